@@ -1,0 +1,53 @@
+# Two commands for a fresh machine, each of which sets up what it needs: make demo, make test.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint render benchmark clean
+
+## clean an image with two zoo models and draw it (demo.png)
+demo: $(VENV)/.demo
+	$(BIN)/python -m deepcr_zoo.demo demo.png
+
+## run the whole test suite, in parallel
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest --numprocesses auto
+
+## check style, formatting and types
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+## bring the rendered tables of README.md and cards/README.md up to date
+render: $(VENV)/.dev
+	$(BIN)/python -m deepcr_zoo.rendering
+
+## time the networks beside deepCR 0.3.1 and the L.A.Cosmic implementations
+benchmark: $(VENV)/.benchmark
+	$(BIN)/python benchmarks/inference.py
+
+clean:
+	rm -rf $(VENV) .test-cache demo.png
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=..."'
+	$(PYTHON) -m venv $(VENV)
+
+# torch first: pinned, so that no later step picks another build
+$(VENV)/.torch: constraints.txt | $(BIN)/python
+	$(PIP) torch
+	touch $@
+
+$(VENV)/.demo: pyproject.toml $(VENV)/.torch
+	$(PIP) --editable '.[plot]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.torch
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+$(VENV)/.benchmark: benchmarks/requirements.txt $(VENV)/.dev
+	$(PIP) --requirement benchmarks/requirements.txt
+	touch $@

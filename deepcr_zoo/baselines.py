@@ -1,0 +1,88 @@
+"""The classical methods that the networks are judged against."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcr_zoo.errors import ImageWarning, MissingExtraError
+from deepcr_zoo.images import read_image, read_mask
+from deepcr_zoo.neighbours import local_median
+
+Frame = NDArray[np.float32]
+FrameMask = NDArray[np.bool_]
+
+
+def medmask(image: Any, mask: Any) -> NDArray[np.float32]:
+    """Replace each masked pixel by the median of the unmasked pixels in 5x5 around it.
+
+    The baseline of Zhang & Bloom 2020, section 3.2. True zeros count as pixels; where all 25 are masked or invalid
+    the median of the whole image's good pixels stands in.
+
+    Parameters
+    ----------
+    image : array_like, shape (H, W) or (N, H, W)
+        In any unit.
+    mask : array_like of bool, or of 0 and 1
+        Of the image's shape.
+
+    Returns
+    -------
+    ndarray of float32
+        The image with new values where `mask` is set; unchanged, with a warning, if no pixel is good.
+
+    Raises
+    ------
+    InvalidImageError
+        If the image or the mask cannot be used.
+    """
+    return _fill(image, mask, _median_fill)
+
+
+def biharmonic(image: Any, mask: Any) -> NDArray[np.float32]:
+    """Replace masked pixels by the biharmonic interpolation of scikit-image (extra ``baselines``).
+
+    Parameters and result are those of `medmask`; the baseline of Zhang & Bloom 2020, Table 3.
+
+    Raises
+    ------
+    MissingExtraError
+        If scikit-image is not installed.
+    """
+    try:
+        from skimage.restoration import inpaint_biharmonic
+    except ImportError:
+        raise MissingExtraError(
+            "biharmonic inpainting needs scikit-image: run pip install 'deepcr-zoo[baselines]'"
+        ) from None
+
+    def fill(pixels: Frame, masked: FrameMask, good: FrameMask) -> Frame:
+        filled: Frame = inpaint_biharmonic(np.where(good, pixels, 0), ~good, split_into_regions=True)
+        return filled[masked]
+
+    return _fill(image, mask, fill)
+
+
+def _median_fill(pixels: Frame, masked: FrameMask, good: FrameMask) -> Frame:
+    values = local_median(pixels, masked, good)
+    return np.where(np.isnan(values), np.median(pixels[good]), values)
+
+
+def _fill(image: Any, mask: Any, fill: Callable[[Frame, FrameMask, FrameMask], Frame]) -> NDArray[np.float32]:
+    """Apply `fill` to each image; it returns the values of the masked pixels from the good ones."""
+    stack = read_image(image, unit=None)
+    masks = read_mask(mask, stack.shape)
+    filled = stack.pixels.copy()
+    for index, (masked, out) in enumerate(zip(masks, filled, strict=True)):
+        good = ~masked if stack.valid is None else stack.valid[index] & ~masked
+        if not masked.any():
+            continue
+        if not good.any():
+            warnings.warn("an image has no good pixel outside the mask: it is left as it is", ImageWarning, stacklevel=3)
+            continue
+        out[masked] = fill(out, masked, good)
+    return filled.reshape(stack.shape)

@@ -1,0 +1,83 @@
+"""One image, cleaned: find the cosmic rays, repaint them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcr_zoo import baselines
+from deepcr_zoo.errors import UsageError
+from deepcr_zoo.models import InpaintModel, MaskModel, load
+from deepcr_zoo.names import Task
+
+Filler = Callable[[Any, Any], NDArray[np.float32]]
+
+ModelT = TypeVar("ModelT", MaskModel, InpaintModel)
+
+CLASSICAL: dict[str, Filler] = {"medmask": baselines.medmask, "biharmonic": baselines.biharmonic}
+"""Inpainting methods that need no network."""
+
+
+def clean(
+    image: Any,
+    mask: str | MaskModel,
+    inpaint: str | InpaintModel | None = "medmask",
+    threshold: float | None = None,
+    *,
+    device: str = "auto",
+) -> tuple[NDArray[np.bool_], NDArray[np.float32] | None]:
+    """Find and repaint the cosmic rays of an image.
+
+    Parameters
+    ----------
+    image : array_like, shape (H, W) or (N, H, W)
+        Pixel values in the unit that the models' cards state; anything that `deepcr_zoo.images.read_image` takes.
+    mask : str or MaskModel
+        Name of a mask model, or a model that is loaded already (saves time when called often).
+    inpaint : str, InpaintModel or None
+        Name of an inpainting model, ``"medmask"`` (5x5 masked median), ``"biharmonic"``, or None for the mask alone.
+    threshold : float, optional
+        Probability above which a pixel is masked; the default is the card's.
+    device : str
+        For models given by name; see `load`.
+
+    Returns
+    -------
+    mask : ndarray of bool
+        True = cosmic ray, of the image's shape.
+    cleaned : ndarray of float32, or None
+        The image with new values where the mask is set. The network was made for looks and for detection: Zhang & Bloom
+        2020 do not show that photometry on repainted pixels can be trusted.
+
+    Raises
+    ------
+    UsageError
+        If a model of the wrong task is given.
+    DeepcrZooError
+        As `load` and `MaskModel.mask`.
+    """
+    mask_model = loaded(mask, MaskModel, device)
+    fill = filler(inpaint, device)
+    cosmic_rays = mask_model.mask(image, threshold)
+    return cosmic_rays, None if fill is None else fill(image, cosmic_rays)
+
+
+def filler(inpaint: str | InpaintModel | None, device: str) -> Filler | None:
+    """The function that repaints, for a model, a model's name or a classical method; None for None."""
+    if inpaint is None:
+        return None
+    if isinstance(inpaint, str) and inpaint in CLASSICAL:
+        return CLASSICAL[inpaint]
+    return loaded(inpaint, InpaintModel, device).fill
+
+
+def loaded(model: str | ModelT, kind: type[ModelT], device: str) -> ModelT:
+    """The model itself, loaded if it was given by name; a bare name means a model of this kind."""
+    task: Task = "mask" if issubclass(kind, MaskModel) else "inpaint"
+    found = load(model if "/" in model or ":" in model else f"{task}/{model}", device) if isinstance(model, str) else model
+    if not isinstance(found, kind):
+        raise UsageError(f"{task}={model!r}: expected the name of a model for the task {task}, or a loaded one")
+    return found

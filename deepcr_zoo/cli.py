@@ -1,0 +1,256 @@
+"""The command line: one thin function per command.
+
+Results go to stdout, notes and warnings to stderr. Exit codes: 0 done, 1 some inputs failed, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from rich.table import Table
+
+from deepcr_zoo import __version__
+from deepcr_zoo.cards import read_card
+from deepcr_zoo.errors import DeepcrZooError, ModelWarning, UsageError
+from deepcr_zoo.registry import WEIGHTS_FILE, ResolvedModel, default_registry
+from deepcr_zoo.rendering import card_text, input_text
+from deepcr_zoo.sources import SOURCES, Source, pull_resolved, write_atomically
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Cosmic-ray rejection networks for telescope images: find, get and verify them.",
+)
+notes = Console(stderr=True, soft_wrap=True, highlight=False)
+
+Names = Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="[mask/|inpaint/]NAME[@VERSION]")]
+All = Annotated[bool, typer.Option("--all", help="every version of every model")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
+FromSource = Annotated[str | None, typer.Option("--source", help=f"use this source alone: {', '.join(SOURCES)}")]
+
+Outcome = TypeVar("Outcome")
+
+
+@app.command("list")
+def list_command(
+    pattern: Annotated[str, typer.Argument(help="wildcards, matched against NAME and task/NAME")] = "*",
+    as_json: AsJson = False,
+) -> None:
+    """Show the models whose name matches PATTERN."""
+    entries = default_registry().find(pattern)
+    if not entries:
+        raise UsageError(f"no model matches {pattern!r}; run 'deepcr-zoo list' to see them all")
+    if as_json:
+        _print_json([entry.model_dump(mode="json") | {"hub_repository": entry.hub_repository} for entry in entries])
+        return
+    table = _table("model", "versions", "for")
+    for entry in entries:
+        card = read_card(default_registry().resolve(entry.reference))
+        versions = [f"{v} (default)" if v == entry.default and len(entry.versions) > 1 else v for v in entry.versions]
+        details = [entry.summary, f"input {input_text(card)}", *(f"alias {alias.name}" for alias in entry.aliases)]
+        table.add_row(entry.reference, "\n".join(versions), "\n".join(details))
+    Console().print(table)
+
+
+@app.command()
+def info(name: Annotated[str, typer.Argument(help="[mask/|inpaint/]NAME[@VERSION]")], as_json: AsJson = False) -> None:
+    """Show the card of a model."""
+    model = _resolve(name)
+    card = read_card(model)
+    if as_json:
+        _print_json(card.model_dump(mode="json") | {"locked": model.locked.model_dump(mode="json")})
+        return
+    table = Table(show_header=False, box=None)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, text in card_text(model, card):
+        table.add_row(label, text)
+    Console().print(table)
+
+
+@app.command()
+def pull(
+    names: Names = None,
+    all_models: All = False,
+    to: Annotated[Path | None, typer.Option(help="write a mirror into this folder instead of the cache")] = None,
+    mirror: Annotated[str | None, typer.Option("--from", help="folder or file:// address of a mirror")] = None,
+    source: FromSource = None,
+    as_json: AsJson = False,
+) -> None:
+    """Get models onto this machine, verified; prints the path of each weights file."""
+
+    def work(model: ResolvedModel) -> dict[str, Any]:
+        pulled = pull_resolved(model, to=to, mirror=mirror, source=_source(source))
+        notes.print(f"{model.reference}: sha256 and size verified, from the {pulled.source}")
+        if not as_json:
+            typer.echo(str(pulled.path))
+        return {"model": model.reference, "path": str(pulled.path), "source": pulled.source}
+
+    _for_each(names, all_models, work, "pulling", as_json)
+
+
+@app.command()
+def verify(
+    names: Names = None,
+    all_models: All = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps")] = "auto",
+    source: FromSource = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check the hash of models, run each on its test vector and compare."""
+    from deepcr_zoo import verification
+
+    def work(model: ResolvedModel) -> dict[str, Any]:
+        return dataclasses.asdict(verification.verify(model, device, _source(source)))
+
+    rows = _for_each(names, all_models, work, "verifying", as_json)
+    if not as_json:
+        table = _table("model", "verdict", "max difference", "allowed", "flipped")
+        for row in rows:
+            shown = ("max_difference", "tolerance", "flipped_pixels")
+            table.add_row(
+                row["reference"], row["verdict"], *("-" if row[key] is None else f"{row[key]:.2g}" for key in shown)
+            )
+        Console().print(table)
+        for row in rows:
+            if row["reason"]:
+                notes.print(f"[bold red]fails[/] {escape(row['reason'])}")
+    if any(row["verdict"] != "reproduces" for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def convert(
+    names: Names = None,
+    all_models: All = False,
+    card: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="card of a new model: make its files and its registry entry"),
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="write the converted weights into this folder, as a mirror")] = None,
+    sdists: Annotated[
+        Path, typer.Option(help="folder of upstream source distributions; missing ones are fetched with pip")
+    ] = Path("upstream-sdists"),
+    as_json: AsJson = False,
+) -> None:
+    """Convert upstream .pth files, named by the models' cards, to safetensors, and compare with the registry."""
+    from deepcr_zoo import convert as conversion
+
+    sdists.mkdir(parents=True, exist_ok=True)
+    if card is not None:
+        if names or all_models or to is None:
+            raise UsageError("--card makes one new model: give it with --to and without names or --all")
+        typer.echo(conversion.import_model(card, sdists, to))
+        return
+
+    def work(model: ResolvedModel) -> dict[str, Any]:
+        converted = conversion.convert(read_card(model), sdists)
+        if to:
+            write_atomically(converted.weights, to / converted.folder / WEIGHTS_FILE)
+        return {"model": model.reference, "differs": model.locked.weights.mismatch(converted.weights)}
+
+    rows = _for_each(names, all_models, work, "converting", as_json)
+    for row in rows if not as_json else ():
+        typer.echo(f"{row['model']}: " + (f"differs: {row['differs']}" if row["differs"] else "matches the registry"))
+    if any(row["differs"] for row in rows):
+        raise typer.Exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+    """Handle options that need no command."""
+    if show:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on stderr, not a traceback."""
+    warnings.showwarning = _show_warning
+    warnings.simplefilter("ignore", ModelWarning)  # every command shows the cautions of a model already
+    try:
+        app()
+    except DeepcrZooError as error:
+        _show_error(error)
+        sys.exit(error.exit_code)
+
+
+def _for_each(
+    names: list[str] | None, all_models: bool, work: Callable[[ResolvedModel], dict[str, Any]], verb: str, as_json: bool
+) -> list[dict[str, Any]]:
+    """Do `work` for every model; a failure is reported and does not stop the rest, but ends the command with 1."""
+    rows, failed = [], []
+    for name in _progress(_wanted(names, all_models), verb):
+        try:
+            rows.append(work(_resolve(name)))
+        except UsageError:
+            raise
+        except DeepcrZooError as error:
+            _show_error(error)
+            failed.append({"model": name, "error": str(error)})
+    if as_json:
+        _print_json(rows + failed)
+    if failed:
+        notes.print(f"{len(failed)} of {len(rows) + len(failed)} failed: {', '.join(item['model'] for item in failed)}")
+        raise typer.Exit(1)
+    return rows
+
+
+def _wanted(names: list[str] | None, all_models: bool) -> list[str]:
+    if bool(names) == all_models:
+        raise UsageError("name one model or more, or give --all (not both)")
+    if names:
+        return names
+    return [f"{entry.reference}@{version}" for entry in default_registry().find() for version in entry.versions]
+
+
+def _resolve(name: str) -> ResolvedModel:
+    """Resolve a name and tell the user what was chosen."""
+    model = default_registry().resolve(name)
+    if model.notes:
+        notes.print(f"{name} -> {model.reference}: {'; '.join(model.notes)}")
+    for caution in model.cautions:
+        notes.print(f"[yellow]caution[/] {caution}")
+    return model
+
+
+def _source(name: str | None) -> Source | None:
+    for source in SOURCES:
+        if source == name:
+            return source
+    if name is not None:
+        raise UsageError(f"--source {name}: expected one of {', '.join(SOURCES)}")
+    return None
+
+
+def _progress(items: list[Outcome], verb: str) -> Iterable[Outcome]:
+    return track(items, verb, console=notes, transient=True) if len(items) > 1 and notes.is_terminal else items
+
+
+def _print_json(content: Any) -> None:
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def _show_error(error: Exception) -> None:
+    notes.print(f"[bold red]error[/] {escape(str(error))}")
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    notes.print(f"[yellow]warning[/] {escape(str(message))}")
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(first, *others, box=SIMPLE_HEAD)
+    table.columns[0].no_wrap = True
+    return table

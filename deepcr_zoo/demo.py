@@ -1,0 +1,64 @@
+"""``make demo``: pull two models, verify them, clean an image, say what was found and draw it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+
+from deepcr_zoo import sources, testvectors
+from deepcr_zoo.cleaning import clean
+from deepcr_zoo.models import InpaintModel, MaskModel, load_resolved
+from deepcr_zoo.registry import TEST_VECTOR_FILE, default_registry
+from deepcr_zoo.verification import verify
+
+MASK, INPAINT = "mask/ACS-WFC-F606W-2-32", "inpaint/ACS-WFC-F606W-2-32"
+
+
+def demo(picture: Annotated[Path, typer.Argument(help="PNG file to write")] = Path("demo.png")) -> None:
+    """Mask and repaint the test image of ACS-WFC-F606W-2-32, and draw input, mask and result."""
+    console = Console()
+    for name in (MASK, INPAINT):
+        model = default_registry().resolve(name)
+        pulled = sources.pull_resolved(model)
+        outcome = verify(model)
+        console.print(f"{model.reference} (default version), from the {pulled.source}: {pulled.path}", soft_wrap=True)
+        console.print(f"  sha256 {model.locked.weights.sha256}")
+        console.print(f"  {outcome.verdict} its test vector, largest difference {outcome.max_difference:.1e}")
+    mask_model, inpaint_model = (load_resolved(default_registry().resolve(name)) for name in (MASK, INPAINT))
+    assert isinstance(mask_model, MaskModel)
+    assert isinstance(inpaint_model, InpaintModel)
+    vector = testvectors.read(sources.fetch(default_registry().resolve(MASK), TEST_VECTOR_FILE).data, MASK)
+    mask, cleaned = clean(vector.image, mask_model, inpaint_model)
+    assert cleaned is not None
+    found = int((mask & vector.mask).sum())
+    console.print(
+        f"{mask.sum()} of {mask.size} pixels ({mask.mean():.1%}) marked as cosmic ray at threshold "
+        f"{mask_model.threshold:g}; {found} of the {vector.mask.sum()} that a simulated track hit with more than 20 e-",
+        soft_wrap=True,
+    )
+    draw(vector.image, mask, cleaned, picture)
+    console.print(f"picture: {picture}")
+
+
+def draw(image: NDArray[np.float32], mask: NDArray[np.bool_], cleaned: NDArray[np.float32], picture: Path) -> None:
+    """Write a PNG of an image, its cosmic-ray mask and the cleaned image, side by side on one stretch."""
+    from astropy.visualization import ZScaleInterval
+    from matplotlib.figure import Figure
+
+    low, high = ZScaleInterval().get_limits(cleaned)
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    panels = {"input, e-": image, "cosmic-ray mask": mask, "cleaned, e-": cleaned}
+    for axes, (title, pixels) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+        limits = (0, 1) if pixels is mask else (low, high)
+        axes.imshow(pixels, origin="lower", cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest")
+        axes.set_title(title)
+    figure.savefig(picture, dpi=110)
+
+
+if __name__ == "__main__":
+    typer.run(demo)

@@ -1,0 +1,76 @@
+"""Every error and warning that a user can cause, one class per kind of mistake.
+
+Each message is one sentence (or a short list) that says what was wrong, where, what was expected and the way out.
+"""
+
+
+class DeepcrZooError(Exception):
+    """Base of all errors that the command line shows without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(DeepcrZooError):
+    """The arguments contradict each other or are outside what the call accepts."""
+
+    exit_code = 2
+
+
+class InvalidNameError(DeepcrZooError):
+    """A text does not follow the grammar ``[REGISTRY:][mask/|inpaint/]NAME[@VERSION]``."""
+
+
+class UnknownModelError(DeepcrZooError):
+    """A well-formed name that no registry entry, alias or version answers to."""
+
+
+class InvalidDocumentError(DeepcrZooError):
+    """A YAML file (registry entry, card) that breaks its schema."""
+
+
+class IntegrityError(DeepcrZooError):
+    """Bytes that differ from what the registry has locked."""
+
+
+class SourceError(DeepcrZooError):
+    """No source could supply the bytes of a model."""
+
+
+class HubError(SourceError):
+    """The Hub refused or does not have what was asked for."""
+
+
+class HubUnreachableError(SourceError):
+    """The Hub did not answer, or the client is in offline mode."""
+
+
+class InvalidWeightsError(DeepcrZooError):
+    """Weights that do not fit the architecture or the input scale that the registry and the card state."""
+
+
+class DeviceError(DeepcrZooError):
+    """A device that does not exist on this machine."""
+
+
+class InvalidImageError(DeepcrZooError):
+    """An image or a mask of a shape, type or unit that cannot be used."""
+
+
+class MissingExtraError(DeepcrZooError):
+    """An optional dependency that is not installed."""
+
+
+class ConversionError(DeepcrZooError):
+    """An upstream file that is missing or is not what its card says it is."""
+
+
+class ModelWarning(UserWarning):
+    """The registry attaches a caution to this version of a model."""
+
+
+class ImageWarning(UserWarning):
+    """The image can be used, but the result is less than the user may expect."""
+
+
+class SourceWarning(UserWarning):
+    """A local copy was damaged or could not be kept; the result is not affected."""

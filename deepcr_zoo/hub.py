@@ -1,0 +1,106 @@
+"""The only module that talks to the Hugging Face Hub (huggingface_hub is imported on the first call)."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from deepcr_zoo.errors import HubError, HubUnreachableError, SourceError
+from deepcr_zoo.registry import HubPin
+
+PROBE_TIMEOUT_S = 1.5
+"""Patience with a silent Hub: the client itself would retry a dead host for more than 20 s."""
+
+Result = TypeVar("Result")
+
+
+def download(pin: HubPin, filename: str) -> bytes:
+    """Fetch one file of a repository at a full commit; the caller must check the bytes.
+
+    The endpoint is ``HF_ENDPOINT`` and the token ``HF_TOKEN`` (or the one stored by the Hub's own login).
+
+    Raises
+    ------
+    HubUnreachableError
+        If the Hub does not answer within `PROBE_TIMEOUT_S`, breaks off, or offline mode is on.
+    HubError
+        If the Hub refuses, or does not have the repository, commit or file.
+    """
+    import huggingface_hub
+
+    if huggingface_hub.is_offline_mode():
+        raise HubUnreachableError("the Hub is switched off (HF_HUB_OFFLINE)")
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    api = huggingface_hub.HfApi(endpoint=endpoint, library_name="deepcr-zoo")
+    _translated(
+        lambda: _within(PROBE_TIMEOUT_S, lambda: api.model_info(pin.repo, revision=pin.commit, timeout=PROBE_TIMEOUT_S)),
+        pin,
+        filename,
+        api.endpoint,
+    )
+    with tempfile.TemporaryDirectory(prefix="deepcr-zoo-") as scratch:
+        return _translated(lambda: _read(api, pin, filename, scratch), pin, filename, api.endpoint)
+
+
+def _read(api: Any, pin: HubPin, filename: str, scratch: str) -> bytes:
+    # a scratch cache, so that bytes that turn out to be wrong are kept nowhere
+    path = api.hf_hub_download(pin.repo, filename, revision=pin.commit, cache_dir=scratch)
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _within(seconds: float, call: Callable[[], Result]) -> Result:
+    """Run `call` in a thread, because no client timeout covers a name lookup that hangs."""
+    outcome: list[Result] = []
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            outcome.append(call())
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failure:
+        raise failure[0]
+    if not outcome:
+        raise TimeoutError(f"no answer within {seconds} s")
+    return outcome[0]
+
+
+def _translated(call: Callable[[], Result], pin: HubPin, filename: str, endpoint: str) -> Result:
+    """Run `call` and turn the client's exceptions into ours."""
+    from huggingface_hub import errors
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+
+    try:
+        return call()
+    except (errors.HfHubHTTPError, errors.EntryNotFoundError) as error:
+        raise _refusal(error, pin, filename, endpoint) from None
+    except (httpx.TransportError, OSError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise HubUnreachableError(f"{endpoint} cannot be used: {reason}") from None
+
+
+def _refusal(error: Exception, pin: HubPin, filename: str, endpoint: str) -> SourceError:
+    from huggingface_hub import errors
+
+    where = f"{endpoint}/{pin.repo}"
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    match error:
+        case errors.GatedRepoError():
+            return HubError(f"{where} is gated: accept its terms in a browser and set HF_TOKEN to a token of that account")
+        case errors.RepositoryNotFoundError():
+            return HubError(f"{where} does not exist, or is private: set HF_TOKEN to a token that may read it")
+        case errors.RevisionNotFoundError():
+            return HubError(f"{where} has no commit {pin.commit}: the repository's history was rewritten")
+        case errors.EntryNotFoundError():
+            return HubError(f"{where} has no file {filename} at commit {pin.commit}")
+    if status in (401, 403):
+        return HubError(f"{where} refused the request ({status}): check HF_TOKEN")
+    return HubUnreachableError(f"{endpoint} answered with status {status}")

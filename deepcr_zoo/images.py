@@ -1,0 +1,128 @@
+"""Images as users have them, turned into float32 stacks that a network can take."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcr_zoo.errors import ImageWarning, InvalidImageError
+from deepcr_zoo.neighbours import replace_from_neighbours
+
+LIMIT = 1e9
+"""Values beyond this are sentinels, not light: no detector pixel holds 1e9 e-, and float32 sums would overflow."""
+
+
+@dataclass(frozen=True)
+class ImageStack:
+    """One image or several, as the networks take them.
+
+    Attributes
+    ----------
+    pixels : ndarray of float32, shape (N, H, W)
+        The values as given, in the unit asked for.
+    valid : ndarray of bool, shape (N, H, W), or None
+        False where a pixel is NaN, infinite, beyond `LIMIT` or masked by the caller; None if all are valid.
+    shape : tuple of int
+        Shape as given, (H, W) or (N, H, W).
+    """
+
+    pixels: NDArray[np.float32]
+    valid: NDArray[np.bool_] | None
+    shape: tuple[int, ...]
+
+    def frames(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_] | None]]:
+        """Each image with its invalid pixels replaced from their neighbours, and its validity mask."""
+        for index, pixels in enumerate(self.pixels):
+            valid = None if self.valid is None else self.valid[index]
+            if valid is None or valid.all():
+                yield pixels, None
+                continue
+            if not valid.any():
+                label = f"image {index}" if len(self.shape) == 3 else "the image"
+                warnings.warn(f"{label} has no valid pixel", ImageWarning, stacklevel=4)
+            yield replace_from_neighbours(pixels, valid), valid
+
+
+def read_image(image: Any, unit: str | None) -> ImageStack:
+    """Accept what astronomers hold images in.
+
+    Parameters
+    ----------
+    image : array_like, MaskedArray, Quantity, NDData or CCDData, shape (H, W) or (N, H, W)
+        Integers or floats of any size and byte order. Plain arrays are taken to be in `unit`.
+    unit : str or None
+        Unit that the values are converted to, as astropy spells it; None to leave them in their own.
+
+    Raises
+    ------
+    InvalidImageError
+        If the shape, the type or the unit cannot be used.
+    """
+    values, masked = _unwrap(image, unit)
+    if values.dtype.kind not in "uif":
+        raise InvalidImageError(f"the image holds {values.dtype}: expected integers or real floating-point numbers")
+    if values.ndim not in (2, 3) or values.size == 0:
+        raise InvalidImageError(f"the image has shape {values.shape}: expected (H, W) or (N, H, W), none of them zero")
+    shape = values.shape
+    with np.errstate(over="ignore"):
+        pixels = values.astype(np.float32, copy=False).reshape(-1, *shape[-2:])
+    valid = np.abs(pixels) < LIMIT  # False for NaN too
+    if masked is not None:
+        valid &= ~np.broadcast_to(np.asarray(masked, dtype=bool), shape).reshape(pixels.shape)
+    return ImageStack(pixels, None if valid.all() else valid, shape)
+
+
+def read_mask(mask: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Check an inpainting mask: the image's shape, booleans or the numbers 0 and 1.
+
+    Returns
+    -------
+    ndarray of bool, shape (N, H, W)
+
+    Raises
+    ------
+    InvalidImageError
+        If the shape differs from the image's or other values occur.
+    """
+    values = np.asarray(mask)
+    if values.shape != shape:
+        raise InvalidImageError(f"the mask has shape {values.shape}: expected {shape}, the shape of the image")
+    if values.dtype.kind != "b":
+        if values.dtype.kind not in "uif" or not np.isin(values, (0, 1)).all():
+            raise InvalidImageError("the mask holds other values than 0 and 1: apply a threshold to a probability first")
+        values = values.astype(bool)
+    return values.reshape(-1, *shape[-2:])
+
+
+def _unwrap(image: Any, unit: str | None) -> tuple[NDArray[Any], Any]:
+    """The plain values in `unit`, and the caller's mask if there is one."""
+    if isinstance(image, np.ma.MaskedArray):
+        return np.asarray(image.data), np.ma.getmaskarray(image)
+    if not hasattr(image, "unit"):
+        return np.asarray(image), None
+    from astropy.nddata import NDData
+
+    # NDData and masked quantities carry a mask of their own
+    mask = getattr(image, "mask", None)
+    values = np.asarray(image.data if isinstance(image, NDData) else image.value)
+    factor = _conversion(image.unit, unit)
+    return values if factor == 1 else values * factor, mask
+
+
+def _conversion(found: Any, wanted: str | None) -> float:
+    """The factor from one unit to another; 1 if either is left open."""
+    if found is None or wanted is None:
+        return 1
+    from astropy import units
+
+    try:
+        return float(found.to(units.Unit(wanted)))
+    except units.UnitConversionError:
+        raise InvalidImageError(
+            f"the image is in {found or 'no unit'}: the model expects {wanted}; convert it (gain, exposure time) first"
+        ) from None

@@ -1,0 +1,321 @@
+"""Models for use: a name becomes an object that takes images and gives masks or inpainted images."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deepcr_zoo import sources, weights
+from deepcr_zoo.cards import Card, read_card
+from deepcr_zoo.errors import DeviceError, ModelWarning, UsageError
+from deepcr_zoo.images import read_image, read_mask
+from deepcr_zoo.nets import UNet
+from deepcr_zoo.registry import WEIGHTS_FILE, ResolvedModel, default_registry
+from deepcr_zoo.tiling import plan_windows
+
+CPU_TILE = 256
+"""Tile side on a CPU, where a window's activations should stay in the processor's cache."""
+GPU_TILE = 1024
+
+WHOLE_FRAME = 0
+"""Tile side that means no tiles at all."""
+
+log = logging.getLogger("deepcr_zoo")
+
+Block = NDArray[np.float32]
+
+
+class Model:
+    """What mask and inpainting models share; use `load` to get one.
+
+    Instances hold no state between calls and may be used from several threads at once.
+
+    Attributes
+    ----------
+    reference : str
+        ``task/name@version``.
+    sha256 : str
+        Hash of the weights file.
+    card : Card
+        What goes in and what comes out.
+    device : torch.device
+    """
+
+    def __init__(self, reference: str, sha256: str, card: Card, network: UNet, device: torch.device) -> None:
+        self.reference = reference
+        self.sha256 = sha256
+        self.card = card
+        self.device = device
+        self._network = network.to(device)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.reference} on {self.device}>"
+
+    def _run(self, channels: Callable[[slice, slice], Block], out: Block, tile: int | None) -> None:
+        """Apply the network to one frame, window by window.
+
+        Parameters
+        ----------
+        channels : callable
+            Gives the network's input, shape (C, h, w), for the given rows and columns of the frame.
+        out : ndarray of float32, shape (H, W)
+            Takes the network's output.
+        tile : int or None
+            Side of a tile; None for the device's own choice, `WHOLE_FRAME` for no tiles.
+        """
+        side = _tile_side(tile, self.device, out.shape)
+        for rows, columns in plan_windows(out.shape[0], out.shape[1], side, self.card.input.halo, self.card.input.multiple):
+            block = channels(slice(rows.start, rows.stop), slice(columns.start, columns.stop))
+            missing = (rows.stop - rows.start - block.shape[1], columns.stop - columns.start - block.shape[2])
+            if any(missing):
+                block = np.pad(block, ((0, 0), (0, missing[0]), (0, missing[1])), mode="edge")
+            out[rows.keep, columns.keep] = self._forward(block)[rows.keep_inside, columns.keep_inside]
+
+    def _forward(self, block: Block) -> Block:
+        with torch.inference_mode():
+            batch = torch.from_numpy(block)[None].to(self.device, memory_format=torch.channels_last)
+            return self._network(batch)[0, 0].cpu().numpy()  # type: ignore[no-any-return]
+
+
+class MaskModel(Model):
+    """Finds cosmic rays."""
+
+    @property
+    def threshold(self) -> float:
+        """Probability above which `mask` marks a pixel unless told otherwise (from the card)."""
+        threshold = self.card.output.threshold
+        assert threshold is not None  # the card's schema demands one of a mask model
+        return threshold
+
+    def logits(self, image: Any, *, tile: int | None = None) -> NDArray[np.float32]:
+        """Log-odds of being a cosmic ray: ranks pixels even where the probability rounds to 0 or 1.
+
+        Parameters
+        ----------
+        image : array_like, shape (H, W) or (N, H, W)
+            Pixel values in the card's unit; anything that `deepcr_zoo.images.read_image` takes. Models whose card says
+            frame-standardise need the whole frame, never a crop.
+        tile : int, optional
+            Side of a tile in pixels (memory only: the result is the same); 0 for the whole frame at once.
+
+        Returns
+        -------
+        ndarray of float32
+            Of the image's shape; minus infinity where the image is NaN, infinite or masked.
+
+        Raises
+        ------
+        InvalidImageError
+            If the shape, type or unit of the image cannot be used.
+        """
+        stack = read_image(image, self.card.input.unit)
+        logits = np.empty(stack.pixels.shape, dtype=np.float32)
+        for (pixels, valid), out in zip(stack.frames(), logits, strict=True):
+            scaling = _scaling(self.card, pixels, valid)
+            self._run(lambda *part, pixels=pixels, scaling=scaling: scaling.apply(pixels[part])[None], out, tile)
+            if valid is not None:
+                out[~valid] = -np.inf
+        return logits.reshape(stack.shape)
+
+    def predict(self, image: Any, *, tile: int | None = None) -> NDArray[np.float32]:
+        """Probability of being a cosmic ray.
+
+        Parameters are those of `logits`.
+
+        Returns
+        -------
+        ndarray of float32
+            Of the image's shape, in [0, 1]; 0 where the image is NaN, infinite or masked.
+        """
+        probability = self.logits(image, tile=tile)
+        torch.from_numpy(probability).sigmoid_()
+        return probability
+
+    def mask(self, image: Any, threshold: float | None = None, *, tile: int | None = None) -> NDArray[np.bool_]:
+        """Cosmic-ray mask: True where the probability exceeds the threshold.
+
+        Parameters
+        ----------
+        image : array_like, shape (H, W) or (N, H, W)
+            As for `logits`.
+        threshold : float, optional
+            In [0, 1]; the default is the card's.
+        tile : int, optional
+            As for `logits`.
+
+        Raises
+        ------
+        UsageError
+            If the threshold is not a probability.
+        """
+        if threshold is None:
+            threshold = self.threshold
+        if not 0 <= threshold <= 1:
+            raise UsageError(f"threshold is {threshold}: expected a probability between 0 and 1")
+        return self.predict(image, tile=tile) > threshold
+
+
+class InpaintModel(Model):
+    """Repaints masked pixels."""
+
+    def fill(self, image: Any, mask: Any, *, tile: int | None = None) -> NDArray[np.float32]:
+        """Replace the masked pixels and no others.
+
+        Parameters
+        ----------
+        image : array_like, shape (H, W) or (N, H, W)
+            Pixel values in the card's unit; anything that `deepcr_zoo.images.read_image` takes.
+        mask : array_like of bool, or of 0 and 1
+            The inpainting mask, of the image's shape. It should cover the cosmic rays fully: what is left of one
+            beside the mask brightens the result.
+        tile : int, optional
+            Side of a tile in pixels (memory only: the result is the same); 0 for the whole frame at once.
+
+        Returns
+        -------
+        ndarray of float32
+            The image, in its own unit, with new values where `mask` is set. NaN outside the mask stays NaN.
+
+        Raises
+        ------
+        InvalidImageError
+            If the image or the mask cannot be used.
+        """
+        stack = read_image(image, self.card.input.unit)
+        masks = read_mask(mask, stack.shape)
+        filled = stack.pixels.copy()
+        network_output = np.empty(filled.shape[1:], dtype=np.float32)
+        for (pixels, valid), masked, out in zip(stack.frames(), masks, filled, strict=True):
+            if not masked.any():
+                continue
+            scaling = _scaling(self.card, pixels, valid)
+
+            def channels(
+                rows: slice, columns: slice, pixels: Block = pixels, masked: Any = masked, scaling: Scaling = scaling
+            ) -> Block:
+                hidden = masked[rows, columns]
+                # Zhang & Bloom 2020, section 2.2: the network sees [image * (1 - mask), mask]
+                return np.stack([np.where(hidden, 0, scaling.apply(pixels[rows, columns])), hidden]).astype(np.float32)
+
+            self._run(channels, network_output, tile)
+            out[masked] = scaling.undo(network_output[masked])
+        return filled.reshape(stack.shape)
+
+
+def load(name: str, device: str = "auto", *, source: sources.Source | None = None) -> MaskModel | InpaintModel:
+    """Get a model by name: verified bytes, folded for speed, on a device.
+
+    Parameters
+    ----------
+    name : str
+        ``[mask/|inpaint/]NAME[@VERSION]``; without a version the registry's default, which is logged.
+    device : str
+        ``auto`` (CUDA, else MPS, else the CPU) or a torch device such as ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    source : {"cache", "mirror", "seed", "hub"}, optional
+        Take the bytes from this source alone.
+
+    Returns
+    -------
+    MaskModel or InpaintModel
+
+    Raises
+    ------
+    InvalidNameError, UnknownModelError
+        If the name means nothing.
+    SourceError, IntegrityError
+        If no source has the bytes, or they are not what the registry locked.
+    InvalidWeightsError
+        If the weights do not fit the architecture or the input scale of the card.
+    DeviceError
+        If the device does not exist here.
+    """
+    return load_resolved(default_registry().resolve(name), device, source=source)
+
+
+def load_resolved(
+    model: ResolvedModel, device: str = "auto", *, source: sources.Source | None = None
+) -> MaskModel | InpaintModel:
+    """Do the work of `load` for a name that is resolved already."""
+    target = select_device(device)
+    card = read_card(model)
+    file = sources.fetch(model, WEIGHTS_FILE, source=source)
+    network = weights.inference_network(file.data, model.locked.architecture, card, model.reference)
+    log.info("%s", "; ".join([model.reference, *model.notes, f"bytes from the {file.source}"]))
+    for caution in model.cautions:
+        warnings.warn(caution, ModelWarning, stacklevel=3)
+    kind = MaskModel if model.entry.task == "mask" else InpaintModel
+    return kind(model.reference, model.locked.weights.sha256, card, network, target)
+
+
+def select_device(name: str) -> torch.device:
+    """Turn a device's name into a device that exists on this machine; never falls back in silence.
+
+    Raises
+    ------
+    DeviceError
+        If there is no such device.
+    """
+    present = ["cpu"]
+    if torch.cuda.is_available():
+        present = ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count())), *present]
+    elif torch.backends.mps.is_available():
+        present = ["mps", *present]
+    chosen = present[0] if name == "auto" else name.lower()
+    if chosen not in present:
+        raise DeviceError(f"device {name!r} does not exist here: expected auto or one of {', '.join(present)}")
+    return torch.device(chosen)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """From pixel values to what the network was trained on: ``(value / scale - mean) / deviation``."""
+
+    scale: np.float32
+    mean: np.float32
+    deviation: np.float32
+
+    def apply(self, pixels: Block) -> Block:
+        """Pixel values to network values."""
+        return (pixels / self.scale - self.mean) / self.deviation
+
+    def undo(self, values: Block) -> Block:
+        """Network values to pixel values."""
+        return (values * self.deviation + self.mean) * self.scale
+
+
+def _scaling(card: Card, pixels: Block, valid: NDArray[np.bool_] | None) -> Scaling:
+    scale = np.float32(card.input.scale)
+    if card.input.normalisation == "scale":
+        return Scaling(scale, np.float32(0), np.float32(1))
+    mean, deviation = _frame_statistics(pixels, valid)
+    # a constant frame has no deviation; it then stays zero instead of becoming NaN
+    return Scaling(scale, np.float32(mean / scale), np.float32(deviation / scale or 1))
+
+
+def _frame_statistics(pixels: Block, valid: NDArray[np.bool_] | None) -> tuple[float, float]:
+    """Mean and standard deviation of the valid pixels, in float64 without a float64 copy of the frame."""
+
+    def total(function: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> float:
+        rows = zip(pixels, valid if valid is not None else [...] * len(pixels), strict=True)
+        return sum(float(function(row[good].astype(np.float64)).sum()) for row, good in rows)
+
+    count = pixels.size if valid is None else int(valid.sum())
+    if count == 0:
+        return 0.0, 0.0
+    mean = total(lambda row: row) / count
+    return mean, float(np.sqrt(total(lambda row: (row - mean) ** 2) / count))
+
+
+def _tile_side(tile: int | None, device: torch.device, shape: tuple[int, ...]) -> int:
+    if tile is None:
+        return CPU_TILE if device.type == "cpu" else GPU_TILE
+    if tile < 0:
+        raise UsageError(f"tile is {tile}: expected a positive number of pixels, or 0 for the whole frame")
+    return max(shape) if tile == WHOLE_FRAME else tile

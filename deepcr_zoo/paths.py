@@ -1,0 +1,42 @@
+"""Where things are: the registry's own files, the user's cache, a mirror."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def data_root() -> Path:
+    """Folder that holds ``zoo/`` and ``cards/``: the checkout if there is one, else the installed package's data."""
+    checkout = PACKAGE.parent
+    if (checkout / "zoo").is_dir() and (checkout / "pyproject.toml").is_file():
+        return checkout
+    return PACKAGE / "_data"
+
+
+def cache_root() -> Path:
+    """Folder of verified downloads (``DEEPCR_ZOO_CACHE``, else the platform's cache folder)."""
+    if chosen := os.environ.get("DEEPCR_ZOO_CACHE"):
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("deepcr-zoo", appauthor=False)) / "models"
+
+
+def mirror_root() -> Path | None:
+    """Folder given by ``DEEPCR_ZOO_MIRROR`` (a path or a file:// address), if any."""
+    chosen = os.environ.get("DEEPCR_ZOO_MIRROR")
+    return directory(chosen) if chosen else None
+
+
+def directory(address: str | os.PathLike[str]) -> Path:
+    """Turn a path or a ``file://`` address into a path."""
+    text = os.fspath(address)
+    if text.startswith("file://"):
+        from urllib.parse import urlsplit
+        from urllib.request import url2pathname
+
+        text = url2pathname(urlsplit(text).path)
+    return Path(text).expanduser()

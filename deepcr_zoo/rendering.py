@@ -1,0 +1,111 @@
+"""Text that is derived from the registry and the card schema, so that nobody writes it by hand.
+
+``python -m deepcr_zoo.rendering`` brings README.md and cards/README.md up to date in a checkout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from deepcr_zoo import paths
+from deepcr_zoo.cards import Card, Figure, read_card
+from deepcr_zoo.registry import Registry, ResolvedModel, read_registry
+
+START, END = "<!-- rendered from {what}: start -->", "<!-- rendered from {what}: end -->"
+
+
+def models_table(registry: Registry) -> str:
+    """Markdown table of all models and versions."""
+    lines = ["| model | versions | input | threshold | for | cite |", "|---|---|---|---|---|---|"]
+    for entry in registry.entries.values():
+        versions = [registry.resolve(f"{entry.reference}@{version}") for version in entry.versions]
+        cards = [read_card(version) for version in versions]
+        default = read_card(registry.resolve(entry.reference))
+        aliases = "".join(f"<br>alias `{alias.name}`" for alias in entry.aliases)
+        cells = [
+            f"`{entry.reference}`{aliases}",
+            "<br>".join(f"{v.version} (default)" if v.version == entry.default else v.version for v in versions),
+            "<br>".join(dict.fromkeys(input_text(card) for card in cards)),
+            "-" if default.output.threshold is None else f"{default.output.threshold:g}",
+            entry.summary,
+            "<br>".join(dict.fromkeys(f"[{c.citation[0].text}](https://doi.org/{c.citation[0].doi})" for c in cards)),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def card_fields_table() -> str:
+    """Markdown table of every field of a card and its meaning."""
+    rows = [f"| `{name}` | {meaning} |" for name, meaning in _fields(Card)]
+    return "\n".join(["| field | meaning |", "|---|---|", *rows])
+
+
+def input_text(card: Card) -> str:
+    """The unit that the user passes in, and what the model does to it: ``electron (divided by 100 inside)``."""
+    steps = [f"divided by {card.input.scale:g}"] if card.input.scale != 1 else []
+    steps += ["standardised over the whole frame"] if card.input.normalisation == "frame-standardise" else []
+    return card.input.unit + (f" ({' and '.join(steps)} inside)" if steps else "")
+
+
+def card_text(model: ResolvedModel, card: Card) -> list[tuple[str, str]]:
+    """A card as label and text, for people."""
+    locked, sizes = model.locked, model.locked.architecture
+    threshold = card.output.threshold
+    return [
+        ("model", model.reference),
+        ("title", card.identity.title),
+        ("authors", ", ".join(card.identity.authors)),
+        ("versions", ", ".join(model.entry.versions) + f" (default {model.entry.default})"),
+        ("made for", f"{card.instrument.telescope} {card.instrument.instrument}/{card.instrument.detector}, "
+                     f"filters {', '.join(card.instrument.filters)}; {card.instrument.data_product}"),
+        ("input", input_text(card)),
+        ("output", card.output.quantity + ("" if threshold is None else f", threshold {threshold:g}")),
+        *([("threshold", card.output.threshold_choice)] if card.output.threshold_choice else []),
+        ("architecture", f"UNet of depth {sizes.depth}, {sizes.hidden} channels, normalisation {sizes.norm}"),
+        ("provenance", card.provenance.statement),
+        ("training", f"{card.training.data}. {card.training.method}. Not known: {', '.join(card.training.unknown)}."),
+        *[(f"published: {e.source}", _figures(e.figures)) for e in card.published_evaluation],
+        *[("limit", limit) for limit in card.limits],
+        *[("caution", caution) for caution in model.cautions],
+        ("licence", f"{card.licence.spdx}, {card.licence.copyright}"),
+        *[("cite", f"{citation.text}, https://doi.org/{citation.doi}") for citation in card.citation],
+        ("sha256", locked.weights.sha256),
+        ("size", f"{locked.weights.size:,} bytes"),
+    ]  # fmt: skip
+
+
+def replace_block(text: str, what: str, block: str) -> str:
+    """Put `block` between the markers of `what` in a Markdown text."""
+    start, end = START.format(what=what), END.format(what=what)
+    before, _, rest = text.partition(start)
+    _, _, after = rest.partition(end)
+    return f"{before}{start}\n{block}\n{end}{after}"
+
+
+def rendered_files(root: Path) -> dict[Path, str]:
+    """Every file with a rendered block, and what it should hold."""
+    blocks = {
+        root / "README.md": ("the registry", models_table(read_registry(root))),
+        root / "cards" / "README.md": ("the card schema", card_fields_table()),
+    }
+    return {path: replace_block(path.read_text(), *block) for path, block in blocks.items()}
+
+
+def _figures(figures: list[Figure]) -> str:
+    return "; ".join(f"{f.field}: {f.metric}: {f.value:g}" for f in figures)
+
+
+def _fields(schema: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, field in schema.model_fields.items():
+        yield f"{prefix}{name}", (field.description or "") + ("" if field.is_required() else " (optional)")
+        for part in [field.annotation, *getattr(field.annotation, "__args__", [])]:
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from _fields(part, f"{prefix}{name}.")
+
+
+if __name__ == "__main__":
+    for path, text in rendered_files(paths.data_root()).items():
+        path.write_text(text)

@@ -1,0 +1,235 @@
+"""Where bytes come from: cache, mirror, bundled seed, Hub, in this order; the registry's lock decides if they are right.
+
+The cache, a mirror and the seed are the same tree, ``<task>/<name>/<version>/<file>``, so each can serve as another.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from deepcr_zoo import paths
+from deepcr_zoo.errors import IntegrityError, SourceError, SourceWarning, UsageError
+from deepcr_zoo.registry import CARD_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, ResolvedModel, default_registry
+
+Source = Literal["cache", "mirror", "seed", "hub"]
+SOURCES: tuple[Source, ...] = get_args(Source)
+
+
+@dataclass(frozen=True)
+class VerifiedFile:
+    """Bytes that match the lock.
+
+    Attributes
+    ----------
+    data : bytes
+    source : {"cache", "mirror", "seed", "hub"}
+        Who supplied them.
+    path : Path or None
+        Where they stand now; None if the cache cannot be written to.
+    """
+
+    data: bytes
+    source: Source
+    path: Path | None
+
+
+def fetch(
+    model: ResolvedModel, filename: str, *, source: Source | None = None, mirror: str | os.PathLike[str] | None = None
+) -> VerifiedFile:
+    """Get one file of a model from the first source that has it.
+
+    Parameters
+    ----------
+    model : ResolvedModel
+    filename : str
+        ``model.safetensors`` or ``test_vector.safetensors``.
+    source : {"cache", "mirror", "seed", "hub"}, optional
+        Use this source alone.
+    mirror : path or file:// address, optional
+        Mirror directory; the default is ``DEEPCR_ZOO_MIRROR``.
+
+    Raises
+    ------
+    IntegrityError
+        If a source supplies wrong bytes twice.
+    SourceError
+        If no source has the file; says why for each.
+    """
+    locked = model.locked_file(filename)
+    reasons = []
+    for supplier, read in _suppliers(model, filename, source, mirror):
+        try:
+            data, path = read()
+            problem = locked.mismatch(data)
+            if problem and supplier == "cache":
+                _discard(path, problem)
+                reasons.append(f"cache: {problem}, removed")
+                continue
+            if problem:
+                data, path = read()
+                problem = locked.mismatch(data)
+        except SourceError as error:
+            reasons.append(f"{supplier}: {error}")
+            continue
+        if problem:
+            raise IntegrityError(
+                f"{model.reference}: {filename} from the {supplier}{f' ({path})' if path else ''} is not what the "
+                f"registry locked: {problem}; it was refused: replace that copy, or name another --source"
+            )
+        if supplier in ("mirror", "hub"):
+            path = _keep(data, paths.cache_root() / model.folder / filename) or path
+        return VerifiedFile(data, supplier, path)
+    raise SourceError(f"{model.reference}: no source could supply {filename} ({'; '.join(reasons)})")
+
+
+def pull(
+    name: str,
+    *,
+    to: str | os.PathLike[str] | None = None,
+    mirror: str | os.PathLike[str] | None = None,
+    source: Source | None = None,
+) -> Path:
+    """Get a model's files, verified, onto this machine.
+
+    Parameters
+    ----------
+    name : str
+        Model name.
+    to : path, optional
+        Write them into this folder instead, as a mirror that `mirror` (or ``DEEPCR_ZOO_MIRROR``) can name.
+    mirror : path or file:// address, optional
+        Take them from this mirror.
+    source : {"cache", "mirror", "seed", "hub"}, optional
+        Use this source alone.
+
+    Returns
+    -------
+    Path
+        The verified weights.
+
+    Raises
+    ------
+    UnknownModelError, IntegrityError, SourceError
+        As in `fetch`; also if the target folder cannot be written to.
+    """
+    model = default_registry().resolve(name)
+    return pull_resolved(model, to=to, mirror=mirror, source=source).path
+
+
+@dataclass(frozen=True)
+class PulledModel:
+    """A model whose files stand verified on this machine."""
+
+    model: ResolvedModel
+    path: Path
+    source: Source
+
+
+def pull_resolved(
+    model: ResolvedModel,
+    *,
+    to: str | os.PathLike[str] | None = None,
+    mirror: str | os.PathLike[str] | None = None,
+    source: Source | None = None,
+) -> PulledModel:
+    """Do the work of `pull` for a name that is resolved already, and say which source supplied the weights."""
+    fetched = {name: fetch(model, name, source=source, mirror=mirror) for name in (WEIGHTS_FILE, TEST_VECTOR_FILE)}
+    weights = fetched[WEIGHTS_FILE]
+    if to is not None:
+        folder = paths.directory(to) / model.folder
+        contents = {name: file.data for name, file in fetched.items()} | {CARD_FILE: model.card_path.read_bytes()}
+        try:
+            for filename, data in contents.items():
+                write_atomically(data, folder / filename)
+        except OSError as error:
+            raise SourceError(f"{folder}: cannot be written: {error.strerror}; choose another folder with --to") from None
+        return PulledModel(model, folder / WEIGHTS_FILE, weights.source)
+    if weights.path is None:
+        raise SourceError(
+            f"{paths.cache_root()}: the cache cannot be written to; set DEEPCR_ZOO_CACHE to a folder that can, or use --to"
+        )
+    return PulledModel(model, weights.path, weights.source)
+
+
+def write_atomically(data: bytes, path: Path) -> None:
+    """Write `data` so that `path` holds either the old content or all of the new, whatever happens."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _suppliers(
+    model: ResolvedModel, filename: str, source: Source | None, mirror: str | os.PathLike[str] | None
+) -> list[tuple[Source, Callable[[], tuple[bytes, Path | None]]]]:
+    """The sources to try, in order, each with a function that reads the file from it."""
+    mirror_root = paths.directory(mirror) if mirror is not None else paths.mirror_root()
+    if source not in (None, *SOURCES):
+        raise UsageError(f"{source!r} is not a source: expected one of {', '.join(SOURCES)}")
+    if source == "mirror" and mirror_root is None:
+        raise UsageError("the source mirror needs a folder: give --from DIR or set DEEPCR_ZOO_MIRROR")
+    roots: dict[Source, Path | None] = {
+        "cache": paths.cache_root(),
+        "mirror": mirror_root,
+        "seed": model.root / "zoo" / "weights" if model.locked.sources.seed else None,
+    }
+    suppliers: list[tuple[Source, Callable[[], tuple[bytes, Path | None]]]] = [
+        (name, lambda root=root: _read_from(root, model, filename))  # type: ignore[misc]
+        for name, root in roots.items()
+        if root is not None or name == source
+    ]
+    suppliers.append(("hub", lambda: _read_from_hub(model, filename)))
+    return [(name, read) for name, read in suppliers if source in (None, name)]
+
+
+def _read_from(root: Path | None, model: ResolvedModel, filename: str) -> tuple[bytes, Path | None]:
+    if root is None:
+        raise SourceError("the registry names no bundled copy of this version")
+    path = root / model.folder / filename
+    try:
+        return path.read_bytes(), path
+    except FileNotFoundError:
+        raise SourceError(f"{path} does not exist") from None
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _read_from_hub(model: ResolvedModel, filename: str) -> tuple[bytes, Path | None]:
+    pin = model.locked.sources.hub
+    if pin is None:
+        raise SourceError("this version is not published on the Hub")
+    from deepcr_zoo import hub
+
+    return hub.download(pin, filename), None
+
+
+def _keep(data: bytes, path: Path) -> Path | None:
+    try:
+        write_atomically(data, path)
+    except OSError as error:
+        warnings.warn(f"{path.parent}: the cache cannot be written to ({error.strerror})", SourceWarning, stacklevel=4)
+        return None
+    return path
+
+
+def _discard(path: Path | None, problem: str) -> None:
+    warnings.warn(f"{path}: a damaged copy in the cache was removed: {problem}", SourceWarning, stacklevel=4)
+    try:
+        if path is not None:
+            path.unlink(missing_ok=True)
+    except OSError:
+        pass  # a read-only cache keeps its damaged copy; it is refused on every read

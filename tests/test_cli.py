@@ -1,0 +1,170 @@
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deepcr_zoo import __version__
+from deepcr_zoo.registry import default_registry
+from tests.conftest import ALL_MODELS, CHECKOUT
+from tests.registries import SMALL
+
+
+def run(*arguments, **environment):
+    """The real command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "deepcr_zoo", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "100", **environment},
+        cwd=environment.get("PWD", CHECKOUT),
+    )
+
+
+def is_one_sentence_without_traceback(text):
+    return "Traceback" not in text and text.startswith("error ")
+
+
+def test_list_shows_every_model_and_its_aliases():
+    done = run("list")
+    assert done.returncode == 0
+    for entry in default_registry().find():
+        assert entry.reference in done.stdout
+    assert "alias decam" in done.stdout
+    assert "1.0 (default)" in done.stdout
+
+
+def test_list_takes_wildcards_and_prints_json():
+    done = run("list", "inpaint/*", "--json")
+    entries = json.loads(done.stdout)
+    assert [entry["name"] for entry in entries] == ["ACS-WFC-F606W-2-32", "ACS-WFC-F606W-3-32"]
+    assert entries[0]["hub_repository"] == "deepcr-zoo/inpaint-ACS-WFC-F606W-2-32"
+    assert entries[0]["versions"]["1.0"]["weights"]["size"] == 413228
+
+
+def test_list_of_nothing_is_wrong_usage():
+    done = run("list", "xyz*")
+    assert done.returncode == 2
+    assert is_one_sentence_without_traceback(done.stderr)
+
+
+def test_info_shows_the_card_and_says_what_was_chosen():
+    done = run("info", "ACS-WFC-F606W-2-32")
+    assert done.returncode == 0
+    assert "ACS-WFC-F606W-2-32 -> mask/ACS-WFC-F606W-2-32@1.0" in done.stderr
+    assert "version 1.0 is the default (there is also 2.0)" in done.stderr
+    for text in ("electron (divided by 100 inside)", "10.3847/1538-4357/ab3fa6", "BSD-3-Clause", "98.7"):
+        assert text in done.stdout
+
+
+def test_info_prints_json():
+    card = json.loads(run("info", "decam", "--json").stdout)
+    assert card["input"]["unit"] == "adu"
+    assert card["locked"]["warning"].startswith("preliminary")
+
+
+def test_pull_prints_the_verified_path_alone_on_stdout():
+    done = run("pull", "ACS-WFC-F606W-2-32")
+    assert done.returncode == 0
+    path = done.stdout.strip()
+    assert path.endswith("zoo/weights/mask/ACS-WFC-F606W-2-32/1.0/model.safetensors")
+    assert default_registry().resolve("ACS-WFC-F606W-2-32").locked.weights.mismatch(Path(path).read_bytes()) is None
+    assert "mask/ACS-WFC-F606W-2-32@1.0: sha256 and size verified, from the seed" in done.stderr
+
+
+def test_pull_all_to_a_mirror_and_from_it_again(tmp_path):
+    done = run("pull", "--all", "--to", str(tmp_path), "--json")
+    assert [row["model"] for row in json.loads(done.stdout)] == ALL_MODELS
+    again = run("pull", "--all", "--from", f"file://{tmp_path}", "--json")
+    assert {row["source"] for row in json.loads(again.stdout)} == {"mirror"}
+    assert {row["source"] for row in json.loads(run("pull", "--all", "--json").stdout)} == {"cache"}
+
+
+def test_one_bad_name_does_not_stop_the_others_and_is_named():
+    done = run("pull", SMALL, "ACS-WFC-F606W-2-5", "decam")
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 2
+    assert "did you mean" in done.stderr
+    assert "1 of 3 failed: ACS-WFC-F606W-2-5" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("pull",), "name one model or more, or give --all"),
+        (("pull", SMALL, "--all"), "name one model or more, or give --all"),
+        (("pull", SMALL, "--source", "ftp"), "--source ftp: expected one of cache, mirror, seed, hub"),
+        (("pull", SMALL, "--source", "mirror"), "give --from DIR or set DEEPCR_ZOO_MIRROR"),
+        (("pull", SMALL, "--sauce", "hub"), "No such option"),
+        (("convert", "--card", "README.md"), "--card makes one new model"),
+        (("convert", "--card", "nowhere.yaml"), "does not exist"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_a_sentence(arguments, message, tmp_path):
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert message in re.sub(r"[\s│]+", " ", done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("info", "nothing"), ("pull", "a b"), ("verify", "x@1.2.3"), ("pull", SMALL, "--source", "hub")]
+)
+def test_a_model_that_cannot_be_had_ends_with_1_and_a_sentence(arguments):
+    done = run(*arguments)
+    assert done.returncode == 1
+    assert is_one_sentence_without_traceback(done.stderr.split("\n", 1)[-1] if "->" in done.stderr else done.stderr)
+
+
+def test_verify_tells_the_verdict_of_each_model():
+    done = run("verify", "decam", "inpaint/ACS-WFC-F606W-2-32@1")
+    assert done.returncode == 0
+    assert done.stdout.count("reproduces") == 2
+    assert done.stderr.count("preliminary") == 1
+    rows = json.loads(run("verify", SMALL, "--json").stdout)
+    assert rows[0]["verdict"] == "reproduces"
+    assert rows[0]["flipped_pixels"] == 0
+
+
+def test_verify_fails_with_1_when_a_copy_is_bad(tmp_path):
+    run("pull", SMALL, "--to", str(tmp_path))
+    weights = tmp_path / SMALL / "1.0" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[::-1])
+    done = run("verify", SMALL, "--source", "mirror", DEEPCR_ZOO_MIRROR=str(tmp_path))
+    assert done.returncode == 1
+    assert "fails" in done.stdout
+    assert "is not what the registry locked" in done.stderr
+
+
+@pytest.mark.network
+def test_convert_compares_with_the_registry(upstream_sdists, tmp_path):
+    done = run("convert", SMALL, "--sdists", str(upstream_sdists), "--to", str(tmp_path))
+    assert done.stdout == f"{SMALL}@1.0: matches the registry\n"
+    assert (tmp_path / SMALL / "1.0" / "model.safetensors").is_file()
+
+
+def test_convert_refuses_an_upstream_release_with_another_hash(tmp_path):
+    (tmp_path / "deepCR-0.3.1.tar.gz").write_bytes(b"not the release")
+    done = run("convert", SMALL, "--sdists", str(tmp_path))
+    assert done.returncode == 1
+    assert "expected sha256 ae38876514e8a44e5e96ee7edf6609a4baf25bc5c442363628b162d46f982e94" in done.stderr
+
+
+def test_the_version_is_printed():
+    assert run("--version").stdout.strip() == __version__
+
+
+def test_without_a_command_the_help_is_shown():
+    done = run()
+    assert "Usage" in done.stdout + done.stderr
+    for command in ("list", "info", "pull", "verify", "convert"):
+        assert command in done.stdout + done.stderr
+
+
+def test_commands_that_run_no_network_do_not_import_torch():
+    code = "import sys, deepcr_zoo.cli as c; c.app(['list'], standalone_mode=False); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

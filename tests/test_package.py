@@ -1,0 +1,121 @@
+"""The package as a whole: instant import, one direction of imports, complete wheel, no pickle."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+import deepcr_zoo
+from deepcr_zoo import paths
+from tests.conftest import CHECKOUT
+from tests.registries import SMALL
+
+PICKLE = re.compile(
+    r"(?<!safetensors\.)torch\.load\b|\bpickle\b|joblib|yaml\.(unsafe_|full_)?load\((?!text, Loader=_Loader)"
+)
+MODULES = sorted((CHECKOUT / "deepcr_zoo").glob("*.py"))
+
+
+def imports(path, top_level_only):
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_importing_the_package_loads_neither_torch_nor_anything_that_touches_network_or_disk():
+    code = "import sys; before = set(sys.modules); import deepcr_zoo; print(*set(sys.modules) - before)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    packages = {name.partition(".")[0] for name in loaded}
+    assert "deepcr_zoo" in packages
+    assert not packages & {"torch", "numpy", "huggingface_hub", "pydantic", "yaml", "astropy", "scipy", "typer", "httpx"}
+
+
+def test_importing_the_package_is_instant():
+    code = "import time; start = time.perf_counter(); import deepcr_zoo; print(time.perf_counter() - start)"
+    times = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for _ in range(3)
+    ]
+    assert min(times) < 0.15
+
+
+def test_every_public_name_can_be_had():
+    for name in deepcr_zoo.__all__:
+        assert getattr(deepcr_zoo, name) is not None
+        assert name in dir(deepcr_zoo)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = deepcr_zoo.nothing
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_imports_run_one_way(path):
+    everything = imports(path, top_level_only=False)
+    ours = {name for name in everything if name.startswith("deepcr_zoo")}
+    if path.stem != "__main__":
+        assert "deepcr_zoo.cli" not in ours
+    if path.stem != "hub":
+        assert not any(name.startswith("huggingface_hub") for name in everything)
+    light = {"names", "errors", "paths", "documents", "registry", "cards", "sources", "rendering", "cli", "hub"}
+    if path.stem in light:
+        assert not {name.partition(".")[0] for name in imports(path, top_level_only=True)} & {"torch", "astropy", "scipy"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_nothing_is_unpickled_outside_of_convert(path):
+    if path.stem != "convert":
+        assert not PICKLE.search(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The wheel, unpacked into a folder of its own."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(CHECKOUT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(folder / "site")
+    return folder / "site"
+
+
+def test_the_wheel_carries_the_registry_the_cards_the_seed_and_both_licences(installed):
+    carried = {
+        str(path.relative_to(installed / "deepcr_zoo/_data")) for path in (installed / "deepcr_zoo/_data").rglob("*.*")
+    }
+    for part in ("zoo", "cards"):
+        here = {
+            str(path.relative_to(paths.data_root())) for path in (paths.data_root() / part).rglob("*.*") if path.is_file()
+        }
+        assert here <= carried
+    assert "zoo/weights/LICENSE.deepCR" in carried
+    assert len(list(installed.glob("*.dist-info/licenses/**/LICENSE*"))) == 2
+
+
+def test_the_wheel_works_without_a_checkout_and_without_a_network(installed, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(installed), "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    code = f"import deepcr_zoo, numpy; print(deepcr_zoo.__file__); deepcr_zoo.load('{SMALL}').mask(numpy.zeros((9, 9)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(installed))
+    done = subprocess.run(
+        [sys.executable, "-m", "deepcr_zoo", "verify", "--all"], cwd=tmp_path, env=environment, capture_output=True
+    )
+    assert done.returncode == 0
+
+
+def test_the_demo_says_what_it_found_and_writes_a_picture(tmp_path):
+    picture = tmp_path / "demo.png"
+    done = subprocess.run([sys.executable, "-m", "deepcr_zoo.demo", str(picture)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "marked as cosmic ray at threshold 0.5" in done.stdout
+    assert done.stdout.count("reproduces its test vector") == 2
+    assert picture.read_bytes().startswith(b"\x89PNG")

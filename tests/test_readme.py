@@ -1,0 +1,56 @@
+"""What README.md shows is true: its examples run as printed, its tables are rendered."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepcr_zoo import paths, rendering
+from tests.conftest import CHECKOUT
+
+README = (CHECKOUT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_python_examples_run_as_printed_one_after_the_other():
+    names = {}
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["mask"].shape == names["cleaned"].shape == names["image"].shape
+    assert 0 < np.asarray(names["mask"]).mean() < 0.1
+
+
+def commands():
+    return [line for block in blocks("console") for line in block.splitlines() if line.startswith("deepcr-zoo ")]
+
+
+def test_the_readme_shows_the_command_line():
+    assert len(commands()) >= 5
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_of_the_readme_runs_as_printed(command, tmp_path):
+    scripts = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_the_rendered_tables_are_up_to_date():
+    for path, text in rendering.rendered_files(paths.data_root()).items():
+        assert path.read_text() == text, f"run 'make render' to bring {path.name} up to date"
+
+
+def test_every_link_to_a_file_leads_to_one():
+    for document in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md"):
+        text = (CHECKOUT / document).read_text()
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+            assert (CHECKOUT / document).parent.joinpath(target).exists(), f"{document}: {target}"

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import logging
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -103,6 +103,7 @@ def lacosmic() -> Method:
     """The lacosmic package with the thresholds of its documentation."""
     from lacosmic import remove_cosmics
 
+    logging.disable(logging.INFO)  # it reports each iteration
     return lambda image: remove_cosmics(image, 5.0, 5.0, 0.3, effective_gain=1.0, readnoise=4.0)
 
 
@@ -142,14 +143,16 @@ def peak_memory(name: str, size: int, seed: int) -> float | None:
     """Peak memory in GB of a process that runs one method once; None if it fails."""
     command = [sys.executable, __file__, "--memory-of", name, "--size", str(size), "--seed", str(seed)]
     done = subprocess.run(command, capture_output=True, text=True)
-    print(f"memory at {size}: {name}: {done.stdout.strip() or done.stderr[-300:]}", file=sys.stderr)
-    return float(done.stdout) if done.returncode == 0 else None
+    print(f"memory at {size}: {name}: {done.stdout[-20:].strip() or done.stderr[-300:]}", file=sys.stderr)
+    return float(done.stdout.split()[-1]) if done.returncode == 0 else None
 
 
 def run_once_for_memory(name: str, size: int, seed: int) -> None:
     """Print the peak memory of this process in GB after one call."""
     METHODS[name]()(field(size, seed))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
+    # the kernel's figure for this program alone: getrusage counts the parent's memory before exec too
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    print(int(line.split()[1]) * 1024 / 1e9)
 
 
 def processor() -> str:
@@ -171,12 +174,13 @@ def heading(options: argparse.Namespace) -> str:
         "times as fast as astroscrappy, defaults",
         *(f"peak GB at {size}" for size in options.memory_at),
     ]
+    command = " ".join(["python benchmarks/inference.py", *sys.argv[1:]])
     return "\n".join(
         [
             f"{datetime.date.today()}, {processor()}, {options.threads} threads, Python {platform.python_version()}, "
             + ", ".join(f"{name} {version(name)}" for name in packages),
             "",
-            f"`python benchmarks/inference.py {' '.join(sys.argv[1:])}`: {options.size} x {options.size}, seed {options.seed}",
+            f"`{command}`: {options.size} x {options.size}, seed {options.seed}",
             "",
             f"| {' | '.join(columns)} |",
             "|---" * len(columns) + "|",

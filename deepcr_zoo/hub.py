@@ -14,6 +14,8 @@ from deepcr_zoo.registry import HubPin
 PROBE_TIMEOUT_S = 1.5
 """Patience with a silent Hub: the client itself would retry a dead host for more than 20 s."""
 
+_WAY_OUT = "name another --source (or a mirror with --from), or update deepcr-zoo"
+
 Result = TypeVar("Result")
 
 
@@ -33,10 +35,10 @@ def download(pin: HubPin, filename: str) -> bytes:
 
     if huggingface_hub.is_offline_mode():
         raise HubUnreachableError("the Hub is switched off (HF_HUB_OFFLINE)")
-    endpoint = os.environ.get("HF_ENDPOINT") or None
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None  # the client would keep the slash, and get 404
     api = huggingface_hub.HfApi(endpoint=endpoint, library_name="deepcr-zoo")
     _translated(
-        lambda: _within(PROBE_TIMEOUT_S, lambda: api.model_info(pin.repo, revision=pin.commit, timeout=PROBE_TIMEOUT_S)),
+        lambda: _within(PROBE_TIMEOUT_S, lambda: _probe(api, pin)),
         pin,
         filename,
         api.endpoint,
@@ -45,11 +47,32 @@ def download(pin: HubPin, filename: str) -> bytes:
         return _translated(lambda: _read(api, pin, filename, scratch), pin, filename, api.endpoint)
 
 
+def _probe(api: Any, pin: HubPin) -> None:
+    """Ask for the commit, which fails at once where a download would be tried again and again."""
+    from huggingface_hub import errors
+
+    try:
+        api.model_info(pin.repo, revision=pin.commit, timeout=PROBE_TIMEOUT_S)
+    except errors.HfHubHTTPError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        # a captive portal's page, for one
+        raise OSError(f"its answer is not that of a Hub ({type(error).__name__}: {error})") from None
+
+
 def _read(api: Any, pin: HubPin, filename: str, scratch: str) -> bytes:
-    # a scratch cache, so that bytes that turn out to be wrong are kept nowhere
-    path = api.hf_hub_download(pin.repo, filename, revision=pin.commit, cache_dir=scratch)
-    with open(path, "rb") as file:
-        return file.read()
+    def read() -> bytes:
+        # a scratch cache, so that bytes that turn out to be wrong are kept nowhere
+        path = api.hf_hub_download(pin.repo, filename, revision=pin.commit, cache_dir=scratch)
+        with open(path, "rb") as file:
+            return file.read()
+
+    try:
+        return read()
+    except OSError as error:
+        if type(error) is not OSError or error.errno is not None:
+            raise
+        return read()  # the client's bare OSError: fewer bytes than announced, which may be an accident on the way
 
 
 def _within(seconds: float, call: Callable[[], Result]) -> Result:
@@ -80,9 +103,10 @@ def _translated(call: Callable[[], Result], pin: HubPin, filename: str, endpoint
 
     try:
         return call()
-    except (errors.HfHubHTTPError, errors.EntryNotFoundError) as error:
+    except errors.HfHubHTTPError as error:
         raise _refusal(error, pin, filename, endpoint) from None
-    except (httpx.TransportError, OSError) as error:
+    # LocalEntryNotFoundError is among the OSErrors: the client got no usable answer, which says nothing about the file
+    except (httpx.RequestError, httpx.InvalidURL, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise HubUnreachableError(f"{endpoint} cannot be used: {reason}") from None
 
@@ -98,9 +122,9 @@ def _refusal(error: Exception, pin: HubPin, filename: str, endpoint: str) -> Sou
         case errors.RepositoryNotFoundError():
             return HubError(f"{where} does not exist, or is private: set HF_TOKEN to a token that may read it")
         case errors.RevisionNotFoundError():
-            return HubError(f"{where} has no commit {pin.commit}: the repository's history was rewritten")
+            return HubError(f"{where} has no commit {pin.commit}, its history was rewritten: {_WAY_OUT}")
         case errors.EntryNotFoundError():
-            return HubError(f"{where} has no file {filename} at commit {pin.commit}")
+            return HubError(f"{where} has no file {filename} at commit {pin.commit}: {_WAY_OUT}")
     if status in (401, 403):
         return HubError(f"{where} refused the request ({status}): check HF_TOKEN")
     return HubUnreachableError(f"{endpoint} answered with status {status}")

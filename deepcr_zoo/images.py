@@ -71,7 +71,7 @@ def read_image(image: Any, unit: str | None) -> ImageStack:
     shape = values.shape
     with np.errstate(over="ignore"):
         pixels = values.astype(np.float32, copy=False).reshape(-1, *shape[-2:])
-    valid = np.abs(pixels) < LIMIT  # False for NaN too
+    valid = (pixels < LIMIT) & (pixels > -LIMIT)  # False for NaN too
     if masked is not None:
         valid &= ~np.broadcast_to(np.asarray(masked, dtype=bool), shape).reshape(pixels.shape)
     return ImageStack(pixels, None if valid.all() else valid, shape)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,25 +59,36 @@ class Model:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.reference} on {self.device}>"
 
-    def _run(self, channels: Callable[[slice, slice], Block], out: Block, tile: int | None) -> None:
+    def _windows(
+        self, shape: tuple[int, ...], channels: Callable[[slice, slice], Block | None], tile: int | None
+    ) -> Iterator[tuple[slice, slice, Block]]:
         """Apply the network to one frame, window by window.
 
         Parameters
         ----------
+        shape : tuple of int
+            (H, W) of the frame.
         channels : callable
-            Gives the network's input, shape (C, h, w), for the given rows and columns of the frame.
-        out : ndarray of float32, shape (H, W)
-            Takes the network's output.
+            Gives the network's input, shape (C, h, w), for some rows and columns of the frame; None to leave them out.
         tile : int or None
             Side of a tile; None for the device's own choice, `WHOLE_FRAME` for no tiles.
+
+        Yields
+        ------
+        rows, columns : slice
+            A part of the frame; together the parts cover it once.
+        output : ndarray of float32
+            What the network gives for that part.
         """
-        side = _tile_side(tile, self.device, out.shape)
-        for rows, columns in plan_windows(out.shape[0], out.shape[1], side, self.card.input.halo, self.card.input.multiple):
+        side = _tile_side(tile, self.device, shape)
+        for rows, columns in plan_windows(shape[0], shape[1], side, self.card.input.halo, self.card.input.multiple):
             block = channels(slice(rows.start, rows.stop), slice(columns.start, columns.stop))
+            if block is None:
+                continue
             missing = (rows.stop - rows.start - block.shape[1], columns.stop - columns.start - block.shape[2])
             if any(missing):
                 block = np.pad(block, ((0, 0), (0, missing[0]), (0, missing[1])), mode="edge")
-            out[rows.keep, columns.keep] = self._forward(block)[rows.keep_inside, columns.keep_inside]
+            yield rows.keep, columns.keep, self._forward(block)[rows.keep_inside, columns.keep_inside]
 
     def _forward(self, block: Block) -> Block:
         with torch.inference_mode():
@@ -119,7 +131,9 @@ class MaskModel(Model):
         logits = np.empty(stack.pixels.shape, dtype=np.float32)
         for (pixels, valid), out in zip(stack.frames(), logits, strict=True):
             scaling = _scaling(self.card, pixels, valid)
-            self._run(lambda *part, pixels=pixels, scaling=scaling: scaling.apply(pixels[part])[None], out, tile)
+            network_input = partial(_image_channel, pixels, scaling)
+            for rows, columns, output in self._windows(pixels.shape, network_input, tile):
+                out[rows, columns] = output
             if valid is not None:
                 out[~valid] = -np.inf
         return logits.reshape(stack.shape)
@@ -191,21 +205,12 @@ class InpaintModel(Model):
         stack = read_image(image, self.card.input.unit)
         masks = read_mask(mask, stack.shape)
         filled = stack.pixels.copy()
-        network_output = np.empty(filled.shape[1:], dtype=np.float32)
         for (pixels, valid), masked, out in zip(stack.frames(), masks, filled, strict=True):
-            if not masked.any():
-                continue
             scaling = _scaling(self.card, pixels, valid)
-
-            def channels(
-                rows: slice, columns: slice, pixels: Block = pixels, masked: Any = masked, scaling: Scaling = scaling
-            ) -> Block:
-                hidden = masked[rows, columns]
-                # Zhang & Bloom 2020, section 2.2: the network sees [image * (1 - mask), mask]
-                return np.stack([np.where(hidden, 0, scaling.apply(pixels[rows, columns])), hidden]).astype(np.float32)
-
-            self._run(channels, network_output, tile)
-            out[masked] = scaling.undo(network_output[masked])
+            network_input = partial(_inpainting_channels, pixels, masked, scaling)
+            for rows, columns, output in self._windows(pixels.shape, network_input, tile):
+                wanted = masked[rows, columns]
+                out[rows, columns][wanted] = scaling.undo(output[wanted])
         return filled.reshape(stack.shape)
 
 
@@ -288,6 +293,20 @@ class Scaling:
     def undo(self, values: Block) -> Block:
         """Network values to pixel values."""
         return (values * self.deviation + self.mean) * self.scale
+
+
+def _image_channel(pixels: Block, scaling: Scaling, rows: slice, columns: slice) -> Block:
+    return scaling.apply(pixels[rows, columns])[None]
+
+
+def _inpainting_channels(
+    pixels: Block, masked: NDArray[np.bool_], scaling: Scaling, rows: slice, columns: slice
+) -> Block | None:
+    """[image * (1 - mask), mask], Zhang & Bloom 2020, section 2.2; None where nothing is masked."""
+    hidden = masked[rows, columns]
+    if not hidden.any():
+        return None
+    return np.stack([np.where(hidden, np.float32(0), scaling.apply(pixels[rows, columns])), hidden.astype(np.float32)])
 
 
 def _scaling(card: Card, pixels: Block, valid: NDArray[np.bool_] | None) -> Scaling:

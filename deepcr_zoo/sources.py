@@ -68,8 +68,7 @@ def fetch(
             data, path = read()
             problem = locked.mismatch(data)
             if problem and supplier == "cache":
-                _discard(path, problem)
-                reasons.append(f"cache: {problem}, removed")
+                reasons.append(f"cache: a damaged copy {_discard(path, problem)}")
                 continue
             if problem:
                 data, path = read()
@@ -79,7 +78,7 @@ def fetch(
             continue
         if problem:
             raise IntegrityError(
-                f"{model.reference}: {filename} from the {supplier}{f' ({path})' if path else ''} is not what the "
+                f"{model.reference}: {filename} from the {supplier} ({path or _hub_address(model)}) is not what the "
                 f"registry locked: {problem}; it was refused: replace that copy, or name another --source"
             )
         if supplier in ("mirror", "hub"):
@@ -217,6 +216,11 @@ def _read_from_hub(model: ResolvedModel, filename: str) -> tuple[bytes, Path | N
     return hub.download(pin, filename), None
 
 
+def _hub_address(model: ResolvedModel) -> str:
+    pin = model.locked.sources.hub
+    return f"{pin.repo} at commit {pin.commit}" if pin else ""
+
+
 def _keep(data: bytes, path: Path) -> Path | None:
     try:
         write_atomically(data, path)
@@ -226,10 +230,12 @@ def _keep(data: bytes, path: Path) -> Path | None:
     return path
 
 
-def _discard(path: Path | None, problem: str) -> None:
-    warnings.warn(f"{path}: a damaged copy in the cache was removed: {problem}", SourceWarning, stacklevel=4)
+def _discard(path: Path | None, problem: str) -> str:
+    """Remove a damaged copy from the cache if that can be done, and say what became of it."""
     try:
-        if path is not None:
-            path.unlink(missing_ok=True)
-    except OSError:
-        pass  # a read-only cache keeps its damaged copy; it is refused on every read
+        Path(path or "").unlink()
+        fate = "was removed"
+    except OSError as error:
+        fate = f"is ignored, since it cannot be removed ({error.strerror})"
+    warnings.warn(f"{path}: a damaged copy in the cache {fate}: {problem}", SourceWarning, stacklevel=4)
+    return fate

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 from deepcr_zoo import paths
 from deepcr_zoo.cards import read_card
@@ -16,9 +17,10 @@ from deepcr_zoo.registry import default_registry
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 TEST_CACHE = Path(os.environ.get("DEEPCR_ZOO_TEST_CACHE", CHECKOUT / ".test-cache"))
+# a slow machine is no failure
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 ALL_MODELS = [f"{entry.reference}@{version}" for entry in default_registry().find() for version in entry.versions]
-
-# pytest_plugins = ["tests.hub.fixtures"]
 
 
 @pytest.fixture(autouse=True)

@@ -62,7 +62,7 @@ def test_a_tiled_inpainting_equals_the_whole_frame(name, shape):
         assert np.abs(filled - whole).max() <= 1e-6 * np.abs(whole[cosmic_rays]).max(), tile
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 450), st.integers(0, 1000))
 def test_no_shape_and_no_tile_size_shows_a_seam(small, height, width, tile, seed):
     image, _ = star_field((height, width), seed)

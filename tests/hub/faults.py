@@ -28,10 +28,9 @@ def size_not_announced(response: Response) -> Response:
     return response
 
 
-def commit_not_named(response: Response) -> Response:
-    """What a captive portal or a plain web server does: it answers, but not as a Hub."""
-    del response.headers["X-Repo-Commit"]
-    return response
+def login_page(_: Response) -> Response:
+    """What a captive portal does: it answers everything, and with a page of its own."""
+    return Response("<html>Please log in to this network.</html>", media_type="text/html")
 
 
 def unavailable(_: Response) -> Response:

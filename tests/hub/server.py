@@ -158,7 +158,7 @@ class ContractServer:
                     self.log.append(LoggedRequest(scope["method"], path, authorised, message["status"]))
                 await send(message)
 
-            await app(scope | {"path": path}, receive, log_and_send)
+            await app({**scope, "path": path}, receive, log_and_send)
 
         return logged
 
@@ -193,12 +193,13 @@ class ContractServer:
         repository = self.repository(name)
         refused = 403 if account else 401
         is_owner = account is not None and account.owns(name.partition("/")[0])
+        is_writer = is_owner and account is not None and account.may_write
         if not repository.exists() or (name in self.private and not is_owner):
             # without a token the Hub does not say whether there is such a repository
             raise Refusal(404 if account else 401, "Repository not found", "RepoNotFound")
         if to_download and name in self.gated and not is_owner:
             raise Refusal(refused, f"Access to model {name} is restricted", "GatedRepo")
-        if to_write and not (is_owner and account and account.may_write):
+        if to_write and not is_writer:
             raise Refusal(refused, "You don't have the rights to write to this repository")
         return repository
 

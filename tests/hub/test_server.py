@@ -14,6 +14,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.hf_api import RepoFile
 
 from deepcr_zoo.registry import CARD_FILE, WEIGHTS_FILE
 from tests.hub.published import VERSION, PublishedModel
@@ -43,10 +44,13 @@ def test_what_is_published_can_be_listed_and_read_back(published: PublishedModel
     info = api.model_info(repository, revision=published.pin.commit, files_metadata=True)
     assert info.sha == published.pin.commit
     assert {file.rfilename for file in info.siblings or []} == {".gitattributes", *published.files}
-    listed = {file.path: file for file in api.list_repo_tree(repository, revision=VERSION)}
-    assert listed[CARD_FILE].size == len(published.files[CARD_FILE])
-    assert listed[CARD_FILE].lfs is None
-    assert listed[WEIGHTS_FILE].lfs.sha256 == hashlib.sha256(published.files[WEIGHTS_FILE]).hexdigest()
+    listed = {entry.path: entry for entry in api.list_repo_tree(repository, revision=VERSION)}
+    card, weights = listed[CARD_FILE], listed[WEIGHTS_FILE]
+    assert isinstance(card, RepoFile)
+    assert (card.size, card.lfs) == (len(published.files[CARD_FILE]), None)
+    assert isinstance(weights, RepoFile)
+    assert weights.lfs
+    assert weights.lfs.sha256 == hashlib.sha256(published.files[WEIGHTS_FILE]).hexdigest()
     for name, data in published.files.items():
         assert Path(api.hf_hub_download(repository, name, cache_dir=tmp_path / "cache")).read_bytes() == data
 
@@ -55,8 +59,10 @@ def test_folders_can_be_listed_and_deleted(published: PublishedModel) -> None:
     api, repository = published.api(), published.pin.repo
     added = [CommitOperationAdd(path, b"text") for path in ("a/b/one.txt", "a/two.txt")]
     api.create_commit(repository, added, commit_message="add a folder")
-    assert {entry.path for entry in api.list_repo_tree(repository, "a")} == {"a/b", "a/two.txt"}
-    assert {entry.path for entry in api.list_repo_tree(repository, "a", recursive=True)} == {"a/b", "a/b/one.txt", "a/two.txt"}
+    shallow = {entry.path for entry in api.list_repo_tree(repository, "a")}
+    deep = {entry.path for entry in api.list_repo_tree(repository, "a", recursive=True)}
+    assert shallow == {"a/b", "a/two.txt"}
+    assert deep == {"a/b", "a/b/one.txt", "a/two.txt"}
     api.create_commit(repository, [CommitOperationDelete("a/", is_folder=True)], commit_message="and remove it")
     assert set(api.list_repo_files(repository)) == {".gitattributes", *published.files}
 

@@ -17,7 +17,7 @@ Frame = NDArray[np.float32]
 FrameMask = NDArray[np.bool_]
 
 
-def medmask(image: Any, mask: Any) -> NDArray[np.float32]:
+def medmask(image: Any, mask: Any, unit: str | None = None) -> NDArray[np.float32]:
     """Replace each masked pixel by the median of the unmasked pixels in 5x5 around it.
 
     The baseline of Zhang & Bloom 2020, section 3.2. True zeros count as pixels; where all 25 are masked or invalid
@@ -29,6 +29,8 @@ def medmask(image: Any, mask: Any) -> NDArray[np.float32]:
         In any unit.
     mask : array_like of bool, or of 0 and 1
         Of the image's shape.
+    unit : str, optional
+        Unit that a Quantity, NDData or CCDData is converted to; by default it stays in its own.
 
     Returns
     -------
@@ -40,10 +42,10 @@ def medmask(image: Any, mask: Any) -> NDArray[np.float32]:
     InvalidImageError
         If the image or the mask cannot be used.
     """
-    return _fill(image, mask, _median_fill)
+    return _fill(image, mask, unit, _median_fill)
 
 
-def biharmonic(image: Any, mask: Any) -> NDArray[np.float32]:
+def biharmonic(image: Any, mask: Any, unit: str | None = None) -> NDArray[np.float32]:
     """Replace masked pixels by the biharmonic interpolation of scikit-image (extra ``baselines``).
 
     Parameters and result are those of `medmask`; the baseline of Zhang & Bloom 2020, Table 3.
@@ -64,7 +66,7 @@ def biharmonic(image: Any, mask: Any) -> NDArray[np.float32]:
         filled: Frame = inpaint_biharmonic(np.where(good, pixels, 0), ~good, split_into_regions=True)
         return filled[masked]
 
-    return _fill(image, mask, fill)
+    return _fill(image, mask, unit, fill)
 
 
 def _median_fill(pixels: Frame, masked: FrameMask, good: FrameMask) -> Frame:
@@ -72,9 +74,11 @@ def _median_fill(pixels: Frame, masked: FrameMask, good: FrameMask) -> Frame:
     return np.where(np.isnan(values), np.median(pixels[good]), values)
 
 
-def _fill(image: Any, mask: Any, fill: Callable[[Frame, FrameMask, FrameMask], Frame]) -> NDArray[np.float32]:
+def _fill(
+    image: Any, mask: Any, unit: str | None, fill: Callable[[Frame, FrameMask, FrameMask], Frame]
+) -> NDArray[np.float32]:
     """Apply `fill` to each image; it returns the values of the masked pixels from the good ones."""
-    stack = read_image(image, unit=None)
+    stack = read_image(image, unit)
     masks = read_mask(mask, stack.shape)
     filled = stack.pixels.copy()
     for index, (masked, out) in enumerate(zip(masks, filled, strict=True)):

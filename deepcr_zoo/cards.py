@@ -52,7 +52,10 @@ class Instrument(Document):
     detector: str = Field(description="DETECTOR")
     filters: list[str] = Field(min_length=1, description="filters of the training data; * if not restricted")
     exposure_time_s: list[Positive] | None = Field(
-        default=None, min_length=2, max_length=2, description="shortest and longest exposure of the training data, s"
+        default=None,
+        min_length=2,
+        max_length=2,
+        description="shortest and longest of the training visits' mean exposure times, s",
     )
     data_product: str = Field(description="kind of file the images come from")
 
@@ -60,7 +63,7 @@ class Instrument(Document):
 class Fingerprint(Document):
     input_variance: Positive = Field(
         description="median running variance of the first BatchNorm times scale squared, in the input unit squared; "
-        "weights that disagree by more than a factor of 10 were trained at another input scale and are refused"
+        "weights that disagree by more than 5 % were trained at another input scale and are refused"
     )
 
 

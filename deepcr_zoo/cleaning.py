@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ Filler = Callable[[Any, Any], NDArray[np.float32]]
 
 ModelT = TypeVar("ModelT", MaskModel, InpaintModel)
 
-CLASSICAL: dict[str, Filler] = {"medmask": baselines.medmask, "biharmonic": baselines.biharmonic}
+CLASSICAL: dict[str, Callable[..., NDArray[np.float32]]] = {"medmask": baselines.medmask, "biharmonic": baselines.biharmonic}
 """Inpainting methods that need no network."""
 
 
@@ -49,29 +50,39 @@ def clean(
     mask : ndarray of bool
         True = cosmic ray, of the image's shape.
     cleaned : ndarray of float32, or None
-        The image with new values where the mask is set. The network was made for looks and for detection: Zhang & Bloom
-        2020 do not show that photometry on repainted pixels can be trusted.
+        The image, in the unit of the mask model's card, with new values where the mask is set. The network was made for
+        looks and for detection: Zhang & Bloom 2020 do not show that photometry on repainted pixels can be trusted.
 
     Raises
     ------
     UsageError
-        If a model of the wrong task is given.
+        If a model of the wrong task is given, or two models that take different units.
     DeepcrZooError
         As `load` and `MaskModel.mask`.
     """
     mask_model = loaded(mask, MaskModel, device)
-    fill = filler(inpaint, device)
+    fill = None if inpaint is None else filler(inpaint, mask_model.card.input.unit, device)
     cosmic_rays = mask_model.mask(image, threshold)
     return cosmic_rays, None if fill is None else fill(image, cosmic_rays)
 
 
-def filler(inpaint: str | InpaintModel | None, device: str) -> Filler | None:
-    """The function that repaints, for a model, a model's name or a classical method; None for None."""
-    if inpaint is None:
-        return None
+def filler(inpaint: str | InpaintModel, unit: str, device: str) -> Filler:
+    """The function that repaints images of a unit: a model, given as such or by name, or a classical method.
+
+    Raises
+    ------
+    UsageError
+        If the model takes images of another unit.
+    """
     if isinstance(inpaint, str) and inpaint in CLASSICAL:
-        return CLASSICAL[inpaint]
-    return loaded(inpaint, InpaintModel, device).fill
+        return partial(CLASSICAL[inpaint], unit=unit)
+    model = loaded(inpaint, InpaintModel, device)
+    if model.card.input.unit != unit:
+        raise UsageError(
+            f"{model.reference} takes {model.card.input.unit}, the mask model {unit}: name an inpainter for the same unit, "
+            f"or one of {', '.join(CLASSICAL)}"
+        )
+    return model.fill
 
 
 def loaded(model: str | ModelT, kind: type[ModelT], device: str) -> ModelT:

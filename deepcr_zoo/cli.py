@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -16,23 +17,25 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
 from deepcr_zoo import __version__
 from deepcr_zoo.cards import read_card
 from deepcr_zoo.errors import DeepcrZooError, ModelWarning, UsageError
-from deepcr_zoo.registry import WEIGHTS_FILE, ResolvedModel, default_registry
+from deepcr_zoo.registry import ResolvedModel, default_registry
 from deepcr_zoo.rendering import card_text, input_text
-from deepcr_zoo.sources import SOURCES, Source, pull_resolved, write_atomically
+from deepcr_zoo.sources import SOURCES, Source, pull_resolved
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Cosmic-ray rejection networks for telescope images: find, get and verify them.",
 )
-notes = Console(stderr=True, soft_wrap=True, highlight=False)
+# no markup: names and messages may hold brackets
+output = Console(markup=False, highlight=False)
+notes = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="[mask/|inpaint/]NAME[@VERSION]")]
 All = Annotated[bool, typer.Option("--all", help="every version of every model")]
@@ -44,7 +47,7 @@ Outcome = TypeVar("Outcome")
 
 @app.command("list")
 def list_command(
-    pattern: Annotated[str, typer.Argument(help="wildcards, matched against NAME and task/NAME")] = "*",
+    pattern: Annotated[str, typer.Argument(help="wildcards, matched against NAME, task/NAME and aliases")] = "*",
     as_json: AsJson = False,
 ) -> None:
     """Show the models whose name matches PATTERN."""
@@ -60,7 +63,7 @@ def list_command(
         versions = [f"{v} (default)" if v == entry.default and len(entry.versions) > 1 else v for v in entry.versions]
         details = [entry.summary, f"input {input_text(card)}", *(f"alias {alias.name}" for alias in entry.aliases)]
         table.add_row(entry.reference, "\n".join(versions), "\n".join(details))
-    Console().print(table)
+    output.print(table)
 
 
 @app.command()
@@ -76,7 +79,7 @@ def info(name: Annotated[str, typer.Argument(help="[mask/|inpaint/]NAME[@VERSION
     table.add_column(overflow="fold")
     for label, text in card_text(model, card):
         table.add_row(label, text)
-    Console().print(table)
+    output.print(table)
 
 
 @app.command()
@@ -97,7 +100,9 @@ def pull(
             typer.echo(str(pulled.path))
         return {"model": model.reference, "path": str(pulled.path), "source": pulled.source}
 
-    _for_each(names, all_models, work, "pulling", as_json)
+    _, failed = _for_each(names, all_models, work, "pulling", as_json)
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -114,19 +119,17 @@ def verify(
     def work(model: ResolvedModel) -> dict[str, Any]:
         return dataclasses.asdict(verification.verify(model, device, _source(source)))
 
-    rows = _for_each(names, all_models, work, "verifying", as_json)
+    rows, failed = _for_each(names, all_models, work, "verifying", as_json)
     if not as_json:
         table = _table("model", "verdict", "max difference", "allowed", "flipped")
         for row in rows:
             shown = ("max_difference", "tolerance", "flipped_pixels")
-            table.add_row(
-                row["reference"], row["verdict"], *("-" if row[key] is None else f"{row[key]:.2g}" for key in shown)
-            )
-        Console().print(table)
+            table.add_row(row["model"], row["verdict"], *("-" if row[key] is None else f"{row[key]:.2g}" for key in shown))
+        output.print(table)
         for row in rows:
             if row["reason"]:
-                notes.print(f"[bold red]fails[/] {escape(row['reason'])}")
-    if any(row["verdict"] != "reproduces" for row in rows):
+                _note("fails", row["reason"], "bold red")
+    if failed or any(row["verdict"] != "reproduces" for row in rows):
         raise typer.Exit(1)
 
 
@@ -147,7 +150,6 @@ def convert(
     """Convert upstream .pth files, named by the models' cards, to safetensors, and compare with the registry."""
     from deepcr_zoo import convert as conversion
 
-    sdists.mkdir(parents=True, exist_ok=True)
     if card is not None:
         if names or all_models or to is None:
             raise UsageError("--card makes one new model: give it with --to and without names or --all")
@@ -157,13 +159,13 @@ def convert(
     def work(model: ResolvedModel) -> dict[str, Any]:
         converted = conversion.convert(read_card(model), sdists)
         if to:
-            write_atomically(converted.weights, to / converted.folder / WEIGHTS_FILE)
+            conversion.write_weights(converted, to)
         return {"model": model.reference, "differs": model.locked.weights.mismatch(converted.weights)}
 
-    rows = _for_each(names, all_models, work, "converting", as_json)
+    rows, failed = _for_each(names, all_models, work, "converting", as_json)
     for row in rows if not as_json else ():
         typer.echo(f"{row['model']}: " + (f"differs: {row['differs']}" if row["differs"] else "matches the registry"))
-    if any(row["differs"] for row in rows):
+    if failed or any(row["differs"] for row in rows):
         raise typer.Exit(1)
 
 
@@ -182,29 +184,34 @@ def main() -> None:
     try:
         app()
     except DeepcrZooError as error:
-        _show_error(error)
+        _note("error", str(error), "bold red")
         sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def _for_each(
     names: list[str] | None, all_models: bool, work: Callable[[ResolvedModel], dict[str, Any]], verb: str, as_json: bool
-) -> list[dict[str, Any]]:
-    """Do `work` for every model; a failure is reported and does not stop the rest, but ends the command with 1."""
-    rows, failed = [], []
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Do `work` for every model; gives its results, and the names of those that failed, which do not stop the rest."""
+    rows: list[dict[str, Any]] = []
+    failures: list[dict[str, Any]] = []
     for name in _progress(_wanted(names, all_models), verb):
         try:
             rows.append(work(_resolve(name)))
         except UsageError:
             raise
         except DeepcrZooError as error:
-            _show_error(error)
-            failed.append({"model": name, "error": str(error)})
+            _note("error", str(error), "bold red")
+            failures.append({"model": name, "error": str(error)})
     if as_json:
-        _print_json(rows + failed)
+        _print_json(rows + failures)
+    failed = [failure["model"] for failure in failures]
     if failed:
-        notes.print(f"{len(failed)} of {len(rows) + len(failed)} failed: {', '.join(item['model'] for item in failed)}")
-        raise typer.Exit(1)
-    return rows
+        _note("error", f"{len(failed)} of {len(rows) + len(failed)} failed: {', '.join(failed)}", "bold red")
+    return rows, failed
 
 
 def _wanted(names: list[str] | None, all_models: bool) -> list[str]:
@@ -221,7 +228,7 @@ def _resolve(name: str) -> ResolvedModel:
     if model.notes:
         notes.print(f"{name} -> {model.reference}: {'; '.join(model.notes)}")
     for caution in model.cautions:
-        notes.print(f"[yellow]caution[/] {caution}")
+        _note("caution", caution, "yellow")
     return model
 
 
@@ -242,12 +249,12 @@ def _print_json(content: Any) -> None:
     typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
 
 
-def _show_error(error: Exception) -> None:
-    notes.print(f"[bold red]error[/] {escape(str(error))}")
+def _note(label: str, message: str, style: str) -> None:
+    notes.print(Text.assemble((label, style), " ", message))
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    notes.print(f"[yellow]warning[/] {escape(str(message))}")
+    _note("warning", str(message), "yellow")
 
 
 def _table(first: str, *others: str) -> Table:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.cleaning import Filler, filler, loaded
 from deepcr_zoo.errors import DeviceError, UsageError
-from deepcr_zoo.models import WHOLE_FRAME, MaskModel, select_device
+from deepcr_zoo.models import WHOLE_FRAME, MaskModel, check_threshold, select_device
 
 
 class deepCR:  # noqa: N801 - upstream's name
@@ -44,7 +44,7 @@ class deepCR:  # noqa: N801 - upstream's name
         target = _device(device)
         self.mask_model: MaskModel = loaded(mask, MaskModel, target)
         self._names_inpainter = inpaint is not None
-        self._fill: Filler | None = filler(inpaint or "medmask", target)
+        self._fill: Filler = filler(inpaint or "medmask", self.mask_model.card.input.unit, target)
 
     def clean(
         self,
@@ -84,15 +84,14 @@ class deepCR:  # noqa: N801 - upstream's name
             Only when inpainting.
         """
         probability = self.mask_model.predict(img0, tile=patch if segment else WHOLE_FRAME)
-        cosmic_rays = probability > threshold
+        cosmic_rays = probability > check_threshold(threshold)
         mask = cosmic_rays.astype(np.float32) if binary else probability
         if not (self._names_inpainter if inpaint is None else inpaint):
             return mask
         return mask, self.inpaint(img0, cosmic_rays)
 
     def inpaint(self, img0: Any, mask: Any) -> NDArray[np.float32]:
-        """Repaint the masked pixels of an image, in the image's own unit."""
-        assert self._fill is not None
+        """Repaint the masked pixels of an image, in the unit of the mask model's card."""
         return self._fill(img0, mask)
 
 

@@ -24,8 +24,8 @@ from deepcr_zoo import testvectors, weights
 from deepcr_zoo.cards import Card, UpstreamFile
 from deepcr_zoo.documents import parse_document
 from deepcr_zoo.errors import ConversionError
+from deepcr_zoo.files import write_atomically
 from deepcr_zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, Architecture, LockedFile, LockedVersion, Sources
-from deepcr_zoo.sources import write_atomically
 
 TEST_VECTOR_SEED = 2020
 
@@ -74,7 +74,7 @@ def convert(card: Card, sdists: Path) -> ConvertedModel:
     if card.provenance.upstream is None:
         raise ConversionError(f"{identity.task}/{identity.name}: nothing to convert: it was trained by this project")
     architecture, state = convert_state(read_upstream(card.provenance.upstream, sdists))
-    return ConvertedModel(card, architecture, weights.serialise(state, architecture, identity.task))
+    return ConvertedModel(card, architecture, weights.serialise(state))
 
 
 def import_model(card_path: Path, sdists: Path, to: Path) -> str:
@@ -106,8 +106,8 @@ def import_model(card_path: Path, sdists: Path, to: Path) -> str:
     converted = convert(card, sdists)
     _check_input_scale(converted, card_path)
     vector = converted.test_vector()
-    write_atomically(converted.weights, to / converted.folder / WEIGHTS_FILE)
-    write_atomically(vector, to / converted.folder / TEST_VECTOR_FILE)
+    write_weights(converted, to)
+    _write_new(vector, to / converted.folder / TEST_VECTOR_FILE)
     locked = LockedVersion(
         released=datetime.date.today(),
         architecture=converted.architecture,
@@ -165,9 +165,13 @@ def read_upstream(file: UpstreamFile, sdists: Path) -> bytes:
         If either is missing or has another hash.
     """
     archive = sdists / f"{file.package}-{file.release}.tar.gz"
-    if not archive.is_file():
-        _pip_download(file, sdists)
-    _check(archive.read_bytes(), file.sdist_sha256, str(archive))
+    try:
+        if not archive.is_file():
+            sdists.mkdir(parents=True, exist_ok=True)
+            _pip_download(file, sdists)
+        _check(archive.read_bytes(), file.sdist_sha256, str(archive))
+    except OSError as error:
+        raise ConversionError(f"{sdists} cannot be used as a folder of releases: {error.strerror}") from None
     with tarfile.open(archive) as content:
         try:
             member = content.extractfile(f"{file.package}-{file.release}/{file.file}")
@@ -201,6 +205,28 @@ def _pip_download(file: UpstreamFile, folder: Path) -> None:
             f"{file.package} {file.release} could not be fetched with pip ({reason}); "
             f"put {file.package}-{file.release}.tar.gz into {folder} by hand"
         )
+
+
+def write_weights(converted: ConvertedModel, to: Path) -> None:
+    """Write converted weights under a mirror's root.
+
+    Raises
+    ------
+    ConversionError
+        If other bytes stand there already, or the folder cannot be written to.
+    """
+    _write_new(converted.weights, to / converted.folder / WEIGHTS_FILE)
+
+
+def _write_new(data: bytes, path: Path) -> None:
+    try:
+        if path.exists() and path.read_bytes() != data:
+            raise ConversionError(
+                f"{path} holds other bytes: a version never changes meaning; delete the file if it has not been released"
+            )
+        write_atomically(data, path)
+    except OSError as error:
+        raise ConversionError(f"{path} cannot be written: {error.strerror}; choose another folder with --to") from None
 
 
 def _check_input_scale(converted: ConvertedModel, card_path: Path) -> None:

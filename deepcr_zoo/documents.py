@@ -15,7 +15,7 @@ from deepcr_zoo.errors import InvalidDocumentError
 class Document(BaseModel):
     """Base of every schema: unknown keys are errors, values are never coerced, instances are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 DocumentT = TypeVar("DocumentT", bound=BaseModel)
@@ -28,6 +28,8 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a plain value", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
             seen.add(key)
@@ -71,4 +73,6 @@ def _explain(where: str | Path, error: Any) -> str:
             return f"{where}: {field}: expected a value, got none; add the key"
         case _:
             expectation = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-            return f"{where}: {field}: expected {expectation}, got {error['input']!r}"
+            # of a whole section only the expectation is worth reading
+            found = "" if isinstance(error["input"], (dict, list)) else f", got {error['input']!r}"
+            return f"{where}: {field}: expected {expectation}{found}"

@@ -48,7 +48,7 @@ class InvalidWeightsError(DeepcrZooError):
     """Weights that do not fit the architecture or the input scale that the registry and the card state."""
 
 
-class DeviceError(DeepcrZooError):
+class DeviceError(UsageError):
     """A device that does not exist on this machine."""
 
 

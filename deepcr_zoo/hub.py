@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from deepcr_zoo.errors import HubError, HubUnreachableError, SourceError
+from deepcr_zoo.errors import HubError, HubUnreachableError, SourceError, UsageError
 from deepcr_zoo.registry import HubPin
 
-PROBE_TIMEOUT_S = 1.5
-"""Patience with a silent Hub: the client itself would retry a dead host for more than 20 s."""
+PATIENCE_S = 1.5
+"""Patience with a silent Hub, unless DEEPCR_ZOO_HUB_TIMEOUT says otherwise: the client would retry for more than 20 s."""
 
 _WAY_OUT = "name another --source (or a mirror with --from), or update deepcr-zoo"
 
@@ -27,7 +28,7 @@ def download(pin: HubPin, filename: str) -> bytes:
     Raises
     ------
     HubUnreachableError
-        If the Hub does not answer within `PROBE_TIMEOUT_S`, breaks off, or offline mode is on.
+        If the Hub does not answer within `PATIENCE_S`, breaks off, or offline mode is on.
     HubError
         If the Hub refuses, or does not have the repository, commit or file.
     """
@@ -37,22 +38,26 @@ def download(pin: HubPin, filename: str) -> bytes:
         raise HubUnreachableError("the Hub is switched off (HF_HUB_OFFLINE)")
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None  # the client would keep the slash, and get 404
     api = huggingface_hub.HfApi(endpoint=endpoint, library_name="deepcr-zoo")
-    _translated(
-        lambda: _within(PROBE_TIMEOUT_S, lambda: _probe(api, pin)),
-        pin,
-        filename,
-        api.endpoint,
-    )
+    patience = _patience()
+    _translated(lambda: _within(patience, lambda: _probe(api, pin, patience)), pin, filename, api.endpoint)
     with tempfile.TemporaryDirectory(prefix="deepcr-zoo-") as scratch:
         return _translated(lambda: _read(api, pin, filename, scratch), pin, filename, api.endpoint)
 
 
-def _probe(api: Any, pin: HubPin) -> None:
+def _patience() -> float:
+    text = os.environ.get("DEEPCR_ZOO_HUB_TIMEOUT", str(PATIENCE_S))
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"DEEPCR_ZOO_HUB_TIMEOUT is {text!r}: expected a number of seconds") from None
+
+
+def _probe(api: Any, pin: HubPin, patience: float) -> None:
     """Ask for the commit, which fails at once where a download would be tried again and again."""
     from huggingface_hub import errors
 
     try:
-        api.model_info(pin.repo, revision=pin.commit, timeout=PROBE_TIMEOUT_S)
+        api.model_info(pin.repo, revision=pin.commit, timeout=patience)
     except errors.HfHubHTTPError:
         raise
     except (KeyError, TypeError, ValueError) as error:
@@ -92,23 +97,24 @@ def _within(seconds: float, call: Callable[[], Result]) -> Result:
     if failure:
         raise failure[0]
     if not outcome:
-        raise TimeoutError(f"no answer within {seconds} s")
+        raise TimeoutError(f"no answer within {seconds:g} s (DEEPCR_ZOO_HUB_TIMEOUT changes that)")
     return outcome[0]
 
 
 def _translated(call: Callable[[], Result], pin: HubPin, filename: str, endpoint: str) -> Result:
-    """Run `call` and turn the client's exceptions into ours."""
+    """Run `call` and turn the client's exceptions into ours, which never show a password in the endpoint."""
     from huggingface_hub import errors
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
     try:
         return call()
     except errors.HfHubHTTPError as error:
-        raise _refusal(error, pin, filename, endpoint) from None
+        raise _refusal(error, pin, filename, _without_password(endpoint)) from None
     # LocalEntryNotFoundError is among the OSErrors: the client got no usable answer, which says nothing about the file
     except (httpx.RequestError, httpx.InvalidURL, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise HubUnreachableError(f"{endpoint} cannot be used: {reason}") from None
+        shown = _without_password(endpoint)
+        raise HubUnreachableError(f"{shown} cannot be used: {reason.replace(endpoint, shown)}") from None
 
 
 def _refusal(error: Exception, pin: HubPin, filename: str, endpoint: str) -> SourceError:
@@ -128,3 +134,7 @@ def _refusal(error: Exception, pin: HubPin, filename: str, endpoint: str) -> Sou
     if status in (401, 403):
         return HubError(f"{where} refused the request ({status}): check HF_TOKEN")
     return HubUnreachableError(f"{endpoint} answered with status {status}")
+
+
+def _without_password(endpoint: str) -> str:
+    return re.sub(r"(?<=://)[^/@]*@", "", endpoint)

@@ -35,8 +35,16 @@ class ImageStack:
     valid: NDArray[np.bool_] | None
     shape: tuple[int, ...]
 
-    def frames(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_] | None]]:
-        """Each image with its invalid pixels replaced from their neighbours, and its validity mask."""
+    def frames(
+        self, masks: NDArray[np.bool_] | None = None
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_] | None]]:
+        """Each image with its invalid pixels replaced from their neighbours, and its validity mask (None = all valid).
+
+        Parameters
+        ----------
+        masks : ndarray of bool, shape (N, H, W), optional
+            Pixels that must not supply values for others: a cosmic ray beside an invalid pixel would spread into it.
+        """
         for index, pixels in enumerate(self.pixels):
             valid = None if self.valid is None else self.valid[index]
             if valid is None or valid.all():
@@ -45,7 +53,7 @@ class ImageStack:
             if not valid.any():
                 label = f"image {index}" if len(self.shape) == 3 else "the image"
                 warnings.warn(f"{label} has no valid pixel", ImageWarning, stacklevel=4)
-            yield replace_from_neighbours(pixels, valid), valid
+            yield replace_from_neighbours(pixels, ~valid, valid if masks is None else valid & ~masks[index]), valid
 
 
 def read_image(image: Any, unit: str | None) -> ImageStack:
@@ -101,6 +109,13 @@ def read_mask(mask: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 def _unwrap(image: Any, unit: str | None) -> tuple[NDArray[Any], Any]:
     """The plain values in `unit`, and the caller's mask if there is one."""
+    try:
+        return _unwrap_container(image, unit)
+    except (ValueError, TypeError) as error:
+        raise InvalidImageError(f"the image cannot be read as an array: {error}") from None
+
+
+def _unwrap_container(image: Any, unit: str | None) -> tuple[NDArray[Any], Any]:
     if isinstance(image, np.ma.MaskedArray):
         return np.asarray(image.data), np.ma.getmaskarray(image)
     if not hasattr(image, "unit"):

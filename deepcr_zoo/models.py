@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -91,7 +92,7 @@ class Model:
             yield rows.keep, columns.keep, self._forward(block)[rows.keep_inside, columns.keep_inside]
 
     def _forward(self, block: Block) -> Block:
-        with torch.inference_mode():
+        with torch.inference_mode(), _full_precision(self.device):
             batch = torch.from_numpy(block)[None].to(self.device, memory_format=torch.channels_last)
             return self._network(batch)[0, 0].cpu().numpy()  # type: ignore[no-any-return]
 
@@ -169,11 +170,8 @@ class MaskModel(Model):
         UsageError
             If the threshold is not a probability.
         """
-        if threshold is None:
-            threshold = self.threshold
-        if not 0 <= threshold <= 1:
-            raise UsageError(f"threshold is {threshold}: expected a probability between 0 and 1")
-        return self.predict(image, tile=tile) > threshold
+        limit = check_threshold(self.threshold if threshold is None else threshold)
+        return self.predict(image, tile=tile) > limit
 
 
 class InpaintModel(Model):
@@ -195,7 +193,7 @@ class InpaintModel(Model):
         Returns
         -------
         ndarray of float32
-            The image, in its own unit, with new values where `mask` is set. NaN outside the mask stays NaN.
+            The image, in the card's unit, with new values where `mask` is set. NaN outside the mask stays NaN.
 
         Raises
         ------
@@ -205,7 +203,7 @@ class InpaintModel(Model):
         stack = read_image(image, self.card.input.unit)
         masks = read_mask(mask, stack.shape)
         filled = stack.pixels.copy()
-        for (pixels, valid), masked, out in zip(stack.frames(), masks, filled, strict=True):
+        for (pixels, valid), masked, out in zip(stack.frames(masks), masks, filled, strict=True):
             scaling = _scaling(self.card, pixels, valid)
             network_input = partial(_inpainting_channels, pixels, masked, scaling)
             for rows, columns, output in self._windows(pixels.shape, network_input, tile):
@@ -214,14 +212,16 @@ class InpaintModel(Model):
         return filled.reshape(stack.shape)
 
 
-def load(name: str, device: str = "auto", *, source: sources.Source | None = None) -> MaskModel | InpaintModel:
+def load(
+    name: str, device: str | torch.device = "auto", *, source: sources.Source | None = None
+) -> MaskModel | InpaintModel:
     """Get a model by name: verified bytes, folded for speed, on a device.
 
     Parameters
     ----------
     name : str
         ``[mask/|inpaint/]NAME[@VERSION]``; without a version the registry's default, which is logged.
-    device : str
+    device : str or torch.device
         ``auto`` (CUDA, else MPS, else the CPU) or a torch device such as ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
     source : {"cache", "mirror", "seed", "hub"}, optional
         Take the bytes from this source alone.
@@ -245,7 +245,7 @@ def load(name: str, device: str = "auto", *, source: sources.Source | None = Non
 
 
 def load_resolved(
-    model: ResolvedModel, device: str = "auto", *, source: sources.Source | None = None
+    model: ResolvedModel, device: str | torch.device = "auto", *, source: sources.Source | None = None
 ) -> MaskModel | InpaintModel:
     """Do the work of `load` for a name that is resolved already."""
     target = select_device(device)
@@ -259,7 +259,20 @@ def load_resolved(
     return kind(model.reference, model.locked.weights.sha256, card, network, target)
 
 
-def select_device(name: str) -> torch.device:
+def check_threshold(threshold: float) -> float:
+    """The threshold, if it is a probability.
+
+    Raises
+    ------
+    UsageError
+        If it is not a number between 0 and 1.
+    """
+    if not isinstance(threshold, (int, float, np.number)) or not 0 <= threshold <= 1:
+        raise UsageError(f"threshold is {threshold!r}: expected a probability between 0 and 1")
+    return float(threshold)
+
+
+def select_device(name: str | torch.device) -> torch.device:
     """Turn a device's name into a device that exists on this machine; never falls back in silence.
 
     Raises
@@ -272,9 +285,9 @@ def select_device(name: str) -> torch.device:
         present = ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count())), *present]
     elif torch.backends.mps.is_available():
         present = ["mps", *present]
-    chosen = present[0] if name == "auto" else name.lower()
+    chosen = present[0] if name == "auto" else str(name).lower()
     if chosen not in present:
-        raise DeviceError(f"device {name!r} does not exist here: expected auto or one of {', '.join(present)}")
+        raise DeviceError(f"device {str(name)!r} does not exist here: expected auto or one of {', '.join(present)}")
     return torch.device(chosen)
 
 
@@ -293,6 +306,14 @@ class Scaling:
     def undo(self, values: Block) -> Block:
         """Network values to pixel values."""
         return (values * self.deviation + self.mean) * self.scale
+
+
+def _full_precision(device: torch.device) -> AbstractContextManager[None]:
+    """Keep CUDA from rounding convolutions to TF32, its default, which is off by 1e-3 and would break parity and tiling."""
+    if device.type != "cuda":
+        return nullcontext()
+    now = torch.backends.cudnn
+    return now.flags(now.enabled, now.benchmark, deterministic=now.deterministic, allow_tf32=False)
 
 
 def _image_channel(pixels: Block, scaling: Scaling, rows: slice, columns: slice) -> Block:

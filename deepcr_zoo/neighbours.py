@@ -37,21 +37,22 @@ def local_median(image: Image, wanted: Mask, good: Mask) -> Values:
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
 
 
-def replace_from_neighbours(image: Image, good: Mask) -> Image:
-    """A copy of an image in which each pixel that is not good has a value from its surroundings.
+def replace_from_neighbours(image: Image, wanted: Mask, good: Mask) -> Image:
+    """A copy of an image in which each wanted pixel has a value from its surroundings.
 
     The median of the good pixels in 5x5, or the nearest good pixel where there are none; zero if no pixel is good.
 
     Parameters
     ----------
     image : ndarray of float32, shape (H, W)
-    good : ndarray of bool, shape (H, W)
+    wanted, good : ndarray of bool, shape (H, W)
+        Which pixels are replaced, and which others may supply values.
     """
-    replaced = np.where(good, image, np.float32(0))
+    replaced = np.where(wanted, np.float32(0), image)
     if not good.any():
         return replaced
     nearest = None
-    for rows, columns in _bands(~good):
+    for rows, columns in _bands(wanted):
         values = _local_median(image, good, rows, columns)
         alone = np.isnan(values)
         if alone.any():
@@ -95,7 +96,7 @@ def _nearest_good(image: Image, good: Mask) -> Callable[[Indices, Indices], Valu
     tree = KDTree(rim)
 
     def nearest(rows: Indices, columns: Indices) -> Values:
-        _, index = tree.query(np.column_stack([rows, columns]), workers=-1)
+        _, index = tree.query(np.column_stack([rows, columns]))
         values: Values = image[tuple(rim[index].T)]
         return values
 

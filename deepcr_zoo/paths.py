@@ -10,10 +10,8 @@ PACKAGE = Path(__file__).resolve().parent
 
 def data_root() -> Path:
     """Folder that holds ``zoo/`` and ``cards/``: the checkout if there is one, else the installed package's data."""
-    checkout = PACKAGE.parent
-    if (checkout / "zoo").is_dir() and (checkout / "pyproject.toml").is_file():
-        return checkout
-    return PACKAGE / "_data"
+    installed = PACKAGE / "_data"
+    return installed if installed.is_dir() else PACKAGE.parent
 
 
 def cache_root() -> Path:

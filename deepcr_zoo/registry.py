@@ -109,6 +109,14 @@ class ModelEntry(Document):
                 raise ValueError(f"a version among {', '.join(self.versions)} wherever one is named, not {version}")
         return self
 
+    @model_validator(mode="after")
+    def _pins_its_own_repository(self) -> ModelEntry:
+        for version, locked in self.versions.items():
+            hub = locked.sources.hub
+            if hub is not None and hub.repo.partition("/")[2] != f"{self.task}-{self.name}":
+                raise ValueError(f"a Hub repository ORG/{self.task}-{self.name} at versions.{version}, not {hub.repo}")
+        return self
+
     @property
     def reference(self) -> str:
         """``task/name``."""
@@ -234,12 +242,13 @@ class Registry:
         return ResolvedModel(entry, version, tuple(notes), self.root)
 
     def find(self, pattern: str = "*") -> list[ModelEntry]:
-        """Entries whose ``name`` or ``task/name`` matches a wildcard pattern, in stable order."""
-        return [
-            entry
-            for entry in self.entries.values()
-            if fnmatch.fnmatchcase(entry.name, pattern) or fnmatch.fnmatchcase(entry.reference, pattern)
-        ]
+        """Entries whose ``name``, ``task/name`` or alias matches a wildcard pattern, in stable order."""
+
+        def matches(entry: ModelEntry) -> bool:
+            known = [entry.name, entry.reference, *(alias.name for alias in entry.aliases)]
+            return any(fnmatch.fnmatchcase(name, pattern) for name in known)
+
+        return [entry for entry in self.entries.values() if matches(entry)]
 
     def ranking(self, task: Task, telescope: str, instrument: str, detector: str, filter_name: str) -> list[RankedModel]:
         """Models for an exposure, best first; empty if the registry knows none.
@@ -340,7 +349,7 @@ def list_models(pattern: str = "*") -> list[str]:
     Parameters
     ----------
     pattern : str
-        Shell wildcards, matched against ``NAME`` and against ``task/NAME``: ``"*F606W*"``, ``"inpaint/*"``.
+        Shell wildcards, matched against ``NAME``, ``task/NAME`` and aliases: ``"*F606W*"``, ``"inpaint/*"``.
 
     Returns
     -------

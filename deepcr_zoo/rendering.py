@@ -80,6 +80,8 @@ def card_text(model: ResolvedModel, card: Card) -> list[tuple[str, str]]:
 def replace_block(text: str, what: str, block: str) -> str:
     """Put `block` between the markers of `what` in a Markdown text."""
     start, end = START.format(what=what), END.format(what=what)
+    if start not in text or end not in text:
+        raise ValueError(f"expected the markers {start} and {end}")
     before, _, rest = text.partition(start)
     _, _, after = rest.partition(end)
     return f"{before}{start}\n{block}\n{end}{after}"
@@ -91,7 +93,7 @@ def rendered_files(root: Path) -> dict[Path, str]:
         root / "README.md": ("the registry", models_table(read_registry(root))),
         root / "cards" / "README.md": ("the card schema", card_fields_table()),
     }
-    return {path: replace_block(path.read_text(), *block) for path, block in blocks.items()}
+    return {path: replace_block(path.read_text(encoding="utf-8"), *block) for path, block in blocks.items()}
 
 
 def _figures(figures: list[Figure]) -> str:
@@ -108,4 +110,4 @@ def _fields(schema: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, st
 
 if __name__ == "__main__":
     for path, text in rendered_files(paths.data_root()).items():
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")

@@ -6,7 +6,6 @@ The cache, a mirror and the seed are the same tree, ``<task>/<name>/<version>/<f
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from deepcr_zoo import paths
+from deepcr_zoo.cards import read_card
 from deepcr_zoo.errors import IntegrityError, SourceError, SourceWarning, UsageError
+from deepcr_zoo.files import write_atomically
 from deepcr_zoo.registry import CARD_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, ResolvedModel, default_registry
 
 Source = Literal["cache", "mirror", "seed", "hub"]
@@ -40,7 +41,12 @@ class VerifiedFile:
 
 
 def fetch(
-    model: ResolvedModel, filename: str, *, source: Source | None = None, mirror: str | os.PathLike[str] | None = None
+    model: ResolvedModel,
+    filename: str,
+    *,
+    source: Source | None = None,
+    mirror: str | os.PathLike[str] | None = None,
+    keep: bool = True,
 ) -> VerifiedFile:
     """Get one file of a model from the first source that has it.
 
@@ -53,6 +59,8 @@ def fetch(
         Use this source alone.
     mirror : path or file:// address, optional
         Mirror directory; the default is ``DEEPCR_ZOO_MIRROR``.
+    keep : bool
+        Keep in the cache what comes from a mirror or the Hub.
 
     Raises
     ------
@@ -81,7 +89,7 @@ def fetch(
                 f"{model.reference}: {filename} from the {supplier} ({path or _hub_address(model)}) is not what the "
                 f"registry locked: {problem}; it was refused: replace that copy, or name another --source"
             )
-        if supplier in ("mirror", "hub"):
+        if keep and supplier in ("mirror", "hub"):
             path = _keep(data, paths.cache_root() / model.folder / filename) or path
         return VerifiedFile(data, supplier, path)
     raise SourceError(f"{model.reference}: no source could supply {filename} ({'; '.join(reasons)})")
@@ -138,17 +146,12 @@ def pull_resolved(
     source: Source | None = None,
 ) -> PulledModel:
     """Do the work of `pull` for a name that is resolved already, and say which source supplied the weights."""
-    fetched = {name: fetch(model, name, source=source, mirror=mirror) for name in (WEIGHTS_FILE, TEST_VECTOR_FILE)}
+    wanted = (WEIGHTS_FILE, TEST_VECTOR_FILE)
+    fetched = {name: fetch(model, name, source=source, mirror=mirror, keep=to is None) for name in wanted}
     weights = fetched[WEIGHTS_FILE]
     if to is not None:
-        folder = paths.directory(to) / model.folder
-        contents = {name: file.data for name, file in fetched.items()} | {CARD_FILE: model.card_path.read_bytes()}
-        try:
-            for filename, data in contents.items():
-                write_atomically(data, folder / filename)
-        except OSError as error:
-            raise SourceError(f"{folder}: cannot be written: {error.strerror}; choose another folder with --to") from None
-        return PulledModel(model, folder / WEIGHTS_FILE, weights.source)
+        path = _write_mirror(model, {name: file.data for name, file in fetched.items()}, paths.directory(to))
+        return PulledModel(model, path, weights.source)
     if weights.path is None:
         raise SourceError(
             f"{paths.cache_root()}: the cache cannot be written to; set DEEPCR_ZOO_CACHE to a folder that can, or use --to"
@@ -156,20 +159,18 @@ def pull_resolved(
     return PulledModel(model, weights.path, weights.source)
 
 
-def write_atomically(data: bytes, path: Path) -> None:
-    """Write `data` so that `path` holds either the old content or all of the new, whatever happens."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+def _write_mirror(model: ResolvedModel, files: dict[str, bytes], root: Path) -> Path:
+    """Write a model's files, its card and the licence under a mirror's root; returns the path of the weights."""
+    licence = model.root / read_card(model).licence.file  # reading the card checks it against the lock
+    contents = {root / model.folder / name: data for name, data in files.items()}
+    contents[root / model.folder / CARD_FILE] = model.card_path.read_bytes()
+    contents[root / licence.name] = licence.read_bytes()
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        for path, data in contents.items():
+            write_atomically(data, path)
+    except OSError as error:
+        raise SourceError(f"{root}: cannot be written: {error.strerror}; choose another folder with --to") from None
+    return root / model.folder / WEIGHTS_FILE
 
 
 def _suppliers(

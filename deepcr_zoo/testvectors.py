@@ -6,6 +6,7 @@ layout or folding of ours is its own judge.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,7 +74,7 @@ def make(network: UNet, card: Card, seed: int) -> TestVector:
     hidden = torch.from_numpy(mask).double()
     inputs = [scaled] if card.identity.task == "mask" else [scaled * (1 - hidden), hidden]
     with torch.inference_mode():
-        output = network.double()(torch.stack(inputs)[None])[0, 0]
+        output = copy.deepcopy(network).double()(torch.stack(inputs)[None])[0, 0]
     if card.identity.task == "mask":
         return TestVector(image, mask, output.sigmoid().float().numpy())
     return TestVector(image, mask, np.where(mask, (output * card.input.scale).float().numpy(), image))

@@ -9,7 +9,7 @@ import numpy as np
 
 from deepcr_zoo import sources, testvectors
 from deepcr_zoo.cards import read_card
-from deepcr_zoo.errors import DeepcrZooError
+from deepcr_zoo.errors import DeepcrZooError, UsageError
 from deepcr_zoo.models import MaskModel, load_resolved
 from deepcr_zoo.registry import TEST_VECTOR_FILE, ResolvedModel
 
@@ -22,7 +22,7 @@ class Verification:
 
     Attributes
     ----------
-    reference : str
+    model : str
         ``task/name@version``.
     verdict : {"reproduces", "runs but differs", "fails"}
     max_difference : float or None
@@ -35,7 +35,7 @@ class Verification:
         Why it fails.
     """
 
-    reference: str
+    model: str
     verdict: Verdict
     max_difference: float | None = None
     tolerance: float | None = None
@@ -49,6 +49,8 @@ def verify(model: ResolvedModel, device: str = "auto", source: sources.Source | 
         card = read_card(model)
         loaded = load_resolved(model, device, source=source)
         vector = testvectors.read(sources.fetch(model, TEST_VECTOR_FILE, source=source).data, model.reference)
+    except UsageError:
+        raise
     except DeepcrZooError as error:
         return Verification(model.reference, "fails", reason=str(error))
     flipped, unit = None, 1.0

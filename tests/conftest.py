@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,17 +18,30 @@ from deepcr_zoo.registry import default_registry
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 TEST_CACHE = Path(os.environ.get("DEEPCR_ZOO_TEST_CACHE", CHECKOUT / ".test-cache"))
-# a slow machine is no failure
-settings.register_profile("patient", deadline=None)
+# the tests judge the CPU; a GPU would be picked by device="auto"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+# a slow machine is no failure, and CI shall not find by chance what nobody changed
+settings.register_profile("patient", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("patient")
 ALL_MODELS = [f"{entry.reference}@{version}" for entry in default_registry().find() for version in entry.versions]
 
 
+SETTINGS = ("DEEPCR_ZOO_MIRROR", "DEEPCR_ZOO_HUB_TIMEOUT", "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No cache, mirror or Hub settings of the person who runs the tests, for fixtures of any scope."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in SETTINGS:
+            patch.delenv(name, raising=False)
+        patch.setenv("DEEPCR_ZOO_CACHE", str(tmp_path_factory.mktemp("session-cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, no mirror and no Hub settings of the person who runs the tests."""
-    for name in ("DEEPCR_ZOO_MIRROR", "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
+    """An empty cache for every test."""
     cache = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("DEEPCR_ZOO_CACHE", str(cache))
     return paths.cache_root()
@@ -40,9 +54,8 @@ def upstream_sdists() -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     releases = {}
     for name in ALL_MODELS:
-        upstream = read_card(default_registry().resolve(name)).provenance.upstream
-        assert upstream is not None
-        releases[upstream.release] = upstream
+        if upstream := read_card(default_registry().resolve(name)).provenance.upstream:
+            releases[upstream.package, upstream.release] = upstream
     with FileLock(folder / ".lock"):
         for upstream in releases.values():
             try:

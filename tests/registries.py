@@ -24,6 +24,7 @@ def copy_registry(root: Path, *references: str) -> Path:
         shutil.copy(shipped / "zoo" / f"{reference}.yaml", root / "zoo" / f"{reference}.yaml")
         shutil.copytree(shipped / "cards" / reference, root / "cards" / reference)
         shutil.copytree(shipped / "zoo" / "weights" / reference, root / "zoo" / "weights" / reference)
+        shutil.copy(shipped / "zoo" / "weights" / "LICENSE.deepCR", root / "zoo" / "weights" / "LICENSE.deepCR")
     return root
 
 

@@ -1,9 +1,10 @@
+import astropy.units as u
 import numpy as np
 import pytest
 
 import deepcr_zoo
 from deepcr_zoo.baselines import biharmonic, medmask
-from deepcr_zoo.errors import UnknownModelError, UsageError
+from deepcr_zoo.errors import ModelWarning, UnknownModelError, UsageError
 from tests.registries import SMALL
 from tests.scenes import star_field
 
@@ -35,6 +36,19 @@ def test_clean_takes_models_that_are_loaded_already():
     model = deepcr_zoo.load(SMALL)
     mask, _ = deepcr_zoo.clean(IMAGE, model)
     np.testing.assert_array_equal(mask, model.mask(IMAGE))
+
+
+@pytest.mark.parametrize("inpaint", ["medmask", "biharmonic", "ACS-WFC-F606W-2-32"])
+def test_a_quantity_is_cleaned_in_the_unit_of_the_model_whatever_repaints_it(inpaint):
+    mask, cleaned = deepcr_zoo.clean(u.Quantity(IMAGE / 1000, 1000 * u.electron), SMALL, inpaint)
+    expected_mask, expected = deepcr_zoo.clean(IMAGE, SMALL, inpaint)
+    np.testing.assert_array_equal(mask, expected_mask)
+    np.testing.assert_allclose(cleaned, expected, rtol=1e-4)
+
+
+def test_models_for_different_units_do_not_mix():
+    with pytest.warns(ModelWarning), pytest.raises(UsageError, match="takes electron, the mask model adu"):
+        deepcr_zoo.clean(IMAGE, "decam", "ACS-WFC-F606W-2-32")
 
 
 def test_a_model_of_the_wrong_task_is_refused():

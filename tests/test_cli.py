@@ -13,15 +13,16 @@ from tests.conftest import ALL_MODELS, CHECKOUT
 from tests.registries import SMALL
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """No command may depend on where it is given, or leave anything in the checkout."""
+    monkeypatch.chdir(tmp_path)
+
+
 def run(*arguments, **environment):
     """The real command in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "deepcr_zoo", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "100", **environment},
-        cwd=environment.get("PWD", CHECKOUT),
-    )
+    command = [sys.executable, "-m", "deepcr_zoo", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "100", **environment})
 
 
 def is_one_sentence_without_traceback(text):
@@ -42,7 +43,7 @@ def test_list_takes_wildcards_and_prints_json():
     entries = json.loads(done.stdout)
     assert [entry["name"] for entry in entries] == ["ACS-WFC-F606W-2-32", "ACS-WFC-F606W-3-32"]
     assert entries[0]["hub_repository"] == "deepcr-zoo/inpaint-ACS-WFC-F606W-2-32"
-    assert entries[0]["versions"]["1.0"]["weights"]["size"] == 413228
+    assert entries[0]["versions"]["1.0"]["weights"]["size"] == 413124
 
 
 def test_list_of_nothing_is_wrong_usage():
@@ -100,7 +101,9 @@ def test_one_bad_name_does_not_stop_the_others_and_is_named():
         (("pull", SMALL, "--source", "ftp"), "--source ftp: expected one of cache, mirror, seed, hub"),
         (("pull", SMALL, "--source", "mirror"), "give --from DIR or set DEEPCR_ZOO_MIRROR"),
         (("pull", SMALL, "--sauce", "hub"), "No such option"),
-        (("convert", "--card", "README.md"), "--card makes one new model"),
+        (("convert", "--card", str(CHECKOUT / "README.md")), "--card makes one new model"),
+        (("verify", SMALL, "--device", "tpu"), "device 'tpu' does not exist here"),
+        (("verify", SMALL, "--source", "mirror"), "give --from DIR or set DEEPCR_ZOO_MIRROR"),
         (("convert", "--card", "nowhere.yaml"), "does not exist"),
     ],
 )
@@ -128,6 +131,38 @@ def test_verify_tells_the_verdict_of_each_model():
     rows = json.loads(run("verify", SMALL, "--json").stdout)
     assert rows[0]["verdict"] == "reproduces"
     assert rows[0]["flipped_pixels"] == 0
+
+
+def test_verify_shows_the_verdicts_that_it_has_when_one_name_is_wrong():
+    done = run("verify", SMALL, "nope")
+    assert done.returncode == 1
+    assert "reproduces" in done.stdout
+    assert "1 of 2 failed: nope" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["[/x]", "a[red]b"])
+def test_brackets_in_a_name_are_shown_as_they_are(name):
+    done = run("pull", name)
+    assert done.returncode == 1
+    assert f"1 of 1 failed: {name}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_closes_the_pipe_gets_no_traceback():
+    command = f"{sys.executable} -m deepcr_zoo list --json | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stdout == "[\n"
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
+@pytest.mark.parametrize("sdists", ["a-file", "a-file/below"])
+def test_convert_refuses_a_folder_of_releases_that_is_none(sdists):
+    Path("a-file").write_text("")
+    done = run("convert", SMALL, "--sdists", sdists)
+    assert done.returncode == 1
+    assert "cannot be used as a folder of releases" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_verify_fails_with_1_when_a_copy_is_bad(tmp_path):

@@ -40,6 +40,17 @@ def test_importing_a_model_gives_its_files_and_the_registry_entry(tmp_path, upst
 
 
 @pytest.mark.network
+def test_importing_never_overwrites_other_bytes(tmp_path, upstream_sdists):
+    model = default_registry().resolve(SMALL)
+    weights = tmp_path / model.folder / "model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"released before")
+    with pytest.raises(ConversionError, match="a version never changes meaning"):
+        import_model(model.card_path, upstream_sdists, tmp_path)
+    assert weights.read_bytes() == b"released before"
+
+
+@pytest.mark.network
 def test_a_network_with_batch_norm_needs_a_fingerprint_in_its_card(tmp_path, upstream_sdists):
     card = yaml.safe_load(default_registry().resolve(SMALL).card_path.read_text())
     del card["input"]["fingerprint"]

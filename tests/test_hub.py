@@ -18,7 +18,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd
 
 from deepcr_zoo import hub, paths
-from deepcr_zoo.errors import HubError, HubUnreachableError, IntegrityError, SourceError
+from deepcr_zoo.errors import HubError, HubUnreachableError, IntegrityError, SourceError, UsageError
 from deepcr_zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE
 from deepcr_zoo.sources import fetch, pull_resolved
 from tests.hub import faults
@@ -308,6 +308,33 @@ def test_a_host_that_does_not_answer_costs_less_than_two_seconds(
     with pytest.raises(SourceError, match=rf"hub: {url} cannot be used"):
         pull_resolved(published.model)
     assert time.monotonic() - begun < PATIENCE_S
+
+
+def test_the_patience_with_a_silent_host_can_be_set(
+    published: PublishedModel, silent_host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", silent_host)
+    monkeypatch.setenv("DEEPCR_ZOO_HUB_TIMEOUT", "0.2")
+    begun = time.monotonic()
+    with pytest.raises(HubUnreachableError, match=r"no answer within 0\.2 s \(DEEPCR_ZOO_HUB_TIMEOUT changes that\)"):
+        hub.download(published.pin, WEIGHTS_FILE)
+    assert time.monotonic() - begun < 1
+    monkeypatch.setenv("DEEPCR_ZOO_HUB_TIMEOUT", "soon")
+    with pytest.raises(UsageError, match="expected a number of seconds"):
+        hub.download(published.pin, WEIGHTS_FILE)
+
+
+def test_a_password_in_the_endpoint_is_never_shown(
+    published: PublishedModel, dead_host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", dead_host.replace("://", "://user:secret@"))
+    with pytest.raises(HubUnreachableError) as unreachable:
+        hub.download(published.pin, WEIGHTS_FILE)
+    monkeypatch.setenv("HF_ENDPOINT", published.hub.url.replace("://", "://user:secret@"))
+    published.hub.inject(faults.unavailable, where="/api/")
+    with pytest.raises(SourceError) as unavailable:
+        hub.download(published.pin, WEIGHTS_FILE)
+    assert "secret" not in str(unreachable.value) + str(unavailable.value)
 
 
 def test_offline_the_cache_serves_without_a_request(published: PublishedModel) -> None:

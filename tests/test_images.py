@@ -66,16 +66,6 @@ def test_nan_infinity_and_sentinels_are_invalid(value):
     assert 100 <= pixels[1, 2] <= 111
 
 
-def test_the_callers_array_is_never_changed():
-    image = COUNTS.astype(np.float32)
-    image[0, 0] = np.nan
-    before = image.copy()
-    image.flags.writeable = False
-    for pixels, _ in read_image(image, "electron").frames():
-        pixels += 0  # would fail on the caller's read-only memory
-    np.testing.assert_array_equal(image, before)
-
-
 @pytest.mark.parametrize(
     ("image", "message"),
     [
@@ -86,6 +76,7 @@ def test_the_callers_array_is_never_changed():
         (np.zeros((3, 3), bool), "holds bool"),
         (np.array([["a"]]), "holds <U1"),
         (None, "holds object"),
+        ([[1, 2], [3]], "cannot be read as an array"),
     ],
 )
 def test_what_is_not_an_image_is_refused(image, message):

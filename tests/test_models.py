@@ -114,7 +114,7 @@ def test_the_card_sets_the_default_threshold():
     np.testing.assert_array_equal(model.mask(image), model.predict(image) > 0.15)
 
 
-@pytest.mark.parametrize("threshold", [-0.1, 1.1, np.nan])
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, np.nan, "0.5"])
 def test_a_threshold_that_is_no_probability_is_wrong_usage(small, threshold):
     with pytest.raises(UsageError, match="expected a probability between 0 and 1"):
         small.mask(np.zeros((8, 8)), threshold)
@@ -207,6 +207,28 @@ def test_filling_a_frame_without_a_valid_pixel_warns_and_gives_numbers(painter):
         assert np.isfinite(painter.fill(np.full((16, 16), np.nan), np.ones((16, 16)))).all()
 
 
+def test_a_bad_pixel_beside_a_cosmic_ray_does_not_spread_it_into_the_fill(painter):
+    image = np.random.default_rng(0).normal(60, 4, (64, 64)).astype(np.float32)
+    mask = np.zeros((64, 64), bool)
+    mask[30:36, 30:36] = True
+    image[mask] = 3000
+    undisturbed = painter.fill(image, mask)[mask].mean()
+    image[28:30, 28:38] = image[36:38, 28:38] = np.nan
+    assert undisturbed == pytest.approx(60, abs=10)
+    assert painter.fill(image, mask)[mask].mean() == pytest.approx(undisturbed, abs=10)
+
+
+def test_the_callers_array_is_never_changed(small, painter):
+    image, cosmic_rays = star_field((80, 80), seed=12)
+    before = image.copy()
+    image.flags.writeable = cosmic_rays.flags.writeable = False
+    small.predict(image)
+    small.predict(image, tile=0)
+    painter.fill(image, cosmic_rays)
+    deepcr_zoo.clean(image, small, "medmask")
+    np.testing.assert_array_equal(image, before)
+
+
 def test_a_wrong_unit_is_an_error(small):
     with pytest.raises(InvalidImageError, match="the model expects electron"):
         small.predict(np.zeros((8, 8)) * u.adu)
@@ -257,6 +279,10 @@ def test_an_unknown_device_is_an_error_never_a_silent_cpu(device):
         deepcr_zoo.load(SMALL, device=device)
 
 
+def test_a_device_may_be_given_as_torch_has_it():
+    assert deepcr_zoo.load(SMALL, device=torch.device("cpu")).device.type == "cpu"
+
+
 def test_a_caution_of_the_registry_becomes_a_warning():
     with pytest.warns(ModelWarning, match="DECam-2-32@1.0: preliminary"):
         deepcr_zoo.load("decam")
@@ -269,7 +295,7 @@ def test_a_deprecated_version_still_loads_and_says_so(tmp_path):
         load_resolved(read_registry(root).resolve(SMALL))
 
 
-@pytest.mark.parametrize("scale", [1.0, 10000.0])
+@pytest.mark.parametrize("scale", [1.0, 10000.0, 150.0])
 def test_a_card_with_the_wrong_input_scale_is_refused_at_load_time(tmp_path, scale):
     root = copy_registry(tmp_path)
     edit_card(root, lambda card: card["input"].update(scale=scale))

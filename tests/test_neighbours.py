@@ -28,11 +28,13 @@ def test_a_pixel_far_from_good_ones_takes_the_nearest():
     image = np.arange(20 * 20, dtype=np.float32).reshape(20, 20)
     good = np.zeros((20, 20), dtype=bool)
     good[:, 0] = True
-    replaced = replace_from_neighbours(image, good)
+    replaced = replace_from_neighbours(image, ~good, good)
     np.testing.assert_array_equal(replaced[good], image[good])
     assert replaced[7, 19] == image[7, 0]
     assert np.isfinite(replaced).all()
 
 
 def test_without_a_good_pixel_the_replacement_is_zero():
-    assert (replace_from_neighbours(np.full((3, 3), np.nan, np.float32), np.zeros((3, 3), bool)) == 0).all()
+    assert (
+        replace_from_neighbours(np.full((3, 3), np.nan, np.float32), np.ones((3, 3), bool), np.zeros((3, 3), bool)) == 0
+    ).all()

@@ -17,6 +17,19 @@ from tests.registries import SMALL
 PICKLE = re.compile(
     r"(?<!safetensors\.)torch\.load\b|\bpickle\b|joblib|yaml\.(unsafe_|full_)?load\((?!text, Loader=_Loader)"
 )
+# each module imports from the layers before its own alone
+LAYERS = [
+    {"errors", "tiling"},
+    {"names", "paths", "files", "documents", "neighbours"},
+    {"registry", "images"},
+    {"cards", "hub", "nets", "baselines"},
+    {"sources", "rendering", "weights"},
+    {"testvectors", "models"},
+    {"convert", "cleaning", "verification"},
+    {"compat", "demo"},
+    {"cli"},
+]
+LIGHT = {"names", "errors", "paths", "files", "documents", "registry", "cards", "sources", "rendering", "cli", "hub"}
 MODULES = sorted((CHECKOUT / "deepcr_zoo").glob("*.py"))
 
 
@@ -57,16 +70,19 @@ def test_every_public_name_can_be_had():
         _ = deepcr_zoo.nothing
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_every_module_has_a_place_in_the_order_of_imports():
+    assert {path.stem for path in MODULES} - {"__init__", "__main__"} == {name for layer in LAYERS for name in layer}
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if not path.stem.startswith("__")], ids=lambda path: path.stem)
 def test_imports_run_one_way(path):
+    level = {name: index for index, layer in enumerate(LAYERS) for name in layer}
     everything = imports(path, top_level_only=False)
-    ours = {name for name in everything if name.startswith("deepcr_zoo")}
-    if path.stem != "__main__":
-        assert "deepcr_zoo.cli" not in ours
+    ours = {name.split(".")[1] for name in everything if name.startswith("deepcr_zoo.")} & level.keys()
+    assert all(level[name] < level[path.stem] for name in ours)
     if path.stem != "hub":
         assert not any(name.startswith("huggingface_hub") for name in everything)
-    light = {"names", "errors", "paths", "documents", "registry", "cards", "sources", "rendering", "cli", "hub"}
-    if path.stem in light:
+    if path.stem in LIGHT:
         assert not {name.partition(".")[0] for name in imports(path, top_level_only=True)} & {"torch", "astropy", "scipy"}
 
 

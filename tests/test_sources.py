@@ -7,6 +7,7 @@ import pytest
 import deepcr_zoo
 from deepcr_zoo import sources
 from deepcr_zoo.errors import IntegrityError, SourceError, SourceWarning, UsageError
+from deepcr_zoo.files import write_atomically
 from deepcr_zoo.registry import WEIGHTS_FILE, default_registry, read_registry
 from tests.registries import SMALL, copy_registry, edit_entry
 
@@ -32,15 +33,30 @@ def test_the_bundled_seed_serves_without_touching_the_cache(clean_environment):
 
 def test_a_mirror_made_by_pull_to_serves_pull_from(tmp_path, clean_environment):
     path = deepcr_zoo.pull(SMALL, to=tmp_path / "mirror")
-    assert all_files(tmp_path / "mirror") == [
-        f"{MODEL.folder}/{name}" for name in ("card.yaml", "model.safetensors", "test_vector.safetensors")
-    ]
+    files = ("card.yaml", "model.safetensors", "test_vector.safetensors")
+    assert all_files(tmp_path / "mirror") == ["LICENSE.deepCR", *(f"{MODEL.folder}/{name}" for name in files)]
     assert path == tmp_path / "mirror" / MODEL.folder / WEIGHTS_FILE
     for address in (tmp_path / "mirror", f"file://{tmp_path}/mirror"):
         file = sources.fetch(MODEL, WEIGHTS_FILE, mirror=address, source="mirror")
         assert file.source == "mirror"
         assert file.path == clean_environment / MODEL.folder / WEIGHTS_FILE
     assert sources.fetch(MODEL, WEIGHTS_FILE).source == "cache"
+
+
+def test_a_mirror_made_from_a_mirror_leaves_the_cache_alone(tmp_path, clean_environment):
+    deepcr_zoo.pull(SMALL, to=tmp_path / "one")
+    deepcr_zoo.pull(SMALL, to=tmp_path / "two", mirror=tmp_path / "one", source="mirror")
+    assert all_files(tmp_path / "two") == all_files(tmp_path / "one")
+    assert all_files(clean_environment) == []
+
+
+def test_a_mirror_never_gets_a_card_that_was_edited(tmp_path):
+    root = copy_registry(tmp_path / "registry")
+    card = root / "cards" / SMALL / "1.0.yaml"
+    card.write_text(card.read_text().replace("0.5", "0.9"))
+    with pytest.raises(IntegrityError, match="a card is frozen"):
+        sources.pull_resolved(read_registry(root).resolve(SMALL), to=tmp_path / "mirror")
+    assert not (tmp_path / "mirror").exists()
 
 
 def test_the_environment_can_name_the_mirror(tmp_path, monkeypatch):
@@ -130,14 +146,14 @@ def test_pull_needs_a_cache_that_can_be_written_but_fetch_does_not(tmp_path, mon
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     target = tmp_path / "model.safetensors"
-    sources.write_atomically(b"old", target)
+    write_atomically(b"old", target)
 
     def full_disk(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        sources.write_atomically(b"new", target)
+        write_atomically(b"new", target)
     assert target.read_bytes() == b"old"
     assert all_files(tmp_path) == ["model.safetensors"]
 

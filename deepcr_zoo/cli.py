@@ -30,16 +30,21 @@ from deepcr_zoo.sources import SOURCES, Source, pull_resolved
 
 app = typer.Typer(
     no_args_is_help=True,
+    rich_markup_mode=None,  # the grammar of names is full of brackets
     pretty_exceptions_enable=False,
     help="Cosmic-ray rejection networks for telescope images: find, get and verify them.",
 )
+WIDE = 160
+"""Columns of a table that goes into a file or a pipe."""
+
 # no markup: names and messages may hold brackets
-output = Console(markup=False, highlight=False)
+output = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE)
 notes = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="[mask/|inpaint/]NAME[@VERSION]")]
 All = Annotated[bool, typer.Option("--all", help="every version of every model")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
+FromMirror = Annotated[str | None, typer.Option("--from", help="folder or file:// address of a mirror")]
 FromSource = Annotated[str | None, typer.Option("--source", help=f"use this source alone: {', '.join(SOURCES)}")]
 
 Outcome = TypeVar("Outcome")
@@ -53,7 +58,7 @@ def list_command(
     """Show the models whose name matches PATTERN."""
     entries = default_registry().find(pattern)
     if not entries:
-        raise UsageError(f"no model matches {pattern!r}; run 'deepcr-zoo list' to see them all")
+        raise UsageError(f"no model matches {pattern!r}; try wildcards, as in '*F606W*'")
     if as_json:
         _print_json([entry.model_dump(mode="json") | {"hub_repository": entry.hub_repository} for entry in entries])
         return
@@ -61,7 +66,7 @@ def list_command(
     for entry in entries:
         card = read_card(default_registry().resolve(entry.reference))
         versions = [f"{v} (default)" if v == entry.default and len(entry.versions) > 1 else v for v in entry.versions]
-        details = [entry.summary, f"input {input_text(card)}", *(f"alias {alias.name}" for alias in entry.aliases)]
+        details = [entry.summary, f"input {input_text(card)}", *(f"alias {alias}" for alias in entry.alias_texts)]
         table.add_row(entry.reference, "\n".join(versions), "\n".join(details))
     output.print(table)
 
@@ -87,7 +92,7 @@ def pull(
     names: Names = None,
     all_models: All = False,
     to: Annotated[Path | None, typer.Option(help="write a mirror into this folder instead of the cache")] = None,
-    mirror: Annotated[str | None, typer.Option("--from", help="folder or file:// address of a mirror")] = None,
+    mirror: FromMirror = None,
     source: FromSource = None,
     as_json: AsJson = False,
 ) -> None:
@@ -95,7 +100,9 @@ def pull(
 
     def work(model: ResolvedModel) -> dict[str, Any]:
         pulled = pull_resolved(model, to=to, mirror=mirror, source=_source(source))
-        notes.print(f"{model.reference}: sha256 and size verified, from the {pulled.source}")
+        notes.print(
+            f"{model.reference}: sha256 and size verified, from the {pulled.source}" + (f", into {to}" if to else "")
+        )
         if not as_json:
             typer.echo(str(pulled.path))
         return {"model": model.reference, "path": str(pulled.path), "source": pulled.source}
@@ -110,6 +117,7 @@ def verify(
     names: Names = None,
     all_models: All = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps")] = "auto",
+    mirror: FromMirror = None,
     source: FromSource = None,
     as_json: AsJson = False,
 ) -> None:
@@ -117,11 +125,12 @@ def verify(
     from deepcr_zoo import verification
 
     def work(model: ResolvedModel) -> dict[str, Any]:
-        return dataclasses.asdict(verification.verify(model, device, _source(source)))
+        return dataclasses.asdict(verification.verify(model, device, source=_source(source), mirror=mirror))
 
     rows, failed = _for_each(names, all_models, work, "verifying", as_json)
     if not as_json:
         table = _table("model", "verdict", "max difference", "allowed", "flipped")
+        table.columns[1].no_wrap = True
         for row in rows:
             shown = ("max_difference", "tolerance", "flipped_pixels")
             table.add_row(row["model"], row["verdict"], *("-" if row[key] is None else f"{row[key]:.2g}" for key in shown))
@@ -258,6 +267,8 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
 
 
 def _table(first: str, *others: str) -> Table:
-    table = Table(first, *others, box=SIMPLE_HEAD)
-    table.columns[0].no_wrap = True
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column(first, no_wrap=True)
+    for header in others:
+        table.add_column(header, overflow="fold")
     return table

@@ -63,7 +63,7 @@ class deepCR:  # noqa: N801 - upstream's name
         img0 : array_like, shape (H, W)
             In the unit of the model's card.
         threshold : float
-            Probability above which a pixel is masked.
+            Probability above which a pixel is masked; 0.5 as upstream, whatever the model's card says.
         inpaint : bool, optional
             Whether to return the cleaned image too. None means: exactly when an inpainter was named, so that the paper's
             example, which unpacks two values, works; 0.3.1 returns only the mask unless this is True.
@@ -96,9 +96,9 @@ class deepCR:  # noqa: N801 - upstream's name
 
 
 def _device(name: str) -> str:
-    if name == "CPU":
+    if name.upper() == "CPU":
         return "cpu"
-    if name != "GPU":
+    if name.upper() != "GPU":
         raise DeviceError(f"device {name!r}: expected 'CPU' or 'GPU'")
     if select_device("auto").type == "cpu":
         raise DeviceError("device 'GPU': no CUDA or MPS device was found; use device='CPU'")

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +104,9 @@ def import_model(card_path: Path, sdists: Path, to: Path) -> str:
     """
     card_bytes = card_path.read_bytes()
     card = parse_document(card_bytes, Card, card_path)
+    place = Path(card.identity.task, card.identity.name, f"{card.identity.version}.yaml")
+    if card_path.resolve().parts[-3:] != place.parts:
+        raise ConversionError(f"{card_path}: identity: expected the card at .../{place}; move it or correct its identity")
     converted = convert(card, sdists)
     _check_input_scale(converted, card_path)
     vector = converted.test_vector()
@@ -117,7 +121,7 @@ def import_model(card_path: Path, sdists: Path, to: Path) -> str:
         sources=Sources(seed=True),
     )
     entry = {card.identity.version: locked.model_dump(exclude_none=True)}
-    return yaml.safe_dump(entry, sort_keys=False)
+    return textwrap.indent(yaml.safe_dump(entry, sort_keys=False), "  ")
 
 
 def convert_state(pickled: bytes) -> tuple[Architecture, dict[str, Tensor]]:
@@ -187,7 +191,9 @@ def read_upstream(file: UpstreamFile, sdists: Path) -> bytes:
 def _check(data: bytes, expected: str, what: str) -> None:
     found = hashlib.sha256(data).hexdigest()
     if found != expected:
-        raise ConversionError(f"{what}: expected sha256 {expected}, found {found}; delete the file and try again")
+        raise ConversionError(
+            f"{what}: expected sha256 {expected}, found {found}; delete the file and try again, or correct the card"
+        )
 
 
 def _pip_download(file: UpstreamFile, folder: Path) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from deepcr_zoo import sources, testvectors
 from deepcr_zoo.cleaning import clean, loaded
-from deepcr_zoo.errors import DeepcrZooError, MissingExtraError
+from deepcr_zoo.errors import DeepcrZooError, MissingExtraError, UsageError
 from deepcr_zoo.models import InpaintModel, MaskModel
 from deepcr_zoo.registry import TEST_VECTOR_FILE, default_registry
 from deepcr_zoo.verification import verify
@@ -70,7 +70,10 @@ def draw(image: NDArray[np.float32], mask: NDArray[np.bool_], cleaned: NDArray[n
         limits = (0, 1) if pixels is mask else (low, high)
         axes.imshow(pixels, origin="lower", cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest")
         axes.set_title(title)
-    figure.savefig(picture, dpi=110)
+    try:
+        figure.savefig(picture, dpi=110)
+    except OSError as error:
+        raise UsageError(f"{picture} cannot be written: {error.strerror}; name another file") from None
 
 
 if __name__ == "__main__":

@@ -71,6 +71,8 @@ def _explain(where: str | Path, error: Any) -> str:
             return f"{where}: {field}: expected no such key, got {error['input']!r}; remove it or correct its name"
         case "missing":
             return f"{where}: {field}: expected a value, got none; add the key"
+        case "string_type" if isinstance(error["input"], (int, float)):
+            return f"{where}: {field}: expected a text, got the number {error['input']!r}; put it in quotes"
         case _:
             expectation = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
             # of a whole section only the expectation is worth reading

@@ -73,7 +73,10 @@ def read_image(image: Any, unit: str | None) -> ImageStack:
     """
     values, masked = _unwrap(image, unit)
     if values.dtype.kind not in "uif":
-        raise InvalidImageError(f"the image holds {values.dtype}: expected integers or real floating-point numbers")
+        raise InvalidImageError(
+            f"the image holds {values.dtype}: expected an array of integers or real floating-point numbers, "
+            "for example astropy.io.fits.getdata(path, ext=1)"
+        )
     if values.ndim not in (2, 3) or values.size == 0:
         raise InvalidImageError(f"the image has shape {values.shape}: expected (H, W) or (N, H, W), none of them zero")
     shape = values.shape
@@ -138,6 +141,7 @@ def _conversion(found: Any, wanted: str | None) -> float:
     try:
         return float(found.to(units.Unit(wanted)))
     except units.UnitConversionError:
+        shown = str(found) or "no unit (dimensionless)"
         raise InvalidImageError(
-            f"the image is in {found or 'no unit'}: the model expects {wanted}; convert it (gain, exposure time) first"
+            f"the image is in {shown}: the model expects {wanted}; convert it (gain, exposure time) first"
         ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -213,7 +214,11 @@ class InpaintModel(Model):
 
 
 def load(
-    name: str, device: str | torch.device = "auto", *, source: sources.Source | None = None
+    name: str,
+    device: str | torch.device = "auto",
+    *,
+    source: sources.Source | None = None,
+    mirror: str | os.PathLike[str] | None = None,
 ) -> MaskModel | InpaintModel:
     """Get a model by name: verified bytes, folded for speed, on a device.
 
@@ -225,6 +230,8 @@ def load(
         ``auto`` (CUDA, else MPS, else the CPU) or a torch device such as ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
     source : {"cache", "mirror", "seed", "hub"}, optional
         Take the bytes from this source alone.
+    mirror : path or file:// address, optional
+        Mirror directory; the default is ``DEEPCR_ZOO_MIRROR``.
 
     Returns
     -------
@@ -241,16 +248,20 @@ def load(
     DeviceError
         If the device does not exist here.
     """
-    return load_resolved(default_registry().resolve(name), device, source=source)
+    return load_resolved(default_registry().resolve(name), device, source=source, mirror=mirror)
 
 
 def load_resolved(
-    model: ResolvedModel, device: str | torch.device = "auto", *, source: sources.Source | None = None
+    model: ResolvedModel,
+    device: str | torch.device = "auto",
+    *,
+    source: sources.Source | None = None,
+    mirror: str | os.PathLike[str] | None = None,
 ) -> MaskModel | InpaintModel:
     """Do the work of `load` for a name that is resolved already."""
     target = select_device(device)
     card = read_card(model)
-    file = sources.fetch(model, WEIGHTS_FILE, source=source)
+    file = sources.fetch(model, WEIGHTS_FILE, source=source, mirror=mirror)
     network = weights.inference_network(file.data, model.locked.architecture, card, model.reference)
     log.info("%s", "; ".join([model.reference, *model.notes, f"bytes from the {file.source}"]))
     for caution in model.cautions:

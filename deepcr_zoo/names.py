@@ -51,7 +51,7 @@ def parse(text: str) -> ModelRequest:
     InvalidNameError
         If `text` does not follow the grammar.
     """
-    match = _REQUEST.fullmatch(text)
+    match = _REQUEST.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise InvalidNameError(
             f"{text!r} is not a model name: expected [REGISTRY:][mask/|inpaint/]NAME[@VERSION], "

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from deepcr_zoo.errors import UsageError
+
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -30,11 +32,19 @@ def mirror_root() -> Path | None:
 
 
 def directory(address: str | os.PathLike[str]) -> Path:
-    """Turn a path or a ``file://`` address into a path."""
+    """Turn a path or a ``file://`` address into a path.
+
+    Raises
+    ------
+    UsageError
+        If it is an address of another kind.
+    """
     text = os.fspath(address)
-    if text.startswith("file://"):
+    if "://" in text:
         from urllib.parse import urlsplit
         from urllib.request import url2pathname
 
+        if not text.startswith("file://"):
+            raise UsageError(f"{text}: expected a folder or a file:// address; nothing else can be a mirror")
         text = url2pathname(urlsplit(text).path)
     return Path(text).expanduser()

@@ -123,6 +123,14 @@ class ModelEntry(Document):
         return f"{self.task}/{self.name}"
 
     @property
+    def alias_texts(self) -> list[str]:
+        """Each alias, with its version where that is not the default."""
+        return [
+            alias.name + (f" (= {alias.version})" if alias.version not in (None, self.default) else "")
+            for alias in self.aliases
+        ]
+
+    @property
     def hub_repository(self) -> str:
         """Hub repository under which the zoo publishes this model."""
         return f"{ORGANISATION}/{self.task}-{self.name}"
@@ -242,11 +250,11 @@ class Registry:
         return ResolvedModel(entry, version, tuple(notes), self.root)
 
     def find(self, pattern: str = "*") -> list[ModelEntry]:
-        """Entries whose ``name``, ``task/name`` or alias matches a wildcard pattern, in stable order."""
+        """Entries whose ``name``, ``task/name`` or alias matches a wildcard pattern, whatever the case, in stable order."""
 
         def matches(entry: ModelEntry) -> bool:
             known = [entry.name, entry.reference, *(alias.name for alias in entry.aliases)]
-            return any(fnmatch.fnmatchcase(name, pattern) for name in known)
+            return any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for name in known)
 
         return [entry for entry in self.entries.values() if matches(entry)]
 
@@ -304,13 +312,15 @@ class Registry:
         return newest
 
     def _near_names(self, request: ModelRequest) -> str:
+        elsewhere = [f"{task}/{request.name}" for task in TASKS if f"{task}/{request.name}" in self.entries]
         known: dict[str, str] = {}
         for entry in self.entries.values():
             if request.task in (None, entry.task):
                 prefix = f"{entry.task}/" if request.task else ""
                 known |= {name.lower(): prefix + name for name in [entry.name, *(a.name for a in entry.aliases)]}
         near = difflib.get_close_matches(request.name.lower(), known, n=3, cutoff=0.5)
-        return f"; did you mean {' or '.join(known[name] for name in near)}?" if near else ""
+        suggestions = elsewhere or [known[name] for name in near]
+        return f"; did you mean {' or '.join(suggestions)}?" if suggestions else ""
 
 
 def read_registry(root: Path) -> Registry:

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from deepcr_zoo import paths
-from deepcr_zoo.cards import Card, Figure, read_card
+from deepcr_zoo.cards import Card, PublishedEvaluation, read_card
 from deepcr_zoo.registry import Registry, ResolvedModel, read_registry
 
 START, END = "<!-- rendered from {what}: start -->", "<!-- rendered from {what}: end -->"
@@ -24,7 +24,7 @@ def models_table(registry: Registry) -> str:
         versions = [registry.resolve(f"{entry.reference}@{version}") for version in entry.versions]
         cards = [read_card(version) for version in versions]
         default = read_card(registry.resolve(entry.reference))
-        aliases = "".join(f"<br>alias `{alias.name}`" for alias in entry.aliases)
+        aliases = "".join(f"<br>alias {alias}" for alias in entry.alias_texts)
         cells = [
             f"`{entry.reference}`{aliases}",
             "<br>".join(f"{v.version} (default)" if v.version == entry.default else v.version for v in versions),
@@ -34,6 +34,17 @@ def models_table(registry: Registry) -> str:
             "<br>".join(dict.fromkeys(f"[{c.citation[0].text}](https://doi.org/{c.citation[0].doi})" for c in cards)),
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def preferences_table(registry: Registry) -> str:
+    """Markdown table of the models that the registry prefers per instrument and filter, with the reasons."""
+    lines = ["| instrument | filter | task | models, best first |", "|---|---|---|---|"]
+    for block in registry.preferences:
+        models = "<br>".join(f"`{ranked.model}`: {ranked.reason}" for ranked in block.models)
+        camera = f"{block.instrument}/{block.detector}" if block.detector != "*" else block.instrument
+        filters = ", ".join("any other" if name == "*" else name for name in block.filters)
+        lines.append(f"| {camera} | {filters} | {block.task} | {models} |")
     return "\n".join(lines)
 
 
@@ -60,14 +71,14 @@ def card_text(model: ResolvedModel, card: Card) -> list[tuple[str, str]]:
         ("authors", ", ".join(card.identity.authors)),
         ("versions", ", ".join(model.entry.versions) + f" (default {model.entry.default})"),
         ("made for", f"{card.instrument.telescope} {card.instrument.instrument}/{card.instrument.detector}, "
-                     f"filters {', '.join(card.instrument.filters)}; {card.instrument.data_product}"),
+                     f"{_filters_text(card)}; {card.instrument.data_product}"),
         ("input", input_text(card)),
         ("output", card.output.quantity + ("" if threshold is None else f", threshold {threshold:g}")),
         *([("threshold", card.output.threshold_choice)] if card.output.threshold_choice else []),
         ("architecture", f"UNet of depth {sizes.depth}, {sizes.hidden} channels, normalisation {sizes.norm}"),
         ("provenance", card.provenance.statement),
         ("training", f"{card.training.data}. {card.training.method}. Not known: {', '.join(card.training.unknown)}."),
-        *[(f"published: {e.source}", _figures(e.figures)) for e in card.published_evaluation],
+        *[("published", _evaluation_text(evaluation)) for evaluation in card.published_evaluation],
         *[("limit", limit) for limit in card.limits],
         *[("caution", caution) for caution in model.cautions],
         ("licence", f"{card.licence.spdx}, {card.licence.copyright}"),
@@ -75,6 +86,10 @@ def card_text(model: ResolvedModel, card: Card) -> list[tuple[str, str]]:
         ("sha256", locked.weights.sha256),
         ("size", f"{locked.weights.size:,} bytes"),
     ]  # fmt: skip
+
+
+def _filters_text(card: Card) -> str:
+    return "all filters" if card.instrument.filters == ["*"] else f"filter {', '.join(card.instrument.filters)}"
 
 
 def replace_block(text: str, what: str, block: str) -> str:
@@ -89,15 +104,18 @@ def replace_block(text: str, what: str, block: str) -> str:
 
 def rendered_files(root: Path) -> dict[Path, str]:
     """Every file with a rendered block, and what it should hold."""
-    blocks = {
-        root / "README.md": ("the registry", models_table(read_registry(root))),
-        root / "cards" / "README.md": ("the card schema", card_fields_table()),
+    registry = read_registry(root)
+    readme, fields = root / "README.md", root / "cards" / "README.md"
+    text = replace_block(readme.read_text(encoding="utf-8"), "the registry", models_table(registry))
+    return {
+        readme: replace_block(text, "the preferences", preferences_table(registry)),
+        fields: replace_block(fields.read_text(encoding="utf-8"), "the card schema", card_fields_table()),
     }
-    return {path: replace_block(path.read_text(encoding="utf-8"), *block) for path, block in blocks.items()}
 
 
-def _figures(figures: list[Figure]) -> str:
-    return "; ".join(f"{f.field}: {f.metric}: {f.value:g}" for f in figures)
+def _evaluation_text(evaluation: PublishedEvaluation) -> str:
+    figures = [f"{figure.field}: {figure.metric}: {figure.value:g}" for figure in evaluation.figures]
+    return "\n".join([f"{evaluation.source}. {evaluation.note}", f"Measured on {evaluation.test_set}.", *figures])
 
 
 def _fields(schema: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:

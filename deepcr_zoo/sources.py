@@ -177,11 +177,11 @@ def _suppliers(
     model: ResolvedModel, filename: str, source: Source | None, mirror: str | os.PathLike[str] | None
 ) -> list[tuple[Source, Callable[[], tuple[bytes, Path | None]]]]:
     """The sources to try, in order, each with a function that reads the file from it."""
-    mirror_root = paths.directory(mirror) if mirror is not None else paths.mirror_root()
+    mirror_root = _mirror_root(mirror)
     if source not in (None, *SOURCES):
         raise UsageError(f"{source!r} is not a source: expected one of {', '.join(SOURCES)}")
     if source == "mirror" and mirror_root is None:
-        raise UsageError("the source mirror needs a folder: give --from DIR or set DEEPCR_ZOO_MIRROR")
+        raise UsageError("the source mirror needs a folder: give one (--from DIR, mirror=DIR) or set DEEPCR_ZOO_MIRROR")
     roots: dict[Source, Path | None] = {
         "cache": paths.cache_root(),
         "mirror": mirror_root,
@@ -194,6 +194,19 @@ def _suppliers(
     ]
     suppliers.append(("hub", lambda: _read_from_hub(model, filename)))
     return [(name, read) for name, read in suppliers if source in (None, name)]
+
+
+def _mirror_root(mirror: str | os.PathLike[str] | None) -> Path | None:
+    """The mirror's folder; one that is named in the call must exist, one that the environment names is missed aloud."""
+    if mirror is not None:
+        root = paths.directory(mirror)
+        if not root.is_dir():
+            raise SourceError(f"{root}: the mirror is not a folder; name one that 'deepcr-zoo pull --to DIR' wrote")
+        return root
+    root_or_none = paths.mirror_root()
+    if root_or_none is not None and not root_or_none.is_dir():
+        warnings.warn(f"DEEPCR_ZOO_MIRROR: {root_or_none} is not a folder", SourceWarning, stacklevel=4)
+    return root_or_none
 
 
 def _read_from(root: Path | None, model: ResolvedModel, filename: str) -> tuple[bytes, Path | None]:
@@ -211,7 +224,7 @@ def _read_from(root: Path | None, model: ResolvedModel, filename: str) -> tuple[
 def _read_from_hub(model: ResolvedModel, filename: str) -> tuple[bytes, Path | None]:
     pin = model.locked.sources.hub
     if pin is None:
-        raise SourceError("this version is not published on the Hub")
+        raise SourceError("this version is not published on the Hub: leave out --source")
     from deepcr_zoo import hub
 
     return hub.download(pin, filename), None

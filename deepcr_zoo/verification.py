@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,12 +44,19 @@ class Verification:
     reason: str | None = None
 
 
-def verify(model: ResolvedModel, device: str = "auto", source: sources.Source | None = None) -> Verification:
+def verify(
+    model: ResolvedModel,
+    device: str = "auto",
+    *,
+    source: sources.Source | None = None,
+    mirror: str | os.PathLike[str] | None = None,
+) -> Verification:
     """Check the hash of a model's files, run it on its test vector and compare."""
     try:
         card = read_card(model)
-        loaded = load_resolved(model, device, source=source)
-        vector = testvectors.read(sources.fetch(model, TEST_VECTOR_FILE, source=source).data, model.reference)
+        loaded = load_resolved(model, device, source=source, mirror=mirror)
+        file = sources.fetch(model, TEST_VECTOR_FILE, source=source, mirror=mirror)
+        vector = testvectors.read(file.data, model.reference)
     except UsageError:
         raise
     except DeepcrZooError as error:

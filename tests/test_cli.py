@@ -99,11 +99,11 @@ def test_one_bad_name_does_not_stop_the_others_and_is_named():
         (("pull",), "name one model or more, or give --all"),
         (("pull", SMALL, "--all"), "name one model or more, or give --all"),
         (("pull", SMALL, "--source", "ftp"), "--source ftp: expected one of cache, mirror, seed, hub"),
-        (("pull", SMALL, "--source", "mirror"), "give --from DIR or set DEEPCR_ZOO_MIRROR"),
+        (("pull", SMALL, "--source", "mirror"), "or set DEEPCR_ZOO_MIRROR"),
         (("pull", SMALL, "--sauce", "hub"), "No such option"),
         (("convert", "--card", str(CHECKOUT / "README.md")), "--card makes one new model"),
         (("verify", SMALL, "--device", "tpu"), "device 'tpu' does not exist here"),
-        (("verify", SMALL, "--source", "mirror"), "give --from DIR or set DEEPCR_ZOO_MIRROR"),
+        (("verify", SMALL, "--source", "mirror"), "or set DEEPCR_ZOO_MIRROR"),
         (("convert", "--card", "nowhere.yaml"), "does not exist"),
     ],
 )
@@ -140,6 +140,17 @@ def test_verify_shows_the_verdicts_that_it_has_when_one_name_is_wrong():
     assert "1 of 2 failed: nope" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["info", "pull", "verify", "convert"])
+def test_the_help_shows_the_grammar_of_names(command):
+    assert "[mask/|inpaint/]NAME[@VERSION]" in " ".join(run(command, "--help").stdout.split())
+
+
+def test_a_narrow_terminal_still_shows_verdicts_and_aliases():
+    assert "reproduces" in run("verify", SMALL, COLUMNS="60").stdout
+    listed = "".join(run("list", "ACS-WFC-F606W", COLUMNS="60").stdout.split())
+    assert "aliasACS-WFC-F606W(=2.0)" in listed
+
+
 @pytest.mark.parametrize("name", ["[/x]", "a[red]b"])
 def test_brackets_in_a_name_are_shown_as_they_are(name):
     done = run("pull", name)
@@ -169,7 +180,7 @@ def test_verify_fails_with_1_when_a_copy_is_bad(tmp_path):
     run("pull", SMALL, "--to", str(tmp_path))
     weights = tmp_path / SMALL / "1.0" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[::-1])
-    done = run("verify", SMALL, "--source", "mirror", DEEPCR_ZOO_MIRROR=str(tmp_path))
+    done = run("verify", SMALL, "--source", "mirror", "--from", str(tmp_path))
     assert done.returncode == 1
     assert "fails" in done.stdout
     assert "is not what the registry locked" in done.stderr

@@ -54,9 +54,18 @@ def test_importing_never_overwrites_other_bytes(tmp_path, upstream_sdists):
 def test_a_network_with_batch_norm_needs_a_fingerprint_in_its_card(tmp_path, upstream_sdists):
     card = yaml.safe_load(default_registry().resolve(SMALL).card_path.read_text())
     del card["input"]["fingerprint"]
-    (tmp_path / "card.yaml").write_text(yaml.safe_dump(card))
+    path = tmp_path / SMALL / "1.0.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(yaml.safe_dump(card))
     with pytest.raises(ConversionError, match=r"if input\.scale is right, add input_variance: 8\.91e\+04"):
-        import_model(tmp_path / "card.yaml", upstream_sdists, tmp_path)
+        import_model(path, upstream_sdists, tmp_path)
+
+
+def test_a_card_must_stand_where_its_identity_says(tmp_path):
+    card = default_registry().resolve(SMALL).card_path
+    (tmp_path / "1.0.yaml").write_bytes(card.read_bytes())
+    with pytest.raises(ConversionError, match=f"expected the card at .../{SMALL}/1.0.yaml"):
+        import_model(tmp_path / "1.0.yaml", tmp_path, tmp_path)
 
 
 def a_release(folder, files):

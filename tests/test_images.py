@@ -72,7 +72,7 @@ def test_nan_infinity_and_sentinels_are_invalid(value):
         (np.zeros(5), r"shape \(5,\): expected \(H, W\) or \(N, H, W\)"),
         (np.zeros((1, 2, 3, 4)), "expected"),
         (np.zeros((0, 5)), "none of them zero"),
-        (np.zeros((3, 3), complex), "holds complex128: expected integers or real"),
+        (np.zeros((3, 3), complex), "holds complex128: expected an array of integers or real"),
         (np.zeros((3, 3), bool), "holds bool"),
         (np.array([["a"]]), "holds <U1"),
         (None, "holds object"),

@@ -82,6 +82,7 @@ def test_what_was_left_open_is_told():
         ("ACS-WFC-F606W-2-33", "did you mean ACS-WFC-F606W-2-32"),
         ("inpaint/ACS-WFC", "did you mean inpaint/ACS-WFC-F606W"),
         ("DECAM", "did you mean decam"),
+        ("mask/ACS-WFC-F606W-3-32", "did you mean inpaint/ACS-WFC-F606W-3-32?"),
         ("ACS-WFC-F606W-2-32@3", "has no version 3; it has 1.0, 2.0"),
         ("ACS-WFC-F606W-2-32@1.1", "has no version 1.1"),
         ("ACS-WFC-F606W@1.0", "alias of mask/ACS-WFC-F606W-2-32@2.0 alone"),
@@ -130,6 +131,11 @@ def test_an_exposure_gets_the_preferred_model_with_a_reason(exposure, first):
     assert ranking[0].reason
 
 
+def test_every_model_has_its_place_in_the_preferences():
+    ranked = {model.model for block in default_registry().preferences for model in block.models}
+    assert ranked == set(default_registry().entries)
+
+
 def test_an_unknown_instrument_gets_no_model():
     assert default_registry().ranking("mask", "HST", "WFC3", "IR", "F160W") == []
     assert default_registry().ranking("inpaint", "HST", "WFC3", "UVIS", "F336W") == []
@@ -155,7 +161,7 @@ def break_version(entry):
             r"expected a Hub repository ORG/mask-ACS-WFC-F606W-2-4 at versions.1.0, not deepcr-zoo/mask-oth",
         ),
         (lambda e: e.update(name="other"), r"expected mask/ACS-WFC-F606W-2-4, got mask/other"),
-        (lambda e: e.update(default=1.0), r"default: expected a valid string, got 1.0"),
+        (lambda e: e.update(default=1.0), r"default: expected a text, got the number 1.0; put it in quotes"),
         (
             lambda e: e["versions"]["1.0"]["weights"].update(size="11028"),
             r"weights.size: expected a valid integer, got '11028'",

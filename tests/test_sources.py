@@ -94,7 +94,17 @@ def test_a_damaged_copy_in_the_cache_is_removed_and_replaced_by_the_next_source(
 
 
 def test_a_mirror_that_lacks_the_file_leaves_the_next_source_to_serve(tmp_path):
-    assert sources.fetch(MODEL, WEIGHTS_FILE, mirror=tmp_path / "nowhere").source == "seed"
+    assert sources.fetch(MODEL, WEIGHTS_FILE, mirror=tmp_path).source == "seed"
+
+
+def test_a_mirror_that_is_no_folder_is_missed_aloud(tmp_path, monkeypatch):
+    with pytest.raises(SourceError, match="the mirror is not a folder; name one that 'deepcr-zoo pull --to DIR' wrote"):
+        sources.fetch(MODEL, WEIGHTS_FILE, mirror=tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="expected a folder or a file:// address"):
+        sources.fetch(MODEL, WEIGHTS_FILE, mirror="http://127.0.0.1/mirror")
+    monkeypatch.setenv("DEEPCR_ZOO_MIRROR", str(tmp_path / "nowhere"))
+    with pytest.warns(SourceWarning, match="DEEPCR_ZOO_MIRROR: .* is not a folder"):
+        assert sources.fetch(MODEL, WEIGHTS_FILE).source == "seed"
 
 
 def test_a_forced_source_is_the_only_one_tried(tmp_path):
@@ -111,7 +121,7 @@ def test_a_forced_source_is_the_only_one_tried(tmp_path):
 def test_a_source_that_does_not_exist_is_wrong_usage():
     with pytest.raises(UsageError, match="expected one of cache, mirror, seed, hub"):
         sources.fetch(MODEL, WEIGHTS_FILE, source="ftp")
-    with pytest.raises(UsageError, match="give --from DIR or set DEEPCR_ZOO_MIRROR"):
+    with pytest.raises(UsageError, match="or set DEEPCR_ZOO_MIRROR"):
         sources.fetch(MODEL, WEIGHTS_FILE, source="mirror")
 
 

@@ -40,10 +40,14 @@ def models_table(registry: Registry) -> str:
 def preferences_table(registry: Registry) -> str:
     """Markdown table of the models that the registry prefers per instrument and filter, with the reasons."""
     lines = ["| instrument | filter | task | models, best first |", "|---|---|---|---|"]
-    for block in registry.preferences:
+    blocks = registry.preferences
+    for block in blocks:
         models = "<br>".join(f"`{ranked.model}`: {ranked.reason}" for ranked in block.models)
         camera = f"{block.instrument}/{block.detector}" if block.detector != "*" else block.instrument
-        filters = ", ".join("any other" if name == "*" else name for name in block.filters)
+        alone = (
+            sum((b.task, b.instrument, b.detector) == (block.task, block.instrument, block.detector) for b in blocks) == 1
+        )
+        filters = ", ".join(name if name != "*" else "any" if alone else "any other" for name in block.filters)
         lines.append(f"| {camera} | {filters} | {block.task} | {models} |")
     return "\n".join(lines)
 

@@ -226,9 +226,7 @@ def _for_each(
 def _wanted(names: list[str] | None, all_models: bool) -> list[str]:
     if bool(names) == all_models:
         raise UsageError("name one model or more, or give --all (not both)")
-    if names:
-        return names
-    return [f"{entry.reference}@{version}" for entry in default_registry().find() for version in entry.versions]
+    return names or default_registry().references()
 
 
 def _resolve(name: str) -> ResolvedModel:

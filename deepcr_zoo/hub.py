@@ -7,7 +7,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from deepcr_zoo.errors import HubError, HubUnreachableError, SourceError, UsageError
 from deepcr_zoo.registry import HubPin
@@ -16,8 +16,6 @@ PATIENCE_S = 1.5
 """Patience with a silent Hub, unless DEEPCR_ZOO_HUB_TIMEOUT says otherwise: the client would retry for more than 20 s."""
 
 _WAY_OUT = "name another --source (or a mirror with --from), or update deepcr-zoo"
-
-Result = TypeVar("Result")
 
 
 def download(pin: HubPin, filename: str) -> bytes:
@@ -39,9 +37,13 @@ def download(pin: HubPin, filename: str) -> bytes:
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None  # the client would keep the slash, and get 404
     api = huggingface_hub.HfApi(endpoint=endpoint, library_name="deepcr-zoo")
     patience = _patience()
-    _translated(lambda: _within(patience, lambda: _probe(api, pin, patience)), pin, filename, api.endpoint)
     with tempfile.TemporaryDirectory(prefix="deepcr-zoo-") as scratch:
-        return _translated(lambda: _read(api, pin, filename, scratch), pin, filename, api.endpoint)
+
+        def probe_and_read() -> bytes:
+            _within(patience, lambda: _probe(api, pin, patience))
+            return _read(api, pin, filename, scratch)
+
+        return _translated(probe_and_read, pin, filename, api.endpoint)
 
 
 def _patience() -> float:
@@ -80,40 +82,38 @@ def _read(api: Any, pin: HubPin, filename: str, scratch: str) -> bytes:
         return read()  # the client's bare OSError: fewer bytes than announced, which may be an accident on the way
 
 
-def _within(seconds: float, call: Callable[[], Result]) -> Result:
+def _within(seconds: float, call: Callable[[], None]) -> None:
     """Run `call` in a thread, because no client timeout covers a name lookup that hangs."""
-    outcome: list[Result] = []
     failure: list[BaseException] = []
 
     def work() -> None:
         try:
-            outcome.append(call())
+            call()
         except BaseException as error:
             failure.append(error)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(seconds)
+    if thread.is_alive():
+        raise TimeoutError(f"no answer within {seconds:g} s (DEEPCR_ZOO_HUB_TIMEOUT changes that)")
     if failure:
         raise failure[0]
-    if not outcome:
-        raise TimeoutError(f"no answer within {seconds:g} s (DEEPCR_ZOO_HUB_TIMEOUT changes that)")
-    return outcome[0]
 
 
-def _translated(call: Callable[[], Result], pin: HubPin, filename: str, endpoint: str) -> Result:
+def _translated(call: Callable[[], bytes], pin: HubPin, filename: str, endpoint: str) -> bytes:
     """Run `call` and turn the client's exceptions into ours, which never show a password in the endpoint."""
     from huggingface_hub import errors
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
+    shown = _without_password(endpoint)
     try:
         return call()
     except errors.HfHubHTTPError as error:
-        raise _refusal(error, pin, filename, _without_password(endpoint)) from None
+        raise _refusal(error, pin, filename, shown) from None
     # LocalEntryNotFoundError is among the OSErrors: the client got no usable answer, which says nothing about the file
     except (httpx.RequestError, httpx.InvalidURL, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        shown = _without_password(endpoint)
         raise HubUnreachableError(f"{shown} cannot be used: {reason.replace(endpoint, shown)}") from None
 
 

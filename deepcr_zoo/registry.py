@@ -198,11 +198,10 @@ class ResolvedModel:
         return f"{self.entry.reference}@{self.version}"
 
     def locked_file(self, filename: str) -> LockedFile:
-        """What the registry has locked for one of this version's files."""
+        """What the registry has locked for one of the files that a source supplies."""
         return {
             WEIGHTS_FILE: self.locked.weights,
             TEST_VECTOR_FILE: self.locked.test_vector,
-            CARD_FILE: self.locked.card,
         }[filename]
 
     @property
@@ -257,6 +256,10 @@ class Registry:
             return any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for name in known)
 
         return [entry for entry in self.entries.values() if matches(entry)]
+
+    def references(self) -> list[str]:
+        """``task/name@version`` of every version of every model, in stable order."""
+        return [f"{entry.reference}@{version}" for entry in self.entries.values() for version in entry.versions]
 
     def ranking(self, task: Task, telescope: str, instrument: str, detector: str, filter_name: str) -> list[RankedModel]:
         """Models for an exposure, best first; empty if the registry knows none.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,14 +41,12 @@ def models_table(registry: Registry) -> str:
 def preferences_table(registry: Registry) -> str:
     """Markdown table of the models that the registry prefers per instrument and filter, with the reasons."""
     lines = ["| instrument | filter | task | models, best first |", "|---|---|---|---|"]
-    blocks = registry.preferences
-    for block in blocks:
+    shares = Counter((block.task, block.instrument, block.detector) for block in registry.preferences)
+    for block in registry.preferences:
         models = "<br>".join(f"`{ranked.model}`: {ranked.reason}" for ranked in block.models)
         camera = f"{block.instrument}/{block.detector}" if block.detector != "*" else block.instrument
-        alone = (
-            sum((b.task, b.instrument, b.detector) == (block.task, block.instrument, block.detector) for b in blocks) == 1
-        )
-        filters = ", ".join(name if name != "*" else "any" if alone else "any other" for name in block.filters)
+        rest = "any other" if shares[block.task, block.instrument, block.detector] > 1 else "any"
+        filters = ", ".join(rest if name == "*" else name for name in block.filters)
         lines.append(f"| {camera} | {filters} | {block.task} | {models} |")
     return "\n".join(lines)
 

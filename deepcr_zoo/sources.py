@@ -131,9 +131,8 @@ def pull(
 
 @dataclass(frozen=True)
 class PulledModel:
-    """A model whose files stand verified on this machine."""
+    """Where the verified weights of a model stand on this machine, and who supplied them."""
 
-    model: ResolvedModel
     path: Path
     source: Source
 
@@ -151,12 +150,12 @@ def pull_resolved(
     weights = fetched[WEIGHTS_FILE]
     if to is not None:
         path = _write_mirror(model, {name: file.data for name, file in fetched.items()}, paths.directory(to))
-        return PulledModel(model, path, weights.source)
+        return PulledModel(path, weights.source)
     if weights.path is None:
         raise SourceError(
             f"{paths.cache_root()}: the cache cannot be written to; set DEEPCR_ZOO_CACHE to a folder that can, or use --to"
         )
-    return PulledModel(model, weights.path, weights.source)
+    return PulledModel(weights.path, weights.source)
 
 
 def _write_mirror(model: ResolvedModel, files: dict[str, bytes], root: Path) -> Path:
@@ -198,15 +197,12 @@ def _suppliers(
 
 def _mirror_root(mirror: str | os.PathLike[str] | None) -> Path | None:
     """The mirror's folder; one that is named in the call must exist, one that the environment names is missed aloud."""
-    if mirror is not None:
-        root = paths.directory(mirror)
-        if not root.is_dir():
+    root = paths.mirror_root() if mirror is None else paths.directory(mirror)
+    if root is not None and not root.is_dir():
+        if mirror is not None:
             raise SourceError(f"{root}: the mirror is not a folder; name one that 'deepcr-zoo pull --to DIR' wrote")
-        return root
-    root_or_none = paths.mirror_root()
-    if root_or_none is not None and not root_or_none.is_dir():
-        warnings.warn(f"DEEPCR_ZOO_MIRROR: {root_or_none} is not a folder", SourceWarning, stacklevel=4)
-    return root_or_none
+        warnings.warn(f"DEEPCR_ZOO_MIRROR: {root} is not a folder", SourceWarning, stacklevel=4)
+    return root
 
 
 def _read_from(root: Path | None, model: ResolvedModel, filename: str) -> tuple[bytes, Path | None]:

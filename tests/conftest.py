@@ -23,9 +23,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # a slow machine is no failure, and CI shall not find by chance what nobody changed
 settings.register_profile("patient", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("patient")
-ALL_MODELS = [f"{entry.reference}@{version}" for entry in default_registry().find() for version in entry.versions]
-
-
+ALL_MODELS = default_registry().references()
 SETTINGS = ("DEEPCR_ZOO_MIRROR", "DEEPCR_ZOO_HUB_TIMEOUT", "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE")
 
 

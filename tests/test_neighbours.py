@@ -35,6 +35,5 @@ def test_a_pixel_far_from_good_ones_takes_the_nearest():
 
 
 def test_without_a_good_pixel_the_replacement_is_zero():
-    assert (
-        replace_from_neighbours(np.full((3, 3), np.nan, np.float32), np.ones((3, 3), bool), np.zeros((3, 3), bool)) == 0
-    ).all()
+    image, everywhere = np.full((3, 3), np.nan, np.float32), np.ones((3, 3), bool)
+    assert (replace_from_neighbours(image, everywhere, ~everywhere) == 0).all()

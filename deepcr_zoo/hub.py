@@ -57,11 +57,14 @@ def _patience() -> float:
 def _probe(api: Any, pin: HubPin, patience: float) -> None:
     """Ask for the commit, which fails at once where a download would be tried again and again."""
     from huggingface_hub import errors
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
     try:
         api.model_info(pin.repo, revision=pin.commit, timeout=patience)
     except errors.HfHubHTTPError:
         raise
+    except httpx.TimeoutException:
+        raise _silence(patience) from None  # the client and the thread that waits for it may give up in either order
     except (KeyError, TypeError, ValueError) as error:
         # a captive portal's page, for one
         raise OSError(f"its answer is not that of a Hub ({type(error).__name__}: {error})") from None
@@ -96,9 +99,13 @@ def _within(seconds: float, call: Callable[[], None]) -> None:
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
-        raise TimeoutError(f"no answer within {seconds:g} s (DEEPCR_ZOO_HUB_TIMEOUT changes that)")
+        raise _silence(seconds)
     if failure:
         raise failure[0]
+
+
+def _silence(patience: float) -> TimeoutError:
+    return TimeoutError(f"no answer within {patience:g} s (DEEPCR_ZOO_HUB_TIMEOUT changes that)")
 
 
 def _translated(call: Callable[[], bytes], pin: HubPin, filename: str, endpoint: str) -> bytes:

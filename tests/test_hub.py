@@ -318,7 +318,7 @@ def test_the_patience_with_a_silent_host_can_be_set(
     begun = time.monotonic()
     with pytest.raises(HubUnreachableError, match=r"no answer within 0\.2 s \(DEEPCR_ZOO_HUB_TIMEOUT changes that\)"):
         hub.download(published.pin, WEIGHTS_FILE)
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < hub.PATIENCE_S
     monkeypatch.setenv("DEEPCR_ZOO_HUB_TIMEOUT", "soon")
     with pytest.raises(UsageError, match="expected a number of seconds"):
         hub.download(published.pin, WEIGHTS_FILE)

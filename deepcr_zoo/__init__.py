@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deepcr_zoo.cleaning import clean
     from deepcr_zoo.compat import deepCR
+    from deepcr_zoo.filecleaning import clean_file
     from deepcr_zoo.models import load
     from deepcr_zoo.registry import list_models
     from deepcr_zoo.sources import pull
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "clean", "deepCR", "list_models", "load", "pull"]
+__all__ = ["__version__", "clean", "clean_file", "deepCR", "list_models", "load", "pull"]
 
 _HOMES = {
     "clean": "deepcr_zoo.cleaning",
+    "clean_file": "deepcr_zoo.filecleaning",
     "deepCR": "deepcr_zoo.compat",
     "list_models": "deepcr_zoo.registry",
     "load": "deepcr_zoo.models",

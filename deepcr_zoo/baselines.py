@@ -69,6 +69,10 @@ def biharmonic(image: Any, mask: Any, unit: str | None = None) -> NDArray[np.flo
     return _fill(image, mask, unit, fill)
 
 
+CLASSICAL: dict[str, Callable[..., NDArray[np.float32]]] = {"medmask": medmask, "biharmonic": biharmonic}
+"""Inpainting methods that need no network, by name."""
+
+
 def _median_fill(pixels: Frame, masked: FrameMask, good: FrameMask) -> Frame:
     values = local_median(pixels, masked, good)
     return np.where(np.isnan(values), np.median(pixels[good]), values)

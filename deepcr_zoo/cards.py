@@ -5,12 +5,14 @@ A card is frozen with its version; the registry locks its hash. Measured results
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from deepcr_zoo.documents import Document, parse_document
-from deepcr_zoo.errors import IntegrityError, InvalidDocumentError
+from deepcr_zoo.errors import IntegrityError, InvalidDocumentError, UsageError
+from deepcr_zoo.instruments import PixelUnit
 from deepcr_zoo.names import Task
 from deepcr_zoo.registry import Name, ResolvedModel, Sha256, Version
 
@@ -68,7 +70,7 @@ class Fingerprint(Document):
 
 
 class Input(Document):
-    unit: Literal["electron", "adu"] = Field(description="unit of the pixel values that the user passes in")
+    unit: PixelUnit = Field(description="unit of the pixel values that the user passes in")
     normalisation: Literal["scale", "frame-standardise"] = Field(
         description="scale: value / scale; frame-standardise: (value / scale - mean) / std over the whole frame"
     )
@@ -152,6 +154,19 @@ class Card(Document):
         if is_mask != (self.output.quantity == "cosmic-ray probability"):
             raise ValueError("output.quantity 'cosmic-ray probability' exactly if identity.task is mask")
         return self
+
+
+def check_threshold(threshold: float) -> float:
+    """The threshold, if it is a probability.
+
+    Raises
+    ------
+    UsageError
+        If it is not a number between 0 and 1.
+    """
+    if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
+        raise UsageError(f"threshold is {threshold!r}: expected a probability between 0 and 1")
+    return float(threshold)
 
 
 def read_card(model: ResolvedModel) -> Card:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo import baselines
+from deepcr_zoo.baselines import CLASSICAL
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.models import InpaintModel, MaskModel, load
 from deepcr_zoo.names import Task
@@ -17,9 +17,6 @@ from deepcr_zoo.names import Task
 Filler = Callable[[Any, Any], NDArray[np.float32]]
 
 ModelT = TypeVar("ModelT", MaskModel, InpaintModel)
-
-CLASSICAL: dict[str, Callable[..., NDArray[np.float32]]] = {"medmask": baselines.medmask, "biharmonic": baselines.biharmonic}
-"""Inpainting methods that need no network."""
 
 
 def clean(

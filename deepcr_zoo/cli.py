@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -28,11 +31,15 @@ from deepcr_zoo.registry import ResolvedModel, default_registry
 from deepcr_zoo.rendering import card_text, input_text
 from deepcr_zoo.sources import SOURCES, Source, pull_resolved
 
+if TYPE_CHECKING:
+    from deepcr_zoo.batch import Outcome
+    from deepcr_zoo.filecleaning import CleanedFile
+
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,  # the grammar of names is full of brackets
     pretty_exceptions_enable=False,
-    help="Cosmic-ray rejection networks for telescope images: find, get and verify them.",
+    help="Cosmic-ray rejection networks for telescope images: find, get and verify them, and clean exposures with them.",
 )
 WIDE = 160
 """Columns of a table that goes into a file or a pipe."""
@@ -47,7 +54,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 FromMirror = Annotated[str | None, typer.Option("--from", help="folder or file:// address of a mirror")]
 FromSource = Annotated[str | None, typer.Option("--source", help=f"use this source alone: {', '.join(SOURCES)}")]
 
-Outcome = TypeVar("Outcome")
+Item = TypeVar("Item")
 
 
 @app.command("list")
@@ -178,6 +185,83 @@ def convert(
         raise typer.Exit(1)
 
 
+@app.command()
+def clean(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="FITS files, wildcards, folders or @list.txt")],
+    model: Annotated[str, typer.Option(help="mask model; auto: the zoo's first choice for the instrument")] = "auto",
+    inpaint: Annotated[
+        str, typer.Option(help="model, medmask, biharmonic or none; auto: the instrument's own network, else medmask")
+    ] = "auto",
+    threshold: Annotated[float | None, typer.Option(help="probability above which a pixel is masked")] = None,
+    fpr: Annotated[float | None, typer.Option(help="take the threshold measured at this false-positive rate")] = None,
+    allow_synthetic: Annotated[bool, typer.Option("--allow-synthetic", help="accept rates from synthetic data")] = False,
+    grow: Annotated[int, typer.Option(help="dilate the mask by so many pixels")] = 0,
+    output_dir: Annotated[Path | None, typer.Option(help="folder of the products [default: that of the input]")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace products, finished or made otherwise")] = False,
+    dq_only: Annotated[bool, typer.Option("--dq-only", help="set the DQ bit in the copy, repaint nothing")] = False,
+    prob: Annotated[bool, typer.Option("--prob", help="write the probability into the mask file")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="write a PNG beside the products")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps")] = "auto",
+    jobs: Annotated[int, typer.Option(help="processes; they share the processors")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="print a line of JSON per file")] = False,
+) -> None:
+    """Find and repaint cosmic rays: writes ROOT_crmask.fits and ROOT_crclean.fits; a rerun skips what is finished."""
+    from deepcr_zoo import batch, filecleaning
+
+    paths = batch.expand(files)
+    filecleaning.check_targets(paths, output_dir)
+    work = partial(
+        filecleaning.clean_file,
+        model=model,
+        inpaint=inpaint,
+        threshold=threshold,
+        fpr=fpr,
+        allow_synthetic=allow_synthetic,
+        grow=grow,
+        output_dir=output_dir,
+        overwrite=overwrite,
+        dq_only=dq_only,
+        prob=prob,
+        preview=preview,
+        device=device,
+    )
+    outcomes = []
+    for outcome in _progress(batch.run(work, paths, jobs), "cleaning", len(paths)):
+        outcomes.append(outcome)
+        if as_json:
+            record = dataclasses.asdict(outcome.result) if outcome.result else {"path": outcome.path, "status": "failed"}
+            typer.echo(json.dumps({**record, "error": outcome.error}))
+        if outcome.error:
+            _note("error", outcome.error, "bold red")
+    _summarise(outcomes, as_json)
+    failed = [outcome.path for outcome in outcomes if outcome.error]
+    if failed:
+        _note("error", f"{len(failed)} of {len(paths)} failed: {', '.join(failed)}", "bold red")
+        raise typer.Exit(1)
+
+
+def _summarise(outcomes: list[Outcome[CleanedFile]], as_json: bool) -> None:
+    """What was done and what to mind; what holds for all files is said once."""
+    done = [outcome.result for outcome in outcomes if outcome.result]
+    for label, style, texts in (
+        ("chosen", "bold", [reason for result in done for reason in result.reasons]),
+        ("caution", "yellow", [caution for result in done for caution in result.cautions]),
+    ):
+        for text, times in Counter(texts).items():
+            _note(label, text if times == len(done) == 1 else f"{text} ({times} of {len(done)} files)", style)
+    if done and not as_json:
+        table = _table("file", "", "masked pixels", "%", "per cm2 s", "s")
+        for column in table.columns[2:]:
+            column.justify = "right"
+        for result in done:
+            rate = "-" if result.rate is None else f"{result.rate:.2f}"
+            cells = (result.status, f"{result.pixels}", f"{100 * result.fraction:.2f}", rate, f"{result.seconds:.1f}")
+            table.add_row(result.path, *cells)
+        output.print(table)
+    for advice in dict.fromkeys(result.advice for result in done if result.advice):
+        _note("advice", advice, "bold")
+
+
 @app.callback(invoke_without_command=True)
 def version(show: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
     """Handle options that need no command."""
@@ -190,6 +274,7 @@ def main() -> None:
     """Run the command line; a user's mistake is one line on stderr, not a traceback."""
     warnings.showwarning = _show_warning
     warnings.simplefilter("ignore", ModelWarning)  # every command shows the cautions of a model already
+    logging.getLogger("deepcr_zoo").addHandler(logging.NullHandler())  # and what a log would say
     try:
         app()
     except DeepcrZooError as error:
@@ -207,7 +292,8 @@ def _for_each(
     """Do `work` for every model; gives its results, and the names of those that failed, which do not stop the rest."""
     rows: list[dict[str, Any]] = []
     failures: list[dict[str, Any]] = []
-    for name in _progress(_wanted(names, all_models), verb):
+    wanted = _wanted(names, all_models)
+    for name in _progress(wanted, verb, len(wanted)):
         try:
             rows.append(work(_resolve(name)))
         except UsageError:
@@ -248,8 +334,25 @@ def _source(name: str | None) -> Source | None:
     return None
 
 
-def _progress(items: list[Outcome], verb: str) -> Iterable[Outcome]:
-    return track(items, verb, console=notes, transient=True) if len(items) > 1 and notes.is_terminal else items
+def _progress(items: Iterable[Item], verb: str, total: int) -> Iterable[Item]:
+    """Show a bar with rate and time left, on a terminal and for more than one item."""
+    if total < 2 or not notes.is_terminal:
+        yield from items
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=notes, transient=True) as progress:
+        task = progress.add_task(verb, total=total, rate="")
+        for item in items:
+            yield item
+            progress.advance(task)
+            speed = progress.tasks[task].speed
+            progress.update(task, rate=f"{60 * speed:.1f} a minute" if speed else "")
 
 
 def _print_json(content: Any) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcr_zoo.cards import check_threshold
 from deepcr_zoo.cleaning import Filler, filler, loaded
 from deepcr_zoo.errors import DeviceError, UsageError
-from deepcr_zoo.models import WHOLE_FRAME, MaskModel, check_threshold, select_device
+from deepcr_zoo.models import WHOLE_FRAME, MaskModel, select_device
 
 
 class deepCR:  # noqa: N801 - upstream's name

@@ -56,6 +56,18 @@ class InvalidImageError(DeepcrZooError):
     """An image or a mask of a shape, type or unit that cannot be used."""
 
 
+class InvalidFileError(DeepcrZooError):
+    """A FITS file that is damaged, or that holds nothing that can be cleaned."""
+
+
+class OutputError(DeepcrZooError):
+    """A product that cannot be written, or that would replace another."""
+
+
+class NoModelError(DeepcrZooError):
+    """The registry has no model, or no operating point, for what was asked."""
+
+
 class MissingExtraError(DeepcrZooError):
     """An optional dependency that is not installed."""
 
@@ -70,6 +82,10 @@ class ModelWarning(UserWarning):
 
 class ImageWarning(UserWarning):
     """The image can be used, but the result is less than the user may expect."""
+
+
+class ExposureWarning(UserWarning):
+    """The exposure can be cleaned, but the model was made for another kind or something is odd about the file."""
 
 
 class SourceWarning(UserWarning):

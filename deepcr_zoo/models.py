@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from deepcr_zoo import sources, weights
-from deepcr_zoo.cards import Card, read_card
+from deepcr_zoo.cards import Card, check_threshold, read_card
 from deepcr_zoo.errors import DeviceError, ModelWarning, UsageError
 from deepcr_zoo.images import read_image, read_mask
 from deepcr_zoo.nets import UNet
@@ -268,19 +268,6 @@ def load_resolved(
         warnings.warn(caution, ModelWarning, stacklevel=3)
     kind = MaskModel if model.entry.task == "mask" else InpaintModel
     return kind(model.reference, model.locked.weights.sha256, card, network, target)
-
-
-def check_threshold(threshold: float) -> float:
-    """The threshold, if it is a probability.
-
-    Raises
-    ------
-    UsageError
-        If it is not a number between 0 and 1.
-    """
-    if not isinstance(threshold, (int, float, np.number)) or not 0 <= threshold <= 1:
-        raise UsageError(f"threshold is {threshold!r}: expected a probability between 0 and 1")
-    return float(threshold)
 
 
 def select_device(name: str | torch.device) -> torch.device:

@@ -20,13 +20,14 @@ PICKLE = re.compile(
 # each module imports from the layers before its own alone
 LAYERS = [
     {"errors", "tiling"},
-    {"names", "paths", "files", "documents", "neighbours"},
-    {"registry", "images"},
-    {"cards", "hub", "nets", "baselines"},
-    {"sources", "rendering", "weights"},
-    {"testvectors", "models"},
+    {"names", "paths", "files", "documents", "neighbours", "batch"},
+    {"registry", "images", "instruments", "pictures", "provenance"},
+    {"cards", "hub", "nets", "baselines", "frames"},
+    {"sources", "rendering", "weights", "results", "products"},
+    {"testvectors", "models", "selection"},
     {"convert", "cleaning", "verification"},
-    {"compat", "demo"},
+    {"compat", "filecleaning"},
+    {"demo"},
     {"cli"},
 ]
 LIGHT = {"names", "errors", "paths", "files", "documents", "registry", "cards", "sources", "rendering", "cli", "hub"}

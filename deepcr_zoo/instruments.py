@@ -1,0 +1,182 @@
+"""What is known of instruments (``zoo/instruments.yaml``): data, not code, each fact with its source."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from deepcr_zoo import paths
+from deepcr_zoo.documents import Document, read_document
+
+PixelUnit = Literal["electron", "adu"]
+"""What the pixel values of an image count."""
+
+Keywords = Mapping[str, Any]
+"""A FITS header, or anything else that gives the value of a keyword."""
+
+Patterns = Mapping[str, str | list[str]]
+"""Keywords and the values they have: one pattern, or several of which one must match."""
+
+Columns = Annotated[list[int], Field(min_length=2, max_length=2)]
+
+
+class UnitSpelling(Document):
+    """Spellings of BUNIT for one unit."""
+
+    quantity: PixelUnit = Field(description="what is counted")
+    per_second: bool = Field(description="whether it is divided by the exposure time")
+    spellings: list[str] = Field(min_length=1, description="values of BUNIT, upper case")
+
+
+class Combined(Document):
+    """What gives away a product that was made from several exposures."""
+
+    keywords: list[str] = Field(description="keywords that only drizzled products carry")
+    suffixes: dict[str, str] = Field(description="ends of file names, and what such a file is")
+    source: str
+
+
+class Saturation(Document):
+    """What saturated pixels look like."""
+
+    bits: list[int] = Field(min_length=1, description="DQ bits that mean saturated")
+    level_electron: float = Field(gt=0, description="pixels above this are saturated, e-")
+
+
+class Bias(Document):
+    """Overscan columns that give the bias level of some columns of the image."""
+
+    level: Columns = Field(description="first and last + 1 of the columns whose median is the bias level")
+    applies_to: Columns = Field(description="first and last + 1 of the columns that it is subtracted from")
+
+
+class Overscan(Document):
+    """Where the overscan of a raw, full frame is; columns and rows count from 0, in unbinned pixels."""
+
+    shape: Columns = Field(description="rows and columns of the raw frame")
+    requires: dict[str, str | list[str]] = Field(
+        default_factory=dict, description="keywords and values that this geometry holds for"
+    )
+    bias: list[Bias] = Field(min_length=1, description="which overscan columns give the level of which columns")
+    image_columns: Columns = Field(description="first and last + 1 of the columns that see light")
+    image_rows: dict[str, Columns] = Field(description="the same for rows, by EXTVER; * for any other")
+
+
+class GainByChip(Document):
+    """Gains of an instrument whose gain keyword holds a setting."""
+
+    keyword: str = Field(description="keyword that numbers the chip")
+    settings: dict[str, dict[str, float]] = Field(description="setting -> chip -> e- per count")
+
+
+class Instrument(Document):
+    """One detector."""
+
+    name: str = Field(description="for people")
+    telescope: str = Field(description="as in cards and preferences")
+    instrument: str
+    detector: str
+    recognise: dict[str, str | list[str]] = Field(
+        min_length=1, description="keywords and the patterns that their values match"
+    )
+    filter_keywords: list[str] = Field(min_length=1, description="keywords that name filters")
+    no_filter: list[str] = Field(default_factory=list, description="patterns of values that mean no filter")
+    gain_keywords: list[str] = Field(min_length=1, description="e- per count, the first that is not zero counts")
+    gain_by_chip: GainByChip | None = Field(default=None, description="the true gains, if the keyword holds a setting")
+    pixel_size_um: float = Field(gt=0, description="side of an unbinned pixel, micrometres")
+    binning_keywords: list[str] = Field(default_factory=list, description="unbinned pixels per pixel, each axis")
+    unit_if_absent: PixelUnit | None = Field(default=None, description="what exposures without BUNIT count")
+    raw_when: dict[str, str | list[str]] = Field(default_factory=dict, description="keywords and values of raw exposures")
+    combined_when: dict[str, str | list[str]] = Field(
+        default_factory=dict, description="keywords and values of combined products"
+    )
+    cosmic_ray_bit: int | None = Field(description="DQ bit that marks a cosmic ray; null where DQ holds codes, not bits")
+    saturation: Saturation | None = None
+    overscan: list[Overscan] = Field(default_factory=list, description="none: raw frames are refused")
+    sources: dict[str, str] = Field(description="where each fact stands, by field")
+
+    @model_validator(mode="after")
+    def _each_fact_has_its_source(self) -> Instrument:
+        without = {"name", "telescope", "instrument", "detector", "no_filter", "sources"}
+        stated = self.model_fields_set - without
+        if missing := sorted(stated - self.sources.keys()):
+            raise ValueError(f"a source for each fact, none stands for {', '.join(missing)}")
+        return self
+
+    def matches(self, keywords: Keywords) -> bool:
+        """Whether these headers are of this detector."""
+        return matches(keywords, self.recognise)
+
+    def gain(self, keywords: Keywords) -> float | None:
+        """e- per count, if the headers tell."""
+        gain = first_positive(keywords, self.gain_keywords)
+        if gain is None or self.gain_by_chip is None:
+            return gain
+        chip = str(keywords.get(self.gain_by_chip.keyword, "")).strip()
+        return self.gain_by_chip.settings.get(f"{gain:g}", {}).get(chip)
+
+    def filter_name(self, keywords: Keywords) -> str:
+        """The filter in the beam as cards spell it, ``+`` between several; empty if there is none."""
+        values = [words[0] for name in self.filter_keywords if (words := str(keywords.get(name, "")).split())]
+        return "+".join(v for v in values if not any(fnmatch.fnmatchcase(v.upper(), none) for none in self.no_filter))
+
+
+class GenericImages(Document):
+    """What holds for images of instruments that the table does not know."""
+
+    gain_keywords: list[str] = Field(description="e- per count, the first that is not zero counts")
+    cosmic_ray_bit: int = Field(description="bit that is set in a DQ extension of our own making")
+    source: str
+
+
+class InstrumentTable(Document):
+    """``zoo/instruments.yaml``."""
+
+    units: list[UnitSpelling]
+    combined: Combined
+    generic: GenericImages
+    instruments: list[Instrument]
+
+    def recognise(self, keywords: Keywords) -> Instrument | None:
+        """The detector that these headers are of, if the table knows it."""
+        return next((instrument for instrument in self.instruments if instrument.matches(keywords)), None)
+
+    def unit(self, spelling: str) -> UnitSpelling | None:
+        """The unit that a value of BUNIT stands for, if the table knows it."""
+        wanted = "".join(spelling.upper().split())
+        return next((unit for unit in self.units if wanted in unit.spellings), None)
+
+
+@cache
+def default_instruments() -> InstrumentTable:
+    """The table that ships with this package (or stands in this checkout)."""
+    root = paths.data_root()
+    return read_document(root / "zoo" / "instruments.yaml", InstrumentTable, root)
+
+
+def matches(keywords: Keywords, patterns: Patterns) -> bool:
+    """Whether every keyword has a value that its pattern describes, in whatever case and padding."""
+
+    def has(name: str, wanted: str | list[str]) -> bool:
+        value = str(keywords.get(name, "")).strip().upper()
+        return any(fnmatch.fnmatchcase(value, one.upper()) for one in ([wanted] if isinstance(wanted, str) else wanted))
+
+    return all(has(name, wanted) for name, wanted in patterns.items())
+
+
+def positive(value: Any) -> float | None:
+    """A keyword's value if it is a positive number; zero counts as absent."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        return None
+    return float(value)
+
+
+def first_positive(keywords: Keywords, names: Sequence[str]) -> float | None:
+    """The first of these keywords that holds a positive number."""
+    values = (positive(keywords.get(name)) for name in names)
+    return next((value for value in values if value is not None), None)

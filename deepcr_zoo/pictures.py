@@ -1,0 +1,82 @@
+"""Pictures of what was done to an exposure (extra ``plot``)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcr_zoo.errors import MissingExtraError
+
+MAX_SIDE = 1024
+"""Longest side of a panel in image pixels; larger chips are binned down."""
+
+
+@dataclass(frozen=True)
+class Panels:
+    """One chip, before and after.
+
+    Attributes
+    ----------
+    title : str
+    image : ndarray of float32, shape (H, W)
+    mask : ndarray of bool, shape (H, W)
+    cleaned : ndarray of float32, shape (H, W), or None
+    """
+
+    title: str
+    image: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    cleaned: NDArray[np.float32] | None
+
+
+def draw(chips: Sequence[Panels], heading: str) -> bytes:
+    """A PNG with a column per chip: input, mask and cleaned image below each other, one zscale stretch per chip.
+
+    Raises
+    ------
+    MissingExtraError
+        If matplotlib is not installed.
+    """
+    from astropy.visualization import ZScaleInterval
+
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError("pictures need matplotlib: run pip install 'deepcr-zoo[plot]'") from None
+
+    rows = 2 if any(chip.cleaned is None for chip in chips) else 3
+    height, width = chips[0].image.shape
+    figure = Figure(figsize=(5 * len(chips), rows * max(1.5, 4.6 * height / width) + 0.6), layout="constrained")
+    figure.suptitle(heading)
+    for chip, column in zip(chips, figure.subplots(rows, len(chips), squeeze=False).T, strict=True):
+        shown = chip.image if chip.cleaned is None else chip.cleaned
+        low, high = ZScaleInterval().get_limits(shown[np.isfinite(shown)])
+        layers = {"input": chip.image, "mask": chip.mask, "cleaned": chip.cleaned}
+        for axes, (label, pixels) in zip(column, layers.items(), strict=False):
+            assert pixels is not None
+            limits = (0, 1) if label == "mask" else (low, high)
+            axes.imshow(
+                _reduced(pixels), origin="lower", cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest"
+            )
+            axes.set_title(f"{chip.title}: {label}", fontsize="medium")
+            axes.set_axis_off()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=130, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _reduced(pixels: NDArray[np.float32] | NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Pixels binned so that a panel stays readable: the mask keeps every track, the image its mean level."""
+    step = -(-max(pixels.shape) // MAX_SIDE)
+    if step == 1:
+        return pixels.astype(np.float32)
+    whole = pixels[: pixels.shape[0] // step * step, : pixels.shape[1] // step * step]
+    if not whole.size:
+        return pixels.astype(np.float32)
+    blocks = whole.reshape(whole.shape[0] // step, step, whole.shape[1] // step, step)
+    reduced = blocks.max(axis=(1, 3)) if pixels.dtype == bool else blocks.mean(axis=(1, 3))
+    return np.asarray(reduced, dtype=np.float32)

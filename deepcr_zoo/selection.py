@@ -1,0 +1,156 @@
+"""Which models clean an exposure, at which threshold, and what the user should be told about that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deepcr_zoo.baselines import CLASSICAL
+from deepcr_zoo.cards import Card, check_threshold, read_card
+from deepcr_zoo.errors import NoModelError, UsageError
+from deepcr_zoo.frames import Exposure
+from deepcr_zoo.names import TASKS, Task
+from deepcr_zoo.registry import RankedModel, Registry, ResolvedModel
+from deepcr_zoo.results import threshold_at
+
+AUTO = "auto"
+NO_INPAINTING = "none"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What an exposure is cleaned with.
+
+    Attributes
+    ----------
+    mask : ResolvedModel
+    card : Card
+        The mask model's.
+    inpaint : ResolvedModel, str or None
+        A model, the name of a classical method, or None for no inpainting.
+    threshold : float
+    reasons : tuple of str
+        How each choice was made.
+    cautions : tuple of str
+        What may make the result worse than the user expects.
+    """
+
+    mask: ResolvedModel
+    card: Card
+    inpaint: ResolvedModel | str | None
+    threshold: float
+    reasons: tuple[str, ...]
+    cautions: tuple[str, ...]
+
+    @property
+    def network(self) -> ResolvedModel | None:
+        """The inpainting model, if it is one."""
+        return self.inpaint if isinstance(self.inpaint, ResolvedModel) else None
+
+    @property
+    def inpaint_reference(self) -> str:
+        """``task/name@version`` of the inpainting model, the name of the method, or ``none``."""
+        if isinstance(self.inpaint, ResolvedModel):
+            return self.inpaint.reference
+        return self.inpaint or NO_INPAINTING
+
+
+def select(
+    exposure: Exposure,
+    registry: Registry,
+    model: str = AUTO,
+    inpaint: str = AUTO,
+    threshold: float | None = None,
+    fpr: float | None = None,
+    allow_synthetic: bool = False,
+) -> Selection:
+    """Choose the models and the threshold for an exposure.
+
+    Raises
+    ------
+    UsageError
+        If a threshold and a false-positive rate are given, or a model of the wrong task.
+    NoModelError
+        If the registry ranks no model for the exposure, or knows no operating point for `fpr`.
+    """
+    mask, why_mask = _mask_model(exposure, registry, model)
+    card = read_card(mask)
+    filler, why_inpaint = _inpainter(exposure, registry, inpaint, card)
+    limit, why_threshold = _threshold(mask, card, threshold, fpr, allow_synthetic)
+    cautions = [*exposure.cautions, *mask.cautions, *_outside(mask, card, exposure)]
+    if isinstance(filler, ResolvedModel):
+        cautions += [*filler.cautions, *_outside(filler, read_card(filler), exposure)]
+    reasons = (f"{mask.reference}: {why_mask}", f"inpainting: {why_inpaint}", f"threshold {limit:g}: {why_threshold}")
+    return Selection(mask, card, filler, limit, reasons, tuple(dict.fromkeys(cautions)))
+
+
+def _mask_model(exposure: Exposure, registry: Registry, model: str) -> tuple[ResolvedModel, str]:
+    if model != AUTO:
+        return _named(registry, "mask", model)
+    ranked = _ranked(exposure, registry, "mask")
+    if not ranked:
+        masks = ", ".join(entry.name for entry in registry.find("mask/*"))
+        raise NoModelError(
+            f"{exposure.path}: the zoo ranks no mask model for {exposure.description}: name one with --model; "
+            f"there are {masks}"
+        )
+    return registry.resolve(ranked[0].model), f"first choice for {exposure.description}: {ranked[0].reason}"
+
+
+def _inpainter(exposure: Exposure, registry: Registry, inpaint: str, card: Card) -> tuple[ResolvedModel | str | None, str]:
+    if inpaint == NO_INPAINTING:
+        return None, "none, as asked"
+    if inpaint in CLASSICAL:
+        return inpaint, f"{inpaint}, as asked"
+    if inpaint != AUTO:
+        resolved, why = _named(registry, "inpaint", inpaint)
+        return resolved, f"{resolved.reference}, {why}"
+    for ranked in _ranked(exposure, registry, "inpaint"):
+        resolved = registry.resolve(ranked.model)
+        if read_card(resolved).input.unit == card.input.unit:
+            return resolved, f"{resolved.reference}, first choice for {exposure.description}: {ranked.reason}"
+    return "medmask", f"medmask, because the zoo has no inpainting network for {exposure.description}"
+
+
+def _named(registry: Registry, task: Task, name: str) -> tuple[ResolvedModel, str]:
+    resolved = registry.resolve(name if name.startswith(tuple(f"{known}/" for known in TASKS)) else f"{task}/{name}")
+    if resolved.entry.task != task:
+        raise UsageError(f"{name}: expected a model for the task {task}, this one is for {resolved.entry.task}")
+    return resolved, "; ".join(["as asked", *resolved.notes])
+
+
+def _ranked(exposure: Exposure, registry: Registry, task: Task) -> list[RankedModel]:
+    known = exposure.instrument
+    if known is None:
+        return []
+    return registry.ranking(task, known.telescope, known.instrument, known.detector, exposure.filter_name)
+
+
+def _threshold(
+    mask: ResolvedModel, card: Card, threshold: float | None, fpr: float | None, allow_synthetic: bool
+) -> tuple[float, str]:
+    if threshold is not None and fpr is not None:
+        raise UsageError("a threshold and a false-positive rate are given: expected one of the two")
+    if threshold is not None:
+        return check_threshold(threshold), "as asked"
+    if fpr is not None:
+        return threshold_at(mask, fpr, allow_synthetic)
+    assert card.output.threshold is not None  # the card's schema demands one of a mask model
+    return card.output.threshold, "the card's"
+
+
+def _outside(model: ResolvedModel, card: Card, exposure: Exposure) -> list[str]:
+    """Say where an exposure lies outside of what a model was made for."""
+    made_for, known = card.instrument, exposure.instrument
+    whom = f"{made_for.telescope} {made_for.instrument}/{made_for.detector}"
+    if known is None or (known.telescope, known.instrument, known.detector) != (
+        made_for.telescope,
+        made_for.instrument,
+        made_for.detector,
+    ):
+        return [
+            f"{model.reference} was made for {whom}, this is {exposure.description}: nobody has measured how well it does"
+        ]
+    if "*" not in made_for.filters and exposure.filter_name not in made_for.filters:
+        found = exposure.filter_name or "no filter"
+        return [f"{model.reference} was trained on {', '.join(made_for.filters)}, this is {found}"]
+    return []

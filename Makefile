@@ -6,9 +6,9 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint con
 
 .PHONY: demo test lint render benchmark clean
 
-## clean an image with two zoo models and draw it (demo.png)
+## clean an exposure with two zoo models and draw it: make demo, or make demo FITS=path for one of your own
 demo: $(VENV)/.demo
-	$(BIN)/python -m deepcr_zoo.demo demo.png
+	$(BIN)/python -m deepcr_zoo.demo demo $(if $(FITS),--fits '$(FITS)')
 
 ## run the whole test suite, in parallel
 test: $(VENV)/.dev
@@ -29,7 +29,7 @@ benchmark: $(VENV)/.benchmark
 	$(BIN)/python benchmarks/inference.py
 
 clean:
-	rm -rf $(VENV) .test-cache demo.png
+	rm -rf $(VENV) .test-cache demo
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12")'

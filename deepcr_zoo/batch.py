@@ -113,13 +113,17 @@ def _in_processes(work: Work[Result], paths: Sequence[str], jobs: int) -> Iterat
     waiting = deque(paths)
     while waiting:
         running: deque[tuple[str, Future[Outcome[Result]]]] = deque()
-        with _pool(jobs) as pool, suppress(BrokenProcessPool):
-            while waiting or running:
-                while waiting and len(running) < QUEUE * jobs:
-                    running.append((waiting[0], pool.submit(_attempt, work, waiting[0])))
-                    waiting.popleft()
-                yield running[0][1].result()
-                running.popleft()
+        pool = _pool(jobs)
+        try:
+            with suppress(BrokenProcessPool):
+                while waiting or running:
+                    while waiting and len(running) < QUEUE * jobs:
+                        running.append((waiting[0], pool.submit(_attempt, work, waiting[0])))
+                        waiting.popleft()
+                    yield running[0][1].result()
+                    running.popleft()
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an interruption, files that have not begun never do
         for path, future in running:
             yield future.result() if not future.cancelled() and not future.exception() else _alone(work, path)
 

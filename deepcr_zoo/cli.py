@@ -235,8 +235,9 @@ def clean(
             _note("error", outcome.error, "bold red")
     _summarise(outcomes, as_json)
     failed = [outcome.path for outcome in outcomes if outcome.error]
-    if failed:
+    if failed and len(paths) > 1:
         _note("error", f"{len(failed)} of {len(paths)} failed: {', '.join(failed)}", "bold red")
+    if failed:
         raise typer.Exit(1)
 
 

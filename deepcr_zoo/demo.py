@@ -1,79 +1,106 @@
-"""``make demo``: pull two models, verify them, clean an image, say what was found and draw it."""
+"""``make demo``: pull two models, verify them, clean an exposure, say what was found and draw it."""
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
+from astropy.io import fits
 from rich.console import Console
 
 from deepcr_zoo import sources, testvectors
-from deepcr_zoo.cleaning import clean, loaded
-from deepcr_zoo.errors import DeepcrZooError, MissingExtraError, UsageError
-from deepcr_zoo.models import InpaintModel, MaskModel
-from deepcr_zoo.registry import TEST_VECTOR_FILE, default_registry
+from deepcr_zoo.errors import DeepcrZooError, NoModelError
+from deepcr_zoo.filecleaning import CleanedFile, clean_file
+from deepcr_zoo.registry import default_registry
 from deepcr_zoo.verification import verify
 
 MASK, INPAINT = "mask/ACS-WFC-F606W-2-32", "inpaint/ACS-WFC-F606W-2-32"
 
+FALLBACK = "mask/ACS-WFC-2-32"
+"""For exposures of instruments that the zoo has no network for."""
 
-def demo(picture: Annotated[Path, typer.Argument(help="PNG file to write")] = Path("demo.png")) -> None:
-    """Mask and repaint the test image of ACS-WFC-F606W-2-32, and draw input, mask and result."""
+PATCHES = (2, 4)
+"""Rows and columns of example images that make a chip of the synthetic exposure."""
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="folder for the products and the picture")] = Path("demo"),
+    exposure: Annotated[Path | None, typer.Option("--fits", help="an exposure of your own")] = None,
+) -> None:
+    """Clean an exposure, your own or a synthetic one, and draw input, mask and result."""
+    logging.getLogger("deepcr_zoo").addHandler(logging.NullHandler())  # the cautions are printed below
     try:
-        _demo(Console(markup=False, highlight=False, soft_wrap=True), picture)
+        _demo(Console(markup=False, highlight=False, soft_wrap=True), folder, exposure)
     except DeepcrZooError as error:
         sys.exit(f"error {error}")
 
 
-def _demo(console: Console, picture: Path) -> None:
-    registry = default_registry()
+def _demo(console: Console, folder: Path, exposure: Path | None) -> None:
     for name in (MASK, INPAINT):
-        model = registry.resolve(name)
-        pulled = sources.pull_resolved(model)
-        outcome = verify(model)
-        console.print(f"{model.reference} ({'; '.join(model.notes)}), from the {pulled.source}: {pulled.path}")
-        console.print(f"  sha256 {model.locked.weights.sha256}")
-        if outcome.max_difference is None:
-            raise DeepcrZooError(f"{model.reference} fails: {outcome.reason}")
-        console.print(f"  {outcome.verdict} its test vector, largest difference {outcome.max_difference:.1e}")
-    mask_model = loaded(MASK, MaskModel, "auto")
-    inpaint_model = loaded(INPAINT, InpaintModel, "auto")
-    vector = testvectors.read(sources.fetch(registry.resolve(MASK), TEST_VECTOR_FILE).data, MASK)
-    mask, cleaned = clean(vector.image, mask_model, inpaint_model)
-    assert cleaned is not None
-    found = int((mask & vector.mask).sum())
+        _pull_and_verify(console, name)
+    if exposure is None:
+        exposure, cosmic_rays = _write_synthetic(folder)
+        done = clean_file(exposure, MASK, INPAINT, output_dir=folder, overwrite=True, preview=True)
+        found = [fits.getdata(done.outputs[0], ("CRMASK", version)) for version in (1, 2)]
+        hits = sum(int((mask.astype(bool) & truth).sum()) for mask, truth in zip(found, cosmic_rays, strict=True))
+        total = sum(int(truth.sum()) for truth in cosmic_rays)
+        console.print(f"{hits} of the {total} pixels that a simulated track hit with more than 20 e- were found")
+    else:
+        done = _clean_own(console, folder, exposure)
+    for note in (*done.reasons, *done.cautions, *filter(None, [done.advice])):
+        console.print(f"  {note}")
     console.print(
-        f"{mask.sum()} of {mask.size} pixels ({mask.mean():.1%}) marked as cosmic ray at threshold "
-        f"{mask_model.threshold:g}; {found} of the {vector.mask.sum()} that a simulated track hit with more than 20 e-",
+        f"{done.pixels} pixels ({done.fraction:.1%}) of {done.path} marked as cosmic ray, {done.rate or 0:.2f} per cm2 s"
     )
-    draw(vector.image, mask, cleaned, picture)
-    console.print(f"picture: {picture}")
+    for output in done.outputs:
+        console.print(f"  {output}")
+    console.print(f"picture: {done.outputs[-1]}")
 
 
-def draw(image: NDArray[np.float32], mask: NDArray[np.bool_], cleaned: NDArray[np.float32], picture: Path) -> None:
-    """Write a PNG of an image, its cosmic-ray mask and the cleaned image, side by side on one stretch."""
-    from astropy.visualization import ZScaleInterval
+def _pull_and_verify(console: Console, name: str) -> None:
+    model = default_registry().resolve(name)
+    pulled = sources.pull_resolved(model)
+    outcome = verify(model)
+    console.print(f"{model.reference} ({'; '.join(model.notes)}), from the {pulled.source}: {pulled.path}")
+    console.print(f"  sha256 {model.locked.weights.sha256}")
+    if outcome.max_difference is None:
+        raise DeepcrZooError(f"{model.reference} fails: {outcome.reason}")
+    console.print(f"  {outcome.verdict} its test vector, largest difference {outcome.max_difference:.1e}")
 
+
+def _clean_own(console: Console, folder: Path, exposure: Path) -> CleanedFile:
     try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("pictures need matplotlib: run pip install 'deepcr-zoo[plot]'") from None
+        return clean_file(exposure, output_dir=folder, overwrite=True, preview=True)
+    except NoModelError as error:
+        console.print(f"{error}; the demo takes {FALLBACK}")
+        return clean_file(exposure, FALLBACK, output_dir=folder, overwrite=True, preview=True)
 
-    low, high = ZScaleInterval().get_limits(cleaned)
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    panels = {"input, e-": image, "cosmic-ray mask": mask, "cleaned, e-": cleaned}
-    for axes, (title, pixels) in zip(figure.subplots(1, 3), panels.items(), strict=True):
-        limits = (0, 1) if pixels is mask else (low, high)
-        axes.imshow(pixels, origin="lower", cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest")
-        axes.set_title(title)
-    try:
-        figure.savefig(picture, dpi=110)
-    except OSError as error:
-        raise UsageError(f"{picture} cannot be written: {error.strerror}; name another file") from None
+
+def _write_synthetic(folder: Path) -> tuple[Path, list[np.ndarray]]:
+    """A two-chip ACS exposure of stars, galaxies and tracks, and where its cosmic rays are."""
+    header = fits.Header(
+        {"TELESCOP": "HST", "INSTRUME": "ACS", "DETECTOR": "WFC", "FILTER1": "CLEAR1L", "FILTER2": "F606W", "EXPTIME": 500.0}
+    )
+    hdus: list[fits.PrimaryHDU | fits.ImageHDU] = [fits.PrimaryHDU(header=header)]
+    truth = []
+    for version in (1, 2):
+        seeds = np.arange(np.prod(PATCHES)).reshape(PATCHES) + 100 * version
+        patches = [[testvectors.example_image(int(seed)) for seed in row] for row in seeds]
+        image = np.block([[image for image, _ in row] for row in patches])
+        truth.append(np.block([[cosmic_rays for _, cosmic_rays in row] for row in patches]))
+        layers = {"SCI": image, "ERR": np.sqrt(np.maximum(image, 0) + 16), "DQ": np.zeros(image.shape, np.int16)}
+        for name, pixels in layers.items():
+            unit = fits.Header() if name == "DQ" else fits.Header({"BUNIT": "ELECTRONS"})
+            hdus.append(fits.ImageHDU(pixels, unit, name=name, ver=version))
+    path = folder / "demo_flc.fits"
+    os.makedirs(folder, exist_ok=True)
+    fits.HDUList(hdus).writeto(path, overwrite=True, checksum=True)
+    return path, truth
 
 
 if __name__ == "__main__":

@@ -167,7 +167,7 @@ def root_name(path: Path) -> str:
     """The name of a file without the endings of FITS files: ``x_flc.fits.gz`` becomes ``x_flc``."""
     name = path.name
     for endings in (COMPRESSED_SUFFIXES, SUFFIXES):
-        name = next((name.removesuffix(end) for end in endings if name.lower().endswith(end)), name)
+        name = next((name[: -len(end)] for end in endings if name.lower().endswith(end)), name)
     return name
 
 

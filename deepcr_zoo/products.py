@@ -104,7 +104,7 @@ def count(chip_masks: Sequence[ChipMask]) -> Count:
 def mask_file(
     exposure: Exposure, chip_masks: Sequence[ChipMask], provenance: MaskProvenance, cautions: Iterable[str]
 ) -> bytes:
-    """A FITS file with a tile-compressed CRMASK extension (uint8) per chip, and CRPROB (float32) where there is one."""
+    """A FITS file with a tile-compressed CRMASK extension (uint8) per chip, and CRPROB (float32) if it was kept."""
     primary = fits.PrimaryHDU()
     for keyword in _IDENTITY:
         if keyword in exposure.keywords:
@@ -115,8 +115,7 @@ def mask_file(
     with _as_stored(exposure.data) as source:
         for found in chip_masks:
             place = fits.Header([card for card in source[found.chip.hdu].header.cards if _CARRIED.fullmatch(card.keyword)])
-            layers = {"CRMASK": found.mask.astype(np.uint8), "CRPROB": found.probability}
-            hdus += [_compressed(pixels, place, name, found) for name, pixels in layers.items() if pixels is not None]
+            hdus += _layers(found, place)
     return b"".join(_new_bytes(hdu) for hdu in hdus)
 
 
@@ -176,7 +175,7 @@ def _as_stored(data: bytes) -> fits.HDUList:
 
 def _editable(hdus: fits.HDUList, images: fits.HDUList, index: int) -> Any:
     """An image HDU of `hdus` that can be edited; a compressed one is replaced by a plain one."""
-    if not hdus[index].is_image:
+    if not isinstance(hdus[index], fits.PrimaryHDU | fits.ImageHDU):
         hdus[index] = fits.ImageHDU(images[index].data, images[index].header)
     return hdus[index]
 
@@ -252,13 +251,17 @@ def _now() -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def _compressed(pixels: NDArray[Any], place: fits.Header, name: str, found: ChipMask) -> Any:
-    """A tile-compressed extension."""
-    # lossless for probabilities too
-    hdu = fits.CompImageHDU(pixels, place.copy(), name=name, compression_type="GZIP_2", quantize_level=0)
-    hdu.ver = found.chip.version
-    hdu.header.update(count([found]).cards() if name == "CRMASK" else {})
-    return hdu
+def _layers(found: ChipMask, place: fits.Header) -> list[Any]:
+    """The extensions of a chip: its mask, and its probability if that was kept."""
+    # RICE: gzip would put the time of day into the file; the noise of a probability does not compress
+    mask = fits.CompImageHDU(found.mask.astype(np.uint8), place.copy(), name="CRMASK", compression_type="RICE_1")
+    mask.header.update(count([found]).cards())
+    layers = [mask]
+    if found.probability is not None:
+        layers.append(fits.ImageHDU(found.probability, place.copy(), name="CRPROB"))
+    for hdu in layers:
+        hdu.ver = found.chip.version
+    return layers
 
 
 def _old_bytes(hdu: Any, data: bytes) -> bytes:

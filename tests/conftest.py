@@ -18,6 +18,8 @@ from deepcr_zoo.registry import default_registry
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 TEST_CACHE = Path(os.environ.get("DEEPCR_ZOO_TEST_CACHE", CHECKOUT / ".test-cache"))
+STIS_EXPOSURES = sorted((CHECKOUT.parent / "shared" / "data" / "stis_crsplit").glob("*_raw.fits"))
+"""Real exposures, which are not part of this repository."""
 # the tests judge the CPU; a GPU would be picked by device="auto"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # a slow machine is no failure, and CI shall not find by chance what nobody changed

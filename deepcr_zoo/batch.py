@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -124,16 +124,23 @@ def _in_processes(work: Work[Result], paths: Sequence[str], jobs: int) -> Iterat
                     running.popleft()
         finally:
             pool.shutdown(cancel_futures=True)  # after an interruption, files that have not begun never do
-        for path, future in running:
-            yield future.result() if not future.cancelled() and not future.exception() else _alone(work, path)
+        yield from _one_by_one(work, running)
 
 
-def _alone(work: Work[Result], path: str) -> Outcome[Result]:
-    with _pool(1) as pool:
-        try:
-            return pool.submit(_attempt, work, path).result()
-        except BrokenProcessPool:
-            return Outcome(path, None, f"{path}: the process that worked on it was killed, perhaps for want of memory")
+def _one_by_one(work: Work[Result], tasks: Iterable[tuple[str, Future[Outcome[Result]]]]) -> Iterator[Outcome[Result]]:
+    """Outcomes of tasks among which one killed its process: each that was lost gets a process to itself."""
+    pool = _pool(1)
+    try:
+        for path, future in tasks:
+            lost = future.cancelled() or future.exception() is not None
+            try:
+                yield (pool.submit(_attempt, work, path) if lost else future).result()
+            except BrokenProcessPool:
+                yield Outcome(path, None, f"{path}: the process that worked on it was killed, perhaps for want of memory")
+                pool.shutdown()
+                pool = _pool(1)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _pool(jobs: int) -> ProcessPoolExecutor:

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from deepcr_zoo import __version__
 from deepcr_zoo.registry import default_registry
 from tests.conftest import ALL_MODELS, CHECKOUT
+from tests.exposures import acs_flc
 from tests.registries import SMALL
 
 
@@ -214,3 +216,90 @@ def test_without_a_command_the_help_is_shown():
 def test_commands_that_run_no_network_do_not_import_torch():
     code = "import sys, deepcr_zoo.cli as c; c.app(['list'], standalone_mode=False); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+# clean
+
+
+@pytest.fixture
+def night(tmp_path):
+    """Two good exposures and one that is none."""
+    acs_flc(tmp_path / "a_flc.fits")
+    acs_flc(tmp_path / "b_flc.fits", seed=2)
+    (tmp_path / "c_flc.fits").write_text("no FITS file")
+    return tmp_path
+
+
+def test_clean_chooses_a_model_says_why_and_sums_up(night):
+    done = run("clean", "a_flc.fits", "b_flc.fits", COLUMNS="200")
+    assert done.returncode == 0
+    assert "chosen mask/ACS-WFC-2-32@1.0: first choice for HST ACS/WFC F606W" in done.stderr
+    assert "chosen inpainting: inpaint/ACS-WFC-F606W-2-32@1.0, first choice" in done.stderr
+    assert "threshold 0.5: the card's (2 of 2 files)" in done.stderr
+    assert "advice run AstroDrizzle with resetbits=0" in done.stderr
+    assert re.search(r"a_flc\.fits +cleaned +\d+ +\d\.\d\d +\d+\.\d\d", done.stdout)
+    assert (night / "b_flc_crclean.fits").exists()
+
+
+def test_clean_goes_on_after_a_failure_names_it_and_ends_with_1(night):
+    done = run("clean", ".", "--model", SMALL, "--jobs", "2", "--json")
+    assert done.returncode == 1
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(line["path"], line["status"]) for line in lines] == [
+        ("a_flc.fits", "cleaned"),
+        ("b_flc.fits", "cleaned"),
+        ("c_flc.fits", "failed"),
+    ]
+    assert lines[2]["error"] == "c_flc.fits: is not a FITS file: expected SIMPLE as its first keyword"
+    assert lines[0]["error"] is None
+    assert {"pixels", "fraction", "rate", "seconds"} <= lines[0].keys()
+    assert "1 of 3 failed: c_flc.fits" in done.stderr
+    assert "Traceback" not in done.stderr
+    again = run("clean", "*_flc.fits", "--model", SMALL, "--json")
+    assert [json.loads(line)["status"] for line in again.stdout.splitlines()] == ["finished", "finished", "failed"]
+
+
+def test_clean_warns_of_a_model_for_another_instrument_once(night):
+    done = run("clean", "a_flc.fits", "--model", "WFC3-UVIS-2-32", "--inpaint", "none")
+    assert done.returncode == 0
+    assert done.stderr.count("was made for HST WFC3/UVIS, this is HST ACS/WFC F606W") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "code"),
+    [
+        (("c_flc.fits",), "c_flc.fits: is not a FITS file", 1),
+        (("gone.fits",), "gone.fits: cannot be read: No such file or directory", 1),
+        (("a_flc.fits", "--fpr", "0.005"), "it has none yet: give --threshold instead", 1),
+        (("a_flc.fits", "--model", "ACS-WFC-2-31"), "did you mean", 1),
+        (("a_flc.fits", "sub/a_flc.fits", "--output-dir", "out"), "would both become out/a_flc_crmask.fits", 1),
+        (("a_flc.fits", "--threshold", "1.5"), "expected a probability between 0 and 1", 2),
+        (("a_flc.fits", "--threshold", "0.5", "--fpr", "0.1"), "expected one of the two", 2),
+        (("a_flc.fits", "--jobs", "0"), "jobs is 0", 2),
+        (("*.fit",), "found none", 2),
+        ((), "Missing argument", 2),
+    ],
+)
+def test_clean_refuses_in_one_sentence(arguments, message, code, night):
+    before = sorted(path.name for path in night.iterdir())
+    done = run("clean", *arguments)
+    assert done.returncode == code
+    assert message in re.sub(r"[\s│]+", " ", done.stderr)
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in night.iterdir()) == before
+
+
+def test_clean_can_be_interrupted_and_leaves_nothing_half_written(night):
+    for index in range(60):
+        acs_flc(night / f"{index:02}_flc.fits", shape=(256, 256))
+    command = [sys.executable, "-m", "deepcr_zoo", "clean", str(night), "--output-dir", "out", "--jobs", "2", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode not in (0, None)
+    assert "Traceback" not in errors
+    written = sorted(os.listdir(night / "out"))
+    assert 2 <= len(written) < 120
+    assert not [name for name in written if name.startswith(".")]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from deepcr_zoo import clean_file
-from deepcr_zoo.errors import OutputError, UsageError
+from deepcr_zoo.errors import DeepcrZooError, OutputError, UsageError
 from deepcr_zoo.filecleaning import check_targets
 from tests.conftest import STIS_EXPOSURES
 from tests.exposures import ACS, DECAM, STIS, acs_flc, scene, science, write
@@ -91,7 +91,7 @@ def test_an_inpainting_network_repaints_in_the_units_of_the_file(tmp_path):
 
 def test_more_masked_pixels_than_cosmic_rays_can_hit_is_a_caution(tmp_path, caplog):
     path = write(tmp_path / "x.fits", science(ELECTRONS), **ACS)
-    done = clean(path, threshold=0.0005)
+    done = clean(path, threshold=0.0001, grow=2)
     assert "chip 1: " in done.cautions[-1]
     assert "check unit, gain, bias and model" in done.cautions[-1]
     assert "check unit, gain, bias and model" in caplog.text
@@ -322,20 +322,18 @@ def test_any_image_is_cleaned_as_promised_or_refused_in_one_sentence(data, unit,
     assert image.ndim == 2
     mask = fits.getdata(done.outputs[0], 1).astype(bool)
     index = 0 if primary else 1
-    with (
-        fits.open(path, do_not_scale_image_data=True) as old,
-        fits.open(done.outputs[1], do_not_scale_image_data=True) as new,
-    ):
-        stored, kept = old[index].data, new[index].data
-        assert (kept.dtype, kept.shape) == (stored.dtype, stored.shape) == (stored.dtype, mask.shape)
-        assert kept[~mask].tobytes() == stored[~mask].tobytes()
-    with fits.open(path) as old:
-        values = np.asarray(old[index].data)
-        assert not mask[~np.isfinite(values)].any()
-    assert is_valid_quick(done.outputs[1])
-    assert is_valid_quick(done.outputs[0])
+    stored, kept = (fits.getdata(file, index, do_not_scale_image_data=True) for file in (path, done.outputs[1]))
+    assert (kept.dtype, kept.shape) == (stored.dtype, stored.shape) == (stored.dtype, mask.shape)
+    assert kept[~mask].tobytes() == stored[~mask].tobytes()
+    assert not mask[~np.isfinite(fits.getdata(path, index))].any()
+    for output in done.outputs:
+        with fits.open(output, checksum=True, disable_image_compression=True) as hdus:
+            assert all(hdu._checksum_valid and hdu._datasum_valid for hdu in hdus)
 
 
-def is_valid_quick(path):
-    with fits.open(path, checksum=True, disable_image_compression=True) as hdus:
-        return all(hdu._checksum_valid and hdu._datasum_valid for hdu in hdus)
+def attempt(path):
+    """The record, or the sentence why there is none."""
+    try:
+        return clean_file(path, SMALL, "medmask", grow=1), ""
+    except DeepcrZooError as error:
+        return None, str(error)

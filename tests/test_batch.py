@@ -1,0 +1,207 @@
+"""Many files: which ones, in which order, and what a failure or a killed process does to the rest."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from deepcr_zoo import batch
+from deepcr_zoo.errors import InvalidFileError, UsageError
+from tests.exposures import scene, science, write
+from tests.registries import SMALL
+from tests.test_filecleaning import names
+
+# Which files
+
+
+@pytest.fixture
+def night(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "night").mkdir()
+    for name in (
+        "b.fits",
+        "a.FITS.gz",
+        "c.fits.fz",
+        "a_crmask.fits",
+        "b_crclean.fits",
+        "notes.txt",
+        ".b_crmask.fits.x.part",
+    ):
+        (tmp_path / "night" / name).touch()
+    (tmp_path / "night" / "x[1].fits").touch()
+    return tmp_path / "night"
+
+
+def test_a_folder_gives_its_fits_files_and_none_of_our_products(night):
+    assert batch.expand(["night"]) == [f"night/{name}" for name in ("a.FITS.gz", "b.fits", "c.fits.fz", "x[1].fits")]
+
+
+def test_wildcards_give_sorted_files_and_none_of_our_products(night):
+    assert batch.expand(["night/*.fits"]) == ["night/b.fits", "night/x[1].fits"]
+    assert batch.expand(["**/b*"]) == ["night/b.fits"]
+
+
+def test_a_name_with_brackets_is_a_file_if_it_exists(night):
+    assert batch.expand(["night/x[1].fits"]) == ["night/x[1].fits"]
+
+
+def test_a_list_names_files_wildcards_and_folders(night, tmp_path):
+    (tmp_path / "list.txt").write_text("# of tonight\n\nnight/b.fits\nnight/*.fz\n  night/b.fits  \n")
+    assert batch.expand(["@list.txt", "night/b.fits"]) == ["night/b.fits", "night/c.fits.fz"]
+
+
+def test_a_product_that_is_named_is_left_to_the_reader(night):
+    assert batch.expand(["night/b_crclean.fits", "gone.fits"]) == ["night/b_crclean.fits", "gone.fits"]
+
+
+@pytest.mark.parametrize("request_", ["nothing/*.fits", "night/*.txt.gz", "@gone.txt", "empty"])
+def test_requests_that_give_nothing_are_usage_errors(request_, night, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=request_.replace("*", r"\*")):
+        batch.expand([request_])
+
+
+# How they are worked on
+
+
+def work(path, folder=None):
+    """What each path asks for."""
+    if path.startswith("bad"):
+        raise InvalidFileError(f"{path}: is bad")
+    if path.startswith("bug"):
+        return 1 // 0
+    if path.startswith("usage"):
+        raise UsageError("wrong for all")
+    if path.startswith("die"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if path.startswith("once"):  # kills its process the first time
+        marker = Path(folder, path)
+        if not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    if path.startswith("slow"):
+        time.sleep(0.5)
+    if path == "threads":
+        import torch
+
+        return str(torch.get_num_threads())
+    return path.upper()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_outcomes_come_in_order_and_failures_do_not_stop_the_rest(jobs):
+    paths = ["slow", "b", "bad", "bug", "c"]
+    outcomes = list(batch.run(work, paths, jobs))
+    assert [outcome.path for outcome in outcomes] == paths
+    assert [outcome.result for outcome in outcomes] == ["SLOW", "B", None, None, "C"]
+    assert outcomes[2].error == "bad: is bad"
+    assert outcomes[3].error.startswith("bug: failed unexpectedly, please report this: ZeroDivisionError")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_wrong_usage_ends_everything(jobs):
+    with pytest.raises(UsageError, match="wrong for all"):
+        list(batch.run(work, ["a", "usage", "b"], jobs))
+
+
+def test_a_killed_process_fails_its_own_file_alone(tmp_path):
+    paths = [*(f"a{i}" for i in range(5)), "die", *(f"b{i}" for i in range(12))]
+    outcomes = list(batch.run(work, paths, 2))
+    assert [outcome.path for outcome in outcomes] == paths
+    failed = [outcome for outcome in outcomes if outcome.error]
+    assert [outcome.path for outcome in failed] == ["die"]
+    assert "was killed, perhaps for want of memory" in failed[0].error
+
+
+def test_a_file_whose_process_was_killed_is_tried_once_more(tmp_path):
+    paths = ["a", "once", "b", "c"]
+    outcomes = list(batch.run(partial(work, folder=tmp_path), paths, 2))
+    assert [outcome.result for outcome in outcomes] == ["A", "ONCE", "B", "C"]
+
+
+def test_jobs_share_the_processors():
+    paths = ["threads"] * 4
+    each = max(1, len(os.sched_getaffinity(0)) // 2)
+    assert {outcome.result for outcome in batch.run(work, paths, 2)} == {str(each)}
+
+
+def test_fewer_than_one_job_is_wrong_usage():
+    with pytest.raises(UsageError, match="jobs is 0"):
+        batch.run(work, ["a"], 0)
+
+
+# A night of files, and a power cut
+
+
+def write_night(folder, count, broken):
+    folder.mkdir()
+    for index in range(count):
+        path = folder / f"{index:03}_flc.fits"
+        image, _ = scene(index, (24, 32))
+        write(path, science(image), TELESCOP="HST", INSTRUME="ACS", DETECTOR="WFC", EXPTIME=100.0)
+        if index in broken:
+            path.write_bytes(path.read_bytes()[: 2000 * (1 + index % 3)])
+
+
+def command(folder, out, jobs):
+    files = [sys.executable, "-m", "deepcr_zoo", "clean", str(folder), "--output-dir", str(out), "--jobs", str(jobs)]
+    return [*files, "--model", SMALL, "--inpaint", "medmask"]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_two_hundred_files_with_five_broken_ones_survive_a_kill_half_way(jobs, tmp_path):
+    broken = {3, 50, 77, 120, 199}
+    night, out = tmp_path / "night", tmp_path / "out"
+    write_night(night, 200, broken)
+    process = subprocess.Popen(command(night, out, jobs), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and (not out.is_dir() or len(os.listdir(out)) < 200):
+        time.sleep(0.01)
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+    finished = {name: (out / name).stat().st_mtime_ns for name in os.listdir(out) if name.endswith(".fits")}
+    assert 100 < len(finished) < 390
+    for name in finished:
+        with fits.open(out / name, checksum=True, disable_image_compression=True) as hdus:
+            assert all(hdu._checksum_valid and hdu._datasum_valid for hdu in hdus)
+
+    done = subprocess.run(command(night, out, jobs), capture_output=True, text=True)
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"error 5 of 200 failed: {night}/003_flc.fits, ")
+    for index in range(200):
+        named = done.stderr.count(f"{night}/{index:03}_flc.fits: is truncated")
+        assert named == (1 if index in broken else 0)
+    wanted = [f"{i:03}_flc_{kind}.fits" for i in range(200) if i not in broken for kind in ("crclean", "crmask")]
+    assert names(out) == sorted(wanted)
+    assert len(names(night)) == 200
+    kept = [name for name, stamp in finished.items() if (out / name).stat().st_mtime_ns == stamp]
+    assert len(kept) > len(finished) - 6  # finished ones were skipped, but for those that lacked their copy
+    for index in (0, 100, 198):
+        mask = fits.getdata(out / f"{index:03}_flc_crmask.fits", 1)
+        cleaned = fits.getdata(out / f"{index:03}_flc_crclean.fits", 1)
+        before = fits.getdata(night / f"{index:03}_flc.fits", 1)
+        np.testing.assert_array_equal(cleaned[mask == 0], before[mask == 0])
+
+
+def test_workers_die_with_a_killed_parent(tmp_path):
+    night, out = tmp_path / "night", tmp_path / "out"
+    write_night(night, 60, set())
+    process = subprocess.Popen(command(night, out, 2), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not out.is_dir() or len(os.listdir(out)) < 10:
+        time.sleep(0.01)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 5
+    while any(Path(f"/proc/{worker}").exists() for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    assert workers

@@ -6,6 +6,7 @@ import fnmatch
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -155,7 +156,17 @@ class InstrumentTable(Document):
 @cache
 def default_instruments() -> InstrumentTable:
     """The table that ships with this package (or stands in this checkout)."""
-    root = paths.data_root()
+    return read_instruments(paths.data_root())
+
+
+def read_instruments(root: Path) -> InstrumentTable:
+    """Read the table under ``root/zoo``.
+
+    Raises
+    ------
+    InvalidDocumentError
+        If it breaks its schema.
+    """
     return read_document(root / "zoo" / "instruments.yaml", InstrumentTable, root)
 
 

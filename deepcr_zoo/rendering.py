@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from deepcr_zoo import paths
 from deepcr_zoo.cards import Card, PublishedEvaluation, read_card
+from deepcr_zoo.instruments import InstrumentTable, read_instruments
 from deepcr_zoo.registry import Registry, ResolvedModel, read_registry
 
 START, END = "<!-- rendered from {what}: start -->", "<!-- rendered from {what}: end -->"
@@ -48,6 +49,22 @@ def preferences_table(registry: Registry) -> str:
         rest = "any other" if shares[block.task, block.instrument, block.detector] > 1 else "any"
         filters = ", ".join(rest if name == "*" else name for name in block.filters)
         lines.append(f"| {camera} | {filters} | {block.task} | {models} |")
+    return "\n".join(lines)
+
+
+def instruments_table(table: InstrumentTable) -> str:
+    """Markdown table of the detectors whose files are recognised."""
+    lines = ["| detector | recognised by | gain | cosmic-ray bit in DQ | raw frames |", "|---|---|---|---|---|"]
+    for known in table.instruments:
+        shapes = dict.fromkeys("x".join(map(str, reversed(geometry.shape))) for geometry in known.overscan)
+        cells = [
+            known.name,
+            ", ".join(f"{keyword} {value}" for keyword, value in known.recognise.items()),
+            ", else ".join(known.gain_keywords) + (" (a setting)" if known.gain_by_chip else ""),
+            "none: DQ holds codes" if known.cosmic_ray_bit is None else str(known.cosmic_ray_bit),
+            " and ".join(shapes) or "refused",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -110,6 +127,7 @@ def rendered_files(root: Path) -> dict[Path, str]:
     registry = read_registry(root)
     readme, fields = root / "README.md", root / "cards" / "README.md"
     text = replace_block(readme.read_text(encoding="utf-8"), "the registry", models_table(registry))
+    text = replace_block(text, "the instruments", instruments_table(read_instruments(root)))
     return {
         readme: replace_block(text, "the preferences", preferences_table(registry)),
         fields: replace_block(fields.read_text(encoding="utf-8"), "the card schema", card_fields_table()),

@@ -6,12 +6,14 @@ import re
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
 import deepcr_zoo
 from deepcr_zoo import paths
 from tests.conftest import CHECKOUT
+from tests.exposures import ACS, STIS, scene, science, write
 from tests.registries import SMALL
 
 PICKLE = re.compile(
@@ -129,10 +131,31 @@ def test_the_wheel_works_without_a_checkout_and_without_a_network(installed, tmp
     assert done.returncode == 0
 
 
-def test_the_demo_says_what_it_found_and_writes_a_picture(tmp_path):
-    picture = tmp_path / "demo.png"
-    done = subprocess.run([sys.executable, "-m", "deepcr_zoo.demo", str(picture)], capture_output=True, text=True)
+def run_demo(*arguments):
+    done = subprocess.run([sys.executable, "-m", "deepcr_zoo.demo", *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "marked as cosmic ray at threshold 0.5" in done.stdout
     assert done.stdout.count("reproduces its test vector") == 2
+    assert done.stderr == ""
+    return done.stdout, Path(done.stdout.splitlines()[-1].removeprefix("picture: "))
+
+
+def test_the_demo_cleans_an_exposure_says_what_it_found_and_draws_it(tmp_path):
+    text, picture = run_demo(str(tmp_path))
+    found, hit = map(int, re.search(r"(\d+) of the (\d+) pixels that a simulated track hit", text).groups())
+    assert 0.7 < found / hit < 1
+    assert "marked as cosmic ray" in text
     assert picture.read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "demo_flc_crclean.fits").exists()
+
+
+def test_the_demo_takes_an_exposure_of_the_user_even_one_that_the_zoo_has_no_network_for(tmp_path):
+    stis = {**STIS, "BLEVCORR": "COMPLETE"}
+    for name, keywords, model in (
+        ("x_flt", ACS, "first choice for HST ACS/WFC"),
+        ("y_flt", stis, "the demo takes mask/ACS"),
+    ):
+        path = write(tmp_path / f"{name}.fits", science(scene()[0], "COUNTS"), **keywords)
+        text, picture = run_demo(str(tmp_path / "out"), "--fits", str(path))
+        assert model in text
+        assert picture == tmp_path / "out" / f"{name}_crpreview.png"
+        assert picture.read_bytes().startswith(b"\x89PNG")

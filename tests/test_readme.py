@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from deepcr_zoo import paths, rendering
+from deepcr_zoo.demo import write_synthetic
 from tests.conftest import CHECKOUT
 
 README = (CHECKOUT / "README.md").read_text()
@@ -17,6 +18,13 @@ README = (CHECKOUT / "README.md").read_text()
 
 def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture(autouse=True)
+def demo_folder(tmp_path, monkeypatch):
+    """What ``make demo`` leaves: the examples clean its exposure."""
+    monkeypatch.chdir(tmp_path)
+    write_synthetic(tmp_path / "demo")
 
 
 def test_the_python_examples_run_as_printed_one_after_the_other():
@@ -36,10 +44,10 @@ def test_the_readme_shows_the_command_line():
 
 
 @pytest.mark.parametrize("command", commands())
-def test_a_command_of_the_readme_runs_as_printed(command, tmp_path):
+def test_a_command_of_the_readme_runs_as_printed(command):
     scripts = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout
 

@@ -45,19 +45,19 @@ def field(size: int, seed: int) -> np.ndarray:
     return image.astype(np.float32)
 
 
-def zoo(name: str) -> Method:
+def zoo(name: str, engine: str) -> Method:
     """A mask model of this zoo."""
     import deepcr_zoo
 
-    return deepcr_zoo.load(name, device="cpu").mask
+    return deepcr_zoo.load(name, device="cpu", engine=engine).mask
 
 
-def zoo_clean() -> Method:
+def zoo_clean(engine: str) -> Method:
     """A mask model and an inpainting model of this zoo, one after the other."""
     import deepcr_zoo
 
-    painter = deepcr_zoo.load("inpaint/ACS-WFC-F606W-2-32", device="cpu")
-    finder = deepcr_zoo.load("mask/ACS-WFC-F606W-2-32", device="cpu")
+    painter = deepcr_zoo.load("inpaint/ACS-WFC-F606W-2-32", device="cpu", engine=engine)
+    finder = deepcr_zoo.load("mask/ACS-WFC-F606W-2-32", device="cpu", engine=engine)
     return lambda image: deepcr_zoo.clean(image, finder, painter)
 
 
@@ -125,10 +125,13 @@ def dfcosmic() -> Method:
 
 METHODS: dict[str, Callable[[], Method]] = {
     UPSTREAM_BEST: upstream_2_32,
-    "zoo, ACS-WFC-2-32": lambda: zoo("ACS-WFC-2-32"),
+    "zoo (torch), ACS-WFC-2-32": lambda: zoo("ACS-WFC-2-32", "torch"),
+    "zoo (openvino), ACS-WFC-2-32": lambda: zoo("ACS-WFC-2-32", "openvino"),
     "deepCR 0.3.1, 2-4": upstream_2_4,
-    "zoo, ACS-WFC-F606W-2-4": lambda: zoo("ACS-WFC-F606W-2-4"),
-    "zoo, clean: mask and inpaint ACS-WFC-F606W-2-32": zoo_clean,
+    "zoo (torch), ACS-WFC-F606W-2-4": lambda: zoo("ACS-WFC-F606W-2-4", "torch"),
+    "zoo (openvino), ACS-WFC-F606W-2-4": lambda: zoo("ACS-WFC-F606W-2-4", "openvino"),
+    "zoo (torch), clean: mask and inpaint ACS-WFC-F606W-2-32": lambda: zoo_clean("torch"),
+    "zoo (openvino), clean: mask and inpaint ACS-WFC-F606W-2-32": lambda: zoo_clean("openvino"),
     "astroscrappy, defaults": astroscrappy_default,
     "astroscrappy, sepmed=False, niter=4": astroscrappy_paper,
     "lacosmic": lacosmic,
@@ -177,7 +180,7 @@ def processor() -> str:
 
 def heading(options: argparse.Namespace) -> str:
     """What ran, where and when, and the head of the table."""
-    packages = ("deepcr-zoo", "deepCR", "torch", "numpy", "astroscrappy", "lacosmic", "dfcosmic")
+    packages = ("deepcr-zoo", "deepCR", "torch", "openvino", "numpy", "astroscrappy", "lacosmic", "dfcosmic")
     columns = [
         "method",
         "s, median (min - max)",

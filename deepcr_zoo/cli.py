@@ -124,6 +124,7 @@ def verify(
     names: Names = None,
     all_models: All = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, torch or openvino")] = "auto",
     mirror: FromMirror = None,
     source: FromSource = None,
     as_json: AsJson = False,
@@ -132,7 +133,8 @@ def verify(
     from deepcr_zoo import verification
 
     def work(model: ResolvedModel) -> dict[str, Any]:
-        return dataclasses.asdict(verification.verify(model, device, source=_source(source), mirror=mirror))
+        outcome = verification.verify(model, device, engine=engine, source=_source(source), mirror=mirror)
+        return dataclasses.asdict(outcome)
 
     rows, failed = _for_each(names, all_models, work, "verifying", as_json)
     if not as_json:

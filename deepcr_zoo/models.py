@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,22 +17,16 @@ from numpy.typing import NDArray
 
 from deepcr_zoo import sources, weights
 from deepcr_zoo.cards import Card, check_threshold, read_card
+from deepcr_zoo.engines import Block, Engine, select_engine
 from deepcr_zoo.errors import DeviceError, ModelWarning, UsageError
 from deepcr_zoo.images import read_image, read_mask
-from deepcr_zoo.nets import UNet
 from deepcr_zoo.registry import WEIGHTS_FILE, ResolvedModel, default_registry
-from deepcr_zoo.tiling import plan_windows
-
-CPU_TILE = 256
-"""Tile side on a CPU, where a window's activations should stay in the processor's cache."""
-GPU_TILE = 1024
+from deepcr_zoo.tiling import Span, plan_windows
 
 WHOLE_FRAME = 0
 """Tile side that means no tiles at all."""
 
 log = logging.getLogger("deepcr_zoo")
-
-Block = NDArray[np.float32]
 
 
 class Model:
@@ -49,17 +43,20 @@ class Model:
     card : Card
         What goes in and what comes out.
     device : torch.device
+    engine : str
+        What computes the network, ``torch`` or ``openvino``.
     """
 
-    def __init__(self, reference: str, sha256: str, card: Card, network: UNet, device: torch.device) -> None:
+    def __init__(self, reference: str, sha256: str, card: Card, engine: Engine) -> None:
         self.reference = reference
         self.sha256 = sha256
         self.card = card
-        self.device = device
-        self._network = network.to(device)
+        self.device = engine.device
+        self.engine = engine.name
+        self._engine = engine
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.reference} on {self.device}>"
+        return f"<{type(self).__name__} {self.reference} on {self.device} with {self.engine}>"
 
     def _windows(
         self, shape: tuple[int, ...], channels: Callable[[slice, slice], Block | None], tile: int | None
@@ -73,7 +70,7 @@ class Model:
         channels : callable
             Gives the network's input, shape (C, h, w), for some rows and columns of the frame; None to leave them out.
         tile : int or None
-            Side of a tile; None for the device's own choice, `WHOLE_FRAME` for no tiles.
+            Side of a tile; None for the engine's own choice, `WHOLE_FRAME` for no tiles.
 
         Yields
         ------
@@ -82,20 +79,19 @@ class Model:
         output : ndarray of float32
             What the network gives for that part.
         """
-        side = _tile_side(tile, self.device, shape)
-        for rows, columns in plan_windows(shape[0], shape[1], side, self.card.input.halo, self.card.input.multiple):
-            block = channels(slice(rows.start, rows.stop), slice(columns.start, columns.stop))
-            if block is None:
-                continue
-            missing = (rows.stop - rows.start - block.shape[1], columns.stop - columns.start - block.shape[2])
-            if any(missing):
-                block = np.pad(block, ((0, 0), (0, missing[0]), (0, missing[1])), mode="edge")
-            yield rows.keep, columns.keep, self._forward(block)[rows.keep_inside, columns.keep_inside]
+        side = _tile_side(tile, self._engine.tile, shape)
+        started: deque[tuple[Span, Span]] = deque()  # windows whose output is still to come: the engine may take some ahead
 
-    def _forward(self, block: Block) -> Block:
-        with torch.inference_mode(), _full_precision(self.device):
-            batch = torch.from_numpy(block)[None].to(self.device, memory_format=torch.channels_last)
-            return self._network(batch)[0, 0].cpu().numpy()  # type: ignore[no-any-return]
+        def blocks() -> Iterator[Block]:
+            for rows, columns in plan_windows(shape[0], shape[1], side, self.card.input.halo, self.card.input.multiple):
+                block = channels(slice(rows.start, rows.stop), slice(columns.start, columns.stop))
+                if block is not None:
+                    started.append((rows, columns))
+                    yield _extended(block, rows, columns)
+
+        for output in self._engine.run(blocks()):
+            rows, columns = started.popleft()
+            yield rows.keep, columns.keep, output[rows.keep_inside, columns.keep_inside]
 
 
 class MaskModel(Model):
@@ -217,6 +213,7 @@ def load(
     name: str,
     device: str | torch.device = "auto",
     *,
+    engine: str = "auto",
     source: sources.Source | None = None,
     mirror: str | os.PathLike[str] | None = None,
 ) -> MaskModel | InpaintModel:
@@ -228,6 +225,9 @@ def load(
         ``[mask/|inpaint/]NAME[@VERSION]``; without a version the registry's default, which is logged.
     device : str or torch.device
         ``auto`` (CUDA, else MPS, else the CPU) or a torch device such as ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    engine : {"auto", "torch", "openvino"}
+        What computes the network. OpenVINO (extra ``cpu``) runs on a CPU and gives the same to 1e-5; ``auto`` takes it
+        where it is installed and faster. It keeps the number of threads that ``torch.get_num_threads()`` says now.
     source : {"cache", "mirror", "seed", "hub"}, optional
         Take the bytes from this source alone.
     mirror : path or file:// address, optional
@@ -247,27 +247,33 @@ def load(
         If the weights do not fit the architecture or the input scale of the card.
     DeviceError
         If the device does not exist here.
+    UsageError, MissingExtraError
+        If there is no such engine, it does not run on the device, or is not installed.
     """
-    return load_resolved(default_registry().resolve(name), device, source=source, mirror=mirror)
+    return load_resolved(default_registry().resolve(name), device, engine=engine, source=source, mirror=mirror)
 
 
 def load_resolved(
     model: ResolvedModel,
     device: str | torch.device = "auto",
     *,
+    engine: str = "auto",
     source: sources.Source | None = None,
     mirror: str | os.PathLike[str] | None = None,
 ) -> MaskModel | InpaintModel:
     """Do the work of `load` for a name that is resolved already."""
     target = select_device(device)
+    make_engine = select_engine(engine, target, model.locked.architecture.hidden)
     card = read_card(model)
     file = sources.fetch(model, WEIGHTS_FILE, source=source, mirror=mirror)
     network = weights.inference_network(file.data, model.locked.architecture, card, model.reference)
-    log.info("%s", "; ".join([model.reference, *model.notes, f"bytes from the {file.source}"]))
+    built = make_engine(network, target)
+    facts = (f"bytes from the {file.source}", f"engine {built.name} on {target}")
+    log.info("%s", "; ".join([model.reference, *model.notes, *facts]))
     for caution in model.cautions:
         warnings.warn(caution, ModelWarning, stacklevel=3)
     kind = MaskModel if model.entry.task == "mask" else InpaintModel
-    return kind(model.reference, model.locked.weights.sha256, card, network, target)
+    return kind(model.reference, model.locked.weights.sha256, card, built)
 
 
 def select_device(name: str | torch.device) -> torch.device:
@@ -304,14 +310,6 @@ class Scaling:
     def undo(self, values: Block) -> Block:
         """Network values to pixel values."""
         return (values * self.deviation + self.mean) * self.scale
-
-
-def _full_precision(device: torch.device) -> AbstractContextManager[None]:
-    """Keep CUDA from rounding convolutions to TF32, its default, which is off by 1e-3 and would break parity and tiling."""
-    if device.type != "cuda":
-        return nullcontext()
-    now = torch.backends.cudnn
-    return now.flags(now.enabled, now.benchmark, deterministic=now.deterministic, allow_tf32=False)
 
 
 def _image_channel(pixels: Block, scaling: Scaling, rows: slice, columns: slice) -> Block:
@@ -351,9 +349,15 @@ def _frame_statistics(pixels: Block, valid: NDArray[np.bool_] | None) -> tuple[f
     return mean, float(np.sqrt(total(lambda row: (row - mean) ** 2) / count))
 
 
-def _tile_side(tile: int | None, device: torch.device, shape: tuple[int, ...]) -> int:
+def _extended(block: Block, rows: Span, columns: Span) -> Block:
+    """The block, shape (C, h, w), made as large as its window, which may reach beyond the frame."""
+    missing = (rows.stop - rows.start - block.shape[1], columns.stop - columns.start - block.shape[2])
+    return np.pad(block, ((0, 0), (0, missing[0]), (0, missing[1])), mode="edge") if any(missing) else block
+
+
+def _tile_side(tile: int | None, best: int, shape: tuple[int, ...]) -> int:
     if tile is None:
-        return CPU_TILE if device.type == "cpu" else GPU_TILE
+        return best
     if tile < 0:
         raise UsageError(f"tile is {tile}: expected a positive number of pixels, or 0 for the whole frame")
     return max(shape) if tile == WHOLE_FRAME else tile

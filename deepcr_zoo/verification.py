@@ -48,13 +48,14 @@ def verify(
     model: ResolvedModel,
     device: str = "auto",
     *,
+    engine: str = "auto",
     source: sources.Source | None = None,
     mirror: str | os.PathLike[str] | None = None,
 ) -> Verification:
     """Check the hash of a model's files, run it on its test vector and compare."""
     try:
         card = read_card(model)
-        loaded = load_resolved(model, device, source=source, mirror=mirror)
+        loaded = load_resolved(model, device, engine=engine, source=source, mirror=mirror)
         file = sources.fetch(model, TEST_VECTOR_FILE, source=source, mirror=mirror)
         vector = testvectors.read(file.data, model.reference)
     except UsageError:

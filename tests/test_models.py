@@ -260,8 +260,8 @@ def test_a_model_keeps_no_state_between_calls():
 
 
 def test_no_gradients_are_recorded_and_the_network_is_folded(small):
-    assert not any(parameter.requires_grad for parameter in small._network.parameters())
-    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in small._network.modules())
+    assert not any(parameter.requires_grad for parameter in small._engine.network.parameters())
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in small._engine.network.modules())
 
 
 def test_load_gives_the_model_of_the_task_and_says_which():

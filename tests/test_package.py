@@ -25,7 +25,7 @@ LAYERS = [
     {"names", "paths", "files", "documents", "neighbours", "batch"},
     {"registry", "images", "instruments", "pictures", "provenance"},
     {"cards", "hub", "nets", "baselines", "frames"},
-    {"sources", "rendering", "weights", "results", "products"},
+    {"sources", "rendering", "weights", "engines", "results", "products"},
     {"testvectors", "models", "selection"},
     {"convert", "cleaning", "verification"},
     {"compat", "filecleaning"},
@@ -53,7 +53,18 @@ def test_importing_the_package_loads_neither_torch_nor_anything_that_touches_net
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     packages = {name.partition(".")[0] for name in loaded}
     assert "deepcr_zoo" in packages
-    assert not packages & {"torch", "numpy", "huggingface_hub", "pydantic", "yaml", "astropy", "scipy", "typer", "httpx"}
+    assert not packages & {
+        "torch",
+        "numpy",
+        "huggingface_hub",
+        "pydantic",
+        "yaml",
+        "astropy",
+        "scipy",
+        "typer",
+        "httpx",
+        "openvino",
+    }
 
 
 def test_importing_the_package_is_instant():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -55,18 +56,26 @@ def biharmonic(image: Any, mask: Any, unit: str | None = None) -> NDArray[np.flo
     MissingExtraError
         If scikit-image is not installed.
     """
-    try:
-        from skimage.restoration import inpaint_biharmonic
-    except ImportError:
-        raise MissingExtraError(
-            "biharmonic inpainting needs scikit-image: run pip install 'deepcr-zoo[baselines]'"
-        ) from None
+    require_scikit_image()
+    from skimage.restoration import inpaint_biharmonic
 
     def fill(pixels: Frame, masked: FrameMask, good: FrameMask) -> Frame:
         filled: Frame = inpaint_biharmonic(np.where(good, pixels, 0), ~good, split_into_regions=True)
         return filled[masked]
 
     return _fill(image, mask, unit, fill)
+
+
+def require_scikit_image() -> None:
+    """Make sure that `biharmonic` can run.
+
+    Raises
+    ------
+    MissingExtraError
+        If scikit-image is not installed.
+    """
+    if importlib.util.find_spec("skimage") is None:
+        raise MissingExtraError("biharmonic inpainting needs scikit-image: run pip install 'deepcr-zoo[baselines]'")
 
 
 CLASSICAL: dict[str, Callable[..., NDArray[np.float32]]] = {"medmask": medmask, "biharmonic": biharmonic}

@@ -8,19 +8,24 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from deepcr_zoo.errors import DeepcrZooError, UsageError
+from deepcr_zoo.errors import DeepcrZooError, NotAnExposureError, UsageError
 
 FITS_ENDINGS = tuple(f"{end}{packed}" for end in (".fits", ".fit", ".fts") for packed in ("", ".gz", ".fz"))
 PRODUCT_ENDINGS = ("_crmask.fits", "_crclean.fits")
+
+INTERRUPTED = 130
+"""Exit code after an interruption, as shells have it: 128 + SIGINT."""
 
 QUEUE = 4
 """Files handed out per process: outcomes come in order, and a slow file shall not leave the other processes idle."""
@@ -31,23 +36,65 @@ Work = Callable[[str], Result]
 
 @dataclass(frozen=True)
 class Outcome(Generic[Result]):
-    """What became of one file: a result, or the reason why there is none."""
+    """What became of one file.
+
+    Attributes
+    ----------
+    path : str
+    result : object or None
+    error : str or None
+        Why there is no result.
+    no_exposure : bool
+        Whether that is because the file is sound and no exposure.
+    """
 
     path: str
     result: Result | None
     error: str | None
+    no_exposure: bool = False
 
 
-def expand(requests: Sequence[str]) -> list[str]:
-    """Turn files, wildcards, folders and ``@list.txt`` into files, without duplicates and without our own products.
+@dataclass(frozen=True)
+class Request:
+    """What the user's arguments stand for.
+
+    Attributes
+    ----------
+    paths : list of str
+        Files, each once, in order.
+    named : set of str
+        Those that the user named one by one; the others came from a folder or from wildcards.
+    empty : dict
+        Arguments that stand for nothing, and why.
+    """
+
+    paths: list[str]
+    named: set[str]
+    empty: dict[str, str]
+
+
+def expand(arguments: Sequence[str]) -> Request:
+    """Turn files, wildcards, folders and ``@list.txt`` into files: each once, and no products of our own.
 
     Raises
     ------
     UsageError
-        If a list cannot be read, or wildcards or a folder give nothing.
+        If a list cannot be read, or holds another list.
     """
-    paths = [path for request in requests for path in _expand_one(request)]
-    return list(dict.fromkeys(paths))
+    request = Request([], set(), {})
+    seen: set[str] = set()
+    for argument in chain.from_iterable(map(_list_items, arguments)):
+        found = _find(argument)
+        if isinstance(found, str):
+            request.empty[argument] = found
+            continue
+        if found == [argument]:
+            request.named.add(argument)
+        for path in found:
+            if (real := os.path.realpath(path)) not in seen:
+                seen.add(real)
+                request.paths.append(path)
+    return request
 
 
 def run(work: Work[Result], paths: Sequence[str], jobs: int) -> Iterator[Outcome[Result]]:
@@ -68,29 +115,40 @@ def run(work: Work[Result], paths: Sequence[str], jobs: int) -> Iterator[Outcome
     """
     if jobs < 1:
         raise UsageError(f"jobs is {jobs}: expected 1 or more")
-    if jobs == 1 or len(paths) == 1:
+    if jobs == 1 or len(paths) <= 1:
         return (_attempt(work, path) for path in paths)
     return _in_processes(work, paths, min(jobs, len(paths)))
 
 
-def _expand_one(request: str) -> list[str]:
-    if request.startswith("@"):
-        try:
-            lines = [line.strip() for line in Path(request[1:]).read_text(encoding="utf-8").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{request}: the list cannot be read: {error}") from None
-        return [path for line in lines if line and not line.startswith("#") for path in _expand_one(line)]
-    path = Path(request)
-    if path.is_dir():
-        found = sorted(str(file) for file in path.iterdir() if file.name.lower().endswith(FITS_ENDINGS) and file.is_file())
-    elif path.exists() or not glob.has_magic(request):
-        return [request]  # a file that is not there fails by name, like any other that cannot be read
-    else:
-        found = sorted(file for file in glob.glob(request, recursive=True) if os.path.isfile(file))
-    exposures = [file for file in found if not file.endswith(PRODUCT_ENDINGS)]
-    if not exposures:
-        raise UsageError(f"{request}: expected at least one FITS file that is no product of deepcr-zoo, found none")
-    return exposures
+def _list_items(argument: str) -> list[str]:
+    """The lines of a list (names are relative to the current folder), or the argument itself."""
+    if not argument.startswith("@") or os.path.lexists(argument):
+        return [argument]
+    try:
+        lines = Path(argument[1:]).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{argument}: the list cannot be read: {error}") from None
+    items = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    if nested := [item for item in items if item.startswith("@")]:
+        raise UsageError(f"{argument}: expected names of files, found another list, {nested[0]}")
+    return items
+
+
+def _find(argument: str) -> list[str] | str:
+    """The files that an argument stands for, or why there are none."""
+    try:
+        if os.path.isdir(argument):
+            inside = (str(Path(argument, name)) for name in sorted(os.listdir(argument)))
+            found = [path for path in inside if path.lower().endswith(FITS_ENDINGS) and os.path.isfile(path)]
+            nothing = "the folder holds no FITS file but products of deepcr-zoo, or none at all"
+        elif os.path.lexists(argument) or not glob.has_magic(argument):
+            return [argument]  # a file that is not there fails by name, like any other that cannot be read
+        else:
+            found = sorted(path for path in glob.glob(argument, recursive=True) if os.path.isfile(path))
+            nothing = "nothing matches" if not found else "matches products of deepcr-zoo alone: name the exposures"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return [path for path in found if not path.endswith(PRODUCT_ENDINGS)] or nothing
 
 
 def _attempt(work: Work[Result], path: str) -> Outcome[Result]:
@@ -99,13 +157,14 @@ def _attempt(work: Work[Result], path: str) -> Outcome[Result]:
     except UsageError:
         raise
     except DeepcrZooError as error:
-        return Outcome(path, None, str(error))
+        return Outcome(path, None, str(error), isinstance(error, NotAnExposureError))
     except MemoryError:
         return Outcome(path, None, f"{path}: does not fit into memory: use fewer --jobs")
     except Exception as error:
-        logging.getLogger("deepcr_zoo").debug("%s", path, exc_info=True)
         reason = " ".join(str(error).split()) or "no reason given"
-        return Outcome(path, None, f"{path}: failed unexpectedly, please report this: {type(error).__name__}: {reason}")
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__}: {reason} ({Path(place.filename).name}, line {place.lineno})"
+        return Outcome(path, None, f"{path}: failed unexpectedly, please report this: {what}")
 
 
 def _in_processes(work: Work[Result], paths: Sequence[str], jobs: int) -> Iterator[Outcome[Result]]:
@@ -123,7 +182,7 @@ def _in_processes(work: Work[Result], paths: Sequence[str], jobs: int) -> Iterat
                     yield running[0][1].result()
                     running.popleft()
         finally:
-            pool.shutdown(cancel_futures=True)  # after an interruption, files that have not begun never do
+            _end(pool)
         yield from _one_by_one(work, running)
 
 
@@ -140,7 +199,15 @@ def _one_by_one(work: Work[Result], tasks: Iterable[tuple[str, Future[Outcome[Re
                 pool.shutdown()
                 pool = _pool(1)
     finally:
+        _end(pool)
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """Let the running files end; those that have not begun never do. A second interruption ends everything at once."""
+    try:
         pool.shutdown(cancel_futures=True)
+    except KeyboardInterrupt:
+        os._exit(INTERRUPTED)  # the workers follow, see _die_with_parent
 
 
 def _pool(jobs: int) -> ProcessPoolExecutor:

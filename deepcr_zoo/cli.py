@@ -6,34 +6,25 @@ Results go to stdout, notes and warnings to stderr. Exit codes: 0 done, 1 some i
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import sys
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
 
 from deepcr_zoo import __version__
 from deepcr_zoo.cards import read_card
+from deepcr_zoo.console import note, notes, output, print_json, progress, table
 from deepcr_zoo.errors import DeepcrZooError, ModelWarning, UsageError
 from deepcr_zoo.registry import ResolvedModel, default_registry
 from deepcr_zoo.rendering import card_text, input_text
 from deepcr_zoo.sources import SOURCES, Source, pull_resolved
-
-if TYPE_CHECKING:
-    from deepcr_zoo.batch import Outcome
-    from deepcr_zoo.filecleaning import CleanedFile
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,20 +32,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Cosmic-ray rejection networks for telescope images: find, get and verify them, and clean exposures with them.",
 )
-WIDE = 160
-"""Columns of a table that goes into a file or a pipe."""
-
-# no markup: names and messages may hold brackets
-output = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE)
-notes = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="[mask/|inpaint/]NAME[@VERSION]")]
 All = Annotated[bool, typer.Option("--all", help="every version of every model")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 FromMirror = Annotated[str | None, typer.Option("--from", help="folder or file:// address of a mirror")]
 FromSource = Annotated[str | None, typer.Option("--source", help=f"use this source alone: {', '.join(SOURCES)}")]
-
-Item = TypeVar("Item")
 
 
 @app.command("list")
@@ -67,15 +50,15 @@ def list_command(
     if not entries:
         raise UsageError(f"no model matches {pattern!r}; try wildcards, as in '*F606W*'")
     if as_json:
-        _print_json([entry.model_dump(mode="json") | {"hub_repository": entry.hub_repository} for entry in entries])
+        print_json([entry.model_dump(mode="json") | {"hub_repository": entry.hub_repository} for entry in entries])
         return
-    table = _table("model", "versions", "for")
+    models = table("model", "versions", "for")
     for entry in entries:
         card = read_card(default_registry().resolve(entry.reference))
         versions = [f"{v} (default)" if v == entry.default and len(entry.versions) > 1 else v for v in entry.versions]
         details = [entry.summary, f"input {input_text(card)}", *(f"alias {alias}" for alias in entry.alias_texts)]
-        table.add_row(entry.reference, "\n".join(versions), "\n".join(details))
-    output.print(table)
+        models.add_row(entry.reference, "\n".join(versions), "\n".join(details))
+    output.print(models)
 
 
 @app.command()
@@ -84,14 +67,14 @@ def info(name: Annotated[str, typer.Argument(help="[mask/|inpaint/]NAME[@VERSION
     model = _resolve(name)
     card = read_card(model)
     if as_json:
-        _print_json(card.model_dump(mode="json") | {"locked": model.locked.model_dump(mode="json")})
+        print_json(card.model_dump(mode="json") | {"locked": model.locked.model_dump(mode="json")})
         return
-    table = Table(show_header=False, box=None)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    facts = Table(show_header=False, box=None)
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
     for label, text in card_text(model, card):
-        table.add_row(label, text)
-    output.print(table)
+        facts.add_row(label, text)
+    output.print(facts)
 
 
 @app.command()
@@ -138,15 +121,17 @@ def verify(
 
     rows, failed = _for_each(names, all_models, work, "verifying", as_json)
     if not as_json:
-        table = _table("model", "verdict", "max difference", "allowed", "flipped")
-        table.columns[1].no_wrap = True
+        verdicts = table("model", "verdict", "max difference", "allowed", "flipped")
+        verdicts.columns[1].no_wrap = True
         for row in rows:
             shown = ("max_difference", "tolerance", "flipped_pixels")
-            table.add_row(row["model"], row["verdict"], *("-" if row[key] is None else f"{row[key]:.2g}" for key in shown))
-        output.print(table)
+            verdicts.add_row(
+                row["model"], row["verdict"], *("-" if row[key] is None else f"{row[key]:.2g}" for key in shown)
+            )
+        output.print(verdicts)
         for row in rows:
             if row["reason"]:
-                _note("fails", row["reason"], "bold red")
+                note("fails", row["reason"], "bold red")
     if failed or any(row["verdict"] != "reproduces" for row in rows):
         raise typer.Exit(1)
 
@@ -194,9 +179,15 @@ def clean(
     inpaint: Annotated[
         str, typer.Option(help="model, medmask, biharmonic or none; auto: the instrument's own network, else medmask")
     ] = "auto",
-    threshold: Annotated[float | None, typer.Option(help="probability above which a pixel is masked")] = None,
-    fpr: Annotated[float | None, typer.Option(help="take the threshold measured at this false-positive rate")] = None,
-    allow_synthetic: Annotated[bool, typer.Option("--allow-synthetic", help="accept rates from synthetic data")] = False,
+    threshold: Annotated[
+        float | None, typer.Option(help="probability above which a pixel is masked [default: the card's]")
+    ] = None,
+    fpr: Annotated[
+        float | None, typer.Option(help="take the threshold that was measured to give this false-positive rate")
+    ] = None,
+    allow_synthetic: Annotated[
+        bool, typer.Option("--allow-synthetic", help="with --fpr: accept what was measured on synthetic data")
+    ] = False,
     grow: Annotated[int, typer.Option(help="dilate the mask by so many pixels")] = 0,
     output_dir: Annotated[Path | None, typer.Option(help="folder of the products [default: that of the input]")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace products, finished or made otherwise")] = False,
@@ -204,14 +195,19 @@ def clean(
     prob: Annotated[bool, typer.Option("--prob", help="write the probability into the mask file")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="write a PNG beside the products")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, torch or openvino")] = "auto",
     jobs: Annotated[int, typer.Option(help="processes; they share the processors")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="print a line of JSON per file")] = False,
 ) -> None:
-    """Find and repaint cosmic rays: writes ROOT_crmask.fits and ROOT_crclean.fits; a rerun skips what is finished."""
-    from deepcr_zoo import batch, filecleaning
+    """Find and repaint the cosmic rays of exposures.
 
-    paths = batch.expand(files)
-    filecleaning.check_targets(paths, output_dir)
+    Writes ROOT_crmask.fits, and ROOT_crclean.fits unless --inpaint none is given. A rerun skips what is finished. Folders
+    are not searched below their first level. Exit code 1: some files failed, each is named; 2: wrong usage.
+    """
+    from deepcr_zoo import batch, cleanreport, filecleaning
+
+    request = batch.expand(files)
+    filecleaning.check_options(model, inpaint, threshold, fpr, allow_synthetic, grow, dq_only, preview, device, engine)
     work = partial(
         filecleaning.clean_file,
         model=model,
@@ -226,43 +222,23 @@ def clean(
         prob=prob,
         preview=preview,
         device=device,
+        engine=engine,
     )
-    outcomes = []
-    for outcome in _progress(batch.run(work, paths, jobs), "cleaning", len(paths)):
-        outcomes.append(outcome)
-        if as_json:
-            record = dataclasses.asdict(outcome.result) if outcome.result else {"path": outcome.path, "status": "failed"}
-            typer.echo(json.dumps({**record, "error": outcome.error}))
-        if outcome.error:
-            _note("error", outcome.error, "bold red")
-    _summarise(outcomes, as_json)
-    failed = [outcome.path for outcome in outcomes if outcome.error]
-    if failed and len(paths) > 1:
-        _note("error", f"{len(failed)} of {len(paths)} failed: {', '.join(failed)}", "bold red")
-    if failed:
+    refused = {**request.empty, **filecleaning.clashes(request.paths, output_dir)}
+    paths = [path for path in request.paths if path not in refused]
+    teller = cleanreport.Teller(as_json, request.named)
+    try:
+        for name, reason in refused.items():
+            teller.tell(batch.Outcome(name, None, f"{name}: {reason}"))
+        for outcome in progress(batch.run(work, paths, jobs), "cleaning", len(paths)):
+            teller.tell(outcome)
+    except KeyboardInterrupt:
+        teller.sum_up()
+        note("interrupted", "the same command goes on where this one ended", "bold red")
+        raise typer.Exit(batch.INTERRUPTED) from None
+    teller.sum_up()
+    if teller.failed:
         raise typer.Exit(1)
-
-
-def _summarise(outcomes: list[Outcome[CleanedFile]], as_json: bool) -> None:
-    """What was done and what to mind; what holds for all files is said once."""
-    done = [outcome.result for outcome in outcomes if outcome.result]
-    for label, style, texts in (
-        ("chosen", "bold", [reason for result in done for reason in result.reasons]),
-        ("caution", "yellow", [caution for result in done for caution in result.cautions]),
-    ):
-        for text, times in Counter(texts).items():
-            _note(label, text if times == len(done) == 1 else f"{text} ({times} of {len(done)} files)", style)
-    if done and not as_json:
-        table = _table("file", "", "masked pixels", "%", "per cm2 s", "s")
-        for column in table.columns[2:]:
-            column.justify = "right"
-        for result in done:
-            rate = "-" if result.rate is None else f"{result.rate:.2f}"
-            cells = (result.status, f"{result.pixels}", f"{100 * result.fraction:.2f}", rate, f"{result.seconds:.1f}")
-            table.add_row(result.path, *cells)
-        output.print(table)
-    for advice in dict.fromkeys(result.advice for result in done if result.advice):
-        _note("advice", advice, "bold")
 
 
 @app.callback(invoke_without_command=True)
@@ -281,7 +257,7 @@ def main() -> None:
     try:
         app()
     except DeepcrZooError as error:
-        _note("error", str(error), "bold red")
+        note("error", str(error), "bold red")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # the reader of a pipe has seen enough
@@ -296,19 +272,19 @@ def _for_each(
     rows: list[dict[str, Any]] = []
     failures: list[dict[str, Any]] = []
     wanted = _wanted(names, all_models)
-    for name in _progress(wanted, verb, len(wanted)):
+    for name in progress(wanted, verb, len(wanted)):
         try:
             rows.append(work(_resolve(name)))
         except UsageError:
             raise
         except DeepcrZooError as error:
-            _note("error", str(error), "bold red")
+            note("error", str(error), "bold red")
             failures.append({"model": name, "error": str(error)})
     if as_json:
-        _print_json(rows + failures)
+        print_json(rows + failures)
     failed = [failure["model"] for failure in failures]
     if failed:
-        _note("error", f"{len(failed)} of {len(rows) + len(failed)} failed: {', '.join(failed)}", "bold red")
+        note("error", f"{len(failed)} of {len(rows) + len(failed)} failed: {', '.join(failed)}", "bold red")
     return rows, failed
 
 
@@ -324,7 +300,7 @@ def _resolve(name: str) -> ResolvedModel:
     if model.notes:
         notes.print(f"{name} -> {model.reference}: {'; '.join(model.notes)}")
     for caution in model.cautions:
-        _note("caution", caution, "yellow")
+        note("caution", caution, "yellow")
     return model
 
 
@@ -337,42 +313,5 @@ def _source(name: str | None) -> Source | None:
     return None
 
 
-def _progress(items: Iterable[Item], verb: str, total: int) -> Iterable[Item]:
-    """Show a bar with rate and time left, on a terminal and for more than one item."""
-    if total < 2 or not notes.is_terminal:
-        yield from items
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=notes, transient=True) as progress:
-        task = progress.add_task(verb, total=total, rate="")
-        for item in items:
-            yield item
-            progress.advance(task)
-            speed = progress.tasks[task].speed
-            progress.update(task, rate=f"{60 * speed:.1f} a minute" if speed else "")
-
-
-def _print_json(content: Any) -> None:
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
-
-
-def _note(label: str, message: str, style: str) -> None:
-    notes.print(Text.assemble((label, style), " ", message))
-
-
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    _note("warning", str(message), "yellow")
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column(first, no_wrap=True)
-    for header in others:
-        table.add_column(header, overflow="fold")
-    return table
+    note("warning", str(message), "yellow")

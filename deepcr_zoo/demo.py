@@ -44,7 +44,7 @@ def _demo(console: Console, folder: Path, exposure: Path | None) -> None:
     for name in (MASK, INPAINT):
         _pull_and_verify(console, name)
     if exposure is None:
-        exposure, cosmic_rays = write_synthetic(folder)
+        exposure, cosmic_rays = _write_synthetic(folder)
         done = clean_file(exposure, MASK, INPAINT, output_dir=folder, overwrite=True, preview=True)
         found = [fits.getdata(done.outputs[0], ("CRMASK", version)) for version in (1, 2)]
         hits = sum(int((mask.astype(bool) & truth).sum()) for mask, truth in zip(found, cosmic_rays, strict=True))
@@ -81,7 +81,7 @@ def _clean_own(console: Console, folder: Path, exposure: Path) -> CleanedFile:
         return clean_file(exposure, FALLBACK, output_dir=folder, overwrite=True, preview=True)
 
 
-def write_synthetic(folder: Path) -> tuple[Path, list[np.ndarray]]:
+def _write_synthetic(folder: Path) -> tuple[Path, list[np.ndarray]]:
     """A two-chip ACS exposure of stars, galaxies and tracks, and where its cosmic rays are."""
     header = fits.Header(
         {"TELESCOP": "HST", "INSTRUME": "ACS", "DETECTOR": "WFC", "FILTER1": "CLEAR1L", "FILTER2": "F606W", "EXPTIME": 500.0}

@@ -60,6 +60,10 @@ class InvalidFileError(DeepcrZooError):
     """A FITS file that is damaged, or that holds nothing that can be cleaned."""
 
 
+class NotAnExposureError(InvalidFileError):
+    """A sound FITS file that is no single exposure: a drizzled image, a table, a product of our own."""
+
+
 class OutputError(DeepcrZooError):
     """A product that cannot be written, or that would replace another."""
 
@@ -82,10 +86,6 @@ class ModelWarning(UserWarning):
 
 class ImageWarning(UserWarning):
     """The image can be used, but the result is less than the user may expect."""
-
-
-class ExposureWarning(UserWarning):
-    """The exposure can be cleaned, but the model was made for another kind or something is odd about the file."""
 
 
 class SourceWarning(UserWarning):

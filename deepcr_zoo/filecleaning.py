@@ -7,7 +7,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,20 +15,24 @@ from typing import Any, Literal
 
 import numpy as np
 from astropy.io import fits
+from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepcr_zoo import pictures, products
-from deepcr_zoo.cleaning import filler
-from deepcr_zoo.errors import ModelWarning, OutputError, UsageError
+from deepcr_zoo import baselines, pictures, products
+from deepcr_zoo.cleaning import filler, loaded
+from deepcr_zoo.engines import select_engine
+from deepcr_zoo.errors import ImageWarning, InvalidFileError, ModelWarning, OutputError, UsageError
 from deepcr_zoo.files import sweep_partial, write_together
 from deepcr_zoo.frames import Chip, Exposure, read_exposure, root_name
-from deepcr_zoo.models import MaskModel, load
+from deepcr_zoo.images import read_image
+from deepcr_zoo.models import InpaintModel, MaskModel, load, select_device
+from deepcr_zoo.pictures import Panels
 from deepcr_zoo.products import ChipMask, Count
 from deepcr_zoo.provenance import CleanedProvenance, MaskProvenance, Provenance, difference
 from deepcr_zoo.registry import default_registry
-from deepcr_zoo.selection import AUTO, NO_INPAINTING, Selection, select
+from deepcr_zoo.selection import AUTO, NO_INPAINTING, Selection, check_request, select
 
-MASK_ENDING, CLEANED_ENDING, PREVIEW_ENDING = "_crmask.fits", "_crclean.fits", "_crpreview.png"
+MASK_ENDING, COPY_ENDING, PICTURE_ENDING = "_crmask.fits", "_crclean.fits", "_crpreview.png"
 
 SUSPICIOUS_FRACTION = 0.2
 """A larger share of masked pixels is a sign of a wrong unit or model: cosmic rays hit 1.5 to 3 % of the pixels of HST's
@@ -36,7 +40,7 @@ CCDs in 1000 s (ACS Instrument Handbook 2005, on cosmic rays)."""
 
 _TOUCHING = np.ones((3, 3))
 
-log = logging.getLogger("deepcr_zoo")
+log = logging.getLogger("deepcr_zoo.filecleaning")
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,33 @@ class CleanedFile:
     advice: str
 
 
+@dataclass(frozen=True)
+class Plan:
+    """The products that are wanted of an exposure.
+
+    Attributes
+    ----------
+    mask, copy, picture : Path, or None if not wanted
+    mask_provenance, copy_provenance : what they are to say of themselves
+    """
+
+    mask: Path
+    copy: Path | None
+    picture: Path | None
+    mask_provenance: MaskProvenance
+    copy_provenance: CleanedProvenance
+
+    @property
+    def paths(self) -> list[Path]:
+        """What is written, the mask last: where it stands, the others do."""
+        return [path for path in (self.copy, self.picture, self.mask) if path]
+
+    @property
+    def repaints(self) -> bool:
+        """Whether pixel values change."""
+        return self.copy_provenance.inpainter != NO_INPAINTING
+
+
 def clean_file(
     path: str | os.PathLike[str],
     model: str = AUTO,
@@ -101,11 +132,12 @@ def clean_file(
     prob: bool = False,
     preview: bool = False,
     device: str = "auto",
+    engine: str = "auto",
 ) -> CleanedFile:
     """Find and repaint the cosmic rays of an exposure in a FITS file; the same as ``deepcr-zoo clean``.
 
-    Writes ``ROOT_crmask.fits`` and ``ROOT_crclean.fits``, all or none. The input is never written. If the products exist
-    and were made in the same way from the same input, nothing is done.
+    Writes ``ROOT_crclean.fits`` and ``ROOT_crmask.fits``; none of them where something goes wrong. The input is never
+    written. If the products exist and were made in the same way from the same input, nothing is done.
 
     Parameters
     ----------
@@ -127,14 +159,15 @@ def clean_file(
     output_dir : path, optional
         Folder of the products; the default is that of the input.
     overwrite : bool
-        Replace products that were made otherwise, and make those again that are finished.
+        Replace products that were made otherwise, and make those again that are finished. Files that are no products
+        are never replaced.
     dq_only : bool
         Leave the pixel values of the copy as they are; only the DQ bit is set.
     prob : bool
         Write the probability into the mask file too.
     preview : bool
         Write ``ROOT_crpreview.png``.
-    device : str
+    device, engine : str
         See `deepcr_zoo.load`.
 
     Returns
@@ -149,33 +182,32 @@ def clean_file(
         If a product cannot be written, or would replace one that was made otherwise.
     NoModelError
         If no model or operating point is known for what was asked.
+    MissingExtraError
+        If a picture or a method needs an optional dependency that is not installed.
     UsageError
         If the arguments contradict each other or are out of range.
     """
     started = time.perf_counter()
-    if grow < 0:
-        raise UsageError(f"grow is {grow}: expected a number of pixels, 0 or more")
-    if dq_only and inpaint not in (AUTO, NO_INPAINTING):
-        raise UsageError(f"inpaint={inpaint} and dq_only are given: expected one of the two, dq_only repaints nothing")
+    check_options(model, inpaint, threshold, fpr, allow_synthetic, grow, dq_only, preview, device, engine)
     exposure = read_exposure(Path(path))
-    selection = select(
-        exposure, default_registry(), model, NO_INPAINTING if dq_only else inpaint, threshold, fpr, allow_synthetic
-    )
-    targets = _targets(exposure, selection, grow, output_dir, dq_only, prob)
-    picture = _target(exposure.path, output_dir, PREVIEW_ENDING) if preview else None
-    found = None if overwrite else _finished(targets, picture)
+    wanted = NO_INPAINTING if dq_only else inpaint
+    selection = select(exposure, default_registry(), model, wanted, threshold, fpr, allow_synthetic)
+    plan = _plan(exposure, selection, grow, output_dir, dq_only, prob, preview)
+    cautions = [*selection.cautions, *_stale(plan, exposure, output_dir)]
     status: Literal["cleaned", "finished"] = "finished"
-    cautions = list(selection.cautions)
+    found = _finished(plan, overwrite)
     if found is None:
         status = "cleaned"
-        found, cautions = _make(exposure, selection, grow, device, targets, picture)
+        for reason in selection.reasons:
+            log.info("%s: %s", path, reason)
+        found, more = _make(exposure, selection, plan, device, engine)
+        cautions += more
     for caution in cautions:
         log.warning("%s: %s", path, caution)
-    bit = products.cosmic_ray_bit(exposure) if len(targets) > 1 else None
     return CleanedFile(
         path=os.fspath(path),
         status=status,
-        outputs=[str(target) for target in [*targets, *filter(None, [picture])]],
+        outputs=[str(output) for output in (plan.mask, plan.copy, plan.picture) if output],
         model=selection.mask.reference,
         inpaint=selection.inpaint_reference,
         threshold=selection.threshold,
@@ -185,39 +217,64 @@ def clean_file(
         seconds=time.perf_counter() - started,
         reasons=list(selection.reasons),
         cautions=cautions,
-        advice=products.DRIZZLE_ADVICE if bit == products.DRIZZLE_DEFAULT_BIT else "",
+        advice=products.drizzle_advice(exposure) if plan.copy else "",
     )
 
 
-def check_targets(paths: Iterable[str], output_dir: str | os.PathLike[str] | None) -> None:
-    """Refuse inputs whose products would replace each other.
+def check_options(
+    model: str,
+    inpaint: str,
+    threshold: float | None,
+    fpr: float | None,
+    allow_synthetic: bool,
+    grow: int,
+    dq_only: bool,
+    preview: bool,
+    device: str,
+    engine: str,
+) -> None:
+    """Refuse what is wrong for every file, before any is read; the parameters and errors are those of `clean_file`."""
+    if grow < 0:
+        raise UsageError(f"grow is {grow}: expected a number of pixels, 0 or more")
+    if dq_only and inpaint not in (AUTO, NO_INPAINTING):
+        raise UsageError(f"inpaint={inpaint} and dq_only are given: expected one of the two, dq_only repaints nothing")
+    check_request(default_registry(), model, inpaint, threshold, fpr, allow_synthetic)
+    select_engine(engine, select_device(device), hidden=0)
+    if preview:
+        pictures.require_matplotlib()
+    if inpaint == "biharmonic":
+        baselines.require_scikit_image()
 
-    Raises
-    ------
-    OutputError
-        Naming the first two such inputs.
-    """
+
+def clashes(paths: Iterable[str], output_dir: str | os.PathLike[str] | None) -> dict[str, str]:
+    """Files whose products would land on those of an earlier one, and why they cannot be cleaned."""
     taken: dict[Path, str] = {}
+    refused = {}
     for path in paths:
-        target = _target(Path(path), output_dir, MASK_ENDING)
-        if (first := taken.setdefault(target.absolute(), path)) != path:
-            raise OutputError(f"{first} and {path} would both become {target}: clean them into different folders")
+        if (first := taken.setdefault(target(Path(path), output_dir, "").absolute(), path)) != path:
+            refused[path] = f"would become the same products as {first}: clean it into another --output-dir"
+    return refused
 
 
-def _target(path: Path, output_dir: str | os.PathLike[str] | None, ending: str) -> Path:
-    folder = path.parent if output_dir is None else Path(output_dir)
+def target(path: Path, output_dir: str | os.PathLike[str] | None, ending: str) -> Path:
+    """Where a product of a file goes."""
+    folder = path.parent if output_dir is None else Path(output_dir).expanduser()
     return folder / (root_name(path) + ending)
 
 
-def _targets(
+def _plan(
     exposure: Exposure,
     selection: Selection,
     grow: int,
     output_dir: str | os.PathLike[str] | None,
     dq_only: bool,
     prob: bool,
-) -> dict[Path, Provenance]:
-    """The FITS products that are wanted, the mask first, and what they are to say of themselves."""
+    preview: bool,
+) -> Plan:
+    if dq_only and exposure.cosmic_ray_bit is None:
+        raise InvalidFileError(
+            f"{exposure.path}: the DQ of {exposure.description} is not known to hold bits: leave out --dq-only"
+        )
     common = dataclasses.asdict(
         Provenance(
             model=selection.mask.reference,
@@ -227,120 +284,163 @@ def _targets(
             input_sha256=exposure.sha256,
         )
     )
-    targets: dict[Path, Provenance] = {
-        _target(exposure.path, output_dir, MASK_ENDING): MaskProvenance(**common, probability=prob)
-    }
-    if dq_only or selection.inpaint is not None:
-        if dq_only and products.cosmic_ray_bit(exposure) is None:
-            raise UsageError(f"{exposure.path}: dq_only: the DQ of {exposure.description} is not known to hold bits")
-        targets[_target(exposure.path, output_dir, CLEANED_ENDING)] = CleanedProvenance(
+    network = selection.network
+    return Plan(
+        mask=target(exposure.path, output_dir, MASK_ENDING),
+        copy=target(exposure.path, output_dir, COPY_ENDING) if dq_only or selection.inpaint else None,
+        picture=target(exposure.path, output_dir, PICTURE_ENDING) if preview else None,
+        mask_provenance=MaskProvenance(**common, probability=prob),
+        copy_provenance=CleanedProvenance(
             **common,
             inpainter=selection.inpaint_reference,
-            inpainter_sha256=selection.network.locked.weights.sha256 if selection.network else "",
-        )
-    return targets
+            inpainter_sha256=network.locked.weights.sha256 if network else "",
+        ),
+    )
 
 
-def _finished(targets: dict[Path, Provenance], picture: Path | None) -> Count | None:
-    """What the products that are there already found; None if some are missing.
+def _finished(plan: Plan, overwrite: bool) -> Count | None:
+    """What the products that are there already found; None if they are to be made.
 
     Raises
     ------
     OutputError
-        If one of them was made otherwise.
+        If one of them was made otherwise and may not be overwritten, or is no product at all.
     """
-    headers = [_existing_header(path, provenance) for path, provenance in targets.items() if path.exists()]
-    if len(headers) < len(targets) or (picture and not picture.exists()):
+    differs = {path: _difference(path, plan) for path in plan.paths if os.path.lexists(path)}
+    for path, problem in differs.items():
+        if problem is not None and not overwrite:
+            raise OutputError(
+                f"{path}: exists and was made otherwise ({problem}): give --overwrite to replace it, or another --output-dir"
+            )
+    if overwrite or len(differs) < len(plan.paths):
         return None
-    return Count.from_header(headers[0])
+    return Count.from_header(fits.getheader(plan.mask))
 
 
-def _existing_header(path: Path, provenance: Provenance) -> fits.Header:
+def _difference(path: Path, plan: Plan) -> str | None:
+    """How a product that exists differs from the one that is wanted; None if it does not."""
+    if path == plan.picture:
+        made_by = pictures.description(path)
+        if made_by is None:
+            raise _not_ours(path)
+        return None if made_by == repr(plan.copy_provenance) else "it shows another result"
+    header = _product_header(path)
+    if header is None:
+        raise _not_ours(path)
+    return difference(plan.mask_provenance if path == plan.mask else plan.copy_provenance, header)
+
+
+def _product_header(path: Path) -> Any:
+    """The primary header of a product; None if the file is none."""
     try:
         header = fits.getheader(path)
     except OSError:
-        header = fits.Header()
-    if "CRMODEL" not in header:
-        problem = "is no product of deepcr-zoo"
-    elif differs := difference(provenance, header):
-        problem = f"was made otherwise ({differs})"
-    else:
-        return header
-    raise OutputError(f"{path}: exists and {problem}: give --overwrite to replace it, or another --output-dir")
+        return None
+    return header if "CRMODEL" in header else None
 
 
-def _make(
-    exposure: Exposure,
-    selection: Selection,
-    grow: int,
-    device: str,
-    targets: dict[Path, Provenance],
-    picture: Path | None,
-) -> tuple[Count, list[str]]:
-    """Clean an exposure and write all of its products, or none; gives what was found, and all cautions."""
-    prob = any(isinstance(provenance, MaskProvenance) and provenance.probability for provenance in targets.values())
-    mask_model = _loaded_once(selection.mask.reference, device)
-    assert isinstance(mask_model, MaskModel)
+def _not_ours(path: Path) -> OutputError:
+    return OutputError(f"{path}: exists and is no product of deepcr-zoo: move it away, or give another --output-dir")
+
+
+def _stale(plan: Plan, exposure: Exposure, output_dir: str | os.PathLike[str] | None) -> list[str]:
+    """Tell of a copy from another run that stays beside the new mask."""
+    other = target(exposure.path, output_dir, COPY_ENDING)
+    header = None if plan.copy or not other.is_file() else _product_header(other)
+    if header is None:
+        return []
+    fields = {field.name: getattr(plan.mask_provenance, field.name) for field in dataclasses.fields(Provenance)}
+    problem = difference(Provenance(**fields), header)
+    return [] if problem is None else [f"{other.name} stays as it is and was made otherwise ({problem})"]
+
+
+def _make(exposure: Exposure, selection: Selection, plan: Plan, device: str, engine: str) -> tuple[Count, list[str]]:
+    """Clean an exposure and write all of its products, or none; gives what was found, and what to be cautious of."""
+    mask_model = _mask_model(selection.mask.reference, device, engine)
     unit = selection.card.input.unit
-    fill = None
-    if selection.inpaint is not None:
-        inpaint = _loaded_once(selection.inpaint_reference, device) if selection.network else selection.inpaint_reference
-        fill = filler(inpaint, unit, device)
+    fill = _fill(selection, device, engine) if plan.repaints else None
     chip_masks, filled, panels = [], [], []
-    for chip in exposure.chips:
-        image = chip.in_unit(unit)
-        found = _find(chip, image, mask_model, selection.threshold, grow, prob)
-        cleaned = None if fill is None else fill(image, found.mask)
-        chip_masks.append(found)
-        if cleaned is not None:
-            filled.append(chip.from_unit(cleaned, unit, found.mask))
-        if picture:
-            panels.append(pictures.Panels(f"chip {chip.version}", np.ma.getdata(image), found.mask, cleaned))
-    cautions = [*selection.cautions, *_suspicions(chip_masks)]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", ImageWarning)
+        for chip in exposure.chips:
+            image = chip.in_unit(unit)
+            found = _find(chip, image, mask_model, plan.mask_provenance)
+            chip_masks.append(found)
+            cleaned = None if fill is None else fill(image, found.mask)
+            if cleaned is not None:
+                filled.append(chip.from_unit(cleaned, unit, found.mask))
+            if plan.picture:
+                panels.append(Panels(f"{chip.name or 'chip'} {chip.version}", np.ma.getdata(image), found.mask, cleaned))
+    cautions = [*dict.fromkeys(str(warning.message) for warning in told), *_suspicions(chip_masks)]
+    everything = [*selection.cautions, *cautions]
     contents = {}
-    for path, provenance in targets.items():
-        if isinstance(provenance, CleanedProvenance):
-            contents[path] = products.cleaned_file(exposure, chip_masks, filled or None, provenance, cautions)
-        elif isinstance(provenance, MaskProvenance):
-            contents[path] = products.mask_file(exposure, chip_masks, provenance, cautions)
-    if picture:
-        contents[picture] = pictures.draw(panels, f"{exposure.path.name}, {selection.mask.reference}")
+    if plan.copy:
+        contents[plan.copy] = products.cleaned_file(
+            exposure, chip_masks, filled if fill else None, plan.copy_provenance, everything
+        )
+    if plan.picture:
+        contents[plan.picture] = pictures.draw(panels, _heading(exposure, selection), repr(plan.copy_provenance))
+    contents[plan.mask] = products.mask_file(exposure, chip_masks, plan.mask_provenance, everything)
     _write(contents)
     return products.count(chip_masks), cautions
 
 
-def _find(chip: Chip, image: Any, model: MaskModel, threshold: float, grow: int, keep_probability: bool) -> ChipMask:
+def _find(chip: Chip, image: Any, model: MaskModel, provenance: MaskProvenance) -> ChipMask:
     probability = model.predict(image)
-    mask = probability > threshold
+    mask = probability > provenance.threshold
     _, events = ndimage.label(mask, _TOUCHING)
-    if grow:
-        mask = ndimage.binary_dilation(mask, _TOUCHING, iterations=grow) & np.isfinite(chip.pixels)
-        mask &= True if chip.image_area is None else chip.image_area
-    return ChipMask(chip, mask, events, probability if keep_probability else None)
+    if provenance.grow:
+        valid = read_image(image, None).valid
+        mask = ndimage.binary_dilation(mask, _TOUCHING, iterations=provenance.grow) & (True if valid is None else valid[0])
+    return ChipMask(chip, mask, events, probability if provenance.probability else None)
 
 
 def _suspicions(chip_masks: list[ChipMask]) -> list[str]:
-    shares = {found.chip.version: products.count([found]).fraction for found in chip_masks}
+    shares = [(found.chip, products.count([found]).fraction) for found in chip_masks]
     return [
-        f"chip {version}: {share:.0%} of the pixels are masked, which no cosmic rays do: check unit, gain, bias and model"
-        for version, share in shares.items()
+        f"{chip.name or 'image'},{chip.version}: {share:.0%} of the pixels are masked, which no cosmic rays do: "
+        "check unit, gain, bias and model"
+        for chip, share in shares
         if share > SUSPICIOUS_FRACTION
     ]
 
 
+def _heading(exposure: Exposure, selection: Selection) -> str:
+    return f"{exposure.path.name}: {selection.mask.reference}, threshold {selection.threshold:g}"
+
+
 def _write(contents: dict[Path, bytes]) -> None:
+    folder = next(iter(contents)).parent
     try:
         for path in contents:
+            if os.path.lexists(path) and not path.is_file():
+                raise _not_ours(path)
             sweep_partial(path)
         write_together(contents)
     except OSError as error:
-        folder = next(iter(contents)).parent
         raise OutputError(f"{folder}: cannot be written to: {error.strerror}; choose another --output-dir") from None
 
 
-@lru_cache(maxsize=4)
-def _loaded_once(reference: str, device: str) -> Any:
-    """A model for many files; its cautions stand in the selection already."""
+@lru_cache(maxsize=2)
+def _mask_model(reference: str, device: str, engine: str) -> MaskModel:
+    """A model for many files."""
+    model: MaskModel = loaded(_load(reference, device, engine), MaskModel, device)
+    return model
+
+
+@lru_cache(maxsize=2)
+def _inpaint_model(reference: str, device: str, engine: str) -> InpaintModel:
+    model: InpaintModel = loaded(_load(reference, device, engine), InpaintModel, device)
+    return model
+
+
+def _load(reference: str, device: str, engine: str) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ModelWarning)
-        return load(reference, device)
+        warnings.simplefilter("ignore", ModelWarning)  # the cautions of a model stand in the selection
+        return load(reference, device, engine=engine)
+
+
+def _fill(selection: Selection, device: str, engine: str) -> Callable[[Any, Any], NDArray[np.float32]]:
+    named = selection.inpaint_reference
+    inpaint = _inpaint_model(named, device, engine) if selection.network else named
+    return filler(inpaint, selection.card.input.unit, device)

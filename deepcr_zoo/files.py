@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import platform
+import re
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-_PARTIAL = ".part"
+_PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]*)-(?P<process>\d+)-[0-9a-f]+\.part", re.DOTALL)
 
 
 def write_atomically(data: bytes, path: Path) -> None:
@@ -18,32 +20,53 @@ def write_atomically(data: bytes, path: Path) -> None:
 def write_together(contents: Mapping[Path, bytes]) -> None:
     """Write several files, each atomically, and none of them before all are on the disk.
 
+    Only a kill in the moment of the renames leaves some of them old; the last one is renamed last.
+
     Parameters
     ----------
     contents : mapping of Path to bytes
     """
-    partial: dict[Path, str] = {}
+    partial: dict[Path, Path] = {}
     try:
         for path, data in contents.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, partial[path] = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PARTIAL)
-            with os.fdopen(descriptor, "wb") as file:
+            partial[path] = _partial_path(path)
+            with open(partial[path], "xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(partial[path], 0o644)
         for path, temporary in partial.items():
             os.replace(temporary, path)
     except BaseException:
         for temporary in partial.values():
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         raise
 
 
 def sweep_partial(path: Path) -> None:
-    """Remove what a killed process may have left of an unfinished `path`."""
+    """Remove what processes of this machine that were killed have left of an unfinished `path`."""
     # listed, not globbed: the name may hold wildcards
-    if path.parent.is_dir():
-        for leftover in os.listdir(path.parent):
-            if leftover.startswith(f".{path.name}.") and leftover.endswith(_PARTIAL):
-                (path.parent / leftover).unlink(missing_ok=True)
+    for leftover in os.listdir(path.parent) if path.parent.is_dir() else ():
+        found = _PARTIAL.fullmatch(leftover)
+        if found and found["name"] == path.name and found["host"] == _host() and not _is_running(int(found["process"])):
+            (path.parent / leftover).unlink(missing_ok=True)
+
+
+def _partial_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part")
+
+
+def _host() -> str:
+    return platform.node().partition(".")[0]
+
+
+def _is_running(process: int) -> bool:
+    if os.name == "nt":
+        return True  # there signal 0 would end the process
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

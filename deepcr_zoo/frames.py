@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import gzip
 import hashlib
 import io
@@ -20,24 +21,32 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
-from deepcr_zoo.errors import InvalidFileError
+from deepcr_zoo.errors import InvalidFileError, NotAnExposureError
 from deepcr_zoo.images import LIMIT
 from deepcr_zoo.instruments import (
+    Gain,
     Instrument,
     Keywords,
     Overscan,
     PixelUnit,
     UnitSpelling,
     default_instruments,
-    first_positive,
     matches,
     positive,
+    read_gain,
+    text,
+    value,
 )
+
+FITS_BLOCK = 2880
+"""Bytes of a FITS block (FITS standard 4.0, section 3.1)."""
 
 SUFFIXES = (".fits", ".fit", ".fts")
 COMPRESSED_SUFFIXES = (".gz", ".fz")
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_NO_CHIPS = ("ERR", "DQ", "WHT", "CTX", "MASK", "UNCERT")
+_CHECKSUM_FAILED = "verification failed for HDU"
 
 
 @dataclass(frozen=True)
@@ -46,16 +55,20 @@ class Chip:
 
     Attributes
     ----------
+    where : str
+        File, extension and number, for messages.
     hdu : int
         Index in the file.
+    name : str
+        EXTNAME.
     version : int
-        EXTVER.
+        EXTVER of a SCI extension; the place among the chips where extensions are called otherwise.
     pixels : ndarray of float32, shape (H, W)
         As the file has them, in `unit`.
     unit : UnitSpelling
         What BUNIT stands for.
-    gain : float or None
-        e- per count, if the headers tell.
+    gain : Gain or None
+        If the headers tell.
     exposure_time_s : float or None
         EXPTIME, if it is positive.
     bias : ndarray of float32, shape (W,), or None
@@ -66,11 +79,13 @@ class Chip:
         Area of the detector that sees light, if the pixel size is known.
     """
 
+    where: str
     hdu: int
+    name: str
     version: int
     pixels: NDArray[np.float32]
     unit: UnitSpelling
-    gain: float | None
+    gain: Gain | None
     exposure_time_s: float | None
     bias: NDArray[np.float32] | None
     image_area: NDArray[np.bool_] | None
@@ -86,13 +101,13 @@ class Chip:
         Raises
         ------
         InvalidFileError
-            If the gain is needed and the headers do not tell it.
+            As `factor`.
         """
-        factor = self._factor(wanted)
+        factor = np.float32(self.factor(wanted))
         level = np.float32(0) if self.bias is None else self.bias
         with np.errstate(over="ignore"):
-            values = (self.pixels - level) * np.float32(factor)
-        return values if self.image_area is None else np.ma.MaskedArray(values, mask=~self.image_area)
+            image = (self.pixels - level) * factor
+        return image if self.image_area is None else np.ma.MaskedArray(image, mask=~self.image_area)
 
     def from_unit(self, image: NDArray[np.float32], unit: PixelUnit, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
         """What `in_unit` did, undone for the masked pixels alone.
@@ -103,9 +118,16 @@ class Chip:
             In the file's own unit.
         """
         level = 0 if self.bias is None else self.bias[np.nonzero(mask)[1]].astype(np.float64)
-        return image[mask].astype(np.float64) / self._factor(unit) + level
+        return image[mask].astype(np.float64) / self.factor(unit) + level
 
-    def _factor(self, wanted: PixelUnit) -> float:
+    def factor(self, wanted: PixelUnit) -> float:
+        """What the file's pixel values are multiplied by to be in `wanted`.
+
+        Raises
+        ------
+        InvalidFileError
+            If the gain is needed and the headers do not tell it.
+        """
         factor = 1.0
         if self.unit.per_second:
             assert self.exposure_time_s is not None  # read_exposure demands one of a rate
@@ -113,11 +135,17 @@ class Chip:
         if self.unit.quantity != wanted:
             if self.gain is None:
                 raise InvalidFileError(
-                    f"chip {self.version} is in {self.unit.quantity}s and the network takes {wanted}s, but no gain keyword "
-                    "holds a number: set one (e- per count) in the header"
+                    f"{self.where}: is in {self.unit.spellings[0]} and the network takes {wanted}s, but the header tells no "
+                    "gain (e- per count) for this chip: set it"
                 )
-            factor *= self.gain if wanted == "electron" else 1 / self.gain
+            gain = self.gain.electron_per_count
+            factor *= gain if wanted == "electron" else 1 / gain
         return factor
+
+    @property
+    def lit_pixels(self) -> int:
+        """Number of pixels that see light."""
+        return self.pixels.size if self.image_area is None else int(self.image_area.sum())
 
 
 @dataclass(frozen=True)
@@ -136,7 +164,9 @@ class Exposure:
     keywords : mapping
         The headers of the first chip and of the primary.
     chips : tuple of Chip
-        In the order of EXTVER.
+        In order.
+    cosmic_ray_bit : int or None
+        The DQ bit that marks cosmic rays; None if the file's DQ is not known to hold bits.
     cautions : tuple of str
         What the user should know about the file.
     """
@@ -147,6 +177,7 @@ class Exposure:
     instrument: Instrument | None
     keywords: Keywords
     chips: tuple[Chip, ...]
+    cosmic_ray_bit: int | None
     cautions: tuple[str, ...]
 
     @property
@@ -158,7 +189,7 @@ class Exposure:
     def description(self) -> str:
         """Instrument and filter, for people."""
         if self.instrument is None:
-            named = [str(self.keywords.get(name, "")).strip() for name in ("TELESCOP", "INSTRUME", "DETECTOR")]
+            named = [text(self.keywords, name) for name in ("TELESCOP", "INSTRUME", "DETECTOR")]
             return " ".join(filter(None, named)) or "an instrument that its header does not name"
         return " ".join([self.instrument.name, *filter(None, [self.filter_name])])
 
@@ -181,21 +212,52 @@ def read_exposure(path: Path) -> Exposure:
         unit and level are known.
     """
     packed = _read_unchanged(path)
-    data = _unpacked(packed, path)
-    with _opened(data, path) as hdus:
-        cautions = _check_complete(hdus, data, path)
-        primary = hdus[0].header
+    found = _unpacked(packed, path)
+    data = found + b"\0" * (-len(found) % FITS_BLOCK)  # some writers leave out the end of the last block
+    with quiet_astropy() as astropy_says:
+        hdus = _open(data, path)
+        cautions = _check_complete(hdus, data, len(found), path)
+        cautions += [str(told) for told in astropy_says if _CHECKSUM_FAILED in str(told)]
         indices = _science_indices(hdus, path)
-        keywords = ChainMap(hdus[indices[0]].header, primary)
+        keywords = ChainMap(hdus[indices[0]].header, hdus[0].header)
         instrument = default_instruments().recognise(keywords)
-        _refuse_combined(keywords, instrument, path)
-        chips = tuple(_read_chip(hdus[index], index, primary, instrument, path) for index in indices)
-        return Exposure(path, data, hashlib.sha256(packed).hexdigest(), instrument, keywords, chips, tuple(cautions))
+        _refuse_products(keywords, instrument, path)
+        numbered = enumerate(indices, 1)
+        chips = tuple(_read_chip(hdus, index, place, instrument, path) for place, index in numbered)
+        bit = _cosmic_ray_bit(hdus, instrument)
+    digest = hashlib.sha256(packed).hexdigest()
+    return Exposure(path, data, digest, instrument, keywords, chips, bit, tuple(cautions))
+
+
+@contextmanager
+def quiet_astropy() -> Iterator[list[Warning]]:
+    """Collect what astropy warns of, instead of showing it: oddities of a file are read and copied as they are."""
+    told: list[Warning] = []
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def collect(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if isinstance(message, AstropyWarning):
+                told.append(message)
+            else:
+                shown(message, category, *where, **more)
+
+        warnings.simplefilter("always", AstropyWarning)
+        warnings.showwarning = collect
+        yield told
 
 
 def extension_name(hdu: Any) -> str:
     """EXTNAME without the blanks that some writers pad it with."""
-    return str(hdu.header.get("EXTNAME", "")).strip().upper()
+    return text(hdu.header, "EXTNAME").upper()
+
+
+def extension_version(hdu: Any) -> int:
+    """EXTVER, which some writers give as a text or a float; 1 if there is none."""
+    try:
+        return int(float(text(hdu.header, "EXTVER") or 1))
+    except ValueError:
+        return 1
 
 
 def _read_unchanged(path: Path) -> bytes:
@@ -206,6 +268,8 @@ def _read_unchanged(path: Path) -> bytes:
             after = os.fstat(file.fileno())
     except OSError as error:
         raise InvalidFileError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:  # a name that no file can have
+        raise InvalidFileError(f"{str(path)!r}: cannot be read: {error}") from None
     if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size) or len(data) != after.st_size:
         raise InvalidFileError(f"{path}: changed while it was read: wait until it is complete, then run again")
     return data
@@ -220,144 +284,167 @@ def _unpacked(data: bytes, path: Path) -> bytes:
         raise InvalidFileError(f"{path}: is truncated or damaged (gzip): get it again") from None
 
 
-@contextmanager
-def _opened(data: bytes, path: Path) -> Iterator[fits.HDUList]:
-    """The HDUs of a file's bytes; whatever astropy cannot make sense of is one error."""
+def _open(data: bytes, path: Path) -> fits.HDUList:
     if not data.startswith(b"SIMPLE  ="):
         raise InvalidFileError(f"{path}: is not a FITS file: expected SIMPLE as its first keyword")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)  # what matters is checked below
-        try:
-            with fits.open(io.BytesIO(data), lazy_load_hdus=False) as hdus:
-                yield hdus
-        except InvalidFileError:
-            raise
-        except Exception as error:  # astropy raises anything on damaged files
-            reason = " ".join(str(error).split())
-            raise InvalidFileError(f"{path}: is truncated or damaged: {reason or type(error).__name__}") from None
+    try:
+        hdus = fits.open(io.BytesIO(data), lazy_load_hdus=False, checksum=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # astropy raises anything on damaged files
+        raise InvalidFileError(f"{path}: is truncated or damaged: {_reason(error)}") from None
+    if not isinstance(hdus[0], fits.PrimaryHDU):
+        raise InvalidFileError(f"{path}: is not a FITS file of the standard kind: expected SIMPLE = T")
+    return hdus
 
 
-def _check_complete(hdus: fits.HDUList, data: bytes, path: Path) -> list[str]:
-    """Refuse a file that ends too early, or goes on with what is no HDU."""
+def _check_complete(hdus: fits.HDUList, data: bytes, length: int, path: Path) -> list[str]:
+    """Refuse a file (of a length, then padded) that ends too early, or goes on with what is no HDU."""
     last = hdus[-1].fileinfo()
     end = last["datLoc"] + last["datSpan"]
-    if end > len(data):
-        raise InvalidFileError(f"{path}: is truncated: its headers announce {end} bytes, it has {len(data)}; get it again")
+    if end > len(data) or (end > length and last["datLoc"] + _stored_size(data) > length):
+        raise InvalidFileError(f"{path}: is truncated: its headers announce {end} bytes, it has {length}; get it again")
     if data[end:].strip(b"\0 "):
-        raise InvalidFileError(
-            f"{path}: is truncated or damaged: {len(data) - end} bytes after HDU {len(hdus) - 1} are no HDU"
-        )
-    announced = hdus[0].header.get("NEXTEND")
+        rest = len(data) - end
+        raise InvalidFileError(f"{path}: is truncated or damaged: {rest} bytes after HDU {len(hdus) - 1} are no HDU")
+    announced = value(hdus[0].header, "NEXTEND")
     if isinstance(announced, int) and announced > len(hdus) - 1:
         return [f"NEXTEND announces {announced} extensions, the file has {len(hdus) - 1}"]
     return []
 
 
+def _stored_size(data: bytes) -> int:
+    """Bytes of the last HDU's data without the padding, which some writers leave out."""
+    with fits.open(io.BytesIO(data), lazy_load_hdus=False, disable_image_compression=True) as stored:
+        return int(stored[-1].size)
+
+
 def _science_indices(hdus: fits.HDUList, path: Path) -> list[int]:
     """Every SCI extension in the order of EXTVER; else the primary image; else the extensions that are images."""
-    images = [i for i, hdu in enumerate(hdus) if hdu.is_image and hdu.header.get("NAXIS")]
-    science = [i for i in images if extension_name(hdus[i]) == "SCI"]
+    images = [i for i, hdu in enumerate(hdus) if hdu.is_image and value(hdu.header, "NAXIS")]
+    science = [i for i, hdu in enumerate(hdus) if extension_name(hdu) == "SCI"]
     if science:
-        versions = [hdus[i].ver for i in science]
-        if len(set(versions)) < len(versions):
+        empty = [extension_version(hdus[i]) for i in science if i not in images]
+        if empty:
+            raise InvalidFileError(f"{path}: SCI,{empty[0]}: holds no pixels")
+        if len({extension_version(hdus[i]) for i in science}) < len(science):
             raise InvalidFileError(f"{path}: two SCI extensions have the same EXTVER: number them")
-        return sorted(science, key=lambda i: hdus[i].ver)
+        return sorted(science, key=lambda i: extension_version(hdus[i]))
+    images = [i for i in images if extension_name(hdus[i]) not in _NO_CHIPS]
     if not images:
-        raise InvalidFileError(f"{path}: holds no image: expected a SCI extension or an image in the primary")
+        raise NotAnExposureError(f"{path}: holds no image: expected a SCI extension or an image in the primary")
     if images[0] == 0:
         return [0]
     known = default_instruments().recognise(ChainMap(hdus[images[0]].header, hdus[0].header))
-    if len(images) > 1 and known is None:
+    if len(images) > 1 and not (known and known.every_image_is_a_chip):
         raise InvalidFileError(
             f"{path}: holds {len(images)} images and it is not known which are exposures: name those SCI (EXTNAME)"
         )
     return images
 
 
-def _refuse_combined(keywords: Keywords, instrument: Instrument | None, path: Path) -> None:
-    table = default_instruments().combined
-    reason = next((f"{name} stands in its header" for name in table.keywords if name in keywords), None)
-    for suffix, meaning in table.suffixes.items():
-        if root_name(path).lower().endswith(f"_{suffix}"):
-            reason = reason or meaning
-    if instrument is not None and instrument.combined_when and matches(keywords, instrument.combined_when):
-        reason = reason or ", ".join(f"{name} is {keywords[name]!r}" for name in instrument.combined_when)
-    combined = keywords.get("NCOMBINE")
-    if isinstance(combined, int) and combined > 1:
-        reason = reason or f"NCOMBINE is {combined}"
-    if "CRMODEL" in keywords:
-        raise InvalidFileError(f"{path}: was made by deepcr-zoo ({keywords['CRMODEL']}) already: give the original exposure")
-    if reason:
-        raise InvalidFileError(
-            f"{path}: is a combined product ({reason}): its cosmic rays and noise are no longer those of one exposure; "
-            "give the single exposures (flc, flt)"
+def _refuse_products(keywords: Keywords, instrument: Instrument | None, path: Path) -> None:
+    if made_by := text(keywords, "CRMODEL"):
+        raise NotAnExposureError(f"{path}: was made by deepcr-zoo ({made_by}) already: give the original exposure")
+    if reason := next(_signs_of_a_product(keywords, instrument, path), None):
+        raise NotAnExposureError(
+            f"{path}: is no single exposure ({reason}), so its cosmic rays and noise are not those of one: "
+            "give the exposures themselves (flc, flt)"
         )
 
 
-def _read_chip(hdu: Any, index: int, primary: Any, instrument: Instrument | None, path: Path) -> Chip:
-    header = ChainMap(hdu.header, primary)
-    where = f"{path}: {extension_name(hdu) or 'image'},{hdu.ver}"
+def _signs_of_a_product(keywords: Keywords, instrument: Instrument | None, path: Path) -> Iterator[str]:
+    table = default_instruments().combined
+    yield from (f"drizzled: {name} stands in its header" for name in table.keywords if name in keywords)
+    yield from (meaning for suffix, meaning in table.suffixes.items() if root_name(path).lower().endswith(f"_{suffix}"))
+    combined = positive(keywords, "NCOMBINE")
+    if combined is not None and combined > 1:
+        yield f"combined: NCOMBINE is {combined:g}"
+    for keyword, kinds in (instrument.refused_when if instrument else {}).items():
+        kind = next((kind for found, kind in kinds.items() if matches(keywords, {keyword: found})), None)
+        if kind:
+            yield f"{kind}: {keyword} is {text(keywords, keyword)}"
+    for pattern, kind in (instrument.refused_names if instrument else {}).items():
+        if fnmatch.fnmatch(path.name, pattern):
+            yield kind
+
+
+def _read_chip(hdus: fits.HDUList, index: int, place: int, instrument: Instrument | None, path: Path) -> Chip:
+    hdu = hdus[index]
+    header = ChainMap(hdu.header, hdus[0].header)
+    name = extension_name(hdu)
+    version = extension_version(hdu) if name == "SCI" else place
+    where = f"{path}: {name or 'image'},{version}"
     shape = hdu.shape
     if len(shape) != 2 or 0 in shape:
         raise InvalidFileError(f"{where}: has the shape {tuple(shape)}: expected an image of two axes")
     unit = _unit(header, instrument, where)
-    time = positive(header.get("EXPTIME"))
+    time = positive(header, "EXPTIME")
     if unit.per_second and time is None:
-        raise InvalidFileError(
-            f"{where}: is in {header['BUNIT']} and EXPTIME is {header.get('EXPTIME')!r}: set the exposure time"
-        )
-    geometry = _overscan(header, unit, instrument, shape, where)
-    with np.errstate(over="ignore"):
-        pixels = np.asarray(hdu.data).astype(np.float32)
-    if not (np.abs(pixels) < LIMIT).any():
-        raise InvalidFileError(f"{where}: holds no valid pixel, all are NaN, infinite or beyond {LIMIT:g}")
-    area = None if geometry is None else _image_area(shape, geometry, hdu.ver)
+        found = text(header, "EXPTIME") or "absent"
+        raise InvalidFileError(f"{where}: is in {text(header, 'BUNIT')} and EXPTIME is {found}: set the exposure time")
+    geometry = _overscan(header, unit, instrument, shape, version, where)
+    pixels = _pixels(hdu, where)
+    area = None if geometry is None else _image_area(shape, geometry, version)
     return Chip(
+        where=where,
         hdu=index,
-        version=hdu.ver,
+        name=name,
+        version=version,
         pixels=pixels,
         unit=unit,
-        gain=_gain(header, instrument),
+        gain=instrument.gain(header) if instrument else read_gain(header, default_instruments().generic.gain_keywords),
         exposure_time_s=time,
-        bias=None if geometry is None else _bias(pixels, geometry, area),
+        bias=None if geometry is None or area is None else _bias(pixels, geometry, area),
         image_area=area,
         area_cm2=_area_cm2(header, instrument, pixels.size if area is None else int(area.sum())),
     )
 
 
+def _pixels(hdu: Any, where: str) -> NDArray[np.float32]:
+    try:
+        with np.errstate(over="ignore"):
+            pixels = np.asarray(hdu.data).astype(np.float32)
+    except MemoryError:
+        raise
+    except Exception as error:  # astropy raises anything on damaged data
+        raise InvalidFileError(f"{where}: is truncated or damaged: {_reason(error)}") from None
+    if not (np.abs(pixels) < LIMIT).any():
+        raise InvalidFileError(f"{where}: holds no valid pixel, all are NaN, infinite or beyond {LIMIT:g}")
+    return pixels
+
+
 def _unit(header: Keywords, instrument: Instrument | None, where: str) -> UnitSpelling:
-    text = str(header.get("BUNIT", "")).strip() or (instrument and instrument.unit_if_absent) or ""
-    unit = default_instruments().unit(text)
+    spelling = text(header, "BUNIT") or (instrument and instrument.unit_if_absent) or ""
+    unit = default_instruments().unit(spelling)
     if unit is None:
         spellings = [spelling for known in default_instruments().units for spelling in known.spellings[:1]]
-        found = f"BUNIT is {text!r}" if text else "has no BUNIT"
-        raise InvalidFileError(f"{where}: {found}: expected one of {', '.join(spellings)}; set it in the header")
+        expected = f"expected one of {', '.join(spellings)}"
+        if spelling:
+            raise InvalidFileError(
+                f"{where}: BUNIT is {spelling!r}: {expected}; convert the pixels, or correct BUNIT if it is wrong"
+            )
+        raise InvalidFileError(f"{where}: has no BUNIT: {expected}; set it to what the pixels hold")
     return unit
 
 
-def _gain(header: Keywords, instrument: Instrument | None) -> float | None:
-    if instrument is not None:
-        return instrument.gain(header)
-    return first_positive(header, default_instruments().generic.gain_keywords)
-
-
 def _overscan(
-    header: Keywords, unit: UnitSpelling, instrument: Instrument | None, shape: tuple[int, ...], where: str
+    header: Keywords,
+    unit: UnitSpelling,
+    instrument: Instrument | None,
+    shape: tuple[int, ...],
+    version: int,
+    where: str,
 ) -> Overscan | None:
     """The overscan of a raw frame; None for a calibrated one."""
     if not _is_raw(header, unit, instrument):
         return None
     known = instrument.overscan if instrument else []
     for geometry in known:
-        if list(shape) == geometry.shape and matches(header, geometry.requires):
+        has_rows = str(version) in geometry.image_rows or "*" in geometry.image_rows
+        if list(shape) == geometry.shape and has_rows and matches(header, geometry.requires):
             return geometry
-    whom = (
-        f"this readout of {instrument.name}"
-        if known and instrument
-        else instrument.name
-        if instrument
-        else "this instrument"
-    )
+    whom = ("this readout of " if known else "") + (instrument.name if instrument else "this instrument")
     raise InvalidFileError(
         f"{where}: holds raw counts, and where the bias level of {whom} stands is not known: "
         "give the calibrated exposure, or subtract the bias and save as floating point"
@@ -370,21 +457,20 @@ def _is_raw(header: Keywords, unit: UnitSpelling, instrument: Instrument | None)
         return False
     if instrument is not None and instrument.raw_when and matches(header, instrument.raw_when):
         return True
-    if "BLEVCORR" in header:
-        return str(header["BLEVCORR"]).strip() != "COMPLETE"
-    return header.get("BITPIX") == 16 and header.get("BZERO") == 2**15
+    if text(header, "BLEVCORR"):
+        return text(header, "BLEVCORR").upper() != "COMPLETE"
+    return bool(value(header, "BITPIX") == 16 and value(header, "BZERO") == 2**15)
 
 
 def _image_area(shape: tuple[int, ...], geometry: Overscan, version: int) -> NDArray[np.bool_]:
     area = np.zeros(shape, dtype=bool)
-    rows = geometry.image_rows.get(str(version), geometry.image_rows.get("*", [0, shape[0]]))
+    rows = geometry.image_rows.get(str(version)) or geometry.image_rows["*"]
     area[slice(*rows), slice(*geometry.image_columns)] = True
     return area
 
 
-def _bias(pixels: NDArray[np.float32], geometry: Overscan, area: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+def _bias(pixels: NDArray[np.float32], geometry: Overscan, area: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Bias level per column: the median of the overscan that belongs to it, over the rows that see light."""
-    assert area is not None
     rows = area.any(axis=1)
     levels = np.zeros(pixels.shape[1], dtype=np.float32)
     for bias in geometry.bias:
@@ -395,6 +481,17 @@ def _bias(pixels: NDArray[np.float32], geometry: Overscan, area: NDArray[np.bool
 def _area_cm2(header: Keywords, instrument: Instrument | None, pixels: int) -> float | None:
     if instrument is None:
         return None
-    binning = [positive(header.get(name)) or 1 for name in instrument.binning_keywords]
+    binning = [positive(header, name) or 1 for name in instrument.binning_keywords]
     side_cm = instrument.pixel_size_um * 1e-4
     return float(pixels * side_cm**2 * np.prod(binning))
+
+
+def _cosmic_ray_bit(hdus: fits.HDUList, instrument: Instrument | None) -> int | None:
+    if instrument is not None:
+        return instrument.cosmic_ray_bit
+    foreign = any(extension_name(hdu) == "DQ" for hdu in hdus)
+    return None if foreign else default_instruments().generic.cosmic_ray_bit
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import math
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
+from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,10 +23,13 @@ PixelUnit = Literal["electron", "adu"]
 Keywords = Mapping[str, Any]
 """A FITS header, or anything else that gives the value of a keyword."""
 
+_PER_SECOND = re.compile(r"[\s.*]+(S|SEC|SECOND)(\*\*|\^)?-1$|\s*/\s*(S|SEC|SECOND)$")
+"""The ways to write "per second" at the end of a unit, in capitals."""
+
 Patterns = Mapping[str, str | list[str]]
 """Keywords and the values they have: one pattern, or several of which one must match."""
 
-Columns = Annotated[list[int], Field(min_length=2, max_length=2)]
+Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
 
 
 class UnitSpelling(Document):
@@ -35,7 +41,7 @@ class UnitSpelling(Document):
 
 
 class Combined(Document):
-    """What gives away a product that was made from several exposures."""
+    """What gives away a product that was made from several exposures, or that is no image of the sky at all."""
 
     keywords: list[str] = Field(description="keywords that only drizzled products carry")
     suffixes: dict[str, str] = Field(description="ends of file names, and what such a file is")
@@ -52,20 +58,34 @@ class Saturation(Document):
 class Bias(Document):
     """Overscan columns that give the bias level of some columns of the image."""
 
-    level: Columns = Field(description="first and last + 1 of the columns whose median is the bias level")
-    applies_to: Columns = Field(description="first and last + 1 of the columns that it is subtracted from")
+    level: Pair = Field(description="first and last + 1 of the columns whose median is the bias level")
+    applies_to: Pair = Field(description="first and last + 1 of the columns that it is subtracted from")
 
 
 class Overscan(Document):
     """Where the overscan of a raw, full frame is; columns and rows count from 0, in unbinned pixels."""
 
-    shape: Columns = Field(description="rows and columns of the raw frame")
+    shape: Pair = Field(description="rows and columns of the raw frame")
     requires: dict[str, str | list[str]] = Field(
         default_factory=dict, description="keywords and values that this geometry holds for"
     )
     bias: list[Bias] = Field(min_length=1, description="which overscan columns give the level of which columns")
-    image_columns: Columns = Field(description="first and last + 1 of the columns that see light")
-    image_rows: dict[str, Columns] = Field(description="the same for rows, by EXTVER; * for any other")
+    image_columns: Pair = Field(description="first and last + 1 of the columns that see light")
+    image_rows: dict[str, Pair] = Field(description="the same for rows, by EXTVER; * for any other")
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A gain, and the keyword that told it.
+
+    Attributes
+    ----------
+    electron_per_count : float
+    keyword : str
+    """
+
+    electron_per_count: float
+    keyword: str
 
 
 class GainByChip(Document):
@@ -89,12 +109,17 @@ class Instrument(Document):
     no_filter: list[str] = Field(default_factory=list, description="patterns of values that mean no filter")
     gain_keywords: list[str] = Field(min_length=1, description="e- per count, the first that is not zero counts")
     gain_by_chip: GainByChip | None = Field(default=None, description="the true gains, if the keyword holds a setting")
+    chip_shape: Pair = Field(description="rows and columns of a calibrated full frame, unbinned")
     pixel_size_um: float = Field(gt=0, description="side of an unbinned pixel, micrometres")
     binning_keywords: list[str] = Field(default_factory=list, description="unbinned pixels per pixel, each axis")
     unit_if_absent: PixelUnit | None = Field(default=None, description="what exposures without BUNIT count")
     raw_when: dict[str, str | list[str]] = Field(default_factory=dict, description="keywords and values of raw exposures")
-    combined_when: dict[str, str | list[str]] = Field(
-        default_factory=dict, description="keywords and values of combined products"
+    every_image_is_a_chip: bool = Field(default=False, description="whether extensions need not be called SCI")
+    refused_when: dict[str, dict[str, str]] = Field(
+        default_factory=dict, description="keyword -> value -> what such a file is, if it is no single exposure"
+    )
+    refused_names: dict[str, str] = Field(
+        default_factory=dict, description="pattern of file names -> what such a file is, if it is no single exposure"
     )
     cosmic_ray_bit: int | None = Field(description="DQ bit that marks a cosmic ray; null where DQ holds codes, not bits")
     saturation: Saturation | None = None
@@ -113,17 +138,18 @@ class Instrument(Document):
         """Whether these headers are of this detector."""
         return matches(keywords, self.recognise)
 
-    def gain(self, keywords: Keywords) -> float | None:
-        """e- per count, if the headers tell."""
-        gain = first_positive(keywords, self.gain_keywords)
+    def gain(self, keywords: Keywords) -> Gain | None:
+        """The gain, if the headers tell it."""
+        gain = read_gain(keywords, self.gain_keywords)
         if gain is None or self.gain_by_chip is None:
             return gain
-        chip = str(keywords.get(self.gain_by_chip.keyword, "")).strip()
-        return self.gain_by_chip.settings.get(f"{gain:g}", {}).get(chip)
+        chips = self.gain_by_chip.settings.get(f"{gain.electron_per_count:g}", {})
+        found = chips.get(text(keywords, self.gain_by_chip.keyword))
+        return None if found is None else Gain(found, gain.keyword)
 
     def filter_name(self, keywords: Keywords) -> str:
         """The filter in the beam as cards spell it, ``+`` between several; empty if there is none."""
-        values = [words[0] for name in self.filter_keywords if (words := str(keywords.get(name, "")).split())]
+        values = [words[0] for name in self.filter_keywords if (words := text(keywords, name).split())]
         return "+".join(v for v in values if not any(fnmatch.fnmatchcase(v.upper(), none) for none in self.no_filter))
 
 
@@ -149,7 +175,8 @@ class InstrumentTable(Document):
 
     def unit(self, spelling: str) -> UnitSpelling | None:
         """The unit that a value of BUNIT stands for, if the table knows it."""
-        wanted = "".join(spelling.upper().split())
+        rate = _PER_SECOND.sub("/S", spelling.strip().upper())
+        wanted = "".join(rate.split())
         return next((unit for unit in self.units if wanted in unit.spellings), None)
 
 
@@ -174,20 +201,34 @@ def matches(keywords: Keywords, patterns: Patterns) -> bool:
     """Whether every keyword has a value that its pattern describes, in whatever case and padding."""
 
     def has(name: str, wanted: str | list[str]) -> bool:
-        value = str(keywords.get(name, "")).strip().upper()
-        return any(fnmatch.fnmatchcase(value, one.upper()) for one in ([wanted] if isinstance(wanted, str) else wanted))
+        found = text(keywords, name).upper()
+        return any(fnmatch.fnmatchcase(found, one.upper()) for one in ([wanted] if isinstance(wanted, str) else wanted))
 
     return all(has(name, wanted) for name, wanted in patterns.items())
 
 
-def positive(value: Any) -> float | None:
-    """A keyword's value if it is a positive number; zero counts as absent."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        return None
-    return float(value)
-
-
-def first_positive(keywords: Keywords, names: Sequence[str]) -> float | None:
+def read_gain(keywords: Keywords, names: Sequence[str]) -> Gain | None:
     """The first of these keywords that holds a positive number."""
-    values = (positive(keywords.get(name)) for name in names)
-    return next((value for value in values if value is not None), None)
+    gains = (Gain(gain, name) for name in names if (gain := positive(keywords, name)) is not None)
+    return next(gains, None)
+
+
+def value(keywords: Keywords, name: str) -> Any:
+    """A keyword's value; None if it is absent, has no value, or stands on a card that cannot be read."""
+    try:
+        return keywords.get(name)
+    except Exception:  # whatever a broken card makes its reader raise
+        return None
+
+
+def text(keywords: Keywords, name: str) -> str:
+    """A keyword's value without the blanks that pad it; empty if there is none."""
+    found = value(keywords, name)
+    return "" if found is None else str(found).strip()
+
+
+def positive(keywords: Keywords, name: str) -> float | None:
+    """A keyword's value if it is a positive number; zero counts as absent."""
+    found = value(keywords, name)
+    number = float(found) if isinstance(found, Real) and not isinstance(found, bool) else 0.0
+    return number if 0 < number < math.inf else None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,9 @@ from deepcr_zoo.errors import MissingExtraError
 
 MAX_SIDE = 1024
 """Longest side of a panel in image pixels; larger chips are binned down."""
+
+
+_MADE_BY = "deepcr-zoo"
 
 
 @dataclass(frozen=True)
@@ -33,20 +38,36 @@ class Panels:
     cleaned: NDArray[np.float32] | None
 
 
-def draw(chips: Sequence[Panels], heading: str) -> bytes:
-    """A PNG with a column per chip: input, mask and cleaned image below each other, one zscale stretch per chip.
+def require_matplotlib() -> None:
+    """Make sure that pictures can be drawn.
 
     Raises
     ------
     MissingExtraError
         If matplotlib is not installed.
     """
-    from astropy.visualization import ZScaleInterval
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingExtraError("pictures need matplotlib: run pip install 'deepcr-zoo[plot]'")
 
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("pictures need matplotlib: run pip install 'deepcr-zoo[plot]'") from None
+
+def draw(chips: Sequence[Panels], heading: str, made_by: str) -> bytes:
+    """A PNG with a column per chip: input, mask and cleaned image below each other, one zscale stretch per chip.
+
+    Parameters
+    ----------
+    chips : sequence of Panels
+    heading : str
+    made_by : str
+        Goes into the file, see `description`.
+
+    Raises
+    ------
+    MissingExtraError
+        If matplotlib is not installed.
+    """
+    require_matplotlib()
+    from astropy.visualization import ZScaleInterval
+    from matplotlib.figure import Figure
 
     rows = 2 if any(chip.cleaned is None for chip in chips) else 3
     height, width = chips[0].image.shape
@@ -55,18 +76,33 @@ def draw(chips: Sequence[Panels], heading: str) -> bytes:
     for chip, column in zip(chips, figure.subplots(rows, len(chips), squeeze=False).T, strict=True):
         shown = chip.image if chip.cleaned is None else chip.cleaned
         low, high = ZScaleInterval().get_limits(shown[np.isfinite(shown)])
-        layers = {"input": chip.image, "mask": chip.mask, "cleaned": chip.cleaned}
+        layers = {"input": chip.image, f"mask, {chip.mask.mean():.2%}": chip.mask, "cleaned": chip.cleaned}
         for axes, (label, pixels) in zip(column, layers.items(), strict=False):
             assert pixels is not None
-            limits = (0, 1) if label == "mask" else (low, high)
+            limits = (0, 1) if pixels.dtype == bool else (low, high)
             axes.imshow(
                 _reduced(pixels), origin="lower", cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest"
             )
             axes.set_title(f"{chip.title}: {label}", fontsize="medium")
             axes.set_axis_off()
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=130, metadata={"Software": None})
+    figure.savefig(buffer, dpi=130, metadata={"Software": None, _MADE_BY: made_by})
     return buffer.getvalue()
+
+
+def description(path: Path) -> str | None:
+    """What `draw` was told that the picture was made by; None if it is no picture of ours."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    key = b"tEXt" + _MADE_BY.encode() + b"\0"
+    place = data.find(key)
+    if not data.startswith(b"\x89PNG") or place < 0:
+        return None
+    # a chunk: four bytes of length, four of type, the content (PNG specification, section 5.3)
+    length = int.from_bytes(data[place - 4 : place], "big")
+    return data[place + len(key) : place + 4 + length].decode("latin-1")
 
 
 def _reduced(pixels: NDArray[np.float32] | NDArray[np.bool_]) -> NDArray[np.float32]:

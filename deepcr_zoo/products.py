@@ -6,35 +6,33 @@ import datetime
 import io
 import os
 import re
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
 from deepcr_zoo.errors import InvalidFileError
-from deepcr_zoo.frames import Chip, Exposure, extension_name
-from deepcr_zoo.instruments import default_instruments
-from deepcr_zoo.provenance import SOFTWARE, CleanedProvenance, MaskProvenance, Provenance
-
-FITS_BLOCK = 2880
-"""Bytes of a FITS block (FITS standard 4.0, section 3.1); an empty primary header is one."""
+from deepcr_zoo.frames import FITS_BLOCK, Chip, Exposure, extension_name, extension_version, quiet_astropy
+from deepcr_zoo.instruments import Keywords, text, value
+from deepcr_zoo.provenance import SOFTWARE, Cards, CleanedProvenance, MaskProvenance, Provenance
 
 DRIZZLE_DEFAULT_BIT = 4096
 """AstroDrizzle clears this DQ bit unless told otherwise (resetbits, drizzlepac documentation)."""
 
-DRIZZLE_ADVICE = "run AstroDrizzle with resetbits=0, because its default, 4096, erases the cosmic-ray flags"
+HISTORY_COLUMNS = 72
+"""Characters of a HISTORY card (FITS standard 4.0, section 4.4.2.4)."""
 
 # keywords that place an image on the sky or the detector, and in time
 _CARRIED = re.compile(
     r"WCSAXES|C(TYPE|RVAL|RPIX|DELT|UNIT)\d|(CD|PC|LTM)\d_\d|LTV\d|[AB]P?_(ORDER|\d_\d)|LONPOLE|LATPOLE|RADESYS|EQUINOX"
-    r"|ORIENTAT|EXPTIME|EXPSTART|EXPEND|CCDCHIP"
+    r"|ORIENTAT|EXPTIME|EXPSTART|EXPEND|CCDCHIP|CCDNUM"
 )
-_IDENTITY = ("TELESCOP", "INSTRUME", "DETECTOR", "ROOTNAME", "FILTER", "FILTER1", "FILTER2", "TARGNAME")
+_IDENTITY = ("TELESCOP", "INSTRUME", "DETECTOR", "ROOTNAME", "TARGNAME", "FILTER", "FILTER1", "FILTER2", "OPT_ELEM")
 
 
 @dataclass(frozen=True)
@@ -77,11 +75,11 @@ class Count:
     rate: float | None
 
     @classmethod
-    def from_header(cls, header: Mapping[str, Any]) -> Count:
+    def from_header(cls, header: Keywords) -> Count:
         """What `cards` put into a header."""
         return cls(header["CRNPIX"], header["CRFRAC"], header.get("CRRATE"))
 
-    def cards(self) -> dict[str, tuple[Any, str]]:
+    def cards(self) -> Cards:
         """FITS keywords with their values and comments."""
         rate = {} if self.rate is None else {"CRRATE": (self.rate, "[cm-2 s-1] groups of masked pixels")}
         return {
@@ -95,28 +93,28 @@ def count(chip_masks: Sequence[ChipMask]) -> Count:
     """Sum up some chips."""
     chips = [found.chip for found in chip_masks]
     exposed = [chip.area_cm2 and chip.exposure_time_s and chip.area_cm2 * chip.exposure_time_s for chip in chips]
-    lit = sum(chip.pixels.size if chip.image_area is None else int(chip.image_area.sum()) for chip in chips)
     masked = sum(int(found.mask.sum()) for found in chip_masks)
     events = sum(found.events for found in chip_masks)
-    return Count(masked, masked / lit, events / sum(filter(None, exposed)) if all(exposed) else None)
+    rate = events / sum(filter(None, exposed)) if all(exposed) else None
+    return Count(masked, masked / sum(chip.lit_pixels for chip in chips), rate)
 
 
 def mask_file(
     exposure: Exposure, chip_masks: Sequence[ChipMask], provenance: MaskProvenance, cautions: Iterable[str]
 ) -> bytes:
     """A FITS file with a tile-compressed CRMASK extension (uint8) per chip, and CRPROB (float32) if it was kept."""
-    primary = fits.PrimaryHDU()
-    for keyword in _IDENTITY:
-        if keyword in exposure.keywords:
-            primary.header[keyword] = exposure.keywords[keyword]
-    primary.header["CRFILE"] = exposure.path.name
-    _describe(primary.header, provenance, count(chip_masks), cautions)
-    hdus = [primary]
-    with _as_stored(exposure.data) as source:
-        for found in chip_masks:
-            place = fits.Header([card for card in source[found.chip.hdu].header.cards if _CARRIED.fullmatch(card.keyword)])
-            hdus += _layers(found, place)
-    return b"".join(_new_bytes(hdu) for hdu in hdus)
+    with quiet_astropy():
+        primary = fits.PrimaryHDU()
+        primary.header.update({keyword: text(exposure.keywords, keyword) for keyword in _IDENTITY})
+        primary.header["CRFILE"] = _printable(exposure.path.name)
+        _describe(primary.header, provenance, count(chip_masks), cautions)
+        hdus = [primary]
+        with _as_stored(exposure.data) as source:
+            for found in chip_masks:
+                cards = source[found.chip.hdu].header.cards
+                place = fits.Header([card for card in cards if _CARRIED.fullmatch(card.keyword)])
+                hdus += _layers(found, place, provenance)
+        return b"".join(_new_bytes(hdu) for hdu in hdus)
 
 
 def cleaned_file(
@@ -143,29 +141,43 @@ def cleaned_file(
     InvalidFileError
         If a DQ extension does not fit its chip, or cannot hold the bit.
     """
-    bit = cosmic_ray_bit(exposure)
-    with _as_stored(exposure.data) as hdus, fits.open(io.BytesIO(exposure.data), lazy_load_hdus=False) as images:
+    with (
+        quiet_astropy(),
+        _as_stored(exposure.data) as hdus,
+        fits.open(io.BytesIO(exposure.data), lazy_load_hdus=False) as images,
+    ):
+        before = value(hdus[0].header, "CRTHRESH")
         edited = {0}
         for index, found in enumerate(chip_masks):
             science = _editable(hdus, images, found.chip.hdu)
             if filled is not None:
                 _repaint(science, found.mask, filled[index])
-            science.header.update({**provenance.cards(), **count([found]).cards()})
-            edited |= {found.chip.hdu} if bit is None else {found.chip.hdu, _flag(hdus, images, found, bit, exposure)}
-        _describe_copy(hdus, provenance, count(chip_masks), bit, cautions)
+            science.hdu.header.update({**provenance.cards(), **count([found]).cards()})
+            edited.add(found.chip.hdu)
+            if exposure.cosmic_ray_bit is not None:
+                edited.add(_flag(hdus, images, found, exposure.cosmic_ray_bit))
+        _describe_copy(hdus, provenance, count(chip_masks), exposure, cautions)
+        if before is not None:
+            hdus[0].header.add_history(f"CRTHRESH was {before!r} before, a setting of the calibration pipeline")
         return b"".join(
             _new_bytes(hdu) if index in edited or "CHECKSUM" not in hdu.header else _old_bytes(hdu, exposure.data)
             for index, hdu in enumerate(hdus)
         )
 
 
-def cosmic_ray_bit(exposure: Exposure) -> int | None:
-    """The DQ bit that marks cosmic rays in this file; None if its DQ, if any, is not known to hold bits."""
-    if exposure.instrument is not None:
-        return exposure.instrument.cosmic_ray_bit
-    with _as_stored(exposure.data) as hdus:
-        foreign = any(extension_name(hdu) == "DQ" for hdu in hdus)
-    return None if foreign else default_instruments().generic.cosmic_ray_bit
+def drizzle_advice(exposure: Exposure) -> str:
+    """What to mind before the copy goes through AstroDrizzle; empty where it does not concern the instrument."""
+    concerned = exposure.instrument is not None and exposure.cosmic_ray_bit == DRIZZLE_DEFAULT_BIT
+    return "run AstroDrizzle with resetbits=0: its default, 4096, erases the cosmic-ray flags" if concerned else ""
+
+
+@dataclass(frozen=True)
+class _Editable:
+    """An image HDU that can be edited, and how its stored values become those that it stands for."""
+
+    hdu: Any
+    zero: float
+    step: float
 
 
 def _as_stored(data: bytes) -> fits.HDUList:
@@ -173,75 +185,87 @@ def _as_stored(data: bytes) -> fits.HDUList:
     return fits.open(io.BytesIO(data), lazy_load_hdus=False, do_not_scale_image_data=True, disable_image_compression=True)
 
 
-def _editable(hdus: fits.HDUList, images: fits.HDUList, index: int) -> Any:
-    """An image HDU of `hdus` that can be edited; a compressed one is replaced by a plain one."""
-    if not isinstance(hdus[index], fits.PrimaryHDU | fits.ImageHDU):
-        hdus[index] = fits.ImageHDU(images[index].data, images[index].header)
-    return hdus[index]
+def _editable(hdus: fits.HDUList, images: fits.HDUList, index: int) -> _Editable:
+    """The image at `index` of `hdus`; a compressed one is first replaced by a plain one."""
+    stored = hdus[index]
+    if isinstance(stored, fits.PrimaryHDU | fits.ImageHDU):
+        return _Editable(stored, stored.header.get("BZERO", 0), stored.header.get("BSCALE", 1))
+    hdus[index] = fits.ImageHDU(images[index].data, images[index].header)
+    return _Editable(hdus[index], 0, 1)
 
 
-def _repaint(science: Any, mask: NDArray[np.bool_], values: NDArray[np.float64]) -> None:
+def _repaint(science: _Editable, mask: NDArray[np.bool_], values: NDArray[np.float64]) -> None:
     """Put new values into the masked pixels alone, as they are stored; the others keep their bits."""
-    stored = science.data
-    scaled = stored.dtype.kind == "i" and science.header.get("BZERO") is not None
-    zero, step = (science.header["BZERO"], science.header.get("BSCALE", 1)) if scaled else (0, 1)
-    values = (values - zero) / step
+    stored = science.hdu.data
+    values = (values - science.zero) / science.step
     if stored.dtype.kind in "iu":
         limits = np.iinfo(stored.dtype)
         values = np.clip(np.rint(values), limits.min, limits.max)  # NaN stays NaN
     stored[mask] = np.where(np.isfinite(values), values, stored[mask])
 
 
-def _flag(hdus: fits.HDUList, images: fits.HDUList, found: ChipMask, bit: int, exposure: Exposure) -> int:
+def _flag(hdus: fits.HDUList, images: fits.HDUList, found: ChipMask, bit: int) -> int:
     """Set the bit on masked pixels of the chip's DQ extension, which is added if there is none; gives its index."""
     version = found.chip.version
-    index = next((i for i, hdu in enumerate(hdus) if extension_name(hdu) == "DQ" and hdu.ver == version), None)
+    index = next((i for i, hdu in enumerate(hdus) if (extension_name(hdu), extension_version(hdu)) == ("DQ", version)), None)
     if index is None:
         hdus.append(fits.ImageHDU(np.where(found.mask, bit, 0).astype(np.int16), name="DQ", ver=version))
         return len(hdus) - 1
-    quality = _editable(hdus, images, index)
+    where = f"{found.chip.where}: its DQ extension"
+    if not images[index].is_image:
+        raise InvalidFileError(f"{where} is no image: use --inpaint none for the mask alone")
+    quality = _editable(hdus, images, index).hdu
     if quality.header["NAXIS"] == 0:
         # a constant array of the HST pipelines: PIXVALUE stands for every pixel
         quality.data = np.full(found.mask.shape, quality.header.get("PIXVALUE", 0), dtype=np.int16)
         for keyword in ("NPIX1", "NPIX2", "PIXVALUE"):
             quality.header.remove(keyword, ignore_missing=True)
-    where, kind = f"{exposure.path}: DQ,{version}", quality.data.dtype
+    kind = quality.data.dtype
     if quality.data.shape != found.mask.shape:
-        raise InvalidFileError(f"{where}: has the shape {quality.data.shape}: expected {found.mask.shape}, that of its chip")
+        raise InvalidFileError(f"{where} has the shape {quality.data.shape}: expected {found.mask.shape}, that of its chip")
     if kind.kind not in "iu" or bit > np.iinfo(kind).max:
-        raise InvalidFileError(f"{where}: holds {kind}, which has no room for the bit {bit}: use --inpaint none")
+        raise InvalidFileError(f"{where} holds {kind}, which has no room for the bit {bit}: use --inpaint none")
     quality.data[found.mask] |= kind.type(bit)
     return index
 
 
 def _describe_copy(
-    hdus: fits.HDUList, provenance: CleanedProvenance, found: Count, bit: int | None, cautions: Iterable[str]
+    hdus: fits.HDUList, provenance: CleanedProvenance, found: Count, exposure: Exposure, cautions: Iterable[str]
 ) -> None:
     primary = hdus[0].header
     if len(hdus) > 1 and "EXTEND" not in primary:
         primary.set("EXTEND", True, after=f"NAXIS{primary['NAXIS'] or ''}")
-    if isinstance(primary.get("NEXTEND"), int):
+    if isinstance(value(primary, "NEXTEND"), int):
         primary["NEXTEND"] = max(primary["NEXTEND"], len(hdus) - 1)
-    if "CRTHRESH" in primary and hdus[0].is_image and primary["NAXIS"] == 0:
-        primary.add_history(f"the calibration pipeline's CRTHRESH was {primary['CRTHRESH']!r}")
     _describe(primary, provenance, found, cautions)
-    if bit is not None:
-        primary["CRBIT"] = (bit, "DQ bit that marks them")
-    if bit == DRIZZLE_DEFAULT_BIT:
-        primary.add_history(f"{DRIZZLE_ADVICE[0].upper()}{DRIZZLE_ADVICE[1:]}.")
+    if exposure.cosmic_ray_bit is not None:
+        primary["CRBIT"] = (exposure.cosmic_ray_bit, "DQ bit that marks them")
+    if advice := drizzle_advice(exposure):
+        _add_history(primary, advice)
 
 
 def _describe(header: fits.Header, provenance: Provenance, found: Count, cautions: Iterable[str]) -> None:
     header["DATE"] = (_now(), "date this file was written (UTC)")
     header.update({**provenance.cards(), **found.cards()})
-    header.add_history(f"{SOFTWARE}: cosmic rays found by {provenance.model}, threshold {provenance.threshold:g}")
+    _add_history(header, f"{SOFTWARE}: cosmic rays found by {provenance.model}, threshold {provenance.threshold:g}")
     if isinstance(provenance, CleanedProvenance):
         repainted = (
             f"repainted by {provenance.inpainter}" if provenance.inpainter != "none" else "not repainted, only flagged"
         )
-        header.add_history(f"masked pixels were {repainted}; they are no measurements")
+        _add_history(header, f"masked pixels were {repainted}; they are no measurements")
     for caution in cautions:
-        header.add_history(f"WARNING {caution}")
+        _add_history(header, f"WARNING {caution}")
+
+
+def _add_history(header: fits.Header, line: str) -> None:
+    """Wrapped at blanks: a card would break words."""
+    for part in textwrap.wrap(_printable(line), HISTORY_COLUMNS):
+        header.add_history(part)
+
+
+def _printable(line: str) -> str:
+    """What a FITS header can hold: other characters are written as their percent-encoded bytes."""
+    return "".join(c if " " <= c <= "~" else quote(os.fsencode(c)) for c in line)
 
 
 def _now() -> str:
@@ -251,16 +275,17 @@ def _now() -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def _layers(found: ChipMask, place: fits.Header) -> list[Any]:
+def _layers(found: ChipMask, place: fits.Header, provenance: MaskProvenance) -> list[Any]:
     """The extensions of a chip: its mask, and its probability if that was kept."""
     # RICE: gzip would put the time of day into the file; the noise of a probability does not compress
     mask = fits.CompImageHDU(found.mask.astype(np.uint8), place.copy(), name="CRMASK", compression_type="RICE_1")
-    mask.header.update(count([found]).cards())
+    mask.header.update({**provenance.cards(), **count([found]).cards()})
     layers = [mask]
     if found.probability is not None:
         layers.append(fits.ImageHDU(found.probability, place.copy(), name="CRPROB"))
     for hdu in layers:
         hdu.ver = found.chip.version
+        hdu.header["CREXT"] = (found.chip.name or "PRIMARY", "extension of the exposure")
     return layers
 
 
@@ -271,18 +296,16 @@ def _old_bytes(hdu: Any, data: bytes) -> bytes:
 
 def _new_bytes(hdu: Any) -> bytes:
     """An HDU with a new checksum, as it stands in a file."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)  # oddities of the input are copied as they are
-        # read back as it is stored: the checksum of a compressed image is that of its table
-        with _as_stored(_lone_file(hdu)) as stored:
-            new = stored[0 if isinstance(hdu, fits.PrimaryHDU) else 1]
-            new.add_checksum(when=f"HDU checksum updated {_now()}")
-            data = _lone_file(new)
+    # read back as it is stored: the checksum of a compressed image is that of its table
+    with _as_stored(_lone_file(hdu)) as stored:
+        new = stored[0 if isinstance(hdu, fits.PrimaryHDU) else 1]
+        new.add_checksum(when=f"HDU checksum updated {_now()}")
+        data = _lone_file(new)
     return data if isinstance(hdu, fits.PrimaryHDU) else data[FITS_BLOCK:]
 
 
 def _lone_file(hdu: Any) -> bytes:
-    """A file that holds one HDU, and before it an empty primary where one is needed."""
+    """A file that holds one HDU, and before it an empty primary (of one block) where one is needed."""
     buffer = io.BytesIO()
     before = [] if isinstance(hdu, fits.PrimaryHDU) else [fits.PrimaryHDU()]
     fits.HDUList([*before, hdu]).writeto(buffer, output_verify="ignore")

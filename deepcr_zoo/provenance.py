@@ -9,7 +9,13 @@ from typing import Any
 
 from deepcr_zoo import __version__
 
+Cards = dict[str, tuple[Any, str]]
+"""FITS keywords with their values and comments."""
+
 SOFTWARE = f"deepcr-zoo {__version__}"
+
+FORMAT = 1
+"""Raised with every change of code or instrument table that changes what comes out: older products are not finished."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +42,15 @@ class Provenance:
     grow: int
     input_sha256: str
 
-    def cards(self) -> dict[str, tuple[Any, str]]:
-        """FITS keywords with their values and comments."""
+    def cards(self) -> Cards:
+        """FITS keywords with their values and comments (a hash of 64 characters leaves no room for one)."""
         return {
             "CRMODEL": (self.model.partition("/")[2], "network that found the cosmic rays"),
-            "CRSHA256": (self.model_sha256, ""),
+            "CRSHA256": (self.model_sha256, "weights"),
             "CRTHRESH": (self.threshold, "pixels of a higher probability are masked"),
             "CRGROW": (self.grow, "[pixel] dilation of the mask"),
-            "CRINPUT": (self.input_sha256, ""),
+            "CRINPUT": (self.input_sha256, "input"),
+            "CRFORMAT": (FORMAT, "changes when the same input would give another result"),
             "CRSOFT": (SOFTWARE, "software that made this file"),
         }
 
@@ -60,9 +67,13 @@ class MaskProvenance(Provenance):
 
     probability: bool
 
-    def cards(self) -> dict[str, tuple[Any, str]]:
+    def cards(self) -> Cards:
         """FITS keywords with their values and comments."""
-        return {**super().cards(), "CRPROB": (self.probability, "whether CRPROB extensions hold the probability")}
+        # a file that has more than is asked for will do
+        return {
+            **super().cards(),
+            **({"CRPROBS": (True, "CRPROB extensions hold the probability")} if self.probability else {}),
+        }
 
 
 @dataclass(frozen=True)
@@ -80,16 +91,16 @@ class CleanedProvenance(Provenance):
     inpainter: str
     inpainter_sha256: str
 
-    def cards(self) -> dict[str, tuple[Any, str]]:
+    def cards(self) -> Cards:
         """FITS keywords with their values and comments."""
-        network = {"CRINPSHA": (self.inpainter_sha256, "")} if self.inpainter_sha256 else {}
+        network = {"CRINPSHA": (self.inpainter_sha256, "weights")} if self.inpainter_sha256 else {}
         return {**super().cards(), "CRINPNT": (self.inpainter.removeprefix("inpaint/"), "what repainted them"), **network}
 
 
 def difference(provenance: Provenance, header: Mapping[str, Any]) -> str | None:
     """The first keyword in which a product's header differs from `provenance`; None if it was made in the same way.
 
-    The version of the software is not compared: the hashes say what the result depends on.
+    The version of the software is not compared: `FORMAT` says whether it matters.
     """
     for keyword, (value, _) in provenance.cards().items():
         found = header.get(keyword)

@@ -52,9 +52,10 @@ def preferences_table(registry: Registry) -> str:
     return "\n".join(lines)
 
 
-def instruments_table(table: InstrumentTable) -> str:
+def instruments_table(table: InstrumentTable, registry: Registry) -> str:
     """Markdown table of the detectors whose files are recognised."""
-    lines = ["| detector | recognised by | gain | cosmic-ray bit in DQ | raw frames |", "|---|---|---|---|---|"]
+    header = "| detector | recognised by | gain | cosmic-ray bit in DQ | raw frames | networks |"
+    lines = [header, "|---|---|---|---|---|---|"]
     for known in table.instruments:
         shapes = dict.fromkeys("x".join(map(str, reversed(geometry.shape))) for geometry in known.overscan)
         cells = [
@@ -63,6 +64,8 @@ def instruments_table(table: InstrumentTable) -> str:
             ", else ".join(known.gain_keywords) + (" (a setting)" if known.gain_by_chip else ""),
             "none: DQ holds codes" if known.cosmic_ray_bit is None else str(known.cosmic_ray_bit),
             " and ".join(shapes) or "refused",
+            ", ".join(dict.fromkeys(block.task for block in registry.preferences if block.instrument == known.instrument))
+            or "none: name one",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -127,7 +130,7 @@ def rendered_files(root: Path) -> dict[Path, str]:
     registry = read_registry(root)
     readme, fields = root / "README.md", root / "cards" / "README.md"
     text = replace_block(readme.read_text(encoding="utf-8"), "the registry", models_table(registry))
-    text = replace_block(text, "the instruments", instruments_table(read_instruments(root)))
+    text = replace_block(text, "the instruments", instruments_table(read_instruments(root), registry))
     return {
         readme: replace_block(text, "the preferences", preferences_table(registry)),
         fields: replace_block(fields.read_text(encoding="utf-8"), "the card schema", card_fields_table()),

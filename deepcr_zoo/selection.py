@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from deepcr_zoo.baselines import CLASSICAL
 from deepcr_zoo.cards import Card, check_threshold, read_card
-from deepcr_zoo.errors import NoModelError, UsageError
+from deepcr_zoo.errors import NoModelError, UnknownModelError, UsageError
 from deepcr_zoo.frames import Exposure
 from deepcr_zoo.names import TASKS, Task
 from deepcr_zoo.registry import RankedModel, Registry, ResolvedModel
@@ -68,19 +68,51 @@ def select(
     Raises
     ------
     UsageError
-        If a threshold and a false-positive rate are given, or a model of the wrong task.
+        As `check_request`.
+    UnknownModelError
+        If a name means nothing.
     NoModelError
-        If the registry ranks no model for the exposure, or knows no operating point for `fpr`.
+        If the registry ranks no model for the exposure, knows no operating point for `fpr`, or the inpainter takes another
+        unit than the mask model.
+    InvalidFileError
+        If the mask model takes another unit than the file has and the gain is not known.
     """
+    check_request(registry, model, inpaint, threshold, fpr, allow_synthetic)
     mask, why_mask = _mask_model(exposure, registry, model)
     card = read_card(mask)
     filler, why_inpaint = _inpainter(exposure, registry, inpaint, card)
     limit, why_threshold = _threshold(mask, card, threshold, fpr, allow_synthetic)
-    cautions = [*exposure.cautions, *mask.cautions, *_outside(mask, card, exposure)]
+    cautions = [*exposure.cautions, *mask.cautions, *_outside(mask, card, exposure), *_units(card, exposure)]
     if isinstance(filler, ResolvedModel):
         cautions += [*filler.cautions, *_outside(filler, read_card(filler), exposure)]
     reasons = (f"{mask.reference}: {why_mask}", f"inpainting: {why_inpaint}", f"threshold {limit:g}: {why_threshold}")
     return Selection(mask, card, filler, limit, reasons, tuple(dict.fromkeys(cautions)))
+
+
+def check_request(
+    registry: Registry, model: str, inpaint: str, threshold: float | None, fpr: float | None, allow_synthetic: bool
+) -> None:
+    """Refuse what is wrong for every exposure.
+
+    Raises
+    ------
+    UsageError
+        If a threshold and a false-positive rate are given, a threshold is no probability, or a model is for another task.
+    UnknownModelError
+        If a name means nothing.
+    NoModelError
+        If a named model has no operating point for `fpr`.
+    """
+    if threshold is not None and fpr is not None:
+        raise UsageError("a threshold and a false-positive rate are given: expected one of the two")
+    if threshold is not None:
+        check_threshold(threshold)
+    if model != AUTO:
+        mask, _ = _named(registry, "mask", model)
+        if fpr is not None:
+            threshold_at(mask, fpr, allow_synthetic)
+    if inpaint not in (AUTO, NO_INPAINTING, *CLASSICAL):
+        _named(registry, "inpaint", inpaint)
 
 
 def _mask_model(exposure: Exposure, registry: Registry, model: str) -> tuple[ResolvedModel, str]:
@@ -103,16 +135,25 @@ def _inpainter(exposure: Exposure, registry: Registry, inpaint: str, card: Card)
         return inpaint, f"{inpaint}, as asked"
     if inpaint != AUTO:
         resolved, why = _named(registry, "inpaint", inpaint)
+        if (unit := read_card(resolved).input.unit) != card.input.unit:
+            raise NoModelError(
+                f"{exposure.path}: {resolved.reference} takes {unit}, the mask model {card.input.unit}: "
+                f"name an inpainter for the same unit, or one of {', '.join(CLASSICAL)}"
+            )
         return resolved, f"{resolved.reference}, {why}"
     for ranked in _ranked(exposure, registry, "inpaint"):
         resolved = registry.resolve(ranked.model)
         if read_card(resolved).input.unit == card.input.unit:
             return resolved, f"{resolved.reference}, first choice for {exposure.description}: {ranked.reason}"
-    return "medmask", f"medmask, because the zoo has no inpainting network for {exposure.description}"
+    return "medmask", f"medmask, because the zoo has no inpainting network for {exposure.description} in {card.input.unit}s"
 
 
 def _named(registry: Registry, task: Task, name: str) -> tuple[ResolvedModel, str]:
-    resolved = registry.resolve(name if name.startswith(tuple(f"{known}/" for known in TASKS)) else f"{task}/{name}")
+    try:
+        resolved = registry.resolve(name if name.startswith(tuple(f"{known}/" for known in TASKS)) else f"{task}/{name}")
+    except UnknownModelError as error:
+        others = (AUTO,) if task == "mask" else (AUTO, NO_INPAINTING, *CLASSICAL)
+        raise UnknownModelError(f"{error}; also expected here: {', '.join(others)}") from None
     if resolved.entry.task != task:
         raise UsageError(f"{name}: expected a model for the task {task}, this one is for {resolved.entry.task}")
     return resolved, "; ".join(["as asked", *resolved.notes])
@@ -128,14 +169,22 @@ def _ranked(exposure: Exposure, registry: Registry, task: Task) -> list[RankedMo
 def _threshold(
     mask: ResolvedModel, card: Card, threshold: float | None, fpr: float | None, allow_synthetic: bool
 ) -> tuple[float, str]:
-    if threshold is not None and fpr is not None:
-        raise UsageError("a threshold and a false-positive rate are given: expected one of the two")
     if threshold is not None:
-        return check_threshold(threshold), "as asked"
+        return float(threshold), "as asked"
     if fpr is not None:
         return threshold_at(mask, fpr, allow_synthetic)
     assert card.output.threshold is not None  # the card's schema demands one of a mask model
     return card.output.threshold, "the card's"
+
+
+def _units(card: Card, exposure: Exposure) -> list[str]:
+    """Make sure that the pixels can be had in the model's unit; tell of a gain that was taken by convention."""
+    cautions = []
+    for chip in exposure.chips:
+        chip.factor(card.input.unit)
+        if exposure.instrument is None and chip.gain and chip.unit.quantity != card.input.unit:
+            cautions.append(f"{chip.gain.keyword} = {chip.gain.electron_per_count:g} was taken for the gain in e- per count")
+    return cautions
 
 
 def _outside(model: ResolvedModel, card: Card, exposure: Exposure) -> list[str]:
@@ -150,6 +199,10 @@ def _outside(model: ResolvedModel, card: Card, exposure: Exposure) -> list[str]:
         return [
             f"{model.reference} was made for {whom}, this is {exposure.description}: nobody has measured how well it does"
         ]
+    if card.input.normalisation == "frame-standardise" and any(
+        list(chip.pixels.shape) != known.chip_shape for chip in exposure.chips
+    ):
+        return [f"{model.reference} was made for whole chips, because it standardises over the frame: this is a part of one"]
     if "*" not in made_for.filters and exposure.filter_name not in made_for.filters:
         found = exposure.filter_name or "no filter"
         return [f"{model.reference} was trained on {', '.join(made_for.filters)}, this is {found}"]

@@ -1,6 +1,7 @@
 """Many files: which ones, in which order, and what a failure or a killed process does to the rest."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -40,32 +41,55 @@ def night(tmp_path, monkeypatch):
 
 
 def test_a_folder_gives_its_fits_files_and_none_of_our_products(night):
-    assert batch.expand(["night"]) == [f"night/{name}" for name in ("a.FITS.gz", "b.fits", "c.fits.fz", "x[1].fits")]
+    request = batch.expand(["night"])
+    assert request.paths == [f"night/{name}" for name in ("a.FITS.gz", "b.fits", "c.fits.fz", "x[1].fits")]
+    assert request.named == set()
+    assert batch.expand(["."]).empty == {".": "the folder holds no FITS file but products of deepcr-zoo, or none at all"}
 
 
 def test_wildcards_give_sorted_files_and_none_of_our_products(night):
-    assert batch.expand(["night/*.fits"]) == ["night/b.fits", "night/x[1].fits"]
-    assert batch.expand(["**/b*"]) == ["night/b.fits"]
+    assert batch.expand(["night/*.fits"]).paths == ["night/b.fits", "night/x[1].fits"]
+    assert batch.expand(["**/b*"]).paths == ["night/b.fits"]
 
 
 def test_a_name_with_brackets_is_a_file_if_it_exists(night):
-    assert batch.expand(["night/x[1].fits"]) == ["night/x[1].fits"]
+    assert batch.expand(["night/x[1].fits"]).paths == ["night/x[1].fits"]
+    assert batch.expand(["night/x[1].fits"]).named == {"night/x[1].fits"}
 
 
 def test_a_list_names_files_wildcards_and_folders(night, tmp_path):
     (tmp_path / "list.txt").write_text("# of tonight\n\nnight/b.fits\nnight/*.fz\n  night/b.fits  \n")
-    assert batch.expand(["@list.txt", "night/b.fits"]) == ["night/b.fits", "night/c.fits.fz"]
+    request = batch.expand(["@list.txt", "night/b.fits"])
+    assert request.paths == ["night/b.fits", "night/c.fits.fz"]
+    assert request.named == {"night/b.fits"}
 
 
-def test_a_product_that_is_named_is_left_to_the_reader(night):
-    assert batch.expand(["night/b_crclean.fits", "gone.fits"]) == ["night/b_crclean.fits", "gone.fits"]
+def test_each_file_comes_once_however_it_is_spelled(night):
+    (night / "link.fits").symlink_to("b.fits")
+    spellings = ["night/b.fits", "./night/b.fits", str(night / "b.fits"), "night/../night/b.fits", "night/link.fits"]
+    assert batch.expand(spellings).paths == ["night/b.fits"]
 
 
-@pytest.mark.parametrize("request_", ["nothing/*.fits", "night/*.txt.gz", "@gone.txt", "empty"])
-def test_requests_that_give_nothing_are_usage_errors(request_, night, tmp_path):
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match=request_.replace("*", r"\*")):
-        batch.expand([request_])
+def test_a_product_or_a_missing_file_that_is_named_is_left_to_the_reader(night):
+    paths = ["night/b_crclean.fits", "gone.fits", "x" * 300]
+    assert batch.expand(paths).paths == paths
+
+
+def test_arguments_that_stand_for_nothing_are_told_and_do_not_hide_the_others(night):
+    request = batch.expand(["nothing/*.fits", "night/*_crclean.fits", "night/b.fits"])
+    assert request.paths == ["night/b.fits"]
+    assert request.empty == {
+        "nothing/*.fits": "nothing matches",
+        "night/*_crclean.fits": "matches products of deepcr-zoo alone: name the exposures",
+    }
+
+
+@pytest.mark.parametrize("content", [None, "@other.txt", b"\xff\xfe"])
+def test_a_list_that_cannot_be_used_is_a_usage_error(content, night, tmp_path):
+    if content is not None:
+        (tmp_path / "list.txt").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UsageError, match=r"^@list.txt: "):
+        batch.expand(["@list.txt"])
 
 
 # How they are worked on
@@ -102,7 +126,8 @@ def test_outcomes_come_in_order_and_failures_do_not_stop_the_rest(jobs):
     assert [outcome.path for outcome in outcomes] == paths
     assert [outcome.result for outcome in outcomes] == ["SLOW", "B", None, None, "C"]
     assert outcomes[2].error == "bad: is bad"
-    assert outcomes[3].error.startswith("bug: failed unexpectedly, please report this: ZeroDivisionError")
+    report = r"bug: failed unexpectedly, please report this: ZeroDivisionError: .* \(test_batch.py, line \d+\)"
+    assert re.fullmatch(report, outcomes[3].error)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 import re
@@ -7,11 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from astropy.io import fits
 
 from deepcr_zoo import __version__
 from deepcr_zoo.registry import default_registry
 from tests.conftest import ALL_MODELS, CHECKOUT
-from tests.exposures import acs_flc
+from tests.exposures import DECAM, acs_flc, scene, write
 from tests.registries import SMALL
 
 
@@ -235,7 +237,8 @@ def test_clean_chooses_a_model_says_why_and_sums_up(night):
     assert done.returncode == 0
     assert "chosen mask/ACS-WFC-2-32@1.0: first choice for HST ACS/WFC F606W" in done.stderr
     assert "chosen inpainting: inpaint/ACS-WFC-F606W-2-32@1.0, first choice" in done.stderr
-    assert "threshold 0.5: the card's (2 of 2 files)" in done.stderr
+    assert done.stderr.count("threshold 0.5: the card's") == 1
+    assert re.search(r"cleaned a_flc\.fits: \d\.\d\d% masked, ", done.stderr)
     assert "advice run AstroDrizzle with resetbits=0" in done.stderr
     assert re.search(r"a_flc\.fits +cleaned +\d+ +\d\.\d\d +\d+\.\d\d", done.stdout)
     assert (night / "b_flc_crclean.fits").exists()
@@ -252,7 +255,7 @@ def test_clean_goes_on_after_a_failure_names_it_and_ends_with_1(night):
     ]
     assert lines[2]["error"] == "c_flc.fits: is not a FITS file: expected SIMPLE as its first keyword"
     assert lines[0]["error"] is None
-    assert {"pixels", "fraction", "rate", "seconds"} <= lines[0].keys()
+    assert {"pixels", "fraction", "rate", "seconds"} <= lines[0].keys() == lines[2].keys()
     assert "1 of 3 failed: c_flc.fits" in done.stderr
     assert "Traceback" not in done.stderr
     again = run("clean", "*_flc.fits", "--model", SMALL, "--json")
@@ -272,11 +275,13 @@ def test_clean_warns_of_a_model_for_another_instrument_once(night):
         (("gone.fits",), "gone.fits: cannot be read: No such file or directory", 1),
         (("a_flc.fits", "--fpr", "0.005"), "it has none yet: give --threshold instead", 1),
         (("a_flc.fits", "--model", "ACS-WFC-2-31"), "did you mean", 1),
-        (("a_flc.fits", "sub/a_flc.fits", "--output-dir", "out"), "would both become out/a_flc_crmask.fits", 1),
+        (("a_flc.fits", "--inpaint", "medmsk"), "also expected here: auto, none, medmask, biharmonic", 1),
+        (("a_flc.fits", "--device", "gpu"), "device 'gpu' does not exist here", 2),
         (("a_flc.fits", "--threshold", "1.5"), "expected a probability between 0 and 1", 2),
         (("a_flc.fits", "--threshold", "0.5", "--fpr", "0.1"), "expected one of the two", 2),
         (("a_flc.fits", "--jobs", "0"), "jobs is 0", 2),
-        (("*.fit",), "found none", 2),
+        (("*.fit",), "*.fit: nothing matches", 1),
+        (("@gone.txt",), "the list cannot be read", 2),
         ((), "Missing argument", 2),
     ],
 )
@@ -289,6 +294,40 @@ def test_clean_refuses_in_one_sentence(arguments, message, code, night):
     assert sorted(path.name for path in night.iterdir()) == before
 
 
+def test_clean_skips_what_is_no_exposure_in_a_folder_but_not_what_is_named(night):
+    acs_flc(night / "a_drc.fits")
+    acs_flc(night / "a_asn.fits")
+    (night / "c_flc.fits").unlink()
+    done = run("clean", ".", "--model", SMALL)
+    assert done.returncode == 0
+    assert "skipped a_asn.fits: is no single exposure (association table)" in done.stderr
+    assert "skipped a_drc.fits: is no single exposure (drizzled image)" in done.stderr
+    assert "error a_drc.fits" in (named := run("clean", "a_drc.fits", "--model", SMALL)).stderr
+    assert named.returncode == 1
+
+
+def test_clean_goes_on_where_two_files_would_become_the_same_products(night):
+    (night / "a_flc.fits.gz").write_bytes(gzip.compress((night / "a_flc.fits").read_bytes()))
+    done = run("clean", "a_flc.fits", "a_flc.fits.gz", "./a_flc.fits", "b_flc.fits", "--model", SMALL, "nothing*")
+    assert done.returncode == 1
+    assert "error a_flc.fits.gz: would become the same products as a_flc.fits" in done.stderr
+    assert "error nothing*: nothing matches" in done.stderr
+    assert "2 of 4 failed" in done.stderr
+    assert (night / "b_flc_crmask.fits").exists()
+
+
+def test_clean_goes_on_where_an_option_does_not_suit_one_of_the_files(night):
+    write(night / "d_ooi.fits", fits.ImageHDU(scene()[0], name="S29"), **DECAM, GAINA=4.0)
+    done = run("clean", "d_ooi.fits", "a_flc.fits", "--dq-only")
+    assert done.returncode == 1
+    assert "error d_ooi.fits: the DQ of DECam g is not known to hold bits" in done.stderr
+    assert (night / "a_flc_crclean.fits").exists()
+    done = run("clean", "d_ooi.fits", "a_flc.fits", "--inpaint", "ACS-WFC-F606W-2-32", "--output-dir", "out")
+    assert done.returncode == 1
+    assert "error d_ooi.fits: inpaint/ACS-WFC-F606W-2-32@1.0 takes electron, the mask model adu" in done.stderr
+    assert (night / "out" / "a_flc_crclean.fits").exists()
+
+
 def test_clean_can_be_interrupted_and_leaves_nothing_half_written(night):
     for index in range(60):
         acs_flc(night / f"{index:02}_flc.fits", shape=(256, 256))
@@ -298,8 +337,9 @@ def test_clean_can_be_interrupted_and_leaves_nothing_half_written(night):
     process.stdout.readline()
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode not in (0, None)
+    assert process.returncode == 130
     assert "Traceback" not in errors
+    assert "interrupted the same command goes on where this one ended" in errors
     written = sorted(os.listdir(night / "out"))
     assert 2 <= len(written) < 120
     assert not [name for name in written if name.startswith(".")]

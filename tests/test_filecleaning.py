@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import platform
 import resource
 import subprocess
 import sys
@@ -16,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from deepcr_zoo import clean_file
-from deepcr_zoo.errors import DeepcrZooError, OutputError, UsageError
-from deepcr_zoo.filecleaning import check_targets
+from deepcr_zoo.errors import DeepcrZooError, InvalidFileError, NoModelError, OutputError, UsageError
+from deepcr_zoo.filecleaning import clashes
 from tests.conftest import STIS_EXPOSURES
 from tests.exposures import ACS, DECAM, STIS, acs_flc, scene, science, write
 from tests.registries import SMALL
@@ -92,16 +93,16 @@ def test_an_inpainting_network_repaints_in_the_units_of_the_file(tmp_path):
 def test_more_masked_pixels_than_cosmic_rays_can_hit_is_a_caution(tmp_path, caplog):
     path = write(tmp_path / "x.fits", science(ELECTRONS), **ACS)
     done = clean(path, threshold=0.0001, grow=2)
-    assert "chip 1: " in done.cautions[-1]
+    assert done.cautions[-1].startswith("SCI,1: ")
     assert "check unit, gain, bias and model" in done.cautions[-1]
     assert "check unit, gain, bias and model" in caplog.text
-    assert "check unit, gain, bias and model" in "".join(fits.getheader(done.outputs[0])["HISTORY"])
+    assert "check unit, gain, bias and model" in " ".join(fits.getheader(done.outputs[0])["HISTORY"])
 
 
 def test_a_model_for_another_instrument_warns_in_the_log_and_the_header(tmp_path, caplog):
     path = write(tmp_path / "x_flt.fits", science(ELECTRONS, "COUNTS"), **STIS, BLEVCORR="COMPLETE")
     done = clean(path)
-    for text in (*done.cautions[:1], caplog.text, *("".join(fits.getheader(out)["HISTORY"]) for out in done.outputs)):
+    for text in (*done.cautions[:1], caplog.text, *(" ".join(fits.getheader(out)["HISTORY"]) for out in done.outputs)):
         assert "was made for HST ACS/WFC, this is HST STIS/CCD G430M" in text
 
 
@@ -155,7 +156,7 @@ def test_a_missing_product_is_made_again(flc):
         ({"model": "ACS-WFC-2-32"}, "CRMODEL is 'ACS-WFC-F606W-2-4@1.0' there"),
         ({"grow": 1}, "CRGROW is 0 there and 1 now"),
         ({"inpaint": "biharmonic"}, "CRINPNT is 'medmask' there"),
-        ({"prob": True}, "CRPROB is False there"),
+        ({"prob": True}, "CRPROBS is None there"),
         ({"inpaint": "auto", "dq_only": True}, "CRINPNT is 'medmask' there and 'none' now"),
     ],
 )
@@ -184,12 +185,47 @@ def test_a_file_of_the_users_is_not_replaced(flc):
     assert names(flc.parent) == ["x_flc.fits", "x_flc_crclean.fits"]
 
 
-def test_inputs_that_would_become_the_same_product_are_refused(tmp_path):
-    check_targets(["a/x.fits", "b/x.fits"], None)
-    with pytest.raises(OutputError, match=r"a/x.fits and b/x.fits would both become out/x_crmask.fits"):
-        check_targets(["a/x.fits", "b/x.fits"], "out")
-    with pytest.raises(OutputError, match="would both become"):
-        check_targets(["x.fits", "x.fits.gz"], None)
+@pytest.mark.parametrize("product", ["x_flc_crclean.fits", "x_flc_crmask.fits", "x_flc_crpreview.png"])
+def test_even_overwrite_replaces_no_file_of_the_user(product, flc):
+    acs_flc(flc.parent / product) if product.endswith(".fits") else (flc.parent / product).write_bytes(b"\x89PNG of mine")
+    before = (flc.parent / product).read_bytes()
+    with pytest.raises(OutputError, match="is no product of deepcr-zoo: move it away"):
+        clean(flc, overwrite=True, preview=True)
+    assert names(flc.parent) == sorted(["x_flc.fits", product])
+    assert (flc.parent / product).read_bytes() == before
+
+
+def test_a_folder_in_the_place_of_a_product_is_one_sentence(flc):
+    (flc.parent / "x_flc_crclean.fits").mkdir()
+    with pytest.raises(OutputError, match="is no product of deepcr-zoo"):
+        clean(flc, overwrite=True)
+    assert names(flc.parent) == ["x_flc.fits", "x_flc_crclean.fits"]
+
+
+def test_a_picture_of_another_result_is_not_finished(flc):
+    clean(flc, preview=True)
+    clean(flc, threshold=0.9, overwrite=True)
+    with pytest.raises(OutputError, match=r"crpreview.png: exists and was made otherwise \(it shows another result\)"):
+        clean(flc, threshold=0.9, preview=True)
+
+
+def test_a_copy_from_another_run_that_stays_is_a_caution(flc):
+    clean(flc, threshold=0.9)
+    (caution,) = clean(flc, threshold=0.2, inpaint="none", overwrite=True).cautions
+    assert caution == "x_flc_crclean.fits stays as it is and was made otherwise (CRTHRESH is 0.9 there and 0.2 now)"
+
+
+def test_products_that_have_more_than_is_asked_for_are_finished(flc):
+    clean(flc, prob=True, preview=True)
+    assert clean(flc).status == "finished"
+    assert clean(flc, inpaint="none").status == "finished"
+
+
+def test_inputs_that_would_become_the_same_products_clash():
+    assert clashes(["a/x.fits", "b/x.fits"], None) == {}
+    (clash,) = clashes(["a/x.fits", "b/x.fits", "a/y.fits"], "out").items()
+    assert clash == ("b/x.fits", "would become the same products as a/x.fits: clean it into another --output-dir")
+    assert list(clashes(["x.fits", "x.fits.gz"], None)) == ["x.fits.gz"]
 
 
 # What cannot be done
@@ -202,6 +238,7 @@ def test_inputs_that_would_become_the_same_product_are_refused(tmp_path):
         ({"dq_only": True, "inpaint": "medmask"}, "expected one of the two"),
         ({"threshold": 7}, "expected a probability"),
         ({"device": "tpu"}, "does not exist here"),
+        ({"engine": "abacus"}, "expected one of auto, torch, openvino"),
     ],
 )
 def test_wrong_arguments_are_usage_errors_and_write_nothing(options, message, flc):
@@ -212,13 +249,13 @@ def test_wrong_arguments_are_usage_errors_and_write_nothing(options, message, fl
 
 def test_dq_only_needs_a_dq_of_bits(tmp_path):
     path = write(tmp_path / "x_ooi.fits", science(ELECTRONS, None), **DECAM)
-    with pytest.raises(UsageError, match="the DQ of DECam g is not known to hold bits"):
+    with pytest.raises(InvalidFileError, match=r"x_ooi.fits: the DQ of DECam g is not known to hold bits"):
         clean(path, model="decam", inpaint="auto", dq_only=True)
 
 
 def test_an_inpainter_for_another_unit_is_refused(tmp_path):
     path = write(tmp_path / "x_ooi.fits", science(ELECTRONS, None), **DECAM)
-    with pytest.raises(UsageError, match="takes electron, the mask model adu"):
+    with pytest.raises(NoModelError, match=r"x_ooi.fits: .* takes electron, the mask model adu"):
         clean(path, model="decam", inpaint="ACS-WFC-F606W-2-32")
 
 
@@ -264,13 +301,29 @@ def test_a_full_disk_leaves_nothing_half_written(flc, tmp_path):
     assert done.stdout == ""
 
 
-def test_leftovers_of_a_killed_run_are_swept(flc):
-    leftover, others = flc.parent / ".x_flc_crmask.fits.abc.part", flc.parent / ".y_flc_crmask.fits.abc.part"
-    for file in (leftover, others):
-        file.write_text("half")
+def test_leftovers_of_killed_processes_are_swept_and_those_of_others_are_not(flc):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    host = platform.node().partition(".")[0]
+    running, elsewhere = f"{host}-{os.getpid()}", f"not{host}-{gone.pid}"
+    parts = [f".x_flc_crmask.fits.{owner}-0a1b.part" for owner in (f"{host}-{gone.pid}", running, elsewhere)]
+    parts.append(f".y_flc_crmask.fits.{host}-{gone.pid}-0a1b.part")
+    for part in parts:
+        (flc.parent / part).write_text("half")
     clean(flc)
-    assert not leftover.exists()
-    assert others.exists()
+    assert [name for name in names(flc.parent) if name.startswith(".")] == sorted(parts[1:])
+
+
+def test_two_runs_at_once_do_not_harm_each_other(tmp_path):
+    (tmp_path / "night").mkdir()
+    for seed in range(8):
+        acs_flc(tmp_path / "night" / f"{seed}_flc.fits", seed=seed)
+    command = [sys.executable, "-m", "deepcr_zoo", "clean", str(tmp_path / "night"), "--model", SMALL, "--overwrite"]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) for _ in range(2)]
+    for process in both:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+    assert len(names(tmp_path / "night")) == 24
 
 
 # Any file at all
@@ -288,6 +341,8 @@ HEADERS = st.fixed_dictionaries(
         "NCOMBINE": st.sampled_from([0, 1, 3, "two"]),
         "BLEVCORR": st.sampled_from(["COMPLETE", "PERFORM", ""]),
         "NEXTEND": st.integers(0, 3),
+        "XSCALE": st.sampled_from([0.5, 2.0]),
+        "XZERO": st.sampled_from([-100.0, 32768.0]),
         "BINAXIS1": st.integers(0, 4),
         "CRTHRESH": st.one_of(st.floats(0, 1), st.just("INDEF")),
         "OBSERVER": st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=90),
@@ -312,6 +367,7 @@ def test_any_image_is_cleaned_as_promised_or_refused_in_one_sentence(data, unit,
     hdus = [fits.PrimaryHDU(image, header)] if primary else [fits.PrimaryHDU(), fits.ImageHDU(image, header, name="SCI")]
     path = folder / "x.fits"
     fits.HDUList(hdus).writeto(path)
+    path.write_bytes(path.read_bytes().replace(b"XSCALE  =", b"BSCALE  =").replace(b"XZERO   =", b"BZERO   ="))
     before = path.read_bytes()
     done, refusal = attempt(path)
     assert path.read_bytes() == before

@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
+from astropy import units
 from astropy.io import fits
 
-from deepcr_zoo.instruments import InstrumentTable, default_instruments
+from deepcr_zoo.instruments import Gain, InstrumentTable, default_instruments, text
 from deepcr_zoo.registry import default_registry
 from tests.exposures import ACS, DECAM, STIS, WFC3, WFPC2
 
@@ -36,11 +38,20 @@ def test_other_detectors_are_not_taken_for_known_ones(changes):
 
 def test_a_gain_of_zero_counts_as_absent_and_settings_become_gains():
     instruments = {instrument.name: instrument for instrument in TABLE.instruments}
-    assert instruments["HST STIS/CCD"].gain({"ATODGAIN": 0.0, "CCDGAIN": 1}) == 1
-    assert instruments["HST STIS/CCD"].gain({"ATODGAIN": 1.01, "CCDGAIN": 1}) == 1.01
-    assert instruments["HST STIS/CCD"].gain({}) is None
-    assert instruments["HST WFPC2"].gain({"ATODGAIN": 7.0, "DETECTOR": 3}) == 6.90
-    assert instruments["HST WFPC2"].gain({"ATODGAIN": 8.0, "DETECTOR": 3}) is None
+    stis, wfpc2 = instruments["HST STIS/CCD"], instruments["HST WFPC2"]
+    assert stis.gain({"ATODGAIN": 0.0, "CCDGAIN": 1}) == Gain(1, "CCDGAIN")
+    assert stis.gain({"ATODGAIN": 1.01, "CCDGAIN": 1}) == Gain(1.01, "ATODGAIN")
+    assert stis.gain({"ATODGAIN": "1.01", "CCDGAIN": True}) is None
+    assert stis.gain({"CCDGAIN": np.float32(2)}) == Gain(2, "CCDGAIN")
+    assert wfpc2.gain({"ATODGAIN": 7.0, "DETECTOR": 3}) == Gain(6.90, "ATODGAIN")
+    assert wfpc2.gain({"ATODGAIN": 8.0, "DETECTOR": 3}) is None
+    assert wfpc2.gain({"ATODGAIN": 7.0}) is None
+
+
+def test_a_value_that_is_absent_undefined_or_unreadable_is_no_text():
+    header = fits.Header.fromstring(f"{'BUNIT   =':80}{'FILTER1 = CLEAR1L':80}{'GAIN    =  2.0':80}")
+    assert [text(header, name) for name in ("BUNIT", "FILTER1", "NOTHING", "GAIN")] == ["", "", "", "2.0"]
+    assert TABLE.recognise(header) is None
 
 
 def test_cosmic_ray_bits_are_those_of_the_detectors():
@@ -50,11 +61,37 @@ def test_cosmic_ray_bits_are_those_of_the_detectors():
     assert bits["DECam"] is None
 
 
-def test_units_are_known_in_any_case_and_spacing():
-    assert TABLE.unit("electrons / s") == TABLE.unit("ELECTRONS/S")
-    assert TABLE.unit("ELECTRONS/S").per_second
-    assert TABLE.unit("counts").quantity == "adu"
-    assert TABLE.unit("Jy") is None
+@pytest.mark.parametrize("unit", [units.electron, units.adu, units.count, units.DN], ids=str)
+@pytest.mark.parametrize("style", ["fits", "generic", "vounit"])
+def test_units_are_known_as_astropy_writes_them(unit, style):
+    quantity = "electron" if unit == units.electron else "adu"
+    assert (TABLE.unit(str(unit)).quantity, TABLE.unit(str(unit)).per_second) == (quantity, False)
+    try:
+        spelling = (unit / units.s).to_string(style)
+    except ValueError:
+        pytest.skip(f"{style} cannot spell {unit}")
+    assert (TABLE.unit(spelling).quantity, TABLE.unit(spelling).per_second) == (quantity, True)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "quantity", "per_second"),
+    [
+        ("electrons / s", "electron", True),
+        ("electron.s-1", "electron", True),
+        ("electron s**-1", "electron", True),
+        ("e-/s", "electron", True),
+        ("ELECTRONS/SEC", "electron", True),
+        ("counts", "adu", False),
+        (" DN ", "adu", False),
+    ],
+)
+def test_units_are_known_in_any_case_and_spelling(spelling, quantity, per_second):
+    assert (TABLE.unit(spelling).quantity, TABLE.unit(spelling).per_second) == (quantity, per_second)
+
+
+@pytest.mark.parametrize("spelling", ["Jy", "mJy/beam", "ELECTRONS/HOUR", "S-1", "counts s", ""])
+def test_other_units_are_not(spelling):
+    assert TABLE.unit(spelling) is None
 
 
 def test_the_instruments_of_the_registry_are_all_in_the_table():

@@ -22,17 +22,30 @@ PICKLE = re.compile(
 # each module imports from the layers before its own alone
 LAYERS = [
     {"errors", "tiling"},
-    {"names", "paths", "files", "documents", "neighbours", "batch"},
+    {"names", "paths", "files", "documents", "neighbours", "batch", "console"},
     {"registry", "images", "instruments", "pictures", "provenance"},
     {"cards", "hub", "nets", "baselines", "frames"},
     {"sources", "rendering", "weights", "engines", "results", "products"},
     {"testvectors", "models", "selection"},
     {"convert", "cleaning", "verification"},
     {"compat", "filecleaning"},
-    {"demo"},
+    {"demo", "cleanreport"},
     {"cli"},
 ]
-LIGHT = {"names", "errors", "paths", "files", "documents", "registry", "cards", "sources", "rendering", "cli", "hub"}
+LIGHT = {
+    "names",
+    "errors",
+    "paths",
+    "files",
+    "documents",
+    "registry",
+    "cards",
+    "sources",
+    "rendering",
+    "cli",
+    "console",
+    "hub",
+}
 MODULES = sorted((CHECKOUT / "deepcr_zoo").glob("*.py"))
 
 

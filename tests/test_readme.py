@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,6 @@ import numpy as np
 import pytest
 
 from deepcr_zoo import paths, rendering
-from deepcr_zoo.demo import write_synthetic
 from tests.conftest import CHECKOUT
 
 README = (CHECKOUT / "README.md").read_text()
@@ -20,11 +20,19 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    """What ``make demo`` leaves."""
+    folder = tmp_path_factory.mktemp("demo")
+    subprocess.run([sys.executable, "-m", "deepcr_zoo.demo", str(folder)], check=True, capture_output=True)
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def demo_folder(tmp_path, monkeypatch):
-    """What ``make demo`` leaves: the examples clean its exposure."""
+def beside_the_demo(demo, tmp_path, monkeypatch):
+    """The examples clean the demo's exposure."""
     monkeypatch.chdir(tmp_path)
-    write_synthetic(tmp_path / "demo")
+    shutil.copytree(demo, tmp_path / "demo")
 
 
 def test_the_python_examples_run_as_printed_one_after_the_other():

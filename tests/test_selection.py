@@ -30,7 +30,7 @@ def chosen(keywords, tmp_path, **options):
         ({**ACS, "FILTER2": "F814W"}, "mask/ACS-WFC-2-32@1.0", "inpaint/ACS-WFC-F606W-2-32@1.0"),
         ({**ACS, "FILTER2": "F475W"}, "mask/ACS-WFC-2-32@1.0", "inpaint/ACS-WFC-F606W-2-32@1.0"),
         (WFC3, "mask/WFC3-UVIS-2-32@1.0", "medmask"),
-        (DECAM, "mask/DECam-2-32@1.0", "medmask"),
+        ({**DECAM, "ARAWGAIN": 4.0}, "mask/DECam-2-32@1.0", "medmask"),
     ],
 )
 def test_auto_takes_the_first_choice_of_the_registry_and_says_why(keywords, mask, inpaint, tmp_path):
@@ -63,7 +63,8 @@ def test_inpainting_can_be_classical_or_left_out(inpaint, tmp_path):
     [
         ({"model": "inpaint/ACS-WFC-F606W-2-32"}, UsageError, "expected a model for the task mask, this one is for inpaint"),
         ({"inpaint": "mask/ACS-WFC-2-32"}, UsageError, "expected a model for the task inpaint, this one is for mask"),
-        ({"model": "ACS-WFC-F606W"[:-1]}, UnknownModelError, "did you mean"),
+        ({"model": "ACS-WFC-F606W"[:-1]}, UnknownModelError, "did you mean .*; also expected here: auto"),
+        ({"inpaint": "medmsk"}, UnknownModelError, "also expected here: auto, none, medmask, biharmonic"),
         ({"threshold": 0.5, "fpr": 0.1}, UsageError, "expected one of the two"),
         ({"threshold": 2.0}, UsageError, "expected a probability between 0 and 1"),
     ],
@@ -90,8 +91,21 @@ def test_within_its_domain_a_model_needs_no_caution(tmp_path):
     assert chosen(ACS, tmp_path).cautions == ()
 
 
+def test_a_part_of_a_chip_is_a_caution_for_a_network_that_standardises_over_the_frame(tmp_path):
+    (caution,) = chosen(WFC3, tmp_path).cautions
+    assert caution == (
+        "mask/WFC3-UVIS-2-32@1.0 was made for whole chips, because it standardises over the frame: this is a part of one"
+    )
+
+
+def test_a_gain_that_was_taken_by_convention_is_a_caution(tmp_path):
+    path = write(tmp_path / "x.fits", science(ELECTRONS / 4, "adu"), GAIN=4.0)
+    cautions = select(read_exposure(path), default_registry(), SMALL).cautions
+    assert "GAIN = 4 was taken for the gain in e- per count" in cautions
+
+
 def test_the_registrys_own_caution_is_passed_on(tmp_path):
-    assert any("preliminary" in caution for caution in chosen(DECAM, tmp_path).cautions)
+    assert any("preliminary" in caution for caution in chosen({**DECAM, "ARAWGAIN": 4.0}, tmp_path).cautions)
 
 
 # Operating points

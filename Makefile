@@ -24,9 +24,10 @@ lint: $(VENV)/.dev
 render: $(VENV)/.dev
 	$(BIN)/python -m deepcr_zoo.rendering
 
-## time the networks beside deepCR 0.3.1 and the L.A.Cosmic implementations
+## time the networks beside deepCR 0.3.1 and the L.A.Cosmic implementations, and the cleaning of a whole exposure
 benchmark: $(VENV)/.benchmark
 	$(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/exposure.py
 
 clean:
 	rm -rf $(VENV) .test-cache demo

@@ -204,7 +204,7 @@ def clean(
     Writes ROOT_crmask.fits, and ROOT_crclean.fits unless --inpaint none is given. A rerun skips what is finished. Folders
     are not searched below their first level. Exit code 1: some files failed, each is named; 2: wrong usage.
     """
-    from deepcr_zoo import batch, cleanreport, filecleaning
+    from deepcr_zoo import batch, cleanreport, filecleaning, plan
 
     request = batch.expand(files)
     filecleaning.check_options(model, inpaint, threshold, fpr, allow_synthetic, grow, dq_only, preview, device, engine)
@@ -224,7 +224,7 @@ def clean(
         device=device,
         engine=engine,
     )
-    refused = {**request.empty, **filecleaning.clashes(request.paths, output_dir)}
+    refused = {**request.empty, **plan.clashes(request.paths, output_dir)}
     paths = [path for path in request.paths if path not in refused]
     teller = cleanreport.Teller(as_json, request.named)
     try:

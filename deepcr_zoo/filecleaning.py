@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepcr_zoo import baselines, pictures, products
 from deepcr_zoo.cleaning import filler, loaded
 from deepcr_zoo.engines import select_engine
-from deepcr_zoo.errors import ImageWarning, InvalidFileError, ModelWarning, OutputError, UsageError
+from deepcr_zoo.errors import ImageWarning, ModelWarning, OutputError, UsageError
 from deepcr_zoo.files import sweep_partial, write_together
-from deepcr_zoo.frames import Chip, Exposure, read_exposure, root_name
+from deepcr_zoo.frames import Chip, Exposure, read_exposure
 from deepcr_zoo.images import read_image
 from deepcr_zoo.models import InpaintModel, MaskModel, load, select_device
 from deepcr_zoo.pictures import Panels
+from deepcr_zoo.plan import Plan, finished, make_plan, not_ours, stale
 from deepcr_zoo.products import ChipMask, Count
-from deepcr_zoo.provenance import CleanedProvenance, MaskProvenance, Provenance, difference
+from deepcr_zoo.provenance import MaskProvenance
 from deepcr_zoo.registry import default_registry
 from deepcr_zoo.selection import AUTO, NO_INPAINTING, Selection, check_request, select
-
-MASK_ENDING, COPY_ENDING, PICTURE_ENDING = "_crmask.fits", "_crclean.fits", "_crpreview.png"
 
 SUSPICIOUS_FRACTION = 0.2
 """A larger share of masked pixels is a sign of a wrong unit or model: cosmic rays hit 1.5 to 3 % of the pixels of HST's
@@ -88,33 +85,6 @@ class CleanedFile:
     reasons: list[str]
     cautions: list[str]
     advice: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The products that are wanted of an exposure.
-
-    Attributes
-    ----------
-    mask, copy, picture : Path, or None if not wanted
-    mask_provenance, copy_provenance : what they are to say of themselves
-    """
-
-    mask: Path
-    copy: Path | None
-    picture: Path | None
-    mask_provenance: MaskProvenance
-    copy_provenance: CleanedProvenance
-
-    @property
-    def paths(self) -> list[Path]:
-        """What is written, the mask last: where it stands, the others do."""
-        return [path for path in (self.copy, self.picture, self.mask) if path]
-
-    @property
-    def repaints(self) -> bool:
-        """Whether pixel values change."""
-        return self.copy_provenance.inpainter != NO_INPAINTING
 
 
 def clean_file(
@@ -192,10 +162,10 @@ def clean_file(
     exposure = read_exposure(Path(path))
     wanted = NO_INPAINTING if dq_only else inpaint
     selection = select(exposure, default_registry(), model, wanted, threshold, fpr, allow_synthetic)
-    plan = _plan(exposure, selection, grow, output_dir, dq_only, prob, preview)
-    cautions = [*selection.cautions, *_stale(plan, exposure, output_dir)]
+    plan = make_plan(exposure, selection, grow, output_dir, dq_only, prob, preview)
+    cautions = [*selection.cautions, *stale(plan, exposure, output_dir)]
     status: Literal["cleaned", "finished"] = "finished"
-    found = _finished(plan, overwrite)
+    found = finished(plan, overwrite)
     if found is None:
         status = "cleaned"
         for reason in selection.reasons:
@@ -246,114 +216,6 @@ def check_options(
         baselines.require_scikit_image()
 
 
-def clashes(paths: Iterable[str], output_dir: str | os.PathLike[str] | None) -> dict[str, str]:
-    """Files whose products would land on those of an earlier one, and why they cannot be cleaned."""
-    taken: dict[Path, str] = {}
-    refused = {}
-    for path in paths:
-        if (first := taken.setdefault(target(Path(path), output_dir, "").absolute(), path)) != path:
-            refused[path] = f"would become the same products as {first}: clean it into another --output-dir"
-    return refused
-
-
-def target(path: Path, output_dir: str | os.PathLike[str] | None, ending: str) -> Path:
-    """Where a product of a file goes."""
-    folder = path.parent if output_dir is None else Path(output_dir).expanduser()
-    return folder / (root_name(path) + ending)
-
-
-def _plan(
-    exposure: Exposure,
-    selection: Selection,
-    grow: int,
-    output_dir: str | os.PathLike[str] | None,
-    dq_only: bool,
-    prob: bool,
-    preview: bool,
-) -> Plan:
-    if dq_only and exposure.cosmic_ray_bit is None:
-        raise InvalidFileError(
-            f"{exposure.path}: the DQ of {exposure.description} is not known to hold bits: leave out --dq-only"
-        )
-    common = dataclasses.asdict(
-        Provenance(
-            model=selection.mask.reference,
-            model_sha256=selection.mask.locked.weights.sha256,
-            threshold=selection.threshold,
-            grow=grow,
-            input_sha256=exposure.sha256,
-        )
-    )
-    network = selection.network
-    return Plan(
-        mask=target(exposure.path, output_dir, MASK_ENDING),
-        copy=target(exposure.path, output_dir, COPY_ENDING) if dq_only or selection.inpaint else None,
-        picture=target(exposure.path, output_dir, PICTURE_ENDING) if preview else None,
-        mask_provenance=MaskProvenance(**common, probability=prob),
-        copy_provenance=CleanedProvenance(
-            **common,
-            inpainter=selection.inpaint_reference,
-            inpainter_sha256=network.locked.weights.sha256 if network else "",
-        ),
-    )
-
-
-def _finished(plan: Plan, overwrite: bool) -> Count | None:
-    """What the products that are there already found; None if they are to be made.
-
-    Raises
-    ------
-    OutputError
-        If one of them was made otherwise and may not be overwritten, or is no product at all.
-    """
-    differs = {path: _difference(path, plan) for path in plan.paths if os.path.lexists(path)}
-    for path, problem in differs.items():
-        if problem is not None and not overwrite:
-            raise OutputError(
-                f"{path}: exists and was made otherwise ({problem}): give --overwrite to replace it, or another --output-dir"
-            )
-    if overwrite or len(differs) < len(plan.paths):
-        return None
-    return Count.from_header(fits.getheader(plan.mask))
-
-
-def _difference(path: Path, plan: Plan) -> str | None:
-    """How a product that exists differs from the one that is wanted; None if it does not."""
-    if path == plan.picture:
-        made_by = pictures.description(path)
-        if made_by is None:
-            raise _not_ours(path)
-        return None if made_by == repr(plan.copy_provenance) else "it shows another result"
-    header = _product_header(path)
-    if header is None:
-        raise _not_ours(path)
-    return difference(plan.mask_provenance if path == plan.mask else plan.copy_provenance, header)
-
-
-def _product_header(path: Path) -> Any:
-    """The primary header of a product; None if the file is none."""
-    try:
-        header = fits.getheader(path)
-    except OSError:
-        return None
-    return header if "CRMODEL" in header else None
-
-
-def _not_ours(path: Path) -> OutputError:
-    return OutputError(f"{path}: exists and is no product of deepcr-zoo: move it away, or give another --output-dir")
-
-
-def _stale(plan: Plan, exposure: Exposure, output_dir: str | os.PathLike[str] | None) -> list[str]:
-    """Tell of a copy from another run that stays beside the new mask."""
-    other = target(exposure.path, output_dir, COPY_ENDING)
-    header = None if plan.copy or not other.is_file() else _product_header(other)
-    if header is None:
-        return []
-    fields = {field.name: getattr(plan.mask_provenance, field.name) for field in dataclasses.fields(Provenance)}
-    problem = difference(Provenance(**fields), header)
-    return [] if problem is None else [f"{other.name} stays as it is and was made otherwise ({problem})"]
-
-
 def _make(exposure: Exposure, selection: Selection, plan: Plan, device: str, engine: str) -> tuple[Count, list[str]]:
     """Clean an exposure and write all of its products, or none; gives what was found, and what to be cautious of."""
     mask_model = _mask_model(selection.mask.reference, device, engine)
@@ -379,7 +241,7 @@ def _make(exposure: Exposure, selection: Selection, plan: Plan, device: str, eng
             exposure, chip_masks, filled if fill else None, plan.copy_provenance, everything
         )
     if plan.picture:
-        contents[plan.picture] = pictures.draw(panels, _heading(exposure, selection), repr(plan.copy_provenance))
+        contents[plan.picture] = pictures.draw(panels, _heading(exposure, selection), plan.picture_made_by)
     contents[plan.mask] = products.mask_file(exposure, chip_masks, plan.mask_provenance, everything)
     _write(contents)
     return products.count(chip_masks), cautions
@@ -414,7 +276,7 @@ def _write(contents: dict[Path, bytes]) -> None:
     try:
         for path in contents:
             if os.path.lexists(path) and not path.is_file():
-                raise _not_ours(path)
+                raise not_ours(path)
             sweep_partial(path)
         write_together(contents)
     except OSError as error:

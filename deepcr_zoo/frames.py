@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import fnmatch
-import gzip
 import hashlib
-import io
-import os
-import warnings
-import zlib
 from collections import ChainMap
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
 from deepcr_zoo.errors import InvalidFileError, NotAnExposureError
+from deepcr_zoo.fitsfiles import extension_name, extension_version, opened, read_unchanged, reason, root_name, unpacked
 from deepcr_zoo.images import LIMIT
 from deepcr_zoo.instruments import (
     Gain,
@@ -38,15 +32,7 @@ from deepcr_zoo.instruments import (
     value,
 )
 
-FITS_BLOCK = 2880
-"""Bytes of a FITS block (FITS standard 4.0, section 3.1)."""
-
-SUFFIXES = (".fits", ".fit", ".fts")
-COMPRESSED_SUFFIXES = (".gz", ".fz")
-
-_GZIP_MAGIC = b"\x1f\x8b"
 _NO_CHIPS = ("ERR", "DQ", "WHT", "CTX", "MASK", "UNCERT")
-_CHECKSUM_FAILED = "verification failed for HDU"
 
 
 @dataclass(frozen=True)
@@ -194,14 +180,6 @@ class Exposure:
         return " ".join([self.instrument.name, *filter(None, [self.filter_name])])
 
 
-def root_name(path: Path) -> str:
-    """The name of a file without the endings of FITS files: ``x_flc.fits.gz`` becomes ``x_flc``."""
-    name = path.name
-    for endings in (COMPRESSED_SUFFIXES, SUFFIXES):
-        name = next((name[: -len(end)] for end in endings if name.lower().endswith(end)), name)
-    return name
-
-
 def read_exposure(path: Path) -> Exposure:
     """Read a FITS file (plain, gzipped or fpacked) whole, and find its science images.
 
@@ -211,13 +189,8 @@ def read_exposure(path: Path) -> Exposure:
         If it cannot be read, is truncated, changes while it is read, is a combined product, or holds no image whose
         unit and level are known.
     """
-    packed = _read_unchanged(path)
-    found = _unpacked(packed, path)
-    data = found + b"\0" * (-len(found) % FITS_BLOCK)  # some writers leave out the end of the last block
-    with quiet_astropy() as astropy_says:
-        hdus = _open(data, path)
-        cautions = _check_complete(hdus, data, len(found), path)
-        cautions += [str(told) for told in astropy_says if _CHECKSUM_FAILED in str(told)]
+    packed = read_unchanged(path)
+    with opened(unpacked(packed, path), path) as (hdus, data, cautions):
         indices = _science_indices(hdus, path)
         keywords = ChainMap(hdus[indices[0]].header, hdus[0].header)
         instrument = default_instruments().recognise(keywords)
@@ -227,96 +200,6 @@ def read_exposure(path: Path) -> Exposure:
         bit = _cosmic_ray_bit(hdus, instrument)
     digest = hashlib.sha256(packed).hexdigest()
     return Exposure(path, data, digest, instrument, keywords, chips, bit, tuple(cautions))
-
-
-@contextmanager
-def quiet_astropy() -> Iterator[list[Warning]]:
-    """Collect what astropy warns of, instead of showing it: oddities of a file are read and copied as they are."""
-    told: list[Warning] = []
-    with warnings.catch_warnings():
-        shown = warnings.showwarning
-
-        def collect(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-            if isinstance(message, AstropyWarning):
-                told.append(message)
-            else:
-                shown(message, category, *where, **more)
-
-        warnings.simplefilter("always", AstropyWarning)
-        warnings.showwarning = collect
-        yield told
-
-
-def extension_name(hdu: Any) -> str:
-    """EXTNAME without the blanks that some writers pad it with."""
-    return text(hdu.header, "EXTNAME").upper()
-
-
-def extension_version(hdu: Any) -> int:
-    """EXTVER, which some writers give as a text or a float; 1 if there is none."""
-    try:
-        return int(float(text(hdu.header, "EXTVER") or 1))
-    except ValueError:
-        return 1
-
-
-def _read_unchanged(path: Path) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            before = os.fstat(file.fileno())
-            data = file.read()
-            after = os.fstat(file.fileno())
-    except OSError as error:
-        raise InvalidFileError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:  # a name that no file can have
-        raise InvalidFileError(f"{str(path)!r}: cannot be read: {error}") from None
-    if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size) or len(data) != after.st_size:
-        raise InvalidFileError(f"{path}: changed while it was read: wait until it is complete, then run again")
-    return data
-
-
-def _unpacked(data: bytes, path: Path) -> bytes:
-    if not data.startswith(_GZIP_MAGIC):
-        return data
-    try:
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error):
-        raise InvalidFileError(f"{path}: is truncated or damaged (gzip): get it again") from None
-
-
-def _open(data: bytes, path: Path) -> fits.HDUList:
-    if not data.startswith(b"SIMPLE  ="):
-        raise InvalidFileError(f"{path}: is not a FITS file: expected SIMPLE as its first keyword")
-    try:
-        hdus = fits.open(io.BytesIO(data), lazy_load_hdus=False, checksum=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # astropy raises anything on damaged files
-        raise InvalidFileError(f"{path}: is truncated or damaged: {_reason(error)}") from None
-    if not isinstance(hdus[0], fits.PrimaryHDU):
-        raise InvalidFileError(f"{path}: is not a FITS file of the standard kind: expected SIMPLE = T")
-    return hdus
-
-
-def _check_complete(hdus: fits.HDUList, data: bytes, length: int, path: Path) -> list[str]:
-    """Refuse a file (of a length, then padded) that ends too early, or goes on with what is no HDU."""
-    last = hdus[-1].fileinfo()
-    end = last["datLoc"] + last["datSpan"]
-    if end > len(data) or (end > length and last["datLoc"] + _stored_size(data) > length):
-        raise InvalidFileError(f"{path}: is truncated: its headers announce {end} bytes, it has {length}; get it again")
-    if data[end:].strip(b"\0 "):
-        rest = len(data) - end
-        raise InvalidFileError(f"{path}: is truncated or damaged: {rest} bytes after HDU {len(hdus) - 1} are no HDU")
-    announced = value(hdus[0].header, "NEXTEND")
-    if isinstance(announced, int) and announced > len(hdus) - 1:
-        return [f"NEXTEND announces {announced} extensions, the file has {len(hdus) - 1}"]
-    return []
-
-
-def _stored_size(data: bytes) -> int:
-    """Bytes of the last HDU's data without the padding, which some writers leave out."""
-    with fits.open(io.BytesIO(data), lazy_load_hdus=False, disable_image_compression=True) as stored:
-        return int(stored[-1].size)
 
 
 def _science_indices(hdus: fits.HDUList, path: Path) -> list[int]:
@@ -408,7 +291,7 @@ def _pixels(hdu: Any, where: str) -> NDArray[np.float32]:
     except MemoryError:
         raise
     except Exception as error:  # astropy raises anything on damaged data
-        raise InvalidFileError(f"{where}: is truncated or damaged: {_reason(error)}") from None
+        raise InvalidFileError(f"{where}: is truncated or damaged: {reason(error)}") from None
     if not (np.abs(pixels) < LIMIT).any():
         raise InvalidFileError(f"{where}: holds no valid pixel, all are NaN, infinite or beyond {LIMIT:g}")
     return pixels
@@ -491,7 +374,3 @@ def _cosmic_ray_bit(hdus: fits.HDUList, instrument: Instrument | None) -> int | 
         return instrument.cosmic_ray_bit
     foreign = any(extension_name(hdu) == "DQ" for hdu in hdus)
     return None if foreign else default_instruments().generic.cosmic_ray_bit
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

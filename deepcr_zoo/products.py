@@ -17,7 +17,8 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from deepcr_zoo.errors import InvalidFileError
-from deepcr_zoo.frames import FITS_BLOCK, Chip, Exposure, extension_name, extension_version, quiet_astropy
+from deepcr_zoo.fitsfiles import FITS_BLOCK, extension_name, extension_version, quiet_astropy
+from deepcr_zoo.frames import Chip, Exposure
 from deepcr_zoo.instruments import Keywords, text, value
 from deepcr_zoo.provenance import SOFTWARE, Cards, CleanedProvenance, MaskProvenance, Provenance
 

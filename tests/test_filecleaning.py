@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as arrays
 
 from deepcr_zoo import clean_file
 from deepcr_zoo.errors import DeepcrZooError, InvalidFileError, NoModelError, OutputError, UsageError
-from deepcr_zoo.filecleaning import clashes
+from deepcr_zoo.plan import clashes
 from tests.conftest import STIS_EXPOSURES
 from tests.exposures import ACS, DECAM, STIS, acs_flc, scene, science, write
 from tests.registries import SMALL

@@ -11,7 +11,8 @@ from astropy.io import fits
 from astropy.nddata import CCDData
 
 from deepcr_zoo.errors import InvalidFileError, NotAnExposureError
-from deepcr_zoo.frames import read_exposure, root_name
+from deepcr_zoo.fitsfiles import root_name
+from deepcr_zoo.frames import read_exposure
 from tests.exposures import ACS, DECAM, SHAPE, STIS, WFPC2, acs_flc, scene, science, write
 
 ELECTRONS, _ = scene()

@@ -177,7 +177,7 @@ def _in_processes(work: Work[Result], paths: Sequence[str], jobs: int) -> Iterat
             with suppress(BrokenProcessPool):
                 while waiting or running:
                     while waiting and len(running) < QUEUE * jobs:
-                        running.append((waiting[0], pool.submit(_attempt, work, waiting[0])))
+                        running.append((waiting[0], _submit(pool, work, waiting[0])))
                         waiting.popleft()
                     yield running[0][1].result()
                     running.popleft()
@@ -193,13 +193,24 @@ def _one_by_one(work: Work[Result], tasks: Iterable[tuple[str, Future[Outcome[Re
         for path, future in tasks:
             lost = future.cancelled() or future.exception() is not None
             try:
-                yield (pool.submit(_attempt, work, path) if lost else future).result()
+                yield (_submit(pool, work, path) if lost else future).result()
             except BrokenProcessPool:
                 yield Outcome(path, None, f"{path}: the process that worked on it was killed, perhaps for want of memory")
                 pool.shutdown()
                 pool = _pool(1)
     finally:
         _end(pool)
+
+
+def _submit(pool: ProcessPoolExecutor, work: Work[Result], path: str) -> Future[Outcome[Result]]:
+    """Hand out a file; a process that this starts ignores interruptions from its first moment, as it inherits that."""
+    if threading.current_thread() is not threading.main_thread():
+        return pool.submit(_attempt, work, path)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return pool.submit(_attempt, work, path)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _end(pool: ProcessPoolExecutor) -> None:

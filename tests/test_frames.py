@@ -385,7 +385,9 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path):
     code = "import sys\nwith open(sys.argv[1], 'r+b') as f:\n while True: f.seek(9000); f.write(b'x'); f.flush()"
     writer = subprocess.Popen([sys.executable, "-c", code, str(path)])
     try:
-        time.sleep(0.5)
+        untouched = path.stat().st_mtime_ns
+        while path.stat().st_mtime_ns == untouched:
+            time.sleep(0.01)
         with pytest.raises(InvalidFileError, match="changed while it was read: wait until it is complete"):
             read_exposure(path)
     finally:

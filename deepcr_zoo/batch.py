@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import traceback
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -181,6 +182,9 @@ def _in_processes(work: Work[Result], paths: Sequence[str], jobs: int) -> Iterat
                         waiting.popleft()
                     yield running[0][1].result()
                     running.popleft()
+        except KeyboardInterrupt:
+            warnings.warn("waiting for the files that are being worked on; interrupt again to stop at once", stacklevel=2)
+            raise
         finally:
             _end(pool)
         yield from _one_by_one(work, running)
@@ -203,14 +207,14 @@ def _one_by_one(work: Work[Result], tasks: Iterable[tuple[str, Future[Outcome[Re
 
 
 def _submit(pool: ProcessPoolExecutor, work: Work[Result], path: str) -> Future[Outcome[Result]]:
-    """Hand out a file; a process that this starts ignores interruptions from its first moment, as it inherits that."""
-    if threading.current_thread() is not threading.main_thread():
+    """Hand out a file; a process that this starts inherits that interruptions wait, and so never sees one."""
+    if not hasattr(signal, "pthread_sigmask"):
         return pool.submit(_attempt, work, path)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return pool.submit(_attempt, work, path)
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end(pool: ProcessPoolExecutor) -> None:

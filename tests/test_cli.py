@@ -339,6 +339,7 @@ def test_clean_can_be_interrupted_and_leaves_nothing_half_written(night):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in errors
+    assert "warning waiting for the files that are being worked on; interrupt again to stop at once" in errors
     assert "interrupted the same command goes on where this one ended" in errors
     written = sorted(os.listdir(night / "out"))
     assert 2 <= len(written) < 120

@@ -182,7 +182,7 @@ def _in_processes(work: Work[Result], paths: Sequence[str], jobs: int) -> Iterat
                         waiting.popleft()
                     yield running[0][1].result()
                     running.popleft()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, GeneratorExit):  # here, or where the outcomes are used
             warnings.warn("waiting for the files that are being worked on; interrupt again to stop at once", stacklevel=2)
             raise
         finally:

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepcr_zoo import baselines, pictures, products
-from deepcr_zoo.cleaning import filler, loaded
+from deepcr_zoo.cleaning import filler
 from deepcr_zoo.engines import select_engine
 from deepcr_zoo.errors import ImageWarning, ModelWarning, OutputError, UsageError
 from deepcr_zoo.files import sweep_partial, write_together
 from deepcr_zoo.frames import Chip, Exposure, read_exposure
 from deepcr_zoo.images import read_image
-from deepcr_zoo.models import InpaintModel, MaskModel, load, select_device
+from deepcr_zoo.models import MaskModel, load, select_device
 from deepcr_zoo.pictures import Panels
 from deepcr_zoo.plan import Plan, finished, make_plan, not_ours, stale
 from deepcr_zoo.products import ChipMask, Count
@@ -218,7 +218,7 @@ def check_options(
 
 def _make(exposure: Exposure, selection: Selection, plan: Plan, device: str, engine: str) -> tuple[Count, list[str]]:
     """Clean an exposure and write all of its products, or none; gives what was found, and what to be cautious of."""
-    mask_model = _mask_model(selection.mask.reference, device, engine)
+    mask_model = _model(selection.mask.reference, device, engine)
     unit = selection.card.input.unit
     fill = _fill(selection, device, engine) if plan.repaints else None
     chip_masks, filled, panels = [], [], []
@@ -283,26 +283,15 @@ def _write(contents: dict[Path, bytes]) -> None:
         raise OutputError(f"{folder}: cannot be written to: {error.strerror}; choose another --output-dir") from None
 
 
-@lru_cache(maxsize=2)
-def _mask_model(reference: str, device: str, engine: str) -> MaskModel:
-    """A model for many files."""
-    model: MaskModel = loaded(_load(reference, device, engine), MaskModel, device)
-    return model
-
-
-@lru_cache(maxsize=2)
-def _inpaint_model(reference: str, device: str, engine: str) -> InpaintModel:
-    model: InpaintModel = loaded(_load(reference, device, engine), InpaintModel, device)
-    return model
-
-
-def _load(reference: str, device: str, engine: str) -> Any:
+@lru_cache(maxsize=4)
+def _model(reference: str, device: str, engine: str) -> Any:
+    """A model for many files; its cautions stand in the selection."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ModelWarning)  # the cautions of a model stand in the selection
+        warnings.simplefilter("ignore", ModelWarning)
         return load(reference, device, engine=engine)
 
 
 def _fill(selection: Selection, device: str, engine: str) -> Callable[[Any, Any], NDArray[np.float32]]:
     named = selection.inpaint_reference
-    inpaint = _inpaint_model(named, device, engine) if selection.network else named
+    inpaint = _model(named, device, engine) if selection.network else named
     return filler(inpaint, selection.card.input.unit, device)

@@ -6,7 +6,6 @@ import logging
 import os
 import subprocess
 import sys
-import threading
 from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
@@ -24,6 +23,7 @@ from deepcr_zoo.verification import verify
 from tests.conftest import ALL_MODELS
 from tests.registries import SMALL
 from tests.scenes import star_field
+from tests.threads import at_once
 
 pytestmark = pytest.mark.filterwarnings("ignore::deepcr_zoo.errors.ModelWarning")
 WIDE = "mask/ACS-WFC-2-32"
@@ -114,17 +114,7 @@ def test_openvino_shows_no_seam(tile):
 def test_several_threads_get_what_one_gets(wide):
     images = [star_field((200 + 30 * seed, 300), seed)[0] for seed in range(6)]
     expected = [wide.predict(image) for image in images]
-    found = [None] * len(images)
-
-    def work(index):
-        found[index] = wide.predict(images[index])
-
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(len(images))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for one, other in zip(expected, found, strict=True):
+    for one, other in zip(expected, at_once(wide.predict, images), strict=True):
         np.testing.assert_array_equal(one, other)
 
 

@@ -1,5 +1,3 @@
-import threading
-
 import numpy as np
 import pytest
 import torch
@@ -22,6 +20,7 @@ from deepcr_zoo.registry import read_registry
 from tests.conftest import ALL_MODELS
 from tests.registries import SMALL, copy_registry, edit_card, edit_entry
 from tests.scenes import star_field
+from tests.threads import at_once
 
 pytestmark = pytest.mark.filterwarnings("ignore::deepcr_zoo.errors.ModelWarning")
 MASKS = [name for name in ALL_MODELS if name.startswith("mask/")]
@@ -238,17 +237,7 @@ def test_a_wrong_unit_is_an_error(small):
 def test_a_model_may_be_used_from_several_threads_at_once(small):
     images = [star_field((300, 300), seed)[0] for seed in range(6)]
     expected = [small.predict(image) for image in images]
-    found = [None] * len(images)
-
-    def work(index):
-        found[index] = small.predict(images[index])
-
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(len(images))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for one, other in zip(expected, found, strict=True):
+    for one, other in zip(expected, at_once(small.predict, images), strict=True):
         np.testing.assert_array_equal(one, other)
 
 

@@ -24,7 +24,7 @@ LAYERS = [
     {"errors", "tiling"},
     {"names", "paths", "files", "documents", "neighbours", "batch", "console"},
     {"registry", "images", "instruments", "pictures", "provenance"},
-    {"cards", "hub", "nets", "baselines", "fitsfiles"},
+    {"cards", "hub", "nets", "baselines", "fitsfiles", "recipe"},
     {"sources", "rendering", "weights", "engines", "results", "frames"},
     {"testvectors", "models", "selection", "products"},
     {"convert", "cleaning", "verification", "plan"},
@@ -46,7 +46,13 @@ LIGHT = {
     "console",
     "hub",
 }
-MODULES = sorted((CHECKOUT / "deepcr_zoo").glob("*.py"))
+MODULES = sorted((CHECKOUT / "deepcr_zoo").rglob("*.py"))
+
+
+def dotted(path):
+    """Name of a module within the package: ``models``, ``dataset.stamps``; a folder's ``__init__`` is the folder."""
+    parts = path.relative_to(CHECKOUT / "deepcr_zoo").with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
 def imports(path, top_level_only):
@@ -98,24 +104,24 @@ def test_every_public_name_can_be_had():
 
 
 def test_every_module_has_a_place_in_the_order_of_imports():
-    assert {path.stem for path in MODULES} - {"__init__", "__main__"} == {name for layer in LAYERS for name in layer}
+    assert {dotted(path) for path in MODULES} - {"__init__", "__main__"} == {name for layer in LAYERS for name in layer}
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if not path.stem.startswith("__")], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in MODULES if not dotted(path).startswith("__")], ids=dotted)
 def test_imports_run_one_way(path):
     level = {name: index for index, layer in enumerate(LAYERS) for name in layer}
     everything = imports(path, top_level_only=False)
-    ours = {name.split(".")[1] for name in everything if name.startswith("deepcr_zoo.")} & level.keys()
-    assert all(level[name] < level[path.stem] for name in ours)
-    if path.stem != "hub":
+    ours = {name.removeprefix("deepcr_zoo.") for name in everything} & level.keys()
+    assert all(level[name] < level[dotted(path)] for name in ours)
+    if dotted(path) != "hub":
         assert not any(name.startswith("huggingface_hub") for name in everything)
-    if path.stem in LIGHT:
+    if dotted(path) in LIGHT:
         assert not {name.partition(".")[0] for name in imports(path, top_level_only=True)} & {"torch", "astropy", "scipy"}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
 def test_nothing_is_unpickled_outside_of_convert(path):
-    if path.stem != "convert":
+    if dotted(path) != "convert":
         assert not PICKLE.search(path.read_text())
 
 

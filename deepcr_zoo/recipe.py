@@ -1,0 +1,272 @@
+"""The schema of a recipe (``recipes/*.yaml``): the whole life of a model, from exposures to publication."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from deepcr_zoo.documents import Document
+from deepcr_zoo.names import Task
+from deepcr_zoo.registry import Architecture
+
+FieldType = Literal["extragalactic", "globular_cluster", "resolved_galaxy"]
+FIELD_TYPES: tuple[FieldType, ...] = ("extragalactic", "globular_cluster", "resolved_galaxy")
+
+Split = Literal["train", "test"]
+"""What a visit is for; validation stamps are blocks of sky of the training visits."""
+
+RESERVED_SEED = 900_000
+"""Seeds from here up are for independent evaluation: nothing is tuned, trained or tested on them."""
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=RESERVED_SEED)]
+ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Shape = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2)]
+
+
+class InstrumentBlock(Document):
+    """The detector and its optics: what recognises its files, and what the simulator needs."""
+
+    telescope: str = Field(description="as in zoo/instruments.yaml")
+    instrument: str
+    detector: str
+    filters: list[str] = Field(min_length=1, description="filters of the training data")
+    aperture_m: Positive = Field(description="diameter of the primary mirror")
+    obstruction: Fraction = Field(description="diameter of the central obstruction / that of the mirror")
+    wavelength_um: Positive = Field(description="pivot wavelength of the filter that is simulated")
+    bandwidth_um: Positive = Field(description="width of that filter")
+    zeropoint_ab: float = Field(description="AB magnitude of one electron per second in that filter")
+    pixel_scale_arcsec: Positive
+    pixel_size_um: Positive
+    silicon_um: Positive = Field(description="thickness of the light-sensitive silicon")
+    gain_electron_per_count: Positive
+    read_noise_electron: NotNegative
+    saturation_electron: Positive = Field(description="full well, where charge begins to bloom")
+    dark_electron_s: NotNegative
+    sky_electron_s: NotNegative = Field(description="sky background per pixel")
+    cosmic_rays_per_cm2_s: Positive = Field(description="rate of cosmic rays through the detector")
+    chips: Literal[1, 2] = Field(description="chips of a full frame, one SCI extension each")
+    chip_shape: Shape = Field(description="rows and columns of a chip")
+    chip_gap_pixels: NotNegative = Field(description="distance between the two chips")
+
+
+class TweakReg(Document):
+    """How DrizzlePac's TweakReg aligns the exposures of a visit."""
+
+    conv_width: Positive = Field(description="width of the detection kernel, 2 x FWHM, in pixels")
+    threshold: Positive = Field(description="detection threshold, in sigma of the background")
+
+
+class VisitRule(Document):
+    """Visits to use: one (proposal and visit given) or all that match what is given."""
+
+    field_type: FieldType
+    split: Split | None = Field(default=None, description="none: test_fraction of the matching visits are for testing")
+    test_fraction: Fraction = Field(default=0.2, description="share of the visits for testing, where split is not given")
+    proposal: int | None = Field(default=None, description="PROPOSID")
+    visit: str | None = Field(default=None, description="two characters, as in file names and LINENUM")
+    target: str | None = Field(default=None, description="pattern of TARGNAME, with * and ?")
+    filters: list[str] = Field(default_factory=list, description="none: the filters of the instrument block")
+    exposures: int | None = Field(default=None, ge=2, description="exposures of the visit, as published or in the archive")
+    exposure_time_s: Positive | None = Field(default=None, description="mean exposure time")
+    tweakreg: TweakReg | None = Field(default=None, description="none: the header's astrometry is trusted")
+    note: str | None = None
+
+    @model_validator(mode="after")
+    def _a_named_visit_has_a_split(self) -> VisitRule:
+        if self.is_one_visit and self.split is None:
+            raise ValueError("a split, train or test, for a visit that is named")
+        return self
+
+    @property
+    def is_one_visit(self) -> bool:
+        """Whether proposal and visit are given."""
+        return self.proposal is not None and self.visit is not None
+
+
+class DataBlock(Document):
+    """Which exposures the model is trained and tested on."""
+
+    product: str = Field(default="flc", description="end of the file names of the calibrated exposures")
+    source: str = Field(description="where this list of visits comes from")
+    checked_against_archive: bool = Field(default=False, description="whether somebody has seen these visits in the archive")
+    files: list[str] = Field(default_factory=list, description="folders or wildcards; relative ones start at the recipe")
+    visits: dict[str, VisitRule] = Field(min_length=1, description="by a name of your choice; the first that matches counts")
+
+
+class DrizzleBlock(Document):
+    """How AstroDrizzle labels cosmic rays."""
+
+    driz_cr_snr: str = Field(
+        default="5.0 1.5", pattern=r"^\d+(\.\d+)? \d+(\.\d+)?$", description="thresholds of both passes"
+    )
+    driz_cr_grow: int = Field(default=1, ge=1, description="size of the neighbourhood of the second pass; 1: no growth")
+    resetbits: int = Field(default=4096, ge=0, description="DQ bits that are cleared first")
+    combine_type: Literal["minmed", "median", "imedian"] = "minmed"
+    max_fit_rms_pixels: Positive = Field(default=0.3, description="a worse TweakReg fit rejects the visit")
+
+
+class IgnoreBlock(Document):
+    """Which pixels count neither in training nor in metrics."""
+
+    keep_bits: list[int] | None = Field(
+        default=None,
+        description="DQ bits that do not exclude a pixel; none: saturation and cosmic rays, by zoo/instruments.yaml",
+    )
+    saturation_electron: Positive = Field(default=70_000.0, description="brighter pixels are excluded, and those near them")
+    saturation_dilation: int = Field(default=7, ge=1, description="side of the square that saturated pixels are dilated by")
+
+
+class StampBlock(Document):
+    """How exposures are cut up."""
+
+    size: int = Field(default=256, ge=32, multiple_of=4, description="side of a stamp, pixels")
+    border: int = Field(default=128, ge=0, description="pixels dropped at each edge of a chip")
+    validation_fraction: Fraction = Field(default=0.2, description="share of the training stamps, in blocks of sky")
+    validation_block: int = Field(default=2, ge=1, description="side of a block, in stamps")
+
+
+class QualityBlock(Document):
+    """Which exposures are rejected."""
+
+    max_background_ratio: float = Field(default=2.0, gt=1, description="of counts per second, to the visit's median")
+    max_rate_ratio: float = Field(default=2.0, gt=1, description="of cosmic rays per cm2 and s, to the visit's median")
+    max_star_excess: float = Field(default=4.0, gt=1, description="share of masked pixels on stars / elsewhere")
+    min_exposures: int = Field(default=2, ge=2, description="sound exposures that a visit must have")
+    on_bad_file: Literal["skip", "refuse"] = Field(default="skip", description="a file that cannot be used: go on, or stop")
+
+
+class BuildBlock(Document):
+    """How exposures become labelled stamps."""
+
+    drizzle: DrizzleBlock = DrizzleBlock()
+    ignore: IgnoreBlock = IgnoreBlock()
+    stamps: StampBlock = StampBlock()
+    sky: Literal["mdrizsky", "measured"] = Field(default="mdrizsky", description="source of the sky level")
+    quality: QualityBlock = QualityBlock()
+    seed: Seed = Field(default=1, description="chooses blocks for validation, and test visits where none are named")
+
+
+class InputBlock(Document):
+    """What the network is given."""
+
+    unit: Literal["electron", "adu"] = "electron"
+    scale: Positive = Field(default=100.0, description="the image is divided by this")
+
+
+class AugmentationBlock(Document):
+    """How training stamps are varied."""
+
+    sky: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
+        default=[-0.9, 3.0], description="range of alpha: alpha x sky is added (Zhang & Bloom 2020, Eq. 3-4); none: never"
+    )
+    shot_noise: bool = Field(default=False, description="whether the noise that matches an added sky is added too")
+    flips: bool = Field(default=False, description="whether stamps are flipped and turned by 90 degrees")
+    inpainting_masks: Annotated[list[int], Field(min_length=2, max_length=2)] = Field(
+        default=[1, 9], description="fewest and most CR masks of other stamps that make an inpainting mask"
+    )
+
+
+class ScheduleBlock(Document):
+    """How long, and how fast, the network learns (Zhang & Bloom 2020, section 3)."""
+
+    learning_rate: Positive = 0.005
+    batch_size: int = Field(default=16, ge=1, description="not given in the paper; upstream's code has 16")
+    max_epochs: int = Field(default=60, ge=1)
+    freeze_after_epochs: int = Field(default=20, ge=0, description="BatchNorm trains for so many epochs, then is frozen")
+    batchnorm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.005
+    restart_at_freeze: bool = Field(default=True, description="whether optimiser and scheduler start anew at the freeze")
+    restart_learning_rate_factor: Positive = Field(default=0.4, description="upstream divides by 2.5; not in the paper")
+    decay_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    decay_patience_epochs: int = Field(default=4, ge=1)
+    decay_min_improvement: Fraction = Field(default=0.001, description="relative, of the validation loss")
+    stop_after_decays: int = Field(default=2, ge=1, description="decays without improvement that end the training")
+    gradient_clip: Positive | None = None
+
+
+class TrainBlock(Document):
+    """How the network is trained."""
+
+    architecture: Architecture
+    input: InputBlock = InputBlock()
+    schedule: ScheduleBlock = ScheduleBlock()
+    augmentation: AugmentationBlock = AugmentationBlock()
+    init_from: str | None = Field(default=None, description="NAME@VERSION whose weights it starts from")
+    start_frozen: bool = Field(default=False, description="with init_from: whether BatchNorm is frozen from the start")
+    seed: Seed = 1
+
+
+class BenchmarkBlock(Document):
+    """How the model is judged."""
+
+    fprs: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.0005, 0.001, 0.005], min_length=1)
+    lacosmic_objlim: dict[FieldType, float] = Field(
+        default={"extragalactic": 2.0, "globular_cluster": 3.5, "resolved_galaxy": 5.0},
+        description="objlim of the L.A.Cosmic baseline (Zhang & Bloom 2020, section 4.1)",
+    )
+    bootstrap_blocks: int = Field(default=1000, ge=100, description="resamplings of blocks of sky")
+    seed: Seed = 1
+
+
+class GatesBlock(Document):
+    """What must hold before the model may be published."""
+
+    above_lacosmic_at_fpr: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.0005, 0.005])
+    max_star_core_rate: Fraction = Field(default=0.01, description="share of star cores that are masked")
+    no_regression: bool = Field(default=True, description="not worse than the previous version")
+
+
+class PublishBlock(Document):
+    """What its card says, and where it goes."""
+
+    summary: str = Field(description="one line for lists of models")
+    authors: list[str] = Field(default_factory=list)
+    licence: str = Field(default="BSD-3-Clause", description="SPDX identifier")
+    citations: list[str] = Field(default_factory=list, description="DOIs of data and method")
+    limits: list[str] = Field(default_factory=list, description="what it is not for")
+    repository: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$", description="Hub repository, ORG/NAME")
+
+
+class VisitCount(Document):
+    """Simulated visits of each field type."""
+
+    train: int = Field(default=2, ge=1)
+    test: int = Field(default=1, ge=1)
+
+
+class RehearsalBlock(Document):
+    """Simulated data in the place of the archive's: the whole path in minutes."""
+
+    side: int = Field(default=1024, ge=256, description="exposures are cut-outs of so many pixels a side, one chip")
+    exposures: int = Field(default=3, ge=2, le=6)
+    exposure_time_s: dict[FieldType, Positive] = Field(
+        default={"extragalactic": 500.0, "globular_cluster": 250.0, "resolved_galaxy": 600.0}, min_length=1
+    )
+    visits: VisitCount = VisitCount()
+    stamps: StampBlock = StampBlock(size=128, border=32)
+    seed: Seed = 1000
+
+    @model_validator(mode="after")
+    def _seeds_are_not_reserved(self) -> RehearsalBlock:
+        last = self.seed + len(FIELD_TYPES) * (self.visits.train + self.visits.test)
+        if last >= RESERVED_SEED:
+            raise ValueError(f"seeds below {RESERVED_SEED}, which are reserved for independent evaluation, got up to {last}")
+        return self
+
+
+class Recipe(Document):
+    """A recipe."""
+
+    name: ModelName = Field(description="name of the model that comes out")
+    task: Task
+    instrument: InstrumentBlock
+    data: DataBlock
+    build: BuildBlock = BuildBlock()
+    train: TrainBlock
+    benchmark: BenchmarkBlock = BenchmarkBlock()
+    gates: GatesBlock = GatesBlock()
+    publish: PublishBlock
+    rehearsal: RehearsalBlock = RehearsalBlock()

@@ -125,8 +125,7 @@ class StampBlock(Document):
 
     size: int = Field(default=256, ge=32, multiple_of=4, description="side of a stamp, pixels")
     border: int = Field(default=128, ge=0, description="pixels dropped at each edge of a chip")
-    validation_fraction: Fraction = Field(default=0.2, description="share of the training stamps, in blocks of sky")
-    validation_block: int = Field(default=2, ge=1, description="side of a block, in stamps")
+    validation_fraction: Fraction = Field(default=0.2, description="share of each training visit, one strip of columns")
 
 
 class QualityBlock(Document):

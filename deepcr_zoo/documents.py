@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +22,13 @@ DocumentT = TypeVar("DocumentT", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses duplicate keys (the last one would win in silence)."""
+    """Safe YAML without duplicate keys (the last one would win in silence) and aliases (which can grow without bound)."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases are not understood here, write the value out", mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -36,6 +42,37 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+Place = tuple[Hashable, ...]
+"""Keys and indices that lead to a value."""
+
+
+def parse_yaml(text: str | bytes, where: str | Path) -> tuple[Any, dict[Place, int]]:
+    """Parse YAML; gives the content and the line on which each value stands.
+
+    Raises
+    ------
+    InvalidDocumentError
+        If it is no YAML, or uses a tag, or has a key twice.
+    """
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        return (None, {}) if node is None else (loader.construct_document(node), dict(_lines(node, ())))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidDocumentError(f"{where}: expected a YAML document: {' '.join(str(error).split())}") from None
+
+
+def _lines(node: yaml.Node, place: Place) -> Iterator[tuple[Place, int]]:
+    children = []
+    if isinstance(node, yaml.MappingNode):
+        children = [((*place, key.value), key, value) for key, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        children = [((*place, index), value, value) for index, value in enumerate(node.value)]
+    for child, marked, value in children:
+        yield child, marked.start_mark.line + 1
+        yield from _lines(value, child)
+
+
 def parse_document(text: str | bytes, schema: type[DocumentT], where: str | Path) -> DocumentT:
     """Parse YAML into `schema`; `where` names the file in errors.
 
@@ -44,14 +81,11 @@ def parse_document(text: str | bytes, schema: type[DocumentT], where: str | Path
     InvalidDocumentError
         Naming the file, the path of each wrong field, what was expected and what stands there.
     """
-    try:
-        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - it is a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidDocumentError(f"{where}: expected a YAML document: {' '.join(str(error).split())}") from None
+    content, _ = parse_yaml(text, where)
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        raise InvalidDocumentError("\n".join(_explain(where, line) for line in error.errors())) from None
+        raise InvalidDocumentError("\n".join(explain(where, line) for line in error.errors())) from None
 
 
 def read_document(path: Path, schema: type[DocumentT], root: Path) -> DocumentT:
@@ -64,7 +98,8 @@ def read_document(path: Path, schema: type[DocumentT], root: Path) -> DocumentT:
     return parse_document(text, schema, where)
 
 
-def _explain(where: str | Path, error: Any) -> str:
+def explain(where: str | Path, error: Any) -> str:
+    """One of pydantic's errors as a sentence that names file, field, expectation and value."""
     field = ".".join(str(part) for part in error["loc"]) or "the document"
     match error["type"]:
         case "extra_forbidden":

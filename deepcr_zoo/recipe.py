@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from deepcr_zoo.documents import Document
-from deepcr_zoo.names import Task
+from deepcr_zoo.names import NAME_PATTERN, Task
 from deepcr_zoo.registry import Architecture
 
 FieldType = Literal["extragalactic", "globular_cluster", "resolved_galaxy"]
@@ -23,7 +24,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=RESERVED_SEED)]
-ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+ModelName = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
 Shape = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2)]
 
 
@@ -96,6 +97,11 @@ class DataBlock(Document):
     files: list[str] = Field(default_factory=list, description="folders or wildcards; relative ones start at the recipe")
     visits: dict[str, VisitRule] = Field(min_length=1, description="by a name of your choice; the first that matches counts")
 
+    @field_validator("visits", mode="before")
+    @classmethod
+    def _null_removes_an_inherited_rule(cls, visits: Any) -> Any:
+        return {name: rule for name, rule in visits.items() if rule is not None} if isinstance(visits, dict) else visits
+
 
 class DrizzleBlock(Document):
     """How AstroDrizzle labels cosmic rays."""
@@ -126,6 +132,11 @@ class StampBlock(Document):
     size: int = Field(default=256, ge=32, multiple_of=4, description="side of a stamp, pixels")
     border: int = Field(default=128, ge=0, description="pixels dropped at each edge of a chip")
     validation_fraction: Fraction = Field(default=0.2, description="share of each training visit, one strip of columns")
+
+    def grid(self, shape: Sequence[int]) -> tuple[int, int]:
+        """Rows and columns of stamps on a chip of this shape, in pixels."""
+        rows, columns = ((length - 2 * self.border) // self.size for length in shape)
+        return max(rows, 0), max(columns, 0)
 
 
 class QualityBlock(Document):
@@ -269,3 +280,25 @@ class Recipe(Document):
     gates: GatesBlock = GatesBlock()
     publish: PublishBlock
     rehearsal: RehearsalBlock = RehearsalBlock()
+
+    @model_validator(mode="after")
+    def _a_visit_has_one_rule(self) -> Recipe:
+        seen: dict[tuple[int | None, str | None, str], str] = {}
+        for name, rule in self.data.visits.items():
+            for band in rule.filters or self.instrument.filters:
+                other = seen.setdefault((rule.proposal, rule.visit, band), name) if rule.is_one_visit else name
+                if other != name:
+                    raise ValueError(f"each visit in one rule, got {rule.proposal}-{rule.visit} in {other} and in {name}")
+        return self
+
+    @model_validator(mode="after")
+    def _stamps_fit(self) -> Recipe:
+        side = self.rehearsal.side
+        for what, stamps, shape in (
+            ("build", self.build.stamps, self.instrument.chip_shape),
+            ("rehearsal", self.rehearsal.stamps, (side, side)),
+        ):
+            if not all(stamps.grid(shape)):
+                size = f"{stamps.size} + 2 x {stamps.border}"
+                raise ValueError(f"{what}.stamps that fit a chip of {shape[0]} x {shape[1]} pixels, got {size}")
+        return self

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydantic import BaseModel
 from deepcr_zoo import paths
 from deepcr_zoo.cards import Card, PublishedEvaluation, read_card
 from deepcr_zoo.instruments import InstrumentTable, read_instruments
+from deepcr_zoo.recipefile import recipe_json_schema
 from deepcr_zoo.registry import Registry, ResolvedModel, read_registry
 
 START, END = "<!-- rendered from {what}: start -->", "<!-- rendered from {what}: end -->"
@@ -132,6 +134,7 @@ def rendered_files(root: Path) -> dict[Path, str]:
     text = replace_block(readme.read_text(encoding="utf-8"), "the registry", models_table(registry))
     text = replace_block(text, "the instruments", instruments_table(read_instruments(root), registry))
     return {
+        root / "recipes" / "recipe.schema.json": json.dumps(recipe_json_schema(), indent=2) + "\n",
         readme: replace_block(text, "the preferences", preferences_table(registry)),
         fields: replace_block(fields.read_text(encoding="utf-8"), "the card schema", card_fields_table()),
     }

@@ -1,0 +1,81 @@
+"""Commands of the training toolkit: recipes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deepcr_zoo import paths
+from deepcr_zoo.console import note, output, print_json, table
+from deepcr_zoo.errors import InvalidNameError, UsageError
+from deepcr_zoo.files import write_atomically
+from deepcr_zoo.names import NAME_PATTERN
+from deepcr_zoo.recipecheck import Expected, doubts, expected, expected_rehearsal
+from deepcr_zoo.recipefile import find_recipe, read_recipe, recipe_json_schema
+
+recipe_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check recipes, and start new ones.")
+
+RecipeFile = Annotated[str, typer.Argument(metavar="RECIPE", help="a file, or the name of a shipped recipe")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="override a field of the recipe")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
+
+STARTER = "new-instrument.yaml"
+STARTER_NAME = "INSTRUMENT-DETECTOR-FILTER-2-32"
+
+
+@recipe_commands.command()
+def check(file: RecipeFile, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Check a recipe, and say how many exposures and stamps it expects."""
+    path = find_recipe(file)
+    recipe = read_recipe(path, settings or ())
+    if as_json:
+        counts = {"data": expected(recipe), "rehearsal": expected_rehearsal(recipe)}
+        rows = {name: [dataclasses.asdict(row) for row in rows] for name, rows in counts.items()}
+        print_json({"recipe": recipe.model_dump(mode="json"), "expected": rows, "doubts": doubts(recipe)})
+        return
+    output.print(f"{path}: valid; {recipe.task}/{recipe.name}, {', '.join(recipe.instrument.filters)}; {recipe.data.source}")
+    _print_expected("data", expected(recipe))
+    _print_expected("rehearsal", expected_rehearsal(recipe))
+    for doubt in doubts(recipe):
+        note("caution", doubt, "yellow")
+
+
+@recipe_commands.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="name of the model, as in ACS-WFC-F606W-2-32")],
+    file: Annotated[Path | None, typer.Option("--output", help="file to write [default: NAME.yaml, in lower case]")] = None,
+) -> None:
+    """Write a commented recipe for a new instrument, to be filled in."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise InvalidNameError(f"{name}: expected letters, digits, '.', '_' and '-', as in ACS-WFC-F606W-2-32")
+    text = (paths.data_root() / "recipes" / "base" / STARTER).read_text(encoding="utf-8")
+    path = file or Path(f"{name.lower()}.yaml")
+    if path.exists():
+        raise UsageError(f"{path} exists: choose another name with --output, or remove it")
+    write_atomically(text.replace(STARTER_NAME, name).replace("NAME.yaml", path.name).encode(), path)
+    typer.echo(str(path))
+
+
+@recipe_commands.command()
+def schema() -> None:
+    """Print the JSON Schema of recipes, for editors."""
+    typer.echo(json.dumps(recipe_json_schema(), indent=2))
+
+
+def _print_expected(what: str, rows: list[Expected]) -> None:
+    if not any(row.visits for row in rows):
+        return
+    shown = table(what, "field type", "visits", "exposures", "stamps")
+    for split in dict.fromkeys(row.split for row in rows):
+        part = [row for row in rows if row.split == split]
+        for row in part:
+            shown.add_row(split, row.field_type, *map(str, (row.visits, row.exposures, row.stamps)))
+        shown.add_row(
+            split, "all", *(f"{sum(getattr(row, key) for row in part)}" for key in ("visits", "exposures", "stamps"))
+        )
+    output.print(shown)

@@ -1,0 +1,68 @@
+"""What a recipe expects: visits, exposures and stamps, before anybody has the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+
+from deepcr_zoo.recipe import FIELD_TYPES, FieldType, Recipe, Split, VisitRule
+
+SPLITS: tuple[Split, ...] = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a recipe expects of one field type and split.
+
+    Attributes
+    ----------
+    split : str
+    field_type : str
+    visits, exposures, stamps : int
+        Of the visits that the recipe names; training stamps include those for validation.
+    """
+
+    split: Split
+    field_type: FieldType
+    visits: int
+    exposures: int
+    stamps: int
+
+
+def expected(recipe: Recipe) -> list[Expected]:
+    """What the named visits of a recipe hold, by split and field type."""
+    per_exposure = recipe.instrument.chips * prod(recipe.build.stamps.grid(recipe.instrument.chip_shape))
+
+    def count(split: Split, field_type: FieldType, rules: Iterable[VisitRule]) -> Expected:
+        matching = [rule for rule in rules if (rule.split, rule.field_type) == (split, field_type)]
+        exposures = sum(rule.exposures or 0 for rule in matching)
+        return Expected(split, field_type, len(matching), exposures, exposures * per_exposure)
+
+    named = [rule for rule in recipe.data.visits.values() if rule.is_one_visit]
+    return [count(split, field_type, named) for split in SPLITS for field_type in FIELD_TYPES]
+
+
+def expected_rehearsal(recipe: Recipe) -> list[Expected]:
+    """What the rehearsal of a recipe simulates, by split and field type."""
+    sizes = recipe.rehearsal
+    per_exposure = prod(sizes.stamps.grid((sizes.side, sizes.side)))
+    visits = {"train": sizes.visits.train, "test": sizes.visits.test}
+    return [
+        Expected(split, kind, visits[split], visits[split] * sizes.exposures, visits[split] * sizes.exposures * per_exposure)
+        for split in SPLITS
+        for kind in FIELD_TYPES
+        if kind in sizes.exposure_time_s
+    ]
+
+
+def doubts(recipe: Recipe) -> list[str]:
+    """What is not certain about a recipe, one sentence each."""
+    rules = recipe.data.visits.items()
+    queries = [name for name, rule in rules if not rule.is_one_visit]
+    found = [f"{', '.join(queries)}: visits by query, files alone tell how many there are"] if queries else []
+    uncounted = [name for name, rule in rules if rule.is_one_visit and rule.exposures is None]
+    found += [f"{', '.join(uncounted)}: the number of exposures is not given"] if uncounted else []
+    if not recipe.data.checked_against_archive:
+        found.append("nobody has checked these visits against the archive yet (data.checked_against_archive)")
+    return found

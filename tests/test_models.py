@@ -98,6 +98,15 @@ def test_probability_logits_and_mask_agree(small):
     assert small.mask(image)[~cosmic_rays].mean() < 0.05
 
 
+@pytest.mark.parametrize("name", [SMALL, "mask/ACS-WFC-F606W-2-32"])
+def test_tiled_logits_equal_those_of_the_whole_frame_and_give_the_probability(name):
+    model = deepcr_zoo.load(name)
+    image, _ = star_field((150, 301), seed=3)
+    whole = model.logits(image, tile=0)
+    assert np.abs(model.logits(image, tile=64) - whole).max() <= 1e-5 * np.abs(whole).max()
+    assert torch.equal(torch.from_numpy(whole).sigmoid(), torch.from_numpy(model.predict(image, tile=0)))
+
+
 def test_logits_rank_where_probabilities_tie():
     model = deepcr_zoo.load("ACS-WFC-F606W-2-32")
     image, _ = star_field((256, 256), seed=4)

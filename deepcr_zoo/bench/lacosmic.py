@@ -1,0 +1,217 @@
+"""The classical baseline: L.A.Cosmic (van Dokkum 2001) through astroscrappy (extra ``baselines``).
+
+It gives a mask and no score, so its curve is a sweep: one mask, and one point, per value of ``sigclip``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deepcr_zoo.bench.roc import RocPoint, Tally, as_flags
+from deepcr_zoo.errors import MissingExtraError, UsageError
+from deepcr_zoo.images import read_image
+
+SIGCLIPS = (2.5, 3.2, 4.0, 5.0, 6.3, 8.0, 10.0, 12.5, 16.0, 20.0, 25.0, 32.0)
+"""Ten per decade; on ACS/WFC they give FPRs from a few per cent down to 1e-4."""
+
+
+@dataclass(frozen=True)
+class Lacosmic:
+    """Settings of L.A.Cosmic but for ``sigclip``, which is swept.
+
+    Attributes
+    ----------
+    objlim : float
+        Least contrast between Laplacian and fine structure. Zhang & Bloom 2020, section 4.1, found 2, 3.5 and 5 best for
+        extragalactic fields, globular clusters and resolved galaxies (`BenchmarkBlock.lacosmic_objlim`).
+    readnoise : float
+        Read noise, e-.
+    gain : float
+        Electrons per unit of the image; 1 for an image in electrons.
+    sigfrac : float
+        Threshold for neighbours of a cosmic ray / ``sigclip``; 0.3 in the paper.
+    niter : int
+        Iterations; 4 in the paper.
+    sepmed : bool
+        Whether the medians are separable, which is faster and not the same; not in the paper.
+    satlevel : float
+        Full well, e-: astroscrappy marks saturated stars. Its default, as are those that follow.
+    cleantype, fsmode : str
+        How cosmic rays are replaced between iterations, and how the fine structure is found.
+    """
+
+    objlim: float
+    readnoise: float
+    gain: float = 1.0
+    sigfrac: float = 0.3
+    niter: int = 4
+    sepmed: bool = False
+    satlevel: float = 65536.0
+    cleantype: str = "meanmask"
+    fsmode: str = "median"
+
+    def mask(self, image: Any, sigclip: float) -> NDArray[np.bool_]:
+        """Cosmic-ray mask.
+
+        Parameters
+        ----------
+        image : array_like, shape (H, W) or (N, H, W)
+            Pixel values with their sky, from which the noise is estimated. Pixels without a value take one from their
+            neighbours, as for the networks, and are never masked.
+        sigclip : float
+            Laplacian-to-noise limit.
+
+        Returns
+        -------
+        ndarray of bool
+            Of the image's shape.
+
+        Raises
+        ------
+        InvalidImageError
+            If the image cannot be used.
+        MissingExtraError
+            If astroscrappy is not installed.
+        """
+        require_astroscrappy()
+        from astroscrappy import detect_cosmics
+
+        stack = read_image(image, None)
+        masks = np.empty(stack.pixels.shape, dtype=bool)
+        for (pixels, valid), out in zip(stack.frames(), masks, strict=True):
+            out[:] = detect_cosmics(pixels, sigclip=sigclip, **asdict(self))[0]
+            if valid is not None:
+                out &= valid
+        return masks.reshape(stack.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """Counts of one mask per value of ``sigclip``, on the same pixels.
+
+    Attributes
+    ----------
+    sigclips : tuple of float
+        Ascending.
+    true_positives, false_positives : ndarray of int64
+        Cosmic-ray and clean pixels that are masked at each of them.
+    cosmic_rays, clean, ignored : int
+        Pixels of each kind; ignored ones are in no count.
+    """
+
+    sigclips: tuple[float, ...]
+    true_positives: Tally
+    false_positives: Tally
+    cosmic_rays: int
+    clean: int
+    ignored: int
+
+    def points(self) -> list[RocPoint]:
+        """A point per ``sigclip``, in the order of FPR; none if the pixels of a class are missing."""
+        if self.cosmic_rays == 0 or self.clean == 0:
+            return []
+        fprs, tprs = self.false_positives / self.clean, self.true_positives / self.cosmic_rays
+        points = [RocPoint(*map(float, rates)) for rates in zip(self.sigclips, fprs, tprs, strict=True)]
+        return sorted(points, key=lambda point: (point.fpr, point.tpr))
+
+    def at_fpr(self, fpr: float) -> RocPoint | None:
+        """TPR and ``sigclip`` at an FPR between two points of the sweep.
+
+        Interpolated linearly in log FPR, in which the curve is nearly straight. A point with a lower TPR than one of lower
+        FPR has that one's TPR: nobody would choose it. None, never an extrapolation, where `fpr` is outside of the sweep or
+        the pixels of a class are missing.
+        """
+        swept = [point for point in self.points() if point.fpr > 0]
+        if not swept or not swept[0].fpr <= fpr <= swept[-1].fpr:
+            return None
+        at, fprs = np.log(fpr), np.log([point.fpr for point in swept])
+        tprs = np.maximum.accumulate([point.tpr for point in swept])
+        sigclips = [point.threshold for point in swept]
+        return RocPoint(float(np.interp(at, fprs, sigclips)), fpr, float(np.interp(at, fprs, tprs)))
+
+    def area(self) -> None:
+        """None: a sweep does not reach from an FPR of 0 to one of 1."""
+        return
+
+
+def sweep(
+    method: Lacosmic,
+    image: Any,
+    cosmic_rays: ArrayLike,
+    ignore: ArrayLike | None = None,
+    sigclips: Sequence[float] = SIGCLIPS,
+) -> Sweep:
+    """Judge the masks of all `sigclips` on the pixels of a chip or of stamps.
+
+    Parameters
+    ----------
+    method : Lacosmic
+    image : array_like, shape (H, W) or (N, H, W)
+        As for `Lacosmic.mask`.
+    cosmic_rays, ignore : array_like of bool, or of 0 and 1
+        CR mask and ignore mask, of the image's shape.
+    sigclips : sequence of float
+
+    Raises
+    ------
+    InvalidImageError
+        If the image or a mask cannot be used.
+    MissingExtraError
+        If astroscrappy is not installed.
+    """
+    shape = np.shape(image)
+    labels = as_flags(cosmic_rays, shape, "CR mask")
+    counted = np.ones(shape, bool) if ignore is None else ~as_flags(ignore, shape, "ignore mask")
+    ascending = tuple(sorted(sigclips))
+    true, false = [], []
+    for sigclip in ascending:
+        mask = method.mask(image, sigclip) & counted
+        true.append(np.count_nonzero(mask & labels))
+        false.append(np.count_nonzero(mask & ~labels))
+    return Sweep(
+        ascending,
+        np.array(true, dtype=np.int64),
+        np.array(false, dtype=np.int64),
+        cosmic_rays=int(np.count_nonzero(labels & counted)),
+        clean=int(np.count_nonzero(~labels & counted)),
+        ignored=int(np.count_nonzero(~counted)),
+    )
+
+
+def merge(parts: Iterable[Sweep]) -> Sweep:
+    """The sweeps of several images together.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or not all have the same values of ``sigclip``.
+    """
+    sweeps = list(parts)
+    if len({part.sigclips for part in sweeps}) != 1:
+        raise UsageError("sweeps can be merged that have the same values of sigclip: expected at least one, and all alike")
+    return Sweep(
+        sweeps[0].sigclips,
+        np.sum([part.true_positives for part in sweeps], axis=0),
+        np.sum([part.false_positives for part in sweeps], axis=0),
+        sum(part.cosmic_rays for part in sweeps),
+        sum(part.clean for part in sweeps),
+        sum(part.ignored for part in sweeps),
+    )
+
+
+def require_astroscrappy() -> None:
+    """Make sure that L.A.Cosmic can run.
+
+    Raises
+    ------
+    MissingExtraError
+        If astroscrappy is not installed.
+    """
+    if importlib.util.find_spec("astroscrappy") is None:
+        raise MissingExtraError("L.A.Cosmic needs astroscrappy: run pip install 'deepcr-zoo[baselines]'")

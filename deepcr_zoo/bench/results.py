@@ -1,0 +1,185 @@
+"""What a run of the benchmark found (``results.json``): one or more methods, all on the same pixels of the same data.
+
+A model's own results (``cards/<task>/<name>/<version>.results.yaml``, `deepcr_zoo.results`) keep of this only what ``clean``
+needs: the thresholds at fixed FPRs, turned from logits into probabilities, and what they were measured on.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from deepcr_zoo.cards import Probability
+from deepcr_zoo.documents import Document, explain
+from deepcr_zoo.errors import InvalidDocumentError
+from deepcr_zoo.files import write_atomically
+from deepcr_zoo.registry import Sha256
+from deepcr_zoo.results import MeasuredOn, Rate
+
+FORMAT: Literal[1] = 1
+"""Raised when a reader of today could misread what is written then; new optional keys do not raise it."""
+
+Count = Annotated[int, Field(ge=0)]
+Parameter = bool | int | float | str | list[float] | dict[str, float]
+
+
+class PixelCounts(Document):
+    """What there was to judge on; clean pixels are the rest."""
+
+    exposures: Count
+    pixels: Count = Field(description="all of them, the ignored ones too")
+    cosmic_rays: Count = Field(description="pixels that the labels call cosmic ray and that count")
+    ignored: Count = Field(description="pixels that count neither as cosmic ray nor as clean")
+
+    @model_validator(mode="after")
+    def _parts_are_no_more_than_the_whole(self) -> PixelCounts:
+        if self.cosmic_rays + self.ignored > self.pixels:
+            raise ValueError("at least as many pixels as cosmic-ray and ignored ones together")
+        return self
+
+
+class Data(MeasuredOn):
+    """The pixels, the same for all methods."""
+
+    labels: str = Field(description="what says which pixels are cosmic rays, with version and settings")
+    ignored: str = Field(description="which pixels are excluded")
+    manifest_sha256: Sha256 | None = Field(default=None, description="hash of the dataset's manifest, if it is a dataset")
+    simulator_version: Count | None = Field(default=None, description="of synthetic data")
+    seeds: list[Count] = Field(default_factory=list, description="of synthetic data")
+    pixels: dict[str, PixelCounts] = Field(min_length=1, description="by field type; under all, of all of them together")
+
+    @model_validator(mode="after")
+    def _synthetic_data_can_be_made_again(self) -> Data:
+        if (self.kind == "synthetic") != (self.simulator_version is not None and bool(self.seeds)):
+            raise ValueError("simulator_version and seeds exactly if kind is synthetic")
+        return self
+
+
+class ModelMethod(Document):
+    """A network."""
+
+    kind: Literal["model"] = "model"
+    reference: str = Field(description="task/name@version")
+    sha256: Sha256 = Field(description="hash of the weights")
+    engine: str
+    device: str
+
+
+class BaselineMethod(Document):
+    """Anything else."""
+
+    kind: Literal["baseline"] = "baseline"
+    name: str
+    parameters: dict[str, Parameter] = Field(description="every one of them; where it differs, by field type")
+    packages: dict[str, str] = Field(description="versions of what computes it")
+
+
+class Spread(Document):
+    """How a figure differs between seeds or visits, each judged alone."""
+
+    n: int = Field(ge=2)
+    mean: float
+    standard_error: float = Field(ge=0, description="of the mean: standard deviation (n - 1) / square root of n")
+    values: list[float] = Field(min_length=2, description="in the order of the seeds")
+
+
+class RateAtFpr(Document):
+    """The true-positive rate at a fixed false-positive rate; none where the pixels or the method give no such point."""
+
+    fpr: Rate = Field(description="that was asked for")
+    reached_fpr: Probability | None = Field(description="of this threshold on these pixels")
+    tpr: Probability | None
+    threshold: float | None = Field(description="pixels of a higher score are masked")
+    tpr_spread: Spread | None = Field(default=None, description="over seeds, each with a threshold of its own")
+
+
+class CurvePoint(Document):
+    """One threshold."""
+
+    threshold: float
+    fpr: Probability
+    tpr: Probability
+
+
+class MaskRates(Document):
+    """Of a method that gives one mask and has no threshold."""
+
+    fpr: Probability
+    tpr: Probability
+    fpr_spread: Spread | None = None
+    tpr_spread: Spread | None = None
+
+
+class FieldResult(Document):
+    """One method on the pixels of one field type."""
+
+    at_fpr: list[RateAtFpr] = Field(default_factory=list)
+    area: Probability | None = Field(default=None, description="under the curve")
+    curve: list[CurvePoint] = Field(default_factory=list, description="see the method's curve_points")
+    mask: MaskRates | None = Field(default=None, description="in place of the above, where there is no threshold")
+
+
+class MethodResult(Document):
+    """One method on all field types."""
+
+    name: str = Field(description="for tables")
+    method: Annotated[ModelMethod | BaselineMethod, Field(discriminator="kind")]
+    score: str | None = Field(description="what thresholds are in: logit, sigclip; none where there is no threshold")
+    tpr_at_fpr: str | None = Field(default=None, description="how the TPR at a fixed FPR is defined")
+    curve_points: str | None = Field(default=None, description="which points of the curve are kept")
+    fields: dict[str, FieldResult] = Field(description="by field type; under all, pooled")
+
+
+class BenchmarkResults(Document):
+    """A ``results.json``."""
+
+    format: Literal[1] = FORMAT
+    date: datetime.date = Field(description="day of the run")
+    command: str = Field(description="command that repeats it")
+    machine: str = Field(description="processor, and accelerator if one was used")
+    software: dict[str, str] = Field(description="packages and their versions")
+    data: Data
+    methods: list[MethodResult] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _all_methods_are_judged_on_the_same_fields(self) -> BenchmarkResults:
+        for result in self.methods:
+            if result.fields.keys() != self.data.pixels.keys():
+                raise ValueError(f"the field types of data.pixels for every method, {result.name} has others")
+        return self
+
+
+def write_results(results: BenchmarkResults, path: Path) -> None:
+    """Write a ``results.json``: the same results give the same bytes."""
+    write_atomically(results.model_dump_json(indent=1).encode() + b"\n", path)
+
+
+def read_results(path: Path) -> BenchmarkResults:
+    """Read a ``results.json``.
+
+    Raises
+    ------
+    InvalidDocumentError
+        If it cannot be read, is no JSON, has a key twice, or breaks the schema; names the fields.
+    """
+    try:
+        text = path.read_bytes()
+        json.loads(text, object_pairs_hook=_without_duplicates)
+        return BenchmarkResults.model_validate_json(text)
+    except OSError as error:
+        raise InvalidDocumentError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        raise InvalidDocumentError("\n".join(explain(path, line) for line in error.errors())) from None
+    except ValueError as error:
+        raise InvalidDocumentError(f"{path}: expected a JSON document: {error}") from None
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(unique := dict(pairs)) < len(pairs):
+        twice = next(key for key, _ in pairs if [name for name, _ in pairs].count(key) > 1)
+        raise ValueError(f"the key {twice!r} stands twice")
+    return unique

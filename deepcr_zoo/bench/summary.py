@@ -1,0 +1,63 @@
+"""From counts to figures: what `bench.results` says of a method on the pixels of one field type."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from deepcr_zoo.bench.results import CurvePoint, FieldResult, RateAtFpr, Spread
+from deepcr_zoo.bench.roc import RocPoint
+
+
+class Roc(Protocol):
+    """A curve of TPR over FPR, however it was come by: `roc.RocCurve`, `lacosmic.Sweep`."""
+
+    def at_fpr(self, fpr: float) -> RocPoint | None:
+        """The point at a fixed FPR; None where there is none."""
+
+    def points(self) -> list[RocPoint]:
+        """Enough of the curve to draw it."""
+
+    def area(self) -> float | None:
+        """Area under the curve; None where it has none."""
+
+
+def field_result(roc: Roc, fprs: Iterable[float], by_seed: Sequence[Roc] = ()) -> FieldResult:
+    """The figures of one curve.
+
+    Parameters
+    ----------
+    roc : Roc
+        Of all pixels of the field type.
+    fprs : iterable of float
+        FPRs to give the TPR at.
+    by_seed : sequence of Roc
+        Of the pixels of each seed alone, for the spread.
+    """
+    return FieldResult(
+        at_fpr=[_rate_at(fpr, roc, by_seed) for fpr in fprs],
+        area=roc.area(),
+        curve=[CurvePoint(threshold=point.threshold, fpr=point.fpr, tpr=point.tpr) for point in roc.points()],
+    )
+
+
+def spread(values: Sequence[float | None]) -> Spread | None:
+    """Mean and standard error; None of fewer than two values, or where one is missing."""
+    known = [value for value in values if value is not None]
+    if len(known) < max(2, len(values)):
+        return None
+    error = statistics.stdev(known) / len(known) ** 0.5
+    return Spread(n=len(known), mean=statistics.fmean(known), standard_error=error, values=known)
+
+
+def _rate_at(fpr: float, roc: Roc, by_seed: Sequence[Roc]) -> RateAtFpr:
+    point = roc.at_fpr(fpr)
+    alone = [found.tpr if (found := one.at_fpr(fpr)) else None for one in by_seed]
+    return RateAtFpr(
+        fpr=fpr,
+        reached_fpr=point.fpr if point else None,
+        tpr=point.tpr if point else None,
+        threshold=point.threshold if point else None,
+        tpr_spread=spread(alone),
+    )

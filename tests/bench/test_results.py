@@ -1,0 +1,168 @@
+import datetime
+import json
+import math
+
+import numpy as np
+import pytest
+
+from deepcr_zoo.bench import lacosmic, roc
+from deepcr_zoo.bench.lacosmic import Lacosmic
+from deepcr_zoo.bench.results import (
+    BaselineMethod,
+    BenchmarkResults,
+    Data,
+    MethodResult,
+    ModelMethod,
+    PixelCounts,
+    read_results,
+    write_results,
+)
+from deepcr_zoo.bench.summary import field_result, spread
+from deepcr_zoo.errors import InvalidDocumentError
+from deepcr_zoo.results import OperatingPoint
+from tests.scenes import star_field
+
+FPRS = [0.0005, 0.01]
+
+
+def measured():
+    """Two methods on two synthetic images."""
+    images = [star_field((100, 120), seed) for seed in (1, 2)]
+    scores = [image.astype(np.float32) for image, _ in images]
+    networks = [roc.count(score, labels) for score, (_, labels) in zip(scores, images, strict=True)]
+    baselines = [lacosmic.sweep(Lacosmic(2.0, 4.0), *image, sigclips=(3.0, 6.0, 20.0)) for image in images]
+    network = field_result(roc.merge(networks).curve(), FPRS, [counts.curve() for counts in networks])
+    baseline = field_result(lacosmic.merge(baselines), FPRS, baselines)
+    cosmic_rays = int(sum(labels.sum() for _, labels in images))
+    return BenchmarkResults(
+        date=datetime.date(2026, 11, 23),
+        command="python x.py",
+        machine="a processor",
+        software={"deepcr-zoo": "0.1.0"},
+        data=Data(
+            kind="synthetic",
+            description="star fields",
+            labels="the truth",
+            ignored="none",
+            simulator_version=1,
+            seeds=[1, 2],
+            pixels={"all": PixelCounts(exposures=2, pixels=24_000, cosmic_rays=cosmic_rays, ignored=0)},
+        ),
+        methods=[
+            MethodResult(
+                name="brightness",
+                method=ModelMethod(reference="mask/x@1.0", sha256="0" * 64, engine="torch", device="cpu"),
+                score="logit",
+                fields={"all": network},
+            ),
+            MethodResult(
+                name="L.A.Cosmic",
+                method=BaselineMethod(
+                    name="lacosmic",
+                    parameters={"objlim": {"all": 2.0}, "niter": 4, "sepmed": False, "sigclip": [3.0], "fsmode": "median"},
+                    packages={"astroscrappy": "1.3.0"},
+                ),
+                score="sigclip",
+                fields={"all": baseline},
+            ),
+        ],
+    )
+
+
+def test_results_are_read_as_they_were_written_and_written_the_same_each_time(tmp_path):
+    results = measured()
+    write_results(results, tmp_path / "results.json")
+    again = read_results(tmp_path / "results.json")
+    assert again == results
+    assert again.methods[1].method.parameters["sepmed"] is False
+    assert type(again.methods[1].method.parameters["niter"]) is int
+    write_results(again, tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "results.json").read_bytes()
+
+
+def test_the_file_is_plain_json_without_nan(tmp_path):
+    write_results(measured(), tmp_path / "results.json")
+    text = (tmp_path / "results.json").read_text()
+    assert text.endswith("}\n")
+    content = json.loads(text, parse_constant=pytest.fail)
+    assert content["format"] == 1
+    assert content["date"] == "2026-11-23"
+
+
+def test_figures_are_those_of_the_curve():
+    images = [star_field((100, 120), seed) for seed in (1, 2)]
+    counts = [roc.count(image.astype(np.float32), labels) for image, labels in images]
+    curve = roc.merge(counts).curve()
+    result = field_result(curve, FPRS, [part.curve() for part in counts])
+    assert result.area == curve.area()
+    for rate in result.at_fpr:
+        point = curve.at_fpr(rate.fpr)
+        assert (rate.tpr, rate.reached_fpr, rate.threshold) == (point.tpr, point.fpr, point.threshold)
+        alone = [part.curve().at_fpr(rate.fpr).tpr for part in counts]
+        assert rate.tpr_spread.values == alone
+        assert rate.tpr_spread.mean == pytest.approx(np.mean(alone))
+        assert rate.tpr_spread.standard_error == pytest.approx(np.std(alone, ddof=1) / np.sqrt(2))
+    assert [point.tpr for point in result.curve] == [point.tpr for point in curve.points()]
+
+
+def test_where_there_is_no_rate_there_is_none_in_the_file(tmp_path):
+    nothing = roc.count(np.zeros((2, 2), np.float32), np.zeros((2, 2), bool))
+    result = field_result(nothing.curve(), FPRS, [nothing.curve(), nothing.curve()])
+    assert [(rate.tpr, rate.reached_fpr, rate.threshold, rate.tpr_spread) for rate in result.at_fpr] == [(None,) * 4] * 2
+    assert (result.area, result.curve) == (None, [])
+
+
+def test_a_spread_needs_two_values_and_all_of_them():
+    assert spread([0.5]) is None
+    assert spread([0.5, None, 0.7]) is None
+    assert spread([0.2, 0.4]).standard_error == pytest.approx(0.1)
+
+
+def test_a_threshold_becomes_the_operating_point_of_a_models_own_results():
+    rate = measured().methods[0].fields["all"].at_fpr[1]
+    probability = 1 / (1 + math.exp(-rate.threshold))
+    point = OperatingPoint(field_type="all", fpr=rate.fpr, tpr=rate.tpr, threshold=probability)
+    assert point.fpr == 0.01
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content.update(surprise=1), "surprise: expected no such key"),
+        (lambda content: content["data"].pop("labels"), "data.labels: expected a value, got none"),
+        (lambda content: content["data"].update(kind="real"), "data: expected simulator_version and seeds exactly if"),
+        (lambda content: content["data"]["pixels"]["all"].update(ignored=24_000), "at least as many pixels"),
+        (
+            lambda content: content["methods"][0]["fields"].update(other={}),
+            "the field types of data.pixels for every",
+        ),
+        (lambda content: content["methods"][0]["fields"]["all"]["at_fpr"][0].update(tpr=1.5), "less than or equal to 1"),
+        (lambda content: content["methods"][1]["method"].update(kind="guess"), "methods.1.method: expected"),
+        (lambda content: content.update(format=2), "format: expected 1"),
+    ],
+)
+def test_a_file_that_breaks_the_schema_is_refused_with_the_place(change, message, tmp_path):
+    path = tmp_path / "results.json"
+    write_results(measured(), path)
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(InvalidDocumentError, match=message) as error:
+        read_results(path)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "expected a JSON document"), ('{"format": 1, "format": 1}', "the key 'format' stands twice"), ("\xff", "JSON")],
+)
+def test_what_is_no_json_is_refused(text, message, tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(InvalidDocumentError, match=message):
+        read_results(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InvalidDocumentError, match=r"nothing.json: cannot be read: No such file"):
+        read_results(tmp_path / "nothing.json")

@@ -20,13 +20,15 @@ PICKLE = re.compile(r"(?<!safetensors\.)torch\.load\b|\bpickle\b|joblib|yaml\.(u
 # each module imports from the layers before its own alone
 LAYERS = [
     {"errors", "tiling"},
-    {"names", "paths", "files", "documents", "neighbours", "batch", "console"},
+    {"names", "paths", "files", "documents", "neighbours", "batch", "console", "simulate", "simulate.truth"},
     {"registry", "images", "instruments", "pictures", "provenance"},
     {"cards", "hub", "nets", "baselines", "fitsfiles", "recipe"},
-    {"sources", "weights", "engines", "results", "frames", "recipefile", "recipecheck", "bench"},
-    {"rendering", "testvectors", "models", "selection", "products", "bench.roc", "bench.results"},
-    {"convert", "cleaning", "verification", "plan", "bench.lacosmic", "bench.summary"},
-    {"compat", "filecleaning"},
+    {"sources", "weights", "engines", "results", "frames", "recipefile", "recipecheck", "bench"}
+    | {f"simulate.{name}" for name in ("cameras", "charge", "detector", "optics", "scenes")},
+    {"rendering", "testvectors", "models", "selection", "products", "bench.roc", "bench.results"}
+    | {f"simulate.{name}" for name in ("pointing", "rendering", "tracks")},
+    {"convert", "cleaning", "verification", "plan", "bench.lacosmic", "bench.summary", "simulate.flc"},
+    {"compat", "filecleaning", "simulate.visits"},
     {"demo", "cleanreport", "cli_toolkit"},
     {"cli"},
 ]

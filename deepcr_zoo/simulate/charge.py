@@ -1,0 +1,65 @@
+"""Charge under the pixels: from where it is freed to the pixels that collect it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcr_zoo.recipe import InstrumentBlock
+
+Floats = NDArray[np.float64]
+
+DIFFUSION_PIXELS = 0.55
+"""Sigma by which charge freed at the back of the silicon spreads; fitted to Zhang & Bloom 2020, Table 2."""
+
+_FRONT_DIFFUSION_PIXELS = 0.05
+_MOST_PACKETS = 24  # a cloud of electrons is followed in at most so many
+_CHUNK = 1_000_000
+
+
+@dataclass(frozen=True)
+class Deposits:
+    """Electrons freed within the silicon.
+
+    Attributes
+    ----------
+    place : ndarray of float64, shape (N, 2)
+        x, y in pixels, which count from 0 at the centre of the first.
+    depth_um : ndarray of float64, shape (N,)
+        Distance from the gates that collect them.
+    electrons : ndarray of float64, shape (N,)
+    """
+
+    place: Floats
+    depth_um: Floats
+    electrons: Floats
+
+
+def collect(
+    deposits: Iterable[Deposits], shape: tuple[int, int], instrument: InstrumentBlock, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """The electrons in each pixel after they have diffused on their way to the gates.
+
+    The sigma grows with the square root of the depth, as in silicon without a field (Janesick 2001, section 4.2).
+
+    Returns
+    -------
+    ndarray of float32, shape (H, W)
+    """
+    total = np.zeros(shape[0] * shape[1])
+    for freed in deposits:
+        for start in range(0, freed.electrons.size, _CHUNK):
+            part = slice(start, start + _CHUNK)
+            electrons = freed.electrons[part]
+            packets = np.clip(np.ceil(electrons), 1, _MOST_PACKETS).astype(np.int64)
+            source = np.repeat(np.arange(electrons.size), packets)
+            sigma = DIFFUSION_PIXELS * np.sqrt(freed.depth_um[part] / instrument.silicon_um) + _FRONT_DIFFUSION_PIXELS
+            offset = rng.standard_normal((source.size, 2)) * sigma[source, None]
+            column, row = np.rint(freed.place[part][source] + offset).astype(np.int64).T
+            inside = (column >= 0) & (column < shape[1]) & (row >= 0) & (row < shape[0])
+            shares = (electrons / packets)[source][inside]
+            total += np.bincount(row[inside] * shape[1] + column[inside], shares, total.size)
+    return total.astype(np.float32).reshape(shape)

@@ -1,0 +1,140 @@
+"""What a detector adds: defects, dark current, blooming and the noise of its reading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcr_zoo.recipe import FieldType, InstrumentBlock
+
+BAD_PIXEL, HOT, WARM, BAD_COLUMN, FULL_WELL = 4, 16, 64, 128, 256
+"""Bits of DQ (hstcal acsdq.h and wf3dq.h)."""
+
+_SATURATED = 0.914
+"""Pixels above this share of the full well are flagged: calacs and calwf3 flag below it, since it varies over the chip."""
+
+_HOT_OR_WARM = 0.006  # share of pixels
+_LEAST_EXCESS, _MOST_EXCESS, _EXCESS_INDEX = 0.06, 30.0, 1.1  # e- per second beyond dark, Pareto
+_HOT_FROM = 0.14  # e- per second (ACS Data Handbook 4.3.5)
+_COLUMNS_PER_BAD_ONE = 256
+_BAD_COLUMN_EXCESS = 0.3  # e- per second
+_BAD_PIXELS = 0.0003  # share
+_UNFLAGGED_EXCESS, _UNFLAGGED_INDEX = 0.05, 1.5
+
+UNFLAGGED_WARM: dict[FieldType, float] = {"extragalactic": 5e-4, "globular_cluster": 2e-4, "resolved_galaxy": 5e-4}
+"""Share of pixels that are warm and not flagged, since the last calibration."""
+
+
+@dataclass(frozen=True)
+class Defects:
+    """Pixels of a chip that are not like the others.
+
+    Attributes
+    ----------
+    quality : ndarray of int16, shape (H, W)
+        DQ bits.
+    excess : ndarray of float32, shape (H, W)
+        Dark current beyond that of a good pixel, e- per second; the calibration knows and subtracts it.
+    """
+
+    quality: NDArray[np.int16]
+    excess: NDArray[np.float32]
+
+
+def draw_defects(shape: tuple[int, int], rng: np.random.Generator) -> Defects:
+    """Hot and warm pixels, bad columns and bad pixels."""
+    rows, columns = shape
+    quality = np.zeros(shape, np.int16)
+    excess = np.zeros(shape, np.float32)
+    where = _pixels(round(_HOT_OR_WARM * rows * columns), shape, rng)
+    level = np.minimum(_LEAST_EXCESS * (1 + rng.pareto(_EXCESS_INDEX, where[0].size)), _MOST_EXCESS)
+    excess[where] = level
+    quality[where] = np.where(level > _HOT_FROM, HOT, WARM)
+    for column in rng.integers(0, columns, columns // _COLUMNS_PER_BAD_ONE):
+        above = slice(rng.integers(0, rows), None)
+        quality[above, column] |= BAD_COLUMN
+        excess[above, column] += _BAD_COLUMN_EXCESS
+    quality[_pixels(round(_BAD_PIXELS * rows * columns), shape, rng)] |= BAD_PIXEL
+    return Defects(quality, excess)
+
+
+def unflagged_warm_pixels(shape: tuple[int, int], share: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Dark current that the calibration does not know of, e- per second, shape (H, W)."""
+    excess = np.zeros(shape, np.float32)
+    where = _pixels(round(share * shape[0] * shape[1]), shape, rng)
+    excess[where] = np.minimum(_UNFLAGGED_EXCESS * (1 + rng.pareto(_UNFLAGGED_INDEX, where[0].size)), 1.0)
+    return excess
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A chip that was exposed, read and calibrated.
+
+    Attributes
+    ----------
+    electrons : ndarray of float32, shape (H, W)
+        Dark subtracted.
+    error : ndarray of float32, shape (H, W)
+        Estimated from the electrons, as the calibration pipeline does.
+    quality : ndarray of int16, shape (H, W)
+    noise : ndarray of float32, shape (H, W)
+        Sigma of the noise, known from the scene.
+    """
+
+    electrons: NDArray[np.float32]
+    error: NDArray[np.float32]
+    quality: NDArray[np.int16]
+    noise: NDArray[np.float32]
+
+
+def read_out(
+    scene: NDArray[np.float32],
+    cosmic_rays: NDArray[np.float32],
+    defects: Defects,
+    seconds: float,
+    instrument: InstrumentBlock,
+    rng: np.random.Generator,
+) -> Reading:
+    """Expose a chip to a scene and to cosmic rays (e-, shape (H, W)), read it and subtract the known dark current."""
+    dark = (instrument.dark_electron_s + defects.excess) * np.float32(seconds)
+    expected = scene + dark
+    charge = rng.poisson(expected).astype(np.float32) + cosmic_rays
+    quality = defects.quality.copy()
+    quality[charge > _SATURATED * instrument.saturation_electron] |= FULL_WELL
+    bloom(charge, instrument.saturation_electron)
+    quality[charge > _SATURATED * instrument.saturation_electron] |= FULL_WELL
+    read_noise = np.float32(instrument.read_noise_electron)
+    error = np.sqrt(charge + read_noise**2)
+    charge += rng.standard_normal(charge.shape, np.float32) * read_noise
+    return Reading(charge - dark, error, quality, np.sqrt(expected + read_noise**2))
+
+
+def bloom(charge: NDArray[np.float32], full_well: float) -> None:
+    """Let pixels beyond their full well flow over, half up and half down their column, in place.
+
+    Charge is conserved, but for what leaves the chip at its edges.
+    """
+    rows, columns = np.nonzero(charge > full_well)
+    for column in np.unique(columns):
+        line = charge[:, column].astype(np.float64)
+        excess = np.maximum(line - full_well, 0)
+        line -= excess
+        for direction in (1, -1):
+            flowing = 0.0
+            for row in _downstream(rows[columns == column], len(line), direction):
+                flowing += excess[row] / 2
+                taken = min(flowing, full_well - line[row])
+                line[row] += taken
+                flowing -= taken
+        charge[:, column] = line
+
+
+def _downstream(full: NDArray[np.int64], length: int, direction: int) -> range:
+    """Rows from the first full pixel to the edge that charge flows to."""
+    return range(full.min(), length) if direction > 0 else range(full.max(), -1, -1)
+
+
+def _pixels(number: int, shape: tuple[int, int], rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return rng.integers(0, shape[0], number), rng.integers(0, shape[1], number)

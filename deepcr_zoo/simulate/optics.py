@@ -1,0 +1,94 @@
+"""The point spread of an aberrated, obstructed telescope, as the pixels of its detector see it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from deepcr_zoo.recipe import InstrumentBlock
+
+OVERSAMPLING = 4
+"""Sub-pixels per pixel, each axis."""
+
+HALF_WIDTH = 64
+"""The point spread is followed so many pixels to each side."""
+
+CHARGE_DIFFUSION_PIXELS = 0.49
+"""Sigma by which charge spreads under the pixels (ACS Instrument Handbook 5.6.1: 3x3 kernel of WFC at 550 nm)."""
+
+JITTER_PIXELS = 0.12
+"""Sigma of pointing jitter within an exposure, about 6 milliarcseconds (HST Primer: 3 to 7, fine lock)."""
+
+ARCSEC = np.pi / 180 / 3600
+
+_PUPIL_SAMPLES = 160
+_WAVELENGTHS = 7
+_VANE_WIDTH = 0.022  # width of a spider vane / radius of the mirror (Krist, Hook & Stoehr 2011, Tiny Tim pupil)
+_PADS = (90.0, 210.0, 330.0)  # degrees: three pads that hold the mirror
+_PAD_DISTANCE, _PAD_RADIUS = 0.89, 0.065  # of the mirror's radius (the same)
+_ASTIGMATISM, _COMA = 0.035, 0.02  # waves rms, Zernike; typical of HST cameras (the same)
+_POLISHING = 0.03  # waves rms, at the scale of the pupil samples: the halo of the mirror maps (the same)
+_POLISHING_SEED = 7
+_TAPER = 0.15  # outer share of the kernel that fades to zero
+
+
+def point_spread(instrument: InstrumentBlock, defocus: float) -> NDArray[np.float32]:
+    """Share of a star's light that falls on a pixel, for pixels on a grid of sub-pixels around the star.
+
+    Fraunhofer diffraction of the pupil by matrix Fourier transform (Soummer et al. 2007, Eq. 3), summed over the band, then
+    convolved with pixel, charge diffusion and jitter.
+
+    Parameters
+    ----------
+    instrument : InstrumentBlock
+    defocus : float
+        Waves rms at the pivot wavelength.
+
+    Returns
+    -------
+    ndarray of float32, shape (2 * HALF_WIDTH * OVERSAMPLING + 1,) * 2
+        Every OVERSAMPLING-th value, whatever the start, sums to nearly 1.
+    """
+    extent = HALF_WIDTH * OVERSAMPLING
+    pixels = np.arange(-extent, extent + 1) / OVERSAMPLING
+    intensity = _diffraction(instrument, defocus, pixels * instrument.pixel_scale_arcsec * ARCSEC)
+    frequency = fft.fftfreq(pixels.size) * OVERSAMPLING
+    variance = CHARGE_DIFFUSION_PIXELS**2 + JITTER_PIXELS**2
+    transfer = np.sinc(frequency) * np.exp(-2 * np.pi**2 * variance * frequency**2)
+    blurred = fft.fftshift(fft.ifft2(fft.fft2(fft.ifftshift(intensity)) * np.outer(transfer, transfer)).real)
+    fading = np.clip((1 - np.abs(pixels) / HALF_WIDTH) / _TAPER, 0, 1)
+    kernel = np.clip(blurred, 0, None) * np.outer(fading, fading)
+    return np.asarray(kernel * (OVERSAMPLING**2 / kernel.sum()), dtype=np.float32)
+
+
+def _diffraction(instrument: InstrumentBlock, defocus: float, angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Intensity over the band, at these angles (radians) along both axes."""
+    across, aperture, wavefront = _pupil(instrument.obstruction, defocus)
+    optical_path = wavefront * instrument.wavelength_um
+    half_band = instrument.bandwidth_um / 2
+    band = instrument.wavelength_um + np.linspace(-half_band, half_band, _WAVELENGTHS)
+    intensity = np.zeros((angles.size, angles.size))
+    for wavelength_um in band:
+        wavenumber = 2 * np.pi / (wavelength_um * 1e-6)
+        transform = np.exp(-1j * wavenumber * np.outer(angles, across * instrument.aperture_m / 2))
+        field = aperture * np.exp(2j * np.pi * optical_path / wavelength_um)
+        intensity += np.abs(transform @ field @ transform.T) ** 2 / wavelength_um**2
+    return intensity
+
+
+def _pupil(obstruction: float, defocus: float) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Coordinate along an axis (mirror radii), transmission, and wavefront error in waves at the pivot wavelength."""
+    across = (np.arange(_PUPIL_SAMPLES) + 0.5) / (_PUPIL_SAMPLES / 2) - 1
+    x, y = np.meshgrid(across, across)
+    radius, angle = np.hypot(x, y), np.arctan2(y, x)
+    open_ = (radius <= 1) & (radius >= obstruction) & (np.minimum(np.abs(x), np.abs(y)) > _VANE_WIDTH / 2)
+    for pad in np.radians(_PADS):
+        open_ &= np.hypot(x - _PAD_DISTANCE * np.cos(pad), y - _PAD_DISTANCE * np.sin(pad)) > _PAD_RADIUS
+    wavefront = np.asarray(
+        defocus * np.sqrt(3) * (2 * radius**2 - 1)
+        + _ASTIGMATISM * np.sqrt(6) * radius**2 * np.cos(2 * angle + 1.0)
+        + _COMA * np.sqrt(8) * (3 * radius**3 - 2 * radius) * np.cos(angle + 0.5)
+        + _POLISHING * np.random.default_rng(_POLISHING_SEED).standard_normal(radius.shape)
+    )
+    return np.asarray(across), np.asarray(open_, dtype=np.float64), wavefront

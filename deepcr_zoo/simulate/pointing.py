@@ -1,0 +1,272 @@
+"""Where a simulated visit points, which keys it has, and how the sky falls on its chips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.polynomial import polynomial
+from numpy.typing import NDArray
+
+from deepcr_zoo.recipe import FIELD_TYPES, FieldType, InstrumentBlock
+from deepcr_zoo.simulate.cameras import Camera
+
+Floats = NDArray[np.float64]
+
+MOST_SEEDS = 1_000_000
+"""Seeds below this have a patch of sky and a visit of their own."""
+
+DITHERS_ARCSEC = ((0.0, 0.0), (0.2475, 0.1775), (0.4875, 0.0875), (-0.26, 0.4275), (1.2, -0.6), (-0.9, 0.8))
+"""Offsets of the exposures along x and y: ACS-WFC-DITHER-BOX and two larger steps (ACS Instrument Handbook 7.4)."""
+
+_DITHER_ERROR_ARCSEC = 0.045
+_VISITS_PER_PROPOSAL = 1000
+_BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
+_CELL_DEG = 0.1  # the diagonal of a full frame is 0.08
+_LIMIT_DEG = 60.0
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What tells a simulated visit from every other of its camera.
+
+    Attributes
+    ----------
+    number : int
+        Counts field types of seed 0, then those of seed 1, and so on.
+    proposal : int
+        PROPOSID: one for each thousand visits.
+    visit : str
+        Two characters, lower case, as in file names.
+    centre : tuple of float
+        Right ascension and declination, degrees: the centre of a cell of 0.1 degrees that no other visit has.
+    """
+
+    number: int
+    proposal: int
+    visit: str
+    centre: tuple[float, float]
+
+    def root_name(self, letter: str, exposure: int) -> str:
+        """ROOTNAME: instrument, proposal (3), visit (2), exposure (2), ``q``."""
+        return f"{letter}{_base36(self.proposal, 3)}{self.visit}{_base36(exposure + 1, 2)}q"
+
+
+def identify(field_type: FieldType, seed: int, camera: Camera) -> Identity:
+    """The identity of the visit of this seed and field type: one to one for seeds below `MOST_SEEDS`."""
+    number = seed * len(FIELD_TYPES) + FIELD_TYPES.index(field_type)
+    proposal, visit = divmod(number, _VISITS_PER_PROPOSAL)
+    return Identity(number, camera.first_proposal + proposal, _base36(visit, 2), _cell(number))
+
+
+def _base36(number: int, digits: int) -> str:
+    return "".join(_BASE36[number // 36**place % 36] for place in reversed(range(digits)))
+
+
+def _cell(number: int) -> tuple[float, float]:
+    """Centre of a cell of the sky between the limits of declination, rows of equal declination."""
+    declinations = np.arange(-_LIMIT_DEG + _CELL_DEG / 2, _LIMIT_DEG, _CELL_DEG)
+    cells = np.floor(360 * np.cos(np.radians(np.abs(declinations) + _CELL_DEG / 2)) / _CELL_DEG).astype(int)
+    ends = np.cumsum(cells)
+    row = int(np.searchsorted(ends, number, side="right"))
+    place = number - (ends[row] - cells[row])
+    return float((place + 0.5) * 360 / cells[row]), float(declinations[row])
+
+
+@dataclass(frozen=True)
+class ChipPointing:
+    """How the sky falls on a chip: TAN with SIP distortion, as in its header.
+
+    Attributes
+    ----------
+    number : int
+        CCDCHIP.
+    shape : tuple of int
+        Rows and columns that are read.
+    corner : tuple of int
+        Row and column of the chip that its first pixel is.
+    crpix : tuple of float
+        x and y of the reference pixel, which count from 1, and the first pixel read is (1, 1).
+    crval : tuple of float
+        Degrees.
+    cd : ndarray of float64, shape (2, 2)
+    a, b : mapping
+        SIP coefficients.
+    """
+
+    number: int
+    shape: tuple[int, int]
+    corner: tuple[int, int]
+    crpix: tuple[float, float]
+    crval: tuple[float, float]
+    cd: Floats
+    a: Mapping[tuple[int, int], float]
+    b: Mapping[tuple[int, int], float]
+
+    @property
+    def orientation_deg(self) -> float:
+        """ORIENTAT: position angle of the y axis, east of north."""
+        return float(np.degrees(np.arctan2(self.cd[0, 1], self.cd[1, 1])))
+
+    def pixels(self, sky_deg: Floats) -> Floats:
+        """Pixels of positions on the sky.
+
+        Parameters
+        ----------
+        sky_deg : ndarray of float64, shape (N, 2)
+            Right ascension and declination.
+
+        Returns
+        -------
+        ndarray of float64, shape (N, 2)
+            x and y, which count from 0 at the centre of the first pixel; NaN far outside of what is read.
+        """
+        ideal = project(sky_deg, self.crval) @ np.linalg.inv(self.cd).T
+        inverse = self._inverse
+        near = ((ideal >= inverse.low) & (ideal <= inverse.high)).all(axis=1)
+        offsets = np.full(ideal.shape, np.nan)
+        x, y = ideal[near].T / _SCALE
+        offsets[near] = ideal[near] + np.stack([polynomial.polyval2d(x, y, terms) for terms in inverse.terms], axis=1)
+        return np.asarray(offsets + self.crpix - 1)
+
+    @property
+    def pixels_per_arcsec(self) -> Floats:
+        """Turns (east, north) in arcsec to (x, y) in pixels, at the centre of what is read; shape (2, 2)."""
+        middle = (np.array(self.shape[::-1]) + 1) / 2 - self.crpix
+        steps = middle + np.array([[0.5, 0], [0, 0.5], [-0.5, 0], [0, -0.5]])
+        ends = self._distorted(steps)
+        return np.asarray(np.linalg.inv(self.cd @ (ends[:2] - ends[2:]).T) / 3600)
+
+    def _distorted(self, offsets: Floats) -> Floats:
+        """Pixels from the reference pixel, with SIP's polynomials added."""
+        return offsets + np.stack([_polynomial(terms, offsets) for terms in (self.a, self.b)], axis=1)
+
+    @cached_property
+    def _inverse(self) -> _Inverse:
+        low = np.array([1.0, 1.0]) - self.crpix - _SURROUNDINGS
+        high = np.array(self.shape[::-1]) - self.crpix + _SURROUNDINGS
+        axes = [np.linspace(start, end, _FIT_POINTS) for start, end in zip(low, high, strict=True)]
+        offsets = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
+        ideal = self._distorted(offsets)
+        x, y = ideal.T / _SCALE
+        design = polynomial.polyvander2d(x, y, [_FIT_ORDER, _FIT_ORDER])
+        terms: Floats = np.asarray(np.linalg.lstsq(design, offsets - ideal, rcond=None)[0], dtype=np.float64)
+        return _Inverse(terms.T.reshape(2, _FIT_ORDER + 1, _FIT_ORDER + 1), ideal.min(axis=0), ideal.max(axis=0))
+
+
+@dataclass(frozen=True)
+class _Inverse:
+    """Polynomials that undo a distortion to better than 0.01 pixels, between two corners; they grow wild outside."""
+
+    terms: Floats
+    low: Floats
+    high: Floats
+
+
+_SCALE = 2000.0
+_SURROUNDINGS = 150.0  # pixels
+_FIT_POINTS = 25
+_FIT_ORDER = 5
+
+
+def _polynomial(terms: Mapping[tuple[int, int], float], offsets: Floats) -> Floats:
+    total = np.zeros(len(offsets))
+    for (i, j), coefficient in terms.items():
+        total += coefficient * offsets[:, 0] ** i * offsets[:, 1] ** j
+    return total
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of a chip that is read.
+
+    Attributes
+    ----------
+    chip : int
+        CCDCHIP.
+    corner : tuple of int
+        Row and column of its first pixel.
+    shape : tuple of int
+        Rows and columns.
+    """
+
+    chip: int
+    corner: tuple[int, int]
+    shape: tuple[int, int]
+
+
+def point_chip(
+    window: Window, aim: tuple[float, float], roll_deg: float, instrument: InstrumentBlock, camera: Camera
+) -> ChipPointing:
+    """Point a chip so that its aim is at that position on the sky.
+
+    The aim of a part of a chip is its centre; that of a full frame is the middle of the gap, so that the chips are as far
+    apart as the recipe says.
+
+    Parameters
+    ----------
+    window : Window
+    aim : tuple of float
+        Right ascension and declination, degrees.
+    roll_deg : float
+        Turns the camera, from north to east.
+    instrument : InstrumentBlock
+    camera : Camera
+    """
+    optics = camera.chips[window.chip]
+    rows, columns = instrument.chip_shape
+    turn = np.radians(roll_deg)
+    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    cd = rotation @ np.array(optics.cd) * (instrument.pixel_scale_arcsec / camera.nominal_scale_arcsec)
+    reference = np.array([columns / 2, rows / 2])  # counts from 1
+    crpix = reference - window.corner[::-1]
+    aim_pixel = _aim_pixel(window, instrument) - reference
+    distorted = aim_pixel + [float(_polynomial(terms, aim_pixel[None])[0]) for terms in (optics.a, optics.b)]
+    crval = deproject(-(cd @ distorted)[None], aim)[0]
+    return ChipPointing(
+        window.chip,
+        window.shape,
+        window.corner,
+        (float(crpix[0]), float(crpix[1])),
+        (float(crval[0]), float(crval[1])),
+        cd,
+        optics.a,
+        optics.b,
+    )
+
+
+def _aim_pixel(window: Window, instrument: InstrumentBlock) -> Floats:
+    """Pixel of the chip, counted from 1, that is aimed."""
+    rows, columns = instrument.chip_shape
+    if list(window.shape) != [rows, columns] or instrument.chips == 1:
+        return np.array([window.corner[1] + (window.shape[1] + 1) / 2, window.corner[0] + (window.shape[0] + 1) / 2])
+    gap = instrument.chip_gap_pixels / 2
+    return np.array([(columns + 1) / 2, 0.5 - gap if window.chip == 1 else rows + 0.5 + gap])
+
+
+def project(sky_deg: Floats, centre_deg: tuple[float, float]) -> Floats:
+    """Gnomonic projection (Calabretta & Greisen 2002, section 5.1.3): degrees east and north of a centre, shape (N, 2)."""
+    ra, dec = np.radians(sky_deg).T
+    ra0, dec0 = np.radians(centre_deg)
+    along = np.cos(ra - ra0)
+    depth = np.sin(dec) * np.sin(dec0) + np.cos(dec) * np.cos(dec0) * along
+    east = np.cos(dec) * np.sin(ra - ra0) / depth
+    north = (np.sin(dec) * np.cos(dec0) - np.cos(dec) * np.sin(dec0) * along) / depth
+    return np.asarray(np.degrees(np.stack([east, north], axis=1)))
+
+
+def deproject(plane_deg: Floats, centre_deg: tuple[float, float]) -> Floats:
+    """The inverse of `project`: right ascension and declination in degrees, shape (N, 2)."""
+    east, north = np.radians(plane_deg).T
+    ra0, dec0 = np.radians(centre_deg)
+    depth = np.cos(dec0) - north * np.sin(dec0)
+    ra = ra0 + np.arctan2(east, depth)
+    dec = np.arctan2(np.sin(dec0) + north * np.cos(dec0), np.hypot(east, depth))
+    return np.stack([np.degrees(ra) % 360, np.degrees(dec)], axis=1)
+
+
+def dither(exposure: int, rng: np.random.Generator) -> Floats:
+    """Offset of an exposure along x and y, arcsec."""
+    return np.asarray(np.array(DITHERS_ARCSEC[exposure]) + rng.normal(0, _DITHER_ERROR_ARCSEC, 2))

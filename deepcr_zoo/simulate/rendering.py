@@ -1,0 +1,153 @@
+"""Sources onto pixels: every star through the point spread, by Fourier transform, tile by tile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from deepcr_zoo.simulate.optics import HALF_WIDTH, OVERSAMPLING
+
+Floats = NDArray[np.float64]
+
+TILE = 1024
+"""Pixels of a tile's side."""
+
+_EXTENDED_PIXELS = 1.5
+"""Gaussians of this sigma or more are drawn on pixels; smaller ones pass through the point spread."""
+
+_CORE_VARIANCE = 0.72
+"""pixel^2, of the core of the point spread, which widens extended Gaussians."""
+
+_REACH = 4.0
+"""Gaussians are drawn out to so many sigma."""
+
+
+@dataclass(frozen=True)
+class PixelSources:
+    """Sources in pixels of a chip, which count from 0 at the centre of the first.
+
+    Attributes
+    ----------
+    stars : ndarray of float64, shape (N, 2)
+        x, y.
+    star_electrons : ndarray of float64, shape (N,)
+    blobs : ndarray of float64, shape (M, 2)
+    blob_electrons : ndarray of float64, shape (M,)
+    blob_covariances : ndarray of float64, shape (M, 2, 2)
+        pixel^2.
+    """
+
+    stars: Floats
+    star_electrons: Floats
+    blobs: Floats
+    blob_electrons: Floats
+    blob_covariances: Floats
+
+
+class PointSpreadTransforms:
+    """The Fourier transforms of a point spread at each phase of a star within its pixel.
+
+    Parameters
+    ----------
+    kernel : ndarray of float32
+        As `deepcr_zoo.simulate.optics.point_spread` gives it.
+    shape : tuple of int
+        Rows and columns of the largest image that is to be drawn.
+    """
+
+    def __init__(self, kernel: NDArray[np.float32], shape: tuple[int, int]) -> None:
+        rows, columns = (fft.next_fast_len(min(TILE, side) + 2 * HALF_WIDTH, real=True) for side in shape)
+        self.shape = (rows, columns)
+        reach = np.arange(-HALF_WIDTH, HALF_WIDTH)
+        self.phases: dict[tuple[int, int], NDArray[np.complex64]] = {}
+        for y in range(OVERSAMPLING):
+            for x in range(OVERSAMPLING):
+                spread = np.zeros(self.shape, np.float32)
+                lines = (reach + HALF_WIDTH) * OVERSAMPLING + OVERSAMPLING
+                spread[np.ix_(reach + 1, reach + 1)] = kernel[np.ix_(lines - y, lines - x)]
+                self.phases[y, x] = fft.rfft2(spread)
+
+    def convolve(self, canvas: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Pixels of a canvas of sub-pixels; HALF_WIDTH pixels at its edges are only good as a source of light."""
+        total = np.zeros((self.shape[0], self.shape[1] // 2 + 1), np.complex64)
+        for (y, x), transform in self.phases.items():
+            total += fft.rfft2(canvas[y::OVERSAMPLING, x::OVERSAMPLING]) * transform
+        return np.asarray(fft.irfft2(total, self.shape))
+
+
+def render(sources: PixelSources, transforms: PointSpreadTransforms, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """The electrons of these sources on a chip.
+
+    Returns
+    -------
+    ndarray of float32, shape (H, W)
+        Never negative.
+    """
+    image = np.zeros(shape, np.float32)
+    extended = sources.blob_covariances.trace(axis1=1, axis2=2) >= 2 * _EXTENDED_PIXELS**2
+    for top in range(0, shape[0], TILE):
+        for left in range(0, shape[1], TILE):
+            tile = image[top : top + TILE, left : left + TILE]
+            canvas = _canvas(sources, ~extended, transforms, (top - HALF_WIDTH, left - HALF_WIDTH))
+            drawn = transforms.convolve(canvas)
+            tile += drawn[HALF_WIDTH:, HALF_WIDTH:][: tile.shape[0], : tile.shape[1]]
+    np.maximum(image, 0, out=image)  # rounding of the transforms
+    for place, electrons, covariance in zip(
+        sources.blobs[extended], sources.blob_electrons[extended], sources.blob_covariances[extended], strict=True
+    ):
+        _add_gaussian(image, place, electrons, covariance + np.eye(2) * _CORE_VARIANCE)
+    return image
+
+
+def _canvas(
+    sources: PixelSources, compact: NDArray[np.bool_], transforms: PointSpreadTransforms, corner: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Stars and compact Gaussians on sub-pixels; its first pixel is the `corner` (row, column) of the chip."""
+    rows, columns = (side * OVERSAMPLING for side in transforms.shape)
+    x, y = ((sources.stars[:, axis] - corner[1 - axis]) * OVERSAMPLING for axis in (0, 1))
+    inside = (x >= 0) & (x < columns - 1) & (y >= 0) & (y < rows - 1)
+    canvas = _spread_bilinear(x[inside], y[inside], sources.star_electrons[inside], (rows, columns))
+    places = (sources.blobs[compact] - corner[::-1]) * OVERSAMPLING
+    covariances = sources.blob_covariances[compact] * OVERSAMPLING**2 + np.eye(2) * 0.25
+    near = ((places > -HALF_WIDTH) & (places < np.array([columns, rows]) + HALF_WIDTH)).all(axis=1)
+    for place, electrons, covariance in zip(
+        places[near], sources.blob_electrons[compact][near], covariances[near], strict=True
+    ):
+        _add_gaussian(canvas, place, electrons, covariance)
+    return canvas
+
+
+def _spread_bilinear(x: Floats, y: Floats, weight: Floats, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Points shared among the four sub-pixels around them."""
+    left, below = x.astype(np.int64), y.astype(np.int64)
+    right_share, upper_share = x - left, y - below
+    first = below * shape[1] + left
+    corners = np.concatenate([first, first + 1, first + shape[1], first + shape[1] + 1])
+    shares = np.concatenate(
+        [
+            weight * (1 - right_share) * (1 - upper_share),
+            weight * right_share * (1 - upper_share),
+            weight * (1 - right_share) * upper_share,
+            weight * right_share * upper_share,
+        ]
+    )
+    return np.bincount(corners, shares, shape[0] * shape[1]).astype(np.float32).reshape(shape)
+
+
+def _add_gaussian(image: NDArray[np.float32], place: Floats, electrons: float, covariance: Floats) -> None:
+    """Add a Gaussian of these electrons at x, y, in place."""
+    reach = _REACH * np.sqrt(covariance.diagonal()) + 1
+    first = np.maximum(np.floor(place - reach), 0).astype(int)
+    last = np.minimum(np.ceil(place + reach) + 1, image.shape[::-1]).astype(int)
+    if (last <= first).any():
+        return
+    x = (np.arange(first[0], last[0]) - place[0]).astype(np.float32)
+    y = (np.arange(first[1], last[1]) - place[1]).astype(np.float32)[:, None]
+    determinant = covariance[0, 0] * covariance[1, 1] - covariance[0, 1] ** 2
+    xx, xy, yy = (np.float32(v / determinant) for v in (covariance[1, 1], -covariance[0, 1], covariance[0, 0]))
+    exponent = -0.5 * xx * x**2 - xy * x * y - 0.5 * yy * y**2
+    height = np.float32(electrons / (2 * np.pi * np.sqrt(determinant)))
+    image[first[1] : last[1], first[0] : last[0]] += height * np.exp(exponent)

@@ -1,0 +1,33 @@
+"""Small simulated visits for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from deepcr_zoo.recipe import FieldType, InstrumentBlock
+from deepcr_zoo.simulate.visits import SimulatedVisit
+from tests.conftest import CHECKOUT
+
+EXPOSURE_TIME_S = 500.0
+
+
+def instrument(name: str = "acs-wfc") -> InstrumentBlock:
+    """The instrument block of a recipe that ships."""
+    text = (CHECKOUT / "recipes" / "base" / f"{name}.yaml").read_text()
+    return InstrumentBlock(**yaml.safe_load(text)["instrument"])
+
+
+def small_visit(
+    seed: int = 1,
+    field_type: FieldType = "extragalactic",
+    name: str = "acs-wfc",
+    exposures: int = 2,
+    side: int | None = 256,
+) -> SimulatedVisit:
+    return SimulatedVisit(instrument(name), field_type, seed, exposures, EXPOSURE_TIME_S, side)
+
+
+def exposure_root(path: Path) -> str:
+    return path.name.removesuffix("_flc.fits")

@@ -1,4 +1,4 @@
-"""Commands of the training toolkit: recipes."""
+"""Commands of the training toolkit: recipes and simulated visits."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Annotated
 import typer
 
 from deepcr_zoo import paths
-from deepcr_zoo.console import note, output, print_json, table
+from deepcr_zoo.console import note, output, print_json, progress, table
 from deepcr_zoo.errors import InvalidNameError, UsageError
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.names import NAME_PATTERN
+from deepcr_zoo.recipe import FIELD_TYPES, FieldType, Recipe
 from deepcr_zoo.recipecheck import Expected, doubts, expected, expected_rehearsal
 from deepcr_zoo.recipefile import find_recipe, read_recipe, recipe_json_schema
 
@@ -23,6 +24,9 @@ recipe_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=
 RecipeFile = Annotated[str, typer.Argument(metavar="RECIPE", help="a file, or the name of a shipped recipe")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="override a field of the recipe")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
+
+FALLBACK_EXPOSURE_TIME_S = 500.0
+"""For a field type that the recipe does not rehearse."""
 
 STARTER = "new-instrument.yaml"
 STARTER_NAME = "INSTRUMENT-DETECTOR-FILTER-2-32"
@@ -65,6 +69,50 @@ def new(
 def schema() -> None:
     """Print the JSON Schema of recipes, for editors."""
     typer.echo(json.dumps(recipe_json_schema(), indent=2))
+
+
+def simulate(
+    file: RecipeFile,
+    field_type: Annotated[list[str] | None, typer.Option(help=f"{', '.join(FIELD_TYPES)} [default: all]")] = None,
+    seed: Annotated[int | None, typer.Option(help="chooses the field and all noise [default: the rehearsal's]")] = None,
+    exposures: Annotated[int | None, typer.Option(help="of each visit [default: the rehearsal's]")] = None,
+    exposure_time: Annotated[float | None, typer.Option(help="seconds [default: the rehearsal's]")] = None,
+    side: Annotated[int | None, typer.Option(help="pixels of a square cut-out [default: the rehearsal's]")] = None,
+    full_frame: Annotated[bool, typer.Option("--full-frame", help="whole frames, all chips")] = False,
+    output_dir: Annotated[Path, typer.Option(help="folder that gets a folder per visit")] = Path("simulated"),
+    settings: Settings = None,
+) -> None:
+    """Simulate a visit of each field type with the instrument of a recipe: exposures, and the truth beside each.
+
+    Prints the path of each ROOT_flc.fits; ROOT_truth.safetensors beside it holds cosmic rays, scene and noise in electrons.
+    """
+    from deepcr_zoo.simulate.visits import SimulatedVisit, write_visit
+
+    recipe = read_recipe(find_recipe(file), settings or ())
+    sizes = recipe.rehearsal
+    if full_frame and side is not None:
+        raise UsageError("--full-frame and --side: expected one of them")
+    visits = [
+        SimulatedVisit(
+            recipe.instrument,
+            kind,
+            sizes.seed if seed is None else seed,
+            sizes.exposures if exposures is None else exposures,
+            exposure_time or sizes.exposure_time_s.get(kind, FALLBACK_EXPOSURE_TIME_S),
+            None if full_frame else side or sizes.side,
+        )
+        for kind in _field_types(field_type, recipe)
+    ]
+    for visit in progress(visits, "simulating", len(visits)):
+        for path in write_visit(visit, output_dir / f"{visit.field_type}-{visit.seed}"):
+            typer.echo(str(path))
+
+
+def _field_types(names: list[str] | None, recipe: Recipe) -> list[FieldType]:
+    kinds: dict[str, FieldType] = {kind: kind for kind in FIELD_TYPES}
+    if unknown := [name for name in names or () if name not in kinds]:
+        raise UsageError(f"--field-type {unknown[0]}: expected one of {', '.join(kinds)}")
+    return [kinds[name] for name in names or recipe.rehearsal.exposure_time_s]
 
 
 def _print_expected(what: str, rows: list[Expected]) -> None:

@@ -22,9 +22,9 @@ def blocks(language):
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory):
-    """What ``make demo`` leaves."""
+    """What ``make demo`` leaves, with a cut-out in the place of a full frame."""
     folder = tmp_path_factory.mktemp("demo")
-    subprocess.run([sys.executable, "-m", "deepcr_zoo.demo", str(folder)], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "deepcr_zoo.demo", str(folder), "--side", "512"], check=True, capture_output=True)
     return folder
 
 

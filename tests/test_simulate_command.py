@@ -1,0 +1,42 @@
+"""``deepcr-zoo simulate``: exposures of each field type, with their truth beside them."""
+
+from pathlib import Path
+
+import pytest
+from astropy.io import fits
+from typer.testing import CliRunner
+
+from deepcr_zoo.cli import app
+from deepcr_zoo.simulate.truth import read_truth, truth_path
+
+
+def simulate(*arguments):
+    return CliRunner().invoke(app, ["simulate", *map(str, arguments)])
+
+
+def test_a_visit_of_the_recipe_s_instrument_is_written_with_its_truth(tmp_path):
+    kind = ("--field-type", "globular_cluster", "--exposures", 2, "--exposure-time", 90, "--seed", 7)
+    done = simulate("wfc3-uvis", *kind, "--side", 256, "--output-dir", tmp_path)
+    files = [Path(line) for line in done.stdout.split()]
+    assert [path.parent for path in files] == [tmp_path / "globular_cluster-7"] * 2
+    for path in files:
+        header = fits.getheader(path)
+        assert (header["INSTRUME"], header["DETECTOR"], header["EXPTIME"]) == ("WFC3", "UVIS", 90)
+        (truth,) = read_truth(truth_path(path))
+        assert truth.cosmic_rays.shape == fits.getdata(path, ("SCI", 1)).shape == (256, 256)
+        assert (truth.cosmic_rays > 0).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--field-type", "moon"), "--field-type moon: expected one of extragalactic"),
+        (("--full-frame", "--side", "256"), "--full-frame and --side"),
+        (("--side", "9999"), "side: expected"),
+        (("--exposures", "99"), "exposures: expected"),
+    ],
+)
+def test_what_cannot_be_simulated_is_refused_before_anything_is_written(tmp_path, arguments, message):
+    done = simulate("acs-wfc-f606w", *arguments, "--output-dir", tmp_path / "out")
+    assert message in str(done.exception)
+    assert not (tmp_path / "out").exists()

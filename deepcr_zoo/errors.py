@@ -80,6 +80,10 @@ class ConversionError(DeepcrZooError):
     """An upstream file that is missing or is not what its card says it is."""
 
 
+class DrizzleError(DeepcrZooError):
+    """Drizzlepac could not label a visit."""
+
+
 class ModelWarning(UserWarning):
     """The registry attaches a caution to this version of a model."""
 

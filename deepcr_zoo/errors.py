@@ -84,6 +84,18 @@ class DrizzleError(DeepcrZooError):
     """Drizzlepac could not label a visit."""
 
 
+class MissingDataError(DeepcrZooError):
+    """Exposures that a recipe asks for and that nobody has supplied."""
+
+
+class DataError(DeepcrZooError):
+    """Exposures from which no sound training set can be made."""
+
+
+class DatasetError(DeepcrZooError):
+    """A training set that is incomplete, or differs from what its manifest says."""
+
+
 class ModelWarning(UserWarning):
     """The registry attaches a caution to this version of a model."""
 

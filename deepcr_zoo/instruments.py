@@ -122,6 +122,9 @@ class Instrument(Document):
         default_factory=dict, description="pattern of file names -> what such a file is, if it is no single exposure"
     )
     cosmic_ray_bit: int | None = Field(description="DQ bit that marks a cosmic ray; null where DQ holds codes, not bits")
+    combination_bit: int | None = Field(
+        default=None, description="DQ bit of pixels that the pipeline rejected when it combined repeated exposures"
+    )
     saturation: Saturation | None = None
     overscan: list[Overscan] = Field(default_factory=list, description="none: raw frames are refused")
     sources: dict[str, str] = Field(description="where each fact stands, by field")

@@ -25,6 +25,15 @@ def cache_root() -> Path:
     return Path(platformdirs.user_cache_dir("deepcr-zoo", appauthor=False)) / "models"
 
 
+def user_data_root() -> Path:
+    """Folder of training sets (``DEEPCR_ZOO_DATA``, else the platform's folder for a user's data)."""
+    if chosen := os.environ.get("DEEPCR_ZOO_DATA"):
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("deepcr-zoo", appauthor=False))
+
+
 def mirror_root() -> Path | None:
     """Folder given by ``DEEPCR_ZOO_MIRROR`` (a path or a file:// address), if any."""
     chosen = os.environ.get("DEEPCR_ZOO_MIRROR")

@@ -1,0 +1,28 @@
+"""Where the stamps of a chip are, and how a chip is cut up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcr_zoo.recipe import StampBlock
+
+
+def positions(shape: tuple[int, int], block: StampBlock) -> NDArray[np.int32]:
+    """Row and column of the first pixel of each stamp, in rows, shape (N, 2).
+
+    Stamps lie side by side from the border on; what is left at the far border and is no whole stamp is not used. A chip of
+    2048 x 4096 pixels holds 7 x 15 stamps of 256 pixels within borders of 128 (Zhang & Bloom 2020, section 2.2).
+    """
+    rows, columns = (block.border + block.size * np.arange(max(0, side - 2 * block.border) // block.size) for side in shape)
+    grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1)
+    return grid.reshape(-1, 2).astype(np.int32)
+
+
+def cut(pixels: NDArray[Any], where: NDArray[np.int32], size: int) -> NDArray[Any]:
+    """Stamps of a chip, shape (N, size, size)."""
+    if not len(where):
+        return np.empty((0, size, size), dtype=pixels.dtype)
+    return np.stack([pixels[row : row + size, column : column + size] for row, column in where])

@@ -1,0 +1,314 @@
+"""Files become visits: exposures of one pointing, each visit with its field type and split by the rules of a recipe."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from deepcr_zoo.dataset import footprints
+from deepcr_zoo.dataset.exposures import ExposureFacts, visit_code
+from deepcr_zoo.errors import DataError, MissingDataError, UsageError
+from deepcr_zoo.recipe import FieldType, Recipe, Split, TweakReg, VisitRule
+
+PACKED = ("", ".gz")
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Exposures of one pointing, and what they are for.
+
+    Attributes
+    ----------
+    name : str
+        Proposal, visit and filter, and more where that is not unique.
+    rule : str
+        Name of the recipe's rule that took it in.
+    field_type : FieldType
+    split : Split
+    tweakreg : TweakReg or None
+    exposures : tuple of ExposureFacts
+        In order of time.
+    """
+
+    name: str
+    rule: str
+    field_type: FieldType
+    split: Split
+    tweakreg: TweakReg | None
+    exposures: tuple[ExposureFacts, ...]
+
+    @property
+    def outlines(self) -> list[footprints.Positions]:
+        """Convex outlines of all chips of all exposures on the sky."""
+        return [outline for exposure in self.exposures for outline in exposure.outlines]
+
+
+@dataclass(frozen=True)
+class FoundVisits:
+    """What the files of a user hold of a recipe's data.
+
+    Attributes
+    ----------
+    visits : list of Visit
+        In order of name.
+    missing : list of str
+        Visits and exposures that the recipe asks for and that are not there.
+    unused : dict of str
+        Files that no rule takes in, and why.
+    """
+
+    visits: list[Visit]
+    missing: list[str] = field(default_factory=list)
+    unused: dict[str, str] = field(default_factory=dict)
+
+
+def find_files(places: Iterable[str | os.PathLike[str]], product: str) -> list[Path]:
+    """The calibrated exposures that folders (at any depth), wildcards and names of files stand for, each once, in order.
+
+    Parameters
+    ----------
+    places : iterable of path-like
+    product : str
+        End of the names of the files that are taken from folders, ``flc`` say.
+
+    Raises
+    ------
+    UsageError
+        If one of them stands for nothing, or is a file of another product.
+    """
+    endings = tuple(f"_{product}.fits{packed}" for packed in PACKED)
+    found: dict[str, Path] = {}
+    for place in places:
+        paths = _expand(os.fspath(place), endings)
+        if not paths:
+            raise UsageError(f"{place}: expected a folder, wildcards or a file with exposures (*{endings[0]}), found none")
+        if wrong := [path for path in paths if not path.name.lower().endswith(endings)]:
+            raise UsageError(f"{wrong[0]}: the recipe takes files that end in {endings[0]} (data.product)")
+        found.update({os.path.realpath(path): path for path in paths if os.path.realpath(path) not in found})
+    return list(found.values())
+
+
+def group(recipe: Recipe, exposures: Sequence[ExposureFacts]) -> FoundVisits:
+    """Group exposures into visits and give each its field type and split, by the first rule that matches.
+
+    Raises
+    ------
+    DataError
+        If two different files are of the same exposure.
+    """
+    unused: dict[str, str] = {}
+    taken: defaultdict[tuple[str, int, str, str, str], list[ExposureFacts]] = defaultdict(list)
+    for exposure in _each_once(exposures):
+        rule = _first_rule(recipe, exposure)
+        if rule is None:
+            unused[str(exposure.path)] = _why_unused(recipe, exposure)
+        else:
+            taken[rule, exposure.proposal, exposure.visit, exposure.target, exposure.filter_name].append(exposure)
+    groups = [
+        (key[0], tuple(sorted(pointing, key=lambda one: (one.start_mjd, one.name))))
+        for key, members in sorted(taken.items())
+        for pointing in _pointings(members)
+    ]
+    visits = _with_splits(recipe, groups)
+    return FoundVisits(visits, _missing(recipe, visits), unused)
+
+
+def check_apart(visits: Sequence[tuple[str, str, Split, Sequence[footprints.Positions]]]) -> None:
+    """Make sure that no sky is in both training and test.
+
+    Parameters
+    ----------
+    visits : sequence of (name, rule, split, outlines)
+
+    Raises
+    ------
+    DataError
+        Naming two visits that overlap, and how to leave one out.
+    """
+    for one, other in combinations(visits, 2):
+        if one[2] != other[2] and _may_overlap(one[3], other[3]) and footprints.overlap(one[3], other[3]):
+            raise DataError(
+                f"visits {one[0]} ({one[2]}) and {other[0]} ({other[2]}) overlap on the sky: what is tested on must not be "
+                f"trained on; leave one out with --set data.visits.{other[1]}=null or --set data.visits.{one[1]}=null"
+            )
+
+
+def no_data(recipe: Recipe, found: FoundVisits | None) -> MissingDataError:
+    """The error for a recipe of which no exposure is there."""
+    missing = found.missing if found else _missing(recipe, [])
+    return MissingDataError(
+        f"{recipe.name}: no exposures: expected calibrated exposures (*_{recipe.data.product}.fits) of\n"
+        + "\n".join(f"  {line}" for line in missing)
+        + "\nget them from the archive and give their folder with --data DIR (or name it under data.files of the recipe), "
+        "or try the whole path on simulated exposures with --rehearse"
+    )
+
+
+def _expand(place: str, endings: tuple[str, ...]) -> list[Path]:
+    path = Path(place).expanduser()
+    if path.is_dir():
+        inside = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+        return sorted(one for one in inside if one.name.lower().endswith(endings))
+    if path.is_file() or not glob.has_magic(place):
+        return [path] if path.is_file() else []
+    return sorted(one for name in glob.glob(str(path), recursive=True) if (one := Path(name)).is_file())
+
+
+def _each_once(exposures: Iterable[ExposureFacts]) -> list[ExposureFacts]:
+    kept: dict[str, ExposureFacts] = {}
+    for exposure in exposures:
+        first = kept.setdefault(exposure.name, exposure)
+        if first.sha256 != exposure.sha256:
+            raise DataError(
+                f"{first.path} and {exposure.path} are different files of the same exposure, {exposure.name}: remove one"
+            )
+    return list(kept.values())
+
+
+def _first_rule(recipe: Recipe, exposure: ExposureFacts) -> str | None:
+    rules = recipe.data.visits.items()
+    return next((name for name, rule in rules if not _mismatch(recipe, rule, exposure)), None)
+
+
+def _mismatch(recipe: Recipe, rule: VisitRule, exposure: ExposureFacts) -> str | None:
+    """Why a rule does not take an exposure in; None if it does."""
+    filters = rule.filters or recipe.instrument.filters
+    if rule.proposal not in (None, exposure.proposal):
+        return f"proposal {exposure.proposal}"
+    if rule.visit is not None and visit_code(rule.visit) != exposure.visit:
+        return f"visit {exposure.visit} of proposal {exposure.proposal}"
+    if rule.target is not None and not fnmatch.fnmatchcase(exposure.target.upper(), rule.target.upper()):
+        return f"target {exposure.target!r}"
+    return None if exposure.filter_name in filters else f"filter {exposure.filter_name or 'none'}"
+
+
+def _why_unused(recipe: Recipe, exposure: ExposureFacts) -> str:
+    """What keeps an exposure from the rule that comes nearest to taking it in."""
+    order = ("proposal", "visit", "target", "filter")
+    reasons = [_mismatch(recipe, rule, exposure) or "" for rule in recipe.data.visits.values()]
+    nearest = max(reasons, key=lambda reason: order.index(reason.partition(" ")[0]))
+    return f"no rule under data.visits takes in {nearest}"
+
+
+def _pointings(exposures: list[ExposureFacts]) -> list[list[ExposureFacts]]:
+    """Exposures whose frames hold each other's centres, directly or by way of others."""
+    frames = [footprints.hull(np.concatenate(exposure.outlines)) for exposure in exposures]
+    centres = [footprints.centre(frame) for frame in frames]
+    groups = [{index} for index in range(len(exposures))]
+    for one, other in combinations(range(len(exposures)), 2):
+        if footprints.holds(frames[one], centres[other]) and footprints.holds(frames[other], centres[one]):
+            merged = next(found for found in groups if one in found) | next(found for found in groups if other in found)
+            groups = [found for found in groups if not found & merged] + [merged]
+    return [[exposures[index] for index in sorted(found)] for found in sorted(groups, key=min)]
+
+
+def _with_splits(recipe: Recipe, groups: list[tuple[str, tuple[ExposureFacts, ...]]]) -> list[Visit]:
+    names = _names([exposures for _, exposures in groups])
+    visits = []
+    for (rule_name, exposures), name in zip(groups, names, strict=True):
+        rule = recipe.data.visits[rule_name]
+        visits.append(Visit(name, rule_name, rule.field_type, rule.split or "train", rule.tweakreg, exposures))
+    chosen = _chosen_for_test(recipe, visits)
+    drawn = [
+        Visit(one.name, one.rule, one.field_type, "test", one.tweakreg, one.exposures) if one.name in chosen else one
+        for one in visits
+    ]
+    return sorted(drawn, key=lambda visit: visit.name)
+
+
+def _names(groups: list[tuple[ExposureFacts, ...]]) -> list[str]:
+    """Proposal, visit and filter; with a number where that names several pointings or targets."""
+    names: list[str] = []
+    for exposures in groups:
+        first = exposures[0]
+        name = f"{first.proposal:05d}-{first.visit}-{first.filter_name}"
+        count = sum(other == name or other.startswith(f"{name}-p") for other in names)
+        names.append(f"{name}-p{count + 1}" if count else name)
+    return names
+
+
+def _chosen_for_test(recipe: Recipe, visits: Sequence[Visit]) -> set[str]:
+    """Of the visits without a split of their own, by rule: those that make up the test fraction, drawn by the build's seed.
+
+    Visits that overlap on the sky go the same way, also with one whose split is given.
+    """
+    clusters = _overlapping(visits)
+    chosen: set[str] = set()
+    for rule_name, rule in recipe.data.visits.items():
+        if rule.split is not None:
+            continue
+        wanted = round(rule.test_fraction * sum(visit.rule == rule_name for visit in visits))
+        drawn = sorted(clusters, key=lambda cluster: _draw(recipe.build.seed, min(visit.name for visit in cluster)))
+        for cluster in drawn:
+            members = {visit.name for visit in cluster if visit.rule == rule_name}
+            given = {recipe.data.visits[visit.rule].split for visit in cluster} - {None}
+            if members and (given == {"test"} or (not given and wanted > 0)):
+                chosen |= {visit.name for visit in cluster if recipe.data.visits[visit.rule].split is None}
+                wanted -= len(members)
+    return chosen
+
+
+def _overlapping(visits: Sequence[Visit]) -> list[list[Visit]]:
+    """Visits in groups: who overlaps on the sky, directly or by way of others, is in the same."""
+    clusters: list[list[Visit]] = []
+    for visit in visits:
+        near = [
+            cluster
+            for cluster in clusters
+            if any(
+                _may_overlap(visit.outlines, other.outlines) and footprints.overlap(visit.outlines, other.outlines)
+                for other in cluster
+            )
+        ]
+        clusters = [cluster for cluster in clusters if cluster not in near] + [[visit, *(one for c in near for one in c)]]
+    return clusters
+
+
+def _may_overlap(ones: Sequence[footprints.Positions], others: Sequence[footprints.Positions]) -> bool:
+    """Quickly: whether two sets of outlines are close enough for that."""
+    circles = []
+    for outlines in (ones, others):
+        every = np.concatenate([*outlines])
+        middle = footprints.centre(every)
+        circles.append((middle, footprints.distance_arcsec(every, middle).max()))
+    (one, radius), (other, reach) = circles
+    return bool(footprints.distance_arcsec(one, other) < radius + reach)
+
+
+def _draw(seed: int, name: str) -> str:
+    return hashlib.sha256(f"{seed} {name}".encode()).hexdigest()
+
+
+def _missing(recipe: Recipe, visits: Sequence[Visit]) -> list[str]:
+    lines = []
+    for name, rule in recipe.data.visits.items():
+        members = [visit for visit in visits if visit.rule == name]
+        found = sum(len(visit.exposures) for visit in members)
+        wanted = (rule.exposures or recipe.build.quality.min_exposures) if rule.is_one_visit else 1
+        if found < wanted:
+            count = f"{found} of {wanted} exposures" if found else _expected(rule)
+            lines.append(f"{name} ({rule.split or 'train and test'}): {_described(recipe, rule)}: {count}")
+    return lines
+
+
+def _described(recipe: Recipe, rule: VisitRule) -> str:
+    parts = [
+        f"proposal {rule.proposal}" if rule.proposal is not None else "",
+        f"visit {visit_code(rule.visit)}" if rule.visit is not None else "",
+        f"target {rule.target}" if rule.target is not None else "",
+        " or ".join(rule.filters or recipe.instrument.filters),
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _expected(rule: VisitRule) -> str:
+    return f"{rule.exposures} exposures" if rule.exposures else "all exposures"

@@ -84,6 +84,10 @@ class DrizzleError(DeepcrZooError):
     """Drizzlepac could not label a visit."""
 
 
+class InterruptedWorkError(DeepcrZooError):
+    """Work that came to no end, through no fault of its input: it is done when the same command runs again."""
+
+
 class MissingDataError(DeepcrZooError):
     """Exposures that a recipe asks for and that nobody has supplied."""
 

@@ -6,7 +6,9 @@ import os
 import platform
 import re
 import secrets
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 _PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]*)-(?P<process>\d+)-[0-9a-f]+\.part", re.DOTALL)
@@ -44,12 +46,49 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
 
 
 def sweep_partial(path: Path) -> None:
-    """Remove what processes of this machine that were killed have left of an unfinished `path`."""
+    """Remove what processes of this machine that were killed have left of an unfinished `path`, file or folder."""
     # listed, not globbed: the name may hold wildcards
     for leftover in os.listdir(path.parent) if path.parent.is_dir() else ():
         found = _PARTIAL.fullmatch(leftover)
         if found and found["name"] == path.name and found["host"] == _host() and not _is_running(int(found["process"])):
-            (path.parent / leftover).unlink(missing_ok=True)
+            _remove(path.parent / leftover)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder under another name; at the end it becomes `path` at once, unless another process was quicker.
+
+    Yields
+    ------
+    Path
+        An empty folder, which is removed if something fails.
+    """
+    with scratch_folder(path) as folder:
+        yield folder
+        if not path.exists():
+            try:
+                os.rename(folder, path)
+            except OSError:
+                if not path.is_dir():
+                    raise
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` that is removed at the end; what a killed process leaves is swept with `path`."""
+    folder = _partial_path(path)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _partial_path(path: Path) -> Path:

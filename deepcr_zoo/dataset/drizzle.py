@@ -5,10 +5,12 @@ The only module that imports drizzlepac (extra ``build``), and only in that proc
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -21,12 +23,14 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from deepcr_zoo.errors import DrizzleError, MissingExtraError
+from deepcr_zoo.errors import DrizzleError, InterruptedWorkError, MissingExtraError
 from deepcr_zoo.fitsfiles import read_unchanged, unpacked
 from deepcr_zoo.recipe import DrizzleBlock, TweakReg
 
 _JOB, _RESULT = "job.json", "result.json"
 _SHIFTS = "shifts.txt"
+
+_DISK_FULL = re.compile(rf"\[Errno (?P<number>{errno.ENOSPC}|{errno.EDQUOT}|{errno.EFBIG})\] (?P<text>.*)")
 
 _ALWAYS: dict[str, Any] = {
     "output": "final",
@@ -87,6 +91,18 @@ class DrizzledVisit:
     folder: Path
     software: str
     fit_rms_pixels: tuple[float, ...] | None
+
+    def rms(self, index: int) -> float | None:
+        """How well an exposure was aligned, pixels; None without TweakReg."""
+        return None if self.fit_rms_pixels is None else self.fit_rms_pixels[index]
+
+    def exposure(self, index: int) -> Path:
+        """The copy of an exposure, with the astrometry that its label was made with, and MDRIZSKY."""
+        return self.folder / f"{_stem(index)}_flc.fits"
+
+    def resampled(self, index: int) -> NDArray[np.float32]:
+        """An exposure on the grid of the visit, zero where it has seen nothing, shape (H, W)."""
+        return _read(self.folder / f"{_stem(index)}_single_sci.fits").astype(np.float32)
 
     def label(self, exposure: int, version: int) -> ChipLabel:
         """The label of one chip.
@@ -157,6 +173,10 @@ def drizzle_visit(
     ------
     DrizzleError
         If drizzlepac fails.
+    InterruptedWorkError
+        If it is killed.
+    OSError
+        If the disk is full.
     MissingExtraError
         If it is not installed.
     """
@@ -207,15 +227,15 @@ def _in_own_process(folder: Path, log: Path, heading: str) -> None:
         finally:
             assert process.stdin is not None
             process.stdin.close()
-    if status != 0 or not (folder / _RESULT).is_file():
-        raise DrizzleError(f"{_failure(log, status)}; all that drizzlepac said is in {log}")
-
-
-def _failure(log: Path, status: int) -> str:
     if status < 0:
-        return f"drizzlepac was killed by signal {-status}, perhaps for want of memory"
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return f"drizzlepac failed: {lines[-1][:300]}"
+        raise InterruptedWorkError(
+            f"drizzlepac was killed by signal {-status}, perhaps for want of memory: run again, with fewer --jobs"
+        )
+    if status != 0 or not (folder / _RESULT).is_file():
+        lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        if found := _DISK_FULL.search(lines[-1]):
+            raise OSError(int(found["number"]), found["text"])
+        raise DrizzleError(f"drizzlepac failed: {lines[-1][:300]}; all that it said is in {log}")
 
 
 def _tweakreg_parameters(settings: TweakReg | None) -> dict[str, Any] | None:

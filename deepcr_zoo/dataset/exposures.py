@@ -60,8 +60,8 @@ class ExposureFacts:
 
 
 @dataclass(frozen=True)
-class LabelledChip:
-    """A chip with all that a stamp needs but its label.
+class ChipPixels:
+    """A chip of a calibrated exposure.
 
     Attributes
     ----------
@@ -74,6 +74,8 @@ class LabelledChip:
     wcs : WCS
     area_cm2 : float
         Of the silicon.
+    mdrizsky : float or None
+        Sky level that AstroDrizzle has found, e-.
     """
 
     version: int
@@ -81,6 +83,7 @@ class LabelledChip:
     quality: NDArray[np.integer]
     wcs: WCS
     area_cm2: float
+    mdrizsky: float | None
 
 
 def detector_of(block: InstrumentBlock) -> Instrument:
@@ -135,9 +138,17 @@ def read_facts(path: Path, block: InstrumentBlock) -> ExposureFacts:
     )
 
 
-def read_chips(path: Path) -> list[LabelledChip]:
-    """The chips of an exposure that `read_facts` has accepted, in the order of EXTVER."""
+def read_chips(path: Path, sha256: str | None = None) -> list[ChipPixels]:
+    """The chips of an exposure that `read_facts` has accepted, in the order of EXTVER.
+
+    Raises
+    ------
+    InvalidFileError
+        If the file is not the one of this hash any more.
+    """
     exposure = read_exposure(path)
+    if sha256 not in (None, exposure.sha256):
+        raise InvalidFileError(f"{path}: has changed since its visit was planned: run again when it is at rest")
     with _hdus(exposure) as hdus:
         return list(_chips(exposure, hdus))
 
@@ -153,7 +164,7 @@ def _hdus(exposure: Exposure) -> Iterator[fits.HDUList]:
         yield hdus
 
 
-def _chips(exposure: Exposure, hdus: fits.HDUList) -> Iterator[LabelledChip]:
+def _chips(exposure: Exposure, hdus: fits.HDUList) -> Iterator[ChipPixels]:
     flags = {extension_version(hdu): hdu for hdu in hdus if extension_name(hdu) == "DQ"}
     for chip in sorted(exposure.chips, key=lambda one: one.version):
         if chip.version not in flags:
@@ -163,7 +174,15 @@ def _chips(exposure: Exposure, hdus: fits.HDUList) -> Iterator[LabelledChip]:
         assert chip.area_cm2 is not None  # the detector is known
         quality = _flags(flags[chip.version], chip.pixels.shape, chip.where)
         wcs = _sky_coordinates(hdus, chip.hdu, chip.where)
-        yield LabelledChip(chip.version, np.asarray(chip.in_unit("electron")), quality, wcs, chip.area_cm2)
+        sky = value(hdus[chip.hdu].header, "MDRIZSKY")
+        yield ChipPixels(
+            version=chip.version,
+            image=np.asarray(chip.in_unit("electron")),
+            quality=quality,
+            wcs=wcs,
+            area_cm2=chip.area_cm2,
+            mdrizsky=float(sky) if isinstance(sky, (int, float)) else None,
+        )
 
 
 def _check(exposure: Exposure, block: InstrumentBlock) -> None:

@@ -1,0 +1,53 @@
+"""A recipe's rehearsal: simulated visits of its instrument in the place of its data, everything else unchanged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deepcr_zoo.recipe import FIELD_TYPES, BuildBlock, FieldType, Recipe, Split
+from deepcr_zoo.simulate.visits import SimulatedVisit
+
+
+@dataclass(frozen=True)
+class RehearsedVisit:
+    """A visit that is to be simulated.
+
+    Attributes
+    ----------
+    name : str
+    split : Split
+    simulated : SimulatedVisit
+    """
+
+    name: str
+    split: Split
+    simulated: SimulatedVisit
+
+    @property
+    def field_type(self) -> FieldType:
+        """What it shows."""
+        return self.simulated.field_type
+
+
+def rehearsed_visits(recipe: Recipe) -> list[RehearsedVisit]:
+    """The simulated visits of a recipe's rehearsal, each with a seed of its own."""
+    rehearsal = recipe.rehearsal
+    field_types = [field_type for field_type in FIELD_TYPES if field_type in rehearsal.exposure_time_s]
+    splits: list[Split] = ["train"] * rehearsal.visits.train + ["test"] * rehearsal.visits.test
+    visits = []
+    for seed, (field_type, split) in enumerate(((one, two) for one in field_types for two in splits), rehearsal.seed):
+        simulated = SimulatedVisit(
+            instrument=recipe.instrument,
+            field_type=field_type,
+            seed=seed,
+            exposures=rehearsal.exposures,
+            exposure_time_s=rehearsal.exposure_time_s[field_type],
+            side=rehearsal.side,
+        )
+        visits.append(RehearsedVisit(f"simulated-{field_type}-{seed}", split, simulated))
+    return visits
+
+
+def rehearsal_build(recipe: Recipe) -> BuildBlock:
+    """The recipe's build, with the stamps of its rehearsal."""
+    return recipe.build.model_copy(update={"stamps": recipe.rehearsal.stamps})

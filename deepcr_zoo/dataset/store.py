@@ -1,0 +1,245 @@
+"""Training sets on the disk: visits by the hash of what made them, manifests that say which stamps are for what."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+
+from deepcr_zoo import paths
+from deepcr_zoo.documents import Document, DocumentT
+from deepcr_zoo.errors import DatasetError, OutputError
+from deepcr_zoo.files import write_atomically
+from deepcr_zoo.recipe import FieldType, Split
+
+FORMAT = 1
+"""Raised when visits made before can no longer be used: part of the hash that they are found by."""
+
+VISIT_FILE, MANIFEST_FILE = "visit.json", "manifest.json"
+
+StampSplit = Literal["train", "validation", "test", "guard"]
+"""What a stamp is for; those of the guard are for nothing, they lie too near to validation stamps."""
+
+STAMP_SPLITS: tuple[StampSplit, ...] = ("train", "validation", "test", "guard")
+
+
+class StoredFile(Document):
+    """A file of stamps."""
+
+    name: str
+    sha256: str
+    bytes: int
+
+
+class Rejected(Document):
+    """A file, an exposure or a visit that is not used."""
+
+    what: str
+    reason: str
+
+
+class ExposureRecord(Document):
+    """One labelled exposure."""
+
+    name: str = Field(description="ROOTNAME")
+    stamps: StoredFile
+    truth: StoredFile | None = Field(default=None, description="of a simulated exposure")
+    count: int = Field(description="stamps")
+    exposure_time_s: float
+    sky_electron: float
+    sky_source: Literal["mdrizsky", "measured"]
+    background_ratio: float = Field(description="electrons per second, to what is usual in the visit")
+    cosmic_ray_fraction: float = Field(description="masked pixels / pixels that are not ignored")
+    cosmic_rays_per_cm2_s: float = Field(description="groups of masked pixels")
+    rate_ratio: float = Field(description="to what is usual in the visit")
+    star_excess: float | None = Field(description="share of masked pixels on stars / where the sky is dark")
+    ignored_fraction: float
+    fit_rms_pixels: float | None = Field(default=None, description="of the alignment by TweakReg")
+    cautions: list[str] = Field(default_factory=list)
+
+
+class VisitRecord(Document):
+    """``visits/<key>/visit.json``: a visit that is finished, labelled or rejected."""
+
+    format: int = FORMAT
+    key: str
+    name: str
+    field_type: FieldType
+    instrument: str
+    filter_name: str
+    stamp_size: int
+    software: str = Field(description="that made the labels")
+    largest_dither_arcsec: float = 0.0
+    outlines: list[list[list[float]]] = Field(
+        default_factory=list, description="convex outlines of all chips of all exposures: right ascension, declination"
+    )
+    exposures: list[ExposureRecord] = Field(default_factory=list)
+    rejected: list[Rejected] = Field(default_factory=list, description="exposures")
+    rejection: str | None = Field(default=None, description="why the whole visit is not used")
+
+
+class DatasetVisit(Document):
+    """A visit in a training set."""
+
+    record: VisitRecord
+    split: Split
+    stamps: list[dict[StampSplit, list[int]]] = Field(description="of each exposure: which stamps are for what")
+
+
+class Manifest(Document):
+    """``datasets/NAME-<key>/manifest.json``: a training set."""
+
+    format: int = FORMAT
+    name: str = Field(description="of the recipe")
+    key: str
+    rehearsal: bool = Field(description="whether its exposures are simulated")
+    stamp_size: int
+    counts: dict[FieldType, dict[StampSplit, int]]
+    visits: list[DatasetVisit]
+    rejected: list[Rejected] = Field(description="files and visits that are not used")
+    missing: list[str] = Field(description="what the recipe asks for and is not there")
+    cautions: list[str] = Field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class StampTensors:
+    """The stamps of one exposure.
+
+    Attributes
+    ----------
+    image : ndarray of float32, shape (N, S, S)
+        e-; pixels without a value hold the sky level, and are ignored.
+    cosmic_rays : ndarray of uint8, shape (N, S, S)
+        CR mask, 1 = cosmic ray.
+    ignore : ndarray of uint8, shape (N, S, S)
+        1 = excluded from loss and metrics.
+    position : ndarray of int32, shape (N, 2)
+        Row and column of the first pixel.
+    chip : ndarray of int32, shape (N,)
+        EXTVER.
+    corners : ndarray of float64, shape (N, 4, 2)
+        Right ascension and declination, degrees.
+    """
+
+    image: NDArray[np.float32]
+    cosmic_rays: NDArray[np.uint8]
+    ignore: NDArray[np.uint8]
+    position: NDArray[np.int32]
+    chip: NDArray[np.int32]
+    corners: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where training sets are kept.
+
+    Attributes
+    ----------
+    root : Path
+    """
+
+    root: Path
+
+    @classmethod
+    def default(cls) -> Home:
+        """``DEEPCR_ZOO_DATA``, else the platform's folder for a user's data."""
+        return cls(paths.user_data_root().absolute())
+
+    def visit(self, key: str) -> Path:
+        """Folder of a visit."""
+        return self.root / "visits" / key
+
+    def log(self, key: str) -> Path:
+        """What drizzlepac said of a visit."""
+        return self.root / "logs" / f"{key}.log"
+
+    def dataset(self, name: str, key: str) -> Path:
+        """Folder of a training set."""
+        return self.root / "datasets" / f"{name}-{key}"
+
+    def finished_visit(self, key: str) -> VisitRecord | None:
+        """The record of a visit, if it is finished.
+
+        Raises
+        ------
+        DatasetError
+            If its record cannot be read.
+        """
+        path = self.visit(key) / VISIT_FILE
+        return _read_document(path, VisitRecord) if path.is_file() else None
+
+
+def key_of(content: Mapping[str, Any]) -> str:
+    """The hash of a description: 32 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()[:32]
+
+
+def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> StoredFile:
+    """Write a safetensors file whose bytes depend on its content alone."""
+    # one entry of metadata: safetensors writes several in an order of its own, another every time
+    metadata = {"deepcr-zoo": json.dumps(about, sort_keys=True, allow_nan=False)}
+    data = safetensors.numpy.save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, metadata)
+    write_atomically(data, path)
+    return StoredFile(name=path.name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+
+
+def write_document(path: Path, document: Document) -> None:
+    """Write a record as JSON whose bytes depend on its content alone."""
+    write_atomically((document.model_dump_json(indent=1) + "\n").encode(), path)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a training set.
+
+    Raises
+    ------
+    DatasetError
+        If it is missing, or not of this format.
+    """
+    return _read_document(folder / MANIFEST_FILE, Manifest)
+
+
+@contextmanager
+def disk_full_is_told(home: Home, what: str) -> Iterator[None]:
+    """Turn the error of a full disk into one sentence.
+
+    Raises
+    ------
+    OutputError
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise disk_full(home, what) from None
+
+
+def disk_full(home: Home, what: str) -> OutputError:
+    """The error of a full disk."""
+    return OutputError(
+        f"{what}: no space left under {home.root}: free some, or name another folder with DEEPCR_ZOO_DATA; what is finished "
+        "stays, the same command goes on from there"
+    )
+
+
+def _read_document(path: Path, schema: type[DocumentT]) -> DocumentT:
+    try:
+        return schema.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror}; build the dataset again") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the document"
+        raise DatasetError(f"{path}: {place}: {first['msg']}: remove its folder and build again") from None

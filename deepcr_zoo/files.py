@@ -54,6 +54,14 @@ def sweep_partial(path: Path) -> None:
             _remove(path.parent / leftover)
 
 
+def sweep_leftovers(folder: Path) -> None:
+    """Remove whatever processes of this machine that were killed have left unfinished in a folder."""
+    for leftover in os.listdir(folder) if folder.is_dir() else ():
+        found = _PARTIAL.fullmatch(leftover)
+        if found and found["host"] == _host() and not _is_running(int(found["process"])):
+            _remove(folder / leftover)
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Fill a folder under another name; at the end it becomes `path` at once, unless another process was quicker.

@@ -32,10 +32,10 @@ from deepcr_zoo.dataset.store import (
     write_tensors,
 )
 from deepcr_zoo.errors import DrizzleError
-from deepcr_zoo.files import new_folder, scratch_folder, sweep_partial
+from deepcr_zoo.files import new_folder, scratch_folder
 from deepcr_zoo.recipe import BuildBlock, FieldType, IgnoreBlock, InstrumentBlock, Split, TweakReg
 from deepcr_zoo.simulate import VERSION as SIMULATOR
-from deepcr_zoo.simulate.truth import Truth, read_truth
+from deepcr_zoo.simulate.truth import Truth, read_truth, truth_path
 from deepcr_zoo.simulate.visits import SimulatedVisit, write_visit
 
 
@@ -147,11 +147,9 @@ def label_visit(visit: PlannedVisit, home: Home) -> VisitRecord:
     if finished is not None:
         return finished
     target = home.visit(key)
-    with disk_full_is_told(home, visit.name):
-        sweep_partial(target)
-        with scratch_folder(target) as scratch, new_folder(target) as folder:
-            record = _label(visit, key, scratch, folder, home.log(key))
-            write_document(folder / VISIT_FILE, record)
+    with disk_full_is_told(home, visit.name), scratch_folder(target) as scratch, new_folder(target) as folder:
+        record = _label(visit, key, scratch, folder, home.log(key))
+        write_document(folder / VISIT_FILE, record)
     return record
 
 
@@ -212,7 +210,7 @@ def _without_odd_backgrounds(
         )
         del left[worst]
     return [
-        _Candidate(exposures[index], _truth_beside(visit, exposures[index].path), measured[index], ratio)
+        _Candidate(exposures[index], truth_path(exposures[index].path) if visit.simulated else None, measured[index], ratio)
         for index, ratio in zip(left, ratios, strict=True)
     ], rejected
 
@@ -278,9 +276,7 @@ def _assess(
     return [dataclasses.replace(one, rate_ratio=ratio) for one, ratio in zip(found, ratios, strict=True)]
 
 
-def _out_of_line(
-    visit: PlannedVisit, found: Sequence[_Assessment], drizzled: DrizzledVisit
-) -> tuple[int, str] | None:
+def _out_of_line(visit: PlannedVisit, found: Sequence[_Assessment], drizzled: DrizzledVisit) -> tuple[int, str] | None:
     """The exposure that has to go, and why; None if all are sound."""
     limits = visit.build.quality
     worst = quality.worst([one.rate_ratio for one in found], limits.max_rate_ratio)
@@ -295,8 +291,9 @@ def _out_of_line(
     index = int(np.argmax(offsets))
     excess = max(one.masked.star_excess or 0.0 for one in found)
     return index, (
-        f"the masks of its visit cluster on stars, {excess:.2g} times as many as in dark sky (build.quality.max_star_excess is "
-        f"{limits.max_star_excess:g}), and it lies farthest beside the others, by {offsets[index]:.2f} pixels"
+        f"the masks of its visit cluster on stars, {excess:.2g} times as many as in dark sky "
+        f"(build.quality.max_star_excess is {limits.max_star_excess:g}), and it lies farthest beside the others, by "
+        f"{offsets[index]:.2f} pixels"
     )
 
 
@@ -366,12 +363,6 @@ def _write_truth(
     chips: list[Truth] = read_truth(source)
     layers = {field.name: [getattr(chip, field.name) for chip in chips] for field in dataclasses.fields(Truth)}
     return write_tensors(path, {name: cut(layer, np.float32) for name, layer in layers.items()}, about)
-
-
-def _truth_beside(visit: PlannedVisit, exposure: Path) -> Path | None:
-    if visit.simulated is None:
-        return None
-    return exposure.with_name(exposure.name.replace("_flc.fits", "_truth.safetensors"))
 
 
 def _kept_bits(visit: PlannedVisit) -> int:

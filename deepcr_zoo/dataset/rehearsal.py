@@ -33,9 +33,10 @@ def rehearsed_visits(recipe: Recipe) -> list[RehearsedVisit]:
     """The simulated visits of a recipe's rehearsal, each with a seed of its own."""
     rehearsal = recipe.rehearsal
     field_types = [field_type for field_type in FIELD_TYPES if field_type in rehearsal.exposure_time_s]
-    splits: list[Split] = ["train"] * rehearsal.visits.train + ["test"] * rehearsal.visits.test
+    train: list[Split] = ["train"] * rehearsal.visits.train
+    test: list[Split] = ["test"] * rehearsal.visits.test
     visits = []
-    for seed, (field_type, split) in enumerate(((one, two) for one in field_types for two in splits), rehearsal.seed):
+    for seed, (field_type, split) in enumerate(((one, two) for one in field_types for two in train + test), rehearsal.seed):
         simulated = SimulatedVisit(
             instrument=recipe.instrument,
             field_type=field_type,

@@ -43,8 +43,8 @@ class VisitStamps:
 def assign(visits: Sequence[VisitStamps], fraction: float, seed: int) -> list[list[dict[StampSplit, list[int]]]]:
     """What each stamp is for.
 
-    A strip of stamp columns at one edge of each training visit is for validation. Training stamps, of whatever visit, that come
-    nearer to such a strip on the sky than the largest dither of its visit are for nothing: the guard.
+    A strip of stamp columns at one edge of each training visit is for validation. Training stamps, of whatever visit, that
+    come nearer to such a strip on the sky than the largest dither of its visit are for nothing: the guard.
 
     Parameters
     ----------
@@ -78,7 +78,9 @@ def _first_labels(visit: VisitStamps, positions: NDArray[np.int32], fraction: fl
 
 def _guard(visits: Sequence[VisitStamps], labels: list[list[NDArray[np.str_]]]) -> None:
     """Take training stamps near validation stamps out of the training, in place."""
-    places = [(v, e, i) for v, of_visit in enumerate(labels) for e, stamps in enumerate(of_visit) for i in range(len(stamps))]
+    places = [
+        (v, e, i) for v, of_visit in enumerate(labels) for e, stamps in enumerate(of_visit) for i in range(len(stamps))
+    ]
     if not places:
         return
     label = np.array([labels[v][e][i] for v, e, i in places])

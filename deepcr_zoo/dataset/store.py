@@ -23,6 +23,16 @@ from deepcr_zoo.errors import DatasetError, OutputError
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.recipe import FieldType, Split
 
+TENSORS = {
+    "image": "float32 (N, S, S), e-; pixels without a value hold the sky level, and are ignored",
+    "cosmic_rays": "uint8 (N, S, S), CR mask, 1 = cosmic ray",
+    "ignore": "uint8 (N, S, S), 1 = excluded from loss and metrics",
+    "position": "int32 (N, 2), row and column of the first pixel on its chip",
+    "chip": "int32 (N,), EXTVER",
+    "corners": "float64 (N, 4, 2), right ascension and declination of the corners, degrees",
+}
+"""What the file of an exposure holds."""
+
 FORMAT = 1
 """Raised when visits made before can no longer be used: part of the hash that they are found by."""
 
@@ -113,34 +123,6 @@ class Manifest(Document):
 
 
 @dataclass(frozen=True)
-class StampTensors:
-    """The stamps of one exposure.
-
-    Attributes
-    ----------
-    image : ndarray of float32, shape (N, S, S)
-        e-; pixels without a value hold the sky level, and are ignored.
-    cosmic_rays : ndarray of uint8, shape (N, S, S)
-        CR mask, 1 = cosmic ray.
-    ignore : ndarray of uint8, shape (N, S, S)
-        1 = excluded from loss and metrics.
-    position : ndarray of int32, shape (N, 2)
-        Row and column of the first pixel.
-    chip : ndarray of int32, shape (N,)
-        EXTVER.
-    corners : ndarray of float64, shape (N, 4, 2)
-        Right ascension and declination, degrees.
-    """
-
-    image: NDArray[np.float32]
-    cosmic_rays: NDArray[np.uint8]
-    ignore: NDArray[np.uint8]
-    position: NDArray[np.int32]
-    chip: NDArray[np.int32]
-    corners: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
 class Home:
     """Where training sets are kept.
 
@@ -156,9 +138,14 @@ class Home:
         """``DEEPCR_ZOO_DATA``, else the platform's folder for a user's data."""
         return cls(paths.user_data_root().absolute())
 
+    @property
+    def visits(self) -> Path:
+        """Folder of all visits, whatever recipe they are of."""
+        return self.root / "visits"
+
     def visit(self, key: str) -> Path:
         """Folder of a visit."""
-        return self.root / "visits" / key
+        return self.visits / key
 
     def log(self, key: str) -> Path:
         """What drizzlepac said of a visit."""

@@ -1,0 +1,345 @@
+"""From a recipe to a training set: find or simulate visits, label each, assign splits, write the manifest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from deepcr_zoo import batch
+from deepcr_zoo.batch import Outcome
+from deepcr_zoo.dataset import footprints, splits, visits
+from deepcr_zoo.dataset.drizzle import require_drizzlepac
+from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of, read_facts
+from deepcr_zoo.dataset.labels import PlannedVisit, label_visit
+from deepcr_zoo.dataset.reading import Dataset, read_tensors
+from deepcr_zoo.dataset.rehearsal import rehearsal_build, rehearsed_visits
+from deepcr_zoo.dataset.splits import VisitStamps
+from deepcr_zoo.dataset.store import (
+    FORMAT,
+    MANIFEST_FILE,
+    STAMP_SPLITS,
+    DatasetVisit,
+    Home,
+    Manifest,
+    Rejected,
+    StampSplit,
+    VisitRecord,
+    disk_full_is_told,
+    key_of,
+    write_document,
+)
+from deepcr_zoo.errors import DataError, InterruptedWorkError, InvalidFileError, UsageError
+from deepcr_zoo.files import sweep_leftovers, sweep_partial
+from deepcr_zoo.recipe import FIELD_TYPES, FieldType, Recipe
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """What a recipe's training set will be made of.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    home : Home
+    rehearsal : bool
+    visits : tuple of PlannedVisit
+    rejected : tuple of Rejected
+        Files that cannot be used or that no rule takes in, and visits that cannot be labelled.
+    missing : tuple of str
+        What the recipe asks for and is not there.
+    """
+
+    recipe: Recipe
+    home: Home
+    rehearsal: bool
+    visits: tuple[PlannedVisit, ...]
+    rejected: tuple[Rejected, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The hash of all that the manifest depends on."""
+        stamps = self.visits[0].build.stamps
+        return key_of(
+            {
+                "format": FORMAT,
+                "name": self.recipe.name,
+                "rehearsal": self.rehearsal,
+                "visits": [[visit.key, visit.split] for visit in self.visits],
+                "rejected": [one.model_dump(mode="json") for one in self.rejected],
+                "missing": self.missing,
+                "validation_fraction": stamps.validation_fraction,
+                "seed": self.recipe.build.seed,
+            }
+        )
+
+    @property
+    def folder(self) -> Path:
+        """Where the training set will be."""
+        return self.home.dataset(self.recipe.name, self.key)
+
+
+def plan_build(
+    recipe: Recipe,
+    data: Sequence[str | Path] = (),
+    rehearse: bool = False,
+    jobs: int = 1,
+    beside: Path | None = None,
+    home: Home | None = None,
+) -> BuildPlan:
+    """Find out what a recipe's training set will be made of; reads every file once.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    data : sequence of path-like
+        Folders, wildcards and files with calibrated exposures, besides those that the recipe names.
+    rehearse : bool
+        Simulated visits in the place of the data.
+    jobs : int
+        Processes.
+    beside : Path, optional
+        Folder of the recipe, which relative names in it start at.
+    home : Home, optional
+        Where training sets are kept; by default as `Home.default`.
+
+    Raises
+    ------
+    UsageError
+        If data is given with a rehearsal, or a name stands for nothing.
+    MissingDataError
+        If there is no exposure at all: it lists what is wanted, and how to supply it.
+    DataError
+        If training and test overlap on the sky, or no visit can be labelled.
+    InvalidFileError
+        If a file cannot be used and the recipe refuses that (``build.quality.on_bad_file``).
+    """
+    detector_of(recipe.instrument)  # an instrument that is not known fails at once
+    home = home or Home.default()
+    if rehearse:
+        if data:
+            raise UsageError("--rehearse simulates its exposures: leave out --data")
+        return BuildPlan(recipe, home, True, tuple(_rehearsed(recipe)))
+    places = [*data, *((beside or Path()) / place for place in recipe.data.files)]
+    files = visits.find_files(places, recipe.data.product)
+    if not files:
+        raise visits.no_data(recipe, None)
+    facts, rejected = _read_all(recipe, files, jobs)
+    found = visits.group(recipe, facts)
+    rejected += [Rejected(what=path, reason=reason) for path, reason in found.unused.items()]
+    usable, too_small = _large_enough(recipe, found.visits)
+    if not usable:
+        raise _nothing_usable(recipe, found, rejected + too_small)
+    visits.check_apart([(visit.name, visit.rule, visit.split, visit.outlines) for visit in usable])
+    planned = (_planned(recipe, visit) for visit in usable)
+    return BuildPlan(recipe, home, False, tuple(planned), tuple(rejected + too_small), tuple(found.missing))
+
+
+def label_visits(plan: BuildPlan, jobs: int = 1) -> Iterator[Outcome[VisitRecord]]:
+    """Label the visits of a plan, several at once; those that are finished are not done again.
+
+    Parameters
+    ----------
+    plan : BuildPlan
+    jobs : int
+        Processes; a visit of three full ACS/WFC frames takes up to 4.5 GB of memory.
+
+    Yields
+    ------
+    Outcome
+        In the order of the plan; its path is the name of the visit, its error that of a visit that is to be tried again.
+
+    Raises
+    ------
+    MissingExtraError
+        If visits are to be labelled and drizzlepac is not installed.
+    """
+    sweep_leftovers(plan.home.visits)
+    by_name = {visit.name: visit for visit in plan.visits}
+    if any(plan.home.finished_visit(visit.key) is None for visit in plan.visits):
+        require_drizzlepac()
+    return batch.run(partial(_label_named, by_name, plan.home), list(by_name), jobs)
+
+
+def assemble(plan: BuildPlan) -> Dataset:
+    """Assign the stamps of labelled visits to training, validation and test, and write the manifest.
+
+    Raises
+    ------
+    InterruptedWorkError
+        If a visit is not labelled yet.
+    DataError
+        If training and test overlap on the sky, or no stamp is left for training.
+    """
+    records = [plan.home.finished_visit(visit.key) for visit in plan.visits]
+    labelled = [(visit, record) for visit, record in zip(plan.visits, records, strict=True) if record is not None]
+    if len(labelled) < len(plan.visits):
+        raise InterruptedWorkError(
+            f"{len(plan.visits) - len(labelled)} of {len(plan.visits)} visits are not labelled: run the same command again, "
+            "it goes on where this one ended"
+        )
+    used = [(visit, record) for visit, record in labelled if record.rejection is None]
+    visits.check_apart([(v.name, v.name, v.split, [_array(one) for one in r.outlines]) for v, r in used])
+    stamps = [_stamps_of(plan, visit, record) for visit, record in used]
+    build = plan.visits[0].build
+    assigned = splits.assign(stamps, build.stamps.validation_fraction, plan.recipe.build.seed)
+    members = [
+        DatasetVisit(record=record, split=visit.split, stamps=of_visit)
+        for (visit, record), of_visit in zip(used, assigned, strict=True)
+    ]
+    rejected = [
+        Rejected(what=record.name, reason=record.rejection) for _, record in labelled if record.rejection is not None
+    ]
+    manifest = Manifest(
+        name=plan.recipe.name,
+        key=plan.key,
+        rehearsal=plan.rehearsal,
+        stamp_size=build.stamps.size,
+        counts=_counts(members),
+        visits=members,
+        rejected=[*plan.rejected, *rejected],
+        missing=list(plan.missing),
+        cautions=_cautions(members),
+    )
+    if not sum(of_type.get("train", 0) for of_type in manifest.counts.values()):
+        raise DataError(_no_training(manifest))
+    path = plan.folder / MANIFEST_FILE
+    with disk_full_is_told(plan.home, plan.recipe.name):
+        sweep_partial(path)
+        write_document(path, manifest)
+    return Dataset(plan.folder, plan.home, manifest)
+
+
+def build_dataset(
+    recipe: Recipe,
+    data: Sequence[str | Path] = (),
+    rehearse: bool = False,
+    jobs: int = 1,
+    beside: Path | None = None,
+    home: Home | None = None,
+) -> Dataset:
+    """The training set of a recipe, built where it is not there yet: `plan_build`, `label_visits` and `assemble` in one.
+
+    Raises
+    ------
+    InterruptedWorkError
+        If a visit could not be labelled for now: its text says why.
+    """
+    plan = plan_build(recipe, data, rehearse, jobs, beside, home)
+    failures = [outcome.error for outcome in label_visits(plan, jobs) if outcome.error is not None]
+    if failures:
+        raise InterruptedWorkError("\n".join([*failures, f"{len(failures)} of {len(plan.visits)} visits are not labelled"]))
+    return assemble(plan)
+
+
+def _rehearsed(recipe: Recipe) -> Iterator[PlannedVisit]:
+    build = rehearsal_build(recipe)
+    for visit in rehearsed_visits(recipe):
+        yield PlannedVisit(visit.name, visit.field_type, visit.split, (), visit.simulated, None, recipe.instrument, build)
+
+
+def _planned(recipe: Recipe, visit: visits.Visit) -> PlannedVisit:
+    return PlannedVisit(
+        visit.name,
+        visit.field_type,
+        visit.split,
+        visit.exposures,
+        None,
+        visit.tweakreg,
+        recipe.instrument,
+        recipe.build,
+    )
+
+
+def _read_all(recipe: Recipe, files: Sequence[Path], jobs: int) -> tuple[list[ExposureFacts], list[Rejected]]:
+    """Facts of the files that can be used; the others are told, or refused where the recipe says so."""
+    facts, rejected = [], []
+    for outcome in batch.run(partial(_facts_of, recipe), [str(path) for path in files], jobs):
+        if outcome.result is not None:
+            facts.append(outcome.result)
+        elif recipe.build.quality.on_bad_file == "refuse":
+            raise InvalidFileError(f"{outcome.error}; the recipe refuses such files (build.quality.on_bad_file)")
+        else:
+            rejected.append(Rejected(what=outcome.path, reason=str(outcome.error).removeprefix(f"{outcome.path}: ")))
+    return facts, rejected
+
+
+def _facts_of(recipe: Recipe, path: str) -> ExposureFacts:
+    return read_facts(Path(path), recipe.instrument)
+
+
+def _label_named(by_name: dict[str, PlannedVisit], home: Home, name: str) -> VisitRecord:
+    return label_visit(by_name[name], home)
+
+
+def _large_enough(recipe: Recipe, found: Sequence[visits.Visit]) -> tuple[list[visits.Visit], list[Rejected]]:
+    """Visits with exposures enough, and the others."""
+    needed = recipe.build.quality.min_exposures
+    usable = [visit for visit in found if len(visit.exposures) >= needed]
+    too_small = [
+        Rejected(
+            what=visit.name,
+            reason=f"{', '.join(one.name for one in visit.exposures)}: no other exposure of this visit, target and filter "
+            f"overlaps; labels need {needed} (build.quality.min_exposures)"
+            if len(visit.exposures) == 1
+            else f"has {len(visit.exposures)} exposures, labels need {needed} (build.quality.min_exposures)",
+        )
+        for visit in found
+        if len(visit.exposures) < needed
+    ]
+    return usable, too_small
+
+
+def _nothing_usable(recipe: Recipe, found: visits.FoundVisits, rejected: Sequence[Rejected]) -> DataError:
+    reasons = "\n".join(f"  {one.what}: {one.reason}" for one in rejected)
+    missing = "\n".join(f"  {line}" for line in found.missing)
+    return DataError(f"{recipe.name}: no visit can be labelled:\n{reasons}\nstill missing:\n{missing}")
+
+
+def _stamps_of(plan: BuildPlan, visit: PlannedVisit, record: VisitRecord) -> VisitStamps:
+    folder = plan.home.visit(record.key)
+    tensors = [read_tensors(folder / one.stamps.name, ("position", "corners")) for one in record.exposures]
+    return VisitStamps(
+        visit.name,
+        visit.split,
+        record.largest_dither_arcsec,
+        [one["position"] for one in tensors],
+        [one["corners"] for one in tensors],
+    )
+
+
+def _counts(members: Sequence[DatasetVisit]) -> dict[FieldType, dict[StampSplit, int]]:
+    total: Counter[tuple[FieldType, StampSplit]] = Counter()
+    for member in members:
+        for of_exposure in member.stamps:
+            for split, indices in of_exposure.items():
+                total[member.record.field_type, split] += len(indices)
+    present = [field_type for field_type in FIELD_TYPES if any(one == field_type for one, _ in total)]
+    return {field_type: {split: total[field_type, split] for split in STAMP_SPLITS} for field_type in present}
+
+
+def _cautions(members: Sequence[DatasetVisit]) -> list[str]:
+    training = {member.record.field_type for member in members if member.split == "train"}
+    testing = {member.record.field_type for member in members if member.split == "test"}
+    return [
+        f"{one}: there are visits for {'training' if one in training else 'testing'} alone"
+        for one in FIELD_TYPES
+        if one in training ^ testing
+    ]
+
+
+def _no_training(manifest: Manifest) -> str:
+    reasons = [f"  {one.what}: {one.reason}" for one in manifest.rejected]
+    reasons += [f"  missing: {line}" for line in manifest.missing]
+    guard = sum(of_type.get("guard", 0) for of_type in manifest.counts.values())
+    reasons += [f"  {guard} stamps lie too near to those for validation"] if guard else []
+    return f"{manifest.name}: no stamp is left for training:\n" + "\n".join(reasons)
+
+
+def _array(outline: list[list[float]]) -> footprints.Positions:
+    return np.array(outline)

@@ -23,13 +23,19 @@ LAYERS = [
     {"names", "paths", "files", "documents", "neighbours", "batch", "console", "simulate", "simulate.truth"},
     {"registry", "images", "instruments", "pictures", "provenance"},
     {"cards", "hub", "nets", "baselines", "fitsfiles", "recipe"},
-    {"sources", "weights", "engines", "results", "frames", "recipefile", "recipecheck", "bench"}
+    {"sources", "weights", "engines", "results", "frames", "recipefile", "recipecheck", "bench", "dataset"}
+    | {f"dataset.{name}" for name in ("alignment", "coverage", "drizzle", "footprints", "ignore", "quality", "sky")}
+    | {"dataset.stamps", "dataset.store"}
     | {f"simulate.{name}" for name in ("cameras", "charge", "detector", "optics", "scenes")},
     {"rendering", "testvectors", "models", "selection", "products", "bench.roc", "bench.results"}
+    | {"dataset.exposures", "dataset.reading", "dataset.splits"}
     | {f"simulate.{name}" for name in ("pointing", "rendering", "tracks")},
-    {"convert", "cleaning", "verification", "plan", "bench.lacosmic", "bench.summary", "simulate.flc"},
+    {"convert", "cleaning", "verification", "plan", "bench.lacosmic", "bench.summary", "simulate.flc"}
+    | {"dataset.report", "dataset.visits"},
     {"compat", "filecleaning", "simulate.visits"},
-    {"demo", "cleanreport", "cli_toolkit"},
+    {"demo", "cleanreport", "dataset.labels", "dataset.rehearsal"},
+    {"dataset.build"},
+    {"cli_toolkit"},
     {"cli"},
 ]
 LIGHT = {

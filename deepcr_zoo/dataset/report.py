@@ -162,7 +162,7 @@ def _outline(axes: Any, mask: np.ndarray[Any, Any], colour: str) -> None:
     # (x, y) of both ends of each side
     flat = np.stack([below[:, ::-1], below[:, ::-1] + [1, 0]], axis=1)
     upright = np.stack([beside[:, ::-1], beside[:, ::-1] + [0, 1]], axis=1)
-    axes.add_collection(LineCollection(np.concatenate([flat, upright]), colors=colour, linewidths=0.4))
+    axes.add_collection(LineCollection([*flat, *upright], colors=colour, linewidths=0.4))
 
 
 def _histograms(manifest: Manifest) -> bytes:

@@ -1,0 +1,147 @@
+"""How good AstroDrizzle's labels are: its CR mask against the truth of simulated visits.
+
+A pixel is a cosmic ray in truth where cosmic rays left more than 3 x the sigma of its noise. Ignored pixels do not count.
+
+    python benchmarks/labels.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import sys
+
+import numpy as np
+from inference import processor
+from synthetic_visits import (
+    PACKAGES,
+    LabelledVisit,
+    add_options,
+    command,
+    description,
+    exposures_of,
+    heading,
+    labelled_visits,
+    version,
+    words,
+)
+
+from deepcr_zoo.bench.results import (
+    BaselineMethod,
+    BenchmarkResults,
+    FieldResult,
+    MaskRates,
+    MethodResult,
+    PixelCounts,
+    write_results,
+)
+from deepcr_zoo.bench.summary import spread
+from deepcr_zoo.recipe import FIELD_TYPES
+from deepcr_zoo.results import POOLED
+
+SIGMAS = 3.0
+WANTED_TPR = {"extragalactic": 0.95, "globular_cluster": 0.90, "resolved_galaxy": 0.80}
+WANTED_FPR = 0.0015
+
+Confusion = np.ndarray
+"""Pixels (int64): masked cosmic-ray ones, all cosmic-ray ones, masked clean ones, all clean ones, ignored ones."""
+
+
+def confusion(visit: LabelledVisit) -> Confusion:
+    """Count the pixels of a visit."""
+    counts = np.zeros(5, dtype=np.int64)
+    for chip in visit.chips():
+        hit, counted = chip.truth.cosmic_rays > SIGMAS * chip.truth.noise, ~chip.ignore
+        classes = (hit & chip.label & counted, hit & counted, ~hit & chip.label & counted, ~hit & counted, chip.ignore)
+        counts += [np.count_nonzero(pixels) for pixels in classes]
+    return counts
+
+
+def rates(visits: dict[int, Confusion]) -> FieldResult:
+    """TPR and FPR of all visits together, and over them."""
+    pooled = sum(visits.values())
+    return FieldResult(
+        mask=MaskRates(
+            tpr=pooled[0] / pooled[1],
+            fpr=pooled[2] / pooled[3],
+            tpr_spread=spread([one[0] / one[1] for one in visits.values()]),
+            fpr_spread=spread([one[2] / one[3] for one in visits.values()]),
+        )
+    )
+
+
+def row(name: str, result: FieldResult) -> tuple[str, bool]:
+    """One line of the table, and whether the label is as good as it has to be."""
+    mask = result.mask
+    assert mask is not None
+
+    def cell(pooled: float, several: object, digits: int) -> str:
+        if several is None:
+            return f"{pooled:.{digits}f}"
+        each = ", ".join(f"{value:.{digits}f}" for value in several.values)
+        return f"{several.mean:.{digits}f} ± {several.standard_error:.{digits}f} ({each})"
+
+    tpr, fpr = (one.mean if one else pooled for one, pooled in ((mask.tpr_spread, mask.tpr), (mask.fpr_spread, mask.fpr)))
+    good = tpr >= WANTED_TPR[name] and fpr <= WANTED_FPR
+    cells = [
+        words(name),
+        cell(mask.tpr, mask.tpr_spread, 4),
+        f"{WANTED_TPR[name]:.2f}",
+        cell(mask.fpr, mask.fpr_spread, 5),
+        f"{WANTED_FPR:.4f}",
+        "yes" if good else "**no**",
+    ]
+    return f"| {' | '.join(cells)} |", good
+
+
+def main() -> None:
+    """Run the benchmark and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser)
+    options = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    visits = labelled_visits(options)
+    counts = {name: {one.seed: confusion(one) for one in visits if one.field_type == name} for name in FIELD_TYPES}
+    pooled = {seed: sum(counts[name][seed] for name in FIELD_TYPES) for seed in options.seeds}
+    results = {name: rates(by_seed) for name, by_seed in {**counts, POOLED: pooled}.items()}
+
+    print(heading(PACKAGES, options))
+    print("| field type | TPR, mean ± standard error (each seed) | at least | FPR | at most | good enough |")
+    print("|---|---|---|---|---|---|")
+    verdicts = []
+    for name in FIELD_TYPES:
+        line, good = row(name, results[name])
+        print(line)
+        verdicts.append(good)
+    if options.results:
+        totals = {name: sum(by_seed.values()) for name, by_seed in {**counts, POOLED: pooled}.items()}
+        pixels = {
+            name: PixelCounts(
+                exposures=exposures_of(visits, name),
+                pixels=int(total[1] + total[3] + total[4]),
+                cosmic_rays=int(total[1]),
+                ignored=int(total[4]),
+            )
+            for name, total in totals.items()
+        }
+        truth = f"the truth: cosmic rays left more than {SIGMAS:g} x the sigma of the noise"
+        method = BaselineMethod(
+            name="astrodrizzle",
+            parameters=visits[0].recipe.build.drizzle.model_dump(),
+            packages={"drizzlepac": version("drizzlepac")},
+        )
+        written = BenchmarkResults(
+            date=datetime.date.today(),
+            command=command(),
+            machine=processor(),
+            software={name: version(name) for name in PACKAGES},
+            data=description(options, truth, pixels),
+            methods=[MethodResult(name="AstroDrizzle", method=method, score=None, fields=results)],
+        )
+        write_results(written, options.results)
+    sys.exit(not all(verdicts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""How real simulated visits are: networks trained on real exposures, judged on them beside their published figures.
+
+Labels are AstroDrizzle's, as in the papers. TPR at a fixed FPR on logits, per field type; each seed is judged alone, with a
+threshold of its own. The networks that Zhang & Bloom 2020, Table 2, measured shall be within 5 points of it; others are for
+information.
+
+    python benchmarks/realism.py --picture realism.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import multiprocessing
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from inference import processor
+from synthetic_visits import (
+    PACKAGES,
+    LabelledVisit,
+    add_options,
+    astrodrizzle,
+    command,
+    description,
+    exposures_of,
+    heading,
+    labelled_visits,
+    words,
+)
+
+import deepcr_zoo
+from deepcr_zoo.bench import lacosmic, roc
+from deepcr_zoo.bench.lacosmic import Lacosmic, Sweep
+from deepcr_zoo.bench.results import (
+    BaselineMethod,
+    BenchmarkResults,
+    MethodResult,
+    ModelMethod,
+    PixelCounts,
+    write_results,
+)
+from deepcr_zoo.bench.roc import RocCounts, RocCurve
+from deepcr_zoo.bench.summary import field_result
+from deepcr_zoo.cards import Card
+from deepcr_zoo.models import MaskModel
+from deepcr_zoo.recipe import FIELD_TYPES
+from deepcr_zoo.results import POOLED
+
+TABLE_2 = ("ACS-WFC-F606W-2-32@1.0", "ACS-WFC-F606W-2-4@1.0")
+"""The networks that Zhang & Bloom 2020, Table 2, measured."""
+
+OTHERS = ("ACS-WFC-F606W-2-32@2.0", "ACS-WFC-2-32@1.0")
+FPRS = (0.0005, 0.005)
+POINTS = 5.0
+THRESHOLD_RULE = "largest TPR of the thresholds whose FPR is not above it"
+SWEEP_RULE = "interpolated linearly in log FPR between values of sigclip"
+CURVE = "the thresholds of that rule at 50 FPRs per decade"
+
+Judged = TypeVar("Judged", RocCounts, Sweep)
+
+
+def by_field_type(
+    visits: list[LabelledVisit], each: Mapping[Path, Judged], merge: Callable[[list[Judged]], Judged]
+) -> dict[str, tuple[Judged, list[Judged]]]:
+    """For each field type, and all together: what all visits give, and what each seed gives."""
+    seeds = sorted({visit.seed for visit in visits})
+    grouped = {}
+    for name in [*FIELD_TYPES, POOLED]:
+        alone = [
+            merge([each[one.folder] for one in visits if one.seed == seed and name in (one.field_type, POOLED)])
+            for seed in seeds
+        ]
+        grouped[name] = merge(alone), alone
+    return grouped
+
+
+def counts_of(model: MaskModel, visit: LabelledVisit) -> RocCounts:
+    """Judge a network on a visit."""
+    return roc.merge(roc.count(model.logits(chip.image), chip.label, chip.ignore) for chip in visit.chips())
+
+
+def judge_network(name: str, visits: list[LabelledVisit]) -> tuple[MethodResult, dict[str, RocCounts], dict[str, RocCurve]]:
+    """A network's figures, the counts behind them, and the curves."""
+    model = deepcr_zoo.load(name, device="cpu")
+    assert isinstance(model, MaskModel)
+    each = {visit.folder: counts_of(model, visit) for visit in visits}
+    grouped = by_field_type(visits, each, roc.merge)
+    curves = {field: pooled.curve() for field, (pooled, _) in grouped.items()}
+    result = MethodResult(
+        name=name,
+        method=ModelMethod(reference=model.reference, sha256=model.sha256, engine=model.engine, device=str(model.device)),
+        score="logit",
+        tpr_at_fpr=THRESHOLD_RULE,
+        curve_points=CURVE,
+        fields={
+            field: field_result(curves[field], FPRS, [one.curve() for one in alone]) for field, (_, alone) in grouped.items()
+        },
+    )
+    return result, {field: pooled for field, (pooled, _) in grouped.items()}, curves
+
+
+def swept(visit: LabelledVisit, sigclips: tuple[float, ...]) -> Sweep:
+    """Judge L.A.Cosmic on a visit."""
+    recipe = visit.recipe
+    method = Lacosmic(recipe.benchmark.lacosmic_objlim[visit.field_type], recipe.instrument.read_noise_electron)
+    return lacosmic.merge(lacosmic.sweep(method, chip.image, chip.label, chip.ignore, sigclips) for chip in visit.chips())
+
+
+def judge_lacosmic(visits: list[LabelledVisit], sigclips: tuple[float, ...], jobs: int) -> MethodResult:
+    """The figures of L.A.Cosmic, with the objlim that the paper found best for each field type."""
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        sweeps = pool.map(partial(swept, sigclips=sigclips), visits)
+        each = {visit.folder: sweep for visit, sweep in zip(visits, sweeps, strict=True)}
+    recipe = visits[0].recipe
+    objlims = recipe.benchmark.lacosmic_objlim
+    parameters = asdict(Lacosmic(0.0, recipe.instrument.read_noise_electron))
+    return MethodResult(
+        name="L.A.Cosmic",
+        method=BaselineMethod(
+            name="lacosmic",
+            parameters={**parameters, "objlim": dict(objlims), "sigclip": list(sigclips)},
+            packages={"astroscrappy": version("astroscrappy")},
+        ),
+        score="sigclip",
+        tpr_at_fpr=SWEEP_RULE,
+        curve_points="every value of sigclip",
+        fields={
+            field: field_result(pooled, FPRS, alone)
+            for field, (pooled, alone) in by_field_type(visits, each, lacosmic.merge).items()
+        },
+    )
+
+
+def published(card: Card, field_type: str, fpr: float, band: str) -> float | None:
+    """TPR in per cent that the card has from the literature for this field type, in this band if it tells them apart."""
+    metric = f"TPR at FPR {100 * fpr:g} %, in %"
+    for field in (f"{words(field_type)}, {band}", words(field_type)):
+        for figure in [one for evaluation in card.published_evaluation for one in evaluation.figures]:
+            if (figure.field, figure.metric) == (field, metric):
+                return figure.value
+    return None
+
+
+def rows(result: MethodResult, card: Card | None, band: str) -> list[str]:
+    """A line of the table for each field type."""
+    lines = []
+    for field_type in FIELD_TYPES:
+        cells, differences = [result.name, words(field_type)], []
+        for rate in result.fields[field_type].at_fpr:
+            there = published(card, field_type, rate.fpr, band) if card else None
+            spread = rate.tpr_spread
+            tpr = 100 * spread.mean if spread else rate.tpr and 100 * rate.tpr
+            error = f" ± {100 * spread.standard_error:.1f}" if spread else ""
+            cells += ["-" if tpr is None else f"{tpr:.1f}{error}", "-" if there is None else f"{there:.1f}"]
+            differences.append(None if tpr is None or there is None else tpr - there)
+            cells.append("-" if differences[-1] is None else f"{round(differences[-1], 1) + 0.0:+.1f}")
+        verdict = "-"
+        if result.name in TABLE_2:
+            near = [difference is not None and abs(difference) <= POINTS for difference in differences]
+            verdict = ", ".join("yes" if one else "**no**" for one in near)
+        lines.append(f"| {' | '.join([*cells, verdict])} |")
+    return lines
+
+
+def table_head() -> str:
+    """The first two lines of the table."""
+    columns = ["method", "field type"]
+    for fpr in FPRS:
+        columns += [f"TPR in % at FPR {100 * fpr:g} %, mean ± standard error", "published", "difference"]
+    columns.append(f"within {POINTS:g} points")
+    return f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
+
+
+def draw(visits: list[LabelledVisit], curves: dict[str, RocCurve], path: Path, side: int = 200) -> None:
+    """A stamp of each field type: image, AstroDrizzle's mask, and where a network's, at the larger FPR, differs from it."""
+    from astropy.visualization import AsinhStretch, ImageNormalize, PercentileInterval
+    from matplotlib.figure import Figure
+
+    model = deepcr_zoo.load(TABLE_2[0], device="cpu")
+    assert isinstance(model, MaskModel)
+    figure = Figure(figsize=(11, 3.7 * len(FIELD_TYPES)), layout="constrained")
+    figure.suptitle(f"Simulated visits, AstroDrizzle, and {TABLE_2[0]} at FPR {100 * FPRS[-1]:g} %")
+    for field_type, line in zip(FIELD_TYPES, figure.subplots(len(FIELD_TYPES), 3), strict=True):
+        visit = next(one for one in visits if one.field_type == field_type)
+        chip = next(visit.chips())
+        point = curves[field_type].at_fpr(FPRS[-1])
+        assert point is not None
+        part = tuple(slice((length - side) // 2, (length + side) // 2) for length in chip.image.shape)
+        image, label, counted = chip.image[part], chip.label[part], ~chip.ignore[part]
+        masked = (model.logits(chip.image) > point.threshold)[part]
+        colours = np.ones((*image.shape, 3))
+        colours[~counted] = 0.85
+        colours[counted & masked & label] = 0.0
+        colours[counted & masked & ~label] = (0.85, 0.2, 0.0)
+        colours[counted & ~masked & label] = (0.0, 0.4, 0.9)
+        norm = ImageNormalize(image, interval=PercentileInterval(99.0), stretch=AsinhStretch(0.05))
+        line[0].imshow(image, origin="lower", cmap="gray", norm=norm, interpolation="nearest")
+        line[1].imshow(~label, origin="lower", cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        line[2].imshow(colours, origin="lower", interpolation="nearest")
+        line[0].set_title(f"{words(field_type)}, seed {visit.seed}, e-, asinh", fontsize="medium")
+        line[1].set_title("AstroDrizzle's mask", fontsize="medium")
+        line[2].set_title("the network's: orange false, blue missed, grey ignored", fontsize="medium")
+        for axes in line:
+            axes.set_axis_off()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Run the benchmark and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser)
+    parser.add_argument("--threads", type=int, default=1, help="of the networks")
+    parser.add_argument("--models", nargs="+", default=[*TABLE_2, *OTHERS])
+    parser.add_argument(
+        "--sigclips", type=float, nargs="*", default=list(lacosmic.SIGCLIPS), help="none: leave L.A.Cosmic out"
+    )
+    parser.add_argument("--picture", type=Path, help="draw a stamp of each field type there")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    visits = labelled_visits(options)
+    band = visits[0].recipe.instrument.filters[0]
+
+    packages = (*PACKAGES, "torch", "openvino", "astroscrappy")
+    print(heading(packages, options))
+    print(table_head(), flush=True)
+    methods: list[MethodResult] = []
+    counts: dict[str, RocCounts] = {}
+    for name in options.models:
+        result, counts, curves = judge_network(name, visits)
+        print("\n".join(rows(result, deepcr_zoo.load(name, device="cpu").card, band)), flush=True)
+        methods.append(result)
+        if options.picture and name == TABLE_2[0]:
+            draw(visits, curves, options.picture)
+    if options.sigclips:
+        methods.append(judge_lacosmic(visits, tuple(options.sigclips), options.jobs))
+        print("\n".join(rows(methods[-1], None, band)))
+    if options.results:
+        pixels = {name: pixels_of(tally, exposures_of(visits, name)) for name, tally in counts.items()}
+        written = BenchmarkResults(
+            date=datetime.date.today(),
+            command=command(),
+            machine=f"{processor()}, {options.threads} threads",
+            software={name: version(name) for name in packages},
+            data=description(options, astrodrizzle(visits[0].recipe), pixels),
+            methods=methods,
+        )
+        write_results(written, options.results)
+
+
+def pixels_of(counts: RocCounts, exposures: int) -> PixelCounts:
+    """What a field type has, the same for all methods."""
+    cosmic_rays, clean = int(counts.cosmic_rays.sum()), int(counts.clean.sum())
+    pixels = cosmic_rays + clean + counts.ignored
+    return PixelCounts(exposures=exposures, pixels=pixels, cosmic_rays=cosmic_rays, ignored=counts.ignored)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Simulated visits with AstroDrizzle's labels and the truth, made once and kept: what labels.py and realism.py judge on."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import hashlib
+import json
+import multiprocessing
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from deepcr_zoo.dataset.drizzle import drizzle_visit
+from deepcr_zoo.dataset.exposures import detector_of, read_chips
+from deepcr_zoo.dataset.ignore import ignore_mask, kept_bits
+from deepcr_zoo.simulate import VERSION
+from deepcr_zoo.simulate.truth import Truth, read_truth, truth_path
+from deepcr_zoo.simulate.visits import SimulatedVisit, write_visit
+from inference import processor
+
+from deepcr_zoo import paths
+from deepcr_zoo.bench.results import Data, PixelCounts
+from deepcr_zoo.recipe import FIELD_TYPES, RESERVED_SEED, BuildBlock, FieldType, Recipe
+from deepcr_zoo.recipefile import find_recipe, read_recipe
+from deepcr_zoo.results import POOLED
+
+EXPOSURES: dict[FieldType, int] = {"extragalactic": 3, "globular_cluster": 4, "resolved_galaxy": 3}
+EXPOSURE_TIME_S: dict[FieldType, float] = {"extragalactic": 500.0, "globular_cluster": 250.0, "resolved_galaxy": 600.0}
+PACKAGES = ("deepcr-zoo", "drizzlepac", "numpy", "scipy", "astropy")
+CACHE = paths.PACKAGE.parent / ".benchmark-cache"
+LABELS = "labels.npz"
+
+
+@dataclass(frozen=True)
+class JudgedChip:
+    """A chip and what is known of it.
+
+    Attributes
+    ----------
+    image : ndarray of float32, shape (H, W)
+        e-.
+    label, ignore : ndarray of bool, shape (H, W)
+        AstroDrizzle's CR mask; pixels that do not count.
+    truth : Truth
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+    ignore: np.ndarray
+    truth: Truth
+
+
+@dataclass(frozen=True)
+class LabelledVisit:
+    """A simulated visit in the cache."""
+
+    field_type: FieldType
+    seed: int
+    folder: Path
+    recipe: Recipe
+
+    @property
+    def exposures(self) -> list[Path]:
+        """Its files, in order."""
+        return sorted(self.folder.glob("*_flc.fits"))
+
+    def chips(self) -> Iterator[JudgedChip]:
+        """Every chip of every exposure."""
+        block = self.recipe.build.ignore
+        kept = kept_bits(block, detector_of(self.recipe.instrument))
+        with np.load(self.folder / LABELS) as labels:
+            for index, path in enumerate(self.exposures):
+                for chip, truth in zip(read_chips(path), read_truth(truth_path(path)), strict=True):
+                    ignore = ignore_mask(chip.image, chip.quality, kept, block)
+                    yield JudgedChip(chip.image, labels[_key(index, chip.version)], ignore, truth)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of both scripts."""
+    parser.add_argument("--recipe", default="acs-wfc-f606w", help="whose instrument is simulated, and labelled as it says")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[500, 501, 502], help="a visit of each field type per seed")
+    parser.add_argument(
+        "--side", type=int, default=1024, help="exposures are cut-outs of so many pixels a side; 0: full frames"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="visits at a time")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="where the visits are kept")
+    parser.add_argument("--results", type=Path, help="write a results.json there")
+
+
+def labelled_visits(options: argparse.Namespace) -> list[LabelledVisit]:
+    """The visits of all field types and seeds: simulated and drizzled, or as they were left by an earlier run."""
+    if reserved := [seed for seed in options.seeds if seed >= RESERVED_SEED]:
+        raise SystemExit(f"--seeds {reserved[0]}: seeds from {RESERVED_SEED} up are reserved for independent evaluation")
+    recipe = read_recipe(find_recipe(options.recipe))
+    planned = [_planned(recipe, name, seed, options.side or None) for name in FIELD_TYPES for seed in options.seeds]
+    make = partial(_made, build=recipe.build, cache=options.cache)
+    # processes of their own even for one job: what a simulation has in memory shall not stay
+    with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        visits = []
+        for visit, folder in zip(planned, pool.map(make, planned), strict=True):
+            visits.append(LabelledVisit(visit.field_type, visit.seed, folder, recipe))
+            print(f"{visit.field_type}, seed {visit.seed}: {folder}", file=sys.stderr)
+    return visits
+
+
+def description(options: argparse.Namespace, labels: str, pixels: dict[str, PixelCounts]) -> Data:
+    """What the visits are, for a results.json."""
+    size = f"cut-outs of {options.side} x {options.side} pixels" if options.side else "full frames"
+    visits = "; ".join(
+        f"{words(name)}: {EXPOSURES[name]} exposures of {EXPOSURE_TIME_S[name]:g} s per seed" for name in FIELD_TYPES
+    )
+    return Data(
+        kind="synthetic",
+        description=f"visits by the instrument block of {options.recipe}, {size}; {visits}",
+        labels=labels,
+        ignored="DQ flags but for saturation and cosmic rays; saturated pixels and those near (the recipe's build.ignore)",
+        simulator_version=VERSION,
+        seeds=options.seeds,
+        pixels=pixels,
+    )
+
+
+def exposures_of(visits: list[LabelledVisit], field_type: str) -> int:
+    """Exposures of a field type, or of all of them together."""
+    return sum(len(visit.exposures) for visit in visits if field_type in (visit.field_type, POOLED))
+
+
+def astrodrizzle(recipe: Recipe) -> str:
+    """What made the labels."""
+    settings = ", ".join(f"{name} {value}" for name, value in recipe.build.drizzle.model_dump().items())
+    return f"AstroDrizzle of drizzlepac {version('drizzlepac')}, {settings}"
+
+
+def heading(packages: tuple[str, ...], options: argparse.Namespace) -> str:
+    """When, where and with what, and the command that does it again."""
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return (
+        f"{datetime.date.today()}, {processor()}, Python {platform.python_version()}, {versions}\n\n"
+        f"`{command()}`: simulator version {VERSION}, seeds {', '.join(map(str, options.seeds))}\n"
+    )
+
+
+def command() -> str:
+    """The command that was given."""
+    return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+
+
+def words(field_type: str) -> str:
+    """A field type as people write it."""
+    return field_type.replace("_", " ")
+
+
+def _planned(recipe: Recipe, field_type: FieldType, seed: int, side: int | None) -> SimulatedVisit:
+    return SimulatedVisit(recipe.instrument, field_type, seed, EXPOSURES[field_type], EXPOSURE_TIME_S[field_type], side)
+
+
+def _made(visit: SimulatedVisit, build: BuildBlock, cache: Path) -> Path:
+    """The visit's folder: exposures, truth and labels, or nothing at all if this is killed."""
+    facts = {**asdict(visit), "instrument": visit.instrument.model_dump(), "drizzle": build.drizzle.model_dump()}
+    facts |= {"simulator": VERSION, "drizzlepac": version("drizzlepac")}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    done = cache / f"{visit.field_type}-{visit.seed}-{digest}"
+    if done.is_dir():
+        return done
+    cache.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=cache))
+    try:
+        exposures = sorted(write_visit(visit, unfinished))
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+            kept = kept_bits(build.ignore, detector_of(visit.instrument))
+            log = unfinished / "drizzle.log"
+            drizzled = drizzle_visit(exposures, Path(scratch), build.drizzle, kept, None, log)
+            masks = {
+                _key(index, chip.version): drizzled.label(index, chip.version).cosmic_rays
+                for index, path in enumerate(exposures)
+                for chip in read_chips(path)
+            }
+        np.savez_compressed(unfinished / LABELS, **masks)
+        unfinished.rename(done)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return done
+
+
+def _key(exposure: int, chip: int) -> str:
+    return f"{exposure}_{chip}"

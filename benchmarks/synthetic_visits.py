@@ -19,19 +19,19 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from deepcr_zoo.dataset.drizzle import drizzle_visit
-from deepcr_zoo.dataset.exposures import detector_of, read_chips
-from deepcr_zoo.dataset.ignore import ignore_mask, kept_bits
-from deepcr_zoo.simulate import VERSION
-from deepcr_zoo.simulate.truth import Truth, read_truth, truth_path
-from deepcr_zoo.simulate.visits import SimulatedVisit, write_visit
 from inference import processor
 
 from deepcr_zoo import paths
 from deepcr_zoo.bench.results import Data, PixelCounts
+from deepcr_zoo.dataset.drizzle import drizzle_visit
+from deepcr_zoo.dataset.exposures import detector_of, read_chips
+from deepcr_zoo.dataset.ignore import ignore_mask, kept_bits
 from deepcr_zoo.recipe import FIELD_TYPES, RESERVED_SEED, BuildBlock, FieldType, Recipe
 from deepcr_zoo.recipefile import find_recipe, read_recipe
 from deepcr_zoo.results import POOLED
+from deepcr_zoo.simulate import VERSION
+from deepcr_zoo.simulate.truth import Truth, read_truth, truth_path
+from deepcr_zoo.simulate.visits import SimulatedVisit, write_visit
 
 EXPOSURES: dict[FieldType, int] = {"extragalactic": 3, "globular_cluster": 4, "resolved_galaxy": 3}
 EXPOSURE_TIME_S: dict[FieldType, float] = {"extragalactic": 500.0, "globular_cluster": 250.0, "resolved_galaxy": 600.0}

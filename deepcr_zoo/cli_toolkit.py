@@ -1,23 +1,29 @@
-"""Commands of the training toolkit: recipes and simulated visits."""
+"""Commands of the training toolkit: recipes, simulated visits, training sets."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepcr_zoo import paths
+from deepcr_zoo import batch, paths
+from deepcr_zoo.batch import Outcome
 from deepcr_zoo.console import note, output, print_json, progress, table
 from deepcr_zoo.errors import InvalidNameError, UsageError
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.names import NAME_PATTERN
+from deepcr_zoo.pictures import require_matplotlib
 from deepcr_zoo.recipe import FIELD_TYPES, FieldType, Recipe
 from deepcr_zoo.recipecheck import Expected, doubts, expected, expected_rehearsal
 from deepcr_zoo.recipefile import find_recipe, read_recipe, recipe_json_schema
+
+if TYPE_CHECKING:
+    from deepcr_zoo.dataset.store import Manifest, VisitRecord
 
 recipe_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check recipes, and start new ones.")
 
@@ -27,6 +33,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 
 FALLBACK_EXPOSURE_TIME_S = 500.0
 """For a field type that the recipe does not rehearse."""
+
+BYTES_PER_VISIT = 4_500_000_000
+"""Memory that a visit of three full ACS/WFC frames takes at most."""
 
 STARTER = "new-instrument.yaml"
 STARTER_NAME = "INSTRUMENT-DETECTOR-FILTER-2-32"
@@ -106,6 +115,85 @@ def simulate(
     for visit in progress(visits, "simulating", len(visits)):
         for path in write_visit(visit, output_dir / f"{visit.field_type}-{visit.seed}"):
             typer.echo(str(path))
+
+
+def build(
+    file: RecipeFile,
+    data: Annotated[
+        list[str] | None, typer.Option(help="folder, wildcard or file with calibrated exposures; may be given several times")
+    ] = None,
+    rehearse: Annotated[bool, typer.Option("--rehearse", help="simulated visits in the place of the data")] = False,
+    jobs: Annotated[int | None, typer.Option(help="visits at a time [default: as processors and memory allow]")] = None,
+    report: Annotated[bool, typer.Option("--report", help="write a contact sheet, histograms and a table")] = False,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build the training set of a recipe: labels by AstroDrizzle, ignore masks, stamps, splits.
+
+    Prints the path of its manifest. What is finished is not done again, by any recipe that needs it. Exit code 1: data is
+    missing, or a visit failed; 2: wrong usage.
+    """
+    from deepcr_zoo.dataset.build import assemble, label_visits, plan_build
+    from deepcr_zoo.dataset.report import write_report
+    from deepcr_zoo.dataset.store import MANIFEST_FILE
+
+    if report:
+        require_matplotlib()
+    path = find_recipe(file)
+    workers = default_jobs() if jobs is None else jobs
+    try:
+        plan = plan_build(read_recipe(path, settings or ()), data or (), rehearse, workers, path.parent)
+        failed = 0
+        for outcome in progress(label_visits(plan, workers), "labelling", len(plan.visits)):
+            failed += _tell_visit(outcome)
+        if failed:
+            note("error", f"{failed} of {len(plan.visits)} visits failed: the same command tries them again", "bold red")
+            raise typer.Exit(1)
+        dataset = assemble(plan)
+        manifest = dataset.folder / MANIFEST_FILE
+        pictures = write_report(dataset) if report else []
+    except KeyboardInterrupt:
+        note("interrupted", "the same command goes on where this one ended", "bold red")
+        raise typer.Exit(batch.INTERRUPTED) from None
+    if as_json:
+        print_json(dataset.manifest.model_dump(mode="json") | {"path": str(manifest)})
+        return
+    _print_dataset(dataset.manifest)
+    for written in (*pictures, manifest):
+        typer.echo(str(written))
+
+
+def default_jobs() -> int:
+    """Visits that are labelled at a time: one per processor, and 4.5 GB of memory for each."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not hasattr(os, "sysconf"):
+        return 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(processors, int(memory // BYTES_PER_VISIT)))
+
+
+def _tell_visit(outcome: Outcome[VisitRecord]) -> bool:
+    """Say what became of a visit; gives whether it failed."""
+    if outcome.error is not None:
+        note("failed", outcome.error, "bold red")
+    elif outcome.result is not None and outcome.result.rejection is not None:
+        note("rejected", f"{outcome.result.name}: {outcome.result.rejection}", "yellow")
+    return outcome.error is not None
+
+
+def _print_dataset(manifest: Manifest) -> None:
+    from deepcr_zoo.dataset.store import STAMP_SPLITS
+
+    shown = table("stamps", *STAMP_SPLITS)
+    for kind, counts in manifest.counts.items():
+        shown.add_row(kind, *(str(counts[split]) for split in STAMP_SPLITS))
+    output.print(shown)
+    for one in manifest.rejected:
+        note("rejected", f"{one.what}: {one.reason}", "yellow")
+    for line in manifest.missing:
+        note("missing", line, "yellow")
+    for caution in manifest.cautions:
+        note("caution", caution, "yellow")
 
 
 def _field_types(names: list[str] | None, recipe: Recipe) -> list[FieldType]:

@@ -36,6 +36,7 @@ def clean_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in SETTINGS:
             patch.delenv(name, raising=False)
         patch.setenv("DEEPCR_ZOO_CACHE", str(tmp_path_factory.mktemp("session-cache")))
+        patch.setenv("DEEPCR_ZOO_DATA", str(tmp_path_factory.mktemp("session-data")))
         yield
 
 

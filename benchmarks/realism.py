@@ -207,7 +207,7 @@ def draw(visits: list[LabelledVisit], curves: dict[str, RocCurve], path: Path, s
         line[2].imshow(colours, origin="lower", interpolation="nearest")
         line[0].set_title(f"{words(field_type)}, seed {visit.seed}, e-, asinh", fontsize="medium")
         line[1].set_title("AstroDrizzle's mask", fontsize="medium")
-        line[2].set_title("the network's: orange false, blue missed, grey ignored", fontsize="medium")
+        line[2].set_title("orange false, blue missed, grey ignored", fontsize="medium")
         for axes in line:
             axes.set_axis_off()
     figure.savefig(path, dpi=110)

@@ -63,7 +63,7 @@ class BuildPlan:
 
     @property
     def key(self) -> str:
-        """The hash of all that the manifest depends on."""
+        """The hash of all that stamps and splits depend on."""
         stamps = self.visits[0].build.stamps
         return key_of(
             {
@@ -71,8 +71,6 @@ class BuildPlan:
                 "name": self.recipe.name,
                 "rehearsal": self.rehearsal,
                 "visits": [[visit.key, visit.split] for visit in self.visits],
-                "rejected": [one.model_dump(mode="json") for one in self.rejected],
-                "missing": self.missing,
                 "validation_fraction": stamps.validation_fraction,
                 "seed": self.recipe.build.seed,
             }

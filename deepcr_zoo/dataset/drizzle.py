@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +31,12 @@ from deepcr_zoo.recipe import DrizzleBlock, TweakReg
 _JOB, _RESULT = "job.json", "result.json"
 _SHIFTS = "shifts.txt"
 
-_DISK_FULL = re.compile(rf"\[Errno (?P<number>{errno.ENOSPC}|{errno.EDQUOT}|{errno.EFBIG})\] (?P<text>.*)")
+_DISK_FULL = re.compile(rf"\[Errno ({errno.ENOSPC}|{errno.EDQUOT}|{errno.EFBIG})\]|\d+ requested and \d+ written")
+"""What Python and numpy say of a disk without space."""
+
+_NOT_ITS_FAULT = 75
+"""Exit status where the machine is to blame, and another attempt may succeed: EX_TEMPFAIL of sysexits.h."""
+
 
 _ALWAYS: dict[str, Any] = {
     "output": "final",
@@ -174,7 +180,7 @@ def drizzle_visit(
     DrizzleError
         If drizzlepac fails.
     InterruptedWorkError
-        If it is killed.
+        If it is killed, or the machine fails it.
     OSError
         If the disk is full.
     MissingExtraError
@@ -227,15 +233,26 @@ def _in_own_process(folder: Path, log: Path, heading: str) -> None:
         finally:
             assert process.stdin is not None
             process.stdin.close()
-    if status < 0:
-        raise InterruptedWorkError(
-            f"drizzlepac was killed by signal {-status}, perhaps for want of memory: run again, with fewer --jobs"
-        )
     if status != 0 or not (folder / _RESULT).is_file():
-        lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        if found := _DISK_FULL.search(lines[-1]):
-            raise OSError(int(found["number"]), found["text"])
-        raise DrizzleError(f"drizzlepac failed: {lines[-1][:300]}; all that it said is in {log}")
+        raise _failure(status, log)
+
+
+def _failure(status: int, log: Path) -> Exception:
+    """What went wrong: with the visit for good, or with the machine for now."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    where = f"all that it said is in {log}"
+    if status < 0:
+        return InterruptedWorkError(
+            f"drizzlepac was killed by signal {-status}, perhaps for want of memory: run again, with fewer --jobs; {where}"
+        )
+    if status != _NOT_ITS_FAULT:
+        return DrizzleError(f"drizzlepac failed: {lines[-1][:300]}; {where}")
+    if _DISK_FULL.search(lines[-1]):
+        return OSError(errno.ENOSPC, lines[-1])
+    return InterruptedWorkError(
+        f"drizzlepac failed: {lines[-1][:300]}: run again, and if it happens again leave the visit out with "
+        f"--set data.visits.NAME=null; {where}"
+    )
 
 
 def _tweakreg_parameters(settings: TweakReg | None) -> dict[str, Any] | None:
@@ -271,9 +288,18 @@ def _read(path: Path) -> NDArray[Any]:
 # from here on in the other process
 
 
-def _main() -> None:
-    """Work on the job in the current folder."""
+def _main() -> int:
+    """Work on the job in the current folder; gives the exit status."""
     threading.Thread(target=_end_with_parent, args=(sys.stdin,), daemon=True).start()
+    try:
+        _work()
+    except (OSError, MemoryError):
+        traceback.print_exc()
+        return _NOT_ITS_FAULT
+    return 0
+
+
+def _work() -> None:
     job = _Job(**json.loads(Path(_JOB).read_text()))
     import drizzlepac
     from drizzlepac import astrodrizzle, tweakreg
@@ -306,4 +332,4 @@ def _end_with_parent(pipe: TextIO) -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    sys.exit(_main())

@@ -204,7 +204,7 @@ def _flags(hdu: fits.ImageHDU, shape: tuple[int, ...], where: str) -> NDArray[np
     except Exception as error:  # astropy raises anything on damaged data
         raise InvalidFileError(f"{where}: its DQ is truncated or damaged: {reason(error)}") from None
     if flags is None or flags.shape != shape or not np.issubdtype(flags.dtype, np.integer):
-        found = "nothing" if flags is None else f"{flags.dtype} of shape {flags.shape}"
+        found = "nothing" if flags is None else f"{flags.dtype.name} of shape {flags.shape}"
         raise InvalidFileError(f"{where}: its DQ holds {found}: expected flags (integers) of shape {shape}")
     return np.asarray(flags)
 

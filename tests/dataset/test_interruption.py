@@ -1,0 +1,155 @@
+"""Builds that end early: killed, interrupted, without space; the same command goes on and ends with the same bytes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from deepcr_zoo.dataset.build import build_dataset
+from deepcr_zoo.dataset.store import Home
+from tests.conftest import CHECKOUT
+from tests.dataset.visits import content, three_visits
+
+TWO = ("extragalactic", "resolved_galaxy")
+
+BUILD = """
+import sys
+from pathlib import Path
+from deepcr_zoo.dataset.build import build_dataset
+from deepcr_zoo.dataset.store import Home
+from deepcr_zoo.errors import DeepcrZooError
+from tests.dataset.visits import three_visits
+
+if __name__ == "__main__":
+    exposures, home, jobs = Path(sys.argv[1]), Home(Path(sys.argv[2])), int(sys.argv[3])
+    if len(sys.argv) > 4:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), int(sys.argv[4])))
+    try:
+        recipe = three_visits(exposures, field_types=("extragalactic", "resolved_galaxy"))
+        build_dataset(recipe, [exposures], jobs=jobs, home=home)
+    except DeepcrZooError as error:
+        sys.exit(str(error))
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    path = tmp_path / "build.py"
+    path.write_text(BUILD)
+    return path
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(built, exposures):
+    """What a build that nothing interrupts leaves; it shares its labels with that of three visits."""
+    return content(build_dataset(three_visits(exposures, field_types=TWO), [exposures], home=built.home))
+
+
+def resumed(exposures, home):
+    return content(build_dataset(three_visits(exposures, field_types=TWO), [exposures], home=Home(home)))
+
+
+def start(script, exposures, home, *arguments):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, str(script), str(exposures), str(home), *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(what, process):
+    """Wait until a condition holds; the build must not have ended by then."""
+    while not what():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+
+
+def partial(home):
+    return [path for path in (home / "visits").glob(".*") if path.name.endswith(".part")]
+
+
+MOMENTS = {
+    "drizzlepac starts": lambda home: list(home.glob("visits/.*/.*/job.json")),
+    "stamps are written": lambda home: list(home.glob("visits/.*/*.safetensors")),
+    "a visit is finished": lambda home: list(home.glob("visits/[!.]*")),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_build_that_was_killed_goes_on_and_ends_as_one_that_was_not(uninterrupted, exposures, tmp_path, script, moment):
+    home = tmp_path / "home"
+    process = start(script, exposures, home, 1)
+    wait_for(lambda: MOMENTS[moment](home), process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = {path: path.stat().st_mtime_ns for path in home.glob("visits/[!.]*/*")}
+    assert not list(home.glob("datasets/*"))
+    assert resumed(exposures, home) == uninterrupted
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    assert not partial(home)
+
+
+def test_workers_and_drizzlepac_end_with_a_build_that_was_killed(exposures, tmp_path, script):
+    home = tmp_path / "home"
+    process = start(script, exposures, home, 2)
+    wait_for(lambda: len(list(home.glob("visits/.*/.*/job.json"))) == 2, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 60
+    while running := _working_under(home):
+        assert time.monotonic() < deadline, running
+        time.sleep(0.1)
+
+
+def _working_under(home):
+    """Processes whose working folder is within `home`."""
+    found = []
+    for entry in os.listdir("/proc"):
+        try:
+            if entry.isdigit() and os.readlink(f"/proc/{entry}/cwd").startswith(str(home)):
+                found.append(entry)
+        except OSError:
+            continue
+    return found
+
+
+def test_an_interrupted_build_leaves_nothing_half_done(exposures, tmp_path, script):
+    home = tmp_path / "home"
+    process = start(script, exposures, home, 1)
+    wait_for(lambda: MOMENTS["drizzlepac starts"](home), process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in said
+    assert not partial(home)
+    assert not _working_under(home)
+
+
+LIMIT = """
+import resource, sys
+
+if "deepcr_zoo.dataset.drizzle" in sys.orig_argv:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+"""
+
+
+@pytest.mark.parametrize("whose", ["the build's", "drizzlepac's"])
+def test_a_full_disk_is_one_sentence(exposures, tmp_path, script, monkeypatch, whose):
+    """A limit to the size of files stands for the full disk, of all processes or of drizzlepac's alone."""
+    home, limits = tmp_path / "home", [1_000_000]
+    if whose == "drizzlepac's":
+        (tmp_path / "sitecustomize.py").write_text(LIMIT)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        limits = []
+    process = start(script, exposures, home, 1, *limits)
+    _, said = process.communicate()
+    assert process.returncode == 1
+    lines = said.strip().splitlines()
+    assert len(lines) == 3, said
+    assert all(f": no space left under {home}: free some, or name another folder" in line for line in lines[:-1])
+    assert lines[-1] == "2 of 2 visits are not labelled"
+    assert not partial(home)
+    assert not list(home.glob("datasets/*"))

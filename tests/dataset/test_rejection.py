@@ -1,0 +1,287 @@
+"""What cannot be used, and what is out of line: named, skipped or refused as the recipe says, never a silent hole."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from scipy import ndimage
+
+from deepcr_zoo.dataset.build import assemble, build_dataset, label_visits, plan_build
+from deepcr_zoo.dataset.store import Home
+from deepcr_zoo.errors import DataError, InterruptedWorkError, InvalidDocumentError, InvalidFileError
+from deepcr_zoo.simulate.truth import read_truth, truth_path
+from tests.dataset.visits import copy_changed, recipe_of, rule
+
+# Files
+
+
+def header(**keywords):
+    def change(hdus):
+        for hdu in hdus:
+            hdu.header.update({name: value for name, value in keywords.items() if name in hdu.header})
+
+    return change
+
+
+def without_flags(hdus):
+    del hdus["DQ", 1]
+
+
+def flags_of_another_shape(hdus):
+    hdus["DQ", 1].data = hdus["DQ", 1].data[:10]
+
+
+def without_sky(hdus):
+    for name in ("CTYPE1", "CTYPE2"):
+        hdus["SCI", 1].header[name] = "LINEAR"
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:-100_000])
+
+
+def no_fits(path):
+    path.write_bytes(b"not found")
+
+
+BAD = {
+    "truncated": (truncated, "is truncated"),
+    "no FITS file": (no_fits, "is not a FITS file"),
+    "counts": (header(BUNIT="COUNTS"), "is in COUNTS: expected ELECTRONS"),
+    "a rate": (header(BUNIT="ELECTRONS/S"), "is in ELECTRONS/S: expected ELECTRONS"),
+    "no flags": (without_flags, "has no DQ: expected an extension DQ,1"),
+    "odd flags": (flags_of_another_shape, "its DQ holds int16 of shape (10, 384): expected flags"),
+    "no time": (header(EXPTIME=0.0), "has no positive EXPTIME"),
+    "no sky": (without_sky, "its place on the sky (WCS) cannot be read"),
+    "another camera": (header(INSTRUME="WFC3", DETECTOR="UVIS"), "is of HST WFC3/UVIS"),
+}
+
+
+@pytest.fixture
+def folder(exposures, tmp_path):
+    """A copy of a visit of three exposures."""
+    for file in (exposures / "extragalactic").glob("*_flc.fits"):
+        copy_changed(file, tmp_path / "visit")
+    return tmp_path / "visit"
+
+
+def rules(folder, **more):
+    return {"a": rule(min(folder.glob("*_flc.fits")), "extragalactic", **more)}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_file_that_cannot_be_used_is_named_and_skipped_or_refused(folder, tmp_path, what):
+    recipe, refusing = recipe_of(rules(folder)), recipe_of(rules(folder), "build.quality.on_bad_file=refuse")
+    change, reason = BAD[what]
+    bad = max(folder.glob("*_flc.fits"))
+    if change in (truncated, no_fits):
+        change(bad)
+    else:
+        with fits.open(bad, mode="update") as hdus:
+            change(hdus)
+    plan = plan_build(recipe, [folder], home=Home(tmp_path))
+    (rejected,) = plan.rejected
+    assert rejected.what == str(bad)
+    assert reason in rejected.reason
+    assert "report this" not in rejected.reason
+    assert len(plan.visits[0].exposures) == 2
+    with pytest.raises(InvalidFileError) as raised:
+        plan_build(refusing, [folder], home=Home(tmp_path))
+    assert str(raised.value).startswith(str(bad))
+    assert reason in str(raised.value)
+    assert "build.quality.on_bad_file" in str(raised.value)
+
+
+def test_a_visit_with_one_exposure_is_named(folder, exposures, tmp_path):
+    first, *others = sorted(folder.glob("*_flc.fits"))
+    for file in others:
+        file.unlink()
+    galaxy = exposures / "resolved_galaxy"
+    both = {**rules(folder), "b": rule(min(galaxy.glob("*_flc.fits")), "resolved_galaxy")}
+    plan = plan_build(recipe_of(both), [folder, galaxy], home=Home(tmp_path))
+    assert [visit.field_type for visit in plan.visits] == ["resolved_galaxy"]
+    (rejected,) = plan.rejected
+    name = first.name.removesuffix("_flc.fits")
+    assert rejected.reason.startswith(f"{name}: no other exposure of this visit, target and filter overlaps; labels need 2")
+    with pytest.raises(DataError, match=f"no visit can be labelled:\n.*{name}"):
+        plan_build(recipe_of(rules(folder)), [folder], home=Home(tmp_path))
+
+
+def test_exposures_that_do_not_overlap_are_visits_of_their_own(folder, tmp_path):
+    last = max(folder.glob("*_flc.fits"))
+    with fits.open(last, mode="update") as hdus:
+        hdus["SCI", 1].header["CRVAL2"] += 0.05
+    plan = plan_build(recipe_of(rules(folder)), [folder], home=Home(tmp_path))
+    (visit,) = plan.visits
+    assert len(visit.exposures) == 2
+    (rejected,) = plan.rejected
+    assert last.name.removesuffix("_flc.fits") in rejected.reason
+    assert "overlaps" in rejected.reason
+
+
+def test_exposures_through_another_filter_are_no_part_of_the_visit(folder, tmp_path):
+    bad = max(folder.glob("*_flc.fits"))
+    with fits.open(bad, mode="update") as hdus:
+        name = "FILTER1" if hdus[0].header["FILTER1"] == "F606W" else "FILTER2"
+        hdus[0].header[name] = "F814W"
+    plan = plan_build(recipe_of(rules(folder)), [folder], home=Home(tmp_path))
+    assert [(one.what, one.reason) for one in plan.rejected] == [
+        (str(bad), "no rule under data.visits takes in filter F814W")
+    ]
+    assert len(plan.visits[0].exposures) == 2
+    mixed = plan_build(recipe_of(rules(folder, filters=["F606W", "F814W"])), [folder], home=Home(tmp_path))
+    assert [len(visit.exposures) for visit in mixed.visits] == [2]
+    assert "no other exposure of this visit, target and filter overlaps" in mixed.rejected[0].reason
+
+
+def test_two_different_files_of_one_exposure_are_an_error_and_copies_are_not(folder, tmp_path):
+    file = min(folder.glob("*_flc.fits"))
+    copy_changed(file, tmp_path / "copy")
+    plan = plan_build(recipe_of(rules(folder)), [folder, tmp_path / "copy"], home=Home(tmp_path))
+    assert len(plan.visits[0].exposures) == 3
+    copy_changed(file, tmp_path / "copy", header(EXPTIME=77.0))
+    with pytest.raises(DataError, match="different files of the same exposure"):
+        plan_build(recipe_of(rules(folder)), [folder, tmp_path / "copy"], home=Home(tmp_path))
+
+
+def test_a_file_that_changes_after_it_was_planned_fails_its_visit_for_now(folder, tmp_path):
+    plan = plan_build(recipe_of(rules(folder)), [folder], home=Home(tmp_path / "home"))
+    with fits.open(min(folder.glob("*_flc.fits")), mode="update") as hdus:
+        hdus["SCI", 1].data += 1
+    (outcome,) = label_visits(plan)
+    assert "has changed since its visit was planned" in outcome.error
+    with pytest.raises(InterruptedWorkError, match="1 of 1 visits are not labelled: run the same command again"):
+        assemble(plan)
+
+
+def test_an_instrument_that_the_zoo_does_not_know_is_an_error(tmp_path):
+    recipe = recipe_of({"a": {"proposal": 1, "visit": "01", "field_type": "extragalactic", "split": "train"}})
+    unknown = recipe.model_copy(update={"instrument": recipe.instrument.model_copy(update={"detector": "HRC"})})
+    with pytest.raises(InvalidDocumentError, match=r"HST ACS HRC is not in zoo/instruments\.yaml"):
+        plan_build(unknown, home=Home(tmp_path))
+
+
+# Exposures out of line
+
+
+def labelled(folder, tmp_path, field_type="extragalactic", *settings, **more):
+    recipe = recipe_of({"a": rule(min(folder.glob("*_flc.fits")), field_type, **more)}, *settings)
+    return build_dataset(recipe, [folder], home=Home(tmp_path / "home")).manifest.visits[0].record
+
+
+def root(path):
+    return path.name.removesuffix("_flc.fits")
+
+
+def test_an_exposure_whose_background_is_out_of_line_is_rejected_before_it_spoils_the_others(folder, tmp_path):
+    bright = sorted(folder.glob("*_flc.fits"))[1]
+    with fits.open(bright, mode="update") as hdus:
+        hdus["SCI", 1].data += 2 * np.median(hdus["SCI", 1].data)
+    record = labelled(folder, tmp_path)
+    ((what, reason),) = [(one.what, one.reason) for one in record.rejected]
+    assert what == root(bright)
+    assert "is 3 times what is usual in its visit (build.quality.max_background_ratio is 2)" in reason
+    assert len(record.exposures) == 2
+    assert all(0.9 < one.background_ratio < 1.1 for one in record.exposures)
+
+
+def test_an_exposure_with_too_many_cosmic_rays_is_rejected_and_the_rest_drizzled_again(folder, exposures, tmp_path):
+    hit = max(folder.glob("*_flc.fits"))
+    with fits.open(hit, mode="update") as hdus:
+        for other in (exposures / "resolved_galaxy").glob("*_flc.fits"):
+            hdus["SCI", 1].data += read_truth(truth_path(other))[0].cosmic_rays
+    record = labelled(folder, tmp_path)
+    ((what, reason),) = [(one.what, one.reason) for one in record.rejected]
+    assert what == root(hit)
+    assert "cosmic rays per cm2 and s is" in reason
+    assert "build.quality.max_rate_ratio is 2" in reason
+    assert [one.name for one in record.exposures] == sorted(root(path) for path in folder.glob("*_flc.fits"))[:2]
+
+
+def test_a_visit_of_which_too_few_exposures_are_sound_is_rejected_as_a_whole(folder, exposures, tmp_path):
+    _, second, third = sorted(folder.glob("*_flc.fits"))
+    third.unlink()
+    with fits.open(second, mode="update") as hdus:
+        hdus["SCI", 1].data *= 4
+    galaxy = exposures / "resolved_galaxy"
+    both = {**rules(folder), "b": rule(min(galaxy.glob("*_flc.fits")), "resolved_galaxy")}
+    manifest = build_dataset(recipe_of(both), [folder, galaxy], home=Home(tmp_path / "home")).manifest
+    assert [visit.record.field_type for visit in manifest.visits] == ["resolved_galaxy"]
+    assert manifest.rejected[0].reason == "1 of 2 exposures is sound, labels need 2 (build.quality.min_exposures)"
+    with pytest.raises(DataError, match=r"no stamp is left for training:\n.*1 of 2 exposures is sound"):
+        build_dataset(recipe_of(rules(folder)), [folder], home=Home(tmp_path / "home"))
+
+
+@pytest.mark.parametrize(("field_type", "pixels"), [("globular_cluster", 1.0), ("resolved_galaxy", 1.5)])
+def test_an_exposure_beside_the_others_is_found_by_its_masks_on_stars(exposures, tmp_path, field_type, pixels):
+    folder = tmp_path / "visit"
+    files = [copy_changed(file, folder) for file in sorted((exposures / field_type).glob("*_flc.fits"))]
+    with fits.open(files[1], mode="update") as hdus:
+        for hdu in hdus[1:]:
+            hdu.header["CRPIX1"] += 0.8 * pixels
+            hdu.header["CRPIX2"] += 0.6 * pixels
+    record = labelled(folder, tmp_path, field_type)
+    ((what, reason),) = [(one.what, one.reason) for one in record.rejected]
+    assert what == root(files[1])
+    assert "cluster on stars" in reason
+    assert all(one.star_excess < 4 for one in record.exposures)
+
+
+def test_aligned_visits_have_no_more_masked_pixels_on_stars_than_elsewhere(built):
+    for visit in built.manifest.visits:
+        if visit.record.field_type != "extragalactic":  # a small one has hardly any star
+            assert all(one.star_excess < 2 for one in visit.record.exposures)
+
+
+# Alignment and labels
+
+
+def test_tweakreg_brings_a_shifted_exposure_back_and_tells_how_well(exposures, tmp_path):
+    folder = tmp_path / "visit"
+    files = [copy_changed(file, folder) for file in sorted((exposures / "globular_cluster").glob("*_flc.fits"))]
+    with fits.open(files[1], mode="update") as hdus:
+        for hdu in hdus[1:]:
+            hdu.header["CRPIX1"] += 1.5
+    record = labelled(folder, tmp_path, "globular_cluster", tweakreg={"conv_width": 3.5, "threshold": 50.0})
+    assert record.rejected == []
+    assert [one.fit_rms_pixels < 0.3 for one in record.exposures] == [True] * 3
+    assert record.exposures[1].fit_rms_pixels > 0
+    assert all(one.star_excess < 4 for one in record.exposures)
+
+
+def test_a_visit_that_tweakreg_cannot_align_is_rejected_with_the_log_of_drizzlepac(exposures, tmp_path):
+    folder = exposures / "globular_cluster"
+    badly = {"tweakreg": {"conv_width": 3.5, "threshold": 1e6}}
+    files = rule(min(folder.glob("*_flc.fits")), "globular_cluster", **badly)
+    with pytest.raises(DataError, match="TweakReg could not align the exposures, check its threshold") as raised:
+        build_dataset(recipe_of({"a": files}), [folder], home=Home(tmp_path))
+    (log,) = (tmp_path / "logs").iterdir()
+    assert str(log) in str(raised.value)
+    assert "Traceback" in log.read_text()
+
+
+def test_an_alignment_that_is_worse_than_the_recipe_allows_rejects_the_visit(exposures, tmp_path):
+    folder = exposures / "globular_cluster"
+    strict = rule(min(folder.glob("*_flc.fits")), "globular_cluster", tweakreg={"conv_width": 3.5, "threshold": 50.0})
+    recipe = recipe_of({"a": strict}, "build.drizzle.max_fit_rms_pixels=0.0001")
+    with pytest.raises(DataError, match=r"with an RMS of 0\.\d\d pixels: expected 0.0001 or better"):
+        build_dataset(recipe, [folder], home=Home(tmp_path))
+
+
+def test_pixels_that_one_exposure_alone_has_seen_are_ignored(exposures, tmp_path):
+    """There AstroDrizzle has nothing to compare with, and finds no cosmic ray."""
+    folder = tmp_path / "visit"
+    files = [copy_changed(file, folder) for file in sorted((exposures / "extragalactic").glob("*_flc.fits"))]
+    with fits.open(files[0], mode="update") as hdus:
+        shown = hdus["DQ", 1].data
+        unseen = np.zeros(shown.shape, dtype=bool)
+        unseen[150:190, 100:160] = True
+    for path in files[1:]:
+        with fits.open(path, mode="update") as hdus:
+            hdus["DQ", 1].data[140:200, 90:170] |= 4
+    recipe = recipe_of(rules(folder), "build.stamps.border=0", "build.stamps.size=384", "build.stamps.validation_fraction=0")
+    dataset = build_dataset(recipe, [folder], home=Home(tmp_path / "home"))
+    first = next(iter(dataset.exposures("train"))).read("ignore")["ignore"][0]
+    assert first[unseen].all()
+    far = ~ndimage.binary_dilation(unseen, iterations=40)
+    far[:40], far[-40:], far[:, :40], far[:, -40:] = False, False, False, False
+    assert first[far].mean() < 0.05

@@ -215,7 +215,7 @@ class BenchmarkBlock(Document):
     fprs: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.0005, 0.001, 0.005], min_length=1)
     lacosmic_objlim: dict[FieldType, float] = Field(
         default={"extragalactic": 2.0, "globular_cluster": 3.5, "resolved_galaxy": 5.0},
-        description="objlim of the L.A.Cosmic baseline (Zhang & Bloom 2020, section 4.1)",
+        description="objlim of the L.A.Cosmic baseline (Zhang & Bloom 2020, section 4)",
     )
     bootstrap_blocks: int = Field(default=1000, ge=100, description="resamplings of blocks of sky")
     seed: Seed = 1

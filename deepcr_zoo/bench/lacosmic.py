@@ -28,18 +28,18 @@ class Lacosmic:
     Attributes
     ----------
     objlim : float
-        Least contrast between Laplacian and fine structure. Zhang & Bloom 2020, section 4.1, found 2, 3.5 and 5 best for
+        Least contrast between Laplacian and fine structure. Zhang & Bloom 2020, section 4, take 2, 3.5 and 5 for
         extragalactic fields, globular clusters and resolved galaxies (`BenchmarkBlock.lacosmic_objlim`).
     readnoise : float
         Read noise, e-.
     gain : float
         Electrons per unit of the image; 1 for an image in electrons.
     sigfrac : float
-        Threshold for neighbours of a cosmic ray / ``sigclip``; 0.3 in the paper.
+        Threshold for neighbours of a cosmic ray / ``sigclip``; 0.3 in the paper's code.
     niter : int
-        Iterations; 4 in the paper.
+        Iterations; 4 in the paper's code.
     sepmed : bool
-        Whether the medians are separable, which is faster and not the same; not in the paper.
+        Whether the medians are separable, which is faster and not the same; not so in the paper's code.
     satlevel : float
         Full well, e-: astroscrappy marks saturated stars. Its default, as are those that follow.
     cleantype, fsmode : str

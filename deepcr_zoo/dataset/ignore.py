@@ -47,7 +47,7 @@ def ignore_mask(
     kept : int
         DQ bits that do not exclude a pixel, see `kept_bits`.
     block : IgnoreBlock
-        Level of saturation and how far it reaches (70000 e-, 7 x 7 pixels: Zhang & Bloom 2020, section 2.2).
+        Level of saturation and how far it reaches (70000 e-, 7 x 7 pixels after Zhang & Bloom 2020, not verified).
 
     Returns
     -------

@@ -15,7 +15,7 @@ from deepcr_zoo.dataset.store import STAMP_SPLITS, StampSplit
 from deepcr_zoo.recipe import Split
 
 POINTING_ARCSEC = 1.0
-"""Added to the guard: so much two visits with other guide stars may be off each other on the sky (before Gaia, about 1")."""
+"""Added to the guard: so much two visits with other guide stars may be off each other (Guide Star Catalog 1.1)."""
 
 
 @dataclass(frozen=True)

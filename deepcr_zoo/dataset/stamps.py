@@ -14,7 +14,8 @@ def positions(shape: tuple[int, int], block: StampBlock) -> NDArray[np.int32]:
     """Row and column of the first pixel of each stamp, in rows, shape (N, 2).
 
     Stamps lie side by side from the border on; what is left at the far border and is no whole stamp is not used. A chip of
-    2048 x 4096 pixels holds 7 x 15 stamps of 256 pixels within borders of 128 (Zhang & Bloom 2020, section 2.2).
+    2048 x 4096 pixels holds 7 x 15 stamps of 256 pixels within borders of 128; two chips make the 210
+    stamps per exposure of Zhang & Bloom 2020.
     """
     rows, columns = (block.border + block.size * np.arange(max(0, side - 2 * block.border) // block.size) for side in shape)
     grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1)

@@ -40,10 +40,11 @@ class Lacosmic:
         Iterations; 4 in the paper's code.
     sepmed : bool
         Whether the medians are separable, which is faster and not the same; not so in the paper's code.
-    satlevel : float
-        Full well, e-: astroscrappy marks saturated stars. Its default, as are those that follow.
+    satlevel : float or None
+        Full well, e-: astroscrappy marks saturated stars and leaves them alone. None, as in the paper's code: there are none.
     cleantype, fsmode : str
-        How cosmic rays are replaced between iterations, and how the fine structure is found.
+        How cosmic rays are replaced between iterations (the masked median in the paper's code), and how the fine structure is
+        found (astroscrappy's default).
     """
 
     objlim: float
@@ -52,8 +53,8 @@ class Lacosmic:
     sigfrac: float = 0.3
     niter: int = 4
     sepmed: bool = False
-    satlevel: float = 65536.0
-    cleantype: str = "meanmask"
+    satlevel: float | None = None
+    cleantype: str = "medmask"
     fsmode: str = "median"
 
     def mask(self, image: Any, sigclip: float) -> NDArray[np.bool_]:
@@ -82,10 +83,11 @@ class Lacosmic:
         require_astroscrappy()
         from astroscrappy import detect_cosmics
 
+        settings = {**asdict(self), "satlevel": np.inf if self.satlevel is None else self.satlevel}
         stack = read_image(image, None)
         masks = np.empty(stack.pixels.shape, dtype=bool)
         for (pixels, valid), out in zip(stack.frames(), masks, strict=True):
-            out[:] = detect_cosmics(pixels, sigclip=sigclip, **asdict(self))[0]
+            out[:] = detect_cosmics(pixels, sigclip=sigclip, **settings)[0]
             if valid is not None:
                 out &= valid
         return masks.reshape(stack.shape)

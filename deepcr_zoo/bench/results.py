@@ -24,7 +24,7 @@ FORMAT: Literal[1] = 1
 """Raised when a reader of today could misread what is written then; new optional keys do not raise it."""
 
 Count = Annotated[int, Field(ge=0)]
-Parameter = bool | int | float | str | list[float] | dict[str, float]
+Parameter = bool | int | float | str | list[float] | dict[str, float] | None
 
 
 class PixelCounts(Document):

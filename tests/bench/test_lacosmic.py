@@ -17,7 +17,8 @@ def a_sweep(true, false, sigclips=(4.0, 6.0, 8.0), cosmic_rays=100, clean=10_000
 
 def test_the_mask_is_that_of_a_direct_call_of_astroscrappy():
     image, _ = star_field((120, 150), seed=1)
-    for method in (PAPER, Lacosmic(objlim=3.5, readnoise=9.0, gain=2.0, sigfrac=0.5, niter=2, sepmed=True)):
+    other = Lacosmic(objlim=3.5, readnoise=9.0, gain=2.0, sigfrac=0.5, niter=2, sepmed=True, satlevel=900.0)
+    for method, satlevel in ((PAPER, np.inf), (other, 900.0)):
         direct, _ = detect_cosmics(
             image.astype(np.float32),
             sigclip=4.5,
@@ -27,6 +28,8 @@ def test_the_mask_is_that_of_a_direct_call_of_astroscrappy():
             readnoise=method.readnoise,
             niter=method.niter,
             sepmed=method.sepmed,
+            satlevel=satlevel,
+            cleantype="medmask",
         )
         np.testing.assert_array_equal(method.mask(image, 4.5), direct)
         assert direct.any()

@@ -1,6 +1,7 @@
 import datetime
 import json
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from tests.scenes import star_field
 FPRS = [0.0005, 0.01]
 
 
+@cache
 def measured():
     """Two methods on two synthetic images."""
     images = [star_field((100, 120), seed) for seed in (1, 2)]

@@ -100,7 +100,7 @@ def astroscrappy_default() -> Method:
 
 
 def astroscrappy_paper() -> Method:
-    """Astroscrappy with the settings of Zhang & Bloom 2020, section 4.1."""
+    """Astroscrappy with the settings of Zhang & Bloom 2020."""
     import astroscrappy
 
     return lambda image: astroscrappy.detect_cosmics(

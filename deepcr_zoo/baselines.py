@@ -21,7 +21,7 @@ FrameMask = NDArray[np.bool_]
 def medmask(image: Any, mask: Any, unit: str | None = None) -> NDArray[np.float32]:
     """Replace each masked pixel by the median of the unmasked pixels in 5x5 around it.
 
-    The baseline of Zhang & Bloom 2020, section 3.2. True zeros count as pixels; where all 25 are masked or invalid
+    The baseline of Zhang & Bloom 2020. True zeros count as pixels; where all 25 are masked or invalid
     the median of the whole image's good pixels stands in.
 
     Parameters

@@ -17,7 +17,7 @@ from deepcr_zoo.models import WHOLE_FRAME, MaskModel, select_device
 
 
 class deepCR:  # noqa: N801 - upstream's name
-    """A mask model and an inpainter behind upstream's interface (Zhang & Bloom 2020, section 4.3; deepCR 0.3.1).
+    """A mask model and an inpainter behind upstream's interface (Zhang & Bloom 2020; deepCR 0.3.1).
 
     What differs from upstream: names mean what the registry says (``ACS-WFC-F606W-2-32`` resolves), each network gets
     its own input scale, tiles leave no seams, NaN blanks nothing.

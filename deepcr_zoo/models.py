@@ -319,7 +319,7 @@ def _image_channel(pixels: Block, scaling: Scaling, rows: slice, columns: slice)
 def _inpainting_channels(
     pixels: Block, masked: NDArray[np.bool_], scaling: Scaling, rows: slice, columns: slice
 ) -> Block | None:
-    """[image * (1 - mask), mask], Zhang & Bloom 2020, section 2.2; None where nothing is masked."""
+    """[image * (1 - mask), mask], Zhang & Bloom 2020; None where nothing is masked."""
     hidden = masked[rows, columns]
     if not hidden.any():
         return None

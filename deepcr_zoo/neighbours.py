@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WINDOW = 5
-"""Side of the neighbourhood in pixels: the 5x5 masked median of Zhang & Bloom 2020, section 3.2."""
+"""Side of the neighbourhood in pixels: the 5x5 masked median of Zhang & Bloom 2020."""
 
 _BAND_PIXELS = 2**16
 """Pixels of the image that are worked on at a time, which bounds the memory for their neighbourhoods."""

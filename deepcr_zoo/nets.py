@@ -1,4 +1,4 @@
-"""The UNet family of deepCR (Zhang & Bloom 2020, section 2.2 and Figure 1).
+"""The UNet family of deepCR (Zhang & Bloom 2020 and Figure 1).
 
 Shapes are (N, C, H, W). A network of depth D needs H and W that are multiples of ``2**(D - 1)``.
 """
@@ -15,7 +15,7 @@ CHANNELS: dict[Task, int] = {"mask": 1, "inpaint": 2}
 """Input channels: the image, or [image * (1 - mask), mask]. The output always has one."""
 
 BATCH_NORM_MOMENTUM = 0.005
-"""Zhang & Bloom 2020, section 3.1."""
+"""Zhang & Bloom 2020."""
 
 
 class ConvBlock(nn.Module):

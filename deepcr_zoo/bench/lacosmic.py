@@ -41,9 +41,9 @@ class Lacosmic:
     sepmed : bool
         Whether the medians are separable, which is faster and not the same; not so in the paper's code.
     satlevel : float or None
-        Full well, e-: astroscrappy marks saturated stars and leaves them alone. None, as in the paper's code: there are none.
+        Full well, e-: astroscrappy leaves saturated stars alone. None, as in the paper's code: there are none.
     cleantype, fsmode : str
-        How cosmic rays are replaced between iterations (the masked median in the paper's code), and how the fine structure is
+        How cosmic rays are replaced between iterations (as in the paper's code), and how the fine structure is
         found (astroscrappy's default).
     """
 

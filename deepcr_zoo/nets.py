@@ -1,4 +1,4 @@
-"""The UNet family of deepCR (Zhang & Bloom 2020 and Figure 1).
+"""The UNet family of deepCR (Zhang & Bloom 2020, Figure 1).
 
 Shapes are (N, C, H, W). A network of depth D needs H and W that are multiples of ``2**(D - 1)``.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -31,7 +32,7 @@ from deepcr_zoo.dataset.store import (
     write_document,
     write_tensors,
 )
-from deepcr_zoo.errors import DrizzleError
+from deepcr_zoo.errors import DrizzleError, InterruptedWorkError
 from deepcr_zoo.files import new_folder, scratch_folder
 from deepcr_zoo.recipe import BuildBlock, FieldType, IgnoreBlock, InstrumentBlock, Split, TweakReg
 from deepcr_zoo.simulate import VERSION as SIMULATOR
@@ -69,18 +70,21 @@ class PlannedVisit:
     def key(self) -> str:
         """The hash of all that the stamps depend on."""
         build = self.build
+        whole = self.instrument.model_dump(mode="json")
         if self.simulated is None:
             origin: Any = [exposure.sha256 for exposure in self.exposures]
+            instrument = {name: whole[name] for name in ("telescope", "instrument", "detector", "read_noise_electron")}
         else:
             origin = {"simulator": SIMULATOR, **{k: v for k, v in vars(self.simulated).items() if k != "instrument"}}
+            instrument = whole
         return key_of(
             {
                 "format": FORMAT,
                 "origin": origin,
                 "name": self.name,
                 "field_type": self.field_type,
-                "instrument": self.instrument.model_dump(mode="json"),
-                "detector": detector_of(self.instrument).model_dump(mode="json"),
+                "instrument": instrument,
+                "detector": detector_of(self.instrument).model_dump(mode="json", exclude={"sources"}),
                 "tweakreg": self.tweakreg and self.tweakreg.model_dump(mode="json"),
                 "drizzle": build.drizzle.model_dump(mode="json"),
                 "ignore": build.ignore.model_dump(mode="json"),
@@ -98,7 +102,7 @@ class _Candidate:
     facts: ExposureFacts
     truth: Path | None
     measured_electron: float
-    background_ratio: float
+    background_ratio: float | None
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,8 @@ def label_visit(visit: PlannedVisit, home: Home) -> VisitRecord:
     ------
     InvalidFileError
         If a file has changed or gone since the visit was planned.
+    InterruptedWorkError
+        If drizzlepac was killed, or the machine failed it.
     OutputError
         If the disk is full.
     """
@@ -147,6 +153,7 @@ def label_visit(visit: PlannedVisit, home: Home) -> VisitRecord:
     if finished is not None:
         return finished
     target = home.visit(key)
+    shutil.rmtree(target, ignore_errors=True)  # of a visit that has lost files
     with disk_full_is_told(home, visit.name), scratch_folder(target) as scratch, new_folder(target) as folder:
         record = _label(visit, key, scratch, folder, home.log(key))
         write_document(folder / VISIT_FILE, record)
@@ -194,25 +201,35 @@ def _without_odd_backgrounds(
     visit: PlannedVisit, exposures: Sequence[ExposureFacts]
 ) -> tuple[list[_Candidate], list[Rejected]]:
     """The exposures whose background is that of their visit, and the others."""
-    kept, limit = _kept_bits(visit), visit.build.quality.max_background_ratio
+    kept = _kept_bits(visit)
     measured = [_measured_level(visit, exposure, kept) for exposure in exposures]
     left, rejected = list(range(len(exposures))), []
-    while True:
-        per_second = [measured[index] / exposures[index].exposure_time_s for index in left]
-        ratios = quality.ratios(per_second)
-        worst = quality.worst(ratios, limit)
-        # levels that differ by less than the read noise are the same level, and zero is no measure
-        if worst is None or np.ptp([measured[index] for index in left]) < visit.instrument.read_noise_electron:
+    while len(left) >= visit.build.quality.min_exposures:
+        rates = [measured[index] / exposures[index].exposure_time_s for index in left]
+        odd = _odd_background(visit, rates, [exposures[index].exposure_time_s for index in left])
+        if odd is None:
             break
-        reason = f"its background of {per_second[worst]:.3g} e-/s is {ratios[worst]:.2g} times what is usual in its visit"
-        rejected.append(
-            Rejected(what=exposures[left[worst]].name, reason=f"{reason} (build.quality.max_background_ratio is {limit:g})")
-        )
-        del left[worst]
+        rejected.append(Rejected(what=exposures[left[odd[0]]].name, reason=odd[1]))
+        del left[odd[0]]
+    rates = [measured[index] / exposures[index].exposure_time_s for index in left]
+    truths = [truth_path(exposures[index].path) if visit.simulated else None for index in left]
     return [
-        _Candidate(exposures[index], truth_path(exposures[index].path) if visit.simulated else None, measured[index], ratio)
-        for index, ratio in zip(left, ratios, strict=True)
+        _Candidate(exposures[index], truth, measured[index], ratio if math.isfinite(ratio) else None)
+        for index, truth, ratio in zip(left, truths, quality.ratios(rates), strict=True)
     ], rejected
+
+
+def _odd_background(visit: PlannedVisit, rates: Sequence[float], times_s: Sequence[float]) -> tuple[int, str] | None:
+    """The exposure whose background (e-/s) is farthest out of line, and why it has to go; None if there is none."""
+    limit, ratios = visit.build.quality.max_background_ratio, quality.ratios(rates)
+    # what is off by less than the read noise is not off: near zero a ratio means nothing
+    off = [abs(rate - usual) * time for rate, usual, time in zip(rates, quality.usual(rates), times_s, strict=True)]
+    within = visit.instrument.read_noise_electron
+    index = quality.worst([1.0 if one < within else ratio for one, ratio in zip(off, ratios, strict=True)], limit)
+    if index is None:
+        return None
+    reason = f"its background of {rates[index]:.3g} e-/s is {ratios[index]:.2g} times what is usual in its visit"
+    return index, f"{reason} (build.quality.max_background_ratio is {limit:g})"
 
 
 def _measured_level(visit: PlannedVisit, exposure: ExposureFacts, kept: int) -> float:
@@ -228,6 +245,8 @@ def _attempt(visit: PlannedVisit, sound: list[_Candidate], attempt: Path, folder
         drizzled = drizzle.drizzle_visit(files, attempt, visit.build.drizzle, good_bits, visit.tweakreg, log)
     except DrizzleError as error:
         return _Verdict(rejection=str(error))
+    except InterruptedWorkError as error:
+        raise InterruptedWorkError(f"{visit.name}: {error}") from None
     if drizzled.fit_rms_pixels and max(drizzled.fit_rms_pixels) > visit.build.drizzle.max_fit_rms_pixels:
         return _Verdict(rejection=_badly_aligned(visit, drizzled.fit_rms_pixels, sound))
     good = [_good_pixels(read_chips(drizzled.exposure(index)), good_bits) for index in range(len(sound))]
@@ -344,7 +363,7 @@ def _write(
         background_ratio=one.background_ratio,
         cosmic_ray_fraction=assessment.masked.fraction,
         cosmic_rays_per_cm2_s=assessment.rate,
-        rate_ratio=assessment.rate_ratio,
+        rate_ratio=assessment.rate_ratio if math.isfinite(assessment.rate_ratio) else None,
         star_excess=assessment.masked.star_excess,
         ignored_fraction=assessment.ignored_fraction,
         fit_rms_pixels=fit_rms_pixels,

@@ -106,10 +106,14 @@ def count_masked(
     )
 
 
+def usual(values: Sequence[float]) -> list[float]:
+    """What is usual in the visit, for each value: the median, or of two exposures the other one."""
+    return list(values[::-1]) if len(values) == 2 else [float(np.median(values))] * len(values)
+
+
 def ratios(values: Sequence[float]) -> list[float]:
-    """Each value's ratio to what is usual in its visit: the median, or of two exposures the other one."""
-    usual = values[::-1] if len(values) == 2 else [float(np.median(values))] * len(values)
-    return [value / reference if reference > 0 else math.inf for value, reference in zip(values, usual, strict=True)]
+    """Each value's ratio to what is usual in its visit; infinite where that is not positive."""
+    return [value / reference if reference > 0 else math.inf for value, reference in zip(values, usual(values), strict=True)]
 
 
 def worst(found: Sequence[float], max_ratio: float) -> int | None:

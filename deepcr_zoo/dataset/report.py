@@ -79,7 +79,7 @@ def rows(manifest: Manifest) -> list[Row]:
             f"{one.exposure_time_s:g}",
             f"{one.sky_electron:.1f}",
             one.sky_source,
-            f"{one.background_ratio:.2f}",
+            "-" if one.background_ratio is None else f"{one.background_ratio:.2f}",
             f"{100 * one.cosmic_ray_fraction:.2f}",
             f"{one.cosmic_rays_per_cm2_s:.2f}",
             "-" if one.star_excess is None else f"{one.star_excess:.1f}",

@@ -69,10 +69,10 @@ class ExposureRecord(Document):
     exposure_time_s: float
     sky_electron: float
     sky_source: Literal["mdrizsky", "measured"]
-    background_ratio: float = Field(description="electrons per second, to what is usual in the visit")
+    background_ratio: float | None = Field(description="electrons per second, to what is usual in the visit")
     cosmic_ray_fraction: float = Field(description="masked pixels / pixels that are not ignored")
     cosmic_rays_per_cm2_s: float = Field(description="groups of masked pixels")
-    rate_ratio: float = Field(description="to what is usual in the visit")
+    rate_ratio: float | None = Field(description="to what is usual in the visit; null if that is zero")
     star_excess: float | None = Field(description="share of masked pixels on stars / where the sky is dark")
     ignored_fraction: float
     fit_rms_pixels: float | None = Field(default=None, description="of the alignment by TweakReg")
@@ -156,15 +156,19 @@ class Home:
         return self.root / "datasets" / f"{name}-{key}"
 
     def finished_visit(self, key: str) -> VisitRecord | None:
-        """The record of a visit, if it is finished.
+        """The record of a visit, if it is finished and all its files are there.
 
         Raises
         ------
         DatasetError
             If its record cannot be read.
         """
-        path = self.visit(key) / VISIT_FILE
-        return _read_document(path, VisitRecord) if path.is_file() else None
+        folder = self.visit(key)
+        if not (folder / VISIT_FILE).is_file():
+            return None
+        record = _read_document(folder / VISIT_FILE, VisitRecord)
+        files = [file for one in record.exposures for file in (one.stamps, one.truth) if file is not None]
+        return record if all(_has_size(folder / file.name, file.bytes) for file in files) else None
 
 
 def key_of(content: Mapping[str, Any]) -> str:
@@ -219,6 +223,10 @@ def disk_full(home: Home, what: str) -> OutputError:
         f"{what}: no space left under {home.root}: free some, or name another folder with DEEPCR_ZOO_DATA; what is finished "
         "stays, the same command goes on from there"
     )
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
 
 
 def _read_document(path: Path, schema: type[DocumentT]) -> DocumentT:

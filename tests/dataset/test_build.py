@@ -3,6 +3,7 @@
 import pickle
 import re
 import shutil
+import sys
 from itertools import chain
 
 import numpy as np
@@ -14,7 +15,7 @@ from deepcr_zoo import paths
 from deepcr_zoo.dataset.build import build_dataset, plan_build
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import Home
-from deepcr_zoo.errors import DataError, DatasetError, MissingDataError, UsageError
+from deepcr_zoo.errors import DataError, DatasetError, MissingDataError, MissingExtraError, UsageError
 from deepcr_zoo.recipe import FIELD_TYPES
 from deepcr_zoo.simulate.truth import read_truth, truth_path
 from tests.dataset.visits import (
@@ -273,7 +274,7 @@ def test_a_training_set_is_read_stamp_by_stamp_also_in_another_process(built):
         stamps[90]
 
 
-def test_files_that_are_missing_or_differ_are_named(built, tmp_path):
+def test_files_that_are_missing_or_differ_are_named_and_made_again(built, exposures, tmp_path):
     shutil.copytree(built.home.root, tmp_path / "home")
     dataset = Dataset.open(tmp_path / "home" / "datasets" / built.folder.name)
     dataset.verify()
@@ -291,12 +292,22 @@ def test_files_that_are_missing_or_differ_are_named(built, tmp_path):
     first.write_bytes(b"x")
     with pytest.raises(DatasetError, match="cannot be read"):
         dataset.stamps("train")[0]
+    repaired = build_dataset(three_visits(exposures), [exposures], home=dataset.home)
+    repaired.verify()
+    assert content(repaired) == content(built)
     (dataset.folder / "manifest.json").write_text("{}")
     with pytest.raises(DatasetError, match=r"manifest\.json: name: Field required"):
         Dataset.open(dataset.folder)
 
 
 # Which files
+
+
+def test_labels_need_drizzlepac_and_a_finished_training_set_does_not(built, exposures, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "drizzlepac", None)
+    with pytest.raises(MissingExtraError, match=re.escape("pip install 'deepcr-zoo[build]'")):
+        build_dataset(three_visits(exposures), [exposures], home=Home(tmp_path))
+    assert content(build_dataset(three_visits(exposures), [exposures], home=built.home)) == content(built)
 
 
 def test_without_data_the_missing_exposures_are_listed_with_the_ways_to_supply_them(tmp_path):

@@ -184,6 +184,15 @@ def test_an_exposure_whose_background_is_out_of_line_is_rejected_before_it_spoil
     assert all(0.9 < one.background_ratio < 1.1 for one in record.exposures)
 
 
+def test_backgrounds_near_zero_are_not_compared(folder, tmp_path):
+    for number, file in enumerate(sorted(folder.glob("*_flc.fits"))):
+        with fits.open(file, mode="update") as hdus:
+            hdus["SCI", 1].data += number - 1 - np.median(hdus["SCI", 1].data)
+    record = labelled(folder, tmp_path)
+    assert record.rejected == []
+    assert len(record.exposures) == 3
+
+
 def test_an_exposure_with_too_many_cosmic_rays_is_rejected_and_the_rest_drizzled_again(folder, exposures, tmp_path):
     hit = max(folder.glob("*_flc.fits"))
     with fits.open(hit, mode="update") as hdus:

@@ -52,6 +52,8 @@ class BuildPlan:
         Files that cannot be used or that no rule takes in, and visits that cannot be labelled.
     missing : tuple of str
         What the recipe asks for and is not there.
+    cautions : tuple of str
+        What the user should know of the data.
     """
 
     recipe: Recipe
@@ -60,6 +62,7 @@ class BuildPlan:
     visits: tuple[PlannedVisit, ...]
     rejected: tuple[Rejected, ...] = ()
     missing: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -135,7 +138,8 @@ def plan_build(
         raise _nothing_usable(recipe, found, rejected + too_small)
     visits.check_apart([(visit.name, visit.rule, visit.split, visit.outlines) for visit in usable])
     planned = (_planned(recipe, visit) for visit in usable)
-    return BuildPlan(recipe, home, False, tuple(planned), tuple(rejected + too_small), tuple(found.missing))
+    left_out = tuple(rejected + too_small)
+    return BuildPlan(recipe, home, False, tuple(planned), left_out, tuple(found.missing), tuple(found.cautions))
 
 
 def label_visits(plan: BuildPlan, jobs: int = 1) -> Iterator[Outcome[VisitRecord]]:
@@ -202,7 +206,7 @@ def assemble(plan: BuildPlan) -> Dataset:
         visits=members,
         rejected=[*plan.rejected, *rejected],
         missing=list(plan.missing),
-        cautions=_cautions(members),
+        cautions=[*plan.cautions, *_cautions(members)],
     )
     if not sum(of_type.get("train", 0) for of_type in manifest.counts.values()):
         raise DataError(_no_training(manifest))

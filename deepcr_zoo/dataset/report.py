@@ -68,6 +68,18 @@ def write_report(dataset: Dataset, folder: Path | None = None) -> list[Path]:
     return list(contents)
 
 
+def sentence(record: VisitRecord) -> str:
+    """What came of a visit, in one line."""
+    left_out = [f"{one.what} is left out: {one.reason}" for one in record.rejected]
+    if record.rejection is not None:
+        return "; ".join([f"rejected: {record.rejection}", *left_out])
+    fraction = np.mean([one.cosmic_ray_fraction for one in record.exposures])
+    rate = np.mean([one.cosmic_rays_per_cm2_s for one in record.exposures])
+    count = sum(one.count for one in record.exposures)
+    held = f"{len(record.exposures)} exposures, {count} stamps"
+    return "; ".join([f"{held}, {fraction:.2%} of the pixels masked, {rate:.2f} cosmic rays per cm2 and s", *left_out])
+
+
 def rows(manifest: Manifest) -> list[Row]:
     """The table of exposures, under `HEADINGS`."""
     return [

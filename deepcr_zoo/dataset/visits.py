@@ -64,11 +64,14 @@ class FoundVisits:
         Visits and exposures that the recipe asks for and that are not there.
     unused : dict of str
         Files that no rule takes in, and why.
+    cautions : list of str
+        Visits that are not quite as the recipe describes them.
     """
 
     visits: list[Visit]
     missing: list[str] = field(default_factory=list)
     unused: dict[str, str] = field(default_factory=dict)
+    cautions: list[str] = field(default_factory=list)
 
 
 def find_files(places: Iterable[str | os.PathLike[str]], product: str) -> list[Path]:
@@ -119,7 +122,7 @@ def group(recipe: Recipe, exposures: Sequence[ExposureFacts]) -> FoundVisits:
         for pointing in _pointings(members)
     ]
     visits = _with_splits(recipe, groups)
-    return FoundVisits(visits, _missing(recipe, visits), unused)
+    return FoundVisits(visits, _missing(recipe, visits), unused, _cautions(recipe, visits))
 
 
 def check_apart(visits: Sequence[tuple[str, str, Split, Sequence[footprints.Positions]]]) -> None:
@@ -297,6 +300,23 @@ def _missing(recipe: Recipe, visits: Sequence[Visit]) -> list[str]:
         if found < wanted:
             count = f"{found} of {wanted} exposures" if found else _expected(rule)
             lines.append(f"{name} ({rule.split or 'train and test'}): {_described(recipe, rule)}: {count}")
+    return lines
+
+
+def _cautions(recipe: Recipe, visits: Sequence[Visit]) -> list[str]:
+    """Where visits differ from what the recipe says: perhaps short exposures that nobody wanted are among the files."""
+    lines = []
+    for visit in visits:
+        rule = recipe.data.visits[visit.rule]
+        times = [exposure.exposure_time_s for exposure in visit.exposures]
+        if rule.exposures is not None and len(times) > rule.exposures:
+            lines.append(
+                f"{visit.name}: has {len(times)} exposures, {visit.rule} of the recipe has {rule.exposures}; all are used"
+            )
+        mean = sum(times) / len(times)
+        if rule.exposure_time_s is not None and not 0.8 < mean / rule.exposure_time_s < 1.25:
+            told = f"exposures of {min(times):g} to {max(times):g} s, {mean:.0f} s in the mean"
+            lines.append(f"{visit.name}: {told}, {visit.rule} of the recipe has {rule.exposure_time_s:g} s")
     return lines
 
 

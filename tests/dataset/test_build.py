@@ -332,6 +332,17 @@ def test_exposures_that_a_named_visit_lacks_are_told(exposures, tmp_path):
     )
 
 
+def test_visits_that_differ_from_the_recipe_are_told_and_used(exposures, tmp_path):
+    folder = exposures / "extragalactic"
+    differing = rule(min(folder.glob("*_flc.fits")), "extragalactic", exposures=2, exposure_time_s=660.0)
+    plan = plan_build(recipe_of({"a": differing}), [folder], home=Home(tmp_path))
+    name = plan.visits[0].name
+    assert plan.cautions == (
+        f"{name}: has 3 exposures, a of the recipe has 2; all are used",
+        f"{name}: exposures of 500 to 500 s, 500 s in the mean, a of the recipe has 660 s",
+    )
+
+
 def test_folders_wildcards_and_the_recipes_own_files_give_each_exposure_once(exposures, tmp_path):
     recipe = three_visits(exposures, f"data.files=[{exposures}/*galactic]", "data.files=[extragalactic]")
     plan = plan_build(recipe, [exposures, f"{exposures}/*/*_flc.fits"], beside=exposures, home=Home(tmp_path))

@@ -1,5 +1,7 @@
 """Stamps, ignore masks, sky levels, the quality gate and the report, each on its own."""
 
+import re
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -169,6 +171,16 @@ def test_the_report_shows_stamps_and_lists_every_exposure(built, tmp_path):
     assert "| extragalactic | 45 | 15 | 0 | 15 |" in told
     again = report.write_report(built, tmp_path / "again")
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written]
+
+
+def test_what_came_of_a_visit_is_one_line(built):
+    record = built.manifest.visits[0].record
+    told = report.sentence(record)
+    assert re.fullmatch(r"3 exposures, 75 stamps, 1\.\d\d% of the pixels masked, 1\.\d\d cosmic rays per cm2 and s", told)
+    out = Rejected(what="x", reason="its background is odd")
+    assert report.sentence(record.model_copy(update={"rejected": [out]})) == f"{told}; x is left out: its background is odd"
+    lost = record.model_copy(update={"rejected": [out], "rejection": "1 of 2 exposures is sound", "exposures": []})
+    assert report.sentence(lost) == "rejected: 1 of 2 exposures is sound; x is left out: its background is odd"
 
 
 def test_the_report_tells_what_was_not_used_and_what_is_missing(built):

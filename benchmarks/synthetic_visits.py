@@ -166,7 +166,7 @@ def _planned(recipe: Recipe, field_type: FieldType, seed: int, side: int | None)
 def _made(visit: SimulatedVisit, build: BuildBlock, cache: Path) -> Path:
     """The visit's folder: exposures, truth and labels, or nothing at all if this is killed."""
     facts = {**asdict(visit), "instrument": visit.instrument.model_dump(), "drizzle": build.drizzle.model_dump()}
-    facts |= {"simulator": VERSION, "drizzlepac": version("drizzlepac")}
+    facts |= {"simulator": VERSION, "drizzlepac": version("drizzlepac"), "sources": _sources_sha256()}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     done = cache / f"{visit.field_type}-{visit.seed}-{digest}"
     if done.is_dir():
@@ -190,6 +190,12 @@ def _made(visit: SimulatedVisit, build: BuildBlock, cache: Path) -> Path:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     return done
+
+
+def _sources_sha256() -> str:
+    """Hash of the code that makes a visit: while it is worked on, its version says too little."""
+    sources = [*sorted((paths.PACKAGE / "simulate").glob("*.py")), paths.PACKAGE / "dataset" / "drizzle.py"]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def _key(exposure: int, chip: int) -> str:

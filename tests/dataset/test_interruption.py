@@ -119,7 +119,7 @@ def _working_under(home):
 def test_an_interrupted_build_leaves_nothing_half_done(exposures, tmp_path, script):
     home = tmp_path / "home"
     process = start(script, exposures, home, 1)
-    wait_for(lambda: MOMENTS["drizzlepac starts"](home), process)
+    wait_for(lambda: list(home.glob("visits/.*/.*/*_single_sci.fits")), process)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode != 0

@@ -66,15 +66,16 @@ CONTENTS: dict[FieldType, FieldContent] = {
         stars=LuminosityFunction(12, 17.0, 27.0, 0.12),
         galaxies=LuminosityFunction(220, 19.0, 28.3, 0.30),
     ),
+    # stars at the centre fitted to Zhang & Bloom 2020, Table 2
     "globular_cluster": FieldContent(
-        stars=LuminosityFunction(26_000, 16.0, 27.5, 0.20),
+        stars=LuminosityFunction(13_000, 16.0, 27.5, 0.20),
         galaxies=LuminosityFunction(20, 19.0, 28.3, 0.30),
         diffuse_electron_s=0.03,
         core_radius_arcsec=22.0,
     ),
-    # density fitted to Zhang & Bloom 2020, Table 2; stars beyond 29.5 mag are in the diffuse light
+    # stars fitted to Zhang & Bloom 2020, Table 2; those beyond 29.5 mag are in the diffuse light
     "resolved_galaxy": FieldContent(
-        stars=LuminosityFunction(599_000, 20.5, 29.5, 0.33),
+        stars=LuminosityFunction(420_000, 19.5, 29.5, 0.30),
         galaxies=LuminosityFunction(20, 19.0, 28.3, 0.30),
         diffuse_electron_s=0.1,
         scale_length=1.25,

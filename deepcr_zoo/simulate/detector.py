@@ -18,7 +18,7 @@ _SATURATED = 0.914
 
 _HOT_OR_WARM = 0.006  # share of pixels
 _LEAST_EXCESS, _MOST_EXCESS, _EXCESS_INDEX = 0.06, 30.0, 1.1  # e- per second beyond dark, Pareto
-_HOT_FROM = 0.14  # e- per second (ACS Data Handbook 4.3.5)
+_HOT_FROM = 0.14  # e- per second (ACS Data Handbook)
 _COLUMNS_PER_BAD_ONE = 256
 _BAD_COLUMN_EXCESS = 0.3  # e- per second
 _BAD_PIXELS = 0.0003  # share
@@ -151,7 +151,7 @@ def leave_trails(charge: NDArray[np.float32], transfers: NDArray[np.float32]) ->
     """Let traps hold back what the pixel-based correction of calibrated exposures does not undo, in place.
 
     A packet of q electrons loses ``0.2 q^0.6`` over 2048 transfers, about a fifth of the losses of ACS/WFC in its middle
-    years, half of it with each of two release lengths (shapes after Anderson & Bedin 2010, section 4; amounts estimated).
+    years, half of it with each of two release lengths (shapes after Anderson & Bedin 2010; amounts estimated).
 
     Parameters
     ----------

@@ -16,9 +16,9 @@ HALF_WIDTH = 64
 """The point spread is followed so many pixels to each side."""
 
 ABSORPTION_UM = 3.3
-"""Light at 600 nm is absorbed so far from the back of the silicon (Green 2008, Table 1: 2.4 um at 300 K, more when cold).
+"""Light at 600 nm is absorbed so far from the back of the silicon (Green 2008: 2.4 um at 300 K, more when cold).
 
-The width of a star is then 0.10 arcsec, where the ACS Instrument Handbook, 5.6.6, has 0.10 to 0.13 over the field.
+Stars of ACS/WFC are then 0.095 arcsec wide (FWHM), where the ACS Instrument Handbook, 5.6.6, has 0.10 to 0.13 over the field.
 """
 
 JITTER_PIXELS = 0.12
@@ -40,7 +40,7 @@ _TAPER = 0.15  # outer share of the kernel that fades to zero
 def point_spread(instrument: InstrumentBlock, defocus: float) -> NDArray[np.float32]:
     """Share of a star's light that falls on a pixel, for pixels on a grid of sub-pixels around the star.
 
-    Fraunhofer diffraction of the pupil by matrix Fourier transform (Soummer et al. 2007, Eq. 3), summed over the band, then
+    Fraunhofer diffraction of the pupil by matrix Fourier transform (Soummer et al. 2007), summed over the band, then
     convolved with pixel, charge diffusion and jitter.
 
     Parameters

@@ -13,7 +13,7 @@ from deepcr_zoo.simulate.charge import Deposits, collect
 Floats = NDArray[np.float64]
 
 EV_PER_ELECTRON = 3.65
-"""Energy that frees one electron in silicon (Janesick 2001, section 2)."""
+"""Energy that frees one electron in silicon (Janesick 2001)."""
 
 MARGIN_PIXELS = 60
 """Tracks may start so far outside of the chip."""

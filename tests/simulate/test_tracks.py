@@ -31,7 +31,7 @@ def test_events_are_a_few_pixels_wide_and_some_are_long(hits):
     sizes = np.bincount(labels.ravel())[1:]
     assert 4 <= np.median(sizes) <= 8
     assert 20 < np.percentile(sizes, 99) < 200
-    assert 0.004 < (hits > 20).mean() < 0.02  # ACS Instrument Handbook 4.3.3: 1.5 to 3 % of the pixels in 1000 s
+    assert 0.004 < (hits > 20).mean() < 0.02  # ACS Instrument Handbook: 1.5 to 3 % of the pixels in 1000 s
 
 
 def test_a_minimum_ionising_particle_frees_the_charge_that_the_handbook_measures():

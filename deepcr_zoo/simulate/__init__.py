@@ -38,8 +38,8 @@ it. Resolved galaxies are a little too easy for 2-32; more stars would help, but
 Full frames hold as many stars at the centre of a cluster as cut-outs do, and therefore fewer per area.
 
 Fitted to Table 2, not predicted: numbers and magnitudes of stars in globular_cluster and resolved_galaxy, the pointing
-error, the spread of charge at the back. Fitted to the cosmic rays of STIS CR-SPLIT pairs: collisions per length, shape of the
-spread. Nothing was fitted on seeds outside of 100 to 199.
+error, the spread of charge at the back. Fitted to the cosmic rays of STIS CR-SPLIT pairs: collisions per length, shape of
+the spread. Nothing was fitted on seeds outside of 100 to 199.
 """
 
 VERSION = 1

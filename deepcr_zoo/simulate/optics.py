@@ -18,7 +18,7 @@ HALF_WIDTH = 64
 ABSORPTION_UM = 3.3
 """Light at 600 nm is absorbed so far from the back of the silicon (Green 2008: 2.4 um at 300 K, more when cold).
 
-Stars of ACS/WFC are then 0.095 arcsec wide (FWHM), where the ACS Instrument Handbook, 5.6.6, has 0.10 to 0.13 over the field.
+Stars of ACS/WFC are then 0.095 arcsec wide (FWHM); the ACS Instrument Handbook, 5.6.6, has 0.10 to 0.13 over the field.
 """
 
 JITTER_PIXELS = 0.12

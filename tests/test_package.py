@@ -26,12 +26,12 @@ LAYERS = [
     {"sources", "weights", "engines", "results", "frames", "recipefile", "recipecheck", "bench", "dataset"}
     | {f"dataset.{name}" for name in ("alignment", "coverage", "drizzle", "footprints", "ignore", "quality", "sky")}
     | {"dataset.stamps", "dataset.store"}
-    | {f"simulate.{name}" for name in ("cameras", "charge", "detector", "optics", "scenes")},
+    | {f"simulate.{name}" for name in ("cameras", "charge", "detector", "scenes")},
     {"rendering", "testvectors", "models", "selection", "products", "bench.roc", "bench.results"}
     | {"dataset.exposures", "dataset.reading", "dataset.splits"}
-    | {f"simulate.{name}" for name in ("pointing", "rendering", "tracks")},
+    | {f"simulate.{name}" for name in ("optics", "pointing", "tracks")},
     {"convert", "cleaning", "verification", "plan", "bench.lacosmic", "bench.summary", "simulate.flc"}
-    | {"dataset.report", "dataset.visits"},
+    | {"simulate.rendering", "dataset.report", "dataset.visits"},
     {"compat", "filecleaning", "simulate.visits"},
     {"demo", "cleanreport", "dataset.labels", "dataset.rehearsal"},
     {"dataset.build"},

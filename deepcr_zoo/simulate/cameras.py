@@ -92,7 +92,7 @@ _ACS_WFC2 = ChipOptics(
     },
 )  # fmt: skip
 
-# a rhombus of 86.1 degrees (WFC3 Instrument Handbook, appendix B): the linear part of its distortion alone
+# a rhombus of 86.1 degrees (WFC3 Instrument Handbook): the linear part of its distortion alone
 _UVIS = ChipOptics(cd=((-1.1e-05, 7.484e-07), (0.0, 1.09745e-05)), a={}, b={})
 
 _COMMON: dict[str, str | int | float] = {

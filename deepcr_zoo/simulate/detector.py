@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import signal
 
-from deepcr_zoo.recipe import FieldType, InstrumentBlock
+from deepcr_zoo.recipe import InstrumentBlock
 
 BAD_PIXEL, HOT, WARM, BAD_COLUMN, FULL_WELL = 4, 16, 64, 128, 256
 """Bits of DQ (hstcal acsdq.h and wf3dq.h)."""
@@ -17,14 +18,15 @@ _SATURATED = 0.914
 
 _HOT_OR_WARM = 0.006  # share of pixels
 _LEAST_EXCESS, _MOST_EXCESS, _EXCESS_INDEX = 0.06, 30.0, 1.1  # e- per second beyond dark, Pareto
-_HOT_FROM = 0.14  # e- per second (ACS Data Handbook 4.3.5)
+_HOT_FROM = 0.14  # e- per second (ACS Data Handbook)
 _COLUMNS_PER_BAD_ONE = 256
 _BAD_COLUMN_EXCESS = 0.3  # e- per second
 _BAD_PIXELS = 0.0003  # share
-_UNFLAGGED_EXCESS, _UNFLAGGED_INDEX = 0.05, 1.5
+_UNFLAGGED_WARM = 2e-4  # share of pixels that have become warm since the last calibration
+_UNFLAGGED_EXCESS, _UNFLAGGED_INDEX, _MOST_UNFLAGGED = 0.05, 1.5, 1.0
 
-UNFLAGGED_WARM: dict[FieldType, float] = {"extragalactic": 5e-4, "globular_cluster": 2e-4, "resolved_galaxy": 5e-4}
-"""Share of pixels that are warm and not flagged, since the last calibration."""
+_TRAPPED, _TRAPPED_POWER, _ROWS_OF_LOSS = np.float32(0.2), np.float32(0.6), np.float32(2048)
+_RELEASE_ROWS = (1.5, 15.0)
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,11 @@ def draw_defects(shape: tuple[int, int], rng: np.random.Generator) -> Defects:
     return Defects(quality, excess)
 
 
-def unflagged_warm_pixels(shape: tuple[int, int], share: float, rng: np.random.Generator) -> NDArray[np.float32]:
+def unflagged_warm_pixels(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
     """Dark current that the calibration does not know of, e- per second, shape (H, W)."""
     excess = np.zeros(shape, np.float32)
-    where = _pixels(round(share * shape[0] * shape[1]), shape, rng)
-    excess[where] = np.minimum(_UNFLAGGED_EXCESS * (1 + rng.pareto(_UNFLAGGED_INDEX, where[0].size)), 1.0)
+    where = _pixels(round(_UNFLAGGED_WARM * shape[0] * shape[1]), shape, rng)
+    excess[where] = np.minimum(_UNFLAGGED_EXCESS * (1 + rng.pareto(_UNFLAGGED_INDEX, where[0].size)), _MOST_UNFLAGGED)
     return excess
 
 
@@ -93,11 +95,24 @@ def read_out(
     scene: NDArray[np.float32],
     cosmic_rays: NDArray[np.float32],
     defects: Defects,
+    transfers: NDArray[np.float32],
     seconds: float,
     instrument: InstrumentBlock,
     rng: np.random.Generator,
 ) -> Reading:
-    """Expose a chip to a scene and to cosmic rays (e-, shape (H, W)), read it and subtract the known dark current."""
+    """Expose a chip to a scene and to cosmic rays, read it and subtract the known dark current.
+
+    Parameters
+    ----------
+    scene, cosmic_rays : ndarray of float32, shape (H, W)
+        e-.
+    defects : Defects
+    transfers : ndarray of float32, shape (H,)
+        Rows that the charge of a row is moved through, to lower or (negative) to higher rows.
+    seconds : float
+    instrument : InstrumentBlock
+    rng : Generator
+    """
     dark = (instrument.dark_electron_s + defects.excess) * np.float32(seconds)
     expected = scene + dark
     charge = rng.poisson(expected).astype(np.float32) + cosmic_rays
@@ -105,6 +120,7 @@ def read_out(
     quality[charge > _SATURATED * instrument.saturation_electron] |= FULL_WELL
     bloom(charge, instrument.saturation_electron)
     quality[charge > _SATURATED * instrument.saturation_electron] |= FULL_WELL
+    leave_trails(charge, transfers)
     read_noise = np.float32(instrument.read_noise_electron)
     error = np.sqrt(charge + read_noise**2)
     charge += rng.standard_normal(charge.shape, np.float32) * read_noise
@@ -129,6 +145,33 @@ def bloom(charge: NDArray[np.float32], full_well: float) -> None:
                 line[row] += taken
                 flowing -= taken
         charge[:, column] = line
+
+
+def leave_trails(charge: NDArray[np.float32], transfers: NDArray[np.float32]) -> None:
+    """Let traps hold back what the pixel-based correction of calibrated exposures does not undo, in place.
+
+    A packet of q electrons loses ``0.2 q^0.6`` over 2048 transfers, about a fifth of the losses of ACS/WFC in its middle
+    years, half of it with each of two release lengths (shapes after Anderson & Bedin 2010; amounts estimated).
+
+    Parameters
+    ----------
+    charge : ndarray of float32, shape (H, W)
+        e-, not negative.
+    transfers : ndarray of float32, shape (H,)
+        As for `read_out`.
+    """
+    upwards = transfers.sum() < 0
+    lost = _TRAPPED * np.abs(transfers[:, None]) / _ROWS_OF_LOSS * charge**_TRAPPED_POWER
+    if upwards:
+        lost = lost[::-1]
+    released = np.zeros_like(lost)
+    for length in _RELEASE_ROWS:
+        stays = np.exp(np.float32(-1 / length))
+        delay = (np.array([0, 1 - stays]), np.array([1, -stays]))
+        released += signal.lfilter(*delay, lost, axis=0) / np.float32(len(_RELEASE_ROWS))
+    released -= lost
+    charge += released[::-1] if upwards else released
+    np.maximum(charge, 0, out=charge)
 
 
 def _downstream(full: NDArray[np.int64], length: int, direction: int) -> range:

@@ -171,7 +171,7 @@ def _science(chip: ReadChip, seconds: float, instrument: InstrumentBlock) -> Car
 
 
 def _photometry(instrument: InstrumentBlock) -> Cards:
-    """Keywords of the flux scale, from the AB zero point (ACS Data Handbook 5.1.1)."""
+    """Keywords of the flux scale, from the AB zero point (ACS Data Handbook)."""
     pivot_angstrom = instrument.wavelength_um * 1e4
     return {
         "PHOTFLAM": float(10 ** (-0.4 * (instrument.zeropoint_ab + 5 * np.log10(pivot_angstrom) + 2.408))),

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from deepcr_zoo.recipe import InstrumentBlock
+from deepcr_zoo.simulate.charge import spread_um
 
 OVERSAMPLING = 4
 """Sub-pixels per pixel, each axis."""
@@ -14,8 +15,11 @@ OVERSAMPLING = 4
 HALF_WIDTH = 64
 """The point spread is followed so many pixels to each side."""
 
-CHARGE_DIFFUSION_PIXELS = 0.49
-"""Sigma by which charge spreads under the pixels (ACS Instrument Handbook 5.6.1: 3x3 kernel of WFC at 550 nm)."""
+ABSORPTION_UM = 3.3
+"""Light at 600 nm is absorbed so far from the back of the silicon (Green 2008: 2.4 um at 300 K, more when cold).
+
+Stars of ACS/WFC are then 0.095 arcsec wide (FWHM); the ACS Instrument Handbook, 5.6.6, has 0.10 to 0.13 over the field.
+"""
 
 JITTER_PIXELS = 0.12
 """Sigma of pointing jitter within an exposure, about 6 milliarcseconds (HST Primer: 3 to 7, fine lock)."""
@@ -36,7 +40,7 @@ _TAPER = 0.15  # outer share of the kernel that fades to zero
 def point_spread(instrument: InstrumentBlock, defocus: float) -> NDArray[np.float32]:
     """Share of a star's light that falls on a pixel, for pixels on a grid of sub-pixels around the star.
 
-    Fraunhofer diffraction of the pupil by matrix Fourier transform (Soummer et al. 2007, Eq. 3), summed over the band, then
+    Fraunhofer diffraction of the pupil by matrix Fourier transform (Soummer et al. 2007), summed over the band, then
     convolved with pixel, charge diffusion and jitter.
 
     Parameters
@@ -54,7 +58,9 @@ def point_spread(instrument: InstrumentBlock, defocus: float) -> NDArray[np.floa
     pixels = np.arange(-extent, extent + 1) / OVERSAMPLING
     intensity = _diffraction(instrument, defocus, pixels * instrument.pixel_scale_arcsec * ARCSEC)
     frequency = fft.fftfreq(pixels.size) * OVERSAMPLING
-    variance = CHARGE_DIFFUSION_PIXELS**2 + JITTER_PIXELS**2
+    absorbed_um = np.asarray(instrument.silicon_um - min(ABSORPTION_UM, instrument.silicon_um))
+    diffusion = float(spread_um(absorbed_um, instrument)) / instrument.pixel_size_um
+    variance = diffusion**2 + JITTER_PIXELS**2
     transfer = np.sinc(frequency) * np.exp(-2 * np.pi**2 * variance * frequency**2)
     blurred = fft.fftshift(fft.ifft2(fft.fft2(fft.ifftshift(intensity)) * np.outer(transfer, transfer)).real)
     fading = np.clip((1 - np.abs(pixels) / HALF_WIDTH) / _TAPER, 0, 1)

@@ -49,7 +49,7 @@ class FieldContent:
     diffuse_electron_s : float
         Light of stars too faint to be drawn, e- per pixel and second.
     core_radius_arcsec : float or None
-        Of a cluster whose density falls as ``1 / (1 + (r / core radius)^2)`` (King 1962, Eq. 13 without its tidal term).
+        Of a cluster whose density falls as ``1 / (1 + (r / core radius)^2)`` (King 1962, without its tidal term).
     scale_length : float or None
         Widths of the field over which the density of a disk falls by e.
     """
@@ -66,22 +66,23 @@ CONTENTS: dict[FieldType, FieldContent] = {
         stars=LuminosityFunction(12, 17.0, 27.0, 0.12),
         galaxies=LuminosityFunction(220, 19.0, 28.3, 0.30),
     ),
+    # stars at the centre fitted to Zhang & Bloom 2020, Table 2
     "globular_cluster": FieldContent(
-        stars=LuminosityFunction(26_000, 16.0, 27.5, 0.20),
+        stars=LuminosityFunction(13_000, 16.0, 27.5, 0.20),
         galaxies=LuminosityFunction(20, 19.0, 28.3, 0.30),
         diffuse_electron_s=0.03,
         core_radius_arcsec=22.0,
     ),
-    # density fitted to Zhang & Bloom 2020, Table 2; stars beyond 29.5 mag are in the diffuse light
+    # stars fitted to Zhang & Bloom 2020, Table 2; those beyond 29.5 mag are in the diffuse light
     "resolved_galaxy": FieldContent(
-        stars=LuminosityFunction(599_000, 20.5, 29.5, 0.33),
+        stars=LuminosityFunction(420_000, 19.5, 29.5, 0.30),
         galaxies=LuminosityFunction(20, 19.0, 28.3, 0.30),
         diffuse_electron_s=0.1,
         scale_length=1.25,
     ),
 }
 
-# Gaussians that make a profile of effective radius 1: weights and variances (Hogg & Lang 2013, Table 1, "lux" and "luv")
+# Gaussians that make a profile of effective radius 1: weights and variances (Hogg & Lang 2013, "lux" and "luv")
 _EXPONENTIAL = (
     np.array([2.34853813e-03, 3.07995260e-02, 2.23364214e-01, 1.17949102, 4.33873750, 5.99820770]),
     np.array([1.20078965e-03, 8.84526493e-03, 3.91463084e-02, 1.39976817e-01, 4.60962500e-01, 1.50159566]),
@@ -92,7 +93,7 @@ _DE_VAUCOULEURS = (
 )
 _EARLY_TYPES = 0.25  # share of galaxies
 _FAINTEST_WITH_KNOTS = 25.5
-_BRIGHTEST_SIZE = 0.75  # arcsec, effective radius at 20 mag, 10 ** -0.1 per magnitude (about Windhorst et al. 2011, Fig. 12)
+_BRIGHTEST_SIZE = 0.75  # arcsec, effective radius at 20 mag, 10 ** -0.1 per magnitude (roughly as in deep fields)
 _LEAST_RATE = 2e-4  # e- per second: weaker components are left out
 
 

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.recipe import FieldType, InstrumentBlock
+from deepcr_zoo.recipe import InstrumentBlock
 from deepcr_zoo.simulate.charge import Deposits, collect
 
 Floats = NDArray[np.float64]
 
 EV_PER_ELECTRON = 3.65
-"""Energy that frees one electron in silicon (Janesick 2001, section 2)."""
+"""Energy that frees one electron in silicon (Janesick 2001)."""
 
 MARGIN_PIXELS = 60
 """Tracks may start so far outside of the chip."""
 
-_COLLISIONS_PER_UM = 3.8  # of a minimum-ionising particle of charge 1 (Bichsel 1988, Table 3)
+# of a minimum-ionising particle of charge 1: fitted to the charge of real cosmic rays on the CCD of STIS (Bichsel 1988: 3.8)
+_COLLISIONS_PER_UM = 2.8
 _LEAST_EV, _MOST_EV = 8.5, 6.0e4  # energy losses fall as E^-2 between these (Rutherford; plasmon losses at the low end)
 _DELTA_EV = 12_000.0  # an electron of this energy travels more than a micrometre: it is followed
 _SLOW = 0.12  # share of particles slower than minimum-ionising
@@ -55,12 +56,8 @@ class Particles:
     heavy: float
 
 
-# fitted to Zhang & Bloom 2020, Table 2; heavier ions are kept out of fields where they would be blooming stars
-PARTICLES: dict[FieldType, Particles] = {
-    "extragalactic": Particles(electrons=0.5, helium=0.06, heavy=0.004),
-    "globular_cluster": Particles(electrons=0.5, helium=0.11, heavy=0.008),
-    "resolved_galaxy": Particles(electrons=0.5, helium=0.06, heavy=0.008),
-}
+IN_ORBIT = Particles(electrons=0.5, helium=0.06, heavy=0.004)
+"""Fewer ions than galactic cosmic rays have, since protons of the radiation belts add to those (estimated, not measured)."""
 
 
 def cosmic_rays(

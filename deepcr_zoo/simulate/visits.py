@@ -15,7 +15,7 @@ from deepcr_zoo.files import write_together
 from deepcr_zoo.recipe import FIELD_TYPES, FieldType, InstrumentBlock
 from deepcr_zoo.simulate import VERSION
 from deepcr_zoo.simulate.cameras import Camera, camera
-from deepcr_zoo.simulate.detector import UNFLAGGED_WARM, Defects, draw_defects, read_out, unflagged_warm_pixels
+from deepcr_zoo.simulate.detector import Defects, draw_defects, read_out, unflagged_warm_pixels
 from deepcr_zoo.simulate.flc import ExposureLabel, ReadChip, flc_bytes
 from deepcr_zoo.simulate.optics import point_spread
 from deepcr_zoo.simulate.pointing import (
@@ -31,17 +31,17 @@ from deepcr_zoo.simulate.pointing import (
 )
 from deepcr_zoo.simulate.rendering import PixelSources, PointSpreadTransforms, render
 from deepcr_zoo.simulate.scenes import Scene, draw_scene
-from deepcr_zoo.simulate.tracks import PARTICLES, cosmic_rays
+from deepcr_zoo.simulate.tracks import IN_ORBIT, cosmic_rays
 from deepcr_zoo.simulate.truth import Truth, truth_bytes, truth_path
 
-READOUT_S = 60.0
-"""Cosmic rays go on while a chip is prepared and read: seconds beyond the exposure time, mean over the rows."""
+READOUT_S = 50.0
+"""Cosmic rays go on while a chip is read, for 100 s: seconds beyond the exposure time, mean over the rows."""
 
-MEAN_DEFOCUS, DEFOCUS_SCATTER = 0.02, 0.025
+MEAN_DEFOCUS, DEFOCUS_SCATTER = 0.03, 0.025
 """Waves rms: HST breathes by some micrometres of despace within an orbit (Cox & Niemi 2011, WFC3 ISR 11-14)."""
 
-POINTING_ERROR_PIXELS = 0.06
-"""Sigma by which an exposure misses what its header says, each axis: guiding drifts by milliarcseconds (HST Primer)."""
+POINTING_ERROR_PIXELS = 0.09
+"""Sigma by which an exposure misses what its header says, each axis: fitted to Zhang & Bloom 2020, Table 2."""
 
 SKY_SCATTER = 0.15
 """Sigma of the natural logarithm of the sky level, from visit to visit: zodiacal light varies with the ecliptic latitude."""
@@ -141,6 +141,7 @@ class _SimulatedChip:
     window: Window
     defects: Defects
     unflagged_excess: NDArray[np.float32]
+    transfers: NDArray[np.float32]
 
 
 class _Simulation:
@@ -189,11 +190,11 @@ class _Simulation:
             shape,
             seconds + READOUT_S,
             visit.instrument,
-            PARTICLES[visit.field_type],
+            IN_ORBIT,
             self._rng(_Stream.COSMIC_RAYS, exposure, chip.window.chip),
         )
         rng = self._rng(_Stream.READING, exposure, chip.window.chip)
-        reading = read_out(scene, hits, chip.defects, seconds, visit.instrument, rng)
+        reading = read_out(scene, hits, chip.defects, chip.transfers, seconds, visit.instrument, rng)
         return ReadChip(self._point(chip.window, offset), reading, sky_electron), Truth(hits, scene, reading.noise)
 
     def _rng(self, stream: _Stream, *index: int) -> np.random.Generator:
@@ -208,10 +209,13 @@ class _Simulation:
         rows, columns = self.visit.instrument.chip_shape
         rng = self._rng(_Stream.DEFECTS, window.chip)
         defects = draw_defects((rows, columns), rng)
-        warm = unflagged_warm_pixels((rows, columns), UNFLAGGED_WARM[self.visit.field_type], rng)
+        warm = unflagged_warm_pixels((rows, columns), rng)
         (top, left), (height, width) = window.corner, window.shape
         part = (slice(top, top + height), slice(left, left + width))
-        return _SimulatedChip(window, Defects(defects.quality[part], defects.excess[part]), warm[part])
+        # chip 2 is read at its lower edge, chip 1 at its upper one
+        transfers = np.arange(1, rows + 1) if window.chip == 2 else np.arange(-rows, 0)
+        kept = Defects(defects.quality[part], defects.excess[part])
+        return _SimulatedChip(window, kept, warm[part], transfers[part[0]].astype(np.float32))
 
     def _draw_scene(self) -> Scene:
         instrument = self.visit.instrument

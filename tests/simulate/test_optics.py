@@ -34,11 +34,11 @@ def test_a_star_is_about_as_wide_as_diffraction_pixels_and_diffusion_make_it(cam
     profile = map_coordinates(kernel, [y, x], order=1).mean(axis=1)
     width_arcsec = 2 * radii[np.argmax(profile < profile[0] / 2)] / OVERSAMPLING * block.pixel_scale_arcsec
     diffraction = 1.02 * block.wavelength_um * 1e-6 / block.aperture_m * 206_265
-    assert diffraction < width_arcsec < 1.9 * diffraction
+    assert 1.5 * diffraction < width_arcsec < 2.2 * diffraction  # ACS Instrument Handbook 5.6.6: 0.10 to 0.13 arcsec
 
 
 def test_a_tenth_of_an_arcsec_around_a_star_holds_what_the_handbooks_say(camera):
-    # Sirianni et al. 2005, Table 3; WFC3 Instrument Handbook, Table 6.7: about 0.7 and 0.92 at 600 nm
+    # measured on stars (Sirianni et al. 2005 for ACS): about 0.7 and 0.92 at 600 nm
     block, kernel = camera
     assert 0.6 < enclosed(kernel, 0.1 / block.pixel_scale_arcsec) < 0.8
     assert 0.9 < enclosed(kernel, 0.5 / block.pixel_scale_arcsec) < 0.95

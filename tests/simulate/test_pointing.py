@@ -39,7 +39,7 @@ def test_an_unknown_camera_is_refused_with_those_that_are_known():
 
 
 @pytest.mark.parametrize(("name", "corner"), [("acs-wfc", (0, 0)), ("acs-wfc", (900, 2500)), ("wfc3-uvis", (0, 0))])
-def test_pixels_are_where_the_header_says(name, corner, tmp_path):
+def test_pixels_are_where_the_header_says(name, corner):
     block = instrument(name)
     window = Window(1, corner, (400, 500))
     chip = point_chip(window, (150.0, 40.0), 33.0, block, camera(block))

@@ -2,17 +2,16 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from deepcr_zoo.simulate.tracks import Particles, cosmic_rays
+from deepcr_zoo.simulate.tracks import IN_ORBIT, Particles, cosmic_rays
 from tests.simulate.visits import instrument
 
 SHAPE = (1024, 1024)
 AREA_CM2 = SHAPE[0] * SHAPE[1] * (15e-4) ** 2
-MIXED = Particles(electrons=0.5, helium=0.1, heavy=0.005)
 
 
 @pytest.fixture(scope="module")
 def hits():
-    return cosmic_rays(SHAPE, 500.0, instrument(), MIXED, np.random.default_rng(1))
+    return cosmic_rays(SHAPE, 500.0, instrument(), IN_ORBIT, np.random.default_rng(1))
 
 
 def test_cosmic_rays_come_at_the_rate_of_the_recipe(hits):
@@ -22,7 +21,7 @@ def test_cosmic_rays_come_at_the_rate_of_the_recipe(hits):
 
 
 def test_twice_the_time_brings_twice_the_charge(hits):
-    longer = [cosmic_rays(SHAPE, 1000.0, instrument(), MIXED, np.random.default_rng(seed)) for seed in (2, 3)]
+    longer = [cosmic_rays(SHAPE, 1000.0, instrument(), IN_ORBIT, np.random.default_rng(seed)) for seed in (2, 3)]
     fraction = np.mean([(image > 20).mean() for image in longer])
     assert fraction / (hits > 20).mean() == pytest.approx(2, rel=0.1)
 
@@ -32,7 +31,7 @@ def test_events_are_a_few_pixels_wide_and_some_are_long(hits):
     sizes = np.bincount(labels.ravel())[1:]
     assert 4 <= np.median(sizes) <= 8
     assert 20 < np.percentile(sizes, 99) < 200
-    assert 0.004 < (hits > 20).mean() < 0.02  # ACS Instrument Handbook 4.3.3: 1.5 to 3 % of the pixels in 1000 s
+    assert 0.004 < (hits > 20).mean() < 0.02  # ACS Instrument Handbook: 1.5 to 3 % of the pixels in 1000 s
 
 
 def test_a_minimum_ionising_particle_frees_the_charge_that_the_handbook_measures():
@@ -47,6 +46,6 @@ def test_a_minimum_ionising_particle_frees_the_charge_that_the_handbook_measures
 def test_thicker_silicon_collects_more_charge():
     thick = instrument().model_copy(update={"silicon_um": 64.0})
     thin, more = (
-        cosmic_rays((512, 512), 300.0, block, MIXED, np.random.default_rng(1)).sum() for block in (instrument(), thick)
+        cosmic_rays((512, 512), 300.0, block, IN_ORBIT, np.random.default_rng(1)).sum() for block in (instrument(), thick)
     )
     assert more > 2 * thin

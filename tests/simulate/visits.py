@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import yaml
 
 from deepcr_zoo.recipe import FieldType, InstrumentBlock
@@ -27,7 +25,3 @@ def small_visit(
     side: int | None = 256,
 ) -> SimulatedVisit:
     return SimulatedVisit(instrument(name), field_type, seed, exposures, EXPOSURE_TIME_S, side)
-
-
-def exposure_root(path: Path) -> str:
-    return path.name.removesuffix("_flc.fits")

@@ -143,6 +143,8 @@ def build(
     workers = default_jobs() if jobs is None else jobs
     try:
         plan = plan_build(read_recipe(path, settings or ()), data or (), rehearse, workers, path.parent)
+        for caution in plan.cautions:
+            note("caution", caution, "yellow")
         failed = 0
         for outcome in progress(label_visits(plan, workers), "labelling", len(plan.visits)):
             failed += _tell_visit(outcome)
@@ -174,11 +176,15 @@ def default_jobs() -> int:
 
 def _tell_visit(outcome: Outcome[VisitRecord]) -> bool:
     """Say what became of a visit; gives whether it failed."""
-    if outcome.error is not None:
-        note("failed", outcome.error, "bold red")
-    elif outcome.result is not None and outcome.result.rejection is not None:
-        note("rejected", f"{outcome.result.name}: {outcome.result.rejection}", "yellow")
-    return outcome.error is not None
+    from deepcr_zoo.dataset.report import sentence
+
+    if outcome.result is None:
+        note("failed", str(outcome.error), "bold red")
+        return True
+    label = "rejected" if outcome.result.rejection else "labelled"
+    style = "yellow" if outcome.result.rejection or outcome.result.rejected else "green"
+    note(label, f"{outcome.path}: {sentence(outcome.result)}", style)
+    return False
 
 
 def _print_dataset(manifest: Manifest) -> None:

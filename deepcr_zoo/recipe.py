@@ -35,6 +35,7 @@ class InstrumentBlock(Document):
     instrument: str
     detector: str
     filters: list[str] = Field(min_length=1, description="filters of the training data")
+    simulated_filter: str = Field(description="the filter that wavelength, zero point and sky belong to")
     aperture_m: Positive = Field(description="diameter of the primary mirror")
     obstruction: Fraction = Field(description="diameter of the central obstruction / that of the mirror")
     wavelength_um: Positive = Field(description="pivot wavelength of the filter that is simulated")
@@ -43,6 +44,7 @@ class InstrumentBlock(Document):
     pixel_scale_arcsec: Positive
     pixel_size_um: Positive
     silicon_um: Positive = Field(description="thickness of the light-sensitive silicon")
+    charge_spread_um: NotNegative = Field(description="sigma by which charge freed at the back of the silicon spreads")
     gain_electron_per_count: Positive
     read_noise_electron: NotNegative
     saturation_electron: Positive = Field(description="full well, where charge begins to bloom")

@@ -72,7 +72,7 @@ def sentence(record: VisitRecord) -> str:
     """What came of a visit, in one line."""
     left_out = [f"{one.what} is left out: {one.reason}" for one in record.rejected]
     if record.rejection is not None:
-        return "; ".join([f"rejected: {record.rejection}", *left_out])
+        return "; ".join([record.rejection, *left_out])
     fraction = np.mean([one.cosmic_ray_fraction for one in record.exposures])
     rate = np.mean([one.cosmic_rays_per_cm2_s for one in record.exposures])
     count = sum(one.count for one in record.exposures)

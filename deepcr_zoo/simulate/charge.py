@@ -12,12 +12,11 @@ from deepcr_zoo.recipe import InstrumentBlock
 
 Floats = NDArray[np.float64]
 
-BACK_UM, FRONT_UM = 10.5, 0.75
-"""Sigma by which charge freed at the back of the silicon spreads, and at the gates.
+FRONT_UM = 0.75
+"""Sigma by which charge freed at the gates spreads.
 
-The back: ACS Instrument Handbook 5.6.1, WFC at 400 nm, has 9.3 within 3 x 3 pixels; the rest is fitted to Zhang & Bloom
-2020, Table 2. That the sigma grows in proportion to the depth, and the front, agree with the shapes of real cosmic rays on
-the CCD of HST's STIS (CR-SPLIT pairs of proposal 7353).
+From there it grows in proportion to the depth, up to the instrument's `charge_spread_um`: both agree with the shapes of real
+cosmic rays on the CCD of HST's STIS (CR-SPLIT pairs of proposal 7353).
 """
 
 _MOST_PACKETS = 24  # a cloud of electrons is followed in at most so many
@@ -44,7 +43,7 @@ class Deposits:
 
 def spread_um(depth_um: Floats, instrument: InstrumentBlock) -> Floats:
     """Sigma of the spread of charge that is freed so far from the gates, micrometres."""
-    return np.asarray(FRONT_UM + (BACK_UM - FRONT_UM) * depth_um / instrument.silicon_um)
+    return np.asarray(FRONT_UM + (instrument.charge_spread_um - FRONT_UM) * depth_um / instrument.silicon_um)
 
 
 def collect(

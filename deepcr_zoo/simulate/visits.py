@@ -266,7 +266,7 @@ class _Simulation:
             position=identity.centre,
             start_mjd=_FIRST_MJD + 0.1 * (identity.number % 10_000) + exposure * step_days,
             seconds=visit.exposure_time_s,
-            filter_name=visit.instrument.filters[0],
+            filter_name=visit.instrument.simulated_filter,
             origin=(
                 f"Simulated by deepcr-zoo, simulator version {VERSION}, seed {visit.seed},",
                 f"field type {visit.field_type}. Not an observation.",

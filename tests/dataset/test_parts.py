@@ -180,7 +180,7 @@ def test_what_came_of_a_visit_is_one_line(built):
     out = Rejected(what="x", reason="its background is odd")
     assert report.sentence(record.model_copy(update={"rejected": [out]})) == f"{told}; x is left out: its background is odd"
     lost = record.model_copy(update={"rejected": [out], "rejection": "1 of 2 exposures is sound", "exposures": []})
-    assert report.sentence(lost) == "rejected: 1 of 2 exposures is sound; x is left out: its background is odd"
+    assert report.sentence(lost) == "1 of 2 exposures is sound; x is left out: its background is odd"
 
 
 def test_the_report_tells_what_was_not_used_and_what_is_missing(built):

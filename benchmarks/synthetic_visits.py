@@ -33,8 +33,9 @@ from deepcr_zoo.simulate import VERSION
 from deepcr_zoo.simulate.truth import Truth, read_truth, truth_path
 from deepcr_zoo.simulate.visits import SimulatedVisit, write_visit
 
-EXPOSURES: dict[FieldType, int] = {"extragalactic": 3, "globular_cluster": 4, "resolved_galaxy": 3}
-EXPOSURE_TIME_S: dict[FieldType, float] = {"extragalactic": 500.0, "globular_cluster": 250.0, "resolved_galaxy": 600.0}
+# as in test visits of Zhang & Bloom 2020, Table 1: 13671-44, 10775-09 (of two), 10190-28
+EXPOSURES: dict[FieldType, int] = {"extragalactic": 3, "globular_cluster": 5, "resolved_galaxy": 4}
+EXPOSURE_TIME_S: dict[FieldType, float] = {"extragalactic": 400.0, "globular_cluster": 350.0, "resolved_galaxy": 540.0}
 PACKAGES = ("deepcr-zoo", "drizzlepac", "numpy", "scipy", "astropy")
 CACHE = paths.PACKAGE.parent / ".benchmark-cache"
 LABELS = "labels.npz"

@@ -255,7 +255,9 @@ class RehearsalBlock(Document):
     side: int = Field(default=1024, ge=256, description="exposures are cut-outs of so many pixels a side, one chip")
     exposures: int = Field(default=3, ge=2, le=6)
     exposure_time_s: dict[FieldType, Positive] = Field(
-        default={"extragalactic": 500.0, "globular_cluster": 250.0, "resolved_galaxy": 600.0}, min_length=1
+        default={"extragalactic": 400.0, "globular_cluster": 350.0, "resolved_galaxy": 540.0},
+        min_length=1,
+        description="as in the test visits of Zhang & Bloom 2020, Table 1",
     )
     visits: VisitCount = VisitCount()
     stamps: StampBlock = StampBlock(size=128, border=32)

@@ -65,7 +65,7 @@ def new(
 ) -> None:
     """Write a commented recipe for a new instrument, to be filled in."""
     if not re.fullmatch(NAME_PATTERN, name):
-        raise InvalidNameError(f"{name}: expected letters, digits, '.', '_' and '-', as in ACS-WFC-F606W-2-32")
+        raise InvalidNameError(f"{name}: expected letters, digits, '_' and '-', as in ACS-WFC-F606W-2-32")
     text = (paths.data_root() / "recipes" / "base" / STARTER).read_text(encoding="utf-8")
     path = file or Path(f"{name.lower()}.yaml")
     if path.exists():
@@ -107,8 +107,8 @@ def simulate(
             kind,
             sizes.seed if seed is None else seed,
             sizes.exposures if exposures is None else exposures,
-            exposure_time or sizes.exposure_time_s.get(kind, FALLBACK_EXPOSURE_TIME_S),
-            None if full_frame else side or sizes.side,
+            sizes.exposure_time_s.get(kind, FALLBACK_EXPOSURE_TIME_S) if exposure_time is None else exposure_time,
+            None if full_frame else sizes.side if side is None else side,
         )
         for kind in _field_types(field_type, recipe)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,13 +53,13 @@ def parse_yaml(text: str | bytes, where: str | Path) -> tuple[Any, dict[Place, i
     Raises
     ------
     InvalidDocumentError
-        If it is no YAML, or uses a tag, or has a key twice.
+        If it is no YAML, uses a tag or an alias, or has a key twice.
     """
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
         return (None, {}) if node is None else (loader.construct_document(node), dict(_lines(node, ())))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a 13th month, no UTF-8
         raise InvalidDocumentError(f"{where}: expected a YAML document: {' '.join(str(error).split())}") from None
 
 
@@ -108,8 +109,17 @@ def explain(where: str | Path, error: Any) -> str:
             return f"{where}: {field}: expected a value, got none; add the key"
         case "string_type" if isinstance(error["input"], (int, float)):
             return f"{where}: {field}: expected a text, got the number {error['input']!r}; put it in quotes"
+        case "float_type" if _is_number(error["input"]):
+            return f"{where}: {field}: expected a number, got the text {error['input']!r}; YAML wants 1.0e-3 for 1e-3"
         case _:
             expectation = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
             # of a whole section only the expectation is worth reading
             found = "" if isinstance(error["input"], (dict, list)) else f", got {error['input']!r}"
             return f"{where}: {field}: expected {expectation}{found}"
+
+
+def _is_number(found: Any) -> bool:
+    try:
+        return isinstance(found, str) and math.isfinite(float(found))
+    except ValueError:
+        return False

@@ -25,6 +25,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=RESERVED_SEED)]
 ModelName = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
+DqBits = Annotated[int, Field(gt=0, lt=2**31)]
 Shape = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2)]
 
 
@@ -120,7 +121,7 @@ class DrizzleBlock(Document):
 class IgnoreBlock(Document):
     """Which pixels count neither in training nor in metrics."""
 
-    keep_bits: list[int] | None = Field(
+    keep_bits: list[DqBits] | None = Field(
         default=None,
         description="DQ bits that do not exclude a pixel; none: saturation and cosmic rays, by zoo/instruments.yaml",
     )
@@ -177,9 +178,16 @@ class AugmentationBlock(Document):
     )
     shot_noise: bool = Field(default=False, description="whether the noise that matches an added sky is added too")
     flips: bool = Field(default=False, description="whether stamps are flipped and turned by 90 degrees")
-    inpainting_masks: Annotated[list[int], Field(min_length=2, max_length=2)] = Field(
+    inpainting_masks: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2)] = Field(
         default=[1, 9], description="fewest and most CR masks of other stamps that make an inpainting mask"
     )
+
+    @field_validator("sky", "inpainting_masks")
+    @classmethod
+    def _the_smaller_comes_first(cls, limits: list[float] | None) -> list[float] | None:
+        if limits is not None and limits[0] > limits[1]:
+            raise ValueError("the smaller number first")
+        return limits
 
 
 class ScheduleBlock(Document):

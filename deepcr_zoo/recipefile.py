@@ -16,6 +16,9 @@ from deepcr_zoo.recipe import Recipe
 EXTENDS = "extends"
 """Key that names the recipe to start from, relative to the file that has it."""
 
+VISITS: Place = ("data", "visits")
+"""Where null takes an inherited rule away."""
+
 Content = dict[Hashable, Any]
 Origins = dict[Place, str]
 """Where each field was set: ``FILE:LINE``, or the ``--set`` option."""
@@ -100,8 +103,14 @@ def _merge(base: Content, content: Mapping[Hashable, Any], origins: Origins, inh
         old = base.get(key)
         if isinstance(old, dict) and isinstance(value, dict):
             _merge(old, value, origins, inherited, place)
+        elif value is None and at == VISITS and key not in base:
+            raise InvalidDocumentError(
+                f"{inherited[place]}: {'.'.join(map(str, place))}: expected the name of an inherited rule"
+            )
         else:
             base[key] = value
+            for other in [other for other in inherited if len(other) > len(place) and other[: len(place)] == place]:
+                del inherited[other]  # of what was replaced
             inherited.update({other: origin for other, origin in origins.items() if other[: len(place)] == place})
 
 

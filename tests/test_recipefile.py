@@ -76,6 +76,12 @@ def test_settings_override_fields_and_take_yaml_values():
             "mine.yaml:4: train.schedule.learning_rate: expected greater than 0, got -1",
         ),
         ("build:\n  stamp: {}\n", "mine.yaml:3: build.stamp: expected no such key, got {}; remove it or correct its name"),
+        (
+            "train: {schedule: {learning_rate: 1e-3}}\n",
+            "train.schedule.learning_rate: expected a number, got the text '1e-3'; YAML wants 1.0e-3 for 1e-3",
+        ),
+        ("build: {ignore: {keep_bits: [-1]}}\n", "build.ignore.keep_bits.0: expected greater than 0, got -1"),
+        ("train: {augmentation: {sky: [3.0, -0.9]}}\n", "train.augmentation.sky: expected the smaller number first"),
         ("task: paint\n", "mine.yaml:2: task: expected 'mask' or 'inpaint', got 'paint'"),
         ("rehearsal:\n  seed: 900000\n", "mine.yaml:3: rehearsal.seed: expected less than 900000, got 900000"),
         ("rehearsal: {seed: 899999}\n", "mine.yaml:2: rehearsal: expected seeds below 900000, which are reserved"),
@@ -103,8 +109,16 @@ def test_an_error_in_a_setting_names_the_setting():
     assert (
         refused(MINE, "build.sky=dark") == "--set build.sky=dark: build.sky: expected 'mdrizsky' or 'measured', got 'dark'"
     )
+    assert refused(MINE, "instrument.filters=[[1]]").startswith("--set instrument.filters=[[1]]: instrument.filters.0: ")
     with pytest.raises(UsageError, match=r"expected path\.to\.field=VALUE"):
         read_recipe(MINE, ["build.sky"])
+
+
+def test_a_rule_that_is_to_go_and_is_not_there_is_an_error(tmp_path):
+    where = "data.visits.10420-99: expected the name of an inherited rule"
+    assert refused(MINE, "data.visits.10420-99=null") == f"--set data.visits.10420-99=null: {where}"
+    path = child(tmp_path, "data:\n  visits:\n    10420-99: null\n")
+    assert refused(path) == f"{path}:4: {where}"
 
 
 def test_a_missing_section_is_named(tmp_path):
@@ -123,7 +137,7 @@ def test_recipes_that_extend_each_other_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["a: &x [1]\nb: *x\n", "!!python/object/apply:os.system [ls]", "[" * 5000, "{", "a: 1\na: 2"]
+    "text", ["a: &x [1]\nb: *x\n", "!!python/object/apply:os.system [ls]", "[" * 5000, "{", "a: 1\na: 2", "a: 2020-13-01"]
 )
 def test_yaml_that_may_do_harm_is_refused(tmp_path, text):
     path = tmp_path / "hostile.yaml"

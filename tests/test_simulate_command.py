@@ -34,6 +34,8 @@ def test_a_visit_of_the_recipe_s_instrument_is_written_with_its_truth(tmp_path):
         (("--full-frame", "--side", "256"), "--full-frame and --side"),
         (("--side", "9999"), "side: expected"),
         (("--exposures", "99"), "exposures: expected"),
+        (("--side", "0"), "side: expected"),
+        (("--exposure-time", "0"), "exposure_time_s: expected > 0"),
     ],
 )
 def test_what_cannot_be_simulated_is_refused_before_anything_is_written(tmp_path, arguments, message):

@@ -126,10 +126,10 @@ def plan_build(
         if data:
             raise UsageError("--rehearse simulates its exposures: leave out --data")
         return BuildPlan(recipe, home, True, tuple(_rehearsed(recipe)))
-    places = [*data, *((beside or Path()) / place for place in recipe.data.files)]
+    places = [*data, *((beside or Path()) / Path(place).expanduser() for place in recipe.data.files)]
     files = visits.find_files(places, recipe.data.product)
     if not files:
-        raise visits.no_data(recipe, None)
+        raise visits.no_data(recipe)
     facts, rejected = _read_all(recipe, files, jobs)
     found = visits.group(recipe, facts)
     rejected += [Rejected(what=path, reason=reason) for path, reason in found.unused.items()]
@@ -160,7 +160,10 @@ def label_visits(plan: BuildPlan, jobs: int = 1) -> Iterator[Outcome[VisitRecord
     ------
     MissingExtraError
         If visits are to be labelled and drizzlepac is not installed.
+    OutputError
+        If training sets cannot be kept where they should be.
     """
+    plan.home.make()
     sweep_leftovers(plan.home.visits)
     by_name = {visit.name: visit for visit in plan.visits}
     if any(plan.home.finished_visit(visit.key) is None for visit in plan.visits):
@@ -196,6 +199,12 @@ def assemble(plan: BuildPlan) -> Dataset:
     ]
     rejected = [
         Rejected(what=record.name, reason=record.rejection) for _, record in labelled if record.rejection is not None
+    ]
+    rejected += [
+        Rejected(what=f"{record.name}, {one.what}", reason=one.reason)
+        for _, record in labelled
+        if record.rejection is not None
+        for one in record.rejected
     ]
     manifest = Manifest(
         name=plan.recipe.name,

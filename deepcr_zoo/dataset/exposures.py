@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class ExposureFacts:
     sha256 : str
         Hash of the file.
     name : str
-        ROOTNAME, else the name of the file.
+        ROOTNAME, else the name of the file; stamps are kept under it.
     proposal : int
         0 if the header does not tell.
     visit : str
@@ -120,7 +121,9 @@ def read_facts(path: Path, block: InstrumentBlock) -> ExposureFacts:
     with _hdus(exposure) as hdus:
         outlines = tuple(footprints.hull(footprints.outline(chip.wcs, chip.image.shape)) for chip in _chips(exposure, hdus))
     proposal, start = value(keywords, "PROPOSID"), value(keywords, "EXPSTART")
-    name = text(keywords, "ROOTNAME") or root_name(path)
+    name = text(keywords, "ROOTNAME")
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        name = root_name(path)
     time = exposure.chips[0].exposure_time_s
     assert time is not None
     return ExposureFacts(

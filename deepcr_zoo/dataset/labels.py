@@ -203,7 +203,12 @@ def _without_odd_backgrounds(
     """The exposures whose background is that of their visit, and the others."""
     kept = _kept_bits(visit)
     measured = [_measured_level(visit, exposure, kept) for exposure in exposures]
-    left, rejected = list(range(len(exposures))), []
+    left = [index for index, level in enumerate(measured) if math.isfinite(level)]
+    rejected = [
+        Rejected(what=exposure.name, reason="all of its pixels are to be ignored")
+        for exposure, level in zip(exposures, measured, strict=True)
+        if not math.isfinite(level)
+    ]
     while len(left) >= visit.build.quality.min_exposures:
         rates = [measured[index] / exposures[index].exposure_time_s for index in left]
         odd = _odd_background(visit, rates, [exposures[index].exposure_time_s for index in left])
@@ -215,7 +220,7 @@ def _without_odd_backgrounds(
     truths = [truth_path(exposures[index].path) if visit.simulated else None for index in left]
     return [
         _Candidate(exposures[index], truth, measured[index], ratio if math.isfinite(ratio) else None)
-        for index, truth, ratio in zip(left, truths, quality.ratios(rates), strict=True)
+        for index, truth, ratio in zip(left, truths, quality.ratios(rates) if left else (), strict=True)
     ], rejected
 
 
@@ -250,6 +255,9 @@ def _attempt(visit: PlannedVisit, sound: list[_Candidate], attempt: Path, folder
     if drizzled.fit_rms_pixels and max(drizzled.fit_rms_pixels) > visit.build.drizzle.max_fit_rms_pixels:
         return _Verdict(rejection=_badly_aligned(visit, drizzled.fit_rms_pixels, sound))
     good = [_good_pixels(read_chips(drizzled.exposure(index)), good_bits) for index in range(len(sound))]
+    if not any(len(stamps.positions(chip.good.shape, visit.build.stamps)) for chips in good for chip in chips):
+        size, border = visit.build.stamps.size, visit.build.stamps.border
+        return _Verdict(rejection=f"its chips are too small for stamps of {size} pixels within borders of {border}")
     assessments = _assess(visit, drizzled, good, sound)
     out_of_line = _out_of_line(visit, assessments, drizzled)
     if out_of_line is not None:

@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError
 from deepcr_zoo import paths
 from deepcr_zoo.documents import Document, DocumentT
 from deepcr_zoo.errors import DatasetError, OutputError
-from deepcr_zoo.files import write_atomically
+from deepcr_zoo.files import scratch_folder, write_atomically
 from deepcr_zoo.recipe import FieldType, Split
 
 TENSORS = {
@@ -37,6 +37,8 @@ FORMAT = 1
 """Raised when visits made before can no longer be used: part of the hash that they are found by."""
 
 VISIT_FILE, MANIFEST_FILE = "visit.json", "manifest.json"
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 StampSplit = Literal["train", "validation", "test", "guard"]
 """What a stamp is for; those of the guard are for nothing, they lie too near to validation stamps."""
@@ -155,6 +157,23 @@ class Home:
         """Folder of a training set."""
         return self.root / "datasets" / f"{name}-{key}"
 
+    def make(self) -> None:
+        """Make sure that visits can be written.
+
+        Raises
+        ------
+        OutputError
+        """
+        try:
+            self.visits.mkdir(parents=True, exist_ok=True)
+            with scratch_folder(self.visits / "try"):
+                pass
+        except OSError as error:
+            if error.errno in _DISK_FULL:
+                raise disk_full(self, "training sets") from None
+            reason = f"cannot be written: {error.strerror}"
+            raise OutputError(f"{self.root}: {reason}; name another folder with DEEPCR_ZOO_DATA") from None
+
     def finished_visit(self, key: str) -> VisitRecord | None:
         """The record of a visit, if it is finished and all its files are there.
 
@@ -212,7 +231,7 @@ def disk_full_is_told(home: Home, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno not in _DISK_FULL:
             raise
         raise disk_full(home, what) from None
 

@@ -145,9 +145,9 @@ def check_apart(visits: Sequence[tuple[str, str, Split, Sequence[footprints.Posi
             )
 
 
-def no_data(recipe: Recipe, found: FoundVisits | None) -> MissingDataError:
+def no_data(recipe: Recipe) -> MissingDataError:
     """The error for a recipe of which no exposure is there."""
-    missing = found.missing if found else _missing(recipe, [])
+    missing = _missing(recipe, [])
     return MissingDataError(
         f"{recipe.name}: no exposures: expected calibrated exposures (*_{recipe.data.product}.fits) of\n"
         + "\n".join(f"  {line}" for line in missing)
@@ -242,19 +242,22 @@ def _names(groups: list[tuple[ExposureFacts, ...]]) -> list[str]:
 def _chosen_for_test(recipe: Recipe, visits: Sequence[Visit]) -> set[str]:
     """Of the visits without a split of their own, by rule: those that make up the test fraction, drawn by the build's seed.
 
-    Visits that overlap on the sky go the same way, also with one whose split is given.
+    Visits that overlap on the sky go the same way, also with one whose split is given. Of a mosaic that is most of a rule's
+    visits nothing is drawn: it would leave nothing for training.
     """
     clusters = _overlapping(visits)
     chosen: set[str] = set()
     for rule_name, rule in recipe.data.visits.items():
         if rule.split is not None:
             continue
-        wanted = round(rule.test_fraction * sum(visit.rule == rule_name for visit in visits))
+        count = sum(visit.rule == rule_name for visit in visits)
+        wanted = round(rule.test_fraction * count)
+        most = max(wanted, count // 2)
         drawn = sorted(clusters, key=lambda cluster: _draw(recipe.build.seed, min(visit.name for visit in cluster)))
         for cluster in drawn:
             members = {visit.name for visit in cluster if visit.rule == rule_name}
             given = {recipe.data.visits[visit.rule].split for visit in cluster} - {None}
-            if members and (given == {"test"} or (not given and wanted > 0)):
+            if members and (given == {"test"} or (not given and wanted > 0 and len(members) <= most)):
                 chosen |= {visit.name for visit in cluster if recipe.data.visits[visit.rule].split is None}
                 wanted -= len(members)
     return chosen

@@ -205,6 +205,22 @@ def test_of_visits_without_a_split_a_share_is_for_testing_and_those_that_overlap
     assert len(seen) > 1
 
 
+def test_a_mosaic_is_not_all_for_testing(exposures, tmp_path):
+    """Visits that overlap go together, and here all of a rule do."""
+    for number in range(4):
+
+        def renamed(hdus, number=number):
+            hdus[0].header["PROPOSID"] = 10 + number
+            hdus[0].header["ROOTNAME"] = f"again{number}{hdus[0].header['ROOTNAME'][-4:]}"
+
+        for file in (exposures / "extragalactic").glob("*_flc.fits"):
+            copy_changed(file, tmp_path / str(number), renamed)
+    every = {"all": {"target": "*", "field_type": "extragalactic", "test_fraction": 0.3}}
+    places = [tmp_path / str(number) for number in range(4)]
+    plan = plan_build(recipe_of(every), places, home=Home(tmp_path / "home"))
+    assert [visit.split for visit in plan.visits] == ["train"] * 4
+
+
 # Built once
 
 

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from deepcr_zoo.dataset.build import assemble, build_dataset, label_visits, plan_build
 from deepcr_zoo.dataset.store import Home
-from deepcr_zoo.errors import DataError, InterruptedWorkError, InvalidDocumentError, InvalidFileError
+from deepcr_zoo.errors import DataError, InterruptedWorkError, InvalidDocumentError, InvalidFileError, OutputError
 from deepcr_zoo.simulate.truth import read_truth, truth_path
 from tests.dataset.visits import copy_changed, recipe_of, rule
 
@@ -156,6 +156,27 @@ def test_a_file_that_changes_after_it_was_planned_fails_its_visit_for_now(folder
         assemble(plan)
 
 
+def test_a_rootname_that_is_no_name_of_a_file_is_not_used_as_one(folder, tmp_path):
+    for number, file in enumerate(sorted(folder.glob("*_flc.fits"))):
+        with fits.open(file, mode="update") as hdus:
+            hdus[0].header["ROOTNAME"] = f"../../../evil{number}"
+    (visit,) = plan_build(recipe_of(rules(folder)), [folder], home=Home(tmp_path)).visits
+    assert [one.name for one in visit.exposures] == [path.name.removesuffix(".fits") for path in sorted(folder.iterdir())]
+
+
+def test_a_home_that_cannot_be_written_is_told_once(folder, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    plan = plan_build(recipe_of(rules(folder)), [folder], home=Home(tmp_path / "file"))
+    with pytest.raises(OutputError, match=r"file: cannot be written: Not a directory; .* DEEPCR_ZOO_DATA"):
+        label_visits(plan)
+
+
+def test_chips_that_are_too_small_for_a_stamp_reject_their_visit(folder, tmp_path):
+    recipe = recipe_of(rules(folder), "build.stamps.size=512")
+    with pytest.raises(DataError, match="its chips are too small for stamps of 512 pixels within borders of 32"):
+        build_dataset(recipe, [folder], home=Home(tmp_path / "home"))
+
+
 def test_an_instrument_that_the_zoo_does_not_know_is_an_error(tmp_path):
     recipe = recipe_of({"a": {"proposal": 1, "visit": "01", "field_type": "extragalactic", "split": "train"}})
     unknown = recipe.model_copy(update={"instrument": recipe.instrument.model_copy(update={"detector": "HRC"})})
@@ -196,6 +217,15 @@ def test_backgrounds_near_zero_are_not_compared(folder, tmp_path):
     assert len(record.exposures) == 3
 
 
+def test_an_exposure_without_a_usable_pixel_is_rejected_and_not_its_partners(folder, tmp_path):
+    blind = sorted(folder.glob("*_flc.fits"))[1]
+    with fits.open(blind, mode="update") as hdus:
+        hdus["DQ", 1].data[:] = 4
+    record = labelled(folder, tmp_path)
+    assert [(one.what, one.reason) for one in record.rejected] == [(root(blind), "all of its pixels are to be ignored")]
+    assert len(record.exposures) == 2
+
+
 def test_an_exposure_with_too_many_cosmic_rays_is_rejected_and_the_rest_drizzled_again(folder, exposures, tmp_path):
     hit = max(folder.glob("*_flc.fits"))
     with fits.open(hit, mode="update") as hdus:
@@ -219,7 +249,10 @@ def test_a_visit_of_which_too_few_exposures_are_sound_is_rejected_as_a_whole(fol
     both = {**rules(folder), "b": rule(min(galaxy.glob("*_flc.fits")), "resolved_galaxy")}
     manifest = build_dataset(recipe_of(both), [folder, galaxy], home=Home(tmp_path / "home")).manifest
     assert [visit.record.field_type for visit in manifest.visits] == ["resolved_galaxy"]
-    assert manifest.rejected[0].reason == "1 of 2 exposures is sound, labels need 2 (build.quality.min_exposures)"
+    visit, exposure = manifest.rejected
+    assert visit.reason == "1 of 2 exposures is sound, labels need 2 (build.quality.min_exposures)"
+    assert exposure.what.startswith(f"{visit.what}, ")
+    assert "its background of" in exposure.reason
     with pytest.raises(DataError, match=r"no stamp is left for training:\n.*1 of 2 exposures is sound"):
         build_dataset(recipe_of(rules(folder)), [folder], home=Home(tmp_path / "home"))
 

@@ -93,14 +93,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--side", type=int, default=1024, help="exposures are cut-outs of so many pixels a side; 0: full frames"
     )
     parser.add_argument("--jobs", type=int, default=1, help="visits at a time")
+    parser.add_argument("--independent", action="store_true", help="allow seeds on which nothing was tuned or trained")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where the visits are kept")
     parser.add_argument("--results", type=Path, help="write a results.json there")
 
 
 def labelled_visits(options: argparse.Namespace) -> list[LabelledVisit]:
     """The visits of all field types and seeds: simulated and drizzled, or as they were left by an earlier run."""
-    if reserved := [seed for seed in options.seeds if seed >= RESERVED_SEED]:
-        raise SystemExit(f"--seeds {reserved[0]}: seeds from {RESERVED_SEED} up are reserved for independent evaluation")
+    reserved = [seed for seed in options.seeds if seed >= RESERVED_SEED]
+    if reserved and not options.independent:
+        raise SystemExit(f"--seeds {reserved[0]}: seeds from {RESERVED_SEED} up are reserved for --independent evaluation")
     recipe = read_recipe(find_recipe(options.recipe))
     planned = [_planned(recipe, name, seed, options.side or None) for name in FIELD_TYPES for seed in options.seeds]
     make = partial(_made, build=recipe.build, cache=options.cache)

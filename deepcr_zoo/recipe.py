@@ -18,7 +18,10 @@ Split = Literal["train", "test"]
 """What a visit is for; validation stamps are blocks of sky of the training visits."""
 
 RESERVED_SEED = 900_000
-"""Seeds from here up are for independent evaluation: nothing is tuned, trained or tested on them."""
+"""Simulated visits with seeds from here up are for independent evaluation: nothing is tuned, trained or tested on them."""
+
+MOST_SEEDS = 1_000_000
+"""Simulated visits have seeds below this."""
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -269,14 +272,23 @@ class RehearsalBlock(Document):
     )
     visits: VisitCount = VisitCount()
     stamps: StampBlock = StampBlock(size=128, border=32)
-    seed: Seed = 1000
+    seed: int = Field(default=1000, ge=0, lt=MOST_SEEDS, description="of the first simulated visit; the others follow")
 
     @model_validator(mode="after")
-    def _seeds_are_not_reserved(self) -> RehearsalBlock:
-        last = self.seed + len(FIELD_TYPES) * (self.visits.train + self.visits.test)
-        if last >= RESERVED_SEED:
-            raise ValueError(f"seeds below {RESERVED_SEED}, which are reserved for independent evaluation, got up to {last}")
+    def _there_are_so_many_seeds(self) -> RehearsalBlock:
+        if self.last_seed >= MOST_SEEDS:
+            raise ValueError(f"seeds below {MOST_SEEDS}, each of which has a patch of sky, got up to {self.last_seed}")
         return self
+
+    @property
+    def last_seed(self) -> int:
+        """Seed of the last visit; each has its own, from `seed` up."""
+        return self.seed + len(self.exposure_time_s) * (self.visits.train + self.visits.test) - 1
+
+    @property
+    def is_reserved(self) -> bool:
+        """Whether visits are for independent evaluation alone (`RESERVED_SEED`)."""
+        return self.last_seed >= RESERVED_SEED
 
 
 class Recipe(Document):

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
-from deepcr_zoo.recipe import FIELD_TYPES, FieldType, Recipe, Split, VisitRule
+from deepcr_zoo.recipe import FIELD_TYPES, RESERVED_SEED, FieldType, Recipe, Split, VisitRule
 
 SPLITS: tuple[Split, ...] = ("train", "test")
+
+
+RESERVED = f"simulated visits of seeds from {RESERVED_SEED} up are for independent evaluation: do not tune or train on them"
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ def doubts(recipe: Recipe) -> list[str]:
     found = [f"{', '.join(queries)}: visits by query, files alone tell how many there are"] if queries else []
     uncounted = [name for name, rule in rules if rule.is_one_visit and rule.exposures is None]
     found += [f"{', '.join(uncounted)}: the number of exposures is not given"] if uncounted else []
+    if recipe.rehearsal.is_reserved:
+        found.append(RESERVED)
     if not recipe.data.checked_against_archive:
         found.append("nobody has checked these visits against the archive yet (data.checked_against_archive)")
     return found

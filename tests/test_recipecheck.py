@@ -40,6 +40,12 @@ def test_what_is_not_certain_is_said():
     assert not any("query" in doubt for doubt in doubts(read_recipe(find_recipe("acs-wfc-f606w"))))
 
 
+@pytest.mark.parametrize(("seed", "reserved"), [(1000, False), (899_991, False), (899_992, True), (900_000, True)])
+def test_a_rehearsal_on_seeds_for_independent_evaluation_is_said(seed, reserved):
+    recipe = read_recipe(find_recipe("acs-wfc-f606w"), [f"rehearsal.seed={seed}"])
+    assert any("independent evaluation" in doubt for doubt in doubts(recipe)) == reserved
+
+
 def test_check_prints_the_counts_and_takes_settings():
     done = run("check", "acs-wfc-f606w", "--json", "--set", "data.visits.10775-06=null")
     assert done.exit_code == 0

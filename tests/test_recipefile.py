@@ -83,8 +83,8 @@ def test_settings_override_fields_and_take_yaml_values():
         ("build: {ignore: {keep_bits: [-1]}}\n", "build.ignore.keep_bits.0: expected greater than 0, got -1"),
         ("train: {augmentation: {sky: [3.0, -0.9]}}\n", "train.augmentation.sky: expected the smaller number first"),
         ("task: paint\n", "mine.yaml:2: task: expected 'mask' or 'inpaint', got 'paint'"),
-        ("rehearsal:\n  seed: 900000\n", "mine.yaml:3: rehearsal.seed: expected less than 900000, got 900000"),
-        ("rehearsal: {seed: 899999}\n", "mine.yaml:2: rehearsal: expected seeds below 900000, which are reserved"),
+        ("build:\n  seed: 900000\n", "mine.yaml:3: build.seed: expected less than 900000, got 900000"),
+        ("rehearsal: {seed: 999999}\n", "mine.yaml:2: rehearsal: expected seeds below 1000000, each of which has a patch"),
         ("build: {stamps: {size: 2048}}\n", "build.stamps that fit a chip of 2048 x 4096 pixels, got 2048 + 2 x 128"),
         (
             'data:\n  visits:\n    mine: {proposal: 1, visit: "01", field_type: extragalactic}\n',

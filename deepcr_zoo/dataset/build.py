@@ -36,6 +36,7 @@ from deepcr_zoo.dataset.store import (
 from deepcr_zoo.errors import DataError, InterruptedWorkError, InvalidFileError, UsageError
 from deepcr_zoo.files import sweep_leftovers, sweep_partial
 from deepcr_zoo.recipe import FIELD_TYPES, FieldType, Recipe
+from deepcr_zoo.recipecheck import RESERVED
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ def plan_build(
     if rehearse:
         if data:
             raise UsageError("--rehearse simulates its exposures: leave out --data")
-        return BuildPlan(recipe, home, True, tuple(_rehearsed(recipe)))
+        cautions = (RESERVED,) if recipe.rehearsal.is_reserved else ()
+        return BuildPlan(recipe, home, True, tuple(_rehearsed(recipe)), cautions=cautions)
     places = [*data, *((beside or Path()) / Path(place).expanduser() for place in recipe.data.files)]
     files = visits.find_files(places, recipe.data.product)
     if not files:

@@ -15,9 +15,6 @@ from deepcr_zoo.simulate.cameras import Camera
 
 Floats = NDArray[np.float64]
 
-MOST_SEEDS = 1_000_000
-"""Seeds below this have a patch of sky and a visit of their own."""
-
 DITHERS_ARCSEC = ((0.0, 0.0), (0.2475, 0.1775), (0.4875, 0.0875), (-0.26, 0.4275), (1.2, -0.6), (-0.9, 0.8))
 """Offsets of the exposures along x and y: a box of sub-pixel steps and two larger ones, like the ACS dither patterns."""
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.files import write_together
-from deepcr_zoo.recipe import FIELD_TYPES, FieldType, InstrumentBlock
+from deepcr_zoo.recipe import FIELD_TYPES, MOST_SEEDS, FieldType, InstrumentBlock
 from deepcr_zoo.simulate import VERSION
 from deepcr_zoo.simulate.cameras import Camera, camera
 from deepcr_zoo.simulate.detector import Defects, draw_defects, read_out, unflagged_warm_pixels
@@ -20,7 +20,6 @@ from deepcr_zoo.simulate.flc import ExposureLabel, ReadChip, flc_bytes
 from deepcr_zoo.simulate.optics import point_spread
 from deepcr_zoo.simulate.pointing import (
     DITHERS_ARCSEC,
-    MOST_SEEDS,
     ChipPointing,
     Identity,
     Window,
@@ -72,7 +71,7 @@ class SimulatedVisit:
     instrument : InstrumentBlock
     field_type : str
     seed : int
-        Below `deepcr_zoo.simulate.pointing.MOST_SEEDS`. Field type and seed fix proposal, visit and the patch of sky, so
+        Below `deepcr_zoo.recipe.MOST_SEEDS`. Field type and seed fix proposal, visit and the patch of sky, so
         that no two visits of a camera share any of these.
     exposures : int
     exposure_time_s : float

@@ -17,7 +17,7 @@ def test_reserved_seeds_are_refused_before_anything_is_made(script, tmp_path):
     command = [sys.executable, SCRIPTS / script, "--seeds", "500", "900000", "--cache", tmp_path / "cache"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "--seeds 900000: seeds from 900000 up are reserved for independent evaluation\n"
+    assert done.stderr == "--seeds 900000: seeds from 900000 up are reserved for --independent evaluation\n"
     assert list(tmp_path.iterdir()) == []
 
 

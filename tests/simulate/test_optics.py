@@ -34,7 +34,8 @@ def test_a_star_is_about_as_wide_as_diffraction_pixels_and_diffusion_make_it(cam
     profile = map_coordinates(kernel, [y, x], order=1).mean(axis=1)
     width_arcsec = 2 * radii[np.argmax(profile < profile[0] / 2)] / OVERSAMPLING * block.pixel_scale_arcsec
     diffraction = 1.02 * block.wavelength_um * 1e-6 / block.aperture_m * 206_265
-    assert 1.5 * diffraction < width_arcsec < 2.2 * diffraction  # ACS Instrument Handbook 5.6.6: 0.10 to 0.13 arcsec
+    spread = 2.355 * np.hypot(0.8 * block.charge_spread_um / block.pixel_size_um, 1 / np.sqrt(12)) * block.pixel_scale_arcsec
+    assert width_arcsec == pytest.approx(np.hypot(diffraction, spread), rel=0.15)
 
 
 def test_a_tenth_of_an_arcsec_around_a_star_holds_what_the_handbooks_say(camera):

@@ -14,11 +14,12 @@ BAD_PIXEL, HOT, WARM, BAD_COLUMN, FULL_WELL = 4, 16, 64, 128, 256
 """Bits of DQ (hstcal acsdq.h and wf3dq.h)."""
 
 _SATURATED = 0.914
-"""Pixels above this share of the full well are flagged: calacs and calwf3 flag below it, since it varies over the chip."""
+"""Pixels above this share of the full well are flagged: 77,400 of 84,700 e- (ACS Instrument Handbook)."""
 
+# assumed, of the order of ACS/WFC's, where no source stands
 _HOT_OR_WARM = 0.006  # share of pixels
 _LEAST_EXCESS, _MOST_EXCESS, _EXCESS_INDEX = 0.06, 30.0, 1.1  # e- per second beyond dark, Pareto
-_HOT_FROM = 0.14  # e- per second (ACS Data Handbook)
+_HOT_FROM = 0.14  # e- per second (STScI, ACS data quality flags: hot from 0.14, warm from 0.06)
 _COLUMNS_PER_BAD_ONE = 256
 _BAD_COLUMN_EXCESS = 0.3  # e- per second
 _BAD_PIXELS = 0.0003  # share

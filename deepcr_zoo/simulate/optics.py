@@ -18,21 +18,21 @@ HALF_WIDTH = 64
 ABSORPTION_UM = 3.3
 """Light at 600 nm is absorbed so far from the back of the silicon (Green 2008: 2.4 um at 300 K, more when cold).
 
-Stars of ACS/WFC are then 0.095 arcsec wide (FWHM); the ACS Instrument Handbook, 5.6.6, has 0.10 to 0.13 over the field.
+Stars of ACS/WFC are then 0.108 arcsec wide (FWHM); the ACS Instrument Handbook, 5.6.6, has 0.10 to 0.13 over the field.
 """
 
 JITTER_PIXELS = 0.12
-"""Sigma of pointing jitter within an exposure, about 6 milliarcseconds (HST Primer: 3 to 7, fine lock)."""
+"""Sigma of pointing jitter within an exposure, 6 milliarcseconds for ACS/WFC (HST Primer 2005: below 7 rms)."""
 
 ARCSEC = np.pi / 180 / 3600
 
 _PUPIL_SAMPLES = 160
 _WAVELENGTHS = 7
-_VANE_WIDTH = 0.022  # width of a spider vane / radius of the mirror (Krist, Hook & Stoehr 2011, Tiny Tim pupil)
+_VANE_WIDTH = 0.022  # width of a spider vane / radius of the mirror (Tiny Tim, pupil tables)
 _PADS = (90.0, 210.0, 330.0)  # degrees: three pads that hold the mirror
 _PAD_DISTANCE, _PAD_RADIUS = 0.89, 0.065  # of the mirror's radius (the same)
-_ASTIGMATISM, _COMA = 0.035, 0.02  # waves rms, Zernike; typical of HST cameras (the same)
-_POLISHING = 0.03  # waves rms, at the scale of the pupil samples: the halo of the mirror maps (the same)
+_ASTIGMATISM, _COMA = 0.035, 0.02  # waves rms, Zernike; assumed
+_POLISHING = 0.03  # waves rms, at the scale of the pupil samples, for the halo; assumed
 _POLISHING_SEED = 7
 _TAPER = 0.15  # outer share of the kernel that fades to zero
 

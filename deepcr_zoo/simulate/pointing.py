@@ -16,7 +16,7 @@ from deepcr_zoo.simulate.cameras import Camera
 Floats = NDArray[np.float64]
 
 DITHERS_ARCSEC = ((0.0, 0.0), (0.2475, 0.1775), (0.4875, 0.0875), (-0.26, 0.4275), (1.2, -0.6), (-0.9, 0.8))
-"""Offsets of the exposures along x and y: a box of sub-pixel steps and two larger ones, like the ACS dither patterns."""
+"""Offsets of the exposures along x and y, assumed: a box with fractions of a pixel, and two larger steps."""
 
 _DITHER_ERROR_ARCSEC = 0.045
 _VISITS_PER_PROPOSAL = 1000

@@ -61,6 +61,7 @@ class FieldContent:
     scale_length: float | None = None
 
 
+# numbers, magnitudes and sizes are assumed, but for what is said to be fitted
 CONTENTS: dict[FieldType, FieldContent] = {
     "extragalactic": FieldContent(
         stars=LuminosityFunction(12, 17.0, 27.0, 0.12),

@@ -13,16 +13,17 @@ from deepcr_zoo.simulate.charge import Deposits, collect
 Floats = NDArray[np.float64]
 
 EV_PER_ELECTRON = 3.65
-"""Energy that frees one electron in silicon (Janesick 2001)."""
+"""Energy that frees one electron in silicon: 3.64 to 3.75 in the literature, by temperature."""
 
 MARGIN_PIXELS = 60
 """Tracks may start so far outside of the chip."""
 
-# of a minimum-ionising particle of charge 1: fitted to the charge of real cosmic rays on the CCD of STIS (Bichsel 1988: 3.8)
+# of a minimum-ionising particle of charge 1 (3.8 after Bichsel 1988, not verified):
+# fitted to the charge of real cosmic rays on the CCD of STIS
 _COLLISIONS_PER_UM = 2.8
-_LEAST_EV, _MOST_EV = 8.5, 6.0e4  # energy losses fall as E^-2 between these (Rutherford; plasmon losses at the low end)
+_LEAST_EV, _MOST_EV = 8.5, 6.0e4  # energy losses fall as E^-2 between these (Rutherford; the bounds are assumed)
 _DELTA_EV = 12_000.0  # an electron of this energy travels more than a micrometre: it is followed
-_SLOW = 0.12  # share of particles slower than minimum-ionising
+_SLOW = 0.12  # share of particles slower than minimum-ionising; this and what follows is assumed
 _SLOW_INDEX, _MOST_LOSS = 1.6, 30.0  # Pareto index and bound of their losses
 _HEAVY = (36, 64, 144, 196)  # charge squared: C, O, Mg, Si
 _BUNDLE = 12.0  # collisions of heavy ions are drawn in bundles, so that each has about this many times fewer
@@ -31,10 +32,10 @@ _ELECTRON_KEV = (25.0, 3000.0)  # secondary electrons of the spacecraft, flat in
 _BORN_INSIDE = 0.5  # share of electrons that a photon frees within the silicon
 
 _REST_KEV = 511.0
-_RADIATION_LENGTH_UM = 93_600.0  # silicon (Particle Data Group)
-_MINIMUM_LOSS_KEV_PER_UM = 0.27  # restricted loss of a minimum-ionising electron (the same)
+_RADIATION_LENGTH_UM = 93_600.0  # silicon, about 9.4 cm (Particle Data Group)
+_MINIMUM_LOSS_KEV_PER_UM = 0.27  # of a minimum-ionising electron, assumed: thin layers lose less than the tabulated mean
 _STEP_UM, _LEAST_STEP_UM = 1.5, 0.15
-_SCATTERING = 0.8  # of Highland's formula, whose logarithm is below 1 for steps this short
+_SCATTERING = 0.8  # assumed: of Highland's formula, whose logarithm is below 1 for steps this short
 _STOPPED_KEV = 0.5
 _MOST_STEPS = 2500
 
@@ -140,7 +141,10 @@ def _walk(
     instrument: InstrumentBlock,
     rng: np.random.Generator,
 ) -> Deposits:
-    """Follow electrons that lose energy and are deflected at each step (Highland 1975) until they stop or leave."""
+    """Follow electrons that lose energy and are deflected at each step until they stop or leave.
+
+    Highland's formula as the Particle Data Group gives it, with 13.6 MeV.
+    """
     position = np.concatenate([place * instrument.pixel_size_um, depth_um[:, None]], axis=1)
     energy = energy_kev.copy()
     positions, losses = [], []

@@ -34,16 +34,16 @@ from deepcr_zoo.simulate.tracks import IN_ORBIT, cosmic_rays
 from deepcr_zoo.simulate.truth import Truth, truth_bytes, truth_path
 
 READOUT_S = 50.0
-"""Cosmic rays go on while a chip is read, for 100 s: seconds beyond the exposure time, mean over the rows."""
+"""Cosmic rays go on while a chip is read: seconds beyond the exposure time, mean over the rows (assumed)."""
 
 MEAN_DEFOCUS, DEFOCUS_SCATTER = 0.03, 0.025
-"""Waves rms: HST breathes by some micrometres of despace within an orbit (Cox & Niemi 2011, WFC3 ISR 11-14)."""
+"""Waves rms, assumed: HST breathes by some micrometres of despace within an orbit (Cox & Lallo 2012, Proc. SPIE 8442)."""
 
 POINTING_ERROR_PIXELS = 0.09
 """Sigma by which an exposure misses what its header says, each axis: fitted to Zhang & Bloom 2020, Table 2."""
 
 SKY_SCATTER = 0.15
-"""Sigma of the natural logarithm of the sky level, from visit to visit: zodiacal light varies with the ecliptic latitude."""
+"""Sigma of the natural logarithm of the sky level, from visit to visit (assumed): zodiacal light varies."""
 
 _SCENE_MARGIN_ARCSEC = 5.0
 _OVERHEAD_S = 120.0

@@ -7,8 +7,9 @@ from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 
 from deepcr_zoo.errors import UsageError
-from deepcr_zoo.recipe import FIELD_TYPES, MOST_SEEDS, Window, identify, point_chip
+from deepcr_zoo.recipe import FIELD_TYPES, MOST_SEEDS
 from deepcr_zoo.simulate.cameras import camera
+from deepcr_zoo.simulate.pointing import Window, identify, point_chip
 from deepcr_zoo.simulate.visits import write_visit
 from tests.simulate.visits import instrument, small_visit
 

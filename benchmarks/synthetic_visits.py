@@ -23,6 +23,7 @@ from inference import processor
 
 from deepcr_zoo import paths
 from deepcr_zoo.bench.results import Data, PixelCounts
+from deepcr_zoo.dataset.coverage import GoodPixels, seen_by_others
 from deepcr_zoo.dataset.drizzle import drizzle_visit
 from deepcr_zoo.dataset.exposures import detector_of, read_chips
 from deepcr_zoo.dataset.ignore import ignore_mask, kept_bits
@@ -50,7 +51,7 @@ class JudgedChip:
     image : ndarray of float32, shape (H, W)
         e-.
     label, ignore : ndarray of bool, shape (H, W)
-        AstroDrizzle's CR mask; pixels that do not count.
+        AstroDrizzle's CR mask; pixels that do not count, as what no other exposure has seen, which has no label.
     truth : Truth
     """
 
@@ -78,10 +79,16 @@ class LabelledVisit:
         """Every chip of every exposure."""
         block = self.recipe.build.ignore
         kept = kept_bits(block, detector_of(self.recipe.instrument))
+        good = [
+            [GoodPixels((chip.quality.astype(np.int64) & ~kept) == 0, chip.wcs) for chip in read_chips(path)]
+            for path in self.exposures
+        ]
         with np.load(self.folder / LABELS) as labels:
             for index, path in enumerate(self.exposures):
-                for chip, truth in zip(read_chips(path), read_truth(truth_path(path)), strict=True):
-                    ignore = ignore_mask(chip.image, chip.quality, kept, block)
+                others = [chip for other, chips in enumerate(good) if other != index for chip in chips]
+                chips = zip(read_chips(path), good[index], read_truth(truth_path(path)), strict=True)
+                for chip, own, truth in chips:
+                    ignore = ignore_mask(chip.image, chip.quality, kept, block) | ~seen_by_others(own, others)
                     yield JudgedChip(chip.image, labels[_key(index, chip.version)], ignore, truth)
 
 
@@ -125,7 +132,8 @@ def description(options: argparse.Namespace, labels: str, pixels: dict[str, Pixe
         kind="synthetic",
         description=f"visits by the instrument block of {options.recipe}, {size}; {visits}",
         labels=labels,
-        ignored="DQ flags but for saturation and cosmic rays; saturated pixels and those near (the recipe's build.ignore)",
+        ignored="DQ flags but for saturation and cosmic rays; saturated pixels and those near (the recipe's build.ignore); "
+        "what no other exposure has seen",
         simulator_version=VERSION,
         seeds=options.seeds,
         pixels=pixels,

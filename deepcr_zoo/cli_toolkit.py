@@ -6,6 +6,8 @@ import dataclasses
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +16,7 @@ import typer
 from deepcr_zoo import batch, paths
 from deepcr_zoo.batch import Outcome
 from deepcr_zoo.console import note, output, print_json, progress, table
-from deepcr_zoo.errors import InvalidNameError, UsageError
+from deepcr_zoo.errors import InvalidNameError, OutputError, UsageError
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.names import NAME_PATTERN
 from deepcr_zoo.pictures import require_matplotlib
@@ -70,7 +72,8 @@ def new(
     path = file or Path(f"{name.lower()}.yaml")
     if path.exists():
         raise UsageError(f"{path} exists: choose another name with --output, or remove it")
-    write_atomically(text.replace(STARTER_NAME, name).replace("NAME.yaml", path.name).encode(), path)
+    with _failure_is_told(path):
+        write_atomically(text.replace(STARTER_NAME, name).replace("NAME.yaml", path.name).encode(), path)
     typer.echo(str(path))
 
 
@@ -113,7 +116,9 @@ def simulate(
         for kind in _field_types(field_type, recipe)
     ]
     for visit in progress(visits, "simulating", len(visits)):
-        for path in write_visit(visit, output_dir / f"{visit.field_type}-{visit.seed}"):
+        with _failure_is_told(output_dir):
+            written = write_visit(visit, output_dir / f"{visit.field_type}-{visit.seed}")
+        for path in written:
             typer.echo(str(path))
 
 
@@ -172,6 +177,14 @@ def default_jobs() -> int:
         return 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(1, min(processors, int(memory // BYTES_PER_VISIT)))
+
+
+@contextmanager
+def _failure_is_told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def _tell_visit(outcome: Outcome[VisitRecord]) -> bool:

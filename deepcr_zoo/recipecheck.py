@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
+from deepcr_zoo.instruments import default_instruments
 from deepcr_zoo.recipe import FIELD_TYPES, RESERVED_SEED, FieldType, Recipe, Split, VisitRule
 
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -61,13 +62,18 @@ def expected_rehearsal(recipe: Recipe) -> list[Expected]:
 
 def doubts(recipe: Recipe) -> list[str]:
     """What is not certain about a recipe, one sentence each."""
-    rules = recipe.data.visits.items()
+    rules, block = recipe.data.visits.items(), recipe.instrument
     queries = [name for name, rule in rules if not rule.is_one_visit]
     found = [f"{', '.join(queries)}: visits by query, files alone tell how many there are"] if queries else []
     uncounted = [name for name, rule in rules if rule.is_one_visit and rule.exposures is None]
     found += [f"{', '.join(uncounted)}: the number of exposures is not given"] if uncounted else []
     if recipe.rehearsal.is_reserved:
         found.append(RESERVED)
+    names = (block.telescope, block.instrument, block.detector)
+    if names not in {(one.telescope, one.instrument, one.detector) for one in default_instruments().instruments}:
+        found.append(
+            f"{' '.join(names)} is not in the table of instruments yet, and build needs it there (zoo/instruments.yaml)"
+        )
     if not recipe.data.checked_against_archive:
         found.append("nobody has checked these visits against the archive yet (data.checked_against_archive)")
     return found

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deepcr_zoo.cli import app
+from deepcr_zoo.errors import OutputError
 from deepcr_zoo.recipecheck import doubts, expected, expected_rehearsal
 from deepcr_zoo.recipefile import find_recipe, read_recipe
 
@@ -38,6 +39,8 @@ def test_a_rehearsal_is_counted_by_its_own_sizes():
 def test_what_is_not_certain_is_said():
     assert any("visits by query" in doubt for doubt in doubts(read_recipe(find_recipe("wfc3-uvis"))))
     assert not any("query" in doubt for doubt in doubts(read_recipe(find_recipe("acs-wfc-f606w"))))
+    new = read_recipe(find_recipe("acs-wfc-f606w"), ["instrument.detector=HRC"])
+    assert [doubt for doubt in doubts(new) if "HST ACS HRC is not in the table of instruments yet" in doubt]
 
 
 @pytest.mark.parametrize(("seed", "reserved"), [(1000, False), (899_991, False), (899_992, True), (900_000, True)])
@@ -66,6 +69,13 @@ def test_a_new_recipe_is_commented_and_valid_and_never_replaces_another(tmp_path
 
 def test_the_schema_is_printed_for_editors():
     assert json.loads(run("schema").stdout)["properties"]["extends"]["type"] == "string"
+
+
+def test_a_new_recipe_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    error = run("new", "CAM-F1-2-32", "--output", str(tmp_path / "file" / "mine.yaml")).exception
+    assert isinstance(error, OutputError)
+    assert str(error).startswith(f"{tmp_path}/file/mine.yaml: cannot be written: ")
 
 
 @pytest.mark.parametrize("words", [["check", "nothing"], ["check"]])

@@ -7,6 +7,7 @@ from astropy.io import fits
 from typer.testing import CliRunner
 
 from deepcr_zoo.cli import app
+from deepcr_zoo.errors import OutputError
 from deepcr_zoo.simulate.truth import read_truth, truth_path
 
 
@@ -25,6 +26,13 @@ def test_a_visit_of_the_recipe_s_instrument_is_written_with_its_truth(tmp_path):
         (truth,) = read_truth(truth_path(path))
         assert truth.cosmic_rays.shape == fits.getdata(path, ("SCI", 1)).shape == (256, 256)
         assert (truth.cosmic_rays > 0).any()
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    error = simulate("acs-wfc-f606w", "--side", "256", "--output-dir", tmp_path / "file").exception
+    assert isinstance(error, OutputError)
+    assert str(error) == f"{tmp_path}/file: cannot be written: Not a directory"
 
 
 @pytest.mark.parametrize(

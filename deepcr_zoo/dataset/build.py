@@ -318,7 +318,7 @@ def _stamps_of(plan: BuildPlan, visit: PlannedVisit, record: VisitRecord) -> Vis
     folder = plan.home.visit(record.key)
     tensors = [read_tensors(folder / one.stamps.name, ("position", "corners")) for one in record.exposures]
     return VisitStamps(
-        visit.name,
+        f"{visit.exposures[0].proposal:05d}-{visit.exposures[0].visit}" if visit.exposures else visit.name,
         visit.split,
         record.largest_dither_arcsec,
         [one["position"] for one in tensors],

@@ -293,7 +293,7 @@ def _main() -> int:
     threading.Thread(target=_end_with_parent, args=(sys.stdin,), daemon=True).start()
     try:
         _work()
-    except (OSError, MemoryError):
+    except (OSError, MemoryError, ImportError):  # no fault of the visit: nothing that is kept
         traceback.print_exc()
         return _NOT_ITS_FAULT
     return 0

@@ -24,7 +24,9 @@ class VisitStamps:
 
     Attributes
     ----------
-    name : str
+    pointing : str
+        Visits of the same one, through several filters, have their strip at the same edge: else the guard of each would
+        take columns out of the training of all.
     split : Split
     largest_dither_arcsec : float
     positions : list of ndarray of int32, shape (N, 2)
@@ -33,7 +35,7 @@ class VisitStamps:
         Their corners on the sky, degrees.
     """
 
-    name: str
+    pointing: str
     split: Split
     largest_dither_arcsec: float
     positions: list[NDArray[np.int32]]
@@ -68,7 +70,7 @@ def _first_labels(visit: VisitStamps, positions: NDArray[np.int32], fraction: fl
     labels = np.full(len(positions), visit.split, dtype="<U10")
     if visit.split == "train" and fraction > 0 and len(positions):
         # of all exposures alike, whatever order the visits come in
-        left = hashlib.sha256(f"{seed} {visit.name}".encode()).digest()[0] % 2 == 0
+        left = hashlib.sha256(f"{seed} {visit.pointing}".encode()).digest()[0] % 2 == 0
         columns = np.unique(np.concatenate(visit.positions)[:, 1])
         count = max(1, round(fraction * len(columns)))
         strip = columns[:count] if left else columns[-count:]

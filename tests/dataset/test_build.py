@@ -205,6 +205,25 @@ def test_of_visits_without_a_split_a_share_is_for_testing_and_those_that_overlap
     assert len(seen) > 1
 
 
+def test_one_pointing_through_several_filters_has_its_validation_stamps_in_one_strip(exposures, tmp_path):
+    def through(band, hdus):
+        name = "FILTER1" if hdus[0].header["FILTER1"] == "F606W" else "FILTER2"
+        hdus[0].header[name] = band
+        hdus[0].header["ROOTNAME"] = f"j{band[1:4]}{hdus[0].header['ROOTNAME'][-4:]}".lower()
+
+    bands = ["F435W", "F606W", "F814W"]
+    files = sorted((exposures / "extragalactic").glob("*_flc.fits"))
+    for band in bands:
+        for file in files:
+            copy_changed(file, tmp_path / band, lambda hdus, band=band: through(band, hdus))
+    recipe = recipe_of({"a": rule(files[0], "extragalactic", filters=bands)})
+    for seed in range(4):  # labelled once
+        another = recipe.model_copy(update={"build": recipe.build.model_copy(update={"seed": seed})})
+        dataset = build_dataset(another, [tmp_path / band for band in bands], home=Home(tmp_path / "home"))
+        counts = {split: count / len(bands) for split, count in dataset.manifest.counts["extragalactic"].items()}
+        assert counts == {"train": 45, "validation": 15, "test": 0, "guard": 15}
+
+
 def test_a_mosaic_is_not_all_for_testing(exposures, tmp_path):
     """Visits that overlap go together, and here all of a rule do."""
     for number in range(4):

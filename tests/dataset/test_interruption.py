@@ -128,6 +128,16 @@ def test_an_interrupted_build_leaves_nothing_half_done(exposures, tmp_path, scri
     assert not _working_under(home)
 
 
+def test_a_drizzlepac_that_is_broken_is_no_fault_of_the_visit(exposures, tmp_path, script, monkeypatch):
+    (tmp_path / "drizzlepac").mkdir()
+    (tmp_path / "drizzlepac" / "__init__.py").write_text("raise ImportError('numpy is too new')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    _, said = (process := start(script, exposures, tmp_path / "home", 1)).communicate()
+    assert process.returncode == 1
+    assert said.count("drizzlepac failed: ImportError: numpy is too new: run again") == 2
+    assert not list((tmp_path / "home").glob("visits/*"))
+
+
 LIMIT = """
 import resource, sys
 

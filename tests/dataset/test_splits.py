@@ -14,12 +14,12 @@ from tests.dataset.test_footprints import wcs
 SIDE, BLOCK = 400, StampBlock(size=32, border=8)
 
 
-def visit(name, ra, dec, roll, split="train", dither=2.0):
+def visit(pointing, ra, dec, roll, split="train", dither=2.0):
     """Three exposures, each `dither` arcsec beside the one before."""
     positions = stamps.positions((SIDE, SIDE), BLOCK)
     chips = [wcs(ra, dec + step * dither / 3600, roll, (SIDE, SIDE)) for step in range(3)]
     corners = [footprints.corners(chip, positions, BLOCK.size) for chip in chips]
-    return VisitStamps(name, split, 2 * dither, [positions] * 3, corners)
+    return VisitStamps(pointing, split, 2 * dither, [positions] * 3, corners)
 
 
 def pixels(visits, assigned, wanted):

@@ -39,6 +39,9 @@ FALLBACK_EXPOSURE_TIME_S = 500.0
 BYTES_PER_VISIT = 4_500_000_000
 """Memory that a visit of three full ACS/WFC frames takes at most."""
 
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""Bytes that a container may use, or ``max``."""
+
 STARTER = "new-instrument.yaml"
 STARTER_NAME = "INSTRUMENT-DETECTOR-FILTER-2-32"
 
@@ -115,9 +118,14 @@ def simulate(
         )
         for kind in _field_types(field_type, recipe)
     ]
-    for visit in progress(visits, "simulating", len(visits)):
-        with _failure_is_told(output_dir):
-            written = write_visit(visit, output_dir / f"{visit.field_type}-{visit.seed}")
+    folders = [output_dir / f"{visit.field_type}-{visit.seed}" for visit in visits]
+    if taken := [folder for folder in folders if folder.is_dir() and any(folder.iterdir())]:
+        raise UsageError(
+            f"{taken[0]} is not empty: choose another --output-dir or remove it, exposures of two runs do not mix"
+        )
+    for visit, folder in progress(list(zip(visits, folders, strict=True)), "simulating", len(visits)):
+        with _failure_is_told(folder):
+            written = write_visit(visit, folder)
         for path in written:
             typer.echo(str(path))
 
@@ -176,6 +184,8 @@ def default_jobs() -> int:
     if not hasattr(os, "sysconf"):
         return 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if CONTAINER_LIMIT.is_file() and (limit := CONTAINER_LIMIT.read_text().strip()).isdecimal():
+        memory = min(memory, int(limit))
     return max(1, min(processors, int(memory // BYTES_PER_VISIT)))
 
 

@@ -14,7 +14,7 @@ from deepcr_zoo.errors import InvalidDocumentError, UsageError
 from deepcr_zoo.recipe import Recipe
 
 EXTENDS = "extends"
-"""Key that names the recipe to start from, relative to the file that has it."""
+"""Key that names the recipe to start from: a file, relative to the one that has the key, or a shipped recipe."""
 
 VISITS: Place = ("data", "visits")
 """Where null takes an inherited rule away."""
@@ -87,7 +87,8 @@ def _read(path: Path, ancestors: tuple[Path, ...]) -> tuple[Content, Origins]:
     base = content.pop(EXTENDS, None)
     if base is None:
         return content, origins
-    where = path.parent / str(base)
+    beside = path.parent / str(base)
+    where = beside if beside.is_file() else shipped_recipes().get(str(base).removesuffix(".yaml"), beside)
     if not isinstance(base, str) or not where.is_file():
         raise InvalidDocumentError(f"{origins[(EXTENDS,)]}: {EXTENDS}: expected another recipe's file, got {base!r}")
     merged, inherited = _read(where, (*ancestors, path.resolve()))

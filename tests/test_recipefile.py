@@ -52,6 +52,11 @@ def test_a_recipe_that_extends_another_changes_only_what_it_says():
     assert (small.data, small.build, small.train.schedule) == (large.data, large.build, large.train.schedule)
 
 
+def test_a_shipped_recipe_can_be_extended_from_anywhere_by_its_name(tmp_path):
+    for name in ("acs-wfc-f606w", "acs-wfc-f606w.yaml"):
+        assert read_recipe(child(tmp_path, "name: MINE\n", name)).data == read_recipe(MINE).data
+
+
 def test_an_inherited_visit_goes_with_null_and_another_comes_with_its_name(tmp_path):
     path = child(
         tmp_path,

@@ -32,7 +32,14 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("no folder")
     error = simulate("acs-wfc-f606w", "--side", "256", "--output-dir", tmp_path / "file").exception
     assert isinstance(error, OutputError)
-    assert str(error) == f"{tmp_path}/file: cannot be written: Not a directory"
+    assert str(error) == f"{tmp_path}/file/extragalactic-1000: cannot be written: Not a directory"
+
+
+def test_exposures_of_two_runs_do_not_mix(tmp_path):
+    (tmp_path / "extragalactic-1").mkdir()
+    (tmp_path / "extragalactic-1" / "mine_flc.fits").touch()
+    done = simulate("acs-wfc-f606w", "--field-type", "extragalactic", "--seed", 1, "--side", 128, "--output-dir", tmp_path)
+    assert "extragalactic-1 is not empty" in str(done.exception)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 
 from deepcr_zoo import batch
 from deepcr_zoo.batch import Outcome
-from deepcr_zoo.dataset import footprints, splits, visits
+from deepcr_zoo.dataset import footprints, ignore, splits, visits
 from deepcr_zoo.dataset.drizzle import require_drizzlepac
 from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of, read_facts
 from deepcr_zoo.dataset.labels import PlannedVisit, label_visit
@@ -121,7 +121,7 @@ def plan_build(
     InvalidFileError
         If a file cannot be used and the recipe refuses that (``build.quality.on_bad_file``).
     """
-    detector_of(recipe.instrument)  # an instrument that is not known fails at once
+    ignore.kept_bits(recipe.build.ignore, detector_of(recipe.instrument))  # what is not known of it fails at once
     home = home or Home.default()
     if rehearse:
         if data:

@@ -19,6 +19,9 @@ Positions = NDArray[np.float64]
 EDGE_POINTS = 9
 """Points along each edge of a chip: its distorted edges are curved."""
 
+POINTING_ARCSEC = 1.0
+"""So much two visits with other guide stars may be off each other (Guide Star Catalog 1.1)."""
+
 _ARCSEC = 3600 * 180 / np.pi
 
 
@@ -102,11 +105,11 @@ def gap_arcsec(ones: Positions, others: Positions) -> NDArray[np.float64]:
 
 
 def overlap(ones: Sequence[Positions], others: Sequence[Positions]) -> bool:
-    """Whether any of some convex polygons on the sky overlaps any of some others."""
+    """Whether any of some convex polygons on the sky overlaps any of some others, if headers are a little off."""
     origin = centre(np.concatenate([*ones]))
     planes = [[in_plane(polygon, origin) for polygon in polygons] for polygons in (ones, others)]
     pairs = ((one, other) for one in planes[0] for other in planes[1] if np.isfinite(other).all())
-    return any(gap_arcsec(one[None], other[None])[0] < 0 for one, other in pairs)
+    return any(gap_arcsec(one[None], other[None])[0] < POINTING_ARCSEC for one, other in pairs)
 
 
 def holds(polygon: Positions, position: Positions) -> bool:

@@ -243,13 +243,22 @@ def _measured_level(visit: PlannedVisit, exposure: ExposureFacts, kept: int) -> 
     return sky.measure([chip.image for chip in chips], ignored)
 
 
+def _good_bits(visit: PlannedVisit) -> int:
+    """DQ bits that AstroDrizzle shall not take for bad pixels: those of saturation and cosmic rays."""
+    detector = detector_of(visit.instrument)
+    known = detector.saturation is not None and detector.cosmic_ray_bit is not None
+    return ignore.kept_bits(IgnoreBlock() if known else visit.build.ignore, detector)
+
+
 def _attempt(visit: PlannedVisit, sound: list[_Candidate], attempt: Path, folder: Path, log: Path) -> _Verdict:
     files = [one.facts.path for one in sound]
-    good_bits = ignore.kept_bits(IgnoreBlock(), detector_of(visit.instrument))
+    good_bits = _good_bits(visit)
     try:
         drizzled = drizzle.drizzle_visit(files, attempt, visit.build.drizzle, good_bits, visit.tweakreg, log)
     except DrizzleError as error:
-        return _Verdict(rejection=str(error))
+        # names within the data folder: the same bytes wherever it is
+        told = str(error).replace(str(log), f"{log.parent.name}/{log.name}")
+        return _Verdict(rejection=f"{told} (to try again, remove visits/{log.stem} from the data folder)")
     except InterruptedWorkError as error:
         raise InterruptedWorkError(f"{visit.name}: {error}") from None
     if drizzled.fit_rms_pixels and max(drizzled.fit_rms_pixels) > visit.build.drizzle.max_fit_rms_pixels:

@@ -14,9 +14,6 @@ from deepcr_zoo.dataset import footprints
 from deepcr_zoo.dataset.store import STAMP_SPLITS, StampSplit
 from deepcr_zoo.recipe import Split
 
-POINTING_ARCSEC = 1.0
-"""Added to the guard: so much two visits with other guide stars may be off each other (Guide Star Catalog 1.1)."""
-
 
 @dataclass(frozen=True)
 class VisitStamps:
@@ -87,7 +84,7 @@ def _guard(visits: Sequence[VisitStamps], labels: list[list[NDArray[np.str_]]]) 
         return
     label = np.array([labels[v][e][i] for v, e, i in places])
     corners = np.concatenate([corners for visit in visits for corners in visit.corners])
-    guard = np.array([visits[v].largest_dither_arcsec + POINTING_ARCSEC for v, _, _ in places])
+    guard = np.array([visits[v].largest_dither_arcsec + footprints.POINTING_ARCSEC for v, _, _ in places])
     training, validation = np.flatnonzero(label == "train"), np.flatnonzero(label == "validation")
     if not len(training) or not len(validation):
         return

@@ -126,7 +126,7 @@ def group(recipe: Recipe, exposures: Sequence[ExposureFacts]) -> FoundVisits:
 
 
 def check_apart(visits: Sequence[tuple[str, str, Split, Sequence[footprints.Positions]]]) -> None:
-    """Make sure that no sky is in both training and test.
+    """Make sure that no sky is in both training and test, headers being off by as much as they may be.
 
     Parameters
     ----------

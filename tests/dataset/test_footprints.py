@@ -76,12 +76,12 @@ def test_the_hull_of_an_outline_holds_the_pixels_of_a_distorted_chip():
     assert not footprints.holds(hull, np.array([190.0, -80.0]))
 
 
-def test_outlines_overlap_or_not():
+def test_outlines_overlap_or_not_headers_being_off_by_an_arcsecond():
     def chip(dx):
         return [footprints.hull(footprints.outline(wcs(dec=0.0, ra=10 + dx / 3600, roll=0), (100, 200)))]
 
-    assert footprints.overlap(chip(0), chip(9.9))
-    assert not footprints.overlap(chip(0), chip(10.1))
+    assert footprints.overlap(chip(0), chip(10.9))
+    assert not footprints.overlap(chip(0), chip(11.1))
     assert not footprints.overlap(chip(0), chip(180 * 3600))
 
 

@@ -7,7 +7,8 @@ import pytest
 from scipy.spatial import cKDTree
 
 from deepcr_zoo.dataset import footprints, splits, stamps
-from deepcr_zoo.dataset.splits import POINTING_ARCSEC, VisitStamps
+from deepcr_zoo.dataset.footprints import POINTING_ARCSEC
+from deepcr_zoo.dataset.splits import VisitStamps
 from deepcr_zoo.recipe import StampBlock
 from tests.dataset.test_footprints import wcs
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,13 +24,7 @@ DocumentT = TypeVar("DocumentT", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML without duplicate keys (the last one would win in silence) and aliases (which can grow without bound)."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, "aliases are not understood here, write the value out", mark)
-        return super().compose_node(parent, index)
+    """Safe YAML that refuses duplicate keys (the last one would win in silence)."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -47,18 +42,26 @@ Place = tuple[Hashable, ...]
 """Keys and indices that lead to a value."""
 
 
+MOST_VALUES = 100_000
+"""Aliases can stand for more values than fit into memory."""
+
+
 def parse_yaml(text: str | bytes, where: str | Path) -> tuple[Any, dict[Place, int]]:
     """Parse YAML; gives the content and the line on which each value stands.
 
     Raises
     ------
     InvalidDocumentError
-        If it is no YAML, uses a tag or an alias, or has a key twice.
+        If it is no YAML, uses a tag, has a key twice, or holds more values than `MOST_VALUES`.
     """
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-        return (None, {}) if node is None else (loader.construct_document(node), dict(_lines(node, ())))
+        content = None if node is None else loader.construct_document(node)
+        lines = [] if node is None else list(islice(_lines(node, ()), MOST_VALUES + 1))
+        if len(lines) > MOST_VALUES:
+            raise ValueError(f"at most {MOST_VALUES} values, each use of an alias counted")
+        return content, dict(lines)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a 13th month, no UTF-8
         raise InvalidDocumentError(f"{where}: expected a YAML document: {' '.join(str(error).split())}") from None
 

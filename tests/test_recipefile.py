@@ -141,9 +141,19 @@ def test_recipes_that_extend_each_other_are_refused(tmp_path):
     assert refused(one) == f"{one}:2: extends: expected another recipe's file, got 'nowhere.yaml'"
 
 
-@pytest.mark.parametrize(
-    "text", ["a: &x [1]\nb: *x\n", "!!python/object/apply:os.system [ls]", "[" * 5000, "{", "a: 1\na: 2", "a: 2020-13-01"]
-)
+BOMB = "a0: &a0 [1, 1]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
+HOSTILE = {
+    "bomb": BOMB,
+    "endless": "&a [*a]",
+    "tag": "!!python/object/apply:os.system [ls]",
+    "deep": "[" * 5000,
+    "open": "{",
+    "twice": "a: 1\na: 2",
+    "date": "a: 2020-13-01",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_yaml_that_may_do_harm_is_refused(tmp_path, text):
     path = tmp_path / "hostile.yaml"
     path.write_text(text)

@@ -143,8 +143,9 @@ def build(
 ) -> None:
     """Build the training set of a recipe: labels by AstroDrizzle, ignore masks, stamps, splits.
 
-    Prints the path of its manifest. What is finished is not done again, by any recipe that needs it. Exit code 1: data is
-    missing, or a visit failed; 2: wrong usage.
+    Prints the path of its manifest. What is finished is not done again, by any recipe that needs it. Inputs that cannot be
+    used are left out and named, or refused if build.quality.on_bad_file says so. Exit code 1: there is no data, a visit
+    failed, or nothing is left to train on; 2: wrong usage.
     """
     from deepcr_zoo.dataset.build import assemble, label_visits, plan_build
     from deepcr_zoo.dataset.report import write_report

@@ -42,9 +42,9 @@ class InstrumentBlock(Document):
     simulated_filter: str = Field(description="the filter that wavelength, zero point and sky belong to")
     aperture_m: Positive = Field(description="diameter of the primary mirror")
     obstruction: Fraction = Field(description="diameter of the central obstruction / that of the mirror")
-    wavelength_um: Positive = Field(description="pivot wavelength of the filter that is simulated")
-    bandwidth_um: Positive = Field(description="width of that filter")
-    zeropoint_ab: float = Field(description="AB magnitude of one electron per second in that filter")
+    wavelength_um: float = Field(gt=0, le=5, description="pivot wavelength of the filter that is simulated")
+    bandwidth_um: float = Field(gt=0, le=5, description="width of that filter")
+    zeropoint_ab: float = Field(ge=10, le=40, description="AB magnitude of one electron per second in that filter")
     pixel_scale_arcsec: Positive
     pixel_size_um: Positive
     silicon_um: Positive = Field(description="thickness of the light-sensitive silicon")

@@ -41,8 +41,8 @@ def find_recipe(given: str | Path) -> Path:
     if path.is_file():
         return path
     shipped = shipped_recipes()
-    if str(given) in shipped:
-        return shipped[str(given)]
+    if (name := str(given).removesuffix(".yaml")) in shipped:
+        return shipped[name]
     raise UsageError(f"{given}: no such file; the recipes that ship with this package are {', '.join(shipped)}")
 
 

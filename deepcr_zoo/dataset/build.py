@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -224,7 +225,10 @@ def assemble(plan: BuildPlan) -> Dataset:
     path = plan.folder / MANIFEST_FILE
     with disk_full_is_told(plan.home, plan.recipe.name):
         sweep_partial(path)
+        before = path.read_bytes() if path.is_file() else None
         write_document(path, manifest)
+    if before not in (None, path.read_bytes()):
+        shutil.rmtree(plan.folder / "report", ignore_errors=True)  # it is of another manifest
     return Dataset(plan.folder, plan.home, manifest)
 
 
@@ -349,7 +353,8 @@ def _cautions(members: Sequence[DatasetVisit]) -> list[str]:
 def _no_training(manifest: Manifest) -> str:
     reasons = [f"  {one.what}: {one.reason}" for one in manifest.rejected]
     reasons += [f"  missing: {line}" for line in manifest.missing]
-    guard = sum(of_type.get("guard", 0) for of_type in manifest.counts.values())
+    validation, guard = (sum(of_type.get(one, 0) for of_type in manifest.counts.values()) for one in ("validation", "guard"))
+    reasons += [f"  {validation} stamps are for validation"] if validation else []
     reasons += [f"  {guard} stamps lie too near to those for validation"] if guard else []
     return f"{manifest.name}: no stamp is left for training:\n" + "\n".join(reasons)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.errors import ImageWarning, MissingExtraError
+from deepcr_zoo.errors import ImageWarning
+from deepcr_zoo.extras import require
 from deepcr_zoo.images import read_image, read_mask
 from deepcr_zoo.neighbours import local_median
 
@@ -74,8 +74,7 @@ def require_scikit_image() -> None:
     MissingExtraError
         If scikit-image is not installed.
     """
-    if importlib.util.find_spec("skimage") is None:
-        raise MissingExtraError("biharmonic inpainting needs scikit-image: run pip install 'deepcr-zoo[baselines]'")
+    require("skimage", "biharmonic inpainting needs scikit-image", "baselines")
 
 
 CLASSICAL: dict[str, Callable[..., NDArray[np.float32]]] = {"medmask": medmask, "biharmonic": biharmonic}

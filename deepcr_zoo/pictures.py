@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.errors import MissingExtraError
+from deepcr_zoo.extras import require
 
 MAX_SIDE = 1024
 """Longest side of a panel in image pixels; larger chips are binned down."""
@@ -46,8 +45,7 @@ def require_matplotlib() -> None:
     MissingExtraError
         If matplotlib is not installed.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise MissingExtraError("pictures need matplotlib: run pip install 'deepcr-zoo[plot]'")
+    require("matplotlib", "pictures need matplotlib", "plot")
 
 
 def draw(chips: Sequence[Panels], heading: str, made_by: str) -> bytes:

@@ -20,7 +20,7 @@ PICKLE = re.compile(r"(?<!safetensors\.)torch\.load\b|\bpickle\b|joblib|yaml\.(u
 # each module imports from the layers before its own alone
 LAYERS = [
     {"errors", "tiling"},
-    {"names", "paths", "files", "documents", "neighbours", "batch", "console", "simulate", "simulate.truth"},
+    {"names", "paths", "files", "documents", "neighbours", "batch", "console", "extras", "simulate", "simulate.truth"},
     {"registry", "images", "instruments", "pictures", "provenance"},
     {"cards", "hub", "nets", "baselines", "fitsfiles", "recipe"},
     {"sources", "weights", "engines", "results", "frames", "recipefile", "recipecheck", "bench", "dataset"}

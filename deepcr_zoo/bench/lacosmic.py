@@ -5,7 +5,6 @@ It gives a mask and no score, so its curve is a sweep: one mask, and one point, 
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepcr_zoo.bench.roc import RocPoint, Tally, as_flags
-from deepcr_zoo.errors import MissingExtraError, UsageError
+from deepcr_zoo.errors import UsageError
+from deepcr_zoo.extras import require
 from deepcr_zoo.images import read_image
 
 SIGCLIPS = (2.5, 3.2, 4.0, 5.0, 6.3, 8.0, 10.0, 12.5, 16.0, 20.0, 25.0, 32.0)
@@ -215,5 +215,4 @@ def require_astroscrappy() -> None:
     MissingExtraError
         If astroscrappy is not installed.
     """
-    if importlib.util.find_spec("astroscrappy") is None:
-        raise MissingExtraError("L.A.Cosmic needs astroscrappy: run pip install 'deepcr-zoo[baselines]'")
+    require("astroscrappy", "L.A.Cosmic needs astroscrappy", "baselines")

@@ -6,7 +6,6 @@ The only module that imports drizzlepac (extra ``build``), and only in that proc
 from __future__ import annotations
 
 import errno
-import importlib.util
 import json
 import math
 import os
@@ -24,7 +23,8 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from deepcr_zoo.errors import DrizzleError, InterruptedWorkError, MissingExtraError
+from deepcr_zoo.errors import DrizzleError, InterruptedWorkError
+from deepcr_zoo.extras import require
 from deepcr_zoo.fitsfiles import read_unchanged, unpacked
 from deepcr_zoo.recipe import DrizzleBlock, TweakReg
 
@@ -142,8 +142,7 @@ def require_drizzlepac() -> None:
     MissingExtraError
         If drizzlepac is not installed.
     """
-    if importlib.util.find_spec("drizzlepac") is None:
-        raise MissingExtraError("labels need drizzlepac: run pip install 'deepcr-zoo[build]'")
+    require("drizzlepac", "labels need drizzlepac", "build")
 
 
 def drizzle_visit(

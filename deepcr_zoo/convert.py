@@ -28,8 +28,6 @@ from deepcr_zoo.errors import ConversionError
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, Architecture, LockedFile, LockedVersion, Sources
 
-TEST_VECTOR_SEED = 2020
-
 _LAYERS = {
     "batch": {"0": "conv1", "1": "norm1", "3": "conv2", "4": "norm2"},
     "none": {"0": "conv1", "2": "conv2"},
@@ -53,7 +51,7 @@ class ConvertedModel:
         """A new test vector file for these weights (its last bits may differ from machine to machine)."""
         task = self.card.identity.task
         network = weights.trained_network(self.weights, self.architecture, task, str(self.folder))
-        return testvectors.serialise(testvectors.make(network, self.card, TEST_VECTOR_SEED))
+        return testvectors.serialise(testvectors.make(network, self.card, testvectors.SEED))
 
 
 def convert(card: Card, sdists: Path) -> ConvertedModel:

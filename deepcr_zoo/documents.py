@@ -102,6 +102,26 @@ def read_document(path: Path, schema: type[DocumentT], root: Path) -> DocumentT:
     return parse_document(text, schema, where)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Texts of several lines as blocks, as people write them."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def as_yaml(document: BaseModel) -> bytes:
+    """A document as a YAML file, its sections apart; `parse_document` gives the same document again."""
+    sections = document.model_dump(mode="json", exclude_none=True).items()
+    dumped = (
+        yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120) for key, value in sections
+    )
+    return "\n".join(dumped).encode()
+
+
 def explain(where: str | Path, error: Any) -> str:
     """One of pydantic's errors as a sentence that names file, field, expectation and value."""
     field = ".".join(str(part) for part in error["loc"]) or "the document"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,8 +84,13 @@ def draw(chips: Sequence[Panels], heading: str, made_by: str) -> bytes:
             )
             axes.set_title(f"{chip.title}: {label}", fontsize="medium")
             axes.set_axis_off()
+    return png(figure, 130, {_MADE_BY: made_by})
+
+
+def png(figure: Any, dpi: float, metadata: Mapping[str, str] | None = None) -> bytes:
+    """A matplotlib figure as a PNG without the day or matplotlib's version in it."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=130, metadata={"Software": None, _MADE_BY: made_by})
+    figure.savefig(buffer, dpi=dpi, metadata={"Software": None, **(metadata or {})})
     return buffer.getvalue()
 
 

@@ -19,6 +19,9 @@ from deepcr_zoo.cards import Card
 from deepcr_zoo.errors import InvalidWeightsError
 from deepcr_zoo.nets import UNet
 
+SEED = 2020
+"""Of the example image that stored test vectors have."""
+
 SHAPE = (128, 96)
 """Height and width of the example image: multiples of 4, and not square, so that a transposed axis shows."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,14 @@ import numpy as np
 from deepcr_zoo.dataset.reading import Dataset, Stamp
 from deepcr_zoo.dataset.store import STAMP_SPLITS, ExposureRecord, Manifest, VisitRecord
 from deepcr_zoo.files import write_together
-from deepcr_zoo.pictures import require_matplotlib
+from deepcr_zoo.pictures import png, require_matplotlib
 from deepcr_zoo.recipe import FieldType
 
 SHOWN_SPLITS = STAMP_SPLITS[:3]
 STAMPS_SHOWN = 3
 """Stamps of each field type and split on the sheet."""
+
+DPI = 110
 
 Row = tuple[str, ...]
 
@@ -152,7 +153,7 @@ def _sheet(dataset: Dataset) -> bytes:
     labels = {"cosmic ray": "tab:red", "ignored": "tab:blue"}
     handles = [Line2D([], [], color=colour, label=label) for label, colour in labels.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
-    return _png(figure)
+    return png(figure, DPI)
 
 
 def _examples(dataset: Dataset, field_type: FieldType) -> Iterator[tuple[str, Stamp | None]]:
@@ -195,16 +196,10 @@ def _histograms(manifest: Manifest) -> bytes:
         axes.set_xlabel(label)
         axes.set_ylabel("exposures")
     axes.legend(fontsize="small")
-    return _png(figure)
+    return png(figure, DPI)
 
 
 def _exposures(manifest: Manifest) -> Iterator[tuple[VisitRecord, ExposureRecord]]:
     for visit in manifest.visits:
         for one in visit.record.exposures:
             yield visit.record, one
-
-
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110, metadata={"Software": None})
-    return buffer.getvalue()

@@ -1,0 +1,36 @@
+"""What this machine has: processors and memory, as far as this process may use them."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""Bytes that a container may use, or ``max``."""
+
+CPU_FACTS = Path("/proc/cpuinfo")
+"""Where Linux tells of its processors."""
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_bytes() -> int | None:
+    """Memory that this process may use; None where the system does not tell."""
+    if not hasattr(os, "sysconf"):
+        return None
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if CONTAINER_LIMIT.is_file() and (limit := CONTAINER_LIMIT.read_text().strip()).isdecimal():
+        memory = min(memory, int(limit))
+    return memory
+
+
+def processor_name() -> str:
+    """What the operating system calls the processor."""
+    for line in CPU_FACTS.read_text().splitlines() if CPU_FACTS.exists() else []:
+        if line.startswith("model name"):
+            return line.partition(": ")[2]
+    return platform.processor()

@@ -204,9 +204,15 @@ class ScheduleBlock(Document):
     restart_at_freeze: bool = Field(default=True, description="whether optimiser and scheduler start anew at the freeze")
     restart_learning_rate_factor: Positive = Field(default=0.4, description="upstream divides by 2.5; not in the paper")
     decay_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    decay_patience_epochs: int = Field(default=4, ge=1)
+    decay_patience_epochs: int = Field(
+        default=4,
+        ge=1,
+        description="the learning rate decays after more epochs than this without improvement",
+    )
     decay_min_improvement: Fraction = Field(default=0.001, description="relative, of the validation loss")
-    stop_after_decays: int = Field(default=2, ge=1, description="decays without improvement that end the training")
+    stop_after_decays: int = Field(
+        default=2, ge=1, description="decays that may bring no improvement; where the next one falls due, the training ends"
+    )
     gradient_clip: Positive | None = None
 
 
@@ -219,7 +225,17 @@ class TrainBlock(Document):
     augmentation: AugmentationBlock = AugmentationBlock()
     init_from: str | None = Field(default=None, description="NAME@VERSION whose weights it starts from")
     start_frozen: bool = Field(default=False, description="with init_from: whether BatchNorm is frozen from the start")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="of convolutions; auto: bfloat16 on GPUs, while the validation loss agrees to 1 %",
+    )
     seed: Seed = 1
+
+    @model_validator(mode="after")
+    def _what_starts_frozen_has_statistics(self) -> TrainBlock:
+        if self.start_frozen and self.init_from is None:
+            raise ValueError("init_from with start_frozen: new weights have no running statistics to freeze")
+        return self
 
 
 class BenchmarkBlock(Document):
@@ -260,6 +276,16 @@ class VisitCount(Document):
     test: int = Field(default=1, ge=1)
 
 
+class RehearsalSchedule(Document):
+    """What of train.schedule is otherwise in a rehearsal: a network of 32 channels within minutes on two processors."""
+
+    learning_rate: Positive | None = Field(default=None, description="none: as in train.schedule, as for the others")
+    batch_size: int | None = Field(default=None, ge=1)
+    max_epochs: int = Field(default=20, ge=1)
+    freeze_after_epochs: int = Field(default=6, ge=0)
+    decay_patience_epochs: int | None = Field(default=None, ge=1)
+
+
 class RehearsalBlock(Document):
     """Simulated data in the place of the archive's: the whole path in minutes."""
 
@@ -272,6 +298,7 @@ class RehearsalBlock(Document):
     )
     visits: VisitCount = VisitCount()
     stamps: StampBlock = StampBlock(size=128, border=32)
+    schedule: RehearsalSchedule = Field(default=RehearsalSchedule(), description="put over train.schedule")
     seed: int = Field(default=1000, ge=0, lt=MOST_SEEDS, description="of the first simulated visit; the others follow")
 
     @model_validator(mode="after")
@@ -304,6 +331,12 @@ class Recipe(Document):
     gates: GatesBlock = GatesBlock()
     publish: PublishBlock
     rehearsal: RehearsalBlock = RehearsalBlock()
+
+    @property
+    def rehearsed(self) -> Recipe:
+        """The same with the schedule of its rehearsal."""
+        schedule = self.train.schedule.model_copy(update=self.rehearsal.schedule.model_dump(exclude_none=True))
+        return self.model_copy(update={"train": self.train.model_copy(update={"schedule": schedule})})
 
     @model_validator(mode="after")
     def _a_visit_has_one_rule(self) -> Recipe:

@@ -32,6 +32,7 @@ from deepcr_zoo.dataset.store import (
     VisitRecord,
     disk_full_is_told,
     key_of,
+    recipe_key,
     write_document,
 )
 from deepcr_zoo.errors import DataError, InterruptedWorkError, InvalidFileError, UsageError
@@ -77,6 +78,7 @@ class BuildPlan:
                 "rehearsal": self.rehearsal,
                 "visits": [[visit.key, visit.split] for visit in self.visits],
                 "validation_fraction": stamps.validation_fraction,
+                "recipe": recipe_key(self.recipe, self.rehearsal),
                 "seed": self.recipe.build.seed,
             }
         )
@@ -213,6 +215,7 @@ def assemble(plan: BuildPlan) -> Dataset:
         name=plan.recipe.name,
         key=plan.key,
         rehearsal=plan.rehearsal,
+        recipe_key=recipe_key(plan.recipe, plan.rehearsal),
         stamp_size=build.stamps.size,
         counts=_counts(members),
         visits=members,

@@ -12,9 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from deepcr_zoo.dataset.store import ExposureRecord, Home, Manifest, StampSplit, StoredFile, VisitRecord, read_manifest
+from deepcr_zoo.dataset.store import (
+    ExposureRecord,
+    Home,
+    Manifest,
+    StampSplit,
+    StoredFile,
+    VisitRecord,
+    read_manifest,
+    recipe_key,
+)
 from deepcr_zoo.errors import DatasetError
-from deepcr_zoo.recipe import FieldType
+from deepcr_zoo.recipe import FieldType, Recipe
 
 _REBUILD = "run the build again: it makes what is missing"
 
@@ -157,6 +166,21 @@ class Dataset:
     def stamps(self, split: StampSplit, field_type: FieldType | None = None) -> Stamps:
         """The stamps for something, of one field type or all, in the order of the manifest."""
         return Stamps(list(self.exposures(split, field_type)))
+
+    def check_recipe(self, recipe: Recipe, rehearsal: bool) -> None:
+        """Make sure that this is the training set of a recipe.
+
+        Raises
+        ------
+        DatasetError
+            If it was built from another one, or from other settings.
+        """
+        if self.manifest.recipe_key != recipe_key(recipe, rehearsal):
+            what = "the rehearsal of " if rehearsal else ""
+            raise DatasetError(
+                f"{self.folder}: was built from another recipe than {what}{recipe.name}, or with other settings of "
+                "instrument, data or build: leave it out, and the right one is built"
+            )
 
     def verify(self) -> None:
         """Compare every file with its hash in the manifest.

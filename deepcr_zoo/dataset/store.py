@@ -21,7 +21,7 @@ from deepcr_zoo import paths
 from deepcr_zoo.documents import Document, DocumentT
 from deepcr_zoo.errors import DatasetError, OutputError
 from deepcr_zoo.files import scratch_folder, write_atomically
-from deepcr_zoo.recipe import FieldType, Split
+from deepcr_zoo.recipe import FieldType, Recipe, Split
 
 TENSORS = {
     "image": "float32 (N, S, S), e-; pixels without a value hold the sky level, and are ignored",
@@ -116,6 +116,7 @@ class Manifest(Document):
     name: str = Field(description="of the recipe")
     key: str
     rehearsal: bool = Field(description="whether its exposures are simulated")
+    recipe_key: str = Field(description="hash of what the recipe says of instrument, data, labels and rehearsal")
     stamp_size: int
     counts: dict[FieldType, dict[StampSplit, int]]
     visits: list[DatasetVisit]
@@ -193,6 +194,24 @@ class Home:
 def key_of(content: Mapping[str, Any]) -> str:
     """The hash of a description: 32 hexadecimal digits."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()[:32]
+
+
+def recipe_key(recipe: Recipe, rehearsal: bool) -> str:
+    """The hash of what a recipe says of its training set: recipes that differ in training alone may share one."""
+    content = recipe.model_dump(
+        mode="json",
+        include={
+            "instrument": True,
+            "build": True,
+            **({"rehearsal": True} if rehearsal else {"data": {"product", "visits"}}),
+        },
+        exclude={
+            "rehearsal": {"schedule"},
+            "data": {"visits": {"__all__": {"note"}}},
+            **({"build": {"stamps"}} if rehearsal else {}),  # a rehearsal has its own
+        },
+    )
+    return key_of(content)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> StoredFile:

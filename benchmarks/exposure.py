@@ -20,7 +20,9 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from inference import field, processor
+from inference import field
+
+from deepcr_zoo.machine import processor_name
 
 CHIP = (2048, 4096)
 RUNS = {
@@ -69,7 +71,8 @@ def main() -> None:
     options = parser.parse_args()
     packages = ", ".join(f"{name} {version(name)}" for name in ("deepcr-zoo", "torch", "openvino", "astropy"))
     print(
-        f"{datetime.date.today()}, {processor()}, {options.threads} threads, Python {platform.python_version()}, {packages}"
+        f"{datetime.date.today()}, {processor_name()}, {options.threads} threads, "
+        f"Python {platform.python_version()}, {packages}"
     )
     print(
         f"\n`{' '.join(['python benchmarks/exposure.py', *sys.argv[1:]])}`: 2 x {CHIP[0]} x {CHIP[1]}, seed {options.seed}\n"

@@ -24,6 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
+from deepcr_zoo.machine import processor_name
+
 Method = Callable[[np.ndarray], object]
 UPSTREAM_BEST = "deepCR 0.3.1, 2-32"
 
@@ -170,14 +172,6 @@ def run_once_for_memory(name: str, size: int, seed: int) -> None:
     print(int(line.split()[1]) * 1024 / 1e9)
 
 
-def processor() -> str:
-    """What the operating system calls the processor."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.partition(": ")[2]
-    return platform.processor()
-
-
 def heading(options: argparse.Namespace) -> str:
     """What ran, where and when, and the head of the table."""
     packages = ("deepcr-zoo", "deepCR", "torch", "openvino", "numpy", "astroscrappy", "lacosmic", "dfcosmic")
@@ -192,7 +186,7 @@ def heading(options: argparse.Namespace) -> str:
     command = " ".join(["python benchmarks/inference.py", *sys.argv[1:]])
     return "\n".join(
         [
-            f"{datetime.date.today()}, {processor()}, {options.threads} threads, Python {platform.python_version()}, "
+            f"{datetime.date.today()}, {processor_name()}, {options.threads} threads, Python {platform.python_version()}, "
             + ", ".join(f"{name} {version(name)}" for name in packages),
             "",
             f"`{command}`: {options.size} x {options.size}, seed {options.seed}",

@@ -13,7 +13,6 @@ import os
 import sys
 
 import numpy as np
-from inference import processor
 from synthetic_visits import (
     PACKAGES,
     LabelledVisit,
@@ -37,6 +36,7 @@ from deepcr_zoo.bench.results import (
     write_results,
 )
 from deepcr_zoo.bench.summary import spread
+from deepcr_zoo.machine import processor_name
 from deepcr_zoo.recipe import FIELD_TYPES
 from deepcr_zoo.results import POOLED
 
@@ -134,7 +134,7 @@ def main() -> None:
         written = BenchmarkResults(
             date=datetime.date.today(),
             command=command(),
-            machine=processor(),
+            machine=processor_name(),
             software={name: version(name) for name in PACKAGES},
             data=description(options, truth, pixels),
             methods=[MethodResult(name="AstroDrizzle", method=method, score=None, fields=results)],

@@ -22,7 +22,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from inference import processor
 from synthetic_visits import (
     PACKAGES,
     LabelledVisit,
@@ -48,8 +47,9 @@ from deepcr_zoo.bench.results import (
     write_results,
 )
 from deepcr_zoo.bench.roc import RocCounts, RocCurve
-from deepcr_zoo.bench.summary import field_result
+from deepcr_zoo.bench.summary import CURVE_POINTS, TPR_AT_FPR, field_result
 from deepcr_zoo.cards import Card
+from deepcr_zoo.machine import processor_name
 from deepcr_zoo.models import MaskModel
 from deepcr_zoo.recipe import FIELD_TYPES
 from deepcr_zoo.results import POOLED
@@ -60,9 +60,7 @@ TABLE_2 = ("ACS-WFC-F606W-2-32@1.0", "ACS-WFC-F606W-2-4@1.0")
 OTHERS = ("ACS-WFC-F606W-2-32@2.0", "ACS-WFC-2-32@1.0")
 FPRS = (0.0005, 0.005)
 POINTS = 5.0
-THRESHOLD_RULE = "largest TPR of the thresholds whose FPR is not above it"
 SWEEP_RULE = "interpolated linearly in log FPR between values of sigclip"
-CURVE = "the thresholds of that rule at 50 FPRs per decade"
 
 Judged = TypeVar("Judged", RocCounts, Sweep)
 
@@ -98,8 +96,8 @@ def judge_network(name: str, visits: list[LabelledVisit]) -> tuple[MethodResult,
         name=name,
         method=ModelMethod(reference=model.reference, sha256=model.sha256, engine=model.engine, device=str(model.device)),
         score="logit",
-        tpr_at_fpr=THRESHOLD_RULE,
-        curve_points=CURVE,
+        tpr_at_fpr=TPR_AT_FPR,
+        curve_points=CURVE_POINTS,
         fields={
             field: field_result(curves[field], FPRS, [one.curve() for one in alone]) for field, (_, alone) in grouped.items()
         },
@@ -247,7 +245,7 @@ def main() -> None:
         written = BenchmarkResults(
             date=datetime.date.today(),
             command=command(),
-            machine=f"{processor()}, {options.threads} threads",
+            machine=f"{processor_name()}, {options.threads} threads",
             software={name: version(name) for name in packages},
             data=description(options, astrodrizzle(visits[0].recipe), pixels),
             methods=methods,

@@ -19,7 +19,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from inference import processor
 
 from deepcr_zoo import paths
 from deepcr_zoo.bench.results import Data, PixelCounts
@@ -27,6 +26,7 @@ from deepcr_zoo.dataset.coverage import GoodPixels, seen_by_others
 from deepcr_zoo.dataset.drizzle import drizzle_visit
 from deepcr_zoo.dataset.exposures import detector_of, read_chips
 from deepcr_zoo.dataset.ignore import ignore_mask, kept_bits
+from deepcr_zoo.machine import processor_name
 from deepcr_zoo.recipe import FIELD_TYPES, RESERVED_SEED, BuildBlock, FieldType, Recipe
 from deepcr_zoo.recipefile import find_recipe, read_recipe
 from deepcr_zoo.results import POOLED
@@ -155,7 +155,7 @@ def heading(packages: tuple[str, ...], options: argparse.Namespace) -> str:
     """When, where and with what, and the command that does it again."""
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return (
-        f"{datetime.date.today()}, {processor()}, Python {platform.python_version()}, {versions}\n\n"
+        f"{datetime.date.today()}, {processor_name()}, Python {platform.python_version()}, {versions}\n\n"
         f"`{command()}`: simulator version {VERSION}, seeds {', '.join(map(str, options.seeds))}\n"
     )
 

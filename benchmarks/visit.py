@@ -20,9 +20,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import yaml
-from inference import processor
 
 from deepcr_zoo import paths
+from deepcr_zoo.machine import processor_name
 from deepcr_zoo.recipe import FIELD_TYPES, RESERVED_SEED
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -86,7 +86,7 @@ def main() -> None:
         visit = data / f"{options.field_type}-{options.seed}"
         built = measure("build", str(recipe), "--data", str(visit), "--jobs", "1", "--json", home=Path(folder, "home"))
     counts = json.loads(built[2])["counts"][options.field_type]
-    print(f"{datetime.date.today()}, {processor()}, Python {platform.python_version()}, {packages}\n")
+    print(f"{datetime.date.today()}, {processor_name()}, Python {platform.python_version()}, {packages}\n")
     print(f"`{' '.join(['python benchmarks/visit.py', *sys.argv[1:]])}`: {options.field_type}, seed {options.seed}\n")
     print("| step | s | peak GB |\n|---|---|---|")
     print(f"| `simulate`, 3 full frames | {simulated[0]:.0f} | {simulated[1]:.2f} |")

@@ -42,6 +42,16 @@ class PixelCounts(Document):
         return self
 
 
+class AddedMasks(Document):
+    """What inpainting is judged on: in each stamp, pixels that look as if other stamps' cosmic rays had hit them.
+
+    Methods see neither them nor the stamp's own cosmic rays. Judged are those that are no own cosmic ray and not ignored.
+    """
+
+    per_stamp: int = Field(ge=1, description="other test stamps whose CR masks, together, are the added mask of a stamp")
+    seed: Count = Field(description="chooses these other stamps")
+
+
 class Data(MeasuredOn):
     """The pixels, the same for all methods."""
 
@@ -51,6 +61,7 @@ class Data(MeasuredOn):
     simulator_version: Count | None = Field(default=None, description="of synthetic data")
     seeds: list[Count] = Field(default_factory=list, description="of synthetic data")
     pixels: dict[str, PixelCounts] = Field(min_length=1, description="by field type; under all, of all of them together")
+    inpainting: AddedMasks | None = Field(default=None, description="which pixels were filled, where methods inpaint")
 
     @model_validator(mode="after")
     def _synthetic_data_can_be_made_again(self) -> Data:
@@ -114,6 +125,21 @@ class MaskRates(Document):
     tpr_spread: Spread | None = None
 
 
+class InpaintingErrors(Document):
+    """Filled minus true value of the pixels that are judged; no figures where there are no pixels."""
+
+    pixels: Count
+    mse: float | None = Field(default=None, ge=0, description="mean squared error, e-^2")
+    mae: float | None = Field(default=None, ge=0, description="mean absolute error, e-")
+    bias: float | None = Field(default=None, description="mean error, e-")
+
+    @model_validator(mode="after")
+    def _figures_are_of_pixels(self) -> InpaintingErrors:
+        if any((figure is not None) != (self.pixels > 0) for figure in (self.mse, self.mae, self.bias)):
+            raise ValueError("mse, mae and bias exactly if there are pixels")
+        return self
+
+
 class FieldResult(Document):
     """One method on the pixels of one field type."""
 
@@ -121,6 +147,7 @@ class FieldResult(Document):
     area: Probability | None = Field(default=None, description="under the curve")
     curve: list[CurvePoint] = Field(default_factory=list, description="see the method's curve_points")
     mask: MaskRates | None = Field(default=None, description="in place of the above, where there is no threshold")
+    inpainting: InpaintingErrors | None = Field(default=None, description="in place of the above, of an inpainting method")
 
 
 class MethodResult(Document):
@@ -144,12 +171,23 @@ class BenchmarkResults(Document):
     software: dict[str, str] = Field(description="packages and their versions")
     data: Data
     methods: list[MethodResult] = Field(min_length=1)
+    cautions: list[str] = Field(default_factory=list, description="what a reader has to know, such as a missing baseline")
 
     @model_validator(mode="after")
     def _all_methods_are_judged_on_the_same_fields(self) -> BenchmarkResults:
         for result in self.methods:
             if result.fields.keys() != self.data.pixels.keys():
                 raise ValueError(f"the field types of data.pixels for every method, {result.name} has others")
+        return self
+
+    @model_validator(mode="after")
+    def _all_methods_fill_the_same_pixels(self) -> BenchmarkResults:
+        for field_type in self.data.pixels:
+            errors = [result.fields[field_type].inpainting for result in self.methods]
+            if any((one is not None) != (self.data.inpainting is not None) for one in errors):
+                raise ValueError("data.inpainting exactly if all methods inpaint")
+            if len({one.pixels for one in errors if one is not None}) > 1:
+                raise ValueError(f"the same number of filled pixels for every method, those of {field_type} differ")
         return self
 
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from deepcr_zoo.bench.results import CurvePoint, FieldResult, RateAtFpr, Spread
+from deepcr_zoo.bench.residuals import ErrorSums
+from deepcr_zoo.bench.results import BenchmarkResults, CurvePoint, FieldResult, InpaintingErrors, RateAtFpr, Spread
 from deepcr_zoo.bench.roc import RocPoint
+
+TPR_AT_FPR = "largest TPR of the thresholds whose FPR is not above it"
+CURVE_POINTS = "the thresholds of that rule at 50 FPRs per decade"
+"""How `roc.RocCurve` comes by its figures, for `results.MethodResult`."""
 
 
 class Roc(Protocol):
@@ -42,6 +48,14 @@ def field_result(roc: Roc, fprs: Iterable[float], by_seed: Sequence[Roc] = ()) -
     )
 
 
+def inpainting_errors(sums: ErrorSums) -> InpaintingErrors:
+    """The figures of one method on the pixels of one field type."""
+    pixels = sums.pixels
+    if pixels == 0:
+        return InpaintingErrors(pixels=0)
+    return InpaintingErrors(pixels=pixels, mse=sums.squared / pixels, mae=sums.absolute / pixels, bias=sums.signed / pixels)
+
+
 def spread(values: Sequence[float | None]) -> Spread | None:
     """Mean and standard error; None of fewer than two values, or where one is missing."""
     known = [value for value in values if value is not None]
@@ -49,6 +63,40 @@ def spread(values: Sequence[float | None]) -> Spread | None:
         return None
     error = statistics.stdev(known) / len(known) ** 0.5
     return Spread(n=len(known), mean=statistics.fmean(known), standard_error=error, values=known)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a method on the pixels of a field type.
+
+    Attributes
+    ----------
+    method : str
+    field_type : str
+    figures : dict of str to float or None
+        By heading; the same headings in all rows of a file's results.
+    """
+
+    method: str
+    field_type: str
+    figures: dict[str, float | None]
+
+
+def rows(results: BenchmarkResults) -> list[Row]:
+    """The figures for people, field type by field type, all methods of one below each other."""
+    return [
+        Row(result.name, field_type, _figures(result.fields[field_type]))
+        for field_type in results.data.pixels
+        for result in results.methods
+    ]
+
+
+def _figures(result: FieldResult) -> dict[str, float | None]:
+    if (errors := result.inpainting) is not None:
+        return {"MSE (e-^2)": errors.mse, "MAE (e-)": errors.mae, "bias (e-)": errors.bias, "pixels": errors.pixels}
+    if (rates := result.mask) is not None:
+        return {"TPR": rates.tpr, "FPR": rates.fpr}
+    return {**{f"TPR at FPR {100 * rate.fpr:g} %": rate.tpr for rate in result.at_fpr}, "area": result.area}
 
 
 def _rate_at(fpr: float, roc: Roc, by_seed: Sequence[Roc]) -> RateAtFpr:

@@ -165,6 +165,37 @@ def test_what_is_no_json_is_refused(text, message, tmp_path):
         read_results(path)
 
 
+def inpainted(*figures):
+    """The results of methods that fill pixels, as a document would have them."""
+    content = measured().model_dump(mode="json")
+    content["data"]["inpainting"] = {"per_stamp": 1, "seed": 1}
+    content["methods"] = [{**content["methods"][1], "fields": {"all": {"inpainting": one}}} for one in figures]
+    return json.dumps(content)
+
+
+def test_errors_of_inpainting_are_read_as_they_were_written(tmp_path):
+    errors = {"pixels": 2, "mse": 4.5, "mae": 1.5, "bias": -1.5}
+    results = BenchmarkResults.model_validate_json(inpainted(errors, {**errors, "bias": 1.5}))
+    write_results(results, tmp_path / "results.json")
+    assert read_results(tmp_path / "results.json") == results
+    assert results.methods[0].fields["all"].inpainting.model_dump() == errors
+
+
+@pytest.mark.parametrize(
+    ("figures", "message"),
+    [
+        ([{"pixels": 2, "mse": 1.0, "mae": 1.0}], "mse, mae and bias exactly if there are pixels"),
+        ([{"pixels": 0, "mse": 1.0, "mae": 1.0, "bias": 0.0}], "mse, mae and bias exactly if there are pixels"),
+        ([{"pixels": 0}, None], "data.inpainting exactly if all methods inpaint"),
+        ([{"pixels": n, "mse": 1.0, "mae": 1.0, "bias": 0.0} for n in (2, 3)], "the same number of filled pixels"),
+    ],
+)
+def test_errors_of_inpainting_that_contradict_each_other_are_refused(figures, message, tmp_path):
+    (tmp_path / "results.json").write_text(inpainted(*figures))
+    with pytest.raises(InvalidDocumentError, match=message):
+        read_results(tmp_path / "results.json")
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InvalidDocumentError, match=r"nothing.json: cannot be read: No such file"):
         read_results(tmp_path / "nothing.json")

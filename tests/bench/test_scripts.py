@@ -1,9 +1,13 @@
-"""The scripts in benchmarks/ that judge on simulated visits."""
+"""The scripts in benchmarks/ that judge on simulated visits or time the training."""
 
+import os
+import shutil
 import subprocess
 import sys
+import tarfile
 
 import pytest
+import torch
 
 from deepcr_zoo.cards import read_card
 from deepcr_zoo.registry import default_registry
@@ -30,3 +34,45 @@ def test_published_figures_are_those_of_the_card_in_the_band_if_it_tells_bands_a
     assert published(first, "resolved_galaxy", 0.005, "F606W") == 91.2
     assert published(later, "extragalactic", 0.0005, "F606W") == 88.6
     assert published(first, "extragalactic", 0.001, "F606W") is None
+
+
+@pytest.mark.network
+def test_training_is_timed_beside_upstreams_own_network_in_both_phases(upstream_sdists, tmp_path):
+    with tarfile.open(upstream_sdists / "deepCR-0.3.1.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    folder = tmp_path / "deepCR-0.3.1"
+    shutil.copy(folder / "PKG-INFO", folder / "deepCR.egg-info")  # so that it counts as installed
+    options = ["--cases", "2:32", "--batch", "4", "--steps", "2", "--repeats", "1", "--threads", "1"]
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / "training.py", *options],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(CHECKOUT)])},
+    )
+    heading, *table = [line for line in done.stdout.splitlines() if line]
+    assert "deepCR 0.3.1" in heading
+    assert [line.split(" | ")[1].split(":")[0] for line in table[3:]] == ["phase 1", "phase 2", "the recipe"]
+    steps = [line.split(":")[0] for line in done.stderr.splitlines() if " s, loss " in line]
+    assert (
+        steps == ["2-2, 32 x 32, deepCR 0.3.1", "2-2, 32 x 32, ours"] * 6
+    )  # in turns; the first of each phase is a warm-up
+
+
+def test_the_speed_of_a_schedule_is_that_of_all_its_epochs_together(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from training import Case, rows
+
+    times = {False: [(2.0, 2.0), (3.0, 1.0), (2.0, 1.0)], True: [(2.0, 0.5)]}
+    *phases, schedule = (row.split(" | ")[-1].strip(" |*") for row in rows(Case(2, 32), times, 4))
+    assert phases == ["2.00 (1.00 - 3.00)", "4.00 (4.00 - 4.00)"]
+    assert float(schedule) == 60 / (20 / 2 + 40 / 4)
+
+
+def test_epochs_of_the_paper_s_size_are_timed_in_both_phases(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from training import Case, epochs_of_the_paper
+
+    records = epochs_of_the_paper(Case(2, 32), torch.device("cpu"), stamps=26, batch=16, seed=1)
+    assert [record.frozen for record in records] == [False] * 3 + [True] * 3
+    assert all(record.stamps_per_second * record.seconds == pytest.approx(16) for record in records)

@@ -1,0 +1,128 @@
+"""Made-up test stamps, written as the training set of a recipe's rehearsal."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from deepcr_zoo.dataset.build import plan_build
+from deepcr_zoo.dataset.reading import Dataset
+from deepcr_zoo.dataset.store import (
+    MANIFEST_FILE,
+    DatasetVisit,
+    ExposureRecord,
+    Home,
+    Manifest,
+    VisitRecord,
+    recipe_key,
+    write_document,
+    write_tensors,
+)
+from deepcr_zoo.recipe import FIELD_TYPES, Recipe
+from deepcr_zoo.recipefile import find_recipe, read_recipe
+from tests.scenes import star_field
+
+SIDE = 64
+EXPOSURES, STAMPS = 2, 3
+SKY_ELECTRON = 50.0
+
+Tensors = dict[str, np.ndarray]
+Change = Callable[[str, Tensors], object]
+
+
+def recipe_of(*settings: str) -> Recipe:
+    """The recipe that the stamps are of."""
+    return read_recipe(find_recipe("acs-wfc-f606w-2-4"), settings)
+
+
+def made_up(field_type: str, exposure: int) -> Tensors:
+    """Star fields with cosmic rays, wrong labels and ignored pixels here and there; one stamp more than are for testing."""
+    seed = zlib.crc32(f"{field_type}-{exposure}".encode())
+    fields = [star_field((SIDE, SIDE), seed + number, SKY_ELECTRON) for number in range(STAMPS + 1)]
+    image, cosmic_rays = (np.stack(layers) for layers in zip(*fields, strict=True))
+    ignore, wrong = np.random.default_rng(seed).random((2, *image.shape)) < [[[[0.02]]], [[[0.003]]]]
+    cosmic_rays |= wrong
+    return {"image": image, "cosmic_rays": cosmic_rays.astype(np.uint8), "ignore": ignore.astype(np.uint8)}
+
+
+def write_dataset(
+    folder: Path,
+    recipe: Recipe,
+    field_types: Sequence[str] = FIELD_TYPES,
+    change: Change = lambda field_type, tensors: None,
+    rehearsal: bool = True,
+    test: bool = True,
+) -> Dataset:
+    """A training set with a test visit of each field type, the first stamp of each exposure of which is for nothing.
+
+    Parameters
+    ----------
+    folder : Path
+    recipe : Recipe
+    field_types : sequence of str
+    change : callable
+        Is given the field type and the tensors of each exposure, to change them.
+    rehearsal : bool
+        Whether it says that its exposures were simulated.
+    test : bool
+        False: its visits are for training.
+    """
+    home = Home(folder)
+    plan = plan_build(recipe, rehearse=True, home=home)
+    wanted = [visit for visit in plan.visits if visit.split == "test" and visit.field_type in field_types]
+    visits = []
+    for visit in wanted:
+        home.visit(visit.key).mkdir(parents=True)
+        exposures = []
+        for number in range(EXPOSURES):
+            tensors = made_up(visit.field_type, number)
+            change(visit.field_type, tensors)
+            exposures.append(_exposure(home.visit(visit.key), f"exposure-{number}", tensors))
+        record = VisitRecord(
+            key=visit.key,
+            name=visit.name,
+            field_type=visit.field_type,
+            instrument="HST ACS/WFC",
+            filter_name="F606W",
+            stamp_size=SIDE,
+            software="drizzlepac 3.11.0",
+            exposures=exposures,
+        )
+        split = "test" if test else "train"
+        stamps = [{"guard": [0], split: list(range(1, STAMPS + 1))} for _ in exposures]
+        visits.append(DatasetVisit(record=record, split=split, stamps=stamps))
+    manifest = Manifest(
+        name=recipe.name,
+        key=plan.key,
+        rehearsal=rehearsal,
+        recipe_key=recipe_key(recipe, rehearsal),
+        stamp_size=SIDE,
+        counts={},
+        visits=visits,
+        rejected=[],
+        missing=[],
+    )
+    path = home.dataset(recipe.name, plan.key)
+    path.mkdir(parents=True)
+    write_document(path / MANIFEST_FILE, manifest)
+    return Dataset.open(path)
+
+
+def _exposure(folder: Path, name: str, tensors: Tensors) -> ExposureRecord:
+    return ExposureRecord(
+        name=name,
+        stamps=write_tensors(folder / f"{name}.safetensors", tensors, {}),
+        count=len(tensors["image"]),
+        exposure_time_s=400.0,
+        sky_electron=SKY_ELECTRON,
+        sky_source="mdrizsky",
+        background_ratio=1.0,
+        cosmic_ray_fraction=0.01,
+        cosmic_rays_per_cm2_s=1.0,
+        rate_ratio=1.0,
+        star_excess=1.0,
+        ignored_fraction=0.02,
+    )

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from deepcr_zoo.models import load
     from deepcr_zoo.registry import list_models
     from deepcr_zoo.sources import pull
+    from deepcr_zoo.training.pipeline import train
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "clean", "clean_file", "deepCR", "list_models", "load", "pull"]
+__all__ = ["__version__", "clean", "clean_file", "deepCR", "list_models", "load", "pull", "train"]
 
 _HOMES = {
     "clean": "deepcr_zoo.cleaning",
@@ -26,6 +27,7 @@ _HOMES = {
     "list_models": "deepcr_zoo.registry",
     "load": "deepcr_zoo.models",
     "pull": "deepcr_zoo.sources",
+    "train": "deepcr_zoo.training.pipeline",
 }
 
 

@@ -1,5 +1,12 @@
-"""``python -m deepcr_zoo`` is the same as ``deepcr-zoo``."""
+"""``python -m deepcr_zoo`` is the same as ``deepcr-zoo``; ``torchrun`` starts it so."""
+
+import os
 
 from deepcr_zoo.cli import main
 
-main()
+if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+    from deepcr_zoo.training.distributed import run_to_the_end
+
+    run_to_the_end(main)
+else:
+    main()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepcr_zoo import batch, paths
+from deepcr_zoo import batch, machine, paths
 from deepcr_zoo.batch import Outcome
 from deepcr_zoo.console import note, output, print_json, progress, table
 from deepcr_zoo.errors import InvalidNameError, OutputError, UsageError
@@ -38,9 +37,6 @@ FALLBACK_EXPOSURE_TIME_S = 500.0
 
 BYTES_PER_VISIT = 4_500_000_000
 """Memory that a visit of three full ACS/WFC frames takes at most."""
-
-CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
-"""Bytes that a container may use, or ``max``."""
 
 STARTER = "new-instrument.yaml"
 STARTER_NAME = "INSTRUMENT-DETECTOR-FILTER-2-32"
@@ -181,13 +177,8 @@ def build(
 
 def default_jobs() -> int:
     """Visits that are labelled at a time: one per processor, and 4.5 GB of memory for each."""
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not hasattr(os, "sysconf"):
-        return 1
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if CONTAINER_LIMIT.is_file() and (limit := CONTAINER_LIMIT.read_text().strip()).isdecimal():
-        memory = min(memory, int(limit))
-    return max(1, min(processors, int(memory // BYTES_PER_VISIT)))
+    memory = machine.memory_bytes()
+    return 1 if memory is None else max(1, min(machine.processors(), memory // BYTES_PER_VISIT))
 
 
 @contextmanager

@@ -88,6 +88,12 @@ class InterruptedWorkError(DeepcrZooError):
     """Work that came to no end, through no fault of its input: it is done when the same command runs again."""
 
 
+class StoppedError(InterruptedWorkError):
+    """Work that somebody has stopped, and that was saved."""
+
+    exit_code = 130
+
+
 class MissingDataError(DeepcrZooError):
     """Exposures that a recipe asks for and that nobody has supplied."""
 
@@ -98,6 +104,14 @@ class DataError(DeepcrZooError):
 
 class DatasetError(DeepcrZooError):
     """A training set that is incomplete, or differs from what its manifest says."""
+
+
+class TrainingError(DeepcrZooError):
+    """Training that cannot start, or cannot go on."""
+
+
+class RunError(DeepcrZooError):
+    """A run folder that is incomplete, damaged or of another recipe."""
 
 
 class ModelWarning(UserWarning):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import warnings
@@ -20,7 +21,7 @@ from deepcr_zoo.cards import Card, check_threshold, read_card
 from deepcr_zoo.engines import Block, Engine, select_engine
 from deepcr_zoo.errors import DeviceError, ModelWarning, UsageError
 from deepcr_zoo.images import read_image, read_mask
-from deepcr_zoo.registry import WEIGHTS_FILE, ResolvedModel, default_registry
+from deepcr_zoo.registry import WEIGHTS_FILE, Architecture, ResolvedModel, default_registry
 from deepcr_zoo.tiling import Span, plan_windows
 
 WHOLE_FRAME = 0
@@ -262,18 +263,56 @@ def load_resolved(
     mirror: str | os.PathLike[str] | None = None,
 ) -> MaskModel | InpaintModel:
     """Do the work of `load` for a name that is resolved already."""
-    target = select_device(device)
-    make_engine = select_engine(engine, target, model.locked.architecture.hidden)
+    architecture = model.locked.architecture
+    select_engine(engine, select_device(device), architecture.hidden)  # what cannot be is said before anything is fetched
     card = read_card(model)
     file = sources.fetch(model, WEIGHTS_FILE, source=source, mirror=mirror)
-    network = weights.inference_network(file.data, model.locked.architecture, card, model.reference)
-    built = make_engine(network, target)
-    facts = (f"bytes from the {file.source}", f"engine {built.name} on {target}")
+    loaded = load_files(file.data, card, architecture, model.reference, device, engine=engine)
+    facts = (f"bytes from the {file.source}", f"engine {loaded.engine} on {loaded.device}")
     log.info("%s", "; ".join([model.reference, *model.notes, *facts]))
     for caution in model.cautions:
         warnings.warn(caution, ModelWarning, stacklevel=3)
-    kind = MaskModel if model.entry.task == "mask" else InpaintModel
-    return kind(model.reference, model.locked.weights.sha256, card, built)
+    return loaded
+
+
+def load_files(
+    data: bytes,
+    card: Card,
+    architecture: Architecture,
+    reference: str,
+    device: str | torch.device = "auto",
+    *,
+    engine: str = "auto",
+) -> MaskModel | InpaintModel:
+    """Make a model of files that no registry has locked, such as those of a run.
+
+    Parameters
+    ----------
+    data : bytes
+        Content of the weights file.
+    card : Card
+    architecture : Architecture
+    reference : str
+        What the model calls itself, in errors, products and results.
+    device, engine
+        As for `load`.
+
+    Returns
+    -------
+    MaskModel or InpaintModel
+
+    Raises
+    ------
+    InvalidWeightsError
+        If the weights do not fit the architecture or the input scale of the card.
+    DeviceError, UsageError, MissingExtraError
+        As for `load`.
+    """
+    target = select_device(device)
+    make_engine = select_engine(engine, target, architecture.hidden)
+    built = make_engine(weights.inference_network(data, architecture, card, reference), target)
+    kind = MaskModel if card.identity.task == "mask" else InpaintModel
+    return kind(reference, hashlib.sha256(data).hexdigest(), card, built)
 
 
 def select_device(name: str | torch.device) -> torch.device:

@@ -72,20 +72,38 @@ def fold_batch_norm(network: UNet, architecture: Architecture, task: Task) -> UN
 
     The products are formed in float64, so that folding costs no more than one rounding of each weight.
     """
-    folded = UNet(architecture.model_copy(update={"norm": "none"}), task)
-    state = {name: tensor for name, tensor in network.state_dict().items() if ".norm" not in name}
+    folded = without_norm(architecture, task)
+    folded.load_state_dict(folded_parameters(network, torch.float64))
+    return folded.eval()
+
+
+def without_norm(architecture: Architecture, task: Task) -> UNet:
+    """A network for folded parameters."""
+    return UNet(architecture.model_copy(update={"norm": "none"}), task)
+
+
+def folded_parameters(network: UNet, precision: torch.dtype) -> dict[str, Tensor]:
+    """Parameters with which a network without BatchNorm gives what `network` gives in evaluation mode.
+
+    Parameters
+    ----------
+    network : UNet
+        Gradients with respect to its parameters flow through the result.
+    precision : torch.dtype
+        In which the products are formed.
+    """
+    folded: dict[str, Tensor] = {name: tensor for name, tensor in network.named_parameters() if ".norm" not in name}
     for name, norm in network.named_modules():
         if isinstance(norm, nn.BatchNorm2d):
             conv = name.replace(".norm", ".conv")
             assert norm.running_mean is not None
             assert norm.running_var is not None
-            factor = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-            shift = norm.bias.double() - norm.running_mean.double() * factor
-            weight, bias = state[f"{conv}.weight"], state[f"{conv}.bias"]
-            state[f"{conv}.weight"] = (weight.double() * factor[:, None, None, None]).to(weight.dtype)
-            state[f"{conv}.bias"] = (bias.double() * factor + shift).to(bias.dtype)
-    folded.load_state_dict(state)
-    return folded.eval()
+            factor = norm.weight.to(precision) / torch.sqrt(norm.running_var.to(precision) + norm.eps)
+            shift = norm.bias.to(precision) - norm.running_mean.to(precision) * factor
+            weight, bias = folded[f"{conv}.weight"], folded[f"{conv}.bias"]
+            folded[f"{conv}.weight"] = (weight.to(precision) * factor[:, None, None, None]).to(weight.dtype)
+            folded[f"{conv}.bias"] = (bias.to(precision) * factor + shift).to(bias.dtype)
+    return folded
 
 
 def _norm(kind: str, channels: int) -> nn.Module:

@@ -22,6 +22,8 @@ STIS_EXPOSURES = sorted((CHECKOUT.parent / "shared" / "data" / "stis_crsplit").g
 """Real exposures, which are not part of this repository."""
 # the tests judge the CPU; a GPU would be picked by device="auto"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+# tests run in as many processes as there are processors: more threads would only wait for each other
+os.environ["OMP_NUM_THREADS"] = "1"
 # a slow machine is no failure, and CI shall not find by chance what nobody changed
 settings.register_profile("patient", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("patient")

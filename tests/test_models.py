@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deepcr_zoo
+from deepcr_zoo import sources
+from deepcr_zoo.cards import read_card
 from deepcr_zoo.errors import (
     DeviceError,
     ImageWarning,
@@ -15,8 +17,8 @@ from deepcr_zoo.errors import (
     UnknownModelError,
     UsageError,
 )
-from deepcr_zoo.models import InpaintModel, MaskModel, load_resolved
-from deepcr_zoo.registry import read_registry
+from deepcr_zoo.models import InpaintModel, MaskModel, load_files, load_resolved
+from deepcr_zoo.registry import WEIGHTS_FILE, Architecture, default_registry, read_registry
 from tests.conftest import ALL_MODELS
 from tests.registries import SMALL, copy_registry, edit_card, edit_entry
 from tests.scenes import star_field
@@ -308,3 +310,35 @@ def test_weights_of_another_architecture_are_refused(tmp_path):
         InvalidWeightsError, match=r"expected torch.float32 of shape \(8,\), got torch.float32 of shape \(4,\)"
     ):
         load_resolved(read_registry(root).resolve(SMALL))
+
+
+def files_of(name):
+    """Weights, card and architecture of a model of the seed."""
+    model = default_registry().resolve(name)
+    return sources.fetch(model, WEIGHTS_FILE, source="seed").data, read_card(model), model.locked.architecture
+
+
+@pytest.mark.parametrize("name", [SMALL, "inpaint/ACS-WFC-F606W-2-32"])
+def test_a_model_of_files_is_that_of_the_registry_under_another_name(name):
+    known, made = deepcr_zoo.load(name, engine="torch"), load_files(*files_of(name), "mask/mine@run-1", engine="torch")
+    assert type(made) is type(known)
+    assert (made.reference, made.sha256, made.card) == ("mask/mine@run-1", known.sha256, known.card)
+    image, mask = star_field((128, 128), seed=0)
+    one, other = (m.predict(image) if isinstance(m, MaskModel) else m.fill(image, mask) for m in (known, made))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_files_that_do_not_belong_together_are_refused():
+    data, card, architecture = files_of(SMALL)
+    with pytest.raises(InvalidWeightsError, match=r"mine: .*expected torch.float32 of shape"):
+        load_files(data, card, Architecture(depth=2, hidden=8, norm="batch"), "mine")
+    with pytest.raises(InvalidWeightsError, match="mine: expected a safetensors file"):
+        load_files(data[:100], card, architecture, "mine")
+    with pytest.raises(DeviceError, match="does not exist here"):
+        load_files(data, card, architecture, "mine", "gpu")
+
+
+def test_a_device_that_does_not_exist_is_told_before_anything_is_fetched(monkeypatch, tmp_path):
+    monkeypatch.setenv("DEEPCR_ZOO_MIRROR", str(tmp_path / "not-there"))
+    with pytest.raises(DeviceError, match="does not exist here"):
+        deepcr_zoo.load(SMALL, device="gpu", source="mirror")

@@ -20,22 +20,31 @@ PICKLE = re.compile(r"(?<!safetensors\.)torch\.load\b|\bpickle\b|joblib|yaml\.(u
 # each module imports from the layers before its own alone
 LAYERS = [
     {"errors", "tiling"},
-    {"names", "paths", "files", "documents", "neighbours", "batch", "console", "extras", "simulate", "simulate.truth"},
-    {"registry", "images", "instruments", "pictures", "provenance"},
+    {"names", "paths", "files", "documents", "neighbours", "batch", "console", "extras", "machine"}
+    | {"simulate", "simulate.truth", "training"}
+    | {f"training.{name}" for name in ("randomness", "distributed", "interruption")},
+    {"registry", "images", "instruments", "pictures", "provenance", "training.environment"},
     {"cards", "hub", "nets", "baselines", "fitsfiles", "recipe"},
     {"sources", "weights", "engines", "results", "frames", "recipefile", "recipecheck", "bench", "dataset"}
     | {f"dataset.{name}" for name in ("alignment", "coverage", "drizzle", "footprints", "ignore", "quality", "sky")}
     | {"dataset.stamps", "dataset.store"}
     | {f"simulate.{name}" for name in ("cameras", "charge", "detector", "scenes")},
-    {"rendering", "testvectors", "models", "selection", "products", "bench.roc", "bench.results"}
-    | {"dataset.exposures", "dataset.reading", "dataset.splits"}
+    {"rendering", "testvectors", "models", "selection", "products", "bench.roc", "bench.results", "bench.residuals"}
+    | {"dataset.exposures", "dataset.reading", "dataset.splits", "training.frozen", "training.state"}
     | {f"simulate.{name}" for name in ("optics", "pointing", "tracks")},
-    {"convert", "cleaning", "verification", "plan", "bench.lacosmic", "bench.summary", "simulate.flc"}
-    | {"simulate.rendering", "dataset.report", "dataset.visits"},
-    {"compat", "filecleaning", "simulate.visits"},
-    {"demo", "cleanreport", "dataset.labels", "dataset.rehearsal"},
-    {"dataset.build"},
+    {"convert", "cleaning", "verification", "plan", "bench.lacosmic", "bench.summary", "bench.judged", "simulate.flc"}
+    | {"simulate.rendering", "dataset.report", "dataset.visits"}
+    | {f"training.{name}" for name in ("stamps", "start", "checkpoints", "draftcard")},
+    {"compat", "filecleaning", "simulate.visits", "bench.masks", "bench.inpainting"}
+    | {"training.augmentation", "training.runs"},
+    {"demo", "cleanreport", "dataset.labels", "dataset.rehearsal", "training.objectives"},
+    {"dataset.build", "training.loop", "training.pictures"},
+    {"bench.testdata", "training.watch"},
+    {"bench.evaluation"},
+    {"training.products"},
+    {"training.pipeline"},
     {"cli_toolkit"},
+    {"cli_training"},
     {"cli"},
 ]
 LIGHT = {

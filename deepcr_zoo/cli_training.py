@@ -1,0 +1,123 @@
+"""The command that trains."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deepcr_zoo import batch
+from deepcr_zoo.cli_toolkit import AsJson, Settings, default_jobs
+from deepcr_zoo.console import note, output, print_json, table
+from deepcr_zoo.errors import UsageError
+from deepcr_zoo.recipefile import find_recipe, read_recipe
+
+if TYPE_CHECKING:
+    from deepcr_zoo.training.runs import Run
+
+
+def train(
+    file: Annotated[
+        str | None,
+        typer.Argument(metavar="RECIPE", help="a file, or the name of a shipped recipe; not needed with --resume"),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="calibrated exposures: folder, wildcard or file, may be given several times; or a built training set"
+        ),
+    ] = None,
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="simulated visits and a short schedule: the whole way in minutes")
+    ] = False,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="go on with a run where it ended")] = None,
+    runs: Annotated[Path, typer.Option(help="folder of all runs")] = Path("runs"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    jobs: Annotated[
+        int | None, typer.Option(help="visits labelled at a time [default: as processors and memory allow]")
+    ] = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train the model of a recipe: build its training set if it is not there, train, evaluate on the test visits.
+
+    Prints the path of the run, a folder that holds the recipe, the environment, the metrics of each epoch, the last
+    checkpoint, the model with the draft of its card, its results and pictures. Ctrl-C and SIGTERM save and stop (exit code
+    130): --resume goes on. Several processes: torchrun --nproc-per-node N -m deepcr_zoo train ...
+    """
+    from deepcr_zoo.training.distributed import is_writer
+
+    try:
+        run = (
+            _train(file, data or [], rehearse, runs, device, jobs, settings or [])
+            if resume is None
+            else _resume(resume, file, data or [], rehearse, device, settings or [])
+        )
+    except KeyboardInterrupt:
+        note("interrupted", "what is finished stays: the same command goes on, or --resume RUN", "bold red")
+        raise typer.Exit(batch.INTERRUPTED) from None
+    if is_writer():
+        _print(run, as_json)
+
+
+def _train(
+    file: str | None, data: list[str], rehearse: bool, runs: Path, device: str, jobs: int | None, settings: list[str]
+) -> Run:
+    from deepcr_zoo.training import pipeline
+
+    if file is None:
+        raise UsageError("expected a RECIPE, or --resume RUN")
+    return pipeline.train(
+        file,
+        data=data,
+        rehearse=rehearse,
+        runs=runs,
+        device=device,
+        jobs=default_jobs() if jobs is None else jobs,
+        settings=settings,
+        command=shlex.join(["deepcr-zoo", *sys.argv[1:]]),
+    )
+
+
+def _resume(folder: Path, file: str | None, data: list[str], rehearse: bool, device: str, settings: list[str]) -> Run:
+    from deepcr_zoo.training import pipeline
+    from deepcr_zoo.training.runs import Run
+
+    if settings and file is None:
+        raise UsageError("--resume goes on with the recipe of the run: leave out --set")
+    moved = pipeline.built_dataset(data)
+    if data and moved is None:
+        raise UsageError("--resume goes on with the training set of the run: leave out --data, or name where it is now")
+    if rehearse and not Run.open(folder).facts.rehearsal:
+        raise UsageError("--resume goes on with the schedule of the run, which is no rehearsal: leave out --rehearse")
+    recipe = None if file is None else read_recipe(find_recipe(file), settings)
+    return pipeline.resume(folder, recipe=recipe, dataset=moved, device=device)
+
+
+def _print(run: Run, as_json: bool) -> None:
+    """The evaluation, and where everything is."""
+    from deepcr_zoo.bench.summary import rows
+
+    results = run.results() if run.is_evaluated else None
+    if as_json:
+        results_json = None if results is None else results.model_dump(mode="json")
+        print_json({"run": str(run.folder), "facts": run.facts.model_dump(mode="json"), "results": results_json})
+        return
+    found = [] if results is None else rows(results)
+    if found:
+        shown = table("field type", "method", *found[0].figures)
+        for row in found:
+            shown.add_row(row.field_type, row.method, *map(_figure, row.figures.items()))
+        output.print(shown)
+    typer.echo(str(run.folder))
+
+
+def _figure(item: tuple[str, float | None]) -> str:
+    """A rate in per cent, anything else in four digits."""
+    name, value = item
+    if value is None:
+        return "-"
+    return f"{100 * value:.1f} %" if name.startswith(("TPR", "FPR")) else f"{value:.4g}"

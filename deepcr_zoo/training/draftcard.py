@@ -1,0 +1,311 @@
+"""The draft of a card: what a run knows of its network; what only a person knows is left open, and said to be."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from torch import Tensor
+
+from deepcr_zoo import __version__, simulate, testvectors, weights
+from deepcr_zoo.cards import (
+    Card,
+    Citation,
+    Fingerprint,
+    Identity,
+    Input,
+    Instrument,
+    Licence,
+    Output,
+    Provenance,
+    TestVector,
+    Training,
+    read_card,
+)
+from deepcr_zoo.dataset.store import DatasetVisit, Manifest, StampSplit
+from deepcr_zoo.recipe import AugmentationBlock, Recipe, Split
+from deepcr_zoo.registry import Architecture, default_registry
+from deepcr_zoo.training.state import EpochRecord, decays
+
+NOT_GIVEN = "not given in the recipe"
+"""A text of a card that starts so is still to be written by a person."""
+
+METHOD = "10.3847/1538-4357/ab3fa6"
+"""Zhang & Bloom 2020, whose networks and training these are: cited where the recipe names nothing."""
+
+MULTIPLE: dict[int, Literal[2, 4]] = {2: 2, 3: 4}
+HALO = {2: 16, 3: 24}
+"""By depth; what a pixel of the output depends on reaches 9 and 22 pixels far, halos are multiples of 8."""
+
+THRESHOLD = 0.5
+TOLERANCE = 1e-4
+"""In float32, folded, with any engine; ten times what networks of 32 channels need, and what those of 4 do."""
+
+LICENCE = "BSD-3-Clause"
+"""Whose text this repository has."""
+
+
+@dataclass(frozen=True)
+class DraftFacts:
+    """What a run knows beside its recipe.
+
+    Attributes
+    ----------
+    recipe_sha256 : str
+        Of the resolved recipe.
+    manifest : Manifest
+        Of the training set.
+    manifest_sha256 : str
+        Of its file.
+    history : sequence of EpochRecord
+        All epochs, at least one.
+    date : datetime.date
+        On which the training ended.
+    """
+
+    recipe_sha256: str
+    manifest: Manifest
+    manifest_sha256: str
+    history: Sequence[EpochRecord]
+    date: datetime.date
+
+    def visits(self, split: Split) -> list[DatasetVisit]:
+        """Visits for training or testing that have stamps."""
+        return [visit for visit in self.manifest.visits if visit.split == split and visit.record.exposures]
+
+
+def draft_card(recipe: Recipe, version: str, state: Mapping[str, Tensor], facts: DraftFacts) -> Card:
+    """The draft of the card of a trained network; see `open_points` for what it lacks, and `documents.as_yaml`.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    version : str
+        That the network would be released as.
+    state : mapping of str to Tensor
+        Its weights, with BatchNorm.
+    facts : DraftFacts
+    """
+    publish, is_rehearsal = recipe.publish, facts.manifest.rehearsal
+    return Card(
+        identity=Identity(
+            name=recipe.name,
+            task=recipe.task,
+            version=version,
+            title=publish.summary + (" (rehearsal on simulated exposures)" if is_rehearsal else ""),
+            authors=publish.authors or [f"{NOT_GIVEN} (publish.authors)"],
+        ),
+        provenance=Provenance(kind="trained", statement=_statement(recipe, facts)),
+        instrument=_instrument(recipe, facts),
+        input=_input(recipe, state),
+        output=_output(recipe),
+        training=Training(
+            data=_data(recipe, facts),
+            method=_method(recipe, facts.history),
+            unknown=[],
+            source="resolved recipe, manifest of the training set and metrics of the run",
+        ),
+        published_evaluation=[],
+        limits=_limits(recipe, is_rehearsal),
+        licence=_licence(publish.licence),
+        citation=[_citation(doi) for doi in publish.citations or [METHOD]],
+        test_vector=TestVector(
+            description="stars, galaxies and cosmic-ray tracks on a sky of 60, in the input unit "
+            f"(deepcr_zoo.testvectors.example_image, seed {testvectors.SEED}); expected output in float64, "
+            "BatchNorm not folded",
+            tolerance=TOLERANCE,
+        ),
+    )
+
+
+def draft_test_vector(data: bytes, card: Card, architecture: Architecture) -> bytes:
+    """The test vector file that belongs to a draft.
+
+    Parameters
+    ----------
+    data : bytes
+        Content of the weights file.
+    card : Card
+    architecture : Architecture
+
+    Raises
+    ------
+    InvalidWeightsError
+        If the weights do not fit the architecture.
+    """
+    network = weights.trained_network(data, architecture, card.identity.task, card.identity.name)
+    return testvectors.serialise(testvectors.make(network, card, testvectors.SEED))
+
+
+def open_points(card: Card) -> list[str]:
+    """What a person must still fill in: the field, and what it lacks."""
+    return [f"{place}: {text}" for place, text in _texts(card.model_dump()) if text.startswith(NOT_GIVEN)]
+
+
+def _texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Every text of a document, with its place."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, dict | list):
+        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _texts(child, f"{place}.{key}" if place else str(key))
+
+
+def _statement(recipe: Recipe, facts: DraftFacts) -> str:
+    exposures = "simulated" if facts.manifest.rehearsal else "real"
+    return (
+        f"Trained with deepcr-zoo {__version__} on {exposures} exposures by the recipe {recipe.name}, finished on "
+        f"{facts.date.isoformat()}; sha256 of the resolved recipe: {facts.recipe_sha256}; of the training set's manifest: "
+        f"{facts.manifest_sha256}."
+    )
+
+
+def _instrument(recipe: Recipe, facts: DraftFacts) -> Instrument:
+    block, visits = recipe.instrument, facts.visits("train")
+    times = [sum(one.exposure_time_s for one in visit.record.exposures) / len(visit.record.exposures) for visit in visits]
+    return Instrument(
+        telescope=block.telescope,
+        instrument=block.instrument,
+        detector=block.detector,
+        # the recipe may ask for more filters than there were exposures of
+        filters=sorted({visit.record.filter_name for visit in visits}) or block.filters,
+        exposure_time_s=[round(min(times), 1), round(max(times), 1)] if times else None,
+        data_product=f"calibrated exposures in native geometry ({recipe.data.product})",
+    )
+
+
+def _input(recipe: Recipe, state: Mapping[str, Tensor]) -> Input:
+    given, depth = recipe.train.input, recipe.train.architecture.depth
+    variance = weights.input_variance(state, given.scale)
+    return Input(
+        unit=given.unit,
+        normalisation="scale",
+        scale=given.scale,
+        multiple=MULTIPLE[depth],
+        halo=HALO[depth],
+        fingerprint=None if variance is None else Fingerprint(input_variance=float(f"{variance:.3g}")),
+    )
+
+
+def _output(recipe: Recipe) -> Output:
+    if recipe.task == "inpaint":
+        return Output(quantity="pixel value")
+    return Output(
+        quantity="cosmic-ray probability",
+        threshold=THRESHOLD,
+        threshold_choice=f"{THRESHOLD}, where the network holds a cosmic ray as likely as none; not tuned to an error rate",
+    )
+
+
+def _data(recipe: Recipe, facts: DraftFacts) -> str:
+    manifest, visits = facts.manifest, facts.visits("train")
+    kind = f"simulated exposures (simulator version {simulate.VERSION})" if manifest.rehearsal else "exposures"
+    software = " and ".join(sorted({visit.record.software for visit in visits})) or "drizzlepac"
+    exposures = sum(len(visit.record.exposures) for visit in visits)
+    parts = [
+        f"{exposures} {kind} of {_count(len(visits), 'visit')} ({', '.join(visit.record.name for visit in visits)})",
+        f"{_stamps(manifest, 'train')} for training and {_stamps(manifest, 'validation')} for validation, of "
+        f"{manifest.stamp_size} x {manifest.stamp_size} pixels",
+        f"labelled by AstroDrizzle ({software}, driz_cr_snr {recipe.build.drizzle.driz_cr_snr}, "
+        f"driz_cr_grow {recipe.build.drizzle.driz_cr_grow})",
+    ]
+    if tests := facts.visits("test"):
+        parts.append(f"{_count(len(tests), 'other visit')} kept for testing, {_stamps(manifest, 'test')}")
+    return "; ".join(parts)
+
+
+def _stamps(manifest: Manifest, split: StampSplit) -> str:
+    """``630 stamps (210 extragalactic, ...)``."""
+    counts = {field_type: of_type[split] for field_type, of_type in manifest.counts.items() if of_type[split]}
+    kinds = ", ".join(f"{count} {field_type.replace('_', ' ')}" for field_type, count in counts.items())
+    return _count(sum(counts.values()), "stamp") + (f" ({kinds})" if kinds else "")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _method(recipe: Recipe, history: Sequence[EpochRecord]) -> str:
+    train, schedule = recipe.train, recipe.train.schedule
+    best = next(record for record in reversed(history) if record.is_best)
+    kept = f"{_count(len(history), 'epoch')} of at most {schedule.max_epochs}; weights of epoch {best.epoch}, "
+    parts = [
+        _objective(recipe),
+        f"Adam at {history[0].learning_rate:g}, batches of {schedule.batch_size} stamps",
+        *([] if train.architecture.norm == "none" else [_freeze(recipe, history)]),
+        f"learning rate x {schedule.decay_factor:g} when the validation loss has not improved by "
+        f"{100 * schedule.decay_min_improvement:g} % for more than {_count(schedule.decay_patience_epochs, 'epoch')}, "
+        f"which came {_count(len(decays(history)), 'time')}",
+        *([] if schedule.gradient_clip is None else [f"gradients clipped at a norm of {schedule.gradient_clip:g}"]),
+        _augmentation(train.augmentation),
+        f"from {f'the weights of {train.init_from}' if train.init_from else 'random weights'}, seed {train.seed}",
+        f"convolutions in {' and '.join(sorted({record.precision for record in history}))}",
+        kept + f"of the lowest validation loss, {best.validation_loss:.4g}",
+    ]
+    return "; ".join(parts)
+
+
+def _objective(recipe: Recipe) -> str:
+    if recipe.task == "mask":
+        return "Binary cross-entropy over all pixels that are not ignored"
+    fewest, most = recipe.train.augmentation.inpainting_masks
+    return (
+        f"Mean squared error on added masks (Zhang & Bloom 2020, Eq. 2), each the union of {fewest} to {most} CR masks of "
+        "other stamps, with the stamp's own cosmic rays masked"
+    )
+
+
+def _freeze(recipe: Recipe, history: Sequence[EpochRecord]) -> str:
+    """How BatchNorm was trained and frozen."""
+    schedule = recipe.train.schedule
+    thawed = sum(not record.frozen for record in history)
+    if not thawed:
+        return "BatchNorm frozen from the start"
+    training = f"BatchNorm with momentum {schedule.batchnorm_momentum:g} in training mode for {_count(thawed, 'epoch')}"
+    if thawed == len(history):
+        return f"{training}, never frozen"
+    if not schedule.restart_at_freeze:
+        return f"{training}, then frozen"
+    return f"{training}, then frozen, with a new Adam at {history[thawed].learning_rate:g}"
+
+
+def _augmentation(settings: AugmentationBlock) -> str:
+    parts = []
+    if settings.sky is not None:
+        lowest, highest = settings.sky
+        noise = ", with its shot noise" if settings.shot_noise else ""
+        parts.append(f"sky level augmentation with alpha in [{lowest:g}, {highest:g}]{noise}")
+    parts += ["flips and turns by 90 degrees"] if settings.flips else []
+    return " and ".join(parts) or "no augmentation"
+
+
+def _limits(recipe: Recipe, is_rehearsal: bool) -> list[str]:
+    rehearsed = f"Trained on simulated exposures (simulator version {simulate.VERSION}): a rehearsal, not for science."
+    limits = [*([rehearsed] if is_rehearsal else []), *recipe.publish.limits]
+    return limits or [f"{NOT_GIVEN} (publish.limits)"]
+
+
+def _licence(spdx: str) -> Licence:
+    if spdx == LICENCE:
+        return Licence(spdx=spdx, copyright="Copyright (c) 2026, the deepcr-zoo contributors", file="LICENSE")
+    unknown = f"{NOT_GIVEN} (publish.licence is {spdx}, for which there is none here)"
+    return Licence(spdx=spdx, copyright=unknown, file=unknown)
+
+
+def _citation(doi: str) -> Citation:
+    """As in the cards of the zoo, else of the DOI alone."""
+    if known := _known_citations().get(doi):
+        return known
+    bibtex = f"@misc{{{re.sub(r'[^A-Za-z0-9.]+', '-', doi)},\n  doi = {{{doi}}},\n  url = {{https://doi.org/{doi}}},\n}}\n"
+    return Citation(doi=doi, text=f"https://doi.org/{doi}", bibtex=bibtex)
+
+
+@cache
+def _known_citations() -> dict[str, Citation]:
+    registry = default_registry()
+    cards = [read_card(registry.resolve(reference)) for reference in registry.references()]
+    return {citation.doi: citation for card in cards for citation in card.citation}

@@ -1,0 +1,257 @@
+"""The whole recipe in one go: training set, training, evaluation, and a run folder that holds it all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import safetensors.torch
+import torch
+
+from deepcr_zoo.dataset.build import assemble, label_visits, plan_build
+from deepcr_zoo.dataset.reading import Dataset
+from deepcr_zoo.dataset.store import MANIFEST_FILE, StampSplit
+from deepcr_zoo.errors import DeviceError, InterruptedWorkError, RunError, StoppedError, TrainingError, UsageError
+from deepcr_zoo.files import write_atomically
+from deepcr_zoo.models import select_device
+from deepcr_zoo.recipe import Recipe
+from deepcr_zoo.recipefile import find_recipe, read_recipe
+from deepcr_zoo.training import checkpoints, environment, products
+from deepcr_zoo.training.distributed import Ranks, joined
+from deepcr_zoo.training.interruption import stop_requested
+from deepcr_zoo.training.loop import LossIsNotFiniteError, fit
+from deepcr_zoo.training.objectives import Examples, Feed
+from deepcr_zoo.training.runs import Run, add_environment, new_run, write_metrics
+from deepcr_zoo.training.stamps import open_stamps
+from deepcr_zoo.training.start import start
+from deepcr_zoo.training.state import Training
+from deepcr_zoo.training.watch import Silent, Terminal
+
+RUNS = Path("runs")
+
+TRAINED_ON: tuple[StampSplit, StampSplit] = ("train", "validation")
+
+BAD_BATCH_FILE = "not-finite.safetensors"
+
+
+def train(
+    recipe: Recipe | str | os.PathLike[str],
+    *,
+    data: Sequence[str | Path] = (),
+    dataset: Dataset | None = None,
+    rehearse: bool = False,
+    runs: str | os.PathLike[str] = RUNS,
+    device: str = "auto",
+    jobs: int = 1,
+    settings: Sequence[str] = (),
+    command: str = "deepcr_zoo.train",
+    watch: Silent | None = None,
+) -> Run:
+    """Train the model of a recipe: its training set is built if it is not there, then trained on and evaluated.
+
+    Parameters
+    ----------
+    recipe : Recipe or path-like
+        Or the name of a shipped recipe.
+    data : sequence of path-like
+        Folders, wildcards and files with calibrated exposures, besides those that the recipe names.
+    dataset : Dataset, optional
+        A training set of this recipe that is built already.
+    rehearse : bool
+        Simulated exposures in the place of the data, and the schedule of the recipe's rehearsal.
+    runs : path-like
+        Folder of all runs; this one gets a folder of its own in it.
+    device : str
+        As for `deepcr_zoo.load`; CUDA devices of several processes are theirs by number.
+    jobs : int
+        Visits that are labelled at a time. With more than one, a script needs ``if __name__ == "__main__":``.
+    settings : sequence of str
+        Overrides of a recipe that is read from a file, ``path.to.field=VALUE``.
+    command : str
+        What the run says that made it.
+    watch : Silent, optional
+        What is told meanwhile; by default a bar on a terminal, lines elsewhere.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    StoppedError
+        If Ctrl-C or SIGTERM stopped it: everything is saved, and `resume` goes on.
+    TrainingError
+        If there is nothing to train on, ``train.init_from`` does not fit, or a loss is not finite.
+    DatasetError
+        If `dataset` is of another recipe.
+    DeepcrZooError
+        As `dataset.build.plan_build` and `label_visits` raise.
+    """
+    watch = watch or Terminal()
+    if dataset is not None and (data or rehearse is not dataset.manifest.rehearsal):
+        raise UsageError("with a training set: leave out data, and rehearse exactly if it is of a rehearsal")
+    if isinstance(recipe, Recipe) and settings:
+        raise UsageError("settings are for a recipe that is read from a file: expected its path, or none")
+    read = recipe if isinstance(recipe, Recipe) else _read(recipe, settings)
+    beside = None if isinstance(recipe, Recipe) else find_recipe(os.fspath(recipe)).parent
+    trained = read.rehearsed if rehearse else read
+    target = _device(device)
+    training = start(trained, target)  # what does not fit is told before the long work
+    with joined(target) as ranks:
+        watch = watch if ranks.is_writer else Silent()
+        folder = ranks.by_writer(
+            lambda: str((dataset or _build(read, data, rehearse, jobs, beside, watch)).folder.absolute())
+        )
+        used = dataset or Dataset.open(Path(folder))
+        used.check_recipe(read, rehearse)
+        feeds = _feeds(trained, used, training)
+        run = Run.open(ranks.by_writer(lambda: str(new_run(trained, used, Path(runs), command).folder)))
+        return _finish(run, used, training, feeds, ranks, watch)
+
+
+def resume(
+    folder: str | os.PathLike[str],
+    *,
+    recipe: Recipe | None = None,
+    dataset: Dataset | None = None,
+    device: str = "auto",
+    watch: Silent | None = None,
+) -> Run:
+    """Go on with a run where it ended; on a CPU with as many threads, it ends with the bytes of one that never stopped.
+
+    Parameters
+    ----------
+    folder : path-like
+        Of the run.
+    recipe : Recipe, optional
+        That the run must be of.
+    dataset : Dataset, optional
+        Its training set, if that has moved.
+    device, watch
+        As for `train`.
+
+    Raises
+    ------
+    RunError
+        If the run is damaged, or of another recipe or training set.
+    DeepcrZooError
+        As for `train`.
+    """
+    run = Run.open(folder)
+    if recipe is not None and (recipe.rehearsed if run.facts.rehearsal else recipe) != run.recipe:
+        raise RunError(
+            f"{run.folder}: is a run of another recipe, or of other settings: leave the recipe out to go on with it"
+        )
+    if run.is_finished:
+        return run
+    target = _device(device)
+    used = run.dataset(dataset)
+    training = start(run.recipe, target)
+    with joined(target) as ranks:
+        watch = (watch or Terminal()) if ranks.is_writer else Silent()
+        return _finish(run, used, training, _feeds(run.recipe, used, training), ranks, watch)
+
+
+def _feeds(recipe: Recipe, dataset: Dataset, training: Training) -> tuple[Feed, Feed]:
+    """Examples for training and for validation."""
+    train, validation = (open_stamps(dataset, split, training.device) for split in TRAINED_ON)
+    return Feed(recipe, train), Feed(recipe, validation)
+
+
+def _finish(run: Run, dataset: Dataset, training: Training, feeds: tuple[Feed, Feed], ranks: Ranks, watch: Silent) -> Run:
+    """Do what is left of a run."""
+    if checkpoints.is_there(run.folder):
+        checkpoints.restore(training, run.folder, run.facts.recipe_sha256)
+    ranks.by_writer(lambda: _begin(run, training, ranks, watch))
+
+    def save(state: Training) -> None:
+        ranks.by_writer(lambda: _save(run, state))
+        if state.progress.step == 0:
+            watch.epoch(state.progress.history[-1])
+
+    with stop_requested() as stop, watch.epochs(training.schedule.max_epochs):
+        try:
+            ended = fit(training, *feeds, ranks=ranks, save=save, on_step=watch.step, should_stop=stop)
+        except LossIsNotFiniteError as error:
+            failure = _not_finite(run, error, ranks)
+            ranks.wait()
+            raise failure from None
+    if not ended or ranks.total(float(stop()))[0] > 0:
+        ranks.by_writer(lambda: _stopped(run))
+    ranks.by_writer(lambda: products.write(run, dataset, training, watch))
+    return run
+
+
+def _begin(run: Run, training: Training, ranks: Ranks, watch: Silent) -> str:
+    add_environment(run, environment.describe(training.device, ranks.count))
+    watch.note("run", str(run.folder), "bold")
+    return ""
+
+
+def _save(run: Run, training: Training) -> str:
+    checkpoints.save(training, run.folder, run.facts.recipe_sha256)
+    write_metrics(run, training.progress.history)
+    return ""
+
+
+def _stopped(run: Run) -> NoReturn:
+    raise StoppedError(f"stopped, and saved: deepcr-zoo train --resume {run.folder} goes on")
+
+
+def _build(
+    recipe: Recipe, data: Sequence[str | Path], rehearse: bool, jobs: int, beside: Path | None, watch: Silent
+) -> Dataset:
+    """The training set of a recipe; a folder with a manifest is one that is built already."""
+    if built := built_dataset(data):
+        built.verify()
+        return built
+    plan = plan_build(recipe, data, rehearse, jobs, beside)
+    for caution in plan.cautions:
+        watch.note("caution", caution, "yellow")
+    failures = [
+        one.error for one in watch.work(label_visits(plan, jobs), "labelling", len(plan.visits)) if one.error is not None
+    ]
+    if failures:
+        raise InterruptedWorkError("\n".join([*failures, f"{len(failures)} of {len(plan.visits)} visits are not labelled"]))
+    return assemble(plan)
+
+
+def built_dataset(data: Sequence[str | Path]) -> Dataset | None:
+    """The training set that data stands for, if it is the folder of one."""
+    is_built = len(data) == 1 and (Path(data[0]) / MANIFEST_FILE).is_file()
+    return Dataset.open(Path(data[0])) if is_built else None
+
+
+def _read(recipe: str | os.PathLike[str], settings: Sequence[str]) -> Recipe:
+    return read_recipe(find_recipe(os.fspath(recipe)), settings)
+
+
+def _device(name: str) -> torch.device:
+    """A CPU or a CUDA device; MPS has no float64, which random numbers are drawn in."""
+    device = select_device(name)
+    if device.type == "mps":
+        if name != "auto":
+            raise DeviceError(f"device {name!r}: training runs on the CPU or on CUDA devices: expected auto, cpu or cuda")
+        return torch.device("cpu")
+    if device.type == "cuda" and (rank := os.environ.get("LOCAL_RANK")):
+        device = select_device(f"cuda:{rank}")
+        torch.cuda.set_device(device)
+    return device
+
+
+def _not_finite(run: Run, error: LossIsNotFiniteError, ranks: Ranks) -> TrainingError:
+    """Keep the batch, and say what happened."""
+    way_out = "a smaller train.schedule.learning_rate or a train.schedule.gradient_clip may help, in a new run"
+    if error.examples is None:
+        return TrainingError(f"{run.folder}: {error}; its last checkpoint is intact; {way_out}")
+    path = run.folder / (BAD_BATCH_FILE if ranks.is_writer else f"rank{ranks.rank}-{BAD_BATCH_FILE}")
+    with checkpoints.failure_is_told(run.folder):
+        write_atomically(_batch_bytes(error.examples), path)
+    return TrainingError(f"{run.folder}: {error}; the batch is in {path.name}, the last checkpoint is intact; {way_out}")
+
+
+def _batch_bytes(examples: Examples) -> bytes:
+    tensors = {"input": examples.input, "target": examples.target, "counted": examples.counted}
+    return safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})

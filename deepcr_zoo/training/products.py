@@ -1,0 +1,101 @@
+"""What a finished training leaves in its run: weights, test vector, draft card, evaluation, pictures."""
+
+from __future__ import annotations
+
+import datetime
+
+from deepcr_zoo.bench.evaluation import evaluate
+from deepcr_zoo.bench.results import write_results
+from deepcr_zoo.dataset.reading import Dataset
+from deepcr_zoo.documents import as_yaml
+from deepcr_zoo.errors import DataError, MissingExtraError
+from deepcr_zoo.files import write_together
+from deepcr_zoo.models import InpaintModel, MaskModel
+from deepcr_zoo.pictures import require_matplotlib
+from deepcr_zoo.recipe import Recipe
+from deepcr_zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, default_registry
+from deepcr_zoo.training.checkpoints import failure_is_told
+from deepcr_zoo.training.draftcard import DraftFacts, draft_card, draft_test_vector
+from deepcr_zoo.training.pictures import write_examples, write_loss_curve
+from deepcr_zoo.training.runs import CARD_FILE, LOSS_PICTURE, RESULTS_FILE, STAMPS_PICTURE, Run
+from deepcr_zoo.training.state import Training
+from deepcr_zoo.training.watch import Silent
+from deepcr_zoo.weights import serialise
+
+
+def write(run: Run, dataset: Dataset, training: Training, watch: Silent) -> str:
+    """Write all of it; what is there is written anew; gives the folder.
+
+    Parameters
+    ----------
+    run : Run
+    dataset : Dataset
+    training : Training
+        Whose best weights become the model.
+    watch : Silent
+
+    Raises
+    ------
+    OutputError
+        If something cannot be written.
+    DatasetError
+        If files of the training set are missing or damaged.
+    """
+    with failure_is_told(run.folder):
+        _write_model(run, dataset, training)
+        model = run.model(str(training.device))
+        _draw(run, dataset, model, training, watch)
+        _evaluate(run, dataset, model, watch)
+    return str(run.folder)
+
+
+def _write_model(run: Run, dataset: Dataset, training: Training) -> None:
+    """Weights, test vector and, last, the card."""
+    state = {name: tensor.cpu() for name, tensor in training.best.items()}
+    data, architecture = serialise(state), run.recipe.train.architecture
+    facts = DraftFacts(
+        recipe_sha256=run.facts.recipe_sha256,
+        manifest=dataset.manifest,
+        manifest_sha256=run.facts.manifest_sha256,
+        history=training.progress.history,
+        date=datetime.datetime.now(datetime.UTC).date(),
+    )
+    card = draft_card(run.recipe, next_version(run.recipe), state, facts)
+    contents = {
+        run.folder / WEIGHTS_FILE: data,
+        run.folder / TEST_VECTOR_FILE: draft_test_vector(data, card, architecture),
+        run.folder / CARD_FILE: as_yaml(card),
+    }
+    write_together(contents)
+
+
+def next_version(recipe: Recipe) -> str:
+    """What a model of this name would be released as: one more than what the registry has."""
+    found = [one for one in default_registry().find(f"{recipe.task}/{recipe.name}") if one.name == recipe.name]
+    majors = [int(version.partition(".")[0]) for entry in found for version in entry.versions]
+    return f"{max(majors, default=0) + 1}.0"
+
+
+def _evaluate(run: Run, dataset: Dataset, model: MaskModel | InpaintModel, watch: Silent) -> None:
+    """The test visits; a training set without any leaves the run without results, and that is told."""
+    exposures = sum(1 for _ in dataset.exposures("test"))
+    try:
+        with watch.counted("evaluating", exposures) as judged:
+            results = evaluate(model, dataset, run.recipe, run.facts.command, on_exposure=judged)
+    except DataError as error:
+        watch.note("caution", f"not evaluated: {error}", "yellow")
+        return
+    for caution in results.cautions:
+        watch.note("caution", caution, "yellow")
+    write_results(results, run.folder / RESULTS_FILE)
+
+
+def _draw(run: Run, dataset: Dataset, model: MaskModel | InpaintModel, training: Training, watch: Silent) -> None:
+    try:
+        require_matplotlib()
+    except MissingExtraError as error:
+        watch.note("caution", f"no pictures: {error}", "yellow")
+        return
+    write_loss_curve(training.progress.history, run.folder / LOSS_PICTURE)
+    if any(dataset.exposures("test")):
+        write_examples(model, dataset, run.folder / STAMPS_PICTURE)

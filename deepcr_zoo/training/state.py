@@ -1,0 +1,173 @@
+"""Everything that changes while a network learns, and how it moves from epoch to epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+from torch.optim import Adam
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from deepcr_zoo.documents import Document
+from deepcr_zoo.nets import UNet
+from deepcr_zoo.recipe import Recipe, ScheduleBlock
+from deepcr_zoo.registry import Architecture
+
+
+class EpochRecord(Document):
+    """A line of ``metrics.jsonl``."""
+
+    epoch: int
+    frozen: bool
+    learning_rate: float
+    train_loss: float
+    validation_loss: float
+    is_best: bool
+    precision: str
+    seconds: float
+    stamps_per_second: float
+
+
+class Progress(BaseModel):
+    """How far training has come."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    epoch: int = 0
+    """Epochs that are finished."""
+    step: int = 0
+    """Batches of the next epoch that are done."""
+    loss_sum: float = 0.0
+    pixels: float = 0.0
+    seconds: float = 0.0
+    """Of these batches: their loss, the pixels that counted, and the time they took."""
+    frozen: bool = False
+    decays: int = 0
+    """Of the learning rate, since the validation loss has last improved."""
+    best_loss: float | None = None
+    best_epoch: int = 0
+    mixed: bool = False
+    """Whether convolutions run in bfloat16."""
+    history: list[EpochRecord] = []
+
+
+class Training:
+    """A network that learns.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    network : UNet
+        On its device; changed in place.
+    frozen : bool
+        Whether it starts in the second phase.
+    mixed : bool
+        Whether convolutions run in bfloat16.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    network : UNet
+    optimiser : Adam
+    plateau : ReduceLROnPlateau
+    best : dict of str to Tensor
+        Weights of the lowest validation loss so far.
+    progress : Progress
+    """
+
+    def __init__(self, recipe: Recipe, network: UNet, frozen: bool = False, mixed: bool = False) -> None:
+        self.recipe = recipe
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.progress = Progress(frozen=frozen or recipe.train.architecture.norm == "none", mixed=mixed)
+        self.best: dict[str, Tensor] = {}
+        self.start_optimiser(self.schedule.learning_rate)
+
+    @property
+    def schedule(self) -> ScheduleBlock:
+        """How long and how fast it learns."""
+        return self.recipe.train.schedule
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the network."""
+        return self.recipe.train.architecture
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return torch.device(self.network.head.weight.device)
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        return float(self.optimiser.param_groups[0]["lr"])
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the last epoch is done, or the last decays of the learning rate have brought nothing."""
+        tried = self.progress.frozen and self.progress.decays > self.schedule.stop_after_decays
+        return self.progress.step == 0 and (tried or self.progress.epoch >= self.schedule.max_epochs)
+
+    @property
+    def freezes_now(self) -> bool:
+        """Whether the next epoch is the first of the second phase."""
+        return not self.progress.frozen and self.progress.epoch >= self.schedule.freeze_after_epochs
+
+    def start_optimiser(self, learning_rate: float) -> None:
+        """A new Adam, and a new schedule of its learning rate."""
+        self.optimiser = Adam(self.network.parameters(), lr=learning_rate)
+        self.plateau = ReduceLROnPlateau(
+            self.optimiser,
+            factor=self.schedule.decay_factor,
+            patience=self.schedule.decay_patience_epochs,
+            threshold=self.schedule.decay_min_improvement,
+            threshold_mode="rel",
+        )
+
+    def freeze(self) -> None:
+        """Begin the second phase."""
+        self.progress.frozen = True
+        self.progress.decays = 0  # those of the first phase shall not end the second
+        if self.schedule.restart_at_freeze:
+            self.start_optimiser(self.schedule.learning_rate * self.schedule.restart_learning_rate_factor)
+
+    def end_epoch(self, validation_loss: float, stamps: int) -> EpochRecord:
+        """Take in the validation loss of an epoch: learning rate, best weights, record."""
+        progress, rate, best = self.progress, self.learning_rate, self.plateau.best
+        self.plateau.step(validation_loss)
+        if self.plateau.best < best:
+            progress.decays = 0
+        elif self.learning_rate < rate:
+            progress.decays += 1
+        is_best = validation_loss < (math.inf if progress.best_loss is None else progress.best_loss)
+        progress.epoch += 1
+        if is_best:
+            progress.best_loss, progress.best_epoch = validation_loss, progress.epoch
+            self.best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+        record = EpochRecord(
+            epoch=progress.epoch,
+            frozen=progress.frozen,
+            learning_rate=rate,
+            train_loss=progress.loss_sum / max(progress.pixels, 1),
+            validation_loss=validation_loss,
+            is_best=is_best,
+            precision="bfloat16" if progress.mixed else "float32",
+            seconds=progress.seconds,
+            stamps_per_second=stamps / max(progress.seconds, 1e-9),
+        )
+        progress.history.append(record)
+        progress.step, progress.loss_sum, progress.pixels, progress.seconds = 0, 0.0, 0.0, 0.0
+        return record
+
+
+def decays(history: Sequence[EpochRecord]) -> list[EpochRecord]:
+    """Epochs with a lower learning rate than the one before them in the same phase."""
+    return [
+        after
+        for before, after in pairwise(history)
+        if after.learning_rate < before.learning_rate and after.frozen == before.frozen
+    ]

@@ -1,0 +1,195 @@
+"""Runs that end early: killed, stopped, without space; resumed, they end with the weights of one that never stopped."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from deepcr_zoo.errors import OutputError, RunError
+from deepcr_zoo.training import checkpoints
+from deepcr_zoo.training.pipeline import resume, train
+from deepcr_zoo.training.runs import Run
+from deepcr_zoo.training.start import start as new_training
+from deepcr_zoo.training.watch import Silent
+from tests.conftest import CHECKOUT
+from tests.training.stamps import CPU, recipe_of, same_bytes, write_dataset
+
+KILLS = 20
+EPOCHS = 2 * KILLS + 4
+LONG = (f"train.schedule.max_epochs={EPOCHS}", f"train.schedule.freeze_after_epochs={KILLS}")
+STEPS = 3
+"""In an epoch: 24 stamps in batches of 8."""
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return recipe_of("mask", *LONG)
+
+
+@pytest.fixture(scope="module")
+def dataset(recipe, tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("home") / "home", recipe=recipe)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(recipe, dataset, tmp_path_factory):
+    return train(recipe, dataset=dataset, runs=tmp_path_factory.mktemp("runs"), watch=Silent())
+
+
+# a server that has imported everything forks children that train, so that a kill costs no second of imports
+TRAINERS = """
+import os, sys
+from deepcr_zoo.training.pipeline import resume
+from deepcr_zoo.training.watch import Silent
+
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        resume(line.strip(), watch=Silent())
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+def started(*arguments, **options):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, *map(str, arguments)], env=environment, text=True, **(pipes | options))
+
+
+def begun(recipe, dataset, folder):
+    """A run that was stopped after its first step."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deepcr_zoo.training.pipeline.fit", lambda *_, **__: False)
+        with pytest.raises(Exception, match="stopped, and saved"):
+            train(recipe, dataset=dataset, runs=folder, watch=Silent())
+    (run,) = folder.glob("*/*")
+    return Run.open(run)
+
+
+def test_a_run_that_was_killed_twenty_times_ends_with_the_same_weights(uninterrupted, recipe, dataset, tmp_path):
+    run = begun(recipe, dataset, tmp_path)
+    moments, server, kills = random.Random(5), started("-c", TRAINERS), 0
+    while kills < KILLS:
+        before = checkpoints.read_progress(run.folder).epoch
+        print(run.folder, file=server.stdin, flush=True)
+        child = int(server.stdout.readline())
+        while checkpoints.read_progress(run.folder).epoch == before:
+            time.sleep(0.001)
+        time.sleep(moments.uniform(0, 0.05))  # in an epoch, in a checkpoint, or between the two
+        os.kill(child, signal.SIGKILL)
+        assert int(server.stdout.readline()) == -signal.SIGKILL
+        kills += 1
+    server.stdin.close()
+    server.wait()
+    assert checkpoints.read_progress(run.folder).epoch < EPOCHS
+    resume(run.folder, watch=Silent())
+    assert same_bytes(run.folder / "model.safetensors", uninterrupted.folder / "model.safetensors")
+    assert [one.validation_loss for one in run.history()] == [one.validation_loss for one in uninterrupted.history()]
+    assert not [path.name for path in run.folder.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on_in_mid_epoch(number, uninterrupted, recipe, dataset, tmp_path):
+    run = begun(recipe, dataset, tmp_path)
+    process = started("-m", "deepcr_zoo", "train", "--resume", run.folder)
+    while not checkpoints.is_there(run.folder):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.001)
+    process.send_signal(number)
+    said = process.communicate()[1]
+    assert process.returncode == 130, said
+    assert f"stopped, and saved: deepcr-zoo train --resume {run.folder} goes on" in said
+    assert "Traceback" not in said
+    progress = checkpoints.read_progress(run.folder)
+    assert 0 < progress.epoch < EPOCHS
+    resume(run.folder, watch=Silent())
+    assert same_bytes(run.folder / "model.safetensors", uninterrupted.folder / "model.safetensors")
+
+
+def test_without_space_for_a_checkpoint_the_one_before_stays(uninterrupted, recipe, dataset, tmp_path, monkeypatch):
+    run = begun(recipe, dataset, tmp_path)
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); sys.argv[0] = 'deepcr-zoo';"
+    )
+    command = f"{limited} from deepcr_zoo.cli import main; main()"
+    process = started("-c", command, "train", "--resume", run.folder)
+    said = process.communicate()[1]
+    assert process.returncode == 1, said
+    assert f"{run.folder}: cannot be written: File too large; what was there is intact" in " ".join(said.split())
+    assert not [path for path in run.folder.iterdir() if path.name.endswith(".part")]
+    resume(run.folder, watch=Silent())
+    assert same_bytes(run.folder / "model.safetensors", uninterrupted.folder / "model.safetensors")
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(recipe, dataset, tmp_path, monkeypatch):
+    training = new_training(recipe, CPU)
+    checkpoints.save(training, tmp_path, "recipe")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    training.progress.epoch = 7
+
+    def full(data, path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "write_atomically", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        checkpoints.save(training, tmp_path, "recipe")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(recipe, tmp_path):
+    checkpoints.save(new_training(recipe, CPU), tmp_path, "recipe")
+    wider = recipe_of("mask", "train.architecture.hidden=3")
+    with pytest.raises(RunError, match="holds a network of another architecture than the recipe's depth=2 hidden=3"):
+        checkpoints.restore(new_training(wider, CPU), tmp_path, "recipe")
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(recipe, tmp_path):
+    checkpoints.save(new_training(recipe, CPU), tmp_path, "recipe")
+    with pytest.raises(RunError, match="is of another recipe"):
+        checkpoints.restore(new_training(recipe, CPU), tmp_path, "another")
+
+
+def test_a_damaged_checkpoint_is_refused(recipe, tmp_path):
+    checkpoints.save(new_training(recipe, CPU), tmp_path, "recipe")
+    (tensors,) = tmp_path.glob("checkpoint-*.safetensors")
+    tensors.write_bytes(tensors.read_bytes()[:-1] + b"\1")
+    with pytest.raises(RunError, match=r"differs from its hash in checkpoint\.json"):
+        checkpoints.restore(new_training(recipe, CPU), tmp_path, "recipe")
+    tensors.unlink()
+    with pytest.raises(RunError, match="cannot be read"):
+        checkpoints.restore(new_training(recipe, CPU), tmp_path, "recipe")
+    (tmp_path / "checkpoint.json").write_text("{}")
+    with pytest.raises(RunError, match="Field required"):
+        checkpoints.restore(new_training(recipe, CPU), tmp_path, "recipe")
+
+
+def test_two_processes_started_by_torchrun_make_one_run(recipe, dataset, tmp_path):
+    schedule = ("batch_size=8", "max_epochs=2", "freeze_after_epochs=0")
+    settings = ["--set=train.architecture.hidden=2", *(f"--set=train.schedule.{one}" for one in schedule)]
+    losses = []
+    for count in (1, 2):
+        runs = tmp_path / str(count)
+        command = ["-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={count}", "--rdzv-backend=c10d"]
+        command += [
+            "--rdzv-endpoint=127.0.0.1:0",
+            "--local-addr=127.0.0.1",
+            "-m",
+            "deepcr_zoo",
+            "train",
+            "acs-wfc-f606w-2-4",
+        ]
+        process = started(*command, "--data", dataset.folder, "--runs", runs, *settings)
+        out, said = process.communicate()
+        assert process.returncode == 0, said
+        (folder,) = runs.glob("*/*")
+        assert out.splitlines()[-1] == str(folder)
+        losses.append([(one.train_loss, one.validation_loss) for one in Run.open(folder).history()])
+    assert len(losses[0]) == 2
+    for one, two in zip(*losses, strict=True):
+        assert two == pytest.approx(one, rel=1e-5)

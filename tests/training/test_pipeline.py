@@ -1,0 +1,242 @@
+"""Whole runs: from a recipe and its training set to a model, its evaluation and its pictures."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from deepcr_zoo import testvectors
+from deepcr_zoo.cards import Card
+from deepcr_zoo.documents import parse_document
+from deepcr_zoo.errors import DatasetError, RunError, TrainingError
+from deepcr_zoo.models import MaskModel
+from deepcr_zoo.training.pipeline import resume, train
+from deepcr_zoo.training.runs import Run
+from deepcr_zoo.training.watch import Silent
+from tests.training.stamps import recipe_of, same_bytes, write_dataset
+
+FILES = {
+    "recipe.yaml",
+    "run.json",
+    "environment.json",
+    "metrics.jsonl",
+    "checkpoint.json",
+    "model.safetensors",
+    "test_vector.safetensors",
+    "card.yaml",
+    "results.json",
+    "loss.png",
+    "stamps.png",
+}
+
+
+class Listener(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.said = []
+
+    def note(self, label, message, style):
+        self.said.append(f"{label} {message}")
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return recipe_of("mask")
+
+
+@pytest.fixture(scope="module")
+def dataset(recipe, tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("home") / "home", test=6, recipe=recipe)
+
+
+@pytest.fixture(scope="module")
+def run(recipe, dataset, tmp_path_factory):
+    """A run that is not to be changed."""
+    return train(recipe, dataset=dataset, runs=tmp_path_factory.mktemp("runs"), watch=Silent())
+
+
+def test_a_run_holds_all_that_came_out_of_its_recipe(run):
+    files = {path.name for path in run.folder.iterdir()}
+    assert files - {path.name for path in run.folder.glob("checkpoint-*.safetensors")} == FILES
+    assert run.folder.parent.name == run.recipe.name == run.facts.name
+    assert len(list(run.folder.glob("checkpoint-*.safetensors"))) == 1
+    assert len((run.folder / "metrics.jsonl").read_text().splitlines()) == 4
+    assert [record.frozen for record in run.history()] == [False, False, True, True]
+    assert set(run.results().data.pixels) == {"extragalactic", "all"}
+
+
+def test_the_recipe_of_a_run_is_the_one_that_was_trained(run, recipe):
+    written = yaml.safe_load((run.folder / "recipe.yaml").read_text())
+    assert written["train"]["schedule"]["max_epochs"] == 4
+    assert Run.open(run.folder).recipe == run.recipe == recipe
+
+
+def test_the_model_of_a_run_reproduces_its_test_vector(run):
+    model = run.model(device="cpu", engine="torch")
+    assert isinstance(model, MaskModel)
+    vector = testvectors.read((run.folder / "test_vector.safetensors").read_bytes(), "test vector")
+    card = parse_document((run.folder / "card.yaml").read_bytes(), Card, "card.yaml")
+    np.testing.assert_allclose(model.predict(vector.image), vector.expected, atol=card.test_vector.tolerance)
+    assert card.identity.version == "2.0"  # the registry has a 1.0 of this name
+
+
+def test_the_same_recipe_gives_the_same_model(run, recipe, dataset, tmp_path):
+    again = train(recipe, dataset=dataset, runs=tmp_path, watch=Silent())
+    assert again.folder.name.rpartition("-")[2] == run.folder.name.rpartition("-")[2]
+    for name in ("model.safetensors", "test_vector.safetensors", "recipe.yaml", "card.yaml"):
+        assert same_bytes(run.folder / name, again.folder / name), name
+    losses = [[record.validation_loss for record in one.history()] for one in (run, again)]
+    assert losses[0] == losses[1]
+
+
+def test_another_seed_gives_another_model(run, dataset, tmp_path):
+    other = train(recipe_of("mask", "train.seed=2"), dataset=dataset, runs=tmp_path, watch=Silent())
+    assert other.folder.name.rpartition("-")[2] != run.folder.name.rpartition("-")[2]
+    assert not same_bytes(run.folder / "model.safetensors", other.folder / "model.safetensors")
+
+
+def test_a_finished_run_stays_as_it_is(run):
+    before = {path: path.stat().st_mtime_ns for path in run.folder.iterdir()}
+    assert resume(run.folder, watch=Silent()) == run
+    assert {path: path.stat().st_mtime_ns for path in run.folder.iterdir()} == before
+
+
+def test_what_a_kill_before_the_evaluation_has_left_out_is_made_by_resuming(run, recipe, dataset, tmp_path):
+    other = train(recipe, dataset=dataset, runs=tmp_path, watch=Silent())
+    for name in ("results.json", "card.yaml", "loss.png", "stamps.png"):
+        (other.folder / name).unlink()
+    assert not other.is_trained
+    with pytest.raises(RunError, match="has no model yet: deepcr-zoo train --resume"):
+        other.model()
+    resume(other.folder, watch=Silent())
+    assert {path.name for path in other.folder.iterdir()} == {path.name for path in run.folder.iterdir()}
+    assert same_bytes(run.folder / "model.safetensors", other.folder / "model.safetensors")
+
+
+def test_an_inpainting_run_is_judged_beside_the_classical_methods(tmp_path):
+    recipe = recipe_of("inpaint")
+    dataset = write_dataset(tmp_path / "home", test=6, recipe=recipe)
+    run = train(recipe, dataset=dataset, runs=tmp_path / "runs", watch=Silent())
+    results = run.results()
+    assert [method.name for method in results.methods] == [run.reference, "masked median", "biharmonic"]
+    pixels = {method.fields["all"].inpainting.pixels for method in results.methods}
+    assert len(pixels) == 1
+    assert pixels.pop() > 0
+
+
+def test_without_test_stamps_there_are_no_results_and_that_is_told(recipe, tmp_path):
+    dataset = write_dataset(tmp_path / "home", recipe=recipe)
+    listener = Listener()
+    run = train(recipe, dataset=dataset, runs=tmp_path / "runs", watch=listener)
+    assert run.is_trained
+    assert not run.is_evaluated
+    assert any(line.startswith("caution not evaluated: ") for line in listener.said)
+
+
+def test_a_training_set_of_another_recipe_is_refused(recipe, tmp_path):
+    dataset = write_dataset(tmp_path / "home", test=6, recipe=recipe_of("mask", "build.drizzle.driz_cr_snr=3.5 3.0"))
+    with pytest.raises(DatasetError, match="was built from another recipe than ACS-WFC-F606W-2-4"):
+        train(recipe, dataset=dataset, runs=tmp_path / "runs", watch=Silent())
+    assert not (tmp_path / "runs").exists()
+
+
+def test_recipes_that_differ_in_training_alone_share_a_training_set(dataset):
+    dataset.check_recipe(recipe_of("mask", "train.schedule.learning_rate=0.1", "rehearsal.seed=5"), False)
+    with pytest.raises(DatasetError):
+        dataset.check_recipe(recipe_of("mask"), True)
+
+
+def test_a_run_whose_training_set_was_changed_is_not_resumed(recipe, tmp_path):
+    dataset = write_dataset(tmp_path / "home", recipe=recipe)
+    run = train(recipe, dataset=dataset, runs=tmp_path / "runs", watch=Silent())
+    manifest = dataset.folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"stamp_size":32', '"stamp_size": 32').replace("none", "other"))
+    with pytest.raises(RunError, match="differs from the training set of"):
+        resume(run.folder, watch=Silent())
+
+
+def test_a_run_whose_recipe_was_changed_is_not_resumed(recipe, dataset, tmp_path):
+    run = train(recipe, dataset=dataset, runs=tmp_path, watch=Silent())
+    path = run.folder / "recipe.yaml"
+    path.write_text(path.read_text().replace("max_epochs: 4", "max_epochs: 8"))
+    with pytest.raises(RunError, match=r"recipe\.yaml: was changed after the run had started"):
+        resume(run.folder)
+
+
+def test_a_run_is_not_resumed_with_another_recipe(run, recipe):
+    assert resume(run.folder, recipe=recipe) == run
+    with pytest.raises(RunError, match="is a run of another recipe"):
+        resume(run.folder, recipe=recipe_of("mask", "train.seed=2"))
+
+
+def test_a_folder_that_is_no_run_is_told(tmp_path):
+    with pytest.raises(RunError, match="expected the folder of a run"):
+        resume(tmp_path)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_batch(recipe, tmp_path):
+    def spoil(exposure, tensors):
+        tensors["image"][-1, 5, 5] = np.nan
+        tensors["ignore"][-1, 5, 5] = 0
+
+    dataset = write_dataset(tmp_path / "home", recipe=recipe, change=spoil)
+    with pytest.raises(
+        TrainingError, match=r"the loss of epoch 1, batch \d+ is nan; the batch is in not-finite.safetensors"
+    ):
+        train(recipe, dataset=dataset, runs=tmp_path / "runs", watch=Silent())
+    (bad,) = (tmp_path / "runs").rglob("not-finite.safetensors")
+    import safetensors.numpy
+
+    tensors = safetensors.numpy.load(bad.read_bytes())
+    assert np.isnan(tensors["input"]).any()
+    assert tensors["counted"].shape == tensors["target"].shape
+
+
+FITS = ("train.architecture.hidden=4", "train.init_from=ACS-WFC-F606W-2-4@1.0")
+
+
+def test_fine_tuning_starts_from_the_weights_of_the_zoo(tmp_path, dataset):
+    recipe = recipe_of("mask", *FITS, "train.start_frozen=true", "train.schedule.learning_rate=1.0e-9")
+    run = train(recipe, dataset=dataset, runs=tmp_path, watch=Silent())
+    import deepcr_zoo
+
+    image = np.random.default_rng(1).normal(60, 8, (64, 64)).astype(np.float32)
+    zoo = deepcr_zoo.load("ACS-WFC-F606W-2-4@1.0", device="cpu", engine="torch")
+    np.testing.assert_allclose(run.model("cpu", "torch").logits(image), zoo.logits(image), atol=1e-3)
+    assert [record.frozen for record in run.history()] == [True] * 4
+
+
+MISFITS = {
+    "train.architecture.hidden=8": "has architecture depth=2 hidden=4 norm='batch': expected depth=2 hidden=8 norm='batch'",
+    "train.input.scale=1.0": "has input.scale 100: expected 1,",
+    "train.init_from=WFC3-UVIS-2-32@1.0": "has architecture",
+}
+
+
+@pytest.mark.parametrize("setting", MISFITS)
+def test_a_model_of_the_zoo_that_does_not_fit_the_recipe_is_refused(setting, dataset, tmp_path):
+    with pytest.raises(TrainingError, match=MISFITS[setting]):
+        train(recipe_of("mask", *FITS, setting), dataset=dataset, runs=tmp_path, watch=Silent())
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_environment_says_with_what_a_run_was_made(run):
+    (environment,) = json.loads((run.folder / "environment.json").read_text())
+    assert environment["device"] == "cpu"
+    assert environment["packages"].keys() >= {"torch", "numpy"}
+    assert environment["processes"] == 1
+
+
+def test_numbers_of_the_results_are_those_of_a_count_by_hand(run, dataset):
+    model = run.model("cpu", "torch")
+    scores, labels = [], []
+    for stamp in dataset.stamps("test"):
+        counted = stamp.ignore == 0
+        scores.append(model.logits(stamp.image)[counted])
+        labels.append(stamp.cosmic_rays[counted] == 1)
+    scores, labels = np.concatenate(scores), np.concatenate(labels)
+    for rate in run.results().methods[0].fields["all"].at_fpr:
+        thresholds = [one for one in np.unique(scores) if (scores[~labels] > one).mean() <= rate.fpr]
+        assert rate.tpr == pytest.approx(max((scores[labels] > one).mean() for one in thresholds))

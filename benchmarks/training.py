@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deepcr_zoo.machine import processor_name
+from deepcr_zoo.machine import keep_freed_memory, processor_name
 from deepcr_zoo.recipe import Recipe
 from deepcr_zoo.recipefile import find_recipe, read_recipe
 from deepcr_zoo.training.loop import fit
@@ -162,6 +162,7 @@ def train_ours(recipe: Recipe, stamps: Exposure, on_step: OnStep) -> None:
     """The trainer of this project; validation, of one stamp, falls into the warm-up."""
     device = torch.device("cpu")
     train, validation = (ResidentStamps([group], device) for group in (stamps, noise(1, stamps.image.shape[-1], seed=0)))
+    keep_freed_memory()  # as the pipeline does
     fit(start(recipe, device), Feed(recipe, train), Feed(recipe, validation), on_step=lambda step: on_step(step.loss))
 
 

@@ -10,6 +10,7 @@ from typing import NoReturn
 import safetensors.torch
 import torch
 
+from deepcr_zoo import machine
 from deepcr_zoo.dataset.build import assemble, label_visits, plan_build
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import MANIFEST_FILE, StampSplit
@@ -162,6 +163,8 @@ def _feeds(recipe: Recipe, dataset: Dataset, training: Training) -> tuple[Feed, 
 
 def _finish(run: Run, dataset: Dataset, training: Training, feeds: tuple[Feed, Feed], ranks: Ranks, watch: Silent) -> Run:
     """Do what is left of a run."""
+    if training.device.type == "cpu":
+        machine.keep_freed_memory()
     if checkpoints.is_there(run.folder):
         checkpoints.restore(training, run.folder, run.facts.recipe_sha256)
     ranks.by_writer(lambda: _begin(run, training, ranks, watch))

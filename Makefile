@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint con
 demo: $(VENV)/.demo
 	$(BIN)/python -m deepcr_zoo.demo demo $(if $(FITS),--fits '$(FITS)')
 
-## train a small mask network from nothing, on simulated exposures, and judge it: about six minutes on two cores
+## train a small mask network from nothing, on simulated exposures, and judge it: about five minutes on two cores
 rehearse: $(VENV)/.rehearse
 	$(BIN)/deepcr-zoo train recipes/acs-wfc-f606w-2-4.yaml --rehearse
 

@@ -286,6 +286,13 @@ class RehearsalSchedule(Document):
     decay_patience_epochs: int | None = Field(default=None, ge=1)
 
 
+class RehearsalStamps(StampBlock):
+    """Small exposures are cut into small stamps."""
+
+    size: int = Field(default=128, ge=32, multiple_of=4, description="side of a stamp, pixels")
+    border: int = Field(default=32, ge=0, description="pixels dropped at each edge of a chip")
+
+
 class RehearsalBlock(Document):
     """Simulated data in the place of the archive's: the whole path in minutes."""
 
@@ -297,7 +304,7 @@ class RehearsalBlock(Document):
         description="as in the test visits of Zhang & Bloom 2020, Table 1",
     )
     visits: VisitCount = VisitCount()
-    stamps: StampBlock = StampBlock(size=128, border=32)
+    stamps: RehearsalStamps = RehearsalStamps()
     schedule: RehearsalSchedule = Field(default=RehearsalSchedule(), description="put over train.schedule")
     seed: int = Field(default=1000, ge=0, lt=MOST_SEEDS, description="of the first simulated visit; the others follow")
 

@@ -167,3 +167,8 @@ def test_editors_find_the_shipped_recipes_valid_by_the_json_schema():
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"build": {"sky": "dark"}}, schema)
     assert json.loads((paths.data_root() / "recipes" / "recipe.schema.json").read_text()) == schema
+
+
+def test_one_field_of_a_rehearsals_stamps_leaves_the_others_as_they_were():
+    stamps = read_recipe(find_recipe("wfc3-uvis"), ["rehearsal.stamps.validation_fraction=0.1"]).rehearsal.stamps
+    assert (stamps.size, stamps.border, stamps.validation_fraction) == (128, 32, 0.1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deepcr_zoo.recipe import FIELD_TYPES, BuildBlock, FieldType, Recipe, Split, StampBlock
+from deepcr_zoo.recipe import FIELD_TYPES, BuildBlock, FieldType, Recipe, Split
 from deepcr_zoo.simulate.visits import SimulatedVisit
 
 
@@ -51,4 +51,4 @@ def rehearsed_visits(recipe: Recipe) -> list[RehearsedVisit]:
 
 def rehearsal_build(recipe: Recipe) -> BuildBlock:
     """The recipe's build, with the stamps of its rehearsal."""
-    return recipe.build.model_copy(update={"stamps": StampBlock.model_validate(recipe.rehearsal.stamps.model_dump())})
+    return recipe.build.model_copy(update={"stamps": recipe.rehearsal.stamps})

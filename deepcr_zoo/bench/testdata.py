@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,7 +13,6 @@ from deepcr_zoo.dataset.exposures import detector_of
 from deepcr_zoo.dataset.ignore import kept_bits
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.rehearsal import rehearsed_visits
-from deepcr_zoo.dataset.store import MANIFEST_FILE
 from deepcr_zoo.errors import DataError, DatasetError
 from deepcr_zoo.recipe import FieldType, Recipe
 from deepcr_zoo.results import POOLED
@@ -64,7 +62,7 @@ def describe(dataset: Dataset, recipe: Recipe, added: AddedMasks | None) -> Data
         description=_description(dataset),
         labels=_labels(dataset, recipe),
         ignored=_ignored(recipe),
-        manifest_sha256=hashlib.sha256((dataset.folder / MANIFEST_FILE).read_bytes()).hexdigest(),
+        manifest_sha256=dataset.manifest_sha256,
         simulator_version=SIMULATOR if manifest.rehearsal else None,
         seeds=_seeds(dataset, recipe) if manifest.rehearsal else [],
         pixels={**pixels, POOLED: _together(pixels.values())},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -251,7 +251,20 @@ def build_dataset(
         If a visit could not be labelled for now: its text says why.
     """
     plan = plan_build(recipe, data, rehearse, jobs, beside, home)
-    failures = [outcome.error for outcome in label_visits(plan, jobs) if outcome.error is not None]
+    return assemble_labelled(plan, label_visits(plan, jobs))
+
+
+def assemble_labelled(plan: BuildPlan, outcomes: Iterable[Outcome[VisitRecord]]) -> Dataset:
+    """`assemble` after the visits of `label_visits`, if none of them failed.
+
+    Raises
+    ------
+    InterruptedWorkError
+        If a visit could not be labelled for now: its text says why.
+    DataError
+        As `assemble` raises it.
+    """
+    failures = [outcome.error for outcome in outcomes if outcome.error is not None]
     if failures:
         raise InterruptedWorkError("\n".join([*failures, f"{len(failures)} of {len(plan.visits)} visits are not labelled"]))
     return assemble(plan)

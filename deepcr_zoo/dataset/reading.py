@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from deepcr_zoo.dataset.store import (
+    MANIFEST_FILE,
     ExposureRecord,
     Home,
     Manifest,
@@ -151,6 +152,11 @@ class Dataset:
             If its manifest is missing or not of this format.
         """
         return cls(folder, home or Home(folder.absolute().parents[1]), read_manifest(folder))
+
+    @property
+    def manifest_sha256(self) -> str:
+        """Hash of the manifest's file."""
+        return hashlib.sha256((self.folder / MANIFEST_FILE).read_bytes()).hexdigest()
 
     def exposures(self, split: StampSplit, field_type: FieldType | None = None) -> Iterator[ExposureStamps]:
         """The exposures that have stamps for something, of one field type or all, in the order of the manifest."""

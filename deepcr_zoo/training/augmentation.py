@@ -51,8 +51,8 @@ def inpainting_masks(source: StampSource, numbers: Tensor, seed: int, epoch: int
     wanted = fewest + (chance * (most - fewest + 1)).long()
     steps = 1 + (uniform(seed, epoch, numbers, Purpose.MASKS, most) * (len(source) - 1)).long()
     others = (numbers[:, None] + steps) % len(source)  # a step of 1 to n - 1 leads to any stamp but the same
-    union = torch.zeros_like(source.cosmic_rays(numbers))
-    for place in range(most):
+    union = source.cosmic_rays(others[:, 0])  # every stamp wants one at least
+    for place in range(1, most):
         union |= source.cosmic_rays(others[:, place]) & (wanted > place)[:, :, None]
     return union
 

@@ -99,7 +99,8 @@ def fit(
     while not training.is_finished:
         if training.freezes_now:
             training.freeze()
-        steps = len(batches(training, len(train), ranks))
+        size = batch_size(training, len(train), ranks)
+        steps = len(train) // size
         stops = _train_epoch(training, train, ranks, on_step, should_stop)
         _average_statistics(training, ranks)
         if training.progress.step < steps:
@@ -111,7 +112,7 @@ def fit(
         mixed = training.progress.mixed
         if mixed and training.recipe.train.precision == "auto":
             mixed = _mixed_precision_agrees(training, validation, ranks, loss)
-        training.end_epoch(loss, stamps=steps * batch_size(training, len(train), ranks))
+        training.end_epoch(loss, stamps=steps * size)
         training.progress.mixed = mixed  # of the next epoch: the record tells how this one ran
         save(training)
         if stops:

@@ -11,10 +11,10 @@ import safetensors.torch
 import torch
 
 from deepcr_zoo import machine
-from deepcr_zoo.dataset.build import assemble, label_visits, plan_build
+from deepcr_zoo.dataset.build import assemble_labelled, label_visits, plan_build
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import MANIFEST_FILE, StampSplit
-from deepcr_zoo.errors import DeviceError, InterruptedWorkError, RunError, StoppedError, TrainingError, UsageError
+from deepcr_zoo.errors import DeviceError, RunError, StoppedError, TrainingError, UsageError
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.models import select_device
 from deepcr_zoo.recipe import Recipe
@@ -213,12 +213,7 @@ def _build(
     plan = plan_build(recipe, data, rehearse, jobs, beside)
     for caution in plan.cautions:
         watch.note("caution", caution, "yellow")
-    failures = [
-        one.error for one in watch.work(label_visits(plan, jobs), "labelling", len(plan.visits)) if one.error is not None
-    ]
-    if failures:
-        raise InterruptedWorkError("\n".join([*failures, f"{len(failures)} of {len(plan.visits)} visits are not labelled"]))
-    return assemble(plan)
+    return assemble_labelled(plan, watch.work(label_visits(plan, jobs), "labelling", len(plan.visits)))
 
 
 def built_dataset(data: Sequence[str | Path]) -> Dataset | None:

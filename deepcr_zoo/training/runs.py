@@ -116,7 +116,7 @@ class Run:
             If it is another than the one that the run was trained on.
         """
         dataset = moved or Dataset.open(Path(self.facts.dataset))
-        if manifest_sha256(dataset) != self.facts.manifest_sha256:
+        if dataset.manifest_sha256 != self.facts.manifest_sha256:
             raise RunError(
                 f"{dataset.folder / MANIFEST_FILE}: differs from the training set of {self.folder}: expected sha256 "
                 f"{self.facts.manifest_sha256}: start a new run on the new one"
@@ -196,7 +196,7 @@ def new_run(recipe: Recipe, dataset: Dataset, runs: Path, command: str) -> Run:
         rehearsal=dataset.manifest.rehearsal,
         recipe_sha256=hashlib.sha256(text).hexdigest(),
         dataset=str(dataset.folder.absolute()),
-        manifest_sha256=manifest_sha256(dataset),
+        manifest_sha256=dataset.manifest_sha256,
     )
     key = key_of({"recipe": facts.recipe_sha256, "manifest": facts.manifest_sha256})[:8]
     try:
@@ -208,11 +208,6 @@ def new_run(recipe: Recipe, dataset: Dataset, runs: Path, command: str) -> Run:
             f"{runs}: a run cannot be written there: {error.strerror}; name another folder with --runs"
         ) from None
     return Run(folder, recipe, facts)
-
-
-def manifest_sha256(dataset: Dataset) -> str:
-    """Hash of a training set's manifest."""
-    return hashlib.sha256((dataset.folder / MANIFEST_FILE).read_bytes()).hexdigest()
 
 
 def write_metrics(run: Run, history: list[EpochRecord]) -> None:

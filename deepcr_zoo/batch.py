@@ -232,6 +232,7 @@ def _pool(jobs: int) -> ProcessPoolExecutor:
 
 
 def _start_worker(threads: int) -> None:
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # before the first library that asks is loaded: not all ask torch
     import torch
 
     torch.set_num_threads(threads)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 from astropy.io import fits
@@ -19,7 +20,7 @@ from deepcr_zoo.dataset.footprints import Positions
 from deepcr_zoo.errors import InvalidDocumentError, InvalidFileError
 from deepcr_zoo.fitsfiles import extension_name, extension_version, quiet_astropy, reason, root_name
 from deepcr_zoo.frames import Exposure, read_exposure
-from deepcr_zoo.instruments import Instrument, default_instruments, text, value
+from deepcr_zoo.instruments import Instrument, Keywords, default_instruments, positive, text, value
 from deepcr_zoo.recipe import InstrumentBlock
 
 
@@ -40,6 +41,8 @@ class ExposureFacts:
         Two characters, upper case.
     target, filter_name : str
     exposure_time_s : float
+    read_noise_electron : float or None
+        Mean of the amplifiers; None if the header does not tell.
     start_mjd : float
         Beginning of the exposure; 0 if the header does not tell.
     outlines : tuple of ndarray of float64, shape (K, 2)
@@ -55,6 +58,7 @@ class ExposureFacts:
     target: str
     filter_name: str
     exposure_time_s: float
+    read_noise_electron: float | None
     start_mjd: float
     outlines: tuple[Positions, ...]
     cautions: tuple[str, ...]
@@ -135,6 +139,7 @@ def read_facts(path: Path, block: InstrumentBlock) -> ExposureFacts:
         target=text(keywords, "TARGNAME"),
         filter_name=exposure.filter_name,
         exposure_time_s=time,
+        read_noise_electron=read_noise(keywords),
         start_mjd=float(start) if isinstance(start, (int, float)) else 0.0,
         outlines=outlines,
         cautions=exposure.cautions,
@@ -154,6 +159,15 @@ def read_chips(path: Path, sha256: str | None = None) -> list[ChipPixels]:
         raise InvalidFileError(f"{path}: has changed since its visit was planned: run again when it is at rest")
     with _hdus(exposure) as hdus:
         return list(_chips(exposure, hdus))
+
+
+def read_noise(keywords: Keywords) -> float | None:
+    """Mean read noise of the amplifiers, e-; None if the header gives none.
+
+    READNSEA to READNSED of ACS and WFC3, which calibration fills in; 0 stands in raw files (from memory).
+    """
+    given = [noise for amplifier in "ABCD" if (noise := positive(keywords, f"READNSE{amplifier}")) is not None]
+    return fmean(given) if given else None
 
 
 def visit_code(visit: str) -> str:

@@ -106,6 +106,8 @@ def gap_arcsec(ones: Positions, others: Positions) -> NDArray[np.float64]:
 
 def overlap(ones: Sequence[Positions], others: Sequence[Positions]) -> bool:
     """Whether any of some convex polygons on the sky overlaps any of some others, if headers are a little off."""
+    if not _near(ones, others):
+        return False
     origin = centre(np.concatenate([*ones]))
     planes = [[in_plane(polygon, origin) for polygon in polygons] for polygons in (ones, others)]
     pairs = ((one, other) for one in planes[0] for other in planes[1] if np.isfinite(other).all())
@@ -119,6 +121,17 @@ def holds(polygon: Positions, position: Positions) -> bool:
     if not np.isfinite(point).all():
         return False
     return bool(gap_arcsec(in_plane(polygon, origin)[None], point[None, None])[0] < 0)
+
+
+def _near(ones: Sequence[Positions], others: Sequence[Positions]) -> bool:
+    """Quickly: whether the circles around two sets of polygons come close enough for an overlap."""
+    circles = []
+    for polygons in (ones, others):
+        every = np.concatenate([*polygons])
+        middle = centre(every)
+        circles.append((middle, distance_arcsec(every, middle).max()))
+    (one, radius), (other, reach) = circles
+    return bool(distance_arcsec(one, other) < radius + reach + POINTING_ARCSEC)
 
 
 def _gap_along_edges(ones: Positions, others: Positions) -> NDArray[np.float64]:

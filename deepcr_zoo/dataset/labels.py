@@ -382,7 +382,9 @@ def _write(
         cosmic_rays_per_cm2_s=assessment.rate,
         rate_ratio=assessment.rate_ratio if math.isfinite(assessment.rate_ratio) else None,
         star_excess=assessment.masked.star_excess,
+        star_excess_chance=assessment.masked.chance(visit.build.quality.max_star_excess),
         ignored_fraction=assessment.ignored_fraction,
+        read_noise_electron=facts.read_noise_electron,
         fit_rms_pixels=fit_rms_pixels,
         cautions=list(facts.cautions),
     )

@@ -63,16 +63,21 @@ class MaskCount:
         return self.masked_on_stars / self.on_stars / (self.masked_in_dark / self.in_dark)
 
     def exceeds(self, max_star_excess: float) -> bool:
-        """Whether masks cluster on stars by more than chance would have them exceed the limit.
+        """Whether masks cluster on stars by more than chance would have them exceed the limit."""
+        excess, chance = self.star_excess, self.chance(max_star_excess)
+        return excess is not None and chance is not None and excess > max_star_excess and chance < CHANCE
 
-        Masked pixels come in groups; the number of groups on stars is compared with a Poisson distribution.
+    def chance(self, max_star_excess: float) -> float | None:
+        """How likely so many masked pixels on stars are, if masks are as frequent there as the limit allows.
+
+        Masked pixels come in groups; the number of groups on stars is compared with a Poisson distribution. None where
+        there is no `star_excess`.
         """
-        excess = self.star_excess
-        if excess is None or excess <= max_star_excess:
-            return False
+        if self.star_excess is None:
+            return None
         per_group = self.masked / self.groups
         allowed = max_star_excess * self.masked_in_dark / self.in_dark * self.on_stars
-        return bool(stats.poisson.sf(self.masked_on_stars / per_group - 1, allowed / per_group) < CHANCE)
+        return float(stats.poisson.sf(self.masked_on_stars / per_group - 1, allowed / per_group))
 
 
 def count_masked(

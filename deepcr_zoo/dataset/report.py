@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from deepcr_zoo.dataset.reading import Dataset, Stamp
 from deepcr_zoo.dataset.store import STAMP_SPLITS, ExposureRecord, Manifest, VisitRecord
 from deepcr_zoo.files import write_together
-from deepcr_zoo.pictures import png, require_matplotlib
+from deepcr_zoo.pictures import outline, png, require_matplotlib
 from deepcr_zoo.recipe import FieldType
 
 SHOWN_SPLITS = STAMP_SPLITS[:3]
@@ -149,7 +148,7 @@ def _sheet(dataset: Dataset) -> bytes:
             axes.imshow(stamp.image, origin="lower", cmap="gray", vmin=low, vmax=high, interpolation="nearest")
             for mask, colour in ((stamp.ignore, "tab:blue"), (stamp.cosmic_rays, "tab:red")):
                 if mask.any():
-                    _outline(axes, mask, colour)
+                    outline(axes, mask, colour)
     labels = {"cosmic ray": "tab:red", "ignored": "tab:blue"}
     handles = [Line2D([], [], color=colour, label=label) for label, colour in labels.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
@@ -163,19 +162,6 @@ def _examples(dataset: Dataset, field_type: FieldType) -> Iterator[tuple[str, St
         chosen = np.linspace(0, len(stamps) - 1, min(STAMPS_SHOWN, len(stamps))).round().astype(int).tolist()
         for place in range(STAMPS_SHOWN):
             yield split, stamps[chosen[place]] if place < len(chosen) else None
-
-
-def _outline(axes: Any, mask: np.ndarray[Any, Any], colour: str) -> None:
-    """Draw the edges between masked and other pixels, along the pixels' sides."""
-    from matplotlib.collections import LineCollection
-
-    padded = np.pad(mask.astype(np.int8), 1)
-    below = np.argwhere(np.diff(padded, axis=0)) - [0.5, 1.5]
-    beside = np.argwhere(np.diff(padded, axis=1)) - [1.5, 0.5]
-    # (x, y) of both ends of each side
-    flat = np.stack([below[:, ::-1], below[:, ::-1] + [1, 0]], axis=1)
-    upright = np.stack([beside[:, ::-1], beside[:, ::-1] + [0, 1]], axis=1)
-    axes.add_collection(LineCollection([*flat, *upright], colors=colour, linewidths=0.4))
 
 
 def _histograms(manifest: Manifest) -> bytes:

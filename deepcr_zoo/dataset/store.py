@@ -76,7 +76,11 @@ class ExposureRecord(Document):
     cosmic_rays_per_cm2_s: float = Field(description="groups of masked pixels")
     rate_ratio: float | None = Field(description="to what is usual in the visit; null if that is zero")
     star_excess: float | None = Field(description="share of masked pixels on stars / where the sky is dark")
+    star_excess_chance: float | None = Field(
+        default=None, description="how likely so many are if masks are as frequent on stars as the recipe allows"
+    )
     ignored_fraction: float
+    read_noise_electron: float | None = Field(default=None, description="mean of the amplifiers; null if no header tells")
     fit_rms_pixels: float | None = Field(default=None, description="of the alignment by TweakReg")
     cautions: list[str] = Field(default_factory=list)
 
@@ -150,6 +154,11 @@ class Home:
         """Folder of a visit."""
         return self.visits / key
 
+    @property
+    def baselines(self) -> Path:
+        """Folder of the masks of classical methods."""
+        return self.root / "baselines"
+
     def log(self, key: str) -> Path:
         """What drizzlepac said of a visit."""
         return self.root / "logs" / f"{key}.log"
@@ -206,7 +215,7 @@ def recipe_key(recipe: Recipe, rehearsal: bool) -> str:
             **({"rehearsal": True} if rehearsal else {"data": {"product", "visits"}}),
         },
         exclude={
-            "rehearsal": {"schedule"},
+            "rehearsal": {"schedule", "benchmark", "gates"},
             "data": {"visits": {"__all__": {"note"}}},
             **({"build": {"stamps"}} if rehearsal else {}),  # a rehearsal has its own
         },

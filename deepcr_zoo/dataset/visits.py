@@ -138,7 +138,7 @@ def check_apart(visits: Sequence[tuple[str, str, Split, Sequence[footprints.Posi
         Naming two visits that overlap, and how to leave one out.
     """
     for one, other in combinations(visits, 2):
-        if one[2] != other[2] and _may_overlap(one[3], other[3]) and footprints.overlap(one[3], other[3]):
+        if one[2] != other[2] and footprints.overlap(one[3], other[3]):
             raise DataError(
                 f"visits {one[0]} ({one[2]}) and {other[0]} ({other[2]}) overlap on the sky: what is tested on must not be "
                 f"trained on; leave one out with --set data.visits.{other[1]}=null or --set data.visits.{one[1]}=null"
@@ -268,26 +268,10 @@ def _overlapping(visits: Sequence[Visit]) -> list[list[Visit]]:
     clusters: list[list[Visit]] = []
     for visit in visits:
         near = [
-            cluster
-            for cluster in clusters
-            if any(
-                _may_overlap(visit.outlines, other.outlines) and footprints.overlap(visit.outlines, other.outlines)
-                for other in cluster
-            )
+            cluster for cluster in clusters if any(footprints.overlap(visit.outlines, other.outlines) for other in cluster)
         ]
         clusters = [cluster for cluster in clusters if cluster not in near] + [[visit, *(one for c in near for one in c)]]
     return clusters
-
-
-def _may_overlap(ones: Sequence[footprints.Positions], others: Sequence[footprints.Positions]) -> bool:
-    """Quickly: whether two sets of outlines are close enough for that."""
-    circles = []
-    for outlines in (ones, others):
-        every = np.concatenate([*outlines])
-        middle = footprints.centre(every)
-        circles.append((middle, footprints.distance_arcsec(every, middle).max()))
-    (one, radius), (other, reach) = circles
-    return bool(footprints.distance_arcsec(one, other) < radius + reach)
 
 
 def _draw(seed: int, name: str) -> str:

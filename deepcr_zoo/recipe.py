@@ -246,15 +246,35 @@ class BenchmarkBlock(Document):
         default={"extragalactic": 2.0, "globular_cluster": 3.5, "resolved_galaxy": 5.0},
         description="objlim of the L.A.Cosmic baseline (Zhang & Bloom 2020, section 4)",
     )
+    lacosmic_objlims: list[Positive] = Field(
+        default=[1.0, 2.0, 3.5, 5.0, 8.0], min_length=1, description="grid that the best L.A.Cosmic is looked for in"
+    )
+    lacosmic_sigclips: list[Positive] = Field(
+        default=[1.6, 2.5, 4.0, 6.3, 10.0, 16.0, 25.0], min_length=2, description="values of sigclip, which is swept"
+    )
+    inpainting_stamps: int = Field(
+        default=9600, ge=1, description="drawn with replacement, one added mask each (Zhang & Bloom 2020, Table 3)"
+    )
     bootstrap_blocks: int = Field(default=1000, ge=100, description="resamplings of blocks of sky")
     seed: Seed = 1
+
+
+class EnoughTpr(Document):
+    """A TPR to be above."""
+
+    field_type: FieldType
+    fpr: Annotated[float, Field(gt=0, lt=1)]
+    tpr: Annotated[float, Field(gt=0, lt=1)]
 
 
 class GatesBlock(Document):
     """What must hold before the model may be published."""
 
     above_lacosmic_at_fpr: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.0005, 0.005])
-    max_star_core_rate: Fraction = Field(default=0.01, description="share of star cores that are masked")
+    enough: list[EnoughTpr] = Field(default=[], description="TPRs that are enough, in place of that of L.A.Cosmic")
+    max_star_core_rate: Fraction = Field(
+        default=0.01, description="share of the clean pixels of star cores that are masked, at the default threshold"
+    )
     no_regression: bool = Field(default=True, description="not worse than the previous version")
 
 
@@ -286,6 +306,20 @@ class RehearsalSchedule(Document):
     decay_patience_epochs: int | None = Field(default=None, ge=1)
 
 
+class RehearsalBenchmark(Document):
+    """What of the benchmark is otherwise in a rehearsal, which has small images and few minutes."""
+
+    lacosmic_objlims: list[Positive] = Field(default=[2.0, 3.5, 5.0], min_length=1)
+    lacosmic_sigclips: list[Positive] = Field(default=[2.5, 4.0, 6.3, 10.0, 16.0], min_length=2)
+    inpainting_stamps: int = Field(default=960, ge=1)
+
+
+class RehearsalGates(Document):
+    """What of the gates is otherwise in a rehearsal."""
+
+    no_regression: bool | None = Field(default=None, description="none: as in gates")
+
+
 class RehearsalStamps(StampBlock):
     """Small exposures are cut into small stamps."""
 
@@ -306,6 +340,8 @@ class RehearsalBlock(Document):
     visits: VisitCount = VisitCount()
     stamps: RehearsalStamps = RehearsalStamps()
     schedule: RehearsalSchedule = Field(default=RehearsalSchedule(), description="put over train.schedule")
+    benchmark: RehearsalBenchmark = Field(default=RehearsalBenchmark(), description="put over benchmark")
+    gates: RehearsalGates = Field(default=RehearsalGates(), description="put over gates")
     seed: int = Field(default=1000, ge=0, lt=MOST_SEEDS, description="of the first simulated visit; the others follow")
 
     @model_validator(mode="after")
@@ -341,9 +377,19 @@ class Recipe(Document):
 
     @property
     def rehearsed(self) -> Recipe:
-        """The same with the schedule of its rehearsal."""
-        schedule = self.train.schedule.model_copy(update=self.rehearsal.schedule.model_dump(exclude_none=True))
-        return self.model_copy(update={"train": self.train.model_copy(update={"schedule": schedule})})
+        """The same with the schedule, the benchmark and the gates of its rehearsal."""
+
+        def over(block: Document, rehearsed: Document) -> Any:
+            return block.model_copy(update=rehearsed.model_dump(exclude_none=True))
+
+        schedule = over(self.train.schedule, self.rehearsal.schedule)
+        return self.model_copy(
+            update={
+                "train": self.train.model_copy(update={"schedule": schedule}),
+                "benchmark": over(self.benchmark, self.rehearsal.benchmark),
+                "gates": over(self.gates, self.rehearsal.gates),
+            }
+        )
 
     @model_validator(mode="after")
     def _a_visit_has_one_rule(self) -> Recipe:

@@ -114,6 +114,10 @@ class RunError(DeepcrZooError):
     """A run folder that is incomplete, damaged or of another recipe."""
 
 
+class NotMeasuredError(DeepcrZooError):
+    """A figure that is asked for and that nobody has measured, or could."""
+
+
 class ModelWarning(UserWarning):
     """The registry attaches a caution to this version of a model."""
 

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 
 from deepcr_zoo import sources, testvectors
-from deepcr_zoo.cards import read_card
 from deepcr_zoo.errors import DeepcrZooError, UsageError
-from deepcr_zoo.models import MaskModel, load_resolved
+from deepcr_zoo.models import InpaintModel, MaskModel, load_resolved
 from deepcr_zoo.registry import TEST_VECTOR_FILE, ResolvedModel
+from deepcr_zoo.testvectors import TestVector
 
 Verdict = Literal["reproduces", "runs but differs", "fails"]
 
@@ -54,7 +54,6 @@ def verify(
 ) -> Verification:
     """Check the hash of a model's files, run it on its test vector and compare."""
     try:
-        card = read_card(model)
         loaded = load_resolved(model, device, engine=engine, source=source, mirror=mirror)
         file = sources.fetch(model, TEST_VECTOR_FILE, source=source, mirror=mirror)
         vector = testvectors.read(file.data, model.reference)
@@ -62,14 +61,19 @@ def verify(
         raise
     except DeepcrZooError as error:
         return Verification(model.reference, "fails", reason=str(error))
+    return compare(loaded, vector)
+
+
+def compare(model: MaskModel | InpaintModel, vector: TestVector) -> Verification:
+    """Run a model on a test vector; the tolerance is its card's."""
     flipped, unit = None, 1.0
-    if isinstance(loaded, MaskModel):
-        found = loaded.predict(vector.image)
-        flipped = int(((found > loaded.threshold) != (vector.expected > loaded.threshold)).sum())
+    if isinstance(model, MaskModel):
+        found = model.predict(vector.image)
+        flipped = int(((found > model.threshold) != (vector.expected > model.threshold)).sum())
     else:
-        found = loaded.fill(vector.image, vector.mask)
+        found = model.fill(vector.image, vector.mask)
         unit = float(np.abs(vector.expected).max())
     difference = float(np.abs(found - vector.expected).max()) / unit
-    tolerance = card.test_vector.tolerance
+    tolerance = model.card.test_vector.tolerance
     verdict: Verdict = "reproduces" if difference <= tolerance else "runs but differs"
     return Verification(model.reference, verdict, difference, tolerance, flipped)

@@ -165,7 +165,7 @@ def test_an_unmeasured_rate_is_an_error_that_names_the_points_there_are(tmp_path
 
 def test_without_results_fpr_points_to_the_threshold(tmp_path):
     with pytest.raises(NoModelError, match="it has none yet: give --threshold instead"):
-        chosen(ACS, tmp_path, fpr=0.005)
+        chosen(ACS, tmp_path, model="WFC3-UVIS-2-32", fpr=0.005)
 
 
 def test_a_results_file_that_breaks_its_schema_is_named(tmp_path):

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from deepcr_zoo import __version__
 from deepcr_zoo.cards import read_card
+from deepcr_zoo.cli_bench import bench
 from deepcr_zoo.cli_toolkit import build, recipe_commands, simulate
 from deepcr_zoo.cli_training import train
 from deepcr_zoo.console import note, notes, output, print_json, progress, table
@@ -39,6 +40,7 @@ app.add_typer(recipe_commands, name="recipe")
 app.command()(simulate)
 app.command()(build)
 app.command()(train)
+app.command()(bench)
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="[mask/|inpaint/]NAME[@VERSION]")]
 All = Annotated[bool, typer.Option("--all", help="every version of every model")]

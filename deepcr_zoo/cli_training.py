@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deepcr_zoo import batch
+from deepcr_zoo.cli_bench import print_results
 from deepcr_zoo.cli_toolkit import AsJson, Settings, default_jobs
-from deepcr_zoo.console import note, output, print_json, table
+from deepcr_zoo.console import note, print_json
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.recipefile import find_recipe, read_recipe
 
@@ -37,12 +38,16 @@ def train(
     runs: Annotated[Path, typer.Option(help="folder of all runs")] = Path("runs"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
     jobs: Annotated[
-        int | None, typer.Option(help="visits labelled at a time [default: as processors and memory allow]")
+        int | None,
+        typer.Option(help="processes that label and run L.A.Cosmic [default: as processors and memory allow]"),
     ] = None,
+    prove: Annotated[
+        bool, typer.Option(help="judge it beside baselines, hold it against its gates, write a report; else judge it alone")
+    ] = True,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train the model of a recipe: build its training set if it is not there, train, evaluate on the test visits.
+    """Train the model of a recipe: build its training set if it is not there, train, prove it on the test visits.
 
     Prints the path of the run, a folder that holds the recipe, the environment, the metrics of each epoch, the last
     checkpoint, the model with the draft of its card, its results and pictures. Ctrl-C and SIGTERM save and stop (exit code
@@ -50,11 +55,12 @@ def train(
     """
     from deepcr_zoo.training.distributed import is_writer
 
+    workers = default_jobs() if jobs is None else jobs
     try:
         run = (
-            _train(file, data or [], rehearse, runs, device, jobs, settings or [])
+            _train(file, data or [], rehearse, runs, device, workers, settings or [], prove)
             if resume is None
-            else _resume(resume, file, data or [], rehearse, device, settings or [])
+            else _resume(resume, file, data or [], rehearse, device, workers, settings or [], prove)
         )
     except KeyboardInterrupt:
         note("interrupted", "what is finished stays: the same command goes on, or --resume RUN", "bold red")
@@ -64,7 +70,14 @@ def train(
 
 
 def _train(
-    file: str | None, data: list[str], rehearse: bool, runs: Path, device: str, jobs: int | None, settings: list[str]
+    file: str | None,
+    data: list[str],
+    rehearse: bool,
+    runs: Path,
+    device: str,
+    jobs: int,
+    settings: list[str],
+    prove: bool,
 ) -> Run:
     from deepcr_zoo.training import pipeline
 
@@ -76,48 +89,44 @@ def _train(
         rehearse=rehearse,
         runs=runs,
         device=device,
-        jobs=default_jobs() if jobs is None else jobs,
+        jobs=jobs,
         settings=settings,
+        prove=prove,
         command=shlex.join(["deepcr-zoo", *sys.argv[1:]]),
     )
 
 
-def _resume(folder: Path, file: str | None, data: list[str], rehearse: bool, device: str, settings: list[str]) -> Run:
-    from deepcr_zoo.training import pipeline
+def _resume(
+    folder: Path,
+    file: str | None,
+    data: list[str],
+    rehearse: bool,
+    device: str,
+    jobs: int,
+    settings: list[str],
+    prove: bool,
+) -> Run:
+    from deepcr_zoo.training import pipeline, trainingsets
     from deepcr_zoo.training.runs import Run
 
     if settings and file is None:
         raise UsageError("--resume goes on with the recipe of the run: leave out --set")
-    moved = pipeline.built_dataset(data)
+    moved = trainingsets.find_built(data)
     if data and moved is None:
         raise UsageError("--resume goes on with the training set of the run: leave out --data, or name where it is now")
     if rehearse and not Run.open(folder).facts.rehearsal:
         raise UsageError("--resume goes on with the schedule of the run, which is no rehearsal: leave out --rehearse")
     recipe = None if file is None else read_recipe(find_recipe(file), settings)
-    return pipeline.resume(folder, recipe=recipe, dataset=moved, device=device)
+    return pipeline.resume(folder, recipe=recipe, dataset=moved, device=device, jobs=jobs, prove=prove)
 
 
 def _print(run: Run, as_json: bool) -> None:
     """The evaluation, and where everything is."""
-    from deepcr_zoo.bench.summary import rows
-
     results = run.results() if run.is_evaluated else None
     if as_json:
         results_json = None if results is None else results.model_dump(mode="json")
         print_json({"run": str(run.folder), "facts": run.facts.model_dump(mode="json"), "results": results_json})
         return
-    found = [] if results is None else rows(results)
-    if found:
-        shown = table("field type", "method", *found[0].figures)
-        for row in found:
-            shown.add_row(row.field_type, row.method, *map(_figure, row.figures.items()))
-        output.print(shown)
+    if results is not None:
+        print_results(results)
     typer.echo(str(run.folder))
-
-
-def _figure(item: tuple[str, float | None]) -> str:
-    """A rate in per cent, anything else in four digits."""
-    name, value = item
-    if value is None:
-        return "-"
-    return f"{100 * value:.1f} %" if name.startswith(("TPR", "FPR")) else f"{value:.4g}"

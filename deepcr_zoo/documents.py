@@ -115,7 +115,7 @@ _Dumper.add_representer(str, _text)
 
 def as_yaml(document: BaseModel) -> bytes:
     """A document as a YAML file, its sections apart; `parse_document` gives the same document again."""
-    sections = document.model_dump(mode="json", exclude_none=True).items()
+    sections = document.model_dump(exclude_none=True).items()
     dumped = (
         yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120) for key, value in sections
     )

@@ -87,6 +87,29 @@ def draw(chips: Sequence[Panels], heading: str, made_by: str) -> bytes:
     return png(figure, 130, {_MADE_BY: made_by})
 
 
+def outline(axes: Any, mask: NDArray[Any], colour: Any, width: float = 0.4) -> None:
+    """Draw the edges between masked and other pixels, along the pixels' sides.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        That shows the image.
+    mask : ndarray of bool, or of 0 and 1, shape (H, W)
+    colour : colour of matplotlib
+    width : float
+        Points.
+    """
+    from matplotlib.collections import LineCollection
+
+    padded = np.pad(mask.astype(np.int8), 1)
+    below = np.argwhere(np.diff(padded, axis=0)) - [0.5, 1.5]
+    beside = np.argwhere(np.diff(padded, axis=1)) - [1.5, 0.5]
+    # (x, y) of both ends of each side
+    flat = np.stack([below[:, ::-1], below[:, ::-1] + [1, 0]], axis=1)
+    upright = np.stack([beside[:, ::-1], beside[:, ::-1] + [0, 1]], axis=1)
+    axes.add_collection(LineCollection([*flat, *upright], colors=[colour], linewidths=width))
+
+
 def png(figure: Any, dpi: float, metadata: Mapping[str, str] | None = None) -> bytes:
     """A matplotlib figure as a PNG without the day or matplotlib's version in it."""
     buffer = io.BytesIO()

@@ -273,7 +273,8 @@ def test_clean_warns_of_a_model_for_another_instrument_once(night):
     [
         (("c_flc.fits",), "c_flc.fits: is not a FITS file", 1),
         (("gone.fits",), "gone.fits: cannot be read: No such file or directory", 1),
-        (("a_flc.fits", "--fpr", "0.005"), "it has none yet: give --threshold instead", 1),
+        (("a_flc.fits", "--fpr", "0.005"), "--allow-synthetic accepts those from synthetic data", 1),
+        (("a_flc.fits", "--model", "WFC3-UVIS-2-32", "--fpr", "0.005"), "it has none yet: give --threshold instead", 1),
         (("a_flc.fits", "--model", "ACS-WFC-2-31"), "did you mean", 1),
         (("a_flc.fits", "--inpaint", "medmsk"), "also expected here: auto, none, medmask, biharmonic", 1),
         (("a_flc.fits", "--device", "gpu"), "device 'gpu' does not exist here", 2),

@@ -29,21 +29,38 @@ LAYERS = [
     | {f"dataset.{name}" for name in ("alignment", "coverage", "drizzle", "footprints", "ignore", "quality", "sky")}
     | {"dataset.stamps", "dataset.store"}
     | {f"simulate.{name}" for name in ("cameras", "charge", "detector", "scenes")},
-    {"rendering", "testvectors", "models", "selection", "products", "bench.roc", "bench.results", "bench.residuals"}
-    | {"dataset.exposures", "dataset.reading", "dataset.splits", "training.frozen", "training.state"}
+    {
+        "rendering",
+        "testvectors",
+        "models",
+        "selection",
+        "products",
+        "bench.roc",
+        "bench.results",
+        "bench.residuals",
+        "bench.shading",
+    }
+    | {"dataset.crsplit", "dataset.exposures", "dataset.reading", "dataset.splits", "training.frozen", "training.state"}
     | {f"simulate.{name}" for name in ("optics", "pointing", "tracks")},
     {"convert", "cleaning", "verification", "plan", "bench.lacosmic", "bench.summary", "bench.judged", "simulate.flc"}
+    | {"bench.blocks", "bench.tally", "bench.grouped", "bench.wording", "bench.mosaic"}
     | {"simulate.rendering", "dataset.report", "dataset.visits"}
     | {f"training.{name}" for name in ("stamps", "start", "checkpoints", "draftcard")},
-    {"compat", "filecleaning", "simulate.visits", "bench.masks", "bench.inpainting"}
-    | {"training.augmentation", "training.runs"},
-    {"demo", "cleanreport", "dataset.labels", "dataset.rehearsal", "training.objectives"},
-    {"dataset.build", "training.loop", "training.pictures"},
-    {"bench.testdata", "training.watch"},
-    {"bench.evaluation"},
+    {"compat", "filecleaning", "simulate.visits", "training.augmentation", "training.runs"}
+    | {f"bench.{name}" for name in ("masks", "bootstrap", "lacosmicmasks", "resampled", "tracks", "stars", "figures")},
+    {"demo", "cleanreport", "dataset.labels", "dataset.rehearsal", "training.objectives"}
+    | {f"bench.{name}" for name in ("inpainting", "runtime", "detections", "tables", "worst")},
+    {"dataset.build", "training.loop", "training.pictures"}
+    | {f"bench.{name}" for name in ("photometry", "detectionresults", "operating", "inshort", "leaderboard")},
+    {"training.watch"}
+    | {f"bench.{name}" for name in ("testdata", "subjects", "maskbenchmark", "inpaintbenchmark", "exclusions", "report")},
+    {"training.trainingsets", "bench.gates"},
+    {"bench.benchmark", "bench.benchdata"},
+    {"bench.proof"},
     {"training.products"},
     {"training.pipeline"},
     {"cli_toolkit"},
+    {"cli_bench"},
     {"cli_training"},
     {"cli"},
 ]

@@ -1,75 +1,124 @@
 """How well masked pixels are filled: pixels without a cosmic ray are hidden, filled, and compared with what they were.
 
-As in Zhang & Bloom 2020, section 3.2: the pixels that are hidden are those of the cosmic rays of other stamps, so that they
-have the shapes of cosmic rays. The stamp's own cosmic rays are hidden too, but nobody knows what is under them.
+As in Zhang & Bloom 2020, section 3.2 and Table 3: test stamps are drawn with replacement, and the pixels that are hidden are
+those of the cosmic rays of another stamp, so that they have the shapes of cosmic rays. The stamp's own cosmic rays are
+hidden too, but nobody knows what is under them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.bench.judged import Change, JudgedStamps, OnExposure, judged_stamps
-from deepcr_zoo.bench.residuals import ErrorSums
-from deepcr_zoo.dataset.reading import Dataset, Stamp
+from deepcr_zoo.bench.blocks import SkyBlocks, key
+from deepcr_zoo.bench.bootstrap import interval
+from deepcr_zoo.bench.judged import OnExposure, judged_stamps
+from deepcr_zoo.bench.residuals import ErrorSums, mse_ratios
+from deepcr_zoo.bench.results import Interval
+from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.errors import DataError
 from deepcr_zoo.recipe import FieldType
 
 MASKS_PER_STAMP = 1
 """Of other stamps; Zhang & Bloom 2020, Table 3."""
 
+AT_ONCE = 64
+"""Stamps that are filled at a time: what is in memory does not grow with the draws."""
+
 Images = NDArray[np.float32]
 Masks = NDArray[np.bool_]
+Numbers = NDArray[np.intp]
 Fill = Callable[[Images, Masks], Images]
 """Gives the images, shape (N, S, S), with new values where the masks are set: `InpaintModel.fill`, `baselines.medmask`."""
 
 
-def added_masks(stamps: Sequence[Stamp], numbers: Sequence[int], seed: int, masks: int = MASKS_PER_STAMP) -> Masks:
-    """For each stamp the union of the CR masks of other stamps, drawn per (seed, stamp).
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Stamps to fill, each with another one's cosmic rays; a stamp may come several times, each time with a mask of its own.
+
+    Attributes
+    ----------
+    stamps, others : ndarray of int, shape (D,)
+        Numbers of the stamps, ascending, and of those whose CR masks are added to them.
+    """
+
+    stamps: Numbers
+    others: Numbers
+
+    def within(self, numbers: range) -> Draws:
+        """Those of some stamps that follow each other."""
+        part = slice(*np.searchsorted(self.stamps, [numbers.start, numbers.stop]))
+        return Draws(self.stamps[part], self.others[part])
+
+    def batches(self, size: int = AT_ONCE) -> Iterator[Draws]:
+        """A few at a time."""
+        for first in range(0, len(self.stamps), size):
+            yield Draws(self.stamps[first : first + size], self.others[first : first + size])
+
+
+def draw(stamps: int, count: int, seed: int) -> Draws:
+    """Draw stamps with replacement, and for each draw another stamp.
 
     Parameters
     ----------
-    stamps : sequence of Stamp
-        All that masks are taken from.
-    numbers : sequence of int
-        For which of them.
+    stamps : int
+        How many there are.
+    count : int
+        How many are drawn.
     seed : int
-    masks : int
-        How many other stamps, all different.
-
-    Returns
-    -------
-    ndarray of bool, shape (N, S, S)
 
     Raises
     ------
     DataError
-        If there are not so many other stamps.
+        If there is no other stamp.
     """
-    if len(stamps) <= masks:
+    if stamps < 2:
         raise DataError(
-            f"there are {len(stamps)} stamps to take inpainting masks from: expected at least {masks + 1}, because each "
-            f"gets those of {masks} others"
+            f"{stamps} stamps are too few to take inpainting masks from: expected at least 2, because each gets another's"
         )
+    random = np.random.default_rng(seed)
+    numbers = np.sort(random.integers(stamps, size=count))
+    steps = random.integers(1, stamps, size=count)  # a step of 1 to n - 1 leads to any stamp but the same
+    return Draws(numbers, (numbers + steps) % stamps)
 
-    def union(number: int) -> Masks:
-        steps = np.random.default_rng([seed, number]).choice(len(stamps) - 1, masks, replace=False)
-        others = (number + 1 + steps) % len(stamps)  # a step of 1 to n - 1 leads to any stamp but the same
-        return np.asarray(np.any([stamps[int(other)].cosmic_rays for other in others], axis=0))
 
-    return np.stack([union(number) for number in numbers])
+@dataclass(frozen=True, eq=False)
+class HiddenPixels:
+    """Stamps with pixels that methods do not see.
+
+    Attributes
+    ----------
+    image : ndarray of float32, shape (N, S, S)
+        As it is, e-.
+    hidden, judged : ndarray of bool, shape (N, S, S)
+        What methods fill, and what of it they are judged on.
+    """
+
+    image: Images
+    hidden: Masks
+    judged: Masks
+
+    @classmethod
+    def of(cls, image: Images, added: Masks, cosmic_rays: Masks, ignore: Masks) -> HiddenPixels:
+        """Hide an added mask and the stamps' own cosmic rays: under these nobody knows the truth."""
+        return cls(image, added | cosmic_rays, added & ~cosmic_rays & ~ignore)
+
+    def errors(self, fill: Fill, block: Numbers, blocks: int) -> ErrorSums:
+        """Let a method fill them; `block` is that of each stamp, shape (N,), of so many `blocks`."""
+        filled = fill(self.image, self.hidden)
+        of_pixels = np.repeat(block, np.count_nonzero(self.judged, axis=(1, 2)))
+        return ErrorSums.of(filled[self.judged], self.image[self.judged], of_pixels, blocks)
 
 
 def judge(
     fills: Mapping[str, Fill],
     dataset: Dataset,
     field_type: FieldType,
-    seed: int,
-    masks: int = MASKS_PER_STAMP,
-    *,
-    change: Change | None = None,
+    blocks: SkyBlocks,
+    draws: Draws,
     on_exposure: OnExposure | None = None,
 ) -> dict[str, ErrorSums]:
     """Let several methods fill the same pixels of the test stamps of a field type.
@@ -81,39 +130,55 @@ def judge(
     dataset : Dataset
     field_type : FieldType
         One without test stamps gives sums over nothing.
-    seed : int
-        Chooses the added masks; they are the same whatever field type and method.
-    masks : int
-        Test stamps, of any field type, whose CR masks are added to each stamp's own.
-    change : callable, optional
-        Gives the image that is judged in place of the exposure's own.
+    blocks : SkyBlocks
+        Of that field type.
+    draws : Draws
+        Of all test stamps, in the order of `Dataset.stamps`; those of other field types are left to them.
     on_exposure : callable, optional
         Called after each exposure.
 
     Returns
     -------
     dict of str to ErrorSums
-        Over the pixels of the added masks that are no cosmic ray of the stamp itself and not ignored.
+        By block of sky, over the pixels of the added masks that are no cosmic ray of the stamp itself and not ignored.
 
     Raises
     ------
-    DataError
-        If there are too few test stamps for so many masks.
     DatasetError
         If a file is missing or damaged.
     InvalidImageError
         If a method fills a pixel with NaN or infinity.
     """
     sources = dataset.stamps("test")
-    sums = dict.fromkeys(fills, ErrorSums())
-    for stamps in judged_stamps(dataset, field_type, change, on_exposure):
-        added = added_masks(sources, stamps.numbers, seed, masks)
-        for name, fill in fills.items():
-            sums[name] += _errors(fill, stamps, added)
+    sums = dict.fromkeys(fills, ErrorSums.none(blocks.count))
+    for stamps in judged_stamps(dataset, field_type, on_exposure=on_exposure):
+        of_stamps = blocks.of_stamps[key(stamps.group)]
+        for drawn in draws.within(stamps.numbers).batches():
+            here = drawn.stamps - stamps.numbers.start
+            added = np.stack([sources[other].cosmic_rays for other in drawn.others.tolist()]).astype(bool)
+            hidden = HiddenPixels.of(stamps.image[here], added, stamps.cosmic_rays[here], stamps.ignore[here])
+            for name, fill in fills.items():
+                sums[name] += hidden.errors(fill, of_stamps[here], blocks.count)
     return sums
 
 
-def _errors(fill: Fill, stamps: JudgedStamps, added: Masks) -> ErrorSums:
-    filled = fill(stamps.image, added | stamps.cosmic_rays)
-    judged = added & ~stamps.cosmic_rays & ~stamps.ignore
-    return ErrorSums.of(filled[judged], stamps.image[judged])
+def mse_ratio(sums: ErrorSums, against: ErrorSums, weights: NDArray[np.float64]) -> tuple[float | None, Interval | None]:
+    """MSE of a method / that of another, and where it lies.
+
+    Parameters
+    ----------
+    sums, against : ErrorSums
+        Of the same pixels.
+    weights : ndarray of float64, shape (R, B)
+        Of `bootstrap.resample`; the same for both methods.
+
+    Returns
+    -------
+    ratio : float or None
+        None where there is no pixel, or the other method makes no error.
+    interval : Interval or None
+        From the blocks that hold pixels; None of too few.
+    """
+    (ratio,) = mse_ratios(sums, against)
+    between = interval(mse_ratios(sums, against, weights), int(np.count_nonzero(sums.pixels)))
+    return (float(ratio), between) if np.isfinite(ratio) else (None, None)

@@ -28,6 +28,8 @@ class JudgedStamps:
 
     Attributes
     ----------
+    group : ExposureStamps
+        Which exposure, and what else its file holds.
     numbers : range
         Of these stamps among all test stamps, in the order of `Dataset.stamps`.
     image : ndarray of float32, shape (N, S, S)
@@ -36,6 +38,7 @@ class JudgedStamps:
         CR mask and ignore mask.
     """
 
+    group: ExposureStamps
     numbers: range
     image: NDArray[np.float32]
     cosmic_rays: NDArray[np.bool_]
@@ -73,7 +76,7 @@ def judged_stamps(
             continue
         layers = group.read("image", "cosmic_rays", "ignore")
         image = layers["image"] if change is None else change(layers["image"], group.exposure)
-        yield JudgedStamps(numbers, image, layers["cosmic_rays"].astype(bool), layers["ignore"].astype(bool))
+        yield JudgedStamps(group, numbers, image, layers["cosmic_rays"].astype(bool), layers["ignore"].astype(bool))
         if on_exposure is not None:
             on_exposure(group)
 

@@ -123,23 +123,38 @@ class Sweep:
         return sorted(points, key=lambda point: (point.fpr, point.tpr))
 
     def at_fpr(self, fpr: float) -> RocPoint | None:
-        """TPR and ``sigclip`` at an FPR between two points of the sweep.
-
-        Interpolated linearly in log FPR, in which the curve is nearly straight. A point with a lower TPR than one of lower
-        FPR has that one's TPR: nobody would choose it. None, never an extrapolation, where `fpr` is outside of the sweep or
-        the pixels of a class are missing.
-        """
-        swept = [point for point in self.points() if point.fpr > 0]
-        if not swept or not swept[0].fpr <= fpr <= swept[-1].fpr:
+        """TPR and ``sigclip`` at an FPR between two points of the sweep, by `interpolate`; None outside of it."""
+        if self.cosmic_rays == 0 or self.clean == 0:
             return None
-        at, fprs = np.log(fpr), np.log([point.fpr for point in swept])
-        tprs = np.maximum.accumulate([point.tpr for point in swept])
-        sigclips = [point.threshold for point in swept]
-        return RocPoint(float(np.interp(at, fprs, sigclips)), fpr, float(np.interp(at, fprs, tprs)))
+        return interpolate(self.sigclips, self.false_positives / self.clean, self.true_positives / self.cosmic_rays, fpr)
 
     def area(self) -> None:
         """None: a sweep does not reach from an FPR of 0 to one of 1."""
         return
+
+
+def interpolate(sigclips: ArrayLike, fprs: NDArray[np.float64], tprs: NDArray[np.float64], fpr: float) -> RocPoint | None:
+    """The point of a sweep at an FPR between two of its own.
+
+    Linear in log FPR, in which the curve is nearly straight. A point with a lower TPR than one of lower FPR has that one's
+    TPR: nobody would choose it. None, never an extrapolation, where `fpr` is outside of the sweep.
+
+    Parameters
+    ----------
+    sigclips : array_like, shape (T,)
+    fprs, tprs : ndarray of float64, shape (T,)
+        At each of them; NaN where the pixels of a class are missing.
+    fpr : float
+    """
+    order = np.lexsort((tprs, fprs))
+    order = order[(fprs[order] > 0) & np.isfinite(tprs[order])]
+    swept = fprs[order]
+    if not swept.size or not swept[0] <= fpr <= swept[-1]:
+        return None
+    at, places = np.log(fpr), np.log(swept)
+    sigclip = np.interp(at, places, np.asarray(sigclips)[order])
+    tpr = np.interp(at, places, np.maximum.accumulate(tprs[order]))
+    return RocPoint(float(sigclip), fpr, float(tpr))
 
 
 def sweep(

@@ -18,12 +18,13 @@ from deepcr_zoo.documents import Document, explain
 from deepcr_zoo.errors import InvalidDocumentError
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.registry import Sha256
-from deepcr_zoo.results import MeasuredOn, Rate
+from deepcr_zoo.results import MeasuredOn, OperatingPoint, Rate
 
-FORMAT: Literal[1] = 1
+FORMAT: Literal[2] = 2
 """Raised when a reader of today could misread what is written then; new optional keys do not raise it."""
 
 Count = Annotated[int, Field(ge=0)]
+Region = Literal["outer 8 pixels", "interior"]
 Parameter = bool | int | float | str | list[float] | dict[str, float] | None
 
 
@@ -49,7 +50,8 @@ class AddedMasks(Document):
     """
 
     per_stamp: int = Field(ge=1, description="other test stamps whose CR masks, together, are the added mask of a stamp")
-    seed: Count = Field(description="chooses these other stamps")
+    stamps: Count = Field(default=0, description="drawn with replacement; 0: each test stamp once")
+    seed: Count = Field(description="chooses stamps and others")
 
 
 class Data(MeasuredOn):
@@ -98,6 +100,14 @@ class Spread(Document):
     values: list[float] = Field(min_length=2, description="in the order of the seeds")
 
 
+class Interval(Document):
+    """Where a figure lies with a confidence of 95 %, from resampled blocks of sky within visits: of these visits alone."""
+
+    low: float
+    high: float
+    blocks: int = Field(ge=8, description="blocks of sky that were resampled; of fewer than 8 there is no interval")
+
+
 class RateAtFpr(Document):
     """The true-positive rate at a fixed false-positive rate; none where the pixels or the method give no such point."""
 
@@ -105,6 +115,7 @@ class RateAtFpr(Document):
     reached_fpr: Probability | None = Field(description="of this threshold on these pixels")
     tpr: Probability | None
     threshold: float | None = Field(description="pixels of a higher score are masked")
+    tpr_interval: Interval | None = None
     tpr_spread: Spread | None = Field(default=None, description="over seeds, each with a threshold of its own")
 
 
@@ -114,6 +125,60 @@ class CurvePoint(Document):
     threshold: float
     fpr: Probability
     tpr: Probability
+    precision: Probability | None = Field(
+        default=None, description="cosmic-ray pixels / masked pixels; none if none is masked"
+    )
+
+
+class DilatedRates(Document):
+    """Of masks that were dilated by 3x3 pixels; labels are not."""
+
+    paper: list[RateAtFpr] = Field(
+        description="convention of Zhang & Bloom 2020, Table 2: TPR of the dilated mask at the FPR of the undilated one, "
+        "which flatters it"
+    )
+    honest: list[RateAtFpr] = Field(description="TPR and FPR are both those of the dilated mask")
+
+
+class GroupRate(Document):
+    """Share of some pixels that is masked."""
+
+    low: float | None = Field(description="what the group is told apart by is at least this; none: no bound")
+    high: float | None = Field(description="and below this")
+    pixels: Count
+    rates: list[Probability | None] = Field(description="at each of the method's working points")
+
+
+class RegionRates(Document):
+    """TPR and FPR of a part of the stamps."""
+
+    region: Region
+    cosmic_rays: Count
+    clean: Count
+    tprs: list[Probability | None] = Field(description="at each of the method's working points")
+    fprs: list[Probability | None]
+
+
+class ReliabilityBin(Document):
+    """Pixels whose predicted probability lies in a bin."""
+
+    low: Probability
+    high: Probability
+    pixels: Count
+    predicted: Probability | None = Field(description="mean probability")
+    observed: Probability | None = Field(description="share of cosmic-ray pixels")
+
+
+class Diagnostics(Document):
+    """Where a mask is good and where not."""
+
+    star_cores: list[GroupRate] = Field(description="false-mask rate: clean pixels on star cores, by peak brightness, e-")
+    cosmic_ray_brightness: list[GroupRate] = Field(description="TPR of pixels, by their excess over the surroundings, e-")
+    cosmic_ray_size: list[GroupRate] = Field(
+        description="TPR of pixels, by the pixels of the cosmic ray that they belong to"
+    )
+    regions: list[RegionRates]
+    calibration: list[ReliabilityBin] = Field(default_factory=list, description="of methods that give probabilities")
 
 
 class MaskRates(Document):
@@ -145,6 +210,9 @@ class FieldResult(Document):
 
     at_fpr: list[RateAtFpr] = Field(default_factory=list)
     area: Probability | None = Field(default=None, description="under the curve")
+    average_precision: Probability | None = Field(default=None, description="area under the precision-recall curve")
+    dilated: DilatedRates | None = None
+    diagnostics: Diagnostics | None = None
     curve: list[CurvePoint] = Field(default_factory=list, description="see the method's curve_points")
     mask: MaskRates | None = Field(default=None, description="in place of the above, where there is no threshold")
     inpainting: InpaintingErrors | None = Field(default=None, description="in place of the above, of an inpainting method")
@@ -158,19 +226,100 @@ class MethodResult(Document):
     score: str | None = Field(description="what thresholds are in: logit, sigclip; none where there is no threshold")
     tpr_at_fpr: str | None = Field(default=None, description="how the TPR at a fixed FPR is defined")
     curve_points: str | None = Field(default=None, description="which points of the curve are kept")
+    working_points: list[str] = Field(
+        default_factory=list,
+        description="what diagnostics are given at: default threshold, FPR 0.1 % (of the field type)",
+    )
+    operating_points: list[OperatingPoint] = Field(default_factory=list, description="of a network: what clean --fpr takes")
     fields: dict[str, FieldResult] = Field(description="by field type; under all, pooled")
+
+
+class Comparison(Document):
+    """A method beside another on the same pixels, resampled together."""
+
+    method: str = Field(description="name of a method")
+    against: str = Field(description="name of another")
+    field_type: str
+    quantity: Literal["TPR difference", "MSE ratio"] = Field(description="method minus against, or method / against")
+    fpr: Rate | None = Field(default=None, description="that both TPRs are at")
+    value: float | None
+    interval: Interval | None = None
+
+
+class PhotometryRow(Document):
+    """Aperture fluxes of sources that cosmic rays have hit, against what they were without."""
+
+    method: str = Field(description="name of a method; or before: the cosmic ray is still there")
+    field_type: str
+    kind: Literal["star", "galaxy"]
+    sources: Count
+    bias: float | None = Field(description="median of measured / true - 1")
+    error: float | None = Field(description="median of the absolute value of the same")
+    within_5_percent: Probability | None = Field(description="share of sources within 5 % of the truth")
+
+
+class Photometry(Document):
+    """How well fluxes survive cosmic rays and their repair."""
+
+    description: str = Field(description="sources, apertures, masks and truth, in words")
+    rows: list[PhotometryRow]
+
+
+class Runtime(Document):
+    """How fast a method is on this machine, in a process of its own."""
+
+    method: str
+    megapixels: float = Field(gt=0, description="of the image")
+    seconds: list[float] = Field(min_length=1, description="of each repeat")
+    megapixels_per_s: float = Field(gt=0, description="by the median of them")
+    peak_bytes: Count = Field(description="largest memory of the process, interpreter and image included")
+
+
+class GateResult(Document):
+    """What one gate says."""
+
+    gate: str = Field(description="what is asked for, in words")
+    field_type: str | None = None
+    measured: str = Field(description="value with its unit; or why there is none")
+    bound: str
+    verdict: Literal["passes", "fails", "not required"]
+
+
+class ModelVerdict(Document):
+    """May a model be published?"""
+
+    reference: str
+    gate_set: Literal["trained", "imported"]
+    gates: list[GateResult] = Field(min_length=1)
+
+    @property
+    def passes(self) -> bool:
+        """Whether no gate fails."""
+        return all(gate.verdict != "fails" for gate in self.gates)
+
+
+class Excluded(Document):
+    """A model that is not judged on this data."""
+
+    reference: str
+    reason: str
 
 
 class BenchmarkResults(Document):
     """A ``results.json``."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     date: datetime.date = Field(description="day of the run")
     command: str = Field(description="command that repeats it")
     machine: str = Field(description="processor, and accelerator if one was used")
     software: dict[str, str] = Field(description="packages and their versions")
     data: Data
     methods: list[MethodResult] = Field(min_length=1)
+    comparisons: list[Comparison] = Field(default_factory=list)
+    photometry: Photometry | None = None
+    runtime: list[Runtime] = Field(default_factory=list)
+    verdicts: list[ModelVerdict] = Field(default_factory=list, description="of the models that were asked for")
+    excluded: list[Excluded] = Field(default_factory=list)
     cautions: list[str] = Field(default_factory=list, description="what a reader has to know, such as a missing baseline")
 
     @model_validator(mode="after")

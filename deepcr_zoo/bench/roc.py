@@ -137,6 +137,14 @@ class RocCurve:
         doubled = np.sum(np.diff(false) * (true[1:] + true[:-1]))  # in integers, and so exact
         return int(doubled) / (2 * self.cosmic_rays * self.clean)
 
+    def average_precision(self) -> float | None:
+        """Area under the precision-recall curve: the mean precision over steps of the TPR, each at its lower threshold."""
+        if not self.is_defined:
+            return None
+        true, false = np.append(self.true_positives, self.cosmic_rays), np.append(self.false_positives, self.clean)
+        precision = true[1:] / np.maximum(true[1:] + false[1:], 1)
+        return float(np.sum(np.diff(true) * precision) / self.cosmic_rays)
+
     def points(self) -> list[RocPoint]:
         """Few exact points for a drawing: those of `at_fpr` at 50 FPRs per decade, from one clean pixel to all."""
         if not self.is_defined:

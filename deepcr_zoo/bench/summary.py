@@ -19,6 +19,14 @@ CURVE_POINTS = "the thresholds of that rule at 50 FPRs per decade"
 class Roc(Protocol):
     """A curve of TPR over FPR, however it was come by: `roc.RocCurve`, `lacosmic.Sweep`."""
 
+    @property
+    def cosmic_rays(self) -> int:
+        """Pixels of cosmic rays."""
+
+    @property
+    def clean(self) -> int:
+        """Pixels of nothing else."""
+
     def at_fpr(self, fpr: float) -> RocPoint | None:
         """The point at a fixed FPR; None where there is none."""
 
@@ -44,16 +52,23 @@ def field_result(roc: Roc, fprs: Iterable[float], by_seed: Sequence[Roc] = ()) -
     return FieldResult(
         at_fpr=[_rate_at(fpr, roc, by_seed) for fpr in fprs],
         area=roc.area(),
-        curve=[CurvePoint(threshold=point.threshold, fpr=point.fpr, tpr=point.tpr) for point in roc.points()],
+        curve=[_curve_point(point, roc) for point in roc.points()],
     )
 
 
+def _curve_point(point: RocPoint, roc: Roc) -> CurvePoint:
+    true, false = point.tpr * roc.cosmic_rays, point.fpr * roc.clean
+    precision = true / (true + false) if true + false > 0 else None
+    return CurvePoint(threshold=point.threshold, fpr=point.fpr, tpr=point.tpr, precision=precision)
+
+
 def inpainting_errors(sums: ErrorSums) -> InpaintingErrors:
-    """The figures of one method on the pixels of one field type."""
-    pixels = sums.pixels
+    """The figures of one method on all blocks of sky of one field type."""
+    pixels = int(sums.pixels.sum())
     if pixels == 0:
         return InpaintingErrors(pixels=0)
-    return InpaintingErrors(pixels=pixels, mse=sums.squared / pixels, mae=sums.absolute / pixels, bias=sums.signed / pixels)
+    mse, mae, bias = (float(one.sum()) / pixels for one in (sums.squared, sums.absolute, sums.signed))
+    return InpaintingErrors(pixels=pixels, mse=mse, mae=mae, bias=bias)
 
 
 def spread(values: Sequence[float | None]) -> Spread | None:
@@ -89,6 +104,14 @@ def rows(results: BenchmarkResults) -> list[Row]:
         for field_type in results.data.pixels
         for result in results.methods
     ]
+
+
+def figure_text(item: tuple[str, float | None]) -> str:
+    """A figure of a row: a rate in per cent, anything else in four digits."""
+    name, value = item
+    if value is None:
+        return "-"
+    return f"{100 * value:.1f} %" if name.startswith(("TPR", "FPR")) else f"{value:.4g}"
 
 
 def _figures(result: FieldResult) -> dict[str, float | None]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from deepcr_zoo.bench.shading import BLUE, GREY, ORANGE, RED, Colour, Shades, filling_panels, grey, painted, stretched
 from deepcr_zoo.dataset.reading import Dataset, Stamp
 from deepcr_zoo.errors import TrainingError
 from deepcr_zoo.files import write_atomically
@@ -36,13 +36,6 @@ INPAINTING_MASKS = [4, 4]
 """CR masks of other stamps that an example is inpainted under."""
 
 SEED = 1
-
-WHITE, GREY = (1.0, 1.0, 1.0), (0.8, 0.8, 0.8)
-BLUE, ORANGE, RED = (0.0, 0.45, 0.7), (0.9, 0.6, 0.0), (0.8, 0.0, 0.2)
-"""Told apart by colour-blind people too (after Okabe & Ito 2008)."""
-
-Picture = NDArray[np.floating[Any]]
-Colour = tuple[float, float, float]
 
 
 def write_loss_curve(history: Sequence[EpochRecord], path: Path) -> None:
@@ -139,7 +132,7 @@ class Example:
 
     stamp: Stamp
     notes: Sequence[str]
-    panels: Mapping[str, Picture]
+    panels: Mapping[str, Shades]
 
 
 def _detections(model: MaskModel, dataset: Dataset) -> Iterator[Example]:
@@ -148,10 +141,10 @@ def _detections(model: MaskModel, dataset: Dataset) -> Iterator[Example]:
         probability = model.predict(stamp.image)
         mask, label, ignored = probability > model.threshold, stamp.cosmic_rays == 1, stamp.ignore == 1
         panels = {
-            "image": _grey(_stretched(stamp.image, stamp.image)),
-            "label": _grey(1.0 - label),
-            "probability": _grey(1 - probability),
-            f"mask, probability > {model.threshold:g}": _painted(
+            "image": grey(stretched(stamp.image, stamp.image)),
+            "label": grey(1.0 - label),
+            "probability": grey(1 - probability),
+            f"mask, probability > {model.threshold:g}": painted(
                 (mask & label, BLUE), (label & ~mask, ORANGE), (mask & ~label, RED), (ignored, GREY)
             ),
         }
@@ -170,15 +163,8 @@ def _fillings(model: InpaintModel, dataset: Dataset) -> Iterator[Example]:
         stamp = stamps[number]
         added, own, ignored = mask.numpy(), stamp.cosmic_rays == 1, stamp.ignore == 1
         filled = model.fill(stamp.image, added | own)
-        difference = np.where(added & ~own & ~ignored, filled - stamp.image, np.nan)
-        largest = _largest(difference)
-        panels = {
-            "image": _grey(_stretched(stamp.image, filled)),
-            "inpainting mask": _painted((added, BLUE), (own, ORANGE), (ignored, GREY)),
-            "filled": _grey(_stretched(filled, filled)),
-            "filled - image": _diverging(difference / largest),
-        }
-        yield Example(stamp, [f"red: +{largest:.0f} e-, blue: -{largest:.0f} e-"], panels)
+        panels, strongest = filling_panels(stamp.image, filled, added, own, ignored)
+        yield Example(stamp, [f"red: +{strongest:.0f} e-, blue: -{strongest:.0f} e-"], panels)
 
 
 def _shown(dataset: Dataset) -> list[int]:
@@ -191,40 +177,6 @@ def _shown(dataset: Dataset) -> list[int]:
         places = (np.arange(STAMPS_SHOWN) + 0.5) / STAMPS_SHOWN * len(numbers)
         shown += np.unique(numbers[places.astype(int)]).tolist() if len(numbers) else []
     return shown
-
-
-def _stretched(image: Picture, clean: Picture) -> Picture:
-    """Brightness from 0 to 1: nearly linear about the sky of `clean`, logarithmic above (asinh, Lupton et al. 1999)."""
-    sky = float(np.median(clean))
-    noise = max(float(np.median(np.abs(clean - sky))) * 1.4826, 1e-3)
-    low, high = np.arcsinh(-1.0), np.arcsinh(50.0)
-    brightness: Picture = np.clip((np.arcsinh((image - sky) / (3 * noise)) - low) / (high - low), 0, 1)
-    return brightness
-
-
-def _largest(difference: Picture) -> float:
-    """What nearly all differences are within, e-."""
-    known = np.abs(difference[np.isfinite(difference)])
-    return max(float(np.percentile(known, 98)), 1.0) if known.size else 1.0
-
-
-def _grey(brightness: Picture) -> Picture:
-    return np.repeat(brightness[..., None], 3, axis=2)
-
-
-def _painted(*layers: tuple[NDArray[np.bool_], Colour]) -> Picture:
-    """White, with masks in their colours; the last is on top."""
-    picture = np.ones((*layers[0][0].shape, 3))
-    for mask, colour in layers:
-        picture[mask] = colour
-    return picture
-
-
-def _diverging(value: Picture) -> Picture:
-    """Blue at -1, white at 0, red at 1; grey where there is no value."""
-    share = np.clip(np.nan_to_num(value), -1, 1)[..., None]
-    colours = np.where(share > 0, RED, BLUE)
-    return np.where(np.isfinite(value)[..., None], 1 + np.abs(share) * (colours - 1), GREY)
 
 
 def _sheet(title: str, examples: Sequence[Example], legend: Mapping[str, Colour]) -> bytes:

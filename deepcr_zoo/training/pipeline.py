@@ -11,9 +11,8 @@ import safetensors.torch
 import torch
 
 from deepcr_zoo import machine
-from deepcr_zoo.dataset.build import assemble_labelled, label_visits, plan_build
 from deepcr_zoo.dataset.reading import Dataset
-from deepcr_zoo.dataset.store import MANIFEST_FILE, StampSplit
+from deepcr_zoo.dataset.store import StampSplit
 from deepcr_zoo.errors import DeviceError, RunError, StoppedError, TrainingError, UsageError
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.models import select_device
@@ -28,6 +27,7 @@ from deepcr_zoo.training.runs import Run, add_environment, new_run, write_metric
 from deepcr_zoo.training.stamps import open_stamps
 from deepcr_zoo.training.start import start
 from deepcr_zoo.training.state import Training
+from deepcr_zoo.training.trainingsets import find_or_build
 from deepcr_zoo.training.watch import Silent, Terminal
 
 RUNS = Path("runs")
@@ -48,6 +48,7 @@ def train(
     jobs: int = 1,
     settings: Sequence[str] = (),
     command: str = "deepcr_zoo.train",
+    prove: bool = True,
     watch: Silent | None = None,
 ) -> Run:
     """Train the model of a recipe: its training set is built if it is not there, then trained on and evaluated.
@@ -72,6 +73,8 @@ def train(
         Overrides of a recipe that is read from a file, ``path.to.field=VALUE``.
     command : str
         What the run says that made it.
+    prove : bool
+        Whether the model is judged beside baselines, held against its gates, and gets a report; else it is judged alone.
     watch : Silent, optional
         What is told meanwhile; by default a bar on a terminal, lines elsewhere.
 
@@ -103,13 +106,13 @@ def train(
     with joined(target) as ranks:
         watch = watch if ranks.is_writer else Silent()
         folder = ranks.by_writer(
-            lambda: str((dataset or _build(read, data, rehearse, jobs, beside, watch)).folder.absolute())
+            lambda: str((dataset or find_or_build(read, data, rehearse, jobs, beside, watch)).folder.absolute())
         )
         used = dataset or Dataset.open(Path(folder))
         used.check_recipe(read, rehearse)
         feeds = _feeds(trained, used, training)
         run = Run.open(ranks.by_writer(lambda: str(new_run(trained, used, Path(runs), command).folder)))
-        return _finish(run, used, training, feeds, ranks, watch)
+        return _finish(run, used, training, feeds, ranks, watch, prove, jobs)
 
 
 def resume(
@@ -118,6 +121,8 @@ def resume(
     recipe: Recipe | None = None,
     dataset: Dataset | None = None,
     device: str = "auto",
+    jobs: int = 1,
+    prove: bool = True,
     watch: Silent | None = None,
 ) -> Run:
     """Go on with a run where it ended; on a CPU with as many threads, it ends with the bytes of one that never stopped.
@@ -130,7 +135,7 @@ def resume(
         That the run must be of.
     dataset : Dataset, optional
         Its training set, if that has moved.
-    device, watch
+    device, jobs, prove, watch
         As for `train`.
 
     Raises
@@ -152,7 +157,7 @@ def resume(
     training = start(run.recipe, target)
     with joined(target) as ranks:
         watch = (watch or Terminal()) if ranks.is_writer else Silent()
-        return _finish(run, used, training, _feeds(run.recipe, used, training), ranks, watch)
+        return _finish(run, used, training, _feeds(run.recipe, used, training), ranks, watch, prove, jobs)
 
 
 def _feeds(recipe: Recipe, dataset: Dataset, training: Training) -> tuple[Feed, Feed]:
@@ -161,7 +166,16 @@ def _feeds(recipe: Recipe, dataset: Dataset, training: Training) -> tuple[Feed, 
     return Feed(recipe, train), Feed(recipe, validation)
 
 
-def _finish(run: Run, dataset: Dataset, training: Training, feeds: tuple[Feed, Feed], ranks: Ranks, watch: Silent) -> Run:
+def _finish(
+    run: Run,
+    dataset: Dataset,
+    training: Training,
+    feeds: tuple[Feed, Feed],
+    ranks: Ranks,
+    watch: Silent,
+    prove: bool,
+    jobs: int,
+) -> Run:
     """Do what is left of a run."""
     if training.device.type == "cpu":
         machine.keep_freed_memory()
@@ -183,7 +197,7 @@ def _finish(run: Run, dataset: Dataset, training: Training, feeds: tuple[Feed, F
             raise failure from None
     if not ended or ranks.total(float(stop()))[0] > 0:
         ranks.by_writer(lambda: _stopped(run))
-    ranks.by_writer(lambda: products.write(run, dataset, training, watch))
+    ranks.by_writer(lambda: products.write(run, dataset, training, watch, whole=prove, jobs=jobs))
     return run
 
 
@@ -201,25 +215,6 @@ def _save(run: Run, training: Training) -> str:
 
 def _stopped(run: Run) -> NoReturn:
     raise StoppedError(f"stopped, and saved: deepcr-zoo train --resume {run.folder} goes on")
-
-
-def _build(
-    recipe: Recipe, data: Sequence[str | Path], rehearse: bool, jobs: int, beside: Path | None, watch: Silent
-) -> Dataset:
-    """The training set of a recipe; a folder with a manifest is one that is built already."""
-    if built := built_dataset(data):
-        built.verify()
-        return built
-    plan = plan_build(recipe, data, rehearse, jobs, beside)
-    for caution in plan.cautions:
-        watch.note("caution", caution, "yellow")
-    return assemble_labelled(plan, watch.work(label_visits(plan, jobs), "labelling", len(plan.visits)))
-
-
-def built_dataset(data: Sequence[str | Path]) -> Dataset | None:
-    """The training set that data stands for, if it is the folder of one."""
-    is_built = len(data) == 1 and (Path(data[0]) / MANIFEST_FILE).is_file()
-    return Dataset.open(Path(data[0])) if is_built else None
 
 
 def _read(recipe: str | os.PathLike[str], settings: Sequence[str]) -> Recipe:

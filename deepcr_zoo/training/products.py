@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import datetime
 
-from deepcr_zoo.bench.evaluation import evaluate
-from deepcr_zoo.bench.results import write_results
+from deepcr_zoo.bench.benchmark import Extent, benchmark
+from deepcr_zoo.bench.lacosmic import require_astroscrappy
+from deepcr_zoo.bench.proof import prove
+from deepcr_zoo.bench.results import BenchmarkResults, write_results
+from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.documents import as_yaml
 from deepcr_zoo.errors import DataError, MissingExtraError
@@ -23,7 +26,7 @@ from deepcr_zoo.training.watch import Silent
 from deepcr_zoo.weights import serialise
 
 
-def write(run: Run, dataset: Dataset, training: Training, watch: Silent) -> str:
+def write(run: Run, dataset: Dataset, training: Training, watch: Silent, *, whole: bool = True, jobs: int = 1) -> str:
     """Write all of it; what is there is written anew; gives the folder.
 
     Parameters
@@ -33,6 +36,10 @@ def write(run: Run, dataset: Dataset, training: Training, watch: Silent) -> str:
     training : Training
         Whose best weights become the model.
     watch : Silent
+    whole : bool
+        Whether baselines, gates and the report are part of the evaluation.
+    jobs : int
+        Processes for L.A.Cosmic.
 
     Raises
     ------
@@ -45,7 +52,7 @@ def write(run: Run, dataset: Dataset, training: Training, watch: Silent) -> str:
         _write_model(run, dataset, training)
         model = run.model(str(training.device))
         _draw(run, dataset, model, training, watch)
-        _evaluate(run, dataset, model, watch)
+        _evaluate(run, dataset, model, watch, whole, jobs)
     return str(run.folder)
 
 
@@ -76,18 +83,38 @@ def next_version(recipe: Recipe) -> str:
     return f"{max(majors, default=0) + 1}.0"
 
 
-def _evaluate(run: Run, dataset: Dataset, model: MaskModel | InpaintModel, watch: Silent) -> None:
+def _evaluate(run: Run, dataset: Dataset, model: MaskModel | InpaintModel, watch: Silent, whole: bool, jobs: int) -> None:
     """The test visits; a training set without any leaves the run without results, and that is told."""
-    exposures = sum(1 for _ in dataset.exposures("test"))
+    device = str(model.device)
     try:
-        with watch.counted("evaluating", exposures) as judged:
-            results = evaluate(model, dataset, run.recipe, run.facts.command, on_exposure=judged)
+        results = _proved(run, dataset, device, watch, jobs) if whole else _judged(run, dataset, device, watch)
     except DataError as error:
         watch.note("caution", f"not evaluated: {error}", "yellow")
         return
     for caution in results.cautions:
         watch.note("caution", caution, "yellow")
+
+
+def _proved(run: Run, dataset: Dataset, device: str, watch: Silent, jobs: int) -> BenchmarkResults:
+    """All of it, or as much as is installed here."""
+    extent, command = Extent(), f"deepcr-zoo bench {run.folder}"
+    try:
+        require_matplotlib()
+        require_astroscrappy()
+    except MissingExtraError as error:
+        watch.note("caution", f"no baselines, no gates, no report: {error}; then {command} makes them", "yellow")
+        return _judged(run, dataset, device, watch)
+    return prove(
+        [Subject(run)], dataset, run.recipe, command, run.folder, extent=extent, device=device, jobs=jobs, watch=watch
+    )[0]
+
+
+def _judged(run: Run, dataset: Dataset, device: str, watch: Silent) -> BenchmarkResults:
+    """The model alone."""
+    extent = Extent(lacosmic=False, runtime=False, gates=False)
+    results = benchmark([Subject(run)], dataset, run.recipe, run.facts.command, extent=extent, device=device, watch=watch)
     write_results(results, run.folder / RESULTS_FILE)
+    return results
 
 
 def _draw(run: Run, dataset: Dataset, model: MaskModel | InpaintModel, training: Training, watch: Silent) -> None:

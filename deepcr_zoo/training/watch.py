@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -33,6 +34,11 @@ class Silent:
     def counted(self, verb: str, total: int) -> Iterator[Callable[[object], None]]:
         """Pieces of work that are told one by one."""
         yield lambda piece: None
+
+    @contextmanager
+    def done(self, verb: str) -> Iterator[Callable[[int, int], None]]:
+        """Pieces of work of which it is told how many are done, and of how many."""
+        yield lambda done, of: None
 
     @contextmanager
     def epochs(self, most: int) -> Iterator[None]:
@@ -74,6 +80,17 @@ class Terminal(Silent):
         ) as bar:
             task = bar.add_task(verb, total=total)
             yield lambda piece: bar.advance(task)
+
+    @contextmanager
+    def done(self, verb: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar on a terminal, lines elsewhere; nothing where all is done at once."""
+        if not notes.is_terminal:
+            yield partial(self._line, verb)
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=notes, transient=True) as bar:
+            task = bar.add_task(verb, total=None)
+            yield lambda done, of: bar.update(task, completed=done, total=of)
 
     @contextmanager
     def epochs(self, most: int) -> Iterator[None]:
@@ -125,3 +142,10 @@ class Terminal(Silent):
             f"{record.epoch} of at most {self._most}: {losses}, {how}, {record.stamps_per_second:.0f} stamps/s",
             "bold",
         )
+
+    def _line(self, verb: str, done: int, of: int) -> None:
+        """A line now and then."""
+        now = time.monotonic()
+        if done < of and now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            note(verb, f"{done} of {of}", "bold")

@@ -45,7 +45,19 @@ def made_up(field_type: str, exposure: int) -> Tensors:
     image, cosmic_rays = (np.stack(layers) for layers in zip(*fields, strict=True))
     ignore, wrong = np.random.default_rng(seed).random((2, *image.shape)) < [[[[0.02]]], [[[0.003]]]]
     cosmic_rays |= wrong
-    return {"image": image, "cosmic_rays": cosmic_rays.astype(np.uint8), "ignore": ignore.astype(np.uint8)}
+    masks = {"cosmic_rays": cosmic_rays.astype(np.uint8), "ignore": ignore.astype(np.uint8)}
+    return {"image": image, **masks, **placed(len(image), SIDE)}
+
+
+def placed(count: int, side: int) -> Tensors:
+    """Where stamps lie that follow each other in a row of a chip, pixels of 0.05 arcsec."""
+    size = side * 0.05 / 3600
+    square = np.array([[0, 0], [0, size], [size, size], [size, 0]])
+    return {
+        "corners": np.arange(count)[:, None, None] * [size, 0] + square + [10.0, -5.0],
+        "position": np.stack([np.zeros(count), np.arange(count) * side], axis=1).astype(np.int32),
+        "chip": np.ones(count, np.int32),
+    }
 
 
 def write_dataset(

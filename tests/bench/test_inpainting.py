@@ -2,18 +2,46 @@ import numpy as np
 import pytest
 
 from deepcr_zoo import baselines
-from deepcr_zoo.bench.inpainting import added_masks, judge
-from deepcr_zoo.bench.residuals import ErrorSums
+from deepcr_zoo.bench.blocks import SkyBlocks, key
+from deepcr_zoo.bench.inpainting import AT_ONCE, Draws, draw, judge, mse_ratio
+from deepcr_zoo.bench.residuals import ErrorSums, mse_ratios
 from deepcr_zoo.errors import DataError, InvalidImageError
+from deepcr_zoo.recipe import FIELD_TYPES
 from tests.bench.stamps import EXPOSURES, STAMPS, recipe_of, write_dataset
 from tests.bench.test_masks import FIELD, layers
 
 SEED = 3
+COUNT = 40
+BLOCKS = 4
+
+
+def drawn_from(dataset, count=COUNT, seed=SEED):
+    return draw(len(dataset.stamps("test")), count, seed)
 
 
 def numbers_of(dataset, field_type=FIELD):
     """Which of all test stamps are of a field type."""
     return [number for number, stamp in enumerate(dataset.stamps("test")) if stamp.visit.field_type == field_type]
+
+
+def blocks_of(dataset, field_type=FIELD):
+    """The first block holds the first stamp of each exposure, and so on; the last one holds nothing."""
+    groups = dataset.exposures("test", field_type)
+    return SkyBlocks({key(group): np.arange(len(group.indices)) for group in groups}, np.zeros(BLOCKS, np.intp))
+
+
+def judged(fills, dataset, field_type=FIELD, draws=None, **more):
+    return judge(fills, dataset, field_type, blocks_of(dataset, field_type), draws or drawn_from(dataset), **more)
+
+
+def pairs_of(dataset, field_type=FIELD, draws=None):
+    """Each drawn stamp of a field type with its added mask, one at a time."""
+    stamps, draws = dataset.stamps("test"), draws or drawn_from(dataset)
+    return [
+        (stamps[stamp], stamps[other].cosmic_rays == 1)
+        for stamp, other in zip(draws.stamps.tolist(), draws.others.tolist(), strict=True)
+        if stamps[stamp].visit.field_type == field_type
+    ]
 
 
 def counted(fill):
@@ -27,103 +55,168 @@ def counted(fill):
     return recorded, given
 
 
-def test_errors_are_those_of_a_sum_pixel_by_pixel_in_float64(painter, dataset):
-    image, labels, ignored = layers(dataset)
-    added = added_masks(dataset.stamps("test"), numbers_of(dataset), SEED)
-    fills = {"network": painter.fill, "median": baselines.medmask, "biharmonic": baselines.biharmonic}
-    sums = judge(fills, dataset, FIELD, SEED)
-    for name, fill in fills.items():
-        errors = [
-            float(filled[place]) - float(true[place])
-            for filled, true, new, own, bad in zip(fill(image, added | labels), image, added, labels, ignored, strict=True)
-            for place in zip(*np.nonzero(new & ~own & ~bad), strict=True)
+@pytest.mark.parametrize("name", ["network", "median", "biharmonic"])
+def test_errors_are_those_of_a_sum_pixel_by_pixel_in_float64_block_by_block(name, painter, dataset):
+    fill = {"network": painter.fill, "median": baselines.medmask, "biharmonic": baselines.biharmonic}[name]
+    errors = [[] for _ in range(BLOCKS)]
+    for stamp, added in pairs_of(dataset):
+        own, ignored = stamp.cosmic_rays == 1, stamp.ignore == 1
+        filled = fill(stamp.image, added | own)
+        errors[stamp.index - 1] += [  # the first stamp of an exposure is for nothing
+            float(filled[place]) - float(stamp.image[place])
+            for place in zip(*np.nonzero(added & ~own & ~ignored), strict=True)
         ]
-        assert sums[name].pixels == len(errors) > 100
-        assert sums[name].squared == pytest.approx(sum(error**2 for error in errors), rel=1e-12)
-        assert sums[name].absolute == pytest.approx(sum(map(abs, errors)), rel=1e-12)
-        assert sums[name].signed == pytest.approx(sum(errors), rel=1e-9)
+    sums = judged({name: fill}, dataset)[name]
+    assert sums.pixels.tolist() == [len(one) for one in errors]
+    assert sums.pixels[:STAMPS].min() > 10
+    assert sums.squared == pytest.approx([sum(error**2 for error in one) for one in errors], rel=1e-12)
+    assert sums.absolute == pytest.approx([sum(map(abs, one)) for one in errors], rel=1e-12)
+    assert sums.signed == pytest.approx([sum(one) for one in errors], rel=1e-9)
 
 
 def test_all_methods_are_given_the_same_images_and_masks_with_the_stamps_own_cosmic_rays(dataset):
     first, given_first = counted(baselines.medmask)
     second, given_second = counted(lambda image, mask: image)
-    judge({"one": first, "two": second}, dataset, FIELD, SEED)
-    assert len(given_first) == len(given_second) == EXPOSURES
-    for one, two in zip(given_first, given_second, strict=True):
-        np.testing.assert_array_equal(one, two)
-    masks = np.concatenate([mask for _, mask in given_first])
-    _, labels, _ = layers(dataset)
-    assert masks[labels].all()
-    assert (masks & ~labels).any()
+    judged({"one": first, "two": second}, dataset)
+    images, masks = (np.concatenate(layer) for layer in zip(*given_first, strict=True))
+    for one, two in zip((images, masks), zip(*given_second, strict=True), strict=True):
+        np.testing.assert_array_equal(one, np.concatenate(two))
+    expected = pairs_of(dataset)
+    np.testing.assert_array_equal(images, [stamp.image for stamp, _ in expected])
+    np.testing.assert_array_equal(masks, [added | (stamp.cosmic_rays == 1) for stamp, added in expected])
+
+
+def test_every_draw_belongs_to_one_field_type(dataset):
+    fills = [counted(lambda image, mask: image) for _ in FIELD_TYPES]
+    for field_type, (fill, _) in zip(FIELD_TYPES, fills, strict=True):
+        judged({"one": fill}, dataset, field_type)
+    assert sum(len(image) for _, given in fills for image, _ in given) == COUNT
+
+
+def test_many_draws_are_filled_a_few_at_a_time(dataset):
+    fill, given = counted(lambda image, mask: image)
+    number = numbers_of(dataset)[0]
+    draws = Draws(np.full(2 * AT_ONCE + 1, number), np.full(2 * AT_ONCE + 1, number + 1))
+    sums = judged({"one": fill}, dataset, draws=draws)
+    assert [len(image) for image, _ in given] == [AT_ONCE, AT_ONCE, 1]
+    assert sums["one"].pixels.tolist() == [(2 * AT_ONCE + 1) * len(given[2][1][0][judged_of(dataset, number)]), 0, 0, 0]
+
+
+def judged_of(dataset, number):
+    """Pixels that are judged where the next stamp's cosmic rays are added to a stamp."""
+    stamp, other = dataset.stamps("test")[number], dataset.stamps("test")[number + 1]
+    return (other.cosmic_rays == 1) & (stamp.cosmic_rays == 0) & (stamp.ignore == 0)
 
 
 def test_a_perfect_method_has_no_error_and_a_constant_one_a_bias(dataset):
-    sums = judge({"perfect": lambda image, mask: image, "brighter": lambda image, mask: image + 2}, dataset, FIELD, SEED)
-    assert sums["perfect"] == ErrorSums(sums["perfect"].pixels, 0.0, 0.0, 0.0)
-    brighter = sums["brighter"]
-    assert brighter.signed / brighter.pixels == pytest.approx(2, rel=1e-3)  # what float32 makes of it beside 3e4
-    assert brighter.squared / brighter.pixels == pytest.approx(4, rel=1e-3)
+    sums = judged({"perfect": lambda image, mask: image, "brighter": lambda image, mask: image + 2}, dataset)
+    assert not np.any([sums["perfect"].squared, sums["perfect"].absolute, sums["perfect"].signed])
+    pixels, brighter = sums["perfect"].pixels[:STAMPS], sums["brighter"]
+    assert brighter.signed[:STAMPS] / pixels == pytest.approx(2, rel=1e-3)  # what float32 makes of it beside 3e4
+    assert brighter.squared[:STAMPS] / pixels == pytest.approx(4, rel=1e-3)
 
 
 def test_the_pixels_under_own_cosmic_rays_and_ignored_ones_are_not_judged(dataset):
     image, labels, ignored = layers(dataset)
 
     def wrong_there(images, masks):
-        start = next(n for n in range(len(image)) if np.array_equal(image[n], images[0]))
-        unknown = (labels | ignored)[start : start + len(images)]
-        return np.where(unknown, np.float32(1e30), images)
+        number = [next(n for n in range(len(image)) if np.array_equal(image[n], one)) for one in images]
+        return np.where((labels | ignored)[number], np.float32(1e30), images)
 
-    sums = judge({"wrong": wrong_there}, dataset, FIELD, SEED)
-    assert sums["wrong"].squared == 0
-    assert sums["wrong"].pixels > 0
-
-
-def test_an_added_mask_is_the_union_of_so_many_other_stamps_never_its_own(dataset):
-    stamps = dataset.stamps("test")
-    everything = [stamp.cosmic_rays == 1 for stamp in stamps]
-    for number in range(len(stamps)):
-        (one,) = added_masks(stamps, [number], SEED)
-        assert [index for index, mask in enumerate(everything) if np.array_equal(mask, one)] != [number]
-        assert any(np.array_equal(one, mask) for index, mask in enumerate(everything) if index != number)
-        (all_others,) = added_masks(stamps, [number], SEED, len(stamps) - 1)
-        others = [mask for index, mask in enumerate(everything) if index != number]
-        np.testing.assert_array_equal(all_others, np.any(others, axis=0))
+    sums = judged({"wrong": wrong_there}, dataset)["wrong"]
+    assert sums.squared.sum() == 0
+    assert sums.pixels.sum() > 0
 
 
-def test_added_masks_depend_on_seed_and_stamp_alone(dataset):
-    stamps = dataset.stamps("test")
-    whole = added_masks(stamps, range(len(stamps)), SEED)
-    np.testing.assert_array_equal(added_masks(stamps, [7, 2], SEED), whole[[7, 2]])
-    assert not np.array_equal(added_masks(stamps, range(len(stamps)), SEED + 1), whole)
-    many = [added_masks(stamps, [0], seed) for seed in range(200)]
-    assert len({mask.tobytes() for mask in many}) == len(stamps) - 1  # every other stamp has its turn
+def test_draws_are_fixed_by_the_seed_and_never_add_a_stamp_to_itself():
+    draws, again, other = draw(18, 9600, SEED), draw(18, 9600, SEED), draw(18, 9600, SEED + 1)
+    np.testing.assert_array_equal(draws.stamps, again.stamps)
+    np.testing.assert_array_equal(draws.others, again.others)
+    assert not np.array_equal(draws.stamps, other.stamps)
+    assert not np.array_equal(draws.others, other.others)
+    assert (draws.stamps != draws.others).all()
 
 
-def test_too_few_stamps_for_the_masks_are_refused(dataset):
-    stamps = dataset.stamps("test")
-    with pytest.raises(DataError, match=r"there are 18 stamps to take inpainting masks from: expected at least 19, because"):
-        added_masks(stamps, [0], SEED, len(stamps))
-    with pytest.raises(DataError, match="expected at least 2"):
-        added_masks(stamps[:1], [0], SEED)
+def test_every_pair_of_stamps_is_drawn_equally_often():
+    draws, stamps = draw(5, 20_000, SEED), 5
+    pairs = np.zeros((stamps, stamps))
+    np.add.at(pairs, (draws.stamps, draws.others), 1)
+    different = pairs[~np.eye(stamps, dtype=bool)]
+    expected = 20_000 / different.size
+    assert np.sum((different - expected) ** 2 / expected) < 43.8  # chi squared of 19 degrees of freedom, 0.1 %
+
+
+def test_the_parts_of_draws_are_the_whole():
+    draws = draw(18, 100, SEED)
+    parts = [batch for numbers in (range(5), range(5, 6), range(6, 18)) for batch in draws.within(numbers).batches(7)]
+    assert max(len(part.stamps) for part in parts) == 7
+    np.testing.assert_array_equal(np.concatenate([part.stamps for part in parts]), draws.stamps)
+    np.testing.assert_array_equal(np.concatenate([part.others for part in parts]), draws.others)
+    assert set(draws.within(range(5, 6)).stamps) == {5}
+
+
+def test_a_stamp_alone_is_refused():
+    with pytest.raises(DataError, match=r"1 stamps are too few to take inpainting masks from: expected at least 2, because"):
+        draw(1, 10, SEED)
 
 
 def test_sums_add_up_and_those_over_nothing_change_nothing():
     rng = np.random.default_rng(1)
     filled, true = rng.normal(0, 100, (2, 50)).astype(np.float32)
-    parts = ErrorSums.of(filled[:20], true[:20]) + ErrorSums.of(filled[20:], true[20:]) + ErrorSums.of(true[:0], true[:0])
-    whole = ErrorSums.of(filled, true)
-    assert parts.pixels == whole.pixels == 50
-    assert (parts.squared, parts.absolute, parts.signed) == pytest.approx((whole.squared, whole.absolute, whole.signed))
+    block = rng.integers(3, size=50)
+    parts = [ErrorSums.of(filled[part], true[part], block[part], 3) for part in (slice(20), slice(20, 50), slice(0))]
+    added, whole = sum(parts, ErrorSums.none(3)), ErrorSums.of(filled, true, block, 3)
+    assert added.pixels.tolist() == whole.pixels.tolist() == np.bincount(block).tolist()
+    for name in ("squared", "absolute", "signed"):
+        assert getattr(added, name) == pytest.approx(getattr(whole, name))
+    joined = ErrorSums.joined([whole, added])
+    assert (len(joined.pixels), joined.pixels.sum()) == (6, 100)
+
+
+def test_the_ratio_of_resampled_errors_is_that_of_the_blocks_drawn():
+    rng = np.random.default_rng(2)
+    true, good, bad = rng.normal(0, 1, (3, 3000)).astype(np.float32)
+    good, bad = true + good, true + 2 * bad
+    block = np.repeat(np.arange(10), 300)
+    one, other = (ErrorSums.of(filled, true, block, 10) for filled in (good, bad))
+    weights = rng.multinomial(10, [0.1] * 10, size=500).astype(float)
+    chosen = np.concatenate([np.flatnonzero(block == b) for b in range(10) for _ in range(int(weights[0, b]))])
+    expected = np.mean((good - true)[chosen].astype(float) ** 2) / np.mean((bad - true)[chosen].astype(float) ** 2)
+    assert mse_ratios(one, other, weights)[0] == pytest.approx(expected, rel=1e-5)
+    assert len(set(chosen)) < len(true)
+    ratio, between = mse_ratio(one, other, weights)
+    assert ratio == pytest.approx(np.sum(one.squared) / np.sum(other.squared))
+    assert between.low < ratio < between.high
+    assert (between.blocks, between.low > 0.2, between.high < 0.3) == (10, True, True)
+    assert mse_ratio(one, one, weights)[1].low == 1  # resampled together: a method is never better than itself
+
+
+def test_of_few_blocks_with_pixels_or_none_there_is_no_interval():
+    error = np.ones(7, np.float32)
+    few = ErrorSums.of(2 * error, 0 * error, np.arange(7), 10)
+    weights = np.ones((20, 10))
+    assert mse_ratio(few, few, weights) == (1.0, None)
+    assert mse_ratio(ErrorSums.none(10), ErrorSums.none(10), weights) == (None, None)
+    perfect = ErrorSums.of(error, error, np.arange(7), 10)
+    assert mse_ratio(few, perfect, weights) == (None, None)
 
 
 def test_a_method_that_fills_with_nan_is_refused(dataset):
     with pytest.raises(InvalidImageError, match="filled with NaN or infinity"):
-        judge({"nan": lambda image, mask: np.full_like(image, np.nan)}, dataset, FIELD, SEED)
+        judged({"nan": lambda image, mask: np.full_like(image, np.nan)}, dataset)
+
+
+def test_every_exposure_is_reported_once_even_if_no_stamp_of_it_is_drawn(dataset):
+    seen = []
+    judged({}, dataset, draws=draw(18, 1, SEED), on_exposure=lambda group: seen.append(group.path))
+    assert seen == [group.path for group in dataset.exposures("test", FIELD)]
+    assert len(seen) == EXPOSURES
 
 
 def test_without_cosmic_rays_elsewhere_nothing_is_judged(tmp_path):
     dataset = write_dataset(
         tmp_path, recipe_of(), (FIELD,), lambda field_type, tensors: tensors.update(cosmic_rays=0 * tensors["cosmic_rays"])
     )
-    assert judge({"median": baselines.medmask}, dataset, FIELD, SEED) == {"median": ErrorSums()}
-    assert len(dataset.stamps("test")) == EXPOSURES * STAMPS
+    sums = judged({"median": baselines.medmask}, dataset)["median"]
+    assert sums.pixels.sum() == sums.squared.sum() == 0
+    assert np.isnan(sums.mse()).all()

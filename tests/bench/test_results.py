@@ -87,7 +87,7 @@ def test_the_file_is_plain_json_without_nan(tmp_path):
     text = (tmp_path / "results.json").read_text()
     assert text.endswith("}\n")
     content = json.loads(text, parse_constant=pytest.fail)
-    assert content["format"] == 1
+    assert content["format"] == 2
     assert content["date"] == "2026-11-23"
 
 
@@ -140,7 +140,7 @@ def test_a_threshold_becomes_the_operating_point_of_a_models_own_results():
         ),
         (lambda content: content["methods"][0]["fields"]["all"]["at_fpr"][0].update(tpr=1.5), "less than or equal to 1"),
         (lambda content: content["methods"][1]["method"].update(kind="guess"), "methods.1.method: expected"),
-        (lambda content: content.update(format=2), "format: expected 1"),
+        (lambda content: content.update(format=3), "format: expected 2"),
     ],
 )
 def test_a_file_that_breaks_the_schema_is_refused_with_the_place(change, message, tmp_path):

@@ -30,6 +30,7 @@ from deepcr_zoo.training.objectives import Feed
 from deepcr_zoo.training.stamps import MappedStamps, ResidentStamps, StampSource
 from deepcr_zoo.training.start import start
 from deepcr_zoo.training.state import Progress, Training
+from tests.bench.stamps import placed
 
 CPU = torch.device("cpu")
 SIDE = 32
@@ -62,7 +63,8 @@ def made_up(count: int, sky_electron: float, seed: int) -> Tensors:
             mask[tuple(np.clip(path.round().astype(int), 0, SIDE - 1).T)] = 1
         stamp += mask * random.uniform(500, 4000)
     ignore = random.random(image.shape) < 0.02
-    return {"image": image.astype(np.float32), "cosmic_rays": cosmic_rays, "ignore": ignore.astype(np.uint8)}
+    masks = {"cosmic_rays": cosmic_rays, "ignore": ignore.astype(np.uint8)}
+    return {"image": image.astype(np.float32), **masks, **placed(count, SIDE)}
 
 
 def write_dataset(

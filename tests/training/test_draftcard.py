@@ -180,7 +180,9 @@ def test_a_network_that_was_never_frozen_or_always_was_is_described_so():
 
 
 def test_a_draft_lists_what_a_person_must_fill_in():
-    assert open_points(card_of(recipe_of())) == ["identity.authors.0: not given in the recipe (publish.authors)"]
+    assert open_points(card_of(recipe_of("acs-wfc-f606w-2-4", "publish.authors=[]"))) == [
+        "identity.authors.0: not given in the recipe (publish.authors)"
+    ]
     assert open_points(card_of(recipe_of("acs-wfc-f606w-2-4", AUTHORS))) == []
     bare = recipe_of("acs-wfc-f606w-2-4", AUTHORS, "publish.limits=[]", "publish.licence=MIT")
     assert [point.partition(":")[0] for point in open_points(card_of(bare))] == [

@@ -37,7 +37,7 @@ def dataset(recipe, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def uninterrupted(recipe, dataset, tmp_path_factory):
-    return train(recipe, dataset=dataset, runs=tmp_path_factory.mktemp("runs"), watch=Silent())
+    return train(recipe, dataset=dataset, runs=tmp_path_factory.mktemp("runs"), watch=Silent(), prove=False)
 
 
 # a server that has imported everything forks children that train, so that a kill costs no second of imports
@@ -49,7 +49,7 @@ from deepcr_zoo.training.watch import Silent
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
-        resume(line.strip(), watch=Silent())
+        resume(line.strip(), watch=Silent(), prove=False)
         os._exit(0)
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
@@ -67,7 +67,7 @@ def begun(recipe, dataset, folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("deepcr_zoo.training.pipeline.fit", lambda *_, **__: False)
         with pytest.raises(Exception, match="stopped, and saved"):
-            train(recipe, dataset=dataset, runs=folder, watch=Silent())
+            train(recipe, dataset=dataset, runs=folder, watch=Silent(), prove=False)
     (run,) = folder.glob("*/*")
     return Run.open(run)
 
@@ -88,7 +88,7 @@ def test_a_run_that_was_killed_twenty_times_ends_with_the_same_weights(uninterru
     server.stdin.close()
     server.wait()
     assert checkpoints.read_progress(run.folder).epoch < EPOCHS
-    resume(run.folder, watch=Silent())
+    resume(run.folder, watch=Silent(), prove=False)
     assert same_bytes(run.folder / "model.safetensors", uninterrupted.folder / "model.safetensors")
     assert [one.validation_loss for one in run.history()] == [one.validation_loss for one in uninterrupted.history()]
     assert not [path.name for path in run.folder.iterdir() if path.name.startswith(".")]
@@ -97,7 +97,7 @@ def test_a_run_that_was_killed_twenty_times_ends_with_the_same_weights(uninterru
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on_in_mid_epoch(number, uninterrupted, recipe, dataset, tmp_path):
     run = begun(recipe, dataset, tmp_path)
-    process = started("-m", "deepcr_zoo", "train", "--resume", run.folder)
+    process = started("-m", "deepcr_zoo", "train", "--resume", run.folder, "--no-prove")
     while not checkpoints.is_there(run.folder):
         assert process.poll() is None, process.communicate()
         time.sleep(0.001)
@@ -108,7 +108,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_in_mid_epoch(number, unin
     assert "Traceback" not in said
     progress = checkpoints.read_progress(run.folder)
     assert 0 < progress.epoch < EPOCHS
-    resume(run.folder, watch=Silent())
+    resume(run.folder, watch=Silent(), prove=False)
     assert same_bytes(run.folder / "model.safetensors", uninterrupted.folder / "model.safetensors")
 
 
@@ -118,12 +118,12 @@ def test_without_space_for_a_checkpoint_the_one_before_stays(uninterrupted, reci
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); sys.argv[0] = 'deepcr-zoo';"
     )
     command = f"{limited} from deepcr_zoo.cli import main; main()"
-    process = started("-c", command, "train", "--resume", run.folder)
+    process = started("-c", command, "train", "--resume", run.folder, "--no-prove")
     said = process.communicate()[1]
     assert process.returncode == 1, said
     assert f"{run.folder}: cannot be written: File too large; what was there is intact" in " ".join(said.split())
     assert not [path for path in run.folder.iterdir() if path.name.endswith(".part")]
-    resume(run.folder, watch=Silent())
+    resume(run.folder, watch=Silent(), prove=False)
     assert same_bytes(run.folder / "model.safetensors", uninterrupted.folder / "model.safetensors")
 
 
@@ -182,6 +182,7 @@ def test_two_processes_started_by_torchrun_make_one_run(recipe, dataset, tmp_pat
             "-m",
             "deepcr_zoo",
             "train",
+            "--no-prove",
             "acs-wfc-f606w-2-4",
         ]
         process = started(*command, "--data", dataset.folder, "--runs", runs, *settings)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import deepcr_zoo
+from deepcr_zoo.bench.shading import BLUE, GREY, ORANGE, RED
 from deepcr_zoo.errors import TrainingError
 from deepcr_zoo.training import pictures
-from deepcr_zoo.training.pictures import BLUE, GAP, GREY, LEFT, ORANGE, RED, TOP, write_examples, write_loss_curve
+from deepcr_zoo.training.pictures import GAP, LEFT, TOP, write_examples, write_loss_curve
 from deepcr_zoo.training.state import EpochRecord
 from tests.training.stamps import SIDE
 

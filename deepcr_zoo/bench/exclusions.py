@@ -1,0 +1,163 @@
+"""Which models are not judged on a training set: those that have been trained on sky that it tests on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from deepcr_zoo.cards import read_card
+from deepcr_zoo.dataset import footprints
+from deepcr_zoo.dataset.reading import Dataset
+from deepcr_zoo.dataset.store import Manifest, VisitRecord
+from deepcr_zoo.documents import Document, read_document
+from deepcr_zoo.errors import DatasetError
+from deepcr_zoo.names import parse
+from deepcr_zoo.recipe import Split
+from deepcr_zoo.registry import Registry, ResolvedModel
+from deepcr_zoo.training.runs import Run
+
+FILE = Path("zoo", "training_visits.yaml")
+
+RealVisit = Annotated[str, Field(pattern=r"^\d{5}-[0-9A-Z]{2}$")]
+"""PROPOSAL-VISIT; whatever filter it was seen through, its sky is the same."""
+
+_REAL_NAME = re.compile(r"(\d{5}-[0-9A-Z]{2})-.+")
+"""How `dataset.visits` names real visits."""
+
+
+class VisitList(Document):
+    """Visits that somebody has trained on."""
+
+    source: str = Field(description="where the list stands")
+    filter: str
+    visits: list[RealVisit] = Field(min_length=1)
+
+
+class TrainingVisits(Document):
+    """``zoo/training_visits.yaml``."""
+
+    lists: dict[str, VisitList]
+    models: dict[str, list[str]] = Field(description="task/name@version: names of lists")
+    unknown: dict[str, str] = Field(description="task/name@version: why nobody can say")
+
+    @model_validator(mode="after")
+    def _lists_exist(self) -> TrainingVisits:
+        for reference, lists in self.models.items():
+            if missing := [name for name in lists if name not in self.lists]:
+                raise ValueError(f"names of lists for {reference}, not {', '.join(missing)}")
+        if both := self.models.keys() & self.unknown.keys():
+            raise ValueError(f"each model under models or under unknown, not {', '.join(sorted(both))} under both")
+        return self
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What is known of the sky that a model was trained on.
+
+    Attributes
+    ----------
+    instrument : str
+        As in `VisitRecord.instrument`: HST ACS/WFC.
+    visits : dict of str to str
+        Real visits, PROPOSAL-VISIT, and where that stands.
+    manifests : tuple of Manifest
+        Of the training sets that are known whole.
+    unknown : str or None
+        Why something of it is not known.
+    """
+
+    instrument: str
+    visits: dict[str, str]
+    manifests: tuple[Manifest, ...] = ()
+    unknown: str | None = None
+
+
+def of_model(model: ResolvedModel) -> TrainedOn:
+    """What a model of the zoo was trained on, by ``zoo/training_visits.yaml``.
+
+    Raises
+    ------
+    InvalidDocumentError
+        If that file is missing or breaks its schema.
+    """
+    made_for = read_card(model).instrument
+    instrument = f"{made_for.telescope} {made_for.instrument}/{made_for.detector}"
+    known = read_document(model.root / FILE, TrainingVisits, model.root)
+    if model.reference not in known.models:
+        return TrainedOn(instrument, {}, unknown=known.unknown.get(model.reference, f"{FILE} does not name it"))
+    lists = [known.lists[name] for name in known.models[model.reference]]
+    return TrainedOn(instrument, {visit: one.source for one in lists for visit in one.visits})
+
+
+def of_run(run: Run, registry: Registry) -> TrainedOn:
+    """What a run was trained on: its training set, and what the model that it started from had been trained on.
+
+    Raises
+    ------
+    InvalidNameError, UnknownModelError, InvalidDocumentError
+        If that model is not to be had.
+    """
+    block, unknown = run.recipe.instrument, None
+    manifests: tuple[Manifest, ...] = ()
+    try:
+        manifests = (run.dataset().manifest,)
+    except DatasetError as error:
+        unknown = f"its training set is not to be had: {error}"
+    instrument = f"{block.telescope} {block.instrument}/{block.detector}"
+    if run.recipe.train.init_from is None:
+        return TrainedOn(instrument, {}, manifests, unknown)
+    wanted = parse(run.recipe.train.init_from)
+    version = f"@{wanted.version}" if wanted.version else ""
+    start = of_model(registry.resolve(f"{run.recipe.task}/{wanted.name}{version}"))
+    return TrainedOn(instrument, start.visits, manifests, unknown or start.unknown)
+
+
+def reason_to_exclude(trained_on: TrainedOn, dataset: Dataset) -> str | None:
+    """Why a model must not be judged on the test visits of a training set; None if it may be.
+
+    Visits are the same if they have the same key, overlap on the sky, or are the same proposal and visit of the archive.
+    What is not known of a model counts against it where it may matter: on real exposures of its own instrument.
+    """
+    tested = visits_of(dataset.manifest, "test")
+    for visit in tested:
+        real = _REAL_NAME.fullmatch(visit.name)
+        if real and real[1] in trained_on.visits and not dataset.manifest.rehearsal:
+            return f"it was trained on {real[1]} ({trained_on.visits[real[1]]}), the test visit {visit.name}"
+        for manifest in trained_on.manifests:
+            if manifest.rehearsal == dataset.manifest.rehearsal and (shared := _shared(visit, visits_of(manifest, "train"))):
+                return f"it was trained on {shared}, which is, or overlaps, the test visit {visit.name}"
+    if (
+        trained_on.unknown
+        and not dataset.manifest.rehearsal
+        and any(visit.instrument == trained_on.instrument for visit in tested)
+    ):
+        return f"nobody can say whether it was trained on one of these visits: {trained_on.unknown}"
+    return None
+
+
+def visits_of(manifest: Manifest, split: Split) -> list[VisitRecord]:
+    """The visits for training or testing of which stamps are in use."""
+    return [
+        visit.record
+        for visit in manifest.visits
+        if visit.split == split and any(kinds.keys() - {"guard"} for kinds in visit.stamps)
+    ]
+
+
+def _shared(visit: VisitRecord, others: Sequence[VisitRecord]) -> str | None:
+    """The name of the first of some visits that is, or overlaps, this one."""
+    return next((other.name for other in others if same_sky(visit, other)), None)
+
+
+def same_sky(one: VisitRecord, other: VisitRecord) -> bool:
+    """Whether two visits are the same, or overlap on the sky."""
+    if one.key == other.key or not one.outlines or not other.outlines:
+        return one.key == other.key
+    ones, others = ([np.array(outline) for outline in visit.outlines] for visit in (one, other))
+    return footprints.overlap(ones, others)

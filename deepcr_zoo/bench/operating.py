@@ -1,0 +1,126 @@
+"""Operating points: thresholds of fixed FPRs, as ``clean --fpr`` takes them, and their record beside a model's card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from deepcr_zoo.bench.results import BenchmarkResults, MethodResult, ModelMethod
+from deepcr_zoo.bench.roc import RocCurve
+from deepcr_zoo.errors import IntegrityError, NotMeasuredError
+from deepcr_zoo.registry import read_registry
+from deepcr_zoo.results import MeasuredOn, Measurement, OperatingPoint, append, read_results, results_path
+
+FPRS = (0.0001, 0.0005, 0.001, 0.005)
+
+LEAST_FALSE_POSITIVES = 10
+"""Of fewer clean pixels that a threshold masks its FPR is too uncertain (to 30 %, if they were independent)."""
+
+
+def operating_points(curves: Mapping[str, RocCurve]) -> tuple[list[OperatingPoint], list[str]]:
+    """Thresholds at `FPRS`, in probability.
+
+    Parameters
+    ----------
+    curves : mapping of str to RocCurve
+        Of logits, by field type; under `results.POOLED` those of all of them together.
+
+    Returns
+    -------
+    points : list of OperatingPoint
+        In float32 no pixel is above the probability whose logit is not above the threshold of `RocCurve.at_fpr`: the FPR
+        is never above what it says. The TPR is that of the probability.
+    cautions : list of str
+        Why points are left out.
+    """
+    points: list[OperatingPoint] = []
+    cautions: list[str] = []
+    for field_type, curve in curves.items():
+        for fpr in FPRS:
+            try:
+                points.append(_operating_point(field_type, curve, fpr))
+            except NotMeasuredError as error:
+                cautions.append(f"no operating point at FPR {100 * fpr:g} % ({field_type}): {error}")
+    return points, cautions
+
+
+def _operating_point(field_type: str, curve: RocCurve, fpr: float) -> OperatingPoint:
+    if fpr * curve.clean < LEAST_FALSE_POSITIVES:
+        least = int(np.ceil(LEAST_FALSE_POSITIVES / fpr))
+        raise NotMeasuredError(f"{curve.clean:,} clean pixels are too few, it takes {least:,}")
+    found = curve.at_fpr(fpr)
+    if found is None:
+        raise NotMeasuredError("there is no cosmic-ray pixel")
+    # as MaskModel.predict computes them, so that a pixel is above the probability there exactly if it is so here
+    probabilities = torch.from_numpy(curve.thresholds.copy()).sigmoid_().numpy()
+    kept_out = probabilities[curve.thresholds <= np.float32(found.threshold)].max()
+    if kept_out >= 1:
+        raise NotMeasuredError(f"at a logit of {found.threshold:.3g} the probability rounds to 1, and nothing is above that")
+    first = int(np.argmax(probabilities <= kept_out))
+    tpr = int(curve.true_positives[first]) / curve.cosmic_rays
+    if tpr == 0:
+        raise NotMeasuredError("no threshold finds a cosmic-ray pixel at so low a rate")
+    return OperatingPoint(field_type=field_type, fpr=fpr, tpr=tpr, threshold=float(kept_out))
+
+
+def record(results: BenchmarkResults, reference: str, root: Path) -> Path:
+    """Append the operating points of a model of the zoo to its results; those that are there already are not added again.
+
+    Parameters
+    ----------
+    results : BenchmarkResults
+    reference : str
+        ``task/name@version``.
+    root : Path
+        Folder of a checkout, with its ``zoo/`` and ``cards/``.
+
+    Returns
+    -------
+    Path
+        The model's file of results.
+
+    Raises
+    ------
+    NotMeasuredError
+        If the benchmark has no operating points of it.
+    InvalidNameError, UnknownModelError
+        If the registry does not know it, as that of a run.
+    IntegrityError
+        If other weights were judged than those of the registry.
+    UsageError, OutputError, InvalidDocumentError
+        As `results.append`.
+    """
+    model = read_registry(root).resolve(reference)
+    judged = _method(results, reference)
+    if not judged.operating_points:
+        raise NotMeasuredError(f"{reference}: the benchmark has no operating points of it: nothing was recorded")
+    assert isinstance(judged.method, ModelMethod)
+    if judged.method.sha256 != model.locked.weights.sha256:
+        raise IntegrityError(
+            f"{reference}: weights with sha256 {judged.method.sha256} were judged, the registry has "
+            f"{model.locked.weights.sha256}: nothing was recorded"
+        )
+    data = results.data
+    found = Measurement(
+        date=results.date,
+        software=f"deepcr-zoo {results.software.get('deepcr-zoo', 'of an unknown version')}",
+        command=results.command,
+        data=MeasuredOn(kind=data.kind, description=data.description),
+        manifest_sha256=data.manifest_sha256,
+        simulator_version=data.simulator_version,
+        seeds=data.seeds or None,
+        operating_points=judged.operating_points,
+    )
+    if any(found.repeats(known) for known in read_results(model).measurements):
+        return results_path(model)
+    return append(model, found)
+
+
+def _method(results: BenchmarkResults, reference: str) -> MethodResult:
+    for result in results.methods:
+        if isinstance(result.method, ModelMethod) and result.method.reference == reference:
+            return result
+    raise NotMeasuredError(f"{reference}: is not among the methods of the benchmark")

@@ -1,0 +1,186 @@
+"""How fast methods are on this machine, and how much memory they need: each in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deepcr_zoo import testvectors
+from deepcr_zoo.bench.lacosmic import Lacosmic
+from deepcr_zoo.bench.results import Runtime
+from deepcr_zoo.errors import DeepcrZooError
+from deepcr_zoo.machine import processor_name
+from deepcr_zoo.models import InpaintModel, MaskModel
+
+SIDE = 1024
+REPEATS = 3
+LIMIT_S = 600.0
+SEED = 1
+STATUS = Path("/proc/self/status")
+"""Where Linux tells of the memory of this program."""
+
+Image = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Work = Callable[[Image, Mask], object]
+"""Takes an image and its CR mask, each (H, W), and masks or fills it."""
+
+Method = Callable[[], Work]
+"""Gets a method ready, in the process that is measured; must be picklable, as ``partial(network, run.model)`` is."""
+
+
+def network(load: Callable[[str], MaskModel | InpaintModel], device: str = "cpu") -> Work:
+    """A network: ``partial(models.load, reference)`` or a run's ``model``; loading is not timed."""
+    model = load(device)
+    if isinstance(model, InpaintModel):
+        return model.fill
+    return lambda image, mask: model.mask(image)
+
+
+def lacosmic(settings: Lacosmic, sigclip: float) -> Work:
+    """L.A.Cosmic at one ``sigclip``."""
+    return lambda image, mask: settings.mask(image, sigclip)
+
+
+def classical(fill: Work) -> Work:
+    """A way of filling that needs nothing to be ready: `baselines.medmask`, `baselines.biharmonic`."""
+    return fill
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What a process has measured of itself.
+
+    Attributes
+    ----------
+    seconds : list of float
+        Of each repeat.
+    peak_bytes : int
+        Largest memory so far: interpreter, packages, image and the method.
+    """
+
+    seconds: list[float]
+    peak_bytes: int
+
+
+def measure(
+    methods: Mapping[str, Method],
+    side: int = SIDE,
+    repeats: int = REPEATS,
+    limit_s: float = LIMIT_S,
+    on_method: Callable[[str], object] = lambda name: None,
+) -> tuple[list[Runtime], list[str]]:
+    """Time methods on one synthetic image, one after the other.
+
+    Parameters
+    ----------
+    methods : mapping of str to callable
+        By name; `network`, `lacosmic` and `classical` with their arguments (functools.partial).
+    side : int
+        Of the image, pixels.
+    repeats : int
+        After a first one that does not count.
+    limit_s : float
+        A method that takes longer than this in all is given up, s.
+    on_method : callable, optional
+        Called with the name of each method that is done.
+
+    Returns
+    -------
+    runtimes : list of Runtime
+        Of those that came to an end.
+    cautions : list of str
+        What became of the others.
+    """
+    runtimes, cautions = [], []
+    for name, method in methods.items():
+        outcome = _in_a_process(method, side, repeats, limit_s)
+        if isinstance(outcome, Timed):
+            megapixels = side**2 / 1e6
+            runtimes.append(
+                Runtime(
+                    method=name,
+                    megapixels=megapixels,
+                    seconds=outcome.seconds,
+                    megapixels_per_s=megapixels / statistics.median(outcome.seconds),
+                    peak_bytes=outcome.peak_bytes,
+                )
+            )
+        else:
+            cautions.append(f"runtime of {name} was not measured: {outcome}")
+        on_method(name)
+    return runtimes, cautions
+
+
+def machine_name(device: torch.device) -> str:
+    """Such as: a processor, 2 threads; an accelerator."""
+    processor = f"{processor_name()}, {torch.get_num_threads()} threads"
+    if device.type == "cpu":
+        return processor
+    return f"{processor}; {torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type}"
+
+
+def example_frame(side: int) -> tuple[Image, Mask]:
+    """The example image of the test vectors and its CR mask, repeated until they fill a square."""
+    rows, columns = testvectors.SHAPE
+    tiles = (-(-side // rows), -(-side // columns))
+    image, mask = (np.tile(layer, tiles)[:side, :side] for layer in testvectors.example_image(SEED))
+    return np.ascontiguousarray(image), np.ascontiguousarray(mask)
+
+
+def _in_a_process(method: Method, side: int, repeats: int, limit_s: float) -> Timed | str:
+    """What a spawned process tells of itself, or why it tells nothing."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_report, args=(sender, method, side, repeats, torch.get_num_threads()))
+    process.start()
+    sender.close()  # so that the end of the process is the end of what can be received
+    try:
+        if not receiver.poll(limit_s):
+            return f"it took more than {limit_s:g} s"
+        outcome: Timed | str = receiver.recv()
+        return outcome
+    except EOFError:
+        process.join()
+        return f"its process ended with exit code {process.exitcode}, perhaps for want of memory"
+    finally:
+        process.kill()
+        process.join()
+        receiver.close()
+
+
+def _report(sender: Connection, method: Method, side: int, repeats: int, threads: int) -> None:
+    """Runs in a process of its own."""
+    torch.set_num_threads(threads)
+    try:
+        outcome: Timed | str = _timed(method(), side, repeats)
+    except Exception as error:
+        outcome = str(error) if isinstance(error, DeepcrZooError) else f"{type(error).__name__}: {error}"
+    sender.send(outcome)
+
+
+def _timed(work: Work, side: int, repeats: int) -> Timed:
+    image, mask = example_frame(side)
+    seconds = []
+    for _ in range(1 + repeats):
+        start = time.perf_counter()
+        work(image, mask)
+        seconds.append(time.perf_counter() - start)
+    return Timed(seconds[1:], _peak_bytes())
+
+
+def _peak_bytes() -> int:
+    """Largest memory of this program so far."""
+    for line in STATUS.read_text().splitlines() if STATUS.exists() else []:
+        if line.startswith("VmHWM:"):  # getrusage counts what the parent had when it started this process
+            return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

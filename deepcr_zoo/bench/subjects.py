@@ -1,0 +1,94 @@
+"""Models that are judged: a name of the zoo, or the folder of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepcr_zoo.cards import Card, read_card
+from deepcr_zoo.errors import UnknownModelError
+from deepcr_zoo.models import InpaintModel, MaskModel, load_resolved
+from deepcr_zoo.names import Task
+from deepcr_zoo.registry import ResolvedModel, default_registry
+from deepcr_zoo.training.runs import Run
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that is judged.
+
+    Attributes
+    ----------
+    origin : Run or ResolvedModel
+    """
+
+    origin: Run | ResolvedModel
+
+    @property
+    def reference(self) -> str:
+        """``task/name@version``, or ``task/NAME@run-...``."""
+        return self.origin.reference
+
+    @property
+    def task(self) -> Task:
+        """What it does."""
+        return self.card().identity.task
+
+    @property
+    def run(self) -> Run | None:
+        """The run that it comes from, if it is none of the zoo."""
+        return self.origin if isinstance(self.origin, Run) else None
+
+    def card(self) -> Card:
+        """Its card, or the draft of it.
+
+        Raises
+        ------
+        RunError
+            If a run is not trained yet.
+        """
+        return self.origin.card() if isinstance(self.origin, Run) else read_card(self.origin)
+
+    def model(self, device: str = "auto", engine: str = "auto") -> MaskModel | InpaintModel:
+        """Load it.
+
+        Raises
+        ------
+        DeepcrZooError
+            As `deepcr_zoo.load`, or `Run.model`.
+        """
+        if isinstance(self.origin, Run):
+            return self.origin.model(device, engine)
+        return load_resolved(self.origin, device, engine=engine)
+
+    def previous(self) -> Subject | None:
+        """The version of the zoo that a run of this name would follow, if there is one."""
+        if self.run is None:
+            return None
+        try:
+            return Subject(default_registry().resolve(f"{self.task}/{self.run.recipe.name}"))
+        except UnknownModelError:
+            return None
+
+
+def find_subject(given: str | os.PathLike[str]) -> Subject:
+    """What a user has named.
+
+    Raises
+    ------
+    RunError
+        If it is the folder of a damaged run.
+    InvalidNameError, UnknownModelError
+        If it is neither a run nor a name of the zoo.
+    """
+    if Path(given).is_dir():
+        return Subject(Run.open(given))
+    return Subject(default_registry().resolve(os.fspath(given)))
+
+
+def all_of_the_zoo(task: Task) -> Sequence[Subject]:
+    """Every version of every model for a task."""
+    registry = default_registry()
+    return [Subject(registry.resolve(one)) for one in registry.references() if one.startswith(f"{task}/")]

@@ -1,0 +1,119 @@
+"""All that is counted of masks agrees with numpy on the same stamps."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from scipy.special import expit
+
+from deepcr_zoo.bench.blocks import sky_blocks
+from deepcr_zoo.bench.detectionresults import best_sweep_field, calibration, network_field, sweep_field
+from deepcr_zoo.bench.detections import detect, masks_of, network
+from tests.bench.test_masks import layers
+
+FIELD = "globular_cluster"
+FPRS = (0.005, 0.02, 0.1)
+SIGCLIPS = (1.0, 3.0, 6.0)
+
+
+def pseudo_masks(shift=0.0):
+    """Masks of a method without scores: pixels brighter than so many times 50 e-."""
+    return masks_of(lambda stamps: np.stack([stamps.image > 50 * one + 20 + shift for one in SIGCLIPS]), SIGCLIPS)
+
+
+@pytest.fixture(scope="module")
+def found(finder, dataset):
+    methods = {"network": network(finder), "bright": pseudo_masks(), "brighter": pseudo_masks(40.0)}
+    return detect(methods, dataset, FIELD, sky_blocks(dataset, FIELD))
+
+
+def dilated(mask):
+    return ndimage.binary_dilation(mask, np.ones((1, 3, 3), bool))
+
+
+def test_rates_of_a_network_are_those_of_a_count_undilated_and_dilated_in_both_conventions(found, finder, dataset):
+    image, labels, ignored = layers(dataset)
+    logits, clean, struck = finder.logits(image), ~labels & ~ignored, labels & ~ignored
+    result = network_field(found["network"], FPRS, finder.threshold)
+    for fpr, rate, paper, honest in zip(FPRS, result.at_fpr, result.dilated.paper, result.dilated.honest, strict=True):
+        mask = logits > rate.threshold
+        assert (rate.tpr, rate.reached_fpr) == (mask[struck].mean(), mask[clean].mean())
+        wide = dilated(mask)
+        assert (paper.reached_fpr, paper.threshold) == (rate.reached_fpr, rate.threshold)
+        assert paper.tpr == pytest.approx(wide[struck].mean(), abs=5e-3)  # between two edges of fine bins
+        wide = dilated(logits > honest.threshold)
+        assert honest.reached_fpr == wide[clean].mean() <= fpr
+        assert honest.tpr == wide[struck].mean()
+        tighter = dilated(logits > honest.threshold - 1 / 64)
+        assert tighter[clean].mean() > fpr
+
+
+def test_average_precision_is_the_mean_precision_over_the_cosmic_rays(found, finder, dataset):
+    image, labels, ignored = layers(dataset)
+    scores, truth = finder.logits(image)[~ignored], labels[~ignored]
+    expected = np.mean([truth[scores >= one].mean() for one in scores[truth]])
+    assert network_field(found["network"], FPRS, 0.5).average_precision == pytest.approx(expected, rel=1e-9)
+
+
+def test_precision_along_the_curve_is_a_share_of_masked_pixels(found, finder, dataset):
+    image, labels, ignored = layers(dataset)
+    logits = finder.logits(image)[~ignored]
+    for point in network_field(found["network"], FPRS, 0.5).curve[::5]:
+        masked = logits > point.threshold
+        expected = labels[~ignored][masked].mean() if masked.any() else None
+        assert point.precision == (expected if expected is None else pytest.approx(expected, rel=1e-9))
+
+
+def test_regions_hold_every_pixel_once(found, finder, dataset):
+    image, labels, ignored = layers(dataset)
+    outer = np.ones(image.shape[1:], bool)
+    outer[8:-8, 8:-8] = False
+    mask = finder.mask(image)
+    diagnostics = network_field(found["network"], FPRS, finder.threshold).diagnostics
+    for region, part in zip(diagnostics.regions, (outer, ~outer), strict=True):
+        struck, clean = labels & ~ignored & part, ~labels & ~ignored & part
+        assert (region.cosmic_rays, region.clean) == (struck.sum(), clean.sum())
+        assert region.tprs[0] == pytest.approx(mask[struck].mean(), abs=2e-3)
+        assert region.fprs[0] == pytest.approx(mask[clean].mean(), abs=2e-3)
+    sizes = diagnostics.cosmic_ray_size
+    assert sum(group.pixels for group in sizes) == (labels & ~ignored).sum()
+
+
+def test_calibration_counts_all_pixels_and_what_they_are(found, finder, dataset):
+    image, labels, ignored = layers(dataset)
+    probability, truth = expit(finder.logits(image)[~ignored].astype(float)), labels[~ignored]
+    bins = calibration(found["network"].classes)
+    assert sum(one.pixels for one in bins) == truth.size
+    for one in bins:
+        inside = (probability > one.low) & (probability <= one.high)
+        assert one.pixels == pytest.approx(inside.sum(), abs=2)
+        if one.pixels > 50:
+            assert one.observed == pytest.approx(truth[inside].mean(), abs=0.02)
+            assert one.predicted == pytest.approx(probability[inside].mean(), rel=0.02, abs=1e-6)
+
+
+def test_masks_without_scores_have_a_point_per_threshold(found, dataset):
+    image, labels, ignored = layers(dataset)
+    field = sweep_field(found["bright"], FPRS)
+    for point in field.curve:
+        mask = image > 50 * point.threshold + 20
+        assert (point.fpr, point.tpr) == (mask[~labels & ~ignored].mean(), mask[labels & ~ignored].mean())
+    assert field.diagnostics.regions[0].tprs[0] is None  # there is no default threshold
+
+
+def test_the_best_sweep_is_chosen_at_each_fpr(found):
+    each = {1.0: sweep_field(found["bright"], FPRS), 2.0: sweep_field(found["brighter"], FPRS)}
+    best, chosen = best_sweep_field({1.0: found["bright"], 2.0: found["brighter"]}, FPRS)
+    for index, objlim in enumerate(chosen):
+        tprs = {one: field.at_fpr[index].tpr for one, field in each.items() if field.at_fpr[index].tpr is not None}
+        assert objlim == (max(tprs, key=tprs.get) if tprs else None)
+        assert best.at_fpr[index].tpr == (max(tprs.values()) if tprs else None)
+    assert all(one.tpr < two.tpr and one.fpr <= two.fpr for one, two in zip(best.curve, best.curve[1:], strict=False))
+
+
+def test_counts_of_exposures_add_up_and_those_of_field_types_stand_beside_each_other(finder, dataset, found):
+    other = detect({"network": network(finder)}, dataset, "extragalactic", sky_blocks(dataset, "extragalactic"))["network"]
+    one = found["network"]
+    both = one.beside(other)
+    assert len(both.blocks.pixels) == len(one.blocks.pixels) + len(other.blocks.pixels)
+    np.testing.assert_array_equal(both.classes.masked, one.classes.masked + other.classes.masked)
+    assert both.exact.cosmic_rays.sum() == one.exact.cosmic_rays.sum() + other.exact.cosmic_rays.sum()

@@ -1,0 +1,68 @@
+"""A model is never judged on what it was trained on."""
+
+import pytest
+
+from deepcr_zoo import paths
+from deepcr_zoo.bench.benchmark import Extent, benchmark
+from deepcr_zoo.bench.exclusions import FILE, TrainedOn, TrainingVisits, of_model, reason_to_exclude
+from deepcr_zoo.bench.subjects import find_subject
+from deepcr_zoo.documents import read_document
+from deepcr_zoo.errors import UsageError
+from deepcr_zoo.registry import default_registry
+from tests.bench.stamps import recipe_of, write_dataset
+
+FIELD = ("globular_cluster",)
+
+
+def real(dataset, name):
+    """The same training set, as if it were of a real visit of this name."""
+    manifest = dataset.manifest
+    visits = [one.model_copy(update={"record": one.record.model_copy(update={"name": name})}) for one in manifest.visits]
+    changed = manifest.model_copy(update={"rehearsal": False, "visits": visits})
+    return type(dataset)(dataset.folder, dataset.home, changed)
+
+
+def test_every_mask_and_inpainting_network_of_the_zoo_is_known_or_known_to_be_unknown():
+    known = read_document(paths.data_root() / FILE, TrainingVisits, paths.data_root())
+    assert known.models.keys() | known.unknown.keys() == set(default_registry().references())
+
+
+def test_a_visit_that_a_model_was_trained_on_excludes_it_and_no_other_does(dataset):
+    trained_on = of_model(default_registry().resolve("mask/ACS-WFC-F606W-2-32@1.0"))
+    assert "10420-01" in trained_on.visits
+    reason = reason_to_exclude(trained_on, real(dataset, "10420-01-F606W"))
+    assert "10420-01" in reason
+    assert reason_to_exclude(trained_on, real(dataset, "99999-01-F606W")) is None
+    assert reason_to_exclude(trained_on, dataset) is None  # simulated
+
+
+def test_10190_28_is_for_testing_in_one_paper_and_for_training_in_the_next():
+    registry = default_registry()
+    assert "10190-28" not in of_model(registry.resolve("mask/ACS-WFC-F606W-2-32@1.0")).visits
+    assert "10190-28" in of_model(registry.resolve("mask/ACS-WFC-F606W-2-32@2.0")).visits
+
+
+def test_what_nobody_knows_counts_against_a_model_on_real_exposures_of_its_instrument(dataset):
+    unknown = TrainedOn("HST ACS/WFC", {}, unknown="nobody has published it")
+    assert "nobody has published it" in reason_to_exclude(unknown, real(dataset, "99999-01-F606W"))
+    assert reason_to_exclude(TrainedOn("HST WFC3/UVIS", {}, unknown="-"), real(dataset, "99999-01-F606W")) is None
+    assert reason_to_exclude(unknown, dataset) is None
+
+
+def test_a_training_set_with_the_same_visit_for_training_excludes_its_model(tmp_path):
+    recipe = recipe_of()
+    tested = write_dataset(tmp_path / "test", recipe, FIELD)
+    trained = write_dataset(tmp_path / "train", recipe, FIELD, test=False)
+    reason = reason_to_exclude(TrainedOn("HST ACS/WFC", {}, (trained.manifest,)), tested)
+    assert "it was trained on" in reason
+    assert reason_to_exclude(TrainedOn("HST ACS/WFC", {}, (tested.manifest,)), tested) is None
+
+
+def test_a_model_that_cannot_be_judged_is_named_with_its_reason(dataset):
+    alone = Extent(lacosmic=False, runtime=False, gates=False)
+    subjects = [find_subject(name) for name in ("mask/ACS-WFC-F606W-2-4", "mask/WFC3-UVIS-2-32", "mask/DECam-2-32")]
+    results = benchmark(subjects, dataset, recipe_of(), "command", extent=alone, device="cpu")
+    assert [one.reference for one in results.excluded] == ["mask/WFC3-UVIS-2-32@1.0", "mask/DECam-2-32@1.0"]
+    assert "normalised by the whole frame" in results.excluded[0].reason
+    with pytest.raises(UsageError, match=r"WFC3-UVIS-2-32@1\.0 is not judged: .* normalised by the whole frame"):
+        benchmark(subjects[1:2], dataset, recipe_of(), "command", extent=alone, device="cpu")

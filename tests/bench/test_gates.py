@@ -1,0 +1,188 @@
+"""Every gate holds where it should, and stops what it should, with its measured value and its bound."""
+
+import pytest
+
+import deepcr_zoo
+from deepcr_zoo.bench.benchmark import Extent, benchmark
+from deepcr_zoo.bench.gates import Evidence, verdict
+from deepcr_zoo.bench.maskbenchmark import BEST
+from deepcr_zoo.bench.results import Interval
+from deepcr_zoo.bench.subjects import Subject, find_subject
+from deepcr_zoo.errors import DatasetError
+from deepcr_zoo.recipe import EnoughTpr
+from deepcr_zoo.registry import TEST_VECTOR_FILE
+from deepcr_zoo.training.watch import Silent
+from tests.bench.stamps import recipe_of as recipe_of_bench
+from tests.training.stamps import recipe_of, write_dataset
+
+RECIPE = recipe_of("mask", "name=SMALL-2-2", "benchmark.lacosmic_sigclips=[2.5, 60.0]", "benchmark.lacosmic_objlims=[2.0]")
+SCORED = ("TPR at FPR 0.05 % is above that of the best L.A.Cosmic", "TPR at FPR 0.5 % is above that of the best L.A.Cosmic")
+STARS = "clean star cores are rarely masked, at the default threshold"
+
+
+@pytest.fixture(scope="module")
+def evidence(tmp_path_factory):
+    """A small network, trained and judged on made-up stamps, beside L.A.Cosmic."""
+    home = tmp_path_factory.mktemp("run")
+    dataset = write_dataset(home / "data", test=8, recipe=RECIPE)
+    run = deepcr_zoo.train(RECIPE, dataset=dataset, runs=home / "runs", prove=False, device="cpu", watch=Silent())
+    subject = Subject(run)
+    results = benchmark([subject], dataset, RECIPE, "command", extent=Extent(runtime=False), device="cpu")
+    return Evidence(subject, subject.model("cpu"), dataset, RECIPE, results)
+
+
+def gates(evidence, **changes):
+    """Verdicts by gate and field type, where something of the evidence is otherwise."""
+    asked = verdict(Evidence(**{**vars(evidence), **changes}))
+    return {(one.gate, one.field_type): one for one in asked.gates}
+
+
+def with_lead(evidence, low, high, against=BEST):
+    """Results in which the network is ahead of another method by some points, with an interval."""
+    lead = {"value": (low + high) / 2, "interval": Interval(low=low, high=high, blocks=9)}
+    comparisons = [one.model_copy(update=lead if one.against == against else {}) for one in evidence.results.comparisons]
+    return evidence.results.model_copy(update={"comparisons": comparisons})
+
+
+def test_the_benchmark_asks_all_gates_of_a_run_and_too_few_blocks_of_sky_stop_it(evidence):
+    (found,) = evidence.results.verdicts
+    assert (found.reference, found.gate_set, found.passes) == (evidence.subject.reference, "trained", False)
+    failed = {one.gate for one in found.gates if one.verdict == "fails"}
+    assert failed <= {*SCORED, STARS}
+    assert set(SCORED) <= failed
+    assert all("not measured: " in one.measured for one in found.gates if one.gate in SCORED)
+
+
+def test_a_lead_over_lacosmic_beyond_doubt_passes_and_any_other_fails(evidence):
+    field_type = next(name for name in evidence.results.data.pixels if name != "all")
+    for low, high, holds in ((0.01, 0.05, "passes"), (-0.01, 0.05, "fails"), (0.0, 0.05, "fails")):
+        found = gates(evidence, results=with_lead(evidence, low, high))
+        assert [found[gate, field_type].verdict for gate in SCORED] == [holds] * 2
+    assert f"{100 * low:+.1f} to {100 * high:+.1f}" in found[SCORED[0], field_type].measured
+
+
+def test_a_tpr_that_the_recipe_calls_enough_stands_in_the_place_of_lacosmics(evidence):
+    field_type = next(name for name in evidence.results.data.pixels if name != "all")
+    network, *others = evidence.results.methods
+    rates = [
+        one.model_copy(update={"tpr": 0.8, "tpr_interval": Interval(low=0.7, high=0.9, blocks=9)})
+        for one in network.fields[field_type].at_fpr
+    ]
+    fields = {name: one.model_copy(update={"at_fpr": rates}) for name, one in network.fields.items()}
+    results = evidence.results.model_copy(update={"methods": [network.model_copy(update={"fields": fields}), *others]})
+    for tpr, holds in ((0.69, "passes"), (0.71, "fails")):
+        enough = [EnoughTpr(field_type=field_type, fpr=0.0005, tpr=tpr)]
+        block = evidence.recipe.gates.model_copy(update={"enough": enough})
+        found = gates(evidence, results=results, recipe=evidence.recipe.model_copy(update={"gates": block}))
+        assert found["TPR at FPR 0.05 % is above what the recipe names", field_type].verdict == holds
+        assert (SCORED[0], field_type) not in found
+        assert (SCORED[1], field_type) in found
+
+
+def test_masked_star_cores_are_weighed_by_their_pixels(evidence):
+    field_type = next(name for name in evidence.results.data.pixels if name != "all")
+    network, *others = evidence.results.methods
+    for rates, holds in (((0.0, 0.02), "passes"), ((0.05, 0.0), "fails")):
+        diagnostics = network.fields[field_type].diagnostics
+        bins = [
+            one.model_copy(update={"pixels": pixels, "rates": [rate, *one.rates[1:]]})
+            for one, pixels, rate in zip(diagnostics.star_cores, (300, 100), rates, strict=False)
+        ]
+        diagnostics = diagnostics.model_copy(update={"star_cores": bins})
+        fields = {**network.fields, field_type: network.fields[field_type].model_copy(update={"diagnostics": diagnostics})}
+        results = evidence.results.model_copy(update={"methods": [network.model_copy(update={"fields": fields}), *others]})
+        gate = gates(evidence, results=results)[STARS, field_type]
+        assert gate.verdict == holds
+        assert gate.measured == f"{100 * (300 * rates[0] + 100 * rates[1]) / 400:.2f} % of 400 pixels"
+
+
+def test_a_card_with_open_points_fails_and_names_them(evidence, tmp_path):
+    recipe = RECIPE.model_copy(update={"publish": RECIPE.publish.model_copy(update={"authors": []})})
+    dataset = write_dataset(tmp_path / "data", test=8, recipe=recipe)
+    run = deepcr_zoo.train(recipe, dataset=dataset, runs=tmp_path, prove=False, device="cpu", watch=Silent())
+    found = gates(evidence, subject=Subject(run), model=run.model("cpu"), dataset=dataset, results=_renamed(evidence, run))
+    gate = found["the card is valid", None]
+    assert gate.verdict == "fails"
+    assert "identity.authors.0" in gate.measured
+
+
+def _renamed(evidence, run):
+    """The same results, as if they were of another run."""
+    first, *others = evidence.results.methods
+    comparisons = [one.model_copy(update={"method": run.reference}) for one in evidence.results.comparisons]
+    methods = [first.model_copy(update={"name": run.reference}), *others]
+    return evidence.results.model_copy(update={"methods": methods, "comparisons": comparisons})
+
+
+def test_stamps_that_were_changed_fail_and_the_other_gates_are_asked_nevertheless(evidence, tmp_path):
+    dataset = write_dataset(tmp_path / "data", test=8, recipe=RECIPE)
+    run = deepcr_zoo.train(RECIPE, dataset=dataset, runs=tmp_path, prove=False, device="cpu", watch=Silent())
+    (file,) = list(dataset.home.visits.glob("*/*.safetensors"))[:1]
+    file.write_bytes(file.read_bytes()[:-1] + b"\1")
+    with pytest.raises(DatasetError):
+        dataset.verify()
+    found = gates(evidence, subject=Subject(run), model=run.model("cpu"), dataset=dataset, results=_renamed(evidence, run))
+    assert found["files are what they were", None].verdict == "fails"
+    assert file.name in found["files are what they were", None].measured
+    assert found["the card is valid", None].verdict == "passes"
+    assert len(found) == len(gates(evidence))
+    (run.folder / TEST_VECTOR_FILE).unlink()
+    found = gates(evidence, subject=Subject(run), model=run.model("cpu"), dataset=dataset, results=_renamed(evidence, run))
+    assert found["reproduces its test vector", None].verdict == "fails"
+
+
+def test_labels_out_of_line_fail_and_name_the_exposure(evidence):
+    manifest = evidence.dataset.manifest
+
+    def with_first(**changes):
+        visit = manifest.visits[0]
+        exposures = [visit.record.exposures[0].model_copy(update=changes), *visit.record.exposures[1:]]
+        record = visit.record.model_copy(update={"exposures": exposures})
+        visits = [visit.model_copy(update={"record": record}), *manifest.visits[1:]]
+        dataset = type(evidence.dataset)(
+            evidence.dataset.folder, evidence.dataset.home, manifest.model_copy(update={"visits": visits})
+        )
+        return gates(evidence, dataset=dataset)["labels are sound", None]
+
+    assert with_first().verdict == "passes"
+    assert with_first(background_ratio=2.5).verdict == "fails"
+    assert with_first(rate_ratio=0.3).verdict == "fails"
+    assert with_first(star_excess=9.0, star_excess_chance=0.5).verdict == "passes"
+    starry = with_first(star_excess=9.0, star_excess_chance=1e-6)
+    assert starry.verdict == "fails"
+    assert manifest.visits[0].record.exposures[0].name in starry.measured
+
+
+def test_sky_that_is_trained_and_tested_on_fails(evidence):
+    manifest = evidence.dataset.manifest
+    trained = next(visit for visit in manifest.visits if visit.split == "train")
+    visits = [
+        *manifest.visits,
+        trained.model_copy(update={"split": "test", "stamps": [{"test": [0]}] * len(trained.stamps)}),
+    ]
+    dataset = type(evidence.dataset)(
+        evidence.dataset.folder, evidence.dataset.home, manifest.model_copy(update={"visits": visits})
+    )
+    gate = gates(evidence, dataset=dataset)["no sky is shared by training and test", None]
+    assert gate.verdict == "fails"
+    assert trained.record.name in gate.measured
+
+
+def test_without_a_version_before_nothing_can_be_worse(evidence):
+    assert gates(evidence)["not worse than the version before", None].verdict == "passes"
+
+
+@pytest.mark.parametrize("name", ["mask/ACS-WFC-F606W-2-4@1.0"])
+def test_an_imported_model_passes_gates_of_its_own(name, dataset):
+    results = benchmark(
+        [find_subject(name)],
+        dataset,
+        recipe_of_bench(),
+        "command",
+        extent=Extent(lacosmic=False, runtime=False),
+        device="cpu",
+    )
+    (found,) = results.verdicts
+    assert (found.gate_set, found.passes) == ("imported", True)
+    assert len(found.gates) == 6
+    assert any("differs from deepCR" in gate.measured for gate in found.gates)

@@ -1,0 +1,105 @@
+"""Operating points keep the promise of their FPR as `clean` uses them, and are recorded once."""
+
+import datetime
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+
+from deepcr_zoo import paths
+from deepcr_zoo.bench import roc
+from deepcr_zoo.bench.benchmark import Extent, benchmark
+from deepcr_zoo.bench.operating import FPRS, operating_points, record
+from deepcr_zoo.bench.subjects import find_subject
+from deepcr_zoo.errors import DeepcrZooError
+from deepcr_zoo.registry import read_registry
+from deepcr_zoo.results import threshold_at
+from tests.bench.stamps import recipe_of
+
+NAME = "mask/ACS-WFC-F606W-2-4@1.0"
+
+
+def sigmoid(logits):
+    """As models compute it."""
+    torch = pytest.importorskip("torch")
+    return torch.from_numpy(logits.copy()).sigmoid().numpy()
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    random = np.random.default_rng(4)
+    labels = random.random(400_000) < 0.05
+    return random.normal(np.where(labels, 3.0, -6.0), 2.5).astype(np.float32), labels
+
+
+def test_probabilities_keep_the_fpr_and_lose_no_pixel_that_they_need_not(pixels):
+    logits, labels = pixels
+    points, cautions = operating_points({"all": roc.count(logits, labels).curve()})
+    assert [point.fpr for point in points] == list(FPRS)
+    assert cautions == []
+    probability = sigmoid(logits)
+    for point in points:
+        masked = probability > np.float32(point.threshold)
+        assert np.mean(masked[~labels]) <= point.fpr
+        assert np.mean(masked[labels]) == point.tpr
+        assert point.tpr == pytest.approx(roc.count(logits, labels).curve().at_fpr(point.fpr).tpr, abs=2e-3)
+
+
+def test_an_fpr_that_too_few_pixels_tell_of_is_left_out_with_a_caution(pixels):
+    logits, labels = (one[:30_000] for one in pixels)
+    points, cautions = operating_points({"all": roc.count(logits, labels).curve()})
+    assert [point.fpr for point in points] == [0.0005, 0.001, 0.005]
+    assert "FPR 0.01 %" in cautions[0]
+    assert "too few" in cautions[0]
+
+
+def test_a_probability_that_rounds_to_one_is_no_threshold(pixels):
+    logits, labels = pixels
+    points, cautions = operating_points({"all": roc.count(logits + 40, labels).curve()})
+    assert points == []
+    assert len(cautions) == len(FPRS)
+    assert all("rounds to 1" in caution for caution in cautions)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout of one's own, without results."""
+    for name in ("zoo", "cards"):
+        shutil.copytree(
+            paths.data_root() / name, tmp_path / name, ignore=shutil.ignore_patterns("weights", "*.results.yaml")
+        )
+    (tmp_path / "pyproject.toml").touch()
+    return tmp_path
+
+
+def judged(dataset):
+    alone = Extent(lacosmic=False, runtime=False, gates=False)
+    results = benchmark([find_subject(NAME)], dataset, recipe_of(), "deepcr-zoo bench NAME", extent=alone, device="cpu")
+    assert results.methods[0].operating_points
+    return results
+
+
+def test_what_is_recorded_is_what_clean_finds_and_it_is_recorded_once(dataset, checkout):
+    results = judged(dataset)
+    path = record(results, NAME, checkout)
+    once = path.read_bytes()
+    assert record(results, NAME, checkout) == path
+    assert path.read_bytes() == once
+    model = read_registry(checkout).resolve(NAME)
+    point = next(one for one in results.methods[0].operating_points if (one.field_type, one.fpr) == ("all", 0.005))
+    threshold, where = threshold_at(model, 0.005, allow_synthetic=True)
+    assert threshold == point.threshold
+    assert "synthetic" in where
+    with pytest.raises(DeepcrZooError, match="--allow-synthetic"):
+        threshold_at(model, 0.005, allow_synthetic=False)
+
+
+def test_a_later_measurement_stands_beside_the_first_which_is_not_altered(dataset, checkout):
+    results = judged(dataset)
+    path = record(results, NAME, checkout)
+    first = yaml.safe_load(path.read_text())["measurements"]
+    record(results.model_copy(update={"date": results.date + datetime.timedelta(days=1)}), NAME, checkout)
+    both = yaml.safe_load(path.read_text())["measurements"]
+    assert both[:1] == first
+    assert len(both) == 2

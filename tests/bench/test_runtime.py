@@ -1,0 +1,105 @@
+import os
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from deepcr_zoo import models
+from deepcr_zoo.bench.lacosmic import Lacosmic
+from deepcr_zoo.bench.runtime import classical, example_frame, lacosmic, machine_name, measure, network
+from deepcr_zoo.errors import UsageError
+from deepcr_zoo.machine import processor_name
+
+SIDE = 160
+MB = 1_000_000
+OURS, GREED = 800 * MB, 300 * MB
+
+
+def refused():
+    raise UsageError("this is not what it takes: expected something else")
+
+
+def killed():
+    os.kill(os.getpid(), 9)
+
+
+def endless():
+    time.sleep(60)
+
+
+def greedy(image, mask):
+    """Takes memory for a moment."""
+    return np.ones(GREED, np.uint8).sum()
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """Methods that work and methods that do not, asked for by a larger process; names as they were told."""
+    told = []
+    methods = {
+        "refused": refused,
+        "network": partial(network, partial(models.load, "mask/ACS-WFC-F606W-2-4", source="seed")),
+        "killed": killed,
+        "greedy": partial(classical, greedy),
+    }
+    large = np.ones(OURS, np.uint8)
+    runtimes, cautions = measure(methods, SIDE, repeats=2, on_method=told.append)
+    assert large.all()
+    return {one.method: one for one in runtimes}, cautions, told
+
+
+def test_each_method_is_timed_after_a_first_call_that_does_not_count(measured):
+    runtimes, _, _ = measured
+    for one in runtimes.values():
+        assert len(one.seconds) == 2
+        assert min(one.seconds) > 0
+        assert one.megapixels == SIDE**2 / 1e6
+        assert one.megapixels_per_s == pytest.approx(one.megapixels / np.median(one.seconds))
+
+
+def test_peak_memory_is_that_of_the_method_not_that_of_who_asks(measured):
+    network, greedy = (measured[0][name].peak_bytes for name in ("network", "greedy"))
+    assert 50 * MB < network < OURS
+    assert GREED + 50 * MB < greedy < OURS
+
+
+def test_a_method_that_fails_or_dies_is_a_caution_and_the_others_go_on(measured):
+    runtimes, cautions, told = measured
+    assert list(runtimes) == ["network", "greedy"]
+    assert told == ["refused", "network", "killed", "greedy"]
+    assert cautions == [
+        "runtime of refused was not measured: this is not what it takes: expected something else",
+        "runtime of killed was not measured: its process ended with exit code -9, perhaps for want of memory",
+    ]
+
+
+def test_a_method_that_does_not_end_is_given_up():
+    caution = "runtime of endless was not measured: it took more than 0.2 s"
+    assert measure({"endless": endless}, SIDE, limit_s=0.2) == ([], [caution])
+
+
+@pytest.mark.parametrize("name", ["finder", "painter"])
+def test_what_is_timed_is_what_a_network_gives(name, request):
+    model = request.getfixturevalue(name)
+    image, mask = example_frame(SIDE)
+    expected = model.mask(image) if name == "finder" else model.fill(image, mask)
+    np.testing.assert_array_equal(network(lambda device: model)(image, mask), expected)
+
+
+def test_what_is_timed_is_the_mask_of_lacosmic():
+    image, mask = example_frame(SIDE)
+    settings = Lacosmic(2.0, 4.0)
+    np.testing.assert_array_equal(lacosmic(settings, 5.0)(image, mask), settings.mask(image, 5.0))
+
+
+def test_the_image_has_the_side_that_was_asked_for_and_its_cosmic_rays():
+    image, mask = example_frame(200)
+    assert image.shape == mask.shape == (200, 200)
+    assert 0.005 < mask.mean() < 0.05
+    assert image[mask].mean() > 2 * np.median(image)
+
+
+def test_a_machine_is_called_by_its_processor():
+    assert machine_name(torch.device("cpu")) == f"{processor_name()}, {torch.get_num_threads()} threads"

@@ -4,13 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo rehearse test lint render benchmark clean
+.PHONY: demo rehearse test lint render benchmark parity clean
 
 ## clean an exposure with two zoo models and draw it: make demo, or make demo FITS=path for one of your own
 demo: $(VENV)/.demo
 	$(BIN)/python -m deepcr_zoo.demo demo $(if $(FITS),--fits '$(FITS)')
 
-## train a small mask network from nothing, on simulated exposures, and judge it: about five minutes on two cores
+## train a small mask network from nothing, on simulated exposures, and prove it: about nine minutes on two cores
 rehearse: $(VENV)/.rehearse
 	$(BIN)/deepcr-zoo train recipes/acs-wfc-f606w-2-4.yaml --rehearse
 
@@ -34,6 +34,10 @@ benchmark: $(VENV)/.benchmark
 	$(BIN)/python benchmarks/exposure.py
 	$(BIN)/python benchmarks/training.py
 
+## compare each seed model with upstream's own code, and record it beside its card
+parity: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.parity
+
 clean:
 	rm -rf $(VENV) .test-cache demo
 
@@ -51,7 +55,7 @@ $(VENV)/.demo: pyproject.toml $(VENV)/.torch
 	touch $@
 
 $(VENV)/.rehearse: pyproject.toml $(VENV)/.torch
-	$(PIP) --editable '.[build,plot]'
+	$(PIP) --editable '.[baselines,build,plot]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.torch

@@ -16,7 +16,7 @@ from deepcr_zoo.dataset import footprints
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import Manifest, VisitRecord
 from deepcr_zoo.documents import Document, read_document
-from deepcr_zoo.errors import DatasetError
+from deepcr_zoo.errors import DatasetError, RunError
 from deepcr_zoo.names import parse
 from deepcr_zoo.recipe import Split
 from deepcr_zoo.registry import Registry, ResolvedModel
@@ -107,7 +107,7 @@ def of_run(run: Run, registry: Registry) -> TrainedOn:
     manifests: tuple[Manifest, ...] = ()
     try:
         manifests = (run.dataset().manifest,)
-    except DatasetError as error:
+    except (DatasetError, RunError) as error:
         unknown = f"its training set is not to be had: {error}"
     instrument = f"{block.telescope} {block.instrument}/{block.detector}"
     if run.recipe.train.init_from is None:

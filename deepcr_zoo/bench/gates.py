@@ -13,7 +13,15 @@ from deepcr_zoo import sources, testvectors, verification
 from deepcr_zoo.bench import exclusions
 from deepcr_zoo.bench.inpaintbenchmark import BIHARMONIC, MEDIAN
 from deepcr_zoo.bench.maskbenchmark import BEST
-from deepcr_zoo.bench.results import BenchmarkResults, Comparison, GateResult, MethodResult, ModelVerdict, RateAtFpr
+from deepcr_zoo.bench.results import (
+    BenchmarkResults,
+    Comparison,
+    GateResult,
+    MethodResult,
+    ModelMethod,
+    ModelVerdict,
+    RateAtFpr,
+)
 from deepcr_zoo.bench.runtime import example_frame
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.dataset.quality import CHANCE
@@ -129,6 +137,9 @@ def _hashes(evidence: Evidence) -> Measured:
     run = Run.open(evidence.subject.run.folder)  # compares the recipe
     trained_on = evidence.dataset if evidence.dataset.manifest_sha256 == run.facts.manifest_sha256 else run.dataset()
     trained_on.verify()
+    method = evidence.figures.method
+    if not isinstance(method, ModelMethod) or method.sha256 != evidence.model.sha256:
+        return f"weights {evidence.model.sha256[:12]}... are not those that were judged", False
     files = sum(1 for visit in trained_on.manifest.visits for _ in visit.record.exposures)
     return f"recipe, manifest and {files} files of stamps are unchanged; weights {evidence.model.sha256[:12]}...", True
 
@@ -282,7 +293,9 @@ def _star_cores(evidence: Evidence) -> Iterator[GateResult]:
 
     def measure(field_type: str) -> Measured:
         diagnostics = evidence.figures.fields[field_type].diagnostics
-        groups = diagnostics.star_cores if diagnostics else []
+        if diagnostics is None:
+            raise NotMeasuredError("nobody has looked at star cores")
+        groups = diagnostics.star_cores
         pixels = sum(group.pixels for group in groups)
         masked = sum(group.pixels * (group.rates[0] or 0.0) for group in groups)
         if not pixels:

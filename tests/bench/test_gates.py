@@ -96,6 +96,16 @@ def test_masked_star_cores_are_weighed_by_their_pixels(evidence):
         assert gate.measured == f"{100 * (300 * rates[0] + 100 * rates[1]) / 400:.2f} % of 400 pixels"
 
 
+def test_what_nobody_has_looked_at_or_judged_does_not_pass(evidence):
+    network, *others = evidence.results.methods
+    fields = {name: one.model_copy(update={"diagnostics": None}) for name, one in network.fields.items()}
+    method = network.method.model_copy(update={"sha256": "0" * 64})
+    changed = network.model_copy(update={"fields": fields, "method": method})
+    found = gates(evidence, results=evidence.results.model_copy(update={"methods": [changed, *others]}))
+    assert {one.verdict for (gate, _), one in found.items() if gate == STARS} == {"fails"}
+    assert "are not those that were judged" in found["files are what they were", None].measured
+
+
 def test_a_card_with_open_points_fails_and_names_them(evidence, tmp_path):
     recipe = RECIPE.model_copy(update={"publish": RECIPE.publish.model_copy(update={"authors": []})})
     dataset = write_dataset(tmp_path / "data", test=8, recipe=recipe)

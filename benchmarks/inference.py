@@ -79,7 +79,7 @@ def upstream_2_4() -> Method:
 
     from deepcr_zoo.cards import read_card
     from deepcr_zoo.convert import read_upstream
-    from deepcr_zoo.registry import default_registry
+    from deepcr_zoo.registries import default_registry
 
     upstream = read_card(default_registry().resolve("ACS-WFC-F606W-2-4")).provenance.upstream
     assert upstream is not None

@@ -37,6 +37,7 @@ from synthetic_visits import (
 import deepcr_zoo
 from deepcr_zoo import baselines
 from deepcr_zoo.bench.inpainting import MASKS_PER_STAMP, Fill, HiddenPixels, draw
+from deepcr_zoo.bench.judged import as_method
 from deepcr_zoo.bench.residuals import ErrorSums
 from deepcr_zoo.bench.results import (
     AddedMasks,
@@ -214,7 +215,7 @@ def method_of(name: str) -> ModelMethod | BaselineMethod:
     if name == BIHARMONIC:
         return BaselineMethod(name="biharmonic", parameters={}, packages={"scikit-image": version("scikit-image")})
     model = network(name)
-    return ModelMethod(reference=model.reference, sha256=model.sha256, engine=model.engine, device=str(model.device))
+    return as_method(model)
 
 
 def main() -> None:

@@ -17,7 +17,8 @@ import deepcr_zoo
 from deepcr_zoo import __version__
 from deepcr_zoo.cards import read_card
 from deepcr_zoo.convert import read_upstream
-from deepcr_zoo.registry import ResolvedModel, default_registry
+from deepcr_zoo.registries import default_registry
+from deepcr_zoo.registry import ResolvedModel
 from deepcr_zoo.results import ParityRecord, append
 from tests.upstream import parity
 

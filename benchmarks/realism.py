@@ -37,12 +37,12 @@ from synthetic_visits import (
 
 import deepcr_zoo
 from deepcr_zoo.bench import lacosmic, roc
+from deepcr_zoo.bench.judged import as_method
 from deepcr_zoo.bench.lacosmic import Lacosmic, Sweep
 from deepcr_zoo.bench.results import (
     BaselineMethod,
     BenchmarkResults,
     MethodResult,
-    ModelMethod,
     PixelCounts,
     write_results,
 )
@@ -94,7 +94,7 @@ def judge_network(name: str, visits: list[LabelledVisit]) -> tuple[MethodResult,
     curves = {field: pooled.curve() for field, (pooled, _) in grouped.items()}
     result = MethodResult(
         name=name,
-        method=ModelMethod(reference=model.reference, sha256=model.sha256, engine=model.engine, device=str(model.device)),
+        method=as_method(model),
         score="logit",
         tpr_at_fpr=TPR_AT_FPR,
         curve_points=CURVE_POINTS,

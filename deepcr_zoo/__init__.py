@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from deepcr_zoo.compat import deepCR
     from deepcr_zoo.filecleaning import clean_file
     from deepcr_zoo.models import load
-    from deepcr_zoo.registry import list_models
+    from deepcr_zoo.registries import list_models
     from deepcr_zoo.sources import pull
     from deepcr_zoo.training.pipeline import train
 
@@ -24,7 +24,7 @@ _HOMES = {
     "clean": "deepcr_zoo.cleaning",
     "clean_file": "deepcr_zoo.filecleaning",
     "deepCR": "deepcr_zoo.compat",
-    "list_models": "deepcr_zoo.registry",
+    "list_models": "deepcr_zoo.registries",
     "load": "deepcr_zoo.models",
     "pull": "deepcr_zoo.sources",
     "train": "deepcr_zoo.training.pipeline",

@@ -5,10 +5,13 @@ A card is frozen with its version; the registry locks its hash. Measured results
 
 from __future__ import annotations
 
+import hashlib
+import json
 from numbers import Real
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from deepcr_zoo.documents import Document, parse_document
 from deepcr_zoo.errors import IntegrityError, InvalidDocumentError, UsageError
@@ -17,6 +20,18 @@ from deepcr_zoo.names import Task
 from deepcr_zoo.registry import Name, ResolvedModel, Sha256, Version
 
 Positive = Annotated[float, Field(gt=0)]
+BelowOne = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _leads_down(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+        raise ValueError("a relative path that leads nowhere but down")
+    return name
+
+
+FileName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_leads_down)]
+"""Of a file below the folder that a card or an archive belongs to."""
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -29,10 +44,10 @@ class Identity(Document):
 
 
 class UpstreamFile(Document):
-    package: str = Field(description="Python package that released the file")
-    release: str = Field(description="release of that package")
+    package: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$", description="Python package that released the file")
+    release: str = Field(pattern=r"^[0-9][\w.+!]*$", description="release of that package")
     sdist_sha256: Sha256 = Field(description="SHA-256 of the release's source distribution")
-    file: str = Field(description="path of the file inside the source distribution")
+    file: FileName = Field(description="path of the file inside the source distribution")
     file_sha256: Sha256 = Field(description="SHA-256 of the file")
 
 
@@ -40,11 +55,20 @@ class Provenance(Document):
     kind: Literal["imported", "trained"] = Field(description="imported from elsewhere, or trained by this project")
     statement: str = Field(description="where the network comes from, in words")
     upstream: UpstreamFile | None = Field(default=None, description="the imported file; required if imported")
+    recipe_sha256: Sha256 | None = Field(
+        default=None, description="hash of the resolved recipe, VERSION.recipe.yaml; required if trained"
+    )
+    manifest_sha256: Sha256 | None = Field(
+        default=None, description="hash of the training set's manifest; required if trained"
+    )
 
     @model_validator(mode="after")
-    def _imported_names_its_file(self) -> Provenance:
+    def _names_what_it_was_made_of(self) -> Provenance:
         if (self.kind == "imported") != (self.upstream is not None):
             raise ValueError("an upstream file exactly if kind is imported")
+        hashes = (self.recipe_sha256, self.manifest_sha256)
+        if any((one is None) != (self.kind == "imported") for one in hashes):
+            raise ValueError("recipe_sha256 and manifest_sha256 exactly if kind is trained")
         return self
 
 
@@ -74,9 +98,9 @@ class Input(Document):
     normalisation: Literal["scale", "frame-standardise"] = Field(
         description="scale: value / scale; frame-standardise: (value / scale - mean) / std over the whole frame"
     )
-    scale: Positive = Field(description="number that pixel values are divided by")
+    scale: float = Field(gt=0, le=1e6, description="number that pixel values are divided by")
     multiple: Literal[2, 4] = Field(description="sides that the network takes are multiples of this; images are padded")
-    halo: int = Field(ge=0, description="pixels of context around a tile that make tiles equal the whole frame")
+    halo: int = Field(ge=0, le=1024, description="pixels of context around a tile that make tiles equal the whole frame")
     fingerprint: Fingerprint | None = Field(
         default=None, description="ties the weights to the input scale; absent where the network has no BatchNorm"
     )
@@ -92,6 +116,11 @@ class Output(Document):
 
 class Training(Document):
     data: str = Field(description="what the network was trained on")
+    visits: list[str] | None = Field(
+        default=None,
+        description="every visit that it, or the model that it started from, has seen in training, and is never judged on; "
+        "absent where that stands in zoo/training_visits.yaml, or is not known",
+    )
     method: str = Field(description="how it was trained")
     unknown: list[str] = Field(description="what no source states")
     source: str = Field(description="where these facts stand")
@@ -113,11 +142,11 @@ class PublishedEvaluation(Document):
 class Licence(Document):
     spdx: str = Field(description="SPDX identifier")
     copyright: str = Field(description="copyright line")
-    file: str = Field(description="path of the licence text in this repository")
+    file: FileName = Field(description="path of the licence text in this repository")
 
 
 class Citation(Document):
-    doi: str = Field(description="DOI of the paper to cite")
+    doi: str = Field(pattern=r"^10\.[0-9]{4,9}/\S+$", description="DOI of the paper to cite")
     text: str = Field(description="short reference")
     bibtex: str = Field(description="BibTeX record")
 
@@ -126,7 +155,7 @@ class TestVector(Document):
     __test__ = False  # not a test class, whatever its name says
 
     description: str = Field(description="what the image shows and how it was made")
-    tolerance: Positive = Field(
+    tolerance: BelowOne = Field(
         description="largest allowed difference: of probability (mask), or relative to the largest value (inpaint)"
     )
 
@@ -154,6 +183,12 @@ class Card(Document):
         if is_mask != (self.output.quantity == "cosmic-ray probability"):
             raise ValueError("output.quantity 'cosmic-ray probability' exactly if identity.task is mask")
         return self
+
+
+def contract_sha256(card: Card) -> str:
+    """Hash of what a model takes and gives, which figures depend on: of the card's input and output."""
+    contract = card.model_dump(mode="json", include={"input", "output"})
+    return hashlib.sha256(json.dumps(contract, sort_keys=True).encode()).hexdigest()
 
 
 def check_threshold(threshold: float) -> float:

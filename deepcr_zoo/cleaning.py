@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from deepcr_zoo.baselines import CLASSICAL
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.models import InpaintModel, MaskModel, load
-from deepcr_zoo.names import Task
+from deepcr_zoo.names import Task, for_task
 
 Filler = Callable[[Any, Any], NDArray[np.float32]]
 
@@ -85,7 +85,7 @@ def filler(inpaint: str | InpaintModel, unit: str, device: str) -> Filler:
 def loaded(model: str | ModelT, kind: type[ModelT], device: str) -> ModelT:
     """The model itself, loaded if it was given by name; a bare name means a model of this kind."""
     task: Task = "mask" if issubclass(kind, MaskModel) else "inpaint"
-    found = load(model if "/" in model or ":" in model else f"{task}/{model}", device) if isinstance(model, str) else model
+    found = load(for_task(model, task), device) if isinstance(model, str) else model
     if not isinstance(found, kind):
         raise UsageError(f"{task}={model!r}: expected the name of a model for the task {task}, or a loaded one")
     return found

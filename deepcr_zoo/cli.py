@@ -21,11 +21,13 @@ from rich.table import Table
 from deepcr_zoo import __version__
 from deepcr_zoo.cards import read_card
 from deepcr_zoo.cli_bench import bench
+from deepcr_zoo.cli_publish import check, publish, update
 from deepcr_zoo.cli_toolkit import build, recipe_commands, simulate
 from deepcr_zoo.cli_training import train
 from deepcr_zoo.console import note, notes, output, print_json, progress, table
 from deepcr_zoo.errors import DeepcrZooError, ModelWarning, UsageError
-from deepcr_zoo.registry import ResolvedModel, default_registry
+from deepcr_zoo.registries import default_registry, other_registries
+from deepcr_zoo.registry import ModelEntry, Registry, ResolvedModel
 from deepcr_zoo.rendering import card_text, input_text
 from deepcr_zoo.sources import SOURCES, Source, pull_resolved
 
@@ -41,6 +43,9 @@ app.command()(simulate)
 app.command()(build)
 app.command()(train)
 app.command()(bench)
+app.command()(publish)
+app.command()(update)
+app.command()(check)
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="[mask/|inpaint/]NAME[@VERSION]")]
 All = Annotated[bool, typer.Option("--all", help="every version of every model")]
@@ -55,19 +60,34 @@ def list_command(
     as_json: AsJson = False,
 ) -> None:
     """Show the models whose name matches PATTERN."""
-    entries = default_registry().find(pattern)
-    if not entries:
+    found = [(registry, entry) for registry in _searched(pattern) for entry in registry.find(pattern.rpartition(":")[2])]
+    if not found:
         raise UsageError(f"no model matches {pattern!r}; try wildcards, as in '*F606W*'")
     if as_json:
-        print_json([entry.model_dump(mode="json") | {"hub_repository": entry.hub_repository} for entry in entries])
+        print_json([_entry_json(registry, entry) for registry, entry in found])
         return
-    models = table("model", "versions", "for")
-    for entry in entries:
-        card = read_card(default_registry().resolve(entry.reference))
+    models = table("model", "versions", "from", "for")
+    for registry, entry in found:
+        card = read_card(registry.resolve(entry.reference))
         versions = [f"{v} (default)" if v == entry.default and len(entry.versions) > 1 else v for v in entry.versions]
+        origins = [registry.origin(f"{entry.reference}@{version}").label for version in entry.versions]
         details = [entry.summary, f"input {input_text(card)}", *(f"alias {alias}" for alias in entry.alias_texts)]
-        models.add_row(entry.reference, "\n".join(versions), "\n".join(details))
+        name = f"{registry.home.registry}:{entry.reference}" if registry.home.registry else entry.reference
+        models.add_row(name, "\n".join(versions), "\n".join(dict.fromkeys(origins)), "\n".join(details))
     output.print(models)
+
+
+def _searched(pattern: str) -> list[Registry]:
+    """The registries that a pattern means: all, or those of its prefix."""
+    prefix, colon, _ = pattern.rpartition(":")
+    others = other_registries()
+    return [others[prefix]] if colon and prefix in others else [] if colon else [default_registry(), *others.values()]
+
+
+def _entry_json(registry: Registry, entry: ModelEntry) -> dict[str, Any]:
+    origins = {version: registry.origin(f"{entry.reference}@{version}").label for version in entry.versions}
+    more = {"hub_repository": entry.hub_repository, "registry": registry.home.registry, "from": origins}
+    return entry.model_dump(mode="json") | more
 
 
 @app.command()

@@ -14,7 +14,7 @@ from deepcr_zoo.cli_toolkit import AsJson, Settings, default_jobs
 from deepcr_zoo.console import note, output, print_json, table
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.recipefile import find_recipe, read_recipe
-from deepcr_zoo.registry import default_registry
+from deepcr_zoo.registries import default_registry
 
 if TYPE_CHECKING:
     from deepcr_zoo.bench.results import BenchmarkResults

@@ -15,7 +15,7 @@ from deepcr_zoo import sources
 from deepcr_zoo.errors import DeepcrZooError, NoModelError
 from deepcr_zoo.filecleaning import CleanedFile, clean_file
 from deepcr_zoo.recipefile import find_recipe, read_recipe
-from deepcr_zoo.registry import default_registry
+from deepcr_zoo.registries import default_registry
 from deepcr_zoo.simulate.truth import read_truth, truth_path
 from deepcr_zoo.simulate.visits import SimulatedVisit, write_visit
 from deepcr_zoo.verification import verify

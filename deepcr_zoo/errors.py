@@ -44,6 +44,22 @@ class HubUnreachableError(SourceError):
     """The Hub did not answer, or the client is in offline mode."""
 
 
+class HubConflictError(HubError):
+    """Somebody else has changed a repository of the Hub in between."""
+
+
+class GateError(DeepcrZooError):
+    """A model that must not be published, because a gate did not pass."""
+
+
+class PublishError(DeepcrZooError):
+    """A model that cannot be published as it is, or where it should go."""
+
+
+class UpdateError(DeepcrZooError):
+    """Registry files that would alter what a name means, or that are incomplete."""
+
+
 class InvalidWeightsError(DeepcrZooError):
     """Weights that do not fit the architecture or the input scale that the registry and the card state."""
 

@@ -28,7 +28,7 @@ from deepcr_zoo.pictures import Panels
 from deepcr_zoo.plan import Plan, finished, make_plan, not_ours, stale
 from deepcr_zoo.products import ChipMask, Count
 from deepcr_zoo.provenance import MaskProvenance
-from deepcr_zoo.registry import default_registry
+from deepcr_zoo.registries import default_registry
 from deepcr_zoo.selection import AUTO, NO_INPAINTING, Selection, check_request, select
 
 SUSPICIOUS_FRACTION = 0.2

@@ -21,7 +21,8 @@ from deepcr_zoo.cards import Card, check_threshold, read_card
 from deepcr_zoo.engines import Block, Engine, select_engine
 from deepcr_zoo.errors import DeviceError, ModelWarning, UsageError
 from deepcr_zoo.images import read_image, read_mask
-from deepcr_zoo.registry import WEIGHTS_FILE, Architecture, ResolvedModel, default_registry
+from deepcr_zoo.registries import default_registry
+from deepcr_zoo.registry import WEIGHTS_FILE, Architecture, ResolvedModel
 from deepcr_zoo.tiling import Span, plan_windows
 
 WHOLE_FRAME = 0

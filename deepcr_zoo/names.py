@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from deepcr_zoo.errors import InvalidNameError
@@ -42,6 +42,13 @@ class ModelRequest:
     version: str | None = None
     registry: str | None = None
 
+    @property
+    def text(self) -> str:
+        """The name as it is written."""
+        registry = f"{self.registry}:" if self.registry else ""
+        task = f"{self.task}/" if self.task else ""
+        return f"{registry}{task}{self.name}" + (f"@{self.version}" if self.version else "")
+
 
 def parse(text: str) -> ModelRequest:
     """Split a name into its parts.
@@ -59,6 +66,18 @@ def parse(text: str) -> ModelRequest:
         )
     task: Task | None = next((known for known in TASKS if known == match["task"]), None)
     return ModelRequest(match["name"], task, match["version"], match["registry"])
+
+
+def for_task(text: str, task: Task) -> str:
+    """The same name; one that names no task means a model for this one.
+
+    Raises
+    ------
+    InvalidNameError
+        If `text` does not follow the grammar.
+    """
+    request = parse(text)
+    return replace(request, task=request.task or task).text
 
 
 def version_key(version: str) -> tuple[int, ...]:

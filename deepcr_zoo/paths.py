@@ -26,12 +26,21 @@ def cache_root() -> Path:
 
 
 def user_data_root() -> Path:
-    """Folder of training sets (``DEEPCR_ZOO_DATA``, else the platform's folder for a user's data)."""
+    """Folder of training sets and registry updates (``DEEPCR_ZOO_DATA``, else the platform's folder for a user's data)."""
     if chosen := os.environ.get("DEEPCR_ZOO_DATA"):
         return Path(chosen).expanduser()
     import platformdirs
 
     return Path(platformdirs.user_data_dir("deepcr-zoo", appauthor=False))
+
+
+def configuration_file() -> Path:
+    """The user's settings (``DEEPCR_ZOO_CONFIG``, else in the platform's folder for settings)."""
+    if chosen := os.environ.get("DEEPCR_ZOO_CONFIG"):
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("deepcr-zoo", appauthor=False)) / "config.yaml"
 
 
 def mirror_root() -> Path | None:

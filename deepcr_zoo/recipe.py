@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from deepcr_zoo.documents import Document
 from deepcr_zoo.names import NAME_PATTERN, Task
-from deepcr_zoo.registry import Architecture
+from deepcr_zoo.registry import REPOSITORY_PATTERN, Architecture
 
 FieldType = Literal["extragalactic", "globular_cluster", "resolved_galaxy"]
 FIELD_TYPES: tuple[FieldType, ...] = ("extragalactic", "globular_cluster", "resolved_galaxy")
@@ -286,7 +286,7 @@ class PublishBlock(Document):
     licence: str = Field(default="BSD-3-Clause", description="SPDX identifier")
     citations: list[str] = Field(default_factory=list, description="DOIs of data and method")
     limits: list[str] = Field(default_factory=list, description="what it is not for")
-    repository: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$", description="Hub repository, ORG/NAME")
+    repository: str | None = Field(default=None, pattern=REPOSITORY_PATTERN, description="Hub repository, ORG/NAME")
 
 
 class VisitCount(Document):

@@ -6,14 +6,14 @@ import datetime
 import difflib
 import fnmatch
 import hashlib
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from deepcr_zoo import names, paths
+from deepcr_zoo import names
 from deepcr_zoo.documents import Document, read_document
 from deepcr_zoo.errors import InvalidDocumentError, UnknownModelError
 from deepcr_zoo.names import NAME_PATTERN, TASKS, VERSION_PATTERN, ModelRequest, Task, version_key
@@ -24,6 +24,9 @@ ORGANISATION = "deepcr-zoo"
 WEIGHTS_FILE = "model.safetensors"
 TEST_VECTOR_FILE = "test_vector.safetensors"
 CARD_FILE = "card.yaml"
+
+REPOSITORY_PATTERN = r"^[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*$"
+"""ORG/NAME on the Hub."""
 
 Name = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
 Version = Annotated[str, Field(pattern=f"^{VERSION_PATTERN}$")]
@@ -60,7 +63,7 @@ class Architecture(Document):
 class HubPin(Document):
     """Where the Hub has this version: always a full commit, never a branch or tag, because those can move."""
 
-    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="Hub repository, ORG/NAME")
+    repo: str = Field(pattern=REPOSITORY_PATTERN, description="Hub repository, ORG/NAME")
     commit: str = Field(pattern="^[0-9a-f]{40}$", description="full commit that holds the files")
 
 
@@ -169,6 +172,28 @@ class Preferences(Document):
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where entries of a registry come from.
+
+    Attributes
+    ----------
+    root : Path
+        Folder that holds their ``zoo/`` and ``cards/``.
+    label : str
+        For people: ``shipped``, ``update 1a2b3c4d``, ``package keckcr 1.0``.
+    registry : str or None
+        Prefix of the names, if they are of another registry than the zoo's own.
+    mirror : Path or None
+        Mirror that belongs to that registry.
+    """
+
+    root: Path
+    label: str
+    registry: str | None = None
+    mirror: Path | None = None
+
+
+@dataclass(frozen=True)
 class ResolvedModel:
     """A name that has become one version of one entry.
 
@@ -178,14 +203,18 @@ class ResolvedModel:
     version : str
     notes : tuple of str
         How each open part of the request was decided; shown to the user.
-    root : Path
-        Folder that holds the ``zoo/`` and ``cards/`` of the registry.
+    origin : Origin
     """
 
     entry: ModelEntry
     version: str
     notes: tuple[str, ...]
-    root: Path
+    origin: Origin
+
+    @property
+    def root(self) -> Path:
+        """Folder that holds the ``zoo/`` and ``cards/`` of the registry."""
+        return self.origin.root
 
     @property
     def locked(self) -> LockedVersion:
@@ -194,8 +223,9 @@ class ResolvedModel:
 
     @property
     def reference(self) -> str:
-        """``task/name@version``, which always means the same."""
-        return f"{self.entry.reference}@{self.version}"
+        """``task/name@version``, which always means the same; with the prefix of a registry that is not the zoo's own."""
+        prefix = f"{self.origin.registry}:" if self.origin.registry else ""
+        return f"{prefix}{self.entry.reference}@{self.version}"
 
     def locked_file(self, filename: str) -> LockedFile:
         """What the registry has locked for one of the files that a source supplies."""
@@ -206,8 +236,13 @@ class ResolvedModel:
 
     @property
     def folder(self) -> Path:
-        """``task/name/version``: the place of this version's files in the seed, a cache or a mirror."""
+        """``task/name/version``: the place of this version's files in the seed or mirror of its own registry."""
         return Path(self.entry.task, self.entry.name, self.version)
+
+    @property
+    def shelf(self) -> Path:
+        """The same where models of all registries stand together: the cache, and mirrors that `pull` writes."""
+        return Path(self.origin.registry, self.folder) if self.origin.registry else self.folder
 
     @property
     def card_path(self) -> Path:
@@ -222,13 +257,38 @@ class ResolvedModel:
         return [f"{self.reference}: {text}" for text in texts if text]
 
 
+def no_others() -> Mapping[str, Registry]:
+    """There are no other registries."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Registry:
-    """All entries under one root folder."""
+    """Entries that agree with each other.
 
-    root: Path
+    Attributes
+    ----------
+    home : Origin
+        Of every version that `elsewhere` does not name.
+    entries : dict of str to ModelEntry
+        By ``task/name``.
+    preferences : list of Preference
+    elsewhere : mapping of str to Origin
+        Of versions that came later, by ``task/name@version``.
+    others : callable
+        Gives the registries that names with a prefix mean, by prefix; asked when there is such a name.
+    """
+
+    home: Origin
     entries: dict[str, ModelEntry]
     preferences: list[Preference]
+    elsewhere: Mapping[str, Origin] = field(default_factory=dict)
+    others: Callable[[], Mapping[str, Registry]] = no_others
+
+    @property
+    def root(self) -> Path:
+        """Folder that holds the ``zoo/`` and ``cards/`` of what is not from elsewhere."""
+        return self.home.root
 
     def resolve(self, text: str) -> ResolvedModel:
         """Turn a name as the user typed it into one version of one model.
@@ -242,11 +302,25 @@ class Registry:
         """
         request = names.parse(text)
         if request.registry is not None:
-            raise UnknownModelError(f"{text}: no registry called {request.registry!r} is installed; leave the prefix out")
+            return self._other(request.registry, text).resolve(replace(request, registry=None).text)
         notes: list[str] = []
         entry, pinned = self._find(request, text, notes)
         version = self._choose_version(entry, request, pinned, notes)
-        return ResolvedModel(entry, version, tuple(notes), self.root)
+        return ResolvedModel(entry, version, tuple(notes), self.origin(f"{entry.reference}@{version}"))
+
+    def origin(self, reference: str) -> Origin:
+        """Where a version, ``task/name@version``, comes from."""
+        return self.elsewhere.get(reference, self.home)
+
+    def _other(self, name: str, text: str) -> Registry:
+        others = self.others()
+        if name not in others:
+            known = f"there are {', '.join(others)}" if others else "there is none"
+            raise UnknownModelError(
+                f"{text}: no registry called {name!r} is installed or configured, {known}: "
+                "leave the prefix out for the zoo's own"
+            )
+        return others[name]
 
     def find(self, pattern: str = "*") -> list[ModelEntry]:
         """Entries whose ``name``, ``task/name`` or alias matches a wildcard pattern, whatever the case, in stable order."""
@@ -326,8 +400,14 @@ class Registry:
         return f"; did you mean {' or '.join(suggestions)}?" if suggestions else ""
 
 
-def read_registry(root: Path) -> Registry:
+def read_registry(root: Path, origin: Origin | None = None) -> Registry:
     """Read every entry under ``root/zoo`` and check that they agree with each other.
+
+    Parameters
+    ----------
+    root : Path
+    origin : Origin, optional
+        What the entries say of where they come from; by default the folder.
 
     Raises
     ------
@@ -345,34 +425,19 @@ def read_registry(root: Path) -> Registry:
             entries[entry.reference] = entry
     ranked = root / "zoo" / "preferences.yaml"
     preferences = read_document(ranked, Preferences, root).preferences if ranked.is_file() else []
-    registry = Registry(root, entries, preferences)
-    _check_consistency(registry)
+    registry = Registry(origin or Origin(root, str(root)), entries, preferences)
+    check_consistency(registry)
     return registry
 
 
-@cache
-def default_registry() -> Registry:
-    """The registry that ships with this package (or stands in this checkout)."""
-    return read_registry(paths.data_root())
+def check_consistency(registry: Registry) -> None:
+    """Check that no two entries answer to one name, and that preferences are of models that there are.
 
-
-def list_models(pattern: str = "*") -> list[str]:
-    """Names of the models that match a wildcard pattern.
-
-    Parameters
-    ----------
-    pattern : str
-        Shell wildcards, matched against ``NAME``, ``task/NAME`` and aliases: ``"*F606W*"``, ``"inpaint/*"``.
-
-    Returns
-    -------
-    list of str
-        ``task/NAME`` of each, in stable order.
+    Raises
+    ------
+    InvalidDocumentError
+        Naming the first that is wrong.
     """
-    return [entry.reference for entry in default_registry().find(pattern)]
-
-
-def _check_consistency(registry: Registry) -> None:
     taken = set(registry.entries)
     for entry in registry.entries.values():
         for alias in entry.aliases:

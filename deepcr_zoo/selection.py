@@ -8,7 +8,7 @@ from deepcr_zoo.baselines import CLASSICAL
 from deepcr_zoo.cards import Card, check_threshold, read_card
 from deepcr_zoo.errors import NoModelError, UnknownModelError, UsageError
 from deepcr_zoo.frames import Exposure
-from deepcr_zoo.names import TASKS, Task
+from deepcr_zoo.names import Task, for_task
 from deepcr_zoo.registry import RankedModel, Registry, ResolvedModel
 from deepcr_zoo.results import threshold_at
 
@@ -150,7 +150,7 @@ def _inpainter(exposure: Exposure, registry: Registry, inpaint: str, card: Card)
 
 def _named(registry: Registry, task: Task, name: str) -> tuple[ResolvedModel, str]:
     try:
-        resolved = registry.resolve(name if name.startswith(tuple(f"{known}/" for known in TASKS)) else f"{task}/{name}")
+        resolved = registry.resolve(for_task(name, task))
     except UnknownModelError as error:
         others = (AUTO,) if task == "mask" else (AUTO, NO_INPAINTING, *CLASSICAL)
         raise UnknownModelError(f"{error}; also expected here: {', '.join(others)}") from None

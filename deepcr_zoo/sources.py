@@ -1,13 +1,15 @@
 """Where bytes come from: cache, mirror, bundled seed, Hub, in this order; the registry's lock decides if they are right.
 
-The cache, a mirror and the seed are the same tree, ``<task>/<name>/<version>/<file>``, so each can serve as another.
+`pull`, which is asked to go and get something, asks the Hub before the seed. The cache, a mirror and the seed are the same
+tree, ``<task>/<name>/<version>/<file>``, so each can serve as another.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -16,10 +18,14 @@ from deepcr_zoo import paths
 from deepcr_zoo.cards import read_card
 from deepcr_zoo.errors import IntegrityError, SourceError, SourceWarning, UsageError
 from deepcr_zoo.files import write_atomically
-from deepcr_zoo.registry import CARD_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, ResolvedModel, default_registry
+from deepcr_zoo.registries import default_registry
+from deepcr_zoo.registry import CARD_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, LockedFile, ResolvedModel
 
 Source = Literal["cache", "mirror", "seed", "hub"]
 SOURCES: tuple[Source, ...] = get_args(Source)
+
+LOCAL_FIRST: tuple[Source, ...] = SOURCES
+HUB_BEFORE_SEED: tuple[Source, ...] = ("cache", "mirror", "hub", "seed")
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ def fetch(
     source: Source | None = None,
     mirror: str | os.PathLike[str] | None = None,
     keep: bool = True,
+    order: Sequence[Source] = LOCAL_FIRST,
 ) -> VerifiedFile:
     """Get one file of a model from the first source that has it.
 
@@ -61,6 +68,8 @@ def fetch(
         Mirror directory; the default is ``DEEPCR_ZOO_MIRROR``.
     keep : bool
         Keep in the cache what comes from a mirror or the Hub.
+    order : sequence of {"cache", "mirror", "seed", "hub"}
+        Who is asked first.
 
     Raises
     ------
@@ -69,18 +78,15 @@ def fetch(
     SourceError
         If no source has the file; says why for each.
     """
-    locked = model.locked_file(filename)
     reasons = []
-    for supplier, read in _suppliers(model, filename, source, mirror):
+    for supplier, read in _suppliers(model, filename, source, mirror, order):
         try:
-            data, path = read()
-            problem = locked.mismatch(data)
+            data, path, problem = read()
             if problem and supplier == "cache":
                 reasons.append(f"cache: a damaged copy {_discard(path, problem)}")
                 continue
             if problem:
-                data, path = read()
-                problem = locked.mismatch(data)
+                data, path, problem = read()
         except SourceError as error:
             reasons.append(f"{supplier}: {error}")
             continue
@@ -90,7 +96,7 @@ def fetch(
                 f"registry locked: {problem}; it was refused: replace that copy, or name another --source"
             )
         if keep and supplier in ("mirror", "hub"):
-            path = _keep(data, paths.cache_root() / model.folder / filename) or path
+            path = _keep(data, paths.cache_root() / model.shelf / filename) or path
         return VerifiedFile(data, supplier, path)
     raise SourceError(f"{model.reference}: no source could supply {filename} ({'; '.join(reasons)})")
 
@@ -146,7 +152,9 @@ def pull_resolved(
 ) -> PulledModel:
     """Do the work of `pull` for a name that is resolved already, and say which source supplied the weights."""
     wanted = (WEIGHTS_FILE, TEST_VECTOR_FILE)
-    fetched = {name: fetch(model, name, source=source, mirror=mirror, keep=to is None) for name in wanted}
+    fetched = {
+        name: fetch(model, name, source=source, mirror=mirror, keep=to is None, order=HUB_BEFORE_SEED) for name in wanted
+    }
     weights = fetched[WEIGHTS_FILE]
     if to is not None:
         path = _write_mirror(model, {name: file.data for name, file in fetched.items()}, paths.directory(to))
@@ -161,38 +169,54 @@ def pull_resolved(
 def _write_mirror(model: ResolvedModel, files: dict[str, bytes], root: Path) -> Path:
     """Write a model's files, its card and the licence under a mirror's root; returns the path of the weights."""
     licence = model.root / read_card(model).licence.file  # reading the card checks it against the lock
-    contents = {root / model.folder / name: data for name, data in files.items()}
-    contents[root / model.folder / CARD_FILE] = model.card_path.read_bytes()
+    contents = {root / model.shelf / name: data for name, data in files.items()}
+    contents[root / model.shelf / CARD_FILE] = model.card_path.read_bytes()
     contents[root / licence.name] = licence.read_bytes()
     try:
         for path, data in contents.items():
             write_atomically(data, path)
     except OSError as error:
         raise SourceError(f"{root}: cannot be written: {error.strerror}; choose another folder with --to") from None
-    return root / model.folder / WEIGHTS_FILE
+    return root / model.shelf / WEIGHTS_FILE
+
+
+_Found = tuple[bytes, Path | None, str | None]
+"""Bytes, where they stand, and how they differ from what is locked."""
 
 
 def _suppliers(
-    model: ResolvedModel, filename: str, source: Source | None, mirror: str | os.PathLike[str] | None
-) -> list[tuple[Source, Callable[[], tuple[bytes, Path | None]]]]:
+    model: ResolvedModel,
+    filename: str,
+    source: Source | None,
+    mirror: str | os.PathLike[str] | None,
+    order: Sequence[Source],
+) -> list[tuple[Source, Callable[[], _Found]]]:
     """The sources to try, in order, each with a function that reads the file from it."""
     mirror_root = _mirror_root(mirror)
     if source not in (None, *SOURCES):
         raise UsageError(f"{source!r} is not a source: expected one of {', '.join(SOURCES)}")
-    if source == "mirror" and mirror_root is None:
+    if source == "mirror" and mirror_root is None and model.origin.mirror is None:
         raise UsageError("the source mirror needs a folder: give one (--from DIR, mirror=DIR) or set DEEPCR_ZOO_MIRROR")
-    roots: dict[Source, Path | None] = {
-        "cache": paths.cache_root(),
-        "mirror": mirror_root,
-        "seed": model.root / "zoo" / "weights" if model.locked.sources.seed else None,
+    seed = model.root / "zoo" / "weights" / model.folder if model.locked.sources.seed else None
+    mirrors = [*([mirror_root / model.shelf] if mirror_root else []), *_own_mirror(model)]
+    folders: dict[Source, list[Path | None]] = {
+        "cache": [paths.cache_root() / model.shelf],
+        "mirror": [*mirrors],
+        "seed": [seed] if seed or source == "seed" else [],
     }
-    suppliers: list[tuple[Source, Callable[[], tuple[bytes, Path | None]]]] = [
-        (name, lambda root=root: _read_from(root, model, filename))  # type: ignore[misc]
-        for name, root in roots.items()
-        if root is not None or name == source
-    ]
-    suppliers.append(("hub", lambda: _read_from_hub(model, filename)))
-    return [(name, read) for name, read in suppliers if source in (None, name)]
+    locked = model.locked_file(filename)
+    found: list[tuple[Source, Callable[[], _Found]]] = []
+    for name in order:
+        if name == "hub":
+            found.append((name, lambda: _read_from_hub(model, filename)))
+        for folder in folders.get(name, ()):
+            plain = name == "mirror"
+            found.append((name, lambda folder=folder, plain=plain: _read_from(folder, filename, locked, plain)))  # type: ignore[misc]
+    return [(name, read) for name, read in found if source in (None, name)]
+
+
+def _own_mirror(model: ResolvedModel) -> list[Path]:
+    return [model.origin.mirror / model.folder] if model.origin.mirror else []
 
 
 def _mirror_root(mirror: str | os.PathLike[str] | None) -> Path | None:
@@ -205,25 +229,46 @@ def _mirror_root(mirror: str | os.PathLike[str] | None) -> Path | None:
     return root
 
 
-def _read_from(root: Path | None, model: ResolvedModel, filename: str) -> tuple[bytes, Path | None]:
-    if root is None:
+def _read_from(folder: Path | None, filename: str, locked: LockedFile, plain: bool) -> _Found:
+    """Read a file, and no more of it than is locked; with `plain`, from a tree of plain files and folders alone."""
+    if folder is None:
         raise SourceError("the registry names no bundled copy of this version")
-    path = root / model.folder / filename
+    path = folder / filename
+    if plain:
+        _refuse_links(path)
     try:
-        return path.read_bytes(), path
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise SourceError(f"{path} is no regular file")
+        if facts.st_size > locked.size:
+            return b"", path, f"expected {locked.size} bytes, found {facts.st_size}"
+        data = path.read_bytes()
     except FileNotFoundError:
         raise SourceError(f"{path} does not exist") from None
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from None
+    return data, path, locked.mismatch(data)
 
 
-def _read_from_hub(model: ResolvedModel, filename: str) -> tuple[bytes, Path | None]:
+def _refuse_links(path: Path) -> None:
+    """A mirror is somebody else's: a link in it could lead to any file of this machine."""
+    task, name, version = path.parents[2], path.parents[1], path.parents[0]
+    for part in (task, name, version, path):
+        if part.is_symlink():
+            raise IntegrityError(
+                f"{part} is a symbolic link, and a mirror holds plain files alone: put the file itself there"
+            )
+
+
+def _read_from_hub(model: ResolvedModel, filename: str) -> _Found:
     pin = model.locked.sources.hub
     if pin is None:
         raise SourceError("this version is not published on the Hub: leave out --source")
-    from deepcr_zoo import hub
+    from deepcr_zoo.hub import downloads
 
-    return hub.download(pin, filename), None
+    locked = model.locked_file(filename)
+    data = downloads.download(pin, filename, locked.size)
+    return data, None, locked.mismatch(data)
 
 
 def _hub_address(model: ResolvedModel) -> str:

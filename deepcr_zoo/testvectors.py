@@ -18,12 +18,16 @@ from numpy.typing import NDArray
 from deepcr_zoo.cards import Card
 from deepcr_zoo.errors import InvalidWeightsError
 from deepcr_zoo.nets import UNet
+from deepcr_zoo.tensorfiles import TensorFacts, check_tensors, read_header
 
 SEED = 2020
 """Of the example image that stored test vectors have."""
 
 SHAPE = (128, 96)
 """Height and width of the example image: multiples of 4, and not square, so that a transposed axis shows."""
+
+MOST_PIXELS = 4_000_000
+"""Of the image of a test vector, which somebody else may have made."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,18 @@ def read(data: bytes, where: str) -> TestVector:
     Raises
     ------
     InvalidWeightsError
-        If it is not a safetensors file with the three arrays.
+        If it is not a safetensors file with the three arrays, of one shape.
     """
+    header = read_header(data, where)
+    shape = header["image"].shape if "image" in header else SHAPE
+    if len(shape) != 2 or shape[0] * shape[1] > MOST_PIXELS:
+        raise InvalidWeightsError(f"{where}: image: expected (H, W) of at most {MOST_PIXELS:,} pixels, got shape {shape}")
+    expected = {"image": TensorFacts("F32", shape), "mask": TensorFacts("U8", shape), "expected": TensorFacts("F32", shape)}
+    check_tensors(header, expected, where, "a test vector")
     try:
         arrays = safetensors.numpy.load(data)
         return TestVector(arrays["image"], arrays["mask"].astype(bool), arrays["expected"])
-    except (safetensors.SafetensorError, KeyError) as error:
+    except safetensors.SafetensorError as error:
         raise InvalidWeightsError(f"{where}: expected a safetensors file with image, mask and expected: {error}") from None
 
 

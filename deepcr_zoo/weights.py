@@ -14,9 +14,13 @@ from deepcr_zoo.errors import InvalidWeightsError
 from deepcr_zoo.names import Task
 from deepcr_zoo.nets import UNet, fold_batch_norm
 from deepcr_zoo.registry import Architecture
+from deepcr_zoo.tensorfiles import TensorFacts, check_tensors, read_header
 
 FINGERPRINT_TOLERANCE = 0.05
 """Cards give the variance to three digits; a wrong input scale, a gain of 1.5 say, changes it by the square."""
+
+_DTYPES = {torch.float32: "F32", torch.int64: "I64"}
+"""Types that a network's tensors have, in the words of the format."""
 
 FIRST_VARIANCE = "encoder.0.norm1.running_var"
 
@@ -27,29 +31,22 @@ def serialise(state: Mapping[str, Tensor]) -> bytes:
 
 
 def read_state(data: bytes, architecture: Architecture, task: Task, where: str) -> dict[str, Tensor]:
-    """Parse a safetensors file and check that it holds exactly the tensors of the architecture.
+    """Parse a safetensors file that holds exactly the tensors of the architecture, which is checked before any is allocated.
 
     Raises
     ------
     InvalidWeightsError
         Naming the tensor that is missing, unexpected, of another shape or not finite.
     """
+    with torch.device("meta"):
+        wanted = UNet(architecture, task).state_dict()
+    expected = {name: TensorFacts(_DTYPES[tensor.dtype], tuple(tensor.shape)) for name, tensor in wanted.items()}
+    check_tensors(read_header(data, where), expected, where, f"a network of {architecture}")
     try:
         state = safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
         raise InvalidWeightsError(f"{where}: expected a safetensors file: {error}") from None
-    with torch.device("meta"):
-        expected = UNet(architecture, task).state_dict()
-    for name in sorted(expected.keys() | state.keys()):
-        if name not in state:
-            raise InvalidWeightsError(f"{where}: {name}: expected a tensor, got none")
-        if name not in expected:
-            raise InvalidWeightsError(f"{where}: {name}: expected no such tensor in a network of {architecture}")
-        if state[name].shape != expected[name].shape or state[name].dtype != expected[name].dtype:
-            raise InvalidWeightsError(
-                f"{where}: {name}: expected {expected[name].dtype} of shape {tuple(expected[name].shape)}, "
-                f"got {state[name].dtype} of shape {tuple(state[name].shape)}"
-            )
+    for name in sorted(state):
         if not torch.isfinite(state[name]).all():
             raise InvalidWeightsError(f"{where}: {name}: expected finite numbers")
     return state

@@ -14,7 +14,7 @@ from deepcr_zoo import paths
 from deepcr_zoo.cards import read_card
 from deepcr_zoo.convert import read_upstream
 from deepcr_zoo.errors import ConversionError
-from deepcr_zoo.registry import default_registry
+from deepcr_zoo.registries import default_registry
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 TEST_CACHE = Path(os.environ.get("DEEPCR_ZOO_TEST_CACHE", CHECKOUT / ".test-cache"))

@@ -6,7 +6,8 @@ from pydantic import BaseModel
 from deepcr_zoo import paths
 from deepcr_zoo.cards import Card, read_card
 from deepcr_zoo.errors import IntegrityError, InvalidDocumentError
-from deepcr_zoo.registry import default_registry, read_registry
+from deepcr_zoo.registries import default_registry
+from deepcr_zoo.registry import read_registry
 from tests.conftest import ALL_MODELS
 from tests.registries import SMALL, copy_registry, edit_card
 

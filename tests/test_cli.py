@@ -11,7 +11,7 @@ import pytest
 from astropy.io import fits
 
 from deepcr_zoo import __version__
-from deepcr_zoo.registry import default_registry
+from deepcr_zoo.registries import default_registry
 from tests.conftest import ALL_MODELS, CHECKOUT
 from tests.exposures import DECAM, acs_flc, scene, write
 from tests.registries import SMALL

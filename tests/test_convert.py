@@ -10,7 +10,7 @@ from deepcr_zoo import paths, testvectors
 from deepcr_zoo.cards import UpstreamFile, read_card
 from deepcr_zoo.convert import convert, convert_state, import_model, read_upstream
 from deepcr_zoo.errors import ConversionError
-from deepcr_zoo.registry import default_registry
+from deepcr_zoo.registries import default_registry
 from tests.conftest import ALL_MODELS
 from tests.registries import SMALL
 

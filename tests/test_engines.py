@@ -18,7 +18,8 @@ from deepcr_zoo.cards import read_card
 from deepcr_zoo.engines import OpenVinoEngine, TorchEngine, select_engine
 from deepcr_zoo.errors import MissingExtraError, UsageError
 from deepcr_zoo.models import MaskModel
-from deepcr_zoo.registry import TEST_VECTOR_FILE, default_registry
+from deepcr_zoo.registries import default_registry
+from deepcr_zoo.registry import TEST_VECTOR_FILE
 from deepcr_zoo.verification import verify
 from tests.conftest import ALL_MODELS
 from tests.registries import SMALL

@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import CommitOperationAdd
 
-from deepcr_zoo import hub, paths
+from deepcr_zoo import paths
 from deepcr_zoo.errors import HubError, HubUnreachableError, IntegrityError, SourceError, UsageError
+from deepcr_zoo.hub import connection
+from deepcr_zoo.hub.downloads import download
 from deepcr_zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE
 from deepcr_zoo.sources import fetch, pull_resolved
 from tests.hub import faults
@@ -136,12 +138,12 @@ def test_the_endpoint_and_the_token_come_from_the_environment(
 ) -> None:
     published.hub.private.add(published.pin.repo)
     monkeypatch.setenv("HF_TOKEN", "hf_read")
-    assert hub.download(published.pin, WEIGHTS_FILE) == published.files[WEIGHTS_FILE]
+    assert download(published.pin, WEIGHTS_FILE) == published.files[WEIGHTS_FILE]
 
 
 def test_an_endpoint_may_end_in_a_slash(published: PublishedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", f"{published.hub.url}/")
-    assert hub.download(published.pin, WEIGHTS_FILE) == published.files[WEIGHTS_FILE]
+    assert download(published.pin, WEIGHTS_FILE) == published.files[WEIGHTS_FILE]
 
 
 def test_the_token_never_reaches_the_storage_host(published: PublishedModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +226,7 @@ def test_a_download_that_breaks_off_is_taken_up_again(published: PublishedModel)
 def test_a_bad_token_is_named(published: PublishedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_expired")
     with pytest.raises(HubError, match=rf"{published.pin.repo} refused the request \(401\): check HF_TOKEN"):
-        hub.download(published.pin, WEIGHTS_FILE)
+        download(published.pin, WEIGHTS_FILE)
 
 
 @pytest.mark.parametrize("token", [None, "hf_other"])
@@ -235,7 +237,7 @@ def test_a_private_repository_asks_for_a_token_that_may_read_it(
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises(HubError, match=rf"{published.pin.repo} .*private: set HF_TOKEN to a token that may read it"):
-        hub.download(published.pin, WEIGHTS_FILE)
+        download(published.pin, WEIGHTS_FILE)
 
 
 @pytest.mark.parametrize(("token", "status"), [(None, 401), ("hf_other", 403)])
@@ -246,7 +248,7 @@ def test_a_gated_repository_says_to_accept_its_terms(
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises(HubError, match=rf"{published.pin.repo} is gated: accept its terms .* HF_TOKEN"):
-        hub.download(published.pin, WEIGHTS_FILE)
+        download(published.pin, WEIGHTS_FILE)
     assert published.hub.log[-1].status == status
 
 
@@ -254,25 +256,25 @@ def test_a_repository_that_is_gone_is_named(published: PublishedModel, monkeypat
     shutil.rmtree(published.hub.repository(published.pin.repo).folder)
     monkeypatch.setenv("HF_TOKEN", "hf_read")
     with pytest.raises(HubError, match=rf"{published.pin.repo} does not exist"):
-        hub.download(published.pin, WEIGHTS_FILE)
+        download(published.pin, WEIGHTS_FILE)
     assert [request.status for request in published.hub.log] == [404]
 
 
 def test_a_commit_that_is_gone_is_named(published: PublishedModel) -> None:
     gone = published.pin.model_copy(update={"commit": "0" * 40})
     with pytest.raises(HubError, match=rf"{gone.repo} has no commit {gone.commit}"):
-        hub.download(gone, WEIGHTS_FILE)
+        download(gone, WEIGHTS_FILE)
 
 
 def test_a_file_that_is_missing_is_named(published: PublishedModel) -> None:
     with pytest.raises(HubError, match=rf"{published.pin.repo} has no file missing.safetensors .*{published.pin.commit}"):
-        hub.download(published.pin, "missing.safetensors")
+        download(published.pin, "missing.safetensors")
 
 
 @pytest.mark.parametrize(("change", "filename"), [({"commit": "0" * 40}, WEIGHTS_FILE), ({}, "missing.safetensors")])
 def test_what_is_gone_comes_with_a_way_out(published: PublishedModel, change: dict[str, str], filename: str) -> None:
     with pytest.raises(HubError, match="--source"):
-        hub.download(published.pin.model_copy(update=change), filename)
+        download(published.pin.model_copy(update=change), filename)
 
 
 def test_a_refusal_reaches_the_user_of_a_pull(published: PublishedModel) -> None:
@@ -287,7 +289,7 @@ def test_a_refusal_reaches_the_user_of_a_pull(published: PublishedModel) -> None
 def test_a_hub_that_is_down_is_an_error_at_once(published: PublishedModel) -> None:
     published.hub.inject(faults.unavailable, where="/api/")
     with pytest.raises(HubUnreachableError, match=rf"{published.hub.url} answered with status 503"):
-        hub.download(published.pin, WEIGHTS_FILE)
+        download(published.pin, WEIGHTS_FILE)
     assert len(published.hub.log) == 1
 
 
@@ -295,7 +297,7 @@ def test_a_hub_that_is_down_is_an_error_at_once(published: PublishedModel) -> No
 def test_a_login_page_is_not_taken_for_an_answer_of_the_hub(published: PublishedModel, method: str, where: str) -> None:
     published.hub.inject(faults.login_page, method=method, where=where)
     with pytest.raises(HubUnreachableError, match=rf"{published.hub.url} cannot be used: .*Hub"):
-        hub.download(published.pin, WEIGHTS_FILE)
+        download(published.pin, WEIGHTS_FILE)
 
 
 @pytest.mark.parametrize("host", ["dead_host", "silent_host"])
@@ -317,11 +319,11 @@ def test_the_patience_with_a_silent_host_can_be_set(
     monkeypatch.setenv("DEEPCR_ZOO_HUB_TIMEOUT", "0.2")
     begun = time.monotonic()
     with pytest.raises(HubUnreachableError, match=r"no answer within 0\.2 s \(DEEPCR_ZOO_HUB_TIMEOUT changes that\)"):
-        hub.download(published.pin, WEIGHTS_FILE)
-    assert time.monotonic() - begun < hub.PATIENCE_S
+        download(published.pin, WEIGHTS_FILE)
+    assert time.monotonic() - begun < connection.PATIENCE_S
     monkeypatch.setenv("DEEPCR_ZOO_HUB_TIMEOUT", "soon")
     with pytest.raises(UsageError, match="expected a number of seconds"):
-        hub.download(published.pin, WEIGHTS_FILE)
+        download(published.pin, WEIGHTS_FILE)
 
 
 def test_a_password_in_the_endpoint_is_never_shown(
@@ -329,11 +331,11 @@ def test_a_password_in_the_endpoint_is_never_shown(
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", dead_host.replace("://", "://user:secret@"))
     with pytest.raises(HubUnreachableError) as unreachable:
-        hub.download(published.pin, WEIGHTS_FILE)
+        download(published.pin, WEIGHTS_FILE)
     monkeypatch.setenv("HF_ENDPOINT", published.hub.url.replace("://", "://user:secret@"))
     published.hub.inject(faults.unavailable, where="/api/")
     with pytest.raises(SourceError) as unavailable:
-        hub.download(published.pin, WEIGHTS_FILE)
+        download(published.pin, WEIGHTS_FILE)
     assert "secret" not in str(unreachable.value) + str(unavailable.value)
 
 

@@ -6,7 +6,7 @@ from astropy import units
 from astropy.io import fits
 
 from deepcr_zoo.instruments import Gain, InstrumentTable, default_instruments, text
-from deepcr_zoo.registry import default_registry
+from deepcr_zoo.registries import default_registry
 from tests.exposures import ACS, DECAM, STIS, WFC3, WFPC2
 
 TABLE = default_instruments()

@@ -18,7 +18,8 @@ from deepcr_zoo.errors import (
     UsageError,
 )
 from deepcr_zoo.models import InpaintModel, MaskModel, load_files, load_resolved
-from deepcr_zoo.registry import WEIGHTS_FILE, Architecture, default_registry, read_registry
+from deepcr_zoo.registries import default_registry
+from deepcr_zoo.registry import WEIGHTS_FILE, Architecture, read_registry
 from tests.conftest import ALL_MODELS
 from tests.registries import SMALL, copy_registry, edit_card, edit_entry
 from tests.scenes import star_field
@@ -306,9 +307,7 @@ def test_a_card_with_the_wrong_input_scale_is_refused_at_load_time(tmp_path, sca
 def test_weights_of_another_architecture_are_refused(tmp_path):
     root = copy_registry(tmp_path)
     edit_entry(root, lambda entry: entry["versions"]["1.0"]["architecture"].update(hidden=8))
-    with pytest.raises(
-        InvalidWeightsError, match=r"expected torch.float32 of shape \(8,\), got torch.float32 of shape \(4,\)"
-    ):
+    with pytest.raises(InvalidWeightsError, match=r"expected F32 of shape \(8,\), got F32 of shape \(4,\)"):
         load_resolved(read_registry(root).resolve(SMALL))
 
 
@@ -330,7 +329,7 @@ def test_a_model_of_files_is_that_of_the_registry_under_another_name(name):
 
 def test_files_that_do_not_belong_together_are_refused():
     data, card, architecture = files_of(SMALL)
-    with pytest.raises(InvalidWeightsError, match=r"mine: .*expected torch.float32 of shape"):
+    with pytest.raises(InvalidWeightsError, match=r"mine: .*expected F32 of shape"):
         load_files(data, card, Architecture(depth=2, hidden=8, norm="batch"), "mine")
     with pytest.raises(InvalidWeightsError, match="mine: expected a safetensors file"):
         load_files(data[:100], card, architecture, "mine")

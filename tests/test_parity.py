@@ -11,7 +11,8 @@ import deepcr_zoo
 from deepcr_zoo import sources, testvectors
 from deepcr_zoo.cards import read_card
 from deepcr_zoo.models import MaskModel
-from deepcr_zoo.registry import TEST_VECTOR_FILE, default_registry
+from deepcr_zoo.registries import default_registry
+from deepcr_zoo.registry import TEST_VECTOR_FILE
 from deepcr_zoo.results import read_results
 from tests.published_networks import PUBLISHED
 from tests.upstream import parity

@@ -15,7 +15,7 @@ from astropy.utils.exceptions import AstropyWarning
 
 from deepcr_zoo import clean_file
 from deepcr_zoo.errors import InvalidFileError
-from deepcr_zoo.registry import default_registry
+from deepcr_zoo.registries import default_registry
 from tests.exposures import ACS, DECAM, SHAPE, STIS, acs_flc, scene, science, write
 from tests.registries import SMALL
 

@@ -7,7 +7,8 @@ import deepcr_zoo
 from deepcr_zoo import paths
 from deepcr_zoo.cards import read_card
 from deepcr_zoo.errors import InvalidDocumentError, UnknownModelError
-from deepcr_zoo.registry import default_registry, read_registry
+from deepcr_zoo.registries import default_registry
+from deepcr_zoo.registry import read_registry
 from tests.conftest import ALL_MODELS
 from tests.published_networks import PUBLISHED
 from tests.registries import copy_registry, edit_entry

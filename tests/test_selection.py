@@ -4,7 +4,8 @@ from astropy.io import fits
 
 from deepcr_zoo.errors import InvalidDocumentError, NoModelError, UnknownModelError, UsageError
 from deepcr_zoo.frames import read_exposure
-from deepcr_zoo.registry import default_registry, read_registry
+from deepcr_zoo.registries import default_registry
+from deepcr_zoo.registry import read_registry
 from deepcr_zoo.selection import select
 from tests.exposures import ACS, DECAM, STIS, WFC3, WFPC2, scene, science, write
 from tests.registries import SMALL, copy_registry

@@ -8,7 +8,8 @@ import deepcr_zoo
 from deepcr_zoo import sources
 from deepcr_zoo.errors import IntegrityError, SourceError, SourceWarning, UsageError
 from deepcr_zoo.files import write_atomically
-from deepcr_zoo.registry import WEIGHTS_FILE, default_registry, read_registry
+from deepcr_zoo.registries import default_registry
+from deepcr_zoo.registry import WEIGHTS_FILE, read_registry
 from tests.registries import SMALL, copy_registry, edit_entry
 
 MODEL = default_registry().resolve(SMALL)

@@ -4,7 +4,8 @@ import torch
 from deepcr_zoo import sources, weights
 from deepcr_zoo.errors import InvalidWeightsError
 from deepcr_zoo.nets import UNet, fold_batch_norm
-from deepcr_zoo.registry import WEIGHTS_FILE, Architecture, default_registry
+from deepcr_zoo.registries import default_registry
+from deepcr_zoo.registry import WEIGHTS_FILE, Architecture
 from tests.conftest import ALL_MODELS
 from tests.registries import SMALL
 
@@ -56,8 +57,8 @@ def small_state():
     [
         (lambda state: state.pop("head.bias"), "head.bias: expected a tensor, got none"),
         (lambda state: state.update(extra=torch.zeros(1)), "extra: expected no such tensor"),
-        (lambda state: state.update({"head.bias": torch.zeros(2)}), r"head.bias: expected torch.float32 of shape \(1,\)"),
-        (lambda state: state.update({"head.bias": torch.zeros(1).double()}), "got torch.float64"),
+        (lambda state: state.update({"head.bias": torch.zeros(2)}), r"head.bias: expected F32 of shape \(1,\)"),
+        (lambda state: state.update({"head.bias": torch.zeros(1).double()}), "got F64"),
         (lambda state: state.update({"head.bias": torch.tensor([torch.nan])}), "head.bias: expected finite numbers"),
     ],
 )

@@ -31,7 +31,7 @@ from deepcr_zoo.errors import UsageError
 from deepcr_zoo.models import InpaintModel, MaskModel
 from deepcr_zoo.names import Task
 from deepcr_zoo.recipe import Recipe
-from deepcr_zoo.registry import default_registry
+from deepcr_zoo.registries import default_registry
 from deepcr_zoo.training.runs import Run
 from deepcr_zoo.training.watch import Silent
 

@@ -17,8 +17,8 @@ from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import Manifest, VisitRecord
 from deepcr_zoo.documents import Document, read_document
 from deepcr_zoo.errors import DatasetError, RunError
-from deepcr_zoo.names import parse
-from deepcr_zoo.recipe import Split
+from deepcr_zoo.names import for_task
+from deepcr_zoo.recipe import Recipe, Split
 from deepcr_zoo.registry import Registry, ResolvedModel
 from deepcr_zoo.training.runs import Run
 
@@ -79,15 +79,20 @@ class TrainedOn:
 
 
 def of_model(model: ResolvedModel) -> TrainedOn:
-    """What a model of the zoo was trained on, by ``zoo/training_visits.yaml``.
+    """What a model of a registry was trained on, by its card, else by ``zoo/training_visits.yaml``.
 
     Raises
     ------
     InvalidDocumentError
-        If that file is missing or breaks its schema.
+        If that file breaks its schema.
     """
-    made_for = read_card(model).instrument
+    card = read_card(model)
+    made_for = card.instrument
     instrument = f"{made_for.telescope} {made_for.instrument}/{made_for.detector}"
+    if card.training.visits is not None:
+        return TrainedOn(instrument, dict.fromkeys(card.training.visits, f"the card of {model.reference}"))
+    if not (model.root / FILE).is_file():
+        return TrainedOn(instrument, {}, unknown=f"neither its card nor a {FILE} of its registry tells")
     known = read_document(model.root / FILE, TrainingVisits, model.root)
     if model.reference not in known.models:
         return TrainedOn(instrument, {}, unknown=known.unknown.get(model.reference, f"{FILE} does not name it"))
@@ -112,10 +117,35 @@ def of_run(run: Run, registry: Registry) -> TrainedOn:
     instrument = f"{block.telescope} {block.instrument}/{block.detector}"
     if run.recipe.train.init_from is None:
         return TrainedOn(instrument, {}, manifests, unknown)
-    wanted = parse(run.recipe.train.init_from)
-    version = f"@{wanted.version}" if wanted.version else ""
-    start = of_model(registry.resolve(f"{run.recipe.task}/{wanted.name}{version}"))
+    start = of_model(registry.resolve(for_task(run.recipe.train.init_from, run.recipe.task)))
     return TrainedOn(instrument, start.visits, manifests, unknown or start.unknown)
+
+
+def seen_in_training(recipe: Recipe, dataset: Dataset, registry: Registry) -> list[str] | None:
+    """The visits of a training set, and those of the model that a recipe starts from, as a card lists them.
+
+    Returns
+    -------
+    list of str or None
+        Real visits as PROPOSAL-VISIT, simulated ones by their names; None if nobody knows what that model has seen.
+
+    Raises
+    ------
+    InvalidNameError, UnknownModelError, InvalidDocumentError
+        If that model is not to be had.
+    """
+    seen = {_sky_name(visit) for visit in visits_of(dataset.manifest, "train")}
+    if recipe.train.init_from is not None:
+        start = of_model(registry.resolve(for_task(recipe.train.init_from, recipe.task)))
+        if start.unknown is not None:
+            return None
+        seen |= start.visits.keys()
+    return sorted(seen)
+
+
+def _sky_name(visit: VisitRecord) -> str:
+    real = _REAL_NAME.fullmatch(visit.name)
+    return real[1] if real else visit.name
 
 
 def reason_to_exclude(trained_on: TrainedOn, dataset: Dataset) -> str | None:
@@ -126,9 +156,8 @@ def reason_to_exclude(trained_on: TrainedOn, dataset: Dataset) -> str | None:
     """
     tested = visits_of(dataset.manifest, "test")
     for visit in tested:
-        real = _REAL_NAME.fullmatch(visit.name)
-        if real and real[1] in trained_on.visits and not dataset.manifest.rehearsal:
-            return f"it was trained on {real[1]} ({trained_on.visits[real[1]]}), the test visit {visit.name}"
+        if (name := _sky_name(visit)) in trained_on.visits:
+            return f"it was trained on {name} ({trained_on.visits[name]}), the test visit {visit.name}"
         for manifest in trained_on.manifests:
             if manifest.rehearsal == dataset.manifest.rehearsal and (shared := _shared(visit, visits_of(manifest, "train"))):
                 return f"it was trained on {shared}, which is, or overlaps, the test visit {visit.name}"

@@ -24,6 +24,7 @@ from deepcr_zoo.bench.results import (
 )
 from deepcr_zoo.bench.runtime import example_frame
 from deepcr_zoo.bench.subjects import Subject
+from deepcr_zoo.cards import contract_sha256
 from deepcr_zoo.dataset.quality import CHANCE
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import ExposureRecord
@@ -45,14 +46,26 @@ Measured = tuple[str, bool]
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What the gates of a model look at.
+class Network:
+    """What the gates of an imported model look at.
 
     Attributes
     ----------
     subject : Subject
     model : MaskModel or InpaintModel
         The same, loaded.
+    """
+
+    subject: Subject
+    model: MaskModel | InpaintModel
+
+
+@dataclass(frozen=True)
+class Evidence(Network):
+    """What the gates of a model that was trained here look at besides.
+
+    Attributes
+    ----------
     dataset : Dataset
         That it was judged on.
     recipe : Recipe
@@ -61,34 +74,45 @@ class Evidence:
         What the benchmark has found.
     """
 
-    subject: Subject
-    model: MaskModel | InpaintModel
     dataset: Dataset
     recipe: Recipe
     results: BenchmarkResults
 
     @property
     def figures(self) -> MethodResult:
-        """Those of the model."""
-        return next(one for one in self.results.methods if one.name == self.subject.reference)
+        """Those of the model.
+
+        Raises
+        ------
+        NotMeasuredError
+            If the benchmark has none.
+        """
+        for one in self.results.methods:
+            if one.name == self.subject.reference:
+                return one
+        raise NotMeasuredError(f"the benchmark has no figures of {self.subject.reference}")
 
 
 def verdict(evidence: Evidence) -> ModelVerdict:
     """Ask all gates of a model: those of an imported one, or of one that was trained here."""
-    imported = evidence.model.card.provenance.kind == "imported"
-    gates = _imported(evidence) if imported else _trained(evidence)
-    return ModelVerdict(
-        reference=evidence.subject.reference, gate_set="imported" if imported else "trained", gates=list(gates)
-    )
+    if evidence.model.card.provenance.kind == "imported":
+        return imported_verdict(evidence)
+    return ModelVerdict(reference=evidence.subject.reference, gate_set="trained", gates=list(_trained(evidence)))
 
 
-def _imported(evidence: Evidence) -> Iterator[GateResult]:
+def imported_verdict(network: Network) -> ModelVerdict:
+    """Ask all gates of an imported model, which need no benchmark."""
+    return ModelVerdict(reference=network.subject.reference, gate_set="imported", gates=list(_imported(network)))
+
+
+def _imported(evidence: Network) -> Iterator[GateResult]:
     yield _gate("weights are those of the registry", "same sha256 and size", lambda: _locked(evidence))
     yield _gate("the card is valid", "follows its schema, nothing left open", lambda: _card(evidence))
     yield _test_vector(evidence)
     yield _gate("gives what upstream's own code gives", "a record of its release", lambda: _parity(evidence))
     yield _tiles(evidence)
-    yield _gate("its published evaluation has a source", "1 or more", lambda: _published(evidence))
+    bound = "1 or more, or a caution to its users"
+    yield _gate("its published evaluation has a source", bound, lambda: _published(evidence))
 
 
 def _trained(evidence: Evidence) -> Iterator[GateResult]:
@@ -117,7 +141,7 @@ def _gate(gate: str, bound: str, measure: Callable[[], Measured], field_type: st
     )
 
 
-def _card(evidence: Evidence) -> Measured:
+def _card(evidence: Network) -> Measured:
     card = evidence.subject.card()
     missing = open_points(card)
     return (
@@ -125,7 +149,7 @@ def _card(evidence: Evidence) -> Measured:
     ), not missing
 
 
-def _locked(evidence: Evidence) -> Measured:
+def _locked(evidence: Network) -> Measured:
     model = _of_the_zoo(evidence)
     found, wanted = evidence.model.sha256, model.locked.weights.sha256
     return f"sha256 {found[:12]}..., locked {wanted[:12]}...", found == wanted
@@ -140,11 +164,13 @@ def _hashes(evidence: Evidence) -> Measured:
     method = evidence.figures.method
     if not isinstance(method, ModelMethod) or method.sha256 != evidence.model.sha256:
         return f"weights {evidence.model.sha256[:12]}... are not those that were judged", False
+    if method.contract_sha256 != contract_sha256(evidence.model.card):
+        return "input or output of the card are not those that were judged", False
     files = sum(1 for visit in trained_on.manifest.visits for _ in visit.record.exposures)
     return f"recipe, manifest and {files} files of stamps are unchanged; weights {evidence.model.sha256[:12]}...", True
 
 
-def _test_vector(evidence: Evidence) -> GateResult:
+def _test_vector(evidence: Network) -> GateResult:
     tolerance = evidence.model.card.test_vector.tolerance
 
     def measure() -> Measured:
@@ -154,7 +180,7 @@ def _test_vector(evidence: Evidence) -> GateResult:
     return _gate("reproduces its test vector", f"{tolerance:g} at most", measure)
 
 
-def _vector_bytes(evidence: Evidence) -> bytes:
+def _vector_bytes(evidence: Network) -> bytes:
     if isinstance(evidence.subject.origin, ResolvedModel):
         return sources.fetch(evidence.subject.origin, TEST_VECTOR_FILE).data
     try:
@@ -163,7 +189,7 @@ def _vector_bytes(evidence: Evidence) -> bytes:
         raise NotMeasuredError(f"{TEST_VECTOR_FILE} cannot be read: {error.strerror}") from None
 
 
-def _parity(evidence: Evidence) -> Measured:
+def _parity(evidence: Network) -> Measured:
     records = recorded.read_results(_of_the_zoo(evidence)).parity
     known = [one for one in records if one.weights_sha256 == evidence.model.sha256]
     if not known:
@@ -173,20 +199,21 @@ def _parity(evidence: Evidence) -> Measured:
     return f"{text}; {last.tolerance:g} is allowed", last.max_difference <= last.tolerance
 
 
-def _published(evidence: Evidence) -> Measured:
+def _published(evidence: Network) -> Measured:
     published = evidence.model.card.published_evaluation
     if not published:
-        return "none: nobody has published how good it is", False
+        cautions = _of_the_zoo(evidence).cautions
+        return f"none is published; {'; '.join(cautions) or 'nobody is told'}", bool(cautions)
     return "; ".join(one.source for one in published), True
 
 
-def _of_the_zoo(evidence: Evidence) -> ResolvedModel:
+def _of_the_zoo(evidence: Network) -> ResolvedModel:
     if isinstance(evidence.subject.origin, Run):
         raise NotMeasuredError("a run is not in the registry")
     return evidence.subject.origin
 
 
-def _tiles(evidence: Evidence) -> GateResult:
+def _tiles(evidence: Network) -> GateResult:
     tolerance, model = evidence.model.card.test_vector.tolerance, evidence.model
 
     def measure() -> Measured:

@@ -13,7 +13,7 @@ from deepcr_zoo.bench import photometry
 from deepcr_zoo.bench.blocks import sky_blocks
 from deepcr_zoo.bench.bootstrap import Values, resample
 from deepcr_zoo.bench.inpainting import MASKS_PER_STAMP, Fill, draw, judge, mse_ratio
-from deepcr_zoo.bench.judged import OnExposure, field_types_of
+from deepcr_zoo.bench.judged import OnExposure, as_method, field_types_of
 from deepcr_zoo.bench.residuals import ErrorSums
 from deepcr_zoo.bench.results import (
     AddedMasks,
@@ -92,7 +92,7 @@ def judge_inpainting(
     added = AddedMasks(per_stamp=MASKS_PER_STAMP, stamps=settings.inpainting_stamps, seed=settings.seed)
     draws = draw(len(dataset.stamps("test")), added.stamps, added.seed)
     classical, cautions = _baselines()
-    methods: Named = {model.reference: (_network(model), model.fill) for model in models} | classical
+    methods: Named = {model.reference: (as_method(model), model.fill) for model in models} | classical
     fills = {name: fill for name, (_, fill) in methods.items()}
     weights: dict[str, Values] = {}
     sums: dict[str, dict[str, ErrorSums]] = {}
@@ -158,7 +158,3 @@ def _baselines() -> tuple[dict[str, tuple[ModelMethod | BaselineMethod, Fill]], 
     parameters = {"split_into_regions": True}
     method = BaselineMethod(name=BIHARMONIC, parameters={**parameters}, packages={"scikit-image": version("scikit-image")})
     return {**methods, BIHARMONIC: (method, baselines.biharmonic)}, []
-
-
-def _network(model: InpaintModel) -> ModelMethod:
-    return ModelMethod(reference=model.reference, sha256=model.sha256, engine=model.engine, device=str(model.device))

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcr_zoo.bench.results import ModelMethod
+from deepcr_zoo.cards import contract_sha256
 from deepcr_zoo.dataset.reading import Dataset, ExposureStamps
 from deepcr_zoo.dataset.store import ExposureRecord
 from deepcr_zoo.errors import UsageError
@@ -20,6 +22,17 @@ Change = Callable[[NDArray[np.float32], ExposureRecord], NDArray[np.float32]]
 
 OnExposure = Callable[[ExposureStamps], Any]
 """Is told of every exposure that has been judged."""
+
+
+def as_method(model: Model) -> ModelMethod:
+    """What a network is, for ``results.json``."""
+    return ModelMethod(
+        reference=model.reference,
+        sha256=model.sha256,
+        contract_sha256=contract_sha256(model.card),
+        engine=model.engine,
+        device=str(model.device),
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,10 +19,10 @@ from deepcr_zoo.bench.detectionresults import (
     sweep_field,
 )
 from deepcr_zoo.bench.detections import Detections, Method, detect, masks_of, network
-from deepcr_zoo.bench.judged import JudgedStamps, OnExposure, field_types_of
+from deepcr_zoo.bench.judged import JudgedStamps, OnExposure, as_method, field_types_of
 from deepcr_zoo.bench.lacosmicmasks import described, lacosmic_masks, lacosmic_of, objlims_of
 from deepcr_zoo.bench.operating import operating_points
-from deepcr_zoo.bench.results import BaselineMethod, Comparison, FieldResult, MethodResult, ModelMethod, Parameter
+from deepcr_zoo.bench.results import BaselineMethod, Comparison, FieldResult, MethodResult, Parameter
 from deepcr_zoo.bench.summary import CURVE_POINTS, TPR_AT_FPR
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.models import MaskModel
@@ -139,7 +139,7 @@ def _network(
     points, cautions = operating_points(curves)
     result = MethodResult(
         name=model.reference,
-        method=ModelMethod(reference=model.reference, sha256=model.sha256, engine=model.engine, device=str(model.device)),
+        method=as_method(model),
         score="logit",
         tpr_at_fpr=TPR_AT_FPR,
         curve_points=CURVE_POINTS,

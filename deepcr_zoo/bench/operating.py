@@ -95,7 +95,8 @@ def record(results: BenchmarkResults, reference: str, root: Path) -> Path:
     """
     model = read_registry(root).resolve(reference)
     judged = _method(results, reference)
-    if not judged.operating_points:
+    found = measurement(results, reference)
+    if found is None:
         raise NotMeasuredError(f"{reference}: the benchmark has no operating points of it: nothing was recorded")
     assert isinstance(judged.method, ModelMethod)
     if judged.method.sha256 != model.locked.weights.sha256:
@@ -103,8 +104,29 @@ def record(results: BenchmarkResults, reference: str, root: Path) -> Path:
             f"{reference}: weights with sha256 {judged.method.sha256} were judged, the registry has "
             f"{model.locked.weights.sha256}: nothing was recorded"
         )
-    data = results.data
-    found = Measurement(
+    if any(found.repeats(known) for known in read_results(model).measurements):
+        return results_path(model)
+    return append(model, found)
+
+
+def measurement(results: BenchmarkResults, reference: str) -> Measurement | None:
+    """What a benchmark found of a model, as its results file keeps it; None if it has no operating points.
+
+    Parameters
+    ----------
+    results : BenchmarkResults
+    reference : str
+        ``task/name@version``, or ``task/NAME@run-...``.
+
+    Raises
+    ------
+    NotMeasuredError
+        If the benchmark has not judged it.
+    """
+    data, judged = results.data, _method(results, reference)
+    if not judged.operating_points:
+        return None
+    return Measurement(
         date=results.date,
         software=f"deepcr-zoo {results.software.get('deepcr-zoo', 'of an unknown version')}",
         command=results.command,
@@ -114,9 +136,6 @@ def record(results: BenchmarkResults, reference: str, root: Path) -> Path:
         seeds=data.seeds or None,
         operating_points=judged.operating_points,
     )
-    if any(found.repeats(known) for known in read_results(model).measurements):
-        return results_path(model)
-    return append(model, found)
 
 
 def _method(results: BenchmarkResults, reference: str) -> MethodResult:

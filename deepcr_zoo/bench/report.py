@@ -71,7 +71,7 @@ class Section:
 def write_report(
     results: BenchmarkResults, cards: Mapping[str, Card], folder: Path, pictures: Sequence[Picture] = ()
 ) -> Path:
-    """Write ``report.html``, and each of its pictures as a PNG in ``report`` beside it.
+    """Write ``report.html``, and each of its pictures as a PNG in ``report`` beside it, in place of those of an earlier one.
 
     Parameters
     ----------
@@ -96,6 +96,9 @@ def write_report(
     page = folder / PAGE
     contents = {folder / PICTURES / f"{one.name}.png": one.png for one in drawn}
     write_together({**contents, page: render(results, cards, drawn).encode()})
+    for old in (folder / PICTURES).glob("*.png"):
+        if old not in contents:
+            old.unlink()
     return page
 
 

@@ -11,7 +11,8 @@ from deepcr_zoo.cards import Card, read_card
 from deepcr_zoo.errors import UnknownModelError
 from deepcr_zoo.models import InpaintModel, MaskModel, load_resolved
 from deepcr_zoo.names import Task
-from deepcr_zoo.registry import ResolvedModel, default_registry
+from deepcr_zoo.registries import default_registry
+from deepcr_zoo.registry import ResolvedModel
 from deepcr_zoo.training.runs import Run
 
 

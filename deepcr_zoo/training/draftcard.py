@@ -28,7 +28,8 @@ from deepcr_zoo.cards import (
 )
 from deepcr_zoo.dataset.store import DatasetVisit, Manifest, StampSplit
 from deepcr_zoo.recipe import AugmentationBlock, Recipe, Split
-from deepcr_zoo.registry import Architecture, default_registry
+from deepcr_zoo.registries import default_registry
+from deepcr_zoo.registry import Architecture
 from deepcr_zoo.training.state import EpochRecord, decays
 
 NOT_GIVEN = "not given in the recipe"
@@ -65,6 +66,8 @@ class DraftFacts:
         All epochs, at least one.
     date : datetime.date
         On which the training ended.
+    visits : list of str or None
+        All that the network has seen in training; None if that is not known of the model that it started from.
     """
 
     recipe_sha256: str
@@ -72,8 +75,9 @@ class DraftFacts:
     manifest_sha256: str
     history: Sequence[EpochRecord]
     date: datetime.date
+    visits: list[str] | None
 
-    def visits(self, split: Split) -> list[DatasetVisit]:
+    def visits_for(self, split: Split) -> list[DatasetVisit]:
         """Visits for training or testing that have stamps."""
         return [visit for visit in self.manifest.visits if visit.split == split and visit.record.exposures]
 
@@ -99,14 +103,20 @@ def draft_card(recipe: Recipe, version: str, state: Mapping[str, Tensor], facts:
             title=publish.summary + (" (rehearsal on simulated exposures)" if is_rehearsal else ""),
             authors=publish.authors or [f"{NOT_GIVEN} (publish.authors)"],
         ),
-        provenance=Provenance(kind="trained", statement=_statement(recipe, facts)),
+        provenance=Provenance(
+            kind="trained",
+            statement=_statement(recipe, facts),
+            recipe_sha256=facts.recipe_sha256,
+            manifest_sha256=facts.manifest_sha256,
+        ),
         instrument=_instrument(recipe, facts),
         input=_input(recipe, state),
         output=_output(recipe),
         training=Training(
             data=_data(recipe, facts),
+            visits=facts.visits,
             method=_method(recipe, facts.history),
-            unknown=[],
+            unknown=[] if facts.visits is not None else [f"which visits {recipe.train.init_from} was trained on"],
             source="resolved recipe, manifest of the training set and metrics of the run",
         ),
         published_evaluation=[],
@@ -159,13 +169,12 @@ def _statement(recipe: Recipe, facts: DraftFacts) -> str:
     exposures = "simulated" if facts.manifest.rehearsal else "real"
     return (
         f"Trained with deepcr-zoo {__version__} on {exposures} exposures by the recipe {recipe.name}, finished on "
-        f"{facts.date.isoformat()}; sha256 of the resolved recipe: {facts.recipe_sha256}; of the training set's manifest: "
-        f"{facts.manifest_sha256}."
+        f"{facts.date.isoformat()}."
     )
 
 
 def _instrument(recipe: Recipe, facts: DraftFacts) -> Instrument:
-    block, visits = recipe.instrument, facts.visits("train")
+    block, visits = recipe.instrument, facts.visits_for("train")
     times = [sum(one.exposure_time_s for one in visit.record.exposures) / len(visit.record.exposures) for visit in visits]
     return Instrument(
         telescope=block.telescope,
@@ -202,7 +211,7 @@ def _output(recipe: Recipe) -> Output:
 
 
 def _data(recipe: Recipe, facts: DraftFacts) -> str:
-    manifest, visits = facts.manifest, facts.visits("train")
+    manifest, visits = facts.manifest, facts.visits_for("train")
     kind = f"simulated exposures (simulator version {simulate.VERSION})" if manifest.rehearsal else "exposures"
     software = " and ".join(sorted({visit.record.software for visit in visits})) or "drizzlepac"
     exposures = sum(len(visit.record.exposures) for visit in visits)
@@ -213,7 +222,7 @@ def _data(recipe: Recipe, facts: DraftFacts) -> str:
         f"labelled by AstroDrizzle ({software}, driz_cr_snr {recipe.build.drizzle.driz_cr_snr}, "
         f"driz_cr_grow {recipe.build.drizzle.driz_cr_grow})",
     ]
-    if tests := facts.visits("test"):
+    if tests := facts.visits_for("test"):
         parts.append(f"{_count(len(tests), 'other visit')} kept for testing, {_stamps(manifest, 'test')}")
     return "; ".join(parts)
 

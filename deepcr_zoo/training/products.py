@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 
+from deepcr_zoo.bench import exclusions
 from deepcr_zoo.bench.benchmark import Extent, benchmark
 from deepcr_zoo.bench.lacosmic import require_astroscrappy
 from deepcr_zoo.bench.proof import prove
@@ -16,7 +17,8 @@ from deepcr_zoo.files import write_together
 from deepcr_zoo.models import InpaintModel, MaskModel
 from deepcr_zoo.pictures import require_matplotlib
 from deepcr_zoo.recipe import Recipe
-from deepcr_zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, default_registry
+from deepcr_zoo.registries import default_registry
+from deepcr_zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE
 from deepcr_zoo.training.checkpoints import failure_is_told
 from deepcr_zoo.training.draftcard import DraftFacts, draft_card, draft_test_vector
 from deepcr_zoo.training.pictures import write_examples, write_loss_curve
@@ -66,6 +68,7 @@ def _write_model(run: Run, dataset: Dataset, training: Training) -> None:
         manifest_sha256=run.facts.manifest_sha256,
         history=training.progress.history,
         date=datetime.datetime.now(datetime.UTC).date(),
+        visits=exclusions.seen_in_training(run.recipe, dataset, default_registry()),
     )
     card = draft_card(run.recipe, next_version(run.recipe), state, facts)
     contents = {

@@ -8,9 +8,11 @@ from torch import nn
 from deepcr_zoo import sources, weights
 from deepcr_zoo.cards import Card, read_card
 from deepcr_zoo.errors import TrainingError
+from deepcr_zoo.names import for_task
 from deepcr_zoo.nets import UNet
 from deepcr_zoo.recipe import Recipe
-from deepcr_zoo.registry import WEIGHTS_FILE, Architecture, default_registry
+from deepcr_zoo.registries import default_registry
+from deepcr_zoo.registry import WEIGHTS_FILE, Architecture
 from deepcr_zoo.training.state import Training
 
 
@@ -48,7 +50,7 @@ def _new_network(recipe: Recipe) -> UNet:
 
 def _from_zoo(recipe: Recipe, name: str) -> UNet:
     """The network of a model of the zoo, as it was trained."""
-    model = default_registry().resolve(f"{recipe.task}/{name.removeprefix(f'{recipe.task}/')}")
+    model = default_registry().resolve(for_task(name, recipe.task))
     card = read_card(model)
     _check_fits(recipe, model.reference, model.locked.architecture, card)
     data = sources.fetch(model, WEIGHTS_FILE).data

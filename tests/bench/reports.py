@@ -35,7 +35,7 @@ from deepcr_zoo.bench.results import (
     Runtime,
 )
 from deepcr_zoo.cards import Card, read_card
-from deepcr_zoo.registry import default_registry
+from deepcr_zoo.registries import default_registry
 from deepcr_zoo.results import OperatingPoint
 
 FIELDS = ("extragalactic", "globular_cluster", "all")

@@ -143,7 +143,7 @@ def test_real_data_are_called_real(finder, tmp_path):
 
 @pytest.mark.parametrize("network", ["finder", "painter"])
 def test_the_same_input_gives_the_same_bytes_but_for_the_date(network, request, tmp_path):
-    model, recipe = request.getfixturevalue(network), recipe_of()
+    model, recipe = request.getfixturevalue(network), recipe_of(FEW)
     dataset = write_dataset(tmp_path, recipe, ("resolved_galaxy",))
     first, second = (evaluate(model, dataset, recipe) for _ in range(2))
     write_results(first, tmp_path / "first.json")
@@ -180,7 +180,7 @@ def test_a_field_type_without_cosmic_rays_has_no_rates_and_the_others_have_their
 
 
 def test_where_no_pixel_can_be_judged_there_are_no_errors_of_inpainting(painter, tmp_path):
-    recipe = recipe_of()
+    recipe = recipe_of(FEW)
 
     def all_ignored(field_type, tensors):
         tensors["ignore"][:] |= field_type == "extragalactic"
@@ -221,7 +221,7 @@ def test_without_scikit_image_the_median_alone_is_the_baseline_and_a_caution_say
     dataset = write_dataset(tmp_path, recipe_of(), ("extragalactic",))
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "skimage" else find(name, *more))
-    results = evaluate(painter, dataset, recipe_of())
+    results = evaluate(painter, dataset, recipe_of(FEW))
     assert [method.name for method in results.methods] == [painter.reference, "masked median"]
     (caution,) = results.cautions
     assert caution.startswith("not compared with biharmonic inpainting: ")

@@ -8,7 +8,7 @@ from deepcr_zoo.bench.exclusions import FILE, TrainedOn, TrainingVisits, of_mode
 from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.documents import read_document
 from deepcr_zoo.errors import UsageError
-from deepcr_zoo.registry import default_registry
+from deepcr_zoo.registries import default_registry
 from tests.bench.stamps import recipe_of, write_dataset
 
 FIELD = ("globular_cluster",)

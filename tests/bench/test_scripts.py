@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from deepcr_zoo.cards import read_card
-from deepcr_zoo.registry import default_registry
+from deepcr_zoo.registries import default_registry
 from tests.conftest import CHECKOUT
 
 SCRIPTS = CHECKOUT / "benchmarks"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 GITATTRIBUTES = b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
 POINTER = re.compile(
@@ -42,6 +44,16 @@ class Entry:
     pointer: Pointer | None = None
 
 
+@dataclass(frozen=True)
+class LoggedCommit:
+    """A commit, as a history lists it."""
+
+    id: str
+    date: str
+    title: str
+    message: str
+
+
 class Repository:
     """A repository with a work tree that nobody checks out; every write is git plumbing."""
 
@@ -54,7 +66,7 @@ class Repository:
     def create(self) -> None:
         self.folder.mkdir(parents=True)
         self._git("init", "--quiet", "--initial-branch=main")
-        self.commit("main", {".gitattributes": GITATTRIBUTES}, [], "initial commit")
+        self.commit("refs/heads/main", {".gitattributes": GITATTRIBUTES}, [], "initial commit", parent=None)
 
     def resolve(self, revision: str) -> str | None:
         """The commit that a branch, tag, full reference or (shortened) commit stands for."""
@@ -80,9 +92,10 @@ class Repository:
         """What a user means by the file: its LFS object, if it has one."""
         return self.lfs_object(file.pointer.sha256).read_bytes() if file.pointer else self._blob(file.oid)
 
-    def commit(self, branch: str, changes: Mapping[str, bytes], deletions: Iterable[str], message: str) -> str:
-        """Commit on top of `branch`: files by path with what git is to hold for them, and paths to remove."""
-        parent = self.resolve(branch)
+    def commit(
+        self, reference: str, changes: Mapping[str, bytes], deletions: Iterable[str], message: str, *, parent: str | None
+    ) -> str:
+        """Commit on top of `parent`: files by path with what git is to hold for them, and paths to remove."""
         lines = [f"0 {'0' * 40}\t{path}" for path in deletions]
         lines += [f"100644 {self._write_blob(data)}\t{path}" for path, data in changes.items()]
         with tempfile.TemporaryDirectory() as scratch:
@@ -90,10 +103,50 @@ class Repository:
             self._git("read-tree", parent or "--empty", env=index)
             self._git("update-index", "-z", "--index-info", stdin="".join(f"{line}\0" for line in lines).encode(), env=index)
             tree = self._git("write-tree", env=index).decode().strip()
-        ancestry = ["-p", parent] if parent else []
+        return self._commit_tree(reference, tree, [parent] if parent else [], message)
+
+    def merge(self, reference: str, message: str) -> str:
+        """Merge a pull request, whose tree becomes that of the main branch."""
+        proposed = self._git("rev-parse", reference).decode().strip()
+        head = self._git("rev-parse", "refs/heads/main").decode().strip()
+        tree = self._git("rev-parse", f"{proposed}^{{tree}}").decode().strip()
+        return self._commit_tree("refs/heads/main", tree, [head, proposed], message)
+
+    def _commit_tree(self, reference: str, tree: str, parents: Iterable[str], message: str) -> str:
+        ancestry = [option for parent in parents for option in ("-p", parent)]
         commit = self._git("commit-tree", tree, *ancestry, stdin=message.encode()).decode().strip()
-        self._git("update-ref", f"refs/heads/{branch}", commit)
+        self._git("update-ref", reference, commit)
         return commit
+
+    def history(self, commit: str) -> list[LoggedCommit]:
+        """A commit and its ancestors, newest first."""
+        fields = "%H%x1f%cd%x1f%s%x1f%b%x1e"
+        date = ["--date=format-local:%Y-%m-%dT%H:%M:%S.000Z"]
+        listing = self._git("log", "--topo-order", *date, f"--format={fields}", commit, env={"TZ": "UTC"}).decode()
+        parts = [line.strip("\n").split("\x1f") for line in listing.split("\x1e") if line.strip()]
+        return [LoggedCommit(name, date, title, message.strip()) for name, date, title, message in parts]
+
+    def open_discussion(self, title: str) -> dict[str, Any]:
+        """A new pull request."""
+        number = 1 + len(list(self._discussions.glob("*.json")))
+        date = "2026-01-01T00:00:00.000Z"
+        opened = {"num": number, "title": title, "status": "open", "isPullRequest": True, "createdAt": date}
+        opened |= {"author": {"name": "contributor"}, "repo": {"name": self.folder.name, "type": "model"}, "events": []}
+        opened |= {"changes": {"base": "refs/heads/main"}, "filesWithConflicts": []}
+        self.write_discussion(opened)
+        return opened
+
+    def discussion(self, number: int) -> dict[str, Any] | None:
+        path = self._discussions / f"{number}.json"
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def write_discussion(self, discussion: Mapping[str, Any]) -> None:
+        self._discussions.mkdir(exist_ok=True)
+        (self._discussions / f"{discussion['num']}.json").write_text(json.dumps(discussion))
+
+    @property
+    def _discussions(self) -> Path:
+        return self.folder / ".git" / "discussions"
 
     def references(self, kind: str) -> dict[str, str]:
         """Names below ``refs/<kind>`` with their commits (an annotated tag counts as the commit that it names)."""

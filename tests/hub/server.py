@@ -1,7 +1,8 @@
 """The contract server: the least that the real Hub client needs in order to publish and to download.
 
-It is written from the requests that the client makes, and it is not the Hub: no Xet, no pull requests, no web pages. What
-is published ends up in ordinary git repositories with LFS (`Repository`), where other tools can check it.
+It is written from the requests that the client makes, and it is not the Hub: no web pages, no discussions but those of pull
+requests. What is published ends up in ordinary git repositories with LFS (`Repository`), by way of Xet too where
+that is switched on (`XetStorage`), where other tools can check it.
 """
 
 from __future__ import annotations
@@ -31,12 +32,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tests.hub.faults import Fault
 from tests.hub.repository import Entry, Pointer, Repository
+from tests.hub.xet import XetStorage
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 MODEL = "/api/models/{organisation}/{name}"
 LARGE = 10_000_000
 """Size in bytes above which a file goes to LFS whatever its name."""
+XET_EXPIRY = 4_000_000_000
+"""Seconds: long after any test."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +109,9 @@ class ContractServer:
         Every request since the test last cleared it.
     """
 
-    def __init__(self, root: Path, port: int) -> None:
+    def __init__(self, root: Path, port: int, *, xet: bool = False) -> None:
         self.root = root
+        self.xet = XetStorage(root / "xet") if xet else None
         self.url = f"http://127.0.0.1:{port}"
         # another host name, so that a client has to leave its token behind, as with the Hub's own storage
         self.storage_url = f"http://localhost:{port}/storage"
@@ -132,6 +137,10 @@ class ContractServer:
             ("GET", MODEL + "/tree/{revision}", self._tree),
             ("GET", MODEL + "/tree/{revision}/{path:path}", self._tree),
             ("GET", MODEL + "/refs", self._references),
+            ("GET", MODEL + "/commits/{revision}", self._commits),
+            ("GET", MODEL + "/discussions/{number:int}", self._discussion),
+            ("POST", MODEL + "/discussions/{number:int}/{action}", self._close_or_merge),
+            ("GET", MODEL + "/xet-{purpose}-token/{revision}", self._xet_token),
             ("POST", MODEL + "/tag/{revision}", self._create_tag),
             ("DELETE", MODEL + "/tag/{revision}", self._delete_tag),
             ("POST", MODEL + "/preupload/{revision}", self._preupload),
@@ -203,6 +212,13 @@ class ContractServer:
             raise Refusal(refused, "You don't have the rights to write to this repository")
         return repository
 
+    def _open_to_add(self, request: Request) -> Repository:
+        """Whoever may read it and has a token that writes may add objects, which a pull request then names."""
+        account = self._account(request)
+        if account is None or not account.may_write:
+            raise Refusal(403 if account else 401, "You don't have the rights to write to this repository")
+        return self._open(request)
+
     # Repositories, revisions and what is in them
 
     async def _whoami(self, request: Request) -> Response:
@@ -253,12 +269,42 @@ class ContractServer:
     async def _references(self, request: Request) -> Response:
         repository = self._open(request)
         found: dict[str, list[dict[str, str]]] = {"converts": []}
-        for key, kind in (("branches", "heads"), ("tags", "tags")):
+        kinds = [("branches", "heads"), ("tags", "tags")]
+        if "include_prs" in request.query_params:
+            kinds.append(("pullRequests", "pr"))
+        for key, kind in kinds:
             references = repository.references(kind).items()
             found[key] = [
                 {"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": commit} for name, commit in references
             ]
         return JSONResponse(found)
+
+    async def _commits(self, request: Request) -> Response:
+        repository = self._open(request)
+        return JSONResponse(
+            [
+                {"id": one.id, "title": one.title, "message": one.message, "date": one.date, "authors": [{"user": "keeper"}]}
+                for one in repository.history(_commit(request, repository))
+            ]
+        )
+
+    # Pull requests
+
+    async def _discussion(self, request: Request) -> Response:
+        return JSONResponse(_discussion(self._open(request), request) | {"diff": ""})
+
+    async def _close_or_merge(self, request: Request) -> Response:
+        repository = self._open(request, to_write=True)
+        found, action = _discussion(repository, request), request.path_params["action"]
+        wanted = json.loads(await request.body() or b"null") or {}
+        if action == "merge":
+            merged = repository.merge(f"refs/pr/{found['num']}", f"Merge pull request {found['num']}")
+            found |= {"status": "merged", "changes": found["changes"] | {"mergeCommitId": merged}}
+        else:
+            found |= {"status": wanted["status"]}
+        repository.write_discussion(found)
+        change = {"id": "1", "type": "status-change", "createdAt": found["createdAt"], "author": {"name": "keeper"}}
+        return JSONResponse({"newStatus": change | {"data": {"status": found["status"]}}})
 
     async def _create_tag(self, request: Request) -> Response:
         repository, wanted = self._open(request, to_write=True), await request.json()
@@ -287,6 +333,9 @@ class ContractServer:
         headers = {"X-Repo-Commit": commit, "ETag": f'"{file.oid}"'}
         if file.pointer is None:
             return _bytes(request, repository.content(file), headers)
+        if self.xet and (xet_hash := self.xet.hash_of(file.pointer.sha256)):
+            token = f"{self.url}/api/models/{_repository_name(request)}/xet-read-token/{commit}"
+            headers |= {"X-Xet-Hash": xet_hash, "Link": f'<{token}>; rel="xet-auth"'}
         headers |= {"X-Linked-ETag": f'"{file.pointer.sha256}"', "X-Linked-Size": str(file.size)}
         location = f"{self.storage_url}/{_repository_name(request)}/{file.pointer.sha256}"
         return Response(status_code=302, headers=headers | {"Location": location})
@@ -306,8 +355,16 @@ class ContractServer:
             return JSONResponse({"errors": [{"message": str(error)}], "warnings": []}, 400)
         return JSONResponse({"errors": [], "warnings": []})
 
+    async def _xet_token(self, request: Request) -> Response:
+        self._open_to_add(request)
+        if self.xet is None:
+            raise Refusal(404, "Xet is not switched on")
+        facts = {"casUrl": self.xet.address, "exp": XET_EXPIRY, "accessToken": "xet"}
+        headers = {"X-Xet-Cas-Url": self.xet.address, "X-Xet-Token-Expiration": str(XET_EXPIRY), "X-Xet-Access-Token": "xet"}
+        return JSONResponse(facts, headers=headers)
+
     async def _preupload(self, request: Request) -> Response:
-        repository, wanted = self._open(request, to_write=True), await request.json()
+        repository, wanted = self._open_to_add(request), await request.json()
         commit = _commit(request, repository)
         patterns = _lfs_patterns(repository, commit)
         present = {entry.path: entry for entry in repository.entries(commit)}
@@ -321,7 +378,7 @@ class ContractServer:
         return JSONResponse({"files": [plan(file) for file in wanted["files"]]})
 
     async def _lfs_batch(self, request: Request) -> Response:
-        repository, wanted = self._open(request, to_write=True), await request.json()
+        repository, wanted = self._open_to_add(request), await request.json()
         name = _repository_name(request)
         actions = {"verify": {"href": f"{self.url}/{name}.git/info/lfs/verify"}}
 
@@ -348,25 +405,34 @@ class ContractServer:
         return JSONResponse({})
 
     async def _commit(self, request: Request) -> Response:
-        repository, body = self._open(request, to_write=True), await request.body()
-        header, *operations = (json.loads(line) for line in body.splitlines() if line.strip())
+        proposed = "create_pr" in request.query_params
+        repository = self._open_to_add(request) if proposed else self._open(request, to_write=True)
+        header, *operations = (json.loads(line) for line in (await request.body()).splitlines() if line.strip())
         head, branch, wanted = _commit(request, repository), _parameter(request, "revision"), header["value"]
         if branch not in repository.references("heads"):
             raise Refusal(404, f"{branch} is not a branch", "RevisionNotFound")
-        if not head.startswith(wanted.get("parentCommit") or ""):
+        if not proposed and not head.startswith(wanted.get("parentCommit") or ""):
             raise Refusal(412, "A commit has happened since. Please refresh and try again.")
+        if self.xet:
+            self.xet.move_to_lfs(repository, [one["value"]["oid"] for one in operations if one["key"] == "lfsFile"])
         changes, deletions = _changes(repository, head, operations)
         message = "\n\n".join(part for part in (wanted["summary"], wanted.get("description")) if part)
-        commit = repository.commit(branch, changes, deletions, message)
+        answer = {"success": True}
+        reference = f"refs/heads/{branch}"
+        if proposed:
+            discussion = repository.open_discussion(wanted["summary"])
+            reference = f"refs/pr/{discussion['num']}"
+            answer["pullRequestUrl"] = f"{self.url}/{_repository_name(request)}/discussions/{discussion['num']}"
+        commit = repository.commit(reference, changes, deletions, message, parent=head)
         url = f"{self.url}/{_repository_name(request)}/commit/{commit}"
-        return JSONResponse({"success": True, "commitOid": commit, "commitUrl": url})
+        return JSONResponse(answer | {"commitOid": commit, "commitUrl": url})
 
 
 @contextlib.contextmanager
-def serve(root: Path) -> Iterator[ContractServer]:
+def serve(root: Path, *, xet: bool = False) -> Iterator[ContractServer]:
     """Run a contract server in a thread of this process, on a free port of 127.0.0.1."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = ContractServer(root, listener.getsockname()[1])
+        server = ContractServer(root, listener.getsockname()[1], xet=xet)
         # a stalled download must not keep the server from closing
         config = uvicorn.Config(server.app(), lifespan="off", log_config=None, timeout_graceful_shutdown=1)
         running = uvicorn.Server(config)
@@ -377,6 +443,13 @@ def serve(root: Path) -> Iterator[ContractServer]:
         finally:
             running.should_exit = True
             thread.join()
+
+
+def _discussion(repository: Repository, request: Request) -> dict[str, Any]:
+    found = repository.discussion(request.path_params["number"])
+    if found is None:
+        raise Refusal(404, "There is no such discussion")
+    return found
 
 
 def _parameter(request: Request, name: str) -> str:

@@ -1,5 +1,6 @@
 """The draft card says what the run knows, and what it does not know."""
 
+import dataclasses
 import datetime
 
 import numpy as np
@@ -100,6 +101,7 @@ def facts_of(manifest: Manifest | None = None, history: list[EpochRecord] | None
         manifest_sha256=MANIFEST_HASH,
         history=history or history_of([0.005, 0.005, 0.002, 0.002]),
         date=datetime.date(2026, 11, 23),
+        visits=["10001-01", "10001-02"],
     )
 
 
@@ -127,9 +129,18 @@ def test_a_draft_is_a_valid_card_and_survives_its_file(name, norm):
 
 
 def test_the_statement_names_what_the_network_was_made_of():
-    statement = card_of(recipe_of()).provenance.statement
-    for text in (RECIPE_HASH, MANIFEST_HASH, "ACS-WFC-F606W-2-4", "2026-11-23", "deepcr-zoo 0", "real exposures"):
-        assert text in statement
+    provenance = card_of(recipe_of()).provenance
+    for text in ("ACS-WFC-F606W-2-4", "2026-11-23", "deepcr-zoo 0", "real exposures"):
+        assert text in provenance.statement
+    assert (provenance.recipe_sha256, provenance.manifest_sha256) == (RECIPE_HASH, MANIFEST_HASH)
+
+
+def test_a_draft_lists_every_visit_that_the_network_has_seen_or_says_that_nobody_knows():
+    assert card_of(recipe_of()).training.visits == ["10001-01", "10001-02"]
+    recipe = recipe_of("acs-wfc-f606w-2-4", "train.init_from=DECam-2-32@1.0")
+    card = card_of(recipe, facts=dataclasses.replace(facts_of(), visits=None))
+    assert card.training.visits is None
+    assert card.training.unknown == ["which visits DECam-2-32@1.0 was trained on"]
 
 
 def test_exposure_times_and_filters_are_those_of_the_training_visits_that_are_used():

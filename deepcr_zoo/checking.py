@@ -1,0 +1,180 @@
+"""Is everything in ``zoo/``, ``cards/`` and ``recipes/`` valid, and does it agree? Whatever is wrong, all is looked at."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepcr_zoo import lockfiles, rendering
+from deepcr_zoo.bench.exclusions import FILE as TRAINING_VISITS
+from deepcr_zoo.bench.exclusions import TrainingVisits
+from deepcr_zoo.cards import Card, read_card
+from deepcr_zoo.documents import parse_document, read_document
+from deepcr_zoo.errors import DeepcrZooError
+from deepcr_zoo.instruments import read_instruments
+from deepcr_zoo.merging import alterations
+from deepcr_zoo.names import TASKS, for_task
+from deepcr_zoo.recipe import Recipe
+from deepcr_zoo.recipefile import read_recipe
+from deepcr_zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, ModelEntry, Registry, ResolvedModel, read_registry
+from deepcr_zoo.results import read_results
+from deepcr_zoo.verification import verify
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Something that was looked at.
+
+    Attributes
+    ----------
+    what : str
+    problems : tuple of str
+        What is wrong with it; none if it is right.
+    """
+
+    what: str
+    problems: tuple[str, ...]
+
+
+def check(root: Path, before: Path | None = None) -> Iterator[Checked]:
+    """Look at all of a checkout's registry, model by model.
+
+    Parameters
+    ----------
+    root : Path
+        Folder that holds ``zoo/``, ``cards/`` and ``recipes/``.
+    before : Path, optional
+        The same of an earlier state, which may be added to, and not altered.
+
+    Yields
+    ------
+    Checked
+    """
+    broken = [one for one in _entries(root) if one.problems]
+    yield from broken
+    whole = _ask("the registry as a whole", lambda: _registry(root))
+    if not broken:
+        yield whole
+    registry = None if broken or whole.problems else read_registry(root)
+    if registry is not None:
+        for reference in registry.references():
+            yield _ask(reference, lambda reference=reference: _model(registry.resolve(reference)))  # type: ignore[misc]
+        yield _ask("files without an entry", lambda: _orphans(root, registry))
+        yield _ask(str(TRAINING_VISITS), lambda: _training_visits(root, registry))
+        if before is not None:
+            yield _ask(f"nothing of {before} is altered", lambda: _altered(before, registry))
+        if (root / "README.md").is_file():
+            yield _ask("rendered tables", lambda: _rendered(root))
+    yield _ask("zoo/instruments.yaml", lambda: _instruments(root))
+    for path in sorted((root / "recipes").glob("*.yaml")):
+        yield _ask(f"recipes/{path.name}", lambda path=path: _recipe(path, registry))  # type: ignore[misc]
+
+
+def _ask(what: str, look: Callable[[], Iterator[str]]) -> Checked:
+    try:
+        return Checked(what, tuple(look()))
+    except DeepcrZooError as error:
+        return Checked(what, (str(error),))
+
+
+def _entries(root: Path) -> Iterator[Checked]:
+    """Each by itself, so that one that is broken does not hide another."""
+
+    def look(path: Path) -> Iterator[str]:
+        read_document(path, ModelEntry, root)
+        yield from ()
+
+    for task in TASKS:
+        for path in sorted((root / "zoo" / task).glob("*.yaml")):
+            yield _ask(str(path.relative_to(root)), lambda path=path: look(path))  # type: ignore[misc]
+
+
+def _registry(root: Path) -> Iterator[str]:
+    registry = read_registry(root)
+    if not registry.entries:
+        yield f"{root}: expected a registry, got none"
+
+
+def _model(model: ResolvedModel) -> Iterator[str]:
+    card = read_card(model)
+    outcome = verify(model, "cpu", engine="torch")
+    if outcome.verdict != "reproduces":
+        yield outcome.reason or f"differs from its test vector by {outcome.max_difference:.2g}"
+    if not (model.root / card.licence.file).is_file():
+        yield f"licence.file: {card.licence.file} is not there"
+    for citation in card.citation:
+        if citation.doi.lower() not in citation.bibtex.lower():
+            yield f"citation: the BibTeX record of {citation.doi} has another DOI, or none"
+    yield from _recipe_of(model, card)
+    for record in read_results(model).parity:
+        if record.weights_sha256 != model.locked.weights.sha256:
+            yield f"results: the parity record of {record.date} is of other weights"
+
+
+def _recipe_of(model: ResolvedModel, card: Card) -> Iterator[str]:
+    """The recipe of a network that was trained here is kept beside its card."""
+    if card.provenance.kind != "trained":
+        return
+    path = model.card_path.with_suffix(".recipe.yaml")
+    where = path.relative_to(model.root)
+    if not path.is_file():
+        yield f"{where}: is missing: the recipe of a network that was trained here stands beside its card"
+        return
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != card.provenance.recipe_sha256:
+        yield f"{where}: is not the recipe of the card: expected sha256 {card.provenance.recipe_sha256}"
+        return
+    recipe = parse_document(data, Recipe, where)
+    if (recipe.task, recipe.name) != (card.identity.task, card.identity.name):
+        yield f"{where}: expected the recipe of {model.entry.reference}, got that of {recipe.task}/{recipe.name}"
+
+
+def _orphans(root: Path, registry: Registry) -> Iterator[str]:
+    """Cards, results and weights that no version of any entry has."""
+    folders = {reference.replace("@", "/") for reference in registry.references()}
+    for path in sorted((root / "cards").glob("*/*/*.yaml")):
+        place = path.relative_to(root / "cards")
+        version = place.name.removesuffix(".yaml").removesuffix(".results").removesuffix(".recipe")
+        if str(place.parent / version) not in folders or not lockfiles.is_lock_file(f"cards/{place.as_posix()}"):
+            yield f"cards/{place}: no entry in zoo/ has such a version"
+    for path in sorted((root / "zoo" / "weights").glob("*/*/*/*")):
+        place = path.relative_to(root / "zoo" / "weights")
+        if str(place.parent) not in folders or path.name not in (WEIGHTS_FILE, TEST_VECTOR_FILE):
+            yield f"zoo/weights/{place}: no entry in zoo/ has such a file"
+
+
+def _training_visits(root: Path, registry: Registry) -> Iterator[str]:
+    """Every model either says in its card what it was trained on, or is named in the table."""
+    known = read_document(root / TRAINING_VISITS, TrainingVisits, root) if (root / TRAINING_VISITS).is_file() else None
+    named = set() if known is None else known.models.keys() | known.unknown.keys()
+    for reference in registry.references():
+        tells = read_card(registry.resolve(reference)).training.visits is not None
+        if not tells and reference not in named:
+            yield f"{reference}: neither its card (training.visits) nor {TRAINING_VISITS} tells what it was trained on"
+    for reference in sorted(named - set(registry.references())):
+        yield f"{TRAINING_VISITS}: {reference}: is not in the registry"
+
+
+def _altered(before: Path, registry: Registry) -> Iterator[str]:
+    yield from alterations(read_registry(before), registry, complete=True)
+
+
+def _rendered(root: Path) -> Iterator[str]:
+    for path, text in rendering.rendered_files(root).items():
+        if path.read_text(encoding="utf-8") != text:
+            yield f"{path.relative_to(root)}: is not up to date: run 'make render'"
+
+
+def _instruments(root: Path) -> Iterator[str]:
+    if (root / "zoo" / "instruments.yaml").is_file():
+        read_instruments(root)
+    yield from ()
+
+
+def _recipe(path: Path, registry: Registry | None) -> Iterator[str]:
+    recipe = read_recipe(path)
+    if registry is not None and recipe.train.init_from is not None:
+        registry.resolve(for_task(recipe.train.init_from, recipe.task))
+    yield from ()

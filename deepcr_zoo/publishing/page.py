@@ -1,0 +1,186 @@
+"""The README.md of a model on the Hub, rendered from its card and what was measured, never written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from jinja2 import Environment, StrictUndefined
+
+from deepcr_zoo.bench.results import BenchmarkResults, GateResult, MethodResult, ModelVerdict
+from deepcr_zoo.bench.wording import field_name
+from deepcr_zoo.cards import Card, Figure
+from deepcr_zoo.hub.frontmatter import Evaluation, front_matter
+from deepcr_zoo.names import Task
+from deepcr_zoo.registry import ORGANISATION, Architecture, LockedFile
+from deepcr_zoo.rendering import input_text
+from deepcr_zoo.results import Measurement
+
+TEMPLATE = "page.md.jinja"
+
+PIPELINES: dict[Task, str] = {"mask": "image-segmentation", "inpaint": "image-to-image"}
+"""The Hub's words for our tasks."""
+
+
+@dataclass(frozen=True)
+class PageFacts:
+    """What the page tells.
+
+    Attributes
+    ----------
+    card : Card
+    architecture : Architecture
+    weights : LockedFile
+    verdict : ModelVerdict
+    cautions : sequence of str
+        What users are warned of.
+    measurements : sequence of Measurement
+        Operating points on record.
+    results : BenchmarkResults or None
+        Of the benchmark of a run.
+    method : str or None
+        Name of its figures in `results`.
+    base_model : str or None
+        ``task/name@version`` that it was fine-tuned from.
+    picture : str or None
+        File with its ROC curve, beside the page.
+    """
+
+    card: Card
+    architecture: Architecture
+    weights: LockedFile
+    verdict: ModelVerdict
+    cautions: Sequence[str]
+    measurements: Sequence[Measurement]
+    results: BenchmarkResults | None = None
+    method: str | None = None
+    base_model: str | None = None
+    picture: str | None = None
+
+    @property
+    def judged(self) -> MethodResult | None:
+        """Its figures, if there was a benchmark."""
+        found = self.results.methods if self.results is not None else []
+        return next((one for one in found if one.name == self.method), None)
+
+
+def render(facts: PageFacts) -> bytes:
+    """The page; the same facts give the same bytes."""
+    environment = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701
+    template = environment.from_string(resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    card = facts.card
+    text = template.render(
+        facts=facts,
+        card=card,
+        reference=f"{card.identity.task}/{card.identity.name}@{card.identity.version}",
+        input_text=input_text(card),
+        published=[_published_table(one.figures) for one in card.published_evaluation],
+        measured=_measured_table(facts),
+        operating=[_operating_points(one) for one in facts.measurements],
+        gates=_gates_table(facts.verdict),
+    )
+    return (_front_matter(facts) + text.strip() + "\n").encode()
+
+
+def _front_matter(facts: PageFacts) -> str:
+    card = facts.card
+    made_for = card.instrument
+    base = None if facts.base_model is None else facts.base_model.partition("@")[0].replace("/", "-")
+    tags = ["astronomy", "cosmic-rays", "deepcr", card.identity.task, made_for.telescope, made_for.instrument]
+    return front_matter(
+        name=f"{card.identity.task}/{card.identity.name}@{card.identity.version}",
+        spdx=card.licence.spdx,
+        tags=list(dict.fromkeys("-".join(tag.lower().split()) for tag in tags)),
+        pipeline=PIPELINES[card.identity.task],
+        base_model=None if base is None else f"{ORGANISATION}/{base}",
+        evaluations=[*_published(card), *_measured(facts)],
+    )
+
+
+def _published(card: Card) -> Iterator[Evaluation]:
+    metric = "recall" if card.identity.task == "mask" else "mse"
+    doi = f"https://doi.org/{card.citation[0].doi}"
+    for evaluation in card.published_evaluation:
+        for figure in evaluation.figures:
+            name = f"{figure.metric}, {figure.field} (published)"
+            yield Evaluation(
+                evaluation.test_set, figure.field, metric, name, figure.value, source=evaluation.source, source_url=doi
+            )
+
+
+def _measured(facts: PageFacts) -> Iterator[Evaluation]:
+    """Figures of the benchmark, as shares."""
+    if facts.results is None or facts.judged is None:
+        return
+    data = f"{facts.results.data.description} ({facts.results.data.kind})"
+    for field_type, found in facts.judged.fields.items():
+        where = field_name(field_type)
+        for rate in found.at_fpr:
+            if rate.tpr is not None:
+                name = f"TPR at FPR {100 * rate.fpr:g} %, {where}"
+                yield Evaluation(data, field_type, "recall", name, round(rate.tpr, 4))
+        if found.inpainting is not None and found.inpainting.mse is not None:
+            name = f"mean squared error of repainted pixels, e-^2, {where}"
+            yield Evaluation(data, field_type, "mse", name, float(f"{found.inpainting.mse:.4g}"))
+
+
+def _published_table(figures: Sequence[Figure]) -> str:
+    metrics = list(dict.fromkeys(figure.metric for figure in figures))
+    fields = list(dict.fromkeys(figure.field for figure in figures))
+    values = {(figure.field, figure.metric): f"{figure.value:g}" for figure in figures}
+    return _table(["", *metrics], [[name, *(values.get((name, metric), "-") for metric in metrics)] for name in fields])
+
+
+def _measured_table(facts: PageFacts) -> str | None:
+    """Every method of the benchmark, by field type."""
+    results = facts.results
+    if results is None or facts.judged is None:
+        return None
+    fprs = [rate.fpr for rate in next(iter(facts.judged.fields.values())).at_fpr]
+    header = ["field type", "method", *(f"TPR at FPR {100 * fpr:g} %" for fpr in fprs)]
+    if results.data.inpainting is not None:
+        header.append("MSE, e-^2")
+    rows = [
+        [field_name(field_type), "this network" if one.name == facts.method else one.name, *_figures(one, field_type, fprs)]
+        for field_type in results.data.pixels
+        for one in results.methods
+    ]
+    return _table(header, rows)
+
+
+def _figures(method: MethodResult, field_type: str, fprs: Sequence[float]) -> list[str]:
+    found = method.fields[field_type]
+    tprs = {rate.fpr: rate.tpr for rate in found.at_fpr}
+    shown = ["-" if (tpr := tprs.get(fpr)) is None else f"{100 * tpr:.1f} %" for fpr in fprs]
+    if found.inpainting is not None:
+        shown.append("-" if found.inpainting.mse is None else f"{found.inpainting.mse:.4g}")
+    return shown
+
+
+def _operating_points(measured: Measurement) -> tuple[str, str]:
+    """Where they come from, and their table."""
+    where = f"{measured.data.kind} data: {measured.data.description}"
+    rows = [
+        [field_name(point.field_type), f"{100 * point.fpr:g} %", f"{100 * point.tpr:.1f} %", f"{point.threshold:.6g}"]
+        for point in measured.operating_points
+    ]
+    table = _table(["field type", "FPR", "TPR", "threshold"], rows)
+    return f"{where}; {measured.software}, {measured.date}: `{measured.command}`", table
+
+
+def _gates_table(verdict: ModelVerdict) -> str:
+    def asked(gate: GateResult) -> str:
+        return gate.gate + (f" ({field_name(gate.field_type)})" if gate.field_type else "")
+
+    rows = [[asked(gate), gate.measured, gate.bound, gate.verdict] for gate in verdict.gates]
+    return _table(["gate", "measured", "bound", "verdict"], rows)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+
+    def cell(text: str) -> str:
+        return " ".join(text.split()).replace("|", "\\|")
+
+    return "\n".join(f"| {' | '.join(map(cell, row))} |" for row in [header, ["---"] * len(header), *rows])

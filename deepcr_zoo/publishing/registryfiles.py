@@ -1,0 +1,97 @@
+"""Lock and cards to the Hub, where `deepcr-zoo update` finds them: how the registry grows between releases."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from deepcr_zoo import lockfiles
+from deepcr_zoo.cards import read_card
+from deepcr_zoo.errors import PublishError
+from deepcr_zoo.hub.frontmatter import front_matter
+from deepcr_zoo.hub.repositories import HubRepository, whoami
+from deepcr_zoo.merging import alterations
+from deepcr_zoo.publishing.release import README_FILE
+from deepcr_zoo.publishing.upload import Publication
+from deepcr_zoo.registry import HubPin, Registry, read_registry
+from deepcr_zoo.rendering import models_table
+from deepcr_zoo.updates import fetch_lock
+
+TITLE = "Registry of {count} versions of {models} models"
+
+
+def registry_files(checkout: Path) -> dict[str, bytes]:
+    """What is published of a checkout's registry, by path; every card is checked against the lock.
+
+    Raises
+    ------
+    InvalidDocumentError, IntegrityError
+        If an entry or a card is wrong.
+    UpdateError
+        If a file is too large.
+    """
+    registry = read_registry(checkout)
+    for reference in registry.references():
+        read_card(registry.resolve(reference))
+    return {README_FILE: _page(registry), **lockfiles.lock_files(checkout)}
+
+
+def publish_registry(checkout: Path, repository: str, *, private: bool = False) -> Publication:
+    """Publish lock and cards of a checkout; what is published already may be added to, and not altered.
+
+    Parameters
+    ----------
+    checkout : Path
+    repository : str
+        ORG/NAME.
+    private : bool
+        Whether only its owners may see a repository that is made.
+
+    Raises
+    ------
+    PublishError
+        If something that is published would be altered or removed.
+    HubConflictError
+        If somebody else has published in between.
+    DeepcrZooError
+        As `registry_files`; if the Hub does not answer, or refuses.
+    """
+    files, registry = registry_files(checkout), read_registry(checkout)
+    whoami()
+    remote = HubRepository(repository)
+    if not remote.exists():
+        remote.create(private)
+    head = remote.head()
+    if remote.holds(head, files):
+        return Publication(HubPin(repo=repository, commit=head), remote.address, is_new=False)
+    if any(lockfiles.is_lock_file(name) for name in remote.files(head)):
+        _refuse_alterations(remote, head, registry)
+    title = TITLE.format(count=len(registry.references()), models=len(registry.entries))
+    made = remote.commit(files, title, parent=head)
+    return Publication(HubPin(repo=repository, commit=made.id), remote.address, is_new=True)
+
+
+def _refuse_alterations(remote: HubRepository, head: str, registry: Registry) -> None:
+    with tempfile.TemporaryDirectory(prefix="deepcr-zoo-") as scratch:
+        fetch_lock(remote, head, Path(scratch))
+        problems = alterations(read_registry(Path(scratch)), registry, complete=True)
+    if problems:
+        raise PublishError(
+            f"{remote.address}: this checkout's registry alters what is published, and may only add: {'; '.join(problems)}"
+        )
+
+
+def _page(registry: Registry) -> bytes:
+    block = front_matter(
+        name="registry",
+        spdx="BSD-3-Clause",
+        tags=["astronomy", "cosmic-rays", "deepcr"],
+        pipeline="image-segmentation",
+        base_model=None,
+        evaluations=[],
+    )
+    text = (
+        "# Registry of deepcr-zoo\n\nThe lock (`zoo/`) and the cards (`cards/`) of the zoo's models, for `deepcr-zoo "
+        "update`: names, versions, hashes, and where the bytes are. Rendered from them:\n\n"
+    )
+    return f"{block}{text}{models_table(registry)}\n".encode()

@@ -1,0 +1,120 @@
+"""Publishing from beginning to end: gates, upload, a second look, registry entry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepcr_zoo.hub.repositories import HubRepository, whoami
+from deepcr_zoo.names import version_key
+from deepcr_zoo.publishing import pullrequests
+from deepcr_zoo.publishing.entries import check_entry, write_entry
+from deepcr_zoo.publishing.fromrun import release_of_run
+from deepcr_zoo.publishing.fromzoo import release_of_model
+from deepcr_zoo.publishing.pullrequests import Proposal
+from deepcr_zoo.publishing.readback import read_back
+from deepcr_zoo.publishing.release import Release
+from deepcr_zoo.publishing.upload import Publication, upload
+from deepcr_zoo.registries import default_registry
+from deepcr_zoo.registry import Registry
+from deepcr_zoo.training.runs import Run
+
+
+@dataclass(frozen=True)
+class Published:
+    """A release that is on the Hub and in a checkout.
+
+    Attributes
+    ----------
+    publication : Publication
+    written : list of Path
+        Files of the checkout that changed.
+    caution : str or None
+        What is still to be done by somebody else.
+    """
+
+    publication: Publication
+    written: list[Path]
+    caution: str | None = None
+
+
+def find_release(given: str | os.PathLike[str]) -> Release:
+    """What a user has named: the folder of a run, or a version of the registry.
+
+    Raises
+    ------
+    DeepcrZooError
+        As `release_of_run`, `release_of_model` and `Registry.resolve`.
+    """
+    if Path(given).is_dir():
+        return release_of_run(Run.open(given))
+    return release_of_model(default_registry().resolve(os.fspath(given)))
+
+
+def publish(release: Release, repository: str, checkout: Path, *, private: bool = False) -> Published:
+    """Publish a release, and write its registry entry once the Hub has given it back unchanged.
+
+    Parameters
+    ----------
+    release : Release
+    repository : str
+        ORG/NAME.
+    checkout : Path
+        Its ``zoo/`` and ``cards/`` get entry and card.
+    private : bool
+
+    Raises
+    ------
+    GateError
+        If a gate fails.
+    DeepcrZooError
+        As `upload`, `read_back` and `write_entry`.
+    """
+    release.check_gates()
+    check_entry(release, checkout)
+    whoami()
+    publication = upload(release, HubRepository(repository), private=private)
+    read_back(release, publication.pin)
+    return Published(publication, write_entry(release, publication.pin, checkout))
+
+
+def propose(release: Release, repository: str) -> Proposal:
+    """Open a pull request on the Hub with a release; no registry entry is written before it is merged.
+
+    Raises
+    ------
+    GateError
+        If a gate fails.
+    DeepcrZooError
+        As `pullrequests.propose`.
+    """
+    release.check_gates()
+    whoami()
+    return pullrequests.propose(release, HubRepository(repository))
+
+
+def finish(release: Release, repository: str, checkout: Path) -> Published:
+    """Write the registry entry of a release whose pull request was merged.
+
+    Raises
+    ------
+    GateError
+        If a gate fails.
+    DeepcrZooError
+        As `pullrequests.merged`, `read_back` and `write_entry`.
+    """
+    release.check_gates()
+    check_entry(release, checkout)
+    publication, caution = pullrequests.merged(release, HubRepository(repository))
+    read_back(release, publication.pin)
+    return Published(publication, write_entry(release, publication.pin, checkout), caution)
+
+
+def seed_references(registry: Registry) -> Iterator[str]:
+    """``task/name@version`` of everything that this package bundles, older versions first."""
+    for entry in registry.entries.values():
+        for version in sorted(entry.versions, key=version_key):
+            if entry.versions[version].sources.seed:
+                yield f"{entry.reference}@{version}"

@@ -156,7 +156,7 @@ def repository_of(release: Release, given: str | None) -> str:
     organisation, slash, name = wanted.partition("/")
     if not organisation or (slash and name != release.repository_name):
         raise UsageError(
-            f"repository {wanted}: expected {organisation or 'ORG'}/{release.repository_name}, the name that {release.entry} "
-            "has in every organisation"
+            f"repository {wanted}: expected {organisation or 'ORG'}/{release.repository_name}, the name of {release.entry} "
+            "in every organisation"
         )
     return f"{organisation}/{release.repository_name}"

@@ -27,8 +27,18 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # a slow machine is no failure, and CI shall not find by chance what nobody changed
 settings.register_profile("patient", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("patient")
+# before the registry is read: without the updates and settings of the person who runs the tests
+for name in ("DEEPCR_ZOO_DATA", "DEEPCR_ZOO_CONFIG"):
+    os.environ[name] = str(CHECKOUT / "nowhere" / name)
 ALL_MODELS = default_registry().references()
-SETTINGS = ("DEEPCR_ZOO_MIRROR", "DEEPCR_ZOO_HUB_TIMEOUT", "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE")
+SETTINGS = (
+    "DEEPCR_ZOO_MIRROR",
+    "DEEPCR_ZOO_CONFIG",
+    "DEEPCR_ZOO_HUB_TIMEOUT",
+    "HF_ENDPOINT",
+    "HF_TOKEN",
+    "HF_HUB_OFFLINE",
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,6 +47,7 @@ def clean_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in SETTINGS:
             patch.delenv(name, raising=False)
+        patch.setenv("DEEPCR_ZOO_CONFIG", str(tmp_path_factory.mktemp("session-config") / "config.yaml"))
         patch.setenv("DEEPCR_ZOO_CACHE", str(tmp_path_factory.mktemp("session-cache")))
         patch.setenv("DEEPCR_ZOO_DATA", str(tmp_path_factory.mktemp("session-data")))
         yield

@@ -163,11 +163,14 @@ def translated(call: Callable[[], ResultT], asked: Asked, api: Any) -> ResultT:
     # LocalEntryNotFoundError is among the OSErrors: the client got no usable answer, which says nothing about the file
     except (httpx.RequestError, httpx.InvalidURL, OSError) as error:
         raise HubUnreachableError(f"{shown_endpoint(api)} cannot be used: {_reason(error)}") from None
-    except RuntimeError as error:  # what Xet, the client's other way to move large files, raises
-        raise HubUnreachableError(f"{shown_endpoint(api)}: a large file could not be moved: {_reason(error)}") from None
+    except RuntimeError as error:  # around whatever stopped the upload of a large file, by LFS or by Xet
+        if isinstance(error.__cause__, errors.HfHubHTTPError):
+            raise _refusal(error.__cause__, asked, shown_endpoint(api)) from None
+        reason = _reason(error.__cause__ or error)
+        raise HubUnreachableError(f"{shown_endpoint(api)}: a large file could not be moved: {reason}") from None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     return without_secrets(" ".join(str(error).split()) or type(error).__name__)
 
 

@@ -37,6 +37,16 @@ def unavailable(_: Response) -> Response:
     return Response(status_code=503)
 
 
+class redirected:  # noqa: N801 - used as a function, like the others
+    """The answer is elsewhere, with the same path."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __call__(self, response: Response) -> Response:
+        return Response(status_code=307, headers={"Location": self._url})
+
+
 class _Interrupted(Response):
     """Sends the head of an answer and half of its body."""
 

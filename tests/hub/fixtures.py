@@ -42,6 +42,24 @@ def contract_hub(tmp_path: Path, hub_client: None, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture
+def xet_hub(tmp_path: Path, hub_client: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[ContractServer]:
+    """A contract server to which large files go by Xet, as with the Hub of today."""
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "0")
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "xet-cache"))
+    with serve(tmp_path / "hub", xet=True) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+        huggingface_hub.close_session()
+
+
+@pytest.fixture
+def keeper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the test may write to the zoo's organisation."""
+    monkeypatch.setenv("HF_TOKEN", "hf_write")
+
+
+@pytest.fixture
 def published(contract_hub: ContractServer, tmp_path: Path) -> PublishedModel:
     """A small model of the zoo, published by the real client, in a registry of its own."""
     root = copy_registry(tmp_path / "registry")

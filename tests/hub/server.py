@@ -16,6 +16,7 @@ import math
 import re
 import socket
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,10 +120,22 @@ class ContractServer:
         self.gated: set[str] = set()
         self.log: list[LoggedRequest] = []
         self._rules: list[_Rule] = []
+        self._working = 0
 
     def inject(self, fault: Fault, *, method: str = "GET", where: str = "/storage/", times: float = math.inf) -> None:
         """Let `fault` spoil the next answers to requests whose path contains `where`."""
         self._rules.append(_Rule(fault, method, where, times))
+
+    def wait_until_idle(self) -> None:
+        """Until what a killed client has asked for last is done."""
+        quiet = 0
+        while quiet < 10:
+            time.sleep(0.005)
+            quiet = 0 if self._working else quiet + 1
+
+    def calm(self) -> None:
+        """No faults any more."""
+        self._rules.clear()
 
     def repository(self, name: str) -> Repository:
         return Repository(self.root / "models" / name)
@@ -167,7 +180,11 @@ class ContractServer:
                     self.log.append(LoggedRequest(scope["method"], path, authorised, message["status"]))
                 await send(message)
 
-            await app({**scope, "path": path}, receive, log_and_send)
+            self._working += 1
+            try:
+                await app({**scope, "path": path}, receive, log_and_send)
+            finally:
+                self._working -= 1
 
         return logged
 
@@ -398,7 +415,7 @@ class ContractServer:
         return Response()
 
     async def _lfs_verify(self, request: Request) -> Response:
-        repository, wanted = self._open(request, to_write=True), await request.json()
+        repository, wanted = self._open_to_add(request), await request.json()
         path = repository.lfs_object(wanted["oid"])
         if not path.exists() or path.stat().st_size != wanted["size"]:
             raise Refusal(404, "The object is missing, or has another size")

@@ -1,0 +1,87 @@
+"""What a publication writes into a checkout."""
+
+import dataclasses
+
+import pytest
+import yaml
+
+from deepcr_zoo import paths
+from deepcr_zoo.errors import OutputError, UsageError
+from deepcr_zoo.publishing.entries import entry_text, find_checkout, write_entry
+from deepcr_zoo.registries import default_registry
+from deepcr_zoo.registry import CARD_FILE, HubPin, read_registry
+from deepcr_zoo.results import read_results
+from tests.registries import SMALL, copy_registry
+
+PIN = HubPin(repo="deepcr-zoo/mask-ACS-WFC-F606W-2-4", commit="1" * 40)
+
+
+def as_version(release, version, **changes):
+    """The same network as another version."""
+    card = yaml.safe_load(release.files[CARD_FILE])
+    card["identity"]["version"] = version
+    identity = release.card.identity.model_copy(update={"version": version})
+    return dataclasses.replace(
+        release,
+        card=release.card.model_copy(update={"identity": identity}),
+        files={**release.files, CARD_FILE: yaml.safe_dump(card).encode()},
+        seed=False,
+        **changes,
+    )
+
+
+@pytest.mark.parametrize("entry", default_registry().entries.values(), ids=lambda entry: entry.reference)
+def test_an_entry_is_written_as_people_write_it(entry):
+    assert entry_text(entry) == (paths.data_root() / "zoo" / f"{entry.reference}.yaml").read_bytes()
+
+
+def test_a_new_version_is_not_the_default_before_the_entry_says_so(release, checkout):
+    path = checkout / "zoo" / f"{SMALL}.yaml"
+    before = path.read_text()
+    write_entry(as_version(release, "2.0"), PIN, checkout)
+    assert path.read_text().startswith(before)  # lines are added, none is changed
+    assert read_registry(checkout).resolve(SMALL).version == "1.0"
+    path.write_text(path.read_text().replace('default: "1.0"', 'default: "2.0"'))
+    assert read_registry(checkout).resolve(SMALL).version == "2.0"
+    assert (
+        read_registry(checkout).resolve(f"{SMALL}@1.0").locked
+        == read_registry(copy_registry(checkout / "b")).resolve(SMALL).locked
+    )
+
+
+def test_the_first_version_of_a_new_name_is_its_default(release, tmp_path):
+    root = tmp_path / "empty"
+    for part in ("zoo", "cards"):
+        (root / part).mkdir(parents=True)
+    written = write_entry(release, PIN, root)
+    assert [path.relative_to(root).as_posix() for path in written] == [f"cards/{SMALL}/1.0.yaml", f"zoo/{SMALL}.yaml"]
+    assert read_registry(root).resolve(SMALL).locked.sources.hub == PIN
+
+
+def test_recipe_and_operating_points_stand_beside_the_card(release, checkout):
+    measured = read_results(read_registry(checkout).resolve(SMALL)).measurements[0]
+    newer = as_version(release, "2.0", beside_card={".recipe.yaml": b"name: x\n"}, measurement=measured)
+    write_entry(newer, PIN, checkout)
+    folder = checkout / "cards" / SMALL
+    assert {path.name for path in folder.glob("2.0*")} == {"2.0.yaml", "2.0.results.yaml", "2.0.recipe.yaml"}
+    assert read_results(read_registry(checkout).resolve(f"{SMALL}@2.0")).measurements == [measured]
+    assert write_entry(newer, PIN, checkout) == []
+
+
+def test_an_entry_that_cannot_be_written_leaves_nothing(release, checkout, monkeypatch):
+    def full(contents):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("deepcr_zoo.publishing.entries.write_together", full)
+    with pytest.raises(OutputError, match="No space left on device: run the command again"):
+        write_entry(as_version(release, "2.0"), PIN, checkout)
+    assert list(read_registry(checkout).entries[SMALL].versions) == ["1.0"]
+
+
+def test_a_checkout_is_found_or_asked_for(tmp_path, monkeypatch):
+    assert find_checkout(None) == paths.data_root()
+    with pytest.raises(UsageError, match="expected a checkout of the repository, with its zoo/ and cards/"):
+        find_checkout(tmp_path)
+    monkeypatch.setattr(paths, "data_root", lambda: paths.PACKAGE / "_data")
+    with pytest.raises(UsageError, match="this package is installed: name the checkout"):
+        find_checkout(None)

@@ -1,0 +1,92 @@
+"""The page of a model on the Hub, as the Hub's own client reads it."""
+
+import dataclasses
+from functools import cache
+
+import pytest
+from huggingface_hub import ModelCard
+
+from deepcr_zoo.hub.frontmatter import front_matter
+from deepcr_zoo.publishing.fromzoo import release_of_model
+from deepcr_zoo.registries import default_registry
+from tests.conftest import ALL_MODELS
+
+pytestmark = pytest.mark.filterwarnings("ignore::deepcr_zoo.errors.ModelWarning")
+
+
+@cache
+def release_of(name):
+    return release_of_model(default_registry().resolve(name))
+
+
+def page(name):
+    return ModelCard(release_of(name).files["README.md"].decode())
+
+
+def test_the_front_matter_is_what_the_hub_understands():
+    for name in ALL_MODELS:
+        found = page(name).data
+        assert (found.license, found.library_name, found.model_name) == ("bsd-3-clause", "deepcr-zoo", name)
+        assert found.pipeline_tag == ("image-segmentation" if name.startswith("mask/") else "image-to-image")
+        assert {"astronomy", "cosmic-rays", name.partition("/")[0]} <= set(found.tags)
+
+
+def test_published_figures_are_evaluation_results_with_their_source():
+    card = release_of("mask/ACS-WFC-F606W-2-4@1.0").card
+    found = page("mask/ACS-WFC-F606W-2-4@1.0").data.eval_results
+    expected = [figure.value for evaluation in card.published_evaluation for figure in evaluation.figures]
+    assert sorted(one.metric_value for one in found) == sorted(expected)
+    assert len(expected) == 12
+    for one in found:
+        assert one.metric_name.endswith("(published)")
+        assert one.source_name.startswith("Zhang & Bloom 2020, Table 2")
+        assert one.source_url == "https://doi.org/10.3847/1538-4357/ab3fa6"
+
+
+@pytest.mark.parametrize("name", ["mask/ACS-WFC-F606W-2-4@1.0", "inpaint/ACS-WFC-F606W-2-32@1.0"])
+def test_the_page_tells_hash_limits_gates_and_what_to_cite(name):
+    text, release = page(name).text, release_of(name)
+    assert f'deepcr_zoo.load("{name}")' in text
+    for told in (release.locked(None).weights.sha256, *release.card.limits, release.card.citation[0].bibtex.strip()):
+        assert told in text
+    for gate in release.verdict.gates:
+        assert f"| {gate.gate} |" in text
+
+
+def test_cautions_stand_at_the_top_and_a_network_without_figures_says_so():
+    text = page("mask/WFC3-UVIS-2-32@1.0").text
+    assert text.index("**Caution**: no rates at a fixed FPR are published for it") < text.index("## Use it")
+    assert "No rates are published for this network, and none were measured here." in text
+    assert "**Caution**" not in page("mask/ACS-WFC-2-32@1.0").text
+
+
+def test_operating_points_on_record_are_told_with_their_data():
+    text = page("mask/ACS-WFC-2-32@1.0").text
+    assert "Operating points (synthetic data: " in text
+    assert "| all field types | 0.05 % |" in text
+
+
+def test_equal_facts_give_equal_bytes():
+    model = default_registry().resolve("mask/ACS-WFC-F606W-2-4@1.0")
+    assert release_of_model(model).files == release_of_model(model).files
+
+
+def test_every_seed_passes_the_gates_of_an_imported_network():
+    for release in map(release_of, ALL_MODELS):
+        release.check_gates()
+        assert release.verdict.gate_set == "imported"
+        assert len(release.verdict.gates) == 6
+
+
+def test_a_network_without_figures_and_without_a_caution_does_not_pass():
+    model = default_registry().resolve("mask/WFC3-UVIS-2-32@1.0")
+    locked = model.locked.model_copy(update={"warning": None})
+    entry = model.entry.model_copy(update={"versions": {"1.0": locked}})
+    verdict = release_of_model(dataclasses.replace(model, entry=entry)).verdict
+    assert [gate.gate for gate in verdict.gates if gate.verdict == "fails"] == ["its published evaluation has a source"]
+
+
+def test_a_licence_that_the_hub_has_no_word_for_is_other_and_named():
+    block = front_matter(name="x", spdx="CECILL-2.1", tags=[], pipeline="x", base_model=None, evaluations=[])
+    found = ModelCard(f"{block}\n").data
+    assert (found.license, found.license_name, found.license_link) == ("other", "cecill-2.1", "LICENSE")

@@ -1,0 +1,265 @@
+"""Releases into repositories: the real client, over HTTP, against the contract server."""
+
+import dataclasses
+import threading
+
+import pytest
+from huggingface_hub import CommitOperationAdd, HfApi
+
+from deepcr_zoo.errors import GateError, HubError, HubUnreachableError, IntegrityError, PublishError, UsageError
+from deepcr_zoo.hub.repositories import HubRepository
+from deepcr_zoo.publishing import steps
+from deepcr_zoo.publishing.release import repository_of
+from deepcr_zoo.publishing.upload import upload
+from deepcr_zoo.registry import CARD_FILE, WEIGHTS_FILE, read_registry
+from deepcr_zoo.sources import fetch, pull_resolved
+from tests.hub import faults
+from tests.publishing.releases import REPOSITORY, contents, titles, with_another_card
+from tests.registries import SMALL
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),  # the client's own, on every upload
+    pytest.mark.usefixtures("keeper"),
+]
+
+
+def entry(checkout):
+    return read_registry(checkout).resolve(SMALL).locked
+
+
+def tags(hub):
+    repository = hub.repository(REPOSITORY)
+    return repository.references("tags") if repository.exists() else {}
+
+
+def test_a_release_is_one_commit_and_one_tag_and_its_entry_pins_the_commit(contract_hub, release, checkout):
+    done = steps.publish(release, REPOSITORY, checkout)
+    assert titles(contract_hub) == ["Version 1.0 of mask/ACS-WFC-F606W-2-4", "initial commit"]
+    assert tags(contract_hub) == {"v1.0": done.publication.pin.commit}
+    assert contents(contract_hub, "v1.0") == dict(release.files)
+    assert entry(checkout).sources.hub == done.publication.pin
+    assert done.written == [checkout / "zoo" / f"{SMALL}.yaml"]
+    assert {"README.md", "LICENSE", "card.yaml", "results.yaml", "model.safetensors", "test_vector.safetensors"} == set(
+        release.files
+    )
+
+
+@pytest.mark.parametrize("server", ["contract_hub", "xet_hub"])
+def test_what_was_published_comes_back_from_an_empty_cache(server, release, checkout, request):
+    hub = request.getfixturevalue(server)
+    pin = steps.publish(release, REPOSITORY, checkout).publication.pin
+    model = read_registry(checkout).resolve(SMALL)
+    assert fetch(model, WEIGHTS_FILE, source="hub").data == release.files[WEIGHTS_FILE]
+    assert contents(hub, pin.commit) == dict(release.files)
+    by_xet = [one for one in hub.log if "/xet-write-token/" in one.path]
+    by_lfs = [one for one in hub.log if (one.method, "/storage/" in one.path) == ("PUT", True)]
+    assert (bool(by_xet), bool(by_lfs)) == (server == "xet_hub", server == "contract_hub")
+
+
+def test_pull_takes_the_hub_once_it_has_the_model_and_the_seed_where_it_does_not_answer(
+    contract_hub, release, checkout, clean_environment, monkeypatch, tmp_path
+):
+    model = read_registry(checkout).resolve(SMALL)
+    assert pull_resolved(model, to=tmp_path / "one").source == "seed"
+    steps.publish(release, REPOSITORY, checkout)
+    model = read_registry(checkout).resolve(SMALL)
+    assert pull_resolved(model, to=tmp_path / "two").source == "hub"
+    assert fetch(model, WEIGHTS_FILE).source == "seed"  # whoever only loads it needs no network
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert pull_resolved(model, to=tmp_path / "three").source == "seed"
+
+
+def test_a_release_that_is_published_already_changes_nothing(contract_hub, release, checkout):
+    first = steps.publish(release, REPOSITORY, checkout)
+    before = contract_hub.repository(REPOSITORY).history("main")
+    text = (checkout / "zoo" / f"{SMALL}.yaml").read_bytes()
+    again = steps.publish(release, REPOSITORY, checkout)
+    assert (first.publication.is_new, again.publication.is_new) == (True, False)
+    assert again.publication.pin == first.publication.pin
+    assert again.written == []
+    assert contract_hub.repository(REPOSITORY).history("main") == before
+    assert (checkout / "zoo" / f"{SMALL}.yaml").read_bytes() == text
+
+
+def test_a_page_that_is_rendered_otherwise_today_is_no_other_version(contract_hub, release, checkout):
+    first = steps.publish(release, REPOSITORY, checkout)
+    later = dataclasses.replace(release, files={**release.files, "README.md": b"---\nlicense: mit\n---\nnewer\n"})
+    assert steps.publish(later, REPOSITORY, checkout).publication.pin == first.publication.pin
+    assert contents(contract_hub, "main")["README.md"] == release.files["README.md"]
+
+
+def test_a_published_version_is_never_overwritten(contract_hub, release, checkout):
+    steps.publish(release, REPOSITORY, checkout)
+    with pytest.raises(PublishError, match=r"has v1\.0 already .* with other bytes of card\.yaml: a version never changes"):
+        upload(with_another_card(release), HubRepository(REPOSITORY))
+    assert contents(contract_hub, "v1.0") == contents(contract_hub, "main") == dict(release.files)
+
+
+def test_a_version_that_the_checkout_has_with_other_bytes_is_refused_before_anything_is_sent(
+    contract_hub, release, checkout
+):
+    with pytest.raises(PublishError, match=r"has mask/ACS-WFC-F606W-2-4@1\.0 already, with other card"):
+        steps.publish(with_another_card(release), REPOSITORY, checkout)
+    assert contract_hub.log == []
+
+
+def test_a_release_whose_gates_have_not_all_passed_is_refused_with_each_gate_that_fails(contract_hub, release, checkout):
+    gates = [
+        gate.model_copy(update={"verdict": "fails", "measured": "too little"}) if number in (1, 3) else gate
+        for number, gate in enumerate(release.verdict.gates)
+    ]
+    failing = dataclasses.replace(release, verdict=release.verdict.model_copy(update={"gates": gates}))
+    for publish in (lambda: steps.publish(failing, REPOSITORY, checkout), lambda: steps.propose(failing, REPOSITORY)):
+        with pytest.raises(GateError) as refused:
+            publish()
+        assert "2 of 6 gates fail, so it is not published" in str(refused.value)
+        assert str(refused.value).count("too little, expected") == 2
+    assert contract_hub.log == []
+
+
+@pytest.mark.parametrize(("method", "where"), [("PUT", "/storage/"), ("POST", "/commit/"), ("POST", "/tag/")])
+def test_an_upload_that_breaks_off_leaves_no_tag_and_the_next_one_goes_on(method, where, contract_hub, release, checkout):
+    contract_hub.inject(faults.unavailable, method=method, where=where, times=20)
+    with pytest.raises((HubUnreachableError, HubError)):
+        steps.publish(release, REPOSITORY, checkout)
+    assert entry(checkout).sources.hub is None
+    contract_hub.calm()
+    for name, commit in tags(contract_hub).items():  # the fault spoils answers, what was asked for may have been done
+        assert contents(contract_hub, commit) == dict(release.files), name
+    assert len(titles(contract_hub)) <= 2
+    steps.publish(release, REPOSITORY, checkout)
+    assert titles(contract_hub) == ["Version 1.0 of mask/ACS-WFC-F606W-2-4", "initial commit"]
+    assert contents(contract_hub, tags(contract_hub)["v1.0"]) == dict(release.files)
+
+
+def test_what_was_committed_before_the_tag_is_tagged_and_not_committed_again(contract_hub, release, checkout):
+    repository = HubRepository(REPOSITORY)
+    repository.create(private=False)
+    commit = repository.commit(release.files, release.title, parent=repository.head()).id
+    repository.commit({"notes.txt": b"later"}, "something else", parent=commit)
+    assert steps.publish(release, REPOSITORY, checkout).publication.pin.commit == commit
+    assert titles(contract_hub) == ["something else", release.title, "initial commit"]
+
+
+def test_an_unfinished_upload_of_other_bytes_is_left_behind(contract_hub, release, checkout):
+    repository = HubRepository(REPOSITORY)
+    repository.create(private=False)
+    repository.commit(with_another_card(release).files, release.title, parent=repository.head())
+    steps.publish(release, REPOSITORY, checkout)
+    assert contents(contract_hub, "v1.0") == dict(release.files)
+
+
+def test_what_the_version_before_alone_has_is_removed_and_what_is_nobodys_stays(contract_hub, release, checkout):
+    repository = HubRepository(REPOSITORY)
+    repository.create(private=False)
+    old = {"report/old.png": b"\x89PNG\0", "report.html": b"old", "notes.txt": b"of the organisation"}
+    repository.commit(old, "Version 0.9", parent=repository.head())
+    steps.publish(release, REPOSITORY, checkout)
+    assert contents(contract_hub, "v1.0") == {**release.files, "notes.txt": b"of the organisation"}
+
+
+def test_wrong_bytes_that_come_back_write_no_entry(contract_hub, release, checkout):
+    contract_hub.inject(faults.corrupted)
+    before = (checkout / "zoo" / f"{SMALL}.yaml").read_bytes()
+    with pytest.raises(IntegrityError, match=r"model\.safetensors: the Hub gives back other bytes"):
+        steps.publish(release, REPOSITORY, checkout)
+    assert (checkout / "zoo" / f"{SMALL}.yaml").read_bytes() == before
+    contract_hub.calm()
+    assert not steps.publish(release, REPOSITORY, checkout).publication.is_new
+
+
+def test_a_private_repository_is_for_its_owners(contract_hub, release, checkout):
+    steps.publish(release, REPOSITORY, checkout, private=True)
+    assert contract_hub.private == {REPOSITORY}
+    with pytest.raises(Exception, match="404"):
+        HfApi(endpoint=contract_hub.url, token="hf_other").model_info(REPOSITORY)
+
+
+@pytest.mark.parametrize(
+    ("token", "message"),
+    [("hf_read", r"refused the request \(403\): check HF_TOKEN"), (None, "nobody is logged in: set HF_TOKEN")],
+)
+def test_without_a_token_that_may_write_it_is_refused(token, message, contract_hub, release, checkout, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    if token:
+        monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(HubError, match=message):
+        steps.publish(release, REPOSITORY, checkout)
+    assert entry(checkout).sources.hub is None
+
+
+def test_a_repository_has_the_name_of_its_model_in_every_organisation(release):
+    assert repository_of(release, None) == REPOSITORY
+    assert repository_of(release, "keck") == repository_of(release, "keck/mask-ACS-WFC-F606W-2-4")
+    assert repository_of(dataclasses.replace(release, repository="keck"), None) == "keck/mask-ACS-WFC-F606W-2-4"
+    for wrong in ("keck/other", "/mask-ACS-WFC-F606W-2-4"):
+        with pytest.raises(UsageError, match=r"expected .*/mask-ACS-WFC-F606W-2-4, the name of"):
+            repository_of(release, wrong)
+
+
+def race(*calls):
+    """What each of several calls gave or raised, run at once."""
+    outcomes = [None] * len(calls)
+
+    def run(number, call):
+        try:
+            outcomes[number] = call()
+        except Exception as error:
+            outcomes[number] = error
+
+    threads = [threading.Thread(target=run, args=(number, call)) for number, call in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return outcomes
+
+
+@pytest.mark.parametrize(("where", "same"), [("/refs", True), ("/refs", False), ("/commit/main", False), ("/tag/", True)])
+def test_of_two_who_publish_the_same_version_at_once_one_wins_and_the_other_is_told(where, same, contract_hub, release):
+    other = release if same else with_another_card(release)
+    HubRepository(REPOSITORY).create(private=False)
+    method = "GET" if where == "/refs" else "POST"
+    contract_hub.inject(faults.Together(clients=2), method=method, where=where, times=2)
+    outcomes = race(*(lambda one=one: upload(one, HubRepository(REPOSITORY)) for one in (release, other)))
+    winners = [one for one in outcomes if not isinstance(one, Exception)]
+    told = [one for one in outcomes if isinstance(one, Exception)]
+    assert (len(winners), len(told)) == ((2, 0) if same else (1, 1)), outcomes
+    won = (release, other)[outcomes.index(winners[0])]
+    assert {one.pin.commit for one in winners} == {tags(contract_hub)["v1.0"]}
+    assert contents(contract_hub, "v1.0") == dict(won.files)
+    for error in told:
+        assert isinstance(error, PublishError)
+        assert "other bytes" in str(error)
+
+
+def test_whoever_sets_the_tag_first_has_published_the_version(contract_hub, release):
+    other = with_another_card(release)
+
+    class Slow(HubRepository):
+        def tag(self, name, commit):
+            upload(other, HubRepository(REPOSITORY))  # starts after this upload's commit, and ends before its tag
+            super().tag(name, commit)
+
+    with pytest.raises(PublishError, match=r"has v1\.0 already"):
+        upload(release, Slow(REPOSITORY))
+    assert contents(contract_hub, "v1.0") == dict(other.files)
+
+
+def test_a_commit_on_a_branch_that_others_change_too_is_tried_again(contract_hub, release, monkeypatch):
+    repository = HubRepository(REPOSITORY)
+    repository.create(private=False)
+    api, heads = HfApi(endpoint=contract_hub.url, token="hf_write"), []
+
+    def head_that_moves(self):
+        found = contract_hub.repository(REPOSITORY).resolve("main")
+        if not heads:
+            api.create_commit(REPOSITORY, [CommitOperationAdd("notes.txt", b"x")], commit_message="in between")
+        heads.append(found)
+        return found
+
+    monkeypatch.setattr(HubRepository, "head", head_that_moves)
+    upload(release, repository)
+    assert len(heads) == 2
+    assert titles(contract_hub) == [release.title, "in between", "initial commit"]
+    assert contents(contract_hub, "v1.0")[CARD_FILE] == release.files[CARD_FILE]

@@ -150,7 +150,10 @@ def _training_visits(root: Path, registry: Registry) -> Iterator[str]:
     known = read_document(root / TRAINING_VISITS, TrainingVisits, root) if (root / TRAINING_VISITS).is_file() else None
     named = set() if known is None else known.models.keys() | known.unknown.keys()
     for reference in registry.references():
-        tells = read_card(registry.resolve(reference)).training.visits is not None
+        try:
+            tells = read_card(registry.resolve(reference)).training.visits is not None
+        except DeepcrZooError:
+            continue  # it was told of beside the model
         if not tells and reference not in named:
             yield f"{reference}: neither its card (training.visits) nor {TRAINING_VISITS} tells what it was trained on"
     for reference in sorted(named - set(registry.references())):

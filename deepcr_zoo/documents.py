@@ -45,6 +45,9 @@ Place = tuple[Hashable, ...]
 MOST_VALUES = 100_000
 """Aliases can stand for more values than fit into memory."""
 
+MOST_BYTES = 10_000_000
+"""Of a document; the largest of the zoo has a few thousand."""
+
 
 def parse_yaml(text: str | bytes, where: str | Path) -> tuple[Any, dict[Place, int]]:
     """Parse YAML; gives the content and the line on which each value stands.
@@ -52,9 +55,11 @@ def parse_yaml(text: str | bytes, where: str | Path) -> tuple[Any, dict[Place, i
     Raises
     ------
     InvalidDocumentError
-        If it is no YAML, uses a tag, has a key twice, or holds more values than `MOST_VALUES`.
+        If it is no YAML, uses a tag, has a key twice, or is larger than `MOST_VALUES` and `MOST_BYTES` allow.
     """
     try:
+        if len(text) > MOST_BYTES:
+            raise ValueError(f"at most {MOST_BYTES:,} bytes, got {len(text):,}")
         loader = _Loader(text)
         node = loader.get_single_node()
         content = None if node is None else loader.construct_document(node)

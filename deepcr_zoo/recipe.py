@@ -29,7 +29,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=RESERVED_SEED)]
 ModelName = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
 DqBits = Annotated[int, Field(gt=0, lt=2**31)]
-Shape = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2)]
+Shape = Annotated[list[Annotated[int, Field(gt=0, le=65_536)]], Field(min_length=2, max_length=2)]
 
 
 class InstrumentBlock(Document):
@@ -115,7 +115,9 @@ class DrizzleBlock(Document):
     driz_cr_snr: str = Field(
         default="5.0 1.5", pattern=r"^\d+(\.\d+)? \d+(\.\d+)?$", description="thresholds of both passes"
     )
-    driz_cr_grow: int = Field(default=1, ge=1, description="size of the neighbourhood of the second pass; 1: no growth")
+    driz_cr_grow: int = Field(
+        default=1, ge=1, le=101, description="size of the neighbourhood of the second pass; 1: no growth"
+    )
     resetbits: int = Field(default=4096, ge=0, description="DQ bits that are cleared first")
     combine_type: Literal["minmed", "median", "imedian"] = "minmed"
     max_fit_rms_pixels: Positive = Field(default=0.3, description="a worse TweakReg fit rejects the visit")
@@ -129,14 +131,16 @@ class IgnoreBlock(Document):
         description="DQ bits that do not exclude a pixel; none: saturation and cosmic rays, by zoo/instruments.yaml",
     )
     saturation_electron: Positive = Field(default=70_000.0, description="brighter pixels are excluded, and those near them")
-    saturation_dilation: int = Field(default=7, ge=1, description="side of the square that saturated pixels are dilated by")
+    saturation_dilation: int = Field(
+        default=7, ge=1, le=101, description="side of the square that saturated pixels are dilated by"
+    )
 
 
 class StampBlock(Document):
     """How exposures are cut up."""
 
-    size: int = Field(default=256, ge=32, multiple_of=4, description="side of a stamp, pixels")
-    border: int = Field(default=128, ge=0, description="pixels dropped at each edge of a chip")
+    size: int = Field(default=256, ge=32, le=4096, multiple_of=4, description="side of a stamp, pixels")
+    border: int = Field(default=128, ge=0, le=4096, description="pixels dropped at each edge of a chip")
     validation_fraction: Fraction = Field(default=0.2, description="share of each training visit, one strip of columns")
 
     def grid(self, shape: Sequence[int]) -> tuple[int, int]:
@@ -170,7 +174,7 @@ class InputBlock(Document):
     """What the network is given."""
 
     unit: Literal["electron", "adu"] = "electron"
-    scale: Positive = Field(default=100.0, description="the image is divided by this")
+    scale: float = Field(default=100.0, gt=0, le=1e6, description="the image is divided by this")
 
 
 class AugmentationBlock(Document):
@@ -197,8 +201,8 @@ class ScheduleBlock(Document):
     """How long, and how fast, the network learns (Zhang & Bloom 2020, section 3)."""
 
     learning_rate: Positive = 0.005
-    batch_size: int = Field(default=16, ge=1, description="not given in the paper; upstream's code has 16")
-    max_epochs: int = Field(default=60, ge=1)
+    batch_size: int = Field(default=16, ge=1, le=4096, description="not given in the paper; upstream's code has 16")
+    max_epochs: int = Field(default=60, ge=1, le=100_000)
     freeze_after_epochs: int = Field(default=20, ge=0, description="BatchNorm trains for so many epochs, then is frozen")
     batchnorm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.005
     restart_at_freeze: bool = Field(default=True, description="whether optimiser and scheduler start anew at the freeze")
@@ -253,9 +257,12 @@ class BenchmarkBlock(Document):
         default=[1.6, 2.5, 4.0, 6.3, 10.0, 16.0, 25.0], min_length=2, description="values of sigclip, which is swept"
     )
     inpainting_stamps: int = Field(
-        default=9600, ge=1, description="drawn with replacement, one added mask each (Zhang & Bloom 2020, Table 3)"
+        default=9600,
+        ge=1,
+        le=1_000_000,
+        description="drawn with replacement, one added mask each (Zhang & Bloom 2020, Table 3)",
     )
-    bootstrap_blocks: int = Field(default=1000, ge=100, description="resamplings of blocks of sky")
+    bootstrap_blocks: int = Field(default=1000, ge=100, le=100_000, description="resamplings of blocks of sky")
     seed: Seed = 1
 
 
@@ -300,8 +307,8 @@ class RehearsalSchedule(Document):
     """What of train.schedule is otherwise in a rehearsal: a network of 32 channels within minutes on two processors."""
 
     learning_rate: Positive | None = Field(default=None, description="none: as in train.schedule, as for the others")
-    batch_size: int | None = Field(default=None, ge=1)
-    max_epochs: int = Field(default=20, ge=1)
+    batch_size: int | None = Field(default=None, ge=1, le=4096)
+    max_epochs: int = Field(default=20, ge=1, le=100_000)
     freeze_after_epochs: int = Field(default=6, ge=0)
     decay_patience_epochs: int | None = Field(default=None, ge=1)
 
@@ -311,7 +318,7 @@ class RehearsalBenchmark(Document):
 
     lacosmic_objlims: list[Positive] = Field(default=[2.0, 3.5, 5.0], min_length=1)
     lacosmic_sigclips: list[Positive] = Field(default=[2.5, 4.0, 6.3, 10.0, 16.0], min_length=2)
-    inpainting_stamps: int = Field(default=960, ge=1)
+    inpainting_stamps: int = Field(default=960, ge=1, le=1_000_000)
 
 
 class RehearsalGates(Document):
@@ -323,14 +330,14 @@ class RehearsalGates(Document):
 class RehearsalStamps(StampBlock):
     """Small exposures are cut into small stamps."""
 
-    size: int = Field(default=128, ge=32, multiple_of=4, description="side of a stamp, pixels")
-    border: int = Field(default=32, ge=0, description="pixels dropped at each edge of a chip")
+    size: int = Field(default=128, ge=32, le=4096, multiple_of=4, description="side of a stamp, pixels")
+    border: int = Field(default=32, ge=0, le=4096, description="pixels dropped at each edge of a chip")
 
 
 class RehearsalBlock(Document):
     """Simulated data in the place of the archive's: the whole path in minutes."""
 
-    side: int = Field(default=1024, ge=256, description="exposures are cut-outs of so many pixels a side, one chip")
+    side: int = Field(default=1024, ge=256, le=8192, description="exposures are cut-outs of so many pixels a side, one chip")
     exposures: int = Field(default=3, ge=2, le=6)
     exposure_time_s: dict[FieldType, Positive] = Field(
         default={"extragalactic": 400.0, "globular_cluster": 350.0, "resolved_galaxy": 540.0},

@@ -18,6 +18,9 @@ from deepcr_zoo.documents import Document, read_document
 from deepcr_zoo.errors import InvalidDocumentError, UnknownModelError
 from deepcr_zoo.names import NAME_PATTERN, TASKS, VERSION_PATTERN, ModelRequest, Task, version_key
 
+MOST_BYTES = 10_000_000_000
+"""Of a file of a model; the largest of the zoo has two million."""
+
 ORGANISATION = "deepcr-zoo"
 """The Hub organisation that holds the zoo's repositories."""
 
@@ -37,7 +40,7 @@ class LockedFile(Document):
     """A file that is accepted only with exactly these bytes."""
 
     sha256: Sha256 = Field(description="SHA-256 of the file")
-    size: int = Field(gt=0, description="size of the file in bytes")
+    size: int = Field(gt=0, le=MOST_BYTES, description="size of the file in bytes")
 
     @classmethod
     def of(cls, data: bytes) -> LockedFile:

@@ -68,10 +68,12 @@ def read_header(data: bytes, where: str) -> dict[str, TensorFacts]:
         if length > min(MOST_HEADER_BYTES, len(data) - _LENGTH.size):
             raise ValueError(f"a header of {length:,} bytes in a file of {len(data):,}")
         content = json.loads(data[_LENGTH.size : _LENGTH.size + length], object_pairs_hook=_without_duplicates)
+        if not isinstance(content, dict):
+            raise ValueError("its header is no mapping")
         content.pop("__metadata__", None)
         entries = _ENTRIES.validate_python(content)
         _check_places(entries, len(data) - _LENGTH.size - length)
-    except (struct.error, ValueError, AttributeError, RecursionError) as error:
+    except (struct.error, ValueError, RecursionError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else " ".join(str(error).split())
         raise InvalidWeightsError(f"{where}: expected a safetensors file: {reason}") from None
     return {name: TensorFacts(entry.dtype, tuple(entry.shape)) for name, entry in entries.items()}

@@ -16,7 +16,7 @@ rehearse: $(VENV)/.rehearse
 
 ## run the whole test suite, in parallel
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses auto
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
 ## check style, formatting and types
 lint: $(VENV)/.dev

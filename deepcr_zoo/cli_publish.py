@@ -190,7 +190,7 @@ def _publish_registry(repo: str | None, dry_run: bool, private: bool, into: Path
 
 def _show(release: Release, repository: str) -> None:
     """What would be uploaded, and what each gate says; exit code 1 if one fails."""
-    output.print(f"{release.reference} -> {repository}, commit {release.title!r}, then tag {release.tag}")
+    typer.echo(f"{release.reference} -> {repository}, commit {release.title!r}, then tag {release.tag}")
     _show_files(dict(release.files))
     gates = table("gate", "field type", "measured", "bound", "verdict")
     for gate in release.verdict.gates:

@@ -7,26 +7,23 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from deepcr_zoo import paths
 from deepcr_zoo.errors import IntegrityError
 from deepcr_zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE
 from deepcr_zoo.sources import pull_resolved
-from tests.conftest import TEST_CACHE
 from tests.hub.published import PublishedModel
 
 pytest_plugins = ["tests.hub.fixtures"]
 # the client's own, on every upload
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
-OLAH = "olah==0.5.4"
 OLAH_CONFIG = """
 [basic]
 host = "127.0.0.1"
@@ -84,46 +81,35 @@ def test_a_clone_has_exactly_what_was_published(published: PublishedModel, judge
     assert found == {name: hashlib.sha256(data).hexdigest() for name, data in published.files.items()}
 
 
-@pytest.fixture(scope="session")
-def olah_command() -> Path:
-    """The mirror server olah, in a virtual environment of its own that later runs use again."""
-    environment = TEST_CACHE / "olah"
-    environment.mkdir(parents=True, exist_ok=True)
-    complete = environment / f"{OLAH}.complete"
-    with FileLock(environment / ".lock"):
-        if not complete.exists():
-            subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-            pip = [str(environment / "bin" / "pip"), "install", "--disable-pip-version-check", "--quiet", "--retries=1"]
-            installed = subprocess.run([*pip, OLAH], capture_output=True, text=True)
-            if installed.returncode != 0:
-                pytest.skip(f"{OLAH} cannot be installed: {installed.stderr.strip().splitlines()[-1]}")
-            complete.touch()
-    return environment / "bin" / "olah-cli"
+@contextmanager
+def olah_serving(command: Path, repositories: Path, folder: Path) -> Iterator[str]:
+    """Run olah over the contract server's repositories, which it serves from its disk; gives its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (folder / "olah.toml").write_text(OLAH_CONFIG.format(port=port, cache=folder / "olah-cache", mirrors=repositories))
+    started = [str(command), "--config", str(folder / "olah.toml"), "--log-path", str(folder / "olah-log")]
+    # it keeps a database in the home folder
+    environment = os.environ | {"HOME": str(folder)}
+    with (
+        open(folder / "olah.txt", "w+") as messages,
+        subprocess.Popen(started, env=environment, stdout=messages, stderr=subprocess.STDOUT) as olah,
+    ):
+        try:
+            if not answers(olah, port):
+                pytest.skip(f"olah does not start: {(folder / 'olah.txt').read_text()[-500:]}")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            olah.terminate()
 
 
 @pytest.fixture
 def mirrored(
     published: PublishedModel, olah_command: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[PublishedModel]:
-    """The published model, with olah as the endpoint: it serves the contract server's repositories from its disk."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    config = OLAH_CONFIG.format(port=port, cache=tmp_path / "olah-cache", mirrors=published.hub.root)
-    (tmp_path / "olah.toml").write_text(config)
-    command = [str(olah_command), "--config", str(tmp_path / "olah.toml"), "--log-path", str(tmp_path / "olah-log")]
-    # it keeps a database in the home folder
-    environment = os.environ | {"HOME": str(tmp_path)}
-    with (
-        open(tmp_path / "olah.txt", "w+") as messages,
-        subprocess.Popen(command, env=environment, stdout=messages, stderr=subprocess.STDOUT) as olah,
-    ):
-        try:
-            if not answers(olah, port):
-                pytest.skip(f"olah does not start: {(tmp_path / 'olah.txt').read_text()[-500:]}")
-            monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
-            yield published
-        finally:
-            olah.terminate()
+    """The published model, with olah as the endpoint."""
+    with olah_serving(olah_command, published.hub.root, tmp_path) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        yield published
 
 
 @pytest.mark.network

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepcr_zoo.cards import Card, read_card
-from deepcr_zoo.errors import UnknownModelError
 from deepcr_zoo.models import InpaintModel, MaskModel, load_resolved
-from deepcr_zoo.names import Task
+from deepcr_zoo.names import Task, version_key
 from deepcr_zoo.registries import default_registry
 from deepcr_zoo.registry import ResolvedModel
 from deepcr_zoo.training.runs import Run
@@ -65,13 +64,17 @@ class Subject:
         return load_resolved(self.origin, device, engine=engine)
 
     def previous(self) -> Subject | None:
-        """The version of the zoo that a run of this name would follow, if there is one."""
+        """The version of the zoo that a run of this name follows, if any: the default, else the newest before its own."""
         if self.run is None:
             return None
-        try:
-            return Subject(default_registry().resolve(f"{self.task}/{self.run.recipe.name}"))
-        except UnknownModelError:
+        identity, registry = self.card().identity, default_registry()
+        entry = registry.entries.get(f"{identity.task}/{identity.name}")
+        own = version_key(identity.version)
+        before = [version for version in (entry.versions if entry else ()) if version_key(version) < own]
+        if entry is None or not before:
             return None
+        version = entry.default if entry.default in before else max(before, key=version_key)
+        return Subject(registry.resolve(f"{entry.reference}@{version}"))
 
 
 def find_subject(given: str | os.PathLike[str]) -> Subject:

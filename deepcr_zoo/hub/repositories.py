@@ -58,6 +58,24 @@ class Commit:
     url: str | None = None
 
 
+@dataclass(frozen=True)
+class PullRequest:
+    """A pull request.
+
+    Attributes
+    ----------
+    address : str
+    is_open : bool
+        Whether it waits to be merged.
+    merged_as : str or None
+        Commit of the main branch that brought it there.
+    """
+
+    address: str
+    is_open: bool
+    merged_as: str | None
+
+
 class HubRepository:
     """A repository of models or of registry files; every method is one or two requests.
 
@@ -127,10 +145,11 @@ class HubRepository:
         references = self._translated(lambda: self._api.list_repo_refs(self.name, include_pull_requests=True))
         return {int(one.ref.rpartition("/")[2]): one.target_commit for one in references.pull_requests or ()}
 
-    def open_pull_request(self, number: int) -> str | None:
-        """The address of a pull request, if it waits to be merged."""
+    def pull_request(self, number: int) -> PullRequest:
+        """What has become of a pull request."""
         found = self._translated(lambda: self._api.get_discussion_details(self.name, number))
-        return f"{self.address}/discussions/{number}" if found.status in ("open", "draft") else None
+        address = f"{self.address}/discussions/{number}"
+        return PullRequest(address, found.status in ("open", "draft"), found.merge_commit_oid)
 
     def commit(
         self,

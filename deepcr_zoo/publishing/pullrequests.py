@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from deepcr_zoo.errors import HubError, PublishError
-from deepcr_zoo.hub.repositories import HubRepository
+from deepcr_zoo.hub.repositories import HubRepository, PullRequest
 from deepcr_zoo.publishing.release import Release
 from deepcr_zoo.publishing.upload import Publication, published, stale_files
 from deepcr_zoo.registry import HubPin
@@ -43,9 +44,9 @@ def propose(release: Release, repository: HubRepository) -> Proposal:
         )
     if (found := published(release, repository)) is not None:
         raise PublishError(f"{found.address} has {release.tag} already: --finish writes its registry entry")
-    for number, commit in sorted(repository.pull_requests().items()):
-        if repository.holds(commit, release.files) and (address := repository.open_pull_request(number)):
-            return Proposal(address, is_new=False)
+    for known in _pull_requests(release, repository):
+        if known.is_open:
+            return Proposal(known.address, is_new=False)
     head = repository.head()
     stale = stale_files(release, repository, head)
     made = repository.commit(release.files, release.title, parent=head, without=stale, pull_request=True)
@@ -64,7 +65,7 @@ def merged(release: Release, repository: HubRepository) -> tuple[Publication, st
     Raises
     ------
     PublishError
-        If the main branch does not have it.
+        If no such pull request was merged.
     HubUnreachableError, HubError
         If the Hub does not answer, or refuses.
     """
@@ -72,13 +73,18 @@ def merged(release: Release, repository: HubRepository) -> tuple[Publication, st
         raise PublishError(f"{repository.address} does not exist, or is private: set HF_TOKEN to a token that may read it")
     if (found := published(release, repository)) is not None:
         return found, None
-    for commit in repository.commits():
-        if repository.holds(commit.id, release.files):
-            publication = Publication(HubPin(repo=repository.name, commit=commit.id), repository.address, is_new=True)
-            return publication, _tagged(release, repository, commit.id)
-    raise PublishError(
-        f"{repository.address}: no commit of its main branch has exactly these files: its pull request is not merged yet"
-    )
+    for known in _pull_requests(release, repository):
+        if known.merged_as is not None and repository.holds(known.merged_as, release.locked_files):
+            publication = Publication(HubPin(repo=repository.name, commit=known.merged_as), repository.address, is_new=True)
+            return publication, _tagged(release, repository, known.merged_as)
+    raise PublishError(f"{repository.address}: no pull request with {release.tag}, these bytes of it, is merged yet")
+
+
+def _pull_requests(release: Release, repository: HubRepository) -> Iterator[PullRequest]:
+    """Those that propose this version with these bytes."""
+    for number, commit in sorted(repository.pull_requests().items()):
+        if repository.holds(commit, release.locked_files):
+            yield repository.pull_request(number)
 
 
 def _tagged(release: Release, repository: HubRepository, commit: str) -> str | None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub
 import pytest
+from filelock import FileLock
 from huggingface_hub import constants
 
 from deepcr_zoo.registry import CARD_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, read_registry
+from tests.conftest import TEST_CACHE
 from tests.hub.published import VERSION, PublishedModel, publish
 from tests.hub.server import ContractServer, serve
 from tests.registries import SMALL, copy_registry, edit_entry
+
+OLAH = "olah==0.5.4"
 
 
 @pytest.fixture
@@ -73,3 +79,20 @@ def published(contract_hub: ContractServer, tmp_path: Path) -> PublishedModel:
     edit_entry(root, lambda entry: entry["versions"][VERSION].update(sources={"seed": False, "hub": pin}))
     contract_hub.log.clear()
     return PublishedModel(contract_hub, root, files)
+
+
+@pytest.fixture(scope="session")
+def olah_command() -> Path:
+    """The mirror server olah, in a virtual environment of its own that later runs use again."""
+    environment = TEST_CACHE / "olah"
+    environment.mkdir(parents=True, exist_ok=True)
+    complete = environment / f"{OLAH}.complete"
+    with FileLock(environment / ".lock"):
+        if not complete.exists():
+            subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+            pip = [str(environment / "bin" / "pip"), "install", "--disable-pip-version-check", "--quiet", "--retries=1"]
+            installed = subprocess.run([*pip, OLAH], capture_output=True, text=True)
+            if installed.returncode != 0:
+                pytest.skip(f"{OLAH} cannot be installed: {installed.stderr.strip().splitlines()[-1]}")
+            complete.touch()
+    return environment / "bin" / "olah-cli"

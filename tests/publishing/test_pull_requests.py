@@ -50,7 +50,7 @@ def test_a_proposal_that_is_open_is_not_made_again_and_one_that_was_closed_is(ow
 
 def test_before_the_merge_there_is_nothing_to_finish(owner, release, checkout):
     steps.propose(release, REPOSITORY)
-    with pytest.raises(PublishError, match="its pull request is not merged yet"):
+    with pytest.raises(PublishError, match=r"no pull request with v1\.0, these bytes of it, is merged yet"):
         steps.finish(release, REPOSITORY, checkout)
     assert pin(checkout) is None
 

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo rehearse test lint render benchmark parity clean
+.PHONY: demo rehearse test lint check render benchmark parity clean
 
 ## clean an exposure with two zoo models and draw it: make demo, or make demo FITS=path for one of your own
 demo: $(VENV)/.demo
@@ -16,13 +16,17 @@ rehearse: $(VENV)/.rehearse
 
 ## run the whole test suite, in parallel
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 ## check style, formatting and types
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+## look at everything in zoo/, cards/ and recipes/; AGAINST=DIR: an earlier checkout, which may be added to, not altered
+check: $(VENV)/.dev
+	$(BIN)/deepcr-zoo check $(if $(AGAINST),--against '$(AGAINST)')
 
 ## bring the rendered tables of README.md and cards/README.md up to date
 render: $(VENV)/.dev

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepcr_zoo.errors import InvalidNameError
-from deepcr_zoo.names import ModelRequest, parse, version_key
+from deepcr_zoo.names import ModelRequest, for_task, parse, version_key
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,20 @@ from deepcr_zoo.names import ModelRequest, parse, version_key
 )
 def test_a_name_is_split_into_its_parts(text, request_):
     assert parse(text) == request_
+    assert request_.text == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ACS-WFC", "mask/ACS-WFC"),
+        ("inpaint/ACS-WFC@1", "inpaint/ACS-WFC@1"),
+        ("keck:LRIS@2.0", "keck:mask/LRIS@2.0"),
+        ("keck:inpaint/LRIS", "keck:inpaint/LRIS"),
+    ],
+)
+def test_a_name_without_a_task_means_a_model_for_the_one_that_is_wanted(text, expected):
+    assert for_task(text, "mask") == expected
 
 
 @pytest.mark.parametrize(

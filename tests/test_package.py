@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 import deepcr_zoo
 from deepcr_zoo import paths
@@ -194,6 +195,7 @@ def test_the_wheel_carries_the_registry_the_cards_the_seed_and_both_licences(ins
         }
         assert here <= carried
     assert "zoo/weights/LICENSE.deepCR" in carried
+    assert (installed / "deepcr_zoo/_data/LICENSE").read_bytes() == (CHECKOUT / "LICENSE").read_bytes()
     assert len(list(installed.glob("*.dist-info/licenses/**/LICENSE*"))) == 2
 
 
@@ -237,3 +239,16 @@ def test_the_demo_takes_an_exposure_of_the_user_even_one_that_the_zoo_has_no_net
         assert model in text
         assert picture == tmp_path / "out" / f"{name}_crpreview.png"
         assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_pull_request_is_tested_and_its_registry_is_checked():
+    workflow = yaml.safe_load((CHECKOUT / ".github" / "workflows" / "check.yml").read_text())
+    typed = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    targets = {line.split()[1] for line in typed if line.startswith("make ")}
+    assert targets == {"lint", "test", "check"}
+    assert targets <= set(re.findall(r"^(\w+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
+    assert "pull_request" in workflow[True]  # YAML reads "on" so
+    forms = sorted((CHECKOUT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+    assert len(forms) == 4
+    for form in forms:
+        assert yaml.safe_load(form.read_text())

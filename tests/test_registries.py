@@ -1,9 +1,11 @@
 """Registries of other packages and of institutes."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ import yaml
 import deepcr_zoo
 from deepcr_zoo import paths, registries, sources
 from deepcr_zoo.cards import read_card
+from deepcr_zoo.configuration import Configuration
+from deepcr_zoo.documents import parse_document
 from deepcr_zoo.errors import IntegrityError, InvalidDocumentError, SourceError, SourceWarning, UnknownModelError
 from deepcr_zoo.registries import default_registry
 from deepcr_zoo.registry import WEIGHTS_FILE
@@ -94,6 +98,15 @@ def test_the_command_line_knows_them_and_says_where_they_come_from(installed):
     assert "package keckcr 1.2" in listed
     assert "keck:mask/LRIS-2-4" in run(installed, "-m", "deepcr_zoo", "list", "keck:*")
     assert "reproduces" in run(installed, "-m", "deepcr_zoo", "verify", "keck:LRIS-2-4")
+
+
+def test_what_the_readme_shows_is_what_the_example_has(configure, institute, tmp_path):
+    text = (CHECKOUT / "README.md").read_text()
+    shown = tomllib.loads(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1])
+    there = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())
+    assert shown["project"]["entry-points"] == there["project"]["entry-points"]
+    settings = re.search(r"```yaml\n(registries:.*?)```", text, re.DOTALL)[1]
+    assert list(parse_document(settings, Configuration, "README.md").registries) == ["inst"]
 
 
 def test_an_institutes_registry_is_named_in_the_settings(institute):

@@ -4,12 +4,14 @@ import pytest
 
 from deepcr_zoo import paths
 from deepcr_zoo.bench.benchmark import Extent, benchmark
-from deepcr_zoo.bench.exclusions import FILE, TrainedOn, TrainingVisits, of_model, reason_to_exclude
+from deepcr_zoo.bench.exclusions import FILE, TrainedOn, TrainingVisits, of_model, reason_to_exclude, seen_in_training
 from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.documents import read_document
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.registries import default_registry
+from deepcr_zoo.registry import read_registry
 from tests.bench.stamps import recipe_of, write_dataset
+from tests.registries import SMALL, copy_registry, edit_card
 
 FIELD = ("globular_cluster",)
 
@@ -34,6 +36,29 @@ def test_a_visit_that_a_model_was_trained_on_excludes_it_and_no_other_does(datas
     assert "10420-01" in reason
     assert reason_to_exclude(trained_on, real(dataset, "99999-01-F606W")) is None
     assert reason_to_exclude(trained_on, dataset) is None  # simulated
+
+
+def test_a_card_that_lists_its_visits_counts_before_the_table_and_goes_where_the_card_goes(dataset, tmp_path):
+    root = copy_registry(tmp_path)
+    model = read_registry(root).resolve(SMALL)
+    assert "neither its card nor a zoo/training_visits.yaml" in of_model(model).unknown
+    edit_card(root, lambda card: card["training"].update(visits=["10420-01", "simulated-globular_cluster-1005"]))
+    trained_on = of_model(read_registry(root).resolve(SMALL))
+    assert (set(trained_on.visits), trained_on.unknown) == ({"10420-01", "simulated-globular_cluster-1005"}, None)
+    assert "the card of mask/ACS-WFC-F606W-2-4@1.0" in reason_to_exclude(trained_on, real(dataset, "10420-01-F814W"))
+    assert reason_to_exclude(trained_on, real(dataset, "10420-02-F606W")) is None
+    (visit,) = [one.record.name for one in dataset.manifest.visits if "globular" in one.record.name and one.split == "test"]
+    simulated = TrainedOn("HST ACS/WFC", {visit: "its card"})
+    assert "its card" in reason_to_exclude(simulated, dataset)
+
+
+def test_a_card_lists_the_visits_of_its_training_set_and_of_the_model_that_it_started_from(dataset):
+    registry = default_registry()
+    new = seen_in_training(recipe_of(), dataset, registry)
+    assert new == sorted(one.record.name for one in dataset.manifest.visits if one.split == "train")
+    tuned = seen_in_training(recipe_of("train.init_from=ACS-WFC-F606W-2-4@1.0"), dataset, registry)
+    assert set(tuned) == {*new, *of_model(registry.resolve(SMALL)).visits}
+    assert seen_in_training(recipe_of("train.init_from=DECam-2-32@1.0"), dataset, registry) is None
 
 
 def test_10190_28_is_for_testing_in_one_paper_and_for_training_in_the_next():

@@ -1,5 +1,7 @@
 """Every gate holds where it should, and stops what it should, with its measured value and its bound."""
 
+import dataclasses
+
 import pytest
 
 import deepcr_zoo
@@ -10,6 +12,7 @@ from deepcr_zoo.bench.results import Interval
 from deepcr_zoo.bench.subjects import Subject, find_subject
 from deepcr_zoo.errors import DatasetError
 from deepcr_zoo.recipe import EnoughTpr
+from deepcr_zoo.registries import default_registry
 from deepcr_zoo.registry import TEST_VECTOR_FILE
 from deepcr_zoo.training.watch import Silent
 from tests.bench.stamps import recipe_of as recipe_of_bench
@@ -104,6 +107,39 @@ def test_what_nobody_has_looked_at_or_judged_does_not_pass(evidence):
     found = gates(evidence, results=evidence.results.model_copy(update={"methods": [changed, *others]}))
     assert {one.verdict for (gate, _), one in found.items() if gate == STARS} == {"fails"}
     assert "are not those that were judged" in found["files are what they were", None].measured
+
+
+def test_figures_count_for_the_input_and_output_that_they_were_measured_with(evidence):
+    network, *others = evidence.results.methods
+    for contract in (None, "0" * 64):
+        changed = network.model_copy(update={"method": network.method.model_copy(update={"contract_sha256": contract})})
+        found = gates(evidence, results=evidence.results.model_copy(update={"methods": [changed, *others]}))
+        gate = found["files are what they were", None]
+        assert (gate.verdict, gate.measured) == ("fails", "input or output of the card are not those that were judged")
+
+
+def test_figures_of_another_model_are_none(evidence):
+    results = evidence.results.model_copy(update={"methods": evidence.results.methods[1:]})
+    assert "the benchmark has no figures of" in gates(evidence, results=results)["files are what they were", None].measured
+
+
+def test_a_run_follows_the_default_or_the_newest_version_before_its_own(evidence, monkeypatch):
+    entry = default_registry().entries["mask/ACS-WFC-F606W-2-32"].model_copy(update={"name": "SMALL-2-2"})
+    registry = dataclasses.replace(default_registry(), entries={entry.reference: entry})
+    monkeypatch.setattr("deepcr_zoo.bench.subjects.default_registry", lambda: registry)
+    card = evidence.subject.card()
+
+    def version_before(own):
+        identity = card.identity.model_copy(update={"version": own})
+        monkeypatch.setattr(type(evidence.subject), "card", lambda self: card.model_copy(update={"identity": identity}))
+        previous = evidence.subject.previous()
+        return previous and previous.reference
+
+    assert version_before("1.0") is None  # it is the default itself, published
+    assert version_before("2.0") == version_before("3.0") == "mask/SMALL-2-2@1.0"
+    registry.entries[entry.reference] = entry.model_copy(update={"default": "2.0"})
+    assert version_before("3.0") == "mask/SMALL-2-2@2.0"
+    assert version_before("2.0") == "mask/SMALL-2-2@1.0"
 
 
 def test_a_card_with_open_points_fails_and_names_them(evidence, tmp_path):

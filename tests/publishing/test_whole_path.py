@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from filelock import FileLock
 from huggingface_hub import HfApi
 
 from deepcr_zoo.registry import read_registry
@@ -19,8 +18,6 @@ from deepcr_zoo.testvectors import example_image
 from deepcr_zoo.training.runs import Run
 from tests.conftest import CHECKOUT
 from tests.test_hub_judges import git, olah_serving
-
-pytestmark = pytest.mark.xdist_group("the whole path")
 
 CONTRIBUTING = (CHECKOUT / "CONTRIBUTING.md").read_text()
 NAME = "MYCAM-F606W-2-4"
@@ -68,21 +65,16 @@ def is_local(command):
     return "publish" not in command and "rendering" not in command and not command.endswith("check")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def rehearsed(tmp_path_factory):
-    """A checkout in which all commands of the walk were typed that need no Hub; made once for all processes."""
-    own = tmp_path_factory.getbasetemp()
-    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "whole-path"
-    with FileLock(f"{shared}.lock"):
-        if not (shared / "done").exists():
-            shutil.rmtree(shared, ignore_errors=True)
-            checkout, environment = copy_checkout(shared / "checkout"), {"DEEPCR_ZOO_DATA": str(shared / "data")}
-            for command in filter(is_local, commands()):
-                if "build" in command:
-                    (checkout / "recipes" / "mycam.yaml").write_text(blocks("yaml")[0])
-                said(checkout, command, **environment)
-            (shared / "done").touch()
-    return shared / "checkout"
+    """A checkout in which all commands of the walk were typed that need no Hub."""
+    folder = tmp_path_factory.mktemp("rehearsed")
+    checkout = copy_checkout(folder / "checkout")
+    for command in filter(is_local, commands()):
+        if "build" in command:
+            (checkout / "recipes" / "mycam.yaml").write_text(blocks("yaml")[0])
+        said(checkout, command, DEEPCR_ZOO_DATA=str(folder / "data"))
+    return checkout
 
 
 @pytest.fixture

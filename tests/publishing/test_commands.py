@@ -1,0 +1,98 @@
+"""publish, update and check, as typed."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from deepcr_zoo.registry import read_registry
+from tests.conftest import ALL_MODELS
+from tests.registries import SMALL, copy_registry, edit_card
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
+    pytest.mark.usefixtures("keeper"),
+]
+
+
+def typed(*arguments, status=0, **environment):
+    command = [sys.executable, "-m", "deepcr_zoo", *map(str, arguments)]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_the_seed_goes_to_the_hub_in_one_go_and_again_changes_nothing(contract_hub, tmp_path):
+    checkout = copy_registry(tmp_path / "all", *{name.partition("@")[0]: None for name in ALL_MODELS})
+    first = typed("publish", "--seed", "--into", checkout)
+    registry = read_registry(checkout)
+    assert registry.references() == ALL_MODELS
+    for reference in ALL_MODELS:
+        model = registry.resolve(reference)
+        pin = model.locked.sources.hub
+        assert pin.repo == f"deepcr-zoo/{model.entry.task}-{model.entry.name}"
+        assert contract_hub.repository(pin.repo).references("tags")[f"v{model.version}"] == pin.commit
+    assert len(first.stdout.splitlines()) == len(ALL_MODELS)
+    again = typed("publish", "--seed", "--into", checkout)
+    assert again.stdout == ""
+    assert again.stderr.count("was published before") == len(ALL_MODELS)
+
+
+def test_a_registry_is_published_fetched_listed_and_forgotten(contract_hub, checkout, tmp_path):
+    user = {"DEEPCR_ZOO_DATA": str(tmp_path / "data")}
+    (checkout / "zoo" / "mask" / "OTHER.yaml").write_text(
+        (checkout / "zoo" / f"{SMALL}.yaml").read_text().replace("name: ACS-WFC-F606W-2-4", "name: OTHER")
+    )
+    card = checkout / "cards" / "mask" / "OTHER" / "1.0.yaml"
+    card.parent.mkdir()
+    text = (checkout / "cards" / SMALL / "1.0.yaml").read_text().replace("name: ACS-WFC-F606W-2-4", "name: OTHER")
+    card.write_text(text)
+    edit_card(checkout, lambda content: None, "mask/OTHER")
+    assert "OTHER" in typed("publish", "--registry", "--dry-run", "--into", checkout).stdout
+    typed("publish", "--registry", "--into", checkout)
+    assert typed("update", **user).stdout == "mask/OTHER@1.0\n"
+    found = json.loads(typed("update", "--json", **user).stdout)
+    assert (found["added"], found["is_new"]) == ([], False)
+    listed = typed("list", "*OTHER*", **user).stdout
+    assert f"update {found['commit'][:8]}" in listed
+    assert json.loads(typed("list", "OTHER", "--json", **user).stdout)[0]["from"] == {"1.0": f"update {found['commit'][:8]}"}
+    typed("update", "--forget", **user)
+    typed("list", "*OTHER*", status=2, **user)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["publish"], "name the folder of a run, or NAME@VERSION, or give --seed or --registry"),
+        (["publish", SMALL, "--seed"], "one of them"),
+        (["publish", SMALL, "--pr", "--finish"], "exclude each other"),
+        (["publish", "--seed", "--pr"], "are for one model"),
+        (["publish", "--seed", "--repo", "a/b"], "expected ORG alone"),
+        (["publish", SMALL, "--repo", "a/b"], "expected a/mask-ACS-WFC-F606W-2-4"),
+        (["publish", SMALL, "--into", "/nowhere"], "expected a checkout of the repository"),
+        (["check", "/nowhere"], "expected a checkout of the repository"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, message, contract_hub):
+    assert message in " ".join(typed(*arguments, status=2).stderr.split())
+    assert contract_hub.log == []
+
+
+def test_what_is_neither_a_run_nor_a_model_is_named(contract_hub, tmp_path):
+    assert "no such model" in typed("publish", "NOTHING-2-4", status=1).stderr
+    assert "expected the folder of a run" in typed("publish", tmp_path, status=1).stderr
+
+
+def test_an_imported_model_shows_its_own_gates_in_a_dry_run(tmp_path):
+    shown = typed("publish", "inpaint/ACS-WFC-F606W-2-32", "--dry-run", HF_HUB_OFFLINE="1").stdout
+    assert "gives what upstream's own code gives" in shown
+    assert "deepcr-zoo/inpaint-ACS-WFC-F606W-2-32" in shown
+
+
+def test_a_hub_that_does_not_answer_is_one_sentence(checkout):
+    done = typed("publish", f"{SMALL}@1.0", "--into", checkout, status=1, HF_ENDPOINT="http://127.0.0.1:9")
+    assert "http://127.0.0.1:9 cannot be used" in done.stderr
+    assert "cannot be used" in typed("update", status=1, HF_ENDPOINT="http://127.0.0.1:9").stderr

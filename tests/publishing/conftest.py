@@ -8,8 +8,6 @@ from deepcr_zoo.publishing.fromzoo import release_of_model
 from deepcr_zoo.registry import read_registry
 from tests.registries import SMALL, copy_registry
 
-pytest_plugins = ["tests.hub.fixtures"]
-
 
 @pytest.fixture
 def checkout(tmp_path):

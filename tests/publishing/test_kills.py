@@ -21,6 +21,7 @@ from tests.publishing.releases import REPOSITORY, contents
 from tests.registries import SMALL
 from tests.test_hub_judges import git
 
+pytest_plugins = ["tests.hub.fixtures"]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
     pytest.mark.usefixtures("keeper"),

@@ -10,6 +10,7 @@ from deepcr_zoo.registry import read_registry
 from tests.publishing.releases import REPOSITORY, contents
 from tests.registries import SMALL
 
+pytest_plugins = ["tests.hub.fixtures"]
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 

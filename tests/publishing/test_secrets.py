@@ -21,6 +21,7 @@ from tests.hub.server import serve
 from tests.publishing.releases import REPOSITORY
 from tests.registries import SMALL
 
+pytest_plugins = ["tests.hub.fixtures"]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
     pytest.mark.usefixtures("keeper"),

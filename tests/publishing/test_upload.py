@@ -17,6 +17,7 @@ from tests.hub import faults
 from tests.publishing.releases import REPOSITORY, contents, titles, with_another_card
 from tests.registries import SMALL
 
+pytest_plugins = ["tests.hub.fixtures"]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),  # the client's own, on every upload
     pytest.mark.usefixtures("keeper"),

@@ -19,6 +19,8 @@ from deepcr_zoo.training.runs import Run
 from tests.conftest import CHECKOUT
 from tests.test_hub_judges import git, olah_serving
 
+pytest_plugins = ["tests.hub.fixtures"]
+
 CONTRIBUTING = (CHECKOUT / "CONTRIBUTING.md").read_text()
 NAME = "MYCAM-F606W-2-4"
 REPOSITORY = f"deepcr-zoo/mask-{NAME}"

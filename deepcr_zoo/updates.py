@@ -9,9 +9,7 @@ from __future__ import annotations
 import datetime
 import shutil
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +30,6 @@ REPOSITORY = f"{ORGANISATION}/registry"
 """Where the zoo's keepers publish lock and cards."""
 
 CURRENT = "current.json"
-CONNECTIONS = 8
 
 
 class KeptUpdate(Document):
@@ -198,12 +195,11 @@ def fetch_lock(remote: HubRepository, commit: str, root: Path) -> None:
         raise UpdateError(f"{remote.address} at commit {commit}: expected the files of a registry, got {len(files)}")
     for name, file in files.items():
         lockfiles.check_size(name, file.size)
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        contents = pool.map(partial(downloads.download, HubPin(repo=remote.name, commit=commit)), files)
-        for (name, file), data in zip(files.items(), contents, strict=True):
-            if not file.holds(data):
-                raise UpdateError(f"{remote.address} at commit {commit}: {name}: got other bytes than the commit has")
-            write_atomically(data, root / name)
+    contents = downloads.download_all(HubPin(repo=remote.name, commit=commit), {name: files[name].size for name in files})
+    for name, data in contents.items():
+        if not files[name].holds(data):
+            raise UpdateError(f"{remote.address} at commit {commit}: {name}: got other bytes than the commit has")
+        write_atomically(data, root / name)
 
 
 def _forget_others(commit: str) -> None:

@@ -220,6 +220,13 @@ def test_a_download_that_breaks_off_is_taken_up_again(published: PublishedModel)
     assert len(downloads(published)) == 2
 
 
+def test_a_file_that_the_hub_announces_with_another_size_is_not_fetched(published: PublishedModel) -> None:
+    size = len(published.files[WEIGHTS_FILE])
+    with pytest.raises(IntegrityError, match=rf"{WEIGHTS_FILE}: expected {size + 1} bytes, the Hub announces {size}"):
+        download(published.pin, WEIGHTS_FILE, size + 1)
+    assert downloads(published) == []
+
+
 # A Hub that refuses
 
 

@@ -20,7 +20,7 @@ def read_back(release: Release, pin: HubPin) -> None:
     HubUnreachableError, HubError
         If the Hub does not answer, or refuses.
     """
-    got = {name: downloads.download(pin, name, len(data)) for name, data in release.locked_files.items()}
+    got = downloads.download_all(pin, {name: len(data) for name, data in release.locked_files.items()})
     for name, data in release.locked_files.items():
         if got[name] != data:
             raise IntegrityError(f"{pin.repo} at commit {pin.commit}: {name}: the Hub gives back other bytes: run it again")

@@ -37,6 +37,11 @@ def unavailable(_: Response) -> Response:
     return Response(status_code=503)
 
 
+def forbidden(_: Response) -> Response:
+    """What the client does not try again."""
+    return Response(status_code=403)
+
+
 class redirected:  # noqa: N801 - used as a function, like the others
     """The answer is elsewhere, with the same path."""
 

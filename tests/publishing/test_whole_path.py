@@ -112,7 +112,7 @@ def mask_in_a_new_environment(checkout, tmp_path, name, **environment):
 
 
 @pytest.mark.network
-def test_the_whole_path_from_a_recipe_to_a_mask_from_the_hub(contributor, owner, contract_hub, tmp_path, olah_command):
+def test_the_whole_path_from_a_recipe_to_a_mask_from_the_hub(contributor, owner, contract_hub, tmp_path, request):
     run, tokens = run_of(contributor), {"HF_TOKEN": "hf_other"}
     assert run.results().verdicts[0].passes
     assert run.recipe.gates == type(run.recipe.gates)(no_regression=False)  # the bounds are the default ones
@@ -144,7 +144,8 @@ def test_the_whole_path_from_a_recipe_to_a_mask_from_the_hub(contributor, owner,
     found, facts = mask_in_a_new_environment(contributor, tmp_path, f"{NAME}@1.0")
     assert facts == identity
     np.testing.assert_array_equal(found, expected)
-    with olah_serving(olah_command, contract_hub.root, tmp_path) as url:
+    olah = request.getfixturevalue("olah_command")  # asked for last: it skips where it cannot be installed
+    with olah_serving(olah, contract_hub.root, tmp_path) as url:
         contract_hub.log.clear()
         found, facts = mask_in_a_new_environment(contributor, tmp_path, NAME, HF_ENDPOINT=url)
         assert (facts, contract_hub.log) == (identity, [])
@@ -225,7 +226,7 @@ def edit_card(old, new):
     [
         (
             lambda folder: edit_results(folder, claim_success),
-            "4 of 13 gates fail, so it is not published: TPR at",
+            "2 of 10 gates fail, so it is not published: TPR at",
         ),
         (lambda folder: edit_results(folder, lambda found: found["verdicts"].clear()), None),
         (change_weights, "gates fail, so it is not published: files are what they were|another input scale|finite"),

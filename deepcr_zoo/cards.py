@@ -186,8 +186,8 @@ class Card(Document):
 
 
 def contract_sha256(card: Card) -> str:
-    """Hash of what a model takes and gives, which figures depend on: of the card's input and output."""
-    contract = card.model_dump(mode="json", include={"input", "output"})
+    """Hash of what figures and gates depend on: of the card's input and output, and of what its test vector allows."""
+    contract = card.model_dump(mode="json", include={"input": True, "output": True, "test_vector": {"tolerance"}})
     return hashlib.sha256(json.dumps(contract, sort_keys=True).encode()).hexdigest()
 
 

@@ -20,6 +20,7 @@ from deepcr_zoo.recipe import Recipe
 from deepcr_zoo.recipefile import read_recipe
 from deepcr_zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, ModelEntry, Registry, ResolvedModel, read_registry
 from deepcr_zoo.results import read_results
+from deepcr_zoo.training.draftcard import open_points
 from deepcr_zoo.verification import verify
 
 
@@ -65,7 +66,7 @@ def check(root: Path, before: Path | None = None) -> Iterator[Checked]:
         yield _ask(str(TRAINING_VISITS), lambda: _training_visits(root, registry))
         if before is not None:
             yield _ask(f"nothing of {before} is altered", lambda: _altered(before, registry))
-        if (root / "README.md").is_file():
+        if (root / "cards" / "README.md").is_file():
             yield _ask("rendered tables", lambda: _rendered(root))
     yield _ask("zoo/instruments.yaml", lambda: _instruments(root))
     for path in sorted((root / "recipes").glob("*.yaml")):
@@ -77,6 +78,8 @@ def _ask(what: str, look: Callable[[], Iterator[str]]) -> Checked:
         return Checked(what, tuple(look()))
     except DeepcrZooError as error:
         return Checked(what, (str(error),))
+    except Exception as error:  # what somebody else has contributed may do anything: it must not hide the rest
+        return Checked(what, (f"{type(error).__name__}: {error}",))
 
 
 def _entries(root: Path) -> Iterator[Checked]:
@@ -104,6 +107,9 @@ def _model(model: ResolvedModel) -> Iterator[str]:
         yield outcome.reason or f"differs from its test vector by {outcome.max_difference:.2g}"
     if not (model.root / card.licence.file).is_file():
         yield f"licence.file: {card.licence.file} is not there"
+    elif not lockfiles.is_lock_file(card.licence.file):
+        yield f"licence.file: {card.licence.file}: expected LICENSE, or a file zoo/weights/LICENSE.NAME"
+    yield from (f"card: {point}" for point in open_points(card))
     for citation in card.citation:
         if citation.doi.lower() not in citation.bibtex.lower():
             yield f"citation: the BibTeX record of {citation.doi} has another DOI, or none"
@@ -161,7 +167,14 @@ def _training_visits(root: Path, registry: Registry) -> Iterator[str]:
 
 
 def _altered(before: Path, registry: Registry) -> Iterator[str]:
-    yield from alterations(read_registry(before), registry, complete=True)
+    earlier = read_registry(before)
+    yield from alterations(earlier, registry, complete=True)
+    for reference in set(earlier.references()) & set(registry.references()):
+        old, new = (read_results(one.resolve(reference)) for one in (earlier, registry))
+        for kind in ("measurements", "parity"):
+            known = getattr(old, kind)
+            if getattr(new, kind)[: len(known)] != known:
+                yield f"{reference}: results: {kind}: may be added to, not altered"
 
 
 def _rendered(root: Path) -> Iterator[str]:

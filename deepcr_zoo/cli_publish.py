@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from deepcr_zoo import paths, registries, updates
 from deepcr_zoo.console import note, notes, output, print_json, progress, table
 from deepcr_zoo.errors import DeepcrZooError, UsageError
 from deepcr_zoo.hub.connection import without_bars
+from deepcr_zoo.registry import REPOSITORY_PATTERN
 
 if TYPE_CHECKING:
     from deepcr_zoo.checking import Checked
@@ -36,7 +38,9 @@ def publish(
     as_pull_request: Annotated[
         bool, typer.Option("--pr", help="open a pull request on the Hub; no registry entry is written yet")
     ] = False,
-    finish: Annotated[bool, typer.Option("--finish", help="after the merge: write the registry entry")] = False,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="after the merge: write the registry entry; of NAME@VERSION: set its tag")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be uploaded, and what each gate says")] = False,
     private: Annotated[bool, typer.Option("--private", help="a repository that is made is for its owners alone")] = False,
     seed: Annotated[bool, typer.Option("--seed", help="every model that is bundled; --repo then names ORG alone")] = False,
@@ -56,7 +60,11 @@ def publish(
         raise UsageError("name the folder of a run, or NAME@VERSION, or give --seed or --registry (one of them)")
     if as_pull_request + finish + dry_run > 1 or ((seed or registry) and (as_pull_request or finish)):
         raise UsageError("--pr, --finish and --dry-run exclude each other, and the first two are for one model")
-    if what is not None:
+    if private and (as_pull_request or finish or dry_run):
+        raise UsageError("--private is for a repository that is made: leave it out with --pr, --finish and --dry-run")
+    if finish and what is not None and not Path(what).is_dir():
+        _tag(what)
+    elif what is not None:
         _publish_one(what, repo, (as_pull_request, finish, dry_run), private, into)
     elif seed:
         _publish_seed(repo, dry_run, private, into)
@@ -139,6 +147,8 @@ def _publish_one(what: str, repo: str | None, how: tuple[bool, bool, bool], priv
         proposal = steps.propose(release, repository)
         notes.print(f"{release.reference}: " + ("waits to be merged" if proposal.is_new else "was proposed before"))
         notes.print("after the merge the same command with --finish in place of --pr writes the registry entry")
+        for remark in release.remarks:
+            note("caution", remark, "yellow")
         typer.echo(proposal.address)
     else:
         assert checkout is not None
@@ -146,6 +156,14 @@ def _publish_one(what: str, repo: str | None, how: tuple[bool, bool, bool], priv
             _tell(release, steps.finish(release, repository, checkout))
         else:
             _tell(release, steps.publish(release, repository, checkout, private=private))
+
+
+def _tag(name: str) -> None:
+    from deepcr_zoo.publishing import steps
+
+    publication = steps.tag_registered(name)
+    how = "tag set" if publication.is_new else "had its tag before"
+    notes.print(f"{name}: {how}, {publication.address} at commit {publication.pin.commit}")
 
 
 def _publish_seed(organisation: str | None, dry_run: bool, private: bool, into: Path | None) -> None:
@@ -182,6 +200,8 @@ def _publish_registry(repo: str | None, dry_run: bool, private: bool, into: Path
     from deepcr_zoo.publishing.entries import find_checkout
 
     checkout, repository = find_checkout(into), repo or updates.REPOSITORY
+    if not re.fullmatch(REPOSITORY_PATTERN, repository):
+        raise UsageError(f"--repo {repository}: expected ORG/NAME")
     if dry_run:
         _show_files(registryfiles.registry_files(checkout))
         return

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from deepcr_zoo.errors import UpdateError
 from deepcr_zoo.names import TASKS, version_key
 from deepcr_zoo.registry import LockedVersion, ModelEntry, Registry, check_consistency
 
@@ -25,7 +26,19 @@ def alterations(old: Registry, new: Registry, *, complete: bool) -> list[str]:
     complete : bool
         Whether all that `old` has must be in `new`, too.
     """
-    return [text for entry in old.entries.values() for text in _of_entry(entry, new.entries.get(entry.reference), complete)]
+    found = [text for entry in old.entries.values() for text in _of_entry(entry, new.entries.get(entry.reference), complete)]
+    return found or (_other_meanings(old, new) if complete else [])
+
+
+def _other_meanings(old: Registry, new: Registry) -> list[str]:
+    """Names without a task that would mean another model, because a name was added for another task."""
+    names = {name for entry in old.entries.values() for name in (entry.name, *(alias.name for alias in entry.aliases))}
+
+    def meaning(registry: Registry, name: str) -> str:
+        return registry.resolve(name).entry.reference
+
+    changed = [name for name in sorted(names) if meaning(old, name) != meaning(new, name)]
+    return [f"{name}: expected {meaning(old, name)}, got {meaning(new, name)}" for name in changed]
 
 
 def changed_defaults(old: Registry, new: Registry) -> list[str]:
@@ -51,17 +64,24 @@ def _of_entry(old: ModelEntry, new: ModelEntry | None, complete: bool) -> Iterat
             yield f"{old.reference}: alias {alias.name}: is missing"
     for version, locked in old.versions.items():
         if version in new.versions:
-            yield from _of_version(f"{old.reference}@{version}", locked, new.versions[version])
+            yield from _of_version(f"{old.reference}@{version}", locked, new.versions[version], complete)
         elif complete:
             yield f"{old.reference}@{version}: is missing"
 
 
-def _of_version(reference: str, old: LockedVersion, new: LockedVersion) -> Iterator[str]:
+def _of_version(reference: str, old: LockedVersion, new: LockedVersion, complete: bool) -> Iterator[str]:
     for field in MEANING:
         if getattr(new, field) != getattr(old, field):
             yield f"{reference}: {field}: expected {getattr(old, field)}, got {getattr(new, field)}"
     if old.sources.hub is not None and new.sources.hub not in (None, old.sources.hub):
         yield f"{reference}: sources.hub: expected {old.sources.hub}, got {new.sources.hub}"
+    for field, before, after in (
+        ("sources.hub", old.sources.hub, new.sources.hub),
+        ("warning", old.warning, new.warning),
+        ("deprecated", old.deprecated, new.deprecated),
+    ):
+        if complete and before is not None and after is None:
+            yield f"{reference}: {field}: is missing"
 
 
 def merged(base: Registry, addition: Registry) -> Registry:
@@ -76,21 +96,34 @@ def merged(base: Registry, addition: Registry) -> Registry:
     ------
     InvalidDocumentError
         If a name that was added is taken.
+    UpdateError
+        If a name would mean another model than in `base`.
     """
     keys = sorted(base.entries.keys() | addition.entries.keys(), key=lambda key: (TASKS.index(_task(key)), key))
     entries, elsewhere = {}, dict(base.elsewhere)
     for key in keys:
         old, new = base.entries.get(key), addition.entries.get(key)
-        entries[key] = _merged(old, new) if old and new else old or addition.entries[key]
+        entries[key] = _merged(old, _without_bytes(new)) if old and new else old or _without_bytes(addition.entries[key])
         known = old.versions if old else {}
         elsewhere |= {f"{key}@{version}": addition.home for version in entries[key].versions if version not in known}
     grown = replace(base, entries=entries, elsewhere=elsewhere)
     check_consistency(grown)
+    if others := _other_meanings(base, grown):
+        raise UpdateError(f"{addition.home.label} alters what names mean, and may only add: {'; '.join(others)}")
     return grown
 
 
 def _task(key: str) -> str:
     return key.partition("/")[0]
+
+
+def _without_bytes(entry: ModelEntry) -> ModelEntry:
+    """What is added brings no bundled weights, whatever it says of the package that it comes from."""
+    versions = {
+        name: locked.model_copy(update={"sources": locked.sources.model_copy(update={"seed": False})})
+        for name, locked in entry.versions.items()
+    }
+    return entry.model_copy(update={"versions": versions})
 
 
 def _merged(old: ModelEntry, new: ModelEntry) -> ModelEntry:

@@ -277,7 +277,7 @@ class EnoughTpr(Document):
 class GatesBlock(Document):
     """What must hold before the model may be published."""
 
-    above_lacosmic_at_fpr: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.0005, 0.005])
+    above_lacosmic_at_fpr: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.0005, 0.005], min_length=1)
     enough: list[EnoughTpr] = Field(default=[], description="TPRs that are enough, in place of that of L.A.Cosmic")
     max_star_core_rate: Fraction = Field(
         default=0.01, description="share of the clean pixels of star cores that are masked, at the default threshold"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -43,13 +44,19 @@ def other_registries() -> Mapping[str, Registry]:
         If the settings file breaks its schema.
     """
     found: dict[str, Registry] = {}
-    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
+    points = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)
+    settings, offered = read_configuration().registries, Counter(point.name for point in points)
+    for point in points:
         package = f"package {point.dist.name} {point.dist.version}" if point.dist else point.value
+        if offered[point.name] > 1 or point.name in settings:
+            why = "the settings name another one" if point.name in settings else "another package has the same prefix"
+            warnings.warn(f"the registry {point.name!r} of {package} is not used: {why}", SourceWarning, stacklevel=2)
+            continue
         try:
             found[point.name] = _read(point.name, _place(point), package)
         except Exception as error:  # whatever another package's code may raise
             warnings.warn(f"the registry {point.name!r} of {package} is not used: {error}", SourceWarning, stacklevel=2)
-    for name, place in read_configuration().registries.items():
+    for name, place in settings.items():
         try:
             found[name] = _read(name, place, "settings")
         except DeepcrZooError as error:

@@ -171,7 +171,10 @@ def _write_mirror(model: ResolvedModel, files: dict[str, bytes], root: Path) -> 
     licence = model.root / read_card(model).licence.file  # reading the card checks it against the lock
     contents = {root / model.shelf / name: data for name, data in files.items()}
     contents[root / model.shelf / CARD_FILE] = model.card_path.read_bytes()
-    contents[root / licence.name] = licence.read_bytes()
+    try:
+        contents[root / licence.name] = licence.read_bytes()
+    except OSError as error:
+        raise SourceError(f"{licence}: the licence of {model.reference} cannot be read: {error.strerror}") from None
     try:
         for path, data in contents.items():
             write_atomically(data, path)
@@ -216,7 +219,9 @@ def _suppliers(
 
 
 def _own_mirror(model: ResolvedModel) -> list[Path]:
-    return [model.origin.mirror / model.folder] if model.origin.mirror else []
+    """That of its registry, with or without the registry's prefix, which `pull` writes."""
+    mirror = model.origin.mirror
+    return [mirror / model.folder, mirror / model.shelf] if mirror else []
 
 
 def _mirror_root(mirror: str | os.PathLike[str] | None) -> Path | None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import datetime
 import shutil
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,7 +91,7 @@ def with_update(shipped: Registry) -> Registry:
     """The registry with the update that was kept; one that is damaged, or alters something, is left out with a warning."""
     try:
         kept = current()
-        return shipped if kept is None else merged(shipped, _checked(_read_kept(kept), shipped, None))
+        return shipped if kept is None else merged(shipped, _only_adding(_read_kept(kept), shipped, None))
     except DeepcrZooError as error:
         warnings.warn(f"the registry update in {folder()} is not used: {error}", SourceWarning, stacklevel=2)
         return shipped
@@ -123,7 +124,8 @@ def update(repository: str = REPOSITORY) -> Update:
     kept = KeptUpdate(repo=repository, commit=commit, fetched=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}")
     try:
         sweep_leftovers(folder())
-        if not (folder() / commit).is_dir():
+        if not _is_whole(kept):
+            shutil.rmtree(folder() / commit, ignore_errors=True)
             with new_folder(folder() / commit) as scratch:
                 fetch_lock(remote, commit, scratch)
                 _checked(_read(scratch, kept), shipped, before)
@@ -131,7 +133,7 @@ def update(repository: str = REPOSITORY) -> Update:
         write_atomically(kept.model_dump_json(indent=1).encode() + b"\n", folder() / CURRENT)
     except OSError as error:
         raise OutputError(f"{folder()}: cannot be written: {error.strerror}; DEEPCR_ZOO_DATA names another folder") from None
-    _forget_others(commit)
+    _forget_others({commit, *([] if before is None else [before.root.name])})
     known = set((shipped if before is None else merged(shipped, before)).references())
     added = [reference for reference in merged(shipped, fetched).references() if reference not in known]
     return Update(kept, added, is_new=before is None or before.root.name != commit)
@@ -162,11 +164,33 @@ def _read(root: Path, kept: KeptUpdate) -> Registry:
     return read_registry(root, Origin(root, f"update {kept.commit[:8]}"))
 
 
+def _is_whole(kept: KeptUpdate) -> bool:
+    """Whether an update is here already, undamaged."""
+    try:
+        registry = _read_kept(kept)
+        for reference in registry.references():
+            read_card(registry.resolve(reference))
+    except DeepcrZooError:
+        return False
+    return True
+
+
 def _checked(fetched: Registry, shipped: Registry, before: Registry | None) -> Registry:
-    """The fetched registry, if it is valid and only adds."""
-    problems = [*alterations(shipped, fetched, complete=False), *changed_defaults(shipped, fetched)]
+    """The fetched registry, if it is valid, only adds, and changes no default.
+
+    What has been fetched before may have had another default than a package that was installed since.
+    """
+    defaults = changed_defaults(shipped, fetched)
     if before is not None:
-        problems += [*alterations(before, fetched, complete=True), *changed_defaults(before, fetched)]
+        since = {key: entry for key, entry in before.entries.items() if key not in shipped.entries}
+        defaults += changed_defaults(replace(before, entries=since), fetched)
+    return _only_adding(fetched, shipped, before, defaults)
+
+
+def _only_adding(fetched: Registry, shipped: Registry, before: Registry | None, problems: Sequence[str] = ()) -> Registry:
+    """The fetched registry, if it is valid and alters nothing."""
+    problems = [*alterations(shipped, fetched, complete=False), *problems]
+    problems += [] if before is None else alterations(before, fetched, complete=True)
     if problems:
         raise UpdateError(
             f"{fetched.home.label} alters what is there, and an update may only add: "
@@ -202,7 +226,8 @@ def fetch_lock(remote: HubRepository, commit: str, root: Path) -> None:
         write_atomically(data, root / name)
 
 
-def _forget_others(commit: str) -> None:
+def _forget_others(kept: set[str]) -> None:
+    """Remove what no process uses any more; one that has begun before may still use the update before."""
     for other in folder().iterdir():
-        if other.is_dir() and other.name != commit and not other.name.startswith("."):
+        if other.is_dir() and other.name not in kept and not other.name.startswith("."):
             shutil.rmtree(other, ignore_errors=True)

@@ -72,7 +72,7 @@ def compare(model: MaskModel | InpaintModel, vector: TestVector) -> Verification
         flipped = int(((found > model.threshold) != (vector.expected > model.threshold)).sum())
     else:
         found = model.fill(vector.image, vector.mask)
-        unit = float(np.abs(vector.expected).max())
+        unit = float(np.abs(vector.expected).max()) or 1.0
     difference = float(np.abs(found - vector.expected).max()) / unit
     tolerance = model.card.test_vector.tolerance
     verdict: Verdict = "reproduces" if difference <= tolerance else "runs but differs"

@@ -60,6 +60,7 @@ def add_model(root, name=NEW):
     shutil.copy(root / LOCK, root / "zoo" / f"{name}.yaml")
     edit_entry(root, lambda entry: entry.update(name=name.partition("/")[2]), name)
     edit_card(root, lambda card: card["identity"].update(name=name.partition("/")[2]), name)
+    pinned(root, name)
 
 
 def add_version(root, version="1.1"):
@@ -68,6 +69,13 @@ def add_version(root, version="1.1"):
     shutil.copy(folder / "1.0.yaml", folder / f"{version}.yaml")
     edit_entry(root, lambda entry: entry["versions"].update({version: dict(entry["versions"]["1.0"])}))
     edit_card(root, lambda card: card["identity"].update(version=version), version=version)
+    pinned(root, SMALL, version)
+
+
+def pinned(root, name, version="1.0"):
+    """As if it had been published."""
+    pin = {"repo": f"deepcr-zoo/{name.replace('/', '-')}", "commit": "2" * 40}
+    edit_entry(root, lambda entry: entry["versions"][version]["sources"].update(hub=pin), name)
 
 
 def push(hub, files):
@@ -253,6 +261,10 @@ def test_a_repository_without_a_registry_is_refused(contract_hub):
 def test_a_kept_update_that_is_damaged_is_left_out_with_a_warning_and_mended_by_the_next(contract_hub, keepers, users_data):
     commit = publish_registry(keepers, updates.REPOSITORY).pin.commit
     updates.update()
+    card = users_data / commit / "cards" / NEW / "1.0.yaml"
+    card.write_bytes(card.read_bytes()[:100])
+    updates.update()
+    assert card.stat().st_size > 100
     (users_data / updates.CURRENT).write_text("{}")
     registries.forget_registries()
     with pytest.warns(SourceWarning, match=r"is not used: .*current\.json is damaged: run 'deepcr-zoo update'"):
@@ -273,8 +285,11 @@ def test_older_updates_are_removed_and_all_can_be_forgotten(contract_hub, keeper
     add_version(keepers)
     second = publish_registry(keepers, updates.REPOSITORY).pin.commit
     assert updates.update().added == [f"{SMALL}@1.1"]
-    assert {path.name for path in users_data.iterdir()} == {second, updates.CURRENT}
-    assert first != second
+    assert {path.name for path in users_data.iterdir()} == {first, second, updates.CURRENT}  # one may still be in use
+    add_version(keepers, "1.2")
+    third = publish_registry(keepers, updates.REPOSITORY).pin.commit
+    updates.update()
+    assert {path.name for path in users_data.iterdir()} == {second, third, updates.CURRENT}
     updates.forget()
     registries.forget_registries()
     assert default_registry().elsewhere == {}
@@ -291,6 +306,44 @@ def test_a_keeper_cannot_publish_an_alteration_and_a_retry_is_no_commit(contract
     with pytest.raises(PublishError, match="NEWCAM-2-4: is missing"):
         publish_registry(keepers, updates.REPOSITORY)
     assert HubRepository(updates.REPOSITORY).head() == first.pin.commit
+
+
+def test_an_update_that_would_give_a_bare_name_another_meaning_is_refused(contract_hub, keepers):
+    publish_registry(keepers, updates.REPOSITORY)
+    name = "mask/ACS-WFC-F606W-3-32"  # which has meant the inpainting network
+    shutil.copytree(keepers / "cards" / NEW, keepers / "cards" / name)
+    shutil.copy(keepers / "zoo" / f"{NEW}.yaml", keepers / "zoo" / f"{name}.yaml")
+    edit_entry(keepers, lambda entry: entry.update(name="ACS-WFC-F606W-3-32"), name)
+    edit_card(keepers, lambda card: card["identity"].update(name="ACS-WFC-F606W-3-32"), name)
+    pinned(keepers, name)
+    with pytest.raises(PublishError, match="ACS-WFC-F606W-3-32: expected inpaint/ACS-WFC-F606W-3-32, got mask/"):
+        publish_registry(keepers, updates.REPOSITORY)
+    push(contract_hub, lockfiles.lock_files(keepers))
+    with pytest.raises(UpdateError, match="ACS-WFC-F606W-3-32: expected inpaint/ACS-WFC-F606W-3-32, got mask/"):
+        updates.update()
+
+
+def test_a_release_with_another_default_keeps_the_update_that_was_fetched_before(contract_hub, keepers, monkeypatch):
+    add_version(keepers)
+    publish_registry(keepers, updates.REPOSITORY)
+    updates.update()
+    newer = updates.shipped_registry()  # a release later, in which 1.1 ships and is the default
+    entry = updates.current() and updates._read_kept(updates.current()).entries[SMALL]
+    newer.entries[SMALL] = entry.model_copy(update={"default": "1.1"})
+    monkeypatch.setattr(updates, "shipped_registry", lambda: newer)
+    monkeypatch.setattr(registries, "shipped_registry", lambda: newer)
+    registries.forget_registries()
+    assert f"{NEW}@1.0" in default_registry().references()
+    assert default_registry().entries[SMALL].default == "1.1"
+    edit_entry(keepers, lambda entry: entry.update(default="1.1"))
+    push(contract_hub, lockfiles.lock_files(keepers))
+    assert updates.update().is_new
+
+
+def test_a_registry_that_names_what_is_on_no_hub_is_not_published(contract_hub, keepers):
+    edit_entry(keepers, lambda entry: entry["versions"]["1.0"].update(sources={"seed": True}), NEW)
+    with pytest.raises(PublishError, match=r"NEWCAM-2-4@1\.0 is on no Hub: publish it before"):
+        publish_registry(keepers, updates.REPOSITORY)
 
 
 def test_a_keeper_who_was_overtaken_is_told(contract_hub, keepers, monkeypatch):

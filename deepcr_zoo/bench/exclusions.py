@@ -94,9 +94,10 @@ def of_model(model: ResolvedModel) -> TrainedOn:
     if not (model.root / FILE).is_file():
         return TrainedOn(instrument, {}, unknown=f"neither its card nor a {FILE} of its registry tells")
     known = read_document(model.root / FILE, TrainingVisits, model.root)
-    if model.reference not in known.models:
-        return TrainedOn(instrument, {}, unknown=known.unknown.get(model.reference, f"{FILE} does not name it"))
-    lists = [known.lists[name] for name in known.models[model.reference]]
+    named = f"{model.entry.reference}@{model.version}"  # by what its own registry calls it
+    if named not in known.models:
+        return TrainedOn(instrument, {}, unknown=known.unknown.get(named, f"{FILE} does not name it"))
+    lists = [known.lists[name] for name in known.models[named]]
     return TrainedOn(instrument, {visit: one.source for one in lists for visit in one.visits})
 
 

@@ -78,7 +78,7 @@ class ModelMethod(Document):
     kind: Literal["model"] = "model"
     reference: str = Field(description="task/name@version")
     sha256: Sha256 = Field(description="hash of the weights")
-    contract_sha256: Sha256 | None = Field(default=None, description="hash of the card's input and output")
+    contract_sha256: Sha256 | None = Field(default=None, description="hash of the card's input, output and tolerance")
     engine: str
     device: str
 

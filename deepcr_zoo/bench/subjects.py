@@ -71,8 +71,10 @@ class Subject:
         entry = registry.entries.get(f"{identity.task}/{identity.name}")
         own = version_key(identity.version)
         before = [version for version in (entry.versions if entry else ()) if version_key(version) < own]
-        if entry is None or not before:
+        if entry is None or (not before and identity.version in entry.versions):
             return None
+        if not before:  # it would be older than all that there is
+            return Subject(registry.resolve(f"{entry.reference}@{entry.default}"))
         version = entry.default if entry.default in before else max(before, key=version_key)
         return Subject(registry.resolve(f"{entry.reference}@{version}"))
 

@@ -168,6 +168,8 @@ def translated(call: Callable[[], ResultT], asked: Asked, api: Any) -> ResultT:
             raise _refusal(error.__cause__, asked, shown_endpoint(api)) from None
         reason = _reason(error.__cause__ or error)
         raise HubUnreachableError(f"{shown_endpoint(api)}: a large file could not be moved: {reason}") from None
+    except ValueError as error:  # what the client makes of metadata that the Hub refuses, and of pages in place of answers
+        raise HubError(f"{shown_endpoint(api)}/{asked.repo} refused the request: {_reason(error)}") from None
 
 
 def _reason(error: BaseException) -> str:

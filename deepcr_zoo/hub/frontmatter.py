@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -95,5 +96,5 @@ def front_matter(
 
 
 def _slug(text: str) -> str:
-    words = "".join(letter if letter.isalnum() else " " for letter in text.lower()).split()
-    return "-".join(words)[:64].strip("-")
+    words = re.findall("[a-z0-9]+", text.lower())
+    return "-".join(words)[:64].strip("-") or "data"

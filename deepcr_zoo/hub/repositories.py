@@ -108,6 +108,10 @@ class HubRepository:
 
         return self._translated(ask)
 
+    def is_private(self) -> bool:
+        """Whether only its owners may see it."""
+        return bool(self._translated(lambda: self._api.model_info(self.name)).private)
+
     def create(self, private: bool) -> None:
         """Make it, if it is not there."""
         self._translated(lambda: self._api.create_repo(self.name, private=private, exist_ok=True))
@@ -220,4 +224,4 @@ def whoami() -> str:
         raise HubError(
             f"{shown_endpoint(api)}: nobody is logged in: set HF_TOKEN to a token that may write, or run 'hf auth login'"
         )
-    return str(translated(lambda: api.whoami()["name"], Asked("api/whoami-v2"), api))
+    return str(translated(lambda: probe(lambda _: api.whoami()["name"]), Asked("api/whoami-v2"), api))

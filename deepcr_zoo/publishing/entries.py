@@ -34,8 +34,8 @@ def find_checkout(given: Path | None) -> Path:
     return root
 
 
-def check_entry(release: Release, checkout: Path) -> None:
-    """Refuse a release whose version a checkout has with other bytes, before anything is uploaded.
+def check_entry(release: Release, repository: str, checkout: Path) -> None:
+    """Refuse a release whose version a checkout has with other bytes, or elsewhere on the Hub, before anything is uploaded.
 
     Raises
     ------
@@ -44,12 +44,23 @@ def check_entry(release: Release, checkout: Path) -> None:
     known = _known(release, read_registry(checkout))
     if known is None:
         return
+    if known.sources.hub is not None and known.sources.hub.repo != repository:
+        raise PublishError(
+            f"{release.reference} is published in {known.sources.hub.repo}: leave out --repo, or name that one"
+        )
     ours = release.locked(None)
     if wrong := [name for name in MEANING if name != "released" and getattr(known, name) != getattr(ours, name)]:
         raise PublishError(
             f"{checkout / 'zoo' / release.entry}.yaml has {release.reference} already, with other {', '.join(wrong)}: a "
             "version never changes; set identity.version in card.yaml to another one"
         )
+
+
+def _check_pin(known: LockedVersion | None, release: Release, pin: HubPin) -> None:
+    """A place on the Hub is added once."""
+    there = known and known.sources.hub
+    if there and there != pin:
+        raise PublishError(f"{release.reference} is pinned to {there.repo} at commit {there.commit}, not to {pin.commit}")
 
 
 def write_entry(release: Release, pin: HubPin, checkout: Path) -> list[Path]:
@@ -66,8 +77,11 @@ def write_entry(release: Release, pin: HubPin, checkout: Path) -> list[Path]:
     ------
     OutputError
         If it cannot be written; then nothing was.
+    PublishError
+        If the entry pins another commit.
     """
     registry = read_registry(checkout)
+    _check_pin(_known(release, registry), release, pin)
     card = checkout / "cards" / release.entry / f"{release.card.identity.version}.yaml"
     contents = {card.with_suffix(suffix): data for suffix, data in release.beside_card.items()}
     if release.measurement is not None:

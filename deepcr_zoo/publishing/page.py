@@ -13,7 +13,7 @@ from deepcr_zoo.bench.wording import field_name
 from deepcr_zoo.cards import Card, Figure
 from deepcr_zoo.hub.frontmatter import Evaluation, front_matter
 from deepcr_zoo.names import Task
-from deepcr_zoo.registry import ORGANISATION, Architecture, LockedFile
+from deepcr_zoo.registry import Architecture, LockedFile
 from deepcr_zoo.rendering import input_text
 from deepcr_zoo.results import Measurement
 
@@ -43,8 +43,12 @@ class PageFacts:
         Name of its figures in `results`.
     base_model : str or None
         ``task/name@version`` that it was fine-tuned from.
+    base_repository : str or None
+        Where the Hub has that.
     picture : str or None
         File with its ROC curve, beside the page.
+    remarks : sequence of str
+        Bounds of gates that are not the default ones.
     """
 
     card: Card
@@ -56,7 +60,9 @@ class PageFacts:
     results: BenchmarkResults | None = None
     method: str | None = None
     base_model: str | None = None
+    base_repository: str | None = None
     picture: str | None = None
+    remarks: Sequence[str] = ()
 
     @property
     def judged(self) -> MethodResult | None:
@@ -86,14 +92,13 @@ def render(facts: PageFacts) -> bytes:
 def _front_matter(facts: PageFacts) -> str:
     card = facts.card
     made_for = card.instrument
-    base = None if facts.base_model is None else facts.base_model.partition("@")[0].replace("/", "-")
     tags = ["astronomy", "cosmic-rays", "deepcr", card.identity.task, made_for.telescope, made_for.instrument]
     return front_matter(
         name=f"{card.identity.task}/{card.identity.name}@{card.identity.version}",
         spdx=card.licence.spdx,
         tags=list(dict.fromkeys("-".join(tag.lower().split()) for tag in tags)),
         pipeline=PIPELINES[card.identity.task],
-        base_model=None if base is None else f"{ORGANISATION}/{base}",
+        base_model=facts.base_repository,
         evaluations=[*_published(card), *_measured(facts)],
     )
 
@@ -103,9 +108,19 @@ def _published(card: Card) -> Iterator[Evaluation]:
     doi = f"https://doi.org/{card.citation[0].doi}"
     for evaluation in card.published_evaluation:
         for figure in evaluation.figures:
-            name = f"{figure.metric}, {figure.field} (published)"
+            # in the units of what is measured here: shares, and e-^2
+            in_percent, in_hundreds = ", in %" in figure.metric, "(100 e-)^2" in figure.metric
+            value = figure.value / 100 if in_percent else figure.value * 1e4 if in_hundreds else figure.value
+            words = figure.metric.replace(", in %", "").replace("(100 e-)^2", "e-^2")
+            name = f"{words}, {figure.field} (published)"
             yield Evaluation(
-                evaluation.test_set, figure.field, metric, name, figure.value, source=evaluation.source, source_url=doi
+                evaluation.test_set,
+                figure.field,
+                metric,
+                name,
+                float(f"{value:.6g}"),
+                source=evaluation.source,
+                source_url=doi,
             )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from deepcr_zoo.errors import HubError, PublishError
+from deepcr_zoo.errors import HubConflictError, HubError, PublishError
 from deepcr_zoo.hub.repositories import HubRepository, PullRequest
 from deepcr_zoo.publishing.release import Release
 from deepcr_zoo.publishing.upload import Publication, published, stale_files
@@ -90,6 +90,8 @@ def _pull_requests(release: Release, repository: HubRepository) -> Iterator[Pull
 def _tagged(release: Release, repository: HubRepository, commit: str) -> str | None:
     try:
         repository.tag(release.tag, commit)
+    except HubConflictError:
+        published(release, repository)  # refuses a tag of other bytes, which was set meanwhile
     except HubError as error:
         return f"the tag {release.tag} is for an owner of {repository.address} to set, on commit {commit}: {error}"
     return None

@@ -15,7 +15,7 @@ from deepcr_zoo.publishing.release import README_FILE
 from deepcr_zoo.publishing.upload import Publication
 from deepcr_zoo.registry import HubPin, Registry, read_registry
 from deepcr_zoo.rendering import models_table
-from deepcr_zoo.updates import fetch_lock
+from deepcr_zoo.updates import fetch_lock, shipped_registry
 
 TITLE = "Registry of {count} versions of {models} models"
 
@@ -50,13 +50,14 @@ def publish_registry(checkout: Path, repository: str, *, private: bool = False) 
     Raises
     ------
     PublishError
-        If something that is published would be altered or removed.
+        If something that is published would be altered or removed, or a version is on no Hub.
     HubConflictError
         If somebody else has published in between.
     DeepcrZooError
         As `registry_files`; if the Hub does not answer, or refuses.
     """
     files, registry = registry_files(checkout), read_registry(checkout)
+    _refuse_unpublished(registry)
     whoami()
     remote = HubRepository(repository)
     if not remote.exists():
@@ -69,6 +70,15 @@ def publish_registry(checkout: Path, repository: str, *, private: bool = False) 
     title = TITLE.format(count=len(registry.references()), models=len(registry.entries))
     made = remote.commit(files, title, parent=head)
     return Publication(HubPin(repo=repository, commit=made.id), remote.address, is_new=True)
+
+
+def _refuse_unpublished(registry: Registry) -> None:
+    """Whoever has an older package could not get the bytes of what no Hub has."""
+    bundled = set(shipped_registry().references())
+    for entry in registry.entries.values():
+        for version, locked in entry.versions.items():
+            if locked.sources.hub is None and f"{entry.reference}@{version}" not in bundled:
+                raise PublishError(f"{entry.reference}@{version} is on no Hub: publish it before the registry that names it")
 
 
 def _refuse_alterations(remote: HubRepository, head: str, registry: Registry) -> None:

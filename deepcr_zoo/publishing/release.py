@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from deepcr_zoo.bench.results import ModelVerdict
 from deepcr_zoo.cards import Card
-from deepcr_zoo.errors import GateError, UsageError
+from deepcr_zoo.errors import GateError, PublishError, UsageError
 from deepcr_zoo.registry import (
     CARD_FILE,
     ORGANISATION,
+    REPOSITORY_PATTERN,
     TEST_VECTOR_FILE,
     WEIGHTS_FILE,
     Architecture,
@@ -23,6 +26,10 @@ from deepcr_zoo.registry import (
 from deepcr_zoo.results import Measurement
 
 README_FILE, LICENCE_FILE = "README.md", "LICENSE"
+RECIPE_FILE, RESULTS_FILE, REPORT_FILE, REPORT_PICTURES = "recipe.yaml", "results.json", "report.html", "report"
+VERSION_RESULTS_FILE = "results.yaml"
+"""What is on record of a version, beside the results of one benchmark."""
+
 LOCKED_FILES = (WEIGHTS_FILE, TEST_VECTOR_FILE, CARD_FILE)
 """What makes a version: two releases of the same version are the same if these are."""
 
@@ -138,6 +145,27 @@ class Release:
             raise GateError(f"{self.verdict.reference}: {count} gates fail, so it is not published: {told}")
 
 
+def read_licence(root: Path, card: Card) -> bytes:
+    """The text of a model's licence.
+
+    Parameters
+    ----------
+    root : Path
+        Folder that the card's path starts from.
+    card : Card
+
+    Raises
+    ------
+    PublishError
+        If there is no such file.
+    """
+    path = root / card.licence.file
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PublishError(f"licence.file: {path} cannot be read: {error.strerror}: put the licence's text there") from None
+
+
 def repository_of(release: Release, given: str | None) -> str:
     """The repository that a release belongs into: the given one, else that of its recipe, else that of the zoo.
 
@@ -154,9 +182,10 @@ def repository_of(release: Release, given: str | None) -> str:
     """
     wanted = given or release.repository or ORGANISATION
     organisation, slash, name = wanted.partition("/")
-    if not organisation or (slash and name != release.repository_name):
+    repository = f"{organisation}/{release.repository_name}"
+    if not re.fullmatch(REPOSITORY_PATTERN, repository) or (slash and name != release.repository_name):
         raise UsageError(
             f"repository {wanted}: expected {organisation or 'ORG'}/{release.repository_name}, the name of {release.entry} "
             "in every organisation"
         )
-    return f"{organisation}/{release.repository_name}"
+    return repository

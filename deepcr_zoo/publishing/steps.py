@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from deepcr_zoo import paths, sources
+from deepcr_zoo.errors import PublishError
 from deepcr_zoo.hub.repositories import HubRepository, whoami
 from deepcr_zoo.names import version_key
 from deepcr_zoo.publishing import pullrequests
@@ -18,7 +20,7 @@ from deepcr_zoo.publishing.readback import read_back
 from deepcr_zoo.publishing.release import Release
 from deepcr_zoo.publishing.upload import Publication, upload
 from deepcr_zoo.registries import default_registry
-from deepcr_zoo.registry import Registry
+from deepcr_zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, Registry
 from deepcr_zoo.training.runs import Run
 
 
@@ -73,7 +75,7 @@ def publish(release: Release, repository: str, checkout: Path, *, private: bool 
         As `upload`, `read_back` and `write_entry`.
     """
     release.check_gates()
-    check_entry(release, checkout)
+    check_entry(release, repository, checkout)
     whoami()
     publication = upload(release, HubRepository(repository), private=private)
     read_back(release, publication.pin)
@@ -91,6 +93,7 @@ def propose(release: Release, repository: str) -> Proposal:
         As `pullrequests.propose`.
     """
     release.check_gates()
+    check_entry(release, repository, paths.data_root())
     whoami()
     return pullrequests.propose(release, HubRepository(repository))
 
@@ -106,10 +109,41 @@ def finish(release: Release, repository: str, checkout: Path) -> Published:
         As `pullrequests.merged`, `read_back` and `write_entry`.
     """
     release.check_gates()
-    check_entry(release, checkout)
+    check_entry(release, repository, checkout)
     publication, caution = pullrequests.merged(release, HubRepository(repository))
     read_back(release, publication.pin)
     return Published(publication, write_entry(release, publication.pin, checkout), caution)
+
+
+def tag_registered(name: str) -> Publication:
+    """Set the tag of a version whose entry pins a commit: what a keeper does after a proposal was merged.
+
+    Parameters
+    ----------
+    name : str
+        NAME@VERSION.
+
+    Raises
+    ------
+    PublishError
+        If the entry pins nothing, or the tag names another commit.
+    DeepcrZooError
+        If what the Hub has at the pinned commit is not what the registry locked.
+    """
+    model = default_registry().resolve(name)
+    pin, tag = model.locked.sources.hub, f"v{model.version}"
+    if pin is None:
+        raise PublishError(f"{model.reference} is on no Hub yet: publish it first")
+    for filename in (WEIGHTS_FILE, TEST_VECTOR_FILE):
+        sources.fetch(model, filename, source="hub", keep=False)
+    whoami()
+    repository = HubRepository(pin.repo)
+    there = repository.tags().get(tag)
+    if there not in (None, pin.commit):
+        raise PublishError(f"{repository.address}: {tag} names commit {there}, the registry {pin.commit}: ask its owners")
+    if there is None:
+        repository.tag(tag, pin.commit)
+    return Publication(pin, repository.address, is_new=there is None)
 
 
 def seed_references(registry: Registry) -> Iterator[str]:

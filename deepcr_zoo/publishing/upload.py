@@ -10,14 +10,21 @@ from dataclasses import dataclass
 
 from deepcr_zoo.errors import HubConflictError, PublishError
 from deepcr_zoo.hub.repositories import Commit, HubRepository
-from deepcr_zoo.publishing.release import Release
+from deepcr_zoo.publishing.release import (
+    RECIPE_FILE,
+    REPORT_FILE,
+    REPORT_PICTURES,
+    RESULTS_FILE,
+    VERSION_RESULTS_FILE,
+    Release,
+)
 from deepcr_zoo.registry import HubPin
 
 TRIES = 5
 """Of a commit on a main branch that others change, too."""
 
-OURS = ("report.html", "results.json", "results.yaml", "recipe.yaml")
-"""Files that belong to one version alone, as all of report/ does: a version without them removes those of the one before."""
+OURS = (REPORT_FILE, RESULTS_FILE, VERSION_RESULTS_FILE, RECIPE_FILE)
+"""Files that belong to one version alone, as its pictures do: a version without them removes those of the one before."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +65,16 @@ def upload(release: Release, repository: HubRepository, *, private: bool = False
     """
     if not repository.exists():
         repository.create(private)
+    elif private and not repository.is_private():
+        raise PublishError(f"{repository.address} is public: make it private in a browser, or leave out --private")
     if (found := published(release, repository)) is not None:
         return found
     commit = _commit(release, repository)
+    if not repository.holds(commit, release.files):
+        raise PublishError(
+            f"{repository.address}: commit {commit} has not all files of {release.tag} (does a .gitignore there leave some "
+            "out?): nothing was tagged; mend the repository and run the command again"
+        )
     try:
         repository.tag(release.tag, commit)
     except HubConflictError:
@@ -125,6 +139,5 @@ def _refuse_rivals(release: Release, repository: HubRepository, before: list[Com
 
 def stale_files(release: Release, repository: HubRepository, head: str) -> list[str]:
     """What the version before has left that this one does not have."""
-    return [
-        path for path in repository.files(head) if path not in release.files and (path in OURS or path.startswith("report/"))
-    ]
+    old = [path for path in repository.files(head) if path not in release.files]
+    return [path for path in old if path in OURS or path.startswith(f"{REPORT_PICTURES}/")]

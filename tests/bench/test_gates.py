@@ -115,7 +115,10 @@ def test_figures_count_for_the_input_and_output_that_they_were_measured_with(evi
         changed = network.model_copy(update={"method": network.method.model_copy(update={"contract_sha256": contract})})
         found = gates(evidence, results=evidence.results.model_copy(update={"methods": [changed, *others]}))
         gate = found["files are what they were", None]
-        assert (gate.verdict, gate.measured) == ("fails", "input or output of the card are not those that were judged")
+        assert (gate.verdict, gate.measured) == (
+            "fails",
+            "input, output or tolerance of the card are not those that were judged",
+        )
 
 
 def test_figures_of_another_model_are_none(evidence):
@@ -136,6 +139,7 @@ def test_a_run_follows_the_default_or_the_newest_version_before_its_own(evidence
         return previous and previous.reference
 
     assert version_before("1.0") is None  # it is the default itself, published
+    assert version_before("0.9") == "mask/SMALL-2-2@1.0"  # nobody gets around it by a smaller number
     assert version_before("2.0") == version_before("3.0") == "mask/SMALL-2-2@1.0"
     registry.entries[entry.reference] = entry.model_copy(update={"default": "2.0"})
     assert version_before("3.0") == "mask/SMALL-2-2@2.0"

@@ -9,7 +9,7 @@ import pytest
 
 from deepcr_zoo.registry import read_registry
 from tests.conftest import ALL_MODELS
-from tests.registries import SMALL, copy_registry, edit_card
+from tests.registries import SMALL, copy_registry, edit_card, edit_entry
 
 pytest_plugins = ["tests.hub.fixtures"]
 pytestmark = [
@@ -52,6 +52,8 @@ def test_a_registry_is_published_fetched_listed_and_forgotten(contract_hub, chec
     text = (checkout / "cards" / SMALL / "1.0.yaml").read_text().replace("name: ACS-WFC-F606W-2-4", "name: OTHER")
     card.write_text(text)
     edit_card(checkout, lambda content: None, "mask/OTHER")
+    pin = {"repo": "deepcr-zoo/mask-OTHER", "commit": "1" * 40}
+    edit_entry(checkout, lambda entry: entry["versions"]["1.0"]["sources"].update(hub=pin), "mask/OTHER")
     assert "OTHER" in typed("publish", "--registry", "--dry-run", "--into", checkout).stdout
     typed("publish", "--registry", "--into", checkout)
     assert typed("update", **user).stdout == "mask/OTHER@1.0\n"

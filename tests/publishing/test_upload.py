@@ -118,9 +118,19 @@ def test_a_release_whose_gates_have_not_all_passed_is_refused_with_each_gate_tha
     assert contract_hub.log == []
 
 
-@pytest.mark.parametrize(("method", "where"), [("PUT", "/storage/"), ("POST", "/commit/"), ("POST", "/tag/")])
-def test_an_upload_that_breaks_off_leaves_no_tag_and_the_next_one_goes_on(method, where, contract_hub, release, checkout):
-    contract_hub.inject(faults.forbidden, method=method, where=where)
+@pytest.mark.parametrize(
+    ("fault", "method", "where"),
+    [
+        (faults.forbidden, "PUT", "/storage/"),
+        (faults.unavailable, "POST", "/commit/"),
+        (faults.broken_off, "POST", "/tag/"),
+        (faults.login_page, "POST", "/preupload/"),
+    ],
+)
+def test_an_upload_that_breaks_off_leaves_no_tag_and_the_next_one_goes_on(
+    fault, method, where, contract_hub, release, checkout
+):
+    contract_hub.inject(fault, method=method, where=where)
     with pytest.raises((HubUnreachableError, HubError)):
         steps.publish(release, REPOSITORY, checkout)
     assert entry(checkout).sources.hub is None

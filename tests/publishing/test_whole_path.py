@@ -17,6 +17,7 @@ from deepcr_zoo.registry import read_registry
 from deepcr_zoo.testvectors import example_image
 from deepcr_zoo.training.runs import Run
 from tests.conftest import CHECKOUT
+from tests.registries import edit
 from tests.test_hub_judges import git, olah_serving
 
 pytest_plugins = ["tests.hub.fixtures"]
@@ -111,6 +112,12 @@ def mask_in_a_new_environment(checkout, tmp_path, name, **environment):
     return np.load(f"{cache}.npy"), out.split()[:2]
 
 
+def same_mask(probability, expected):
+    """Another number of threads adds in another order."""
+    np.testing.assert_allclose(probability, expected, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(probability > 0.5, expected > 0.5)
+
+
 @pytest.mark.network
 def test_the_whole_path_from_a_recipe_to_a_mask_from_the_hub(contributor, owner, contract_hub, tmp_path, request):
     run, tokens = run_of(contributor), {"HF_TOKEN": "hf_other"}
@@ -126,7 +133,7 @@ def test_the_whole_path_from_a_recipe_to_a_mask_from_the_hub(contributor, owner,
     assert f"cards/mask/{NAME}/1.0.recipe.yaml" in said(contributor, finish, **tokens)
     said(contributor, render)
     assert "0 wrong" in said(contributor, check)
-    said(contributor, finish, HF_TOKEN="hf_write")  # the keeper's, which sets the tag
+    said(contributor, f"deepcr-zoo publish {NAME}@1.0 --finish", HF_TOKEN="hf_write")  # the keeper's, which sets the tag
 
     # other tools agree
     files = {name: (run.folder / name).read_bytes() for name in ("model.safetensors", "card.yaml", "recipe.yaml")}
@@ -143,13 +150,13 @@ def test_the_whole_path_from_a_recipe_to_a_mask_from_the_hub(contributor, owner,
     identity = [f"mask/{NAME}@1.0", hashlib.sha256(files["model.safetensors"]).hexdigest()]
     found, facts = mask_in_a_new_environment(contributor, tmp_path, f"{NAME}@1.0")
     assert facts == identity
-    np.testing.assert_array_equal(found, expected)
+    same_mask(found, expected)
     olah = request.getfixturevalue("olah_command")  # asked for last: it skips where it cannot be installed
     with olah_serving(olah, contract_hub.root, tmp_path) as url:
         contract_hub.log.clear()
         found, facts = mask_in_a_new_environment(contributor, tmp_path, NAME, HF_ENDPOINT=url)
         assert (facts, contract_hub.log) == (identity, [])
-        np.testing.assert_array_equal(found, expected)
+        same_mask(found, expected)
 
 
 def test_a_second_version_is_published_beside_the_first_and_is_the_default_when_the_entry_says_so(
@@ -187,7 +194,7 @@ def test_a_run_goes_to_the_hub_by_xet_too(contributor, tmp_path, xet_hub, keeper
     assert any("/xet-write-token/" in request.path for request in xet_hub.log)
     found, _ = mask_in_a_new_environment(contributor, tmp_path, NAME)
     image, _ = example_image(5)
-    np.testing.assert_array_equal(found, run_of(contributor).model("cpu").predict(image))
+    same_mask(found, run_of(contributor).model("cpu").predict(image))
 
 
 def edit_results(folder, change):
@@ -221,6 +228,10 @@ def edit_card(old, new):
     return change
 
 
+def without_visits(folder):
+    edit(folder / "card.yaml", lambda card: card["training"].update(visits=[]))
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -230,7 +241,12 @@ def edit_card(old, new):
         ),
         (lambda folder: edit_results(folder, lambda found: found["verdicts"].clear()), None),
         (change_weights, "gates fail, so it is not published: files are what they were|another input scale|finite"),
-        (edit_card("threshold: 0.5", "threshold: 0.1"), "input or output of the card are not those that were judged"),
+        (
+            edit_card("threshold: 0.5", "threshold: 0.1"),
+            "input, output or tolerance of the card are not those that were judged",
+        ),
+        (edit_card("tolerance: 0.0001", "tolerance: 0.9"), "input, output or tolerance of the card are not those"),
+        (without_visits, r"training\.visits: expected \[.*, got \[\]: restore it"),
         (edit_card("A Newcomer", "not given in the recipe"), "the card is valid: open: identity.authors.0"),
         (edit_card("name: MYCAM", "name: OTHER"), "identity.name: expected MYCAM-F606W-2-4, got OTHER-F606W-2-4"),
         (lambda folder: (folder / "recipe.yaml").write_text("name: x\n"), "was changed after the run had started"),

@@ -90,8 +90,11 @@ def current() -> KeptUpdate | None:
 def with_update(shipped: Registry) -> Registry:
     """The registry with the update that was kept; one that is damaged, or alters something, is left out with a warning."""
     try:
-        kept = current()
-        return shipped if kept is None else merged(shipped, _only_adding(_read_kept(kept), shipped, None))
+        if (kept := current()) is None:
+            return shipped
+        registry = _read_kept(kept)
+        _refuse_alterations(registry, alterations(shipped, registry, complete=False))
+        return merged(shipped, registry)  # cards are checked when they are read
     except DeepcrZooError as error:
         warnings.warn(f"the registry update in {folder()} is not used: {error}", SourceWarning, stacklevel=2)
         return shipped
@@ -180,26 +183,24 @@ def _checked(fetched: Registry, shipped: Registry, before: Registry | None) -> R
 
     What has been fetched before may have had another default than a package that was installed since.
     """
-    defaults = changed_defaults(shipped, fetched)
+    problems = [*alterations(shipped, fetched, complete=False), *changed_defaults(shipped, fetched)]
     if before is not None:
         since = {key: entry for key, entry in before.entries.items() if key not in shipped.entries}
-        defaults += changed_defaults(replace(before, entries=since), fetched)
-    return _only_adding(fetched, shipped, before, defaults)
+        problems += alterations(before, fetched, complete=True)
+        problems += changed_defaults(replace(before, entries=since), fetched)
+    _refuse_alterations(fetched, problems)
+    for reference in fetched.references():
+        read_card(fetched.resolve(reference))
+    merged(shipped, fetched)
+    return fetched
 
 
-def _only_adding(fetched: Registry, shipped: Registry, before: Registry | None, problems: Sequence[str] = ()) -> Registry:
-    """The fetched registry, if it is valid and alters nothing."""
-    problems = [*alterations(shipped, fetched, complete=False), *problems]
-    problems += [] if before is None else alterations(before, fetched, complete=True)
+def _refuse_alterations(fetched: Registry, problems: Sequence[str]) -> None:
     if problems:
         raise UpdateError(
             f"{fetched.home.label} alters what is there, and an update may only add: "
             f"{'; '.join(dict.fromkeys(problems))}; nothing was changed (a newer release of deepcr-zoo may know more)"
         )
-    for reference in fetched.references():
-        read_card(fetched.resolve(reference))
-    merged(shipped, fetched)
-    return fetched
 
 
 def fetch_lock(remote: HubRepository, commit: str, root: Path) -> None:

@@ -171,6 +171,23 @@ def test_against_an_earlier_state_what_was_there_must_stay_as_it_was(root, tmp_p
     assert f"{SMALL}@1.0: card: expected sha256=" in found[f"nothing of {before} is altered"][0]
 
 
+def test_against_an_earlier_state_places_cautions_and_results_stay(root, tmp_path):
+    pin = {"repo": "deepcr-zoo/mask-ACS-WFC-F606W-2-4", "commit": "1" * 40}
+    edit_entry(root, lambda entry: entry["versions"]["1.0"].update(warning="mind the gap"))
+    edit_entry(root, lambda entry: entry["versions"]["1.0"]["sources"].update(hub=pin))
+    before = tmp_path / "before"
+    shutil.copytree(root, before)
+    edit_entry(root, lambda entry: entry["versions"]["1.0"].pop("warning"))
+    edit_entry(root, lambda entry: entry["versions"]["1.0"]["sources"].pop("hub"))
+    edit(root / "cards" / SMALL / "1.0.results.yaml", lambda found: found["measurements"].clear())
+    (told,) = problems(root, before).values()
+    assert told == (
+        f"{SMALL}@1.0: sources.hub: is missing",
+        f"{SMALL}@1.0: warning: is missing",
+        f"{SMALL}@1.0: results: measurements: may be added to, not altered",
+    )
+
+
 def run(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "deepcr_zoo", "check", *map(str, arguments)], capture_output=True, text=True

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
@@ -166,6 +167,26 @@ def test_an_exposure_is_cleaned_with_a_model_of_another_registry(institute):
 def test_a_prefix_that_nobody_has_lists_those_that_there_are(institute):
     with pytest.raises(UnknownModelError, match=r"no registry called 'keck' is installed or configured, there are inst"):
         default_registry().resolve("keck:LRIS-2-4")
+
+
+def test_of_two_packages_with_one_prefix_none_is_used_and_both_are_named(institute, monkeypatch):
+    points = [EntryPoint("keck", f"{package}:registry", registries.ENTRY_POINTS) for package in ("one", "two")]
+    monkeypatch.setattr(registries, "entry_points", lambda group: points)
+    with pytest.warns(SourceWarning, match="is not used: another package has the same prefix") as told:
+        assert list(registries.other_registries()) == ["inst"]
+    assert len(told) == 2
+    registries.forget_registries()
+    monkeypatch.setattr(registries, "entry_points", lambda group: [EntryPoint("inst", "one:registry", group)])
+    with pytest.warns(SourceWarning, match="is not used: the settings name another one"):
+        assert registries.other_registries()["inst"].home.label == "settings"
+
+
+def test_what_pull_writes_into_a_folder_serves_as_the_mirror_of_a_registry(institute, configure, tmp_path):
+    deepcr_zoo.pull("inst:LRIS-2-4", to=tmp_path / "bytes")
+    shutil.rmtree(institute / "zoo" / "weights" / "mask")
+    configure(mirror=str(tmp_path / "bytes"))
+    model = default_registry().resolve("inst:LRIS-2-4")
+    assert sources.fetch(model, WEIGHTS_FILE, source="mirror").path.is_file()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from deepcr_zoo.errors import (
 from deepcr_zoo.hub.repositories import HubRepository
 from deepcr_zoo.publishing.registryfiles import publish_registry
 from deepcr_zoo.registries import default_registry
-from deepcr_zoo.registry import LockedFile
+from deepcr_zoo.registry import LockedFile, read_registry
 from tests.hub import faults
 from tests.registries import SMALL, copy_registry, edit, edit_card, edit_entry
 
@@ -328,7 +328,7 @@ def test_a_release_with_another_default_keeps_the_update_that_was_fetched_before
     publish_registry(keepers, updates.REPOSITORY)
     updates.update()
     newer = updates.shipped_registry()  # a release later, in which 1.1 ships and is the default
-    entry = updates.current() and updates._read_kept(updates.current()).entries[SMALL]
+    entry = read_registry(updates.folder() / updates.current().commit).entries[SMALL]
     newer.entries[SMALL] = entry.model_copy(update={"default": "1.1"})
     monkeypatch.setattr(updates, "shipped_registry", lambda: newer)
     monkeypatch.setattr(registries, "shipped_registry", lambda: newer)

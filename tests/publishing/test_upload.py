@@ -186,6 +186,31 @@ def test_a_private_repository_is_for_its_owners(contract_hub, release, checkout)
         HfApi(endpoint=contract_hub.url, token="hf_other").model_info(REPOSITORY)
 
 
+def test_a_repository_that_is_public_is_not_taken_for_a_private_one(contract_hub, release, checkout):
+    HubRepository(REPOSITORY).create(private=False)
+    with pytest.raises(PublishError, match="is public: make it private in a browser, or leave out --private"):
+        steps.publish(release, REPOSITORY, checkout, private=True)
+    assert titles(contract_hub) == ["initial commit"]
+
+
+def test_a_repository_that_leaves_a_file_out_gets_no_tag(contract_hub, release, checkout, monkeypatch):
+    real = HubRepository.commit
+
+    def without_test_vector(self, files, title, **more):
+        return real(self, {name: data for name, data in files.items() if "test_vector" not in name}, title, **more)
+
+    monkeypatch.setattr(HubRepository, "commit", without_test_vector)
+    with pytest.raises(PublishError, match=r"has not all files of v1\.0 .* nothing was tagged"):
+        steps.publish(release, REPOSITORY, checkout)
+    assert tags(contract_hub) == {}
+
+
+def test_a_version_that_is_pinned_stays_where_it_is(contract_hub, release, checkout):
+    steps.publish(release, REPOSITORY, checkout)
+    with pytest.raises(PublishError, match=f"is published in {REPOSITORY}: leave out --repo, or name that one"):
+        steps.publish(release, "keeper/mask-ACS-WFC-F606W-2-4", checkout)
+
+
 @pytest.mark.parametrize(
     ("token", "message"),
     [("hf_read", r"refused the request \(403\): check HF_TOKEN"), (None, "nobody is logged in: set HF_TOKEN")],

@@ -84,6 +84,8 @@ def update(
         typer.echo("the registry is that of this package")
         return
     without_bars()  # there would be one for every file
+    if not re.fullmatch(REPOSITORY_PATTERN, repo):
+        raise UsageError(f"--repo {repo}: expected ORG/NAME")
     found = updates.update(repo)
     registries.forget_registries()
     if as_json:
@@ -97,7 +99,9 @@ def update(
 
 
 def check(
-    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="checkout [default: this one]")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="checkout, or folder of a registry [default: this checkout]")
+    ] = None,
     against: Annotated[
         Path | None, typer.Option("--against", metavar="DIR", help="an earlier checkout, which may be added to, not altered")
     ] = None,
@@ -112,7 +116,9 @@ def check(
     root = folder or paths.data_root()
     for one in (root, against):
         if one is not None and not (one / "zoo").is_dir():
-            raise UsageError(f"{one}: expected a checkout of the repository, with its zoo/, cards/ and recipes/")
+            raise UsageError(
+                f"{one}: expected a checkout of the repository, or the folder of a registry, with zoo/ and cards/"
+            )
     looked = []
     for found in checking.check(root, against):
         looked.append(found)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from pydantic import Field
 
 from deepcr_zoo import paths
 from deepcr_zoo.documents import Document, read_document
+from deepcr_zoo.errors import InvalidDocumentError
 from deepcr_zoo.registry import Name
 
 
@@ -33,7 +36,9 @@ def read_configuration() -> Configuration:
     Raises
     ------
     InvalidDocumentError
-        If the file breaks its schema.
+        If the file breaks its schema, or ``DEEPCR_ZOO_CONFIG`` names none.
     """
     path = paths.configuration_file()
+    if not path.is_file() and "DEEPCR_ZOO_CONFIG" in os.environ:
+        raise InvalidDocumentError(f"{path}: no such file (DEEPCR_ZOO_CONFIG): correct it, or unset it")
     return read_document(path, Configuration, path.parent) if path.is_file() else Configuration()

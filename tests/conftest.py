@@ -28,8 +28,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 settings.register_profile("patient", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("patient")
 # before the registry is read: without the updates and settings of the person who runs the tests
-for name in ("DEEPCR_ZOO_DATA", "DEEPCR_ZOO_CONFIG"):
-    os.environ[name] = str(CHECKOUT / "nowhere" / name)
+os.environ["DEEPCR_ZOO_DATA"] = str(CHECKOUT / "nowhere")
+os.environ["DEEPCR_ZOO_CONFIG"] = str(CHECKOUT / "tests" / "no_settings.yaml")
 ALL_MODELS = default_registry().references()
 SETTINGS = (
     "DEEPCR_ZOO_MIRROR",
@@ -47,7 +47,7 @@ def clean_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in SETTINGS:
             patch.delenv(name, raising=False)
-        patch.setenv("DEEPCR_ZOO_CONFIG", str(tmp_path_factory.mktemp("session-config") / "config.yaml"))
+        patch.setenv("DEEPCR_ZOO_CONFIG", str(CHECKOUT / "tests" / "no_settings.yaml"))
         patch.setenv("DEEPCR_ZOO_CACHE", str(tmp_path_factory.mktemp("session-cache")))
         patch.setenv("DEEPCR_ZOO_DATA", str(tmp_path_factory.mktemp("session-data")))
         yield

@@ -206,4 +206,4 @@ def test_the_command_tells_each_thing_and_fails_where_one_is_wrong(root, tmp_pat
     assert '"problems": []' in run(root, "--json").stdout
     done = run(tmp_path)
     assert done.returncode == 2
-    assert "expected a checkout of the repository" in done.stderr
+    assert "expected a checkout of the repository, or the folder of a registry" in done.stderr

@@ -210,6 +210,12 @@ def test_settings_that_break_their_schema_are_named(institute, tmp_path):
         registries.other_registries()
 
 
+def test_a_settings_file_that_is_named_and_not_there_is_told(monkeypatch):
+    monkeypatch.setenv("DEEPCR_ZOO_CONFIG", "/nowhere/config.yaml")
+    with pytest.raises(InvalidDocumentError, match=r"/nowhere/config\.yaml: no such file \(DEEPCR_ZOO_CONFIG\)"):
+        registries.other_registries()
+
+
 def test_the_settings_file_has_a_place_of_its_own(monkeypatch):
     monkeypatch.delenv("DEEPCR_ZOO_CONFIG")
     assert paths.configuration_file().name == "config.yaml"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepcr_zoo import paths, sources
-from deepcr_zoo.errors import PublishError
+from deepcr_zoo.errors import PublishError, UsageError
 from deepcr_zoo.hub.repositories import HubRepository, whoami
 from deepcr_zoo.names import version_key
 from deepcr_zoo.publishing import pullrequests
@@ -47,11 +47,15 @@ def find_release(given: str | os.PathLike[str]) -> Release:
 
     Raises
     ------
+    UsageError
+        If it can only be meant as a folder, and there is none.
     DeepcrZooError
         As `release_of_run`, `release_of_model` and `Registry.resolve`.
     """
     if Path(given).is_dir():
         return release_of_run(Run.open(given))
+    if Path(given).is_file() or "*" in os.fspath(given) or len(Path(given).parts) > 2:
+        raise UsageError(f"{given}: no such folder: expected that of a run, which 'train' prints, or NAME@VERSION")
     return release_of_model(default_registry().resolve(os.fspath(given)))
 
 

@@ -77,6 +77,9 @@ def test_a_registry_is_published_fetched_listed_and_forgotten(contract_hub, chec
         (["publish", SMALL, "--repo", "a/b"], "expected a/mask-ACS-WFC-F606W-2-4"),
         (["publish", SMALL, "--into", "/nowhere"], "expected a checkout of the repository"),
         (["check", "/nowhere"], "expected a checkout of the repository"),
+        (["publish", "runs/NAME/*"], "no such folder: expected that of a run, which 'train' prints, or NAME@VERSION"),
+        (["publish", "runs/NAME/nothere"], "no such folder: expected that of a run"),
+        (["update", "--repo", "a/b/c"], "--repo a/b/c: expected ORG/NAME"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, message, contract_hub):

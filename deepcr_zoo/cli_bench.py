@@ -17,7 +17,7 @@ from deepcr_zoo.recipefile import find_recipe, read_recipe
 from deepcr_zoo.registries import default_registry
 
 if TYPE_CHECKING:
-    from deepcr_zoo.bench.results import BenchmarkResults
+    from deepcr_zoo.bench.results import BenchmarkResults, ModelVerdict
     from deepcr_zoo.bench.subjects import Subject
 
 LACOSMIC, NOTHING = "lacosmic", "none"
@@ -149,12 +149,17 @@ def print_results(results: BenchmarkResults) -> None:
         shown.add_row(row.field_type, row.method, *map(figure_text, row.figures.items()))
     output.print(shown)
     for verdict in results.verdicts:
-        gates = table("gate", "field type", "measured", "bound", "verdict")
-        for gate in verdict.gates:
-            gates.add_row(gate.gate, gate.field_type or "", gate.measured, gate.bound, gate.verdict)
         output.print(f"{verdict.reference}: {'passes its gates' if verdict.passes else 'FAILS'}")
-        output.print(gates)
+        print_gates(verdict)
     for one in results.excluded:
         note("left out", f"{one.reference}: {one.reason}", "yellow")
     for caution in results.cautions:
         note("caution", caution, "yellow")
+
+
+def print_gates(verdict: ModelVerdict) -> None:
+    """What every gate of a model says."""
+    gates = table("gate", "field type", "measured", "bound", "verdict")
+    for gate in verdict.gates:
+        gates.add_row(gate.gate, gate.field_type or "", gate.measured, gate.bound, gate.verdict)
+    output.print(gates)

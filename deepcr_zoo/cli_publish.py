@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deepcr_zoo import paths, registries, updates
+from deepcr_zoo.cli_bench import print_gates
 from deepcr_zoo.console import note, notes, output, print_json, progress, table
 from deepcr_zoo.errors import DeepcrZooError, UsageError
 from deepcr_zoo.hub.connection import without_bars
@@ -84,9 +85,7 @@ def update(
         typer.echo("the registry is that of this package")
         return
     without_bars()  # there would be one for every file
-    if not re.fullmatch(REPOSITORY_PATTERN, repo):
-        raise UsageError(f"--repo {repo}: expected ORG/NAME")
-    found = updates.update(repo)
+    found = updates.update(_repository(repo))
     registries.forget_registries()
     if as_json:
         print_json(found.kept.model_dump(mode="json") | {"added": found.added, "is_new": found.is_new})
@@ -205,23 +204,24 @@ def _publish_registry(repo: str | None, dry_run: bool, private: bool, into: Path
     from deepcr_zoo.publishing import registryfiles
     from deepcr_zoo.publishing.entries import find_checkout
 
-    checkout, repository = find_checkout(into), repo or updates.REPOSITORY
-    if not re.fullmatch(REPOSITORY_PATTERN, repository):
-        raise UsageError(f"--repo {repository}: expected ORG/NAME")
+    checkout, repository = find_checkout(into), _repository(repo or updates.REPOSITORY)
     if dry_run:
         _show_files(registryfiles.registry_files(checkout))
         return
     _tell_place("the registry", registryfiles.publish_registry(checkout, repository, private=private))
 
 
+def _repository(given: str) -> str:
+    if not re.fullmatch(REPOSITORY_PATTERN, given):
+        raise UsageError(f"--repo {given}: expected ORG/NAME")
+    return given
+
+
 def _show(release: Release, repository: str) -> None:
     """What would be uploaded, and what each gate says; exit code 1 if one fails."""
     typer.echo(f"{release.reference} -> {repository}, commit {release.title!r}, then tag {release.tag}")
     _show_files(dict(release.files))
-    gates = table("gate", "field type", "measured", "bound", "verdict")
-    for gate in release.verdict.gates:
-        gates.add_row(gate.gate, gate.field_type or "", gate.measured, gate.bound, gate.verdict)
-    output.print(gates)
+    print_gates(release.verdict)
     for remark in release.remarks:
         note("caution", remark, "yellow")
     if not release.verdict.passes:

@@ -69,7 +69,8 @@ LAYERS = [
     {"training.products"},
     {"training.pipeline"},
     {"cli_toolkit"},
-    {"cli_bench", "cli_publish"},
+    {"cli_bench"},
+    {"cli_publish"},
     {"cli_training"},
     {"cli"},
 ]

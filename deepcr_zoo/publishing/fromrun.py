@@ -9,7 +9,7 @@ from deepcr_zoo.bench import exclusions, gates, operating
 from deepcr_zoo.bench.results import BenchmarkResults
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.cards import Card
-from deepcr_zoo.errors import DatasetError, NotMeasuredError, PublishError, RunError
+from deepcr_zoo.errors import DatasetError, NotMeasuredError, PublishError
 from deepcr_zoo.names import for_task
 from deepcr_zoo.publishing.page import PageFacts, render
 from deepcr_zoo.publishing.release import (
@@ -96,8 +96,6 @@ def release_of_run(run: Run) -> Release:
 
 
 def _results(run: Run) -> BenchmarkResults:
-    if not run.is_trained:
-        raise RunError(f"{run.folder}: has no model yet: deepcr-zoo train --resume {run.folder} finishes it")
     if not run.is_evaluated:
         raise PublishError(f"{run.folder}: was not benchmarked: {_bench_again(run)}")
     results = run.results()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepcr_zoo import paths, sources
+from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.errors import PublishError, UsageError
 from deepcr_zoo.hub.repositories import HubRepository, whoami
 from deepcr_zoo.names import version_key
@@ -52,11 +53,10 @@ def find_release(given: str | os.PathLike[str]) -> Release:
     DeepcrZooError
         As `release_of_run`, `release_of_model` and `Registry.resolve`.
     """
-    if Path(given).is_dir():
-        return release_of_run(Run.open(given))
-    if Path(given).is_file() or "*" in os.fspath(given) or len(Path(given).parts) > 2:
+    if not Path(given).is_dir() and (Path(given).is_file() or "*" in os.fspath(given) or len(Path(given).parts) > 2):
         raise UsageError(f"{given}: no such folder: expected that of a run, which 'train' prints, or NAME@VERSION")
-    return release_of_model(default_registry().resolve(os.fspath(given)))
+    origin = find_subject(given).origin
+    return release_of_run(origin) if isinstance(origin, Run) else release_of_model(origin)
 
 
 def publish(release: Release, repository: str, checkout: Path, *, private: bool = False) -> Published:

@@ -54,7 +54,7 @@ from deepcr_zoo.dataset.stamps import cut, positions
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.models import InpaintModel
 from deepcr_zoo.neighbours import WINDOW
-from deepcr_zoo.recipe import FIELD_TYPES
+from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES
 from deepcr_zoo.results import POOLED
 
 NETWORKS = ("inpaint/ACS-WFC-F606W-2-32@1.0", "inpaint/ACS-WFC-F606W-3-32@1.0")
@@ -72,12 +72,12 @@ TABLE_3: dict[str, tuple[float, float, float]] = {
     MEDIAN: (0.105, 1.511, 5.946),
     BIHARMONIC: (0.041, 0.669, 2.578),
 }
-"""As printed, in the order of `FIELD_TYPES`; the released benchmark divides by a random stamp index."""
+"""As printed, in the order of `SIMULATED_FIELD_TYPES`; the released benchmark divides by a random stamp index."""
 
 RE_DERIVED = (3.0, 19.0, 5.0)
 """MSE of biharmonic interpolation / that of the networks, from the released benchmark without that error."""
 
-BLOCKS = len(FIELD_TYPES)
+BLOCKS = len(SIMULATED_FIELD_TYPES)
 """Sums are kept by field type, in place of blocks of sky."""
 
 Sums = dict[str, ErrorSums]
@@ -102,7 +102,7 @@ class LabelledStamps:
             for chip in visit.chips():
                 where = positions(chip.image.shape, block)
                 pixels = [cut(one, where, block.size) for one in (chip.image, chip.truth.scene, chip.label, chip.ignore)]
-                kind = np.full(len(where), FIELD_TYPES.index(visit.field_type))
+                kind = np.full(len(where), SIMULATED_FIELD_TYPES.index(visit.field_type))
                 for layer, part in zip(layers, [*pixels, kind], strict=True):
                     layer.append(part)
         return cls(*map(np.concatenate, layers))
@@ -142,7 +142,7 @@ def judged(seed: int, visits: Sequence[LabelledVisit], count: int, draw_seed: in
 
 def errors_of(sums: ErrorSums) -> dict[str, FieldResult]:
     """The figures of each field type, and of all together."""
-    chosen = {name: [index] for index, name in enumerate(FIELD_TYPES)} | {POOLED: list(range(BLOCKS))}
+    chosen = {name: [index] for index, name in enumerate(SIMULATED_FIELD_TYPES)} | {POOLED: list(range(BLOCKS))}
     arrays = (sums.pixels, sums.squared, sums.absolute, sums.signed)
     return {
         name: FieldResult(inpainting=inpainting_errors(ErrorSums(*(one[blocks] for one in arrays))))
@@ -152,7 +152,7 @@ def errors_of(sums: ErrorSums) -> dict[str, FieldResult]:
 
 def rows(field_type: str, by_seed: Sequence[Sums]) -> list[str]:
     """A line of the table for each method."""
-    index = FIELD_TYPES.index(field_type)
+    index = SIMULATED_FIELD_TYPES.index(field_type)
 
     def means(quantity: str, name: str) -> np.ndarray:
         return np.array([getattr(sums[name], quantity)[index] / sums[name].pixels[index] for sums in by_seed])
@@ -234,10 +234,10 @@ def main() -> None:
     packages = (*PACKAGES, "torch", "openvino", "scikit-image")
     print(heading(packages, options))
     print(table_head())
-    for field_type in FIELD_TYPES:
+    for field_type in SIMULATED_FIELD_TYPES:
         print("\n".join(rows(field_type, by_seed)))
     if options.results:
-        pixels = {name: pixels_of(visits, name) for name in [*FIELD_TYPES, POOLED]}
+        pixels = {name: pixels_of(visits, name) for name in [*SIMULATED_FIELD_TYPES, POOLED]}
         data = description(options, astrodrizzle(visits[0].recipe), pixels)
         added = AddedMasks(per_stamp=MASKS_PER_STAMP, stamps=options.stamps * len(options.seeds), seed=options.draw_seed)
         written = BenchmarkResults(

@@ -37,7 +37,7 @@ from deepcr_zoo.bench.results import (
 )
 from deepcr_zoo.bench.summary import spread
 from deepcr_zoo.machine import processor_name
-from deepcr_zoo.recipe import FIELD_TYPES
+from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES
 from deepcr_zoo.results import POOLED
 
 SIGMAS = 3.0
@@ -102,15 +102,15 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     visits = labelled_visits(options)
-    counts = {name: {one.seed: confusion(one) for one in visits if one.field_type == name} for name in FIELD_TYPES}
-    pooled = {seed: sum(counts[name][seed] for name in FIELD_TYPES) for seed in options.seeds}
+    counts = {name: {one.seed: confusion(one) for one in visits if one.field_type == name} for name in SIMULATED_FIELD_TYPES}
+    pooled = {seed: sum(counts[name][seed] for name in SIMULATED_FIELD_TYPES) for seed in options.seeds}
     results = {name: rates(by_seed) for name, by_seed in {**counts, POOLED: pooled}.items()}
 
     print(heading(PACKAGES, options))
     print("| field type | TPR, mean ± standard error (each seed) | at least | FPR | at most | good enough |")
     print("|---|---|---|---|---|---|")
     verdicts = []
-    for name in FIELD_TYPES:
+    for name in SIMULATED_FIELD_TYPES:
         line, good = row(name, results[name])
         print(line)
         verdicts.append(good)

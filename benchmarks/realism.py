@@ -51,7 +51,7 @@ from deepcr_zoo.bench.summary import CURVE_POINTS, TPR_AT_FPR, field_result
 from deepcr_zoo.cards import Card
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.models import MaskModel
-from deepcr_zoo.recipe import FIELD_TYPES
+from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES
 from deepcr_zoo.results import POOLED
 
 TABLE_2 = ("ACS-WFC-F606W-2-32@1.0", "ACS-WFC-F606W-2-4@1.0")
@@ -71,7 +71,7 @@ def by_field_type(
     """For each field type, and all together: what all visits give, and what each seed gives."""
     seeds = sorted({visit.seed for visit in visits})
     grouped = {}
-    for name in [*FIELD_TYPES, POOLED]:
+    for name in [*SIMULATED_FIELD_TYPES, POOLED]:
         alone = [
             merge([each[one.folder] for one in visits if one.seed == seed and name in (one.field_type, POOLED)])
             for seed in seeds
@@ -150,7 +150,7 @@ def published(card: Card, field_type: str, fpr: float, band: str) -> float | Non
 def rows(result: MethodResult, card: Card | None, band: str) -> list[str]:
     """A line of the table for each field type."""
     lines = []
-    for field_type in FIELD_TYPES:
+    for field_type in SIMULATED_FIELD_TYPES:
         cells, differences = [result.name, words(field_type)], []
         for rate in result.fields[field_type].at_fpr:
             there = published(card, field_type, rate.fpr, band) if card else None
@@ -184,9 +184,9 @@ def draw(visits: list[LabelledVisit], curves: dict[str, RocCurve], path: Path, s
 
     model = deepcr_zoo.load(TABLE_2[0], device="cpu")
     assert isinstance(model, MaskModel)
-    figure = Figure(figsize=(11, 3.7 * len(FIELD_TYPES)), layout="constrained")
+    figure = Figure(figsize=(11, 3.7 * len(SIMULATED_FIELD_TYPES)), layout="constrained")
     figure.suptitle(f"Simulated visits, AstroDrizzle, and {TABLE_2[0]} at FPR {100 * FPRS[-1]:g} %")
-    for field_type, line in zip(FIELD_TYPES, figure.subplots(len(FIELD_TYPES), 3), strict=True):
+    for field_type, line in zip(SIMULATED_FIELD_TYPES, figure.subplots(len(SIMULATED_FIELD_TYPES), 3), strict=True):
         visit = next(one for one in visits if one.field_type == field_type)
         chip = next(visit.chips())
         point = curves[field_type].at_fpr(FPRS[-1])

@@ -32,7 +32,7 @@ from deepcr_zoo.dataset.store import ExposureRecord
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.models import MaskModel, load_files
 from deepcr_zoo.nets import UNet
-from deepcr_zoo.recipe import FIELD_TYPES, Recipe
+from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES, Recipe
 from deepcr_zoo.recipefile import find_recipe, read_recipe
 from deepcr_zoo.simulate import VERSION
 from deepcr_zoo.training.objectives import Feed
@@ -112,7 +112,7 @@ def shifted(alpha: float) -> Callable[[NDArray[np.float32], ExposureRecord], NDA
 def rates(model: MaskModel, dataset: Dataset, alpha: float) -> dict[str, tuple[float, ...]]:
     """TPR at each FPR, by field type."""
     found = {}
-    for field_type in FIELD_TYPES:
+    for field_type in SIMULATED_FIELD_TYPES:
         curve = judge(model, dataset, field_type, change=shifted(alpha)).curve()
         points = [curve.at_fpr(fpr) for fpr in FPRS]
         found[field_type] = tuple(point.tpr for point in points if point)
@@ -122,10 +122,17 @@ def rates(model: MaskModel, dataset: Dataset, alpha: float) -> dict[str, tuple[f
 def row(name: str, seed: int, alpha: float, found: dict[str, tuple[float, ...]], wanted: bool) -> str:
     """A line of the table."""
     sky = "native" if alpha == 0 else f"{alpha:+g} x sky"
-    cells = [name, str(seed), sky, *(" / ".join(f"{100 * tpr:.1f}" for tpr in found[kind]) for kind in FIELD_TYPES)]
+    cells = [
+        name,
+        str(seed),
+        sky,
+        *(" / ".join(f"{100 * tpr:.1f}" for tpr in found[kind]) for kind in SIMULATED_FIELD_TYPES),
+    ]
     verdict = "-"
     if wanted:
-        reached = all(tpr >= least for kind in FIELD_TYPES for tpr, least in zip(found[kind], WANTED[kind], strict=True))
+        reached = all(
+            tpr >= least for kind in SIMULATED_FIELD_TYPES for tpr, least in zip(found[kind], WANTED[kind], strict=True)
+        )
         verdict = "yes" if reached else "**no**"
     return f"| {' | '.join([*cells, verdict])} |"
 
@@ -183,7 +190,7 @@ def main() -> None:
         "trained",
         "seed",
         "sky of the test images",
-        *(f"{words(kind)}, TPR in %" for kind in FIELD_TYPES),
+        *(f"{words(kind)}, TPR in %" for kind in SIMULATED_FIELD_TYPES),
         "as wanted",
     ]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)

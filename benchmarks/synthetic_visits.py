@@ -24,10 +24,10 @@ from deepcr_zoo import paths
 from deepcr_zoo.bench.results import Data, PixelCounts
 from deepcr_zoo.dataset.coverage import GoodPixels, seen_by_others
 from deepcr_zoo.dataset.drizzle import drizzle_visit
-from deepcr_zoo.dataset.exposures import detector_of, read_chips
+from deepcr_zoo.dataset.exposures import ChipPixels, detector_of, read_chips, read_facts
 from deepcr_zoo.dataset.ignore import ignore_mask, kept_bits
 from deepcr_zoo.machine import processor_name
-from deepcr_zoo.recipe import FIELD_TYPES, RESERVED_SEED, BuildBlock, FieldType, Recipe
+from deepcr_zoo.recipe import RESERVED_SEED, SIMULATED_FIELD_TYPES, BuildBlock, FieldType, InstrumentBlock, Recipe
 from deepcr_zoo.recipefile import find_recipe, read_recipe
 from deepcr_zoo.results import POOLED
 from deepcr_zoo.simulate import VERSION
@@ -80,16 +80,24 @@ class LabelledVisit:
         block = self.recipe.build.ignore
         kept = kept_bits(block, detector_of(self.recipe.instrument))
         good = [
-            [GoodPixels((chip.quality.astype(np.int64) & ~kept) == 0, chip.wcs) for chip in read_chips(path)]
+            [
+                GoodPixels((chip.quality.astype(np.int64) & ~kept) == 0, chip.wcs)
+                for chip in _chips(path, self.recipe.instrument)
+            ]
             for path in self.exposures
         ]
         with np.load(self.folder / LABELS) as labels:
             for index, path in enumerate(self.exposures):
                 others = [chip for other, chips in enumerate(good) if other != index for chip in chips]
-                chips = zip(read_chips(path), good[index], read_truth(truth_path(path)), strict=True)
+                chips = zip(_chips(path, self.recipe.instrument), good[index], read_truth(truth_path(path)), strict=True)
                 for chip, own, truth in chips:
                     ignore = ignore_mask(chip.image, chip.quality, kept, block) | ~seen_by_others(own, others)
                     yield JudgedChip(chip.image, labels[_key(index, chip.version)], ignore, truth)
+
+
+def _chips(path: Path, instrument: InstrumentBlock) -> list[ChipPixels]:
+    (facts,) = read_facts(path, instrument)
+    return read_chips(facts, instrument)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +119,9 @@ def labelled_visits(options: argparse.Namespace) -> list[LabelledVisit]:
     if reserved and not options.independent:
         raise SystemExit(f"--seeds {reserved[0]}: seeds from {RESERVED_SEED} up are reserved for --independent evaluation")
     recipe = read_recipe(find_recipe(options.recipe))
-    planned = [_planned(recipe, name, seed, options.side or None) for name in FIELD_TYPES for seed in options.seeds]
+    planned = [
+        _planned(recipe, name, seed, options.side or None) for name in SIMULATED_FIELD_TYPES for seed in options.seeds
+    ]
     make = partial(_made, build=recipe.build, cache=options.cache)
     # processes of their own even for one job: what a simulation has in memory shall not stay
     with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -126,7 +136,8 @@ def description(options: argparse.Namespace, labels: str, pixels: dict[str, Pixe
     """What the visits are, for a results.json."""
     size = f"cut-outs of {options.side} x {options.side} pixels" if options.side else "full frames"
     visits = "; ".join(
-        f"{words(name)}: {EXPOSURES[name]} exposures of {EXPOSURE_TIME_S[name]:g} s per seed" for name in FIELD_TYPES
+        f"{words(name)}: {EXPOSURES[name]} exposures of {EXPOSURE_TIME_S[name]:g} s per seed"
+        for name in SIMULATED_FIELD_TYPES
     )
     return Data(
         kind="synthetic",
@@ -193,7 +204,7 @@ def _made(visit: SimulatedVisit, build: BuildBlock, cache: Path) -> Path:
             masks = {
                 _key(index, chip.version): drizzled.label(index, chip.version).cosmic_rays
                 for index, path in enumerate(exposures)
-                for chip in read_chips(path)
+                for chip in _chips(path, visit.instrument)
             }
         np.savez_compressed(unfinished / LABELS, **masks)
         unfinished.rename(done)

@@ -23,7 +23,7 @@ import yaml
 
 from deepcr_zoo import paths
 from deepcr_zoo.machine import processor_name
-from deepcr_zoo.recipe import FIELD_TYPES, RESERVED_SEED
+from deepcr_zoo.recipe import RESERVED_SEED, SIMULATED_FIELD_TYPES
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -72,7 +72,7 @@ def write_recipe(path: Path, field_type: str) -> None:
 def main() -> None:
     """Run the benchmark and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--field-type", choices=FIELD_TYPES, default="resolved_galaxy")
+    parser.add_argument("--field-type", choices=SIMULATED_FIELD_TYPES, default="resolved_galaxy")
     parser.add_argument("--seed", type=int, choices=range(RESERVED_SEED), metavar=f"0..{RESERVED_SEED - 1}", default=510)
     options = parser.parse_args()
     packages = ", ".join(f"{name} {version(name)}" for name in ("deepcr-zoo", "drizzlepac", "numpy", "scipy", "astropy"))

@@ -19,7 +19,7 @@ from deepcr_zoo.errors import InvalidNameError, OutputError, UsageError
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.names import NAME_PATTERN
 from deepcr_zoo.pictures import require_matplotlib
-from deepcr_zoo.recipe import FIELD_TYPES, FieldType, Recipe
+from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES, Recipe, SimulatedFieldType
 from deepcr_zoo.recipecheck import Expected, doubts, expected, expected_rehearsal
 from deepcr_zoo.recipefile import find_recipe, read_recipe, recipe_json_schema
 
@@ -84,7 +84,7 @@ def schema() -> None:
 
 def simulate(
     file: RecipeFile,
-    field_type: Annotated[list[str] | None, typer.Option(help=f"{', '.join(FIELD_TYPES)} [default: all]")] = None,
+    field_type: Annotated[list[str] | None, typer.Option(help=f"{', '.join(SIMULATED_FIELD_TYPES)} [default: all]")] = None,
     seed: Annotated[int | None, typer.Option(help="chooses the field and all noise [default: the rehearsal's]")] = None,
     exposures: Annotated[int | None, typer.Option(help="of each visit [default: the rehearsal's]")] = None,
     exposure_time: Annotated[float | None, typer.Option(help="seconds [default: the rehearsal's]")] = None,
@@ -217,8 +217,8 @@ def _print_dataset(manifest: Manifest) -> None:
         note("caution", caution, "yellow")
 
 
-def _field_types(names: list[str] | None, recipe: Recipe) -> list[FieldType]:
-    kinds: dict[str, FieldType] = {kind: kind for kind in FIELD_TYPES}
+def _field_types(names: list[str] | None, recipe: Recipe) -> list[SimulatedFieldType]:
+    kinds: dict[str, SimulatedFieldType] = {kind: kind for kind in SIMULATED_FIELD_TYPES}
     if unknown := [name for name in names or () if name not in kinds]:
         raise UsageError(f"--field-type {unknown[0]}: expected one of {', '.join(kinds)}")
     return [kinds[name] for name in names or recipe.rehearsal.exposure_time_s]

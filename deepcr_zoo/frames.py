@@ -49,6 +49,8 @@ class Chip:
         EXTNAME.
     version : int
         EXTVER of a SCI extension; the place among the chips where extensions are called otherwise.
+    keywords : mapping
+        The headers of the chip and of the primary.
     pixels : ndarray of float32, shape (H, W)
         As the file has them, in `unit`.
     unit : UnitSpelling
@@ -69,6 +71,7 @@ class Chip:
     hdu: int
     name: str
     version: int
+    keywords: Keywords
     pixels: NDArray[np.float32]
     unit: UnitSpelling
     gain: Gain | None
@@ -274,6 +277,7 @@ def _read_chip(hdus: fits.HDUList, index: int, place: int, instrument: Instrumen
         hdu=index,
         name=name,
         version=version,
+        keywords=header,
         pixels=pixels,
         unit=unit,
         gain=instrument.gain(header) if instrument else read_gain(header, default_instruments().generic.gain_keywords),

@@ -115,6 +115,9 @@ class Instrument(Document):
     unit_if_absent: PixelUnit | None = Field(default=None, description="what exposures without BUNIT count")
     raw_when: dict[str, str | list[str]] = Field(default_factory=dict, description="keywords and values of raw exposures")
     every_image_is_a_chip: bool = Field(default=False, description="whether extensions need not be called SCI")
+    every_chip_is_an_exposure: bool = Field(
+        default=False, description="whether the SCI extensions of a file are repeated exposures of the one chip"
+    )
     refused_when: dict[str, dict[str, str]] = Field(
         default_factory=dict, description="keyword -> value -> what such a file is, if it is no single exposure"
     )

@@ -11,11 +11,21 @@ from deepcr_zoo.documents import Document
 from deepcr_zoo.names import NAME_PATTERN, Task
 from deepcr_zoo.registry import REPOSITORY_PATTERN, Architecture
 
-FieldType = Literal["extragalactic", "globular_cluster", "resolved_galaxy"]
-FIELD_TYPES: tuple[FieldType, ...] = ("extragalactic", "globular_cluster", "resolved_galaxy")
+SimulatedFieldType = Literal["extragalactic", "globular_cluster", "resolved_galaxy"]
+SIMULATED_FIELD_TYPES: tuple[SimulatedFieldType, ...] = ("extragalactic", "globular_cluster", "resolved_galaxy")
+"""What the simulator knows: images of the sky."""
+
+FieldType = SimulatedFieldType | Literal["spectrum"]
+FIELD_TYPES: tuple[FieldType, ...] = (*SIMULATED_FIELD_TYPES, "spectrum")
 
 Split = Literal["train", "test"]
 """What a visit is for; validation stamps are blocks of sky of the training visits."""
+
+SplitBy = Literal["sky", "observation"]
+"""What training and test must not share."""
+
+Labels = Literal["astrodrizzle", "cr_split"]
+"""Where labels come from: the other exposures of a dithered visit, or repeats on the same pixels."""
 
 RESERVED_SEED = 900_000
 """Simulated visits with seeds from here up are for independent evaluation: nothing is tuned, trained or tested on them."""
@@ -29,6 +39,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=RESERVED_SEED)]
 ModelName = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
 DqBits = Annotated[int, Field(gt=0, lt=2**31)]
+Thresholds = Annotated[list[Positive], Field(min_length=2, max_length=2)]
 Shape = Annotated[list[Annotated[int, Field(gt=0, le=65_536)]], Field(min_length=2, max_length=2)]
 
 
@@ -75,6 +86,7 @@ class VisitRule(Document):
     test_fraction: Fraction = Field(default=0.2, description="share of the visits for testing, where split is not given")
     proposal: int | None = Field(default=None, description="PROPOSID")
     visit: str | None = Field(default=None, description="two characters, as in file names and LINENUM")
+    observation: str | None = Field(default=None, description="pattern of ROOTNAME, with * and ?")
     target: str | None = Field(default=None, description="pattern of TARGNAME, with * and ?")
     filters: list[str] = Field(default_factory=list, description="none: the filters of the instrument block")
     exposures: int | None = Field(default=None, ge=2, description="exposures of the visit, as published or in the archive")
@@ -99,6 +111,10 @@ class DataBlock(Document):
 
     product: str = Field(default="flc", description="end of the file names of the calibrated exposures")
     source: str = Field(description="where this list of visits comes from")
+    split_by: SplitBy = Field(
+        default="sky",
+        description="sky: no sky is in both training and test; observation: no observation is, for data of one target alone",
+    )
     checked_against_archive: bool = Field(default=False, description="whether somebody has seen these visits in the archive")
     files: list[str] = Field(default_factory=list, description="folders or wildcards; relative ones start at the recipe")
     visits: dict[str, VisitRule] = Field(min_length=1, description="by a name of your choice; the first that matches counts")
@@ -121,6 +137,27 @@ class DrizzleBlock(Document):
     resetbits: int = Field(default=4096, ge=0, description="DQ bits that are cleared first")
     combine_type: Literal["minmed", "median", "imedian"] = "minmed"
     max_fit_rms_pixels: Positive = Field(default=0.3, description="a worse TweakReg fit rejects the visit")
+
+
+class CrSplitBlock(Document):
+    """How repeated exposures of one pointing label each other's cosmic rays (two-pass test of AstroDrizzle's driz_cr)."""
+
+    snr: Thresholds = Field(
+        default=[5.0, 3.0], description="sigma of the difference: to find a cosmic ray, and next to one that was found"
+    )
+    gradient: Thresholds = Field(
+        default=[1.2, 0.7], description="the same two, as multiples of the steepest slope around (driz_cr_scale)"
+    )
+    grow: int = Field(default=1, ge=1, le=50, description="pixels around a found one where the second threshold counts")
+    reference: Literal["minimum", "median"] = Field(
+        default="median", description="of the other exposures, scaled by exposure time, where there are several"
+    )
+    offset_box: int = Field(
+        default=15, ge=3, le=501, description="side of the box whose median difference is that of the backgrounds, pixels"
+    )
+    hot_snr: Positive = Field(
+        default=5.0, description="what most exposures have so many sigma above its surroundings is hot"
+    )
 
 
 class IgnoreBlock(Document):
@@ -162,7 +199,9 @@ class QualityBlock(Document):
 class BuildBlock(Document):
     """How exposures become labelled stamps."""
 
+    labels: Labels = Field(default="astrodrizzle", description="where labels come from; each has a block of settings")
     drizzle: DrizzleBlock = DrizzleBlock()
+    cr_split: CrSplitBlock = CrSplitBlock()
     ignore: IgnoreBlock = IgnoreBlock()
     stamps: StampBlock = StampBlock()
     sky: Literal["mdrizsky", "measured"] = Field(default="mdrizsky", description="source of the sky level")
@@ -247,8 +286,8 @@ class BenchmarkBlock(Document):
 
     fprs: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.0005, 0.001, 0.005], min_length=1)
     lacosmic_objlim: dict[FieldType, float] = Field(
-        default={"extragalactic": 2.0, "globular_cluster": 3.5, "resolved_galaxy": 5.0},
-        description="objlim of the L.A.Cosmic baseline (Zhang & Bloom 2020, section 4)",
+        default={"extragalactic": 2.0, "globular_cluster": 3.5, "resolved_galaxy": 5.0, "spectrum": 5.0},
+        description="objlim of the L.A.Cosmic baseline (Zhang & Bloom 2020, section 4; of spectra: astroscrappy's default)",
     )
     lacosmic_objlims: list[Positive] = Field(
         default=[1.0, 2.0, 3.5, 5.0, 8.0], min_length=1, description="grid that the best L.A.Cosmic is looked for in"
@@ -339,7 +378,7 @@ class RehearsalBlock(Document):
 
     side: int = Field(default=1024, ge=256, le=8192, description="exposures are cut-outs of so many pixels a side, one chip")
     exposures: int = Field(default=3, ge=2, le=6)
-    exposure_time_s: dict[FieldType, Positive] = Field(
+    exposure_time_s: dict[SimulatedFieldType, Positive] = Field(
         default={"extragalactic": 400.0, "globular_cluster": 350.0, "resolved_galaxy": 540.0},
         min_length=1,
         description="as in the test visits of Zhang & Bloom 2020, Table 1",
@@ -400,12 +439,21 @@ class Recipe(Document):
 
     @model_validator(mode="after")
     def _a_visit_has_one_rule(self) -> Recipe:
-        seen: dict[tuple[int | None, str | None, str], str] = {}
+        seen: dict[tuple[int | None, str | None, str | None, str], str] = {}
         for name, rule in self.data.visits.items():
             for band in rule.filters or self.instrument.filters:
-                other = seen.setdefault((rule.proposal, rule.visit, band), name) if rule.is_one_visit else name
+                other = (
+                    seen.setdefault((rule.proposal, rule.visit, rule.observation, band), name) if rule.is_one_visit else name
+                )
                 if other != name:
                     raise ValueError(f"each visit in one rule, got {rule.proposal}-{rule.visit} in {other} and in {name}")
+        return self
+
+    @model_validator(mode="after")
+    def _each_field_type_has_an_objlim(self) -> Recipe:
+        known = self.benchmark.lacosmic_objlim
+        if missing := sorted({rule.field_type for rule in self.data.visits.values()} - known.keys()):
+            raise ValueError(f"benchmark.lacosmic_objlim of every field type, got none of {', '.join(missing)}")
         return self
 
     @model_validator(mode="after")

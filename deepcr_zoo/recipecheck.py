@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 from deepcr_zoo.instruments import default_instruments
-from deepcr_zoo.recipe import FIELD_TYPES, RESERVED_SEED, FieldType, Recipe, Split, VisitRule
+from deepcr_zoo.recipe import FIELD_TYPES, RESERVED_SEED, SIMULATED_FIELD_TYPES, FieldType, Recipe, Split, VisitRule
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 
@@ -44,7 +44,9 @@ def expected(recipe: Recipe) -> list[Expected]:
         return Expected(split, field_type, len(matching), exposures, exposures * per_exposure)
 
     named = [rule for rule in recipe.data.visits.values() if rule.is_one_visit]
-    return [count(split, field_type, named) for split in SPLITS for field_type in FIELD_TYPES]
+    asked = {rule.field_type for rule in named}
+    kinds = [kind for kind in FIELD_TYPES if kind in SIMULATED_FIELD_TYPES or kind in asked]
+    return [count(split, field_type, named) for split in SPLITS for field_type in kinds]
 
 
 def expected_rehearsal(recipe: Recipe) -> list[Expected]:
@@ -55,7 +57,7 @@ def expected_rehearsal(recipe: Recipe) -> list[Expected]:
     return [
         Expected(split, kind, visits[split], visits[split] * sizes.exposures, visits[split] * sizes.exposures * per_exposure)
         for split in SPLITS
-        for kind in FIELD_TYPES
+        for kind in SIMULATED_FIELD_TYPES
         if kind in sizes.exposure_time_s
     ]
 

@@ -49,14 +49,17 @@ LAYERS = [
     }
     | {"dataset.crsplit", "dataset.exposures", "dataset.reading", "dataset.splits", "training.frozen", "training.state"}
     | {f"simulate.{name}" for name in ("optics", "pointing", "tracks")},
-    {"convert", "cleaning", "verification", "plan", "bench.lacosmic", "bench.summary", "bench.judged", "simulate.flc"}
+    {"dataset.labelling", "dataset.wording"}
+    | {"convert", "cleaning", "verification", "plan", "bench.lacosmic", "bench.summary", "bench.judged", "simulate.flc"}
     | {"bench.blocks", "bench.tally", "bench.grouped", "bench.wording", "bench.mosaic"}
     | {"simulate.rendering", "dataset.report", "dataset.visits"}
-    | {f"training.{name}" for name in ("stamps", "start", "checkpoints", "draftcard")},
-    {"compat", "filecleaning", "simulate.visits", "training.augmentation", "training.runs"}
+    | {f"training.{name}" for name in ("stamps", "start", "checkpoints")},
+    {"compat", "filecleaning", "simulate.visits", "training.augmentation", "training.runs", "training.draftcard"}
     | {f"bench.{name}" for name in ("masks", "bootstrap", "lacosmicmasks", "resampled", "tracks", "stars", "figures")},
-    {"demo", "cleanreport", "dataset.labels", "dataset.rehearsal", "training.objectives"}
+    {"demo", "cleanreport", "dataset.planned", "dataset.rehearsal", "training.objectives"}
     | {f"bench.{name}" for name in ("inpainting", "runtime", "detections", "tables", "worst")},
+    {"dataset.backgrounds", "dataset.drizzled", "dataset.repeats"},
+    {"dataset.labels"},
     {"dataset.build", "training.loop", "training.pictures"}
     | {f"bench.{name}" for name in ("photometry", "detectionresults", "operating", "inshort", "leaderboard")},
     {"training.watch"}

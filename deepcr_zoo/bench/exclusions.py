@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -135,7 +134,7 @@ def seen_in_training(recipe: Recipe, dataset: Dataset, registry: Registry) -> li
     InvalidNameError, UnknownModelError, InvalidDocumentError
         If that model is not to be had.
     """
-    seen = {_sky_name(visit) for visit in visits_of(dataset.manifest, "train")}
+    seen = {_sky_name(visit, dataset.manifest) for visit in visits_of(dataset.manifest, "train")}
     if recipe.train.init_from is not None:
         start = of_model(registry.resolve(for_task(recipe.train.init_from, recipe.task)))
         if start.unknown is not None:
@@ -144,31 +143,38 @@ def seen_in_training(recipe: Recipe, dataset: Dataset, registry: Registry) -> li
     return sorted(seen)
 
 
-def _sky_name(visit: VisitRecord) -> str:
+def _sky_name(visit: VisitRecord, manifest: Manifest) -> str:
+    """PROPOSAL-VISIT of a real visit, with the observation where that is what training and test do not share."""
     real = _REAL_NAME.fullmatch(visit.name)
-    return real[1] if real else visit.name
+    if real is None:
+        return visit.name
+    return f"{real[1]}-{visit.name.rpartition('-')[2]}" if manifest.split_by == "observation" else real[1]
 
 
 def reason_to_exclude(trained_on: TrainedOn, dataset: Dataset) -> str | None:
     """Why a model must not be judged on the test visits of a training set; None if it may be.
 
-    Visits are the same if they have the same key, overlap on the sky, or are the same proposal and visit of the archive.
-    What is not known of a model counts against it where it may matter: on real exposures of its own instrument.
+    Visits are the same if they have the same key, overlap on the sky, or are the same proposal and visit of the archive;
+    between training sets that are split by observation, if they are the same observation. What is not known of a model
+    counts against it where it may matter: on real exposures of its own instrument.
     """
-    tested = visits_of(dataset.manifest, "test")
+    tested, manifest = visits_of(dataset.manifest, "test"), dataset.manifest
     for visit in tested:
-        if (name := _sky_name(visit)) in trained_on.visits:
-            return f"it was trained on {name} ({trained_on.visits[name]}), the test visit {visit.name}"
-        for manifest in trained_on.manifests:
-            if manifest.rehearsal == dataset.manifest.rehearsal and (shared := _shared(visit, visits_of(manifest, "train"))):
+        name = _sky_name(visit, manifest)
+        if listed := next((one for one in trained_on.visits if _is_same_name(one, name)), None):
+            return f"it was trained on {listed} ({trained_on.visits[listed]}), the test visit {visit.name}"
+        for other in trained_on.manifests:
+            if other.rehearsal == manifest.rehearsal and (shared := _shared(visit, manifest, other)):
                 return f"it was trained on {shared}, which is, or overlaps, the test visit {visit.name}"
-    if (
-        trained_on.unknown
-        and not dataset.manifest.rehearsal
-        and any(visit.instrument == trained_on.instrument for visit in tested)
-    ):
+    if trained_on.unknown and not manifest.rehearsal and any(visit.instrument == trained_on.instrument for visit in tested):
         return f"nobody can say whether it was trained on one of these visits: {trained_on.unknown}"
     return None
+
+
+def _is_same_name(one: str, other: str) -> bool:
+    """Whether two names mean the same visit: one without its observation means all that the visit has."""
+    shorter, longer = sorted((one, other), key=len)
+    return longer == shorter or (_REAL_NAME.fullmatch(longer) is not None and longer.startswith(f"{shorter}-"))
 
 
 def visits_of(manifest: Manifest, split: Split) -> list[VisitRecord]:
@@ -180,9 +186,16 @@ def visits_of(manifest: Manifest, split: Split) -> list[VisitRecord]:
     ]
 
 
-def _shared(visit: VisitRecord, others: Sequence[VisitRecord]) -> str | None:
-    """The name of the first of some visits that is, or overlaps, this one."""
-    return next((other.name for other in others if same_sky(visit, other)), None)
+def _shared(visit: VisitRecord, manifest: Manifest, other: Manifest) -> str | None:
+    """The name of the first training visit of another training set that this test visit must not be judged with."""
+    by_observation = manifest.split_by == other.split_by == "observation"
+    same = same_observation if by_observation else same_sky
+    return next((one.name for one in visits_of(other, "train") if same(visit, one)), None)
+
+
+def same_observation(one: VisitRecord, other: VisitRecord) -> bool:
+    """Whether two visits are the same observation."""
+    return one.key == other.key or one.name == other.name
 
 
 def same_sky(one: VisitRecord, other: VisitRecord) -> bool:

@@ -9,10 +9,9 @@ import numpy as np
 from deepcr_zoo.bench.judged import field_types_of, judged_stamps
 from deepcr_zoo.bench.results import AddedMasks, Data, PixelCounts
 from deepcr_zoo.dataset.build import plan_build
-from deepcr_zoo.dataset.exposures import detector_of
-from deepcr_zoo.dataset.ignore import kept_bits
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.rehearsal import rehearsed_visits
+from deepcr_zoo.dataset.wording import ignored_of, labels_of
 from deepcr_zoo.errors import DataError, DatasetError
 from deepcr_zoo.recipe import FieldType, Recipe
 from deepcr_zoo.results import POOLED
@@ -60,8 +59,8 @@ def describe(dataset: Dataset, recipe: Recipe, added: AddedMasks | None) -> Data
     return Data(
         kind="synthetic" if manifest.rehearsal else "real",
         description=_description(dataset),
-        labels=_labels(dataset, recipe),
-        ignored=_ignored(recipe),
+        labels=labels_of(recipe, sorted({group.visit.software for group in dataset.exposures("test")})),
+        ignored=ignored_of(recipe),
         manifest_sha256=dataset.manifest_sha256,
         simulator_version=SIMULATOR if manifest.rehearsal else None,
         seeds=_seeds(dataset, recipe) if manifest.rehearsal else [],
@@ -81,21 +80,6 @@ def _description(dataset: Dataset) -> str:
         of_visits = "1 visit" if visits == 1 else f"{visits} visits"
         parts.append(f"{field_type.replace('_', ' ')}: {stamps} of {len(groups)} exposures of {of_visits}")
     return "; ".join(parts)
-
-
-def _labels(dataset: Dataset, recipe: Recipe) -> str:
-    software = sorted({group.visit.software for group in dataset.exposures("test")})
-    settings = [f"{name} {value}" for name, value in recipe.build.drizzle.model_dump().items()]
-    return f"AstroDrizzle of {' and '.join(software)}, {', '.join(settings)}"
-
-
-def _ignored(recipe: Recipe) -> str:
-    block = recipe.build.ignore
-    kept, side = kept_bits(block, detector_of(recipe.instrument)), block.saturation_dilation
-    return (
-        f"DQ flags but for those of {kept}; pixels above {block.saturation_electron:g} e- and those in {side} x {side} "
-        "around them; pixels without a value; what no other exposure has seen"
-    )
 
 
 def _seeds(dataset: Dataset, recipe: Recipe) -> list[int]:

@@ -16,7 +16,8 @@ from deepcr_zoo.batch import Outcome
 from deepcr_zoo.dataset import footprints, ignore, splits, visits
 from deepcr_zoo.dataset.drizzle import require_drizzlepac
 from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of, read_facts
-from deepcr_zoo.dataset.labels import PlannedVisit, label_visit
+from deepcr_zoo.dataset.labels import label_visit
+from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.dataset.reading import Dataset, read_tensors
 from deepcr_zoo.dataset.rehearsal import rehearsal_build, rehearsed_visits
 from deepcr_zoo.dataset.splits import VisitStamps
@@ -37,7 +38,7 @@ from deepcr_zoo.dataset.store import (
 )
 from deepcr_zoo.errors import DataError, InterruptedWorkError, InvalidFileError, UsageError
 from deepcr_zoo.files import sweep_leftovers, sweep_partial
-from deepcr_zoo.recipe import FIELD_TYPES, FieldType, Recipe
+from deepcr_zoo.recipe import FIELD_TYPES, FieldType, Recipe, SplitBy
 from deepcr_zoo.recipecheck import RESERVED
 
 
@@ -82,6 +83,11 @@ class BuildPlan:
                 "seed": self.recipe.build.seed,
             }
         )
+
+    @property
+    def split_by(self) -> SplitBy:
+        """What training and test do not share; simulated visits never share their sky."""
+        return "sky" if self.rehearsal else self.recipe.data.split_by
 
     @property
     def folder(self) -> Path:
@@ -141,8 +147,9 @@ def plan_build(
     usable, too_small = _large_enough(recipe, found.visits)
     if not usable:
         raise _nothing_usable(recipe, found, rejected + too_small)
-    visits.check_apart([(visit.name, visit.rule, visit.split, visit.outlines) for visit in usable])
-    planned = (_planned(recipe, visit) for visit in usable)
+    if recipe.data.split_by == "sky":
+        visits.check_apart([(visit.name, visit.rule, visit.split, visit.outlines) for visit in usable])
+    planned = (_planned(recipe, visit, usable) for visit in usable)
     left_out = tuple(rejected + too_small)
     return BuildPlan(recipe, home, False, tuple(planned), left_out, tuple(found.missing), tuple(found.cautions))
 
@@ -171,7 +178,8 @@ def label_visits(plan: BuildPlan, jobs: int = 1) -> Iterator[Outcome[VisitRecord
     plan.home.make()
     sweep_leftovers(plan.home.visits)
     by_name = {visit.name: visit for visit in plan.visits}
-    if any(plan.home.finished_visit(visit.key) is None for visit in plan.visits):
+    unfinished = [visit for visit in plan.visits if plan.home.finished_visit(visit.key) is None]
+    if any(visit.build.labels == "astrodrizzle" for visit in unfinished):
         require_drizzlepac()
     return batch.run(partial(_label_named, by_name, plan.home), list(by_name), jobs)
 
@@ -194,7 +202,8 @@ def assemble(plan: BuildPlan) -> Dataset:
             "it goes on where this one ended"
         )
     used = [(visit, record) for visit, record in labelled if record.rejection is None]
-    visits.check_apart([(v.name, v.name, v.split, [_array(one) for one in r.outlines]) for v, r in used])
+    if plan.split_by == "sky":
+        visits.check_apart([(v.name, v.name, v.split, [_array(one) for one in r.outlines]) for v, r in used])
     stamps = [_stamps_of(plan, visit, record) for visit, record in used]
     build = plan.visits[0].build
     assigned = splits.assign(stamps, build.stamps.validation_fraction, plan.recipe.build.seed)
@@ -217,11 +226,12 @@ def assemble(plan: BuildPlan) -> Dataset:
         rehearsal=plan.rehearsal,
         recipe_key=recipe_key(plan.recipe, plan.rehearsal),
         stamp_size=build.stamps.size,
+        split_by=plan.split_by,
         counts=_counts(members),
         visits=members,
         rejected=[*plan.rejected, *rejected],
         missing=list(plan.missing),
-        cautions=[*plan.cautions, *_cautions(members)],
+        cautions=[*plan.cautions, *_shared_sky(plan, used), *_cautions(members)],
     )
     if not sum(of_type.get("train", 0) for of_type in manifest.counts.values()):
         raise DataError(_no_training(manifest))
@@ -276,7 +286,7 @@ def _rehearsed(recipe: Recipe) -> Iterator[PlannedVisit]:
         yield PlannedVisit(visit.name, visit.field_type, visit.split, (), visit.simulated, None, recipe.instrument, build)
 
 
-def _planned(recipe: Recipe, visit: visits.Visit) -> PlannedVisit:
+def _planned(recipe: Recipe, visit: visits.Visit, found: Sequence[visits.Visit]) -> PlannedVisit:
     return PlannedVisit(
         visit.name,
         visit.field_type,
@@ -286,6 +296,7 @@ def _planned(recipe: Recipe, visit: visits.Visit) -> PlannedVisit:
         visit.tweakreg,
         recipe.instrument,
         recipe.build,
+        siblings=visits.siblings(visit, found) if recipe.build.labels == "cr_split" else (),
     )
 
 
@@ -294,7 +305,7 @@ def _read_all(recipe: Recipe, files: Sequence[Path], jobs: int) -> tuple[list[Ex
     facts, rejected = [], []
     for outcome in batch.run(partial(_facts_of, recipe), [str(path) for path in files], jobs):
         if outcome.result is not None:
-            facts.append(outcome.result)
+            facts += outcome.result
         elif recipe.build.quality.on_bad_file == "refuse":
             raise InvalidFileError(f"{outcome.error}; the recipe refuses such files (build.quality.on_bad_file)")
         else:
@@ -302,8 +313,8 @@ def _read_all(recipe: Recipe, files: Sequence[Path], jobs: int) -> tuple[list[Ex
     return facts, rejected
 
 
-def _facts_of(recipe: Recipe, path: str) -> ExposureFacts:
-    return read_facts(Path(path), recipe.instrument)
+def _facts_of(recipe: Recipe, path: str) -> list[ExposureFacts]:
+    return read_facts(Path(path), recipe.instrument, recipe.build.labels)
 
 
 def _label_named(by_name: dict[str, PlannedVisit], home: Home, name: str) -> VisitRecord:
@@ -354,6 +365,16 @@ def _counts(members: Sequence[DatasetVisit]) -> dict[FieldType, dict[StampSplit,
                 total[member.record.field_type, split] += len(indices)
     present = [field_type for field_type in FIELD_TYPES if any(one == field_type for one, _ in total)]
     return {field_type: {split: total[field_type, split] for split in STAMP_SPLITS} for field_type in present}
+
+
+def _shared_sky(plan: BuildPlan, used: Sequence[tuple[PlannedVisit, VisitRecord]]) -> list[str]:
+    if plan.split_by == "sky":
+        return []
+    names = {split: ", ".join(visit.name for visit, _ in used if visit.split == split) for split in ("train", "test")}
+    return [
+        f"training ({names['train']}) and test ({names['test'] or 'none'}) are split by observation and may show the same "
+        "sky (data.split_by of the recipe): what is measured holds for other exposures of such targets"
+    ]
 
 
 def _cautions(members: Sequence[DatasetVisit]) -> list[str]:

@@ -12,6 +12,7 @@ from statistics import fmean
 
 import numpy as np
 from astropy.io import fits
+from astropy.stats import sigma_clip
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
@@ -19,9 +20,9 @@ from deepcr_zoo.dataset import footprints
 from deepcr_zoo.dataset.footprints import Positions
 from deepcr_zoo.errors import InvalidDocumentError, InvalidFileError
 from deepcr_zoo.fitsfiles import extension_name, extension_version, quiet_astropy, reason, root_name
-from deepcr_zoo.frames import Exposure, read_exposure
+from deepcr_zoo.frames import Chip, Exposure, read_exposure
 from deepcr_zoo.instruments import Instrument, Keywords, default_instruments, positive, text, value
-from deepcr_zoo.recipe import InstrumentBlock
+from deepcr_zoo.recipe import InstrumentBlock, Labels
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,12 @@ class ExposureFacts:
     path : Path
     sha256 : str
         Hash of the file.
+    versions : tuple of int
+        EXTVER of its chips: of all in the file, or of one where a file holds repeats.
     name : str
-        ROOTNAME, else the name of the file; stamps are kept under it.
+        That of the observation, with EXTVER where a file holds repeats; stamps are kept under it.
+    observation : str
+        ROOTNAME, else the name of the file.
     proposal : int
         0 if the header does not tell.
     visit : str
@@ -42,7 +47,7 @@ class ExposureFacts:
     target, filter_name : str
     exposure_time_s : float
     read_noise_electron : float or None
-        Mean of the amplifiers; None if the header does not tell.
+        Mean of the amplifiers, or of raw frames that of the overscan; None if the file does not tell.
     start_mjd : float
         Beginning of the exposure; 0 if the header does not tell.
     outlines : tuple of ndarray of float64, shape (K, 2)
@@ -52,7 +57,9 @@ class ExposureFacts:
 
     path: Path
     sha256: str
+    versions: tuple[int, ...]
     name: str
+    observation: str
     proposal: int
     visit: str
     target: str
@@ -66,17 +73,18 @@ class ExposureFacts:
 
 @dataclass(frozen=True)
 class ChipPixels:
-    """A chip of a calibrated exposure.
+    """A chip of an exposure, as far as it sees light.
 
     Attributes
     ----------
     version : int
         EXTVER.
     image : ndarray of float32, shape (H, W)
-        e-.
+        e-, without bias and overscan.
     quality : ndarray of int, shape (H, W)
-        DQ flags.
+        DQ flags; none in raw frames.
     wcs : WCS
+        Of the sky; of spectra see `_of_the_slit`.
     area_cm2 : float
         Of the silicon.
     mdrizsky : float or None
@@ -110,55 +118,56 @@ def detector_of(block: InstrumentBlock) -> Instrument:
     )
 
 
-def read_facts(path: Path, block: InstrumentBlock) -> ExposureFacts:
-    """Read an exposure whole and make sure that it can be labelled.
+def read_facts(path: Path, block: InstrumentBlock, labels: Labels = "astrodrizzle") -> list[ExposureFacts]:
+    """Read a file whole and make sure that its exposures can be labelled.
+
+    Parameters
+    ----------
+    path : Path
+    block : InstrumentBlock
+    labels : Labels
+        AstroDrizzle takes calibrated exposures alone, the others raw frames too.
+
+    Returns
+    -------
+    list of ExposureFacts
+        One, or each of the repeats that the file holds.
 
     Raises
     ------
     InvalidFileError
-        If it is damaged, no single calibrated exposure of the recipe's detector, not in electrons, or lacks DQ,
-        exposure time or a place on the sky.
+        If it is damaged, of another detector than the recipe's, or lacks what its labels need: electrons and DQ or an
+        overscan, exposure time, a place on the sky.
     """
     exposure = read_exposure(path)
-    _check(exposure, block)
-    keywords = exposure.keywords
+    _check(exposure, block, labels)
     with _hdus(exposure) as hdus:
-        outlines = tuple(footprints.hull(footprints.outline(chip.wcs, chip.image.shape)) for chip in _chips(exposure, hdus))
-    proposal, start = value(keywords, "PROPOSID"), value(keywords, "EXPSTART")
-    name = text(keywords, "ROOTNAME")
-    if not re.fullmatch(r"\w[\w.+-]*", name):
-        name = root_name(path)
-    time = exposure.chips[0].exposure_time_s
-    assert time is not None
-    return ExposureFacts(
-        path=path,
-        sha256=exposure.sha256,
-        name=name.lower(),
-        proposal=proposal if isinstance(proposal, int) else 0,
-        visit=visit_code(text(keywords, "LINENUM").partition(".")[0] or name[4:6]),
-        target=text(keywords, "TARGNAME"),
-        filter_name=exposure.filter_name,
-        exposure_time_s=time,
-        read_noise_electron=read_noise(keywords),
-        start_mjd=float(start) if isinstance(start, (int, float)) else 0.0,
-        outlines=outlines,
-        cautions=exposure.cautions,
-    )
+        chips = list(_chips(exposure, hdus, block))
+    repeats = exposure.instrument is not None and exposure.instrument.every_chip_is_an_exposure
+    groups = [[chip] for chip in chips] if repeats else [chips]
+    return [_facts(exposure, group, repeats) for group in groups]
 
 
-def read_chips(path: Path, sha256: str | None = None) -> list[ChipPixels]:
+def read_chips(facts: ExposureFacts, block: InstrumentBlock, path: Path | None = None) -> list[ChipPixels]:
     """The chips of an exposure that `read_facts` has accepted, in the order of EXTVER.
 
+    Parameters
+    ----------
+    facts : ExposureFacts
+    block : InstrumentBlock
+    path : Path, optional
+        A copy of its file that may have been changed; by default the file itself, which must not.
+
     Raises
     ------
     InvalidFileError
-        If the file is not the one of this hash any more.
+        If the file is not the one of the facts any more.
     """
-    exposure = read_exposure(path)
-    if sha256 not in (None, exposure.sha256):
-        raise InvalidFileError(f"{path}: has changed since its visit was planned: run again when it is at rest")
+    exposure = read_exposure(path or facts.path)
+    if path is None and facts.sha256 != exposure.sha256:
+        raise InvalidFileError(f"{facts.path}: has changed since its visit was planned: run again when it is at rest")
     with _hdus(exposure) as hdus:
-        return list(_chips(exposure, hdus))
+        return [chip for chip in _chips(exposure, hdus, block) if chip.version in facts.versions]
 
 
 def read_noise(keywords: Keywords) -> float | None:
@@ -181,49 +190,122 @@ def _hdus(exposure: Exposure) -> Iterator[fits.HDUList]:
         yield hdus
 
 
-def _chips(exposure: Exposure, hdus: fits.HDUList) -> Iterator[ChipPixels]:
-    flags = {extension_version(hdu): hdu for hdu in hdus if extension_name(hdu) == "DQ"}
+def _facts(exposure: Exposure, chips: list[ChipPixels], repeats: bool) -> ExposureFacts:
+    keywords, versions = exposure.keywords, tuple(chip.version for chip in chips)
+    first = next(chip for chip in exposure.chips if chip.version == versions[0])
+    proposal, start = value(keywords, "PROPOSID"), value(first.keywords, "EXPSTART")
+    observation = text(keywords, "ROOTNAME")
+    if not re.fullmatch(r"\w[\w.+-]*", observation):
+        observation = root_name(exposure.path)
+    assert first.exposure_time_s is not None  # see _check
+    return ExposureFacts(
+        path=exposure.path,
+        sha256=exposure.sha256,
+        versions=versions,
+        name=f"{observation}-{versions[0]}".lower() if repeats else observation.lower(),
+        observation=observation.lower(),
+        proposal=proposal if isinstance(proposal, int) else 0,
+        visit=visit_code(text(keywords, "LINENUM").partition(".")[0] or observation[4:6]),
+        target=text(keywords, "TARGNAME"),
+        filter_name=exposure.filter_name,
+        exposure_time_s=first.exposure_time_s,
+        read_noise_electron=_overscan_noise(first) if first.image_area is not None else read_noise(keywords),
+        start_mjd=float(start) if isinstance(start, (int, float)) else 0.0,
+        outlines=tuple(footprints.hull(footprints.outline(chip.wcs, chip.image.shape)) for chip in chips),
+        cautions=exposure.cautions,
+    )
+
+
+def _overscan_noise(chip: Chip) -> float:
+    """Read noise, e-: standard deviation, clipped at 3 sigma, of the columns that are read before the lit ones."""
+    assert chip.image_area is not None
+    first_lit = int(np.flatnonzero(chip.image_area.any(axis=0))[0])
+    counts = chip.pixels[chip.image_area.any(axis=1), 1 : max(2, first_lit - 2)]
+    return float(np.std(sigma_clip(counts, sigma=3, masked=False))) * chip.factor("electron")
+
+
+def _chips(exposure: Exposure, hdus: fits.HDUList, block: InstrumentBlock) -> Iterator[ChipPixels]:
     for chip in sorted(exposure.chips, key=lambda one: one.version):
-        if chip.version not in flags:
-            raise InvalidFileError(
-                f"{chip.where}: has no DQ: expected an extension DQ,{chip.version}, as calibrated exposures have"
-            )
         assert chip.area_cm2 is not None  # the detector is known
-        quality = _flags(flags[chip.version], chip.pixels.shape, chip.where)
-        wcs = _sky_coordinates(hdus, chip.hdu, chip.where)
+        lit = _lit(chip)
+        wcs = _of_the_slit(chip, block) or _sky_coordinates(hdus, chip.hdu, chip.where)
         sky = value(hdus[chip.hdu].header, "MDRIZSKY")
         yield ChipPixels(
             version=chip.version,
-            image=np.asarray(chip.in_unit("electron")),
-            quality=quality,
-            wcs=wcs,
+            image=np.ma.getdata(chip.in_unit("electron"))[lit],
+            quality=_flags(hdus, chip)[lit],
+            wcs=wcs if chip.image_area is None else wcs.slice(lit),
             area_cm2=chip.area_cm2,
             mdrizsky=float(sky) if isinstance(sky, (int, float)) else None,
         )
 
 
-def _check(exposure: Exposure, block: InstrumentBlock) -> None:
+def _lit(chip: Chip) -> tuple[slice, slice]:
+    """The rows and columns that see light."""
+    if chip.image_area is None:
+        return slice(0, chip.pixels.shape[0]), slice(0, chip.pixels.shape[1])
+    rows, columns = (np.flatnonzero(chip.image_area.any(axis=axis)) for axis in (1, 0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _check(exposure: Exposure, block: InstrumentBlock, labels: Labels) -> None:
     wanted = detector_of(block)
     if exposure.instrument is None or exposure.instrument.name != wanted.name:
         raise InvalidFileError(f"{exposure.path}: is of {exposure.description}, the recipe takes exposures of {wanted.name}")
     for chip in exposure.chips:
-        if chip.unit.quantity != "electron" or chip.unit.per_second:
+        is_calibrated = chip.unit.quantity == "electron" and not chip.unit.per_second
+        if labels == "astrodrizzle" and not is_calibrated:
             raise InvalidFileError(
                 f"{chip.where}: is in {chip.unit.spellings[0]}: expected ELECTRONS, as in calibrated exposures"
             )
+        chip.factor("electron")  # what has no gain is refused here
         if chip.exposure_time_s is None:
             raise InvalidFileError(f"{chip.where}: has no positive EXPTIME: expected the exposure time in seconds")
 
 
-def _flags(hdu: fits.ImageHDU, shape: tuple[int, ...], where: str) -> NDArray[np.integer]:
+def _flags(hdus: fits.HDUList, chip: Chip) -> NDArray[np.integer]:
+    """DQ flags; none are set in raw frames, whose DQ nobody has filled in."""
+    shape = chip.pixels.shape
+    found = {extension_version(hdu): hdu for hdu in hdus if extension_name(hdu) == "DQ"}
+    if chip.image_area is not None:
+        return np.zeros(shape, dtype=np.int16)
+    if chip.version not in found:
+        raise InvalidFileError(
+            f"{chip.where}: has no DQ: expected an extension DQ,{chip.version}, as calibrated exposures have"
+        )
     try:
-        flags = hdu.data
+        flags = found[chip.version].data
     except Exception as error:  # astropy raises anything on damaged data
-        raise InvalidFileError(f"{where}: its DQ is truncated or damaged: {reason(error)}") from None
+        raise InvalidFileError(f"{chip.where}: its DQ is truncated or damaged: {reason(error)}") from None
     if flags is None or flags.shape != shape or not np.issubdtype(flags.dtype, np.integer):
-        found = "nothing" if flags is None else f"{flags.dtype.name} of shape {flags.shape}"
-        raise InvalidFileError(f"{where}: its DQ holds {found}: expected flags (integers) of shape {shape}")
+        described = "nothing" if flags is None else f"{flags.dtype.name} of shape {flags.shape}"
+        raise InvalidFileError(f"{chip.where}: its DQ holds {described}: expected flags (integers) of shape {shape}")
     return np.asarray(flags)
+
+
+def _of_the_slit(chip: Chip, block: InstrumentBlock) -> WCS | None:
+    """Coordinates of a frame whose axes are wavelength and position along a slit; None if it is an image of the sky.
+
+    Such pixels have no place on the sky, but blocks, guards and overlaps need one that moves with the slit and turns with
+    it: that of an image around the slit (RA_APER, DEC_APER, PA_APER), with wavelengths in the place of what lies across it.
+    """
+    keywords = chip.keywords
+    if text(keywords, "CTYPE1")[:4] not in ("WAVE", "LAMB", "AWAV"):
+        return None
+    place = [value(keywords, name) for name in ("RA_APER", "DEC_APER", "PA_APER")]
+    if not all(isinstance(one, (int, float)) for one in place):
+        raise InvalidFileError(
+            f"{chip.where}: is a spectrum without RA_APER, DEC_APER and PA_APER: expected the slit's place"
+        )
+    binning = [positive(keywords, name) or 1.0 for name in ("BINAXIS1", "BINAXIS2")]
+    height, width = chip.pixels.shape
+    angle, scale = np.radians(place[2]), block.pixel_scale_arcsec / 3600
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval, wcs.wcs.crpix = place[:2], [(width + 1) / 2, (height + 1) / 2]
+    turn = np.array([[-np.cos(angle), np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    wcs.wcs.cd = scale * turn * np.array(binning)
+    return wcs
 
 
 def _sky_coordinates(hdus: fits.HDUList, index: int, where: str) -> WCS:

@@ -111,14 +111,24 @@ def count_masked(
     )
 
 
-def usual(values: Sequence[float]) -> list[float]:
-    """What is usual in the visit, for each value: the median, or of two exposures the other one."""
-    return list(values[::-1]) if len(values) == 2 else [float(np.median(values))] * len(values)
+def usual(values: Sequence[float], others: Sequence[float] = ()) -> list[float]:
+    """What is usual in the visit, for each value: the median, or of two exposures the other one.
+
+    Parameters
+    ----------
+    values : sequence of float
+    others : sequence of float
+        Of other exposures of the same target: where there are any, the median of all is usual.
+    """
+    if len(values) == 2 and not others:
+        return list(values[::-1])
+    return [float(np.median([*values, *others]))] * len(values)
 
 
-def ratios(values: Sequence[float]) -> list[float]:
-    """Each value's ratio to what is usual in its visit; infinite where that is not positive."""
-    return [value / reference if reference > 0 else math.inf for value, reference in zip(values, usual(values), strict=True)]
+def ratios(values: Sequence[float], others: Sequence[float] = ()) -> list[float]:
+    """Each value's ratio to what is `usual`; infinite where that is not positive."""
+    references = usual(values, others)
+    return [value / reference if reference > 0 else math.inf for value, reference in zip(values, references, strict=True)]
 
 
 def worst(found: Sequence[float], max_ratio: float) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deepcr_zoo.recipe import FIELD_TYPES, BuildBlock, FieldType, Recipe, Split
+from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES, BuildBlock, Recipe, SimulatedFieldType, Split
 from deepcr_zoo.simulate.visits import SimulatedVisit
 
 
@@ -24,7 +24,7 @@ class RehearsedVisit:
     simulated: SimulatedVisit
 
     @property
-    def field_type(self) -> FieldType:
+    def field_type(self) -> SimulatedFieldType:
         """What it shows."""
         return self.simulated.field_type
 
@@ -32,7 +32,7 @@ class RehearsedVisit:
 def rehearsed_visits(recipe: Recipe) -> list[RehearsedVisit]:
     """The simulated visits of a recipe's rehearsal, each with a seed of its own."""
     rehearsal = recipe.rehearsal
-    field_types = [field_type for field_type in FIELD_TYPES if field_type in rehearsal.exposure_time_s]
+    field_types = [field_type for field_type in SIMULATED_FIELD_TYPES if field_type in rehearsal.exposure_time_s]
     train: list[Split] = ["train"] * rehearsal.visits.train
     test: list[Split] = ["test"] * rehearsal.visits.test
     visits = []

@@ -21,7 +21,7 @@ from deepcr_zoo import paths
 from deepcr_zoo.documents import Document, DocumentT
 from deepcr_zoo.errors import DatasetError, OutputError
 from deepcr_zoo.files import scratch_folder, write_atomically
-from deepcr_zoo.recipe import FieldType, Recipe, Split
+from deepcr_zoo.recipe import FieldType, Labels, Recipe, Split, SplitBy
 
 TENSORS = {
     "image": "float32 (N, S, S), e-; pixels without a value hold the sky level, and are ignored",
@@ -122,6 +122,11 @@ class Manifest(Document):
     rehearsal: bool = Field(description="whether its exposures are simulated")
     recipe_key: str = Field(description="hash of what the recipe says of instrument, data, labels and rehearsal")
     stamp_size: int
+    split_by: SplitBy = Field(
+        default="sky",
+        description="what training and test do not share",
+        exclude_if=lambda split_by: split_by == "sky",  # manifests from before keep their bytes
+    )
     counts: dict[FieldType, dict[StampSplit, int]]
     visits: list[DatasetVisit]
     rejected: list[Rejected] = Field(description="files and visits that are not used")
@@ -212,15 +217,30 @@ def recipe_key(recipe: Recipe, rehearsal: bool) -> str:
         include={
             "instrument": True,
             "build": True,
-            **({"rehearsal": True} if rehearsal else {"data": {"product", "visits"}}),
+            **({"rehearsal": True} if rehearsal else {"data": {"product", "visits", "split_by"}}),
         },
         exclude={
             "rehearsal": {"schedule", "benchmark", "gates"},
             "data": {"visits": {"__all__": {"note"}}},
-            **({"build": {"stamps"}} if rehearsal else {}),  # a rehearsal has its own
+            "build": _OTHER_LABELS[recipe.build.labels] | ({"stamps"} if rehearsal else set()),  # a rehearsal has its own
         },
     )
-    return key_of(content)
+    return key_of(_as_before(content))
+
+
+_OTHER_LABELS: dict[Labels, set[str]] = {"astrodrizzle": {"labels", "cr_split"}, "cr_split": {"drizzle"}}
+"""Settings of the build that do not matter, by where labels come from."""
+
+
+def _as_before(content: dict[str, Any]) -> dict[str, Any]:
+    """Without what recipes did not have at first and what is as it was then: training sets from before stay theirs."""
+    data = content.get("data", {})
+    if data.get("split_by") == "sky":
+        del data["split_by"]
+    for rule in data.get("visits", {}).values():
+        if rule.get("observation") is None:
+            rule.pop("observation", None)
+    return content
 
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> StoredFile:

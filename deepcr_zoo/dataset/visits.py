@@ -17,9 +17,14 @@ import numpy as np
 from deepcr_zoo.dataset import footprints
 from deepcr_zoo.dataset.exposures import ExposureFacts, visit_code
 from deepcr_zoo.errors import DataError, MissingDataError, UsageError
-from deepcr_zoo.recipe import FieldType, Recipe, Split, TweakReg, VisitRule
+from deepcr_zoo.recipe import FieldType, Recipe, Split, SplitBy, TweakReg, VisitRule
 
 PACKED = ("", ".gz")
+
+SAME_PIXELS = 0.2
+"""Repeats are off each other by less than this, in pixels."""
+
+MOST_SIBLINGS = 12
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ def group(recipe: Recipe, exposures: Sequence[ExposureFacts]) -> FoundVisits:
     groups = [
         (key[0], tuple(sorted(pointing, key=lambda one: (one.start_mjd, one.name))))
         for key, members in sorted(taken.items())
-        for pointing in _pointings(members)
+        for pointing in (_repeats(recipe, members) if recipe.build.labels == "cr_split" else _pointings(members))
     ]
     visits = _with_splits(recipe, groups)
     return FoundVisits(visits, _missing(recipe, visits), unused, _cautions(recipe, visits))
@@ -149,7 +154,7 @@ def no_data(recipe: Recipe) -> MissingDataError:
     """The error for a recipe of which no exposure is there."""
     missing = _missing(recipe, [])
     return MissingDataError(
-        f"{recipe.name}: no exposures: expected calibrated exposures (*_{recipe.data.product}.fits) of\n"
+        f"{recipe.name}: no exposures: expected exposures (*_{recipe.data.product}.fits) of\n"
         + "\n".join(f"  {line}" for line in missing)
         + "\nget them from the archive and give their folder with --data DIR (or name it under data.files of the recipe), "
         "or try the whole path on simulated exposures with --rehearse"
@@ -189,6 +194,8 @@ def _mismatch(recipe: Recipe, rule: VisitRule, exposure: ExposureFacts) -> str |
         return f"proposal {exposure.proposal}"
     if rule.visit is not None and visit_code(rule.visit) != exposure.visit:
         return f"visit {exposure.visit} of proposal {exposure.proposal}"
+    if rule.observation is not None and not fnmatch.fnmatchcase(exposure.observation, rule.observation.lower()):
+        return f"observation {exposure.observation}"
     if rule.target is not None and not fnmatch.fnmatchcase(exposure.target.upper(), rule.target.upper()):
         return f"target {exposure.target!r}"
     return None if exposure.filter_name in filters else f"filter {exposure.filter_name or 'none'}"
@@ -196,7 +203,7 @@ def _mismatch(recipe: Recipe, rule: VisitRule, exposure: ExposureFacts) -> str |
 
 def _why_unused(recipe: Recipe, exposure: ExposureFacts) -> str:
     """What keeps an exposure from the rule that comes nearest to taking it in."""
-    order = ("proposal", "visit", "target", "filter")
+    order = ("proposal", "visit", "observation", "target", "filter")
     reasons = [_mismatch(recipe, rule, exposure) or "" for rule in recipe.data.visits.values()]
     nearest = max(reasons, key=lambda reason: order.index(reason.partition(" ")[0]))
     return f"no rule under data.visits takes in {nearest}"
@@ -214,8 +221,46 @@ def _pointings(exposures: list[ExposureFacts]) -> list[list[ExposureFacts]]:
     return [[exposures[index] for index in sorted(found)] for found in sorted(groups, key=min)]
 
 
+def _repeats(recipe: Recipe, exposures: list[ExposureFacts]) -> list[list[ExposureFacts]]:
+    """Exposures on the same pixels: of one observation, or with outlines that lie on each other to `SAME_PIXELS`."""
+    reach = SAME_PIXELS * recipe.instrument.pixel_scale_arcsec
+    groups: list[list[ExposureFacts]] = []
+    for exposure in exposures:
+        group = next((one for one in groups if _coincide(one[0], exposure, reach)), None)
+        if group is None:
+            groups.append([exposure])
+        else:
+            group.append(exposure)
+    return groups
+
+
+def _coincide(one: ExposureFacts, other: ExposureFacts, reach_arcsec: float) -> bool:
+    if one.observation == other.observation:
+        return True
+    if len(one.outlines) != len(other.outlines):
+        return False
+    return all(
+        footprints.distance_arcsec(mine[:, None], theirs[None]).min(axis=1).max() < reach_arcsec
+        for mine, theirs in zip(one.outlines, other.outlines, strict=True)
+    )
+
+
+def siblings(visit: Visit, found: Sequence[Visit]) -> tuple[ExposureFacts, ...]:
+    """Exposures of other pointings of the same visit of the archive, through the same filter, nearest in time first.
+
+    At most `MOST_SIBLINGS`: they tell hot pixels and what background is usual, and every one is read for every pointing.
+    """
+    first = visit.exposures[0]
+
+    def same(other: ExposureFacts) -> bool:
+        return (other.proposal, other.visit, other.filter_name) == (first.proposal, first.visit, first.filter_name)
+
+    others = [one for other in found if other.name != visit.name for one in other.exposures if same(one)]
+    return tuple(sorted(others, key=lambda one: (abs(one.start_mjd - first.start_mjd), one.name))[:MOST_SIBLINGS])
+
+
 def _with_splits(recipe: Recipe, groups: list[tuple[str, tuple[ExposureFacts, ...]]]) -> list[Visit]:
-    names = _names([exposures for _, exposures in groups])
+    names = _names([exposures for _, exposures in groups], recipe.data.split_by)
     visits = []
     for (rule_name, exposures), name in zip(groups, names, strict=True):
         rule = recipe.data.visits[rule_name]
@@ -228,12 +273,14 @@ def _with_splits(recipe: Recipe, groups: list[tuple[str, tuple[ExposureFacts, ..
     return sorted(drawn, key=lambda visit: visit.name)
 
 
-def _names(groups: list[tuple[ExposureFacts, ...]]) -> list[str]:
-    """Proposal, visit and filter; with a number where that names several pointings or targets."""
+def _names(groups: list[tuple[ExposureFacts, ...]], split_by: SplitBy) -> list[str]:
+    """Proposal, visit and filter, or observation; with a number where that names several pointings or targets."""
     names: list[str] = []
     for exposures in groups:
         first = exposures[0]
         name = f"{first.proposal:05d}-{first.visit}-{first.filter_name}"
+        if split_by == "observation":
+            name = f"{name}-{first.observation}"
         count = sum(other == name or other.startswith(f"{name}-p") for other in names)
         names.append(f"{name}-p{count + 1}" if count else name)
     return names
@@ -311,6 +358,7 @@ def _described(recipe: Recipe, rule: VisitRule) -> str:
     parts = [
         f"proposal {rule.proposal}" if rule.proposal is not None else "",
         f"visit {visit_code(rule.visit)}" if rule.visit is not None else "",
+        f"observation {rule.observation}" if rule.observation is not None else "",
         f"target {rule.target}" if rule.target is not None else "",
         " or ".join(rule.filters or recipe.instrument.filters),
     ]

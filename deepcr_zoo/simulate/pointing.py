@@ -10,7 +10,7 @@ import numpy as np
 from numpy.polynomial import polynomial
 from numpy.typing import NDArray
 
-from deepcr_zoo.recipe import FIELD_TYPES, FieldType, InstrumentBlock
+from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES, InstrumentBlock, SimulatedFieldType
 from deepcr_zoo.simulate.cameras import Camera
 
 Floats = NDArray[np.float64]
@@ -51,9 +51,9 @@ class Identity:
         return f"{letter}{_base36(self.proposal, 3)}{self.visit}{_base36(exposure + 1, 2)}q"
 
 
-def identify(field_type: FieldType, seed: int, camera: Camera) -> Identity:
+def identify(field_type: SimulatedFieldType, seed: int, camera: Camera) -> Identity:
     """The identity of the visit of this seed and field type: one to one for seeds below `MOST_SEEDS`."""
-    number = seed * len(FIELD_TYPES) + FIELD_TYPES.index(field_type)
+    number = seed * len(SIMULATED_FIELD_TYPES) + SIMULATED_FIELD_TYPES.index(field_type)
     proposal, visit = divmod(number, _VISITS_PER_PROPOSAL)
     return Identity(number, camera.first_proposal + proposal, _base36(visit, 2), _cell(number))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.recipe import FieldType
+from deepcr_zoo.recipe import SimulatedFieldType
 
 Floats = NDArray[np.float64]
 
@@ -62,7 +62,7 @@ class FieldContent:
 
 
 # numbers, magnitudes and sizes are assumed, but for what is said to be fitted
-CONTENTS: dict[FieldType, FieldContent] = {
+CONTENTS: dict[SimulatedFieldType, FieldContent] = {
     "extragalactic": FieldContent(
         stars=LuminosityFunction(12, 17.0, 27.0, 0.12),
         galaxies=LuminosityFunction(220, 19.0, 28.3, 0.30),
@@ -126,7 +126,11 @@ class Scene:
 
 
 def draw_scene(
-    field_type: FieldType, zeropoint_ab: float, half_size_arcsec: tuple[float, float], roll: Floats, rng: np.random.Generator
+    field_type: SimulatedFieldType,
+    zeropoint_ab: float,
+    half_size_arcsec: tuple[float, float],
+    roll: Floats,
+    rng: np.random.Generator,
 ) -> Scene:
     """A field of this type.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.files import write_together
-from deepcr_zoo.recipe import FIELD_TYPES, MOST_SEEDS, FieldType, InstrumentBlock
+from deepcr_zoo.recipe import MOST_SEEDS, SIMULATED_FIELD_TYPES, InstrumentBlock, SimulatedFieldType
 from deepcr_zoo.simulate import VERSION
 from deepcr_zoo.simulate.cameras import Camera, camera
 from deepcr_zoo.simulate.detector import Defects, draw_defects, read_out, unflagged_warm_pixels
@@ -80,7 +80,7 @@ class SimulatedVisit:
     """
 
     instrument: InstrumentBlock
-    field_type: FieldType
+    field_type: SimulatedFieldType
     seed: int
     exposures: int
     exposure_time_s: float
@@ -200,7 +200,7 @@ class _Simulation:
         """Random numbers of this stream, the same in every run."""
         visit = self.visit
         name = zlib.crc32(f"{visit.instrument.instrument}/{visit.instrument.detector}".encode())
-        field = FIELD_TYPES.index(visit.field_type)
+        field = SIMULATED_FIELD_TYPES.index(visit.field_type)
         return np.random.default_rng([VERSION, name, visit.seed, field, stream, *index])
 
     def _chip(self, window: Window) -> _SimulatedChip:

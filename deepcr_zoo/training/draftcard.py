@@ -27,6 +27,7 @@ from deepcr_zoo.cards import (
     read_card,
 )
 from deepcr_zoo.dataset.store import DatasetVisit, Manifest, StampSplit
+from deepcr_zoo.dataset.wording import labels_of
 from deepcr_zoo.recipe import AugmentationBlock, Recipe, Split
 from deepcr_zoo.registries import default_registry
 from deepcr_zoo.registry import Architecture
@@ -183,8 +184,15 @@ def _instrument(recipe: Recipe, facts: DraftFacts) -> Instrument:
         # the recipe may ask for more filters than there were exposures of
         filters=sorted({visit.record.filter_name for visit in visits}) or block.filters,
         exposure_time_s=[round(min(times), 1), round(max(times), 1)] if times else None,
-        data_product=f"calibrated exposures in native geometry ({recipe.data.product})",
+        data_product=_product(recipe),
     )
+
+
+def _product(recipe: Recipe) -> str:
+    product = recipe.data.product
+    if product == "raw":
+        return "raw frames, overscan subtracted (raw)"
+    return f"calibrated exposures in native geometry ({product})"
 
 
 def _input(recipe: Recipe, state: Mapping[str, Tensor]) -> Input:
@@ -213,17 +221,18 @@ def _output(recipe: Recipe) -> Output:
 def _data(recipe: Recipe, facts: DraftFacts) -> str:
     manifest, visits = facts.manifest, facts.visits_for("train")
     kind = f"simulated exposures (simulator version {simulate.VERSION})" if manifest.rehearsal else "exposures"
-    software = " and ".join(sorted({visit.record.software for visit in visits})) or "drizzlepac"
+    software = sorted({visit.record.software for visit in visits})
     exposures = sum(len(visit.record.exposures) for visit in visits)
     parts = [
         f"{exposures} {kind} of {_count(len(visits), 'visit')} ({', '.join(visit.record.name for visit in visits)})",
         f"{_stamps(manifest, 'train')} for training and {_stamps(manifest, 'validation')} for validation, of "
         f"{manifest.stamp_size} x {manifest.stamp_size} pixels",
-        f"labelled by AstroDrizzle ({software}, driz_cr_snr {recipe.build.drizzle.driz_cr_snr}, "
-        f"driz_cr_grow {recipe.build.drizzle.driz_cr_grow})",
+        f"labels: {labels_of(recipe, software)}",
     ]
     if tests := facts.visits_for("test"):
         parts.append(f"{_count(len(tests), 'other visit')} kept for testing, {_stamps(manifest, 'test')}")
+    if manifest.split_by == "observation":
+        parts.append("training and test are split by observation and may show the same sky")
     return "; ".join(parts)
 
 

@@ -21,7 +21,7 @@ from deepcr_zoo.dataset.store import (
     write_document,
     write_tensors,
 )
-from deepcr_zoo.recipe import FIELD_TYPES, Recipe
+from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES, Recipe
 from deepcr_zoo.recipefile import find_recipe, read_recipe
 from tests.scenes import star_field
 
@@ -63,7 +63,7 @@ def placed(count: int, side: int) -> Tensors:
 def write_dataset(
     folder: Path,
     recipe: Recipe,
-    field_types: Sequence[str] = FIELD_TYPES,
+    field_types: Sequence[str] = SIMULATED_FIELD_TYPES,
     change: Change = lambda field_type, tensors: None,
     rehearsal: bool = True,
     test: bool = True,

@@ -14,14 +14,14 @@ from deepcr_zoo.bench.summary import rows
 from deepcr_zoo.dataset.store import MANIFEST_FILE
 from deepcr_zoo.errors import DataError, DatasetError
 from deepcr_zoo.machine import processor_name
-from deepcr_zoo.recipe import FIELD_TYPES
+from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES
 from deepcr_zoo.simulate import VERSION
 from deepcr_zoo.training.watch import Silent
 from tests.bench.stamps import EXPOSURES, recipe_of, write_dataset
 from tests.bench.test_masks import layers
 
 COMMAND = "deepcr-zoo train recipe.yaml"
-ALL = [*FIELD_TYPES, "all"]
+ALL = [*SIMULATED_FIELD_TYPES, "all"]
 FEW = "benchmark.inpainting_stamps=40"
 ALONE = Extent(lacosmic=False, runtime=False, gates=False)
 
@@ -63,7 +63,7 @@ def test_a_mask_networks_figures_are_those_of_a_count_with_numpy(finder, dataset
     results = evaluate(finder, dataset, recipe)
     (network,) = results.methods
     assert list(network.fields) == list(results.data.pixels) == ALL
-    parts = [layers(dataset, name) for name in FIELD_TYPES]
+    parts = [layers(dataset, name) for name in SIMULATED_FIELD_TYPES]
     pooled = tuple(np.concatenate(same) for same in zip(*parts, strict=True))
     for name, (image, labels, ignored) in zip(ALL, [*parts, pooled], strict=True):
         logits, result, pixels = finder.logits(image), network.fields[name], results.data.pixels[name]
@@ -90,13 +90,13 @@ def test_an_inpainting_networks_errors_stand_beside_those_of_the_baselines_on_th
     stamps = dataset.stamps("test")
     draws = draw(len(stamps), 40, 5)
     for method, fill in zip(results.methods, (painter.fill, baselines.medmask, baselines.biharmonic), strict=True):
-        errors = {name: [] for name in FIELD_TYPES}
+        errors = {name: [] for name in SIMULATED_FIELD_TYPES}
         for number, other in zip(draws.stamps.tolist(), draws.others.tolist(), strict=True):
             stamp, hidden = stamps[number], stamps[other].cosmic_rays == 1
             own, ignored = stamp.cosmic_rays == 1, stamp.ignore == 1
             difference = fill(stamp.image, hidden | own).astype(float) - stamp.image
             errors[stamp.visit.field_type].append(difference[hidden & ~own & ~ignored])
-        together = [np.concatenate(errors[name]) for name in FIELD_TYPES]
+        together = [np.concatenate(errors[name]) for name in SIMULATED_FIELD_TYPES]
         for name, error in zip(ALL, [*together, np.concatenate(together)], strict=True):
             found = method.fields[name].inpainting
             figures = (np.mean(error**2), np.mean(np.abs(error)), np.mean(error))

@@ -6,7 +6,7 @@ from deepcr_zoo.bench.blocks import SkyBlocks, key
 from deepcr_zoo.bench.inpainting import AT_ONCE, Draws, draw, judge, mse_ratio
 from deepcr_zoo.bench.residuals import ErrorSums, mse_ratios
 from deepcr_zoo.errors import DataError, InvalidImageError
-from deepcr_zoo.recipe import FIELD_TYPES
+from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES
 from tests.bench.stamps import EXPOSURES, STAMPS, recipe_of, write_dataset
 from tests.bench.test_masks import FIELD, layers
 
@@ -87,8 +87,8 @@ def test_all_methods_are_given_the_same_images_and_masks_with_the_stamps_own_cos
 
 
 def test_every_draw_belongs_to_one_field_type(dataset):
-    fills = [counted(lambda image, mask: image) for _ in FIELD_TYPES]
-    for field_type, (fill, _) in zip(FIELD_TYPES, fills, strict=True):
+    fills = [counted(lambda image, mask: image) for _ in SIMULATED_FIELD_TYPES]
+    for field_type, (fill, _) in zip(SIMULATED_FIELD_TYPES, fills, strict=True):
         judged({"one": fill}, dataset, field_type)
     assert sum(len(image) for _, given in fills for image, _ in given) == COUNT
 

@@ -16,7 +16,7 @@ from deepcr_zoo.dataset.build import build_dataset, plan_build
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import Home
 from deepcr_zoo.errors import DataError, DatasetError, MissingDataError, MissingExtraError, UsageError
-from deepcr_zoo.recipe import FIELD_TYPES
+from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES
 from deepcr_zoo.simulate.truth import read_truth, truth_path
 from tests.dataset.visits import (
     BORDER,
@@ -381,7 +381,7 @@ def test_visits_that_differ_from_the_recipe_are_told_and_used(exposures, tmp_pat
 def test_folders_wildcards_and_the_recipes_own_files_give_each_exposure_once(exposures, tmp_path):
     recipe = three_visits(exposures, f"data.files=[{exposures}/*galactic]", "data.files=[extragalactic]")
     plan = plan_build(recipe, [exposures, f"{exposures}/*/*_flc.fits"], beside=exposures, home=Home(tmp_path))
-    assert sorted(visit.field_type for visit in plan.visits) == sorted(FIELD_TYPES)
+    assert sorted(visit.field_type for visit in plan.visits) == sorted(SIMULATED_FIELD_TYPES)
     assert all(len(visit.exposures) == EXPOSURES for visit in plan.visits)
     with pytest.raises(UsageError, match="nothing_here: expected a folder, wildcards or a file"):
         plan_build(recipe, ["nothing_here"], beside=exposures, home=Home(tmp_path))
@@ -395,7 +395,7 @@ def test_a_rehearsal_needs_no_data_and_takes_none(exposures, tmp_path):
         plan_build(recipe, [exposures], rehearse=True, home=Home(tmp_path))
     plan = plan_build(recipe, rehearse=True, home=Home(tmp_path))
     assert [(visit.field_type, visit.split) for visit in plan.visits] == [
-        (field_type, split) for field_type in FIELD_TYPES for split in ("train", "test")
+        (field_type, split) for field_type in SIMULATED_FIELD_TYPES for split in ("train", "test")
     ]
     seeds = [visit.simulated.seed for visit in plan.visits]
     assert seeds == list(range(recipe.rehearsal.seed, recipe.rehearsal.seed + 6))

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from deepcr_zoo.dataset.crsplit import PairTest, RepeatedExposure, hot_pixels, label_pair, read_pair
+from deepcr_zoo.dataset.crsplit import RepeatedExposure, hot_pixels, label_repeats
 from deepcr_zoo.errors import DataError
-from tests.conftest import CHECKOUT
+from deepcr_zoo.recipe import CrSplitBlock
 
 SHAPE = (120, 140)
 NOISE = 5.0
-REAL = CHECKOUT.parent / "shared" / "data" / "stis_crsplit"
+TEST = CrSplitBlock()
 NO_HOT = np.zeros(SHAPE, bool)
 
 
@@ -26,8 +26,14 @@ def exposed(seed, time=1.0, factor=1.0):
 
 
 def pair(first, second, times=(1000.0, 1000.0)):
-    usable = np.ones(SHAPE, bool)
-    return [RepeatedExposure(image, usable, time, NOISE) for image, time in zip((first, second), times, strict=True)]
+    return [
+        RepeatedExposure(image, np.ones(SHAPE, bool), time, NOISE)
+        for image, time in zip((first, second), times, strict=True)
+    ]
+
+
+def repeats(images):
+    return [pair(image, image)[0] for image in images]
 
 
 def struck(image, seed, count=25):
@@ -41,7 +47,7 @@ def struck(image, seed, count=25):
 
 def test_what_one_exposure_has_and_its_partner_has_not_is_a_cosmic_ray():
     first, hit = struck(exposed(1), 3)
-    label, of_partner = label_pair(*pair(first, exposed(2)), NO_HOT, PairTest())
+    label, of_partner = label_repeats(pair(first, exposed(2)), NO_HOT, TEST)
     counted = ~label.ignore
     dark = np.abs(np.arange(SHAPE[0]) - 60)[:, None] > 12
     assert label.cosmic_rays[hit & counted & dark].mean() > 0.95
@@ -51,7 +57,7 @@ def test_what_one_exposure_has_and_its_partner_has_not_is_a_cosmic_ray():
 
 def test_exposures_of_other_length_and_a_spectrum_that_drifts_are_no_cosmic_rays():
     first, second = exposed(1), exposed(2, time=0.5, factor=1.03)
-    labels = label_pair(*pair(first, second, (1000.0, 500.0)), NO_HOT, PairTest())
+    labels = label_repeats(pair(first, second, (1000.0, 500.0)), NO_HOT, TEST)
     for label in labels:
         assert label.cosmic_rays.mean() < 0.003
 
@@ -60,9 +66,9 @@ def test_what_both_may_have_been_hit_by_is_ignored():
     first, hit = struck(exposed(1), 3)
     second, _ = struck(exposed(2), 3)
     second += np.float32(900) * hit  # the partner's are brighter: it hides those of the first
-    label, of_partner = label_pair(*pair(first, second), NO_HOT, PairTest())
+    label, of_partner = label_repeats(pair(first, second), NO_HOT, TEST)
     dark = np.abs(np.arange(SHAPE[0]) - 60)[:, None] > 12
-    assert label.both_hit[hit & dark].mean() > 0.9
+    assert label.hidden[hit & dark].mean() > 0.9
     assert not (label.cosmic_rays & label.ignore).any()
     assert of_partner.cosmic_rays[hit & dark].mean() > 0.9
 
@@ -71,28 +77,62 @@ def test_hot_pixels_are_those_of_most_exposures_and_are_ignored():
     hot = np.zeros(SHAPE, bool)
     hot[10::20, 15::20] = True
     images = [struck(exposed(seed) + np.float32(400) * hot, seed)[0] for seed in range(5)]
-    exposures = [one for image in images for one in pair(image, image)[:1]]
-    found = hot_pixels(exposures, PairTest())
+    exposures = repeats(images)
+    found = hot_pixels(exposures, TEST.hot_snr)
     assert (found & hot).sum() == hot.sum()
     assert (found & ~hot).mean() < 0.002
-    label, _ = label_pair(*exposures[:2], found, PairTest())
+    label, _ = label_repeats(exposures[:2], found, TEST)
     assert label.ignore[hot].all()
     assert not label.cosmic_rays[hot].any()
 
 
+def test_an_emission_line_and_a_narrow_spectrum_are_not_hot():
+    rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    line = 900 * np.exp(-((columns - 70) ** 2) / 2) * (np.abs(rows - 30) < 12)
+    trace = 2000 * np.exp(-((rows - 95) ** 2) / 2)
+    bright = (line > 100) | (trace > 100)
+    images = []
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        images.append((random.poisson(20 + line + trace) + random.normal(0, NOISE, SHAPE)).astype(np.float32))
+    assert hot_pixels(repeats(images), TEST.hot_snr)[bright].mean() < 0.01
+    around = [image - 20 for image in images]
+    assert all((one[bright] > 5 * np.sqrt(one[bright].clip(1))).mean() > 0.9 for one in around)  # they do stand out
+
+
+@pytest.mark.parametrize("reference", ["median", "minimum"])
+def test_of_several_repeats_a_hit_in_one_other_hides_nothing(reference):
+    images, hits = zip(*(struck(exposed(seed), 3 if seed < 2 else 9) for seed in range(4)), strict=True)
+    labels = label_repeats(repeats(images), NO_HOT, CrSplitBlock(reference=reference))
+    dark = np.abs(np.arange(SHAPE[0]) - 60)[:, None] > 12
+    twice = hits[0] & dark & ~hits[2]  # what the first two have and the other two have not
+    assert labels[0].cosmic_rays[twice].mean() > (0.95 if reference == "minimum" else 0.85)
+    assert all(label.cosmic_rays[~hit].mean() < 0.005 for label, hit in zip(labels, hits, strict=True))
+
+
+def test_growing_reaches_the_faint_ends_of_a_track():
+    image, hit = struck(exposed(1), 3)
+    image[np.roll(hit, 7, axis=1) & ~hit] += np.float32(40)
+    reach = [label_repeats(pair(image, exposed(2)), NO_HOT, CrSplitBlock(grow=grow))[0].cosmic_rays.sum() for grow in (1, 6)]
+    assert reach[1] > reach[0]
+
+
+def test_what_no_other_exposure_could_use_is_ignored():
+    first, second = pair(exposed(1), exposed(2))
+    second.usable[20:30, 20:30] = False
+    label, _ = label_repeats([first, second], NO_HOT, TEST)
+    assert label.ignore[20:30, 20:30].all()
+    third = pair(exposed(3), exposed(3))[0]
+    label, *_ = label_repeats([first, second, third], NO_HOT, TEST)
+    assert not label.ignore[20:30, 20:30].any()
+
+
 def test_exposures_of_two_detectors_are_refused():
     one = pair(exposed(1), exposed(2))[0]
-    with pytest.raises(DataError, match="expected those of one detector"):
-        label_pair(one, RepeatedExposure(one.image[:50], one.usable[:50], 1000.0, NOISE), NO_HOT, PairTest())
+    with pytest.raises(DataError, match="repeats are on the same pixels"):
+        label_repeats([one, RepeatedExposure(one.image[:50], one.usable[:50], 1000.0, NOISE)], NO_HOT, TEST)
 
 
-def test_real_exposures_have_a_plausible_number_of_cosmic_rays():
-    if not REAL.is_dir():
-        pytest.skip(f"{REAL} is absent: real STIS exposures are not part of the project")
-    pairs = [read_pair(path) for path in sorted(REAL.glob("*_raw.fits"))]
-    hot = hot_pixels([one for pair in pairs for one in pair], PairTest())
-    for exposure, label in zip(pairs[3], label_pair(*pairs[3], hot, PairTest()), strict=True):
-        assert 3 < exposure.read_noise_electron < 9
-        assert 0.01 < label.cosmic_rays[~label.ignore].mean() < 0.12
-        assert label.ignore[exposure.usable].mean() < 0.12
-        assert 0.5 < label.rate(exposure) < 3
+def test_one_exposure_alone_is_refused():
+    with pytest.raises(DataError, match="expected two repeated exposures or more"):
+        label_repeats(pair(exposed(1), exposed(2))[:1], NO_HOT, TEST)

@@ -12,7 +12,7 @@ import numpy as np
 from astropy.io import fits
 
 from deepcr_zoo.dataset.reading import Dataset
-from deepcr_zoo.recipe import FIELD_TYPES, Recipe
+from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES, Recipe
 from deepcr_zoo.recipefile import find_recipe, read_recipe
 from deepcr_zoo.simulate.visits import SimulatedVisit, write_visit
 
@@ -56,7 +56,7 @@ def recipe_of(rules: dict[str, dict[str, Any]], *settings: str) -> Recipe:
     return Recipe.model_validate(content)
 
 
-def three_visits(folder: Path, *settings: str, field_types: Sequence[str] = FIELD_TYPES) -> Recipe:
+def three_visits(folder: Path, *settings: str, field_types: Sequence[str] = SIMULATED_FIELD_TYPES) -> Recipe:
     """A recipe of the visits that `write_three` has written, or of some: the globular cluster is for testing."""
     rules = {
         field_type: rule(
@@ -72,7 +72,7 @@ def three_visits(folder: Path, *settings: str, field_types: Sequence[str] = FIEL
 
 def write_three(folder: Path) -> None:
     """A visit of each field type, in a folder each."""
-    for field_type in FIELD_TYPES:
+    for field_type in SIMULATED_FIELD_TYPES:
         simulate(folder / field_type, field_type)
 
 

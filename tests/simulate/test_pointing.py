@@ -7,7 +7,7 @@ from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 
 from deepcr_zoo.errors import UsageError
-from deepcr_zoo.recipe import FIELD_TYPES, MOST_SEEDS
+from deepcr_zoo.recipe import MOST_SEEDS, SIMULATED_FIELD_TYPES
 from deepcr_zoo.simulate.cameras import camera
 from deepcr_zoo.simulate.pointing import Window, identify, point_chip
 from deepcr_zoo.simulate.visits import write_visit
@@ -18,7 +18,7 @@ ACS = camera(instrument())
 
 def test_no_two_visits_share_a_key_or_a_patch_of_sky():
     seeds = [*range(0, 700), *range(MOST_SEEDS - 700, MOST_SEEDS)]
-    found = [identify(field_type, seed, ACS) for seed in seeds for field_type in FIELD_TYPES]
+    found = [identify(field_type, seed, ACS) for seed in seeds for field_type in SIMULATED_FIELD_TYPES]
     assert len({(one.proposal, one.visit) for one in found}) == len(found)
     sky = SkyCoord([one.centre for one in found], unit="deg")
     _, distance, _ = sky.match_to_catalog_sky(sky, nthneighbor=2)

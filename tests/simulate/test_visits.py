@@ -7,7 +7,7 @@ from astropy.io import fits
 
 from deepcr_zoo.errors import InvalidFileError, UsageError
 from deepcr_zoo.frames import read_exposure
-from deepcr_zoo.recipe import FIELD_TYPES
+from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES
 from deepcr_zoo.simulate import VERSION
 from deepcr_zoo.simulate.truth import read_truth, truth_path
 from deepcr_zoo.simulate.visits import write_visit
@@ -28,7 +28,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_gives_another_visit
 
 
 @pytest.mark.parametrize("name", ["acs-wfc", "wfc3-uvis"])
-@pytest.mark.parametrize("field_type", FIELD_TYPES)
+@pytest.mark.parametrize("field_type", SIMULATED_FIELD_TYPES)
 def test_an_exposure_is_its_scene_its_cosmic_rays_and_the_noise_that_its_truth_says(tmp_path, name, field_type):
     path, other = write_visit(small_visit(3, field_type, name), tmp_path)
     (truth,) = read_truth(truth_path(path))

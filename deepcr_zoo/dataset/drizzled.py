@@ -1,0 +1,131 @@
+"""Labels by AstroDrizzle: the median of a dithered visit, blotted back to each of its exposures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcr_zoo.dataset import coverage, drizzle, footprints, ignore, stamps
+from deepcr_zoo.dataset.coverage import GoodPixels
+from deepcr_zoo.dataset.drizzle import DrizzledVisit
+from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, detector_of, read_chips
+from deepcr_zoo.dataset.labelling import LabelledExposure, VisitRejectedError
+from deepcr_zoo.dataset.planned import PlannedVisit
+from deepcr_zoo.errors import DrizzleError, InterruptedWorkError
+from deepcr_zoo.recipe import IgnoreBlock
+
+
+def label(visit: PlannedVisit, exposures: Sequence[ExposureFacts], scratch: Path, log: Path) -> DrizzledLabelling:
+    """Drizzle exposures.
+
+    Parameters
+    ----------
+    visit : PlannedVisit
+    exposures : sequence of ExposureFacts
+        Those of its exposures that are sound.
+    scratch : Path
+        Folder for what AstroDrizzle writes, for as long as the labels are wanted.
+    log : Path
+
+    Raises
+    ------
+    VisitRejectedError
+        If drizzlepac cannot label the visit, or align it well enough.
+    InterruptedWorkError
+        If drizzlepac was killed, or the machine failed it.
+    """
+    good_bits = _good_bits(visit)
+    files = [one.path for one in exposures]
+    try:
+        drizzled = drizzle.drizzle_visit(files, scratch, visit.build.drizzle, good_bits, visit.tweakreg, log)
+    except DrizzleError as error:
+        # names within the data folder: the same bytes wherever it is
+        told = str(error).replace(str(log), f"{log.parent.name}/{log.name}")
+        raise VisitRejectedError(f"{told} (to try again, remove visits/{log.stem} from the data folder)") from None
+    except InterruptedWorkError as error:
+        raise InterruptedWorkError(f"{visit.name}: {error}") from None
+    if drizzled.fit_rms_pixels and max(drizzled.fit_rms_pixels) > visit.build.drizzle.max_fit_rms_pixels:
+        raise VisitRejectedError(_badly_aligned(visit, drizzled.fit_rms_pixels, exposures))
+    labelling = DrizzledLabelling(visit, exposures, drizzled, good_bits)
+    if not any(len(stamps.positions(chip.good.shape, visit.build.stamps)) for chips in labelling.good for chip in chips):
+        size, border = visit.build.stamps.size, visit.build.stamps.border
+        raise VisitRejectedError(f"its chips are too small for stamps of {size} pixels within borders of {border}")
+    return labelling
+
+
+class DrizzledLabelling:
+    """The labels of a drizzled visit; its pixels stay on the disk (see `labelling.Labelling`).
+
+    Parameters
+    ----------
+    visit : PlannedVisit
+    exposures : sequence of ExposureFacts
+    drizzled : DrizzledVisit
+    good_bits : int
+        DQ bits that AstroDrizzle did not take for bad pixels.
+    """
+
+    def __init__(
+        self, visit: PlannedVisit, exposures: Sequence[ExposureFacts], drizzled: DrizzledVisit, good_bits: int
+    ) -> None:
+        self._visit, self._exposures, self._drizzled = visit, exposures, drizzled
+        self.good = [_good_pixels(self._chips(index), good_bits) for index in range(len(exposures))]
+        self.software = drizzled.software
+        self.largest_dither_arcsec = _largest_dither(self.good)
+
+    def labelled(self, index: int) -> LabelledExposure:
+        """The labels of an exposure; what no other exposure has seen has none, and is ignored."""
+        visit, chips = self._visit, self._chips(index)
+        others = [chip for other, good in enumerate(self.good) if other != index for chip in good]
+        labels = [self._drizzled.label(index, chip.version) for chip in chips]
+        ignored = [
+            ignore.ignore_mask(chip.image, chip.quality, visit.kept_bits, visit.build.ignore)
+            | ~coverage.seen_by_others(own, others)
+            for chip, own in zip(chips, self.good[index], strict=True)
+        ]
+        return LabelledExposure(chips, [one.cosmic_rays for one in labels], ignored, [one.blotted for one in labels])
+
+    def aligned(self, index: int) -> NDArray[np.float32]:
+        """An exposure on the grid of the visit, zero where it has seen nothing, shape (H, W)."""
+        return self._drizzled.resampled(index)
+
+    def fit_rms_pixels(self, index: int) -> float | None:
+        """How well TweakReg has aligned it; None without TweakReg."""
+        return self._drizzled.rms(index)
+
+    def _chips(self, index: int) -> list[ChipPixels]:
+        return read_chips(self._exposures[index], self._visit.instrument, self._drizzled.exposure(index))
+
+
+def _good_bits(visit: PlannedVisit) -> int:
+    """DQ bits that AstroDrizzle shall not take for bad pixels: those of saturation and cosmic rays."""
+    detector = detector_of(visit.instrument)
+    known = detector.saturation is not None and detector.cosmic_ray_bit is not None
+    return ignore.kept_bits(IgnoreBlock() if known else visit.build.ignore, detector)
+
+
+def _good_pixels(chips: Sequence[ChipPixels], good_bits: int) -> list[GoodPixels]:
+    return [GoodPixels((chip.quality.astype(np.int64) & ~good_bits) == 0, chip.wcs) for chip in chips]
+
+
+def _largest_dither(good: list[list[GoodPixels]]) -> float:
+    """Largest distance between exposures, arcsec, at the middle of their first chips."""
+    middles = []
+    for chips in good:
+        height, width = chips[0].good.shape
+        middles.append(chips[0].wcs.all_pix2world([[width / 2, height / 2]], 0)[0])
+    return max((float(footprints.distance_arcsec(one, other)) for one, other in combinations(middles, 2)), default=0.0)
+
+
+def _badly_aligned(visit: PlannedVisit, rms: Sequence[float], exposures: Sequence[ExposureFacts]) -> str:
+    worst = int(np.argmax(rms))
+    found = f"with an RMS of {rms[worst]:.2f} pixels" if math.isfinite(rms[worst]) else "not at all, it found too few stars"
+    return (
+        f"TweakReg aligned {exposures[worst].name} {found}: expected {visit.build.drizzle.max_fit_rms_pixels:g} or better "
+        "(build.drizzle.max_fit_rms_pixels)"
+    )

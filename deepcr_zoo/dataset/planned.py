@@ -1,0 +1,88 @@
+"""A visit that is to be labelled, and the hash of all that its labels depend on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from deepcr_zoo.dataset import ignore
+from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of
+from deepcr_zoo.dataset.store import FORMAT, key_of
+from deepcr_zoo.recipe import BuildBlock, FieldType, InstrumentBlock, Split, TweakReg
+from deepcr_zoo.simulate import VERSION as SIMULATOR
+from deepcr_zoo.simulate.visits import SimulatedVisit
+
+
+@dataclass(frozen=True)
+class PlannedVisit:
+    """A visit that is to be labelled.
+
+    Attributes
+    ----------
+    name : str
+    field_type : FieldType
+    split : Split
+    exposures : tuple of ExposureFacts
+        Its files; none if it is to be simulated.
+    simulated : SimulatedVisit or None
+    tweakreg : TweakReg or None
+    instrument : InstrumentBlock
+    build : BuildBlock
+    siblings : tuple of ExposureFacts
+        Exposures of other pointings of the same visit of the archive, which tell hot pixels and a usual background; none
+        where labels need none.
+    """
+
+    name: str
+    field_type: FieldType
+    split: Split
+    exposures: tuple[ExposureFacts, ...]
+    simulated: SimulatedVisit | None
+    tweakreg: TweakReg | None
+    instrument: InstrumentBlock
+    build: BuildBlock
+    siblings: tuple[ExposureFacts, ...] = ()
+
+    @property
+    def kept_bits(self) -> int:
+        """DQ bits that do not exclude a pixel."""
+        return ignore.kept_bits(self.build.ignore, detector_of(self.instrument))
+
+    @property
+    def key(self) -> str:
+        """The hash of all that the stamps depend on."""
+        build = self.build
+        whole = self.instrument.model_dump(mode="json")
+        if self.simulated is None:
+            origin: Any = [exposure.sha256 for exposure in self.exposures]
+            instrument = {name: whole[name] for name in ("telescope", "instrument", "detector", "read_noise_electron")}
+        else:
+            origin = {"simulator": SIMULATOR, **{k: v for k, v in vars(self.simulated).items() if k != "instrument"}}
+            instrument = whole
+        return key_of(
+            {
+                "format": FORMAT,
+                "origin": origin,
+                "name": self.name,
+                "field_type": self.field_type,
+                "instrument": instrument,
+                "detector": detector_of(self.instrument).model_dump(
+                    mode="json", exclude={"sources", "every_chip_is_an_exposure"}
+                ),
+                "tweakreg": self.tweakreg and self.tweakreg.model_dump(mode="json"),
+                **self._label_settings,
+                "ignore": build.ignore.model_dump(mode="json"),
+                "stamps": build.stamps.model_dump(mode="json", exclude={"validation_fraction"}),
+                "sky": build.sky,
+                "quality": build.quality.model_dump(mode="json", exclude={"on_bad_file"}),
+            }
+        )
+
+    @property
+    def _label_settings(self) -> dict[str, Any]:
+        """Of the labels that are made, and of no others."""
+        build = self.build
+        if build.labels == "astrodrizzle":
+            return {"drizzle": build.drizzle.model_dump(mode="json")}
+        chips = [[one.name, one.sha256, one.versions] for one in (*self.exposures, *self.siblings)]
+        return {"labels": build.labels, build.labels: getattr(build, build.labels).model_dump(mode="json"), "chips": chips}

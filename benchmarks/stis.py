@@ -1,8 +1,8 @@
-"""Networks for ACS, and L.A.Cosmic, on real exposures of another camera: five CR-SPLIT pairs of HST STIS.
+"""The STIS recipe on real exposures: each sound observation is held out in turn, from building to judging.
 
-Labels come from the pairs themselves (`deepcr_zoo.dataset.crsplit`): what one exposure has and its partner has not. The pair
-o56502010 is left out, because one of its exposures has four times the background of the other. The thresholds of the labels
-were chosen on the next pair by eye, which is left out too. Each pair that is left is judged by itself.
+Labels are made by the pairs themselves (`deepcr_zoo.dataset.crsplit`). The network learns from the other observations and is
+judged on the one that was held out, beside networks for ACS and L.A.Cosmic (the best of the recipe's grid of sigclip and
+objlim, chosen on the test pixels themselves).
 
     python benchmarks/stis.py --data ../shared/data/stis_crsplit --picture stis.png
 """
@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import multiprocessing
 import platform
+import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,95 +21,83 @@ import numpy as np
 from synthetic_visits import command
 
 import deepcr_zoo
-from deepcr_zoo.bench import lacosmic, roc
-from deepcr_zoo.bench.lacosmic import Lacosmic, Sweep
+from deepcr_zoo.bench.benchmark import Extent, benchmark
+from deepcr_zoo.bench.lacosmic import Lacosmic
+from deepcr_zoo.bench.maskbenchmark import BEST
+from deepcr_zoo.bench.results import BenchmarkResults
+from deepcr_zoo.bench.subjects import Subject, find_subject
 from deepcr_zoo.bench.summary import spread
-from deepcr_zoo.dataset.crsplit import PairLabel, PairTest, RepeatedExposure, hot_pixels, label_pair, read_pair
+from deepcr_zoo.dataset.exposures import read_chips, read_facts
+from deepcr_zoo.dataset.reading import ExposureStamps
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.models import MaskModel
+from deepcr_zoo.training.runs import Run
 
-LEFT_OUT = ("o56502010", "o56502020")
-MODELS = (
-    "mask/ACS-WFC-F606W-2-32@1.0",
-    "mask/ACS-WFC-F606W-2-4@1.0",
-    "mask/ACS-WFC-F606W-2-32@2.0",
-    "mask/ACS-WFC-2-32@1.0",
-)
-FPRS = (0.0005, 0.001, 0.005)
-OBJLIMS = (1.0, 2.0, 5.0)
-SIGCLIPS = (2.5, 4.0, 6.3, 10.0, 16.0, 25.0, 40.0)
+RECIPE = Path(__file__).parents[1] / "recipes" / "stis-ccd.yaml"
+OBSERVATIONS = ("o56502020", "o56502030", "o56502040", "o56502050")
+AGAINST = ("ACS-WFC-F606W-2-32@1.0", "ACS-WFC-2-32@1.0", "ACS-WFC-F606W-2-4@1.0")
+FIELD = "spectrum"
 PACKAGES = ("deepcr-zoo", "numpy", "scipy", "astropy", "torch", "astroscrappy")
-
-Judged = list[tuple[RepeatedExposure, PairLabel]]
-
-
-def labelled_pairs(folder: Path) -> dict[str, Judged]:
-    """The exposures of each pair with their labels; hot pixels are those of all pairs."""
-    paths = sorted(folder.glob("*.fits*"))
-    if not paths:
-        raise SystemExit(f"{folder}: no exposures: name the folder of the five raw STIS files with --data")
-    pairs = {path.name[:9]: read_pair(path) for path in paths}
-    test = PairTest()
-    hot = hot_pixels([exposure for pair in pairs.values() for exposure in pair], test)
-    judged = {name: pair for name, pair in pairs.items() if name not in LEFT_OUT}
-    return {name: list(zip(pair, label_pair(*pair, hot, test), strict=True)) for name, pair in judged.items()}
+POINT = 0.005
+"""FPR at which masks are drawn."""
 
 
-def of_network(name: str, pairs: dict[str, Judged]) -> list[roc.RocCurve]:
-    """The curve of each pair."""
-    model = deepcr_zoo.load(name, "cpu")
-    assert isinstance(model, MaskModel)
-
-    def count(exposure: RepeatedExposure, label: PairLabel) -> roc.RocCounts:
-        return roc.count(model.logits(exposure.image), label.cosmic_rays, label.ignore)
-
-    return [roc.merge(count(*one) for one in pair).curve() for pair in pairs.values()]
-
-
-def of_lacosmic(objlim: float, pair: Judged) -> Sweep:
-    """The sweep of a pair; read noise of its overscan, gain 1 because the images are in electrons."""
-    return lacosmic.merge(
-        lacosmic.sweep(
-            Lacosmic(objlim, exposure.read_noise_electron), exposure.image, label.cosmic_rays, label.ignore, SIGCLIPS
-        )
-        for exposure, label in pair
+def held_out(name: str, data: Path, runs: Path, jobs: int) -> tuple[Run, BenchmarkResults]:
+    """Train without an observation, and judge on it."""
+    settings = [f"data.visits.test.observation={name}"]
+    run = deepcr_zoo.train(
+        RECIPE, data=[data], settings=settings, runs=runs, device="cpu", jobs=jobs, prove=False, command=command()
     )
+    extent = Extent(against=[find_subject(one) for one in AGAINST], runtime=False, gates=False)
+    return run, benchmark([Subject(run)], run.dataset(), run.recipe, command(), extent=extent, device="cpu", jobs=jobs)
 
 
-def row(name: str, tprs: Sequence[Sequence[float | None]], areas: Sequence[float | None]) -> str:
-    """A line of the table: mean and standard error over the pairs, and each pair."""
+def tprs(results: BenchmarkResults, index: int) -> dict[float, float | None]:
+    """Of a method, by FPR."""
+    return {rate.fpr: rate.tpr for rate in results.methods[index].fields[FIELD].at_fpr}
+
+
+def row(name: str, by_observation: Sequence[dict[float, float | None]]) -> str:
+    """A line of the table: mean and standard error over the observations, and each of them."""
     cells = []
-    for values in tprs:
+    for fpr in by_observation[0]:
+        values = [one[fpr] for one in by_observation]
         found = spread(values)
         each = ", ".join("-" if value is None else f"{100 * value:.1f}" for value in values)
         mean = "-" if found is None else f"{100 * found.mean:.1f} ± {100 * found.standard_error:.1f}"
         cells.append(f"{mean} ({each})")
-    area = spread(areas)
-    return f"| {name} | {' | '.join(cells)} | {'-' if area is None else f'{area.mean:.4f}'} |"
+    return f"| {name} | {' | '.join(cells)} |"
 
 
-def draw(name: str, pair: Judged, path: Path, side: int = 180) -> None:
-    """A cut-out: the exposure, its partner, the label, and what a network and L.A.Cosmic mask at FPR 0.5 % and 0.1 %."""
+def draw(run: Run, results: BenchmarkResults, data: Path, path: Path, side: int = 160) -> None:
+    """A cut-out at the spectrum: both exposures, the label, and what the network and L.A.Cosmic mask at `POINT`."""
     from astropy.visualization import AsinhStretch, ImageNormalize, PercentileInterval
     from matplotlib.figure import Figure
 
-    model = deepcr_zoo.load(MODELS[0], "cpu")
+    group = next(run.dataset().exposures("test"))
+    (file,) = data.glob(f"{group.exposure.name.partition('-')[0]}_raw.fits*")
+    (image, partner) = (
+        chip.image
+        for one in read_facts(file, run.recipe.instrument, "cr_split")
+        for chip in read_chips(one, run.recipe.instrument)
+    )
+    model = run.model()
     assert isinstance(model, MaskModel)
-    (exposure, label), (partner, _) = pair
-    logits = model.logits(exposure.image)
-    point = roc.count(logits, label.cosmic_rays, label.ignore).curve().at_fpr(FPRS[-1])
-    assert point is not None
-    rows, columns = (slice((length - side) // 2, (length + side) // 2) for length in exposure.image.shape)
-    part = (rows, columns)
-    image = exposure.image[part]
-    norm = ImageNormalize(image, interval=PercentileInterval(99.0), stretch=AsinhStretch(0.05))
-    classical = Lacosmic(2.0, exposure.read_noise_electron).mask(exposure.image, 10.0)
+    threshold = next(rate.threshold for rate in results.methods[0].fields[FIELD].at_fpr if rate.fpr == POINT)
+    best = next(one for one in results.methods if one.name == BEST)
+    sigclip = next(rate.threshold for rate in best.fields[FIELD].at_fpr if rate.fpr == POINT)
+    objlim = best.method.parameters[f"objlim at FPR {100 * POINT:g} %"][FIELD]
+    noise = group.exposure.read_noise_electron
+    classical = Lacosmic(objlim, noise).mask(image, sigclip)
+    cosmic_rays, ignored = on_the_chip(group, image.shape)
+    part = (slice(480, 480 + side), slice(300, 300 + side))
+    norm = ImageNormalize(image[part], interval=PercentileInterval(99.0), stretch=AsinhStretch(0.05))
     panels = {
-        f"{name}, exposure 1": image,
-        "exposure 2": partner.image[part],
-        "label (grey: ignored)": np.where(label.ignore, 0.6, ~label.cosmic_rays)[part],
-        f"{MODELS[0]}\nat FPR {100 * FPRS[-1]:g} %": ~(logits > point.threshold)[part],
-        "L.A.Cosmic, objlim 2, sigclip 10": ~classical[part],
+        f"{group.exposure.name}": image[part],
+        "its partner": partner[part],
+        "label (grey: ignored)": np.where(ignored, 0.6, ~cosmic_rays)[part],
+        f"{run.recipe.name}\nat FPR {100 * POINT:g} %": ~(model.logits(image) > threshold)[part],
+        f"L.A.Cosmic, best objlim\nat FPR {100 * POINT:g} % (sigclip {sigclip:.1f})": ~classical[part],
     }
     figure = Figure(figsize=(12.5, 3.0), layout="constrained")
     for axes, (heading, panel) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
@@ -122,38 +108,53 @@ def draw(name: str, pair: Judged, path: Path, side: int = 180) -> None:
     figure.savefig(path, dpi=100)
 
 
+def on_the_chip(group: ExposureStamps, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """CR mask and ignore mask of the stamps of an exposure, where they lie; ignored where there are none."""
+    cosmic_rays, ignored = np.zeros(shape, bool), np.ones(shape, bool)
+    layers = group.read("cosmic_rays", "ignore", "position")
+    for mask, ignore, (line, column) in zip(*layers.values(), strict=True):
+        place = (slice(line, line + len(mask)), slice(column, column + len(mask)))
+        cosmic_rays[place], ignored[place] = mask > 0, ignore > 0
+    return cosmic_rays, ignored
+
+
 def main() -> None:
-    """Judge, and print a Markdown table."""
+    """Train and judge, and print Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data" / "stis_crsplit")
-    parser.add_argument("--picture", type=Path, help="draw a cut-out there")
-    parser.add_argument("--jobs", type=int, default=2, help="pairs at a time for L.A.Cosmic")
+    parser.add_argument("--observations", nargs="+", default=OBSERVATIONS, help="held out, one at a time")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--results", type=Path, help="folder for the results of each, as JSON")
+    parser.add_argument("--picture", type=Path, help="draw a cut-out of the last one there")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that label and run L.A.Cosmic")
     options = parser.parse_args()
-    pairs = labelled_pairs(options.data)
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     print(f"{datetime.date.today()}, {processor_name()}, Python {platform.python_version()}, {versions}\n\n`{command()}`\n")
-    print("| pair | cosmic rays, % of pixels | ignored, % of pixels | cosmic rays per cm2 and s |\n|---|---|---|---|")
-    for name, pair in pairs.items():
-        shares = [100 * label.cosmic_rays[~label.ignore].mean() for _, label in pair]
-        ignored = [100 * label.ignore[exposure.usable].mean() for exposure, label in pair]
-        rates = [label.rate(exposure) or float("nan") for exposure, label in pair]
-        cells = ("; ".join(f"{value:.2f}" for value in values) for values in (shares, ignored, rates))
-        print(f"| {name} | {' | '.join(cells)} |")
-    columns = [f"TPR in % at FPR {100 * fpr:g} %, mean ± standard error (each pair)" for fpr in FPRS]
-    print(f"\n| method | {' | '.join(columns)} | area |\n|{'---|' * (len(FPRS) + 2)}")
-    for name in MODELS:
-        curves = of_network(name, pairs)
-        points = [[curve.at_fpr(fpr) for curve in curves] for fpr in FPRS]
-        print(row(name, [[one and one.tpr for one in each] for each in points], [curve.area() for curve in curves]))
-    # spawned: threads of OpenMP do not survive a fork
-    with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for objlim in OBJLIMS:
-            sweeps = list(pool.map(partial(of_lacosmic, objlim), pairs.values()))
-            points = [[sweep.at_fpr(fpr) for sweep in sweeps] for fpr in FPRS]
-            tprs = [[one and one.tpr for one in each] for each in points]
-            print(row(f"L.A.Cosmic, objlim {objlim:g}", tprs, [None] * len(sweeps)), flush=True)
+    found = []
+    print(
+        "| held out | stamps for training | epochs | CPU minutes of this process | cosmic rays, % of pixels | ignored, % |"
+    )
+    print("|---|---|---|---|---|---|")
+    for name in options.observations:
+        before = time.process_time()
+        run, results = held_out(name, options.data, options.runs, options.jobs)
+        minutes = (time.process_time() - before) / 60
+        pixels = results.data.pixels[FIELD]
+        stamps = sum(of_type["train"] for of_type in run.dataset().manifest.counts.values())
+        shares = (100 * pixels.cosmic_rays / (pixels.pixels - pixels.ignored), 100 * pixels.ignored / pixels.pixels)
+        cells = (name, stamps, len(run.history()), f"{minutes:.1f}", *(f"{share:.2f}" for share in shares))
+        print(f"| {' | '.join(map(str, cells))} |", flush=True)
+        found.append(results)
+        if options.results:
+            options.results.mkdir(parents=True, exist_ok=True)
+            (options.results / f"{name}.json").write_text(results.model_dump_json(indent=1) + "\n")
+    columns = [f"TPR in % at FPR {100 * fpr:g} %, mean ± standard error (each)" for fpr in tprs(found[0], 0)]
+    print(f"\n| method | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
+    names = [run.recipe.name, *(method.name for method in found[0].methods[1:])]
+    for index, name in enumerate(names):
+        print(row(name, [tprs(results, index) for results in found]))
     if options.picture:
-        draw(*next(iter(pairs.items())), options.picture)
+        draw(run, found[-1], options.data, options.picture)
 
 
 if __name__ == "__main__":

@@ -97,15 +97,16 @@ def simulate(
 
     Prints the path of each ROOT_flc.fits; ROOT_truth.safetensors beside it holds cosmic rays, scene and noise in electrons.
     """
+    from deepcr_zoo.simulate.cameras import simulated
     from deepcr_zoo.simulate.visits import SimulatedVisit, write_visit
 
     recipe = read_recipe(find_recipe(file), settings or ())
-    sizes = recipe.rehearsal
+    sizes, instrument = recipe.rehearsal, simulated(recipe.instrument)
     if full_frame and side is not None:
         raise UsageError("--full-frame and --side: expected one of them")
     visits = [
         SimulatedVisit(
-            recipe.instrument,
+            instrument,
             kind,
             sizes.seed if seed is None else seed,
             sizes.exposures if exposures is None else exposures,

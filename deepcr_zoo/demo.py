@@ -16,6 +16,7 @@ from deepcr_zoo.errors import DeepcrZooError, NoModelError
 from deepcr_zoo.filecleaning import CleanedFile, clean_file
 from deepcr_zoo.recipefile import find_recipe, read_recipe
 from deepcr_zoo.registries import default_registry
+from deepcr_zoo.simulate.cameras import simulated
 from deepcr_zoo.simulate.truth import read_truth, truth_path
 from deepcr_zoo.simulate.visits import SimulatedVisit, write_visit
 from deepcr_zoo.verification import verify
@@ -82,7 +83,7 @@ def _clean_own(console: Console, folder: Path, exposure: Path) -> CleanedFile:
 
 def _clean_simulated(console: Console, folder: Path, side: int | None) -> CleanedFile:
     """Simulate an exposure of galaxies, clean it, and compare with what the simulator knows."""
-    instrument = read_recipe(find_recipe(RECIPE)).instrument
+    instrument = simulated(read_recipe(find_recipe(RECIPE)).instrument)
     visit = SimulatedVisit(instrument, "extragalactic", SEED, exposures=1, exposure_time_s=500.0, side=side)
     console.print(f"simulating a {visit.exposure_time_s:g} s exposure, seed {visit.seed}")
     (exposure,) = write_visit(visit, folder)

@@ -36,6 +36,8 @@ MOST_SEEDS = 1_000_000
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+WavelengthUm = Annotated[float, Field(gt=0, le=5)]
+Magnitude = Annotated[float, Field(ge=10, le=40)]
 Seed = Annotated[int, Field(ge=0, lt=RESERVED_SEED)]
 ModelName = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
 DqBits = Annotated[int, Field(gt=0, lt=2**31)]
@@ -43,32 +45,62 @@ Thresholds = Annotated[list[Positive], Field(min_length=2, max_length=2)]
 Shape = Annotated[list[Annotated[int, Field(gt=0, le=65_536)]], Field(min_length=2, max_length=2)]
 
 
-class InstrumentBlock(Document):
-    """The detector and its optics: what recognises its files, and what the simulator needs."""
+class DetectorBlock(Document):
+    """The detector: what recognises its files, and what a build must know of it."""
 
     telescope: str = Field(description="as in zoo/instruments.yaml")
     instrument: str
     detector: str
     filters: list[str] = Field(min_length=1, description="filters of the training data")
-    simulated_filter: str = Field(description="the filter that wavelength, zero point and sky belong to")
-    aperture_m: Positive = Field(description="diameter of the primary mirror")
-    obstruction: Fraction = Field(description="diameter of the central obstruction / that of the mirror")
-    wavelength_um: float = Field(gt=0, le=5, description="pivot wavelength of the filter that is simulated")
-    bandwidth_um: float = Field(gt=0, le=5, description="width of that filter")
-    zeropoint_ab: float = Field(ge=10, le=40, description="AB magnitude of one electron per second in that filter")
     pixel_scale_arcsec: Positive
     pixel_size_um: Positive
-    silicon_um: Positive = Field(description="thickness of the light-sensitive silicon")
-    charge_spread_um: NotNegative = Field(description="sigma by which charge freed at the back of the silicon spreads")
     gain_electron_per_count: Positive
     read_noise_electron: NotNegative
     saturation_electron: Positive = Field(description="full well, where charge begins to bloom")
-    dark_electron_s: NotNegative
-    sky_electron_s: NotNegative = Field(description="sky background per pixel")
-    cosmic_rays_per_cm2_s: Positive = Field(description="rate of cosmic rays through the detector")
     chips: Literal[1, 2] = Field(description="chips of a full frame, one SCI extension each")
     chip_shape: Shape = Field(description="rows and columns of a chip")
-    chip_gap_pixels: NotNegative = Field(description="distance between the two chips")
+
+
+class InstrumentBlock(DetectorBlock):
+    """The detector, and of the optics what the simulator needs: cameras that it knows may leave nothing of that out."""
+
+    simulated_filter: str | None = Field(
+        default=None, description="the filter that wavelength, zero point and sky belong to"
+    )
+    aperture_m: Positive | None = Field(default=None, description="diameter of the primary mirror")
+    obstruction: Fraction | None = Field(
+        default=None, description="diameter of the central obstruction / that of the mirror"
+    )
+    wavelength_um: WavelengthUm | None = Field(default=None, description="pivot wavelength of the filter that is simulated")
+    bandwidth_um: WavelengthUm | None = Field(default=None, description="width of that filter")
+    zeropoint_ab: Magnitude | None = Field(
+        default=None, description="AB magnitude of one electron per second in that filter"
+    )
+    silicon_um: Positive | None = Field(default=None, description="thickness of the light-sensitive silicon")
+    charge_spread_um: NotNegative | None = Field(
+        default=None, description="sigma by which charge freed at the back of the silicon spreads"
+    )
+    dark_electron_s: NotNegative | None = None
+    sky_electron_s: NotNegative | None = Field(default=None, description="sky background per pixel")
+    cosmic_rays_per_cm2_s: Positive | None = Field(default=None, description="rate of cosmic rays through the detector")
+    chip_gap_pixels: NotNegative | None = Field(default=None, description="distance between the two chips")
+
+
+class SimulatedInstrument(DetectorBlock):
+    """An instrument block of which nothing is left out that the simulator needs."""
+
+    simulated_filter: str
+    aperture_m: Positive
+    obstruction: Fraction
+    wavelength_um: WavelengthUm
+    bandwidth_um: WavelengthUm
+    zeropoint_ab: Magnitude
+    silicon_um: Positive
+    charge_spread_um: NotNegative
+    dark_electron_s: NotNegative
+    sky_electron_s: NotNegative
+    cosmic_rays_per_cm2_s: Positive
+    chip_gap_pixels: NotNegative
 
 
 class TweakReg(Document):

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from math import prod
 
 from deepcr_zoo.instruments import default_instruments
-from deepcr_zoo.recipe import FIELD_TYPES, RESERVED_SEED, SIMULATED_FIELD_TYPES, FieldType, Recipe, Split, VisitRule
+from deepcr_zoo.recipe import (
+    FIELD_TYPES,
+    RESERVED_SEED,
+    SIMULATED_FIELD_TYPES,
+    FieldType,
+    Recipe,
+    SimulatedInstrument,
+    Split,
+    VisitRule,
+)
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 
@@ -50,7 +59,9 @@ def expected(recipe: Recipe) -> list[Expected]:
 
 
 def expected_rehearsal(recipe: Recipe) -> list[Expected]:
-    """What the rehearsal of a recipe simulates, by split and field type."""
+    """What the rehearsal of a recipe simulates, by split and field type; nothing if it cannot be rehearsed."""
+    if not can_be_rehearsed(recipe):
+        return []
     sizes = recipe.rehearsal
     per_exposure = prod(sizes.stamps.grid((sizes.side, sizes.side)))
     visits = {"train": sizes.visits.train, "test": sizes.visits.test}
@@ -62,6 +73,11 @@ def expected_rehearsal(recipe: Recipe) -> list[Expected]:
     ]
 
 
+def can_be_rehearsed(recipe: Recipe) -> bool:
+    """Whether the recipe tells all that the simulator needs; whether that knows the camera, it says itself."""
+    return SimulatedInstrument.model_fields.keys() <= recipe.instrument.model_dump(exclude_none=True).keys()
+
+
 def doubts(recipe: Recipe) -> list[str]:
     """What is not certain about a recipe, one sentence each."""
     rules, block = recipe.data.visits.items(), recipe.instrument
@@ -69,6 +85,8 @@ def doubts(recipe: Recipe) -> list[str]:
     found = [f"{', '.join(queries)}: visits by query, files alone tell how many there are"] if queries else []
     uncounted = [name for name, rule in rules if rule.is_one_visit and rule.exposures is None]
     found += [f"{', '.join(uncounted)}: the number of exposures is not given"] if uncounted else []
+    if not can_be_rehearsed(recipe):
+        found.append("it cannot be rehearsed: its instrument block leaves out what the simulator needs")
     if recipe.rehearsal.is_reserved:
         found.append(RESERVED)
     names = (block.telescope, block.instrument, block.detector)

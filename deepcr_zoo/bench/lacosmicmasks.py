@@ -203,7 +203,7 @@ def described(dataset: Dataset, recipe: Recipe, objlims: Mapping[FieldType, floa
             **asdict(Lacosmic(0.0, 0.0)),
             "objlim": {str(field_type): objlim for field_type, objlim in objlims.items()},
             "readnoise": noise if len(set(noise.values())) > 1 else next(iter(noise.values()), None),
-            "readnoise_source": f"headers of {told} exposures, recipe for {len(exposures) - told}",
+            "readnoise_source": f"files of {told} exposures, recipe for {len(exposures) - told}",
             "sigclip": sorted(recipe.benchmark.lacosmic_sigclips),
         },
         packages={"astroscrappy": version("astroscrappy")},

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deepcr_zoo.errors import UsageError
-from deepcr_zoo.recipe import InstrumentBlock
+from deepcr_zoo.recipe import DetectorBlock, InstrumentBlock, SimulatedInstrument
 
 Matrix = tuple[tuple[float, float], tuple[float, float]]
 
@@ -141,7 +141,7 @@ _CAMERAS = {
 }
 
 
-def camera(instrument: InstrumentBlock) -> Camera:
+def camera(instrument: DetectorBlock) -> Camera:
     """The camera that an instrument block describes.
 
     Raises
@@ -157,3 +157,18 @@ def camera(instrument: InstrumentBlock) -> Camera:
             f"expected one of {known}, whose files AstroDrizzle reads"
         )
     return found
+
+
+def simulated(block: InstrumentBlock) -> SimulatedInstrument:
+    """The instrument of a recipe, for the simulator.
+
+    Raises
+    ------
+    UsageError
+        If its files cannot be simulated, or the recipe leaves something out that this needs.
+    """
+    camera(block)
+    told = block.model_dump(exclude_none=True)
+    if missing := [name for name in SimulatedInstrument.model_fields if name not in told]:
+        raise UsageError(f"instrument: the simulator needs {', '.join(missing)} too: add what is missing to the recipe")
+    return SimulatedInstrument.model_validate(told)

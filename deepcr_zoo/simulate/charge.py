@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.recipe import InstrumentBlock
+from deepcr_zoo.recipe import SimulatedInstrument
 
 Floats = NDArray[np.float64]
 
@@ -41,13 +41,13 @@ class Deposits:
     electrons: Floats
 
 
-def spread_um(depth_um: Floats, instrument: InstrumentBlock) -> Floats:
+def spread_um(depth_um: Floats, instrument: SimulatedInstrument) -> Floats:
     """Sigma of the spread of charge that is freed so far from the gates, micrometres."""
     return np.asarray(FRONT_UM + (instrument.charge_spread_um - FRONT_UM) * depth_um / instrument.silicon_um)
 
 
 def collect(
-    deposits: Iterable[Deposits], shape: tuple[int, int], instrument: InstrumentBlock, rng: np.random.Generator
+    deposits: Iterable[Deposits], shape: tuple[int, int], instrument: SimulatedInstrument, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """The electrons in each pixel after they have diffused on their way to the gates.
 

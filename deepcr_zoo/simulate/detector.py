@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
-from deepcr_zoo.recipe import InstrumentBlock
+from deepcr_zoo.recipe import SimulatedInstrument
 
 BAD_PIXEL, HOT, WARM, BAD_COLUMN, FULL_WELL = 4, 16, 64, 128, 256
 """Bits of DQ (hstcal acsdq.h and wf3dq.h)."""
@@ -98,7 +98,7 @@ def read_out(
     defects: Defects,
     transfers: NDArray[np.float32],
     seconds: float,
-    instrument: InstrumentBlock,
+    instrument: SimulatedInstrument,
     rng: np.random.Generator,
 ) -> Reading:
     """Expose a chip to a scene and to cosmic rays, read it and subtract the known dark current.
@@ -111,7 +111,7 @@ def read_out(
     transfers : ndarray of float32, shape (H,)
         Rows that the charge of a row is moved through, to lower or (negative) to higher rows.
     seconds : float
-    instrument : InstrumentBlock
+    instrument : SimulatedInstrument
     rng : Generator
     """
     dark = (instrument.dark_electron_s + defects.excess) * np.float32(seconds)

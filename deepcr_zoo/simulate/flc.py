@@ -11,7 +11,7 @@ from astropy.io import fits
 from astropy.time import Time
 from numpy.typing import NDArray
 
-from deepcr_zoo.recipe import InstrumentBlock
+from deepcr_zoo.recipe import SimulatedInstrument
 from deepcr_zoo.simulate.cameras import Camera
 from deepcr_zoo.simulate.detector import Reading
 from deepcr_zoo.simulate.pointing import ChipPointing
@@ -62,7 +62,7 @@ class ReadChip:
     sky_electron: float
 
 
-def flc_bytes(label: ExposureLabel, chips: Sequence[ReadChip], instrument: InstrumentBlock, camera: Camera) -> bytes:
+def flc_bytes(label: ExposureLabel, chips: Sequence[ReadChip], instrument: SimulatedInstrument, camera: Camera) -> bytes:
     """The file of an exposure: SCI, ERR and DQ of each chip, EXTVER in the order of `chips`."""
     hdus: list[fits.PrimaryHDU | fits.ImageHDU] = [fits.PrimaryHDU(header=_primary(label, chips, instrument, camera))]
     for version, chip in enumerate(chips, 1):
@@ -79,7 +79,9 @@ def flc_bytes(label: ExposureLabel, chips: Sequence[ReadChip], instrument: Instr
     return buffer.getvalue()
 
 
-def _primary(label: ExposureLabel, chips: Sequence[ReadChip], instrument: InstrumentBlock, camera: Camera) -> fits.Header:
+def _primary(
+    label: ExposureLabel, chips: Sequence[ReadChip], instrument: SimulatedInstrument, camera: Camera
+) -> fits.Header:
     is_full = len(chips) == instrument.chips and list(chips[0].pointing.shape) == instrument.chip_shape
     aperture = camera.full_frame if is_full else camera.cutout
     start = Time(label.start_mjd, format="mjd").isot
@@ -159,7 +161,7 @@ def _chip_cards(label: ExposureLabel, chip: ReadChip, camera: Camera) -> Cards:
     return cards
 
 
-def _science(chip: ReadChip, seconds: float, instrument: InstrumentBlock) -> Cards:
+def _science(chip: ReadChip, seconds: float, instrument: SimulatedInstrument) -> Cards:
     return {
         "BUNIT": "ELECTRONS",
         "NGOODPIX": int((chip.reading.quality == 0).sum()),
@@ -170,7 +172,7 @@ def _science(chip: ReadChip, seconds: float, instrument: InstrumentBlock) -> Car
     }
 
 
-def _photometry(instrument: InstrumentBlock) -> Cards:
+def _photometry(instrument: SimulatedInstrument) -> Cards:
     """Keywords of the flux scale, from the AB zero point (ACS Data Handbook)."""
     pivot_angstrom = instrument.wavelength_um * 1e4
     return {

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from deepcr_zoo.recipe import InstrumentBlock
+from deepcr_zoo.recipe import SimulatedInstrument
 from deepcr_zoo.simulate.charge import spread_um
 
 OVERSAMPLING = 4
@@ -37,7 +37,7 @@ _POLISHING_SEED = 7
 _TAPER = 0.15  # outer share of the kernel that fades to zero
 
 
-def point_spread(instrument: InstrumentBlock, defocus: float) -> NDArray[np.float32]:
+def point_spread(instrument: SimulatedInstrument, defocus: float) -> NDArray[np.float32]:
     """Share of a star's light that falls on a pixel, for pixels on a grid of sub-pixels around the star.
 
     Fraunhofer diffraction of the pupil by matrix Fourier transform (Soummer et al. 2007), summed over the band, then
@@ -45,7 +45,7 @@ def point_spread(instrument: InstrumentBlock, defocus: float) -> NDArray[np.floa
 
     Parameters
     ----------
-    instrument : InstrumentBlock
+    instrument : SimulatedInstrument
     defocus : float
         Waves rms at the pivot wavelength.
 
@@ -68,7 +68,7 @@ def point_spread(instrument: InstrumentBlock, defocus: float) -> NDArray[np.floa
     return np.asarray(kernel * (OVERSAMPLING**2 / kernel.sum()), dtype=np.float32)
 
 
-def _diffraction(instrument: InstrumentBlock, defocus: float, angles: NDArray[np.float64]) -> NDArray[np.float64]:
+def _diffraction(instrument: SimulatedInstrument, defocus: float, angles: NDArray[np.float64]) -> NDArray[np.float64]:
     """Intensity over the band, at these angles (radians) along both axes."""
     across, aperture, wavefront = _pupil(instrument.obstruction, defocus)
     optical_path = wavefront * instrument.wavelength_um

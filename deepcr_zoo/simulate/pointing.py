@@ -10,7 +10,7 @@ import numpy as np
 from numpy.polynomial import polynomial
 from numpy.typing import NDArray
 
-from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES, InstrumentBlock, SimulatedFieldType
+from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES, SimulatedFieldType, SimulatedInstrument
 from deepcr_zoo.simulate.cameras import Camera
 
 Floats = NDArray[np.float64]
@@ -195,7 +195,7 @@ class Window:
 
 
 def point_chip(
-    window: Window, aim: tuple[float, float], roll_deg: float, instrument: InstrumentBlock, camera: Camera
+    window: Window, aim: tuple[float, float], roll_deg: float, instrument: SimulatedInstrument, camera: Camera
 ) -> ChipPointing:
     """Point a chip so that its aim is at that position on the sky.
 
@@ -209,7 +209,7 @@ def point_chip(
         Right ascension and declination, degrees.
     roll_deg : float
         Turns the camera, from north to east.
-    instrument : InstrumentBlock
+    instrument : SimulatedInstrument
     camera : Camera
     """
     optics = camera.chips[window.chip]
@@ -234,7 +234,7 @@ def point_chip(
     )
 
 
-def _aim_pixel(window: Window, instrument: InstrumentBlock) -> Floats:
+def _aim_pixel(window: Window, instrument: SimulatedInstrument) -> Floats:
     """Pixel of the chip, counted from 1, that is aimed."""
     rows, columns = instrument.chip_shape
     if list(window.shape) != [rows, columns] or instrument.chips == 1:

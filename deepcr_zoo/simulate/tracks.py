@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.recipe import InstrumentBlock
+from deepcr_zoo.recipe import SimulatedInstrument
 from deepcr_zoo.simulate.charge import Deposits, collect
 
 Floats = NDArray[np.float64]
@@ -62,7 +62,7 @@ IN_ORBIT = Particles(electrons=0.5, helium=0.06, heavy=0.004)
 
 
 def cosmic_rays(
-    shape: tuple[int, int], seconds: float, instrument: InstrumentBlock, particles: Particles, rng: np.random.Generator
+    shape: tuple[int, int], seconds: float, instrument: SimulatedInstrument, particles: Particles, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """Electrons that cosmic rays leave on a chip, shape (H, W)."""
     rows, columns = (side + 2 * MARGIN_PIXELS for side in shape)
@@ -76,7 +76,7 @@ def cosmic_rays(
 
 
 def _straight_tracks(
-    starts: Floats, instrument: InstrumentBlock, particles: Particles, rng: np.random.Generator
+    starts: Floats, instrument: SimulatedInstrument, particles: Particles, rng: np.random.Generator
 ) -> list[Deposits]:
     """Protons and heavier ions, which are not deflected, and the energetic electrons that they knock out."""
     number = len(starts)
@@ -113,7 +113,7 @@ def _relative_losses(number: int, particles: Particles, rng: np.random.Generator
     return losses
 
 
-def _secondary_electrons(starts: Floats, instrument: InstrumentBlock, rng: np.random.Generator) -> Deposits:
+def _secondary_electrons(starts: Floats, instrument: SimulatedInstrument, rng: np.random.Generator) -> Deposits:
     """Electrons from the spacecraft around, which enter from either side or are freed within."""
     number = len(starts)
     cosine = np.sqrt(rng.random(number))
@@ -138,7 +138,7 @@ def _walk(
     depth_um: Floats,
     direction: Floats,
     energy_kev: Floats,
-    instrument: InstrumentBlock,
+    instrument: SimulatedInstrument,
     rng: np.random.Generator,
 ) -> Deposits:
     """Follow electrons that lose energy and are deflected at each step until they stop or leave.

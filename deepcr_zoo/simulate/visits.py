@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.files import write_together
-from deepcr_zoo.recipe import MOST_SEEDS, SIMULATED_FIELD_TYPES, InstrumentBlock, SimulatedFieldType
+from deepcr_zoo.recipe import MOST_SEEDS, SIMULATED_FIELD_TYPES, SimulatedFieldType, SimulatedInstrument
 from deepcr_zoo.simulate import VERSION
 from deepcr_zoo.simulate.cameras import Camera, camera
 from deepcr_zoo.simulate.detector import Defects, draw_defects, read_out, unflagged_warm_pixels
@@ -68,7 +68,7 @@ class SimulatedVisit:
 
     Attributes
     ----------
-    instrument : InstrumentBlock
+    instrument : SimulatedInstrument
     field_type : str
     seed : int
         Below `deepcr_zoo.recipe.MOST_SEEDS`. Field type and seed fix proposal, visit and the patch of sky, so
@@ -79,7 +79,7 @@ class SimulatedVisit:
         Side of the part of the first chip that is read, pixels; None for full frames.
     """
 
-    instrument: InstrumentBlock
+    instrument: SimulatedInstrument
     field_type: SimulatedFieldType
     seed: int
     exposures: int

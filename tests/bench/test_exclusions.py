@@ -83,6 +83,26 @@ def test_a_training_set_with_the_same_visit_for_training_excludes_its_model(tmp_
     assert reason_to_exclude(TrainedOn("HST ACS/WFC", {}, (tested.manifest,)), tested) is None
 
 
+def test_where_observations_are_split_another_observation_of_the_visit_does_not_exclude_a_model(dataset, tmp_path):
+    def by_observation(dataset, name):
+        named = real(dataset, name)
+        changed = named.manifest.model_copy(update={"split_by": "observation"})
+        return type(dataset)(dataset.folder, dataset.home, changed)
+
+    tested = by_observation(dataset, "07353-02-G430M-o56502050")
+    for listed, excluded in {
+        "07353-02-o56502050": True,
+        "07353-02-o56502020": False,
+        "07353-02": True,  # all that the visit has
+        "07353-03": False,
+    }.items():
+        assert (reason_to_exclude(TrainedOn("HST STIS/CCD", {listed: "its card"}), tested) is not None) is excluded
+    whole_visit = real(dataset, "07353-02-G430M")
+    assert reason_to_exclude(TrainedOn("HST STIS/CCD", {"07353-02-o56502020": "its card"}), whole_visit) is not None
+    trained = by_observation(write_dataset(tmp_path, recipe_of(), FIELD, test=False), "07353-02-G430M-o56502020")
+    assert seen_in_training(recipe_of(), trained, default_registry()) == ["07353-02-o56502020"]
+
+
 def test_a_model_that_cannot_be_judged_is_named_with_its_reason(dataset):
     alone = Extent(lacosmic=False, runtime=False, gates=False)
     subjects = [find_subject(name) for name in ("mask/ACS-WFC-F606W-2-4", "mask/WFC3-UVIS-2-32", "mask/DECam-2-32")]

@@ -162,7 +162,7 @@ def test_the_read_noise_is_that_of_the_header_else_of_the_recipe_and_the_record_
 
     plain = described(dataset, recipe, {"globular_cluster": 3.5})
     assert plain.parameters["readnoise"] == of_recipe
-    assert plain.parameters["readnoise_source"] == "headers of 0 exposures, recipe for 2"
+    assert plain.parameters["readnoise_source"] == "files of 0 exposures, recipe for 2"
     assert plain.parameters["objlim"] == {"globular_cluster": 3.5}
     assert plain.parameters["sigclip"] == recipe.benchmark.lacosmic_sigclips
     assert plain.packages == {"astroscrappy": version("astroscrappy")}
@@ -172,7 +172,7 @@ def test_the_read_noise_is_that_of_the_header_else_of_the_recipe_and_the_record_
     manifest = dataset.manifest.model_copy(update={"visits": [visit.model_copy(update={"record": record})]})
     told = described(replace(dataset, manifest=manifest), recipe, {"globular_cluster": 3.5})
     assert told.parameters["readnoise"] == {"exposure-0": 3.75, "exposure-1": of_recipe}
-    assert told.parameters["readnoise_source"] == "headers of 1 exposures, recipe for 1"
+    assert told.parameters["readnoise_source"] == "files of 1 exposures, recipe for 1"
 
 
 def test_without_astroscrappy_the_error_names_the_extra(dataset, monkeypatch):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import yaml
 
-from deepcr_zoo.recipe import FieldType, InstrumentBlock
+from deepcr_zoo.recipe import FieldType, SimulatedInstrument
 from deepcr_zoo.simulate.visits import SimulatedVisit
 from tests.conftest import CHECKOUT
 
 EXPOSURE_TIME_S = 500.0
 
 
-def instrument(name: str = "acs-wfc") -> InstrumentBlock:
+def instrument(name: str = "acs-wfc") -> SimulatedInstrument:
     """The instrument block of a recipe that ships."""
     text = (CHECKOUT / "recipes" / "base" / f"{name}.yaml").read_text()
-    return InstrumentBlock(**yaml.safe_load(text)["instrument"])
+    return SimulatedInstrument(**yaml.safe_load(text)["instrument"])
 
 
 def small_visit(

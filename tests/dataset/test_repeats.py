@@ -1,0 +1,199 @@
+"""Training sets of repeated exposures: one pointing each, labelled by each other, split by observation."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from deepcr_zoo.dataset.build import build_dataset, plan_build
+from deepcr_zoo.dataset.exposures import read_chips, read_facts
+from deepcr_zoo.dataset.report import write_report
+from deepcr_zoo.dataset.store import Home
+from deepcr_zoo.errors import DataError, UsageError
+from tests.conftest import CHECKOUT, STIS_EXPOSURES
+from tests.dataset.repeated import LIT, NOISE, RAW_SHAPE, SHAPE, recipe_of, write_observation
+from tests.dataset.visits import content
+
+NUMBERS = (1, 2, 3, 4)
+
+
+@pytest.fixture(scope="module")
+def observations(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("observations")
+    return {number: write_observation(folder, number) for number in NUMBERS}
+
+
+@pytest.fixture(scope="module")
+def folder(observations):
+    return observations[1].path.parent
+
+
+@pytest.fixture(scope="module")
+def dataset(folder, tmp_path_factory):
+    return build_dataset(recipe_of(), [folder], home=Home(tmp_path_factory.mktemp("home")))
+
+
+def labels_of(dataset, number):
+    """Label and ignore mask of the first exposure of an observation, put together, NaN between stamps."""
+    (group,) = (
+        one
+        for split in ("train", "validation", "test", "guard")
+        for one in dataset.exposures(split)
+        if one.exposure.name == f"o5650{number:02d}10-1" and split == ("test" if number == 4 else "train")
+    )
+    layers = group.read("cosmic_rays", "ignore", "position")
+    masks = np.full((2, *SHAPE), np.nan)
+    for cosmic_rays, ignore, (row, column) in zip(*layers.values(), strict=True):
+        side = len(ignore)
+        masks[:, row : row + side, column : column + side] = cosmic_rays, ignore
+    return masks
+
+
+@pytest.mark.parametrize("number", [1, 4])
+def test_labels_find_the_cosmic_rays_that_were_put_in_and_few_others(dataset, observations, number):
+    cosmic_rays, ignore = labels_of(dataset, number)
+    truth, counted = observations[number].cosmic_rays[0], ignore == 0
+    assert cosmic_rays[truth & counted].mean() > 0.95
+    assert cosmic_rays[~truth & counted].mean() < 0.003
+
+
+def test_hot_pixels_are_ignored_in_every_observation(dataset, observations):
+    for number in (1, 4):
+        _, ignore = labels_of(dataset, number)
+        hot = observations[number].hot & np.isfinite(ignore)
+        assert hot.sum() > 50
+        assert (ignore[hot] == 1).mean() > 0.98
+
+
+def test_each_observation_is_a_visit_named_by_it_and_the_test_shares_none(dataset):
+    splits = {visit.record.name: visit.split for visit in dataset.manifest.visits}
+    assert splits == {f"07353-02-G430M-o5650{n:02d}10": "test" if n == 4 else "train" for n in NUMBERS}
+    assert dataset.manifest.split_by == "observation"
+    assert any("split by observation and may show the same sky" in one for one in dataset.manifest.cautions)
+
+
+def test_the_report_says_that_the_split_is_by_observation(dataset):
+    report = next(path for path in write_report(dataset) if path.suffix == ".md").read_text()
+    assert "split by observation" in report
+
+
+def test_without_a_declared_split_observations_of_one_target_are_refused(folder, tmp_path):
+    recipe = recipe_of("data.split_by=sky")
+    with pytest.raises(DataError, match="overlap on the sky"):
+        plan_build(recipe, [folder], home=Home(tmp_path))
+
+
+def test_an_exposure_with_another_background_is_left_out_and_its_partner_with_it(folder, tmp_path):
+    other = tmp_path / "data"
+    for number in (1, 2, 4):
+        write_observation(other, number)
+    write_observation(other, 3, backgrounds=(0.02, 0.06))
+    dataset = build_dataset(recipe_of(), [other], home=Home(tmp_path / "home"))
+    reasons = {one.what: one.reason for one in dataset.manifest.rejected}
+    assert "1 of 2 exposures is sound" in reasons["07353-02-G430M-o56500310"]
+    assert "times what is usual in its visit" in reasons["07353-02-G430M-o56500310, o56500310-2"]
+    assert len(reasons) == 2
+
+
+def test_repeats_in_a_file_each_are_one_visit(tmp_path):
+    for number in NUMBERS:
+        write_observation(tmp_path / "data", number, in_files=True)
+    plan = plan_build(recipe_of(test="o565004*"), [tmp_path / "data"], home=Home(tmp_path))
+    assert [[one.observation for one in visit.exposures] for visit in plan.visits] == [
+        [f"o5650{number:02d}1{index}" for index in (0, 1)] for number in NUMBERS
+    ]
+    assert all(len(visit.siblings) == 6 for visit in plan.visits)
+
+
+def test_three_repeats_are_labelled_by_the_median_of_the_others(tmp_path):
+    for number in (1, 4):
+        observation = write_observation(tmp_path / "data", number, times=(900.0, 900.0, 1000.0))
+    dataset = build_dataset(recipe_of(), [tmp_path / "data"], home=Home(tmp_path / "home"))
+    assert [len(visit.record.exposures) for visit in dataset.manifest.visits] == [3, 3]
+    cosmic_rays, ignore = labels_of(dataset, 4)
+    assert cosmic_rays[observation.cosmic_rays[0] & (ignore == 0)].mean() > 0.9
+
+
+def test_a_raw_frame_is_read_without_bias_and_overscan(tmp_path):
+    observation = write_observation(tmp_path, 1, shape=(1024, 511), raw=True)
+    block = recipe_of(product="raw").instrument
+    facts = read_facts(observation.path, block, "cr_split")
+    assert [(one.name, one.exposure_time_s, one.versions) for one in facts] == [
+        ("o56500110-1", 900.0, (1,)),
+        ("o56500110-2", 1100.0, (2,)),
+    ]
+    assert all(one.read_noise_electron == pytest.approx(NOISE, abs=0.2) for one in facts)
+    (chip,) = read_chips(facts[0], block)
+    assert chip.image.shape == (LIT[0].stop - LIT[0].start, LIT[1].stop - LIT[1].start)
+    assert np.median(chip.image) == pytest.approx(18, abs=2)
+    assert chip.area_cm2 == pytest.approx(1024 * 511 * 2 * 21e-4**2)
+    assert chip.image.shape != RAW_SHAPE
+
+
+def test_other_settings_make_other_visits_and_those_of_astrodrizzle_none(folder, tmp_path):
+    def keys(*settings):
+        return [visit.key for visit in plan_build(recipe_of(*settings), [folder], home=Home(tmp_path)).visits]
+
+    before = keys()
+    assert keys() == before
+    assert keys("build.drizzle.driz_cr_grow=3") == before
+    assert not set(keys("build.cr_split.grow=2")) & set(before)
+
+
+def test_spectra_cannot_be_rehearsed():
+    with pytest.raises(UsageError, match="cannot be simulated"):
+        plan_build(recipe_of(), rehearse=True)
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from deepcr_zoo.dataset.build import build_dataset
+from deepcr_zoo.dataset.store import Home
+from tests.dataset.repeated import recipe_of
+
+build_dataset(recipe_of(), [sys.argv[1]], home=Home(Path(sys.argv[2])))
+"""
+
+
+def test_a_build_that_is_killed_at_20_random_moments_ends_with_the_same_bytes(folder, dataset, tmp_path):
+    home, moments = Home(tmp_path / "home"), random.Random(7)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-c", BUILD, str(folder), str(home.root)]
+    killed = 0
+    while killed < 20:
+        process = subprocess.Popen(command, env=environment)
+        time.sleep(moments.uniform(1.0, 4.0))
+        process.send_signal(signal.SIGKILL)
+        # what has ended before the kill begins anew: every kill is to hit a build
+        if process.wait() == -signal.SIGKILL:
+            killed += 1
+        elif not moments.randrange(2):
+            for visit in home.visits.glob("[!.]*"):
+                next(visit.glob("*.safetensors")).unlink()
+    finished = build_dataset(recipe_of(), [folder], home=home)
+    assert content(finished) == content(dataset)
+    assert not [path for path in home.visits.iterdir() if path.name.startswith(".")]
+
+
+def test_the_real_exposures_are_labelled_and_the_odd_one_is_rejected(tmp_path):
+    if not STIS_EXPOSURES:
+        pytest.skip("shared/data/stis_crsplit is absent: real STIS exposures are not part of the project")
+    from deepcr_zoo.recipefile import find_recipe, read_recipe
+
+    recipe = read_recipe(find_recipe("stis-ccd"))
+    some = [path for path in STIS_EXPOSURES if path.name[7] in "125"]
+    dataset = build_dataset(recipe, some, home=Home(tmp_path))
+    assert [visit.record.name[-9:] for visit in dataset.manifest.visits] == ["o56502020", "o56502050"]
+    assert any(one.what.endswith("o56502010-2") for one in dataset.manifest.rejected)
+    for visit in dataset.manifest.visits:
+        for exposure in visit.record.exposures:
+            assert 3 < exposure.read_noise_electron < 9
+            assert 0.03 < exposure.cosmic_ray_fraction < 0.09
+            assert exposure.ignored_fraction < 0.12
+            assert 0.5 < exposure.cosmic_rays_per_cm2_s < 2

@@ -35,10 +35,11 @@ def fetch(
 
     Prints the path of the manifest: names, sizes, versions and SHA-256 of what was taken, which --manifest here and --data
     of build and train repeat. What is there is not downloaded again, what broke off is resumed. Exit code 1: the archive
-    is out of reach, or does not have everything; 2: wrong usage.
+    is out of reach, or does not give what it lists; 2: wrong usage.
     """
     from deepcr_zoo.archive import fetch as archive
     from deepcr_zoo.archive import manifest as manifests
+    from deepcr_zoo.archive.comparison import compare
     from deepcr_zoo.archive.watching import OnConsole
 
     if (file is None) == (manifest is None):
@@ -57,6 +58,9 @@ def fetch(
                 path = manifests.kept_path(listed.query)
             else:
                 path, listed = archive.fetch(recipe, OnConsole(), jobs)
+            for row in compare(recipe, listed.products):
+                for reason in row.differs:
+                    note("differs", f"{row.rule}: {reason}", "yellow")
         if to is not None:
             manifests.write(to, listed)
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -28,7 +29,7 @@ WAIT_S = 1.0
 """Before the second attempt; each wait is twice the one before."""
 
 END_S = 5.0
-"""How long downloads that are stopped are waited for."""
+"""How long downloads that are stopped are waited for, all together."""
 
 OpenPart = Callable[[Product, int, str | None], AbstractContextManager[Part]]
 Told = Callable[[int], None]
@@ -88,8 +89,8 @@ class Shelf:
             self._record_path(product).unlink(missing_ok=True)
 
     @contextmanager
-    def reserved(self) -> Iterator[None]:
-        """Nobody else downloads to this folder meanwhile: others wait for their turn, which is polite besides."""
+    def reserved(self, told: Callable[[], None]) -> Iterator[None]:
+        """Nobody else downloads to this folder meanwhile: who has to wait for that, which is polite besides, is told."""
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             import fcntl
@@ -97,7 +98,11 @@ class Shelf:
             yield
             return
         with open(self.folder / ".lock", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                told()
+                fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def _record_path(self, product: Product) -> Path:
@@ -201,8 +206,9 @@ def download_all(
         waiting.clear()
         if any(thread.is_alive() for thread in threads):
             pace.stop()
+        until = time.monotonic() + END_S
         for thread in threads:
-            thread.join(END_S)
+            thread.join(max(0.0, until - time.monotonic()))
 
 
 def hash_of(path: Path) -> str:

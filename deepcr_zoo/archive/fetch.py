@@ -108,7 +108,7 @@ def take(
         raise UsageError(f"--jobs {jobs}: expected 1 to {MOST_DOWNLOADS} downloads at a time")
     wanted = [one for one in listed.products if one.name not in supplied]
     shelf = downloads.Shelf(paths.exposures_root() / SOURCE)
-    with _reserved(shelf):
+    with _reserved(shelf, watch):
         hashes = _finished(shelf, wanted)
         missing = [one for one in wanted if one.name not in hashes]
         if missing and not is_fresh:
@@ -188,10 +188,13 @@ def _is_of_archive(place: str | Path) -> bool:
 
 
 @contextmanager
-def _reserved(shelf: downloads.Shelf) -> Iterator[None]:
+def _reserved(shelf: downloads.Shelf, watch: Watch) -> Iterator[None]:
+    def told() -> None:
+        watch.note("waiting", f"another process downloads to {shelf.folder}", "yellow")
+
     with ExitStack() as stack:
         try:
-            stack.enter_context(shelf.reserved())
+            stack.enter_context(shelf.reserved(told))
         except OSError as error:
             reason = f"cannot be written: {error.strerror}"
             raise OutputError(f"{shelf.folder}: {reason}; name another folder with DEEPCR_ZOO_CACHE") from None

@@ -31,6 +31,8 @@ TELESCOPES = ("HST",)
 
 _BUSY = (429, 503)
 _REFUSED = (401, 403)
+_UNREADABLE = (LookupError, TypeError, ValueError, AttributeError)
+"""What astroquery raises when an answer is not as it expects."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,7 @@ class Archive:
             raise self._refused(what, error.response) from None
         except (requests.RequestException, OSError, exceptions.TimeoutError) as error:
             raise ArchiveUnreachableError(f"{what}: the archive at {self.address} {_failure(error)}") from None
-        except (exceptions.RemoteServiceError, exceptions.InvalidQueryError, LookupError, TypeError, ValueError) as error:
+        except (exceptions.RemoteServiceError, exceptions.InvalidQueryError, *_UNREADABLE) as error:
             told = " ".join(str(error).split()) or type(error).__name__
             raise ArchiveError(f"{what}: the archive at {self.address} answers what cannot be understood: {told}") from None
 

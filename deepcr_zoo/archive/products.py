@@ -49,7 +49,7 @@ class Query(Document):
 class Product(Document):
     """A calibrated exposure, as the archive lists it."""
 
-    name: str = Field(description="of the file, ROOTNAME_flc.fits")
+    name: str = Field(pattern=r"^\w[\w.-]*\.fits$", description="of the file, ROOTNAME_flc.fits")
     uri: str = Field(description="by which the archive gives it out")
     size: int | None = Field(description="bytes; null if the archive does not tell")
     version: str = Field(description="of the calibration that made it (prvversion of the archive)")

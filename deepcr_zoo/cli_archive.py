@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepcr_zoo import batch
+from deepcr_zoo import batch, paths
 from deepcr_zoo.cli_toolkit import AsJson, Settings
 from deepcr_zoo.console import note, output, print_json, table
 from deepcr_zoo.errors import UsageError
@@ -70,6 +70,8 @@ def fetch(
 
 
 def _print(listed: ArchiveManifest, path: Path, dry_run: bool, as_json: bool) -> None:
+    from deepcr_zoo.archive import fetch as archive
+
     if as_json:
         print_json(listed.model_dump(mode="json") | {"path": str(path), "bytes": listed.bytes})
         return
@@ -81,6 +83,9 @@ def _print(listed: ArchiveManifest, path: Path, dry_run: bool, as_json: bool) ->
             shown.add_row(one.name, str(one.proposal), one.visit, one.filter_name, time, size)
         shown.add_row("all", "", "", "", "", f"{listed.bytes / 1e6:.1f}")
         output.print(shown)
+    else:
+        folder = paths.exposures_root() / archive.SOURCE
+        note("archive", f"{len(listed.products)} products, {listed.bytes / 1e6:.1f} MB, in {folder}", "green")
     if listed.not_public:
         note("not public", f"left out: {', '.join(listed.not_public)}", "yellow")
     typer.echo(str(path))

@@ -20,7 +20,7 @@ from deepcr_zoo.archive.pace import Pace
 from deepcr_zoo.archive.products import Product
 from deepcr_zoo.documents import Document
 from deepcr_zoo.errors import ArchiveBusyError, ArchiveError, ArchiveUnreachableError, DeepcrZooError, OutputError
-from deepcr_zoo.files import write_atomically
+from deepcr_zoo.files import sweep_leftovers, write_atomically
 
 ATTEMPTS = 3
 """Connections in a row that may break off without a byte."""
@@ -103,6 +103,7 @@ class Shelf:
             except BlockingIOError:
                 told()
                 fcntl.flock(file, fcntl.LOCK_EX)
+            sweep_leftovers(self.folder)
             yield
 
     def _record_path(self, product: Product) -> Path:

@@ -12,7 +12,7 @@ from deepcr_zoo import paths
 from deepcr_zoo.archive.products import Product, Query
 from deepcr_zoo.documents import Document
 from deepcr_zoo.errors import ArchiveError, OutputError
-from deepcr_zoo.files import write_atomically
+from deepcr_zoo.files import sweep_partial, write_atomically
 
 FORMAT: Literal[1] = 1
 
@@ -99,6 +99,7 @@ def write(path: Path, manifest: ArchiveManifest) -> None:
         If it cannot be written.
     """
     try:
+        sweep_partial(path)
         write_atomically((manifest.model_dump_json(indent=1) + "\n").encode(), path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None

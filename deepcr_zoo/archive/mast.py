@@ -162,7 +162,7 @@ class Archive:
         with self._failures_are_told(product.name):
             where = f"{self._download_address}?uri={quote(product.uri, safe=':/')}"
             response = self._session.get(where, headers=headers, stream=True)
-            if response.status_code != 416:  # nothing is left from there on: asked again, from the beginning
+            if start == 0 or response.status_code != 416:  # nothing is left from there on: it is asked for as a whole
                 response.raise_for_status()
             return response
 

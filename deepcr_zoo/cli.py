@@ -20,6 +20,7 @@ from rich.table import Table
 
 from deepcr_zoo import __version__
 from deepcr_zoo.cards import read_card
+from deepcr_zoo.cli_archive import fetch
 from deepcr_zoo.cli_bench import bench
 from deepcr_zoo.cli_publish import check, publish, update
 from deepcr_zoo.cli_toolkit import build, recipe_commands, simulate
@@ -40,6 +41,7 @@ app = typer.Typer(
 
 app.add_typer(recipe_commands, name="recipe")
 app.command()(simulate)
+app.command()(fetch)
 app.command()(build)
 app.command()(train)
 app.command()(bench)

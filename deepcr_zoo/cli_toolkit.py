@@ -24,6 +24,7 @@ from deepcr_zoo.recipecheck import Expected, doubts, expected, expected_rehearsa
 from deepcr_zoo.recipefile import find_recipe, read_recipe, recipe_json_schema
 
 if TYPE_CHECKING:
+    from deepcr_zoo.archive.comparison import Compared
     from deepcr_zoo.dataset.store import Manifest, VisitRecord
 
 recipe_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check recipes, and start new ones.")
@@ -43,20 +44,38 @@ STARTER_NAME = "INSTRUMENT-DETECTOR-FILTER-2-32"
 
 
 @recipe_commands.command()
-def check(file: RecipeFile, settings: Settings = None, as_json: AsJson = False) -> None:
-    """Check a recipe, and say how many exposures and stamps it expects."""
+def check(
+    file: RecipeFile,
+    online: Annotated[bool, typer.Option("--online", help="compare its visits with the archive")] = False,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a recipe, and say how many exposures and stamps it expects.
+
+    Exit code 1: with --online, the archive has something else than the recipe says.
+    """
     path = find_recipe(file)
     recipe = read_recipe(path, settings or ())
+    archive = _compared_with_archive(recipe) if online else None
     if as_json:
         counts = {"data": expected(recipe), "rehearsal": expected_rehearsal(recipe)}
         rows = {name: [dataclasses.asdict(row) for row in rows] for name, rows in counts.items()}
-        print_json({"recipe": recipe.model_dump(mode="json"), "expected": rows, "doubts": doubts(recipe)})
-        return
+        found = {} if archive is None else {"archive": [dataclasses.asdict(row) for row in archive]}
+        print_json({"recipe": recipe.model_dump(mode="json"), "expected": rows, "doubts": doubts(recipe)} | found)
+    else:
+        _print_check(path, recipe, archive)
+    if any(row.differs for row in archive or ()):
+        raise typer.Exit(1)
+
+
+def _print_check(path: Path, recipe: Recipe, archive: list[Compared] | None) -> None:
     output.print(f"{path}: valid; {recipe.task}/{recipe.name}, {', '.join(recipe.instrument.filters)}; {recipe.data.source}")
     _print_expected("data", expected(recipe))
     _print_expected("rehearsal", expected_rehearsal(recipe))
     for doubt in doubts(recipe):
         note("caution", doubt, "yellow")
+    if archive is not None:
+        _print_compared(archive)
 
 
 @recipe_commands.command()
@@ -130,7 +149,11 @@ def simulate(
 def build(
     file: RecipeFile,
     data: Annotated[
-        list[str] | None, typer.Option(help="folder, wildcard or file with calibrated exposures; may be given several times")
+        list[str] | None,
+        typer.Option(
+            help="calibrated exposures: folder, wildcard or file; mast: from the archive; a manifest of fetch. May be given "
+            "several times"
+        ),
     ] = None,
     rehearse: Annotated[bool, typer.Option("--rehearse", help="simulated visits in the place of the data")] = False,
     jobs: Annotated[int | None, typer.Option(help="visits at a time [default: as processors and memory allow]")] = None,
@@ -144,6 +167,8 @@ def build(
     used are left out and named, or refused if build.quality.on_bad_file says so. Exit code 1: there is no data, a visit
     failed, or nothing is left to train on; 2: wrong usage.
     """
+    from deepcr_zoo.archive.fetch import exposures_of
+    from deepcr_zoo.archive.watching import OnConsole
     from deepcr_zoo.dataset.build import assemble, label_visits, plan_build
     from deepcr_zoo.dataset.report import write_report
     from deepcr_zoo.dataset.store import MANIFEST_FILE
@@ -153,7 +178,9 @@ def build(
     path = find_recipe(file)
     workers = default_jobs() if jobs is None else jobs
     try:
-        plan = plan_build(read_recipe(path, settings or ()), data or (), rehearse, workers, path.parent)
+        recipe = read_recipe(path, settings or ())
+        places = data or () if rehearse else exposures_of(recipe, data or (), path.parent, OnConsole())
+        plan = plan_build(recipe, places, rehearse, workers, path.parent)
         for caution in plan.cautions:
             note("caution", caution, "yellow")
         failed = 0
@@ -223,6 +250,25 @@ def _field_types(names: list[str] | None, recipe: Recipe) -> list[SimulatedField
     if unknown := [name for name in names or () if name not in kinds]:
         raise UsageError(f"--field-type {unknown[0]}: expected one of {', '.join(kinds)}")
     return [kinds[name] for name in names or recipe.rehearsal.exposure_time_s]
+
+
+def _compared_with_archive(recipe: Recipe) -> list[Compared]:
+    from deepcr_zoo.archive.comparison import compare
+    from deepcr_zoo.archive.fetch import search
+    from deepcr_zoo.archive.products import query_of
+
+    return compare(recipe, search(query_of(recipe)))
+
+
+def _print_compared(rows: list[Compared]) -> None:
+    def cell(number: float | None) -> str:
+        return "-" if number is None else f"{number:g}"
+
+    shown = table("archive", "split", "exposures", "found", "mean time (s)", "found", "differs")
+    for row in rows:
+        numbers = (row.expected_exposures, row.found_exposures, row.expected_time_s, row.found_time_s)
+        shown.add_row(row.rule, row.split, *map(cell, numbers), "; ".join(row.differs) or "-")
+    output.print(shown)
 
 
 def _print_expected(what: str, rows: list[Expected]) -> None:

@@ -114,6 +114,28 @@ class MissingDataError(DeepcrZooError):
     """Exposures that a recipe asks for and that nobody has supplied."""
 
 
+class ArchiveError(DeepcrZooError):
+    """The archive does not have what was asked for, or has something else."""
+
+
+class ArchiveUnreachableError(ArchiveError):
+    """The archive did not answer, or broke off."""
+
+
+class ArchiveBusyError(ArchiveUnreachableError):
+    """The archive asks to be left alone for a while.
+
+    Attributes
+    ----------
+    wait_s : float or None
+        How long, if it told.
+    """
+
+    def __init__(self, message: str, wait_s: float | None = None) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+
+
 class DataError(DeepcrZooError):
     """Exposures from which no sound training set can be made."""
 

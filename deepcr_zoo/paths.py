@@ -25,6 +25,11 @@ def cache_root() -> Path:
     return Path(platformdirs.user_cache_dir("deepcr-zoo", appauthor=False)) / "models"
 
 
+def exposures_root() -> Path:
+    """Folder of exposures from the archive: in ``DEEPCR_ZOO_CACHE``, else in the platform's cache folder."""
+    return (cache_root() if os.environ.get("DEEPCR_ZOO_CACHE") else cache_root().parent) / "exposures"
+
+
 def user_data_root() -> Path:
     """Folder of training sets and registry updates (``DEEPCR_ZOO_DATA``, else the platform's folder for a user's data)."""
     if chosen := os.environ.get("DEEPCR_ZOO_DATA"):

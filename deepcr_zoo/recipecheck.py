@@ -82,7 +82,7 @@ def doubts(recipe: Recipe) -> list[str]:
     """What is not certain about a recipe, one sentence each."""
     rules, block = recipe.data.visits.items(), recipe.instrument
     queries = [name for name, rule in rules if not rule.is_one_visit]
-    found = [f"{', '.join(queries)}: visits by query, files alone tell how many there are"] if queries else []
+    found = [f"{', '.join(queries)}: visits by query, files or --online tell how many there are"] if queries else []
     uncounted = [name for name, rule in rules if rule.is_one_visit and rule.exposures is None]
     found += [f"{', '.join(uncounted)}: the number of exposures is not given"] if uncounted else []
     if not can_be_rehearsed(recipe):
@@ -95,5 +95,5 @@ def doubts(recipe: Recipe) -> list[str]:
             f"{' '.join(names)} is not in the table of instruments yet, and build needs it there (zoo/instruments.yaml)"
         )
     if not recipe.data.checked_against_archive:
-        found.append("nobody has checked these visits against the archive yet (data.checked_against_archive)")
+        found.append("nobody has checked these visits against the archive yet: --online does (data.checked_against_archive)")
     return found

@@ -30,9 +30,10 @@ LAYERS = [
     {"registry", "images", "instruments", "pictures", "provenance", "training.environment", "lockfiles", "tensorfiles"}
     | {"hub", "hub.connection", "hub.frontmatter"},
     {"cards", "nets", "baselines", "fitsfiles", "recipe", "merging", "configuration", "hub.downloads", "hub.repositories"},
-    {"updates"},
-    {"registries"},
-    {"sources", "weights", "engines", "results", "frames", "recipefile", "recipecheck", "bench", "dataset"}
+    {"updates", "archive", "archive.products", "archive.pace", "archive.watching"},
+    {"registries", "archive.mast", "archive.manifest", "archive.comparison"},
+    {"archive.downloads"}
+    | {"sources", "weights", "engines", "results", "frames", "recipefile", "recipecheck", "bench", "dataset"}
     | {f"dataset.{name}" for name in ("alignment", "coverage", "drizzle", "footprints", "ignore", "quality", "sky")}
     | {"dataset.stamps", "dataset.store"}
     | {f"simulate.{name}" for name in ("cameras", "charge", "detector", "scenes")},
@@ -56,7 +57,7 @@ LAYERS = [
     | {f"training.{name}" for name in ("stamps", "start", "checkpoints")},
     {"compat", "filecleaning", "simulate.visits", "training.augmentation", "training.runs", "training.draftcard"}
     | {f"bench.{name}" for name in ("masks", "bootstrap", "lacosmicmasks", "resampled", "tracks", "stars", "figures")},
-    {"demo", "cleanreport", "dataset.planned", "dataset.rehearsal", "training.objectives"}
+    {"demo", "cleanreport", "archive.fetch", "dataset.planned", "dataset.rehearsal", "training.objectives"}
     | {f"bench.{name}" for name in ("inpainting", "runtime", "detections", "tables", "worst")},
     {"dataset.backgrounds", "dataset.drizzled", "dataset.repeats"},
     {"dataset.labels"},
@@ -72,7 +73,7 @@ LAYERS = [
     {"training.products"},
     {"training.pipeline"},
     {"cli_toolkit"},
-    {"cli_bench"},
+    {"cli_bench", "cli_archive"},
     {"cli_publish"},
     {"cli_training"},
     {"cli"},
@@ -98,6 +99,7 @@ LIGHT = {
     "updates",
     "registries",
     "cli_publish",
+    "cli_archive",
 }
 MODULES = sorted((CHECKOUT / "deepcr_zoo").rglob("*.py"))
 
@@ -168,6 +170,8 @@ def test_imports_run_one_way(path):
     assert all(level[name] < level[dotted(path)] for name in ours)
     if not dotted(path).startswith("hub."):
         assert not any(name.startswith("huggingface_hub") for name in everything)
+    if dotted(path) != "archive.mast":
+        assert not any(name.startswith(("astroquery", "requests")) for name in everything)
     if dotted(path) in LIGHT:
         assert not {name.partition(".")[0] for name in imports(path, top_level_only=True)} & {"torch", "astropy", "scipy"}
 

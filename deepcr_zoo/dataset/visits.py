@@ -156,7 +156,8 @@ def no_data(recipe: Recipe) -> MissingDataError:
     return MissingDataError(
         f"{recipe.name}: no exposures: expected exposures (*_{recipe.data.product}.fits) of\n"
         + "\n".join(f"  {line}" for line in missing)
-        + "\nget them from the archive and give their folder with --data DIR (or name it under data.files of the recipe), "
+        + "\nget them from the archive with --data mast, or by hand and give their folder with --data DIR (or name it under "
+        "data.files of the recipe), "
         "or try the whole path on simulated exposures with --rehearse"
     )
 

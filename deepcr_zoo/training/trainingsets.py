@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from deepcr_zoo.archive.fetch import exposures_of
 from deepcr_zoo.dataset.build import assemble_labelled, label_visits, plan_build
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import MANIFEST_FILE
@@ -21,7 +22,8 @@ def find_or_build(
     ----------
     recipe : Recipe
     data : sequence of path-like
-        Folders, wildcards and files with exposures, or the folder of a training set.
+        Folders, wildcards and files with exposures, ``mast`` for the archive, manifests of it; or the folder of a training
+        set.
     rehearse : bool
         Simulated exposures in the place of the data.
     jobs : int
@@ -33,12 +35,13 @@ def find_or_build(
     Raises
     ------
     DeepcrZooError
-        As `dataset.build.plan_build` and `label_visits` raise.
+        As `dataset.build.plan_build`, `label_visits` and `archive.fetch.exposures_of` raise.
     """
     if built := find_built(data):
         built.verify()
         return built
-    plan = plan_build(recipe, data, rehearse, jobs, beside)
+    places = data if rehearse else exposures_of(recipe, data, beside, watch)
+    plan = plan_build(recipe, places, rehearse, jobs, beside)
     for caution in plan.cautions:
         watch.note("caution", caution, "yellow")
     return assemble_labelled(plan, watch.work(label_visits(plan, jobs), "labelling", len(plan.visits)))

@@ -18,7 +18,7 @@ SHORT = (
     "train.schedule.max_epochs=12",
     "train.schedule.freeze_after_epochs=8",
     "benchmark.lacosmic_objlims=[2.0]",
-    "benchmark.lacosmic_sigclips=[6.3, 16.0, 63.0]",
+    "benchmark.lacosmic_sigclips=[6.3, 16.0, 30.0]",
     "gates.max_star_core_rate=0.4",
     "benchmark.bootstrap_blocks=200",
 )

@@ -1,0 +1,278 @@
+"""From a recipe, or a manifest, to exposures on the disk."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from deepcr_zoo import paths
+from deepcr_zoo.archive import downloads, manifest
+from deepcr_zoo.archive.manifest import ArchiveManifest, Taken
+from deepcr_zoo.archive.mast import Archive
+from deepcr_zoo.archive.pace import Pace
+from deepcr_zoo.archive.products import Product, Query, query_of
+from deepcr_zoo.archive.watching import Watch
+from deepcr_zoo.dataset import visits
+from deepcr_zoo.errors import ArchiveError, ArchiveUnreachableError, DeepcrZooError, OutputError, UsageError
+from deepcr_zoo.recipe import Recipe
+
+SOURCE = "mast"
+"""What stands for the archive in the place of a folder; a folder of this name is ``./mast``."""
+
+DOWNLOADS, MOST_DOWNLOADS = 4, 8
+"""At a time, by default and at most: the archive is everybody's."""
+
+_MEGABYTE = 1_000_000
+
+
+def search(query: Query) -> list[Product]:
+    """All that the archive has of a query, also what is not public.
+
+    Raises
+    ------
+    ArchiveError
+        As `Archive.search` raises it.
+    MissingExtraError
+        If astroquery is not installed.
+    """
+    return Archive(Pace()).search(query)
+
+
+def list_products(recipe: Recipe) -> ArchiveManifest:
+    """Search the archive for the visits of a recipe, and keep what it lists; nothing is downloaded.
+
+    Raises
+    ------
+    ArchiveUnreachableError
+        With the exact list of what is wanted, and how to supply it.
+    ArchiveError
+        If the archive has nothing, or answers what cannot be understood.
+    """
+    query = query_of(recipe)
+    before = manifest.kept(query)
+    try:
+        found = search(query)
+    except ArchiveUnreachableError as error:
+        if before is None:
+            raise ArchiveUnreachableError(f"{error}\n{visits.no_data(recipe)}") from None
+        raise _still_to_come(error, before.products) from None
+    listed = manifest.manifest_of(query, found, before)
+    if not listed.products:
+        hidden = f"; not public: {', '.join(listed.not_public)}" if listed.not_public else ""
+        raise ArchiveError(f"the archive has nothing that everybody gets{hidden}\n{visits.no_data(recipe)}")
+    manifest.write(manifest.kept_path(query), listed)
+    return listed
+
+
+def take(
+    listed: ArchiveManifest,
+    watch: Watch,
+    jobs: int = DOWNLOADS,
+    supplied: Collection[str] = (),
+    *,
+    is_fresh: bool = False,
+) -> tuple[ArchiveManifest, list[Path]]:
+    """Download exactly the products of a manifest, as far as they are not there; its hashes must come out again.
+
+    Parameters
+    ----------
+    listed : ArchiveManifest
+    watch : Watch
+    jobs : int
+        Downloads at a time.
+    supplied : collection of str
+        Names of files that the user has: they are not downloaded.
+    is_fresh : bool
+        Whether the archive has just listed this; else it is asked again, if anything is to be downloaded.
+
+    Returns
+    -------
+    ArchiveManifest
+        With the hash of everything that was downloaded.
+    list of Path
+        The files, in the order of the manifest, without those that were supplied.
+
+    Raises
+    ------
+    ArchiveUnreachableError
+        With the names of all that is still to come.
+    ArchiveError
+        If products are missing in the archive, or are not what the manifest says.
+    UsageError
+        If that are more downloads at a time than `MOST_DOWNLOADS`.
+    """
+    if not 1 <= jobs <= MOST_DOWNLOADS:
+        raise UsageError(f"--jobs {jobs}: expected 1 to {MOST_DOWNLOADS} downloads at a time")
+    wanted = [one for one in listed.products if one.name not in supplied]
+    shelf = downloads.Shelf(paths.exposures_root() / SOURCE)
+    with _reserved(shelf, watch):
+        hashes = _finished(shelf, wanted)
+        missing = [one for one in wanted if one.name not in hashes]
+        if missing and not is_fresh:
+            _check_unchanged(listed.query, missing)
+        if missing:
+            hashes |= _download(missing, shelf, watch, jobs)
+    products = [one.model_copy(update={"sha256": hashes.get(one.name, one.sha256)}) for one in listed.products]
+    return listed.model_copy(update={"products": products}), [shelf.file(one.product) for one in wanted]
+
+
+def exposures_of(recipe: Recipe, data: Sequence[str | Path], beside: Path | None, watch: Watch) -> list[str | Path]:
+    """What users give as data, with the archive and manifests of it replaced by files: what is missing is downloaded.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    data : sequence of path-like
+        `SOURCE`, manifests (``*.json``), and whatever `dataset.build.plan_build` takes.
+    beside : Path, optional
+        Folder of the recipe, which relative names in it start at.
+    watch : Watch
+
+    Raises
+    ------
+    DeepcrZooError
+        As `list_products` and `take` raise.
+    """
+    places = [place for place in data if not _is_of_archive(place)]
+    if len(places) == len(data):
+        return list(data)
+    own = [(beside or Path()) / Path(place).expanduser() for place in recipe.data.files]
+    supplied = {path.name.lower().removesuffix(".gz") for path in visits.find_files([*places, *own], recipe.data.product)}
+    files: list[str | Path] = []
+    for place in data:
+        if os.fspath(place) == SOURCE:
+            files += _of_recipe(recipe, supplied, watch)
+        elif _is_of_archive(place):
+            files += take(manifest.read(Path(place).expanduser()), watch, supplied=supplied)[1]
+    return [*places, *files]
+
+
+def fetch(recipe: Recipe, watch: Watch, jobs: int = DOWNLOADS) -> tuple[Path, ArchiveManifest]:
+    """Search the archive for the visits of a recipe, and download them; gives the manifest and where it is kept.
+
+    Raises
+    ------
+    ArchiveError
+        As `list_products` and `take` raise.
+    """
+    listed = list_products(recipe)
+    path = manifest.kept_path(listed.query)
+    # what the archive lists now is what is wanted: hashes of a damaged or changed file must not be in the way
+    fresh = [one.model_copy(update={"sha256": None}) for one in listed.products]
+    done, _ = take(listed.model_copy(update={"products": fresh}), watch, jobs, is_fresh=True)
+    manifest.write(path, done)
+    return path, done
+
+
+def _of_recipe(recipe: Recipe, supplied: Collection[str], watch: Watch) -> list[Path]:
+    """The exposures of a recipe: those of the manifest that is kept, so that a build can be repeated, else of a search."""
+    query = query_of(recipe)
+    before = manifest.kept(query)
+    if before is not None and all(one.sha256 is not None or one.name in supplied for one in before.products):
+        watch.note("archive", f"as in {manifest.kept_path(query)}; deepcr-zoo fetch asks the archive anew", "bold")
+        return take(before, watch, supplied=supplied)[1]
+    listed = list_products(recipe)
+    if listed.not_public:
+        watch.note("not public", ", ".join(listed.not_public), "yellow")
+    done, files = take(listed, watch, supplied=supplied, is_fresh=True)
+    manifest.write(manifest.kept_path(query), done)
+    return files
+
+
+def _is_of_archive(place: str | Path) -> bool:
+    text = os.fspath(place)
+    return text == SOURCE or text.endswith(".json")
+
+
+@contextmanager
+def _reserved(shelf: downloads.Shelf, watch: Watch) -> Iterator[None]:
+    def told() -> None:
+        watch.note("waiting", f"another process downloads to {shelf.folder}", "yellow")
+
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(shelf.reserved(told))
+        except OSError as error:
+            reason = f"cannot be written: {error.strerror}"
+            raise OutputError(f"{shelf.folder}: {reason}; name another folder with DEEPCR_ZOO_CACHE") from None
+        yield
+
+
+def _finished(shelf: downloads.Shelf, wanted: Sequence[Taken]) -> dict[str, str]:
+    """Hashes of what is there as the manifest says."""
+    found = {one.name: (one.sha256, shelf.finished(one.product)) for one in wanted}
+    return {name: there for name, (said, there) in found.items() if there is not None and said in (None, there)}
+
+
+def _check_unchanged(query: Query, missing: Sequence[Taken]) -> None:
+    """Make sure that the archive still has what a manifest says of it."""
+    try:
+        found = {product.name: product for product in search(query)}
+    except ArchiveUnreachableError as error:
+        raise _still_to_come(error, missing) from None
+    if changes := list(_changes(missing, found)):
+        raise ArchiveError(
+            "the archive has changed since the manifest:\n"
+            + "\n".join(f"  {line}" for line in changes)
+            + "\nsupply the files of then with --data DIR, or make a new manifest with deepcr-zoo fetch RECIPE"
+        )
+
+
+def _download(missing: Sequence[Taken], shelf: downloads.Shelf, watch: Watch, jobs: int) -> dict[str, str]:
+    pace = Pace()
+    archive = Archive(pace)
+    hashes: dict[str, str] = {}
+    failures: list[str] = []
+    products = [one.product for one in missing]
+    expected = {one.name: one.sha256 for one in missing if one.sha256 is not None}
+    with watch.done("downloading (MB)") as tell:
+        told = _counter(tell, sum(one.size or 0 for one in missing))
+        outcomes = downloads.download_all(products, shelf, archive.open, pace, jobs, told, expected)
+        for product, outcome in outcomes:
+            if isinstance(outcome, ArchiveUnreachableError):
+                outcomes.close()
+                raise _still_to_come(outcome, [one for one in missing if one.name not in hashes])
+            if isinstance(outcome, DeepcrZooError):
+                failures.append(str(outcome))
+            else:
+                hashes[product.name] = outcome
+    if failures:
+        raise ArchiveError("\n".join([*failures, f"{len(failures)} of {len(missing)} products are still to come"]))
+    return hashes
+
+
+def _counter(tell: Callable[[int, int], None], total: int) -> Callable[[int], None]:
+    arrived, lock = 0, threading.Lock()
+
+    def told(count: int) -> None:
+        nonlocal arrived
+        with lock:
+            arrived += count
+            tell(arrived // _MEGABYTE, max(1, total // _MEGABYTE))
+
+    return told
+
+
+def _changes(missing: Sequence[Taken], found: Mapping[str, Product]) -> Iterator[str]:
+    for one in missing:
+        now = found.get(one.name)
+        if now is None:
+            yield f"{one.name}: is not there any more"
+        elif not one.is_same_file(now):
+            yield f"{one.name}: {_facts(one)} then, {_facts(now)} now"
+
+
+def _facts(product: Product) -> str:
+    return f"{product.size} bytes, version {product.version or 'unknown'}, {product.uri}"
+
+
+def _still_to_come(error: ArchiveUnreachableError, missing: Sequence[Taken]) -> ArchiveUnreachableError:
+    return ArchiveUnreachableError(
+        f"{error}\nstill wanted are\n"
+        + "\n".join(f"  {one.name} ({one.size or 'unknown'} bytes, {one.uri})" for one in missing)
+        + "\nrun the same command again, it goes on where this one ended; or get them elsewhere and give their folder with "
+        "--data DIR"
+    )

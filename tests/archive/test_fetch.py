@@ -1,0 +1,307 @@
+"""``deepcr-zoo fetch``, ``--data mast`` and manifests: what was taken once can be taken again."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import pytest
+from astroquery.mast import conf
+from typer.testing import CliRunner
+
+from deepcr_zoo import paths
+from deepcr_zoo.archive.fetch import exposures_of, search
+from deepcr_zoo.archive.fetch import fetch as fetch_recipe
+from deepcr_zoo.archive.manifest import read
+from deepcr_zoo.archive.products import query_of
+from deepcr_zoo.archive.watching import OnConsole
+from deepcr_zoo.cli import app
+from deepcr_zoo.dataset.build import plan_build
+from deepcr_zoo.dataset.store import Home
+from deepcr_zoo.errors import ArchiveError, ArchiveUnreachableError, UsageError
+from deepcr_zoo.training.trainingsets import find_or_build
+from deepcr_zoo.training.watch import Silent
+from tests.conftest import CHECKOUT
+from tests.dataset.conftest import built  # noqa: F401
+from tests.threads import at_once
+
+KILLS = 20
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+def fetch(*arguments):
+    return CliRunner().invoke(app, ["fetch", *map(str, arguments)])
+
+
+def fetched(*arguments):
+    """The manifest of a fetch that ends well."""
+    done = fetch(*arguments)
+    assert done.exit_code == 0, (done.output, done.exception)
+    return paths.Path(done.stdout.split()[-1])
+
+
+def content(root):
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_fetch_prints_the_path_of_a_manifest_with_names_sizes_hashes_and_versions(archive, recipe_file, exposures):
+    manifest = read(fetched(recipe_file))
+    assert [one.name for one in manifest.products] == sorted(path.name for path in exposures.glob("*/*_flc.fits"))
+    assert all(one.size and one.sha256 and one.version == "10.3.5" for one in manifest.products)
+
+
+def test_the_bytes_of_a_manifest_depend_on_the_archive_alone(archive, recipe_file, monkeypatch, tmp_path):
+    one = fetched(recipe_file).read_bytes()
+    monkeypatch.setenv("DEEPCR_ZOO_CACHE", str(tmp_path / "another"))
+    archive.observations.reverse()
+    archive.products = type(archive.products)(list, {key: rows[::-1] for key, rows in archive.products.items()})
+    assert fetched(recipe_file, "--jobs", 1).read_bytes() == one
+
+
+def test_a_dry_run_lists_products_and_the_total_and_downloads_nothing(archive, recipe_file):
+    done = fetch(recipe_file, "--dry-run")
+    assert done.stdout.count("_flc.fits") == 9
+    assert "13.5" in done.stdout
+    assert not archive.downloads
+    listed = json.loads(fetch(recipe_file, "--dry-run", "--json").stdout)
+    assert listed["bytes"] == 9 * 1_503_360
+    assert {one["sha256"] for one in listed["products"]} == {None}
+
+
+def test_products_that_are_not_public_are_named_and_left_out(archive, recipe_file, exposures):
+    name = min(exposures.glob("extragalactic/*_flc.fits")).name
+    for row in archive.listed(name):
+        row["dataRights"] = "EXCLUSIVE_ACCESS"
+    done = fetch(recipe_file)
+    assert f"left out: {name}" in done.output
+    assert "extragalactic: 3 exposures expected, 2 found" in done.output
+    assert archive.sent(name) == 0
+
+
+def test_a_manifest_repeats_its_products_and_nothing_else(archive, recipe_file, exposures, monkeypatch, tmp_path):
+    kept = tmp_path / "manifest.json"
+    assert fetched(recipe_file, "--output", kept) == kept
+    before = kept.read_bytes()
+    late = archive.add_observation("JXG16E0LQ", **{key: archive.observations[0][key] for key in ("proposal_id", "filters")})
+    archive.observations[-1] |= {"target_name": "SIMULATED", "t_exptime": 1.0}
+    archive.add_product(late, "jxg16e0lq_flc.fits", b"taken later")
+    monkeypatch.setenv("DEEPCR_ZOO_CACHE", str(tmp_path / "another"))
+    assert fetched("--manifest", kept) == kept
+    assert kept.read_bytes() == before
+    there = {path.name: path.read_bytes() for path in (tmp_path / "another/exposures/mast").glob("*_flc.fits")}
+    assert there == {path.name: path.read_bytes() for path in exposures.glob("*/*_flc.fits")}
+    assert "jxg16e0lq_flc.fits" in fetched(recipe_file).read_text()
+
+
+@pytest.mark.parametrize("how", ["version", "size", "bytes", "gone"])
+def test_a_product_that_has_changed_since_the_manifest_is_an_error_that_says_so(
+    archive, recipe_file, exposures, monkeypatch, tmp_path, how
+):
+    kept = fetched(recipe_file)
+    name = min(exposures.glob("extragalactic/*_flc.fits")).name
+    served = archive.files[name]
+    if how == "gone":
+        archive.products = type(archive.products)(
+            list, {key: [row for row in rows if row["productFilename"] != name] for key, rows in archive.products.items()}
+        )
+    elif how == "bytes":
+        served.data = served.data[::-1]
+    else:
+        archive.replace(name, served.data[:-2880] if how == "size" else served.data, "10.3.5" if how == "size" else "10.4.0")
+    monkeypatch.setenv("DEEPCR_ZOO_CACHE", str(tmp_path / "another"))
+    error = fetch("--manifest", kept).exception
+    assert isinstance(error, ArchiveError)
+    assert name in str(error)
+    assert "since the manifest" in str(error) or "not there any more" in str(error)
+    assert not (tmp_path / "another/exposures/mast" / name).exists()
+
+
+def test_what_is_in_the_cache_needs_no_archive(archive, recipe, recipe_file, monkeypatch):
+    kept = fetched(recipe_file)
+    monkeypatch.setenv("DEEPCR_ZOO_MAST", NOWHERE)
+    assert fetched("--manifest", kept) == kept
+    assert len(exposures_of(recipe, ["mast"], None, OnConsole())) == 9
+    assert len(exposures_of(recipe, [kept], None, OnConsole())) == 9
+
+
+def test_two_fetches_at_once_do_not_disturb_each_other(archive, recipe):
+    paths_of_manifests = at_once(lambda jobs: fetch_recipe(recipe, OnConsole(), jobs)[0], [2, 3])
+    assert len(set(paths_of_manifests)) == 1
+    assert len(archive.downloads) == 9
+    assert archive.most_at_once <= 3
+
+
+def test_astroquerys_own_setting_says_where_the_archive_is(archive, recipe, monkeypatch):
+    monkeypatch.delenv("DEEPCR_ZOO_MAST")
+    with conf.set_temp("server", archive.url):
+        assert len(search(query_of(recipe))) == 9
+
+
+@pytest.mark.parametrize("name", ["../escaped_flc.fits", "/tmp/escaped_flc.fits", ".hidden_flc.fits"])
+def test_a_manifest_that_would_write_elsewhere_is_refused(archive, recipe_file, tmp_path, name):
+    content = json.loads(fetched(recipe_file, "--dry-run").read_text())
+    content["products"][0]["name"] = name
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps(content))
+    assert "products.0.name" in str(fetch("--manifest", path).exception)
+
+
+def test_an_archive_out_of_reach_is_told_with_all_visits(recipe_file, monkeypatch):
+    monkeypatch.setenv("DEEPCR_ZOO_MAST", NOWHERE)
+    error = fetch(recipe_file).exception
+    assert isinstance(error, ArchiveUnreachableError)
+    assert str(error).startswith(f"the search: the archive at {NOWHERE} cannot be reached: ")
+    for line in ("proposal 90001, visit 6E, F606W: 3 exposures", "visit 6I", "visit 6M", "--data DIR"):
+        assert line in str(error)
+    assert not paths.exposures_root().exists()
+
+
+def test_an_archive_out_of_reach_is_told_with_the_names_of_an_earlier_search(archive, recipe_file, exposures, monkeypatch):
+    fetch(recipe_file, "--dry-run")
+    monkeypatch.setenv("DEEPCR_ZOO_MAST", NOWHERE)
+    error = fetch(recipe_file).exception
+    assert isinstance(error, ArchiveUnreachableError)
+    assert all(f"{path.name} (1503360 bytes" in str(error) for path in exposures.glob("*/*_flc.fits"))
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("acs-wfc-f606w", "--manifest", "x.json"), ("--manifest", "x.json", "--set", "build.seed=1")]
+)
+def test_wrong_usage_is_named(arguments):
+    assert isinstance(fetch(*arguments).exception, UsageError)
+
+
+@pytest.mark.parametrize("text", ["{}", "no JSON", '{"format": 2}'])
+def test_a_manifest_that_is_none_is_one_sentence(tmp_path, text):
+    path = tmp_path / "m.json"
+    path.write_text(text)
+    error = fetch("--manifest", path).exception
+    assert str(error).startswith(f"{path}: expected a manifest of deepcr-zoo fetch: ")
+    assert str(fetch("--manifest", tmp_path / "nothing.json").exception).endswith(
+        "cannot be read: No such file or directory"
+    )
+
+
+def test_a_build_takes_its_exposures_from_the_archive(archive, recipe, tmp_path):
+    files = exposures_of(recipe, ["mast"], None, OnConsole())
+    plan = plan_build(recipe, files, home=Home(tmp_path / "home"))
+    assert len(plan.visits) == 3
+    assert not plan.missing
+    assert not plan.rejected
+
+
+def test_exposures_that_the_user_has_are_not_downloaded(archive, recipe, exposures):
+    files = exposures_of(recipe, [exposures / "extragalactic", "mast"], None, OnConsole())
+    own = {path.name for path in exposures.glob("extragalactic/*_flc.fits")}
+    assert len(files) == 1 + 6
+    assert len(archive.downloads) == 6
+    assert not {asked.name for asked in archive.downloads} & own
+    archive.searches.clear()
+    assert exposures_of(recipe, [exposures / "extragalactic", "mast"], None, OnConsole()) == files
+    assert not archive.searches
+
+
+def test_a_folder_called_mast_is_one_beside_the_archive(recipe, exposures, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    os.symlink(exposures, "mast")
+    assert exposures_of(recipe, ["./mast"], None, OnConsole()) == ["./mast"]
+
+
+def test_build_and_train_end_with_the_training_set_of_the_same_files(
+    archive,
+    recipe,
+    recipe_file,
+    built,  # noqa: F811
+    monkeypatch,
+):
+    monkeypatch.setenv("DEEPCR_ZOO_DATA", str(built.home.root))
+    done = CliRunner().invoke(app, ["build", str(recipe_file), "--data", "mast", "--jobs", "1"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert done.stdout.split()[-1] == str(built.folder / "manifest.json")
+    assert find_or_build(recipe, ["mast"], False, 1, None, Silent()).folder == built.folder
+
+
+# a process that has imported everything forks those that work, so that a kill costs no seconds of imports
+WORKERS = """
+import os, sys
+
+import astroquery.mast
+from deepcr_zoo import cli, cli_archive
+from deepcr_zoo.archive import comparison, fetch
+
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        sys.argv = ["deepcr-zoo", "fetch", *line.split()]
+        cli.main()
+    print(child, flush=True)
+    print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+def environment(**more):
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])} | more
+
+
+def test_a_fetch_that_is_killed_at_twenty_moments_ends_with_the_bytes_of_one_that_is_not(archive, recipe_file, tmp_path):
+    random_moments = random.Random(20)
+    for served in archive.files.values():
+        served.chunk_delay_s = 0.04
+    killed = tmp_path / "killed"
+    with subprocess.Popen(
+        [sys.executable, "-c", WORKERS],
+        env=environment(DEEPCR_ZOO_CACHE=str(killed)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as workers:
+        hits = 0
+        for _ in range(KILLS):
+            archive.begun.clear()
+            print(recipe_file, "--jobs", 2, file=workers.stdin, flush=True)
+            child = int(workers.stdout.readline())
+            archive.begun.wait(20)
+            time.sleep(random_moments.uniform(0.0, 0.4))
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+            hits += "-9" in workers.stdout.readline()
+        workers.stdin.close()
+    assert hits == KILLS
+    for served in archive.files.values():
+        served.chunk_delay_s = 0.0
+    command = [sys.executable, "-m", "deepcr_zoo", "fetch", str(recipe_file)]
+    done = subprocess.run(command, env=environment(DEEPCR_ZOO_CACHE=str(killed)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    resumed = [asked for asked in archive.downloads if asked.status == 206]
+    assert len(resumed) > 5
+    sent = sum(asked.sent for asked in archive.downloads)
+    other = tmp_path / "other"
+    subprocess.run(command, env=environment(DEEPCR_ZOO_CACHE=str(other)), check=True, capture_output=True)
+    assert content(killed) == content(other)
+    # what had arrived was not fetched again, but for what was on the way at each kill
+    assert sent < 9 * 1_503_360 + KILLS * 2 * 200_000
+
+
+def test_an_interrupted_fetch_says_so_and_is_resumed(archive, recipe_file):
+    for served in archive.files.values():
+        served.chunk_delay_s = 0.05
+    command = [sys.executable, "-m", "deepcr_zoo", "fetch", str(recipe_file)]
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert archive.begun.wait(30)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    out, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    assert "interrupted" in said
+    assert "Traceback" not in said
+    assert out == ""
+    for served in archive.files.values():
+        served.chunk_delay_s = 0.0
+    fetched(recipe_file)
+    assert any(asked.status == 206 for asked in archive.downloads)

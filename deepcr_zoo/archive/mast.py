@@ -186,7 +186,7 @@ class Archive:
             yield from self._rows_of_observations(query, target_name=_one_wildcard(target), instrument_name=camera)
 
     def _rows_of_observations(self, query: Query, **criteria: Any) -> Iterator[Observation]:
-        criteria |= {"obs_collection": query.telescope, "dataproduct_type": "image"}
+        criteria |= {"obs_collection": query.telescope, "dataproduct_type": query.kinds}
         for row in self._ask("query_criteria", **criteria):
             if observation := _observation(row):
                 yield observation
@@ -321,7 +321,8 @@ def _product(
     filters = _filters(row) or observation.filters
     if len(filters) != 1:  # a polariser beside it, say: that is another filter
         return None
-    if not any(one.takes(observation.proposal, visit, observation.target, set(filters)) for one in visits):
+    root = name.partition("_")[0]
+    if not any(one.takes(observation.proposal, visit, observation.target, set(filters), root) for one in visits):
         return None
     size = _number(row, "size")
     return Product(

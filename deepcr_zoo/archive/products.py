@@ -17,13 +17,16 @@ class Asked(Document):
 
     proposal: int | None
     visit: str | None = Field(description="two characters, upper case, as in the names of files")
+    observation: str | None = Field(default=None, description="pattern of ROOTNAME, with * and ?")
     target: str | None = Field(description="pattern of the target's name, with * and ?")
     filters: list[str]
 
-    def takes(self, proposal: int, visit: str, target: str, filters: set[str]) -> bool:
-        """Whether an exposure, or an observation of several, is one of these."""
+    def takes(self, proposal: int, visit: str, target: str, filters: set[str], root: str | None = None) -> bool:
+        """Whether an exposure (of this ROOTNAME), or an observation of several, is one of these."""
+        named = self.observation is None or root is None or fnmatch.fnmatchcase(root, self.observation.lower())
         return (
-            self.proposal in (None, proposal)
+            named
+            and self.proposal in (None, proposal)
             and self.visit in (None, visit)
             and (self.target is None or fnmatch.fnmatchcase(target.upper(), self.target.upper()))
             and not filters.isdisjoint(self.filters)
@@ -37,6 +40,7 @@ class Query(Document):
     instrument: str
     detector: str
     product: str = Field(description="end of the names of the files, flc say")
+    kinds: list[str] = Field(default=["image"], description="image or spectrum, or both (dataproduct_type of the archive)")
     visits: list[Asked]
 
     @property
@@ -68,7 +72,7 @@ class Product(Document):
 
     def is_of(self, asked: Asked) -> bool:
         """Whether it is an exposure of these visits."""
-        return asked.takes(self.proposal, self.visit, self.target, {self.filter_name})
+        return asked.takes(self.proposal, self.visit, self.target, {self.filter_name}, self.name.partition("_")[0])
 
 
 def asked_by(recipe: Recipe, rule: VisitRule) -> Asked:
@@ -76,6 +80,7 @@ def asked_by(recipe: Recipe, rule: VisitRule) -> Asked:
     return Asked(
         proposal=rule.proposal,
         visit=None if rule.visit is None else visit_of_name(rule.visit),
+        observation=rule.observation,
         target=rule.target,
         filters=rule.filters or recipe.instrument.filters,
     )
@@ -102,6 +107,7 @@ def query_of(recipe: Recipe) -> Query:
         instrument=block.instrument,
         detector=block.detector,
         product=recipe.data.product,
+        kinds=sorted({"spectrum" if one.field_type == "spectrum" else "image" for one in recipe.data.visits.values()}),
         visits=[asked[key] for key in sorted(asked)],
     )
 

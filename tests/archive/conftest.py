@@ -9,7 +9,7 @@ import pytest
 
 from deepcr_zoo.archive import pace
 from deepcr_zoo.documents import as_yaml
-from deepcr_zoo.recipe import FIELD_TYPES, Recipe
+from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES, Recipe
 from tests.archive.server import ArchiveServer, serve
 from tests.dataset.conftest import exposures, shared_folder  # noqa: F401
 from tests.dataset.visits import three_visits
@@ -27,7 +27,7 @@ def empty_archive(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveServer]:
 @pytest.fixture
 def archive(empty_archive: ArchiveServer, exposures: Path) -> ArchiveServer:  # noqa: F811
     """An archive that holds a visit of each field type: two as associations, one as single exposures."""
-    for field_type in FIELD_TYPES:
+    for field_type in SIMULATED_FIELD_TYPES:
         empty_archive.add_visit(
             sorted((exposures / field_type).glob("*_flc.fits")), together=field_type != "resolved_galaxy"
         )

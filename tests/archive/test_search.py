@@ -14,6 +14,7 @@ from deepcr_zoo.archive.products import Asked, Query, query_of
 from deepcr_zoo.cli import app
 from deepcr_zoo.errors import ArchiveError, ArchiveUnreachableError, MissingExtraError, UsageError
 from deepcr_zoo.recipe import Recipe
+from deepcr_zoo.recipefile import find_recipe, read_recipe
 from tests.dataset.visits import recipe_of
 
 FACTS = {"proposal_id": "10420", "target_name": "COSMOS-1", "filters": "F606W;CLEAR2L", "t_exptime": 1980.0}
@@ -66,6 +67,23 @@ def test_other_visits_filters_cameras_and_polarised_exposures_are_left_out(empty
     add(empty_archive, "j96i01a8q", dataproduct_type="spectrum")
     assert names(recipe_of({"one": RULE})) == ["j96i01a1q_flc.fits", "j96i01a2q_flc.fits"]
     assert names(recipe_of({"one": RULE | {"filters": ["F814W"]}})) == ["j96i01a4q_flc.fits"]
+
+
+def test_spectra_are_found_by_observation_and_files_that_hold_several_exposures_are_not_counted(empty_archive):
+    facts = {"proposal_id": "7353", "target_name": "NGC1068-SEQ1", "filters": "G430M", "t_exptime": 2775.0}
+    for number in (1, 2, 5):
+        name = f"o565020{number}0"
+        kind = {"instrument_name": "STIS/CCD", "dataproduct_type": "spectrum"}
+        empty_archive.add_product(empty_archive.add_observation(name.upper(), **facts, **kind), f"{name}_raw.fits", b"raw")
+    recipe = read_recipe(find_recipe("stis-ccd"))
+    assert names(recipe) == ["o56502010_raw.fits", "o56502020_raw.fits", "o56502050_raw.fits"]
+    rows = {one.rule: one for one in compare(recipe, search(query_of(recipe)))}
+    assert (rows["test"].found_exposures, rows["training"].found_exposures) == (1, 2)
+    assert rows["test"].expected_exposures is None
+    assert rows["test"].differs == ()
+    named = {"one": {**RULE, "proposal": 7353, "visit": "02", "observation": "o56502?50", "field_type": "spectrum"}}
+    only = Recipe.model_validate(recipe.model_dump() | {"data": recipe.data.model_dump() | {"visits": named}})
+    assert names(only) == ["o56502050_raw.fits"]
 
 
 def test_all_visits_of_a_proposal_or_a_target_are_found_where_no_visit_is_named(empty_archive):

@@ -18,6 +18,7 @@ from deepcr_zoo.dataset import footprints
 from deepcr_zoo.dataset.exposures import ExposureFacts, visit_code
 from deepcr_zoo.errors import DataError, MissingDataError, UsageError
 from deepcr_zoo.recipe import FieldType, Recipe, Split, SplitBy, TweakReg, VisitRule
+from deepcr_zoo.recipecheck import can_be_rehearsed
 
 PACKED = ("", ".gz")
 
@@ -153,12 +154,12 @@ def check_apart(visits: Sequence[tuple[str, str, Split, Sequence[footprints.Posi
 def no_data(recipe: Recipe) -> MissingDataError:
     """The error for a recipe of which no exposure is there."""
     missing = _missing(recipe, [])
+    rehearse = ", or try the whole path on simulated exposures with --rehearse" if can_be_rehearsed(recipe) else ""
     return MissingDataError(
         f"{recipe.name}: no exposures: expected exposures (*_{recipe.data.product}.fits) of\n"
         + "\n".join(f"  {line}" for line in missing)
         + "\nget them from the archive with --data mast, or by hand and give their folder with --data DIR (or name it under "
-        "data.files of the recipe), "
-        "or try the whole path on simulated exposures with --rehearse"
+        f"data.files of the recipe){rehearse}"
     )
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.conftest import CHECKOUT
@@ -73,10 +73,8 @@ def cluster(folder: Path, *options: str, workers: int = 2, **environment: str) -
 
 def kill(process: subprocess.Popen[bytes]) -> None:
     """End a process and all that it has started, as a power cut does."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 
@@ -90,5 +88,6 @@ def wait_for(what, process: subprocess.Popen | None = None, seconds: float = 120
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """Of all files in a folder, by name."""
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    """Of all files in a folder and below, by name."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from deepcr_zoo import batch, cluster
-from deepcr_zoo.errors import ClusterError, InterruptedWorkError, InvalidFileError, OutputError, UsageError
+from deepcr_zoo.errors import (
+    ClusterError,
+    InterruptedWorkError,
+    InvalidFileError,
+    MissingExtraError,
+    OutputError,
+    UsageError,
+)
 from tests.clusters import cluster as running
 from tests.clusters import hashes, kill, wait_for
 from tests.conftest import CHECKOUT
@@ -173,8 +180,8 @@ def test_workers_may_come_late_and_a_scheduler_that_is_gone_is_told(tmp_path, mo
     monkeypatch.setattr(cluster, "CONNECT_S", 1.0)
     with running(tmp_path / "dask", workers=0) as made:
         outcomes = batch.run(work, ["a", *["slow"] * 50], cluster.on_scheduler(made.address))
+        made.add_worker("--no-nanny")
         with pytest.warns(UserWarning, match="has no workers: waiting for one"):
-            made.add_worker("--no-nanny")
             assert next(outcomes).result == "A"
         kill(made.scheduler)
         with pytest.raises(ClusterError, match="the scheduler is gone: start a cluster again, the same command goes on"):
@@ -186,6 +193,9 @@ def test_jobs_and_a_scheduler_exclude_each_other_and_dask_is_an_extra(monkeypatc
         cluster.jobs_or_scheduler(2, "tcp://127.0.0.1:1", 1)
     assert cluster.jobs_or_scheduler(None, None, 3) == 3
     assert cluster.jobs_or_scheduler(2, None, 3) == 2
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"needs dask: run pip install 'deepcr-zoo\[dask\]'"):
+        cluster.on_scheduler("tcp://127.0.0.1:1")
 
 
 # Cleaning files
@@ -216,7 +226,7 @@ def test_a_night_of_files_survives_a_worker_and_has_the_bytes_of_a_local_run(tmp
         wait_for(lambda: len(list(there.glob("*_crmask.fits"))) >= 10, process)
         kill(made.workers[0])
         assert process.poll() is None
-        stdout, stderr = process.communicate()
+        stdout, _ = process.communicate()
     assert process.returncode == local.returncode == 1
     told = [json.loads(line) for line in stdout.splitlines()]
     assert [one["path"] for one in told] == [json.loads(line)["path"] for line in local.stdout.splitlines()]

@@ -6,6 +6,7 @@ import platform
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,44 +21,65 @@ def dataset(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("shared") / "home", test=6, recipe=recipe_of("mask"))
 
 
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+SRUN = """
+import os, subprocess, sys
+from pathlib import Path
 
-
-def torchrun(machine, *options, train):
-    """Start torchrun with a home, a cache, a data folder, a folder for temporary files and a working folder of its own."""
-    own = {}
-    for name in ("HOME", "DEEPCR_ZOO_CACHE", "DEEPCR_ZOO_DATA", "TMPDIR"):
-        own[name] = str(machine / "own" / name)
-        (machine / "own" / name).mkdir(parents=True)
-    environment = {**os.environ, **own, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
-    launch = [sys.executable, "-m", "torch.distributed.run", *options, "--local-addr", "127.0.0.1", "-m", "deepcr_zoo"]
-    settings = [word for one in SETTINGS for word in ("--set", f"train.{one}")]
-    return subprocess.Popen(
-        [*launch, "train", *train, "--device", "cpu", "--no-prove", *settings],
-        cwd=machine,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+started = []
+for rank in range(2):
+    machine = Path(os.environ["MACHINES"], f"node{rank}")
+    own = {name: str(machine / "own" / name) for name in ("HOME", "DEEPCR_ZOO_CACHE", "DEEPCR_ZOO_DATA", "TMPDIR")}
+    for folder in own.values():
+        Path(folder).mkdir(parents=True)
+    started.append(
+        subprocess.Popen(
+            [word for word in sys.argv[1:] if not word.startswith("--kill-on")],
+            cwd=machine,
+            env={**os.environ, **own, "SLURM_NODEID": str(rank)},
+            stdout=open(machine / "stdout", "w"),
+            stderr=open(machine / "stderr", "w"),
+        )
     )
+codes = [process.wait() for process in started]
+print(*codes)
+sys.exit(max(codes))
+"""
 
 
-def two_nodes(folder, *, train):
-    """What both launches have said: exit code, stdout, stderr of each."""
-    together = ("--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", str(free_port()))
-    started = [
-        torchrun(folder / f"node{rank}", *together, "--node-rank", str(rank), train=words)
-        for rank, words in enumerate(train)
-    ]
-    try:
-        said = [process.communicate(timeout=240) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    return [(process.returncode, *words) for process, words in zip(started, said, strict=True)]
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """A SLURM of two nodes, each with a home, a cache, a data folder, a working folder and a TMPDIR of its own."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "scontrol").write_text("#!/bin/sh\necho 127.0.0.1\necho 127.0.0.2\n")
+    (programs / "srun").write_text(f"#!{sys.executable}{SRUN}")
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    job = {"SLURM_NNODES": "2", "SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "node[0-1]", "MASTER_PORT": port}
+    ours = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT), "MACHINES": str(tmp_path)}
+    for name, value in (job | ours).items():
+        monkeypatch.setenv(name, value)
+    for rank in range(2):
+        (tmp_path / f"node{rank}").mkdir()
+    return tmp_path
+
+
+def options(*words):
+    settings = [word for one in SETTINGS for word in ("--set", f"train.{one}")]
+    return ["acs-wfc-f606w-2-4", *words, "--device", "cpu", "--no-prove", *settings]
+
+
+def sbatch(slurm, *words):
+    """Run the script of docs/slurm; gives the exit codes of both nodes, and what each has said."""
+    script = ["bash", str(CHECKOUT / "docs" / "slurm" / "train.sbatch"), *options(*words)]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=240)
+    nodes = [slurm / f"node{rank}" for rank in range(2)]
+    said = [((node / "stdout").read_text(), (node / "stderr").read_text()) for node in nodes]
+    return [int(code) for code in done.stdout.split()], said
 
 
 def the_run(folder):
@@ -65,41 +87,35 @@ def the_run(folder):
     return run
 
 
-def test_two_nodes_end_with_the_bytes_of_two_processes_on_one_node(dataset, tmp_path):
-    recipe = "acs-wfc-f606w-2-4"
-    words = [recipe, "--data", str(dataset.folder)]
-    (code, printed, said), (other_code, other_printed, other_said) = two_nodes(
-        tmp_path, train=[[*words, "--runs", str(tmp_path / "two")], [*words, "--runs", "its own working folder has none"]]
-    )
-    assert code == 0, said[-4000:]
-    assert other_code == 0, other_said[-4000:]
+def test_two_nodes_end_with_the_bytes_of_two_processes_on_one_node(dataset, slurm, tmp_path):
+    codes, said = sbatch(slurm, "--data", str(dataset.folder), "--runs", str(tmp_path / "two"))
+    assert codes == [0, 0], said
     run = the_run(tmp_path / "two")
-    assert printed.strip().endswith(str(run))
+    (printed, _), (other_printed, _) = said
+    assert printed.splitlines()[-1] == str(run)
     assert other_printed == ""
-    one = ("--nnodes", "1", "--nproc-per-node", "2", "--standalone")
-    alone = torchrun(tmp_path / "alone", *one, train=[*words, "--runs", str(tmp_path / "one")])
-    _, said = alone.communicate(timeout=240)
-    assert alone.returncode == 0, said[-4000:]
+    torchrun = ["torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2", "-m", "deepcr_zoo"]
+    words = options("--data", str(dataset.folder), "--runs", str(tmp_path / "one"))
+    alone = subprocess.run([sys.executable, "-m", *torchrun, "train", *words], capture_output=True, text=True, timeout=240)
+    assert alone.returncode == 0, alone.stderr[-4000:]
     expected = the_run(tmp_path / "one")
     assert {path.name for path in run.iterdir()} == {path.name for path in expected.iterdir()}
     weights = sorted(path.name for path in run.glob("*.safetensors"))
     assert len(weights) == 3
     for name in weights:
         assert same_bytes(run / name, expected / name), name
-    losses = [[json.loads(line) for line in (one / "metrics.jsonl").read_text().splitlines()] for one in (run, expected)]
-    assert len(losses[0]) == 4
-    assert [line["validation_loss"] for line in losses[0]] == [line["validation_loss"] for line in losses[1]]
+    epochs = [[json.loads(line) for line in (one / "metrics.jsonl").read_text().splitlines()] for one in (run, expected)]
+    assert len(epochs[0]) == 4
+    for key in ("train_loss", "validation_loss"):
+        assert [line[key] for line in epochs[0]] == [line[key] for line in epochs[1]]
 
 
-def test_a_node_that_does_not_see_the_training_set_is_told_and_nobody_waits_for_it(dataset, tmp_path):
-    """The training set is seen through the working folder of each process, that of the second node is empty."""
-    (tmp_path / "node0").mkdir()
+def test_a_node_that_does_not_see_the_training_set_is_told_and_nobody_waits_for_it(dataset, slurm, tmp_path):
+    """The training set is seen through the working folder of each process; that of the second node is empty."""
     (tmp_path / "node0" / "home").symlink_to(dataset.home.root)
     seen = f"/proc/self/cwd/home/{dataset.folder.relative_to(dataset.home.root)}"
-    words = ["acs-wfc-f606w-2-4", "--data", seen, "--runs", str(tmp_path / "runs")]
-    (code, _, said), (other_code, _, other_said) = two_nodes(tmp_path, train=[words, words])
-    assert code != 0
-    assert other_code != 0
+    codes, ((_, said), (_, other_said)) = sbatch(slurm, "--data", seen, "--runs", str(tmp_path / "runs"))
+    assert all(codes)
     told = f"{seen}: is not there on {platform.node()}: expected the same files at the same place on every machine"
     assert told in " ".join(other_said.split())
     for everything in (said, other_said):

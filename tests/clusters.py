@@ -23,7 +23,8 @@ class Cluster:
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
-        self.environment = os.environ | {"PYTHONPATH": str(CHECKOUT), **environment}
+        places = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
+        self.environment = os.environ | {"PYTHONPATH": places, **environment}
         found = folder / "scheduler.json"
         self.scheduler = self._start("scheduler", "--port", "0", "--scheduler-file", str(found), *LOCAL)
         wait_for(lambda: found.is_file() and found.read_text().endswith("}"))

@@ -1,7 +1,7 @@
 """What one file and one visit cost, and one task of a Dask scheduler; multiplied by 100,000 files and 10,000 visits.
 
-Everything is measured here, in processes of its own with one thread, as a worker has: `clean` on full ACS/WFC frames, `build`
-on one full-size visit, tasks that do nothing through a scheduler and two workers, and what the one process that gives out
+Everything is measured here, in processes with one thread, as a worker has: `clean` on full ACS/WFC frames, `build` on one
+full-size visit, tasks that do nothing through a scheduler and two workers, and what the one process that gives out
 visits does for all of them. Seconds are those of a processor, so other work on the machine disturbs them little.
 
     python benchmarks/scale.py
@@ -271,8 +271,8 @@ def main() -> None:
         )
     print(
         f"\nA task that does nothing ({options.tasks} of them, 2 workers): {rate:.0f} a second; {1e3 * of_scheduler:.2f} ms "
-        f"of the scheduler's processor and {1e3 * of_command:.2f} ms of the command's, {exchanged / 1e3:.1f} kB exchanged by "
-        "the command.\n"
+        f"of the scheduler's processor and {1e3 * of_command:.2f} ms of the command's, which exchanges "
+        f"{exchanged / 1e3:.1f} kB.\n"
     )
     print("| the command itself, s | 250 visits | 500 | 1000 |\n|---|---|---|---|")
     for label, function in (

@@ -191,7 +191,7 @@ def test_workers_may_come_late_and_a_scheduler_that_is_gone_is_told(tmp_path, mo
 
 def test_an_adaptive_cluster_grows_from_nothing(tmp_path):
     made = LocalCluster(
-        n_workers=0, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, local_directory=tmp_path
+        n_workers=0, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", local_directory=tmp_path
     )
     with made:
         made.adapt(minimum=0, maximum=2, interval="100ms")

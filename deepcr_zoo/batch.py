@@ -1,4 +1,4 @@
-"""Many files: one after the other or in several processes, and no failure of one stops the others."""
+"""Many files: one after the other, in several processes or elsewhere, and no failure of one stops the others."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import threading
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from deepcr_zoo.errors import DeepcrZooError, NotAnExposureError, UsageError
+from deepcr_zoo.errors import DeepcrZooError, InterruptedWorkError, NotAnExposureError, UsageError
 
 FITS_ENDINGS = tuple(f"{end}{packed}" for end in (".fits", ".fit", ".fts") for packed in ("", ".gz", ".fz"))
 PRODUCT_ENDINGS = ("_crmask.fits", "_crclean.fits")
@@ -31,6 +31,7 @@ INTERRUPTED = 130
 QUEUE = 4
 """Files handed out per process: outcomes come in order, and a slow file shall not leave the other processes idle."""
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 Work = Callable[[str], Result]
 
@@ -47,12 +48,45 @@ class Outcome(Generic[Result]):
         Why there is no result.
     no_exposure : bool
         Whether that is because the file is sound and no exposure.
+    again : bool
+        Whether the machine is to blame, so that another attempt may succeed.
     """
 
     path: str
     result: Result | None
     error: str | None
     no_exposure: bool = False
+    again: bool = False
+
+
+class Runner(Protocol):
+    """Where work runs if not on this machine: does it for every path, and gives the outcomes in the order of the paths."""
+
+    def __call__(self, work: Work[Result], paths: Sequence[str]) -> Iterator[Outcome[Result]]:
+        """As `run` does it."""
+
+
+Jobs = int | Runner
+"""How many processes of this machine do the work, or who else."""
+
+
+@dataclass(frozen=True)
+class ForEach(Generic[Item, Result]):
+    """Work on things that have names; another process gets the thing that it works on, not all of them.
+
+    Attributes
+    ----------
+    work : callable
+        Takes a thing.
+    things : mapping of str to object
+    """
+
+    work: Callable[[Item], Result]
+    things: Mapping[str, Item]
+
+    def __call__(self, name: str) -> Result:
+        """Do the work on one of the things."""
+        return self.work(self.things[name])
 
 
 @dataclass(frozen=True)
@@ -98,27 +132,59 @@ def expand(arguments: Sequence[str]) -> Request:
     return request
 
 
-def run(work: Work[Result], paths: Sequence[str], jobs: int) -> Iterator[Outcome[Result]]:
+def run(work: Work[Result], paths: Sequence[str], jobs: Jobs) -> Iterator[Outcome[Result]]:
     """Do `work` for every path, and give the outcomes in the order of the paths.
 
     Parameters
     ----------
     work : callable
-        Takes a path; must be picklable if there are several jobs.
+        Takes a path; must be picklable unless there is one job.
     paths : sequence of str
-    jobs : int
-        Processes; each gets its share of the processors for its threads.
+    jobs : int or Runner
+        Processes; each gets its share of the processors for its threads. Or who does the work in their place.
 
     Raises
     ------
     UsageError
         What the user asked for is wrong for every file.
     """
+    if not isinstance(jobs, int):
+        return jobs(work, paths)
     if jobs < 1:
         raise UsageError(f"jobs is {jobs}: expected 1 or more")
     if jobs == 1 or len(paths) <= 1:
-        return (_attempt(work, path) for path in paths)
+        return (attempt(work, path) for path in paths)
     return _in_processes(work, paths, min(jobs, len(paths)))
+
+
+def attempt(work: Work[Result], path: str) -> Outcome[Result]:
+    """Do `work` for one path, here and now, whatever becomes of it.
+
+    Raises
+    ------
+    UsageError
+        What the user asked for is wrong for every file.
+    """
+    try:
+        return Outcome(path, work(path), None)
+    except UsageError:
+        raise
+    except DeepcrZooError as error:
+        again = isinstance(error, InterruptedWorkError)
+        return Outcome(path, None, str(error), isinstance(error, NotAnExposureError), again)
+    except MemoryError:
+        reason = "does not fit into memory: use fewer --jobs, or fewer workers on each machine"
+        return Outcome(path, None, f"{path}: {reason}", again=True)
+    except Exception as error:
+        reason = " ".join(str(error).split()) or "no reason given"
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__}: {reason} ({Path(place.filename).name}, line {place.lineno})"
+        return Outcome(path, None, f"{path}: failed unexpectedly, please report this: {what}")
+
+
+def part_for(work: Work[Result], path: str) -> Work[Result]:
+    """What another process needs of the work to do it for this path alone."""
+    return ForEach(work.work, {path: work.things[path]}) if isinstance(work, ForEach) else work
 
 
 def _list_items(argument: str) -> list[str]:
@@ -150,22 +216,6 @@ def _find(argument: str) -> list[str] | str:
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     return [path for path in found if not path.endswith(PRODUCT_ENDINGS)] or nothing
-
-
-def _attempt(work: Work[Result], path: str) -> Outcome[Result]:
-    try:
-        return Outcome(path, work(path), None)
-    except UsageError:
-        raise
-    except DeepcrZooError as error:
-        return Outcome(path, None, str(error), isinstance(error, NotAnExposureError))
-    except MemoryError:
-        return Outcome(path, None, f"{path}: does not fit into memory: use fewer --jobs")
-    except Exception as error:
-        reason = " ".join(str(error).split()) or "no reason given"
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        what = f"{type(error).__name__}: {reason} ({Path(place.filename).name}, line {place.lineno})"
-        return Outcome(path, None, f"{path}: failed unexpectedly, please report this: {what}")
 
 
 def _in_processes(work: Work[Result], paths: Sequence[str], jobs: int) -> Iterator[Outcome[Result]]:
@@ -209,10 +259,10 @@ def _one_by_one(work: Work[Result], tasks: Iterable[tuple[str, Future[Outcome[Re
 def _submit(pool: ProcessPoolExecutor, work: Work[Result], path: str) -> Future[Outcome[Result]]:
     """Hand out a file; a process that this starts inherits that interruptions wait, and so never sees one."""
     if not hasattr(signal, "pthread_sigmask"):
-        return pool.submit(_attempt, work, path)
+        return pool.submit(attempt, part_for(work, path), path)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return pool.submit(_attempt, work, path)
+        return pool.submit(attempt, part_for(work, path), path)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

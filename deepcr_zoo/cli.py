@@ -23,7 +23,7 @@ from deepcr_zoo.cards import read_card
 from deepcr_zoo.cli_archive import fetch
 from deepcr_zoo.cli_bench import bench
 from deepcr_zoo.cli_publish import check, publish, update
-from deepcr_zoo.cli_toolkit import build, recipe_commands, simulate
+from deepcr_zoo.cli_toolkit import OnScheduler, build, recipe_commands, simulate
 from deepcr_zoo.cli_training import train
 from deepcr_zoo.console import note, notes, output, print_json, progress, table
 from deepcr_zoo.errors import DeepcrZooError, ModelWarning, UsageError
@@ -227,7 +227,8 @@ def clean(
     preview: Annotated[bool, typer.Option("--preview", help="write a PNG beside the products")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps")] = "auto",
     engine: Annotated[str, typer.Option(help="auto, torch or openvino")] = "auto",
-    jobs: Annotated[int, typer.Option(help="processes; they share the processors")] = 1,
+    jobs: Annotated[int | None, typer.Option(help="processes; they share the processors [default: 1]")] = None,
+    scheduler: OnScheduler = None,
     as_json: Annotated[bool, typer.Option("--json", help="print a line of JSON per file")] = False,
 ) -> None:
     """Find and repaint the cosmic rays of exposures.
@@ -235,10 +236,12 @@ def clean(
     Writes ROOT_crmask.fits, and ROOT_crclean.fits unless --inpaint none is given. A rerun skips what is finished. Folders
     are not searched below their first level. Exit code 1: some files failed, each is named; 2: wrong usage.
     """
-    from deepcr_zoo import batch, cleanreport, filecleaning, plan
+    from deepcr_zoo import batch, cleanreport, cluster, filecleaning, plan
 
+    where = cluster.jobs_or_scheduler(jobs, scheduler, 1, [output_dir] if output_dir else [])
     request = batch.expand(files)
-    filecleaning.check_options(model, inpaint, threshold, fpr, allow_synthetic, grow, dq_only, preview, device, engine)
+    if scheduler is None:  # else its workers know which devices and extras they have
+        filecleaning.check_options(model, inpaint, threshold, fpr, allow_synthetic, grow, dq_only, preview, device, engine)
     work = partial(
         filecleaning.clean_file,
         model=model,
@@ -261,7 +264,7 @@ def clean(
     try:
         for name, reason in refused.items():
             teller.tell(batch.Outcome(name, None, f"{name}: {reason}"))
-        for outcome in progress(batch.run(work, paths, jobs), "cleaning", len(paths)):
+        for outcome in progress(batch.run(work, paths, where), "cleaning", len(paths)):
             teller.tell(outcome)
     except KeyboardInterrupt:
         teller.sum_up()

@@ -14,6 +14,7 @@ import typer
 
 from deepcr_zoo import batch, machine, paths
 from deepcr_zoo.batch import Outcome
+from deepcr_zoo.cluster import jobs_or_scheduler
 from deepcr_zoo.console import note, output, print_json, progress, table
 from deepcr_zoo.errors import InvalidNameError, OutputError, UsageError
 from deepcr_zoo.files import write_atomically
@@ -31,6 +32,10 @@ recipe_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=
 
 RecipeFile = Annotated[str, typer.Argument(metavar="RECIPE", help="a file, or the name of a shipped recipe")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="override a field of the recipe")]
+OnScheduler = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="work on a Dask cluster in place of --jobs: tcp://HOST:PORT of its scheduler"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 
 FALLBACK_EXPOSURE_TIME_S = 500.0
@@ -157,11 +162,12 @@ def build(
     ] = None,
     rehearse: Annotated[bool, typer.Option("--rehearse", help="simulated visits in the place of the data")] = False,
     jobs: Annotated[int | None, typer.Option(help="visits at a time [default: as processors and memory allow]")] = None,
+    scheduler: OnScheduler = None,
     report: Annotated[bool, typer.Option("--report", help="write a contact sheet, histograms and a table")] = False,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Build the training set of a recipe: labels by AstroDrizzle, ignore masks, stamps, splits.
+    """Build the training set of a recipe: labels, ignore masks, stamps, splits.
 
     Prints the path of its manifest. What is finished is not done again, by any recipe that needs it. Inputs that cannot be
     used are left out and named, or refused if build.quality.on_bad_file says so. Exit code 1: there is no data, a visit
@@ -171,20 +177,20 @@ def build(
     from deepcr_zoo.archive.watching import OnConsole
     from deepcr_zoo.dataset.build import assemble, label_visits, plan_build
     from deepcr_zoo.dataset.report import write_report
-    from deepcr_zoo.dataset.store import MANIFEST_FILE
+    from deepcr_zoo.dataset.store import MANIFEST_FILE, Home
 
     if report:
         require_matplotlib()
     path = find_recipe(file)
-    workers = default_jobs() if jobs is None else jobs
+    where = jobs_or_scheduler(jobs, scheduler, default_jobs(), [Home.default().visits])
     try:
         recipe = read_recipe(path, settings or ())
         places = data or () if rehearse else exposures_of(recipe, data or (), path.parent, OnConsole())
-        plan = plan_build(recipe, places, rehearse, workers, path.parent)
+        plan = plan_build(recipe, places, rehearse, where, path.parent)
         for caution in plan.cautions:
             note("caution", caution, "yellow")
         failed = 0
-        for outcome in progress(label_visits(plan, workers), "labelling", len(plan.visits)):
+        for outcome in progress(label_visits(plan, where), "labelling", len(plan.visits)):
             failed += _tell_visit(outcome)
         if failed:
             note("error", f"{failed} of {len(plan.visits)} visits failed: the same command tries them again", "bold red")

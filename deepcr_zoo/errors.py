@@ -110,6 +110,10 @@ class StoppedError(InterruptedWorkError):
     exit_code = 130
 
 
+class ClusterError(DeepcrZooError):
+    """A Dask cluster that cannot be reached, is gone, or has workers that cannot do the work."""
+
+
 class MissingDataError(DeepcrZooError):
     """Exposures that a recipe asks for and that nobody has supplied."""
 

@@ -165,11 +165,11 @@ def test_fewer_than_one_job_is_wrong_usage():
 # A night of files, and a power cut
 
 
-def write_night(folder, count, broken):
+def write_night(folder, count, broken, shape=(24, 32)):
     folder.mkdir()
     for index in range(count):
         path = folder / f"{index:03}_flc.fits"
-        image, _ = scene(index, (24, 32))
+        image, _ = scene(index, shape)
         write(path, science(image), TELESCOP="HST", INSTRUME="ACS", DETECTOR="WFC", EXPTIME=100.0)
         if index in broken:
             path.write_bytes(path.read_bytes()[: 2000 * (1 + index % 3)])

@@ -66,7 +66,7 @@ def test_the_rendered_tables_are_up_to_date():
 
 
 def test_every_link_to_a_file_leads_to_one():
-    for document in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md"):
+    for document in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "docs/scale.md"):
         text = (CHECKOUT / document).read_text()
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
             assert (CHECKOUT / document).parent.joinpath(target).exists(), f"{document}: {target}"

@@ -6,13 +6,13 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 
 from deepcr_zoo import batch
-from deepcr_zoo.batch import Outcome
+from deepcr_zoo.batch import ForEach, Jobs, Outcome
 from deepcr_zoo.dataset import footprints, ignore, splits, visits
 from deepcr_zoo.dataset.drizzle import require_drizzlepac
 from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of, read_facts
@@ -99,7 +99,7 @@ def plan_build(
     recipe: Recipe,
     data: Sequence[str | Path] = (),
     rehearse: bool = False,
-    jobs: int = 1,
+    jobs: Jobs = 1,
     beside: Path | None = None,
     home: Home | None = None,
 ) -> BuildPlan:
@@ -112,8 +112,8 @@ def plan_build(
         Folders, wildcards and files with calibrated exposures, besides those that the recipe names.
     rehearse : bool
         Simulated visits in the place of the data.
-    jobs : int
-        Processes.
+    jobs : int or Runner
+        Processes, or who else reads the files.
     beside : Path, optional
         Folder of the recipe, which relative names in it start at.
     home : Home, optional
@@ -154,14 +154,14 @@ def plan_build(
     return BuildPlan(recipe, home, False, tuple(planned), left_out, tuple(found.missing), tuple(found.cautions))
 
 
-def label_visits(plan: BuildPlan, jobs: int = 1) -> Iterator[Outcome[VisitRecord]]:
+def label_visits(plan: BuildPlan, jobs: Jobs = 1) -> Iterator[Outcome[VisitRecord]]:
     """Label the visits of a plan, several at once; those that are finished are not done again.
 
     Parameters
     ----------
     plan : BuildPlan
-    jobs : int
-        Processes; a visit of three full ACS/WFC frames takes up to 4.5 GB of memory.
+    jobs : int or Runner
+        Processes, or who else does it; a visit of three full ACS/WFC frames takes up to 4.5 GB of memory.
 
     Yields
     ------
@@ -181,7 +181,7 @@ def label_visits(plan: BuildPlan, jobs: int = 1) -> Iterator[Outcome[VisitRecord
     unfinished = [visit for visit in plan.visits if plan.home.finished_visit(visit.key) is None]
     if any(visit.build.labels == "astrodrizzle" for visit in unfinished):
         require_drizzlepac()
-    return batch.run(partial(_label_named, by_name, plan.home), list(by_name), jobs)
+    return batch.run(ForEach(partial(_label, plan.home), by_name), list(by_name), jobs)
 
 
 def assemble(plan: BuildPlan) -> Dataset:
@@ -249,7 +249,7 @@ def build_dataset(
     recipe: Recipe,
     data: Sequence[str | Path] = (),
     rehearse: bool = False,
-    jobs: int = 1,
+    jobs: Jobs = 1,
     beside: Path | None = None,
     home: Home | None = None,
 ) -> Dataset:
@@ -300,7 +300,7 @@ def _planned(recipe: Recipe, visit: visits.Visit, found: Sequence[visits.Visit])
     )
 
 
-def _read_all(recipe: Recipe, files: Sequence[Path], jobs: int) -> tuple[list[ExposureFacts], list[Rejected]]:
+def _read_all(recipe: Recipe, files: Sequence[Path], jobs: Jobs) -> tuple[list[ExposureFacts], list[Rejected]]:
     """Facts of the files that can be used; the others are told, or refused where the recipe says so."""
     facts, rejected = [], []
     for outcome in batch.run(partial(_facts_of, recipe), [str(path) for path in files], jobs):
@@ -317,8 +317,15 @@ def _facts_of(recipe: Recipe, path: str) -> list[ExposureFacts]:
     return read_facts(Path(path), recipe.instrument, recipe.build.labels)
 
 
-def _label_named(by_name: dict[str, PlannedVisit], home: Home, name: str) -> VisitRecord:
-    return label_visit(by_name[name], home)
+def _label(home: Home, visit: PlannedVisit) -> VisitRecord:
+    _sweep_here(home)
+    return label_visit(visit, home)
+
+
+@cache
+def _sweep_here(home: Home) -> None:
+    """Once in each process: only on its own machine can it be known of what was left whether somebody still works on it."""
+    sweep_leftovers(home.visits)
 
 
 def _large_enough(recipe: Recipe, found: Sequence[visits.Visit]) -> tuple[list[visits.Visit], list[Rejected]]:

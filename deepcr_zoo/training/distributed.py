@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from deepcr_zoo.errors import DeepcrZooError, UsageError
 
 LONGEST_TEXT = 4096
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,29 @@ class Ranks:
         if said.startswith("-"):
             raise SystemExit(int(said[1:]))
         return said[1:]
+
+    def by_all(self, work: Callable[[], Made]) -> Made:
+        """What each process makes for itself; where one fails of a user's mistake, the others end and do not wait for it.
+
+        Raises
+        ------
+        DeepcrZooError
+            In each process whose `work` raises it.
+        SystemExit
+            In the others.
+        """
+        made: list[Made] = []
+        failure: DeepcrZooError | None = None
+        try:
+            made.append(work())
+        except DeepcrZooError as error:
+            failure = error
+        failed = self.total(float(failure is not None))[0]
+        if failure is not None:
+            raise failure
+        if failed:
+            raise SystemExit(1)
+        return made[0]
 
     def agreed(self, text: str) -> str:
         """What the first process says, at most `LONGEST_TEXT` bytes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -13,7 +14,7 @@ import torch
 from deepcr_zoo import machine
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import StampSplit
-from deepcr_zoo.errors import DeviceError, RunError, StoppedError, TrainingError, UsageError
+from deepcr_zoo.errors import DatasetError, DeviceError, RunError, StoppedError, TrainingError, UsageError
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.models import select_device
 from deepcr_zoo.recipe import Recipe
@@ -103,16 +104,21 @@ def train(
     beside = None if isinstance(recipe, Recipe) else find_recipe(os.fspath(recipe)).parent
     trained = read.rehearsed if rehearse else read
     target = _device(device)
-    training = start(trained, target)  # what does not fit is told before the long work
     with joined(target) as ranks:
+        training = ranks.by_all(lambda: start(trained, target))  # what does not fit is told before the long work
         watch = watch if ranks.is_writer else Silent()
-        folder = ranks.by_writer(
-            lambda: str((dataset or find_or_build(read, data, rehearse, jobs, beside, watch)).folder.absolute())
+        folder = Path(
+            ranks.by_writer(
+                lambda: str((dataset or find_or_build(read, data, rehearse, jobs, beside, watch)).folder.absolute())
+            )
         )
-        used = dataset or Dataset.open(Path(folder))
-        used.check_recipe(read, rehearse)
-        feeds = _feeds(trained, used, training)
-        run = Run.open(ranks.by_writer(lambda: str(new_run(trained, used, Path(runs), command).folder)))
+        used = ranks.by_all(lambda: dataset or Dataset.open(_seen(folder)))
+        ranks.by_all(lambda: used.check_recipe(read, rehearse))
+        feeds = ranks.by_all(lambda: _feeds(trained, used, training))
+        # processes on several machines may have several working folders
+        place = Path(runs) if ranks.count == 1 else Path(runs).absolute()
+        made = Path(ranks.by_writer(lambda: str(new_run(trained, used, place, command).folder)))
+        run = ranks.by_all(lambda: Run.open(_seen(made)))
         return _finish(run, used, training, feeds, ranks, watch, prove, jobs)
 
 
@@ -146,19 +152,35 @@ def resume(
     DeepcrZooError
         As for `train`.
     """
+    target = _device(device)
+    with joined(target) as ranks:
+        run = ranks.by_all(lambda: _run_of(Path(folder), recipe))
+        if run.is_finished:
+            return run
+        used = ranks.by_all(lambda: run.dataset(dataset))
+        training = ranks.by_all(lambda: start(run.recipe, target))
+        feeds = ranks.by_all(lambda: _feeds(run.recipe, used, training))
+        watch = (watch or Terminal()) if ranks.is_writer else Silent()
+        return _finish(run, used, training, feeds, ranks, watch, prove, jobs)
+
+
+def _run_of(folder: Path, recipe: Recipe | None) -> Run:
     run = Run.open(folder)
     if recipe is not None and (recipe.rehearsed if run.facts.rehearsal else recipe) != run.recipe:
         raise RunError(
             f"{run.folder}: is a run of another recipe, or of other settings: leave the recipe out to go on with it"
         )
-    if run.is_finished:
-        return run
-    target = _device(device)
-    used = run.dataset(dataset)
-    training = start(run.recipe, target)
-    with joined(target) as ranks:
-        watch = (watch or Terminal()) if ranks.is_writer else Silent()
-        return _finish(run, used, training, _feeds(run.recipe, used, training), ranks, watch, prove, jobs)
+    return run
+
+
+def _seen(folder: Path) -> Path:
+    """A folder that another process has made, perhaps on another machine."""
+    if not folder.is_dir():
+        raise DatasetError(
+            f"{folder}: is not there on {platform.node()}: expected the same files at the same place on every machine "
+            "(a shared file system)"
+        )
+    return folder
 
 
 def _feeds(recipe: Recipe, dataset: Dataset, training: Training) -> tuple[Feed, Feed]:
@@ -180,8 +202,8 @@ def _finish(
     """Do what is left of a run."""
     if training.device.type == "cpu":
         machine.keep_freed_memory()
-    if checkpoints.is_there(run.folder):
-        checkpoints.restore(training, run.folder, run.facts.recipe_sha256)
+    if ranks.total(float(checkpoints.is_there(run.folder)))[0] > 0:
+        ranks.by_all(lambda: checkpoints.restore(training, run.folder, run.facts.recipe_sha256))
     ranks.by_writer(lambda: _begin(run, training, ranks, watch))
 
     def save(state: Training) -> None:

@@ -51,6 +51,6 @@ def test_a_network_of_real_exposures_passes_its_gates_is_published_and_cleans_a_
     assert "from the hub" in said(checkout, f"deepcr-zoo pull {NAME}", **fresh)
     raw = exposures / "o56502050_raw.fits"
     said(checkout, f"deepcr-zoo clean {raw} --model {NAME} --inpaint none --output-dir {tmp_path / 'cleaned'}", **fresh)
-    with fits.open(tmp_path / "cleaned" / "o56502050_crmask.fits") as hdus:
+    with fits.open(tmp_path / "cleaned" / "o56502050_raw_crmask.fits") as hdus:
         shares = [hdu.data.astype(bool).mean() for hdu in hdus if hdu.name == "CRMASK"]
     assert np.all((np.array(shares) > 0.03) & (np.array(shares) < 0.15))

@@ -1,0 +1,271 @@
+"""Work on a Dask cluster: the results of a local run, whatever becomes of the workers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from distributed import LocalCluster
+
+from deepcr_zoo import batch, cluster
+from deepcr_zoo.errors import (
+    ClusterError,
+    InterruptedWorkError,
+    InvalidFileError,
+    MissingExtraError,
+    OutputError,
+    UsageError,
+)
+from tests.clusters import cluster as running
+from tests.clusters import hashes, kill, wait_for
+from tests.conftest import CHECKOUT
+from tests.registries import SMALL
+from tests.test_batch import write_night
+
+COUNTED = """
+import os
+from deepcr_zoo import filecleaning
+from deepcr_zoo.models import load
+
+def counted(*arguments, **options):
+    with open(os.environ["LOADS"], "a") as file:
+        file.write(f"{os.getpid()}\\n")
+    return load(*arguments, **options)
+
+filecleaning.load = counted
+"""
+
+
+def work(path, folder=None):
+    """What each path asks for."""
+    if path.startswith("bad"):
+        raise InvalidFileError(f"{path}: is bad")
+    if path.startswith("usage"):
+        raise UsageError("wrong for all")
+    if path.startswith("die"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if path.startswith("again"):  # the machine fails it the first time
+        marker = Path(folder, path)
+        if not marker.exists():
+            marker.touch()
+            raise InterruptedWorkError(f"{path}: interrupted")
+    if path.startswith("never"):
+        raise InterruptedWorkError(f"{path}: interrupted")
+    if path.startswith("slow"):
+        time.sleep(0.5)
+    if path.startswith("where"):
+        return [os.getcwd(), os.environ["DEEPCR_ZOO_DATA"], os.environ.get("SOURCE_DATE_EPOCH")]
+    return path.upper()
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory):
+    """A cluster whose workers are not to be killed for good: their nannies start them again."""
+    folder = tmp_path_factory.mktemp("cluster")
+    with running(folder / "dask", DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="1") as made:
+        yield made.address
+
+
+@pytest.fixture
+def everything(two_workers):
+    """Gives the outcomes of work on the cluster."""
+    return lambda paths, work=work: list(batch.run(work, paths, cluster.on_scheduler(two_workers)))
+
+
+def test_outcomes_come_in_order_and_failures_do_not_stop_the_rest(everything):
+    paths = ["slow", "b", "bad", *map(str, range(40)), "c"]
+    outcomes = everything(paths)
+    assert outcomes == list(batch.run(work, paths, 1))
+
+
+def test_wrong_usage_ends_everything(everything):
+    with pytest.raises(UsageError, match="wrong for all"):
+        everything(["a", "usage", "b"])
+
+
+def test_what_the_machine_has_failed_is_tried_again_and_then_told(everything, tmp_path):
+    outcomes = everything(["a", "again", "never", "b"], partial(work, folder=tmp_path))
+    assert [outcome.result for outcome in outcomes] == ["A", "AGAIN", None, "B"]
+    assert outcomes[2].error == "never: interrupted"
+
+
+def test_a_file_that_kills_its_workers_fails_alone(everything):
+    paths = [*(f"a{i}" for i in range(5)), "die", *(f"b{i}" for i in range(12))]
+    outcomes = everything(paths)
+    assert [outcome.path for outcome in outcomes] == paths
+    (failed,) = (outcome for outcome in outcomes if outcome.error)
+    assert failed.error == "die: the workers that worked on it were killed, perhaps for want of memory"
+
+
+def test_work_is_done_in_the_folder_and_with_the_settings_of_the_command(everything, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEEPCR_ZOO_DATA", "my data")
+    for date in ("1790000000", None):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", date) if date else monkeypatch.delenv("SOURCE_DATE_EPOCH")
+        assert everything(["where"])[0].result == [str(tmp_path), f"{tmp_path}/my data", date]
+
+
+def test_things_with_names_travel_alone(two_workers):
+    things = {name: name * 1000 for name in "abc"}
+    alone = batch.part_for(batch.ForEach(len, things), "b")
+    assert alone == batch.ForEach(len, {"b": "b" * 1000})
+    for jobs in (1, 2, cluster.on_scheduler(two_workers)):
+        outcomes = batch.run(batch.ForEach(len, things), list(things), jobs)
+        assert [outcome.result for outcome in outcomes] == [1000] * 3
+
+
+def test_few_tasks_are_at_the_scheduler_at_a_time(two_workers, monkeypatch):
+    most = []
+    submit = cluster._Flight._submit
+    monkeypatch.setattr(
+        cluster._Flight, "_submit", lambda self, *a, **k: (submit(self, *a, **k), most.append(len(self.flying)))
+    )
+    assert len(list(batch.run(work, [str(i) for i in range(60)], cluster.on_scheduler(two_workers)))) == 60
+    assert max(most) == 8
+
+
+# What is wrong is one sentence
+
+
+def test_a_scheduler_that_does_not_answer_is_told(monkeypatch):
+    monkeypatch.setattr(cluster, "CONNECT_S", 0.5)
+    for address in ("tcp://127.0.0.1:1", "nonsense", "carrier-pigeon://roof"):
+        with pytest.raises(ClusterError, match=r"no Dask scheduler answers: expected the address that `dask scheduler`"):
+            list(batch.run(work, ["a"], cluster.on_scheduler(address)))
+
+
+def test_workers_of_another_version_are_refused(everything, monkeypatch):
+    monkeypatch.setattr(cluster, "__version__", "9.9")
+    with pytest.raises(ClusterError, match=r"the worker w\d on .* has deepcr-zoo .*: expected 9.9, which gave out the work"):
+        everything(["a"])
+
+
+def test_a_folder_or_a_file_that_a_worker_does_not_see_is_told_with_its_machine(everything, monkeypatch, tmp_path):
+    monkeypatch.setattr(cluster.os, "getcwd", lambda: "/not/on/workers")
+    with pytest.raises(ClusterError, match=r"the worker w\d on \S+ does not see /not/on/workers: expected the same files"):
+        everything(["a"])
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.fits").touch()
+    monkeypatch.setattr(cluster.os, "getcwd", lambda: "/")
+    with pytest.raises(ClusterError, match=r"does not see /a.fits: expected"):
+        everything(["a.fits"])
+
+
+def test_a_folder_for_results_is_made_and_left_empty_or_told(two_workers, tmp_path):
+    out = tmp_path / "new" / "out"
+    outcomes = batch.run(lambda path: os.listdir(out), ["a"], cluster.on_scheduler(two_workers, [out]))
+    ((sign,),) = (outcome.result for outcome in outcomes)
+    assert sign.startswith(".cluster.")
+    assert not list(out.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file/out: cannot be written: "):
+        list(batch.run(work, ["a"], cluster.on_scheduler(two_workers, [tmp_path / "file" / "out"])))
+
+
+def test_a_worker_with_several_threads_is_refused(tmp_path):
+    with running(tmp_path / "dask", workers=0) as made:
+        made.add_worker("--no-nanny", threads=3)
+        with pytest.raises(ClusterError, match="has 3 threads: expected one in each worker, start them with --nworkers 3"):
+            list(batch.run(work, ["a"], cluster.on_scheduler(made.address)))
+
+
+def test_workers_may_come_late_and_a_scheduler_that_is_gone_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(cluster, "POLL_S", 0.2)
+    monkeypatch.setattr(cluster, "CONNECT_S", 1.0)
+    with running(tmp_path / "dask", workers=0) as made:
+        outcomes = batch.run(work, ["a", *["slow"] * 50], cluster.on_scheduler(made.address))
+        made.add_worker("--no-nanny")
+        with pytest.warns(UserWarning, match="has no workers: waiting for one"):
+            assert next(outcomes).result == "A"
+        kill(made.scheduler)
+        with pytest.raises(ClusterError, match="the scheduler is gone: start a cluster again, the same command goes on"):
+            list(outcomes)
+
+
+def test_an_adaptive_cluster_grows_from_nothing(tmp_path):
+    made = LocalCluster(
+        n_workers=0, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", local_directory=tmp_path
+    )
+    with made:
+        made.adapt(minimum=0, maximum=2, interval="100ms")
+        outcomes = list(batch.run(work, ["slow"] * 20, cluster.on_scheduler(made.scheduler_address)))
+        assert [outcome.result for outcome in outcomes] == ["SLOW"] * 20
+        assert len(made.workers) == 2
+
+
+def test_jobs_and_a_scheduler_exclude_each_other_and_dask_is_an_extra(monkeypatch):
+    with pytest.raises(UsageError, match="--jobs and --scheduler: expected one of them"):
+        cluster.jobs_or_scheduler(2, "tcp://127.0.0.1:1", 1)
+    assert cluster.jobs_or_scheduler(None, None, 3) == 3
+    assert cluster.jobs_or_scheduler(2, None, 3) == 2
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"needs dask: run pip install 'deepcr-zoo\[dask\]'"):
+        cluster.on_scheduler("tcp://127.0.0.1:1")
+
+
+# Cleaning files
+
+
+def command(night, out, *options):
+    files = [sys.executable, "-m", "deepcr_zoo", "clean", str(night), "--output-dir", str(out), *options]
+    return [*files, "--model", SMALL, "--inpaint", "medmask"]
+
+
+def test_a_night_of_files_survives_a_worker_and_has_the_bytes_of_a_local_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1790000000")  # products hold the time at which they were written
+    night, here, there = tmp_path / "night", tmp_path / "here", tmp_path / "there"
+    write_night(night, 30, {3}, (200, 300))
+    local = subprocess.run([*command(night, here), "--json"], cwd=CHECKOUT, capture_output=True, text=True)
+    (tmp_path / "counted.py").write_text(COUNTED)
+    loads = tmp_path / "loads"
+    options = ["--no-nanny", "--preload", str(tmp_path / "counted.py")]
+    with running(tmp_path / "dask", *options, LOADS=str(loads)) as made:
+        process = subprocess.Popen(
+            [*command(night, there), "--json", "--scheduler", made.address],
+            cwd=CHECKOUT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_for(lambda: there.is_dir() and loads.is_file() and len(loads.read_text().split()) == 2, process)
+        wait_for(lambda: len(list(there.glob("*_crmask.fits"))) >= 10, process)
+        kill(made.workers[0])
+        assert process.poll() is None
+        stdout, _ = process.communicate()
+    assert process.returncode == local.returncode == 1
+    told = [json.loads(line) for line in stdout.splitlines()]
+    assert [one["path"] for one in told] == [json.loads(line)["path"] for line in local.stdout.splitlines()]
+    assert [one["path"] for one in told if one["error"]] == [f"{night}/003_flc.fits"]
+    assert len(told) == 30
+    assert hashes(there) == hashes(here)
+    assert len(hashes(there)) == 58
+    pids = loads.read_text().split()
+    assert len(pids) == len(set(pids)) == 2, "each worker loads the model once"
+
+
+def test_an_interrupted_command_begins_nothing_else_and_goes_on_when_given_again(tmp_path):
+    night, out = tmp_path / "night", tmp_path / "out"
+    write_night(night, 40, set(), (200, 300))
+    with running(tmp_path / "dask", "--no-nanny", workers=1) as made:
+        ours = [*command(night, out), "--scheduler", made.address]
+        process = subprocess.Popen(ours, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: out.is_dir() and len(list(out.glob("*_crmask.fits"))) >= 3, process)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == batch.INTERRUPTED
+        assert "workers finish what they are working on, and begin nothing else" in stderr
+        assert stderr.strip().endswith("interrupted the same command goes on where this one ended")
+        assert "Traceback" not in stderr
+        finished = len(list(out.glob("*_crmask.fits")))
+        time.sleep(2)
+        assert len(list(out.glob("*_crmask.fits"))) <= finished + 1 < 40
+        again = subprocess.run(ours, cwd=CHECKOUT, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert len(hashes(out)) == 80

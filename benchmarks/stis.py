@@ -23,8 +23,9 @@ import numpy as np
 from synthetic_visits import command
 
 import deepcr_zoo
+from deepcr_zoo.baselines import Lacosmic
 from deepcr_zoo.bench import lacosmic, roc
-from deepcr_zoo.bench.lacosmic import Lacosmic, Sweep
+from deepcr_zoo.bench.lacosmic import Sweep
 from deepcr_zoo.bench.summary import spread
 from deepcr_zoo.dataset.crsplit import PairLabel, PairTest, RepeatedExposure, hot_pixels, label_pair, read_pair
 from deepcr_zoo.machine import processor_name

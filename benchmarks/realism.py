@@ -36,9 +36,10 @@ from synthetic_visits import (
 )
 
 import deepcr_zoo
+from deepcr_zoo.baselines import Lacosmic
 from deepcr_zoo.bench import lacosmic, roc
 from deepcr_zoo.bench.judged import as_method
-from deepcr_zoo.bench.lacosmic import Lacosmic, Sweep
+from deepcr_zoo.bench.lacosmic import Sweep
 from deepcr_zoo.bench.results import (
     BaselineMethod,
     BenchmarkResults,

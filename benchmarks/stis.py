@@ -21,8 +21,8 @@ import numpy as np
 from synthetic_visits import command
 
 import deepcr_zoo
+from deepcr_zoo.baselines import Lacosmic
 from deepcr_zoo.bench.benchmark import Extent, benchmark
-from deepcr_zoo.bench.lacosmic import Lacosmic
 from deepcr_zoo.bench.maskbenchmark import BEST
 from deepcr_zoo.bench.results import BenchmarkResults
 from deepcr_zoo.bench.subjects import Subject, find_subject

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
@@ -24,8 +24,8 @@ Split = Literal["train", "test"]
 SplitBy = Literal["sky", "observation"]
 """What training and test must not share."""
 
-Labels = Literal["astrodrizzle", "cr_split"]
-"""Where labels come from: the other exposures of a dithered visit, or repeats on the same pixels."""
+Labels = Literal["astrodrizzle", "cr_split", "dark_paste"]
+"""Where labels come from: the other exposures of a dithered visit, repeats on the same pixels, or dark exposures."""
 
 RESERVED_SEED = 900_000
 """Simulated visits with seeds from here up are for independent evaluation: nothing is tuned, trained or tested on them."""
@@ -33,6 +33,7 @@ RESERVED_SEED = 900_000
 MOST_SEEDS = 1_000_000
 """Simulated visits have seeds below this."""
 
+Number = TypeVar("Number", int, float)
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -42,7 +43,20 @@ Seed = Annotated[int, Field(ge=0, lt=RESERVED_SEED)]
 ModelName = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
 DqBits = Annotated[int, Field(gt=0, lt=2**31)]
 Thresholds = Annotated[list[Positive], Field(min_length=2, max_length=2)]
+Span = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2)]
 Shape = Annotated[list[Annotated[int, Field(gt=0, le=65_536)]], Field(min_length=2, max_length=2)]
+
+
+def ascending(limits: list[Number]) -> list[Number]:
+    """Two limits, if the smaller comes first.
+
+    Raises
+    ------
+    ValueError
+    """
+    if limits[0] > limits[1]:
+        raise ValueError("the smaller number first")
+    return limits
 
 
 class DetectorBlock(Document):
@@ -121,7 +135,7 @@ class VisitRule(Document):
     observation: str | None = Field(default=None, description="pattern of ROOTNAME, with * and ?")
     target: str | None = Field(default=None, description="pattern of TARGNAME, with * and ?")
     filters: list[str] = Field(default_factory=list, description="none: the filters of the instrument block")
-    exposures: int | None = Field(default=None, ge=2, description="exposures of the visit, as published or in the archive")
+    exposures: int | None = Field(default=None, ge=1, description="exposures of the visit, as published or in the archive")
     exposure_time_s: Positive | None = Field(default=None, description="mean exposure time")
     tweakreg: TweakReg | None = Field(default=None, description="none: the header's astrometry is trusted")
     note: str | None = None
@@ -192,6 +206,36 @@ class CrSplitBlock(Document):
     )
 
 
+class DarkPasteBlock(Document):
+    """How cosmic rays of dark exposures get into science exposures, whose own are ignored (Chen et al. 2024, ApJ 962, 7)."""
+
+    darks: list[str] = Field(
+        default_factory=list, description="folders or wildcards with dark exposures; relative ones start at the recipe"
+    )
+    product: str = Field(default="flt", description="end of the file names of the dark exposures, calibrated or raw")
+    test_fraction: Fraction = Field(default=0.2, description="share of the darks for test visits alone; three at least")
+    per_exposure: Span = Field(default=[1, 3], description="fewest and most darks whose cosmic rays a chip gets")
+    snr: Thresholds = Field(
+        default=[5.0, 2.5], description="sigma above the darks' median: to find a cosmic ray, and next to one that was found"
+    )
+    grow: int = Field(default=1, ge=1, le=50, description="pixels around a found one where the second threshold counts")
+    hot_snr: Positive = Field(default=5.0, description="where their median stands so many sigma out, darks give nothing")
+    own: Literal["dq", "lacosmic"] = Field(
+        default="lacosmic",
+        description="what tells an exposure's own cosmic rays: DQ flags alone, which must be there, or L.A.Cosmic as well",
+    )
+    own_sigclip: Positive = Field(default=4.5, description="sigclip of that L.A.Cosmic")
+    own_objlim: Positive = Field(
+        default=1.0, description="its objlim: low, because what it takes for a cosmic ray is only ignored"
+    )
+    own_grow: int = Field(default=1, ge=0, le=50, description="pixels around its own cosmic rays that are ignored too")
+
+    @field_validator("per_exposure")
+    @classmethod
+    def _the_smaller_comes_first(cls, limits: list[int]) -> list[int]:
+        return ascending(limits)
+
+
 class IgnoreBlock(Document):
     """Which pixels count neither in training nor in metrics."""
 
@@ -224,7 +268,7 @@ class QualityBlock(Document):
     max_background_ratio: float = Field(default=2.0, gt=1, description="of counts per second, to the visit's median")
     max_rate_ratio: float = Field(default=2.0, gt=1, description="of cosmic rays per cm2 and s, to the visit's median")
     max_star_excess: float = Field(default=4.0, gt=1, description="share of masked pixels on stars / elsewhere")
-    min_exposures: int = Field(default=2, ge=2, description="sound exposures that a visit must have")
+    min_exposures: int = Field(default=2, ge=1, description="sound exposures that a visit must have; 1 for dark_paste alone")
     on_bad_file: Literal["skip", "refuse"] = Field(default="skip", description="a file that cannot be used: go on, or stop")
 
 
@@ -234,11 +278,24 @@ class BuildBlock(Document):
     labels: Labels = Field(default="astrodrizzle", description="where labels come from; each has a block of settings")
     drizzle: DrizzleBlock = DrizzleBlock()
     cr_split: CrSplitBlock = CrSplitBlock()
+    dark_paste: DarkPasteBlock = DarkPasteBlock()
     ignore: IgnoreBlock = IgnoreBlock()
     stamps: StampBlock = StampBlock()
     sky: Literal["mdrizsky", "measured"] = Field(default="mdrizsky", description="source of the sky level")
     quality: QualityBlock = QualityBlock()
-    seed: Seed = Field(default=1, description="chooses blocks for validation, and test visits where none are named")
+    seed: Seed = Field(
+        default=1,
+        description="chooses blocks for validation, test visits where none are named, and which dark is pasted where",
+    )
+
+    @model_validator(mode="after")
+    def _one_exposure_has_no_others(self) -> BuildBlock:
+        if self.labels != "dark_paste" and self.quality.min_exposures < 2:
+            raise ValueError(
+                f"quality.min_exposures of 2 or more with labels {self.labels}, which compare exposures, got "
+                f"{self.quality.min_exposures}"
+            )
+        return self
 
 
 class InputBlock(Document):
@@ -256,16 +313,14 @@ class AugmentationBlock(Document):
     )
     shot_noise: bool = Field(default=False, description="whether the noise that matches an added sky is added too")
     flips: bool = Field(default=False, description="whether stamps are flipped and turned by 90 degrees")
-    inpainting_masks: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2)] = Field(
+    inpainting_masks: Span = Field(
         default=[1, 9], description="fewest and most CR masks of other stamps that make an inpainting mask"
     )
 
     @field_validator("sky", "inpainting_masks")
     @classmethod
     def _the_smaller_comes_first(cls, limits: list[float] | None) -> list[float] | None:
-        if limits is not None and limits[0] > limits[1]:
-            raise ValueError("the smaller number first")
-        return limits
+        return limits and ascending(limits)
 
 
 class ScheduleBlock(Document):
@@ -313,12 +368,20 @@ class TrainBlock(Document):
         return self
 
 
+LACOSMIC_OBJLIM: dict[FieldType, float] = {
+    "extragalactic": 2.0,
+    "globular_cluster": 3.5,
+    "resolved_galaxy": 5.0,
+    "spectrum": 5.0,
+}
+
+
 class BenchmarkBlock(Document):
     """How the model is judged."""
 
     fprs: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.0005, 0.001, 0.005], min_length=1)
     lacosmic_objlim: dict[FieldType, float] = Field(
-        default={"extragalactic": 2.0, "globular_cluster": 3.5, "resolved_galaxy": 5.0, "spectrum": 5.0},
+        default=LACOSMIC_OBJLIM,
         description="objlim of the L.A.Cosmic baseline (Zhang & Bloom 2020, section 4; of spectra: astroscrappy's default)",
     )
     lacosmic_objlims: list[Positive] = Field(
@@ -335,6 +398,11 @@ class BenchmarkBlock(Document):
     )
     bootstrap_blocks: int = Field(default=1000, ge=100, le=100_000, description="resamplings of blocks of sky")
     seed: Seed = 1
+
+    @field_validator("lacosmic_objlim", mode="after")
+    @classmethod
+    def _field_types_without_one_have_the_default(cls, given: dict[FieldType, float]) -> dict[FieldType, float]:
+        return {**LACOSMIC_OBJLIM, **given}
 
 
 class EnoughTpr(Document):
@@ -479,13 +547,6 @@ class Recipe(Document):
                 )
                 if other != name:
                     raise ValueError(f"each visit in one rule, got {rule.proposal}-{rule.visit} in {other} and in {name}")
-        return self
-
-    @model_validator(mode="after")
-    def _each_field_type_has_an_objlim(self) -> Recipe:
-        known = self.benchmark.lacosmic_objlim
-        if missing := sorted({rule.field_type for rule in self.data.visits.values()} - known.keys()):
-            raise ValueError(f"benchmark.lacosmic_objlim of every field type, got none of {', '.join(missing)}")
         return self
 
     @model_validator(mode="after")

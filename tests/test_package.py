@@ -51,7 +51,7 @@ LAYERS = [
     }
     | {"dataset.crsplit", "dataset.exposures", "dataset.reading", "dataset.splits", "training.frozen", "training.state"}
     | {f"simulate.{name}" for name in ("optics", "pointing", "tracks")},
-    {"dataset.labelling", "dataset.wording"}
+    {"dataset.darks", "dataset.labelling", "dataset.wording"}
     | {"convert", "cleaning", "verification", "plan", "bench.lacosmic", "bench.summary", "bench.judged", "simulate.flc"}
     | {"bench.blocks", "bench.tally", "bench.grouped", "bench.wording", "bench.mosaic"}
     | {"simulate.rendering", "dataset.report", "dataset.visits"}
@@ -60,7 +60,7 @@ LAYERS = [
     | {f"bench.{name}" for name in ("masks", "bootstrap", "lacosmicmasks", "resampled", "tracks", "stars", "figures")},
     {"demo", "cleanreport", "archive.fetch", "dataset.planned", "dataset.rehearsal", "training.objectives"}
     | {f"bench.{name}" for name in ("inpainting", "runtime", "detections", "tables", "worst")},
-    {"dataset.backgrounds", "dataset.drizzled", "dataset.repeats"},
+    {"dataset.backgrounds", "dataset.darkpaste", "dataset.drizzled", "dataset.repeats"},
     {"dataset.labels"},
     {"dataset.build", "training.loop", "training.pictures"}
     | {f"bench.{name}" for name in ("photometry", "detectionresults", "operating", "inshort", "leaderboard")},

@@ -9,10 +9,10 @@ from functools import partial
 from importlib.metadata import version
 
 from deepcr_zoo import __version__, baselines
+from deepcr_zoo.baselines import Lacosmic
 from deepcr_zoo.bench import exclusions, gates, lacosmicmasks, runtime
 from deepcr_zoo.bench.inpaintbenchmark import BIHARMONIC, MEDIAN, judge_inpainting
 from deepcr_zoo.bench.judged import check_input
-from deepcr_zoo.bench.lacosmic import Lacosmic
 from deepcr_zoo.bench.maskbenchmark import PAPER, judge_masks
 from deepcr_zoo.bench.results import (
     AddedMasks,

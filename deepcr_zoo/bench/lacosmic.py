@@ -1,4 +1,4 @@
-"""The classical baseline: L.A.Cosmic (van Dokkum 2001) through astroscrappy (extra ``baselines``).
+"""The classical baseline: the curve of L.A.Cosmic (`deepcr_zoo.baselines.Lacosmic`).
 
 It gives a mask and no score, so its curve is a sweep: one mask, and one point, per value of ``sigclip``.
 """
@@ -6,91 +6,18 @@ It gives a mask and no score, so its curve is a sweep: one mask, and one point, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deepcr_zoo.baselines import Lacosmic
 from deepcr_zoo.bench.roc import RocPoint, Tally, as_flags
 from deepcr_zoo.errors import UsageError
-from deepcr_zoo.extras import require
-from deepcr_zoo.images import read_image
 
 SIGCLIPS = (2.5, 3.2, 4.0, 5.0, 6.3, 8.0, 10.0, 12.5, 16.0, 20.0, 25.0, 32.0)
 """Ten per decade; on ACS/WFC they give FPRs from a few per cent down to 1e-4."""
-
-
-@dataclass(frozen=True)
-class Lacosmic:
-    """Settings of L.A.Cosmic but for ``sigclip``, which is swept.
-
-    Attributes
-    ----------
-    objlim : float
-        Least contrast between Laplacian and fine structure. Zhang & Bloom 2020, section 4, take 2, 3.5 and 5 for
-        extragalactic fields, globular clusters and resolved galaxies (`BenchmarkBlock.lacosmic_objlim`).
-    readnoise : float
-        Read noise, e-.
-    gain : float
-        Electrons per unit of the image; 1 for an image in electrons.
-    sigfrac : float
-        Threshold for neighbours of a cosmic ray / ``sigclip``; 0.3 in the paper's code.
-    niter : int
-        Iterations; 4 in the paper's code.
-    sepmed : bool
-        Whether the medians are separable, which is faster and not the same; not so in the paper's code.
-    satlevel : float or None
-        Full well, e-: astroscrappy leaves saturated stars alone. None, as in the paper's code: there are none.
-    cleantype, fsmode : str
-        How cosmic rays are replaced between iterations (as in the paper's code), and how the fine structure is
-        found (astroscrappy's default).
-    """
-
-    objlim: float
-    readnoise: float
-    gain: float = 1.0
-    sigfrac: float = 0.3
-    niter: int = 4
-    sepmed: bool = False
-    satlevel: float | None = None
-    cleantype: str = "medmask"
-    fsmode: str = "median"
-
-    def mask(self, image: Any, sigclip: float) -> NDArray[np.bool_]:
-        """Cosmic-ray mask.
-
-        Parameters
-        ----------
-        image : array_like, shape (H, W) or (N, H, W)
-            Pixel values with their sky, from which the noise is estimated. Pixels without a value take one from their
-            neighbours, as for the networks, and are never masked.
-        sigclip : float
-            Laplacian-to-noise limit.
-
-        Returns
-        -------
-        ndarray of bool
-            Of the image's shape.
-
-        Raises
-        ------
-        InvalidImageError
-            If the image cannot be used.
-        MissingExtraError
-            If astroscrappy is not installed.
-        """
-        require_astroscrappy()
-        from astroscrappy import detect_cosmics
-
-        settings = {**asdict(self), "satlevel": np.inf if self.satlevel is None else self.satlevel}
-        stack = read_image(image, None)
-        masks = np.empty(stack.pixels.shape, dtype=bool)
-        for (pixels, valid), out in zip(stack.frames(), masks, strict=True):
-            out[:] = detect_cosmics(pixels, sigclip=sigclip, **settings)[0]
-            if valid is not None:
-                out &= valid
-        return masks.reshape(stack.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,14 +147,3 @@ def merge(parts: Iterable[Sweep]) -> Sweep:
         sum(part.clean for part in sweeps),
         sum(part.ignored for part in sweeps),
     )
-
-
-def require_astroscrappy() -> None:
-    """Make sure that L.A.Cosmic can run.
-
-    Raises
-    ------
-    MissingExtraError
-        If astroscrappy is not installed.
-    """
-    require("astroscrappy", "L.A.Cosmic needs astroscrappy", "baselines")

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcr_zoo import batch
-from deepcr_zoo.bench.lacosmic import Lacosmic, require_astroscrappy
+from deepcr_zoo.baselines import Lacosmic, require_astroscrappy
 from deepcr_zoo.bench.mosaic import masked_as_chips
 from deepcr_zoo.bench.results import BaselineMethod
 from deepcr_zoo.dataset.reading import Dataset, ExposureStamps

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from deepcr_zoo import testvectors
-from deepcr_zoo.bench.lacosmic import Lacosmic
+from deepcr_zoo.baselines import Lacosmic
 from deepcr_zoo.bench.results import Runtime
 from deepcr_zoo.errors import DeepcrZooError
 from deepcr_zoo.machine import processor_name

@@ -61,6 +61,7 @@ def _plain_median(images: Sequence[NDArray[np.float32]], ignored: Sequence[NDArr
 _BACKGROUND: dict[Labels, Callable[[Sequence[NDArray[np.float32]], Sequence[NDArray[np.bool_]]], float]] = {
     "astrodrizzle": sky.measure,
     "cr_split": _plain_median,
+    "dark_paste": sky.measure,
 }
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from deepcr_zoo import batch
+from deepcr_zoo.baselines import require_astroscrappy
 from deepcr_zoo.batch import ForEach, Jobs, Outcome
-from deepcr_zoo.dataset import footprints, ignore, splits, visits
+from deepcr_zoo.dataset import darks, footprints, ignore, splits, visits
 from deepcr_zoo.dataset.drizzle import require_drizzlepac
 from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of, read_facts
 from deepcr_zoo.dataset.labels import label_visit
@@ -36,10 +37,10 @@ from deepcr_zoo.dataset.store import (
     recipe_key,
     write_document,
 )
-from deepcr_zoo.errors import DataError, InterruptedWorkError, InvalidFileError, UsageError
+from deepcr_zoo.errors import DataError, InterruptedWorkError, InvalidFileError, MissingDataError, UsageError
 from deepcr_zoo.files import sweep_leftovers, sweep_partial
-from deepcr_zoo.recipe import FIELD_TYPES, FieldType, Recipe, SplitBy
-from deepcr_zoo.recipecheck import RESERVED
+from deepcr_zoo.recipe import FIELD_TYPES, FieldType, Recipe, Split, SplitBy
+from deepcr_zoo.recipecheck import RESERVED, SPLITS
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def plan_build(
     jobs : int or Runner
         Processes, or who else reads the files.
     beside : Path, optional
-        Folder of the recipe, which relative names in it start at.
+        Folder of the recipe, which relative names in it start at, the current one by default.
     home : Home, optional
         Where training sets are kept; by default as `Home.default`.
 
@@ -126,22 +127,25 @@ def plan_build(
     MissingDataError
         If there is no exposure at all: it lists what is wanted, and how to supply it.
     DataError
-        If training and test overlap on the sky, or no visit can be labelled.
+        If training and test overlap on the sky, or no visit can be labelled, or there are too few dark exposures.
     InvalidFileError
         If a file cannot be used and the recipe refuses that (``build.quality.on_bad_file``).
     """
     ignore.kept_bits(recipe.build.ignore, detector_of(recipe.instrument))  # what is not known of it fails at once
-    home = home or Home.default()
+    home, beside = home or Home.default(), beside or Path()
     if rehearse:
+        if recipe.build.labels == "dark_paste":
+            raise UsageError("--rehearse simulates no darks: give exposures with --data, or --set build.labels=astrodrizzle")
         if data:
             raise UsageError("--rehearse simulates its exposures: leave out --data")
         cautions = (RESERVED,) if recipe.rehearsal.is_reserved else ()
         return BuildPlan(recipe, home, True, tuple(_rehearsed(recipe)), cautions=cautions)
-    places = [*data, *((beside or Path()) / Path(place).expanduser() for place in recipe.data.files)]
+    places = [*data, *_beside(beside, recipe.data.files)]
     files = visits.find_files(places, recipe.data.product)
     if not files:
         raise visits.no_data(recipe)
     facts, rejected = _read_all(recipe, files, jobs)
+    banks, no_darks = _banks(recipe, beside, jobs)
     found = visits.group(recipe, facts)
     rejected += [Rejected(what=path, reason=reason) for path, reason in found.unused.items()]
     usable, too_small = _large_enough(recipe, found.visits)
@@ -149,8 +153,8 @@ def plan_build(
         raise _nothing_usable(recipe, found, rejected + too_small)
     if recipe.data.split_by == "sky":
         visits.check_apart([(visit.name, visit.rule, visit.split, visit.outlines) for visit in usable])
-    planned = (_planned(recipe, visit, usable) for visit in usable)
-    left_out = tuple(rejected + too_small)
+    planned = (_planned(recipe, visit, usable, banks[visit.split]) for visit in usable)
+    left_out = tuple(rejected + too_small + no_darks)
     return BuildPlan(recipe, home, False, tuple(planned), left_out, tuple(found.missing), tuple(found.cautions))
 
 
@@ -171,7 +175,7 @@ def label_visits(plan: BuildPlan, jobs: Jobs = 1) -> Iterator[Outcome[VisitRecor
     Raises
     ------
     MissingExtraError
-        If visits are to be labelled and drizzlepac is not installed.
+        If visits are to be labelled and drizzlepac, or what else their labels need, is not installed.
     OutputError
         If training sets cannot be kept where they should be.
     """
@@ -181,6 +185,8 @@ def label_visits(plan: BuildPlan, jobs: Jobs = 1) -> Iterator[Outcome[VisitRecor
     unfinished = [visit for visit in plan.visits if plan.home.finished_visit(visit.key) is None]
     if any(visit.build.labels == "astrodrizzle" for visit in unfinished):
         require_drizzlepac()
+    if any(visit.build.labels == "dark_paste" and visit.build.dark_paste.own == "lacosmic" for visit in unfinished):
+        require_astroscrappy()
     return batch.run(ForEach(partial(_label, plan.home), by_name), list(by_name), jobs)
 
 
@@ -286,7 +292,9 @@ def _rehearsed(recipe: Recipe) -> Iterator[PlannedVisit]:
         yield PlannedVisit(visit.name, visit.field_type, visit.split, (), visit.simulated, None, recipe.instrument, build)
 
 
-def _planned(recipe: Recipe, visit: visits.Visit, found: Sequence[visits.Visit]) -> PlannedVisit:
+def _planned(
+    recipe: Recipe, visit: visits.Visit, found: Sequence[visits.Visit], bank: tuple[ExposureFacts, ...]
+) -> PlannedVisit:
     return PlannedVisit(
         visit.name,
         visit.field_type,
@@ -297,13 +305,36 @@ def _planned(recipe: Recipe, visit: visits.Visit, found: Sequence[visits.Visit])
         recipe.instrument,
         recipe.build,
         siblings=visits.siblings(visit, found) if recipe.build.labels == "cr_split" else (),
+        darks=bank,
     )
 
 
-def _read_all(recipe: Recipe, files: Sequence[Path], jobs: Jobs) -> tuple[list[ExposureFacts], list[Rejected]]:
+def _beside(folder: Path, places: Sequence[str]) -> list[Path]:
+    return [folder / Path(place).expanduser() for place in places]
+
+
+def _banks(recipe: Recipe, beside: Path, jobs: Jobs) -> tuple[dict[Split, tuple[ExposureFacts, ...]], list[Rejected]]:
+    """The dark exposures of training and of test visits, where labels need some, and those that cannot be used."""
+    if recipe.build.labels != "dark_paste":
+        return dict.fromkeys(SPLITS, ()), []
+    block = recipe.build.dark_paste
+    if not block.darks:
+        raise MissingDataError(f"{recipe.name}: no dark exposures: name their folders under build.dark_paste.darks")
+    files = visits.find_files(_beside(beside, block.darks), block.product, "build.dark_paste.product")
+    found, rejected = _read_all(recipe, files, jobs, is_dark=True)
+    try:
+        return darks.split(visits.each_once(found), block.test_fraction, recipe.build.seed), rejected
+    except DataError as error:
+        reasons = "".join(f"\n  {one.what}: {one.reason}" for one in rejected)
+        raise DataError(f"{recipe.name}: {error}{reasons}") from None
+
+
+def _read_all(
+    recipe: Recipe, files: Sequence[Path], jobs: Jobs, is_dark: bool = False
+) -> tuple[list[ExposureFacts], list[Rejected]]:
     """Facts of the files that can be used; the others are told, or refused where the recipe says so."""
     facts, rejected = [], []
-    for outcome in batch.run(partial(_facts_of, recipe), [str(path) for path in files], jobs):
+    for outcome in batch.run(partial(_facts_of, recipe, is_dark), [str(path) for path in files], jobs):
         if outcome.result is not None:
             facts += outcome.result
         elif recipe.build.quality.on_bad_file == "refuse":
@@ -313,8 +344,8 @@ def _read_all(recipe: Recipe, files: Sequence[Path], jobs: Jobs) -> tuple[list[E
     return facts, rejected
 
 
-def _facts_of(recipe: Recipe, path: str) -> list[ExposureFacts]:
-    return read_facts(Path(path), recipe.instrument, recipe.build.labels)
+def _facts_of(recipe: Recipe, is_dark: bool, path: str) -> list[ExposureFacts]:
+    return read_facts(Path(path), recipe.instrument, recipe.build.labels, is_dark)
 
 
 def _label(home: Home, visit: PlannedVisit) -> VisitRecord:

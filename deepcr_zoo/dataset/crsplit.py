@@ -18,7 +18,9 @@ from deepcr_zoo.recipe import CrSplitBlock
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-_TOUCHING = np.ones((3, 3), dtype=bool)
+TOUCHING = np.ones((3, 3), dtype=bool)
+"""What touches a pixel, itself included."""
+
 _NEIGHBOURHOOD = 5
 """Side of the medians that stand for the sky of a pixel."""
 
@@ -125,7 +127,7 @@ def label_repeats(exposures: Sequence[RepeatedExposure], hot: Mask, settings: Cr
     compared = [
         _compare(one, [*exposures[:index], *exposures[index + 1 :]], settings) for index, one in enumerate(exposures)
     ]
-    near = np.stack([ndimage.binary_dilation(one.hit, _TOUCHING) for one in compared])
+    near = np.stack([ndimage.binary_dilation(one.hit, TOUCHING) for one in compared])
     others = len(exposures) - 1
     spoils = others if settings.reference == "minimum" else (others + 1) // 2
     labels = []
@@ -134,6 +136,18 @@ def label_repeats(exposures: Sequence[RepeatedExposure], hot: Mask, settings: Cr
         hidden = one.raised & ~one.hit & (near.sum(axis=0) - near[index] >= spoils) & ~useless
         labels.append(RepeatLabel(one.hit & ~useless & ~hidden, useless | hidden, hidden, one.expected))
     return labels
+
+
+def grown(strong: Mask, weak: Mask, pixels: int) -> Mask:
+    """What a first pass has found, and what a second one would take so many pixels around it.
+
+    Parameters
+    ----------
+    strong, weak : ndarray of bool, shape (H, W)
+        Above the threshold of the first pass, and of the second.
+    pixels : int
+    """
+    return np.asarray(strong | (weak & ndimage.binary_dilation(strong, TOUCHING, iterations=pixels)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,10 +173,9 @@ def _compare(exposure: RepeatedExposure, others: Sequence[RepeatedExposure], set
     sigma = np.sqrt(own + np.mean((ratios * read_noise) ** 2) + (1 + ratios.mean()) * level)
     excess = exposure.image - expected
     strong, weak = (excess > snr * sigma + scale * slope for snr, scale in _passes(settings))
-    near = ndimage.binary_dilation(strong, _TOUCHING, iterations=settings.grow)
     (_, (snr, scale)) = _passes(settings)
     raised = exposure.image - sky > snr * np.sqrt(own + level) + scale * slope
-    return _Compared(strong | (weak & near), raised, seen, expected.astype(np.float32))
+    return _Compared(grown(strong, weak, settings.grow), raised, seen, expected.astype(np.float32))
 
 
 def _expected(exposure: RepeatedExposure, others: Sequence[RepeatedExposure], settings: CrSplitBlock) -> tuple[Image, Mask]:

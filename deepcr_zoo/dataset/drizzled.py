@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.dataset import coverage, drizzle, footprints, ignore, stamps
+from deepcr_zoo.dataset import coverage, drizzle, ignore
 from deepcr_zoo.dataset.coverage import GoodPixels
 from deepcr_zoo.dataset.drizzle import DrizzledVisit
 from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, detector_of, read_chips
-from deepcr_zoo.dataset.labelling import LabelledExposure, VisitRejectedError
+from deepcr_zoo.dataset.labelling import LabelledExposure, VisitRejectedError, check_room, largest_dither
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.errors import DrizzleError, InterruptedWorkError
 from deepcr_zoo.recipe import IgnoreBlock
@@ -52,9 +51,7 @@ def label(visit: PlannedVisit, exposures: Sequence[ExposureFacts], scratch: Path
     if drizzled.fit_rms_pixels and max(drizzled.fit_rms_pixels) > visit.build.drizzle.max_fit_rms_pixels:
         raise VisitRejectedError(_badly_aligned(visit, drizzled.fit_rms_pixels, exposures))
     labelling = DrizzledLabelling(visit, exposures, drizzled, good_bits)
-    if not any(len(stamps.positions(chip.good.shape, visit.build.stamps)) for chips in labelling.good for chip in chips):
-        size, border = visit.build.stamps.size, visit.build.stamps.border
-        raise VisitRejectedError(f"its chips are too small for stamps of {size} pixels within borders of {border}")
+    check_room((chip.good.shape for chips in labelling.good for chip in chips), visit.build.stamps)
     return labelling
 
 
@@ -70,13 +67,15 @@ class DrizzledLabelling:
         DQ bits that AstroDrizzle did not take for bad pixels.
     """
 
+    by_others = True
+
     def __init__(
         self, visit: PlannedVisit, exposures: Sequence[ExposureFacts], drizzled: DrizzledVisit, good_bits: int
     ) -> None:
         self._visit, self._exposures, self._drizzled = visit, exposures, drizzled
         self.good = [_good_pixels(self._chips(index), good_bits) for index in range(len(exposures))]
         self.software = drizzled.software
-        self.largest_dither_arcsec = _largest_dither(self.good)
+        self.largest_dither_arcsec = largest_dither([(chips[0].good.shape, chips[0].wcs) for chips in self.good])
 
     def labelled(self, index: int) -> LabelledExposure:
         """The labels of an exposure; what no other exposure has seen has none, and is ignored."""
@@ -111,15 +110,6 @@ def _good_bits(visit: PlannedVisit) -> int:
 
 def _good_pixels(chips: Sequence[ChipPixels], good_bits: int) -> list[GoodPixels]:
     return [GoodPixels((chip.quality.astype(np.int64) & ~good_bits) == 0, chip.wcs) for chip in chips]
-
-
-def _largest_dither(good: list[list[GoodPixels]]) -> float:
-    """Largest distance between exposures, arcsec, at the middle of their first chips."""
-    middles = []
-    for chips in good:
-        height, width = chips[0].good.shape
-        middles.append(chips[0].wcs.all_pix2world([[width / 2, height / 2]], 0)[0])
-    return max((float(footprints.distance_arcsec(one, other)) for one, other in combinations(middles, 2)), default=0.0)
 
 
 def _badly_aligned(visit: PlannedVisit, rms: Sequence[float], exposures: Sequence[ExposureFacts]) -> str:

@@ -50,8 +50,10 @@ class ExposureFacts:
         Mean of the amplifiers, or of raw frames that of the overscan; None if the file does not tell.
     start_mjd : float
         Beginning of the exposure; 0 if the header does not tell.
+    shapes : tuple of (int, int)
+        Rows and columns of each chip, in the order of EXTVER.
     outlines : tuple of ndarray of float64, shape (K, 2)
-        Convex outline of each chip on the sky, in the order of EXTVER.
+        Convex outline of each chip on the sky, in that order; none of a dark.
     cautions : tuple of str
     """
 
@@ -67,6 +69,7 @@ class ExposureFacts:
     exposure_time_s: float
     read_noise_electron: float | None
     start_mjd: float
+    shapes: tuple[tuple[int, int], ...]
     outlines: tuple[Positions, ...]
     cautions: tuple[str, ...]
 
@@ -84,7 +87,7 @@ class ChipPixels:
     quality : ndarray of int, shape (H, W)
         DQ flags; none in raw frames.
     wcs : WCS
-        Of the sky; of spectra see `_of_the_slit`.
+        Of the sky; of spectra see `_of_the_slit`; of darks that of the pixels.
     area_cm2 : float
         Of the silicon.
     mdrizsky : float or None
@@ -118,7 +121,9 @@ def detector_of(block: InstrumentBlock) -> Instrument:
     )
 
 
-def read_facts(path: Path, block: InstrumentBlock, labels: Labels = "astrodrizzle") -> list[ExposureFacts]:
+def read_facts(
+    path: Path, block: InstrumentBlock, labels: Labels = "astrodrizzle", is_dark: bool = False
+) -> list[ExposureFacts]:
     """Read a file whole and make sure that its exposures can be labelled.
 
     Parameters
@@ -127,6 +132,8 @@ def read_facts(path: Path, block: InstrumentBlock, labels: Labels = "astrodrizzl
     block : InstrumentBlock
     labels : Labels
         AstroDrizzle takes calibrated exposures alone, the others raw frames too.
+    is_dark : bool
+        Whether it shall be a dark exposure, which has no place on the sky.
 
     Returns
     -------
@@ -137,15 +144,17 @@ def read_facts(path: Path, block: InstrumentBlock, labels: Labels = "astrodrizzl
     ------
     InvalidFileError
         If it is damaged, of another detector than the recipe's, or lacks what its labels need: electrons and DQ or an
-        overscan, exposure time, a place on the sky.
+        overscan, exposure time, a place on the sky; or if it is to be a dark and is none.
     """
     exposure = read_exposure(path)
     _check(exposure, block, labels)
+    if is_dark:
+        _check_dark(exposure)
     with _hdus(exposure) as hdus:
-        chips = list(_chips(exposure, hdus, block))
+        chips = list(_chips(exposure, hdus, block, is_dark))
     repeats = exposure.instrument is not None and exposure.instrument.every_chip_is_an_exposure
     groups = [[chip] for chip in chips] if repeats else [chips]
-    return [_facts(exposure, group, repeats) for group in groups]
+    return [_facts(exposure, group, repeats, is_dark) for group in groups]
 
 
 def read_chips(facts: ExposureFacts, block: InstrumentBlock, path: Path | None = None) -> list[ChipPixels]:
@@ -167,7 +176,8 @@ def read_chips(facts: ExposureFacts, block: InstrumentBlock, path: Path | None =
     if path is None and facts.sha256 != exposure.sha256:
         raise InvalidFileError(f"{facts.path}: has changed since its visit was planned: run again when it is at rest")
     with _hdus(exposure) as hdus:
-        return [chip for chip in _chips(exposure, hdus, block) if chip.version in facts.versions]
+        chips = _chips(exposure, hdus, block, is_dark=not facts.outlines)
+        return [chip for chip in chips if chip.version in facts.versions]
 
 
 def read_noise(keywords: Keywords) -> float | None:
@@ -190,7 +200,7 @@ def _hdus(exposure: Exposure) -> Iterator[fits.HDUList]:
         yield hdus
 
 
-def _facts(exposure: Exposure, chips: list[ChipPixels], repeats: bool) -> ExposureFacts:
+def _facts(exposure: Exposure, chips: list[ChipPixels], repeats: bool, is_dark: bool) -> ExposureFacts:
     keywords, versions = exposure.keywords, tuple(chip.version for chip in chips)
     first = next(chip for chip in exposure.chips if chip.version == versions[0])
     proposal, start = value(keywords, "PROPOSID"), value(first.keywords, "EXPSTART")
@@ -211,7 +221,8 @@ def _facts(exposure: Exposure, chips: list[ChipPixels], repeats: bool) -> Exposu
         exposure_time_s=first.exposure_time_s,
         read_noise_electron=_overscan_noise(first) if first.image_area is not None else read_noise(keywords),
         start_mjd=float(start) if isinstance(start, (int, float)) else 0.0,
-        outlines=tuple(footprints.hull(footprints.outline(chip.wcs, chip.image.shape)) for chip in chips),
+        shapes=tuple(chip.image.shape for chip in chips),
+        outlines=tuple(footprints.hull(footprints.outline(chip.wcs, chip.image.shape)) for chip in chips if not is_dark),
         cautions=exposure.cautions,
     )
 
@@ -224,11 +235,11 @@ def _overscan_noise(chip: Chip) -> float:
     return float(np.std(sigma_clip(counts, sigma=3, masked=False))) * chip.factor("electron")
 
 
-def _chips(exposure: Exposure, hdus: fits.HDUList, block: InstrumentBlock) -> Iterator[ChipPixels]:
+def _chips(exposure: Exposure, hdus: fits.HDUList, block: InstrumentBlock, is_dark: bool) -> Iterator[ChipPixels]:
     for chip in sorted(exposure.chips, key=lambda one: one.version):
         assert chip.area_cm2 is not None  # the detector is known
         lit = _lit(chip)
-        wcs = _of_the_slit(chip, block) or _sky_coordinates(hdus, chip.hdu, chip.where)
+        wcs = WCS(naxis=2) if is_dark else _of_the_slit(chip, block) or _sky_coordinates(hdus, chip.hdu, chip.where)
         sky = value(hdus[chip.hdu].header, "MDRIZSKY")
         yield ChipPixels(
             version=chip.version,
@@ -261,6 +272,13 @@ def _check(exposure: Exposure, block: InstrumentBlock, labels: Labels) -> None:
         chip.factor("electron")  # what has no gain is refused here
         if chip.exposure_time_s is None:
             raise InvalidFileError(f"{chip.where}: has no positive EXPTIME: expected the exposure time in seconds")
+
+
+def _check_dark(exposure: Exposure) -> None:
+    """Stars of a science exposure among the darks would be taught as cosmic rays (IMAGETYP is from memory)."""
+    kind = text(exposure.keywords, "IMAGETYP")
+    if kind and not kind.upper().startswith("DARK"):
+        raise InvalidFileError(f"{exposure.path}: its IMAGETYP is {kind}: expected DARK, a dark exposure")
 
 
 def _flags(hdus: fits.HDUList, chip: Chip) -> NDArray[np.integer]:

@@ -29,8 +29,12 @@ def kept_bits(block: IgnoreBlock, detector: Instrument) -> int:
         raise InvalidDocumentError(
             f"build.ignore.keep_bits: expected bits, because zoo/instruments.yaml does not tell those of {detector.name}"
         )
-    cosmic_rays = [bit for bit in (detector.cosmic_ray_bit, detector.combination_bit) if bit is not None]
-    return _together([*detector.saturation.bits, *cosmic_rays])
+    return _together(detector.saturation.bits) | cosmic_ray_bits(detector)
+
+
+def cosmic_ray_bits(detector: Instrument) -> int:
+    """The DQ bits that mark cosmic rays, as one number; 0 where DQ has none for them."""
+    return _together([bit for bit in (detector.cosmic_ray_bit, detector.combination_bit) if bit is not None])
 
 
 def ignore_mask(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Protocol
 
 import numpy as np
+from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from deepcr_zoo.dataset import footprints, stamps
 from deepcr_zoo.dataset.exposures import ChipPixels
+from deepcr_zoo.recipe import StampBlock
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +26,7 @@ class LabelledExposure:
     cosmic_rays, ignored : list of ndarray of bool, shape (H, W)
         CR masks and ignore masks.
     expected : list of ndarray of float32, shape (H, W)
-        What the other exposures would have this one see, e-, sky included.
+        What this one would see without cosmic rays, as far as its labels know, e-, sky included.
     """
 
     chips: list[ChipPixels]
@@ -32,6 +37,9 @@ class LabelledExposure:
 
 class Labelling(Protocol):
     """The labels of a visit's exposures, by their number."""
+
+    by_others: bool
+    """Whether an exposure is labelled by the others, so that one out of line spoils them all."""
 
     software: str
     largest_dither_arcsec: float
@@ -48,3 +56,28 @@ class Labelling(Protocol):
 
 class VisitRejectedError(Exception):
     """A visit cannot be labelled, now or ever; its text says why."""
+
+
+def check_room(shapes: Iterable[tuple[int, int]], block: StampBlock) -> None:
+    """Make sure that chips hold a stamp at all.
+
+    Raises
+    ------
+    VisitRejectedError
+    """
+    if not any(len(stamps.positions(shape, block)) for shape in shapes):
+        raise VisitRejectedError(
+            f"its chips are too small for stamps of {block.size} pixels within borders of {block.border}"
+        )
+
+
+def largest_dither(first_chips: Sequence[tuple[tuple[int, int], WCS]]) -> float:
+    """Largest distance between exposures, arcsec, at the middle of their first chips.
+
+    Parameters
+    ----------
+    first_chips : sequence of ((int, int), WCS)
+        Shape and place on the sky of that of each exposure.
+    """
+    middles = [wcs.all_pix2world([[width / 2, height / 2]], 0)[0] for (height, width), wcs in first_chips]
+    return max((float(footprints.distance_arcsec(one, other)) for one, other in combinations(middles, 2)), default=0.0)

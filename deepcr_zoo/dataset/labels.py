@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.dataset import alignment, drizzled, footprints, quality, repeats, sky, stamps
+from deepcr_zoo.dataset import alignment, darkpaste, drizzled, footprints, quality, repeats, sky, stamps
 from deepcr_zoo.dataset.backgrounds import Candidate, without_odd_backgrounds
 from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of, read_facts
 from deepcr_zoo.dataset.labelling import LabelledExposure, Labelling, VisitRejectedError
@@ -38,7 +38,11 @@ from deepcr_zoo.simulate.visits import write_visit
 LabelMethod = Callable[[PlannedVisit, Sequence[ExposureFacts], Path, Path], Labelling]
 """Labels the sound exposures of a visit, with a folder for what it needs meanwhile, and a place for its log."""
 
-METHODS: dict[Labels, LabelMethod] = {"astrodrizzle": drizzled.label, "cr_split": repeats.label}
+METHODS: dict[Labels, LabelMethod] = {
+    "astrodrizzle": drizzled.label,
+    "cr_split": repeats.label,
+    "dark_paste": darkpaste.label,
+}
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,7 @@ def _label(visit: PlannedVisit, key: str, scratch: Path, folder: Path, log: Path
         largest_dither_arcsec=verdict.largest_dither_arcsec,
         outlines=[outline.tolist() for one in sound for outline in one.facts.outlines],
         exposures=list(verdict.written),
+        darks=[dark.name for dark in visit.darks],
         rejected=rejected,
         rejection=verdict.rejection,
     )
@@ -155,7 +160,9 @@ def _assess(visit: PlannedVisit, labelling: Labelling, sound: Sequence[Candidate
 
 
 def _out_of_line(visit: PlannedVisit, found: Sequence[_Assessment], labelling: Labelling) -> tuple[int, str] | None:
-    """The exposure that has to go, and why; None if all are sound."""
+    """The exposure that has to go, and why; None if all are sound, or none spoils another."""
+    if not labelling.by_others:
+        return None
     limits = visit.build.quality
     worst = quality.worst([one.rate_ratio for one in found], limits.max_rate_ratio)
     if worst is not None:

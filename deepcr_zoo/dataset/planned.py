@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,8 @@ class PlannedVisit:
     siblings : tuple of ExposureFacts
         Exposures of other pointings of the same visit of the archive, which tell hot pixels and a usual background; none
         where labels need none.
+    darks : tuple of ExposureFacts
+        Dark exposures that its cosmic rays are taken from; none where labels need none.
     """
 
     name: str
@@ -42,6 +45,7 @@ class PlannedVisit:
     instrument: InstrumentBlock
     build: BuildBlock
     siblings: tuple[ExposureFacts, ...] = ()
+    darks: tuple[ExposureFacts, ...] = ()
 
     @property
     def kept_bits(self) -> int:
@@ -84,5 +88,14 @@ class PlannedVisit:
         build = self.build
         if build.labels == "astrodrizzle":
             return {"drizzle": build.drizzle.model_dump(mode="json")}
-        chips = [[one.name, one.sha256, one.versions] for one in (*self.exposures, *self.siblings)]
+        chips = _identities((*self.exposures, *self.siblings))
+        if build.labels == "dark_paste":
+            # which darks these are stands for the settings that chose them
+            settings = build.dark_paste.model_dump(mode="json", exclude={"darks", "product", "test_fraction"})
+            pasted = {"darks": _identities(self.darks), "seed": build.seed}
+            return {"labels": build.labels, "dark_paste": settings, "chips": chips, **pasted}
         return {"labels": build.labels, build.labels: getattr(build, build.labels).model_dump(mode="json"), "chips": chips}
+
+
+def _identities(exposures: Sequence[ExposureFacts]) -> list[Any]:
+    return [[one.name, one.sha256, one.versions] for one in exposures]

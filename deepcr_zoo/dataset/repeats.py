@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcr_zoo import __version__
-from deepcr_zoo.dataset import crsplit, ignore, stamps
+from deepcr_zoo.dataset import crsplit, ignore
 from deepcr_zoo.dataset.crsplit import RepeatedExposure, RepeatLabel
 from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, read_chips
-from deepcr_zoo.dataset.labelling import LabelledExposure, VisitRejectedError
+from deepcr_zoo.dataset.labelling import LabelledExposure, VisitRejectedError, check_room
 from deepcr_zoo.dataset.planned import PlannedVisit
 
 
@@ -40,9 +40,7 @@ def label(visit: PlannedVisit, exposures: Sequence[ExposureFacts], scratch: Path
     if len({str(one) for one in shapes.values()}) > 1:
         told = ", ".join(f"{name} {' and '.join(map(str, own))}" for name, own in shapes.items())
         raise VisitRejectedError(f"its exposures are not on the same pixels: {told}")
-    if not any(len(stamps.positions(shape, visit.build.stamps)) for shape in shapes[exposures[0].name]):
-        size, border = visit.build.stamps.size, visit.build.stamps.border
-        raise VisitRejectedError(f"its chips are too small for stamps of {size} pixels within borders of {border}")
+    check_room(shapes[exposures[0].name], visit.build.stamps)
     siblings = [(one, read_chips(one, visit.instrument)) for one in visit.siblings]
     alike = [(one, own) for one, own in siblings if [chip.image.shape for chip in own] == shapes[exposures[0].name]]
     by_chip = []
@@ -67,6 +65,7 @@ class RepeatsLabelling:
         Of each chip of each exposure.
     """
 
+    by_others = True
     software = f"deepcr-zoo {__version__}"
     largest_dither_arcsec = 0.0
 

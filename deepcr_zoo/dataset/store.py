@@ -101,6 +101,11 @@ class VisitRecord(Document):
         default_factory=list, description="convex outlines of all chips of all exposures: right ascension, declination"
     )
     exposures: list[ExposureRecord] = Field(default_factory=list)
+    darks: list[str] = Field(
+        default_factory=list,
+        description="whose cosmic rays its exposures may have got",
+        exclude_if=lambda darks: not darks,  # records of other labels keep their bytes
+    )
     rejected: list[Rejected] = Field(default_factory=list, description="exposures")
     rejection: str | None = Field(default=None, description="why the whole visit is not used")
 
@@ -222,13 +227,21 @@ def recipe_key(recipe: Recipe, rehearsal: bool) -> str:
         exclude={
             "rehearsal": {"schedule", "benchmark", "gates"},
             "data": {"visits": {"__all__": {"note"}}},
-            "build": _OTHER_LABELS[recipe.build.labels] | ({"stamps"} if rehearsal else set()),  # a rehearsal has its own
+            "build": {
+                **dict.fromkeys(_OTHER_LABELS[recipe.build.labels], True),
+                **({"stamps": True} if rehearsal else {}),  # a rehearsal has its own
+                **({"dark_paste": {"darks"}} if recipe.build.labels == "dark_paste" else {}),  # like data.files
+            },
         },
     )
     return key_of(_as_before(content))
 
 
-_OTHER_LABELS: dict[Labels, set[str]] = {"astrodrizzle": {"labels", "cr_split"}, "cr_split": {"drizzle"}}
+_OTHER_LABELS: dict[Labels, set[str]] = {
+    "astrodrizzle": {"labels", "cr_split", "dark_paste"},
+    "cr_split": {"drizzle", "dark_paste"},
+    "dark_paste": {"drizzle", "cr_split"},
+}
 """Settings of the build that do not matter, by where labels come from."""
 
 

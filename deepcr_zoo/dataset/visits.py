@@ -80,14 +80,16 @@ class FoundVisits:
     cautions: list[str] = field(default_factory=list)
 
 
-def find_files(places: Iterable[str | os.PathLike[str]], product: str) -> list[Path]:
-    """The calibrated exposures that folders (at any depth), wildcards and names of files stand for, each once, in order.
+def find_files(places: Iterable[str | os.PathLike[str]], product: str, setting: str = "data.product") -> list[Path]:
+    """The exposures that folders (at any depth), wildcards and names of files stand for, each once, in order.
 
     Parameters
     ----------
     places : iterable of path-like
     product : str
         End of the names of the files that are taken from folders, ``flc`` say.
+    setting : str
+        Of the recipe, which names the product.
 
     Raises
     ------
@@ -101,7 +103,7 @@ def find_files(places: Iterable[str | os.PathLike[str]], product: str) -> list[P
         if not paths:
             raise UsageError(f"{place}: expected a folder, wildcards or a file with exposures (*{endings[0]}), found none")
         if wrong := [path for path in paths if not path.name.lower().endswith(endings)]:
-            raise UsageError(f"{wrong[0]}: the recipe takes files that end in {endings[0]} (data.product)")
+            raise UsageError(f"{wrong[0]}: the recipe takes files that end in {endings[0]} ({setting})")
         found.update({os.path.realpath(path): path for path in paths if os.path.realpath(path) not in found})
     return list(found.values())
 
@@ -116,7 +118,7 @@ def group(recipe: Recipe, exposures: Sequence[ExposureFacts]) -> FoundVisits:
     """
     unused: dict[str, str] = {}
     taken: defaultdict[tuple[str, int, str, str, str], list[ExposureFacts]] = defaultdict(list)
-    for exposure in _each_once(exposures):
+    for exposure in each_once(exposures):
         rule = _first_rule(recipe, exposure)
         if rule is None:
             unused[str(exposure.path)] = _why_unused(recipe, exposure)
@@ -173,7 +175,14 @@ def _expand(place: str, endings: tuple[str, ...]) -> list[Path]:
     return sorted(one for name in glob.glob(str(path), recursive=True) if (one := Path(name)).is_file())
 
 
-def _each_once(exposures: Iterable[ExposureFacts]) -> list[ExposureFacts]:
+def each_once(exposures: Iterable[ExposureFacts]) -> list[ExposureFacts]:
+    """Exposures without copies of the same one.
+
+    Raises
+    ------
+    DataError
+        If two different files are of the same exposure.
+    """
     kept: dict[str, ExposureFacts] = {}
     for exposure in exposures:
         first = kept.setdefault(exposure.name, exposure)

@@ -18,7 +18,8 @@ def labels_of(recipe: Recipe, software: Sequence[str]) -> str:
     software : sequence of str
         That made them.
     """
-    settings = getattr(recipe.build, _SETTINGS[recipe.build.labels]).model_dump()
+    block = getattr(recipe.build, _SETTINGS[recipe.build.labels])
+    settings = block.model_dump(exclude={"darks"})  # somebody's folders
     made_by = " and ".join(software)
     return f"{_METHODS[recipe.build.labels](made_by)}, {', '.join(f'{name} {value}' for name, value in settings.items())}"
 
@@ -36,9 +37,11 @@ def ignored_of(recipe: Recipe) -> str:
 _METHODS: dict[Labels, Callable[[str], str]] = {
     "astrodrizzle": lambda made_by: f"AstroDrizzle of {made_by}",
     "cr_split": lambda made_by: f"repeated exposures of one pointing, compared by {made_by}",
+    "dark_paste": lambda made_by: f"cosmic rays of dark exposures (Chen et al. 2024), added by {made_by}",
 }
-_SETTINGS: dict[Labels, str] = {"astrodrizzle": "drizzle", "cr_split": "cr_split"}
+_SETTINGS: dict[Labels, str] = {"astrodrizzle": "drizzle", "cr_split": "cr_split", "dark_paste": "dark_paste"}
 _UNTOLD: dict[Labels, str] = {
     "astrodrizzle": "what no other exposure has seen",
     "cr_split": "hot pixels; what cosmic rays of the other exposures may hide",
+    "dark_paste": "the exposures' own cosmic rays, as far as DQ flags and L.A.Cosmic tell them, and pixels around them",
 }

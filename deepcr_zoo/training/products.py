@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime
 
+from deepcr_zoo.baselines import require_astroscrappy
 from deepcr_zoo.bench import exclusions
 from deepcr_zoo.bench.benchmark import Extent, benchmark
-from deepcr_zoo.bench.lacosmic import require_astroscrappy
 from deepcr_zoo.bench.proof import prove
 from deepcr_zoo.bench.results import BenchmarkResults, write_results
 from deepcr_zoo.bench.subjects import Subject

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from astroscrappy import detect_cosmics
 
+from deepcr_zoo.baselines import Lacosmic
 from deepcr_zoo.bench import lacosmic
-from deepcr_zoo.bench.lacosmic import Lacosmic, Sweep
+from deepcr_zoo.bench.lacosmic import Sweep
 from deepcr_zoo.bench.roc import RocPoint
 from deepcr_zoo.errors import InvalidImageError, MissingExtraError, UsageError
 from tests.scenes import star_field

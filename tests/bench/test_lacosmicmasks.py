@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from astroscrappy import detect_cosmics
 
+from deepcr_zoo.baselines import Lacosmic
 from deepcr_zoo.bench import lacosmicmasks
 from deepcr_zoo.bench.detectionresults import sweep_of
 from deepcr_zoo.bench.judged import judged_stamps
-from deepcr_zoo.bench.lacosmic import Lacosmic
 from deepcr_zoo.bench.lacosmicmasks import described, lacosmic_masks, lacosmic_of, objlims_of, prepare
 from deepcr_zoo.bench.tally import tally_masks
 from deepcr_zoo.bench.tracks import class_group

@@ -6,8 +6,8 @@ from functools import cache
 import numpy as np
 import pytest
 
+from deepcr_zoo.baselines import Lacosmic
 from deepcr_zoo.bench import lacosmic, roc
-from deepcr_zoo.bench.lacosmic import Lacosmic
 from deepcr_zoo.bench.results import (
     BaselineMethod,
     BenchmarkResults,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from deepcr_zoo import models
-from deepcr_zoo.bench.lacosmic import Lacosmic
+from deepcr_zoo.baselines import Lacosmic
 from deepcr_zoo.bench.runtime import classical, example_frame, lacosmic, machine_name, measure, network
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.machine import processor_name

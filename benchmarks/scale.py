@@ -279,7 +279,7 @@ def main() -> None:
         ("no sky in both training and test", cost_of_the_plan),
         ("stamps to training, validation, guard", cost_of_the_splits),
     ):
-        print(f"| {label} | " + " | ".join(f"{function(count, options.seed):.1f}" for count in (250, 500, 1000)) + " |")
+        print(f"| {label} | " + " | ".join(f"{function(count, options.seed):.2f}" for count in (250, 500, 1000)) + " |")
     print("\n| all | processor hours | read TB | written TB | stays TB |\n|---|---|---|---|---|")
     for label, count, cost, left in (
         (f"{FILES:,} files", FILES, file, products),

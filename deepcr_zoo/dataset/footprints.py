@@ -12,7 +12,7 @@ import numpy as np
 from astropy.coordinates import angular_separation
 from astropy.wcs import WCS
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull
+from scipy.spatial import ConvexHull, cKDTree
 
 Positions = NDArray[np.float64]
 
@@ -112,6 +112,28 @@ def overlap(ones: Sequence[Positions], others: Sequence[Positions]) -> bool:
     planes = [[in_plane(polygon, origin) for polygon in polygons] for polygons in (ones, others)]
     pairs = ((one, other) for one in planes[0] for other in planes[1] if np.isfinite(other).all())
     return any(gap_arcsec(one[None], other[None])[0] < POINTING_ARCSEC for one, other in pairs)
+
+
+def neighbours(groups: Sequence[Sequence[Positions]]) -> list[tuple[int, int]]:
+    """Pairs of groups of polygons that may overlap, because the circles around them do; each once, in order.
+
+    Thousands of visits are compared so without looking at each pair.
+    """
+    if len(groups) < 2:
+        return []
+    every = [np.concatenate([*polygons]) for polygons in groups]
+    middles = np.stack([centre(positions) for positions in every])
+    radii = np.array([distance_arcsec(one, middle).max() for one, middle in zip(every, middles, strict=True)])
+    # chords are shorter than arcs: nothing that is near is missed
+    pairs = cKDTree(directions(middles)).query_pairs((2 * radii.max() + POINTING_ARCSEC) / _ARCSEC, output_type="ndarray")
+    near = distance_arcsec(middles[pairs[:, 0]], middles[pairs[:, 1]]) < radii[pairs].sum(axis=1) + POINTING_ARCSEC
+    return sorted((int(one), int(other)) for one, other in pairs[near])
+
+
+def directions(positions: Positions) -> NDArray[np.float64]:
+    """Unit vectors, shape (..., 3)."""
+    ra, dec = np.radians(positions[..., 0]), np.radians(positions[..., 1])
+    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 
 
 def holds(polygon: Positions, position: Positions) -> bool:

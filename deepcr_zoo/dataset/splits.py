@@ -88,7 +88,7 @@ def _guard(visits: Sequence[VisitStamps], labels: list[list[NDArray[np.str_]]]) 
     training, validation = np.flatnonzero(label == "train"), np.flatnonzero(label == "validation")
     if not len(training) or not len(validation):
         return
-    first = _directions(corners[:, 0])  # where a stamp is, to within its diagonal
+    first = footprints.directions(corners[:, 0])  # where a stamp is, to within its diagonal
     tree = cKDTree(first[training])
     diagonal = footprints.distance_arcsec(corners[:, 0], corners[:, 2]).max()
     for index in validation:
@@ -102,11 +102,6 @@ def _guard(visits: Sequence[VisitStamps], labels: list[list[NDArray[np.str_]]]) 
         for other in near[gaps < guard[index]]:
             v, e, i = places[other]
             labels[v][e][i] = "guard"
-
-
-def _directions(positions: footprints.Positions) -> NDArray[np.float64]:
-    ra, dec = np.radians(positions[..., 0]), np.radians(positions[..., 1])
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 
 
 def _by_split(labels: NDArray[np.str_]) -> dict[StampSplit, list[int]]:

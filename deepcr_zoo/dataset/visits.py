@@ -145,7 +145,7 @@ def check_apart(visits: Sequence[tuple[str, str, Split, Sequence[footprints.Posi
     DataError
         Naming two visits that overlap, and how to leave one out.
     """
-    for one, other in combinations(visits, 2):
+    for one, other in ((visits[i], visits[j]) for i, j in footprints.neighbours([visit[3] for visit in visits])):
         if one[2] != other[2] and footprints.overlap(one[3], other[3]):
             raise DataError(
                 f"visits {one[0]} ({one[2]}) and {other[0]} ({other[2]}) overlap on the sky: what is tested on must not be "
@@ -323,13 +323,14 @@ def _chosen_for_test(recipe: Recipe, visits: Sequence[Visit]) -> set[str]:
 
 def _overlapping(visits: Sequence[Visit]) -> list[list[Visit]]:
     """Visits in groups: who overlaps on the sky, directly or by way of others, is in the same."""
-    clusters: list[list[Visit]] = []
-    for visit in visits:
-        near = [
-            cluster for cluster in clusters if any(footprints.overlap(visit.outlines, other.outlines) for other in cluster)
-        ]
-        clusters = [cluster for cluster in clusters if cluster not in near] + [[visit, *(one for c in near for one in c)]]
-    return clusters
+    clusters = [{index} for index in range(len(visits))]
+    for one, other in footprints.neighbours([visit.outlines for visit in visits]):
+        if clusters[one] is not clusters[other] and footprints.overlap(visits[one].outlines, visits[other].outlines):
+            clusters[one] |= clusters[other]
+            for index in clusters[other]:
+                clusters[index] = clusters[one]
+    together = {id(cluster): cluster for cluster in clusters}
+    return [[visits[index] for index in sorted(cluster)] for cluster in together.values()]
 
 
 def _draw(seed: int, name: str) -> str:

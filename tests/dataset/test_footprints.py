@@ -105,3 +105,22 @@ def test_pixels_are_seen_where_another_exposure_has_a_good_one():
     # only where a centre falls on the edge between two pixels may the interpolation decide otherwise
     assert (found != expected).mean() < 0.005
     assert not seen_by_others(own, []).any()
+
+
+def test_whoever_overlaps_is_among_the_neighbours_that_are_looked_at():
+    rng = np.random.default_rng(0)
+
+    def square(ra, dec, half):
+        return np.array([[ra - half, dec - half], [ra + half, dec - half], [ra + half, dec + half], [ra - half, dec + half]])
+
+    places = zip(rng.uniform(359.8, 360.3, 60) % 360, rng.uniform(-0.3, 0.3, 60), rng.uniform(0.01, 0.04, 60), strict=True)
+    groups = [[square(*place)] for place in places]
+    overlapping = [
+        (one, other) for one in range(60) for other in range(one + 1, 60) if footprints.overlap(groups[one], groups[other])
+    ]
+    near = footprints.neighbours(groups)
+    assert len(overlapping) > 20
+    assert set(overlapping) <= set(near)
+    assert len(near) < 60 * 59 / 4
+    assert footprints.neighbours(groups[:1]) == footprints.neighbours([]) == []
+    assert footprints.neighbours([[square(10, 0, 0.1)], [square(190, 0, 0.1)]]) == []

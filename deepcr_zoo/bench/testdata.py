@@ -79,6 +79,8 @@ def _description(dataset: Dataset) -> str:
         stamps, visits = sum(len(group.indices) for group in groups), len({group.visit.key for group in groups})
         of_visits = "1 visit" if visits == 1 else f"{visits} visits"
         parts.append(f"{field_type.replace('_', ' ')}: {stamps} of {len(groups)} exposures of {of_visits}")
+    if manifest.split_by == "observation":
+        parts.append("split by observation: training may show the same sky")
     return "; ".join(parts)
 
 

@@ -249,7 +249,8 @@ def _one_by_one(work: Work[Result], tasks: Iterable[tuple[str, Future[Outcome[Re
             try:
                 yield (_submit(pool, work, path) if lost else future).result()
             except BrokenProcessPool:
-                yield Outcome(path, None, f"{path}: the process that worked on it was killed, perhaps for want of memory")
+                told = f"{path}: the process that worked on it was killed, perhaps for want of memory"
+                yield Outcome(path, None, told, again=True)
                 pool.shutdown()
                 pool = _pool(1)
     finally:

@@ -246,7 +246,8 @@ class _Flight:
             if not was_on_trial:
                 self.suspects.append(index)
                 return None
-            return Outcome(path, None, f"{path}: the workers that worked on it were killed, perhaps for want of memory")
+            told = f"{path}: the workers that worked on it were killed, perhaps for want of memory"
+            return Outcome(path, None, told, again=True)
         except (UsageError, ClusterError, CancelledError):
             raise
         except Exception as error:

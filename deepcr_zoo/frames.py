@@ -61,6 +61,8 @@ class Chip:
         EXPTIME, if it is positive.
     bias : ndarray of float32, shape (W,), or None
         Bias level of each column of a raw frame, in counts.
+    overscan : tuple of ndarray of float32, shape (R, K)
+        The columns that tell the bias level of a raw frame, in counts, of each amplifier, in the rows that see light.
     image_area : ndarray of bool, shape (H, W), or None
         False in the overscan of a raw frame.
     area_cm2 : float or None
@@ -77,6 +79,7 @@ class Chip:
     gain: Gain | None
     exposure_time_s: float | None
     bias: NDArray[np.float32] | None
+    overscan: tuple[NDArray[np.float32], ...]
     image_area: NDArray[np.bool_] | None
     area_cm2: float | None
 
@@ -272,6 +275,7 @@ def _read_chip(hdus: fits.HDUList, index: int, place: int, instrument: Instrumen
     geometry = _overscan(header, unit, instrument, shape, version, where)
     pixels = _pixels(hdu, where)
     area = None if geometry is None else _image_area(shape, geometry, version)
+    overscan = () if geometry is None or area is None else _overscan_columns(pixels, geometry, area)
     return Chip(
         where=where,
         hdu=index,
@@ -282,7 +286,8 @@ def _read_chip(hdus: fits.HDUList, index: int, place: int, instrument: Instrumen
         unit=unit,
         gain=instrument.gain(header) if instrument else read_gain(header, default_instruments().generic.gain_keywords),
         exposure_time_s=time,
-        bias=None if geometry is None or area is None else _bias(pixels, geometry, area),
+        bias=None if geometry is None else _bias(pixels.shape[1], geometry, overscan),
+        overscan=overscan,
         image_area=area,
         area_cm2=_area_cm2(header, instrument, pixels.size if area is None else int(area.sum())),
     )
@@ -356,12 +361,18 @@ def _image_area(shape: tuple[int, ...], geometry: Overscan, version: int) -> NDA
     return area
 
 
-def _bias(pixels: NDArray[np.float32], geometry: Overscan, area: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Bias level per column: the median of the overscan that belongs to it, over the rows that see light."""
+def _overscan_columns(
+    pixels: NDArray[np.float32], geometry: Overscan, area: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], ...]:
     rows = area.any(axis=1)
-    levels = np.zeros(pixels.shape[1], dtype=np.float32)
-    for bias in geometry.bias:
-        levels[slice(*bias.applies_to)] = np.median(pixels[rows, slice(*bias.level)])
+    return tuple(pixels[rows, slice(*bias.level)] for bias in geometry.bias)
+
+
+def _bias(width: int, geometry: Overscan, overscan: tuple[NDArray[np.float32], ...]) -> NDArray[np.float32]:
+    """Bias level per column: the median of the overscan that belongs to it, over the rows that see light."""
+    levels = np.zeros(width, dtype=np.float32)
+    for bias, columns in zip(geometry.bias, overscan, strict=True):
+        levels[slice(*bias.applies_to)] = np.median(columns)
     return levels
 
 

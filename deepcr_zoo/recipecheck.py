@@ -74,8 +74,11 @@ def expected_rehearsal(recipe: Recipe) -> list[Expected]:
 
 
 def can_be_rehearsed(recipe: Recipe) -> bool:
-    """Whether the recipe tells all that the simulator needs; whether that knows the camera, it says itself."""
-    return SimulatedInstrument.model_fields.keys() <= recipe.instrument.model_dump(exclude_none=True).keys()
+    """Whether its labels are those of simulated visits, and it tells all that the simulator needs."""
+    return (
+        recipe.build.labels == "astrodrizzle"
+        and SimulatedInstrument.model_fields.keys() <= recipe.instrument.model_dump(exclude_none=True).keys()
+    )
 
 
 def doubts(recipe: Recipe) -> list[str]:
@@ -86,7 +89,12 @@ def doubts(recipe: Recipe) -> list[str]:
     uncounted = [name for name, rule in rules if rule.is_one_visit and rule.exposures is None]
     found += [f"{', '.join(uncounted)}: the number of exposures is not given"] if uncounted else []
     if not can_be_rehearsed(recipe):
-        found.append("it cannot be rehearsed: its instrument block leaves out what the simulator needs")
+        why = (
+            "its instrument block leaves out what the simulator needs"
+            if recipe.build.labels == "astrodrizzle"
+            else f"simulated visits are dithered and have no darks, which does not do for build.labels {recipe.build.labels}"
+        )
+        found.append(f"it cannot be rehearsed: {why}")
     if recipe.rehearsal.is_reserved:
         found.append(RESERVED)
     names = (block.telescope, block.instrument, block.detector)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -24,6 +24,8 @@ SOURCE = "mast"
 
 DOWNLOADS, MOST_DOWNLOADS = 4, 8
 """At a time, by default and at most: the archive is everybody's."""
+
+NOTHING: Mapping[str, Path] = {}
 
 _MEGABYTE = 1_000_000
 
@@ -71,7 +73,7 @@ def take(
     listed: ArchiveManifest,
     watch: Watch,
     jobs: int = DOWNLOADS,
-    supplied: Collection[str] = (),
+    supplied: Mapping[str, Path] = NOTHING,
     *,
     is_fresh: bool = False,
 ) -> tuple[ArchiveManifest, list[Path]]:
@@ -83,8 +85,8 @@ def take(
     watch : Watch
     jobs : int
         Downloads at a time.
-    supplied : collection of str
-        Names of files that the user has: they are not downloaded.
+    supplied : mapping of str to Path
+        Files that the user has, by name: they are not downloaded, and must be what the manifest says.
     is_fresh : bool
         Whether the archive has just listed this; else it is asked again, if anything is to be downloaded.
 
@@ -106,6 +108,7 @@ def take(
     """
     if not 1 <= jobs <= MOST_DOWNLOADS:
         raise UsageError(f"--jobs {jobs}: expected 1 to {MOST_DOWNLOADS} downloads at a time")
+    _check_supplied(listed, supplied)
     wanted = [one for one in listed.products if one.name not in supplied]
     shelf = downloads.Shelf(paths.exposures_root() / SOURCE)
     with _reserved(shelf, watch):
@@ -140,7 +143,8 @@ def exposures_of(recipe: Recipe, data: Sequence[str | Path], beside: Path | None
     if len(places) == len(data):
         return list(data)
     own = [(beside or Path()) / Path(place).expanduser() for place in recipe.data.files]
-    supplied = {path.name.lower().removesuffix(".gz") for path in visits.find_files([*places, *own], recipe.data.product)}
+    there = visits.find_files([*places, *own], recipe.data.product)
+    supplied = {path.name.lower().removesuffix(".gz"): path for path in there}
     files: list[str | Path] = []
     for place in data:
         if os.fspath(place) == SOURCE:
@@ -167,7 +171,7 @@ def fetch(recipe: Recipe, watch: Watch, jobs: int = DOWNLOADS) -> tuple[Path, Ar
     return path, done
 
 
-def _of_recipe(recipe: Recipe, supplied: Collection[str], watch: Watch) -> list[Path]:
+def _of_recipe(recipe: Recipe, supplied: Mapping[str, Path], watch: Watch) -> list[Path]:
     """The exposures of a recipe: those of the manifest that is kept, so that a build can be repeated, else of a search."""
     query = query_of(recipe)
     before = manifest.kept(query)
@@ -180,6 +184,18 @@ def _of_recipe(recipe: Recipe, supplied: Collection[str], watch: Watch) -> list[
     done, files = take(listed, watch, supplied=supplied, is_fresh=True)
     manifest.write(manifest.kept_path(query), done)
     return files
+
+
+def _check_supplied(listed: ArchiveManifest, supplied: Mapping[str, Path]) -> None:
+    for one in listed.products:
+        path = supplied.get(one.name)
+        if path is None or one.sha256 is None or path.suffix == ".gz":  # packed by somebody: nobody knows that hash
+            continue
+        if (found := downloads.hash_of(path)) != one.sha256:
+            raise ArchiveError(
+                f"{path}: has the SHA-256 {found}, the manifest says {one.sha256}: leave it out, or make a new manifest "
+                "with deepcr-zoo fetch RECIPE"
+            )
 
 
 def _is_of_archive(place: str | Path) -> bool:

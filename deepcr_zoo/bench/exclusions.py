@@ -134,7 +134,7 @@ def seen_in_training(recipe: Recipe, dataset: Dataset, registry: Registry) -> li
     InvalidNameError, UnknownModelError, InvalidDocumentError
         If that model is not to be had.
     """
-    seen = {_sky_name(visit, dataset.manifest) for visit in visits_of(dataset.manifest, "train")}
+    seen = {name for visit in visits_of(dataset.manifest, "train") for name in _sky_names(visit, dataset.manifest)}
     if recipe.train.init_from is not None:
         start = of_model(registry.resolve(for_task(recipe.train.init_from, recipe.task)))
         if start.unknown is not None:
@@ -143,12 +143,17 @@ def seen_in_training(recipe: Recipe, dataset: Dataset, registry: Registry) -> li
     return sorted(seen)
 
 
-def _sky_name(visit: VisitRecord, manifest: Manifest) -> str:
-    """PROPOSAL-VISIT of a real visit, with the observation where that is what training and test do not share."""
+def _sky_names(visit: VisitRecord, manifest: Manifest) -> list[str]:
+    """PROPOSAL-VISIT of a real visit, with each of its observations where training and test share none of these."""
     real = _REAL_NAME.fullmatch(visit.name)
     if real is None:
-        return visit.name
-    return f"{real[1]}-{visit.name.rpartition('-')[2]}" if manifest.split_by == "observation" else real[1]
+        return [visit.name]
+    return [f"{real[1]}-{one}" for one in sorted(_observations(visit))] if manifest.split_by == "observation" else [real[1]]
+
+
+def _observations(visit: VisitRecord) -> set[str]:
+    """ROOTNAMEs: exposures are named by them, with a number behind where a file holds repeats."""
+    return {re.sub(r"-\d+$", "", exposure.name) for exposure in visit.exposures}
 
 
 def reason_to_exclude(trained_on: TrainedOn, dataset: Dataset) -> str | None:
@@ -160,8 +165,8 @@ def reason_to_exclude(trained_on: TrainedOn, dataset: Dataset) -> str | None:
     """
     tested, manifest = visits_of(dataset.manifest, "test"), dataset.manifest
     for visit in tested:
-        name = _sky_name(visit, manifest)
-        if listed := next((one for one in trained_on.visits if _is_same_name(one, name)), None):
+        names = _sky_names(visit, manifest)
+        if listed := next((one for one in trained_on.visits if any(_is_same_name(one, name) for name in names)), None):
             return f"it was trained on {listed} ({trained_on.visits[listed]}), the test visit {visit.name}"
         for other in trained_on.manifests:
             if other.rehearsal == manifest.rehearsal and (shared := _shared(visit, manifest, other)):
@@ -194,8 +199,8 @@ def _shared(visit: VisitRecord, manifest: Manifest, other: Manifest) -> str | No
 
 
 def same_observation(one: VisitRecord, other: VisitRecord) -> bool:
-    """Whether two visits are the same observation."""
-    return one.key == other.key or one.name == other.name
+    """Whether two visits have an observation in common."""
+    return one.key == other.key or bool(_observations(one) & _observations(other))
 
 
 def same_sky(one: VisitRecord, other: VisitRecord) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,11 +58,8 @@ def _plain_median(images: Sequence[NDArray[np.float32]], ignored: Sequence[NDArr
     return float(np.median(pixels)) if pixels.size else math.nan
 
 
-_BACKGROUND: dict[Labels, Callable[[Sequence[NDArray[np.float32]], Sequence[NDArray[np.bool_]]], float]] = {
-    "astrodrizzle": sky.measure,
-    "cr_split": _plain_median,
-    "dark_paste": sky.measure,
-}
+_SAME_SCENE: tuple[Labels, ...] = ("cr_split",)
+"""Labels whose exposures see the same on the same pixels."""
 
 
 def without_odd_backgrounds(
@@ -76,7 +73,8 @@ def without_odd_backgrounds(
         If a file has changed or gone since the visit was planned.
     """
     measured = [_levels(visit, exposure) for exposure in exposures]
-    others = [one.rate for sibling in visit.siblings if math.isfinite((one := _levels(visit, sibling)).rate)]
+    same_target = [sibling for sibling in visit.siblings if sibling.target == exposures[0].target]
+    others = [one.rate for sibling in same_target if math.isfinite((one := _levels(visit, sibling)).rate)]
     left = [index for index, levels in enumerate(measured) if math.isfinite(levels.rate)]
     rejected = [
         Rejected(what=exposure.name, reason="all of its pixels are to be ignored")
@@ -121,5 +119,6 @@ def _levels(visit: PlannedVisit, exposure: ExposureFacts) -> _Levels:
     chips = read_chips(exposure, visit.instrument)
     images = [chip.image for chip in chips]
     ignored = [ignore.ignore_mask(chip.image, chip.quality, visit.kept_bits, visit.build.ignore) for chip in chips]
-    background = _BACKGROUND[visit.build.labels]
-    return _Levels(sky.measure(images, ignored), background(images, ignored), exposure.exposure_time_s)
+    level = sky.measure(images, ignored)
+    background = _plain_median(images, ignored) if visit.build.labels in _SAME_SCENE else level
+    return _Levels(level, background, exposure.exposure_time_s)

@@ -134,8 +134,11 @@ def plan_build(
     ignore.kept_bits(recipe.build.ignore, detector_of(recipe.instrument))  # what is not known of it fails at once
     home, beside = home or Home.default(), beside or Path()
     if rehearse:
-        if recipe.build.labels == "dark_paste":
-            raise UsageError("--rehearse simulates no darks: give exposures with --data, or --set build.labels=astrodrizzle")
+        if recipe.build.labels != "astrodrizzle":
+            raise UsageError(
+                "--rehearse simulates dithered visits and no darks, which AstroDrizzle alone labels: give exposures with "
+                "--data, or --set build.labels=astrodrizzle"
+            )
         if data:
             raise UsageError("--rehearse simulates its exposures: leave out --data")
         cautions = (RESERVED,) if recipe.rehearsal.is_reserved else ()
@@ -337,6 +340,8 @@ def _read_all(
     for outcome in batch.run(partial(_facts_of, recipe, is_dark), [str(path) for path in files], jobs):
         if outcome.result is not None:
             facts += outcome.result
+        elif outcome.again:  # the file may be sound: without it this would be another training set
+            raise InterruptedWorkError(f"{outcome.error}; run the same command again")
         elif recipe.build.quality.on_bad_file == "refuse":
             raise InvalidFileError(f"{outcome.error}; the recipe refuses such files (build.quality.on_bad_file)")
         else:

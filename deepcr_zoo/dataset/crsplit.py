@@ -79,7 +79,7 @@ def hot_pixels(exposures: Sequence[RepeatedExposure], hot_snr: float) -> Mask:
     Parameters
     ----------
     exposures : sequence of RepeatedExposure
-        Best of several pointings: with two alone, a pixel that a cosmic ray has hit in both may pass for a hot one.
+        Best of several pointings: of two alone, a pixel that cosmic rays have hit in both passes for a hot one.
     hot_snr : float
         In sigma of read and Poisson noise.
 
@@ -95,7 +95,9 @@ def hot_pixels(exposures: Sequence[RepeatedExposure], hot_snr: float) -> Mask:
         around = np.max([ndimage.median_filter(exposure.image, size) for size in sizes], axis=0)
         noise = np.sqrt(exposure.read_noise_electron**2 + np.maximum(around, 0))
         significances.append((exposure.image - around) / noise)
-    return np.asarray(np.median(significances, axis=0) > hot_snr)
+    # the lower of the two in the middle: half of the exposures are not most of them
+    middle = (len(significances) - 1) // 2
+    return np.asarray(np.partition(significances, middle, axis=0)[middle] > hot_snr)
 
 
 def label_repeats(exposures: Sequence[RepeatedExposure], hot: Mask, settings: CrSplitBlock) -> list[RepeatLabel]:
@@ -127,14 +129,15 @@ def label_repeats(exposures: Sequence[RepeatedExposure], hot: Mask, settings: Cr
     compared = [
         _compare(one, [*exposures[:index], *exposures[index + 1 :]], settings) for index, one in enumerate(exposures)
     ]
-    near = np.stack([ndimage.binary_dilation(one.hit, TOUCHING) for one in compared])
-    others = len(exposures) - 1
-    spoils = others if settings.reference == "minimum" else (others + 1) // 2
+    usable = np.stack([one.usable for one in exposures])
+    near = np.stack([ndimage.binary_dilation(one.hit, TOUCHING) for one in compared]) & usable
     labels = []
     for index, (exposure, one) in enumerate(zip(exposures, compared, strict=True)):
-        useless = ~exposure.usable | hot | ~one.seen
+        others = usable.sum(axis=0) - usable[index]
+        spoils = others if settings.reference == "minimum" else (others + 1) // 2  # so many hits make what is expected wrong
+        useless = ~exposure.usable | hot | (others == 0)
         hidden = one.raised & ~one.hit & (near.sum(axis=0) - near[index] >= spoils) & ~useless
-        labels.append(RepeatLabel(one.hit & ~useless & ~hidden, useless | hidden, hidden, one.expected))
+        labels.append(RepeatLabel(one.hit & ~useless, useless | hidden, hidden, one.expected))
     return labels
 
 
@@ -152,16 +155,15 @@ def grown(strong: Mask, weak: Mask, pixels: int) -> Mask:
 
 @dataclass(frozen=True, eq=False)
 class _Compared:
-    """Pixels of an exposure that exceed the others (`hit`), that exceed the sky around them (`raised`), that others saw."""
+    """Pixels of an exposure that exceed the others (`hit`), and that exceed the sky around them (`raised`)."""
 
     hit: Mask
     raised: Mask
-    seen: Mask
     expected: Image
 
 
 def _compare(exposure: RepeatedExposure, others: Sequence[RepeatedExposure], settings: CrSplitBlock) -> _Compared:
-    expected, seen = _expected(exposure, others, settings)
+    expected = _expected(exposure, others, settings)
     lower = np.minimum(exposure.image, expected)
     sky = ndimage.median_filter(lower, _NEIGHBOURHOOD)
     slope = _steepest(sky)
@@ -175,23 +177,24 @@ def _compare(exposure: RepeatedExposure, others: Sequence[RepeatedExposure], set
     strong, weak = (excess > snr * sigma + scale * slope for snr, scale in _passes(settings))
     (_, (snr, scale)) = _passes(settings)
     raised = exposure.image - sky > snr * np.sqrt(own + level) + scale * slope
-    return _Compared(grown(strong, weak, settings.grow), raised, seen, expected.astype(np.float32))
+    return _Compared(grown(strong, weak, settings.grow), raised, expected.astype(np.float32))
 
 
-def _expected(exposure: RepeatedExposure, others: Sequence[RepeatedExposure], settings: CrSplitBlock) -> tuple[Image, Mask]:
-    """What the others would have an exposure see, and where one of them has seen something."""
+def _expected(exposure: RepeatedExposure, others: Sequence[RepeatedExposure], settings: CrSplitBlock) -> Image:
+    """What the others would have an exposure see."""
     scaled = []
     for other in others:
         image = other.image * np.float32(exposure.exposure_time_s / other.exposure_time_s)
         # cosmic rays of the two cancel in the median: what is left is background, and drifts of a bright source
         scaled.append(image + ndimage.median_filter(exposure.image - image, settings.offset_box))
     if len(others) == 1:
-        return scaled[0], others[0].usable
+        return np.asarray(scaled[0])
     usable = np.stack([other.usable for other in others])
-    seen = np.asarray(usable.any(axis=0))
+    seen = usable.any(axis=0)
     stack = np.where(usable | ~seen, np.stack(scaled), np.float32(np.nan))  # what nobody has seen is ignored anyway
     reduce = np.nanmin if settings.reference == "minimum" else np.nanmedian
-    return np.asarray(reduce(stack, axis=0)), seen
+    expected: Image = reduce(stack, axis=0)
+    return expected
 
 
 def _passes(settings: CrSplitBlock) -> Sequence[tuple[float, float]]:

@@ -228,11 +228,9 @@ def _facts(exposure: Exposure, chips: list[ChipPixels], repeats: bool, is_dark: 
 
 
 def _overscan_noise(chip: Chip) -> float:
-    """Read noise, e-: standard deviation, clipped at 3 sigma, of the columns that are read before the lit ones."""
-    assert chip.image_area is not None
-    first_lit = int(np.flatnonzero(chip.image_area.any(axis=0))[0])
-    counts = chip.pixels[chip.image_area.any(axis=1), 1 : max(2, first_lit - 2)]
-    return float(np.std(sigma_clip(counts, sigma=3, masked=False))) * chip.factor("electron")
+    """Mean read noise of the amplifiers, e-: standard deviation, clipped at 3 sigma, of what tells the bias level."""
+    found = [float(np.std(sigma_clip(columns, sigma=3, masked=False))) for columns in chip.overscan]
+    return fmean(found) * chip.factor("electron")
 
 
 def _chips(exposure: Exposure, hdus: fits.HDUList, block: InstrumentBlock, is_dark: bool) -> Iterator[ChipPixels]:

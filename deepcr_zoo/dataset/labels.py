@@ -52,7 +52,7 @@ class _Assessment:
     masked: MaskCount
     ignored_fraction: float
     rate: float
-    rate_ratio: float = 1.0
+    rate_ratio: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,8 @@ def _assess(visit: PlannedVisit, labelling: Labelling, sound: Sequence[Candidate
         area_cm2 = sum(chip.area_cm2 for chip in labelled.chips) * masked.pixels / pixels
         rate = masked.groups / (area_cm2 * one.facts.exposure_time_s) if area_cm2 else 0.0
         found.append(_Assessment(masked, 1 - masked.pixels / pixels, rate))
+    if not labelling.by_others:
+        return found
     ratios = quality.ratios([one.rate for one in found])
     return [dataclasses.replace(one, rate_ratio=ratio) for one, ratio in zip(found, ratios, strict=True)]
 

@@ -300,10 +300,10 @@ def _names(groups: list[tuple[ExposureFacts, ...]], split_by: SplitBy) -> list[s
 def _chosen_for_test(recipe: Recipe, visits: Sequence[Visit]) -> set[str]:
     """Of the visits without a split of their own, by rule: those that make up the test fraction, drawn by the build's seed.
 
-    Visits that overlap on the sky go the same way, also with one whose split is given. Of a mosaic that is most of a rule's
-    visits nothing is drawn: it would leave nothing for training.
+    Visits that overlap on the sky go the same way, also with one whose split is given, unless data are split by observation.
+    Of a mosaic that is most of a rule's visits nothing is drawn: it would leave nothing for training.
     """
-    clusters = _overlapping(visits)
+    clusters = [[visit] for visit in visits] if recipe.data.split_by == "observation" else _overlapping(visits)
     chosen: set[str] = set()
     for rule_name, rule in recipe.data.visits.items():
         if rule.split is not None:

@@ -84,12 +84,17 @@ def test_a_training_set_with_the_same_visit_for_training_excludes_its_model(tmp_
 
 
 def test_where_observations_are_split_another_observation_of_the_visit_does_not_exclude_a_model(dataset, tmp_path):
-    def by_observation(dataset, name):
-        named = real(dataset, name)
-        changed = named.manifest.model_copy(update={"split_by": "observation"})
+    def by_observation(dataset, *observations):
+        manifest = real(dataset, f"07353-02-G430M-{observations[0]}").manifest
+        visits = []
+        for visit in manifest.visits:
+            names = [f"{one}-{number}" for one in observations for number in (1, 2)]
+            exposures = [visit.record.exposures[0].model_copy(update={"name": name}) for name in names]
+            visits.append(visit.model_copy(update={"record": visit.record.model_copy(update={"exposures": exposures})}))
+        changed = manifest.model_copy(update={"split_by": "observation", "visits": visits})
         return type(dataset)(dataset.folder, dataset.home, changed)
 
-    tested = by_observation(dataset, "07353-02-G430M-o56502050")
+    tested = by_observation(dataset, "o56502050")
     for listed, excluded in {
         "07353-02-o56502050": True,
         "07353-02-o56502020": False,
@@ -99,8 +104,10 @@ def test_where_observations_are_split_another_observation_of_the_visit_does_not_
         assert (reason_to_exclude(TrainedOn("HST STIS/CCD", {listed: "its card"}), tested) is not None) is excluded
     whole_visit = real(dataset, "07353-02-G430M")
     assert reason_to_exclude(TrainedOn("HST STIS/CCD", {"07353-02-o56502020": "its card"}), whole_visit) is not None
-    trained = by_observation(write_dataset(tmp_path, recipe_of(), FIELD, test=False), "07353-02-G430M-o56502020")
-    assert seen_in_training(recipe_of(), trained, default_registry()) == ["07353-02-o56502020"]
+    # two observations on the same pixels are one visit, which is named by the first
+    trained = by_observation(write_dataset(tmp_path, recipe_of(), FIELD, test=False), "o56502020", "o56502050")
+    assert seen_in_training(recipe_of(), trained, default_registry()) == ["07353-02-o56502020", "07353-02-o56502050"]
+    assert reason_to_exclude(TrainedOn("HST STIS/CCD", {}, (trained.manifest,)), tested) is not None
 
 
 def test_a_model_that_cannot_be_judged_is_named_with_its_reason(dataset):

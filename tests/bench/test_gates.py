@@ -224,23 +224,24 @@ def by_observation(dataset, name):
     outlines = [[[40.0, 1.0], [40.1, 1.0], [40.1, 1.1], [40.0, 1.1]]]
     first = next(visit for visit in manifest.visits if visit.split == "train")
     trained = first.model_copy(update={"record": first.record.model_copy(update={"outlines": outlines})})
-    record = trained.record.model_copy(update={"name": name, "key": "another"})
+    exposures = [one.model_copy(update={"name": name}) for one in first.record.exposures]
+    record = trained.record.model_copy(update={"name": name, "key": "another", "exposures": exposures})
     tested = trained.model_copy(update={"split": "test", "record": record, "stamps": [{"test": [0]}] * len(trained.stamps)})
     changed = manifest.model_copy(update={"visits": [trained, tested], "split_by": "observation"})
-    return trained.record.name, type(dataset)(dataset.folder, dataset.home, changed)
+    return trained.record.exposures[0].name, type(dataset)(dataset.folder, dataset.home, changed)
 
 
 def test_a_declared_split_by_observation_may_share_sky_but_no_observation_and_the_gate_says_so(evidence, monkeypatch):
     monkeypatch.setattr(type(evidence.subject), "run", None)
     what = "no observation is shared by training and test (data.split_by)", None
-    trained, dataset = by_observation(evidence.dataset, "another observation")
+    trained, dataset = by_observation(evidence.dataset, "another")
     gate = gates(evidence, dataset=dataset)[what]
     assert gate.verdict == "passes"
     assert "1 pairs of visits share their sky, as the recipe declares" in gate.measured
     _, dataset = by_observation(evidence.dataset, trained)
     gate = gates(evidence, dataset=dataset)[what]
     assert gate.verdict == "fails"
-    assert trained in gate.measured
+    assert f"and {trained}" in gate.measured
 
 
 def test_without_a_version_before_nothing_can_be_worse(evidence):

@@ -86,6 +86,28 @@ def test_hot_pixels_are_those_of_most_exposures_and_are_ignored():
     assert not label.cosmic_rays[hot].any()
 
 
+def test_of_a_pair_alone_what_one_exposure_has_is_not_hot():
+    first, hit = struck(exposed(1), 3)
+    both = pair(first, exposed(2))
+    hot = hot_pixels(both, TEST.hot_snr)
+    assert not hot[hit].any()
+    label, _ = label_repeats(both, hot, TEST)
+    dark = np.abs(np.arange(SHAPE[0]) - 60)[:, None] > 12
+    assert label.cosmic_rays[hit & dark].mean() > 0.95
+
+
+@pytest.mark.parametrize(("reference", "count"), [("median", 4), ("minimum", 3)])
+def test_where_an_exposure_is_of_no_use_fewer_hits_of_the_others_hide_a_cosmic_ray(reference, count):
+    images = [exposed(seed) for seed in range(count)]
+    images[0][22, 40:46] += 400
+    images[1][22, 40:46] += 2000
+    exposures = repeats(images)
+    exposures[2].usable[15:30, 30:50] = False
+    label = label_repeats(exposures, NO_HOT, CrSplitBlock(reference=reference))[0]
+    told = label.cosmic_rays | label.ignore
+    assert told[22, 40:46].mean() > 0.9
+
+
 def test_an_emission_line_and_a_narrow_spectrum_are_not_hot():
     rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
     line = 900 * np.exp(-((columns - 70) ** 2) / 2) * (np.abs(rows - 30) < 12)

@@ -1,7 +1,9 @@
 """Training sets of repeated exposures: one pointing each, labelled by each other, split by observation."""
 
+import dataclasses
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,12 +11,16 @@ import time
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from deepcr_zoo.dataset.build import build_dataset, plan_build
 from deepcr_zoo.dataset.exposures import read_chips, read_facts
+from deepcr_zoo.dataset.labels import label_visit
 from deepcr_zoo.dataset.report import write_report
 from deepcr_zoo.dataset.store import Home
 from deepcr_zoo.errors import DataError, UsageError
+from deepcr_zoo.recipecheck import doubts
+from deepcr_zoo.recipefile import find_recipe, read_recipe
 from tests.conftest import CHECKOUT, STIS_EXPOSURES
 from tests.dataset.repeated import LIT, NOISE, RAW_SHAPE, SHAPE, recipe_of, write_observation
 from tests.dataset.visits import content
@@ -100,6 +106,43 @@ def test_an_exposure_with_another_background_is_left_out_and_its_partner_with_it
     assert len(reasons) == 2
 
 
+def test_one_observation_alone_is_labelled_as_well_as_one_of_several(tmp_path):
+    for number in (1, 4):
+        write_observation(tmp_path / "data", number)
+    recipe = recipe_of()
+    plan = plan_build(recipe, [tmp_path / "data"], home=Home(tmp_path / "home"))
+    alone = dataclasses.replace(plan.visits[0], siblings=())
+    found = [label_visit(visit, plan.home).exposures[0] for visit in (plan.visits[0], alone)]
+    fractions = [one.cosmic_ray_fraction for one in found]
+    assert fractions[1] == pytest.approx(fractions[0], rel=0.1)
+    assert found[1].ignored_fraction < found[0].ignored_fraction + 0.005
+
+
+def test_a_share_for_testing_is_drawn_of_the_observations_of_one_target(folder, tmp_path):
+    content = recipe_of().model_dump()
+    rule = content["data"]["visits"]["training"] | {"observation": None, "split": None, "visit": None, "test_fraction": 0.5}
+    content["data"]["visits"] = {"any": rule}
+    plan = plan_build(type(recipe_of()).model_validate(content), [folder], home=Home(tmp_path))
+    assert sorted(visit.split for visit in plan.visits) == ["test", "test", "train", "train"]
+
+
+def test_what_is_usual_is_told_by_the_same_target(tmp_path):
+    for number in (1, 4):
+        write_observation(tmp_path / "data", number)
+    bright = write_observation(tmp_path / "data", 2, backgrounds=(0.2, 0.2))
+    fits.setval(bright.path, "TARGNAME", value="ANOTHER")
+    dataset = build_dataset(recipe_of(), [tmp_path / "data"], home=Home(tmp_path / "home"))
+    assert len(dataset.manifest.visits) == 3
+    assert not dataset.manifest.rejected
+
+
+def test_simulated_visits_are_not_labelled_as_repeats():
+    recipe = read_recipe(find_recipe("acs-wfc-f606w"), ["build.labels=cr_split"])
+    with pytest.raises(UsageError, match="AstroDrizzle alone labels"):
+        plan_build(recipe, rehearse=True)
+    assert any("it cannot be rehearsed" in one for one in doubts(recipe))
+
+
 def test_repeats_in_a_file_each_are_one_visit(tmp_path):
     for number in NUMBERS:
         write_observation(tmp_path / "data", number, in_files=True)
@@ -147,7 +190,7 @@ def test_other_settings_make_other_visits_and_those_of_astrodrizzle_none(folder,
 
 def test_spectra_cannot_be_rehearsed():
     with pytest.raises(UsageError, match="cannot be simulated"):
-        plan_build(recipe_of(), rehearse=True)
+        plan_build(recipe_of("build.labels=astrodrizzle"), rehearse=True)
 
 
 BUILD = """
@@ -157,26 +200,30 @@ from deepcr_zoo.dataset.build import build_dataset
 from deepcr_zoo.dataset.store import Home
 from tests.dataset.repeated import recipe_of
 
+print("ready", flush=True)
 build_dataset(recipe_of(), [sys.argv[1]], home=Home(Path(sys.argv[2])))
 """
 
+KILLS = int(os.environ.get("DEEPCR_ZOO_KILLS", "6"))
 
-def test_a_build_that_is_killed_at_20_random_moments_ends_with_the_same_bytes(folder, dataset, tmp_path):
+
+def test_a_build_that_is_killed_at_random_moments_ends_with_the_same_bytes(folder, dataset, tmp_path):
     home, moments = Home(tmp_path / "home"), random.Random(7)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-c", BUILD, str(folder), str(home.root)]
-    killed = 0
-    while killed < 20:
-        process = subprocess.Popen(command, env=environment)
-        time.sleep(moments.uniform(1.0, 4.0))
+    killed = unfinished = 0
+    while killed < KILLS:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(moments.uniform(0.1, 3.0))
         process.send_signal(signal.SIGKILL)
-        # what has ended before the kill begins anew: every kill is to hit a build
         if process.wait() == -signal.SIGKILL:
             killed += 1
-        elif not moments.randrange(2):
-            for visit in home.visits.glob("[!.]*"):
-                next(visit.glob("*.safetensors")).unlink()
+            unfinished += any(path.name.startswith(".") for path in home.visits.glob("*"))
+        else:  # it was faster: another kill, of a build with something to do
+            shutil.rmtree(home.root)
     finished = build_dataset(recipe_of(), [folder], home=home)
+    assert unfinished, "no kill has hit a visit in the making"
     assert content(finished) == content(dataset)
     assert not [path for path in home.visits.iterdir() if path.name.startswith(".")]
 
@@ -184,8 +231,6 @@ def test_a_build_that_is_killed_at_20_random_moments_ends_with_the_same_bytes(fo
 def test_the_real_exposures_are_labelled_and_the_odd_one_is_rejected(tmp_path):
     if not STIS_EXPOSURES:
         pytest.skip("shared/data/stis_crsplit is absent: real STIS exposures are not part of the project")
-    from deepcr_zoo.recipefile import find_recipe, read_recipe
-
     recipe = read_recipe(find_recipe("stis-ccd"))
     some = [path for path in STIS_EXPOSURES if path.name[7] in "125"]
     dataset = build_dataset(recipe, some, home=Home(tmp_path))

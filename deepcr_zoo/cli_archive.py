@@ -31,7 +31,7 @@ def fetch(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Download the calibrated exposures of a recipe's visits from the archive (MAST), into the cache.
+    """Download the exposures of a recipe's visits from the archive (MAST), into the cache.
 
     Prints the path of the manifest: names, sizes, versions and SHA-256 of what was taken, which --manifest here and --data
     of build and train repeat. What is there is not downloaded again, what broke off is resumed. Exit code 1: the archive
@@ -59,7 +59,8 @@ def fetch(
             else:
                 path, listed = archive.fetch(recipe, OnConsole(), jobs)
             for row in compare(recipe, listed.products):
-                for reason in row.differs:
+                # what is not public is told at the end
+                for reason in row.differs if row.found_exposures or not listed.not_public else ():
                     note("differs", f"{row.rule}: {reason}", "yellow")
         if to is not None:
             manifests.write(to, listed)

@@ -156,7 +156,7 @@ def build(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="calibrated exposures: folder, wildcard or file; mast: from the archive; a manifest of fetch. May be given "
+            help="exposures: folder, wildcard or file; mast: from the archive; a manifest of fetch. May be given "
             "several times"
         ),
     ] = None,

@@ -28,7 +28,7 @@ def train(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="calibrated exposures: folder, wildcard or file, may be given several times; mast: from the archive; a "
+            help="exposures: folder, wildcard or file, may be given several times; mast: from the archive; a "
             "manifest of fetch; or a built training set"
         ),
     ] = None,

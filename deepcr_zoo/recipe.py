@@ -124,6 +124,11 @@ class TweakReg(Document):
     threshold: Positive = Field(description="detection threshold, in sigma of the background")
 
 
+def visit_code(visit: str) -> str:
+    """A visit as file names have it: two characters, upper case."""
+    return visit.strip().upper().zfill(2)
+
+
 class VisitRule(Document):
     """Visits to use: one (proposal and visit given) or all that match what is given."""
 
@@ -155,7 +160,7 @@ class VisitRule(Document):
 class DataBlock(Document):
     """Which exposures the model is trained and tested on."""
 
-    product: str = Field(default="flc", description="end of the file names of the calibrated exposures")
+    product: str = Field(default="flc", description="end of the file names of the exposures: flc, flt, raw")
     source: str = Field(description="where this list of visits comes from")
     split_by: SplitBy = Field(
         default="sky",

@@ -32,7 +32,7 @@ LAYERS = [
     {"cards", "nets", "baselines", "fitsfiles", "recipe", "merging", "configuration", "hub.downloads", "hub.repositories"},
     {"updates", "archive", "archive.products", "archive.pace", "archive.watching"},
     {"registries", "archive.mast", "archive.manifest", "archive.comparison"},
-    {"cluster"},
+    {"cluster", "dataset.ways"},
     {"archive.downloads"}
     | {"sources", "weights", "engines", "results", "frames", "recipefile", "recipecheck", "bench", "dataset"}
     | {f"dataset.{name}" for name in ("alignment", "coverage", "drizzle", "footprints", "ignore", "quality", "sky")}

@@ -14,9 +14,10 @@ from typing import Any
 from urllib.parse import quote
 
 from deepcr_zoo.archive.pace import Pace
-from deepcr_zoo.archive.products import Asked, Product, Query, visit_of_name
+from deepcr_zoo.archive.products import Asked, Product, Query
 from deepcr_zoo.errors import ArchiveBusyError, ArchiveError, ArchiveUnreachableError, UsageError
 from deepcr_zoo.extras import require
+from deepcr_zoo.recipe import visit_code
 
 CONNECT_S, READ_S = 10.0, 60.0
 """Seconds that the archive may be silent: astroquery itself would wait for ever."""
@@ -104,7 +105,7 @@ class Archive:
             self._session.mount(scheme, _impatient_adapter())
 
     def search(self, query: Query) -> list[Product]:
-        """The calibrated exposures that the archive has of a query, each once, in order of their names.
+        """The exposures that the archive has of a query, each once, in order of their names.
 
         Raises
         ------
@@ -288,7 +289,7 @@ def _is_wanted(query: Query, observation: Observation) -> bool:
     camera = observation.camera.upper()
     if camera not in (query.instrument.upper(), f"{query.instrument}/{query.detector}".upper()):
         return False
-    visit, filters = visit_of_name(observation.name[4:6]), set(observation.filters)
+    visit, filters = visit_code(observation.name[4:6]), set(observation.filters)
     return any(one.takes(observation.proposal, visit, observation.target, filters) for one in query.visits)
 
 
@@ -317,7 +318,7 @@ def _listed_under(observations: Mapping[str, Observation], row: Mapping[str, Any
 def _product(
     name: str, row: Mapping[str, Any], observation: Observation, visits: Sequence[Asked], exposures: int
 ) -> Product | None:
-    visit, total = visit_of_name(name[4:6]), observation.exposure_time_s
+    visit, total = visit_code(name[4:6]), observation.exposure_time_s
     filters = _filters(row) or observation.filters
     if len(filters) != 1:  # a polariser beside it, say: that is another filter
         return None

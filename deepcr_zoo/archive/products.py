@@ -9,7 +9,7 @@ from pydantic import Field
 
 from deepcr_zoo.documents import Document
 from deepcr_zoo.errors import UsageError
-from deepcr_zoo.recipe import Recipe, VisitRule
+from deepcr_zoo.recipe import Recipe, VisitRule, visit_code
 
 
 class Asked(Document):
@@ -79,7 +79,7 @@ def asked_by(recipe: Recipe, rule: VisitRule) -> Asked:
     """What a rule of a recipe asks for."""
     return Asked(
         proposal=rule.proposal,
-        visit=None if rule.visit is None else visit_of_name(rule.visit),
+        visit=None if rule.visit is None else visit_code(rule.visit),
         observation=rule.observation,
         target=rule.target,
         filters=rule.filters or recipe.instrument.filters,
@@ -110,8 +110,3 @@ def query_of(recipe: Recipe) -> Query:
         kinds=sorted({"spectrum" if one.field_type == "spectrum" else "image" for one in recipe.data.visits.values()}),
         visits=[asked[key] for key in sorted(asked)],
     )
-
-
-def visit_of_name(visit: str) -> str:
-    """A visit as the names of files have it: two characters, upper case."""
-    return visit.strip().upper().zfill(2)

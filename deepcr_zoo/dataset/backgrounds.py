@@ -14,7 +14,7 @@ from deepcr_zoo.dataset import ignore, quality, sky
 from deepcr_zoo.dataset.exposures import ExposureFacts, read_chips
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.dataset.store import Rejected
-from deepcr_zoo.recipe import Labels
+from deepcr_zoo.dataset.ways import WAYS
 from deepcr_zoo.simulate.truth import truth_path
 
 
@@ -56,10 +56,6 @@ def _plain_median(images: Sequence[NDArray[np.float32]], ignored: Sequence[NDArr
     """Repeats have the same scene on the same pixels: all of it is compared, sources too."""
     pixels = np.concatenate([image[~left_out] for image, left_out in zip(images, ignored, strict=True)])
     return float(np.median(pixels)) if pixels.size else math.nan
-
-
-_SAME_SCENE: tuple[Labels, ...] = ("cr_split",)
-"""Labels whose exposures see the same on the same pixels."""
 
 
 def without_odd_backgrounds(
@@ -120,5 +116,5 @@ def _levels(visit: PlannedVisit, exposure: ExposureFacts) -> _Levels:
     images = [chip.image for chip in chips]
     ignored = [ignore.ignore_mask(chip.image, chip.quality, visit.kept_bits, visit.build.ignore) for chip in chips]
     level = sky.measure(images, ignored)
-    background = _plain_median(images, ignored) if visit.build.labels in _SAME_SCENE else level
+    background = _plain_median(images, ignored) if WAYS[visit.build.labels].same_pixels else level
     return _Levels(level, background, exposure.exposure_time_s)

@@ -37,6 +37,7 @@ from deepcr_zoo.dataset.store import (
     recipe_key,
     write_document,
 )
+from deepcr_zoo.dataset.ways import WAYS
 from deepcr_zoo.errors import DataError, InterruptedWorkError, InvalidFileError, MissingDataError, UsageError
 from deepcr_zoo.files import sweep_leftovers, sweep_partial
 from deepcr_zoo.recipe import FIELD_TYPES, FieldType, Recipe, Split, SplitBy
@@ -110,7 +111,7 @@ def plan_build(
     ----------
     recipe : Recipe
     data : sequence of path-like
-        Folders, wildcards and files with calibrated exposures, besides those that the recipe names.
+        Folders, wildcards and files with exposures, besides those that the recipe names.
     rehearse : bool
         Simulated visits in the place of the data.
     jobs : int or Runner
@@ -307,7 +308,7 @@ def _planned(
         visit.tweakreg,
         recipe.instrument,
         recipe.build,
-        siblings=visits.siblings(visit, found) if recipe.build.labels == "cr_split" else (),
+        siblings=visits.siblings(visit, found) if WAYS[recipe.build.labels].same_pixels else (),
         darks=bank,
     )
 

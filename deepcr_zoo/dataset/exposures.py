@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.dataset import footprints
 from deepcr_zoo.dataset.footprints import Positions
+from deepcr_zoo.dataset.ways import WAYS
 from deepcr_zoo.errors import InvalidDocumentError, InvalidFileError
 from deepcr_zoo.fitsfiles import extension_name, extension_version, quiet_astropy, reason, root_name
 from deepcr_zoo.frames import Chip, Exposure, read_exposure
 from deepcr_zoo.instruments import Instrument, Keywords, default_instruments, positive, text, value
-from deepcr_zoo.recipe import InstrumentBlock, Labels
+from deepcr_zoo.recipe import InstrumentBlock, Labels, visit_code
 
 
 @dataclass(frozen=True)
@@ -189,11 +190,6 @@ def read_noise(keywords: Keywords) -> float | None:
     return fmean(given) if given else None
 
 
-def visit_code(visit: str) -> str:
-    """A visit as file names have it: two characters, upper case."""
-    return visit.strip().upper().zfill(2)
-
-
 @contextmanager
 def _hdus(exposure: Exposure) -> Iterator[fits.HDUList]:
     with quiet_astropy(), fits.open(io.BytesIO(exposure.data)) as hdus:
@@ -263,7 +259,7 @@ def _check(exposure: Exposure, block: InstrumentBlock, labels: Labels) -> None:
         raise InvalidFileError(f"{exposure.path}: is of {exposure.description}, the recipe takes exposures of {wanted.name}")
     for chip in exposure.chips:
         is_calibrated = chip.unit.quantity == "electron" and not chip.unit.per_second
-        if labels == "astrodrizzle" and not is_calibrated:
+        if WAYS[labels].is_calibrated and not is_calibrated:
             raise InvalidFileError(
                 f"{chip.where}: is in {chip.unit.spellings[0]}: expected ELECTRONS, as in calibrated exposures"
             )
@@ -273,7 +269,10 @@ def _check(exposure: Exposure, block: InstrumentBlock, labels: Labels) -> None:
 
 
 def _check_dark(exposure: Exposure) -> None:
-    """Stars of a science exposure among the darks would be taught as cosmic rays (IMAGETYP is from memory)."""
+    """Stars of a science exposure among the darks would be taught as cosmic rays.
+
+    IMAGETYP as IRAF's ccdred has it; a file without one is taken for what the recipe says.
+    """
     kind = text(exposure.keywords, "IMAGETYP")
     if kind and not kind.upper().startswith("DARK"):
         raise InvalidFileError(f"{exposure.path}: its IMAGETYP is {kind}: expected DARK, a dark exposure")

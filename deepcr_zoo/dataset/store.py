@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from deepcr_zoo import paths
+from deepcr_zoo.dataset.ways import settings_of_others
 from deepcr_zoo.documents import Document, DocumentT
 from deepcr_zoo.errors import DatasetError, OutputError
 from deepcr_zoo.files import scratch_folder, write_atomically
-from deepcr_zoo.recipe import FieldType, Labels, Recipe, Split, SplitBy
+from deepcr_zoo.recipe import FieldType, Recipe, Split, SplitBy
 
 TENSORS = {
     "image": "float32 (N, S, S), e-; pixels without a value hold the sky level, and are ignored",
@@ -228,7 +229,7 @@ def recipe_key(recipe: Recipe, rehearsal: bool) -> str:
             "rehearsal": {"schedule", "benchmark", "gates"},
             "data": {"visits": {"__all__": {"note"}}},
             "build": {
-                **dict.fromkeys(_OTHER_LABELS[recipe.build.labels], True),
+                **dict.fromkeys(settings_of_others(recipe.build.labels), True),
                 **({"stamps": True} if rehearsal else {}),  # a rehearsal has its own
                 **({"dark_paste": {"darks"}} if recipe.build.labels == "dark_paste" else {}),  # like data.files
             },
@@ -237,17 +238,11 @@ def recipe_key(recipe: Recipe, rehearsal: bool) -> str:
     return key_of(_as_before(content))
 
 
-_OTHER_LABELS: dict[Labels, set[str]] = {
-    "astrodrizzle": {"labels", "cr_split", "dark_paste"},
-    "cr_split": {"drizzle", "dark_paste"},
-    "dark_paste": {"drizzle", "cr_split"},
-}
-"""Settings of the build that do not matter, by where labels come from."""
-
-
 def _as_before(content: dict[str, Any]) -> dict[str, Any]:
     """Without what recipes did not have at first and what is as it was then: training sets from before stay theirs."""
-    data = content.get("data", {})
+    data, build = content.get("data", {}), content["build"]
+    if build["labels"] == "astrodrizzle":
+        del build["labels"]
     if data.get("split_by") == "sky":
         del data["split_by"]
     for rule in data.get("visits", {}).values():

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from deepcr_zoo.dataset import footprints
-from deepcr_zoo.dataset.exposures import ExposureFacts, visit_code
+from deepcr_zoo.dataset.exposures import ExposureFacts
+from deepcr_zoo.dataset.ways import WAYS
 from deepcr_zoo.errors import DataError, MissingDataError, UsageError
-from deepcr_zoo.recipe import FieldType, Recipe, Split, SplitBy, TweakReg, VisitRule
+from deepcr_zoo.recipe import FieldType, Recipe, Split, SplitBy, TweakReg, VisitRule, visit_code
 from deepcr_zoo.recipecheck import can_be_rehearsed
 
 PACKED = ("", ".gz")
@@ -127,7 +128,7 @@ def group(recipe: Recipe, exposures: Sequence[ExposureFacts]) -> FoundVisits:
     groups = [
         (key[0], tuple(sorted(pointing, key=lambda one: (one.start_mjd, one.name))))
         for key, members in sorted(taken.items())
-        for pointing in (_repeats(recipe, members) if recipe.build.labels == "cr_split" else _pointings(members))
+        for pointing in (_repeats(recipe, members) if WAYS[recipe.build.labels].same_pixels else _pointings(members))
     ]
     visits = _with_splits(recipe, groups)
     return FoundVisits(visits, _missing(recipe, visits), unused, _cautions(recipe, visits))

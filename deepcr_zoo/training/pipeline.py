@@ -59,7 +59,7 @@ def train(
     recipe : Recipe or path-like
         Or the name of a shipped recipe.
     data : sequence of path-like
-        Folders, wildcards and files with calibrated exposures, besides those that the recipe names; ``mast`` for the
+        Folders, wildcards and files with exposures, besides those that the recipe names; ``mast`` for the
         archive, or a manifest of it.
     dataset : Dataset, optional
         A training set of this recipe that is built already.

@@ -208,7 +208,7 @@ def test_a_recipe_that_the_training_set_is_not_of_is_refused(setting, finder, da
 
 
 def test_visits_of_another_version_of_the_simulator_are_refused(finder, dataset, monkeypatch):
-    monkeypatch.setattr("deepcr_zoo.dataset.labels.SIMULATOR", VERSION + 1)
+    monkeypatch.setattr("deepcr_zoo.dataset.planned.SIMULATOR", VERSION + 1)
     with pytest.raises(DatasetError, match="was simulated by another version than"):
         evaluate(finder, dataset, recipe_of())
 

@@ -43,11 +43,11 @@ def test_files_are_read_and_visits_labelled_on_the_cluster(built, exposures, two
     assert content(build_dataset(three_visits(exposures), [exposures], jobs=jobs, home=home)) == content(built)
 
 
-def drizzled_by(worker, home):
-    """Visits that drizzlepac works on for a worker."""
+def at_work(workers, home):
+    """The workers for which drizzlepac is at work."""
     jobs = home.glob("visits/.*/.*/job.json")
-    processes = [int(job.parent.name.rsplit("-", 2)[1]) for job in jobs]
-    return [one for one in processes if os.getpgid(one) == worker.pid]
+    groups = {os.getpgid(int(job.parent.name.rsplit("-", 2)[1])) for job in jobs}
+    return [worker for worker in workers if worker.pid in groups]
 
 
 def test_a_build_survives_a_worker_and_ends_with_the_hashes_of_a_local_build(two_workers, tmp_path):
@@ -55,8 +55,12 @@ def test_a_build_survives_a_worker_and_ends_with_the_hashes_of_a_local_build(two
     local = build(here, "--jobs", "2")
     assert local.wait() == 0, local.stderr.read()
     process = build(there, "--scheduler", two_workers.address)
-    wait_for(lambda: list(there.glob("visits/[!.]*")) and drizzled_by(two_workers.workers[0], there), process)
-    kill(two_workers.workers[0])
+    victims = []
+    wait_for(
+        lambda: list(there.glob("visits/[!.]*")) and (victims.extend(at_work(two_workers.workers, there)) or victims),
+        process,
+    )
+    kill(victims[0])
     assert process.poll() is None
     stdout, stderr = process.communicate()
     assert process.returncode == 0, stderr

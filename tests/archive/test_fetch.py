@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,6 +97,18 @@ def test_a_manifest_repeats_its_products_and_nothing_else(archive, recipe_file, 
     there = {path.name: path.read_bytes() for path in (tmp_path / "another/exposures/mast").glob("*_flc.fits")}
     assert there == {path.name: path.read_bytes() for path in exposures.glob("*/*_flc.fits")}
     assert "jxg16e0lq_flc.fits" in fetched(recipe_file).read_text()
+
+
+def test_a_file_of_the_user_that_is_not_what_the_manifest_says_is_refused(archive, recipe, recipe_file, exposures, tmp_path):
+    kept = fetched(recipe_file)
+    own = tmp_path / "own"
+    own.mkdir()
+    file = min(exposures.glob("extragalactic/*_flc.fits"))
+    shutil.copy(file, own)
+    assert len(exposures_of(recipe, [own, kept], None, OnConsole())) == 9  # the folder, and what it has not
+    (own / file.name).write_bytes(file.read_bytes()[::-1])
+    with pytest.raises(ArchiveError, match=f"{file.name}: has the SHA-256 .*, the manifest says"):
+        exposures_of(recipe, [own, kept], None, OnConsole())
 
 
 @pytest.mark.parametrize("how", ["version", "size", "bytes", "gone"])

@@ -180,6 +180,7 @@ def test_several_exposures_are_not_compared_with_each_other(exposures, dark_fold
     assert len(visit.record.exposures) == 3
     rates = [one.cosmic_rays_per_cm2_s for one in visit.record.exposures]
     assert max(rates) > 1.01 * min(rates)
+    assert [one.rate_ratio for one in visit.record.exposures] == [None] * 3  # nor by the gates later
     assert 0.3 < visit.record.largest_dither_arcsec < 1
 
 
@@ -295,7 +296,7 @@ def test_darks_must_be_as_large_as_exposures(exposures, tmp_path):
 
 
 def test_a_rehearsal_has_no_darks(recipe, tmp_path):
-    with pytest.raises(UsageError, match=r"--rehearse simulates no darks: .*build.labels=astrodrizzle"):
+    with pytest.raises(UsageError, match=r"no darks, which AstroDrizzle alone labels: .*build.labels=astrodrizzle"):
         plan_build(recipe, rehearse=True, home=Home(tmp_path))
 
 

@@ -46,6 +46,8 @@ BYTES_PER_VISIT = 4_500_000_000
 
 STARTER = "new-instrument.yaml"
 STARTER_NAME = "INSTRUMENT-DETECTOR-FILTER-2-32"
+STARTER_SIZES = "depth: 2, hidden: 32"
+"""What the ending of that name says."""
 
 
 @recipe_commands.command()
@@ -61,26 +63,26 @@ def check(
     """
     path = find_recipe(file)
     recipe = read_recipe(path, settings or ())
+    if not as_json:
+        _print_check(path, recipe)
     archive = _compared_with_archive(recipe) if online else None
     if as_json:
         counts = {"data": expected(recipe), "rehearsal": expected_rehearsal(recipe)}
         rows = {name: [dataclasses.asdict(row) for row in rows] for name, rows in counts.items()}
         found = {} if archive is None else {"archive": [dataclasses.asdict(row) for row in archive]}
         print_json({"recipe": recipe.model_dump(mode="json"), "expected": rows, "doubts": doubts(recipe)} | found)
-    else:
-        _print_check(path, recipe, archive)
+    elif archive is not None:
+        _print_compared(archive)
     if any(row.differs for row in archive or ()):
         raise typer.Exit(1)
 
 
-def _print_check(path: Path, recipe: Recipe, archive: list[Compared] | None) -> None:
+def _print_check(path: Path, recipe: Recipe) -> None:
     output.print(f"{path}: valid; {recipe.task}/{recipe.name}, {', '.join(recipe.instrument.filters)}; {recipe.data.source}")
     _print_expected("data", expected(recipe))
     _print_expected("rehearsal", expected_rehearsal(recipe))
     for doubt in doubts(recipe):
         note("caution", doubt, "yellow")
-    if archive is not None:
-        _print_compared(archive)
 
 
 @recipe_commands.command()
@@ -95,6 +97,8 @@ def new(
     path = file or Path(f"{name.lower()}.yaml")
     if path.exists():
         raise UsageError(f"{path} exists: choose another name with --output, or remove it")
+    if sizes := re.search(r"-([23])-(\d+)$", name):
+        text = text.replace(STARTER_SIZES, f"depth: {sizes[1]}, hidden: {sizes[2]}")
     with _failure_is_told(path):
         write_atomically(text.replace(STARTER_NAME, name).replace("NAME.yaml", path.name).encode(), path)
     typer.echo(str(path))

@@ -15,7 +15,7 @@ SimulatedFieldType = Literal["extragalactic", "globular_cluster", "resolved_gala
 SIMULATED_FIELD_TYPES: tuple[SimulatedFieldType, ...] = ("extragalactic", "globular_cluster", "resolved_galaxy")
 """What the simulator knows: images of the sky."""
 
-FieldType = SimulatedFieldType | Literal["spectrum"]
+FieldType = Literal["extragalactic", "globular_cluster", "resolved_galaxy", "spectrum"]
 FIELD_TYPES: tuple[FieldType, ...] = (*SIMULATED_FIELD_TYPES, "spectrum")
 
 Split = Literal["train", "test"]

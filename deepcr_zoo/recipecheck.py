@@ -6,17 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
+from deepcr_zoo.errors import UsageError
 from deepcr_zoo.instruments import default_instruments
-from deepcr_zoo.recipe import (
-    FIELD_TYPES,
-    RESERVED_SEED,
-    SIMULATED_FIELD_TYPES,
-    FieldType,
-    Recipe,
-    SimulatedInstrument,
-    Split,
-    VisitRule,
-)
+from deepcr_zoo.recipe import FIELD_TYPES, RESERVED_SEED, SIMULATED_FIELD_TYPES, FieldType, Recipe, Split, VisitRule
+from deepcr_zoo.simulate.cameras import simulated
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 
@@ -60,7 +53,7 @@ def expected(recipe: Recipe) -> list[Expected]:
 
 def expected_rehearsal(recipe: Recipe) -> list[Expected]:
     """What the rehearsal of a recipe simulates, by split and field type; nothing if it cannot be rehearsed."""
-    if not can_be_rehearsed(recipe):
+    if why_no_rehearsal(recipe):
         return []
     sizes = recipe.rehearsal
     per_exposure = prod(sizes.stamps.grid((sizes.side, sizes.side)))
@@ -73,12 +66,15 @@ def expected_rehearsal(recipe: Recipe) -> list[Expected]:
     ]
 
 
-def can_be_rehearsed(recipe: Recipe) -> bool:
-    """Whether its labels are those of simulated visits, and it tells all that the simulator needs."""
-    return (
-        recipe.build.labels == "astrodrizzle"
-        and SimulatedInstrument.model_fields.keys() <= recipe.instrument.model_dump(exclude_none=True).keys()
-    )
+def why_no_rehearsal(recipe: Recipe) -> str | None:
+    """Why simulated visits cannot stand in for a recipe's data; None if they can."""
+    if recipe.build.labels != "astrodrizzle":
+        return f"simulated visits are dithered and have no darks, which does not do for build.labels {recipe.build.labels}"
+    try:
+        simulated(recipe.instrument)
+    except UsageError as error:
+        return str(error)
+    return None
 
 
 def doubts(recipe: Recipe) -> list[str]:
@@ -88,12 +84,7 @@ def doubts(recipe: Recipe) -> list[str]:
     found = [f"{', '.join(queries)}: visits by query, files or --online tell how many there are"] if queries else []
     uncounted = [name for name, rule in rules if rule.is_one_visit and rule.exposures is None]
     found += [f"{', '.join(uncounted)}: the number of exposures is not given"] if uncounted else []
-    if not can_be_rehearsed(recipe):
-        why = (
-            "its instrument block leaves out what the simulator needs"
-            if recipe.build.labels == "astrodrizzle"
-            else f"simulated visits are dithered and have no darks, which does not do for build.labels {recipe.build.labels}"
-        )
+    if (why := why_no_rehearsal(recipe)) is not None:
         found.append(f"it cannot be rehearsed: {why}")
     if recipe.rehearsal.is_reserved:
         found.append(RESERVED)

@@ -34,11 +34,12 @@ LAYERS = [
     {"registries", "archive.mast", "archive.manifest", "archive.comparison"},
     {"cluster", "dataset.ways"},
     {"archive.downloads"}
-    | {"sources", "weights", "engines", "results", "frames", "recipefile", "recipecheck", "bench", "dataset"}
+    | {"sources", "weights", "engines", "results", "frames", "recipefile", "bench", "dataset"}
     | {f"dataset.{name}" for name in ("alignment", "coverage", "drizzle", "footprints", "ignore", "quality", "sky")}
     | {"dataset.stamps", "dataset.store"}
     | {f"simulate.{name}" for name in ("cameras", "charge", "detector", "scenes")},
     {
+        "recipecheck",
         "rendering",
         "testvectors",
         "models",

@@ -27,6 +27,8 @@ DOWNLOADS, MOST_DOWNLOADS = 4, 8
 
 NOTHING: Mapping[str, Path] = {}
 
+ELSEWHERE = "get them elsewhere"
+
 _MEGABYTE = 1_000_000
 
 
@@ -59,12 +61,12 @@ def list_products(recipe: Recipe) -> ArchiveManifest:
         found = search(query)
     except ArchiveUnreachableError as error:
         if before is None:
-            raise ArchiveUnreachableError(f"{error}\n{visits.no_data(recipe)}") from None
+            raise ArchiveUnreachableError(f"{error}\n{visits.no_data(recipe, ELSEWHERE)}") from None
         raise _still_to_come(error, before.products) from None
     listed = manifest.manifest_of(query, found, before)
     if not listed.products:
         hidden = f"; not public: {', '.join(listed.not_public)}" if listed.not_public else ""
-        raise ArchiveError(f"the archive has nothing that everybody gets{hidden}\n{visits.no_data(recipe)}")
+        raise ArchiveError(f"the archive has nothing that everybody gets{hidden}\n{visits.no_data(recipe, ELSEWHERE)}")
     manifest.write(manifest.kept_path(query), listed)
     return listed
 

@@ -197,7 +197,7 @@ class Archive:
 
     def _ask(self, method: str, *arguments: Any, **criteria: Any) -> list[Mapping[str, Any]]:
         def ask() -> list[Mapping[str, Any]]:
-            with self._failures_are_told("the search"), warnings.catch_warnings():
+            with self._failures_are_told("search for exposures"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that there are no results is told by those who asked
                 table = getattr(self._observations, method)(*arguments, **criteria)
                 return [dict(zip(table.colnames, row, strict=True)) for row in table.iterrows()]

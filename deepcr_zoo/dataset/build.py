@@ -150,6 +150,7 @@ def plan_build(
         raise visits.no_data(recipe)
     facts, rejected = _read_all(recipe, files, jobs)
     banks, no_darks = _banks(recipe, beside, jobs)
+    _check_no_dark_is_data(facts, [dark for bank in banks.values() for dark in bank])
     found = visits.group(recipe, facts)
     rejected += [Rejected(what=path, reason=reason) for path, reason in found.unused.items()]
     usable, too_small = _large_enough(recipe, found.visits)
@@ -331,6 +332,12 @@ def _banks(recipe: Recipe, beside: Path, jobs: Jobs) -> tuple[dict[Split, tuple[
     except DataError as error:
         reasons = "".join(f"\n  {one.what}: {one.reason}" for one in rejected)
         raise DataError(f"{recipe.name}: {error}{reasons}") from None
+
+
+def _check_no_dark_is_data(facts: Sequence[ExposureFacts], used: Sequence[ExposureFacts]) -> None:
+    data = {one.sha256 for one in facts}
+    if both := next((dark for dark in used if dark.sha256 in data), None):
+        raise DataError(f"{both.path}: is among the data and among the darks (build.dark_paste.darks): expected others")
 
 
 def _read_all(

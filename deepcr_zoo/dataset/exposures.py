@@ -271,11 +271,12 @@ def _check(exposure: Exposure, block: InstrumentBlock, labels: Labels) -> None:
 def _check_dark(exposure: Exposure) -> None:
     """Stars of a science exposure among the darks would be taught as cosmic rays.
 
-    IMAGETYP as IRAF's ccdred has it; a file without one is taken for what the recipe says.
+    IMAGETYP as IRAF's ccdred has it; where there is none, the target's name must say it.
     """
-    kind = text(exposure.keywords, "IMAGETYP")
-    if kind and not kind.upper().startswith("DARK"):
-        raise InvalidFileError(f"{exposure.path}: its IMAGETYP is {kind}: expected DARK, a dark exposure")
+    kind, target = text(exposure.keywords, "IMAGETYP"), text(exposure.keywords, "TARGNAME")
+    if not (kind or target).upper().startswith("DARK"):
+        told = f"its IMAGETYP is {kind}" if kind else f"it has no IMAGETYP, and its target is {target or 'not named'}"
+        raise InvalidFileError(f"{exposure.path}: {told}: expected DARK, a dark exposure")
 
 
 def _flags(hdus: fits.HDUList, chip: Chip) -> NDArray[np.integer]:

@@ -19,7 +19,7 @@ from deepcr_zoo.dataset.exposures import ExposureFacts
 from deepcr_zoo.dataset.ways import WAYS
 from deepcr_zoo.errors import DataError, MissingDataError, UsageError
 from deepcr_zoo.recipe import FieldType, Recipe, Split, SplitBy, TweakReg, VisitRule, visit_code
-from deepcr_zoo.recipecheck import can_be_rehearsed
+from deepcr_zoo.recipecheck import why_no_rehearsal
 
 PACKED = ("", ".gz")
 
@@ -102,7 +102,9 @@ def find_files(places: Iterable[str | os.PathLike[str]], product: str, setting: 
     for place in places:
         paths = _expand(os.fspath(place), endings)
         if not paths:
-            raise UsageError(f"{place}: expected a folder, wildcards or a file with exposures (*{endings[0]}), found none")
+            raise UsageError(
+                f"{place}: expected a folder, wildcards or a file with exposures (*{endings[0]}, see {setting}), found none"
+            )
         if wrong := [path for path in paths if not path.name.lower().endswith(endings)]:
             raise UsageError(f"{wrong[0]}: the recipe takes files that end in {endings[0]} ({setting})")
         found.update({os.path.realpath(path): path for path in paths if os.path.realpath(path) not in found})
@@ -150,18 +152,19 @@ def check_apart(visits: Sequence[tuple[str, str, Split, Sequence[footprints.Posi
         if one[2] != other[2] and footprints.overlap(one[3], other[3]):
             raise DataError(
                 f"visits {one[0]} ({one[2]}) and {other[0]} ({other[2]}) overlap on the sky: what is tested on must not be "
-                f"trained on; leave one out with --set data.visits.{other[1]}=null or --set data.visits.{one[1]}=null"
+                f"trained on; leave one out with --set data.visits.{other[1]}=null or --set data.visits.{one[1]}=null "
+                "(where everything shows one target, declare data.split_by: observation)"
             )
 
 
-def no_data(recipe: Recipe) -> MissingDataError:
-    """The error for a recipe of which no exposure is there."""
+def no_data(recipe: Recipe, archive: str = "get them from the archive with --data mast, or by hand") -> MissingDataError:
+    """The error for a recipe of which no exposure is there, and what to do; the archive may have been asked already."""
     missing = _missing(recipe, [])
-    rehearse = ", or try the whole path on simulated exposures with --rehearse" if can_be_rehearsed(recipe) else ""
+    rehearse = ", or try the whole path on simulated exposures with --rehearse" if why_no_rehearsal(recipe) is None else ""
     return MissingDataError(
         f"{recipe.name}: no exposures: expected exposures (*_{recipe.data.product}.fits) of\n"
         + "\n".join(f"  {line}" for line in missing)
-        + "\nget them from the archive with --data mast, or by hand and give their folder with --data DIR (or name it under "
+        + f"\n{archive}, and give their folder with --data DIR (or name it under "
         f"data.files of the recipe){rehearse}"
     )
 

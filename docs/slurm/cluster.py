@@ -4,6 +4,7 @@ pip install dask-jobqueue, then on a login node, in a folder that every node see
 """
 
 import threading
+from contextlib import suppress
 
 from dask_jobqueue import SLURMCluster
 
@@ -18,4 +19,6 @@ cluster = SLURMCluster(
 )
 cluster.adapt(maximum_jobs=256)
 print(cluster.scheduler_address, flush=True)
-threading.Event().wait()
+with suppress(KeyboardInterrupt):
+    threading.Event().wait()
+cluster.close()

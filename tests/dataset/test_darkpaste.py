@@ -262,11 +262,24 @@ def test_labels_are_described_in_words_without_the_folders_of_a_user(recipe, dar
 
 
 def test_a_recipe_without_darks_says_where_they_are_named(exposures, tmp_path):
-    with pytest.raises(UsageError, match=r"nowhere: expected a folder, wildcards or a file with exposures \(\*_flt.fits\)"):
+    with pytest.raises(
+        UsageError,
+        match=r"nowhere: expected a folder, wildcards or a file with exposures \(\*_flt.fits, see build.dark_paste.product\)",
+    ):
         plan_build(pasting(exposures, tmp_path / "nowhere"), [exposures], home=Home(tmp_path))
     recipe = pasting(exposures, tmp_path, "build.dark_paste.darks=[]")
     with pytest.raises(MissingDataError, match=r"no dark exposures: name their folders under build\.dark_paste\.darks"):
         plan_build(recipe, [exposures], home=Home(tmp_path))
+
+
+def test_a_file_is_not_dark_and_data_at_once(exposures, tmp_path):
+    def dark(hdus):
+        hdus[0].header["IMAGETYP"] = "DARK"
+
+    changed = [copy_changed(path, tmp_path / "darks", dark) for path in exposures.glob("*/*_flc.fits")]
+    recipe = pasting(exposures, tmp_path / "darks", "build.dark_paste.product=flc")
+    with pytest.raises(DataError, match="is among the data and among the darks"):
+        plan_build(recipe, changed, home=Home(tmp_path))
 
 
 def test_names_of_darks_start_at_the_recipe(exposures, dark_folder, tmp_path):

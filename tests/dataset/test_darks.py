@@ -131,6 +131,14 @@ def test_a_science_exposure_is_no_dark(facts, tmp_path):
     copy = copy_changed(facts[0].path, tmp_path, external)
     with pytest.raises(InvalidFileError, match="its IMAGETYP is EXT: expected DARK"):
         read_facts(copy, INSTRUMENT, "dark_paste", is_dark=True)
+
+    def untold(hdus):
+        del hdus[0].header["IMAGETYP"]
+        hdus[0].header["TARGNAME"] = "NGC1068"
+
+    copy = copy_changed(facts[0].path, tmp_path / "untold", untold)
+    with pytest.raises(InvalidFileError, match="it has no IMAGETYP, and its target is NGC1068: expected DARK"):
+        read_facts(copy, INSTRUMENT, "dark_paste", is_dark=True)
     with pytest.raises(InvalidFileError, match="place on the sky"):
         read_facts(facts[0].path, INSTRUMENT, "dark_paste")
 
@@ -139,6 +147,7 @@ def test_a_raw_dark_is_read_without_its_overscan(tmp_path):
     pixels = np.full((2068, 4144), 100, np.uint16)
     pixels[500, 500] = 300
     primary = {"TELESCOP": "HST", "INSTRUME": "ACS", "DETECTOR": "WFC", "ROOTNAME": "jraw", "EXPTIME": 500.0, "CCDGAIN": 2.0}
+    primary["IMAGETYP"] = "DARK"
     path = tmp_path / "jraw_raw.fits"
     science = fits.ImageHDU(pixels, fits.Header({"BUNIT": "COUNTS", "CCDCHIP": 2}), name="SCI", ver=1)
     fits.HDUList([fits.PrimaryHDU(header=fits.Header(primary)), science]).writeto(path)

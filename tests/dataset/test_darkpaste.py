@@ -264,7 +264,7 @@ def test_labels_are_described_in_words_without_the_folders_of_a_user(recipe, dar
 def test_a_recipe_without_darks_says_where_they_are_named(exposures, tmp_path):
     with pytest.raises(
         UsageError,
-        match=r"nowhere: expected a folder, wildcards or a file with exposures \(\*_flt.fits, see build.dark_paste.product\)",
+        match=r"nowhere: expected .* \(\*_flt.fits, see build.dark_paste.product\)",
     ):
         plan_build(pasting(exposures, tmp_path / "nowhere"), [exposures], home=Home(tmp_path))
     recipe = pasting(exposures, tmp_path, "build.dark_paste.darks=[]")

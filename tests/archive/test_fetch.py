@@ -168,7 +168,7 @@ def test_an_archive_out_of_reach_is_told_with_all_visits(recipe_file, monkeypatc
     monkeypatch.setenv("DEEPCR_ZOO_MAST", NOWHERE)
     error = fetch(recipe_file).exception
     assert isinstance(error, ArchiveUnreachableError)
-    assert str(error).startswith(f"the search: the archive at {NOWHERE} cannot be reached: ")
+    assert str(error).startswith(f"search for exposures: the archive at {NOWHERE} cannot be reached: ")
     for line in ("proposal 90001, visit 6E, F606W: 3 exposures", "visit 6I", "visit 6M", "--data DIR"):
         assert line in str(error)
     assert not paths.exposures_root().exists()

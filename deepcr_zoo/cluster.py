@@ -95,9 +95,13 @@ def on_scheduler(address: str, shared: Sequence[Path] = ()) -> Runner:
 
     Raises
     ------
+    UsageError
+        If the address is none.
     MissingExtraError
         If dask is not installed.
     """
+    if not re.fullmatch(r"((tcp|tls|ucx|ws|wss)://)?[^/\s]+:\d+", address):
+        raise UsageError(f"--scheduler {address}: expected the address that `dask scheduler` prints, as in tcp://host:8786")
     require("distributed", f"--scheduler {address} needs dask", "dask")
 
     def run(work: Work[Result], paths: Sequence[str]) -> Iterator[Outcome[Result]]:
@@ -125,15 +129,11 @@ def _connect(address: str) -> Any:
 
     Raises
     ------
-    UsageError
-        If the address is none.
     ClusterError
         If nobody answers there.
     """
     from distributed import Client
 
-    if not re.fullmatch(r"((tcp|tls|ucx|ws|wss)://)?[^/\s]+:\d+", address):
-        raise UsageError(f"--scheduler {address}: expected the address that `dask scheduler` prints, as in tcp://host:8786")
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what goes wrong is told as an error
     try:
         return Client(address, timeout=CONNECT_S, set_as_default=False, name="deepcr-zoo")  # type: ignore[no-untyped-call]

@@ -134,9 +134,15 @@ def test_few_tasks_are_at_the_scheduler_at_a_time(two_workers, monkeypatch):
 
 def test_a_scheduler_that_does_not_answer_is_told(monkeypatch):
     monkeypatch.setattr(cluster, "CONNECT_S", 0.5)
-    for address in ("tcp://127.0.0.1:1", "nonsense", "carrier-pigeon://roof"):
+    for address in ("tcp://127.0.0.1:1", "127.0.0.1:1"):
         with pytest.raises(ClusterError, match=r"no Dask scheduler answers: expected the address that `dask scheduler`"):
             list(batch.run(work, ["a"], cluster.on_scheduler(address)))
+
+
+@pytest.mark.parametrize("address", ["nonsense", "carrier-pigeon://roof:1", "http://127.0.0.1:8786", "tcp://127.0.0.1"])
+def test_an_address_that_is_none_is_told_at_once(address):
+    with pytest.raises(UsageError, match=r"expected the address that `dask scheduler` prints, as in tcp://host:8786"):
+        list(batch.run(work, ["a"], cluster.on_scheduler(address)))
 
 
 def test_workers_of_another_version_are_refused(everything, monkeypatch):

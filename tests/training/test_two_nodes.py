@@ -51,7 +51,7 @@ def slurm(tmp_path, monkeypatch):
     """A SLURM of two nodes, each with a home, a cache, a data folder, a working folder and a TMPDIR of its own."""
     programs = tmp_path / "programs"
     programs.mkdir()
-    (programs / "scontrol").write_text("#!/bin/sh\necho 127.0.0.1\necho 127.0.0.2\n")
+    (programs / "scontrol").write_text("#!/bin/sh\necho 127.0.0.1\nsleep 0.2\necho 127.0.0.2\n")
     (programs / "srun").write_text(f"#!{sys.executable}{SRUN}")
     for program in programs.iterdir():
         program.chmod(0o755)
@@ -77,6 +77,7 @@ def sbatch(slurm, *words):
     """Run the script of docs/slurm; gives the exit codes of both nodes, and what each has said."""
     script = ["bash", str(CHECKOUT / "docs" / "slurm" / "train.sbatch"), *options(*words)]
     done = subprocess.run(script, capture_output=True, text=True, timeout=240)
+    assert done.stdout, done.stderr
     nodes = [slurm / f"node{rank}" for rank in range(2)]
     said = [((node / "stdout").read_text(), (node / "stderr").read_text()) for node in nodes]
     return [int(code) for code in done.stdout.split()], said

@@ -127,6 +127,18 @@ def as_yaml(document: BaseModel) -> bytes:
     return "\n".join(dumped).encode()
 
 
+def as_json(document: BaseModel) -> bytes:
+    """A document as a JSON file, whose bytes depend on its content alone."""
+    return (document.model_dump_json(indent=1) + "\n").encode()
+
+
+def first_problem(error: ValidationError) -> str:
+    """Where the first problem of a document is, and what it is, for files that people do not write."""
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"])) or "the document"
+    return f"{place}: {first['msg']}"
+
+
 def explain(where: str | Path, error: Any) -> str:
     """One of pydantic's errors as a sentence that names file, field, expectation and value."""
     field = ".".join(str(part) for part in error["loc"]) or "the document"

@@ -179,6 +179,11 @@ class InstrumentTable(Document):
         """The detector that these headers are of, if the table knows it."""
         return next((instrument for instrument in self.instruments if instrument.matches(keywords)), None)
 
+    def named(self, telescope: str, instrument: str, detector: str) -> Instrument | None:
+        """The detector of these names, as cards and recipes give them, if the table knows it."""
+        wanted = (telescope, instrument, detector)
+        return next((one for one in self.instruments if (one.telescope, one.instrument, one.detector) == wanted), None)
+
     def unit(self, spelling: str) -> UnitSpelling | None:
         """The unit that a value of BUNIT stands for, if the table knows it."""
         rate = _PER_SECOND.sub("/S", spelling.strip().upper())

@@ -89,7 +89,7 @@ def doubts(recipe: Recipe) -> list[str]:
     if recipe.rehearsal.is_reserved:
         found.append(RESERVED)
     names = (block.telescope, block.instrument, block.detector)
-    if names not in {(one.telescope, one.instrument, one.detector) for one in default_instruments().instruments}:
+    if default_instruments().named(*names) is None:
         found.append(
             f"{' '.join(names)} is not in the table of instruments yet, and build needs it there (zoo/instruments.yaml)"
         )

@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 
 from deepcr_zoo import lockfiles, paths
 from deepcr_zoo.cards import read_card
-from deepcr_zoo.documents import Document
+from deepcr_zoo.documents import Document, as_json
 from deepcr_zoo.errors import DeepcrZooError, OutputError, SourceWarning, UpdateError
 from deepcr_zoo.files import new_folder, sweep_leftovers, write_atomically
 from deepcr_zoo.merging import alterations, changed_defaults, merged
@@ -133,7 +133,7 @@ def update(repository: str = REPOSITORY) -> Update:
                 fetch_lock(remote, commit, scratch)
                 _checked(_read(scratch, kept), shipped, before)
         fetched = _checked(_read_kept(kept), shipped, before)
-        write_atomically(kept.model_dump_json(indent=1).encode() + b"\n", folder() / CURRENT)
+        write_atomically(as_json(kept), folder() / CURRENT)
     except OSError as error:
         raise OutputError(f"{folder()}: cannot be written: {error.strerror}; DEEPCR_ZOO_DATA names another folder") from None
     _forget_others({commit, *([] if before is None else [before.root.name])})

@@ -62,9 +62,8 @@ def compare(recipe: Recipe, products: Sequence[Product]) -> list[Compared]:
 def _holds_several(recipe: Recipe) -> bool:
     """Whether a file of the recipe's camera may hold several exposures."""
     block = recipe.instrument
-    named = (block.telescope, block.instrument, block.detector)
-    known = {(one.telescope, one.instrument, one.detector): one for one in default_instruments().instruments}
-    return named in known and known[named].every_chip_is_an_exposure
+    known = default_instruments().named(block.telescope, block.instrument, block.detector)
+    return known is not None and known.every_chip_is_an_exposure
 
 
 def _compared(name: str, rule: VisitRule, expected: int | None, members: Sequence[Product]) -> Compared:

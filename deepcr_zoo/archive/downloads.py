@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import queue
 import threading
@@ -18,9 +17,9 @@ from pydantic import ValidationError
 from deepcr_zoo.archive.mast import Part
 from deepcr_zoo.archive.pace import Pace
 from deepcr_zoo.archive.products import Product
-from deepcr_zoo.documents import Document
+from deepcr_zoo.documents import Document, as_json
 from deepcr_zoo.errors import ArchiveBusyError, ArchiveError, ArchiveUnreachableError, DeepcrZooError, OutputError
-from deepcr_zoo.files import sweep_leftovers, write_atomically
+from deepcr_zoo.files import sha256_of, sweep_leftovers, write_atomically
 
 ATTEMPTS = 3
 """Connections in a row that may break off without a byte."""
@@ -73,14 +72,14 @@ class Shelf:
 
     def write_record(self, record: Record) -> None:
         """Keep what is known of a product."""
-        write_atomically((record.model_dump_json(indent=1) + "\n").encode(), self._record_path(record.product))
+        write_atomically(as_json(record), self._record_path(record.product))
 
     def finished(self, product: Product) -> str | None:
         """The SHA-256 of a product that is there, whole and as it was downloaded."""
         record, path = self.record(product), self.file(product)
         if record is None or record.sha256 is None or not path.is_file() or path.stat().st_size != record.size:
             return None
-        return record.sha256 if hash_of(path) == record.sha256 else None
+        return record.sha256 if sha256_of(path) == record.sha256 else None
 
     def forget(self, product: Product) -> None:
         """Remove what there is of an unfinished product."""
@@ -212,12 +211,6 @@ def download_all(
             thread.join(max(0.0, until - time.monotonic()))
 
 
-def hash_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _fetch_rest(product: Product, shelf: Shelf, open_part: OpenPart, pace: Pace, told: Told) -> int:
     """Fetch what is missing of a product; gives the size that it should have now."""
     partial, record = shelf.partial(product), shelf.record(product)
@@ -270,7 +263,7 @@ def _finish(product: Product, shelf: Shelf, size: int, expected_sha256: str | No
         found = _size(partial)
         shelf.forget(product)
         raise _other_size(product, f"has sent {found}")
-    sha256 = hash_of(partial)
+    sha256 = sha256_of(partial)
     if expected_sha256 not in (None, sha256):
         shelf.forget(product)
         raise ArchiveError(

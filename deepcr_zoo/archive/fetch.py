@@ -17,6 +17,7 @@ from deepcr_zoo.archive.products import Product, Query, query_of
 from deepcr_zoo.archive.watching import Watch
 from deepcr_zoo.dataset import visits
 from deepcr_zoo.errors import ArchiveError, ArchiveUnreachableError, DeepcrZooError, OutputError, UsageError
+from deepcr_zoo.files import sha256_of
 from deepcr_zoo.recipe import Recipe
 
 SOURCE = "mast"
@@ -193,7 +194,7 @@ def _check_supplied(listed: ArchiveManifest, supplied: Mapping[str, Path]) -> No
         path = supplied.get(one.name)
         if path is None or one.sha256 is None or path.suffix == ".gz":  # packed by somebody: nobody knows that hash
             continue
-        if (found := downloads.hash_of(path)) != one.sha256:
+        if (found := sha256_of(path)) != one.sha256:
             raise ArchiveError(
                 f"{path}: has the SHA-256 {found}, the manifest says {one.sha256}: leave it out, or make a new manifest "
                 "with deepcr-zoo fetch RECIPE"

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from deepcr_zoo import paths
 from deepcr_zoo.archive.products import Product, Query
-from deepcr_zoo.documents import Document
+from deepcr_zoo.documents import Document, as_json, first_problem
 from deepcr_zoo.errors import ArchiveError, OutputError
 from deepcr_zoo.files import sweep_partial, write_atomically
 
@@ -85,9 +85,7 @@ def read(path: Path) -> ArchiveManifest:
     except OSError as error:
         raise ArchiveError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the document"
-        raise ArchiveError(f"{path}: expected a manifest of deepcr-zoo fetch: {place}: {first['msg']}") from None
+        raise ArchiveError(f"{path}: expected a manifest of deepcr-zoo fetch: {first_problem(error)}") from None
 
 
 def write(path: Path, manifest: ArchiveManifest) -> None:
@@ -100,6 +98,6 @@ def write(path: Path, manifest: ArchiveManifest) -> None:
     """
     try:
         sweep_partial(path)
-        write_atomically((manifest.model_dump_json(indent=1) + "\n").encode(), path)
+        write_atomically(as_json(manifest), path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None

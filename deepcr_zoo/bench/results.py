@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from deepcr_zoo.cards import Probability
-from deepcr_zoo.documents import Document, explain
+from deepcr_zoo.documents import Document, as_json, explain
 from deepcr_zoo.errors import InvalidDocumentError
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.registry import Sha256
@@ -343,7 +343,7 @@ class BenchmarkResults(Document):
 
 def write_results(results: BenchmarkResults, path: Path) -> None:
     """Write a ``results.json``: the same results give the same bytes."""
-    write_atomically(results.model_dump_json(indent=1).encode() + b"\n", path)
+    write_atomically(as_json(results), path)
 
 
 def read_results(path: Path) -> BenchmarkResults:

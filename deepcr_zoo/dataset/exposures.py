@@ -111,12 +111,11 @@ def detector_of(block: InstrumentBlock) -> Instrument:
     InvalidDocumentError
         If it is not there, or nothing is known of its saturation and cosmic-ray bits.
     """
-    wanted = (block.telescope, block.instrument, block.detector)
-    for known in default_instruments().instruments:
-        if (known.telescope, known.instrument, known.detector) == wanted:
-            return known
+    names = (block.telescope, block.instrument, block.detector)
+    if known := default_instruments().named(*names):
+        return known
     raise InvalidDocumentError(
-        f"instrument: {' '.join(wanted)} is not in zoo/instruments.yaml: expected one of "
+        f"instrument: {' '.join(names)} is not in zoo/instruments.yaml: expected one of "
         f"{', '.join(f'{one.telescope} {one.instrument} {one.detector}' for one in default_instruments().instruments)}; "
         "add it there, each fact with its source"
     )

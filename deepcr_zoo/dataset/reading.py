@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from deepcr_zoo.dataset.store import (
     recipe_key,
 )
 from deepcr_zoo.errors import DatasetError
+from deepcr_zoo.files import sha256_of
 from deepcr_zoo.recipe import FieldType, Recipe
 
 _REBUILD = "run the build again: it makes what is missing"
@@ -156,7 +156,7 @@ class Dataset:
     @property
     def manifest_sha256(self) -> str:
         """Hash of the manifest's file."""
-        return hashlib.sha256((self.folder / MANIFEST_FILE).read_bytes()).hexdigest()
+        return sha256_of(self.folder / MANIFEST_FILE)
 
     def exposures(self, split: StampSplit, field_type: FieldType | None = None) -> Iterator[ExposureStamps]:
         """The exposures that have stamps for something, of one field type or all, in the order of the manifest."""
@@ -229,8 +229,7 @@ def _opened(path: Path) -> Any:
 
 def _difference(path: Path, recorded: StoredFile) -> str | None:
     try:
-        with open(path, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(path)
     except OSError as error:
         return f"{path}: cannot be read: {error.strerror}"
     return None if found == recorded.sha256 else f"{path}: differs from the manifest: expected sha256 {recorded.sha256}"

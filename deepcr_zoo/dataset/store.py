@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 
 from deepcr_zoo import paths
 from deepcr_zoo.dataset.ways import settings_of_others
-from deepcr_zoo.documents import Document, DocumentT
+from deepcr_zoo.documents import Document, DocumentT, as_json, first_problem
 from deepcr_zoo.errors import DatasetError, OutputError
 from deepcr_zoo.files import scratch_folder, write_atomically
 from deepcr_zoo.recipe import FieldType, Recipe, Split, SplitBy
@@ -262,7 +262,7 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], about: Mappin
 
 def write_document(path: Path, document: Document) -> None:
     """Write a record as JSON whose bytes depend on its content alone."""
-    write_atomically((document.model_dump_json(indent=1) + "\n").encode(), path)
+    write_atomically(as_json(document), path)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -310,6 +310,4 @@ def _read_document(path: Path, schema: type[DocumentT]) -> DocumentT:
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}; build the dataset again") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the document"
-        raise DatasetError(f"{path}: {place}: {first['msg']}: remove its folder and build again") from None
+        raise DatasetError(f"{path}: {first_problem(error)}: remove its folder and build again") from None

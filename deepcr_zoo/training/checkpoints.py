@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
-from deepcr_zoo.documents import Document
+from deepcr_zoo.documents import Document, as_json
 from deepcr_zoo.errors import OutputError, RunError
 from deepcr_zoo.files import sweep_leftovers, write_atomically
 from deepcr_zoo.training.state import Progress, Training
@@ -67,7 +67,7 @@ def save(training: Training, folder: Path, recipe_sha256: str) -> None:
     )
     with failure_is_told(folder):
         write_atomically(data, folder / name)
-        write_atomically(checkpoint.model_dump_json(indent=1).encode() + b"\n", folder / CHECKPOINT_FILE)
+        write_atomically(as_json(checkpoint), folder / CHECKPOINT_FILE)
         _remove_others(folder, name)
 
 

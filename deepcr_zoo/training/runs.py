@@ -18,7 +18,7 @@ from deepcr_zoo.bench.results import BenchmarkResults, read_results
 from deepcr_zoo.cards import Card
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import MANIFEST_FILE, key_of
-from deepcr_zoo.documents import Document, parse_document
+from deepcr_zoo.documents import Document, as_json, parse_document
 from deepcr_zoo.errors import OutputError, RunError
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.models import InpaintModel, MaskModel, load_files
@@ -202,7 +202,7 @@ def new_run(recipe: Recipe, dataset: Dataset, runs: Path, command: str) -> Run:
     try:
         folder = _make_folder(runs / recipe.name, f"{now:%Y%m%dT%H%M%S}", key)
         write_atomically(text, folder / RECIPE_FILE)
-        write_atomically(facts.model_dump_json(indent=1).encode() + b"\n", folder / FACTS_FILE)
+        write_atomically(as_json(facts), folder / FACTS_FILE)
     except OSError as error:
         raise OutputError(
             f"{runs}: a run cannot be written there: {error.strerror}; name another folder with --runs"

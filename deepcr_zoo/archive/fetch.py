@@ -145,8 +145,7 @@ def exposures_of(recipe: Recipe, data: Sequence[str | Path], beside: Path | None
     places = [place for place in data if not _is_of_archive(place)]
     if len(places) == len(data):
         return list(data)
-    own = [(beside or Path()) / Path(place).expanduser() for place in recipe.data.files]
-    there = visits.find_files([*places, *own], recipe.data.product)
+    there = visits.find_files([*places, *visits.beside(beside, recipe.data.files)], recipe.data.product)
     supplied = {path.name.lower().removesuffix(".gz"): path for path in there}
     files: list[str | Path] = []
     for place in data:

@@ -133,7 +133,7 @@ def plan_build(
         If a file cannot be used and the recipe refuses that (``build.quality.on_bad_file``).
     """
     ignore.kept_bits(recipe.build.ignore, detector_of(recipe.instrument))  # what is not known of it fails at once
-    home, beside = home or Home.default(), beside or Path()
+    home = home or Home.default()
     if rehearse:
         if recipe.build.labels != "astrodrizzle":
             raise UsageError(
@@ -144,7 +144,7 @@ def plan_build(
             raise UsageError("--rehearse simulates its exposures: leave out --data")
         cautions = (RESERVED,) if recipe.rehearsal.is_reserved else ()
         return BuildPlan(recipe, home, True, tuple(_rehearsed(recipe)), cautions=cautions)
-    places = [*data, *_beside(beside, recipe.data.files)]
+    places = [*data, *visits.beside(beside, recipe.data.files)]
     files = visits.find_files(places, recipe.data.product)
     if not files:
         raise visits.no_data(recipe)
@@ -314,18 +314,14 @@ def _planned(
     )
 
 
-def _beside(folder: Path, places: Sequence[str]) -> list[Path]:
-    return [folder / Path(place).expanduser() for place in places]
-
-
-def _banks(recipe: Recipe, beside: Path, jobs: Jobs) -> tuple[dict[Split, tuple[ExposureFacts, ...]], list[Rejected]]:
+def _banks(recipe: Recipe, beside: Path | None, jobs: Jobs) -> tuple[dict[Split, tuple[ExposureFacts, ...]], list[Rejected]]:
     """The dark exposures of training and of test visits, where labels need some, and those that cannot be used."""
     if recipe.build.labels != "dark_paste":
         return dict.fromkeys(SPLITS, ()), []
     block = recipe.build.dark_paste
     if not block.darks:
         raise MissingDataError(f"{recipe.name}: no dark exposures: name their folders under build.dark_paste.darks")
-    files = visits.find_files(_beside(beside, block.darks), block.product, "build.dark_paste.product")
+    files = visits.find_files(visits.beside(beside, block.darks), block.product, "build.dark_paste.product")
     found, rejected = _read_all(recipe, files, jobs, is_dark=True)
     try:
         return darks.split(visits.each_once(found), block.test_fraction, recipe.build.seed), rejected

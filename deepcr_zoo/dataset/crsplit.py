@@ -47,6 +47,10 @@ class RepeatedExposure:
     exposure_time_s: float
     read_noise_electron: float
 
+    def noise(self, level: Image) -> Image:
+        """Sigma of read and Poisson noise, e-, of pixels that hold so many electrons, shape (H, W)."""
+        return np.asarray(np.sqrt(np.float32(self.read_noise_electron**2) + np.maximum(level, 0)))
+
 
 @dataclass(frozen=True, eq=False)
 class RepeatLabel:
@@ -93,8 +97,7 @@ def hot_pixels(exposures: Sequence[RepeatedExposure], hot_snr: float) -> Mask:
     for exposure in exposures:
         sizes = ((_NEIGHBOURHOOD, _NEIGHBOURHOOD), (_ALONG, 1), (1, _ALONG))
         around = np.max([ndimage.median_filter(exposure.image, size) for size in sizes], axis=0)
-        noise = np.sqrt(exposure.read_noise_electron**2 + np.maximum(around, 0))
-        significances.append((exposure.image - around) / noise)
+        significances.append((exposure.image - around) / exposure.noise(around))
     # the lower of the two in the middle: half of the exposures are not most of them
     middle = (len(significances) - 1) // 2
     return np.asarray(np.partition(significances, middle, axis=0)[middle] > hot_snr)
@@ -171,12 +174,12 @@ def _compare(exposure: RepeatedExposure, others: Sequence[RepeatedExposure], set
     # what is expected counts as noisy as one scaled exposure: the median of several is less, the minimum is biased
     ratios = np.array([exposure.exposure_time_s / other.exposure_time_s for other in others])
     read_noise = np.array([other.read_noise_electron for other in others])
-    own = exposure.read_noise_electron**2
-    sigma = np.sqrt(own + np.mean((ratios * read_noise) ** 2) + (1 + ratios.mean()) * level)
+    noise_squared = exposure.read_noise_electron**2 + np.mean((ratios * read_noise) ** 2)
+    sigma = np.sqrt(noise_squared + (1 + ratios.mean()) * level)
     excess = exposure.image - expected
     strong, weak = (excess > snr * sigma + scale * slope for snr, scale in _passes(settings))
     (_, (snr, scale)) = _passes(settings)
-    raised = exposure.image - sky > snr * np.sqrt(own + level) + scale * slope
+    raised = exposure.image - sky > snr * exposure.noise(level) + scale * slope
     return _Compared(grown(strong, weak, settings.grow), raised, expected.astype(np.float32))
 
 

@@ -133,9 +133,7 @@ def own_cosmic_rays(visit: PlannedVisit, facts: ExposureFacts, chips: Sequence[C
     bits = ignore.cosmic_ray_bits(detector_of(visit.instrument))
     masks = [(chip.quality.astype(np.int64) & bits) != 0 for chip in chips]
     if block.own == "lacosmic":
-        noise = facts.read_noise_electron
-        read_noise = visit.instrument.read_noise_electron if noise is None else noise
-        method = Lacosmic(block.own_objlim, read_noise)
+        method = Lacosmic(block.own_objlim, facts.read_noise_or(visit.instrument.read_noise_electron))
         masks = [mask | method.mask(chip.image, block.own_sigclip) for mask, chip in zip(masks, chips, strict=True)]
     elif not any(mask.any() for mask in masks):
         raise VisitRejectedError(

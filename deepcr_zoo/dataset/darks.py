@@ -146,10 +146,10 @@ def find_hits(repeats: Sequence[RepeatedExposure], detection: Detection) -> list
     hits = []
     for one in repeats:
         level, smooth = (per_second * np.float32(one.exposure_time_s) for per_second in (rate, around))
-        hot = level - smooth > detection.hot_snr * _noise(one, smooth)
+        hot = level - smooth > detection.hot_snr * one.noise(smooth)
         excess = one.image - level
         excess -= np.median(excess)
-        good, noise = one.usable & ~hot, _noise(one, level)
+        good, noise = one.usable & ~hot, one.noise(level)
         strong, weak = (good & (excess > snr * noise) for snr in detection.snr)
         rows, columns = np.nonzero(grown(strong, weak, detection.grow))
         hits.append(DarkHits(one.image.shape, rows, columns, excess[rows, columns]))
@@ -158,12 +158,11 @@ def find_hits(repeats: Sequence[RepeatedExposure], detection: Detection) -> list
 
 def _as_repeat(dark: ExposureFacts, chip: ChipPixels, detection: Detection) -> RepeatedExposure:
     finite = np.isfinite(chip.image)
-    noise = dark.read_noise_electron
     return RepeatedExposure(
         np.where(finite, chip.image, np.float32(0)),
         finite & ((chip.quality.astype(np.int64) & ~detection.kept_bits) == 0),
         dark.exposure_time_s,
-        detection.read_noise_electron if noise is None else noise,
+        dark.read_noise_or(detection.read_noise_electron),
     )
 
 
@@ -174,11 +173,6 @@ def _median_rate(repeats: Sequence[RepeatedExposure]) -> NDArray[np.float32]:
         rows = slice(start, start + _BAND)
         rate[rows] = np.median([one.image[rows] / np.float32(one.exposure_time_s) for one in repeats], axis=0)
     return rate
-
-
-def _noise(one: RepeatedExposure, level: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sigma of the noise of a dark whose pixels hold so many electrons."""
-    return np.asarray(np.sqrt(np.float32(one.read_noise_electron**2) + np.maximum(level, 0)))
 
 
 def _told(dark: ExposureFacts) -> str:

@@ -74,6 +74,10 @@ class ExposureFacts:
     outlines: tuple[Positions, ...]
     cautions: tuple[str, ...]
 
+    def read_noise_or(self, electron: float) -> float:
+        """The read noise, e-: what the file tells, else this."""
+        return electron if self.read_noise_electron is None else self.read_noise_electron
+
 
 @dataclass(frozen=True)
 class ChipPixels:
@@ -176,8 +180,7 @@ def read_chips(facts: ExposureFacts, block: InstrumentBlock, path: Path | None =
     if path is None and facts.sha256 != exposure.sha256:
         raise InvalidFileError(f"{facts.path}: has changed since its visit was planned: run again when it is at rest")
     with _hdus(exposure) as hdus:
-        chips = _chips(exposure, hdus, block, is_dark=not facts.outlines)
-        return [chip for chip in chips if chip.version in facts.versions]
+        return list(_chips(exposure, hdus, block, is_dark=not facts.outlines, versions=facts.versions))
 
 
 def read_noise(keywords: Keywords) -> float | None:
@@ -228,8 +231,13 @@ def _overscan_noise(chip: Chip) -> float:
     return fmean(found) * chip.factor("electron")
 
 
-def _chips(exposure: Exposure, hdus: fits.HDUList, block: InstrumentBlock, is_dark: bool) -> Iterator[ChipPixels]:
+def _chips(
+    exposure: Exposure, hdus: fits.HDUList, block: InstrumentBlock, is_dark: bool, versions: tuple[int, ...] | None = None
+) -> Iterator[ChipPixels]:
+    """The chips of these versions, or all, in their order."""
     for chip in sorted(exposure.chips, key=lambda one: one.version):
+        if versions is not None and chip.version not in versions:
+            continue
         assert chip.area_cm2 is not None  # the detector is known
         lit = _lit(chip)
         wcs = WCS(naxis=2) if is_dark else _of_the_slit(chip, block) or _sky_coordinates(hdus, chip.hdu, chip.where)

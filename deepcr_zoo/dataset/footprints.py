@@ -121,9 +121,7 @@ def neighbours(groups: Sequence[Sequence[Positions]]) -> list[tuple[int, int]]:
     """
     if len(groups) < 2:
         return []
-    every = [np.concatenate([*polygons]) for polygons in groups]
-    middles = np.stack([centre(positions) for positions in every])
-    radii = np.array([distance_arcsec(one, middle).max() for one, middle in zip(every, middles, strict=True)])
+    middles, radii = map(np.array, zip(*map(_circle, groups), strict=True))
     # chords are shorter than arcs: nothing that is near is missed
     pairs = cKDTree(directions(middles)).query_pairs((2 * radii.max() + POINTING_ARCSEC) / _ARCSEC, output_type="ndarray")
     near = distance_arcsec(middles[pairs[:, 0]], middles[pairs[:, 1]]) < radii[pairs].sum(axis=1) + POINTING_ARCSEC
@@ -147,13 +145,15 @@ def holds(polygon: Positions, position: Positions) -> bool:
 
 def _near(ones: Sequence[Positions], others: Sequence[Positions]) -> bool:
     """Quickly: whether the circles around two sets of polygons come close enough for an overlap."""
-    circles = []
-    for polygons in (ones, others):
-        every = np.concatenate([*polygons])
-        middle = centre(every)
-        circles.append((middle, distance_arcsec(every, middle).max()))
-    (one, radius), (other, reach) = circles
+    (one, radius), (other, reach) = _circle(ones), _circle(others)
     return bool(distance_arcsec(one, other) < radius + reach + POINTING_ARCSEC)
+
+
+def _circle(polygons: Sequence[Positions]) -> tuple[Positions, float]:
+    """The middle of some polygons, and how far they reach from it, arcsec."""
+    every = np.concatenate([*polygons])
+    middle = centre(every)
+    return middle, float(distance_arcsec(every, middle).max())
 
 
 def _gap_along_edges(ones: Positions, others: Positions) -> NDArray[np.float64]:

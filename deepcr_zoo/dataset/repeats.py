@@ -93,7 +93,5 @@ class RepeatsLabelling:
 def _repeated(visit: PlannedVisit, facts: ExposureFacts, chip: ChipPixels) -> RepeatedExposure:
     ignored = ignore.ignore_mask(chip.image, chip.quality, visit.kept_bits, visit.build.ignore)
     image = np.where(np.isfinite(chip.image), chip.image, np.float32(0))
-    noise = facts.read_noise_electron
-    return RepeatedExposure(
-        image, ~ignored, facts.exposure_time_s, visit.instrument.read_noise_electron if noise is None else noise
-    )
+    noise = facts.read_noise_or(visit.instrument.read_noise_electron)
+    return RepeatedExposure(image, ~ignored, facts.exposure_time_s, noise)

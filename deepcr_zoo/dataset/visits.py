@@ -81,6 +81,11 @@ class FoundVisits:
     cautions: list[str] = field(default_factory=list)
 
 
+def beside(folder: Path | None, places: Iterable[str]) -> list[Path]:
+    """Places that a recipe names; relative ones start at its folder, or at the current one."""
+    return [(folder or Path()) / Path(place).expanduser() for place in places]
+
+
 def find_files(places: Iterable[str | os.PathLike[str]], product: str, setting: str = "data.product") -> list[Path]:
     """The exposures that folders (at any depth), wildcards and names of files stand for, each once, in order.
 

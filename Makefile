@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint con
 
 ## clean an exposure with two zoo models and draw it: make demo, or make demo FITS=path for one of your own
 demo: $(VENV)/.demo
-	$(BIN)/python -m deepcr_zoo.demo demo $(if $(FITS),--fits '$(FITS)')
+	$(BIN)/python -m deepcr_zoo.cli.demo demo $(if $(FITS),--fits '$(FITS)')
 
 ## train a small mask network from nothing, on simulated exposures, and prove it: about nine minutes on two cores
 rehearse: $(VENV)/.rehearse
@@ -30,7 +30,7 @@ check: $(VENV)/.dev
 
 ## bring the rendered tables of README.md and cards/README.md up to date
 render: $(VENV)/.dev
-	$(BIN)/python -m deepcr_zoo.rendering
+	$(BIN)/python -m deepcr_zoo.zoo.rendering
 
 ## time the networks beside deepCR 0.3.1 and the L.A.Cosmic implementations, the cleaning of a whole exposure, and training
 benchmark: $(VENV)/.benchmark

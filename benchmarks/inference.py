@@ -77,9 +77,9 @@ def upstream_2_4() -> Method:
     from deepCR.unet import WrappedModel
     from deepCR.unet_batchnorm import UNet2SigmoidBatchNorm
 
-    from deepcr_zoo.cards import read_card
-    from deepcr_zoo.convert import read_upstream
-    from deepcr_zoo.registries import default_registry
+    from deepcr_zoo.publishing.convert import read_upstream
+    from deepcr_zoo.zoo.cards import read_card
+    from deepcr_zoo.zoo.registries import default_registry
 
     upstream = read_card(default_registry().resolve("ACS-WFC-F606W-2-4")).provenance.upstream
     assert upstream is not None

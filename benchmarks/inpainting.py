@@ -35,10 +35,9 @@ from synthetic_visits import (
 )
 
 import deepcr_zoo
-from deepcr_zoo import baselines
-from deepcr_zoo.bench.inpainting import MASKS_PER_STAMP, Fill, HiddenPixels, draw
-from deepcr_zoo.bench.judged import as_method
-from deepcr_zoo.bench.residuals import ErrorSums
+from deepcr_zoo.bench.measures.inpainting import MASKS_PER_STAMP, ErrorSums, Fill, HiddenPixels, draw
+from deepcr_zoo.bench.measures.judged import as_method
+from deepcr_zoo.bench.measures.summary import inpainting_errors, spread
 from deepcr_zoo.bench.results import (
     AddedMasks,
     BaselineMethod,
@@ -49,13 +48,13 @@ from deepcr_zoo.bench.results import (
     PixelCounts,
     write_results,
 )
-from deepcr_zoo.bench.summary import inpainting_errors, spread
-from deepcr_zoo.dataset.stamps import cut, positions
+from deepcr_zoo.dataset.splits import cut, positions
 from deepcr_zoo.machine import processor_name
-from deepcr_zoo.models import InpaintModel
-from deepcr_zoo.neighbours import WINDOW
-from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES
-from deepcr_zoo.results import POOLED
+from deepcr_zoo.models import baselines
+from deepcr_zoo.models.images import WINDOW
+from deepcr_zoo.models.model import InpaintModel
+from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES
+from deepcr_zoo.zoo.records import POOLED
 
 NETWORKS = ("inpaint/ACS-WFC-F606W-2-32@1.0", "inpaint/ACS-WFC-F606W-3-32@1.0")
 MEDIAN, BIHARMONIC = "5x5 masked median", "biharmonic"

@@ -26,6 +26,7 @@ from synthetic_visits import (
     words,
 )
 
+from deepcr_zoo.bench.measures.summary import spread
 from deepcr_zoo.bench.results import (
     BaselineMethod,
     BenchmarkResults,
@@ -35,10 +36,9 @@ from deepcr_zoo.bench.results import (
     PixelCounts,
     write_results,
 )
-from deepcr_zoo.bench.summary import spread
 from deepcr_zoo.machine import processor_name
-from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES
-from deepcr_zoo.results import POOLED
+from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES
+from deepcr_zoo.zoo.records import POOLED
 
 SIGMAS = 3.0
 WANTED_TPR = {"extragalactic": 0.95, "globular_cluster": 0.90, "resolved_galaxy": 0.80}

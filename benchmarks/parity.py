@@ -14,12 +14,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import deepcr_zoo
-from deepcr_zoo import __version__
-from deepcr_zoo.cards import read_card
-from deepcr_zoo.convert import read_upstream
-from deepcr_zoo.registries import default_registry
-from deepcr_zoo.registry import ResolvedModel
-from deepcr_zoo.results import ParityRecord, append
+from deepcr_zoo._version import __version__
+from deepcr_zoo.publishing.convert import read_upstream
+from deepcr_zoo.zoo.cards import read_card
+from deepcr_zoo.zoo.records import ParityRecord, append
+from deepcr_zoo.zoo.registries import default_registry
+from deepcr_zoo.zoo.registry import ResolvedModel
 from tests.upstream import parity
 
 

@@ -36,24 +36,18 @@ from synthetic_visits import (
 )
 
 import deepcr_zoo
-from deepcr_zoo.baselines import Lacosmic
-from deepcr_zoo.bench import lacosmic, roc
-from deepcr_zoo.bench.judged import as_method
-from deepcr_zoo.bench.lacosmic import Sweep
-from deepcr_zoo.bench.results import (
-    BaselineMethod,
-    BenchmarkResults,
-    MethodResult,
-    PixelCounts,
-    write_results,
-)
-from deepcr_zoo.bench.roc import RocCounts, RocCurve
-from deepcr_zoo.bench.summary import CURVE_POINTS, TPR_AT_FPR, field_result
-from deepcr_zoo.cards import Card
+from deepcr_zoo.bench.measures import lacosmic, roc
+from deepcr_zoo.bench.measures.judged import as_method
+from deepcr_zoo.bench.measures.lacosmic import Sweep
+from deepcr_zoo.bench.measures.roc import RocCounts, RocCurve
+from deepcr_zoo.bench.measures.summary import CURVE_POINTS, TPR_AT_FPR, field_result
+from deepcr_zoo.bench.results import BaselineMethod, BenchmarkResults, MethodResult, PixelCounts, write_results
 from deepcr_zoo.machine import processor_name
-from deepcr_zoo.models import MaskModel
-from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES
-from deepcr_zoo.results import POOLED
+from deepcr_zoo.models.baselines import Lacosmic
+from deepcr_zoo.models.model import MaskModel
+from deepcr_zoo.zoo.cards import Card
+from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES
+from deepcr_zoo.zoo.records import POOLED
 
 TABLE_2 = ("ACS-WFC-F606W-2-32@1.0", "ACS-WFC-F606W-2-4@1.0")
 """The networks that Zhang & Bloom 2020, Table 2, measured."""

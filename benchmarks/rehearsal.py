@@ -25,22 +25,22 @@ from numpy.typing import NDArray
 from synthetic_visits import CACHE, PACKAGES, command, words
 from torch import nn
 
-from deepcr_zoo.bench.masks import judge
+from benchmarks.masks import judge
+from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.dataset.build import build_dataset
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import ExposureRecord
 from deepcr_zoo.machine import processor_name
-from deepcr_zoo.models import MaskModel, load_files
-from deepcr_zoo.nets import UNet
-from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES, Recipe
-from deepcr_zoo.recipefile import find_recipe, read_recipe
+from deepcr_zoo.models.model import MaskModel, load_files
+from deepcr_zoo.models.nets import UNet
+from deepcr_zoo.models.weights import serialise, trained_network
 from deepcr_zoo.simulate import VERSION
+from deepcr_zoo.training.augmentation import order
 from deepcr_zoo.training.objectives import Feed
 from deepcr_zoo.training.pipeline import train
-from deepcr_zoo.training.randomness import order
-from deepcr_zoo.training.runs import Run
 from deepcr_zoo.training.stamps import open_stamps
-from deepcr_zoo.weights import serialise, trained_network
+from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES, Recipe
+from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 
 FPRS = (0.0005, 0.005)
 SKY_SHIFTS = (0.0, -0.9, 3.0)

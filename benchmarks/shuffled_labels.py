@@ -20,7 +20,7 @@ from deepcr_zoo.dataset.build import build_dataset
 from deepcr_zoo.dataset.reading import Dataset, read_tensors
 from deepcr_zoo.dataset.store import MANIFEST_FILE, DatasetVisit, Home, write_document, write_tensors
 from deepcr_zoo.machine import processors
-from deepcr_zoo.recipefile import find_recipe, read_recipe
+from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 
 
 def with_shuffled_labels(dataset: Dataset, folder: Path, seed: int) -> Dataset:

@@ -21,17 +21,17 @@ import numpy as np
 from synthetic_visits import command
 
 import deepcr_zoo
-from deepcr_zoo.baselines import Lacosmic
-from deepcr_zoo.bench.benchmark import Extent, benchmark
+from deepcr_zoo.bench.judging import Extent, benchmark
 from deepcr_zoo.bench.maskbenchmark import BEST
+from deepcr_zoo.bench.measures.summary import spread
 from deepcr_zoo.bench.results import BenchmarkResults
+from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject, find_subject
-from deepcr_zoo.bench.summary import spread
 from deepcr_zoo.dataset.exposures import read_chips, read_facts
 from deepcr_zoo.dataset.reading import ExposureStamps
 from deepcr_zoo.machine import processor_name
-from deepcr_zoo.models import MaskModel
-from deepcr_zoo.training.runs import Run
+from deepcr_zoo.models.baselines import Lacosmic
+from deepcr_zoo.models.model import MaskModel
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "stis-ccd.yaml"
 OBSERVATIONS = ("o56502020", "o56502030", "o56502040", "o56502050")

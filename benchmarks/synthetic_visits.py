@@ -20,25 +20,25 @@ from pathlib import Path
 
 import numpy as np
 
-from deepcr_zoo import paths
+from deepcr_zoo import files
 from deepcr_zoo.bench.results import Data, PixelCounts
-from deepcr_zoo.dataset.coverage import GoodPixels, seen_by_others
 from deepcr_zoo.dataset.drizzle import drizzle_visit
+from deepcr_zoo.dataset.drizzled import GoodPixels, seen_by_others
 from deepcr_zoo.dataset.exposures import ChipPixels, detector_of, read_chips, read_facts
 from deepcr_zoo.dataset.ignore import ignore_mask, kept_bits
 from deepcr_zoo.machine import processor_name
-from deepcr_zoo.recipe import RESERVED_SEED, SIMULATED_FIELD_TYPES, BuildBlock, FieldType, InstrumentBlock, Recipe
-from deepcr_zoo.recipefile import find_recipe, read_recipe
-from deepcr_zoo.results import POOLED
 from deepcr_zoo.simulate import VERSION
+from deepcr_zoo.simulate.simulation import SimulatedVisit, write_visit
 from deepcr_zoo.simulate.truth import Truth, read_truth, truth_path
-from deepcr_zoo.simulate.visits import SimulatedVisit, write_visit
+from deepcr_zoo.zoo.recipe import RESERVED_SEED, SIMULATED_FIELD_TYPES, BuildBlock, FieldType, InstrumentBlock, Recipe
+from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
+from deepcr_zoo.zoo.records import POOLED
 
 # as in test visits of Zhang & Bloom 2020, Table 1: 13671-44, 10775-09 (of two), 10190-28
 EXPOSURES: dict[FieldType, int] = {"extragalactic": 3, "globular_cluster": 5, "resolved_galaxy": 4}
 EXPOSURE_TIME_S: dict[FieldType, float] = {"extragalactic": 400.0, "globular_cluster": 350.0, "resolved_galaxy": 540.0}
 PACKAGES = ("deepcr-zoo", "drizzlepac", "numpy", "scipy", "astropy")
-CACHE = paths.PACKAGE.parent / ".benchmark-cache"
+CACHE = files.PACKAGE.parent / ".benchmark-cache"
 LABELS = "labels.npz"
 
 
@@ -216,7 +216,7 @@ def _made(visit: SimulatedVisit, build: BuildBlock, cache: Path) -> Path:
 
 def _sources_sha256() -> str:
     """Hash of the code that makes a visit: while it is worked on, its version says too little."""
-    sources = [*sorted((paths.PACKAGE / "simulate").glob("*.py")), paths.PACKAGE / "dataset" / "drizzle.py"]
+    sources = [*sorted((files.PACKAGE / "simulate").glob("*.py")), files.PACKAGE / "dataset" / "drizzle.py"]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 

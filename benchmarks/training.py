@@ -29,14 +29,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from deepcr_zoo.bench.runs import EpochRecord
 from deepcr_zoo.machine import keep_freed_memory, processor_name
-from deepcr_zoo.recipe import Recipe
-from deepcr_zoo.recipefile import find_recipe, read_recipe
 from deepcr_zoo.training.loop import fit
 from deepcr_zoo.training.objectives import Feed
 from deepcr_zoo.training.stamps import ResidentStamps
-from deepcr_zoo.training.start import start
-from deepcr_zoo.training.state import EpochRecord
+from deepcr_zoo.training.state import start
+from deepcr_zoo.zoo.recipe import Recipe
+from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 
 RECIPE = "acs-wfc-f606w"
 PAPER_STAMPS = 6552

@@ -2,7 +2,7 @@
 
 import os
 
-from deepcr_zoo.cli import main
+from deepcr_zoo.cli.main import main
 
 if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
     from deepcr_zoo.training.distributed import run_to_the_end

@@ -23,13 +23,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from deepcr_zoo import __version__, batch
+from deepcr_zoo import batch
+from deepcr_zoo._version import __version__
 from deepcr_zoo.batch import Jobs, Outcome, Result, Runner, Work
 from deepcr_zoo.errors import ClusterError, OutputError, UsageError
-from deepcr_zoo.extras import require
-from deepcr_zoo.files import scratch_folder, sweep_partial
-from deepcr_zoo.paths import configuration_file, user_data_root
-from deepcr_zoo.registries import forget_registries
+from deepcr_zoo.files import configuration_file, scratch_folder, sweep_partial, user_data_root
+from deepcr_zoo.machine import require
 
 QUEUE = 4
 """Tasks in flight per worker: enough to keep each busy and to let an adaptive cluster grow, far from all there are."""
@@ -334,14 +333,11 @@ def _check_worker(terms: _Terms) -> None:
 
 def _adopt(settings: Iterable[tuple[str, str | None]]) -> None:
     """Take over the settings of the command, for this task and until another command has others."""
-    changed = [(name, value) for name, value in settings if os.environ.get(name) != value]
-    for name, value in changed:
+    for name, value in settings:
         if value is None:
-            del os.environ[name]
+            os.environ.pop(name, None)
         else:
             os.environ[name] = value
-    if changed:
-        forget_registries()
 
 
 def _not_shared(place: Path) -> ClusterError:

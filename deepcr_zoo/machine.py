@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import platform
 from pathlib import Path
+
+from deepcr_zoo.errors import MissingExtraError
 
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 """Bytes that a container may use, or ``max``."""
@@ -50,3 +53,23 @@ def processor_name() -> str:
         if line.startswith("model name"):
             return line.partition(": ")[2]
     return platform.processor()
+
+
+def require(module: str, need: str, extra: str) -> None:
+    """Make sure that a module of an extra can be imported, without importing it.
+
+    Parameters
+    ----------
+    module : str
+    need : str
+        Who needs what, as the error says it.
+    extra : str
+        Extra of this package that has it.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise MissingExtraError(f"{need}: run pip install 'deepcr-zoo[{extra}]'")

@@ -10,11 +10,11 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
-from deepcr_zoo import paths
-from deepcr_zoo.cards import read_card
-from deepcr_zoo.convert import read_upstream
+from deepcr_zoo import files
 from deepcr_zoo.errors import ConversionError
-from deepcr_zoo.registries import default_registry
+from deepcr_zoo.publishing.convert import read_upstream
+from deepcr_zoo.zoo.cards import read_card
+from deepcr_zoo.zoo.registries import default_registry
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 TEST_CACHE = Path(os.environ.get("DEEPCR_ZOO_TEST_CACHE", CHECKOUT / ".test-cache"))
@@ -59,7 +59,7 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
     """An empty cache for every test."""
     cache = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("DEEPCR_ZOO_CACHE", str(cache))
-    return paths.cache_root()
+    return files.cache_root()
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,9 @@ from astropy.io import fits
 
 from deepcr_zoo import batch
 from deepcr_zoo.errors import InvalidFileError, UsageError
-from tests.exposures import scene, science, write
+from tests.exposures.test_cleaning import names
+from tests.fitsfiles import scene, science, write
 from tests.registries import SMALL
-from tests.test_filecleaning import names
 
 # Which files
 

@@ -29,15 +29,15 @@ from tests.test_batch import write_night
 
 COUNTED = """
 import os
-from deepcr_zoo import filecleaning
-from deepcr_zoo.models import load
+from deepcr_zoo.exposures import cleaning
+from deepcr_zoo.models.model import load
 
 def counted(*arguments, **options):
     with open(os.environ["LOADS"], "a") as file:
         file.write(f"{os.getpid()}\\n")
     return load(*arguments, **options)
 
-filecleaning.load = counted
+cleaning.load = counted
 """
 
 

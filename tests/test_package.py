@@ -12,97 +12,38 @@ import pytest
 import yaml
 
 import deepcr_zoo
-from deepcr_zoo import paths
+from deepcr_zoo import files
 from tests.conftest import CHECKOUT
-from tests.exposures import ACS, STIS, scene, science, write
+from tests.fitsfiles import ACS, STIS, scene, science, write
 from tests.registries import SMALL
 
 PICKLE = re.compile(
     r"(?<!safetensors\.)torch\.load\b|\b(un)?pickle(d|r|s)?\b|\bc?[pP]ickle\b|joblib|\bdill\b|shelve|marshal|allow_pickle=True"
     r"|yaml\.(unsafe_|full_)?load\("
 )
-# each module imports from the layers before its own alone
-LAYERS = [
-    {"errors", "tiling"},
-    {"names", "paths", "files", "documents", "neighbours", "batch", "console", "extras", "machine"}
-    | {"simulate", "simulate.truth", "training"}
-    | {f"training.{name}" for name in ("randomness", "distributed", "interruption")},
-    {"registry", "images", "instruments", "pictures", "provenance", "training.environment", "lockfiles", "tensorfiles"}
-    | {"hub", "hub.connection", "hub.frontmatter"},
-    {"cards", "nets", "baselines", "fitsfiles", "recipe", "merging", "configuration", "hub.downloads", "hub.repositories"},
-    {"updates", "archive", "archive.products", "archive.pace", "archive.watching"},
-    {"registries", "archive.mast", "archive.manifest", "archive.comparison"},
-    {"cluster", "dataset.ways"},
-    {"archive.downloads"}
-    | {"sources", "weights", "engines", "results", "frames", "recipefile", "bench", "dataset"}
-    | {f"dataset.{name}" for name in ("alignment", "coverage", "drizzle", "footprints", "ignore", "quality", "sky")}
-    | {"dataset.stamps", "dataset.store"}
-    | {f"simulate.{name}" for name in ("cameras", "charge", "detector", "scenes")},
-    {
-        "recipecheck",
-        "rendering",
-        "testvectors",
-        "models",
-        "selection",
-        "products",
-        "bench.roc",
-        "bench.results",
-        "bench.residuals",
-        "bench.shading",
-    }
-    | {"dataset.crsplit", "dataset.exposures", "dataset.reading", "dataset.splits", "training.frozen", "training.state"}
-    | {f"simulate.{name}" for name in ("optics", "pointing", "tracks")},
-    {"dataset.darks", "dataset.labelling", "dataset.wording"}
-    | {"convert", "cleaning", "verification", "plan", "bench.lacosmic", "bench.summary", "bench.judged", "simulate.flc"}
-    | {"bench.blocks", "bench.tally", "bench.grouped", "bench.wording", "bench.mosaic"}
-    | {"simulate.rendering", "dataset.report", "dataset.visits"}
-    | {f"training.{name}" for name in ("stamps", "start", "checkpoints")},
-    {"compat", "filecleaning", "simulate.visits", "training.augmentation", "training.runs", "training.draftcard"}
-    | {f"bench.{name}" for name in ("masks", "bootstrap", "lacosmicmasks", "resampled", "tracks", "stars", "figures")},
-    {"demo", "cleanreport", "archive.fetch", "dataset.planned", "dataset.rehearsal", "training.objectives"}
-    | {f"bench.{name}" for name in ("inpainting", "runtime", "detections", "tables", "worst")},
-    {"dataset.backgrounds", "dataset.darkpaste", "dataset.drizzled", "dataset.repeats"},
-    {"dataset.labels"},
-    {"dataset.build", "training.loop", "training.pictures"}
-    | {f"bench.{name}" for name in ("photometry", "detectionresults", "operating", "inshort", "leaderboard")},
-    {"training.watch"}
-    | {f"bench.{name}" for name in ("testdata", "subjects", "maskbenchmark", "inpaintbenchmark", "exclusions", "report")},
-    {"training.trainingsets", "bench.gates", "publishing", "publishing.release", "publishing.page", "checking"},
-    {"bench.benchmark", "bench.benchdata"}
-    | {f"publishing.{name}" for name in ("fromrun", "fromzoo", "upload", "readback", "entries")},
-    {"bench.proof", "publishing.pullrequests", "publishing.registryfiles"},
-    {"publishing.steps"},
-    {"training.products"},
-    {"training.pipeline"},
-    {"cli_toolkit"},
-    {"cli_bench", "cli_archive"},
-    {"cli_publish"},
-    {"cli_training"},
+# a room imports from the rooms below it; rooms of one floor do not import each other
+FLOORS = [
     {"cli"},
+    {"training", "publishing"},
+    {"bench"},
+    {"dataset"},
+    {"archive", "simulate", "exposures"},
+    {"models"},
+    {"zoo"},
+    {"flat files"},
 ]
-LIGHT = {
-    "names",
-    "errors",
-    "paths",
-    "files",
-    "documents",
-    "registry",
-    "cards",
-    "sources",
-    "rendering",
-    "cli",
-    "console",
-    "hub",
-    "hub.connection",
-    "hub.downloads",
-    "hub.repositories",
-    "merging",
-    "configuration",
-    "updates",
-    "registries",
-    "cli_publish",
-    "cli_archive",
+FACES = {"__init__", "__main__"}
+ALONE = {  # packages that one place imports alone
+    "huggingface_hub": "zoo.hub.",
+    "astroquery": "archive.mast",
+    "requests": "archive.mast",
+    "drizzlepac": "dataset.drizzle",
+    "openvino": "models.engines",
+    "distributed": "cluster",
+    "dask": "cluster",
 }
+HEAVY = {"torch", "astropy", "scipy", "openvino", "matplotlib", "distributed", "astroquery", "drizzlepac"}
+CHEAP = ["zoo", "zoo.sources", "zoo.rendering", "zoo.updates", "zoo.recipefiles", "zoo.hub.downloads", "cli.main", "errors"]
 MODULES = sorted((CHECKOUT / "deepcr_zoo").rglob("*.py"))
 
 
@@ -156,31 +97,46 @@ def test_every_public_name_can_be_had():
     for name in deepcr_zoo.__all__:
         assert getattr(deepcr_zoo, name) is not None
         assert name in dir(deepcr_zoo)
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="attribute nothing"):
         _ = deepcr_zoo.nothing
 
 
-def test_every_module_has_a_place_in_the_order_of_imports():
-    assert {dotted(path) for path in MODULES} - {"__init__", "__main__"} == {name for layer in LAYERS for name in layer}
+def room_of(name):
+    """The room of a module: its folder, or the flat files."""
+    room, dot, _ = name.partition(".")
+    return room if dot or (CHECKOUT / "deepcr_zoo" / room).is_dir() else "flat files"
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if not dotted(path).startswith("__")], ids=dotted)
+def test_there_are_ten_rooms_and_at_most_ten_flat_files():
+    rooms = {path.parent.name for path in (CHECKOUT / "deepcr_zoo").glob("*/__init__.py")}
+    assert rooms == {room for floor in FLOORS for room in floor} - {"flat files"}
+    assert len(list((CHECKOUT / "deepcr_zoo").glob("*.py"))) <= 10
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if dotted(path) not in FACES], ids=dotted)
 def test_imports_run_one_way(path):
-    level = {name: index for index, layer in enumerate(LAYERS) for name in layer}
+    floor = {room: index for index, rooms in enumerate(FLOORS) for room in rooms}
     everything = imports(path, top_level_only=False)
-    ours = {name.removeprefix("deepcr_zoo.") for name in everything} & level.keys()
-    assert all(level[name] < level[dotted(path)] for name in ours)
-    if not dotted(path).startswith("hub."):
-        assert not any(name.startswith("huggingface_hub") for name in everything)
-    if dotted(path) != "archive.mast":
-        assert not any(name.startswith(("astroquery", "requests")) for name in everything)
-    if dotted(path) in LIGHT:
-        assert not {name.partition(".")[0] for name in imports(path, top_level_only=True)} & {"torch", "astropy", "scipy"}
+    known = {dotted(path) for path in MODULES}
+    ours = {name.removeprefix("deepcr_zoo.") for name in everything if name.startswith("deepcr_zoo.")} & known
+    here = room_of(dotted(path))
+    assert [name for name in ours if room_of(name) != here and floor[room_of(name)] <= floor[here]] == []
+    assert not {f"deepcr_zoo.{name}" for name in deepcr_zoo.__all__} & everything
+    for package, place in ALONE.items():
+        if not dotted(path).startswith(place):
+            assert not any(name.partition(".")[0] == package for name in everything)
+
+
+@pytest.mark.parametrize("name", CHEAP)
+def test_cheap_modules_load_nothing_heavy(name):
+    code = f"import sys, deepcr_zoo.{name}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {module.partition(".")[0] for module in loaded} & HEAVY
 
 
 @pytest.mark.parametrize("path", MODULES, ids=dotted)
 def test_nothing_is_unpickled_outside_of_convert(path):
-    if dotted(path) != "convert":
+    if dotted(path) != "publishing.convert":
         assert not PICKLE.search(path.read_text())
 
 
@@ -201,7 +157,7 @@ def test_the_wheel_carries_the_registry_the_cards_the_seed_and_both_licences(ins
     }
     for part in ("zoo", "cards", "recipes"):
         here = {
-            str(path.relative_to(paths.data_root())) for path in (paths.data_root() / part).rglob("*.*") if path.is_file()
+            str(path.relative_to(files.data_root())) for path in (files.data_root() / part).rglob("*.*") if path.is_file()
         }
         assert here <= carried
     assert "zoo/weights/LICENSE.deepCR" in carried
@@ -222,7 +178,7 @@ def test_the_wheel_works_without_a_checkout_and_without_a_network(installed, tmp
 
 
 def run_demo(*arguments):
-    done = subprocess.run([sys.executable, "-m", "deepcr_zoo.demo", *arguments], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "deepcr_zoo.cli.demo", *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("reproduces its test vector") == 2
     assert done.stderr == ""

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepcr_zoo import paths, rendering
+from deepcr_zoo import files
+from deepcr_zoo.zoo import rendering
 from tests.conftest import CHECKOUT
 
 README = (CHECKOUT / "README.md").read_text()
@@ -24,7 +25,9 @@ def blocks(language):
 def demo(tmp_path_factory):
     """What ``make demo`` leaves, with a cut-out in the place of a full frame."""
     folder = tmp_path_factory.mktemp("demo")
-    subprocess.run([sys.executable, "-m", "deepcr_zoo.demo", str(folder), "--side", "512"], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "deepcr_zoo.cli.demo", str(folder), "--side", "512"], check=True, capture_output=True
+    )
     return folder
 
 
@@ -61,7 +64,7 @@ def test_a_command_of_the_readme_runs_as_printed(command):
 
 
 def test_the_rendered_tables_are_up_to_date():
-    for path, text in rendering.rendered_files(paths.data_root()).items():
+    for path, text in rendering.rendered_files(files.data_root()).items():
         assert path.read_text() == text, f"run 'make render' to bring {path.name} up to date"
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deepcr_zoo.archive.products import Product, asked_by
-from deepcr_zoo.instruments import default_instruments
-from deepcr_zoo.recipe import Recipe, VisitRule
+from deepcr_zoo.archive.listing import Product, asked_by
+from deepcr_zoo.zoo.instruments import default_instruments
+from deepcr_zoo.zoo.recipe import Recipe, VisitRule
 
 TIME_TOLERANCE = 0.05
 """Published exposure times are rounded."""

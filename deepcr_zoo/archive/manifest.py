@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from deepcr_zoo import paths
-from deepcr_zoo.archive.products import Product, Query
+from deepcr_zoo import files
+from deepcr_zoo.archive.listing import Product, Query
 from deepcr_zoo.documents import Document, as_json, first_problem
 from deepcr_zoo.errors import ArchiveError, OutputError
 from deepcr_zoo.files import sweep_partial, write_atomically
@@ -61,7 +61,7 @@ def manifest_of(query: Query, found: Sequence[Product], before: ArchiveManifest 
 
 def kept_path(query: Query) -> Path:
     """Where the manifest of a query is kept."""
-    return paths.exposures_root() / "manifests" / f"{query.name}.json"
+    return files.exposures_root() / "manifests" / f"{query.name}.json"
 
 
 def kept(query: Query) -> ArchiveManifest | None:

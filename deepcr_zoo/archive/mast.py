@@ -13,11 +13,11 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
+from deepcr_zoo.archive.listing import Asked, Product, Query
 from deepcr_zoo.archive.pace import Pace
-from deepcr_zoo.archive.products import Asked, Product, Query
 from deepcr_zoo.errors import ArchiveBusyError, ArchiveError, ArchiveUnreachableError, UsageError
-from deepcr_zoo.extras import require
-from deepcr_zoo.recipe import visit_code
+from deepcr_zoo.machine import require
+from deepcr_zoo.zoo.recipe import visit_code
 
 CONNECT_S, READ_S = 10.0, 60.0
 """Seconds that the archive may be silent: astroquery itself would wait for ever."""

@@ -1,1 +1,25 @@
-"""How good a cosmic-ray mask is: exact counts, the classical baseline, and one schema for what was measured."""
+"""Bench: runs are read and models are judged.
+
+Measures (`measures`), the report (`report`), gates, results and the folder of a run.
+
+Imports: dataset, exposures, models, zoo and flat files. Imported by the rooms above.
+Promise: all methods see the same pixels, and no model is judged on sky it was trained on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={"judging": ["Extent", "benchmark"], "results": ["BenchmarkResults", "read_results"], "runs": ["Run"]},
+)
+
+if TYPE_CHECKING:
+    from deepcr_zoo.bench.judging import Extent as Extent
+    from deepcr_zoo.bench.judging import benchmark as benchmark
+    from deepcr_zoo.bench.results import BenchmarkResults as BenchmarkResults
+    from deepcr_zoo.bench.results import read_results as read_results
+    from deepcr_zoo.bench.runs import Run as Run

@@ -10,16 +10,16 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, model_validator
 
-from deepcr_zoo.cards import read_card
+from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.dataset import footprints
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import Manifest, VisitRecord
 from deepcr_zoo.documents import Document, read_document
 from deepcr_zoo.errors import DatasetError, RunError
-from deepcr_zoo.names import for_task
-from deepcr_zoo.recipe import Recipe, Split
-from deepcr_zoo.registry import Registry, ResolvedModel
-from deepcr_zoo.training.runs import Run
+from deepcr_zoo.zoo.cards import read_card
+from deepcr_zoo.zoo.names import for_task
+from deepcr_zoo.zoo.recipe import Recipe, Split
+from deepcr_zoo.zoo.registry import Registry, ResolvedModel
 
 FILE = Path("zoo", "training_visits.yaml")
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepcr_zoo import results as recorded
-from deepcr_zoo import sources, testvectors, verification
 from deepcr_zoo.bench import exclusions
 from deepcr_zoo.bench.inpaintbenchmark import BIHARMONIC, MEDIAN
 from deepcr_zoo.bench.maskbenchmark import BEST
@@ -22,19 +20,21 @@ from deepcr_zoo.bench.results import (
     ModelVerdict,
     RateAtFpr,
 )
+from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.runtime import example_frame
 from deepcr_zoo.bench.subjects import Subject
-from deepcr_zoo.cards import contract_sha256
 from deepcr_zoo.dataset.quality import CHANCE
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import ExposureRecord, VisitRecord
 from deepcr_zoo.errors import DeepcrZooError, NotMeasuredError
-from deepcr_zoo.models import WHOLE_FRAME, InpaintModel, MaskModel
-from deepcr_zoo.recipe import EnoughTpr, Recipe
-from deepcr_zoo.registry import TEST_VECTOR_FILE, ResolvedModel
-from deepcr_zoo.results import POOLED
-from deepcr_zoo.training.draftcard import open_points
-from deepcr_zoo.training.runs import Run
+from deepcr_zoo.models import testvectors, verification
+from deepcr_zoo.models.model import WHOLE_FRAME, InpaintModel, MaskModel
+from deepcr_zoo.zoo import records as recorded
+from deepcr_zoo.zoo import sources
+from deepcr_zoo.zoo.cards import contract_sha256, open_points
+from deepcr_zoo.zoo.recipe import EnoughTpr, Recipe
+from deepcr_zoo.zoo.records import POOLED
+from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, ResolvedModel
 
 FRAME_SIDE, TILE_SIDE = 512, 64
 """Pixels: of the image on which tiles are compared with the whole, and of the tiles."""

@@ -8,13 +8,13 @@ from importlib.metadata import version
 
 import numpy as np
 
-from deepcr_zoo import __version__, baselines
-from deepcr_zoo.bench import photometry
-from deepcr_zoo.bench.blocks import sky_blocks
-from deepcr_zoo.bench.bootstrap import Values, resample
-from deepcr_zoo.bench.inpainting import MASKS_PER_STAMP, Fill, draw, judge, mse_ratio
-from deepcr_zoo.bench.judged import OnExposure, as_method, field_types_of
-from deepcr_zoo.bench.residuals import ErrorSums
+from deepcr_zoo._version import __version__
+from deepcr_zoo.bench.measures import photometry
+from deepcr_zoo.bench.measures.blocks import sky_blocks
+from deepcr_zoo.bench.measures.bootstrap import Values, resample
+from deepcr_zoo.bench.measures.inpainting import MASKS_PER_STAMP, ErrorSums, Fill, draw, judge, mse_ratio
+from deepcr_zoo.bench.measures.judged import OnExposure, as_method, field_types_of
+from deepcr_zoo.bench.measures.summary import inpainting_errors
 from deepcr_zoo.bench.results import (
     AddedMasks,
     BaselineMethod,
@@ -24,13 +24,13 @@ from deepcr_zoo.bench.results import (
     ModelMethod,
     Photometry,
 )
-from deepcr_zoo.bench.summary import inpainting_errors
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.errors import MissingExtraError
-from deepcr_zoo.models import InpaintModel
-from deepcr_zoo.neighbours import WINDOW
-from deepcr_zoo.recipe import Recipe
-from deepcr_zoo.results import POOLED
+from deepcr_zoo.models import baselines
+from deepcr_zoo.models.images import WINDOW
+from deepcr_zoo.models.model import InpaintModel
+from deepcr_zoo.zoo.recipe import Recipe
+from deepcr_zoo.zoo.records import POOLED
 
 MEDIAN, BIHARMONIC = "masked median", "biharmonic"
 """Names of the baselines."""

@@ -9,25 +9,25 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.bench.blocks import sky_blocks
-from deepcr_zoo.bench.bootstrap import Values, interval, resample
-from deepcr_zoo.bench.detectionresults import (
+from deepcr_zoo.bench.measures.blocks import sky_blocks
+from deepcr_zoo.bench.measures.bootstrap import Values, interval, resample
+from deepcr_zoo.bench.measures.detectionresults import (
     best_sweep_field,
     network_field,
     resampled_network,
     resampled_sweep,
     sweep_field,
 )
-from deepcr_zoo.bench.detections import Detections, Method, detect, masks_of, network
-from deepcr_zoo.bench.judged import JudgedStamps, OnExposure, as_method, field_types_of
-from deepcr_zoo.bench.lacosmicmasks import described, lacosmic_masks, lacosmic_of, objlims_of
+from deepcr_zoo.bench.measures.detections import Detections, Method, detect, masks_of, network
+from deepcr_zoo.bench.measures.judged import JudgedStamps, OnExposure, as_method, field_types_of
+from deepcr_zoo.bench.measures.lacosmicmasks import described, lacosmic_masks, lacosmic_of, objlims_of
+from deepcr_zoo.bench.measures.summary import CURVE_POINTS, TPR_AT_FPR
 from deepcr_zoo.bench.operating import operating_points
 from deepcr_zoo.bench.results import BaselineMethod, Comparison, FieldResult, MethodResult, Parameter
-from deepcr_zoo.bench.summary import CURVE_POINTS, TPR_AT_FPR
 from deepcr_zoo.dataset.reading import Dataset
-from deepcr_zoo.models import MaskModel
-from deepcr_zoo.recipe import Recipe
-from deepcr_zoo.results import POOLED
+from deepcr_zoo.models.model import MaskModel
+from deepcr_zoo.zoo.recipe import Recipe
+from deepcr_zoo.zoo.records import POOLED
 
 PAPER, BEST = "L.A.Cosmic", "L.A.Cosmic, best objlim"
 """Names of the baselines: settings of Zhang & Bloom 2020, and the best of a grid."""

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from deepcr_zoo.bench.measures.roc import RocCurve
 from deepcr_zoo.bench.results import BenchmarkResults, MethodResult, ModelMethod
-from deepcr_zoo.bench.roc import RocCurve
 from deepcr_zoo.errors import IntegrityError, NotMeasuredError
-from deepcr_zoo.registry import read_registry
-from deepcr_zoo.results import MeasuredOn, Measurement, OperatingPoint, append, read_results, results_path
+from deepcr_zoo.zoo.records import MeasuredOn, Measurement, OperatingPoint, append, read_results, results_path
+from deepcr_zoo.zoo.registry import read_registry
 
 FPRS = (0.0001, 0.0005, 0.001, 0.005)
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from deepcr_zoo.bench.benchmark import Extent, benchmark
-from deepcr_zoo.bench.report import write_report
+from deepcr_zoo.bench.judging import Extent, benchmark
+from deepcr_zoo.bench.report.page import write_report
+from deepcr_zoo.bench.report.worst import worst_stamps
 from deepcr_zoo.bench.results import BenchmarkResults, ModelMethod, write_results
 from deepcr_zoo.bench.subjects import Subject
-from deepcr_zoo.bench.worst import worst_stamps
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.errors import OutputError
-from deepcr_zoo.pictures import require_matplotlib
-from deepcr_zoo.recipe import Recipe
-from deepcr_zoo.training.watch import Silent
+from deepcr_zoo.exposures.pictures import require_matplotlib
+from deepcr_zoo.progress import Reporter
+from deepcr_zoo.zoo.recipe import Recipe
 
 RESULTS_FILE = "results.json"
 MOST_PICTURED = 3
@@ -32,7 +32,7 @@ def prove(
     device: str = "auto",
     engine: str = "auto",
     jobs: int = 1,
-    watch: Silent,
+    reporter: Reporter,
 ) -> tuple[BenchmarkResults, Path]:
     """Run a benchmark and write what it finds; what an earlier one has left in the folder is replaced.
 
@@ -40,7 +40,7 @@ def prove(
     ----------
     folder : Path
         Gets ``results.json``, ``report.html`` and the pictures of that.
-    subjects, dataset, recipe, command, extent, device, engine, jobs, watch
+    subjects, dataset, recipe, command, extent, device, engine, jobs, reporter
         As for `benchmark.benchmark`.
 
     Returns
@@ -61,7 +61,7 @@ def prove(
     require_matplotlib()
     _make(folder)
     results = benchmark(
-        subjects, dataset, recipe, command, extent=extent, device=device, engine=engine, jobs=jobs, watch=watch
+        subjects, dataset, recipe, command, extent=extent, device=device, engine=engine, jobs=jobs, reporter=reporter
     )
     write_results(results, folder / RESULTS_FILE)
     before = [previous for one in subjects if (previous := one.previous()) is not None]
@@ -70,7 +70,7 @@ def prove(
     pictured = [one for one in subjects if one.reference in judged]
     pictures = []
     if len(pictured) <= MOST_PICTURED:
-        with watch.counted("drawing", len(pictured)) as drawn:
+        with reporter.pieces("drawing", len(pictured)) as drawn:
             for one in pictured:
                 pictures += worst_stamps(one.model(device, engine), dataset, results)
                 drawn(one)

@@ -1,6 +1,6 @@
 """What a run of the benchmark found (``results.json``): one or more methods, all on the same pixels of the same data.
 
-A model's own results (``cards/<task>/<name>/<version>.results.yaml``, `deepcr_zoo.results`) keep of this only what ``clean``
+A model's own results (``cards/<task>/<name>/<version>.results.yaml``, `deepcr_zoo.zoo.records`) keep only what ``clean``
 needs: the thresholds at fixed FPRs, turned from logits into probabilities, and what they were measured on.
 """
 
@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from deepcr_zoo.cards import Probability
 from deepcr_zoo.documents import Document, as_json, explain
 from deepcr_zoo.errors import InvalidDocumentError
 from deepcr_zoo.files import write_atomically
-from deepcr_zoo.registry import Sha256
-from deepcr_zoo.results import MeasuredOn, OperatingPoint, Rate
+from deepcr_zoo.zoo.cards import Probability
+from deepcr_zoo.zoo.records import MeasuredOn, OperatingPoint, Rate
+from deepcr_zoo.zoo.registry import Sha256
 
 FORMAT: Literal[2] = 2
 """Raised when a reader of today could misread what is written then; new optional keys do not raise it."""

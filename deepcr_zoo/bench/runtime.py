@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deepcr_zoo import testvectors
-from deepcr_zoo.baselines import Lacosmic
 from deepcr_zoo.bench.results import Runtime
 from deepcr_zoo.errors import DeepcrZooError
 from deepcr_zoo.machine import processor_name
-from deepcr_zoo.models import InpaintModel, MaskModel
+from deepcr_zoo.models import testvectors
+from deepcr_zoo.models.baselines import Lacosmic
+from deepcr_zoo.models.model import InpaintModel, MaskModel
 
 SIDE = 1024
 REPEATS = 3

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepcr_zoo.cards import Card, read_card
-from deepcr_zoo.models import InpaintModel, MaskModel, load_resolved
-from deepcr_zoo.names import Task, version_key
-from deepcr_zoo.registries import default_registry
-from deepcr_zoo.registry import ResolvedModel
-from deepcr_zoo.training.runs import Run
+from deepcr_zoo.bench.runs import Run
+from deepcr_zoo.models.model import InpaintModel, MaskModel, load_resolved
+from deepcr_zoo.zoo.cards import Card, read_card
+from deepcr_zoo.zoo.names import Task, version_key
+from deepcr_zoo.zoo.registries import default_registry
+from deepcr_zoo.zoo.registry import ResolvedModel
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.dataset import ignore, quality, sky
+from deepcr_zoo.dataset import ignore, quality
 from deepcr_zoo.dataset.exposures import ExposureFacts, read_chips
+from deepcr_zoo.dataset.labelmethods import WAYS
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.dataset.store import Rejected
-from deepcr_zoo.dataset.ways import WAYS
 from deepcr_zoo.simulate.truth import truth_path
 
 
@@ -28,7 +28,7 @@ class Candidate:
     truth : Path or None
         What was simulated.
     sky_electron : float
-        Its sky level (`sky.measure`), e-.
+        Its sky level (`quality.measure`), e-.
     background_ratio : float or None
         Of its background per second to what is usual; None where that is zero.
     """
@@ -115,6 +115,6 @@ def _levels(visit: PlannedVisit, exposure: ExposureFacts) -> _Levels:
     chips = read_chips(exposure, visit.instrument)
     images = [chip.image for chip in chips]
     ignored = [ignore.ignore_mask(chip.image, chip.quality, visit.kept_bits, visit.build.ignore) for chip in chips]
-    level = sky.measure(images, ignored)
+    level = quality.measure(images, ignored)
     background = _plain_median(images, ignored) if WAYS[visit.build.labels].same_pixels else level
     return _Levels(level, background, exposure.exposure_time_s)

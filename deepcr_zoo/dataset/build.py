@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from deepcr_zoo import batch
-from deepcr_zoo.baselines import require_astroscrappy
 from deepcr_zoo.batch import ForEach, Jobs, Outcome
 from deepcr_zoo.dataset import darks, footprints, ignore, splits, visits
 from deepcr_zoo.dataset.drizzle import require_drizzlepac
+from deepcr_zoo.dataset.expectations import RESERVED, SPLITS
 from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of, read_facts
+from deepcr_zoo.dataset.labelmethods import WAYS
 from deepcr_zoo.dataset.labels import label_visit
-from deepcr_zoo.dataset.planned import PlannedVisit
+from deepcr_zoo.dataset.planned import PlannedVisit, rehearsal_build, rehearsed_visits
 from deepcr_zoo.dataset.reading import Dataset, read_tensors
-from deepcr_zoo.dataset.rehearsal import rehearsal_build, rehearsed_visits
 from deepcr_zoo.dataset.splits import VisitStamps
 from deepcr_zoo.dataset.store import (
     FORMAT,
@@ -37,11 +37,10 @@ from deepcr_zoo.dataset.store import (
     recipe_key,
     write_document,
 )
-from deepcr_zoo.dataset.ways import WAYS
 from deepcr_zoo.errors import DataError, InterruptedWorkError, InvalidFileError, MissingDataError, UsageError
 from deepcr_zoo.files import sweep_leftovers, sweep_partial
-from deepcr_zoo.recipe import FIELD_TYPES, FieldType, Recipe, Split, SplitBy
-from deepcr_zoo.recipecheck import RESERVED, SPLITS
+from deepcr_zoo.models.baselines import require_astroscrappy
+from deepcr_zoo.zoo.recipe import FIELD_TYPES, FieldType, Recipe, Split, SplitBy
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepcr_zoo.errors import DataError
-from deepcr_zoo.recipe import CrSplitBlock
+from deepcr_zoo.zoo.recipe import CrSplitBlock
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepcr_zoo import __version__
-from deepcr_zoo.baselines import Lacosmic
+from deepcr_zoo._version import __version__
 from deepcr_zoo.dataset import darks, ignore
 from deepcr_zoo.dataset.crsplit import TOUCHING
 from deepcr_zoo.dataset.darks import DarkHits, Detection
 from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, detector_of, read_chips
 from deepcr_zoo.dataset.labelling import LabelledExposure, VisitRejectedError, check_room, largest_dither
 from deepcr_zoo.dataset.planned import PlannedVisit
+from deepcr_zoo.models.baselines import Lacosmic
 
 
 def label(visit: PlannedVisit, exposures: Sequence[ExposureFacts], scratch: Path, log: Path) -> PastedLabelling:

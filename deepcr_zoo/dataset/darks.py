@@ -14,7 +14,7 @@ from scipy import ndimage
 from deepcr_zoo.dataset.crsplit import RepeatedExposure, grown
 from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, read_chips
 from deepcr_zoo.errors import DataError
-from deepcr_zoo.recipe import InstrumentBlock, Split
+from deepcr_zoo.zoo.recipe import InstrumentBlock, Split
 
 LEAST = 3
 """Darks whose median is free of the cosmic rays of each."""

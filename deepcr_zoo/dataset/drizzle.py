@@ -24,9 +24,9 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from deepcr_zoo.errors import DrizzleError, InterruptedWorkError
-from deepcr_zoo.extras import require
-from deepcr_zoo.fitsfiles import read_unchanged, unpacked
-from deepcr_zoo.recipe import DrizzleBlock, TweakReg
+from deepcr_zoo.exposures.fitsfiles import read_unchanged, unpacked
+from deepcr_zoo.machine import require
+from deepcr_zoo.zoo.recipe import DrizzleBlock, TweakReg
 
 _JOB, _RESULT = "job.json", "result.json"
 _SHIFTS = "shifts.txt"

@@ -4,19 +4,88 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from deepcr_zoo.dataset import coverage, drizzle, ignore
-from deepcr_zoo.dataset.coverage import GoodPixels
+from deepcr_zoo.dataset import drizzle, ignore
 from deepcr_zoo.dataset.drizzle import DrizzledVisit
 from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, detector_of, read_chips
 from deepcr_zoo.dataset.labelling import LabelledExposure, VisitRejectedError, check_room, largest_dither
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.errors import DrizzleError, InterruptedWorkError
-from deepcr_zoo.recipe import IgnoreBlock
+from deepcr_zoo.zoo.recipe import IgnoreBlock
+
+STEP = 64
+"""Pixels between those whose position is computed; between them it is interpolated (distortion bends it by < 0.1 pixel)."""
+
+
+@dataclass(frozen=True)
+class GoodPixels:
+    """The usable pixels of one chip.
+
+    Attributes
+    ----------
+    good : ndarray of bool, shape (H, W)
+    wcs : WCS
+    """
+
+    good: NDArray[np.bool_]
+    wcs: WCS
+
+
+def seen_by_others(chip: GoodPixels, others: Sequence[GoodPixels]) -> NDArray[np.bool_]:
+    """The pixels whose centre falls on a good pixel of at least one chip of another exposure.
+
+    Parameters
+    ----------
+    chip : GoodPixels
+    others : sequence of GoodPixels
+        All chips of the other exposures.
+
+    Returns
+    -------
+    ndarray of bool, shape (H, W)
+    """
+    seen = np.zeros_like(chip.good)
+    rows, columns = _nodes(seen.shape[0]), _nodes(seen.shape[1])
+    grid = np.meshgrid(rows, columns, indexing="ij")
+    sky = chip.wcs.all_pix2world(grid[1], grid[0], 0)
+    for other in others:
+        x, y = other.wcs.all_world2pix(*sky, 0, quiet=True)
+        if not _reaches(y, x, other.good.shape):
+            continue
+        # strip by strip: the coordinates of a whole chip would take 100 MB
+        lines = [_along_columns(places, columns, seen.shape[1]) for places in (y, x)]
+        for index, (first, last) in enumerate(pairwise(rows.tolist())):
+            strip = np.arange(first, last + 1)
+            between = ((strip - first) / (last - first))[:, None]
+            there = [line[index] * (1 - between) + line[index + 1] * between for line in lines]
+            seen[first : last + 1] |= _good_at(other.good, *there)
+    return seen
+
+
+def _good_at(good: NDArray[np.bool_], y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.bool_]:
+    row, column = np.rint(y).astype(np.int64), np.rint(x).astype(np.int64)
+    inside = (row >= 0) & (row < good.shape[0]) & (column >= 0) & (column < good.shape[1])
+    return np.asarray(inside & good[np.where(inside, row, 0), np.where(inside, column, 0)])
+
+
+def _reaches(y: NDArray[np.float64], x: NDArray[np.float64], shape: tuple[int, ...]) -> bool:
+    return bool(y.max() > -1 and x.max() > -1 and y.min() < shape[0] and x.min() < shape[1])
+
+
+def _along_columns(places: NDArray[np.float64], nodes: NDArray[np.int64], width: int) -> NDArray[np.float64]:
+    """Values at every column, for each row of nodes."""
+    return np.stack([np.interp(np.arange(width), nodes, line) for line in places])
+
+
+def _nodes(side: int) -> NDArray[np.int64]:
+    return np.unique(np.append(np.arange(0, side, STEP), side - 1))
 
 
 def label(visit: PlannedVisit, exposures: Sequence[ExposureFacts], scratch: Path, log: Path) -> DrizzledLabelling:
@@ -83,8 +152,7 @@ class DrizzledLabelling:
         others = [chip for other, good in enumerate(self.good) if other != index for chip in good]
         labels = [self._drizzled.label(index, chip.version) for chip in chips]
         ignored = [
-            ignore.ignore_mask(chip.image, chip.quality, visit.kept_bits, visit.build.ignore)
-            | ~coverage.seen_by_others(own, others)
+            ignore.ignore_mask(chip.image, chip.quality, visit.kept_bits, visit.build.ignore) | ~seen_by_others(own, others)
             for chip, own in zip(chips, self.good[index], strict=True)
         ]
         return LabelledExposure(chips, [one.cosmic_rays for one in labels], ignored, [one.blotted for one in labels])

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.dataset import footprints
 from deepcr_zoo.dataset.footprints import Positions
-from deepcr_zoo.dataset.ways import WAYS
+from deepcr_zoo.dataset.labelmethods import WAYS
 from deepcr_zoo.errors import InvalidDocumentError, InvalidFileError
-from deepcr_zoo.fitsfiles import extension_name, extension_version, quiet_astropy, reason, root_name
-from deepcr_zoo.frames import Chip, Exposure, read_exposure
-from deepcr_zoo.instruments import Instrument, Keywords, default_instruments, positive, text, value
-from deepcr_zoo.recipe import InstrumentBlock, Labels, visit_code
+from deepcr_zoo.exposures.fitsfiles import extension_name, extension_version, quiet_astropy, reason, root_name
+from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
+from deepcr_zoo.zoo.instruments import Instrument, Keywords, default_instruments, positive, text, value
+from deepcr_zoo.zoo.recipe import InstrumentBlock, Labels, visit_code
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepcr_zoo.errors import InvalidDocumentError
-from deepcr_zoo.instruments import Instrument
-from deepcr_zoo.recipe import IgnoreBlock
+from deepcr_zoo.zoo.instruments import Instrument
+from deepcr_zoo.zoo.recipe import IgnoreBlock
 
 
 def kept_bits(block: IgnoreBlock, detector: Instrument) -> int:

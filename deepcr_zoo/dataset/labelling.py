@@ -11,9 +11,11 @@ import numpy as np
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from deepcr_zoo.dataset import footprints, stamps
-from deepcr_zoo.dataset.exposures import ChipPixels
-from deepcr_zoo.recipe import StampBlock
+from deepcr_zoo.dataset import footprints, splits
+from deepcr_zoo.dataset.exposures import ChipPixels, detector_of
+from deepcr_zoo.dataset.ignore import kept_bits
+from deepcr_zoo.dataset.labelmethods import WAYS
+from deepcr_zoo.zoo.recipe import Recipe, StampBlock
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,7 @@ def check_room(shapes: Iterable[tuple[int, int]], block: StampBlock) -> None:
     ------
     VisitRejectedError
     """
-    if not any(len(stamps.positions(shape, block)) for shape in shapes):
+    if not any(len(splits.positions(shape, block)) for shape in shapes):
         raise VisitRejectedError(
             f"its chips are too small for stamps of {block.size} pixels within borders of {block.border}"
         )
@@ -81,3 +83,28 @@ def largest_dither(first_chips: Sequence[tuple[tuple[int, int], WCS]]) -> float:
     """
     middles = [wcs.all_pix2world([[width / 2, height / 2]], 0)[0] for (height, width), wcs in first_chips]
     return max((float(footprints.distance_arcsec(one, other)) for one, other in combinations(middles, 2)), default=0.0)
+
+
+def labels_of(recipe: Recipe, software: Sequence[str]) -> str:
+    """Where labels come from, with every setting.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    software : sequence of str
+        That made them.
+    """
+    way = WAYS[recipe.build.labels]
+    settings = getattr(recipe.build, way.settings).model_dump(exclude={"darks"})  # somebody's folders
+    told = ", ".join(f"{name} {value}" for name, value in settings.items())
+    return f"{way.described} {' and '.join(software)}, {told}"
+
+
+def ignored_of(recipe: Recipe) -> str:
+    """Which pixels are ignored."""
+    block = recipe.build.ignore
+    kept, side = kept_bits(block, detector_of(recipe.instrument)), block.saturation_dilation
+    return (
+        f"DQ flags but for those of {kept}; pixels above {block.saturation_electron:g} e- and those in {side} x {side} "
+        f"around them; pixels without a value; {WAYS[recipe.build.labels].untold}"
+    )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.dataset import alignment, darkpaste, drizzled, footprints, quality, repeats, sky, stamps
+from deepcr_zoo.dataset import darkpaste, drizzled, footprints, quality, repeats, splits
 from deepcr_zoo.dataset.backgrounds import Candidate, without_odd_backgrounds
 from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of, read_facts
 from deepcr_zoo.dataset.labelling import LabelledExposure, Labelling, VisitRejectedError
@@ -31,9 +31,9 @@ from deepcr_zoo.dataset.store import (
     write_tensors,
 )
 from deepcr_zoo.files import new_folder, scratch_folder
-from deepcr_zoo.recipe import Labels
+from deepcr_zoo.simulate.simulation import write_visit
 from deepcr_zoo.simulate.truth import Truth, read_truth
-from deepcr_zoo.simulate.visits import write_visit
+from deepcr_zoo.zoo.recipe import Labels
 
 LabelMethod = Callable[[PlannedVisit, Sequence[ExposureFacts], Path, Path], Labelling]
 """Labels the sound exposures of a visit, with a folder for what it needs meanwhile, and a place for its log."""
@@ -174,7 +174,7 @@ def _out_of_line(visit: PlannedVisit, found: Sequence[_Assessment], labelling: L
     if not any(one.masked.exceeds(limits.max_star_excess) for one in found):
         return None
     # a misaligned exposure spoils the masks of its partners too: the images tell which it is
-    offsets = np.hypot(*alignment.offsets([labelling.aligned(index) for index in range(len(found))]).T)
+    offsets = np.hypot(*quality.offsets([labelling.aligned(index) for index in range(len(found))]).T)
     index = int(np.argmax(offsets))
     excess = max(one.masked.star_excess or 0.0 for one in found)
     return index, (
@@ -194,11 +194,11 @@ def _write(
 ) -> ExposureRecord:
     """Cut an exposure up and store its stamps."""
     size, facts = visit.build.stamps.size, one.facts
-    level = sky.sky_level(visit.build.sky, [chip.mdrizsky for chip in labelled.chips], one.sky_electron)
-    where = [stamps.positions(chip.image.shape, visit.build.stamps) for chip in labelled.chips]
+    level = quality.sky_level(visit.build.sky, [chip.mdrizsky for chip in labelled.chips], one.sky_electron)
+    where = [splits.positions(chip.image.shape, visit.build.stamps) for chip in labelled.chips]
 
     def cut(layers: Sequence[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
-        return np.concatenate([stamps.cut(layer, at, size) for layer, at in zip(layers, where, strict=True)]).astype(dtype)
+        return np.concatenate([splits.cut(layer, at, size) for layer, at in zip(layers, where, strict=True)]).astype(dtype)
 
     images = [np.where(np.isfinite(chip.image), chip.image, np.float32(level.electron)) for chip in labelled.chips]
     chips = list(zip(labelled.chips, where, strict=True))

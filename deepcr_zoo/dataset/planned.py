@@ -9,9 +9,19 @@ from typing import Any
 from deepcr_zoo.dataset import ignore
 from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of
 from deepcr_zoo.dataset.store import FORMAT, key_of
-from deepcr_zoo.recipe import BuildBlock, FieldType, InstrumentBlock, Split, TweakReg
 from deepcr_zoo.simulate import VERSION as SIMULATOR
-from deepcr_zoo.simulate.visits import SimulatedVisit
+from deepcr_zoo.simulate.cameras import simulated
+from deepcr_zoo.simulate.simulation import SimulatedVisit
+from deepcr_zoo.zoo.recipe import (
+    SIMULATED_FIELD_TYPES,
+    BuildBlock,
+    FieldType,
+    InstrumentBlock,
+    Recipe,
+    SimulatedFieldType,
+    Split,
+    TweakReg,
+)
 
 
 @dataclass(frozen=True)
@@ -99,3 +109,55 @@ class PlannedVisit:
 
 def _identities(exposures: Sequence[ExposureFacts]) -> list[Any]:
     return [[one.name, one.sha256, one.versions] for one in exposures]
+
+
+@dataclass(frozen=True)
+class RehearsedVisit:
+    """A visit that is to be simulated.
+
+    Attributes
+    ----------
+    name : str
+    split : Split
+    simulated : SimulatedVisit
+    """
+
+    name: str
+    split: Split
+    simulated: SimulatedVisit
+
+    @property
+    def field_type(self) -> SimulatedFieldType:
+        """What it shows."""
+        return self.simulated.field_type
+
+
+def rehearsed_visits(recipe: Recipe) -> list[RehearsedVisit]:
+    """The simulated visits of a recipe's rehearsal, each with a seed of its own.
+
+    Raises
+    ------
+    UsageError
+        If the recipe's instrument cannot be simulated.
+    """
+    rehearsal, instrument = recipe.rehearsal, simulated(recipe.instrument)
+    field_types = [field_type for field_type in SIMULATED_FIELD_TYPES if field_type in rehearsal.exposure_time_s]
+    train: list[Split] = ["train"] * rehearsal.visits.train
+    test: list[Split] = ["test"] * rehearsal.visits.test
+    visits = []
+    for seed, (field_type, split) in enumerate(((one, two) for one in field_types for two in train + test), rehearsal.seed):
+        to_simulate = SimulatedVisit(
+            instrument=instrument,
+            field_type=field_type,
+            seed=seed,
+            exposures=rehearsal.exposures,
+            exposure_time_s=rehearsal.exposure_time_s[field_type],
+            side=rehearsal.side,
+        )
+        visits.append(RehearsedVisit(f"simulated-{field_type}-{seed}", split, to_simulate))
+    return visits
+
+
+def rehearsal_build(recipe: Recipe) -> BuildBlock:
+    """The recipe's build, with the stamps of its rehearsal."""
+    return recipe.build.model_copy(update={"stamps": recipe.rehearsal.stamps})

@@ -24,7 +24,7 @@ from deepcr_zoo.dataset.store import (
 )
 from deepcr_zoo.errors import DatasetError
 from deepcr_zoo.files import sha256_of
-from deepcr_zoo.recipe import FieldType, Recipe
+from deepcr_zoo.zoo.recipe import FieldType, Recipe
 
 _REBUILD = "run the build again: it makes what is missing"
 

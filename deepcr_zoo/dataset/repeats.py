@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo import __version__
+from deepcr_zoo._version import __version__
 from deepcr_zoo.dataset import crsplit, ignore
 from deepcr_zoo.dataset.crsplit import RepeatedExposure, RepeatLabel
 from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, read_chips

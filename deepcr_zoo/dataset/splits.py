@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from scipy.spatial import cKDTree
 
 from deepcr_zoo.dataset import footprints
 from deepcr_zoo.dataset.store import STAMP_SPLITS, StampSplit
-from deepcr_zoo.recipe import Split
+from deepcr_zoo.zoo.recipe import Split, StampBlock
 
 
 @dataclass(frozen=True)
@@ -106,3 +107,22 @@ def _guard(visits: Sequence[VisitStamps], labels: list[list[NDArray[np.str_]]]) 
 
 def _by_split(labels: NDArray[np.str_]) -> dict[StampSplit, list[int]]:
     return {split: np.flatnonzero(labels == split).tolist() for split in STAMP_SPLITS if (labels == split).any()}
+
+
+def positions(shape: tuple[int, int], block: StampBlock) -> NDArray[np.int32]:
+    """Row and column of the first pixel of each stamp, in rows, shape (N, 2).
+
+    Stamps lie side by side from the border on; what is left at the far border and is no whole stamp is not used. A chip of
+    2048 x 4096 pixels holds 7 x 15 stamps of 256 pixels within borders of 128; two chips make the 210
+    stamps per exposure of Zhang & Bloom 2020.
+    """
+    rows, columns = (block.border + block.size * np.arange(max(0, side - 2 * block.border) // block.size) for side in shape)
+    grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1)
+    return grid.reshape(-1, 2).astype(np.int32)
+
+
+def cut(pixels: NDArray[Any], where: NDArray[np.int32], size: int) -> NDArray[Any]:
+    """Stamps of a chip, shape (N, size, size)."""
+    if not len(where):
+        return np.empty((0, size, size), dtype=pixels.dtype)
+    return np.stack([pixels[row : row + size, column : column + size] for row, column in where])

@@ -17,12 +17,12 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from deepcr_zoo import paths
-from deepcr_zoo.dataset.ways import settings_of_others
+from deepcr_zoo import files
+from deepcr_zoo.dataset.labelmethods import settings_of_others
 from deepcr_zoo.documents import Document, DocumentT, as_json, first_problem
 from deepcr_zoo.errors import DatasetError, OutputError
 from deepcr_zoo.files import scratch_folder, write_atomically
-from deepcr_zoo.recipe import FieldType, Recipe, Split, SplitBy
+from deepcr_zoo.zoo.recipe import FieldType, Recipe, Split, SplitBy
 
 TENSORS = {
     "image": "float32 (N, S, S), e-; pixels without a value hold the sky level, and are ignored",
@@ -154,7 +154,7 @@ class Home:
     @classmethod
     def default(cls) -> Home:
         """``DEEPCR_ZOO_DATA``, else the platform's folder for a user's data."""
-        return cls(paths.user_data_root().absolute())
+        return cls(files.user_data_root().absolute())
 
     @property
     def visits(self) -> Path:

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from deepcr_zoo.dataset import footprints
+from deepcr_zoo.dataset.expectations import why_no_rehearsal
 from deepcr_zoo.dataset.exposures import ExposureFacts
-from deepcr_zoo.dataset.ways import WAYS
+from deepcr_zoo.dataset.labelmethods import WAYS
 from deepcr_zoo.errors import DataError, MissingDataError, UsageError
-from deepcr_zoo.recipe import FieldType, Recipe, Split, SplitBy, TweakReg, VisitRule, visit_code
-from deepcr_zoo.recipecheck import why_no_rehearsal
+from deepcr_zoo.zoo.recipe import FieldType, Recipe, Split, SplitBy, TweakReg, VisitRule, visit_code
 
 PACKED = ("", ".gz")
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import yaml
 
-from deepcr_zoo import paths
+from deepcr_zoo import files
 from deepcr_zoo.documents import as_yaml
 from deepcr_zoo.errors import OutputError, PublishError, UsageError
 from deepcr_zoo.files import write_together
-from deepcr_zoo.merging import MEANING
-from deepcr_zoo.names import VERSION_PATTERN
-from deepcr_zoo.publishing.release import Release
-from deepcr_zoo.registry import CARD_FILE, HubPin, LockedVersion, ModelEntry, Registry, read_registry
-from deepcr_zoo.results import Results, read_results
+from deepcr_zoo.publishing.releases import Release
+from deepcr_zoo.zoo.names import VERSION_PATTERN
+from deepcr_zoo.zoo.records import Results, read_results
+from deepcr_zoo.zoo.registry import CARD_FILE, HubPin, LockedVersion, ModelEntry, Registry, read_registry
+from deepcr_zoo.zoo.updates import MEANING
 
 
 def find_checkout(given: Path | None) -> Path:
@@ -26,9 +26,9 @@ def find_checkout(given: Path | None) -> Path:
     UsageError
         If it is none.
     """
-    if given is None and paths.data_root() == paths.PACKAGE / "_data":
+    if given is None and files.data_root() == files.PACKAGE / "_data":
         raise UsageError("this package is installed: name the checkout that the registry entry goes into, with --into DIR")
-    root = given or paths.data_root()
+    root = given or files.data_root()
     if not (root / "zoo").is_dir() or not (root / "cards").is_dir():
         raise UsageError(f"{root}: expected a checkout of the repository, with its zoo/ and cards/")
     return root

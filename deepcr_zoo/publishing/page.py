@@ -8,14 +8,14 @@ from importlib import resources
 
 from jinja2 import Environment, StrictUndefined
 
+from deepcr_zoo.bench.report.wording import field_name
 from deepcr_zoo.bench.results import BenchmarkResults, GateResult, MethodResult, ModelVerdict
-from deepcr_zoo.bench.wording import field_name
-from deepcr_zoo.cards import Card, Figure
-from deepcr_zoo.hub.frontmatter import Evaluation, front_matter
-from deepcr_zoo.names import Task
-from deepcr_zoo.registry import Architecture, LockedFile
-from deepcr_zoo.rendering import input_text
-from deepcr_zoo.results import Measurement
+from deepcr_zoo.zoo.cards import Card, Figure
+from deepcr_zoo.zoo.hub.frontmatter import Evaluation, front_matter
+from deepcr_zoo.zoo.names import Task
+from deepcr_zoo.zoo.records import Measurement
+from deepcr_zoo.zoo.registry import Architecture, LockedFile
+from deepcr_zoo.zoo.rendering import input_text
 
 TEMPLATE = "page.md.jinja"
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from deepcr_zoo import lockfiles
-from deepcr_zoo.cards import read_card
 from deepcr_zoo.errors import PublishError
-from deepcr_zoo.hub.frontmatter import front_matter
-from deepcr_zoo.hub.repositories import HubRepository, whoami
-from deepcr_zoo.merging import alterations
-from deepcr_zoo.publishing.release import README_FILE
+from deepcr_zoo.publishing.releases import README_FILE
 from deepcr_zoo.publishing.upload import Publication
-from deepcr_zoo.registry import HubPin, Registry, read_registry
-from deepcr_zoo.rendering import models_table
-from deepcr_zoo.updates import fetch_lock, shipped_registry
+from deepcr_zoo.zoo import updates
+from deepcr_zoo.zoo.cards import read_card
+from deepcr_zoo.zoo.hub.frontmatter import front_matter
+from deepcr_zoo.zoo.hub.repositories import HubRepository, whoami
+from deepcr_zoo.zoo.registry import HubPin, Registry, read_registry
+from deepcr_zoo.zoo.rendering import models_table
+from deepcr_zoo.zoo.updates import alterations, fetch_lock, shipped_registry
 
 TITLE = "Registry of {count} versions of {models} models"
 
@@ -33,7 +32,7 @@ def registry_files(checkout: Path) -> dict[str, bytes]:
     registry = read_registry(checkout)
     for reference in registry.references():
         read_card(registry.resolve(reference))
-    return {README_FILE: _page(registry), **lockfiles.lock_files(checkout)}
+    return {README_FILE: _page(registry), **updates.lock_files(checkout)}
 
 
 def publish_registry(checkout: Path, repository: str, *, private: bool = False) -> Publication:
@@ -65,7 +64,7 @@ def publish_registry(checkout: Path, repository: str, *, private: bool = False) 
     head = remote.head()
     if remote.holds(head, files):
         return Publication(HubPin(repo=repository, commit=head), remote.address, is_new=False)
-    if any(lockfiles.is_lock_file(name) for name in remote.files(head)):
+    if any(updates.is_lock_file(name) for name in remote.files(head)):
         _refuse_alterations(remote, head, registry)
     title = TITLE.format(count=len(registry.references()), models=len(registry.entries))
     made = remote.commit(files, title, parent=head)

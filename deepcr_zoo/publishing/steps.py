@@ -7,22 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepcr_zoo import paths, sources
+from deepcr_zoo import files
+from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.errors import PublishError, UsageError
-from deepcr_zoo.hub.repositories import HubRepository, whoami
-from deepcr_zoo.names import version_key
-from deepcr_zoo.publishing import pullrequests
 from deepcr_zoo.publishing.entries import check_entry, write_entry
-from deepcr_zoo.publishing.fromrun import release_of_run
-from deepcr_zoo.publishing.fromzoo import release_of_model
-from deepcr_zoo.publishing.pullrequests import Proposal
-from deepcr_zoo.publishing.readback import read_back
-from deepcr_zoo.publishing.release import Release
-from deepcr_zoo.publishing.upload import Publication, upload
-from deepcr_zoo.registries import default_registry
-from deepcr_zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, Registry
-from deepcr_zoo.training.runs import Run
+from deepcr_zoo.publishing.releases import Release, release_of_model, release_of_run
+from deepcr_zoo.publishing.upload import Proposal, Publication, merged, read_back, upload
+from deepcr_zoo.publishing.upload import propose as open_proposal
+from deepcr_zoo.zoo import sources
+from deepcr_zoo.zoo.hub.repositories import HubRepository, whoami
+from deepcr_zoo.zoo.names import version_key
+from deepcr_zoo.zoo.registries import default_registry
+from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, Registry
 
 
 @dataclass(frozen=True)
@@ -94,12 +91,12 @@ def propose(release: Release, repository: str) -> Proposal:
     GateError
         If a gate fails.
     DeepcrZooError
-        As `pullrequests.propose`.
+        As `upload.propose`.
     """
     release.check_gates()
-    check_entry(release, repository, paths.data_root())
+    check_entry(release, repository, files.data_root())
     whoami()
-    return pullrequests.propose(release, HubRepository(repository))
+    return open_proposal(release, HubRepository(repository))
 
 
 def finish(release: Release, repository: str, checkout: Path) -> Published:
@@ -110,11 +107,11 @@ def finish(release: Release, repository: str, checkout: Path) -> Published:
     GateError
         If a gate fails.
     DeepcrZooError
-        As `pullrequests.merged`, `read_back` and `write_entry`.
+        As `upload.merged`, `read_back` and `write_entry`.
     """
     release.check_gates()
     check_entry(release, repository, checkout)
-    publication, caution = pullrequests.merged(release, HubRepository(repository))
+    publication, caution = merged(release, HubRepository(repository))
     read_back(release, publication.pin)
     return Published(publication, write_entry(release, publication.pin, checkout), caution)
 

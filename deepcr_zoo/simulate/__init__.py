@@ -30,5 +30,17 @@ TPR at an FPR of 0.05 %, and charge-transfer trails, more warm pixels and larger
 frames hold as many stars at the centre of a cluster as cut-outs do, and therefore fewer per area.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"simulation": ["SimulatedVisit", "write_visit"]})
+
+if TYPE_CHECKING:
+    from deepcr_zoo.simulate.simulation import SimulatedVisit as SimulatedVisit
+    from deepcr_zoo.simulate.simulation import write_visit as write_visit
+
 VERSION = 1
 """Raised whenever the pixels of a simulated exposure change: a network and its judge must have seen the same sky."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deepcr_zoo.errors import UsageError
-from deepcr_zoo.recipe import DetectorBlock, InstrumentBlock, SimulatedInstrument
+from deepcr_zoo.zoo.recipe import DetectorBlock, InstrumentBlock, SimulatedInstrument
 
 Matrix = tuple[tuple[float, float], tuple[float, float]]
 

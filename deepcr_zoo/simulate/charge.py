@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.recipe import SimulatedInstrument
+from deepcr_zoo.zoo.recipe import SimulatedInstrument
 
 Floats = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
-from deepcr_zoo.recipe import SimulatedInstrument
+from deepcr_zoo.zoo.recipe import SimulatedInstrument
 
 BAD_PIXEL, HOT, WARM, BAD_COLUMN, FULL_WELL = 4, 16, 64, 128, 256
 """Bits of DQ (hstcal acsdq.h and wf3dq.h)."""

@@ -11,10 +11,10 @@ from astropy.io import fits
 from astropy.time import Time
 from numpy.typing import NDArray
 
-from deepcr_zoo.recipe import SimulatedInstrument
 from deepcr_zoo.simulate.cameras import Camera
 from deepcr_zoo.simulate.detector import Reading
 from deepcr_zoo.simulate.pointing import ChipPointing
+from deepcr_zoo.zoo.recipe import SimulatedInstrument
 
 Cards = dict[str, str | int | float | bool]
 

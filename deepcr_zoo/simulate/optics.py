@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from deepcr_zoo.recipe import SimulatedInstrument
 from deepcr_zoo.simulate.charge import spread_um
+from deepcr_zoo.zoo.recipe import SimulatedInstrument
 
 OVERSAMPLING = 4
 """Sub-pixels per pixel, each axis."""

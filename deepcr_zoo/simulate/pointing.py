@@ -10,8 +10,8 @@ import numpy as np
 from numpy.polynomial import polynomial
 from numpy.typing import NDArray
 
-from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES, SimulatedFieldType, SimulatedInstrument
 from deepcr_zoo.simulate.cameras import Camera
+from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES, SimulatedFieldType, SimulatedInstrument
 
 Floats = NDArray[np.float64]
 

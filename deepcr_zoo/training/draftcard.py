@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
-from deepcr_zoo import __version__, simulate, testvectors, weights
-from deepcr_zoo.cards import (
+from deepcr_zoo import simulate
+from deepcr_zoo._version import __version__
+from deepcr_zoo.bench.runs import EpochRecord
+from deepcr_zoo.dataset.labelling import labels_of
+from deepcr_zoo.dataset.store import DatasetVisit, Manifest, StampSplit
+from deepcr_zoo.models import testvectors, weights
+from deepcr_zoo.training.state import decays
+from deepcr_zoo.zoo.cards import (
+    NOT_GIVEN,
     Card,
     Citation,
     Fingerprint,
@@ -26,15 +33,9 @@ from deepcr_zoo.cards import (
     Training,
     read_card,
 )
-from deepcr_zoo.dataset.store import DatasetVisit, Manifest, StampSplit
-from deepcr_zoo.dataset.wording import labels_of
-from deepcr_zoo.recipe import AugmentationBlock, Recipe, Split
-from deepcr_zoo.registries import default_registry
-from deepcr_zoo.registry import Architecture
-from deepcr_zoo.training.state import EpochRecord, decays
-
-NOT_GIVEN = "not given in the recipe"
-"""A text of a card that starts so is still to be written by a person."""
+from deepcr_zoo.zoo.recipe import AugmentationBlock, Recipe, Split
+from deepcr_zoo.zoo.registries import default_registry
+from deepcr_zoo.zoo.registry import Architecture
 
 METHOD = "10.3847/1538-4357/ab3fa6"
 """Zhang & Bloom 2020, whose networks and training these are: cited where the recipe names nothing."""
@@ -126,7 +127,7 @@ def draft_card(recipe: Recipe, version: str, state: Mapping[str, Tensor], facts:
         citation=[_citation(doi) for doi in publish.citations or [METHOD]],
         test_vector=TestVector(
             description="stars, galaxies and cosmic-ray tracks on a sky of 60, in the input unit "
-            f"(deepcr_zoo.testvectors.example_image, seed {testvectors.SEED}); expected output in float64, "
+            f"(deepcr_zoo.models.testvectors.example_image, seed {testvectors.SEED}); expected output in float64, "
             "BatchNorm not folded",
             tolerance=TOLERANCE,
         ),
@@ -150,20 +151,6 @@ def draft_test_vector(data: bytes, card: Card, architecture: Architecture) -> by
     """
     network = weights.trained_network(data, architecture, card.identity.task, card.identity.name)
     return testvectors.serialise(testvectors.make(network, card, testvectors.SEED))
-
-
-def open_points(card: Card) -> list[str]:
-    """What a person must still fill in: the field, and what it lacks."""
-    return [f"{place}: {text}" for place, text in _texts(card.model_dump()) if text.startswith(NOT_GIVEN)]
-
-
-def _texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Every text of a document, with its place."""
-    if isinstance(value, str):
-        yield place, value
-    elif isinstance(value, dict | list):
-        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _texts(child, f"{place}.{key}" if place else str(key))
 
 
 def _statement(recipe: Recipe, facts: DraftFacts) -> str:

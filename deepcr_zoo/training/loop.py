@@ -6,41 +6,50 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from deepcr_zoo.errors import TrainingError, UsageError
+from deepcr_zoo.models.nets import UNet, folded_parameters, without_norm
+from deepcr_zoo.progress import TrainingStep
+from deepcr_zoo.training.augmentation import order
 from deepcr_zoo.training.distributed import ALONE, Ranks
-from deepcr_zoo.training.frozen import FrozenNorm
 from deepcr_zoo.training.objectives import NATIVE, Examples, Feed, summed_loss
-from deepcr_zoo.training.randomness import order
 from deepcr_zoo.training.state import Training
+from deepcr_zoo.zoo.names import Task
+from deepcr_zoo.zoo.registry import Architecture
+
+
+class FrozenNorm(nn.Module):
+    """A network whose BatchNorm uses its running statistics and never changes them; affine parameters still learn.
+
+    Frozen normalisation is linear, so each is folded into the convolution before it, anew for every batch: the same
+    function and the same gradients, at 0.4 to 0.7 of the time on a CPU.
+
+    Parameters
+    ----------
+    network : UNet
+        Whose parameters learn.
+    architecture : Architecture
+    task : {"mask", "inpaint"}
+    """
+
+    def __init__(self, network: UNet, architecture: Architecture, task: Task) -> None:
+        super().__init__()
+        self.network = network
+        with torch.device("meta"):
+            self._plain = (without_norm(architecture, task),)  # in a tuple: its parameters are not of this module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, 1, H, W)."""
+        output: Tensor = functional_call(self._plain[0], folded_parameters(self.network, torch.float32), (x,))
+        return output
+
 
 MIXED_PRECISION_AGREES = 0.01
 """Relative difference of the validation losses in float32 and in bfloat16 up to which bfloat16 is kept."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a step of training did.
-
-    Attributes
-    ----------
-    epoch, step, steps : int
-        Epoch and batch, counted from 1, and batches of an epoch.
-    loss : float
-        Mean of this epoch so far.
-    stamps_per_second : float
-        In this epoch so far.
-    """
-
-    epoch: int
-    step: int
-    steps: int
-    loss: float
-    stamps_per_second: float
 
 
 class LossIsNotFiniteError(ArithmeticError):
@@ -64,7 +73,7 @@ def fit(
     *,
     ranks: Ranks = ALONE,
     save: Callable[[Training], None] = lambda training: None,
-    on_step: Callable[[Step], None] = lambda step: None,
+    on_step: Callable[[TrainingStep], None] = lambda step: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Train until the schedule ends or somebody stops it; both phases, or what is left of them.
@@ -173,7 +182,7 @@ def batches(training: Training, stamps: int, ranks: Ranks = ALONE) -> list[Tenso
 
 
 def _train_epoch(
-    training: Training, feed: Feed, ranks: Ranks, on_step: Callable[[Step], None], should_stop: Callable[[], bool]
+    training: Training, feed: Feed, ranks: Ranks, on_step: Callable[[TrainingStep], None], should_stop: Callable[[], bool]
 ) -> bool:
     """Do what is left of the next epoch; gives whether somebody has asked to stop, which ends it early."""
     progress = training.progress
@@ -201,7 +210,9 @@ def _train_epoch(
         progress.pixels += pixels
         progress.seconds = before + time.perf_counter() - started
         rate = progress.step * size / progress.seconds
-        on_step(Step(progress.epoch + 1, progress.step, len(planned), progress.loss_sum / max(progress.pixels, 1), rate))
+        on_step(
+            TrainingStep(progress.epoch + 1, progress.step, len(planned), progress.loss_sum / max(progress.pixels, 1), rate)
+        )
         if stops:
             return True
     return False

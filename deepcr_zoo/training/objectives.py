@@ -9,10 +9,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from deepcr_zoo.errors import TrainingError
-from deepcr_zoo.names import Task
-from deepcr_zoo.recipe import Recipe
 from deepcr_zoo.training.augmentation import inpainting_masks, vary
 from deepcr_zoo.training.stamps import StampBatch, StampSource
+from deepcr_zoo.zoo.names import Task
+from deepcr_zoo.zoo.recipe import Recipe
 
 NATIVE = 0
 """In the place of an epoch, which are counted from 1: stamps as they are, and fixed inpainting masks."""

@@ -12,24 +12,23 @@ import safetensors.torch
 import torch
 
 from deepcr_zoo import machine
+from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import StampSplit
+from deepcr_zoo.dataset.trainingsets import find_or_build
 from deepcr_zoo.errors import DatasetError, DeviceError, RunError, StoppedError, TrainingError, UsageError
 from deepcr_zoo.files import write_atomically
-from deepcr_zoo.models import select_device
-from deepcr_zoo.recipe import Recipe
-from deepcr_zoo.recipefile import find_recipe, read_recipe
-from deepcr_zoo.training import checkpoints, environment, products
-from deepcr_zoo.training.distributed import Ranks, joined
-from deepcr_zoo.training.interruption import stop_requested
+from deepcr_zoo.models.model import select_device
+from deepcr_zoo.progress import NullReporter, Reporter
+from deepcr_zoo.training import checkpoints, finishing, runs
+from deepcr_zoo.training.distributed import Ranks, joined, stop_requested
 from deepcr_zoo.training.loop import LossIsNotFiniteError, fit
 from deepcr_zoo.training.objectives import Examples, Feed
-from deepcr_zoo.training.runs import Run, add_environment, new_run, write_metrics
+from deepcr_zoo.training.runs import add_environment, new_run, write_metrics
 from deepcr_zoo.training.stamps import open_stamps
-from deepcr_zoo.training.start import start
-from deepcr_zoo.training.state import Training
-from deepcr_zoo.training.trainingsets import find_or_build
-from deepcr_zoo.training.watch import Silent, Terminal
+from deepcr_zoo.training.state import Training, start
+from deepcr_zoo.zoo.recipe import Recipe
+from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 
 RUNS = Path("runs")
 
@@ -50,7 +49,7 @@ def train(
     settings: Sequence[str] = (),
     command: str = "deepcr_zoo.train",
     prove: bool = True,
-    watch: Silent | None = None,
+    reporter: Reporter | None = None,
 ) -> Run:
     """Train the model of a recipe: its training set is built if it is not there, then trained on and evaluated.
 
@@ -77,8 +76,8 @@ def train(
         What the run says that made it.
     prove : bool
         Whether the model is judged beside baselines, held against its gates, and gets a report; else it is judged alone.
-    watch : Silent, optional
-        What is told meanwhile; by default a bar on a terminal, lines elsewhere.
+    reporter : Reporter, optional
+        What is told meanwhile; by default nothing is shown.
 
     Returns
     -------
@@ -95,7 +94,7 @@ def train(
     DeepcrZooError
         As `dataset.build.plan_build` and `label_visits` raise.
     """
-    watch = watch or Terminal()
+    reporter = reporter or NullReporter()
     if dataset is not None and (data or rehearse is not dataset.manifest.rehearsal):
         raise UsageError("with a training set: leave out data, and rehearse exactly if it is of a rehearsal")
     if isinstance(recipe, Recipe) and settings:
@@ -106,10 +105,10 @@ def train(
     target = _device(device)
     with joined(target) as ranks:
         training = ranks.by_all(lambda: start(trained, target))  # what does not fit is told before the long work
-        watch = watch if ranks.is_writer else Silent()
+        reporter = reporter if ranks.is_writer else NullReporter()
         folder = Path(
             ranks.by_writer(
-                lambda: str((dataset or find_or_build(read, data, rehearse, jobs, beside, watch)).folder.absolute())
+                lambda: str((dataset or find_or_build(read, data, rehearse, jobs, beside, reporter)).folder.absolute())
             )
         )
         used = ranks.by_all(lambda: dataset or Dataset.open(_seen(folder)))
@@ -119,7 +118,7 @@ def train(
         place = Path(runs) if ranks.count == 1 else Path(runs).absolute()
         made = Path(ranks.by_writer(lambda: str(new_run(trained, used, place, command).folder)))
         run = ranks.by_all(lambda: Run.open(_seen(made)))
-        return _finish(run, used, training, feeds, ranks, watch, prove, jobs)
+        return _finish(run, used, training, feeds, ranks, reporter, prove, jobs)
 
 
 def resume(
@@ -130,7 +129,7 @@ def resume(
     device: str = "auto",
     jobs: int = 1,
     prove: bool = True,
-    watch: Silent | None = None,
+    reporter: Reporter | None = None,
 ) -> Run:
     """Go on with a run where it ended; on a CPU with as many threads, it ends with the bytes of one that never stopped.
 
@@ -142,7 +141,7 @@ def resume(
         That the run must be of.
     dataset : Dataset, optional
         Its training set, if that has moved.
-    device, jobs, prove, watch
+    device, jobs, prove, reporter
         As for `train`.
 
     Raises
@@ -160,8 +159,8 @@ def resume(
         used = ranks.by_all(lambda: run.dataset(dataset))
         training = ranks.by_all(lambda: start(run.recipe, target))
         feeds = ranks.by_all(lambda: _feeds(run.recipe, used, training))
-        watch = (watch or Terminal()) if ranks.is_writer else Silent()
-        return _finish(run, used, training, feeds, ranks, watch, prove, jobs)
+        reporter = (reporter or NullReporter()) if ranks.is_writer else NullReporter()
+        return _finish(run, used, training, feeds, ranks, reporter, prove, jobs)
 
 
 def _run_of(folder: Path, recipe: Recipe | None) -> Run:
@@ -195,7 +194,7 @@ def _finish(
     training: Training,
     feeds: tuple[Feed, Feed],
     ranks: Ranks,
-    watch: Silent,
+    reporter: Reporter,
     prove: bool,
     jobs: int,
 ) -> Run:
@@ -204,29 +203,29 @@ def _finish(
         machine.keep_freed_memory()
     if ranks.total(float(checkpoints.is_there(run.folder)))[0] > 0:
         ranks.by_all(lambda: checkpoints.restore(training, run.folder, run.facts.recipe_sha256))
-    ranks.by_writer(lambda: _begin(run, training, ranks, watch))
+    ranks.by_writer(lambda: _begin(run, training, ranks, reporter))
 
     def save(state: Training) -> None:
         ranks.by_writer(lambda: _save(run, state))
         if state.progress.step == 0:
-            watch.epoch(state.progress.history[-1])
+            reporter.epoch(state.progress.history[-1])
 
-    with stop_requested() as stop, watch.epochs(training.schedule.max_epochs):
+    with stop_requested() as stop, reporter.epochs(training.schedule.max_epochs):
         try:
-            ended = fit(training, *feeds, ranks=ranks, save=save, on_step=watch.step, should_stop=stop)
+            ended = fit(training, *feeds, ranks=ranks, save=save, on_step=reporter.step, should_stop=stop)
         except LossIsNotFiniteError as error:
             failure = _not_finite(run, error, ranks)
             ranks.wait()
             raise failure from None
     if not ended or ranks.total(float(stop()))[0] > 0:
         ranks.by_writer(lambda: _stopped(run))
-    ranks.by_writer(lambda: products.write(run, dataset, training, watch, whole=prove, jobs=jobs))
+    ranks.by_writer(lambda: finishing.write(run, dataset, training, reporter, whole=prove, jobs=jobs))
     return run
 
 
-def _begin(run: Run, training: Training, ranks: Ranks, watch: Silent) -> str:
-    add_environment(run, environment.describe(training.device, ranks.count))
-    watch.note("run", str(run.folder), "bold")
+def _begin(run: Run, training: Training, ranks: Ranks, reporter: Reporter) -> str:
+    add_environment(run, runs.describe(training.device, ranks.count))
+    reporter.message("run", str(run.folder))
     return ""
 
 

@@ -7,166 +7,91 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import os
-from dataclasses import dataclass
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import torch
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from deepcr_zoo.bench.results import BenchmarkResults, read_results
-from deepcr_zoo.cards import Card
+from deepcr_zoo import machine
+from deepcr_zoo._version import __version__
+from deepcr_zoo.bench.runs import FACTS_FILE, METRICS_FILE, RECIPE_FILE, EpochRecord, Run, RunFacts
 from deepcr_zoo.dataset.reading import Dataset
-from deepcr_zoo.dataset.store import MANIFEST_FILE, key_of
-from deepcr_zoo.documents import Document, as_json, parse_document
+from deepcr_zoo.dataset.store import key_of
+from deepcr_zoo.documents import Document, as_json
 from deepcr_zoo.errors import OutputError, RunError
 from deepcr_zoo.files import write_atomically
-from deepcr_zoo.models import InpaintModel, MaskModel, load_files
-from deepcr_zoo.recipe import Recipe
-from deepcr_zoo.registry import WEIGHTS_FILE
 from deepcr_zoo.training import checkpoints
-from deepcr_zoo.training.environment import Environment
-from deepcr_zoo.training.state import EpochRecord
+from deepcr_zoo.zoo.recipe import Recipe
 
-RECIPE_FILE, FACTS_FILE, ENVIRONMENT_FILE, METRICS_FILE = "recipe.yaml", "run.json", "environment.json", "metrics.jsonl"
-CARD_FILE, RESULTS_FILE = "card.yaml", "results.json"
+PACKAGES = ("torch", "numpy", "scipy", "astropy", "drizzlepac", "safetensors", "pydantic")
+
+
+class Environment(Document):
+    """One of ``environment.json``, which has one for the start and one for each time that a run went on elsewhere."""
+
+    deepcr_zoo: str
+    git_commit: str | None
+    """Of the checkout that the package runs from, with a + if files in it were changed; none if it is installed."""
+    python: str
+    system: str
+    packages: dict[str, str]
+    device: str
+    device_name: str
+    processes: int
+    threads: int
+    """Of each process; another number may round sums otherwise."""
+
+
+def describe(device: torch.device, processes: int) -> Environment:
+    """What this process runs on."""
+    return Environment(
+        deepcr_zoo=__version__,
+        git_commit=_git_commit(),
+        python=sys.version.split()[0],
+        system=platform.platform(),
+        packages={name: found for name in PACKAGES if (found := _version(name)) is not None},
+        device=str(device),
+        device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else machine.processor_name(),
+        processes=processes,
+        threads=torch.get_num_threads(),
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return commit + ("+" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+    ).stdout.strip()
+
+
+ENVIRONMENT_FILE = "environment.json"
 LOSS_PICTURE, STAMPS_PICTURE = "loss.png", "stamps.png"
 
 MOST_IN_A_SECOND = 1000
 
 _ENVIRONMENTS = TypeAdapter(list[Environment])
-
-
-class RunFacts(Document):
-    """``run.json``: what a run was made of."""
-
-    name: str
-    task: str
-    started: str = Field(description="UTC")
-    command: str
-    rehearsal: bool
-    recipe_sha256: str
-    dataset: str = Field(description="folder of the training set")
-    manifest_sha256: str
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run of a recipe.
-
-    Attributes
-    ----------
-    folder : Path
-    recipe : Recipe
-        As it was trained: with its settings, and in a rehearsal with the schedule of that.
-    facts : RunFacts
-    """
-
-    folder: Path
-    recipe: Recipe
-    facts: RunFacts
-
-    @classmethod
-    def open(cls, folder: str | os.PathLike[str]) -> Run:
-        """A run from its folder.
-
-        Raises
-        ------
-        RunError
-            If it is none, or damaged, or its recipe was changed.
-        """
-        path = Path(folder)
-        try:
-            facts = RunFacts.model_validate_json((path / FACTS_FILE).read_bytes())
-            text = (path / RECIPE_FILE).read_bytes()
-        except (OSError, ValidationError):
-            raise RunError(f"{path}: expected the folder of a run, which holds {FACTS_FILE} and {RECIPE_FILE}") from None
-        if hashlib.sha256(text).hexdigest() != facts.recipe_sha256:
-            raise RunError(f"{path / RECIPE_FILE}: was changed after the run had started: restore it, or start a new run")
-        return cls(path, parse_document(text, Recipe, path / RECIPE_FILE), facts)
-
-    @property
-    def reference(self) -> str:
-        """What its model is called before it is published: ``task/NAME@run-TIMESTAMP-HASH``."""
-        return f"{self.facts.task}/{self.facts.name}@run-{self.folder.name}"
-
-    @property
-    def is_trained(self) -> bool:
-        """Whether its model is there."""
-        return (self.folder / CARD_FILE).is_file()
-
-    @property
-    def is_evaluated(self) -> bool:
-        """Whether its results are there."""
-        return (self.folder / RESULTS_FILE).is_file()
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether its model is there and was evaluated."""
-        return self.is_trained and self.is_evaluated
-
-    def dataset(self, moved: Dataset | None = None) -> Dataset:
-        """The training set, which may have moved.
-
-        Raises
-        ------
-        DatasetError
-            If it is missing or damaged.
-        RunError
-            If it is another than the one that the run was trained on.
-        """
-        dataset = moved or Dataset.open(Path(self.facts.dataset))
-        if dataset.manifest_sha256 != self.facts.manifest_sha256:
-            raise RunError(
-                f"{dataset.folder / MANIFEST_FILE}: differs from the training set of {self.folder}: expected sha256 "
-                f"{self.facts.manifest_sha256}: start a new run on the new one"
-            )
-        return dataset
-
-    def history(self) -> list[EpochRecord]:
-        """What is known of each epoch so far."""
-        return checkpoints.read_progress(self.folder).history
-
-    def card(self) -> Card:
-        """The draft of its model's card.
-
-        Raises
-        ------
-        RunError
-            If it is not trained yet.
-        """
-        self._check_trained()
-        return parse_document((self.folder / CARD_FILE).read_bytes(), Card, self.folder / CARD_FILE)
-
-    def model(self, device: str = "auto", engine: str = "auto") -> MaskModel | InpaintModel:
-        """Its model, as `deepcr_zoo.load` gives one.
-
-        Raises
-        ------
-        RunError
-            If it is not trained yet.
-        InvalidWeightsError
-            If its weights are damaged.
-        DeviceError, UsageError, MissingExtraError
-            As for `deepcr_zoo.load`.
-        """
-        card = self.card()
-        weights = (self.folder / WEIGHTS_FILE).read_bytes()
-        return load_files(weights, card, self.recipe.train.architecture, self.reference, device, engine=engine)
-
-    def results(self) -> BenchmarkResults:
-        """Its first evaluation.
-
-        Raises
-        ------
-        InvalidDocumentError
-            If there is none, or it is damaged.
-        """
-        return read_results(self.folder / RESULTS_FILE)
-
-    def _check_trained(self) -> None:
-        if not self.is_trained:
-            raise RunError(f"{self.folder}: has no model yet: deepcr-zoo train --resume {self.folder} finishes it")
 
 
 def new_run(recipe: Recipe, dataset: Dataset, runs: Path, command: str) -> Run:

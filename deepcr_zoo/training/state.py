@@ -8,28 +8,20 @@ from itertools import pairwise
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from deepcr_zoo.documents import Document
-from deepcr_zoo.nets import UNet
-from deepcr_zoo.recipe import Recipe, ScheduleBlock
-from deepcr_zoo.registry import Architecture
-
-
-class EpochRecord(Document):
-    """A line of ``metrics.jsonl``."""
-
-    epoch: int
-    frozen: bool
-    learning_rate: float
-    train_loss: float
-    validation_loss: float
-    is_best: bool
-    precision: str
-    seconds: float
-    stamps_per_second: float
+from deepcr_zoo.bench.runs import EpochRecord
+from deepcr_zoo.errors import TrainingError
+from deepcr_zoo.models import weights
+from deepcr_zoo.models.nets import UNet
+from deepcr_zoo.zoo import sources
+from deepcr_zoo.zoo.cards import Card, read_card
+from deepcr_zoo.zoo.names import for_task
+from deepcr_zoo.zoo.recipe import Recipe, ScheduleBlock
+from deepcr_zoo.zoo.registries import default_registry
+from deepcr_zoo.zoo.registry import WEIGHTS_FILE, Architecture
 
 
 class Progress(BaseModel):
@@ -171,3 +163,61 @@ def decays(history: Sequence[EpochRecord]) -> list[EpochRecord]:
         for before, after in pairwise(history)
         if after.learning_rate < before.learning_rate and after.frozen == before.frozen
     ]
+
+
+def start(recipe: Recipe, device: torch.device) -> Training:
+    """A network before its first step; the same recipe gives the same weights.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    device : torch.device
+
+    Raises
+    ------
+    TrainingError
+        If ``train.init_from`` names a model that does not fit the recipe, or its input is not in electrons.
+    InvalidNameError, UnknownModelError, SourceError, IntegrityError, InvalidWeightsError
+        If that model is not to be had.
+    """
+    train = recipe.train
+    if train.input.unit != "electron":
+        raise TrainingError(f"train.input.unit: expected electron, which stamps are in, got {train.input.unit}")
+    network = _new_network(recipe) if train.init_from is None else _from_zoo(recipe, train.init_from)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = train.schedule.batchnorm_momentum
+    mixed = train.precision == "bfloat16" or (train.precision == "auto" and device.type == "cuda")
+    return Training(recipe, network.to(device), frozen=train.init_from is not None and train.start_frozen, mixed=mixed)
+
+
+def _new_network(recipe: Recipe) -> UNet:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.train.seed)
+        return UNet(recipe.train.architecture, recipe.task)
+
+
+def _from_zoo(recipe: Recipe, name: str) -> UNet:
+    """The network of a model of the zoo, as it was trained."""
+    model = default_registry().resolve(for_task(name, recipe.task))
+    card = read_card(model)
+    _check_fits(recipe, model.reference, model.locked.architecture, card)
+    data = sources.fetch(model, WEIGHTS_FILE).data
+    network = weights.trained_network(data, model.locked.architecture, recipe.task, model.reference)
+    weights.check_fingerprint(network.state_dict(), card, model.reference)
+    return network
+
+
+def _check_fits(recipe: Recipe, reference: str, architecture: Architecture, card: Card) -> None:
+    train, found = recipe.train, card.input
+    pairs = [
+        ("architecture", str(train.architecture), str(architecture)),
+        ("input.unit", train.input.unit, found.unit),
+        ("input.scale", f"{train.input.scale:g}", f"{found.scale:g}"),
+        ("input, normalisation", "scale", found.normalisation),
+    ]
+    for field, ours, theirs in pairs:
+        if ours != theirs:
+            raise TrainingError(
+                f"train.init_from: {reference} has {field} {theirs}: expected {ours}, as the recipe's train block says"
+            )

@@ -9,7 +9,7 @@ import pytest
 
 from deepcr_zoo.archive import pace
 from deepcr_zoo.documents import as_yaml
-from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES, Recipe
+from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES, Recipe
 from tests.archive.server import ArchiveServer, serve
 from tests.dataset.conftest import exposures, shared_folder  # noqa: F401
 from tests.dataset.visits import three_visits
@@ -52,4 +52,4 @@ def recipe_file(recipe: Recipe, tmp_path: Path) -> Path:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of an archive that does not tell how long are short."""
     monkeypatch.setattr(pace, "FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr("deepcr_zoo.archive.downloads.WAIT_S", 0.01)
+    monkeypatch.setattr("deepcr_zoo.archive.transfers.WAIT_S", 0.01)

@@ -14,18 +14,18 @@ import pytest
 from astroquery.mast import conf
 from typer.testing import CliRunner
 
-from deepcr_zoo import paths
-from deepcr_zoo.archive.fetch import exposures_of, search
-from deepcr_zoo.archive.fetch import fetch as fetch_recipe
+from deepcr_zoo import files
+from deepcr_zoo.archive.listing import query_of
 from deepcr_zoo.archive.manifest import read
-from deepcr_zoo.archive.products import query_of
-from deepcr_zoo.archive.watching import OnConsole
-from deepcr_zoo.cli import app
+from deepcr_zoo.cli.console import TerminalReporter
+from deepcr_zoo.cli.main import app
 from deepcr_zoo.dataset.build import plan_build
+from deepcr_zoo.dataset.fetching import exposures_of, search
+from deepcr_zoo.dataset.fetching import fetch as fetch_recipe
 from deepcr_zoo.dataset.store import Home
+from deepcr_zoo.dataset.trainingsets import find_or_build
 from deepcr_zoo.errors import ArchiveError, ArchiveUnreachableError, UsageError
-from deepcr_zoo.training.trainingsets import find_or_build
-from deepcr_zoo.training.watch import Silent
+from deepcr_zoo.progress import NullReporter
 from tests.conftest import CHECKOUT
 from tests.dataset.conftest import built  # noqa: F401
 from tests.threads import at_once
@@ -43,7 +43,7 @@ def fetched(*arguments):
     """The manifest of a fetch that ends well."""
     done = fetch(*arguments)
     assert done.exit_code == 0, (done.output, done.exception)
-    return paths.Path(done.stdout.split()[-1])
+    return files.Path(done.stdout.split()[-1])
 
 
 def content(root):
@@ -105,10 +105,10 @@ def test_a_file_of_the_user_that_is_not_what_the_manifest_says_is_refused(archiv
     own.mkdir()
     file = min(exposures.glob("extragalactic/*_flc.fits"))
     shutil.copy(file, own)
-    assert len(exposures_of(recipe, [own, kept], None, OnConsole())) == 9  # the folder, and what it has not
+    assert len(exposures_of(recipe, [own, kept], None, TerminalReporter())) == 9  # the folder, and what it has not
     (own / file.name).write_bytes(file.read_bytes()[::-1])
     with pytest.raises(ArchiveError, match=f"{file.name}: has the SHA-256 .*, the manifest says"):
-        exposures_of(recipe, [own, kept], None, OnConsole())
+        exposures_of(recipe, [own, kept], None, TerminalReporter())
 
 
 @pytest.mark.parametrize("how", ["version", "size", "bytes", "gone"])
@@ -138,12 +138,12 @@ def test_what_is_in_the_cache_needs_no_archive(archive, recipe, recipe_file, mon
     kept = fetched(recipe_file)
     monkeypatch.setenv("DEEPCR_ZOO_MAST", NOWHERE)
     assert fetched("--manifest", kept) == kept
-    assert len(exposures_of(recipe, ["mast"], None, OnConsole())) == 9
-    assert len(exposures_of(recipe, [kept], None, OnConsole())) == 9
+    assert len(exposures_of(recipe, ["mast"], None, TerminalReporter())) == 9
+    assert len(exposures_of(recipe, [kept], None, TerminalReporter())) == 9
 
 
 def test_two_fetches_at_once_do_not_disturb_each_other(archive, recipe):
-    paths_of_manifests = at_once(lambda jobs: fetch_recipe(recipe, OnConsole(), jobs)[0], [2, 3])
+    paths_of_manifests = at_once(lambda jobs: fetch_recipe(recipe, TerminalReporter(), jobs)[0], [2, 3])
     assert len(set(paths_of_manifests)) == 1
     assert len(archive.downloads) == 9
     assert archive.most_at_once <= 3
@@ -171,7 +171,7 @@ def test_an_archive_out_of_reach_is_told_with_all_visits(recipe_file, monkeypatc
     assert str(error).startswith(f"search for exposures: the archive at {NOWHERE} cannot be reached: ")
     for line in ("proposal 90001, visit 6E, F606W: 3 exposures", "visit 6I", "visit 6M", "--data DIR"):
         assert line in str(error)
-    assert not paths.exposures_root().exists()
+    assert not files.exposures_root().exists()
 
 
 def test_an_archive_out_of_reach_is_told_with_the_names_of_an_earlier_search(archive, recipe_file, exposures, monkeypatch):
@@ -201,7 +201,7 @@ def test_a_manifest_that_is_none_is_one_sentence(tmp_path, text):
 
 
 def test_a_build_takes_its_exposures_from_the_archive(archive, recipe, tmp_path):
-    files = exposures_of(recipe, ["mast"], None, OnConsole())
+    files = exposures_of(recipe, ["mast"], None, TerminalReporter())
     plan = plan_build(recipe, files, home=Home(tmp_path / "home"))
     assert len(plan.visits) == 3
     assert not plan.missing
@@ -209,20 +209,20 @@ def test_a_build_takes_its_exposures_from_the_archive(archive, recipe, tmp_path)
 
 
 def test_exposures_that_the_user_has_are_not_downloaded(archive, recipe, exposures):
-    files = exposures_of(recipe, [exposures / "extragalactic", "mast"], None, OnConsole())
+    files = exposures_of(recipe, [exposures / "extragalactic", "mast"], None, TerminalReporter())
     own = {path.name for path in exposures.glob("extragalactic/*_flc.fits")}
     assert len(files) == 1 + 6
     assert len(archive.downloads) == 6
     assert not {asked.name for asked in archive.downloads} & own
     archive.searches.clear()
-    assert exposures_of(recipe, [exposures / "extragalactic", "mast"], None, OnConsole()) == files
+    assert exposures_of(recipe, [exposures / "extragalactic", "mast"], None, TerminalReporter()) == files
     assert not archive.searches
 
 
 def test_a_folder_called_mast_is_one_beside_the_archive(recipe, exposures, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     os.symlink(exposures, "mast")
-    assert exposures_of(recipe, ["./mast"], None, OnConsole()) == ["./mast"]
+    assert exposures_of(recipe, ["./mast"], None, TerminalReporter()) == ["./mast"]
 
 
 def test_build_and_train_end_with_the_training_set_of_the_same_files(
@@ -236,7 +236,7 @@ def test_build_and_train_end_with_the_training_set_of_the_same_files(
     done = CliRunner().invoke(app, ["build", str(recipe_file), "--data", "mast", "--jobs", "1"])
     assert done.exit_code == 0, (done.output, done.exception)
     assert done.stdout.split()[-1] == str(built.folder / "manifest.json")
-    assert find_or_build(recipe, ["mast"], False, 1, None, Silent()).folder == built.folder
+    assert find_or_build(recipe, ["mast"], False, 1, None, NullReporter()).folder == built.folder
 
 
 # a process that has imported everything forks those that work, so that a kill costs no seconds of imports
@@ -244,14 +244,15 @@ WORKERS = """
 import os, sys
 
 import astroquery.mast
-from deepcr_zoo import cli, cli_archive
-from deepcr_zoo.archive import comparison, fetch
+from deepcr_zoo.archive import comparison
+from deepcr_zoo.cli import main
+from deepcr_zoo.dataset import fetching
 
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
         sys.argv = ["deepcr-zoo", "fetch", *line.split()]
-        cli.main()
+        main.main()
     print(child, flush=True)
     print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """

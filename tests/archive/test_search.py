@@ -9,12 +9,12 @@ from typer.testing import CliRunner
 
 from deepcr_zoo.archive import mast
 from deepcr_zoo.archive.comparison import compare
-from deepcr_zoo.archive.fetch import list_products, search
-from deepcr_zoo.archive.products import Asked, Query, query_of
-from deepcr_zoo.cli import app
+from deepcr_zoo.archive.listing import Asked, Query, query_of
+from deepcr_zoo.cli.main import app
+from deepcr_zoo.dataset.fetching import list_products, search
 from deepcr_zoo.errors import ArchiveError, ArchiveUnreachableError, MissingExtraError, UsageError
-from deepcr_zoo.recipe import Recipe
-from deepcr_zoo.recipefile import find_recipe, read_recipe
+from deepcr_zoo.zoo.recipe import Recipe
+from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 from tests.dataset.visits import recipe_of
 
 FACTS = {"proposal_id": "10420", "target_name": "COSMOS-1", "filters": "F606W;CLEAR2L", "t_exptime": 1980.0}

@@ -6,7 +6,7 @@ import pytest
 
 import deepcr_zoo
 from deepcr_zoo.dataset.reading import Dataset
-from deepcr_zoo.models import InpaintModel, MaskModel
+from deepcr_zoo.models.model import InpaintModel, MaskModel
 from tests.bench.stamps import recipe_of, write_dataset
 
 

@@ -34,9 +34,9 @@ from deepcr_zoo.bench.results import (
     ReliabilityBin,
     Runtime,
 )
-from deepcr_zoo.cards import Card, read_card
-from deepcr_zoo.registries import default_registry
-from deepcr_zoo.results import OperatingPoint
+from deepcr_zoo.zoo.cards import Card, read_card
+from deepcr_zoo.zoo.records import OperatingPoint
+from deepcr_zoo.zoo.registries import default_registry
 
 FIELDS = ("extragalactic", "globular_cluster", "all")
 FPRS = (0.0005, 0.001, 0.005)

@@ -21,8 +21,8 @@ from deepcr_zoo.dataset.store import (
     write_document,
     write_tensors,
 )
-from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES, Recipe
-from deepcr_zoo.recipefile import find_recipe, read_recipe
+from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES, Recipe
+from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 from tests.scenes import star_field
 
 SIDE = 64

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deepcr_zoo.bench.blocks import STAMPS_A_SIDE, key, sky_blocks
+from deepcr_zoo.bench.measures.blocks import STAMPS_A_SIDE, key, sky_blocks
 from tests.bench.stamps import SIDE, recipe_of, write_dataset
 
 PIXEL_DEG = 0.05 / 3600

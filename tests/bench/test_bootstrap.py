@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from deepcr_zoo.bench.blocks import SkyBlocks
-from deepcr_zoo.bench.bootstrap import interval, resample
+from deepcr_zoo.bench.measures.blocks import SkyBlocks
+from deepcr_zoo.bench.measures.bootstrap import interval, resample
 
 
 def blocks_of(*visits):

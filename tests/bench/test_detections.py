@@ -5,9 +5,9 @@ import pytest
 from scipy import ndimage
 from scipy.special import expit
 
-from deepcr_zoo.bench.blocks import sky_blocks
-from deepcr_zoo.bench.detectionresults import best_sweep_field, calibration, network_field, sweep_field
-from deepcr_zoo.bench.detections import detect, masks_of, network
+from deepcr_zoo.bench.measures.blocks import sky_blocks
+from deepcr_zoo.bench.measures.detectionresults import best_sweep_field, calibration, network_field, sweep_field
+from deepcr_zoo.bench.measures.detections import detect, masks_of, network
 from tests.bench.test_masks import layers
 
 FIELD = "globular_cluster"

@@ -2,14 +2,14 @@
 
 import pytest
 
-from deepcr_zoo import paths
-from deepcr_zoo.bench.benchmark import Extent, benchmark
+from deepcr_zoo import files
 from deepcr_zoo.bench.exclusions import FILE, TrainedOn, TrainingVisits, of_model, reason_to_exclude, seen_in_training
+from deepcr_zoo.bench.judging import Extent, benchmark
 from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.documents import read_document
 from deepcr_zoo.errors import UsageError
-from deepcr_zoo.registries import default_registry
-from deepcr_zoo.registry import read_registry
+from deepcr_zoo.zoo.registries import default_registry
+from deepcr_zoo.zoo.registry import read_registry
 from tests.bench.stamps import recipe_of, write_dataset
 from tests.registries import SMALL, copy_registry, edit_card
 
@@ -25,7 +25,7 @@ def real(dataset, name):
 
 
 def test_every_mask_and_inpainting_network_of_the_zoo_is_known_or_known_to_be_unknown():
-    known = read_document(paths.data_root() / FILE, TrainingVisits, paths.data_root())
+    known = read_document(files.data_root() / FILE, TrainingVisits, files.data_root())
     assert known.models.keys() | known.unknown.keys() == set(default_registry().references())
 
 

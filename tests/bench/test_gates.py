@@ -5,16 +5,16 @@ import dataclasses
 import pytest
 
 import deepcr_zoo
-from deepcr_zoo.bench.benchmark import Extent, benchmark
 from deepcr_zoo.bench.gates import Evidence, verdict
+from deepcr_zoo.bench.judging import Extent, benchmark
 from deepcr_zoo.bench.maskbenchmark import BEST
 from deepcr_zoo.bench.results import Interval
 from deepcr_zoo.bench.subjects import Subject, find_subject
 from deepcr_zoo.errors import DatasetError
-from deepcr_zoo.recipe import EnoughTpr
-from deepcr_zoo.registries import default_registry
-from deepcr_zoo.registry import TEST_VECTOR_FILE
-from deepcr_zoo.training.watch import Silent
+from deepcr_zoo.progress import NullReporter
+from deepcr_zoo.zoo.recipe import EnoughTpr
+from deepcr_zoo.zoo.registries import default_registry
+from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE
 from tests.bench.stamps import recipe_of as recipe_of_bench
 from tests.training.stamps import recipe_of, write_dataset
 
@@ -28,7 +28,7 @@ def evidence(tmp_path_factory):
     """A small network, trained and judged on made-up stamps, beside L.A.Cosmic."""
     home = tmp_path_factory.mktemp("run")
     dataset = write_dataset(home / "data", test=8, recipe=RECIPE)
-    run = deepcr_zoo.train(RECIPE, dataset=dataset, runs=home / "runs", prove=False, device="cpu", watch=Silent())
+    run = deepcr_zoo.train(RECIPE, dataset=dataset, runs=home / "runs", prove=False, device="cpu", reporter=NullReporter())
     subject = Subject(run)
     results = benchmark([subject], dataset, RECIPE, "command", extent=Extent(runtime=False), device="cpu")
     return Evidence(subject, subject.model("cpu"), dataset, RECIPE, results)
@@ -149,7 +149,7 @@ def test_a_run_follows_the_default_or_the_newest_version_before_its_own(evidence
 def test_a_card_with_open_points_fails_and_names_them(evidence, tmp_path):
     recipe = RECIPE.model_copy(update={"publish": RECIPE.publish.model_copy(update={"authors": []})})
     dataset = write_dataset(tmp_path / "data", test=8, recipe=recipe)
-    run = deepcr_zoo.train(recipe, dataset=dataset, runs=tmp_path, prove=False, device="cpu", watch=Silent())
+    run = deepcr_zoo.train(recipe, dataset=dataset, runs=tmp_path, prove=False, device="cpu", reporter=NullReporter())
     found = gates(evidence, subject=Subject(run), model=run.model("cpu"), dataset=dataset, results=_renamed(evidence, run))
     gate = found["the card is valid", None]
     assert gate.verdict == "fails"
@@ -166,7 +166,7 @@ def _renamed(evidence, run):
 
 def test_stamps_that_were_changed_fail_and_the_other_gates_are_asked_nevertheless(evidence, tmp_path):
     dataset = write_dataset(tmp_path / "data", test=8, recipe=RECIPE)
-    run = deepcr_zoo.train(RECIPE, dataset=dataset, runs=tmp_path, prove=False, device="cpu", watch=Silent())
+    run = deepcr_zoo.train(RECIPE, dataset=dataset, runs=tmp_path, prove=False, device="cpu", reporter=NullReporter())
     (file,) = list(dataset.home.visits.glob("*/*.safetensors"))[:1]
     file.write_bytes(file.read_bytes()[:-1] + b"\1")
     with pytest.raises(DatasetError):

@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
 
-from deepcr_zoo import baselines
-from deepcr_zoo.bench.blocks import SkyBlocks, key
-from deepcr_zoo.bench.inpainting import AT_ONCE, Draws, draw, judge, mse_ratio
-from deepcr_zoo.bench.residuals import ErrorSums, mse_ratios
+from deepcr_zoo.bench.measures.blocks import SkyBlocks, key
+from deepcr_zoo.bench.measures.inpainting import AT_ONCE, Draws, ErrorSums, draw, judge, mse_ratio, mse_ratios
 from deepcr_zoo.errors import DataError, InvalidImageError
-from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES
+from deepcr_zoo.models import baselines
+from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES
 from tests.bench.stamps import EXPOSURES, STAMPS, recipe_of, write_dataset
 from tests.bench.test_masks import FIELD, layers
 

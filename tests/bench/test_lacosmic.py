@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from astroscrappy import detect_cosmics
 
-from deepcr_zoo.baselines import Lacosmic
-from deepcr_zoo.bench import lacosmic
-from deepcr_zoo.bench.lacosmic import Sweep
-from deepcr_zoo.bench.roc import RocPoint
+from deepcr_zoo.bench.measures import lacosmic
+from deepcr_zoo.bench.measures.lacosmic import Sweep
+from deepcr_zoo.bench.measures.roc import RocPoint
 from deepcr_zoo.errors import InvalidImageError, MissingExtraError, UsageError
+from deepcr_zoo.models.baselines import Lacosmic
 from tests.scenes import star_field
 
 PAPER = Lacosmic(objlim=2.0, readnoise=4.1)

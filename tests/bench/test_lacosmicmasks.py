@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from astroscrappy import detect_cosmics
 
-from deepcr_zoo.baselines import Lacosmic
-from deepcr_zoo.bench import lacosmicmasks
-from deepcr_zoo.bench.detectionresults import sweep_of
-from deepcr_zoo.bench.judged import judged_stamps
-from deepcr_zoo.bench.lacosmicmasks import described, lacosmic_masks, lacosmic_of, objlims_of, prepare
-from deepcr_zoo.bench.tally import tally_masks
-from deepcr_zoo.bench.tracks import class_group
+from deepcr_zoo.bench.measures import lacosmicmasks
+from deepcr_zoo.bench.measures.detectionresults import sweep_of
+from deepcr_zoo.bench.measures.judged import judged_stamps
+from deepcr_zoo.bench.measures.lacosmicmasks import described, lacosmic_masks, lacosmic_of, objlims_of, prepare
+from deepcr_zoo.bench.measures.tally import tally_masks
+from deepcr_zoo.bench.measures.tracks import class_group
 from deepcr_zoo.errors import InterruptedWorkError, MissingExtraError
+from deepcr_zoo.models.baselines import Lacosmic
 from tests.bench.stamps import EXPOSURES, SIDE, STAMPS, recipe_of, write_dataset
 
 SIGCLIPS = (2.5, 4.0, 10.0)

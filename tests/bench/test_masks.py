@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import deepcr_zoo
-from deepcr_zoo.bench.masks import judge
+from benchmarks.masks import judge
 from deepcr_zoo.errors import DatasetError, UsageError
-from deepcr_zoo.models import WHOLE_FRAME
+from deepcr_zoo.models.model import WHOLE_FRAME
 from tests.bench.stamps import EXPOSURES, SIDE, SKY_ELECTRON, STAMPS, recipe_of, write_dataset
 
 FIELD = "globular_cluster"

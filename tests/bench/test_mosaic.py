@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from deepcr_zoo.bench.mosaic import masked_as_chips
+from deepcr_zoo.bench.measures.lacosmicmasks import masked_as_chips
 
 SIDE = 4
 

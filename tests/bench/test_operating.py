@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import yaml
 
-from deepcr_zoo import paths
-from deepcr_zoo.bench import roc
-from deepcr_zoo.bench.benchmark import Extent, benchmark
+from deepcr_zoo import files
+from deepcr_zoo.bench.judging import Extent, benchmark
+from deepcr_zoo.bench.measures import roc
 from deepcr_zoo.bench.operating import FPRS, operating_points, record
 from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.errors import DeepcrZooError
-from deepcr_zoo.registry import read_registry
-from deepcr_zoo.results import threshold_at
+from deepcr_zoo.zoo.records import threshold_at
+from deepcr_zoo.zoo.registry import read_registry
 from tests.bench.stamps import recipe_of
 
 NAME = "mask/ACS-WFC-F606W-2-4@1.0"
@@ -67,7 +67,7 @@ def checkout(tmp_path):
     """A checkout of one's own, without results."""
     for name in ("zoo", "cards"):
         shutil.copytree(
-            paths.data_root() / name, tmp_path / name, ignore=shutil.ignore_patterns("weights", "*.results.yaml")
+            files.data_root() / name, tmp_path / name, ignore=shutil.ignore_patterns("weights", "*.results.yaml")
         )
     (tmp_path / "pyproject.toml").touch()
     return tmp_path

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from photutils.aperture import CircularAnnulus, CircularAperture, aperture_photometry
 
-from deepcr_zoo.baselines import medmask
-from deepcr_zoo.bench.photometry import (
+from deepcr_zoo.bench.measures.photometry import (
     APERTURE_PIXELS,
     BEFORE,
     RING_PIXELS,
@@ -17,6 +16,7 @@ from deepcr_zoo.bench.photometry import (
 )
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import write_tensors
+from deepcr_zoo.models.baselines import medmask
 from tests.bench.stamps import EXPOSURES, STAMPS, recipe_of, write_dataset
 
 FIELD, SIDE, SKY, SEED = "extragalactic", 96, 50.0, 3

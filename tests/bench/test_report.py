@@ -4,12 +4,12 @@ import html
 import re
 from html.parser import HTMLParser
 
-from deepcr_zoo.bench import figures, tables
-from deepcr_zoo.bench.figures import Picture
-from deepcr_zoo.bench.leaderboard import markdown
-from deepcr_zoo.bench.report import render, write_report
+from benchmarks.leaderboard import markdown
+from deepcr_zoo.bench.report import figures, tables
+from deepcr_zoo.bench.report.figures import Picture
+from deepcr_zoo.bench.report.page import render, write_report
+from deepcr_zoo.bench.report.wording import group_name, percent, significant
 from deepcr_zoo.bench.results import Comparison, GroupRate, Interval
-from deepcr_zoo.bench.wording import group_name, percent, significant
 from tests.bench.reports import (
     BEST,
     BIHARMONIC,

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from deepcr_zoo.bench.report import write_report
-from deepcr_zoo.bench.worst import worst_stamps
+from deepcr_zoo.bench.report.page import write_report
+from deepcr_zoo.bench.report.worst import worst_stamps
 from tests.bench.reports import card_of, fill_results, mask_results
 
 CHROMIUM = shutil.which("chromium")

@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from deepcr_zoo.bench import roc
-from deepcr_zoo.bench.blocks import SkyBlocks
-from deepcr_zoo.bench.bootstrap import interval, resample
-from deepcr_zoo.bench.detectionresults import sweep_of
-from deepcr_zoo.bench.lacosmic import interpolate
-from deepcr_zoo.bench.resampled import tprs_at
-from deepcr_zoo.bench.tally import LOGIT_EDGES, NO_GROUP, Tally, logit_bins, tally_logits, tally_masks
-from deepcr_zoo.bench.tracks import class_group
+from deepcr_zoo.bench.measures import roc
+from deepcr_zoo.bench.measures.blocks import SkyBlocks
+from deepcr_zoo.bench.measures.bootstrap import interval, resample, tprs_at
+from deepcr_zoo.bench.measures.detectionresults import sweep_of
+from deepcr_zoo.bench.measures.lacosmic import interpolate
+from deepcr_zoo.bench.measures.tally import LOGIT_EDGES, NO_GROUP, Tally, logit_bins, tally_logits, tally_masks
+from deepcr_zoo.bench.measures.tracks import class_group
 
 FPRS = (0.001, 0.01, 0.05, 0.3)
 SIGCLIPS = (0.5, 1.0, 1.5, 2.0, 2.5)

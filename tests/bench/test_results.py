@@ -6,8 +6,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from deepcr_zoo.baselines import Lacosmic
-from deepcr_zoo.bench import lacosmic, roc
+from deepcr_zoo.bench.measures import lacosmic, roc
+from deepcr_zoo.bench.measures.summary import field_result, spread
 from deepcr_zoo.bench.results import (
     BaselineMethod,
     BenchmarkResults,
@@ -18,9 +18,9 @@ from deepcr_zoo.bench.results import (
     read_results,
     write_results,
 )
-from deepcr_zoo.bench.summary import field_result, spread
 from deepcr_zoo.errors import InvalidDocumentError
-from deepcr_zoo.results import OperatingPoint
+from deepcr_zoo.models.baselines import Lacosmic
+from deepcr_zoo.zoo.records import OperatingPoint
 from tests.scenes import star_field
 
 FPRS = [0.0005, 0.01]

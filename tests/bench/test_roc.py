@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deepcr_zoo
-from deepcr_zoo.bench import roc
-from deepcr_zoo.bench.roc import LOWEST, RocPoint
+from deepcr_zoo.bench.measures import roc
+from deepcr_zoo.bench.measures.roc import LOWEST, RocPoint
 from deepcr_zoo.errors import InvalidImageError
 from tests.registries import SMALL
 from tests.scenes import star_field

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from deepcr_zoo import models
-from deepcr_zoo.baselines import Lacosmic
 from deepcr_zoo.bench.runtime import classical, example_frame, lacosmic, machine_name, measure, network
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.machine import processor_name
+from deepcr_zoo.models import model
+from deepcr_zoo.models.baselines import Lacosmic
 
 SIDE = 160
 MB = 1_000_000
@@ -40,7 +40,7 @@ def measured():
     told = []
     methods = {
         "refused": refused,
-        "network": partial(network, partial(models.load, "mask/ACS-WFC-F606W-2-4", source="seed")),
+        "network": partial(network, partial(model.load, "mask/ACS-WFC-F606W-2-4", source="seed")),
         "killed": killed,
         "greedy": partial(classical, greedy),
     }

@@ -9,8 +9,8 @@ import tarfile
 import pytest
 import torch
 
-from deepcr_zoo.cards import read_card
-from deepcr_zoo.registries import default_registry
+from deepcr_zoo.zoo.cards import read_card
+from deepcr_zoo.zoo.registries import default_registry
 from tests.conftest import CHECKOUT
 
 SCRIPTS = CHECKOUT / "benchmarks"

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from deepcr_zoo.bench.stars import PEAK_EDGES, find_stars, star_cores
-from deepcr_zoo.bench.tally import NO_GROUP
+from deepcr_zoo.bench.measures.stars import PEAK_EDGES, find_stars, star_cores
+from deepcr_zoo.bench.measures.tally import NO_GROUP
 from deepcr_zoo.simulate.optics import OVERSAMPLING, point_spread
 from tests.bench.stamps import recipe_of
 

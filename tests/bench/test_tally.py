@@ -4,7 +4,7 @@ from functools import reduce
 import numpy as np
 import pytest
 
-from deepcr_zoo.bench.tally import LOGIT_EDGES, NO_GROUP, Tally, logit_bins, tally_logits, tally_masks
+from deepcr_zoo.bench.measures.tally import LOGIT_EDGES, NO_GROUP, Tally, logit_bins, tally_logits, tally_masks
 
 SMALLEST = np.float32(1e-45)  # denormal
 NEAR_EDGES = [

@@ -3,8 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from deepcr_zoo.bench.tally import NO_GROUP
-from deepcr_zoo.bench.tracks import (
+from deepcr_zoo.bench.measures.tally import NO_GROUP
+from deepcr_zoo.bench.measures.tracks import (
     BRIGHTNESS_EDGES,
     OUTER_PIXELS,
     REGIONS,

@@ -6,11 +6,11 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from deepcr_zoo.bench import worst
-from deepcr_zoo.bench.judged import judged_stamps
+from deepcr_zoo.bench.measures.judged import judged_stamps
+from deepcr_zoo.bench.report import worst
+from deepcr_zoo.bench.report.shading import BLUE, ORANGE, RED
+from deepcr_zoo.bench.report.worst import EXAMPLES, KEPT, WORST, Worst, worst_of, worst_stamps
 from deepcr_zoo.bench.results import RateAtFpr
-from deepcr_zoo.bench.shading import BLUE, ORANGE, RED
-from deepcr_zoo.bench.worst import EXAMPLES, KEPT, WORST, Worst, worst_of, worst_stamps
 from tests.bench.reports import NETWORK, fill_results, mask_results
 
 FIELD = "globular_cluster"

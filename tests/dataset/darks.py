@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from deepcr_zoo.recipe import Recipe
+from deepcr_zoo.simulate.cosmicrays import IN_ORBIT, cosmic_rays
 from deepcr_zoo.simulate.detector import HOT, draw_defects, read_out
-from deepcr_zoo.simulate.tracks import IN_ORBIT, cosmic_rays
+from deepcr_zoo.zoo.recipe import Recipe
 from tests.dataset.visits import SIDE, recipe_of, rule, shipped
 
 SHAPE = (SIDE + 8, SIDE + 16)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from deepcr_zoo.recipe import Recipe
-from deepcr_zoo.recipefile import find_recipe, read_recipe
-from tests.exposures import STIS
+from deepcr_zoo.zoo.recipe import Recipe
+from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
+from tests.fitsfiles import STIS
 
 SHAPE = (200, 168)
 RAW_SHAPE = (1034, 532)

@@ -11,13 +11,13 @@ import pytest
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from deepcr_zoo import paths
+from deepcr_zoo import files
 from deepcr_zoo.dataset.build import build_dataset, plan_build
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import Home
 from deepcr_zoo.errors import DataError, DatasetError, MissingDataError, MissingExtraError, UsageError
-from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES
 from deepcr_zoo.simulate.truth import read_truth, truth_path
+from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES
 from tests.dataset.visits import (
     BORDER,
     EXPOSURES,
@@ -287,7 +287,7 @@ def test_training_sets_live_in_the_folder_that_the_user_names(monkeypatch, tmp_p
     assert Home.default().root == tmp_path / "mine"
     monkeypatch.delenv("DEEPCR_ZOO_DATA")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
-    assert paths.user_data_root() == tmp_path / "xdg" / "deepcr-zoo"
+    assert files.user_data_root() == tmp_path / "xdg" / "deepcr-zoo"
 
 
 # Reading

@@ -5,7 +5,7 @@ import pytest
 
 from deepcr_zoo.dataset.crsplit import RepeatedExposure, hot_pixels, label_repeats
 from deepcr_zoo.errors import DataError
-from deepcr_zoo.recipe import CrSplitBlock
+from deepcr_zoo.zoo.recipe import CrSplitBlock
 
 SHAPE = (120, 140)
 NOISE = 5.0

@@ -11,13 +11,13 @@ from deepcr_zoo import train
 from deepcr_zoo.dataset import darkpaste, darks
 from deepcr_zoo.dataset.build import build_dataset, plan_build
 from deepcr_zoo.dataset.darks import DarkHits
+from deepcr_zoo.dataset.labelling import ignored_of, labels_of
 from deepcr_zoo.dataset.store import Home, recipe_key
-from deepcr_zoo.dataset.wording import ignored_of, labels_of
 from deepcr_zoo.errors import DataError, InvalidDocumentError, MissingDataError, UsageError
-from deepcr_zoo.recipe import BuildBlock
-from deepcr_zoo.recipefile import find_recipe, read_recipe
+from deepcr_zoo.progress import NullReporter
 from deepcr_zoo.simulate.truth import read_truth, truth_path
-from deepcr_zoo.training.watch import Silent
+from deepcr_zoo.zoo.recipe import BuildBlock
+from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 from tests.dataset.darks import pasting, write_darks
 from tests.dataset.visits import STAMP, chips, content, copy_changed, shipped
 
@@ -243,7 +243,7 @@ def test_records_of_other_labels_name_no_darks(pasted):
 def test_a_network_learns_from_it(pasted, exposures, dark_folder, tmp_path):
     small = ("train.architecture.hidden=4", "train.schedule.max_epochs=2", "train.schedule.freeze_after_epochs=1")
     recipe = pasting(exposures, dark_folder, *small)
-    run = train(recipe, dataset=pasted, runs=tmp_path, device="cpu", watch=Silent(), prove=False)
+    run = train(recipe, dataset=pasted, runs=tmp_path, device="cpu", reporter=NullReporter(), prove=False)
     first, last = run.history()[0], run.history()[-1]
     assert last.validation_loss < first.validation_loss
     labels = next(line for line in (run.folder / "card.yaml").read_text().splitlines() if "dark exposures" in line)

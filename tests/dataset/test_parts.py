@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from deepcr_zoo.dataset import alignment, quality, report, sky, stamps
+from deepcr_zoo.dataset import overview, quality, splits
 from deepcr_zoo.dataset.exposures import detector_of
 from deepcr_zoo.dataset.ignore import ignore_mask, kept_bits
 from deepcr_zoo.dataset.quality import MaskCount
 from deepcr_zoo.dataset.store import Rejected
 from deepcr_zoo.errors import InvalidDocumentError
-from deepcr_zoo.instruments import default_instruments
-from deepcr_zoo.recipe import IgnoreBlock, StampBlock
+from deepcr_zoo.zoo.instruments import default_instruments
+from deepcr_zoo.zoo.recipe import IgnoreBlock, StampBlock
 from tests.dataset.visits import shipped
 
 # Stamps
 
 
 def test_a_full_acs_chip_has_105_stamps_side_by_side_within_the_border():
-    found = stamps.positions((2048, 4096), StampBlock())
+    found = splits.positions((2048, 4096), StampBlock())
     assert len(found) == 105
     assert found.min(axis=0).tolist() == [128, 128]
     assert (found.max(axis=0) + 256).tolist() == [1920, 3968]
@@ -34,12 +34,12 @@ def test_a_full_acs_chip_has_105_stamps_side_by_side_within_the_border():
 def test_stamps_are_cut_where_they_are_and_a_small_chip_has_none():
     chip = np.arange(100 * 120).reshape(100, 120)
     block = StampBlock(size=32, border=3)
-    where = stamps.positions(chip.shape, block)
+    where = splits.positions(chip.shape, block)
     assert len(where) == 2 * 3
-    for (row, column), stamp in zip(where, stamps.cut(chip, where, 32), strict=True):
+    for (row, column), stamp in zip(where, splits.cut(chip, where, 32), strict=True):
         assert stamp[0, 0] == chip[row, column]
         assert stamp[-1, -1] == chip[row + 31, column + 31]
-    assert stamps.cut(chip, stamps.positions((30, 120), block), 32).shape == (0, 32, 32)
+    assert splits.cut(chip, splits.positions((30, 120), block), 32).shape == (0, 32, 32)
 
 
 # Ignored pixels
@@ -79,10 +79,10 @@ def test_a_detector_whose_flags_nobody_knows_needs_bits_in_the_recipe():
 
 
 def test_the_sky_level_says_where_it_comes_from():
-    assert sky.sky_level("mdrizsky", [50.0, 52.0], 40.0) == sky.SkyLevel(51.0, "mdrizsky")
+    assert quality.sky_level("mdrizsky", [50.0, 52.0], 40.0) == quality.SkyLevel(51.0, "mdrizsky")
     for absent in ([None], [0.0, 0.0], [50.0, None], [float("nan")]):
-        assert sky.sky_level("mdrizsky", absent, 40.0) == sky.SkyLevel(40.0, "measured")
-    assert sky.sky_level("measured", [50.0], 40.0) == sky.SkyLevel(40.0, "measured")
+        assert quality.sky_level("mdrizsky", absent, 40.0) == quality.SkyLevel(40.0, "measured")
+    assert quality.sky_level("measured", [50.0], 40.0) == quality.SkyLevel(40.0, "measured")
 
 
 def test_a_measured_level_is_the_sky_between_stars_cosmic_rays_and_what_is_ignored():
@@ -93,7 +93,7 @@ def test_a_measured_level_is_the_sky_between_stars_cosmic_rays_and_what_is_ignor
     image[200, 200] = np.nan
     ignored = ~np.isfinite(image)
     ignored[:100] = True
-    assert sky.measure([image], [ignored]) == pytest.approx(60, abs=0.3)
+    assert quality.measure([image], [ignored]) == pytest.approx(60, abs=0.3)
 
 
 # Quality
@@ -152,7 +152,7 @@ def test_the_exposure_beside_the_others_is_found_with_its_offset(shift):
         seen[rng.random(seen.shape) < 0.01] += 800
         seen[:7] = 0
         images.append(seen.astype(np.float32))
-    found = alignment.offsets(images)
+    found = quality.offsets(images)
     np.testing.assert_allclose(found[1], shift, atol=0.15)
     np.testing.assert_allclose(found[[0, 2]], 0, atol=0.15)
 
@@ -161,7 +161,7 @@ def test_the_exposure_beside_the_others_is_found_with_its_offset(shift):
 
 
 def test_the_report_shows_stamps_and_lists_every_exposure(built, tmp_path):
-    written = report.write_report(built, tmp_path)
+    written = overview.write_report(built, tmp_path)
     assert [path.name for path in written] == ["stamps.png", "histograms.png", "report.md"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written[:2])
     told = written[2].read_text()
@@ -169,24 +169,26 @@ def test_the_report_shows_stamps_and_lists_every_exposure(built, tmp_path):
         for one in visit.record.exposures:
             assert f"| {one.name} |" in told
     assert "| extragalactic | 45 | 15 | 0 | 15 |" in told
-    again = report.write_report(built, tmp_path / "again")
+    again = overview.write_report(built, tmp_path / "again")
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written]
 
 
 def test_what_came_of_a_visit_is_one_line(built):
     record = built.manifest.visits[0].record
-    told = report.sentence(record)
+    told = overview.sentence(record)
     assert re.fullmatch(r"3 exposures, 75 stamps, 1\.\d\d% of the pixels masked, 1\.\d\d cosmic rays per cm2 and s", told)
     out = Rejected(what="x", reason="its background is odd")
-    assert report.sentence(record.model_copy(update={"rejected": [out]})) == f"{told}; x is left out: its background is odd"
+    assert (
+        overview.sentence(record.model_copy(update={"rejected": [out]})) == f"{told}; x is left out: its background is odd"
+    )
     lost = record.model_copy(update={"rejected": [out], "rejection": "1 of 2 exposures is sound", "exposures": []})
-    assert report.sentence(lost) == "1 of 2 exposures is sound; x is left out: its background is odd"
+    assert overview.sentence(lost) == "1 of 2 exposures is sound; x is left out: its background is odd"
 
 
 def test_the_report_tells_what_was_not_used_and_what_is_missing(built):
     lacking = built.manifest.model_copy(
         update={"rejected": [Rejected(what="x_flc.fits", reason="is truncated")], "missing": ["10420-01: 3 exposures"]}
     )
-    told = report.text(lacking)
+    told = overview.text(lacking)
     assert "|  | x_flc.fits | is truncated |" in told
     assert "- 10420-01: 3 exposures" in told

@@ -14,13 +14,13 @@ import pytest
 from astropy.io import fits
 
 from deepcr_zoo.dataset.build import build_dataset, plan_build
+from deepcr_zoo.dataset.expectations import doubts
 from deepcr_zoo.dataset.exposures import read_chips, read_facts
 from deepcr_zoo.dataset.labels import label_visit
-from deepcr_zoo.dataset.report import write_report
+from deepcr_zoo.dataset.overview import write_report
 from deepcr_zoo.dataset.store import Home
 from deepcr_zoo.errors import DataError, UsageError
-from deepcr_zoo.recipecheck import doubts
-from deepcr_zoo.recipefile import find_recipe, read_recipe
+from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 from tests.conftest import CHECKOUT, STIS_EXPOSURES
 from tests.dataset.repeated import LIT, NOISE, RAW_SHAPE, SHAPE, recipe_of, write_observation
 from tests.dataset.visits import content

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from deepcr_zoo.dataset import footprints, splits, stamps
+from deepcr_zoo.dataset import footprints, splits
 from deepcr_zoo.dataset.footprints import POINTING_ARCSEC
 from deepcr_zoo.dataset.splits import VisitStamps
-from deepcr_zoo.recipe import StampBlock
+from deepcr_zoo.zoo.recipe import StampBlock
 from tests.dataset.test_footprints import wcs
 
 SIDE, BLOCK = 400, StampBlock(size=32, border=8)
@@ -17,7 +17,7 @@ SIDE, BLOCK = 400, StampBlock(size=32, border=8)
 
 def visit(pointing, ra, dec, roll, split="train", dither=2.0):
     """Three exposures, each `dither` arcsec beside the one before."""
-    positions = stamps.positions((SIDE, SIDE), BLOCK)
+    positions = splits.positions((SIDE, SIDE), BLOCK)
     chips = [wcs(ra, dec + step * dither / 3600, roll, (SIDE, SIDE)) for step in range(3)]
     corners = [footprints.corners(chip, positions, BLOCK.size) for chip in chips]
     return VisitStamps(pointing, split, 2 * dither, [positions] * 3, corners)
@@ -57,7 +57,7 @@ def test_training_and_validation_keep_apart_by_the_guard_whatever_visits_overlap
 
 def test_without_overlap_one_strip_is_for_validation_and_the_next_columns_are_the_guard():
     (found,) = splits.assign([visit("a", 50.0, 10.0, 0.0, dither=0.1)], 0.25, 1)
-    columns = stamps.positions((SIDE, SIDE), BLOCK)[:, 1]
+    columns = splits.positions((SIDE, SIDE), BLOCK)[:, 1]
     for by_split in found:
         places = {split: sorted({(columns[i] - 8) // 32 for i in chosen}) for split, chosen in by_split.items()}
         left = places["validation"][0] == 0

@@ -12,9 +12,9 @@ import numpy as np
 from astropy.io import fits
 
 from deepcr_zoo.dataset.reading import Dataset
-from deepcr_zoo.recipe import SIMULATED_FIELD_TYPES, Recipe
-from deepcr_zoo.recipefile import find_recipe, read_recipe
-from deepcr_zoo.simulate.visits import SimulatedVisit, write_visit
+from deepcr_zoo.simulate.simulation import SimulatedVisit, write_visit
+from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES, Recipe
+from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 
 SIDE, STAMP, BORDER = 384, 64, 32
 PER_EXPOSURE = 25

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from deepcr_zoo.publishing.fromzoo import release_of_model
-from deepcr_zoo.registry import read_registry
+from deepcr_zoo.publishing.releases import release_of_model
+from deepcr_zoo.zoo.registry import read_registry
 from tests.registries import SMALL, copy_registry
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from deepcr_zoo.registry import CARD_FILE
+from deepcr_zoo.zoo.registry import CARD_FILE
 
 REPOSITORY = "deepcr-zoo/mask-ACS-WFC-F606W-2-4"
 

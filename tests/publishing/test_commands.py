@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from deepcr_zoo.registry import read_registry
+from deepcr_zoo.zoo.registry import read_registry
 from tests.conftest import ALL_MODELS
 from tests.registries import SMALL, copy_registry, edit_card, edit_entry
 
-pytest_plugins = ["tests.hub.fixtures"]
+pytest_plugins = ["tests.zoo.hub.fixtures"]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
     pytest.mark.usefixtures("keeper"),

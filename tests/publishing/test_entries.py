@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 import yaml
 
-from deepcr_zoo import paths
+from deepcr_zoo import files
 from deepcr_zoo.errors import OutputError, UsageError
 from deepcr_zoo.publishing.entries import entry_text, find_checkout, write_entry
-from deepcr_zoo.registries import default_registry
-from deepcr_zoo.registry import CARD_FILE, HubPin, read_registry
-from deepcr_zoo.results import read_results
+from deepcr_zoo.zoo.records import read_results
+from deepcr_zoo.zoo.registries import default_registry
+from deepcr_zoo.zoo.registry import CARD_FILE, HubPin, read_registry
 from tests.registries import SMALL, copy_registry
 
 PIN = HubPin(repo="deepcr-zoo/mask-ACS-WFC-F606W-2-4", commit="1" * 40)
@@ -32,7 +32,7 @@ def as_version(release, version, **changes):
 
 @pytest.mark.parametrize("entry", default_registry().entries.values(), ids=lambda entry: entry.reference)
 def test_an_entry_is_written_as_people_write_it(entry):
-    assert entry_text(entry) == (paths.data_root() / "zoo" / f"{entry.reference}.yaml").read_bytes()
+    assert entry_text(entry) == (files.data_root() / "zoo" / f"{entry.reference}.yaml").read_bytes()
 
 
 def test_a_new_version_is_not_the_default_before_the_entry_says_so(release, checkout):
@@ -79,9 +79,9 @@ def test_an_entry_that_cannot_be_written_leaves_nothing(release, checkout, monke
 
 
 def test_a_checkout_is_found_or_asked_for(tmp_path, monkeypatch):
-    assert find_checkout(None) == paths.data_root()
+    assert find_checkout(None) == files.data_root()
     with pytest.raises(UsageError, match="expected a checkout of the repository, with its zoo/ and cards/"):
         find_checkout(tmp_path)
-    monkeypatch.setattr(paths, "data_root", lambda: paths.PACKAGE / "_data")
+    monkeypatch.setattr(files, "data_root", lambda: files.PACKAGE / "_data")
     with pytest.raises(UsageError, match="this package is installed: name the checkout"):
         find_checkout(None)

@@ -12,16 +12,16 @@ from contextlib import suppress
 
 import pytest
 
-from deepcr_zoo import paths
+from deepcr_zoo import files
 from deepcr_zoo.publishing import steps
-from deepcr_zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, read_registry
-from deepcr_zoo.sources import pull_resolved
+from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, read_registry
+from deepcr_zoo.zoo.sources import pull_resolved
 from tests.conftest import CHECKOUT
 from tests.publishing.releases import REPOSITORY, contents
 from tests.registries import SMALL
-from tests.test_hub_judges import git
+from tests.zoo.test_hub_judges import git
 
-pytest_plugins = ["tests.hub.fixtures"]
+pytest_plugins = ["tests.zoo.hub.fixtures"]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
     pytest.mark.usefixtures("keeper"),
@@ -37,9 +37,9 @@ from pathlib import Path
 
 import huggingface_hub.hf_api, huggingface_hub.file_download, huggingface_hub._commit_api  # as any call would
 from deepcr_zoo.publishing import steps
-from deepcr_zoo.publishing.fromzoo import release_of_model
-from deepcr_zoo.registry import read_registry
-from deepcr_zoo.sources import pull_resolved
+from deepcr_zoo.publishing.releases import release_of_model
+from deepcr_zoo.zoo.registry import read_registry
+from deepcr_zoo.zoo.sources import pull_resolved
 
 def publish(root, reference, repository):
     release = release_of_model(read_registry(root).resolve(reference))
@@ -128,7 +128,7 @@ def test_pulling_killed_at_random_moments_never_keeps_a_wrong_file_and_ends_well
     steps.publish(release, REPOSITORY, checkout)
     model, moments = read_registry(checkout).resolve(SMALL), random.Random(8)
     wanted = {name: hashlib.sha256(release.files[name]).hexdigest() for name in (WEIGHTS_FILE, TEST_VECTOR_FILE)}
-    folder = paths.cache_root() / model.shelf
+    folder = files.cache_root() / model.shelf
 
     def kept():
         found = folder.iterdir() if folder.is_dir() else ()
@@ -138,7 +138,7 @@ def test_pulling_killed_at_random_moments_never_keeps_a_wrong_file_and_ends_well
     assert (status, kept()) == (0, wanted)
     killed = 0
     for _ in range(KILLS):
-        shutil.rmtree(paths.cache_root())
+        shutil.rmtree(files.cache_root())
         status, _ = workers.run("pull", checkout, kill_after=moments.uniform(0, duration))
         killed += status == -signal.SIGKILL
         assert kept().items() <= wanted.items()

@@ -6,9 +6,9 @@ from functools import cache
 import pytest
 from huggingface_hub import ModelCard
 
-from deepcr_zoo.hub.frontmatter import front_matter
-from deepcr_zoo.publishing.fromzoo import release_of_model
-from deepcr_zoo.registries import default_registry
+from deepcr_zoo.publishing.page import front_matter
+from deepcr_zoo.publishing.releases import release_of_model
+from deepcr_zoo.zoo.registries import default_registry
 from tests.conftest import ALL_MODELS
 
 pytestmark = pytest.mark.filterwarnings("ignore::deepcr_zoo.errors.ModelWarning")

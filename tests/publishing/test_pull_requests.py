@@ -4,13 +4,13 @@ import pytest
 from huggingface_hub import HfApi
 
 from deepcr_zoo.errors import PublishError
-from deepcr_zoo.hub.repositories import HubRepository
 from deepcr_zoo.publishing import steps
-from deepcr_zoo.registry import read_registry
+from deepcr_zoo.zoo.hub.repositories import HubRepository
+from deepcr_zoo.zoo.registry import read_registry
 from tests.publishing.releases import REPOSITORY, contents
 from tests.registries import SMALL
 
-pytest_plugins = ["tests.hub.fixtures"]
+pytest_plugins = ["tests.zoo.hub.fixtures"]
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 

@@ -9,7 +9,7 @@ from astropy.io import fits
 from tests.conftest import STIS_EXPOSURES
 from tests.publishing.test_whole_path import copy_checkout, said
 
-pytest_plugins = ["tests.hub.fixtures"]
+pytest_plugins = ["tests.zoo.hub.fixtures"]
 
 NAME = "STIS-CCD-G430M-2-32"
 SHORT = (

@@ -8,20 +8,20 @@ import sys
 
 import pytest
 
-from deepcr_zoo import updates
 from deepcr_zoo.errors import DeepcrZooError
-from deepcr_zoo.hub.connection import without_secrets
-from deepcr_zoo.hub.downloads import download
-from deepcr_zoo.hub.repositories import HubRepository
 from deepcr_zoo.publishing import steps
 from deepcr_zoo.publishing.upload import upload
-from deepcr_zoo.registry import WEIGHTS_FILE, HubPin, read_registry
-from tests.hub import faults
-from tests.hub.server import serve
+from deepcr_zoo.zoo import updates
+from deepcr_zoo.zoo.hub.connection import without_secrets
+from deepcr_zoo.zoo.hub.downloads import download
+from deepcr_zoo.zoo.hub.repositories import HubRepository
+from deepcr_zoo.zoo.registry import WEIGHTS_FILE, HubPin, read_registry
 from tests.publishing.releases import REPOSITORY
 from tests.registries import SMALL
+from tests.zoo.hub import faults
+from tests.zoo.hub.server import serve
 
-pytest_plugins = ["tests.hub.fixtures"]
+pytest_plugins = ["tests.zoo.hub.fixtures"]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
     pytest.mark.usefixtures("keeper"),

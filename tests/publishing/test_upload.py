@@ -7,17 +7,17 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from deepcr_zoo.errors import GateError, HubError, HubUnreachableError, IntegrityError, PublishError, UsageError
-from deepcr_zoo.hub.repositories import HubRepository
 from deepcr_zoo.publishing import steps
-from deepcr_zoo.publishing.release import repository_of
+from deepcr_zoo.publishing.releases import repository_of
 from deepcr_zoo.publishing.upload import upload
-from deepcr_zoo.registry import CARD_FILE, WEIGHTS_FILE, read_registry
-from deepcr_zoo.sources import fetch, pull_resolved
-from tests.hub import faults
+from deepcr_zoo.zoo.hub.repositories import HubRepository
+from deepcr_zoo.zoo.registry import CARD_FILE, WEIGHTS_FILE, read_registry
+from deepcr_zoo.zoo.sources import fetch, pull_resolved
 from tests.publishing.releases import REPOSITORY, contents, titles, with_another_card
 from tests.registries import SMALL
+from tests.zoo.hub import faults
 
-pytest_plugins = ["tests.hub.fixtures"]
+pytest_plugins = ["tests.zoo.hub.fixtures"]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),  # the client's own, on every upload
     pytest.mark.usefixtures("keeper"),

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from huggingface_hub import HfApi
 
-from deepcr_zoo.registry import read_registry
-from deepcr_zoo.testvectors import example_image
-from deepcr_zoo.training.runs import Run
+from deepcr_zoo.bench.runs import Run
+from deepcr_zoo.models.testvectors import example_image
+from deepcr_zoo.zoo.registry import read_registry
 from tests.conftest import CHECKOUT
 from tests.registries import edit
-from tests.test_hub_judges import git, olah_serving
+from tests.zoo.test_hub_judges import git, olah_serving
 
-pytest_plugins = ["tests.hub.fixtures"]
+pytest_plugins = ["tests.zoo.hub.fixtures"]
 
 CONTRIBUTING = (CHECKOUT / "CONTRIBUTING.md").read_text()
 NAME = "MYCAM-F606W-2-4"
@@ -103,7 +103,7 @@ def run_of(checkout):
 def mask_in_a_new_environment(checkout, tmp_path, name, **environment):
     """What `load(name).mask` gives of the example image, with an empty cache."""
     code = (
-        "import sys, numpy, deepcr_zoo; from deepcr_zoo.testvectors import example_image;"
+        "import sys, numpy, deepcr_zoo; from deepcr_zoo.models.testvectors import example_image;"
         f"model = deepcr_zoo.load({name!r}, device='cpu', source='hub'); image, _ = example_image(5);"
         "numpy.save(sys.argv[1], model.predict(image)); print(model.reference, model.sha256)"
     )

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from deepcr_zoo.simulate.simulation import write_visit
 from deepcr_zoo.simulate.truth import read_truth, truth_path
-from deepcr_zoo.simulate.visits import write_visit
 from tests.simulate.visits import small_visit
 
 pytest.importorskip("drizzlepac")

@@ -7,10 +7,10 @@ from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 
 from deepcr_zoo.errors import UsageError
-from deepcr_zoo.recipe import MOST_SEEDS, SIMULATED_FIELD_TYPES
 from deepcr_zoo.simulate.cameras import camera
 from deepcr_zoo.simulate.pointing import Window, identify, point_chip
-from deepcr_zoo.simulate.visits import write_visit
+from deepcr_zoo.simulate.simulation import write_visit
+from deepcr_zoo.zoo.recipe import MOST_SEEDS, SIMULATED_FIELD_TYPES
 from tests.simulate.visits import instrument, small_visit
 
 ACS = camera(instrument())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import yaml
 
-from deepcr_zoo.recipe import FieldType, SimulatedInstrument
-from deepcr_zoo.simulate.visits import SimulatedVisit
+from deepcr_zoo.simulate.simulation import SimulatedVisit
+from deepcr_zoo.zoo.recipe import FieldType, SimulatedInstrument
 from tests.conftest import CHECKOUT
 
 EXPOSURE_TIME_S = 500.0

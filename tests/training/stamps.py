@@ -23,13 +23,12 @@ from deepcr_zoo.dataset.store import (
     write_document,
     write_tensors,
 )
-from deepcr_zoo.nets import UNet
-from deepcr_zoo.recipe import Recipe
-from deepcr_zoo.recipefile import find_recipe, read_recipe
+from deepcr_zoo.models.nets import UNet
 from deepcr_zoo.training.objectives import Feed
 from deepcr_zoo.training.stamps import MappedStamps, ResidentStamps, StampSource
-from deepcr_zoo.training.start import start
-from deepcr_zoo.training.state import Progress, Training
+from deepcr_zoo.training.state import Progress, Training, start
+from deepcr_zoo.zoo.recipe import Recipe
+from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 from tests.bench.stamps import placed
 
 CPU = torch.device("cpu")

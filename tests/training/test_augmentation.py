@@ -3,9 +3,9 @@ import pytest
 import torch
 from scipy import stats
 
-from deepcr_zoo.recipe import AugmentationBlock
 from deepcr_zoo.training.augmentation import inpainting_masks, vary
 from deepcr_zoo.training.stamps import StampBatch
+from deepcr_zoo.zoo.recipe import AugmentationBlock
 from tests.training.stamps import SIDE, sources, write_dataset
 
 NOTHING = AugmentationBlock(sky=None)

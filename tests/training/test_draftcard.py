@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from deepcr_zoo import testvectors, weights
-from deepcr_zoo.cards import Card
+from deepcr_zoo.bench.runs import EpochRecord
 from deepcr_zoo.dataset.store import DatasetVisit, ExposureRecord, Manifest, StoredFile, VisitRecord
 from deepcr_zoo.documents import as_yaml, parse_document
 from deepcr_zoo.errors import InvalidWeightsError
-from deepcr_zoo.models import load_files
-from deepcr_zoo.nets import UNet
-from deepcr_zoo.recipe import Recipe
-from deepcr_zoo.recipefile import find_recipe, read_recipe
-from deepcr_zoo.registry import Architecture
-from deepcr_zoo.training.draftcard import DraftFacts, draft_card, draft_test_vector, open_points
-from deepcr_zoo.training.state import EpochRecord
+from deepcr_zoo.models import testvectors, weights
+from deepcr_zoo.models.model import load_files
+from deepcr_zoo.models.nets import UNet
+from deepcr_zoo.training.draftcard import DraftFacts, draft_card, draft_test_vector
+from deepcr_zoo.zoo.cards import Card, open_points
+from deepcr_zoo.zoo.recipe import Recipe
+from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
+from deepcr_zoo.zoo.registry import Architecture
 
 AUTHORS = "publish.authors=[A. Stronomer]"
 RECIPE_HASH, MANIFEST_HASH = "a" * 64, "b" * 64

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from deepcr_zoo.nets import CHANNELS, UNet
-from deepcr_zoo.registry import Architecture
-from deepcr_zoo.training.frozen import FrozenNorm
+from deepcr_zoo.models.nets import CHANNELS, UNet
+from deepcr_zoo.training.loop import FrozenNorm
+from deepcr_zoo.zoo.registry import Architecture
 from tests.training.stamps import assert_same_weights, weights
 
 CASES = [("mask", 2, "batch"), ("mask", 3, "batch"), ("inpaint", 2, "batch"), ("inpaint", 3, "none")]

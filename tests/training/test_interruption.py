@@ -9,12 +9,12 @@ import time
 
 import pytest
 
+from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.errors import OutputError, RunError
+from deepcr_zoo.progress import NullReporter
 from deepcr_zoo.training import checkpoints
 from deepcr_zoo.training.pipeline import resume, train
-from deepcr_zoo.training.runs import Run
-from deepcr_zoo.training.start import start as new_training
-from deepcr_zoo.training.watch import Silent
+from deepcr_zoo.training.state import start as new_training
 from tests.conftest import CHECKOUT
 from tests.training.stamps import CPU, recipe_of, same_bytes, write_dataset
 
@@ -37,19 +37,19 @@ def dataset(recipe, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def uninterrupted(recipe, dataset, tmp_path_factory):
-    return train(recipe, dataset=dataset, runs=tmp_path_factory.mktemp("runs"), watch=Silent(), prove=False)
+    return train(recipe, dataset=dataset, runs=tmp_path_factory.mktemp("runs"), reporter=NullReporter(), prove=False)
 
 
 # a server that has imported everything forks children that train, so that a kill costs no second of imports
 TRAINERS = """
 import os, sys
 from deepcr_zoo.training.pipeline import resume
-from deepcr_zoo.training.watch import Silent
+from deepcr_zoo.progress import NullReporter
 
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
-        resume(line.strip(), watch=Silent(), prove=False)
+        resume(line.strip(), reporter=NullReporter(), prove=False)
         os._exit(0)
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
@@ -67,7 +67,7 @@ def begun(recipe, dataset, folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("deepcr_zoo.training.pipeline.fit", lambda *_, **__: False)
         with pytest.raises(Exception, match="stopped, and saved"):
-            train(recipe, dataset=dataset, runs=folder, watch=Silent(), prove=False)
+            train(recipe, dataset=dataset, runs=folder, reporter=NullReporter(), prove=False)
     (run,) = folder.glob("*/*")
     return Run.open(run)
 
@@ -88,7 +88,7 @@ def test_a_run_that_was_killed_twenty_times_ends_with_the_same_weights(uninterru
     server.stdin.close()
     server.wait()
     assert checkpoints.read_progress(run.folder).epoch < EPOCHS
-    resume(run.folder, watch=Silent(), prove=False)
+    resume(run.folder, reporter=NullReporter(), prove=False)
     assert same_bytes(run.folder / "model.safetensors", uninterrupted.folder / "model.safetensors")
     assert [one.validation_loss for one in run.history()] == [one.validation_loss for one in uninterrupted.history()]
     assert not [path.name for path in run.folder.iterdir() if path.name.startswith(".")]
@@ -108,7 +108,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_in_mid_epoch(number, unin
     assert "Traceback" not in said
     progress = checkpoints.read_progress(run.folder)
     assert 0 < progress.epoch < EPOCHS
-    resume(run.folder, watch=Silent(), prove=False)
+    resume(run.folder, reporter=NullReporter(), prove=False)
     assert same_bytes(run.folder / "model.safetensors", uninterrupted.folder / "model.safetensors")
 
 
@@ -117,13 +117,13 @@ def test_without_space_for_a_checkpoint_the_one_before_stays(uninterrupted, reci
     limited = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); sys.argv[0] = 'deepcr-zoo';"
     )
-    command = f"{limited} from deepcr_zoo.cli import main; main()"
+    command = f"{limited} from deepcr_zoo.cli.main import main; main()"
     process = started("-c", command, "train", "--resume", run.folder, "--no-prove")
     said = process.communicate()[1]
     assert process.returncode == 1, said
     assert f"{run.folder}: cannot be written: File too large; what was there is intact" in " ".join(said.split())
     assert not [path for path in run.folder.iterdir() if path.name.endswith(".part")]
-    resume(run.folder, watch=Silent(), prove=False)
+    resume(run.folder, reporter=NullReporter(), prove=False)
     assert same_bytes(run.folder / "model.safetensors", uninterrupted.folder / "model.safetensors")
 
 

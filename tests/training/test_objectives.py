@@ -3,14 +3,7 @@ import torch
 from torch import nn
 
 from deepcr_zoo.errors import TrainingError
-from deepcr_zoo.training.objectives import (
-    NATIVE,
-    Examples,
-    Feed,
-    inpainting_examples,
-    mask_examples,
-    summed_loss,
-)
+from deepcr_zoo.training.objectives import NATIVE, Examples, Feed, inpainting_examples, mask_examples, summed_loss
 from deepcr_zoo.training.stamps import StampBatch
 from tests.training.stamps import SIDE, feeds, new_training, recipe_of, sources, write_dataset
 

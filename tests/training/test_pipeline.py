@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import yaml
 
-from deepcr_zoo import testvectors
-from deepcr_zoo.cards import Card
+from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.documents import parse_document
 from deepcr_zoo.errors import DatasetError, RunError, TrainingError
-from deepcr_zoo.models import MaskModel
+from deepcr_zoo.models import testvectors
+from deepcr_zoo.models.model import MaskModel
+from deepcr_zoo.progress import NullReporter
 from deepcr_zoo.training.pipeline import resume, train
-from deepcr_zoo.training.runs import Run
-from deepcr_zoo.training.watch import Silent
+from deepcr_zoo.zoo.cards import Card
 from tests.training.stamps import recipe_of, same_bytes, write_dataset
 
 FILES = {
@@ -31,7 +31,7 @@ FILES = {
 }
 
 
-class Listener(Silent):
+class Listener(NullReporter):
     """Keeps what it is told."""
 
     def __init__(self):
@@ -54,7 +54,7 @@ def dataset(recipe, tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(recipe, dataset, tmp_path_factory):
     """A run that is not to be changed."""
-    return train(recipe, dataset=dataset, runs=tmp_path_factory.mktemp("runs"), watch=Silent(), prove=False)
+    return train(recipe, dataset=dataset, runs=tmp_path_factory.mktemp("runs"), reporter=NullReporter(), prove=False)
 
 
 def test_a_run_holds_all_that_came_out_of_its_recipe(run):
@@ -83,7 +83,7 @@ def test_the_model_of_a_run_reproduces_its_test_vector(run):
 
 
 def test_the_same_recipe_gives_the_same_model(run, recipe, dataset, tmp_path):
-    again = train(recipe, dataset=dataset, runs=tmp_path, watch=Silent(), prove=False)
+    again = train(recipe, dataset=dataset, runs=tmp_path, reporter=NullReporter(), prove=False)
     assert again.folder.name.rpartition("-")[2] == run.folder.name.rpartition("-")[2]
     for name in ("model.safetensors", "test_vector.safetensors", "recipe.yaml", "card.yaml"):
         assert same_bytes(run.folder / name, again.folder / name), name
@@ -92,25 +92,25 @@ def test_the_same_recipe_gives_the_same_model(run, recipe, dataset, tmp_path):
 
 
 def test_another_seed_gives_another_model(run, dataset, tmp_path):
-    other = train(recipe_of("mask", "train.seed=2"), dataset=dataset, runs=tmp_path, watch=Silent(), prove=False)
+    other = train(recipe_of("mask", "train.seed=2"), dataset=dataset, runs=tmp_path, reporter=NullReporter(), prove=False)
     assert other.folder.name.rpartition("-")[2] != run.folder.name.rpartition("-")[2]
     assert not same_bytes(run.folder / "model.safetensors", other.folder / "model.safetensors")
 
 
 def test_a_finished_run_stays_as_it_is(run):
     before = {path: path.stat().st_mtime_ns for path in run.folder.iterdir()}
-    assert resume(run.folder, watch=Silent(), prove=False) == run
+    assert resume(run.folder, reporter=NullReporter(), prove=False) == run
     assert {path: path.stat().st_mtime_ns for path in run.folder.iterdir()} == before
 
 
 def test_what_a_kill_before_the_evaluation_has_left_out_is_made_by_resuming(run, recipe, dataset, tmp_path):
-    other = train(recipe, dataset=dataset, runs=tmp_path, watch=Silent(), prove=False)
+    other = train(recipe, dataset=dataset, runs=tmp_path, reporter=NullReporter(), prove=False)
     for name in ("results.json", "card.yaml", "loss.png", "stamps.png"):
         (other.folder / name).unlink()
     assert not other.is_trained
     with pytest.raises(RunError, match="has no model yet: deepcr-zoo train --resume"):
         other.model()
-    resume(other.folder, watch=Silent(), prove=False)
+    resume(other.folder, reporter=NullReporter(), prove=False)
     assert {path.name for path in other.folder.iterdir()} == {path.name for path in run.folder.iterdir()}
     assert same_bytes(run.folder / "model.safetensors", other.folder / "model.safetensors")
 
@@ -118,7 +118,7 @@ def test_what_a_kill_before_the_evaluation_has_left_out_is_made_by_resuming(run,
 def test_an_inpainting_run_is_judged_beside_the_classical_methods(tmp_path):
     recipe = recipe_of("inpaint", "benchmark.inpainting_stamps=20")
     dataset = write_dataset(tmp_path / "home", test=6, recipe=recipe)
-    run = train(recipe, dataset=dataset, runs=tmp_path / "runs", watch=Silent(), prove=False)
+    run = train(recipe, dataset=dataset, runs=tmp_path / "runs", reporter=NullReporter(), prove=False)
     results = run.results()
     assert [method.name for method in results.methods] == [run.reference, "masked median", "biharmonic"]
     pixels = {method.fields["all"].inpainting.pixels for method in results.methods}
@@ -129,7 +129,7 @@ def test_an_inpainting_run_is_judged_beside_the_classical_methods(tmp_path):
 def test_without_test_stamps_there_are_no_results_and_that_is_told(recipe, tmp_path):
     dataset = write_dataset(tmp_path / "home", recipe=recipe)
     listener = Listener()
-    run = train(recipe, dataset=dataset, runs=tmp_path / "runs", watch=listener, prove=False)
+    run = train(recipe, dataset=dataset, runs=tmp_path / "runs", reporter=listener, prove=False)
     assert run.is_trained
     assert not run.is_evaluated
     assert any(line.startswith("caution not evaluated: ") for line in listener.said)
@@ -138,7 +138,7 @@ def test_without_test_stamps_there_are_no_results_and_that_is_told(recipe, tmp_p
 def test_a_training_set_of_another_recipe_is_refused(recipe, tmp_path):
     dataset = write_dataset(tmp_path / "home", test=6, recipe=recipe_of("mask", "build.drizzle.driz_cr_snr=3.5 3.0"))
     with pytest.raises(DatasetError, match="was built from another recipe than ACS-WFC-F606W-2-4"):
-        train(recipe, dataset=dataset, runs=tmp_path / "runs", watch=Silent(), prove=False)
+        train(recipe, dataset=dataset, runs=tmp_path / "runs", reporter=NullReporter(), prove=False)
     assert not (tmp_path / "runs").exists()
 
 
@@ -150,15 +150,15 @@ def test_recipes_that_differ_in_training_alone_share_a_training_set(dataset):
 
 def test_a_run_whose_training_set_was_changed_is_not_resumed(recipe, tmp_path):
     dataset = write_dataset(tmp_path / "home", recipe=recipe)
-    run = train(recipe, dataset=dataset, runs=tmp_path / "runs", watch=Silent(), prove=False)
+    run = train(recipe, dataset=dataset, runs=tmp_path / "runs", reporter=NullReporter(), prove=False)
     manifest = dataset.folder / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"stamp_size":32', '"stamp_size": 32').replace("none", "other"))
     with pytest.raises(RunError, match="differs from the training set of"):
-        resume(run.folder, watch=Silent(), prove=False)
+        resume(run.folder, reporter=NullReporter(), prove=False)
 
 
 def test_a_run_whose_recipe_was_changed_is_not_resumed(recipe, dataset, tmp_path):
-    run = train(recipe, dataset=dataset, runs=tmp_path, watch=Silent(), prove=False)
+    run = train(recipe, dataset=dataset, runs=tmp_path, reporter=NullReporter(), prove=False)
     path = run.folder / "recipe.yaml"
     path.write_text(path.read_text().replace("max_epochs: 4", "max_epochs: 8"))
     with pytest.raises(RunError, match=r"recipe\.yaml: was changed after the run had started"):
@@ -185,7 +185,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_batch(recipe, tmp_
     with pytest.raises(
         TrainingError, match=r"the loss of epoch 1, batch \d+ is nan; the batch is in not-finite.safetensors"
     ):
-        train(recipe, dataset=dataset, runs=tmp_path / "runs", watch=Silent(), prove=False)
+        train(recipe, dataset=dataset, runs=tmp_path / "runs", reporter=NullReporter(), prove=False)
     (bad,) = (tmp_path / "runs").rglob("not-finite.safetensors")
     import safetensors.numpy
 
@@ -199,7 +199,7 @@ FITS = ("train.architecture.hidden=4", "train.init_from=ACS-WFC-F606W-2-4@1.0")
 
 def test_fine_tuning_starts_from_the_weights_of_the_zoo(tmp_path, dataset):
     recipe = recipe_of("mask", *FITS, "train.start_frozen=true", "train.schedule.learning_rate=1.0e-9")
-    run = train(recipe, dataset=dataset, runs=tmp_path, watch=Silent(), prove=False)
+    run = train(recipe, dataset=dataset, runs=tmp_path, reporter=NullReporter(), prove=False)
     import deepcr_zoo
 
     image = np.random.default_rng(1).normal(60, 8, (64, 64)).astype(np.float32)
@@ -218,7 +218,7 @@ MISFITS = {
 @pytest.mark.parametrize("setting", MISFITS)
 def test_a_model_of_the_zoo_that_does_not_fit_the_recipe_is_refused(setting, dataset, tmp_path):
     with pytest.raises(TrainingError, match=MISFITS[setting]):
-        train(recipe_of("mask", *FITS, setting), dataset=dataset, runs=tmp_path, watch=Silent(), prove=False)
+        train(recipe_of("mask", *FITS, setting), dataset=dataset, runs=tmp_path, reporter=NullReporter(), prove=False)
     assert not list(tmp_path.iterdir())
 
 

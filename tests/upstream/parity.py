@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from deepcr_zoo import sources, testvectors
-from deepcr_zoo.cards import read_card
-from deepcr_zoo.models import InpaintModel, MaskModel
-from deepcr_zoo.registry import TEST_VECTOR_FILE, ResolvedModel
+from deepcr_zoo.models import testvectors
+from deepcr_zoo.models.model import InpaintModel, MaskModel
+from deepcr_zoo.zoo import sources
+from deepcr_zoo.zoo.cards import read_card
+from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, ResolvedModel
 from tests.published_networks import PUBLISHED
 from tests.scenes import star_field
 

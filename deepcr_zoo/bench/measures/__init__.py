@@ -1,0 +1,1 @@
+"""Measures: counts, rates, curves and intervals."""

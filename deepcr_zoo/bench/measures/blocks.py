@@ -1,0 +1,82 @@
+"""Blocks of sky, which figures are resampled over: neighbouring pixels, and exposures of one sky, are not independent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcr_zoo.dataset.footprints import Positions, centre, in_plane
+from deepcr_zoo.dataset.reading import Dataset, ExposureStamps
+from deepcr_zoo.zoo.recipe import FieldType
+
+STAMPS_A_SIDE = 2
+"""Side of a block in stamps: dithered exposures of one piece of sky shall mostly fall into the same block."""
+
+
+@dataclass(frozen=True, eq=False)
+class SkyBlocks:
+    """The blocks of all test stamps of a field type.
+
+    Attributes
+    ----------
+    of_stamps : dict of str to ndarray of int, shape (N,)
+        Block of each test stamp, by visit and exposure (`key`).
+    visits : ndarray of int, shape (B,)
+        Number of the visit that each block is of.
+    """
+
+    of_stamps: dict[tuple[str, str], NDArray[np.intp]]
+    visits: NDArray[np.intp]
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.visits)
+
+
+def key(group: ExposureStamps) -> tuple[str, str]:
+    """What tells an exposure from all others."""
+    return group.visit.key, group.exposure.name
+
+
+def sky_blocks(dataset: Dataset, field_type: FieldType) -> SkyBlocks:
+    """Cut the sky of each test visit into blocks of 2 x 2 stamps; a stamp belongs to the one that holds its centre.
+
+    Raises
+    ------
+    DatasetError
+        If a file is missing or damaged.
+    """
+    of_stamps: dict[tuple[str, str], NDArray[np.intp]] = {}
+    visits: list[int] = []
+    for number, groups in enumerate(_by_visit(dataset.exposures("test", field_type))):
+        corners = [group.read("corners")["corners"] for group in groups]
+        origin = centre(np.concatenate(corners))
+        planes = [in_plane(one, origin) for one in corners]
+        cells = _cells(planes)
+        found, block = np.unique(cells, axis=0, return_inverse=True)
+        ends = np.cumsum([len(one) for one in planes])[:-1]
+        for group, numbers in zip(groups, np.split(block.ravel() + len(visits), ends), strict=True):
+            of_stamps[key(group)] = numbers
+        visits += [number] * len(found)
+    return SkyBlocks(of_stamps, np.array(visits, dtype=np.intp))
+
+
+def _cells(planes: list[Positions]) -> NDArray[np.int64]:
+    """Row and column of the block that holds the centre of each stamp, along the sides of the first exposure's stamps."""
+    first, middles = planes[0], np.concatenate(planes).mean(axis=1)
+    sides = np.stack([first[:, 1] - first[:, 0], first[:, 3] - first[:, 0]]).mean(axis=1)
+    in_stamps = (middles - middles[0]) @ np.linalg.inv(sides)
+    # half a stamp aside: no centre lies on the edge between blocks, where a dither would carry it over
+    cells: NDArray[np.int64] = np.floor((in_stamps + 0.5) / STAMPS_A_SIDE).astype(np.int64)
+    return cells
+
+
+def _by_visit(groups: Iterable[ExposureStamps]) -> list[list[ExposureStamps]]:
+    visits: dict[str, list[ExposureStamps]] = {}
+    for group in groups:
+        visits.setdefault(group.visit.key, []).append(group)
+    return list(visits.values())

@@ -1,0 +1,205 @@
+"""From counts of masked pixels to figures: what ``results.json`` says of mask networks and of L.A.Cosmic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy.special import expit, logit
+
+from deepcr_zoo.bench.measures import stars, tracks
+from deepcr_zoo.bench.measures.bootstrap import Values, tprs_at
+from deepcr_zoo.bench.measures.detections import Detections
+from deepcr_zoo.bench.measures.lacosmic import Sweep
+from deepcr_zoo.bench.measures.roc import RocPoint
+from deepcr_zoo.bench.measures.summary import field_result
+from deepcr_zoo.bench.measures.tally import BIN_WIDTH, Tally
+from deepcr_zoo.bench.results import (
+    Diagnostics,
+    DilatedRates,
+    FieldResult,
+    GroupRate,
+    RateAtFpr,
+    RegionRates,
+    ReliabilityBin,
+)
+
+PROBABILITIES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
+"""Between bins of the reliability curve; each is moved to the nearest edge of the logit's fine bins."""
+
+Thresholds = Sequence[float | None]
+
+
+def network_field(found: Detections, fprs: Sequence[float], threshold: float) -> FieldResult:
+    """The figures of a network on the pixels of a field type.
+
+    Parameters
+    ----------
+    found : Detections
+        With exact counts.
+    fprs : sequence of float
+    threshold : float
+        The probability above which the network masks by default.
+    """
+    assert found.exact is not None  # counted by detections.network
+    curve = found.exact.curve()
+    points = [curve.at_fpr(fpr) for fpr in fprs]
+    at_points: Thresholds = [point.threshold if point else None for point in points]
+    dilated = DilatedRates(
+        paper=[
+            _rate(fpr, point and RocPoint(point.threshold, point.fpr, found.dilated.rates(point.threshold)[1] or 0.0))
+            for fpr, point in zip(fprs, points, strict=True)
+        ],
+        honest=[_rate(fpr, _edge_at(found.dilated, fpr)) for fpr in fprs],
+    )
+    return field_result(curve, fprs).model_copy(
+        update={
+            "average_precision": curve.average_precision(),
+            "dilated": dilated,
+            "diagnostics": _diagnostics(found, [_logit(threshold), *at_points], calibration(found.classes)),
+        }
+    )
+
+
+def sweep_field(found: Detections, fprs: Sequence[float]) -> FieldResult:
+    """The figures of L.A.Cosmic with one objlim on the pixels of a field type; TPRs are interpolated (`Sweep.at_fpr`)."""
+    sweep, dilated = sweep_of(found.classes), sweep_of(found.dilated)
+    flattered = Sweep(
+        sweep.sigclips, dilated.true_positives, sweep.false_positives, sweep.cosmic_rays, sweep.clean, sweep.ignored
+    )
+    rates = DilatedRates(
+        paper=[_rate(fpr, flattered.at_fpr(fpr)) for fpr in fprs], honest=[_rate(fpr, dilated.at_fpr(fpr)) for fpr in fprs]
+    )
+    points = [sweep.at_fpr(fpr) for fpr in fprs]
+    diagnostics = _diagnostics(found, [None, *(point.threshold if point else None for point in points)])
+    return field_result(sweep, fprs).model_copy(update={"dilated": rates, "diagnostics": diagnostics})
+
+
+def sweep_of(classes: Tally) -> Sweep:
+    """The counts of clean and cosmic-ray pixels as a sweep of ``sigclip``."""
+    clean, cosmic_rays = map(int, classes.pixels)
+    return Sweep(tuple(classes.thresholds.tolist()), classes.masked[1], classes.masked[0], cosmic_rays, clean, ignored=0)
+
+
+def best_sweep_field(by_objlim: Mapping[float, Detections], fprs: Sequence[float]) -> tuple[FieldResult, list[float | None]]:
+    """The figures of the best objlim at each FPR, and which it is.
+
+    The curve holds the points of all objlims that no other one of lower FPR beats. What is no rate at an FPR is that of the
+    best objlim at the FPR in the middle.
+    """
+    fields = {objlim: sweep_field(found, fprs) for objlim, found in by_objlim.items()}
+    best: list[float | None] = []
+    for index in range(len(fprs)):
+        reached = {objlim: tpr for objlim, one in fields.items() if (tpr := one.at_fpr[index].tpr) is not None}
+        best.append(max(reached, key=reached.__getitem__) if reached else None)
+    middle = best[len(best) // 2]
+    shown = fields[next(iter(fields)) if middle is None else middle]
+    points = sorted((point for one in fields.values() for point in one.curve), key=lambda point: (point.fpr, -point.tpr))
+    highest = np.maximum.accumulate([0.0, *(point.tpr for point in points)])
+    result = shown.model_copy(
+        update={
+            "at_fpr": [(shown if objlim is None else fields[objlim]).at_fpr[index] for index, objlim in enumerate(best)],
+            "curve": [point for point, before in zip(points, highest[:-1], strict=True) if point.tpr > before],
+        }
+    )
+    return result, best
+
+
+def resampled_network(found: Detections, weights: Values, fprs: Sequence[float]) -> Values:
+    """TPRs at each FPR of resampled blocks of sky, shape (F, R); those of all blocks once are moved to the exact ones."""
+    assert found.exact is not None  # counted by detections.network
+    curve, once = found.exact.curve(), np.ones((1, weights.shape[1]))
+
+    def resampled(fpr: float) -> Values:
+        point = curve.at_fpr(fpr)
+        fine, binned = (tprs_at(found.blocks, one, fpr, interpolated=False) for one in (weights, once))
+        return fine + ((np.nan if point is None else point.tpr) - binned)
+
+    return np.stack([resampled(fpr) for fpr in fprs])
+
+
+def resampled_sweep(found: Sequence[Detections], weights: Values, fprs: Sequence[float]) -> Values:
+    """The same of the best of some sweeps in each resampling; NaN where none reaches the FPR."""
+    each = np.stack([[tprs_at(one.blocks, weights, fpr, interpolated=True) for fpr in fprs] for one in found])
+    best = np.where(np.isfinite(each), each, -1).max(axis=0)
+    return np.where(best < 0, np.nan, best)
+
+
+def calibration(classes: Tally) -> list[ReliabilityBin]:
+    """What becomes of pixels of each predicted probability.
+
+    The mean of the predicted probabilities is taken from fine bins of the logit, at the middle of each.
+    """
+    edges = classes.thresholds
+    inside = -np.diff(classes.masked, axis=1, prepend=classes.pixels[:, None], append=0)  # below, between and above edges
+    middles = np.concatenate([edges - BIN_WIDTH / 2, edges[-1:] + BIN_WIDTH / 2])
+    cuts = np.searchsorted(edges, logit(PROBABILITIES)) + 1  # the bins up to here lie below
+    limits = [0.0, *(float(expit(edges[cut - 1])) for cut in cuts), 1.0]
+    bins = []
+    for low, high, first, last in zip(limits[:-1], limits[1:], [0, *cuts], [*cuts, inside.shape[1]], strict=True):
+        each = inside[:, first:last].sum(axis=0)
+        pixels = int(each.sum())
+        predicted = float(np.sum(each * expit(middles[first:last])) / pixels) if pixels else None
+        observed = int(inside[1, first:last].sum()) / pixels if pixels else None
+        bins.append(ReliabilityBin(low=low, high=high, pixels=pixels, predicted=predicted, observed=observed))
+    return bins
+
+
+def _diagnostics(found: Detections, thresholds: Thresholds, reliability: Sequence[ReliabilityBin] = ()) -> Diagnostics:
+    def grouped(tally: Tally, bounds: Sequence[float | None]) -> list[GroupRate]:
+        rates = _rates(tally, thresholds)
+        return [
+            GroupRate(low=low, high=high, pixels=int(pixels), rates=rates[group])
+            for group, (low, high, pixels) in enumerate(zip(bounds[:-1], bounds[1:], tally.pixels, strict=True))
+        ]
+
+    return Diagnostics(
+        star_cores=grouped(found.stars, [None, *stars.PEAK_EDGES, None]),
+        cosmic_ray_brightness=grouped(found.brightness, [None, *tracks.BRIGHTNESS_EDGES, None]),
+        cosmic_ray_size=grouped(found.sizes, [*tracks.SIZE_EDGES, None]),
+        regions=_regions(found.regions, thresholds),
+        calibration=list(reliability),
+    )
+
+
+def _regions(tally: Tally, thresholds: Thresholds) -> list[RegionRates]:
+    rates, pixels = _rates(tally, thresholds), tally.pixels
+    return [
+        RegionRates(
+            region=region,
+            clean=int(pixels[2 * index]),
+            cosmic_rays=int(pixels[2 * index + 1]),
+            fprs=rates[2 * index],
+            tprs=rates[2 * index + 1],
+        )
+        for index, region in enumerate(tracks.REGIONS)
+    ]
+
+
+def _rates(tally: Tally, thresholds: Thresholds) -> list[list[float | None]]:
+    """Of each group, at each threshold."""
+    return [list(rates) for rates in zip(*(tally.rates(threshold) for threshold in thresholds), strict=True)]
+
+
+def _edge_at(classes: Tally, fpr: float) -> RocPoint | None:
+    """The lowest edge whose FPR is not above `fpr`."""
+    clean, cosmic_rays = map(int, classes.pixels)
+    if not clean or not cosmic_rays:
+        return None
+    allowed = np.flatnonzero(classes.masked[0] / clean <= fpr)
+    if not allowed.size:
+        return None
+    edge = allowed[0]
+    return RocPoint(float(classes.thresholds[edge]), classes.masked[0, edge] / clean, classes.masked[1, edge] / cosmic_rays)
+
+
+def _rate(fpr: float, point: RocPoint | None) -> RateAtFpr:
+    if point is None:
+        return RateAtFpr(fpr=fpr, reached_fpr=None, tpr=None, threshold=None)
+    return RateAtFpr(fpr=fpr, reached_fpr=point.fpr, tpr=point.tpr, threshold=point.threshold)
+
+
+def _logit(probability: float) -> float | None:
+    """None where no logit is above, or every one."""
+    return math.log(probability / (1 - probability)) if 0 < probability < 1 else None

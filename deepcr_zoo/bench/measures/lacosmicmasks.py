@@ -1,0 +1,269 @@
+"""The masks of L.A.Cosmic on the test stamps of a training set, kept on the disk: nothing in a benchmark takes longer.
+
+L.A.Cosmic sees the stamps of an exposure put together to the pieces of chips that they were cut from, as its users give it
+whole chips; networks see each stamp by itself, as in training.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcr_zoo import batch
+from deepcr_zoo.bench.results import BaselineMethod
+from deepcr_zoo.dataset.reading import Dataset, ExposureStamps
+from deepcr_zoo.dataset.store import ExposureRecord, Home, disk_full_is_told, key_of
+from deepcr_zoo.errors import InterruptedWorkError
+from deepcr_zoo.files import sweep_leftovers, write_atomically
+from deepcr_zoo.models.baselines import Lacosmic, require_astroscrappy
+from deepcr_zoo.zoo.recipe import FieldType, Recipe
+
+Images = NDArray[np.float32]
+Masks = NDArray[np.bool_]
+
+
+def masked_as_chips(
+    image: Images, position: NDArray[np.int32], chip: NDArray[np.int32], mask: Callable[[Images], Sequence[Masks]]
+) -> Masks:
+    """Mask stamps in one piece: each chip is put together, masked, and cut up again.
+
+    A stamp by itself has edges that its chip has not: filters of L.A.Cosmic do not reach there, and it mistakes the wings of
+    stars for cosmic rays.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (N, S, S)
+    position : ndarray of int, shape (N, 2)
+        Row and column of each stamp's first pixel on its chip.
+    chip : ndarray of int, shape (N,)
+        Which chip each stamp is of.
+    mask : callable
+        Gives T masks of an image, shape (H, W), in which what lies between stamps is NaN.
+
+    Returns
+    -------
+    ndarray of bool, shape (T, N, S, S)
+    """
+    side = image.shape[1]
+    found: list[Any] = [None] * len(image)
+    for one in np.unique(chip):
+        numbers = np.flatnonzero(chip == one)
+        first = position[numbers].min(axis=0)
+        places = [tuple(slice(start, start + side) for start in place) for place in (position[numbers] - first).tolist()]
+        frame = np.full(position[numbers].max(axis=0) - first + side, np.nan, dtype=np.float32)
+        for number, place in zip(numbers, places, strict=True):
+            frame[place] = image[number]
+        masks = np.stack(mask(frame))
+        for number, place in zip(numbers, places, strict=True):
+            found[number] = masks[:, *place]
+    return np.stack(found, axis=1)
+
+
+FORMAT = 2
+"""Raised when masks that were kept before can no longer be used: part of the hash that they are found by."""
+
+OnDone = Callable[[int, int], Any]
+"""Is told how many of how many sets of masks are there."""
+
+
+@dataclass(frozen=True)
+class MaskSet:
+    """The masks of one exposure with one objlim, wherever they are.
+
+    Attributes
+    ----------
+    path : Path
+        Where they are kept.
+    group : ExposureStamps
+    method : Lacosmic
+    sigclips : tuple of float
+        Ascending.
+    """
+
+    path: Path
+    group: ExposureStamps
+    method: Lacosmic
+    sigclips: tuple[float, ...]
+
+    def kept(self) -> Masks | None:
+        """Those on the disk, shape (T, N, S, S); None if they are not there, or the file is damaged."""
+        try:
+            with np.load(self.path) as arrays:
+                planes = arrays["planes"]
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+            return None
+        if planes.dtype != np.uint8 or planes.shape[:2] != (-(-len(self.sigclips) // 8), len(self.group.indices)):
+            return None
+        return np.unpackbits(planes, axis=0, count=len(self.sigclips)).view(bool)
+
+    def compute(self) -> Masks:
+        """Compute and keep them, shape (T, N, S, S).
+
+        Raises
+        ------
+        DatasetError
+            If the file of the stamps is missing or damaged.
+        OutputError
+            If the disk is full.
+        MissingExtraError
+            If astroscrappy is not installed.
+        """
+        masks = masked_as_chips(
+            **self.group.read("image", "position", "chip"),
+            mask=lambda frame: [self.method.mask(frame, sigclip) for sigclip in self.sigclips],
+        )
+        data = io.BytesIO()
+        # a pixel's bits side by side: masks of rising sigclip nearly hold one another, and so few patterns occur
+        np.savez_compressed(data, planes=np.packbits(masks, axis=0))
+        with disk_full_is_told(Home(self.path.parents[1]), "masks of L.A.Cosmic"):
+            write_atomically(data.getvalue(), self.path)
+        return masks
+
+
+def lacosmic_of(exposure: ExposureRecord, recipe: Recipe, objlim: float) -> Lacosmic:
+    """L.A.Cosmic for the stamps of an exposure: gain 1, because they are in electrons; read noise of its header.
+
+    That of the recipe's instrument where the header does not tell, or was read by a version that did not ask.
+    """
+    read_noise = exposure.read_noise_electron
+    return Lacosmic(objlim, recipe.instrument.read_noise_electron if read_noise is None else read_noise)
+
+
+def lacosmic_masks(
+    dataset: Dataset, group: ExposureStamps, method: Lacosmic, sigclips: Sequence[float]
+) -> NDArray[np.bool_]:
+    """The masks of the stamps of an exposure, read if they are kept, else computed and kept.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    group : ExposureStamps
+        Of this training set.
+    method : Lacosmic
+    sigclips : sequence of float
+
+    Returns
+    -------
+    ndarray of bool, shape (T, N, S, S)
+        In the order of **ascending** sigclips.
+
+    Raises
+    ------
+    DatasetError
+        If the file of the stamps is missing or damaged.
+    OutputError
+        If the disk is full.
+    MissingExtraError
+        If astroscrappy is not installed.
+    """
+    wanted = _mask_set(dataset, group, method, sigclips)
+    kept = wanted.kept()
+    return wanted.compute() if kept is None else kept
+
+
+def objlims_of(recipe: Recipe, field_type: FieldType) -> list[float]:
+    """The grid that the best is looked for in, ascending; that of the paper is always among them."""
+    return sorted({*recipe.benchmark.lacosmic_objlims, recipe.benchmark.lacosmic_objlim[field_type]})
+
+
+def prepare(dataset: Dataset, recipe: Recipe, jobs: int = 1, on_done: OnDone | None = None) -> None:
+    """Compute and keep all masks of the recipe's grid that are not kept yet.
+
+    What is interrupted goes on from there next time.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    recipe : Recipe
+    jobs : int
+        Processes; each gets its share of the processors.
+    on_done : callable, optional
+        Called at the beginning, and with each exposure and objlim that is done, with how many are and how many there are.
+
+    Raises
+    ------
+    InterruptedWorkError
+        If masks could not be computed: its text says why.
+    OutputError
+        If they cannot be kept where they should be.
+    MissingExtraError
+        If masks are to be computed and astroscrappy is not installed.
+    """
+    sets = [
+        _mask_set(dataset, group, lacosmic_of(group.exposure, recipe, objlim), recipe.benchmark.lacosmic_sigclips)
+        for group in dataset.exposures("test")
+        for objlim in objlims_of(recipe, group.visit.field_type)
+    ]
+    sweep_leftovers(dataset.home.baselines)
+    missing = {str(one.path): one for one in sets if one.kept() is None}
+    if missing:
+        require_astroscrappy()
+        dataset.home.make()
+    report = on_done or (lambda done, of: None)
+    report(len(sets) - len(missing), len(sets))
+    for done, outcome in enumerate(batch.run(partial(_compute, missing), list(missing), jobs), len(sets) - len(missing) + 1):
+        if outcome.error is not None:
+            raise InterruptedWorkError(f"L.A.Cosmic has no masks for every test exposure: {outcome.error}")
+        report(done, len(sets))
+
+
+def described(dataset: Dataset, recipe: Recipe, objlims: Mapping[FieldType, float]) -> BaselineMethod:
+    """Every parameter of L.A.Cosmic on the test stamps, and whether the read noise is of the headers or of the recipe.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    recipe : Recipe
+    objlims : mapping of FieldType to float
+        That of each field type.
+
+    Raises
+    ------
+    MissingExtraError
+        If astroscrappy is not installed.
+    """
+    require_astroscrappy()
+    exposures = [group.exposure for group in dataset.exposures("test")]
+    noise = {one.name: lacosmic_of(one, recipe, 0.0).readnoise for one in exposures}
+    told = sum(one.read_noise_electron is not None for one in exposures)
+    return BaselineMethod(
+        name="lacosmic",
+        parameters={
+            **asdict(Lacosmic(0.0, 0.0)),
+            "objlim": {str(field_type): objlim for field_type, objlim in objlims.items()},
+            "readnoise": noise if len(set(noise.values())) > 1 else next(iter(noise.values()), None),
+            "readnoise_source": f"files of {told} exposures, recipe for {len(exposures) - told}",
+            "sigclip": sorted(recipe.benchmark.lacosmic_sigclips),
+        },
+        packages={"astroscrappy": version("astroscrappy")},
+    )
+
+
+def _mask_set(dataset: Dataset, group: ExposureStamps, method: Lacosmic, sigclips: Sequence[float]) -> MaskSet:
+    ascending = tuple(sorted(map(float, sigclips)))
+    require_astroscrappy()
+    key = key_of(
+        {
+            "format": FORMAT,
+            "stamps": group.exposure.stamps.sha256,
+            "indices": group.indices,
+            "method": asdict(method),
+            "sigclips": ascending,
+            "astroscrappy": version("astroscrappy"),
+        }
+    )
+    return MaskSet(dataset.home.baselines / f"{key}.npz", group, method, ascending)
+
+
+def _compute(sets: Mapping[str, MaskSet], path: str) -> None:
+    sets[path].compute()

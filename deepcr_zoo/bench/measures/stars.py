@@ -1,0 +1,140 @@
+"""Which pixels are cores of stars: where a mask must not take a star for a cosmic ray.
+
+Stars are found by their shape in the image alone, without truth, catalogue or network. That needs a point spread that the
+pixels sample: a full width at half maximum of about 1.5 to 3 pixels. A sharper maximum is taken for a cosmic ray that the
+label has missed or for a hot pixel, a wider one for a galaxy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from deepcr_zoo.bench.measures.tally import NO_GROUP
+
+PEAK_EDGES = (100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0)
+"""Brightest pixel of a star above its surroundings, e-; `star_cores` has one group more, with no bound at either end."""
+
+LEAST_SIGNAL_TO_NOISE = 8.0
+"""Of the brightest pixel."""
+
+SIDES = (0.4, 0.75)
+"""Mean of the four neighbours / brightest pixel: 0.54 to 0.68 for the simulated point spread of ACS/WFC, wherever in the
+pixel the star is; the bounds leave room for noise and for other cameras."""
+
+LEAST_SIDE = 0.15
+"""Faintest of the four neighbours / brightest pixel (0.31 to 0.54): tracks are narrow in one direction."""
+
+LEAST_CONCENTRATION = 0.6
+"""Light in 3x3 / light in 5x5 pixels (0.71 to 0.77): galaxies are wide."""
+
+Images = NDArray[np.float32]
+Masks = NDArray[np.bool_]
+Groups = NDArray[np.int32]
+Places = NDArray[np.intp]
+
+_STEPS = np.indices((11, 11)).reshape(2, -1).T - 5
+_DISTANCE = np.hypot(*_STEPS.T)
+_RING = _STEPS[(_DISTANCE >= 3.5) & (_DISTANCE <= 5.2)]
+_MARGIN = 5  # the ring lies within the stamp
+_BOX = np.indices((5, 5)).reshape(2, -1).T - 2
+_IN_CORE = np.abs(_BOX).max(axis=1) <= 1
+_IS_SIDE = np.abs(_BOX).sum(axis=1) == 1
+
+
+def star_cores(image: Images, cosmic_rays: Masks, ignore: Masks) -> Groups:
+    """Group the pixels of star cores, the 3x3 around a star's brightest pixel, by the star's peak brightness.
+
+    The stars are those of `find_stars`.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (N, S, S)
+        e-, sky included.
+    cosmic_rays, ignore : ndarray of bool, shape (N, S, S)
+        CR mask and ignore mask.
+
+    Returns
+    -------
+    ndarray of int32, shape (N, S, S)
+        How many of `PEAK_EDGES` the star reaches; elsewhere `NO_GROUP`.
+    """
+    places, peak = find_stars(image, cosmic_rays | ignore)
+    stamp, row, column = places[:, :, None]
+    core = _BOX[_IN_CORE]
+    group = np.full(image.shape, NO_GROUP, dtype=np.int32)
+    group[stamp, row + core[:, 0], column + core[:, 1]] = np.digitize(peak, PEAK_EDGES)[:, None]
+    return group
+
+
+def find_stars(image: Images, unusable: Masks) -> tuple[Places, Images]:
+    """The brightest pixel of each star that can be told from noise, cosmic rays and galaxies.
+
+    A star is a local maximum that stands out of its surroundings (the median of a ring of 3.5 to 5.2 pixels) and has the
+    profile of a point: `SIDES`, `LEAST_SIDE`, `LEAST_CONCENTRATION`. Noise is that of the stamp (median - 16th percentile)
+    and of the electrons by which the surroundings exceed its median. Stars of which one of 3x3 pixels is unusable, and those
+    within 5 pixels of the edge of the stamp, are left out.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (N, S, S)
+        e-, sky included.
+    unusable : ndarray of bool, shape (N, S, S)
+        Pixels that say nothing of the sky.
+
+    Returns
+    -------
+    places : ndarray of int, shape (3, K)
+        Stamps, rows and columns.
+    peak : ndarray of float32, shape (K,)
+        Brightest pixel above the surroundings, e-.
+    """
+    low, middle = np.percentile(image, [16, 50], axis=(1, 2))
+    noise = middle - low
+    places = _maxima(image, unusable, (middle + LEAST_SIGNAL_TO_NOISE / 2 * noise).astype(np.float32))
+    stamp = places[0]
+    surroundings = _surroundings(image, unusable, places)
+    peak = image[tuple(places)] - surroundings
+    significant = peak >= LEAST_SIGNAL_TO_NOISE * np.sqrt(noise[stamp] ** 2 + np.maximum(surroundings - middle[stamp], 0))
+    star = significant & _is_point(around(image, places, _BOX) - surroundings[:, None], peak)
+    return places[:, star], peak[star]
+
+
+def _maxima(image: Images, unusable: Masks, floor: Images) -> Places:
+    """Local maxima above the floor of their stamp, with usable pixels all around."""
+    inner = (slice(None), slice(_MARGIN, -_MARGIN), slice(_MARGIN, -_MARGIN))
+    highest = ndimage.maximum_filter(image, (1, 3, 3))[inner]
+    found = np.nonzero((image[inner] == highest) & (highest > floor[:, None, None]))
+    places: Places = np.array(found) + np.array([[0], [_MARGIN], [_MARGIN]])
+    return places[:, ~around(unusable, places, _BOX[_IN_CORE]).any(axis=1)]
+
+
+def _surroundings(image: Images, unusable: Masks, places: Places) -> Images:
+    """Median of the usable pixels of the ring around each place; infinite where there are none."""
+    usable = ~around(unusable, places, _RING)
+    ordered = np.sort(np.where(usable, around(image, places, _RING), np.float32(np.inf)), axis=1)
+    middle = usable.sum(axis=1) // 2
+    surroundings: Images = ordered[np.arange(len(ordered)), middle.clip(max=len(_RING) - 1)]
+    return surroundings
+
+
+def _is_point(box: Images, peak: Images) -> NDArray[np.bool_]:
+    """Whether 5x5 pixels above their surroundings, shape (K, 25), have the profile of a star."""
+    sides = box[:, _IS_SIDE]
+    mean = sides.mean(axis=1)
+    return np.asarray(
+        (mean >= SIDES[0] * peak)
+        & (mean <= SIDES[1] * peak)
+        & (sides.min(axis=1) >= LEAST_SIDE * peak)
+        & (box[:, _IN_CORE].sum(axis=1) >= LEAST_CONCENTRATION * box.sum(axis=1))
+    )
+
+
+def around(pixels: NDArray[Any], places: Places, steps: NDArray[np.intp]) -> NDArray[Any]:
+    """Values at these steps (rows, columns) from each of K places, shape (K, number of steps)."""
+    stamp, row, column = places[:, :, None]
+    values: NDArray[Any] = pixels[stamp, row + steps[:, 0], column + steps[:, 1]]
+    return values

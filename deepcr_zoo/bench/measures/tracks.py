@@ -1,0 +1,120 @@
+"""Groups of pixels that a mask is judged on apart: bright and faint cosmic rays, large and small ones, edge and interior.
+
+Groups are numbers from 0; pixels that count nowhere are in `NO_GROUP`. Stacks have the shape (N, S, S) of `JudgedStamps`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from deepcr_zoo.bench.measures.tally import NO_GROUP
+from deepcr_zoo.bench.results import Region
+from deepcr_zoo.models.images import replace_from_neighbours
+
+BRIGHTNESS_EDGES = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0)
+"""Excess of a pixel over its surroundings, e-; `brightness_group` has one group more, with no bound at either end."""
+
+SIZE_EDGES = (1, 2, 3, 5, 9, 17, 33)
+"""Fewest pixels of the cosmic rays of each group of `size_group`."""
+
+REGIONS: tuple[Region, ...] = ("outer 8 pixels", "interior")
+"""Of a stamp, in the order of `region_group`."""
+
+OUTER_PIXELS = 8
+
+Images = NDArray[np.float32]
+Masks = NDArray[np.bool_]
+Groups = NDArray[np.int32]
+
+_WITHIN_STAMP = np.zeros((3, 3, 3), dtype=bool)  # touching pixels, corners too, but never those of the next stamp
+_WITHIN_STAMP[1] = True
+
+
+def brightness_group(image: Images, cosmic_rays: Masks, ignore: Masks) -> Groups:
+    """Group cosmic-ray pixels by what they exceed their surroundings by.
+
+    Surroundings are the median of the 5x5 pixels around that are neither cosmic ray nor ignored, or the nearest such pixel.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (N, S, S)
+        e-.
+    cosmic_rays, ignore : ndarray of bool, shape (N, S, S)
+        CR mask and ignore mask.
+
+    Returns
+    -------
+    ndarray of int32, shape (N, S, S)
+        How many of `BRIGHTNESS_EDGES` the pixel reaches.
+    """
+    group = np.full(image.shape, NO_GROUP, dtype=np.int32)
+    for pixels, struck, bad, out in zip(image, cosmic_rays, ignore, group, strict=True):
+        counted = struck & ~bad
+        excess = pixels[counted] - replace_from_neighbours(pixels, counted, ~struck & ~bad)[counted]
+        out[counted] = np.digitize(excess, BRIGHTNESS_EDGES)
+    return group
+
+
+def size_group(cosmic_rays: Masks, ignore: Masks) -> Groups:
+    """Group cosmic-ray pixels by the size of the cosmic ray that they belong to: all its pixels in the stamp, corners touch.
+
+    Parameters
+    ----------
+    cosmic_rays, ignore : ndarray of bool, shape (N, S, S)
+        CR mask and ignore mask; ignored pixels count for the size, but are in no group.
+
+    Returns
+    -------
+    ndarray of int32, shape (N, S, S)
+        Numbers of `SIZE_EDGES`.
+    """
+    label, _ = ndimage.label(cosmic_rays, _WITHIN_STAMP)
+    group = np.full(cosmic_rays.shape, NO_GROUP, dtype=np.int32)
+    pixels = np.bincount(label[cosmic_rays])
+    counted = cosmic_rays & ~ignore
+    group[counted] = np.digitize(pixels[label[counted]], SIZE_EDGES) - 1
+    return group
+
+
+def region_group(cosmic_rays: Masks, ignore: Masks) -> Groups:
+    """Group pixels by where in the stamp they are, and by class.
+
+    Parameters
+    ----------
+    cosmic_rays, ignore : ndarray of bool, shape (N, S, S)
+        CR mask and ignore mask.
+
+    Returns
+    -------
+    ndarray of int32, shape (N, S, S)
+        Twice the number of the region in `REGIONS`, plus 1 for cosmic rays.
+    """
+    region = np.zeros(cosmic_rays.shape[1:], dtype=np.int32)
+    region[OUTER_PIXELS:-OUTER_PIXELS, OUTER_PIXELS:-OUTER_PIXELS] = 1
+    return _by_class(region, cosmic_rays, ignore)
+
+
+def class_group(cosmic_rays: Masks, ignore: Masks, block: NDArray[np.integer]) -> Groups:
+    """Group pixels by the block of their stamp, and by class.
+
+    Parameters
+    ----------
+    cosmic_rays, ignore : ndarray of bool, shape (N, S, S)
+        CR mask and ignore mask.
+    block : ndarray of int, shape (N,)
+        Of each stamp, from 0.
+
+    Returns
+    -------
+    ndarray of int32, shape (N, S, S)
+        Twice the number of the block, plus 1 for cosmic rays.
+    """
+    return _by_class(block.astype(np.int32)[:, None, None], cosmic_rays, ignore)
+
+
+def _by_class(part: Groups, cosmic_rays: Masks, ignore: Masks) -> Groups:
+    group: Groups = 2 * part + cosmic_rays.astype(np.int32)
+    group[ignore] = NO_GROUP
+    return group

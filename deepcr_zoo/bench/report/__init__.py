@@ -1,0 +1,1 @@
+"""Report: a benchmark for people, as one HTML page with pictures."""

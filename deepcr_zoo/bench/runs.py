@@ -1,0 +1,183 @@
+"""The folder of a run: its files, and reading it.
+
+``runs/NAME/TIMESTAMP-HASH/``: the hash is of the recipe and the training set, so equal hashes are equal runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from deepcr_zoo.bench.results import BenchmarkResults, read_results
+from deepcr_zoo.dataset.reading import Dataset
+from deepcr_zoo.dataset.store import MANIFEST_FILE
+from deepcr_zoo.documents import Document, parse_document
+from deepcr_zoo.errors import RunError
+from deepcr_zoo.models.model import InpaintModel, MaskModel, load_files
+from deepcr_zoo.zoo.cards import Card
+from deepcr_zoo.zoo.recipe import Recipe
+from deepcr_zoo.zoo.registry import WEIGHTS_FILE
+
+RECIPE_FILE, FACTS_FILE, METRICS_FILE = "recipe.yaml", "run.json", "metrics.jsonl"
+CARD_FILE, RESULTS_FILE = "card.yaml", "results.json"
+
+
+class EpochRecord(Document):
+    """A line of ``metrics.jsonl``."""
+
+    epoch: int
+    frozen: bool
+    learning_rate: float
+    train_loss: float
+    validation_loss: float
+    is_best: bool
+    precision: str
+    seconds: float
+    stamps_per_second: float
+
+
+class RunFacts(Document):
+    """``run.json``: what a run was made of."""
+
+    name: str
+    task: str
+    started: str = Field(description="UTC")
+    command: str
+    rehearsal: bool
+    recipe_sha256: str
+    dataset: str = Field(description="folder of the training set")
+    manifest_sha256: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a recipe.
+
+    Attributes
+    ----------
+    folder : Path
+    recipe : Recipe
+        As it was trained: with its settings, and in a rehearsal with the schedule of that.
+    facts : RunFacts
+    """
+
+    folder: Path
+    recipe: Recipe
+    facts: RunFacts
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Run:
+        """A run from its folder.
+
+        Raises
+        ------
+        RunError
+            If it is none, or damaged, or its recipe was changed.
+        """
+        path = Path(folder)
+        try:
+            facts = RunFacts.model_validate_json((path / FACTS_FILE).read_bytes())
+            text = (path / RECIPE_FILE).read_bytes()
+        except (OSError, ValidationError):
+            raise RunError(f"{path}: expected the folder of a run, which holds {FACTS_FILE} and {RECIPE_FILE}") from None
+        if hashlib.sha256(text).hexdigest() != facts.recipe_sha256:
+            raise RunError(f"{path / RECIPE_FILE}: was changed after the run had started: restore it, or start a new run")
+        return cls(path, parse_document(text, Recipe, path / RECIPE_FILE), facts)
+
+    @property
+    def reference(self) -> str:
+        """What its model is called before it is published: ``task/NAME@run-TIMESTAMP-HASH``."""
+        return f"{self.facts.task}/{self.facts.name}@run-{self.folder.name}"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether its model is there."""
+        return (self.folder / CARD_FILE).is_file()
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether its results are there."""
+        return (self.folder / RESULTS_FILE).is_file()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its model is there and was evaluated."""
+        return self.is_trained and self.is_evaluated
+
+    def dataset(self, moved: Dataset | None = None) -> Dataset:
+        """The training set, which may have moved.
+
+        Raises
+        ------
+        DatasetError
+            If it is missing or damaged.
+        RunError
+            If it is another than the one that the run was trained on.
+        """
+        dataset = moved or Dataset.open(Path(self.facts.dataset))
+        if dataset.manifest_sha256 != self.facts.manifest_sha256:
+            raise RunError(
+                f"{dataset.folder / MANIFEST_FILE}: differs from the training set of {self.folder}: expected sha256 "
+                f"{self.facts.manifest_sha256}: start a new run on the new one"
+            )
+        return dataset
+
+    def history(self) -> list[EpochRecord]:
+        """Return the figures of all finished epochs.
+
+        Raises
+        ------
+        RunError
+            If ``metrics.jsonl`` is damaged.
+        """
+        path = self.folder / METRICS_FILE
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+            return [EpochRecord.model_validate_json(line) for line in lines]
+        except (OSError, ValueError):
+            raise RunError(f"{path}: cannot be read, or is damaged; train again without --resume") from None
+
+    def card(self) -> Card:
+        """The draft of its model's card.
+
+        Raises
+        ------
+        RunError
+            If it is not trained yet.
+        """
+        self._check_trained()
+        return parse_document((self.folder / CARD_FILE).read_bytes(), Card, self.folder / CARD_FILE)
+
+    def model(self, device: str = "auto", engine: str = "auto") -> MaskModel | InpaintModel:
+        """Its model, as `deepcr_zoo.load` gives one.
+
+        Raises
+        ------
+        RunError
+            If it is not trained yet.
+        InvalidWeightsError
+            If its weights are damaged.
+        DeviceError, UsageError, MissingExtraError
+            As for `deepcr_zoo.load`.
+        """
+        card = self.card()
+        weights = (self.folder / WEIGHTS_FILE).read_bytes()
+        return load_files(weights, card, self.recipe.train.architecture, self.reference, device, engine=engine)
+
+    def results(self) -> BenchmarkResults:
+        """Its first evaluation.
+
+        Raises
+        ------
+        InvalidDocumentError
+            If there is none, or it is damaged.
+        """
+        return read_results(self.folder / RESULTS_FILE)
+
+    def _check_trained(self) -> None:
+        if not self.is_trained:
+            raise RunError(f"{self.folder}: has no model yet: deepcr-zoo train --resume {self.folder} finishes it")

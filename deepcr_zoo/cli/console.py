@@ -1,0 +1,161 @@
+"""Terminal output: results on stdout; messages and progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from deepcr_zoo.progress import FinishedEpoch, Item, Level, NullReporter, TrainingStep
+
+WIDE = 160
+"""Columns of a table that goes into a file or a pipe."""
+
+SECONDS_BETWEEN_LINES = 10.0
+"""Pause between progress lines where there is no terminal, so that a log stays short."""
+
+# no markup: names and messages may hold brackets
+output = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE)
+notes = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+
+_STYLES: dict[Level, str] = {"info": "bold", "success": "green", "caution": "yellow", "error": "bold red"}
+
+
+def message(label: str, text: str, level: Level = "info") -> None:
+    """Print a line on stderr, with a coloured label."""
+    notes.print(Text.assemble((label, _STYLES[level]), " ", text))
+
+
+def print_json(content: Any) -> None:
+    """Print one JSON document on stdout."""
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def table(first: str, *others: str) -> Table:
+    """Return a table whose first column never wraps."""
+    made = Table(box=SIMPLE_HEAD)
+    made.add_column(first, no_wrap=True)
+    for header in others:
+        made.add_column(header, overflow="fold")
+    return made
+
+
+class TerminalReporter(NullReporter):
+    """A `Reporter` that draws bars on a terminal and prints occasional lines elsewhere."""
+
+    def __init__(self) -> None:
+        self._bar: tuple[Progress, TaskID] | None = None
+        self._most_epochs = 0
+        self._last_line = -SECONDS_BETWEEN_LINES
+        self._validation = ""
+
+    def message(self, label: str, text: str, level: Level = "info") -> None:
+        """Print a line on stderr."""
+        message(label, text, level)
+
+    def track(self, items: Iterable[Item], activity: str, total: int) -> Iterable[Item]:
+        """Yield items beside a bar with rate and time left, if there are several and stderr is a terminal."""
+        if total < 2 or not notes.is_terminal:
+            yield from items
+            return
+        with _bar(TextColumn("{task.fields[rate]}"), TimeRemainingColumn()) as bar:
+            task = bar.add_task(activity, total=total, rate="")
+            for item in items:
+                yield item
+                bar.advance(task)
+                speed = bar.tasks[task].speed
+                bar.update(task, rate=f"{60 * speed:.1f} a minute" if speed else "")
+
+    @contextmanager
+    def pieces(self, activity: str, total: int) -> Iterator[Callable[[object], None]]:
+        """Draw a bar that advances by one piece at a time."""
+        if not notes.is_terminal:
+            yield lambda piece: None
+            return
+        with _bar() as bar:
+            task = bar.add_task(activity, total=total)
+            yield lambda piece: bar.advance(task)
+
+    @contextmanager
+    def amount(self, activity: str) -> Iterator[Callable[[int, int], None]]:
+        """Draw a bar, or print a line now and then."""
+        if not notes.is_terminal:
+            self._last_line = time.monotonic()
+            yield lambda done, total: self._line(activity, done, total)
+            return
+        with _bar(TimeRemainingColumn()) as bar:
+            task = bar.add_task(activity, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    @contextmanager
+    def epochs(self, most: int) -> Iterator[None]:
+        """Draw the bar of a training."""
+        self._most_epochs = most
+        if not notes.is_terminal:
+            yield
+            return
+        columns = (
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            TextColumn("loss {task.fields[loss]}{task.fields[validation]}  {task.fields[rate]:.0f} stamps/s"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=notes, transient=True) as bar:
+            task = bar.add_task("training", total=None, epoch=f"-/{most}", loss="-", validation="", rate=0)
+            self._bar = (bar, task)
+            try:
+                yield
+            finally:
+                self._bar = None
+
+    def step(self, step: TrainingStep) -> None:
+        """Move the bar of the training."""
+        if self._bar is None:
+            return
+        bar, task = self._bar
+        bar.update(
+            task,
+            total=self._most_epochs * step.steps,
+            completed=(step.epoch - 1) * step.steps + step.step,
+            epoch=f"{step.epoch}/{self._most_epochs}",
+            loss=f"{step.loss:.5f}",
+            validation=self._validation,
+            rate=step.stamps_per_second,
+        )
+
+    def epoch(self, record: FinishedEpoch) -> None:
+        """Print a line now and then, and after the last epoch."""
+        self._validation = f", validation {record.validation_loss:.5f}"
+        if self._bar is not None or not (record.epoch >= self._most_epochs or self._is_time_for_a_line()):
+            return
+        self._last_line = time.monotonic()
+        losses = f"loss {record.train_loss:.5f}, validation {record.validation_loss:.5f}"
+        how = f"learning rate {record.learning_rate:g}{', frozen' if record.frozen else ''}"
+        message(
+            "epoch",
+            f"{record.epoch} of at most {self._most_epochs}: {losses}, {how}, {record.stamps_per_second:.0f} stamps/s",
+        )
+
+    def _line(self, activity: str, done: int, total: int) -> None:
+        if done < total and self._is_time_for_a_line():
+            self._last_line = time.monotonic()
+            message(activity, f"{done} of {total}")
+
+    def _is_time_for_a_line(self) -> bool:
+        return time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES
+
+
+def _bar(*columns: ProgressColumn) -> Progress:
+    first = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*first, *columns, console=notes, transient=True)

@@ -1,0 +1,101 @@
+"""``make demo``: pull two models, verify them, clean an exposure, say what was found and draw it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from astropy.io import fits
+from rich.console import Console
+
+from deepcr_zoo.errors import DeepcrZooError, NoModelError
+from deepcr_zoo.exposures.cleaning import CleanedFile, clean_file
+from deepcr_zoo.models.verification import verify
+from deepcr_zoo.simulate.cameras import simulated
+from deepcr_zoo.simulate.simulation import SimulatedVisit, write_visit
+from deepcr_zoo.simulate.truth import read_truth, truth_path
+from deepcr_zoo.zoo import sources
+from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
+from deepcr_zoo.zoo.registries import default_registry
+
+MASK, INPAINT = "mask/ACS-WFC-F606W-2-32", "inpaint/ACS-WFC-F606W-2-32"
+
+FALLBACK = "mask/ACS-WFC-2-32"
+"""For exposures of instruments that the zoo has no network for."""
+
+RECIPE = "acs-wfc-f606w"
+"""Whose instrument is simulated."""
+
+SEED = 2020
+
+SIGMA = 3.0
+"""Cosmic rays above so many times the noise count."""
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="folder for the products and the picture")] = Path("demo"),
+    exposure: Annotated[Path | None, typer.Option("--fits", help="an exposure of your own")] = None,
+    side: Annotated[int | None, typer.Option(help="simulate a cut-out of so many pixels a side, not the full frame")] = None,
+) -> None:
+    """Clean an exposure, your own or a simulated one, and draw input, mask and result."""
+    logging.getLogger("deepcr_zoo").addHandler(logging.NullHandler())  # the cautions are printed below
+    try:
+        _demo(Console(markup=False, highlight=False, soft_wrap=True), folder, exposure, side)
+    except DeepcrZooError as error:
+        sys.exit(f"error {error}")
+
+
+def _demo(console: Console, folder: Path, exposure: Path | None, side: int | None) -> None:
+    for name in (MASK, INPAINT):
+        _pull_and_verify(console, name)
+    done = _clean_own(console, folder, exposure) if exposure else _clean_simulated(console, folder, side)
+    for note in (*done.reasons, *done.cautions, *filter(None, [done.advice])):
+        console.print(f"  {note}")
+    console.print(
+        f"{done.pixels} pixels ({done.fraction:.1%}) of {done.path} marked as cosmic ray, {done.rate or 0:.2f} per cm2 s"
+    )
+    for output in done.outputs:
+        console.print(f"  {output}")
+    console.print(f"picture: {done.outputs[-1]}")
+
+
+def _pull_and_verify(console: Console, name: str) -> None:
+    model = default_registry().resolve(name)
+    pulled = sources.pull_resolved(model)
+    outcome = verify(model)
+    console.print(f"{model.reference} ({'; '.join(model.notes)}), from the {pulled.source}: {pulled.path}")
+    console.print(f"  sha256 {model.locked.weights.sha256}")
+    if outcome.max_difference is None:
+        raise DeepcrZooError(f"{model.reference} fails: {outcome.reason}")
+    console.print(f"  {outcome.verdict} its test vector, largest difference {outcome.max_difference:.1e}")
+
+
+def _clean_own(console: Console, folder: Path, exposure: Path) -> CleanedFile:
+    try:
+        return clean_file(exposure, output_dir=folder, overwrite=True, preview=True)
+    except NoModelError as error:
+        console.print(f"{error}; the demo takes {FALLBACK}")
+        return clean_file(exposure, FALLBACK, output_dir=folder, overwrite=True, preview=True)
+
+
+def _clean_simulated(console: Console, folder: Path, side: int | None) -> CleanedFile:
+    """Simulate an exposure of galaxies, clean it, and compare with what the simulator knows."""
+    instrument = simulated(read_recipe(find_recipe(RECIPE)).instrument)
+    visit = SimulatedVisit(instrument, "extragalactic", SEED, exposures=1, exposure_time_s=500.0, side=side)
+    console.print(f"simulating a {visit.exposure_time_s:g} s exposure, seed {visit.seed}")
+    (exposure,) = write_visit(visit, folder)
+    done = clean_file(exposure, MASK, INPAINT, output_dir=folder, overwrite=True, preview=True)
+    hits = found = 0
+    for version, truth in enumerate(read_truth(truth_path(exposure)), 1):
+        hit = truth.cosmic_rays > SIGMA * truth.noise
+        hits += int(hit.sum())
+        found += int((hit & (fits.getdata(done.outputs[0], ("CRMASK", version)) == 1)).sum())
+    console.print(f"{found} of the {hits} pixels that a simulated cosmic ray hit with more than {SIGMA:g} sigma were found")
+    return done
+
+
+if __name__ == "__main__":
+    typer.run(demo)

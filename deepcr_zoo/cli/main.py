@@ -1,0 +1,353 @@
+"""The command line: one thin function per command.
+
+Results go to stdout, notes and warnings to stderr. Exit codes: 0 done, 1 some inputs failed, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from deepcr_zoo._version import __version__
+from deepcr_zoo.cli import console
+from deepcr_zoo.cli.bench import bench
+from deepcr_zoo.cli.console import TerminalReporter, message, notes, output, print_json, table
+from deepcr_zoo.cli.datasets import OnScheduler, build, fetch, recipe_commands, simulate
+from deepcr_zoo.cli.publishing import check, publish, update
+from deepcr_zoo.cli.training import train
+from deepcr_zoo.errors import DeepcrZooError, ModelWarning, UsageError
+from deepcr_zoo.zoo.cards import read_card
+from deepcr_zoo.zoo.registries import default_registry, other_registries
+from deepcr_zoo.zoo.registry import ModelEntry, Registry, ResolvedModel
+from deepcr_zoo.zoo.rendering import card_text, input_text
+from deepcr_zoo.zoo.sources import SOURCES, Source, pull_resolved
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,  # the grammar of names is full of brackets
+    pretty_exceptions_enable=False,
+    help="Cosmic-ray rejection networks for telescope images: find, get and verify them, and clean exposures with them.",
+)
+
+app.add_typer(recipe_commands, name="recipe")
+app.command()(simulate)
+app.command()(fetch)
+app.command()(build)
+app.command()(train)
+app.command()(bench)
+app.command()(publish)
+app.command()(update)
+app.command()(check)
+
+Names = Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="[mask/|inpaint/]NAME[@VERSION]")]
+All = Annotated[bool, typer.Option("--all", help="every version of every model")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
+FromMirror = Annotated[str | None, typer.Option("--from", help="folder or file:// address of a mirror")]
+FromSource = Annotated[str | None, typer.Option("--source", help=f"use this source alone: {', '.join(SOURCES)}")]
+
+
+@app.command("list")
+def list_command(
+    pattern: Annotated[str, typer.Argument(help="wildcards, matched against NAME, task/NAME and aliases")] = "*",
+    as_json: AsJson = False,
+) -> None:
+    """Show the models whose name matches PATTERN."""
+    found = [(registry, entry) for registry in _searched(pattern) for entry in registry.find(pattern.rpartition(":")[2])]
+    if not found:
+        raise UsageError(f"no model matches {pattern!r}; try wildcards, as in '*F606W*'")
+    if as_json:
+        print_json([_entry_json(registry, entry) for registry, entry in found])
+        return
+    models = table("model", "versions", "from", "for")
+    for registry, entry in found:
+        card = read_card(registry.resolve(entry.reference))
+        versions = [f"{v} (default)" if v == entry.default and len(entry.versions) > 1 else v for v in entry.versions]
+        origins = [registry.origin(f"{entry.reference}@{version}").label for version in entry.versions]
+        details = [entry.summary, f"input {input_text(card)}", *(f"alias {alias}" for alias in entry.alias_texts)]
+        name = f"{registry.home.registry}:{entry.reference}" if registry.home.registry else entry.reference
+        models.add_row(name, "\n".join(versions), "\n".join(dict.fromkeys(origins)), "\n".join(details))
+    output.print(models)
+
+
+def _searched(pattern: str) -> list[Registry]:
+    """The registries that a pattern means: all, or those of its prefix."""
+    prefix, colon, _ = pattern.rpartition(":")
+    others = other_registries()
+    return [others[prefix]] if colon and prefix in others else [] if colon else [default_registry(), *others.values()]
+
+
+def _entry_json(registry: Registry, entry: ModelEntry) -> dict[str, Any]:
+    origins = {version: registry.origin(f"{entry.reference}@{version}").label for version in entry.versions}
+    more = {"hub_repository": entry.hub_repository, "registry": registry.home.registry, "from": origins}
+    return entry.model_dump(mode="json") | more
+
+
+@app.command()
+def info(name: Annotated[str, typer.Argument(help="[mask/|inpaint/]NAME[@VERSION]")], as_json: AsJson = False) -> None:
+    """Show the card of a model."""
+    model = _resolve(name)
+    card = read_card(model)
+    if as_json:
+        print_json(card.model_dump(mode="json") | {"locked": model.locked.model_dump(mode="json")})
+        return
+    facts = Table(show_header=False, box=None)
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for label, text in card_text(model, card):
+        facts.add_row(label, text)
+    output.print(facts)
+
+
+@app.command()
+def pull(
+    names: Names = None,
+    all_models: All = False,
+    to: Annotated[Path | None, typer.Option(help="write a mirror into this folder instead of the cache")] = None,
+    mirror: FromMirror = None,
+    source: FromSource = None,
+    as_json: AsJson = False,
+) -> None:
+    """Get models onto this machine, verified; prints the path of each weights file."""
+
+    def work(model: ResolvedModel) -> dict[str, Any]:
+        pulled = pull_resolved(model, to=to, mirror=mirror, source=_source(source))
+        notes.print(
+            f"{model.reference}: sha256 and size verified, from the {pulled.source}" + (f", into {to}" if to else "")
+        )
+        if not as_json:
+            typer.echo(str(pulled.path))
+        return {"model": model.reference, "path": str(pulled.path), "source": pulled.source}
+
+    _, failed = _for_each(names, all_models, work, "pulling", as_json)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def verify(
+    names: Names = None,
+    all_models: All = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, torch or openvino")] = "auto",
+    mirror: FromMirror = None,
+    source: FromSource = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check the hash of models, run each on its test vector and compare."""
+    from deepcr_zoo.models import verification
+
+    def work(model: ResolvedModel) -> dict[str, Any]:
+        outcome = verification.verify(model, device, engine=engine, source=_source(source), mirror=mirror)
+        return dataclasses.asdict(outcome)
+
+    rows, failed = _for_each(names, all_models, work, "verifying", as_json)
+    if not as_json:
+        verdicts = table("model", "verdict", "max difference", "allowed", "flipped")
+        verdicts.columns[1].no_wrap = True
+        for row in rows:
+            shown = ("max_difference", "tolerance", "flipped_pixels")
+            verdicts.add_row(
+                row["model"], row["verdict"], *("-" if row[key] is None else f"{row[key]:.2g}" for key in shown)
+            )
+        output.print(verdicts)
+        for row in rows:
+            if row["reason"]:
+                message("fails", row["reason"], "error")
+    if failed or any(row["verdict"] != "reproduces" for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def convert(
+    names: Names = None,
+    all_models: All = False,
+    card: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="card of a new model: make its files and its registry entry"),
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="write the converted weights into this folder, as a mirror")] = None,
+    sdists: Annotated[
+        Path, typer.Option(help="folder of upstream source distributions; missing ones are fetched with pip")
+    ] = Path("upstream-sdists"),
+    as_json: AsJson = False,
+) -> None:
+    """Convert upstream .pth files, named by the models' cards, to safetensors, and compare with the registry."""
+    from deepcr_zoo.publishing import convert as conversion
+
+    if card is not None:
+        if names or all_models or to is None:
+            raise UsageError("--card makes one new model: give it with --to and without names or --all")
+        typer.echo(conversion.import_model(card, sdists, to))
+        return
+
+    def work(model: ResolvedModel) -> dict[str, Any]:
+        converted = conversion.convert(read_card(model), sdists)
+        if to:
+            conversion.write_weights(converted, to)
+        return {"model": model.reference, "differs": model.locked.weights.mismatch(converted.weights)}
+
+    rows, failed = _for_each(names, all_models, work, "converting", as_json)
+    for row in rows if not as_json else ():
+        typer.echo(f"{row['model']}: " + (f"differs: {row['differs']}" if row["differs"] else "matches the registry"))
+    if failed or any(row["differs"] for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def clean(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="FITS files, wildcards, folders or @list.txt")],
+    model: Annotated[str, typer.Option(help="mask model; auto: the zoo's first choice for the instrument")] = "auto",
+    inpaint: Annotated[
+        str, typer.Option(help="model, medmask, biharmonic or none; auto: the instrument's own network, else medmask")
+    ] = "auto",
+    threshold: Annotated[
+        float | None, typer.Option(help="probability above which a pixel is masked [default: the card's]")
+    ] = None,
+    fpr: Annotated[
+        float | None, typer.Option(help="take the threshold that was measured to give this false-positive rate")
+    ] = None,
+    allow_synthetic: Annotated[
+        bool, typer.Option("--allow-synthetic", help="with --fpr: accept what was measured on synthetic data")
+    ] = False,
+    grow: Annotated[int, typer.Option(help="dilate the mask by so many pixels")] = 0,
+    output_dir: Annotated[Path | None, typer.Option(help="folder of the products [default: that of the input]")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace products, finished or made otherwise")] = False,
+    dq_only: Annotated[bool, typer.Option("--dq-only", help="set the DQ bit in the copy, repaint nothing")] = False,
+    prob: Annotated[bool, typer.Option("--prob", help="write the probability into the mask file")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="write a PNG beside the products")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, torch or openvino")] = "auto",
+    jobs: Annotated[int | None, typer.Option(help="processes; they share the processors [default: 1]")] = None,
+    scheduler: OnScheduler = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print a line of JSON per file")] = False,
+) -> None:
+    """Find and repaint the cosmic rays of exposures.
+
+    Writes ROOT_crmask.fits, and ROOT_crclean.fits unless --inpaint none is given. A rerun skips what is finished. Folders
+    are not searched below their first level. Exit code 1: some files failed, each is named; 2: wrong usage.
+    """
+    from deepcr_zoo import batch, cluster
+    from deepcr_zoo.cli import cleanreport
+    from deepcr_zoo.exposures import cleaning, plan
+
+    where = cluster.jobs_or_scheduler(jobs, scheduler, 1, [output_dir] if output_dir else [])
+    request = batch.expand(files)
+    if scheduler is None:  # else its workers know which devices and extras they have
+        cleaning.check_options(model, inpaint, threshold, fpr, allow_synthetic, grow, dq_only, preview, device, engine)
+    work = partial(
+        cleaning.clean_file,
+        model=model,
+        inpaint=inpaint,
+        threshold=threshold,
+        fpr=fpr,
+        allow_synthetic=allow_synthetic,
+        grow=grow,
+        output_dir=output_dir,
+        overwrite=overwrite,
+        dq_only=dq_only,
+        prob=prob,
+        preview=preview,
+        device=device,
+        engine=engine,
+    )
+    refused = {**request.empty, **plan.clashes(request.paths, output_dir)}
+    paths = [path for path in request.paths if path not in refused]
+    teller = cleanreport.Teller(as_json, request.named)
+    try:
+        for name, reason in refused.items():
+            teller.tell(batch.Outcome(name, None, f"{name}: {reason}"))
+        for outcome in TerminalReporter().track(batch.run(work, paths, where), "cleaning", len(paths)):
+            teller.tell(outcome)
+    except KeyboardInterrupt:
+        teller.sum_up()
+        message("interrupted", "the same command goes on where this one ended", "error")
+        raise typer.Exit(batch.INTERRUPTED) from None
+    teller.sum_up()
+    if teller.failed:
+        raise typer.Exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+    """Handle options that need no command."""
+    if show:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on stderr, not a traceback."""
+    warnings.showwarning = _show_warning
+    warnings.simplefilter("ignore", ModelWarning)  # every command shows the cautions of a model already
+    logging.getLogger("deepcr_zoo").addHandler(logging.NullHandler())  # and what a log would say
+    try:
+        app()
+    except DeepcrZooError as error:
+        message("error", str(error), "error")
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _for_each(
+    names: list[str] | None, all_models: bool, work: Callable[[ResolvedModel], dict[str, Any]], verb: str, as_json: bool
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Do `work` for every model; gives its results, and the names of those that failed, which do not stop the rest."""
+    rows: list[dict[str, Any]] = []
+    failures: list[dict[str, Any]] = []
+    wanted = _wanted(names, all_models)
+    for name in TerminalReporter().track(wanted, verb, len(wanted)):
+        try:
+            rows.append(work(_resolve(name)))
+        except UsageError:
+            raise
+        except DeepcrZooError as error:
+            message("error", str(error), "error")
+            failures.append({"model": name, "error": str(error)})
+    if as_json:
+        print_json(rows + failures)
+    failed = [failure["model"] for failure in failures]
+    if failed:
+        message("error", f"{len(failed)} of {len(rows) + len(failed)} failed: {', '.join(failed)}", "error")
+    return rows, failed
+
+
+def _wanted(names: list[str] | None, all_models: bool) -> list[str]:
+    if bool(names) == all_models:
+        raise UsageError("name one model or more, or give --all (not both)")
+    return names or default_registry().references()
+
+
+def _resolve(name: str) -> ResolvedModel:
+    """Resolve a name and tell the user what was chosen."""
+    model = default_registry().resolve(name)
+    if model.notes:
+        notes.print(f"{name} -> {model.reference}: {'; '.join(model.notes)}")
+    for caution in model.cautions:
+        message("caution", caution, "caution")
+    return model
+
+
+def _source(name: str | None) -> Source | None:
+    for source in SOURCES:
+        if source == name:
+            return source
+    if name is not None:
+        raise UsageError(f"--source {name}: expected one of {', '.join(SOURCES)}")
+    return None
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    console.message("warning", str(message), "caution")

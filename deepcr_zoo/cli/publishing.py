@@ -1,0 +1,252 @@
+"""Commands that share: publish, update, check."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deepcr_zoo import files
+from deepcr_zoo.cli.bench import print_gates
+from deepcr_zoo.cli.console import TerminalReporter, message, notes, output, print_json, table
+from deepcr_zoo.errors import DeepcrZooError, UsageError
+from deepcr_zoo.zoo import registries, updates
+from deepcr_zoo.zoo.hub.connection import without_bars
+from deepcr_zoo.zoo.registry import REPOSITORY_PATTERN
+
+if TYPE_CHECKING:
+    from deepcr_zoo.publishing.checking import Checked
+    from deepcr_zoo.publishing.releases import Release
+    from deepcr_zoo.publishing.steps import Published
+    from deepcr_zoo.publishing.upload import Publication
+
+Repo = Annotated[
+    str | None,
+    typer.Option("--repo", metavar="ORG/NAME", help="repository on the Hub, ORG/TASK-NAME [default: the zoo's]"),
+]
+Into = Annotated[
+    Path | None, typer.Option("--into", metavar="DIR", help="checkout that gets registry entry and card [default: this one]")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
+
+
+def publish(
+    what: Annotated[
+        str | None, typer.Argument(metavar="RUN|NAME@VERSION", help="folder of a run, or a version of the registry")
+    ] = None,
+    repo: Repo = None,
+    as_pull_request: Annotated[
+        bool, typer.Option("--pr", help="open a pull request on the Hub; no registry entry is written yet")
+    ] = False,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="after the merge: write the registry entry; of NAME@VERSION: set its tag")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be uploaded, and what each gate says")] = False,
+    private: Annotated[bool, typer.Option("--private", help="a repository that is made is for its owners alone")] = False,
+    seed: Annotated[bool, typer.Option("--seed", help="every model that is bundled; --repo then names ORG alone")] = False,
+    registry: Annotated[
+        bool, typer.Option("--registry", help="lock and cards of the checkout, for 'deepcr-zoo update'")
+    ] = False,
+    into: Into = None,
+) -> None:
+    """Publish a model on the Hugging Face Hub, if every gate has passed, and write its registry entry.
+
+    One commit, then a tag that never moves. What was published is downloaded again and verified before the entry is written.
+    Run again, it changes nothing, and an interrupted upload goes on where it ended. The token is HF_TOKEN.
+    """
+    if not notes.is_terminal:
+        without_bars()
+    if sum((what is not None, seed, registry)) != 1:
+        raise UsageError("name the folder of a run, or NAME@VERSION, or give --seed or --registry (one of them)")
+    if as_pull_request + finish + dry_run > 1 or ((seed or registry) and (as_pull_request or finish)):
+        raise UsageError("--pr, --finish and --dry-run exclude each other, and the first two are for one model")
+    if private and (as_pull_request or finish or dry_run):
+        raise UsageError("--private is for a repository that is made: leave it out with --pr, --finish and --dry-run")
+    if finish and what is not None and not Path(what).is_dir():
+        _tag(what)
+    elif what is not None:
+        _publish_one(what, repo, (as_pull_request, finish, dry_run), private, into)
+    elif seed:
+        _publish_seed(repo, dry_run, private, into)
+    else:
+        _publish_registry(repo, dry_run, private, into)
+
+
+def update(
+    repo: Annotated[str, typer.Option("--repo", metavar="ORG/NAME", help="repository of the registry")] = updates.REPOSITORY,
+    forget: Annotated[bool, typer.Option("--forget", help="go back to the registry as it ships")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch the newest registry from the Hub: it may add names and versions, never alter any."""
+    if forget:
+        updates.forget()
+        typer.echo("the registry is that of this package")
+        return
+    without_bars()  # there would be one for every file
+    found = updates.update(_repository(repo))
+    if as_json:
+        print_json(found.kept.model_dump(mode="json") | {"added": found.added, "is_new": found.is_new})
+        return
+    notes.print(f"{repo} at commit {found.kept.commit}" + ("" if found.is_new else ": known already"))
+    for reference in found.added:
+        typer.echo(reference)
+    if not found.added:
+        notes.print("no new versions")
+
+
+def check(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="checkout, or folder of a registry [default: this checkout]")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="DIR", help="an earlier checkout, which may be added to, not altered")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at everything in zoo/, cards/ and recipes/: schemas, hashes, test vectors, references, licences, recipes.
+
+    Exit code 1: something is wrong; each problem is named.
+    """
+    from deepcr_zoo.publishing import checking
+
+    root = folder or files.data_root()
+    for one in (root, against):
+        if one is not None and not (one / "zoo").is_dir():
+            raise UsageError(
+                f"{one}: expected a checkout of the repository, or the folder of a registry, with zoo/ and cards/"
+            )
+    looked = []
+    for found in checking.check(root, against):
+        looked.append(found)
+        if not as_json:
+            _tell_checked(found)
+    if as_json:
+        print_json([{"what": found.what, "problems": list(found.problems)} for found in looked])
+    wrong = sum(bool(found.problems) for found in looked)
+    notes.print(f"{len(looked)} looked at, {wrong} wrong")
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _tell_checked(found: Checked) -> None:
+    output.print(f"{'wrong' if found.problems else 'right'}  {found.what}")
+    for problem in found.problems:
+        output.print(f"       {problem}")
+
+
+def _publish_one(what: str, repo: str | None, how: tuple[bool, bool, bool], private: bool, into: Path | None) -> None:
+    from deepcr_zoo.publishing import steps
+    from deepcr_zoo.publishing.entries import find_checkout
+    from deepcr_zoo.publishing.releases import repository_of
+
+    as_pull_request, finish, dry_run = how
+    checkout = None if as_pull_request or dry_run else find_checkout(into)
+    release = steps.find_release(what)
+    repository = repository_of(release, repo)
+    if dry_run:
+        _show(release, repository)
+    elif as_pull_request:
+        proposal = steps.propose(release, repository)
+        notes.print(f"{release.reference}: " + ("waits to be merged" if proposal.is_new else "was proposed before"))
+        notes.print("after the merge the same command with --finish in place of --pr writes the registry entry")
+        for remark in release.remarks:
+            message("caution", remark, "caution")
+        typer.echo(proposal.address)
+    else:
+        assert checkout is not None
+        if finish:
+            _tell(release, steps.finish(release, repository, checkout))
+        else:
+            _tell(release, steps.publish(release, repository, checkout, private=private))
+
+
+def _tag(name: str) -> None:
+    from deepcr_zoo.publishing import steps
+
+    publication = steps.tag_registered(name)
+    how = "tag set" if publication.is_new else "had its tag before"
+    notes.print(f"{name}: {how}, {publication.address} at commit {publication.pin.commit}")
+
+
+def _publish_seed(organisation: str | None, dry_run: bool, private: bool, into: Path | None) -> None:
+    """One after the other; one that fails does not stop the rest."""
+    from deepcr_zoo.publishing import steps
+    from deepcr_zoo.publishing.entries import find_checkout
+    from deepcr_zoo.publishing.releases import repository_of
+
+    if organisation is not None and "/" in organisation:
+        raise UsageError(f"--repo {organisation}: expected ORG alone, each model has a repository of its own in it")
+    checkout = None if dry_run else find_checkout(into)
+    references, failed = list(steps.seed_references(registries.default_registry())), []
+    for reference in TerminalReporter().track(references, "publishing", len(references)):
+        try:
+            release = steps.find_release(reference)
+            repository = repository_of(release, organisation)
+            if checkout is None:
+                _show(release, repository)
+            else:
+                _tell(release, steps.publish(release, repository, checkout, private=private))
+        except UsageError:
+            raise
+        except (DeepcrZooError, typer.Exit) as error:
+            failed.append(reference)
+            if isinstance(error, DeepcrZooError):
+                message("error", str(error), "error")
+    if failed:
+        message("error", f"{len(failed)} of {len(references)} failed: {', '.join(failed)}", "error")
+        raise typer.Exit(1)
+
+
+def _publish_registry(repo: str | None, dry_run: bool, private: bool, into: Path | None) -> None:
+    from deepcr_zoo.publishing import registryfiles
+    from deepcr_zoo.publishing.entries import find_checkout
+
+    checkout, repository = find_checkout(into), _repository(repo or updates.REPOSITORY)
+    if dry_run:
+        _show_files(registryfiles.registry_files(checkout))
+        return
+    _tell_place("the registry", registryfiles.publish_registry(checkout, repository, private=private))
+
+
+def _repository(given: str) -> str:
+    if not re.fullmatch(REPOSITORY_PATTERN, given):
+        raise UsageError(f"--repo {given}: expected ORG/NAME")
+    return given
+
+
+def _show(release: Release, repository: str) -> None:
+    """What would be uploaded, and what each gate says; exit code 1 if one fails."""
+    typer.echo(f"{release.reference} -> {repository}, commit {release.title!r}, then tag {release.tag}")
+    _show_files(dict(release.files))
+    print_gates(release.verdict)
+    for remark in release.remarks:
+        message("caution", remark, "caution")
+    if not release.verdict.passes:
+        message("refused", f"{release.reference}: a gate fails, it would not be published", "error")
+        raise typer.Exit(1)
+    notes.print("nothing was uploaded (--dry-run)")
+
+
+def _show_files(files: dict[str, bytes]) -> None:
+    import hashlib
+
+    shown = table("file", "bytes", "sha256")
+    for name, data in sorted(files.items()):
+        shown.add_row(name, f"{len(data):,}", hashlib.sha256(data).hexdigest())
+    output.print(shown)
+
+
+def _tell(release: Release, done: Published) -> None:
+    _tell_place(release.reference, done.publication)
+    for remark in [*release.remarks, *([done.caution] if done.caution else [])]:
+        message("caution", remark, "caution")
+    notes.print("downloaded again and verified" + ("; to be committed:" if done.written else "; the checkout has its entry"))
+    for path in done.written:
+        typer.echo(str(path))
+
+
+def _tell_place(what: str, publication: Publication) -> None:
+    how = "published" if publication.is_new else "was published before"
+    notes.print(f"{what}: {how}, {publication.address} at commit {publication.pin.commit}")

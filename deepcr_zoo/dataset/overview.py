@@ -1,0 +1,191 @@
+"""What is in a training set, to look at: a sheet of stamps, histograms, a table (extra ``plot``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from deepcr_zoo.dataset.reading import Dataset, Stamp
+from deepcr_zoo.dataset.store import STAMP_SPLITS, ExposureRecord, Manifest, VisitRecord
+from deepcr_zoo.exposures.pictures import outline, png, require_matplotlib
+from deepcr_zoo.files import write_together
+from deepcr_zoo.zoo.recipe import FieldType
+
+SHOWN_SPLITS = STAMP_SPLITS[:3]
+STAMPS_SHOWN = 3
+"""Stamps of each field type and split on the sheet."""
+
+DPI = 110
+
+Row = tuple[str, ...]
+
+HEADINGS: Row = (
+    "visit",
+    "field type",
+    "split",
+    "exposure",
+    "time (s)",
+    "sky (e-)",
+    "sky from",
+    "background ratio",
+    "masked (%)",
+    "rays / cm2 / s",
+    "star excess",
+    "ignored (%)",
+    "stamps",
+)
+
+
+def write_report(dataset: Dataset, folder: Path | None = None) -> list[Path]:
+    """Write ``stamps.png``, ``histograms.png`` and ``report.md``.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    folder : Path, optional
+        By default ``report`` in the folder of the training set.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    MissingExtraError
+        If matplotlib is not installed.
+    """
+    require_matplotlib()
+    target = folder or dataset.folder / "report"
+    contents = {
+        target / "stamps.png": _sheet(dataset),
+        target / "histograms.png": _histograms(dataset.manifest),
+        target / "report.md": text(dataset.manifest).encode(),
+    }
+    write_together(contents)
+    return list(contents)
+
+
+def sentence(record: VisitRecord) -> str:
+    """What came of a visit, in one line."""
+    left_out = [f"{one.what} is left out: {one.reason}" for one in record.rejected]
+    if record.rejection is not None:
+        return "; ".join([record.rejection, *left_out])
+    fraction = np.mean([one.cosmic_ray_fraction for one in record.exposures])
+    rate = np.mean([one.cosmic_rays_per_cm2_s for one in record.exposures])
+    count = sum(one.count for one in record.exposures)
+    held = f"{len(record.exposures)} exposures, {count} stamps"
+    return "; ".join([f"{held}, {fraction:.2%} of the pixels masked, {rate:.2f} cosmic rays per cm2 and s", *left_out])
+
+
+def rows(manifest: Manifest) -> list[Row]:
+    """The table of exposures, under `HEADINGS`."""
+    return [
+        (
+            visit.record.name,
+            visit.record.field_type,
+            visit.split,
+            one.name,
+            f"{one.exposure_time_s:g}",
+            f"{one.sky_electron:.1f}",
+            one.sky_source,
+            "-" if one.background_ratio is None else f"{one.background_ratio:.2f}",
+            f"{100 * one.cosmic_ray_fraction:.2f}",
+            f"{one.cosmic_rays_per_cm2_s:.2f}",
+            "-" if one.star_excess is None else f"{one.star_excess:.1f}",
+            f"{100 * one.ignored_fraction:.1f}",
+            ", ".join(f"{len(indices)} {split}" for split, indices in stamps.items()),
+        )
+        for visit in manifest.visits
+        for one, stamps in zip(visit.record.exposures, visit.stamps, strict=True)
+    ]
+
+
+def text(manifest: Manifest) -> str:
+    """What a training set holds and what was left out, as Markdown."""
+    source = "simulated exposures (rehearsal)" if manifest.rehearsal else "exposures"
+    counts = [
+        (field_type, *(str(of_type[split]) for split in STAMP_SPLITS)) for field_type, of_type in manifest.counts.items()
+    ]
+    parts = [
+        f"# {manifest.name}: {source}, stamps of {manifest.stamp_size} pixels",
+        _table(("stamps", *STAMP_SPLITS), counts),
+        _table(HEADINGS, rows(manifest)),
+    ]
+    exposures = [(visit.record.name, one.what, one.reason) for visit in manifest.visits for one in visit.record.rejected]
+    left_out = [*exposures, *(("", one.what, one.reason) for one in manifest.rejected)]
+    parts += ["## Not used", _table(("visit", "what", "why"), left_out)] if left_out else []
+    parts += ["## Missing", "\n".join(f"- {line}" for line in manifest.missing)] if manifest.missing else []
+    parts += ["## Cautions", "\n".join(f"- {line}" for line in manifest.cautions)] if manifest.cautions else []
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(headings: Row, lines: Sequence[Row]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in (headings, tuple("---" for _ in headings), *lines))
+
+
+def _sheet(dataset: Dataset) -> bytes:
+    """Stamps with the outlines of their masks: a row per field type, some columns per split."""
+    from astropy.visualization import ZScaleInterval
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    field_types = list(dataset.manifest.counts)
+    columns = len(SHOWN_SPLITS) * STAMPS_SHOWN
+    figure = Figure(figsize=(2.2 * columns, 2.4 * len(field_types) + 0.8), layout="constrained")
+    figure.suptitle(f"{dataset.manifest.name}: stamps of {dataset.manifest.stamp_size} pixels")
+    for line, field_type in zip(figure.subplots(len(field_types), columns, squeeze=False), field_types, strict=True):
+        for axes, (split, stamp) in zip(line, _examples(dataset, field_type), strict=True):
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.set_title(f"{field_type.replace('_', ' ')}\n{split}", fontsize="small")
+            if stamp is None:
+                axes.set_axis_off()
+                continue
+            low, high = ZScaleInterval(contrast=0.15).get_limits(stamp.image)
+            axes.imshow(stamp.image, origin="lower", cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+            for mask, colour in ((stamp.ignore, "tab:blue"), (stamp.cosmic_rays, "tab:red")):
+                if mask.any():
+                    outline(axes, mask, colour)
+    labels = {"cosmic ray": "tab:red", "ignored": "tab:blue"}
+    handles = [Line2D([], [], color=colour, label=label) for label, colour in labels.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return png(figure, DPI)
+
+
+def _examples(dataset: Dataset, field_type: FieldType) -> Iterator[tuple[str, Stamp | None]]:
+    """Stamps from all over each split; None where it has not so many."""
+    for split in SHOWN_SPLITS:
+        stamps = dataset.stamps(split, field_type)
+        chosen = np.linspace(0, len(stamps) - 1, min(STAMPS_SHOWN, len(stamps))).round().astype(int).tolist()
+        for place in range(STAMPS_SHOWN):
+            yield split, stamps[chosen[place]] if place < len(chosen) else None
+
+
+def _histograms(manifest: Manifest) -> bytes:
+    from matplotlib.figure import Figure
+
+    quantities = {
+        "sky level (e-)": [one.sky_electron for _, one in _exposures(manifest)],
+        "masked pixels (%)": [100 * one.cosmic_ray_fraction for _, one in _exposures(manifest)],
+        "cosmic rays per cm2 and s": [one.cosmic_rays_per_cm2_s for _, one in _exposures(manifest)],
+        "ignored pixels (%)": [100 * one.ignored_fraction for _, one in _exposures(manifest)],
+    }
+    figure = Figure(figsize=(4 * len(quantities), 3.2), layout="constrained")
+    figure.suptitle(f"{manifest.name}: exposures")
+    kinds = [visit.field_type for visit, _ in _exposures(manifest)]
+    for axes, (label, values) in zip(figure.subplots(1, len(quantities)), quantities.items(), strict=True):
+        parts = [[value for value, kind in zip(values, kinds, strict=True) if kind == one] for one in manifest.counts]
+        axes.hist(parts, bins=np.histogram_bin_edges(values, bins=20), stacked=True, label=list(manifest.counts))
+        axes.set_xlabel(label)
+        axes.set_ylabel("exposures")
+    axes.legend(fontsize="small")
+    return png(figure, DPI)
+
+
+def _exposures(manifest: Manifest) -> Iterator[tuple[VisitRecord, ExposureRecord]]:
+    for visit in manifest.visits:
+        for one in visit.record.exposures:
+            yield visit.record, one

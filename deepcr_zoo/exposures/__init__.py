@@ -1,0 +1,18 @@
+"""Exposures: a FITS file in, its products out.
+
+Reading, selection of models, plan, products, provenance and pictures.
+
+Imports: models, zoo and flat files. Imported by the rooms above.
+Promise: the input is never written, and a product is whole or absent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"cleaning": ["CleanedFile"]})
+
+if TYPE_CHECKING:
+    from deepcr_zoo.exposures.cleaning import CleanedFile as CleanedFile

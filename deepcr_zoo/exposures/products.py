@@ -1,0 +1,313 @@
+"""Exposures out: the mask file and the cleaned copy, with provenance and valid checksums."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import os
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from deepcr_zoo.errors import InvalidFileError
+from deepcr_zoo.exposures.fitsfiles import FITS_BLOCK, extension_name, extension_version, quiet_astropy
+from deepcr_zoo.exposures.provenance import SOFTWARE, Cards, CleanedProvenance, MaskProvenance, Provenance
+from deepcr_zoo.exposures.reading import Chip, Exposure
+from deepcr_zoo.zoo.instruments import Keywords, text, value
+
+DRIZZLE_DEFAULT_BIT = 4096
+"""AstroDrizzle clears this DQ bit unless told otherwise (resetbits, drizzlepac documentation)."""
+
+HISTORY_COLUMNS = 72
+"""Characters of a HISTORY card (FITS standard 4.0, section 4.4.2.4)."""
+
+# keywords that place an image on the sky or the detector, and in time
+_CARRIED = re.compile(
+    r"WCSAXES|C(TYPE|RVAL|RPIX|DELT|UNIT)\d|(CD|PC|LTM)\d_\d|LTV\d|[AB]P?_(ORDER|\d_\d)|LONPOLE|LATPOLE|RADESYS|EQUINOX"
+    r"|ORIENTAT|EXPTIME|EXPSTART|EXPEND|CCDCHIP|CCDNUM"
+)
+_IDENTITY = ("TELESCOP", "INSTRUME", "DETECTOR", "ROOTNAME", "TARGNAME", "FILTER", "FILTER1", "FILTER2", "OPT_ELEM")
+
+
+@dataclass(frozen=True)
+class ChipMask:
+    """What was found on one chip.
+
+    Attributes
+    ----------
+    chip : Chip
+    mask : ndarray of bool, shape (H, W)
+        CR mask (True = cosmic ray), dilated if that was asked for.
+    events : int
+        Separate cosmic rays: groups of pixels that touch, before dilation.
+    probability : ndarray of float32, shape (H, W), or None
+        Kept only if it is to be written.
+    """
+
+    chip: Chip
+    mask: NDArray[np.bool_]
+    events: int
+    probability: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class Count:
+    """Cosmic rays of one chip or of several.
+
+    Attributes
+    ----------
+    masked : int
+        Masked pixels.
+    fraction : float
+        Their share of the pixels that see light.
+    rate : float or None
+        Separate cosmic rays per cm2 of detector and second of exposure; None where area or exposure time is not known.
+    """
+
+    masked: int
+    fraction: float
+    rate: float | None
+
+    @classmethod
+    def from_header(cls, header: Keywords) -> Count:
+        """What `cards` put into a header."""
+        return cls(header["CRNPIX"], header["CRFRAC"], header.get("CRRATE"))
+
+    def cards(self) -> Cards:
+        """FITS keywords with their values and comments."""
+        rate = {} if self.rate is None else {"CRRATE": (self.rate, "[cm-2 s-1] groups of masked pixels")}
+        return {
+            "CRNPIX": (self.masked, "[pixel] masked pixels"),
+            "CRFRAC": (self.fraction, "masked pixels / pixels that see light"),
+            **rate,
+        }
+
+
+def count(chip_masks: Sequence[ChipMask]) -> Count:
+    """Sum up some chips."""
+    chips = [found.chip for found in chip_masks]
+    exposed = [chip.area_cm2 and chip.exposure_time_s and chip.area_cm2 * chip.exposure_time_s for chip in chips]
+    masked = sum(int(found.mask.sum()) for found in chip_masks)
+    events = sum(found.events for found in chip_masks)
+    rate = events / sum(filter(None, exposed)) if all(exposed) else None
+    return Count(masked, masked / sum(chip.lit_pixels for chip in chips), rate)
+
+
+def mask_file(
+    exposure: Exposure, chip_masks: Sequence[ChipMask], provenance: MaskProvenance, cautions: Iterable[str]
+) -> bytes:
+    """A FITS file with a tile-compressed CRMASK extension (uint8) per chip, and CRPROB (float32) if it was kept."""
+    with quiet_astropy():
+        primary = fits.PrimaryHDU()
+        primary.header.update({keyword: text(exposure.keywords, keyword) for keyword in _IDENTITY})
+        primary.header["CRFILE"] = _printable(exposure.path.name)
+        _describe(primary.header, provenance, count(chip_masks), cautions)
+        hdus = [primary]
+        with _as_stored(exposure.data) as source:
+            for found in chip_masks:
+                cards = source[found.chip.hdu].header.cards
+                place = fits.Header([card for card in cards if _CARRIED.fullmatch(card.keyword)])
+                hdus += _layers(found, place, provenance)
+        return b"".join(_new_bytes(hdu) for hdu in hdus)
+
+
+def cleaned_file(
+    exposure: Exposure,
+    chip_masks: Sequence[ChipMask],
+    filled: Sequence[NDArray[np.float64]] | None,
+    provenance: CleanedProvenance,
+    cautions: Iterable[str],
+) -> bytes:
+    """A copy of the input: masked pixels repainted, their cosmic-ray DQ bit set, all else as it was.
+
+    Parameters
+    ----------
+    exposure : Exposure
+    chip_masks : sequence of ChipMask
+    filled : sequence of ndarray, or None
+        For each chip the new values of its masked pixels, in the file's own unit; None to leave the pixels as they are.
+    provenance : CleanedProvenance
+    cautions : iterable of str
+        What the user was warned of; goes into HISTORY.
+
+    Raises
+    ------
+    InvalidFileError
+        If a DQ extension does not fit its chip, or cannot hold the bit.
+    """
+    with (
+        quiet_astropy(),
+        _as_stored(exposure.data) as hdus,
+        fits.open(io.BytesIO(exposure.data), lazy_load_hdus=False) as images,
+    ):
+        before = value(hdus[0].header, "CRTHRESH")
+        edited = {0}
+        for index, found in enumerate(chip_masks):
+            science = _editable(hdus, images, found.chip.hdu)
+            if filled is not None:
+                _repaint(science, found.mask, filled[index])
+            science.hdu.header.update({**provenance.cards(), **count([found]).cards()})
+            edited.add(found.chip.hdu)
+            if exposure.cosmic_ray_bit is not None:
+                edited.add(_flag(hdus, images, found, exposure.cosmic_ray_bit))
+        _describe_copy(hdus, provenance, count(chip_masks), exposure, cautions)
+        if before is not None:
+            hdus[0].header.add_history(f"CRTHRESH was {before!r} before, a setting of the calibration pipeline")
+        return b"".join(
+            _new_bytes(hdu) if index in edited or "CHECKSUM" not in hdu.header else _old_bytes(hdu, exposure.data)
+            for index, hdu in enumerate(hdus)
+        )
+
+
+def drizzle_advice(exposure: Exposure) -> str:
+    """What to mind before the copy goes through AstroDrizzle; empty where it does not concern the instrument."""
+    concerned = exposure.instrument is not None and exposure.cosmic_ray_bit == DRIZZLE_DEFAULT_BIT
+    return "run AstroDrizzle with resetbits=0: its default, 4096, erases the cosmic-ray flags" if concerned else ""
+
+
+@dataclass(frozen=True)
+class _Editable:
+    """An image HDU that can be edited, and how its stored values become those that it stands for."""
+
+    hdu: Any
+    zero: float
+    step: float
+
+
+def _as_stored(data: bytes) -> fits.HDUList:
+    """The HDUs as they are stored: no scaling, compressed images as the tables that they are."""
+    return fits.open(io.BytesIO(data), lazy_load_hdus=False, do_not_scale_image_data=True, disable_image_compression=True)
+
+
+def _editable(hdus: fits.HDUList, images: fits.HDUList, index: int) -> _Editable:
+    """The image at `index` of `hdus`; a compressed one is first replaced by a plain one."""
+    stored = hdus[index]
+    if isinstance(stored, fits.PrimaryHDU | fits.ImageHDU):
+        return _Editable(stored, stored.header.get("BZERO", 0), stored.header.get("BSCALE", 1))
+    hdus[index] = fits.ImageHDU(images[index].data, images[index].header)
+    return _Editable(hdus[index], 0, 1)
+
+
+def _repaint(science: _Editable, mask: NDArray[np.bool_], values: NDArray[np.float64]) -> None:
+    """Put new values into the masked pixels alone, as they are stored; the others keep their bits."""
+    stored = science.hdu.data
+    values = (values - science.zero) / science.step
+    if stored.dtype.kind in "iu":
+        limits = np.iinfo(stored.dtype)
+        values = np.clip(np.rint(values), limits.min, limits.max)  # NaN stays NaN
+    stored[mask] = np.where(np.isfinite(values), values, stored[mask])
+
+
+def _flag(hdus: fits.HDUList, images: fits.HDUList, found: ChipMask, bit: int) -> int:
+    """Set the bit on masked pixels of the chip's DQ extension, which is added if there is none; gives its index."""
+    version = found.chip.version
+    index = next((i for i, hdu in enumerate(hdus) if (extension_name(hdu), extension_version(hdu)) == ("DQ", version)), None)
+    if index is None:
+        hdus.append(fits.ImageHDU(np.where(found.mask, bit, 0).astype(np.int16), name="DQ", ver=version))
+        return len(hdus) - 1
+    where = f"{found.chip.where}: its DQ extension"
+    if not images[index].is_image:
+        raise InvalidFileError(f"{where} is no image: use --inpaint none for the mask alone")
+    quality = _editable(hdus, images, index).hdu
+    if quality.header["NAXIS"] == 0:
+        # a constant array of the HST pipelines: PIXVALUE stands for every pixel
+        quality.data = np.full(found.mask.shape, quality.header.get("PIXVALUE", 0), dtype=np.int16)
+        for keyword in ("NPIX1", "NPIX2", "PIXVALUE"):
+            quality.header.remove(keyword, ignore_missing=True)
+    kind = quality.data.dtype
+    if quality.data.shape != found.mask.shape:
+        raise InvalidFileError(f"{where} has the shape {quality.data.shape}: expected {found.mask.shape}, that of its chip")
+    if kind.kind not in "iu" or bit > np.iinfo(kind).max:
+        raise InvalidFileError(f"{where} holds {kind}, which has no room for the bit {bit}: use --inpaint none")
+    quality.data[found.mask] |= kind.type(bit)
+    return index
+
+
+def _describe_copy(
+    hdus: fits.HDUList, provenance: CleanedProvenance, found: Count, exposure: Exposure, cautions: Iterable[str]
+) -> None:
+    primary = hdus[0].header
+    if len(hdus) > 1 and "EXTEND" not in primary:
+        primary.set("EXTEND", True, after=f"NAXIS{primary['NAXIS'] or ''}")
+    if isinstance(value(primary, "NEXTEND"), int):
+        primary["NEXTEND"] = max(primary["NEXTEND"], len(hdus) - 1)
+    _describe(primary, provenance, found, cautions)
+    if exposure.cosmic_ray_bit is not None:
+        primary["CRBIT"] = (exposure.cosmic_ray_bit, "DQ bit that marks them")
+    if advice := drizzle_advice(exposure):
+        _add_history(primary, advice)
+
+
+def _describe(header: fits.Header, provenance: Provenance, found: Count, cautions: Iterable[str]) -> None:
+    header["DATE"] = (_now(), "date this file was written (UTC)")
+    header.update({**provenance.cards(), **found.cards()})
+    _add_history(header, f"{SOFTWARE}: cosmic rays found by {provenance.model}, threshold {provenance.threshold:g}")
+    if isinstance(provenance, CleanedProvenance):
+        repainted = (
+            f"repainted by {provenance.inpainter}" if provenance.inpainter != "none" else "not repainted, only flagged"
+        )
+        _add_history(header, f"masked pixels were {repainted}; they are no measurements")
+    for caution in cautions:
+        _add_history(header, f"WARNING {caution}")
+
+
+def _add_history(header: fits.Header, line: str) -> None:
+    """Wrapped at blanks: a card would break words."""
+    for part in textwrap.wrap(_printable(line), HISTORY_COLUMNS):
+        header.add_history(part)
+
+
+def _printable(line: str) -> str:
+    """What a FITS header can hold: other characters are written as their percent-encoded bytes."""
+    return "".join(c if " " <= c <= "~" else quote(os.fsencode(c)) for c in line)
+
+
+def _now() -> str:
+    """Time of writing; SOURCE_DATE_EPOCH fixes it, for files that are the same to the byte."""
+    fixed = os.environ.get("SOURCE_DATE_EPOCH")
+    moment = datetime.datetime.fromtimestamp(int(fixed), datetime.UTC) if fixed else datetime.datetime.now(datetime.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _layers(found: ChipMask, place: fits.Header, provenance: MaskProvenance) -> list[Any]:
+    """The extensions of a chip: its mask, and its probability if that was kept."""
+    # RICE: gzip would put the time of day into the file; the noise of a probability does not compress
+    mask = fits.CompImageHDU(found.mask.astype(np.uint8), place.copy(), name="CRMASK", compression_type="RICE_1")
+    mask.header.update({**provenance.cards(), **count([found]).cards()})
+    layers = [mask]
+    if found.probability is not None:
+        layers.append(fits.ImageHDU(found.probability, place.copy(), name="CRPROB"))
+    for hdu in layers:
+        hdu.ver = found.chip.version
+        hdu.header["CREXT"] = (found.chip.name or "PRIMARY", "extension of the exposure")
+    return layers
+
+
+def _old_bytes(hdu: Any, data: bytes) -> bytes:
+    place = hdu.fileinfo()
+    return data[place["hdrLoc"] : place["datLoc"] + place["datSpan"]]
+
+
+def _new_bytes(hdu: Any) -> bytes:
+    """An HDU with a new checksum, as it stands in a file."""
+    # read back as it is stored: the checksum of a compressed image is that of its table
+    with _as_stored(_lone_file(hdu)) as stored:
+        new = stored[0 if isinstance(hdu, fits.PrimaryHDU) else 1]
+        new.add_checksum(when=f"HDU checksum updated {_now()}")
+        data = _lone_file(new)
+    return data if isinstance(hdu, fits.PrimaryHDU) else data[FITS_BLOCK:]
+
+
+def _lone_file(hdu: Any) -> bytes:
+    """A file that holds one HDU, and before it an empty primary (of one block) where one is needed."""
+    buffer = io.BytesIO()
+    before = [] if isinstance(hdu, fits.PrimaryHDU) else [fits.PrimaryHDU()]
+    fits.HDUList([*before, hdu]).writeto(buffer, output_verify="ignore")
+    return buffer.getvalue()

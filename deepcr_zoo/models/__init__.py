@@ -1,0 +1,19 @@
+"""Models: an array in, probabilities or repainted values out.
+
+Networks, engines, tiles, images, baselines and the class that is compatible with deepCR.
+
+Imports: zoo and flat files. Imported by the rooms above.
+Promise: models hold no state between calls; only `engines` imports openvino.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"model": ["InpaintModel", "MaskModel"]})
+
+if TYPE_CHECKING:
+    from deepcr_zoo.models.model import InpaintModel as InpaintModel
+    from deepcr_zoo.models.model import MaskModel as MaskModel

@@ -1,0 +1,405 @@
+"""Models for use: a name becomes an object that takes images and gives masks or inpainted images."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deepcr_zoo.errors import DeviceError, ModelWarning, UsageError
+from deepcr_zoo.models import weights
+from deepcr_zoo.models.engines import Block, Engine, select_engine
+from deepcr_zoo.models.images import read_image, read_mask
+from deepcr_zoo.models.tiling import Span, plan_windows
+from deepcr_zoo.zoo import sources
+from deepcr_zoo.zoo.cards import Card, check_threshold, read_card
+from deepcr_zoo.zoo.registries import default_registry
+from deepcr_zoo.zoo.registry import WEIGHTS_FILE, Architecture, ResolvedModel
+
+WHOLE_FRAME = 0
+"""Tile side that means no tiles at all."""
+
+log = logging.getLogger("deepcr_zoo")
+
+
+class Model:
+    """What mask and inpainting models share; use `load` to get one.
+
+    Instances hold no state between calls and may be used from several threads at once.
+
+    Attributes
+    ----------
+    reference : str
+        ``task/name@version``.
+    sha256 : str
+        Hash of the weights file.
+    card : Card
+        What goes in and what comes out.
+    device : torch.device
+    engine : str
+        What computes the network, ``torch`` or ``openvino``.
+    """
+
+    def __init__(self, reference: str, sha256: str, card: Card, engine: Engine) -> None:
+        self.reference = reference
+        self.sha256 = sha256
+        self.card = card
+        self.device = engine.device
+        self.engine = engine.name
+        self._engine = engine
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.reference} on {self.device} with {self.engine}>"
+
+    def _windows(
+        self, shape: tuple[int, ...], channels: Callable[[slice, slice], Block | None], tile: int | None
+    ) -> Iterator[tuple[slice, slice, Block]]:
+        """Apply the network to one frame, window by window.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            (H, W) of the frame.
+        channels : callable
+            Gives the network's input, shape (C, h, w), for some rows and columns of the frame; None to leave them out.
+        tile : int or None
+            Side of a tile; None for the engine's own choice, `WHOLE_FRAME` for no tiles.
+
+        Yields
+        ------
+        rows, columns : slice
+            A part of the frame; together the parts cover it once.
+        output : ndarray of float32
+            What the network gives for that part.
+        """
+        side = _tile_side(tile, self._engine.tile, shape)
+        started: deque[tuple[Span, Span]] = deque()  # windows whose output is still to come: the engine may take some ahead
+
+        def blocks() -> Iterator[Block]:
+            for rows, columns in plan_windows(shape[0], shape[1], side, self.card.input.halo, self.card.input.multiple):
+                block = channels(slice(rows.start, rows.stop), slice(columns.start, columns.stop))
+                if block is not None:
+                    started.append((rows, columns))
+                    yield _extended(block, rows, columns)
+
+        for output in self._engine.run(blocks()):
+            rows, columns = started.popleft()
+            yield rows.keep, columns.keep, output[rows.keep_inside, columns.keep_inside]
+
+
+class MaskModel(Model):
+    """Finds cosmic rays."""
+
+    @property
+    def threshold(self) -> float:
+        """Probability above which `mask` marks a pixel unless told otherwise (from the card)."""
+        threshold = self.card.output.threshold
+        assert threshold is not None  # the card's schema demands one of a mask model
+        return threshold
+
+    def logits(self, image: Any, *, tile: int | None = None) -> NDArray[np.float32]:
+        """Log-odds of being a cosmic ray: ranks pixels even where the probability rounds to 0 or 1.
+
+        Parameters
+        ----------
+        image : array_like, shape (H, W) or (N, H, W)
+            Pixel values in the card's unit; anything that `deepcr_zoo.models.images.read_image` takes.
+            Models whose card says
+            frame-standardise need the whole frame, never a crop.
+        tile : int, optional
+            Side of a tile in pixels (memory only: the result is the same); 0 for the whole frame at once.
+
+        Returns
+        -------
+        ndarray of float32
+            Of the image's shape; minus infinity where the image is NaN, infinite or masked.
+
+        Raises
+        ------
+        InvalidImageError
+            If the shape, type or unit of the image cannot be used.
+        """
+        stack = read_image(image, self.card.input.unit)
+        logits = np.empty(stack.pixels.shape, dtype=np.float32)
+        for (pixels, valid), out in zip(stack.frames(), logits, strict=True):
+            scaling = _scaling(self.card, pixels, valid)
+            network_input = partial(_image_channel, pixels, scaling)
+            for rows, columns, output in self._windows(pixels.shape, network_input, tile):
+                out[rows, columns] = output
+            if valid is not None:
+                out[~valid] = -np.inf
+        return logits.reshape(stack.shape)
+
+    def predict(self, image: Any, *, tile: int | None = None) -> NDArray[np.float32]:
+        """Probability of being a cosmic ray.
+
+        Parameters are those of `logits`.
+
+        Returns
+        -------
+        ndarray of float32
+            Of the image's shape, in [0, 1]; 0 where the image is NaN, infinite or masked.
+        """
+        probability = self.logits(image, tile=tile)
+        torch.from_numpy(probability).sigmoid_()
+        return probability
+
+    def mask(self, image: Any, threshold: float | None = None, *, tile: int | None = None) -> NDArray[np.bool_]:
+        """Cosmic-ray mask: True where the probability exceeds the threshold.
+
+        Parameters
+        ----------
+        image : array_like, shape (H, W) or (N, H, W)
+            As for `logits`.
+        threshold : float, optional
+            In [0, 1]; the default is the card's.
+        tile : int, optional
+            As for `logits`.
+
+        Raises
+        ------
+        UsageError
+            If the threshold is not a probability.
+        """
+        limit = check_threshold(self.threshold if threshold is None else threshold)
+        return self.predict(image, tile=tile) > limit
+
+
+class InpaintModel(Model):
+    """Repaints masked pixels."""
+
+    def fill(self, image: Any, mask: Any, *, tile: int | None = None) -> NDArray[np.float32]:
+        """Replace the masked pixels and no others.
+
+        Parameters
+        ----------
+        image : array_like, shape (H, W) or (N, H, W)
+            Pixel values in the card's unit; anything that `deepcr_zoo.models.images.read_image` takes.
+        mask : array_like of bool, or of 0 and 1
+            The inpainting mask, of the image's shape. It should cover the cosmic rays fully: what is left of one
+            beside the mask brightens the result.
+        tile : int, optional
+            Side of a tile in pixels (memory only: the result is the same); 0 for the whole frame at once.
+
+        Returns
+        -------
+        ndarray of float32
+            The image, in the card's unit, with new values where `mask` is set. NaN outside the mask stays NaN.
+
+        Raises
+        ------
+        InvalidImageError
+            If the image or the mask cannot be used.
+        """
+        stack = read_image(image, self.card.input.unit)
+        masks = read_mask(mask, stack.shape)
+        filled = stack.pixels.copy()
+        for (pixels, valid), masked, out in zip(stack.frames(masks), masks, filled, strict=True):
+            scaling = _scaling(self.card, pixels, valid)
+            network_input = partial(_inpainting_channels, pixels, masked, scaling)
+            for rows, columns, output in self._windows(pixels.shape, network_input, tile):
+                wanted = masked[rows, columns]
+                out[rows, columns][wanted] = scaling.undo(output[wanted])
+        return filled.reshape(stack.shape)
+
+
+def load(
+    name: str,
+    device: str | torch.device = "auto",
+    *,
+    engine: str = "auto",
+    source: sources.Source | None = None,
+    mirror: str | os.PathLike[str] | None = None,
+) -> MaskModel | InpaintModel:
+    """Get a model by name: verified bytes, folded for speed, on a device.
+
+    Parameters
+    ----------
+    name : str
+        ``[mask/|inpaint/]NAME[@VERSION]``; without a version the registry's default, which is logged.
+    device : str or torch.device
+        ``auto`` (CUDA, else MPS, else the CPU) or a torch device such as ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    engine : {"auto", "torch", "openvino"}
+        What computes the network. OpenVINO (extra ``cpu``) runs on a CPU and gives the same to 1e-5; ``auto`` takes it
+        where it is installed and faster. It keeps the number of threads that ``torch.get_num_threads()`` says now.
+    source : {"cache", "mirror", "seed", "hub"}, optional
+        Take the bytes from this source alone.
+    mirror : path or file:// address, optional
+        Mirror directory; the default is ``DEEPCR_ZOO_MIRROR``.
+
+    Returns
+    -------
+    MaskModel or InpaintModel
+
+    Raises
+    ------
+    InvalidNameError, UnknownModelError
+        If the name means nothing.
+    SourceError, IntegrityError
+        If no source has the bytes, or they are not what the registry locked.
+    InvalidWeightsError
+        If the weights do not fit the architecture or the input scale of the card.
+    DeviceError
+        If the device does not exist here.
+    UsageError, MissingExtraError
+        If there is no such engine, it does not run on the device, or is not installed.
+    """
+    return load_resolved(default_registry().resolve(name), device, engine=engine, source=source, mirror=mirror)
+
+
+def load_resolved(
+    model: ResolvedModel,
+    device: str | torch.device = "auto",
+    *,
+    engine: str = "auto",
+    source: sources.Source | None = None,
+    mirror: str | os.PathLike[str] | None = None,
+) -> MaskModel | InpaintModel:
+    """Do the work of `load` for a name that is resolved already."""
+    architecture = model.locked.architecture
+    select_engine(engine, select_device(device), architecture.hidden)  # what cannot be is said before anything is fetched
+    card = read_card(model)
+    file = sources.fetch(model, WEIGHTS_FILE, source=source, mirror=mirror)
+    loaded = load_files(file.data, card, architecture, model.reference, device, engine=engine)
+    facts = (f"bytes from the {file.source}", f"engine {loaded.engine} on {loaded.device}")
+    log.info("%s", "; ".join([model.reference, *model.notes, *facts]))
+    for caution in model.cautions:
+        warnings.warn(caution, ModelWarning, stacklevel=3)
+    return loaded
+
+
+def load_files(
+    data: bytes,
+    card: Card,
+    architecture: Architecture,
+    reference: str,
+    device: str | torch.device = "auto",
+    *,
+    engine: str = "auto",
+) -> MaskModel | InpaintModel:
+    """Make a model of files that no registry has locked, such as those of a run.
+
+    Parameters
+    ----------
+    data : bytes
+        Content of the weights file.
+    card : Card
+    architecture : Architecture
+    reference : str
+        What the model calls itself, in errors, products and results.
+    device, engine
+        As for `load`.
+
+    Returns
+    -------
+    MaskModel or InpaintModel
+
+    Raises
+    ------
+    InvalidWeightsError
+        If the weights do not fit the architecture or the input scale of the card.
+    DeviceError, UsageError, MissingExtraError
+        As for `load`.
+    """
+    target = select_device(device)
+    make_engine = select_engine(engine, target, architecture.hidden)
+    built = make_engine(weights.inference_network(data, architecture, card, reference), target)
+    kind = MaskModel if card.identity.task == "mask" else InpaintModel
+    return kind(reference, hashlib.sha256(data).hexdigest(), card, built)
+
+
+def select_device(name: str | torch.device) -> torch.device:
+    """Turn a device's name into a device that exists on this machine; never falls back in silence.
+
+    Raises
+    ------
+    DeviceError
+        If there is no such device.
+    """
+    present = ["cpu"]
+    if torch.cuda.is_available():
+        present = ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count())), *present]
+    elif torch.backends.mps.is_available():
+        present = ["mps", *present]
+    chosen = present[0] if name == "auto" else str(name).lower()
+    if chosen not in present:
+        raise DeviceError(f"device {str(name)!r} does not exist here: expected auto or one of {', '.join(present)}")
+    return torch.device(chosen)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """From pixel values to what the network was trained on: ``(value / scale - mean) / deviation``."""
+
+    scale: np.float32
+    mean: np.float32
+    deviation: np.float32
+
+    def apply(self, pixels: Block) -> Block:
+        """Pixel values to network values."""
+        return (pixels / self.scale - self.mean) / self.deviation
+
+    def undo(self, values: Block) -> Block:
+        """Network values to pixel values."""
+        return (values * self.deviation + self.mean) * self.scale
+
+
+def _image_channel(pixels: Block, scaling: Scaling, rows: slice, columns: slice) -> Block:
+    return scaling.apply(pixels[rows, columns])[None]
+
+
+def _inpainting_channels(
+    pixels: Block, masked: NDArray[np.bool_], scaling: Scaling, rows: slice, columns: slice
+) -> Block | None:
+    """[image * (1 - mask), mask], Zhang & Bloom 2020; None where nothing is masked."""
+    hidden = masked[rows, columns]
+    if not hidden.any():
+        return None
+    return np.stack([np.where(hidden, np.float32(0), scaling.apply(pixels[rows, columns])), hidden.astype(np.float32)])
+
+
+def _scaling(card: Card, pixels: Block, valid: NDArray[np.bool_] | None) -> Scaling:
+    scale = np.float32(card.input.scale)
+    if card.input.normalisation == "scale":
+        return Scaling(scale, np.float32(0), np.float32(1))
+    mean, deviation = _frame_statistics(pixels, valid)
+    # a constant frame has no deviation; it then stays zero instead of becoming NaN
+    return Scaling(scale, np.float32(mean / scale), np.float32(deviation / scale or 1))
+
+
+def _frame_statistics(pixels: Block, valid: NDArray[np.bool_] | None) -> tuple[float, float]:
+    """Mean and standard deviation of the valid pixels, in float64 without a float64 copy of the frame."""
+
+    def total(function: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> float:
+        rows = zip(pixels, valid if valid is not None else [...] * len(pixels), strict=True)
+        return sum(float(function(row[good].astype(np.float64)).sum()) for row, good in rows)
+
+    count = pixels.size if valid is None else int(valid.sum())
+    if count == 0:
+        return 0.0, 0.0
+    mean = total(lambda row: row) / count
+    return mean, float(np.sqrt(total(lambda row: (row - mean) ** 2) / count))
+
+
+def _extended(block: Block, rows: Span, columns: Span) -> Block:
+    """The block, shape (C, h, w), made as large as its window, which may reach beyond the frame."""
+    missing = (rows.stop - rows.start - block.shape[1], columns.stop - columns.start - block.shape[2])
+    return np.pad(block, ((0, 0), (0, missing[0]), (0, missing[1])), mode="edge") if any(missing) else block
+
+
+def _tile_side(tile: int | None, best: int, shape: tuple[int, ...]) -> int:
+    if tile is None:
+        return best
+    if tile < 0:
+        raise UsageError(f"tile is {tile}: expected a positive number of pixels, or 0 for the whole frame")
+    return max(shape) if tile == WHOLE_FRAME else tile

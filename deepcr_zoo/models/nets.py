@@ -1,0 +1,110 @@
+"""The UNet family of deepCR (Zhang & Bloom 2020, Figure 1).
+
+Shapes are (N, C, H, W). A network of depth D needs H and W that are multiples of ``2**(D - 1)``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from deepcr_zoo.zoo.names import Task
+from deepcr_zoo.zoo.registry import Architecture
+
+CHANNELS: dict[Task, int] = {"mask": 1, "inpaint": 2}
+"""Input channels: the image, or [image * (1 - mask), mask]. The output always has one."""
+
+BATCH_NORM_MOMENTUM = 0.005
+"""Zhang & Bloom 2020."""
+
+
+class ConvBlock(nn.Module):
+    """Two 3x3 convolutions, each followed by normalisation and ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, norm: str) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm1 = _norm(norm, out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.norm2 = _norm(norm, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) to (N, out_channels, H, W)."""
+        x = torch.relu_(self.norm1(self.conv1(x)))
+        return torch.relu_(self.norm2(self.conv2(x)))
+
+
+class UNet(nn.Module):
+    """Encoder of `depth` resolutions, a decoder with skip connections, a 1x1 head.
+
+    Parameters
+    ----------
+    architecture : Architecture
+    task : {"mask", "inpaint"}
+        The output is a logit (mask) or a scaled pixel value (inpaint).
+    """
+
+    def __init__(self, architecture: Architecture, task: Task) -> None:
+        super().__init__()
+        widths = [architecture.hidden * 2**level for level in range(architecture.depth)]
+        inputs = [CHANNELS[task], *widths[:-1]]
+        self.encoder = nn.ModuleList(ConvBlock(i, o, architecture.norm) for i, o in zip(inputs, widths, strict=True))
+        steps = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.upsample = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, stride=2) for i, o in steps)
+        self.decoder = nn.ModuleList(ConvBlock(i, o, architecture.norm) for i, o in steps)
+        self.head = nn.Conv2d(widths[0], 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, 1, H, W)."""
+        skips = []
+        for level, block in enumerate(self.encoder):
+            x = block(torch.max_pool2d(x, 2) if level else x)
+            skips.append(x)
+        skips.pop()
+        for upsample, block in zip(self.upsample, self.decoder, strict=True):
+            x = block(torch.cat([skips.pop(), upsample(x)], dim=1))
+        head: Tensor = self.head(x)
+        return head
+
+
+def fold_batch_norm(network: UNet, architecture: Architecture, task: Task) -> UNet:
+    """The same function in evaluation mode, with each BatchNorm folded into the convolution before it.
+
+    The products are formed in float64, so that folding costs no more than one rounding of each weight.
+    """
+    folded = without_norm(architecture, task)
+    folded.load_state_dict(folded_parameters(network, torch.float64))
+    return folded.eval()
+
+
+def without_norm(architecture: Architecture, task: Task) -> UNet:
+    """A network for folded parameters."""
+    return UNet(architecture.model_copy(update={"norm": "none"}), task)
+
+
+def folded_parameters(network: UNet, precision: torch.dtype) -> dict[str, Tensor]:
+    """Parameters with which a network without BatchNorm gives what `network` gives in evaluation mode.
+
+    Parameters
+    ----------
+    network : UNet
+        Gradients with respect to its parameters flow through the result.
+    precision : torch.dtype
+        In which the products are formed.
+    """
+    folded: dict[str, Tensor] = {name: tensor for name, tensor in network.named_parameters() if ".norm" not in name}
+    for name, norm in network.named_modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            conv = name.replace(".norm", ".conv")
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            factor = norm.weight.to(precision) / torch.sqrt(norm.running_var.to(precision) + norm.eps)
+            shift = norm.bias.to(precision) - norm.running_mean.to(precision) * factor
+            weight, bias = folded[f"{conv}.weight"], folded[f"{conv}.bias"]
+            folded[f"{conv}.weight"] = (weight.to(precision) * factor[:, None, None, None]).to(weight.dtype)
+            folded[f"{conv}.bias"] = (bias.to(precision) * factor + shift).to(bias.dtype)
+    return folded
+
+
+def _norm(kind: str, channels: int) -> nn.Module:
+    return nn.BatchNorm2d(channels, momentum=BATCH_NORM_MOMENTUM) if kind == "batch" else nn.Identity()

@@ -1,0 +1,144 @@
+"""Test vectors: a small image and the output that every installation must reproduce.
+
+The expected output is computed in float64 from the network as it was trained (BatchNorm not folded), so that no engine,
+layout or folding of ours is its own judge.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+import torch
+from numpy.typing import NDArray
+
+from deepcr_zoo.errors import InvalidWeightsError
+from deepcr_zoo.models.nets import UNet
+from deepcr_zoo.models.weights import TensorFacts, check_tensors, read_header
+from deepcr_zoo.zoo.cards import Card
+
+SEED = 2020
+"""Of the example image that stored test vectors have."""
+
+SHAPE = (128, 96)
+"""Height and width of the example image: multiples of 4, and not square, so that a transposed axis shows."""
+
+MOST_PIXELS = 4_000_000
+"""Of the image of a test vector, which somebody else may have made."""
+
+
+@dataclass(frozen=True)
+class TestVector:
+    """A stored input and output.
+
+    Attributes
+    ----------
+    image : ndarray of float32, shape (H, W)
+        In the card's input unit.
+    mask : ndarray of bool, shape (H, W)
+        True where the example has a cosmic ray; the inpainting mask of an inpainting model.
+    expected : ndarray of float32, shape (H, W)
+        Probability (mask model), or the repainted image in the card's unit (inpainting model).
+    """
+
+    __test__ = False  # not a test class, whatever its name says
+
+    image: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    expected: NDArray[np.float32]
+
+
+def read(data: bytes, where: str) -> TestVector:
+    """Parse a test vector file.
+
+    Raises
+    ------
+    InvalidWeightsError
+        If it is not a safetensors file with the three arrays, of one shape.
+    """
+    header = read_header(data, where)
+    shape = header["image"].shape if "image" in header else SHAPE
+    if len(shape) != 2 or shape[0] * shape[1] > MOST_PIXELS:
+        raise InvalidWeightsError(f"{where}: image: expected (H, W) of at most {MOST_PIXELS:,} pixels, got shape {shape}")
+    expected = {"image": TensorFacts("F32", shape), "mask": TensorFacts("U8", shape), "expected": TensorFacts("F32", shape)}
+    check_tensors(header, expected, where, "a test vector")
+    try:
+        arrays = safetensors.numpy.load(data)
+        return TestVector(arrays["image"], arrays["mask"].astype(bool), arrays["expected"])
+    except safetensors.SafetensorError as error:
+        raise InvalidWeightsError(f"{where}: expected a safetensors file with image, mask and expected: {error}") from None
+
+
+def serialise(vector: TestVector) -> bytes:
+    """The safetensors file of a test vector."""
+    return safetensors.numpy.save({"image": vector.image, "mask": vector.mask.astype(np.uint8), "expected": vector.expected})
+
+
+def make(network: UNet, card: Card, seed: int) -> TestVector:
+    """Make the test vector of a network as it was trained (from `weights.trained_network`)."""
+    image, mask = example_image(seed)
+    scaled = torch.from_numpy(image).double() / card.input.scale
+    if card.input.normalisation == "frame-standardise":
+        mean, deviation = scaled.mean(), scaled.std(correction=0)
+        scaled = (scaled - mean) / deviation
+    hidden = torch.from_numpy(mask).double()
+    inputs = [scaled] if card.identity.task == "mask" else [scaled * (1 - hidden), hidden]
+    with torch.inference_mode():
+        output = copy.deepcopy(network).double()(torch.stack(inputs)[None])[0, 0]
+    if card.identity.task == "mask":
+        return TestVector(image, mask, output.sigmoid().float().numpy())
+    return TestVector(image, mask, np.where(mask, (output * card.input.scale).float().numpy(), image))
+
+
+def example_image(seed: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """A small field of stars and galaxies with cosmic-ray tracks, for tests and the demo, not for training.
+
+    Sky of 60 e-, read noise 4 e-, Moffat stars of 2 px FWHM, exponential galaxies, straight tracks one pixel wide.
+
+    Returns
+    -------
+    image : ndarray of float32, shape `SHAPE`
+        Electrons.
+    cosmic_rays : ndarray of bool, shape `SHAPE`
+        True where a track left more than 20 e-.
+    """
+    rng = np.random.default_rng(seed)
+    scene = np.full(SHAPE, 60.0)
+    for flux in 10 ** rng.uniform(2.0, 4.8, size=14):
+        y, x = rng.uniform(0, 1, 2) * SHAPE
+        scene += flux * _moffat(y, x)
+    for flux in 10 ** rng.uniform(3.0, 4.0, size=4):
+        y, x = rng.uniform(0, 1, 2) * SHAPE
+        scene += flux * _exponential(y, x, rng.uniform(1.5, 4.0))
+    deposit = np.zeros(SHAPE)
+    for _ in range(30):
+        _add_track(deposit, rng)
+    image = rng.poisson(scene) + deposit + rng.normal(0, 4.0, SHAPE)
+    return image.astype(np.float32), deposit > 20.0
+
+
+def _distance_squared(y: float, x: float) -> NDArray[np.float64]:
+    rows, columns = np.indices(SHAPE)
+    return np.asarray((rows - y) ** 2 + (columns - x) ** 2, dtype=np.float64)
+
+
+def _moffat(y: float, x: float, core: float = 1.55, beta: float = 2.5) -> NDArray[np.float64]:
+    return (beta - 1) / (np.pi * core**2) * (1 + _distance_squared(y, x) / core**2) ** -beta
+
+
+def _exponential(y: float, x: float, scale: float) -> NDArray[np.float64]:
+    return np.exp(-np.sqrt(_distance_squared(y, x)) / scale) / (2 * np.pi * scale**2)
+
+
+def _add_track(deposit: NDArray[np.float64], rng: np.random.Generator) -> None:
+    length, angle = rng.uniform(1, 14), rng.uniform(0, 2 * np.pi)
+    along = np.arange(0, length, 0.25)
+    start = rng.uniform(0, 1, 2) * SHAPE
+    rows = (start[0] + along * np.sin(angle)).astype(int)
+    columns = (start[1] + along * np.cos(angle)).astype(int)
+    inside = (rows >= 0) & (rows < SHAPE[0]) & (columns >= 0) & (columns < SHAPE[1])
+    energy = 10 ** rng.uniform(1.6, 3.2) * rng.uniform(0.6, 1.4, along.size) / 4
+    np.add.at(deposit, (rows[inside], columns[inside]), energy[inside])

@@ -1,0 +1,195 @@
+"""Is everything in ``zoo/``, ``cards/`` and ``recipes/`` valid, and does it agree? Whatever is wrong, all is looked at."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepcr_zoo.bench.exclusions import FILE as TRAINING_VISITS
+from deepcr_zoo.bench.exclusions import TrainingVisits
+from deepcr_zoo.documents import parse_document, read_document
+from deepcr_zoo.errors import DeepcrZooError
+from deepcr_zoo.models.verification import verify
+from deepcr_zoo.zoo import rendering, updates
+from deepcr_zoo.zoo.cards import Card, open_points, read_card
+from deepcr_zoo.zoo.instruments import read_instruments
+from deepcr_zoo.zoo.names import TASKS, for_task
+from deepcr_zoo.zoo.recipe import Recipe
+from deepcr_zoo.zoo.recipefiles import read_recipe
+from deepcr_zoo.zoo.records import read_results
+from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, ModelEntry, Registry, ResolvedModel, read_registry
+from deepcr_zoo.zoo.updates import alterations
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Something that was looked at.
+
+    Attributes
+    ----------
+    what : str
+    problems : tuple of str
+        What is wrong with it; none if it is right.
+    """
+
+    what: str
+    problems: tuple[str, ...]
+
+
+def check(root: Path, before: Path | None = None) -> Iterator[Checked]:
+    """Look at all of a checkout's registry, model by model.
+
+    Parameters
+    ----------
+    root : Path
+        Folder that holds ``zoo/``, ``cards/`` and ``recipes/``.
+    before : Path, optional
+        The same of an earlier state, which may be added to, and not altered.
+
+    Yields
+    ------
+    Checked
+    """
+    broken = [one for one in _entries(root) if one.problems]
+    yield from broken
+    whole = _ask("the registry as a whole", lambda: _registry(root))
+    if not broken:
+        yield whole
+    registry = None if broken or whole.problems else read_registry(root)
+    if registry is not None:
+        for reference in registry.references():
+            yield _ask(reference, lambda reference=reference: _model(registry.resolve(reference)))  # type: ignore[misc]
+        yield _ask("files without an entry", lambda: _orphans(root, registry))
+        yield _ask(str(TRAINING_VISITS), lambda: _training_visits(root, registry))
+        if before is not None:
+            yield _ask(f"nothing of {before} is altered", lambda: _altered(before, registry))
+        if (root / "cards" / "README.md").is_file():
+            yield _ask("rendered tables", lambda: _rendered(root))
+    yield _ask("zoo/instruments.yaml", lambda: _instruments(root))
+    for path in sorted((root / "recipes").glob("*.yaml")):
+        yield _ask(f"recipes/{path.name}", lambda path=path: _recipe(path, registry))  # type: ignore[misc]
+
+
+def _ask(what: str, look: Callable[[], Iterator[str]]) -> Checked:
+    try:
+        return Checked(what, tuple(look()))
+    except DeepcrZooError as error:
+        return Checked(what, (str(error),))
+    except Exception as error:  # what somebody else has contributed may do anything: it must not hide the rest
+        return Checked(what, (f"{type(error).__name__}: {error}",))
+
+
+def _entries(root: Path) -> Iterator[Checked]:
+    """Each by itself, so that one that is broken does not hide another."""
+
+    def look(path: Path) -> Iterator[str]:
+        read_document(path, ModelEntry, root)
+        yield from ()
+
+    for task in TASKS:
+        for path in sorted((root / "zoo" / task).glob("*.yaml")):
+            yield _ask(str(path.relative_to(root)), lambda path=path: look(path))  # type: ignore[misc]
+
+
+def _registry(root: Path) -> Iterator[str]:
+    registry = read_registry(root)
+    if not registry.entries:
+        yield f"{root}: expected a registry, got none"
+
+
+def _model(model: ResolvedModel) -> Iterator[str]:
+    card = read_card(model)
+    outcome = verify(model, "cpu", engine="torch")
+    if outcome.verdict != "reproduces":
+        yield outcome.reason or f"differs from its test vector by {outcome.max_difference:.2g}"
+    if not (model.root / card.licence.file).is_file():
+        yield f"licence.file: {card.licence.file} is not there"
+    elif not updates.is_lock_file(card.licence.file):
+        yield f"licence.file: {card.licence.file}: expected LICENSE, or a file zoo/weights/LICENSE.NAME"
+    yield from (f"card: {point}" for point in open_points(card))
+    for citation in card.citation:
+        if citation.doi.lower() not in citation.bibtex.lower():
+            yield f"citation: the BibTeX record of {citation.doi} has another DOI, or none"
+    yield from _recipe_of(model, card)
+    for record in read_results(model).parity:
+        if record.weights_sha256 != model.locked.weights.sha256:
+            yield f"results: the parity record of {record.date} is of other weights"
+
+
+def _recipe_of(model: ResolvedModel, card: Card) -> Iterator[str]:
+    """The recipe of a network that was trained here is kept beside its card."""
+    if card.provenance.kind != "trained":
+        return
+    path = model.card_path.with_suffix(".recipe.yaml")
+    where = path.relative_to(model.root)
+    if not path.is_file():
+        yield f"{where}: is missing: the recipe of a network that was trained here stands beside its card"
+        return
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != card.provenance.recipe_sha256:
+        yield f"{where}: is not the recipe of the card: expected sha256 {card.provenance.recipe_sha256}"
+        return
+    recipe = parse_document(data, Recipe, where)
+    if (recipe.task, recipe.name) != (card.identity.task, card.identity.name):
+        yield f"{where}: expected the recipe of {model.entry.reference}, got that of {recipe.task}/{recipe.name}"
+
+
+def _orphans(root: Path, registry: Registry) -> Iterator[str]:
+    """Cards, results and weights that no version of any entry has."""
+    folders = {reference.replace("@", "/") for reference in registry.references()}
+    for path in sorted((root / "cards").glob("*/*/*.yaml")):
+        place = path.relative_to(root / "cards")
+        version = place.name.removesuffix(".yaml").removesuffix(".results").removesuffix(".recipe")
+        if str(place.parent / version) not in folders or not updates.is_lock_file(f"cards/{place.as_posix()}"):
+            yield f"cards/{place}: no entry in zoo/ has such a version"
+    for path in sorted((root / "zoo" / "weights").glob("*/*/*/*")):
+        place = path.relative_to(root / "zoo" / "weights")
+        if str(place.parent) not in folders or path.name not in (WEIGHTS_FILE, TEST_VECTOR_FILE):
+            yield f"zoo/weights/{place}: no entry in zoo/ has such a file"
+
+
+def _training_visits(root: Path, registry: Registry) -> Iterator[str]:
+    """Every model either says in its card what it was trained on, or is named in the table."""
+    known = read_document(root / TRAINING_VISITS, TrainingVisits, root) if (root / TRAINING_VISITS).is_file() else None
+    named = set() if known is None else known.models.keys() | known.unknown.keys()
+    for reference in registry.references():
+        try:
+            tells = read_card(registry.resolve(reference)).training.visits is not None
+        except DeepcrZooError:
+            continue  # it was told of beside the model
+        if not tells and reference not in named:
+            yield f"{reference}: neither its card (training.visits) nor {TRAINING_VISITS} tells what it was trained on"
+    for reference in sorted(named - set(registry.references())):
+        yield f"{TRAINING_VISITS}: {reference}: is not in the registry"
+
+
+def _altered(before: Path, registry: Registry) -> Iterator[str]:
+    earlier = read_registry(before)
+    yield from alterations(earlier, registry, complete=True)
+    for reference in set(earlier.references()) & set(registry.references()):
+        old, new = (read_results(one.resolve(reference)) for one in (earlier, registry))
+        for kind in ("measurements", "parity"):
+            known = getattr(old, kind)
+            if getattr(new, kind)[: len(known)] != known:
+                yield f"{reference}: results: {kind}: may be added to, not altered"
+
+
+def _rendered(root: Path) -> Iterator[str]:
+    for path, text in rendering.rendered_files(root).items():
+        if path.read_text(encoding="utf-8") != text:
+            yield f"{path.relative_to(root)}: is not up to date: run 'make render'"
+
+
+def _instruments(root: Path) -> Iterator[str]:
+    if (root / "zoo" / "instruments.yaml").is_file():
+        read_instruments(root)
+    yield from ()
+
+
+def _recipe(path: Path, registry: Registry | None) -> Iterator[str]:
+    recipe = read_recipe(path)
+    if registry is not None and recipe.train.init_from is not None:
+        registry.resolve(for_task(recipe.train.init_from, recipe.task))
+    yield from ()

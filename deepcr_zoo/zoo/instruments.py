@@ -1,0 +1,245 @@
+"""What is known of instruments (``zoo/instruments.yaml``): data, not code, each fact with its source."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from numbers import Real
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from deepcr_zoo import files
+from deepcr_zoo.documents import Document, read_document
+
+PixelUnit = Literal["electron", "adu"]
+"""What the pixel values of an image count."""
+
+Keywords = Mapping[str, Any]
+"""A FITS header, or anything else that gives the value of a keyword."""
+
+_PER_SECOND = re.compile(r"[\s.*]+(S|SEC|SECOND)(\*\*|\^)?-1$|\s*/\s*(S|SEC|SECOND)$")
+"""The ways to write "per second" at the end of a unit, in capitals."""
+
+Patterns = Mapping[str, str | list[str]]
+"""Keywords and the values they have: one pattern, or several of which one must match."""
+
+Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
+
+
+class UnitSpelling(Document):
+    """Spellings of BUNIT for one unit."""
+
+    quantity: PixelUnit = Field(description="what is counted")
+    per_second: bool = Field(description="whether it is divided by the exposure time")
+    spellings: list[str] = Field(min_length=1, description="values of BUNIT, upper case")
+
+
+class Combined(Document):
+    """What gives away a product that was made from several exposures, or that is no image of the sky at all."""
+
+    keywords: list[str] = Field(description="keywords that only drizzled products carry")
+    suffixes: dict[str, str] = Field(description="ends of file names, and what such a file is")
+    source: str
+
+
+class Saturation(Document):
+    """What saturated pixels look like."""
+
+    bits: list[int] = Field(min_length=1, description="DQ bits that mean saturated")
+    level_electron: float = Field(gt=0, description="pixels above this are saturated, e-")
+
+
+class Bias(Document):
+    """Overscan columns that give the bias level of some columns of the image."""
+
+    level: Pair = Field(description="first and last + 1 of the columns whose median is the bias level")
+    applies_to: Pair = Field(description="first and last + 1 of the columns that it is subtracted from")
+
+
+class Overscan(Document):
+    """Where the overscan of a raw, full frame is; columns and rows count from 0, in unbinned pixels."""
+
+    shape: Pair = Field(description="rows and columns of the raw frame")
+    requires: dict[str, str | list[str]] = Field(
+        default_factory=dict, description="keywords and values that this geometry holds for"
+    )
+    bias: list[Bias] = Field(min_length=1, description="which overscan columns give the level of which columns")
+    image_columns: Pair = Field(description="first and last + 1 of the columns that see light")
+    image_rows: dict[str, Pair] = Field(description="the same for rows, by EXTVER; * for any other")
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A gain, and the keyword that told it.
+
+    Attributes
+    ----------
+    electron_per_count : float
+    keyword : str
+    """
+
+    electron_per_count: float
+    keyword: str
+
+
+class GainByChip(Document):
+    """Gains of an instrument whose gain keyword holds a setting."""
+
+    keyword: str = Field(description="keyword that numbers the chip")
+    settings: dict[str, dict[str, float]] = Field(description="setting -> chip -> e- per count")
+
+
+class Instrument(Document):
+    """One detector."""
+
+    name: str = Field(description="for people")
+    telescope: str = Field(description="as in cards and preferences")
+    instrument: str
+    detector: str
+    recognise: dict[str, str | list[str]] = Field(
+        min_length=1, description="keywords and the patterns that their values match"
+    )
+    filter_keywords: list[str] = Field(min_length=1, description="keywords that name filters")
+    no_filter: list[str] = Field(default_factory=list, description="patterns of values that mean no filter")
+    gain_keywords: list[str] = Field(min_length=1, description="e- per count, the first that is not zero counts")
+    gain_by_chip: GainByChip | None = Field(default=None, description="the true gains, if the keyword holds a setting")
+    chip_shape: Pair = Field(description="rows and columns of a calibrated full frame, unbinned")
+    pixel_size_um: float = Field(gt=0, description="side of an unbinned pixel, micrometres")
+    binning_keywords: list[str] = Field(default_factory=list, description="unbinned pixels per pixel, each axis")
+    unit_if_absent: PixelUnit | None = Field(default=None, description="what exposures without BUNIT count")
+    raw_when: dict[str, str | list[str]] = Field(default_factory=dict, description="keywords and values of raw exposures")
+    every_image_is_a_chip: bool = Field(default=False, description="whether extensions need not be called SCI")
+    every_chip_is_an_exposure: bool = Field(
+        default=False, description="whether the SCI extensions of a file are repeated exposures of the one chip"
+    )
+    refused_when: dict[str, dict[str, str]] = Field(
+        default_factory=dict, description="keyword -> value -> what such a file is, if it is no single exposure"
+    )
+    refused_names: dict[str, str] = Field(
+        default_factory=dict, description="pattern of file names -> what such a file is, if it is no single exposure"
+    )
+    cosmic_ray_bit: int | None = Field(description="DQ bit that marks a cosmic ray; null where DQ holds codes, not bits")
+    combination_bit: int | None = Field(
+        default=None, description="DQ bit of pixels that the pipeline rejected when it combined repeated exposures"
+    )
+    saturation: Saturation | None = None
+    overscan: list[Overscan] = Field(default_factory=list, description="none: raw frames are refused")
+    sources: dict[str, str] = Field(description="where each fact stands, by field")
+
+    @model_validator(mode="after")
+    def _each_fact_has_its_source(self) -> Instrument:
+        without = {"name", "telescope", "instrument", "detector", "no_filter", "sources"}
+        stated = self.model_fields_set - without
+        if missing := sorted(stated - self.sources.keys()):
+            raise ValueError(f"a source for each fact, none stands for {', '.join(missing)}")
+        return self
+
+    def matches(self, keywords: Keywords) -> bool:
+        """Whether these headers are of this detector."""
+        return matches(keywords, self.recognise)
+
+    def gain(self, keywords: Keywords) -> Gain | None:
+        """The gain, if the headers tell it."""
+        gain = read_gain(keywords, self.gain_keywords)
+        if gain is None or self.gain_by_chip is None:
+            return gain
+        chips = self.gain_by_chip.settings.get(f"{gain.electron_per_count:g}", {})
+        found = chips.get(text(keywords, self.gain_by_chip.keyword))
+        return None if found is None else Gain(found, gain.keyword)
+
+    def filter_name(self, keywords: Keywords) -> str:
+        """The filter in the beam as cards spell it, ``+`` between several; empty if there is none."""
+        values = [words[0] for name in self.filter_keywords if (words := text(keywords, name).split())]
+        return "+".join(v for v in values if not any(fnmatch.fnmatchcase(v.upper(), none) for none in self.no_filter))
+
+
+class GenericImages(Document):
+    """What holds for images of instruments that the table does not know."""
+
+    gain_keywords: list[str] = Field(description="e- per count, the first that is not zero counts")
+    cosmic_ray_bit: int = Field(description="bit that is set in a DQ extension of our own making")
+    source: str
+
+
+class InstrumentTable(Document):
+    """``zoo/instruments.yaml``."""
+
+    units: list[UnitSpelling]
+    combined: Combined
+    generic: GenericImages
+    instruments: list[Instrument]
+
+    def recognise(self, keywords: Keywords) -> Instrument | None:
+        """The detector that these headers are of, if the table knows it."""
+        return next((instrument for instrument in self.instruments if instrument.matches(keywords)), None)
+
+    def named(self, telescope: str, instrument: str, detector: str) -> Instrument | None:
+        """The detector of these names, as cards and recipes give them, if the table knows it."""
+        wanted = (telescope, instrument, detector)
+        return next((one for one in self.instruments if (one.telescope, one.instrument, one.detector) == wanted), None)
+
+    def unit(self, spelling: str) -> UnitSpelling | None:
+        """The unit that a value of BUNIT stands for, if the table knows it."""
+        rate = _PER_SECOND.sub("/S", spelling.strip().upper())
+        wanted = "".join(rate.split())
+        return next((unit for unit in self.units if wanted in unit.spellings), None)
+
+
+@cache
+def default_instruments() -> InstrumentTable:
+    """The table that ships with this package (or stands in this checkout)."""
+    return read_instruments(files.data_root())
+
+
+def read_instruments(root: Path) -> InstrumentTable:
+    """Read the table under ``root/zoo``.
+
+    Raises
+    ------
+    InvalidDocumentError
+        If it breaks its schema.
+    """
+    return read_document(root / "zoo" / "instruments.yaml", InstrumentTable, root)
+
+
+def matches(keywords: Keywords, patterns: Patterns) -> bool:
+    """Whether every keyword has a value that its pattern describes, in whatever case and padding."""
+
+    def has(name: str, wanted: str | list[str]) -> bool:
+        found = text(keywords, name).upper()
+        return any(fnmatch.fnmatchcase(found, one.upper()) for one in ([wanted] if isinstance(wanted, str) else wanted))
+
+    return all(has(name, wanted) for name, wanted in patterns.items())
+
+
+def read_gain(keywords: Keywords, names: Sequence[str]) -> Gain | None:
+    """The first of these keywords that holds a positive number."""
+    gains = (Gain(gain, name) for name in names if (gain := positive(keywords, name)) is not None)
+    return next(gains, None)
+
+
+def value(keywords: Keywords, name: str) -> Any:
+    """A keyword's value; None if it is absent, has no value, or stands on a card that cannot be read."""
+    try:
+        return keywords.get(name)
+    except Exception:  # whatever a broken card makes its reader raise
+        return None
+
+
+def text(keywords: Keywords, name: str) -> str:
+    """A keyword's value without the blanks that pad it; empty if there is none."""
+    found = value(keywords, name)
+    return "" if found is None else str(found).strip()
+
+
+def positive(keywords: Keywords, name: str) -> float | None:
+    """A keyword's value if it is a positive number; zero counts as absent."""
+    found = value(keywords, name)
+    number = float(found) if isinstance(found, Real) and not isinstance(found, bool) else 0.0
+    return number if 0 < number < math.inf else None

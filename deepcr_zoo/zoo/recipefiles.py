@@ -1,0 +1,144 @@
+"""Recipes from files: a recipe may extend another, ``--set`` overrides, and an error names file, line and field."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from deepcr_zoo import files
+from deepcr_zoo.documents import Place, explain, parse_yaml
+from deepcr_zoo.errors import InvalidDocumentError, UsageError
+from deepcr_zoo.zoo.recipe import Recipe
+
+EXTENDS = "extends"
+"""Key that names the recipe to start from: a file, relative to the one that has the key, or a shipped recipe."""
+
+VISITS: Place = ("data", "visits")
+"""Where null takes an inherited rule away."""
+
+Content = dict[Hashable, Any]
+Origins = dict[Place, str]
+"""Where each field was set: ``FILE:LINE``, or the ``--set`` option."""
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Recipes that come with this package, by name."""
+    return {path.stem: path for path in sorted((files.data_root() / "recipes").glob("*.yaml"), key=lambda path: path.stem)}
+
+
+def find_recipe(given: str | Path) -> Path:
+    """The file that is meant: a path, or the name of a shipped recipe.
+
+    Raises
+    ------
+    UsageError
+        If there is no such file.
+    """
+    path = Path(given)
+    if path.is_file():
+        return path
+    shipped = shipped_recipes()
+    if (name := str(given).removesuffix(".yaml")) in shipped:
+        return shipped[name]
+    raise UsageError(f"{given}: no such file; the recipes that ship with this package are {', '.join(shipped)}")
+
+
+def read_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
+    """Read a recipe, with what it extends.
+
+    Parameters
+    ----------
+    path : Path
+    settings : sequence of str
+        Overrides, ``path.to.field=VALUE``; the value is YAML.
+
+    Raises
+    ------
+    InvalidDocumentError
+        Naming file, line, field, the value and what was expected.
+    UsageError
+        If a setting is not of the form ``path.to.field=VALUE``.
+    """
+    content, origins = _read(path, ())
+    for setting in settings:
+        _merge(content, *_override(setting), origins)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise InvalidDocumentError(
+            "\n".join(explain(_origin(line["loc"], origins, path), line) for line in error.errors())
+        ) from None
+
+
+def _read(path: Path, ancestors: tuple[Path, ...]) -> tuple[Content, Origins]:
+    if path.resolve() in ancestors:
+        raise InvalidDocumentError(f"{path}: {EXTENDS}: expected another recipe, got one that extends this one")
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise InvalidDocumentError(f"{path}: cannot be read: {error.strerror}") from None
+    content, lines = parse_yaml(text, path)
+    if not isinstance(content, dict):
+        raise InvalidDocumentError(f"{path}: expected a recipe, which starts with 'name: ...', got no mapping")
+    origins = {place: f"{path}:{line}" for place, line in lines.items()}
+    base = content.pop(EXTENDS, None)
+    if base is None:
+        return content, origins
+    beside = path.parent / str(base)
+    where = beside if beside.is_file() else shipped_recipes().get(str(base).removesuffix(".yaml"), beside)
+    if not isinstance(base, str) or not where.is_file():
+        raise InvalidDocumentError(f"{origins[(EXTENDS,)]}: {EXTENDS}: expected another recipe's file, got {base!r}")
+    merged, inherited = _read(where, (*ancestors, path.resolve()))
+    _merge(merged, content, origins, inherited)
+    return merged, inherited
+
+
+def _merge(base: Content, content: Mapping[Hashable, Any], origins: Origins, inherited: Origins, at: Place = ()) -> None:
+    """Put `content` over `base`: mappings are joined, everything else is replaced."""
+    for key, value in content.items():
+        place = (*at, key)
+        inherited[place] = origins.get(place, inherited.get(place, ""))
+        old = base.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            _merge(old, value, origins, inherited, place)
+        elif value is None and at == VISITS and key not in base:
+            raise InvalidDocumentError(
+                f"{inherited[place]}: {'.'.join(map(str, place))}: expected the name of an inherited rule"
+            )
+        else:
+            base[key] = value
+            for other in [other for other in inherited if len(other) > len(place) and other[: len(place)] == place]:
+                del inherited[other]  # of what was replaced
+            inherited.update({other: origin for other, origin in origins.items() if other[: len(place)] == place})
+
+
+def _override(setting: str) -> tuple[Content, Origins]:
+    field, equals, text = setting.partition("=")
+    keys = tuple(field.split("."))
+    if not equals or not all(keys):
+        raise UsageError(f"--set {setting}: expected path.to.field=VALUE, as in train.schedule.batch_size=8")
+    content, _ = parse_yaml(text, f"--set {setting}")
+    for key in reversed(keys):
+        content = {key: content}
+    return content, {keys[:end]: f"--set {setting}" for end in range(1, len(keys) + 1)}
+
+
+def _origin(place: Sequence[Hashable], origins: Origins, path: Path) -> str:
+    """Where the field, or what holds it, was set."""
+    known = (origins.get(tuple(place[:end])) for end in range(len(place), 0, -1))
+    return next((origin for origin in known if origin), str(path))
+
+
+def recipe_json_schema() -> dict[str, Any]:
+    """JSON Schema of a recipe file: as the recipe's, but what it extends may supply the rest, and null takes a rule away."""
+    schema = Recipe.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["properties"] = {EXTENDS: {"type": "string", "description": "recipe to start from"}, **schema["properties"]}
+    for definition in (schema, *schema["$defs"].values()):
+        definition.pop("required", None)
+    rules = schema["$defs"]["DataBlock"]["properties"]["visits"]
+    rules["additionalProperties"] = {"anyOf": [rules["additionalProperties"], {"type": "null"}]}
+    return schema

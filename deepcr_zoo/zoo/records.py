@@ -1,0 +1,154 @@
+"""Measured results of a model (``cards/<task>/<name>/<version>.results.yaml``): dated, and only ever appended to.
+
+The files are written by `append` alone; comments do not survive it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from deepcr_zoo import files
+from deepcr_zoo.documents import Document, as_yaml, read_document
+from deepcr_zoo.errors import NoModelError, OutputError, UsageError
+from deepcr_zoo.files import write_atomically
+from deepcr_zoo.zoo.cards import Positive, Probability
+from deepcr_zoo.zoo.registry import ResolvedModel, Sha256
+
+POOLED = "all"
+"""The field type that stands for all of them together."""
+
+Rate = Annotated[float, Field(gt=0, lt=1)]
+
+
+class OperatingPoint(Document):
+    """A threshold, and what it does."""
+
+    field_type: str = Field(description="field type, or all for the pooled data")
+    fpr: Rate = Field(description="false-positive rate: share of clean pixels that are masked")
+    tpr: Probability = Field(description="true-positive rate: share of cosmic-ray pixels that are masked")
+    threshold: Probability = Field(description="probability above which a pixel is masked")
+
+
+class MeasuredOn(Document):
+    """The data that results were measured on."""
+
+    kind: Literal["real", "synthetic"] = Field(description="exposures of a telescope, or simulated ones")
+    description: str = Field(description="which data, in words")
+
+
+class Measurement(Document):
+    """What one run of the benchmark found."""
+
+    date: datetime.date = Field(description="day of the run")
+    software: str = Field(description="name and version of what measured it")
+    command: str = Field(description="command that repeats it")
+    data: MeasuredOn
+    manifest_sha256: Sha256 | None = Field(default=None, description="hash of the dataset's manifest, if it is a dataset")
+    simulator_version: int | None = Field(default=None, description="of synthetic data")
+    seeds: list[int] | None = Field(default=None, description="of synthetic data")
+    operating_points: list[OperatingPoint] = Field(min_length=1)
+
+    def repeats(self, other: Measurement) -> bool:
+        """Whether both are of the same data, command and day."""
+        mine, theirs = (
+            (one.data, one.manifest_sha256, one.seeds, one.command, one.date, one.software) for one in (self, other)
+        )
+        return mine == theirs
+
+
+class ParityRecord(Document):
+    """How far a model is from what upstream's own code gives on upstream's own file."""
+
+    date: datetime.date = Field(description="day of the run")
+    software: str = Field(description="names and versions of what computed")
+    command: str = Field(description="command that repeats it")
+    package: str = Field(description="upstream's package")
+    release: str = Field(description="of that package")
+    file_sha256: Sha256 = Field(description="hash of upstream's weights file")
+    weights_sha256: Sha256 = Field(description="hash of our weights file")
+    cases: list[str] = Field(min_length=1, description="images that both were run on")
+    max_difference: float = Field(
+        ge=0, description="largest difference: of probability (mask), or relative to the largest filled value (inpaint)"
+    )
+    tolerance: Positive = Field(description="largest difference that is allowed")
+
+
+class Results(Document):
+    """A results file."""
+
+    measurements: list[Measurement] = Field(default_factory=list)
+    parity: list[ParityRecord] = Field(default_factory=list)
+
+
+def read_results(model: ResolvedModel) -> Results:
+    """The measured results of a version; none if nothing was measured yet.
+
+    Raises
+    ------
+    InvalidDocumentError
+        If the file breaks its schema.
+    """
+    path = results_path(model)
+    return read_document(path, Results, model.root) if path.is_file() else Results()
+
+
+def results_path(model: ResolvedModel) -> Path:
+    """Where the results of a version stand."""
+    return model.card_path.with_suffix(".results.yaml")
+
+
+def append(model: ResolvedModel, record: Measurement | ParityRecord) -> Path:
+    """Add to the results of a version, after what is there; gives the file.
+
+    Raises
+    ------
+    UsageError
+        If the registry is that of an installed package.
+    InvalidDocumentError
+        If the file breaks its schema.
+    OutputError
+        If it cannot be written.
+    """
+    if model.root.resolve() == files.PACKAGE / "_data":
+        raise UsageError(
+            f"{model.reference}: results are kept in a checkout, and {model.root} belongs to an installed package: "
+            "run the command from a checkout of the repository"
+        )
+    results, path = read_results(model), results_path(model)
+    kind = "parity" if isinstance(record, ParityRecord) else "measurements"
+    grown = results.model_copy(update={kind: [*getattr(results, kind), record]})
+    try:
+        write_atomically(as_yaml(grown), path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}; nothing was recorded") from None
+    return path
+
+
+def threshold_at(model: ResolvedModel, fpr: float, allow_synthetic: bool) -> tuple[float, str]:
+    """The threshold that was measured to give a false-positive rate, and where that was measured.
+
+    Of several measurements the newest on real data counts, then, if allowed, the newest on synthetic data.
+
+    Raises
+    ------
+    NoModelError
+        If there is no such operating point; names those that there are.
+    """
+    latest_first = reversed(read_results(model).measurements)  # of several of one day the last counts
+    measured = sorted(latest_first, key=lambda run: (run.data.kind == "real", run.date), reverse=True)
+    known = [(run, point) for run in measured for point in run.operating_points if point.field_type == POOLED]
+    for run, point in known:
+        if math.isclose(point.fpr, fpr) and (run.data.kind == "real" or allow_synthetic):
+            return point.threshold, f"FPR {fpr:g} on {run.data.kind} data, {run.date}: {run.data.description}"
+    if not known:
+        way_out = "it has none yet: give --threshold instead"
+    else:
+        way_out = "it has " + ", ".join(f"{point.fpr:g} ({run.data.kind} data)" for run, point in known)
+        if any(math.isclose(point.fpr, fpr) for _, point in known):
+            way_out += "; --allow-synthetic accepts those from synthetic data"
+    raise NoModelError(f"{model.reference} has no operating point measured at FPR {fpr:g}; {way_out}")

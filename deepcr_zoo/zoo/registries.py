@@ -1,0 +1,166 @@
+"""Which registries there are: the zoo's own, with the update that was kept, and those of other packages and of institutes.
+
+Names with a prefix, ``keck:mask/NAME``, mean a model of another registry; names without one always mean the zoo's own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from deepcr_zoo.documents import Document, read_document
+from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, SourceWarning, UsageError
+from deepcr_zoo.files import configuration_file, data_root
+from deepcr_zoo.zoo import updates
+from deepcr_zoo.zoo.names import NAME_PATTERN
+from deepcr_zoo.zoo.registry import Name, Origin, Registry, read_registry
+
+
+class RegistryPlace(Document):
+    """Where another registry is.
+
+    A package that offers one gives this, or just the path, under the entry-point group ``deepcr_zoo.registries``.
+    """
+
+    root: str = Field(description="folder that holds zoo/ and cards/, laid out as in this repository")
+    mirror: str | None = Field(
+        default=None, description="folder with the bytes of its models, <task>/<name>/<version>/, as 'pull --to' writes it"
+    )
+
+
+class Configuration(Document):
+    """A settings file."""
+
+    registries: dict[Name, RegistryPlace] = Field(default_factory=dict, description="by the prefix of their names")
+
+
+def read_configuration() -> Configuration:
+    """The user's settings; the defaults if there is no file.
+
+    Raises
+    ------
+    InvalidDocumentError
+        If the file breaks its schema, or ``DEEPCR_ZOO_CONFIG`` names none.
+    """
+    path = configuration_file()
+    if not path.is_file() and "DEEPCR_ZOO_CONFIG" in os.environ:
+        raise InvalidDocumentError(f"{path}: no such file (DEEPCR_ZOO_CONFIG): correct it, or unset it")
+    return read_document(path, Configuration, path.parent) if path.is_file() else Configuration()
+
+
+ENTRY_POINTS = "deepcr_zoo.registries"
+"""Group under which a package offers a registry; the name of the entry point is the prefix of its models' names."""
+
+
+def default_registry() -> Registry:
+    """Return the zoo's own registry, as shipped and updated; it resolves the prefixes of other registries too.
+
+    The result is cached for as long as the settings and the files that it was read from stay the same.
+    """
+    return _default_registry(_state_of_settings())
+
+
+def other_registries() -> Mapping[str, Registry]:
+    """Return the registries of other packages and of the settings file, by prefix; the settings file has precedence.
+
+    A registry that cannot be read is left out with a warning, so that the others stay usable.
+
+    Raises
+    ------
+    InvalidDocumentError
+        If the settings file breaks its schema.
+    """
+    points = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)
+    return _other_registries(_state_of_settings(), tuple(points))
+
+
+def _state_of_settings() -> tuple[object, ...]:
+    """Return what the registries depend on: shipped data, importable packages, settings file and kept update."""
+    files = ((path, _state_of_file(path)) for path in (configuration_file(), updates.current_file()))
+    return (data_root(), tuple(sys.path), *files)
+
+
+def _state_of_file(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+@lru_cache(maxsize=4)
+def _default_registry(state: tuple[object, ...]) -> Registry:
+    own = updates.with_update(updates.shipped_registry())
+    return Registry(own.home, own.entries, own.preferences, own.elsewhere, others=other_registries)
+
+
+@lru_cache(maxsize=4)
+def _other_registries(state: tuple[object, ...], points: Sequence[EntryPoint]) -> Mapping[str, Registry]:
+    found: dict[str, Registry] = {}
+    settings, offered = read_configuration().registries, Counter(point.name for point in points)
+    for point in points:
+        package = f"package {point.dist.name} {point.dist.version}" if point.dist else point.value
+        if offered[point.name] > 1 or point.name in settings:
+            why = "the settings name another one" if point.name in settings else "another package has the same prefix"
+            warnings.warn(f"the registry {point.name!r} of {package} is not used: {why}", SourceWarning, stacklevel=2)
+            continue
+        try:
+            found[point.name] = _read(point.name, _place(point), package)
+        except Exception as error:  # whatever another package's code may raise
+            warnings.warn(f"the registry {point.name!r} of {package} is not used: {error}", SourceWarning, stacklevel=2)
+    for name, place in settings.items():
+        try:
+            found[name] = _read(name, place, "settings")
+        except DeepcrZooError as error:
+            warnings.warn(f"the registry {name!r} of the settings is not used: {error}", SourceWarning, stacklevel=2)
+    return found
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the models that match a wildcard pattern.
+
+    Parameters
+    ----------
+    pattern : str
+        Shell wildcards, matched against ``NAME``, ``task/NAME`` and aliases: ``"*F606W*"``, ``"inpaint/*"``. With a prefix,
+        ``"keck:*"``, those of another registry.
+
+    Returns
+    -------
+    list of str
+        ``task/NAME`` of each, in stable order.
+    """
+    prefix, colon, rest = pattern.rpartition(":")
+    if not colon:
+        return [entry.reference for entry in default_registry().find(pattern)]
+    registry = other_registries().get(prefix)
+    return [] if registry is None else [f"{prefix}:{entry.reference}" for entry in registry.find(rest)]
+
+
+def _place(point: EntryPoint) -> RegistryPlace:
+    """What an entry point leads to: a path, a `RegistryPlace`, or a function that gives one."""
+    offered: Any = point.load()
+    offered = offered() if callable(offered) else offered
+    return offered if isinstance(offered, RegistryPlace) else RegistryPlace(root=os.fspath(offered))
+
+
+def _read(name: str, place: RegistryPlace, label: str) -> Registry:
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise UsageError(f"{name!r}: expected letters, digits, '_' and '-' as the prefix of a registry")
+    root = Path(place.root).expanduser()
+    if not (root / "zoo").is_dir() or not (root / "cards").is_dir():
+        raise UsageError(f"{root}: expected the folder of a registry, with zoo/ and cards/")
+    mirror = None if place.mirror is None else Path(place.mirror).expanduser()
+    if mirror is not None and not mirror.is_dir():
+        raise UsageError(f"{mirror}: expected the folder of a mirror, as 'deepcr-zoo pull --to' writes it")
+    return read_registry(root, Origin(root, label, registry=name, mirror=mirror))

@@ -1,0 +1,458 @@
+"""The registry (``zoo/``): a lock that says which bytes, architecture and card a name and version stand for."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import fnmatch
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from deepcr_zoo.documents import Document, read_document
+from deepcr_zoo.errors import InvalidDocumentError, UnknownModelError
+from deepcr_zoo.zoo import names
+from deepcr_zoo.zoo.names import NAME_PATTERN, TASKS, VERSION_PATTERN, ModelRequest, Task, version_key
+
+MOST_BYTES = 10_000_000_000
+"""Of a file of a model; the largest of the zoo has two million."""
+
+ORGANISATION = "deepcr-zoo"
+"""The Hub organisation that holds the zoo's repositories."""
+
+WEIGHTS_FILE = "model.safetensors"
+TEST_VECTOR_FILE = "test_vector.safetensors"
+CARD_FILE = "card.yaml"
+
+REPOSITORY_PATTERN = r"^[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*$"
+"""ORG/NAME on the Hub."""
+
+Name = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
+Version = Annotated[str, Field(pattern=f"^{VERSION_PATTERN}$")]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class LockedFile(Document):
+    """A file that is accepted only with exactly these bytes."""
+
+    sha256: Sha256 = Field(description="SHA-256 of the file")
+    size: int = Field(gt=0, le=MOST_BYTES, description="size of the file in bytes")
+
+    @classmethod
+    def of(cls, data: bytes) -> LockedFile:
+        """The lock for these bytes."""
+        return cls(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+
+    def mismatch(self, data: bytes) -> str | None:
+        """Say how `data` differs from what is locked; None if it does not."""
+        if len(data) != self.size:
+            return f"expected {self.size} bytes, found {len(data)}"
+        found = hashlib.sha256(data).hexdigest()
+        return None if found == self.sha256 else f"expected sha256 {self.sha256}, found {found}"
+
+
+class Architecture(Document):
+    """One member of the UNet family; the task fixes its channels (mask: 1 to 1, inpaint: 2 to 1)."""
+
+    depth: Literal[2, 3] = Field(description="number of resolutions, 2 or 3")
+    hidden: int = Field(gt=0, le=1024, description="channels at full resolution")
+    norm: Literal["batch", "none"] = Field(description="normalisation after each convolution")
+
+
+class HubPin(Document):
+    """Where the Hub has this version: always a full commit, never a branch or tag, because those can move."""
+
+    repo: str = Field(pattern=REPOSITORY_PATTERN, description="Hub repository, ORG/NAME")
+    commit: str = Field(pattern="^[0-9a-f]{40}$", description="full commit that holds the files")
+
+
+class Sources(Document):
+    """Who can supply the bytes, besides the cache and a mirror."""
+
+    seed: bool = Field(description="whether zoo/weights/ holds a bundled copy")
+    hub: HubPin | None = Field(default=None, description="the Hub's copy, once published")
+
+
+class LockedVersion(Document):
+    """Everything that one version of a model stands for; never altered once it has landed."""
+
+    released: datetime.date = Field(description="day on which this version entered the zoo")
+    architecture: Architecture
+    weights: LockedFile
+    test_vector: LockedFile
+    card: LockedFile
+    sources: Sources
+    warning: str | None = Field(default=None, description="caution shown whenever this version is used")
+    deprecated: str | None = Field(default=None, description="why not to use it any more, and what to use instead")
+
+
+class Alias(Document):
+    """Another name under which users know this model."""
+
+    name: Name
+    version: Version | None = Field(default=None, description="version the alias means; none = the default")
+    note: str = Field(description="why the alias exists; shown when it is used")
+
+
+class ModelEntry(Document):
+    """One file of the registry: ``zoo/<task>/<name>.yaml``."""
+
+    name: Name
+    task: Task
+    summary: str = Field(description="one line for tables")
+    default: Version = Field(description="version meant when none is given")
+    aliases: list[Alias] = Field(default_factory=list)
+    versions: dict[Version, LockedVersion] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _versions_exist(self) -> ModelEntry:
+        for version in [self.default, *(alias.version for alias in self.aliases if alias.version)]:
+            if version not in self.versions:
+                raise ValueError(f"a version among {', '.join(self.versions)} wherever one is named, not {version}")
+        return self
+
+    @model_validator(mode="after")
+    def _pins_its_own_repository(self) -> ModelEntry:
+        for version, locked in self.versions.items():
+            hub = locked.sources.hub
+            if hub is not None and hub.repo.partition("/")[2] != f"{self.task}-{self.name}":
+                raise ValueError(f"a Hub repository ORG/{self.task}-{self.name} at versions.{version}, not {hub.repo}")
+        return self
+
+    @property
+    def reference(self) -> str:
+        """``task/name``."""
+        return f"{self.task}/{self.name}"
+
+    @property
+    def alias_texts(self) -> list[str]:
+        """Each alias, with its version where that is not the default."""
+        return [
+            alias.name + (f" (= {alias.version})" if alias.version not in (None, self.default) else "")
+            for alias in self.aliases
+        ]
+
+    @property
+    def hub_repository(self) -> str:
+        """Hub repository under which the zoo publishes this model."""
+        return f"{ORGANISATION}/{self.task}-{self.name}"
+
+
+class RankedModel(Document):
+    """A model, with its reason for its place in the ranking."""
+
+    model: str = Field(description="task/name")
+    reason: str = Field(description="why it stands at this place")
+
+
+class Preference(Document):
+    """Models for one task on one detector, best first; * stands for any detector or filter."""
+
+    task: Task
+    telescope: str
+    instrument: str
+    detector: str
+    filters: list[str] = Field(min_length=1)
+    models: list[RankedModel] = Field(min_length=1)
+
+    def covers(self, task: Task, telescope: str, instrument: str, detector: str, filter_name: str) -> bool:
+        """Whether this block is meant for such an exposure."""
+        return (
+            (self.task, self.telescope, self.instrument) == (task, telescope, instrument)
+            and fnmatch.fnmatchcase(detector, self.detector)
+            and any(fnmatch.fnmatchcase(filter_name, known) for known in self.filters)
+        )
+
+
+class Preferences(Document):
+    """``zoo/preferences.yaml``."""
+
+    preferences: list[Preference]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where entries of a registry come from.
+
+    Attributes
+    ----------
+    root : Path
+        Folder that holds their ``zoo/`` and ``cards/``.
+    label : str
+        For people: ``shipped``, ``update 1a2b3c4d``, ``package keckcr 1.0``.
+    registry : str or None
+        Prefix of the names, if they are of another registry than the zoo's own.
+    mirror : Path or None
+        Mirror that belongs to that registry.
+    """
+
+    root: Path
+    label: str
+    registry: str | None = None
+    mirror: Path | None = None
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A name that has become one version of one entry.
+
+    Attributes
+    ----------
+    entry : ModelEntry
+    version : str
+    notes : tuple of str
+        How each open part of the request was decided; shown to the user.
+    origin : Origin
+    """
+
+    entry: ModelEntry
+    version: str
+    notes: tuple[str, ...]
+    origin: Origin
+
+    @property
+    def root(self) -> Path:
+        """Folder that holds the ``zoo/`` and ``cards/`` of the registry."""
+        return self.origin.root
+
+    @property
+    def locked(self) -> LockedVersion:
+        """What the registry has locked for this version."""
+        return self.entry.versions[self.version]
+
+    @property
+    def reference(self) -> str:
+        """``task/name@version``, which always means the same; with the prefix of a registry that is not the zoo's own."""
+        prefix = f"{self.origin.registry}:" if self.origin.registry else ""
+        return f"{prefix}{self.entry.reference}@{self.version}"
+
+    def locked_file(self, filename: str) -> LockedFile:
+        """What the registry has locked for one of the files that a source supplies."""
+        return {
+            WEIGHTS_FILE: self.locked.weights,
+            TEST_VECTOR_FILE: self.locked.test_vector,
+        }[filename]
+
+    @property
+    def folder(self) -> Path:
+        """``task/name/version``: the place of this version's files in the seed or mirror of its own registry."""
+        return Path(self.entry.task, self.entry.name, self.version)
+
+    @property
+    def shelf(self) -> Path:
+        """The same where models of all registries stand together: the cache, and mirrors that `pull` writes."""
+        return Path(self.origin.registry, self.folder) if self.origin.registry else self.folder
+
+    @property
+    def card_path(self) -> Path:
+        """The card's YAML file."""
+        return self.root / "cards" / self.entry.task / self.entry.name / f"{self.version}.yaml"
+
+    @property
+    def cautions(self) -> list[str]:
+        """The warning and the deprecation of this version, if any."""
+        locked = self.locked
+        texts = [locked.warning, f"deprecated: {locked.deprecated}" if locked.deprecated else None]
+        return [f"{self.reference}: {text}" for text in texts if text]
+
+
+def no_others() -> Mapping[str, Registry]:
+    """There are no other registries."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Entries that agree with each other.
+
+    Attributes
+    ----------
+    home : Origin
+        Of every version that `elsewhere` does not name.
+    entries : dict of str to ModelEntry
+        By ``task/name``.
+    preferences : list of Preference
+    elsewhere : mapping of str to Origin
+        Of versions that came later, by ``task/name@version``.
+    others : callable
+        Gives the registries that names with a prefix mean, by prefix; asked when there is such a name.
+    """
+
+    home: Origin
+    entries: dict[str, ModelEntry]
+    preferences: list[Preference]
+    elsewhere: Mapping[str, Origin] = field(default_factory=dict)
+    others: Callable[[], Mapping[str, Registry]] = no_others
+
+    @property
+    def root(self) -> Path:
+        """Folder that holds the ``zoo/`` and ``cards/`` of what is not from elsewhere."""
+        return self.home.root
+
+    def resolve(self, text: str) -> ResolvedModel:
+        """Turn a name as the user typed it into one version of one model.
+
+        Raises
+        ------
+        InvalidNameError
+            If `text` does not follow the grammar.
+        UnknownModelError
+            If no entry, alias or version answers to it.
+        """
+        request = names.parse(text)
+        if request.registry is not None:
+            return self._other(request.registry, text).resolve(replace(request, registry=None).text)
+        notes: list[str] = []
+        entry, pinned = self._find(request, text, notes)
+        version = self._choose_version(entry, request, pinned, notes)
+        return ResolvedModel(entry, version, tuple(notes), self.origin(f"{entry.reference}@{version}"))
+
+    def origin(self, reference: str) -> Origin:
+        """Where a version, ``task/name@version``, comes from."""
+        return self.elsewhere.get(reference, self.home)
+
+    def _other(self, name: str, text: str) -> Registry:
+        others = self.others()
+        if name not in others:
+            known = f"there are {', '.join(others)}" if others else "there is none"
+            raise UnknownModelError(
+                f"{text}: no registry called {name!r} is installed or configured, {known}: "
+                "leave the prefix out for the zoo's own"
+            )
+        return others[name]
+
+    def find(self, pattern: str = "*") -> list[ModelEntry]:
+        """Entries whose ``name``, ``task/name`` or alias matches a wildcard pattern, whatever the case, in stable order."""
+
+        def matches(entry: ModelEntry) -> bool:
+            known = [entry.name, entry.reference, *(alias.name for alias in entry.aliases)]
+            return any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for name in known)
+
+        return [entry for entry in self.entries.values() if matches(entry)]
+
+    def references(self) -> list[str]:
+        """``task/name@version`` of every version of every model, in stable order."""
+        return [f"{entry.reference}@{version}" for entry in self.entries.values() for version in entry.versions]
+
+    def ranking(self, task: Task, telescope: str, instrument: str, detector: str, filter_name: str) -> list[RankedModel]:
+        """Models for an exposure, best first; empty if the registry knows none.
+
+        Parameters
+        ----------
+        task : {"mask", "inpaint"}
+        telescope, instrument, detector, filter_name : str
+            As in the FITS keywords TELESCOP, INSTRUME, DETECTOR and FILTER*.
+        """
+        for preference in self.preferences:
+            if preference.covers(task, telescope, instrument, detector, filter_name):
+                return preference.models
+        return []
+
+    def _find(self, request: ModelRequest, text: str, notes: list[str]) -> tuple[ModelEntry, str | None]:
+        tasks = (request.task,) if request.task else TASKS
+        candidates = [entry for task in tasks if (entry := self.entries.get(f"{task}/{request.name}"))]
+        if candidates:
+            if len(candidates) > 1:
+                notes.append(f"{request.name} names a mask and an inpainting network; the mask network is meant")
+            return candidates[0], None
+        for task in tasks:
+            for entry in self.entries.values():
+                for alias in entry.aliases:
+                    if (entry.task, alias.name) == (task, request.name):
+                        notes.append(f"{alias.name} is an alias: {alias.note}")
+                        return entry, alias.version
+        raise UnknownModelError(f"{text}: no such model{self._near_names(request)}; run 'deepcr-zoo list' to see them all")
+
+    def _choose_version(self, entry: ModelEntry, request: ModelRequest, pinned: str | None, notes: list[str]) -> str:
+        wanted = request.version
+        if pinned and wanted and pinned != wanted and not pinned.startswith(f"{wanted}."):
+            raise UnknownModelError(
+                f"{request.name} is an alias of {entry.reference}@{pinned} alone; "
+                f"write {entry.reference}@{wanted} to name another version of that model"
+            )
+        if pinned:
+            return pinned
+        if wanted is None:
+            others = [version for version in entry.versions if version != entry.default]
+            notes.append(
+                f"version {entry.default} is the default" + (f" (there is also {', '.join(others)})" if others else "")
+            )
+            return entry.default
+        if wanted in entry.versions:
+            return wanted
+        matching = [version for version in entry.versions if version.startswith(f"{wanted}.")]
+        if "." in wanted or not matching:
+            raise UnknownModelError(f"{entry.reference} has no version {wanted}; it has {', '.join(entry.versions)}")
+        newest = max(matching, key=version_key)
+        notes.append(f"version {newest} is the newest {wanted}.x")
+        return newest
+
+    def _near_names(self, request: ModelRequest) -> str:
+        elsewhere = [f"{task}/{request.name}" for task in TASKS if f"{task}/{request.name}" in self.entries]
+        known: dict[str, str] = {}
+        for entry in self.entries.values():
+            if request.task in (None, entry.task):
+                prefix = f"{entry.task}/" if request.task else ""
+                known |= {name.lower(): prefix + name for name in [entry.name, *(a.name for a in entry.aliases)]}
+        near = difflib.get_close_matches(request.name.lower(), known, n=3, cutoff=0.5)
+        suggestions = elsewhere or [known[name] for name in near]
+        return f"; did you mean {' or '.join(suggestions)}?" if suggestions else ""
+
+
+def read_registry(root: Path, origin: Origin | None = None) -> Registry:
+    """Read every entry under ``root/zoo`` and check that they agree with each other.
+
+    Parameters
+    ----------
+    root : Path
+    origin : Origin, optional
+        What the entries say of where they come from; by default the folder.
+
+    Raises
+    ------
+    InvalidDocumentError
+        If an entry breaks its schema, is filed under another name, or two claim the same name or alias.
+    """
+    entries: dict[str, ModelEntry] = {}
+    for task in TASKS:
+        for path in sorted((root / "zoo" / task).glob("*.yaml")):
+            entry = read_document(path, ModelEntry, root)
+            if (entry.task, entry.name) != (task, path.stem):
+                raise InvalidDocumentError(
+                    f"{path.relative_to(root)}: task and name: expected {task}/{path.stem}, got {entry.reference}"
+                )
+            entries[entry.reference] = entry
+    ranked = root / "zoo" / "preferences.yaml"
+    preferences = read_document(ranked, Preferences, root).preferences if ranked.is_file() else []
+    registry = Registry(origin or Origin(root, str(root)), entries, preferences)
+    check_consistency(registry)
+    return registry
+
+
+def check_consistency(registry: Registry) -> None:
+    """Check that no two entries answer to one name, and that preferences are of models that there are.
+
+    Raises
+    ------
+    InvalidDocumentError
+        Naming the first that is wrong.
+    """
+    taken = set(registry.entries)
+    for entry in registry.entries.values():
+        for alias in entry.aliases:
+            if f"{entry.task}/{alias.name}" in taken:
+                raise InvalidDocumentError(
+                    f"zoo/{entry.reference}.yaml: aliases: expected a name that nothing else has, got {alias.name!r}"
+                )
+            taken.add(f"{entry.task}/{alias.name}")
+    for preference in registry.preferences:
+        for ranked in preference.models:
+            if ranked.model not in registry.entries or not ranked.model.startswith(f"{preference.task}/"):
+                raise InvalidDocumentError(
+                    f"zoo/preferences.yaml: models: expected a model of this registry for the task {preference.task}, "
+                    f"got {ranked.model!r}"
+                )

@@ -1,0 +1,158 @@
+"""Text that is derived from the registry and the card schema, so that nobody writes it by hand.
+
+``python -m deepcr_zoo.zoo.rendering`` brings README.md and cards/README.md up to date in a checkout.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from deepcr_zoo import files
+from deepcr_zoo.zoo.cards import Card, PublishedEvaluation, read_card
+from deepcr_zoo.zoo.instruments import InstrumentTable, read_instruments
+from deepcr_zoo.zoo.recipefiles import recipe_json_schema
+from deepcr_zoo.zoo.registry import Registry, ResolvedModel, read_registry
+
+START, END = "<!-- rendered from {what}: start -->", "<!-- rendered from {what}: end -->"
+
+
+def models_table(registry: Registry) -> str:
+    """Markdown table of all models and versions."""
+    lines = ["| model | versions | input | threshold | for | cite |", "|---|---|---|---|---|---|"]
+    for entry in registry.entries.values():
+        versions = [registry.resolve(f"{entry.reference}@{version}") for version in entry.versions]
+        cards = [read_card(version) for version in versions]
+        default = read_card(registry.resolve(entry.reference))
+        aliases = "".join(f"<br>alias {alias}" for alias in entry.alias_texts)
+        cells = [
+            f"`{entry.reference}`{aliases}",
+            "<br>".join(f"{v.version} (default)" if v.version == entry.default else v.version for v in versions),
+            "<br>".join(dict.fromkeys(input_text(card) for card in cards)),
+            "-" if default.output.threshold is None else f"{default.output.threshold:g}",
+            entry.summary,
+            "<br>".join(dict.fromkeys(f"[{c.citation[0].text}](https://doi.org/{c.citation[0].doi})" for c in cards)),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def preferences_table(registry: Registry) -> str:
+    """Markdown table of the models that the registry prefers per instrument and filter, with the reasons."""
+    lines = ["| instrument | filter | task | models, best first |", "|---|---|---|---|"]
+    shares = Counter((block.task, block.instrument, block.detector) for block in registry.preferences)
+    for block in registry.preferences:
+        models = "<br>".join(f"`{ranked.model}`: {ranked.reason}" for ranked in block.models)
+        camera = f"{block.instrument}/{block.detector}" if block.detector != "*" else block.instrument
+        rest = "any other" if shares[block.task, block.instrument, block.detector] > 1 else "any"
+        filters = ", ".join(rest if name == "*" else name for name in block.filters)
+        lines.append(f"| {camera} | {filters} | {block.task} | {models} |")
+    return "\n".join(lines)
+
+
+def instruments_table(table: InstrumentTable, registry: Registry) -> str:
+    """Markdown table of the detectors whose files are recognised."""
+    header = "| detector | recognised by | gain | cosmic-ray bit in DQ | raw frames | networks |"
+    lines = [header, "|---|---|---|---|---|---|"]
+    for known in table.instruments:
+        shapes = dict.fromkeys("x".join(map(str, reversed(geometry.shape))) for geometry in known.overscan)
+        cells = [
+            known.name,
+            ", ".join(f"{keyword} {value}" for keyword, value in known.recognise.items()),
+            ", else ".join(known.gain_keywords) + (" (a setting)" if known.gain_by_chip else ""),
+            "none: DQ holds codes" if known.cosmic_ray_bit is None else str(known.cosmic_ray_bit),
+            " and ".join(shapes) or "refused",
+            ", ".join(dict.fromkeys(block.task for block in registry.preferences if block.instrument == known.instrument))
+            or "none: name one",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def card_fields_table() -> str:
+    """Markdown table of every field of a card and its meaning."""
+    rows = [f"| `{name}` | {meaning} |" for name, meaning in _fields(Card)]
+    return "\n".join(["| field | meaning |", "|---|---|", *rows])
+
+
+def input_text(card: Card) -> str:
+    """The unit that the user passes in, and what the model does to it: ``electron (divided by 100 inside)``."""
+    steps = [f"divided by {card.input.scale:g}"] if card.input.scale != 1 else []
+    steps += ["standardised over the whole frame"] if card.input.normalisation == "frame-standardise" else []
+    return card.input.unit + (f" ({' and '.join(steps)} inside)" if steps else "")
+
+
+def card_text(model: ResolvedModel, card: Card) -> list[tuple[str, str]]:
+    """A card as label and text, for people."""
+    locked, sizes = model.locked, model.locked.architecture
+    threshold = card.output.threshold
+    return [
+        ("model", model.reference),
+        ("title", card.identity.title),
+        ("authors", ", ".join(card.identity.authors)),
+        ("versions", ", ".join(model.entry.versions) + f" (default {model.entry.default})"),
+        ("made for", f"{card.instrument.telescope} {card.instrument.instrument}/{card.instrument.detector}, "
+                     f"{_filters_text(card)}; {card.instrument.data_product}"),
+        ("input", input_text(card)),
+        ("output", card.output.quantity + ("" if threshold is None else f", threshold {threshold:g}")),
+        *([("threshold", card.output.threshold_choice)] if card.output.threshold_choice else []),
+        ("architecture", f"UNet of depth {sizes.depth}, {sizes.hidden} channels, normalisation {sizes.norm}"),
+        ("provenance", card.provenance.statement),
+        ("training", f"{card.training.data}. {card.training.method}. Not known: {', '.join(card.training.unknown)}."),
+        *[("published", _evaluation_text(evaluation)) for evaluation in card.published_evaluation],
+        *[("limit", limit) for limit in card.limits],
+        *[("caution", caution) for caution in model.cautions],
+        ("licence", f"{card.licence.spdx}, {card.licence.copyright}"),
+        *[("cite", f"{citation.text}, https://doi.org/{citation.doi}") for citation in card.citation],
+        ("sha256", locked.weights.sha256),
+        ("size", f"{locked.weights.size:,} bytes"),
+    ]  # fmt: skip
+
+
+def _filters_text(card: Card) -> str:
+    return "all filters" if card.instrument.filters == ["*"] else f"filter {', '.join(card.instrument.filters)}"
+
+
+def replace_block(text: str, what: str, block: str) -> str:
+    """Put `block` between the markers of `what` in a Markdown text."""
+    start, end = START.format(what=what), END.format(what=what)
+    if start not in text or end not in text:
+        raise ValueError(f"expected the markers {start} and {end}")
+    before, _, rest = text.partition(start)
+    _, _, after = rest.partition(end)
+    return f"{before}{start}\n{block}\n{end}{after}"
+
+
+def rendered_files(root: Path) -> dict[Path, str]:
+    """Every file with a rendered block, and what it should hold."""
+    registry = read_registry(root)
+    readme, fields = root / "README.md", root / "cards" / "README.md"
+    text = replace_block(readme.read_text(encoding="utf-8"), "the registry", models_table(registry))
+    text = replace_block(text, "the instruments", instruments_table(read_instruments(root), registry))
+    return {
+        root / "recipes" / "recipe.schema.json": json.dumps(recipe_json_schema(), indent=2) + "\n",
+        readme: replace_block(text, "the preferences", preferences_table(registry)),
+        fields: replace_block(fields.read_text(encoding="utf-8"), "the card schema", card_fields_table()),
+    }
+
+
+def _evaluation_text(evaluation: PublishedEvaluation) -> str:
+    figures = [f"{figure.field}: {figure.metric}: {figure.value:g}" for figure in evaluation.figures]
+    return "\n".join([f"{evaluation.source}. {evaluation.note}", f"Measured on {evaluation.test_set}.", *figures])
+
+
+def _fields(schema: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, field in schema.model_fields.items():
+        yield f"{prefix}{name}", (field.description or "") + ("" if field.is_required() else " (optional)")
+        for part in [field.annotation, *getattr(field.annotation, "__args__", [])]:
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from _fields(part, f"{prefix}{name}.")
+
+
+if __name__ == "__main__":
+    for path, text in rendered_files(files.data_root()).items():
+        path.write_text(text, encoding="utf-8")

@@ -1,0 +1,110 @@
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.nddata import CCDData, NDData
+from astropy.utils.masked import Masked
+
+from deepcr_zoo.errors import ImageWarning, InvalidImageError
+from deepcr_zoo.models.images import read_image, read_mask
+
+COUNTS = np.arange(12).reshape(3, 4) + 100
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", ">i2", "<u2", "i8", "f2", "<f4", ">f4", "<f8", ">f8", np.longdouble])
+def test_every_real_type_and_byte_order_gives_the_same_pixels(dtype):
+    stack = read_image(COUNTS.astype(dtype), "electron")
+    assert stack.pixels.dtype == np.float32
+    assert stack.pixels.dtype.isnative
+    np.testing.assert_array_equal(stack.pixels[0], COUNTS)
+    assert stack.valid is None
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        COUNTS.tolist(),
+        u.Quantity(COUNTS, u.electron),
+        u.Quantity(COUNTS / 1000, 1000 * u.electron),
+        CCDData(COUNTS, unit="electron"),
+        NDData(COUNTS),
+        np.asfortranarray(COUNTS),
+        COUNTS[::-1][::-1],
+    ],
+    ids=["list", "Quantity", "scaled Quantity", "CCDData", "NDData", "Fortran order", "negative strides"],
+)
+def test_the_containers_of_astronomers_are_taken(image):
+    np.testing.assert_allclose(read_image(image, "electron").pixels[0], COUNTS, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "image", [u.Quantity(COUNTS, u.adu), CCDData(COUNTS, unit="electron / s"), u.Quantity(COUNTS, "")], ids=repr
+)
+def test_a_wrong_unit_is_an_error_that_names_both_units(image):
+    with pytest.raises(InvalidImageError, match=r"the image is in .*: the model expects electron; convert it"):
+        read_image(image, "electron")
+
+
+def test_masked_pixels_are_invalid_whoever_masked_them():
+    masked = COUNTS == 105
+    for image in (
+        np.ma.MaskedArray(COUNTS, masked),
+        CCDData(COUNTS, unit="electron", mask=masked),
+        Masked(COUNTS * u.electron, masked),
+    ):
+        stack = read_image(image, "electron")
+        np.testing.assert_array_equal(~stack.valid[0], masked)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e38, -1e30, 1e300])
+def test_nan_infinity_and_sentinels_are_invalid(value):
+    image = COUNTS.astype(float)
+    image[1, 2] = value
+    stack = read_image(image, "electron")
+    assert (~stack.valid).sum() == 1
+    pixels, valid = next(stack.frames())
+    assert not valid[1, 2]
+    assert 100 <= pixels[1, 2] <= 111
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros(5), r"shape \(5,\): expected \(H, W\) or \(N, H, W\)"),
+        (np.zeros((1, 2, 3, 4)), "expected"),
+        (np.zeros((0, 5)), "none of them zero"),
+        (np.zeros((3, 3), complex), "holds complex128: expected an array of integers or real"),
+        (np.zeros((3, 3), bool), "holds bool"),
+        (np.array([["a"]]), "holds <U1"),
+        (None, "holds object"),
+        ([[1, 2], [3]], "cannot be read as an array"),
+    ],
+)
+def test_what_is_not_an_image_is_refused(image, message):
+    with pytest.raises(InvalidImageError, match=message):
+        read_image(image, "electron")
+
+
+def test_an_image_without_a_valid_pixel_warns():
+    with pytest.warns(ImageWarning, match="the image has no valid pixel"):
+        list(read_image(np.full((4, 4), np.nan), "electron").frames())
+    stack = np.stack([COUNTS, np.full((3, 4), np.nan)])
+    with pytest.warns(ImageWarning, match="image 1 has no valid pixel"):
+        list(read_image(stack, "electron").frames())
+
+
+@pytest.mark.parametrize("mask", [COUNTS > 105, (COUNTS > 105).astype(int), (COUNTS > 105).astype(">f4")])
+def test_a_mask_may_hold_booleans_or_zero_and_one(mask):
+    np.testing.assert_array_equal(read_mask(mask, (3, 4))[0], COUNTS > 105)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.zeros((4, 3), bool), r"shape \(4, 3\): expected \(3, 4\)"),
+        (np.full((3, 4), 0.5), "other values than 0 and 1"),
+        (np.full((3, 4), "x"), "other values than 0 and 1"),
+    ],
+)
+def test_a_mask_that_cannot_be_meant_is_refused(mask, message):
+    with pytest.raises(InvalidImageError, match=message):
+        read_mask(mask, (3, 4))

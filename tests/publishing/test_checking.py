@@ -1,0 +1,210 @@
+"""`deepcr-zoo check`: what is wrong in a contribution is named, and one mistake does not hide another."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+import safetensors.numpy
+import yaml
+
+from deepcr_zoo import files
+from deepcr_zoo.publishing import checking
+from deepcr_zoo.publishing.entries import write_entry
+from deepcr_zoo.publishing.releases import release_of_model
+from deepcr_zoo.zoo.recipefiles import read_recipe
+from deepcr_zoo.zoo.registry import HubPin, LockedFile, read_registry
+from tests.conftest import CHECKOUT
+from tests.registries import SMALL, copy_registry, edit, edit_card, edit_entry
+
+pytestmark = pytest.mark.filterwarnings("ignore::deepcr_zoo.errors.ModelWarning")
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A checkout with one small model, and the recipes."""
+    copy_registry(tmp_path / "root")
+    shutil.copytree(CHECKOUT / "recipes", tmp_path / "root" / "recipes")
+    visits = {"lists": {}, "models": {}, "unknown": {f"{SMALL}@1.0": "it does not matter here"}}
+    (tmp_path / "root" / "zoo" / "training_visits.yaml").write_text(yaml.safe_dump(visits))
+    for recipe in (tmp_path / "root" / "recipes").glob("*.yaml"):
+        if "init_from" in recipe.read_text():  # starts from a model that is not among this one
+            recipe.unlink()
+    return tmp_path / "root"
+
+
+def problems(root, before=None):
+    return {one.what: one.problems for one in checking.check(root, before) if one.problems}
+
+
+def test_this_checkout_is_right():
+    looked = list(checking.check(files.data_root()))
+    assert [one for one in looked if one.problems] == []
+    assert {one.what for one in looked} >= {f"{SMALL}@1.0", "recipes/wfc3-uvis.yaml", "zoo/instruments.yaml"}
+
+
+def test_a_small_registry_is_right(root):
+    assert problems(root) == {}
+
+
+def break_schema(root):
+    edit_entry(root, lambda entry: entry.pop("summary"))
+
+
+def break_weights(root):
+    path = root / "zoo" / "weights" / SMALL / "1.0" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\1")
+
+
+def break_test_vector(root):
+    path = root / "zoo" / "weights" / SMALL / "1.0" / "test_vector.safetensors"
+    arrays = safetensors.numpy.load(path.read_bytes())
+    path.write_bytes(safetensors.numpy.save({**arrays, "expected": arrays["expected"] + 1}))
+    locked = LockedFile.of(path.read_bytes()).model_dump()
+    edit_entry(root, lambda entry: entry["versions"]["1.0"].update(test_vector=locked))
+
+
+def break_citation(root):
+    edit_card(root, lambda card: card["citation"][0].update(bibtex="@article{x, title = {y}}"))
+
+
+def edit_frozen_card(root):
+    edit(root / "cards" / SMALL / "1.0.yaml", lambda card: card.update(limits=["x"]))
+
+
+def break_parity(root):
+    edit(root / "cards" / SMALL / "1.0.results.yaml", lambda found: found["parity"][0].update(weights_sha256="0" * 64))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what", "message"),
+    [
+        (break_schema, f"zoo/{SMALL}.yaml", "summary: expected a value, got none"),
+        (break_weights, f"{SMALL}@1.0", "is not what the registry locked"),
+        (break_test_vector, f"{SMALL}@1.0", "differs from its test vector by"),
+        (edit_frozen_card, f"{SMALL}@1.0", "a card is frozen"),
+        (lambda root: (root / "zoo" / "weights" / "LICENSE.deepCR").unlink(), f"{SMALL}@1.0", "LICENSE.deepCR is not there"),
+        (break_citation, f"{SMALL}@1.0", "has another DOI, or none"),
+        (break_parity, f"{SMALL}@1.0", "is of other weights"),
+        (
+            lambda root: (root / "cards" / SMALL / "3.0.yaml").touch(),
+            "files without an entry",
+            "no entry in zoo/ has such a",
+        ),
+        (lambda root: (root / "zoo/weights" / SMALL / "1.0/model.pth").touch(), "files without an entry", "model.pth"),
+        (lambda root: (root / "zoo/training_visits.yaml").unlink(), "zoo/training_visits.yaml", "what it was trained on"),
+        (
+            lambda root: (root / "recipes/acs-wfc.yaml").write_text("nam: x\n"),
+            "recipes/acs-wfc.yaml",
+            "expected no such key",
+        ),
+        (lambda root: (root / "recipes/x.yaml").write_text("a: &a [*a]\n"), "recipes/x.yaml", "x.yaml: expected a"),
+        (lambda root: (root / "zoo/instruments.yaml").write_text("a: 1\n"), "zoo/instruments.yaml", "expected no such key"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(spoil, what, message, root):
+    spoil(root)
+    found = problems(root)
+    assert list(found) == [what]
+    assert message in " ".join(found[what])
+
+
+def test_all_is_looked_at_whatever_is_wrong(root):
+    break_schema(root)
+    (root / "recipes" / "acs-wfc.yaml").write_text("nam: x\n")
+    (root / "zoo" / "inpaint").mkdir(exist_ok=True)
+    (root / "zoo" / "inpaint" / "other.yaml").write_text("name: other\n")
+    assert len(problems(root)) == 3
+
+
+def test_a_recipe_that_starts_from_a_model_that_is_not_there_is_named(root):
+    shutil.copy(CHECKOUT / "recipes" / "wfc3-uvis.yaml", root / "recipes")
+    assert "no such model" in problems(root)["recipes/wfc3-uvis.yaml"][0]
+
+
+def trained(root):
+    """Version 2.0, which says that it was trained here by a recipe that stands beside its card."""
+    resolved = yaml.safe_dump(read_recipe(root / "recipes" / "acs-wfc-f606w-2-4.yaml").model_dump(mode="json")).encode()
+    folder = root / "cards" / SMALL
+    (folder / "2.0.recipe.yaml").write_bytes(resolved)
+    shutil.copy(folder / "1.0.yaml", folder / "2.0.yaml")
+    edit_entry(root, lambda entry: entry["versions"].update({"2.0": dict(entry["versions"]["1.0"])}))
+    shutil.copytree(root / "zoo" / "weights" / SMALL / "1.0", root / "zoo" / "weights" / SMALL / "2.0")
+
+    def as_trained(card):
+        card["identity"]["version"] = "2.0"
+        hashes = {"recipe_sha256": LockedFile.of(resolved).sha256, "manifest_sha256": "a" * 64}
+        card["provenance"] = {"kind": "trained", "statement": "trained here", **hashes}
+        card["training"]["visits"] = ["10420-01"]
+
+    edit_card(root, as_trained, version="2.0")
+    return folder / "2.0.recipe.yaml"
+
+
+def test_the_recipe_of_a_network_that_was_trained_here_stands_beside_its_card_unchanged(root):
+    recipe = trained(root)
+    assert problems(root) == {}
+    text = recipe.read_text()
+    recipe.write_text(text.replace("max_epochs: 60", "max_epochs: 61"))
+    assert "is not the recipe of the card: expected sha256" in problems(root)[f"{SMALL}@2.0"][0]
+    recipe.unlink()
+    assert "2.0.recipe.yaml: is missing" in problems(root)[f"{SMALL}@2.0"][0]
+
+
+def test_a_model_that_is_on_a_hub_that_does_not_answer_is_not_taken_for_right(root, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    model = read_registry(root).resolve(SMALL)
+    pin = HubPin(repo="deepcr-zoo/mask-ACS-WFC-F606W-2-4", commit="1" * 40)
+    write_entry(release_of_model(model), pin, root)
+    edit_entry(root, lambda entry: entry["versions"]["1.0"]["sources"].update(seed=False))
+    shutil.rmtree(root / "zoo" / "weights" / "mask")
+    assert "no source could supply" in problems(root)[f"{SMALL}@1.0"][0]
+
+
+def test_against_an_earlier_state_what_was_there_must_stay_as_it_was(root, tmp_path):
+    before = tmp_path / "before"
+    shutil.copytree(root, before)
+    trained(root)
+    assert problems(root, before) == {}
+    edit_card(root, lambda card: card["output"].update(threshold=0.7))
+    found = problems(root, before)
+    assert f"nothing of {before} is altered" in found
+    assert f"{SMALL}@1.0: card: expected sha256=" in found[f"nothing of {before} is altered"][0]
+
+
+def test_against_an_earlier_state_places_cautions_and_results_stay(root, tmp_path):
+    pin = {"repo": "deepcr-zoo/mask-ACS-WFC-F606W-2-4", "commit": "1" * 40}
+    edit_entry(root, lambda entry: entry["versions"]["1.0"].update(warning="mind the gap"))
+    edit_entry(root, lambda entry: entry["versions"]["1.0"]["sources"].update(hub=pin))
+    before = tmp_path / "before"
+    shutil.copytree(root, before)
+    edit_entry(root, lambda entry: entry["versions"]["1.0"].pop("warning"))
+    edit_entry(root, lambda entry: entry["versions"]["1.0"]["sources"].pop("hub"))
+    edit(root / "cards" / SMALL / "1.0.results.yaml", lambda found: found["measurements"].clear())
+    (told,) = problems(root, before).values()
+    assert told == (
+        f"{SMALL}@1.0: sources.hub: is missing",
+        f"{SMALL}@1.0: warning: is missing",
+        f"{SMALL}@1.0: results: measurements: may be added to, not altered",
+    )
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "deepcr_zoo", "check", *map(str, arguments)], capture_output=True, text=True
+    )
+
+
+def test_the_command_tells_each_thing_and_fails_where_one_is_wrong(root, tmp_path):
+    done = run(root)
+    assert done.returncode == 0, done.stdout
+    assert f"right  {SMALL}@1.0" in done.stdout
+    break_weights(root)
+    done = run(root)
+    assert done.returncode == 1
+    assert f"wrong  {SMALL}@1.0" in done.stdout
+    assert "1 wrong" in done.stderr
+    assert '"problems": []' in run(root, "--json").stdout
+    done = run(tmp_path)
+    assert done.returncode == 2
+    assert "expected a checkout of the repository, or the folder of a registry" in done.stderr

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo rehearse test lint check render benchmark parity clean
+.PHONY: demo rehearse test test-all lint check render benchmark parity clean
 
 ## clean an exposure with two zoo models and draw it: make demo, or make demo FITS=path for one of your own
 demo: $(VENV)/.demo
@@ -14,9 +14,15 @@ demo: $(VENV)/.demo
 rehearse: $(VENV)/.rehearse
 	$(BIN)/deepcr-zoo train recipes/acs-wfc-f606w-2-4.yaml --rehearse
 
-## run the whole test suite, in parallel
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+## run the tests, in parallel, without those marked slow
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m 'not slow'
+
+## run every test
+test-all: $(VENV)/.dev
+	$(PYTEST)
 
 ## check style, formatting and types
 lint: $(VENV)/.dev

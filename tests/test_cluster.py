@@ -24,6 +24,7 @@ from deepcr_zoo.errors import (
 from tests.clusters import cluster as running
 from tests.clusters import hashes, kill, wait_for
 from tests.conftest import CHECKOUT
+from tests.processes import start
 from tests.registries import SMALL
 from tests.test_batch import write_night
 
@@ -261,7 +262,7 @@ def test_an_interrupted_command_begins_nothing_else_and_goes_on_when_given_again
     write_night(night, 40, set(), (200, 300))
     with running(tmp_path / "dask", "--no-nanny", workers=1) as made:
         ours = [*command(night, out), "--scheduler", made.address]
-        process = subprocess.Popen(ours, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = start(ours, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         wait_for(lambda: out.is_dir() and len(list(out.glob("*_crmask.fits"))) >= 3, process)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)

@@ -14,6 +14,7 @@ from deepcr_zoo._version import __version__
 from deepcr_zoo.zoo.registries import default_registry
 from tests.conftest import ALL_MODELS, CHECKOUT
 from tests.fitsfiles import DECAM, acs_flc, scene, write
+from tests.processes import start
 from tests.registries import SMALL
 
 
@@ -333,7 +334,7 @@ def test_clean_can_be_interrupted_and_leaves_nothing_half_written(night):
     for index in range(60):
         acs_flc(night / f"{index:02}_flc.fits", shape=(256, 256))
     command = [sys.executable, "-m", "deepcr_zoo", "clean", str(night), "--output-dir", "out", "--jobs", "2", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout is not None
     process.stdout.readline()
     os.killpg(process.pid, signal.SIGINT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +13,7 @@ from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.dataset import footprints
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import Manifest, VisitRecord
+from deepcr_zoo.dataset.visitnames import VisitName
 from deepcr_zoo.documents import Document, read_document
 from deepcr_zoo.errors import DatasetError, RunError
 from deepcr_zoo.zoo.cards import read_card
@@ -25,9 +25,6 @@ FILE = Path("zoo", "training_visits.yaml")
 
 RealVisit = Annotated[str, Field(pattern=r"^\d{5}-[0-9A-Z]{2}$")]
 """PROPOSAL-VISIT; whatever filter it was seen through, its sky is the same."""
-
-_REAL_NAME = re.compile(r"(\d{5}-[0-9A-Z]{2})-.+")
-"""How `dataset.visits` names real visits."""
 
 
 class VisitList(Document):
@@ -145,15 +142,11 @@ def seen_in_training(recipe: Recipe, dataset: Dataset, registry: Registry) -> li
 
 def _sky_names(visit: VisitRecord, manifest: Manifest) -> list[str]:
     """PROPOSAL-VISIT of a real visit, with each of its observations where training and test share none of these."""
-    real = _REAL_NAME.fullmatch(visit.name)
+    real = VisitName.parse(visit.name)
     if real is None:
         return [visit.name]
-    return [f"{real[1]}-{one}" for one in sorted(_observations(visit))] if manifest.split_by == "observation" else [real[1]]
-
-
-def _observations(visit: VisitRecord) -> set[str]:
-    """ROOTNAMEs: exposures are named by them, with a number behind where a file holds repeats."""
-    return {re.sub(r"-\d+$", "", exposure.name) for exposure in visit.exposures}
+    details: list[str | None] = [*sorted(visit.observations)] if manifest.split_by == "observation" else [None]
+    return [str(real.with_detail(one)) for one in details]
 
 
 def reason_to_exclude(trained_on: TrainedOn, dataset: Dataset) -> str | None:
@@ -178,8 +171,8 @@ def reason_to_exclude(trained_on: TrainedOn, dataset: Dataset) -> str | None:
 
 def _is_same_name(one: str, other: str) -> bool:
     """Whether two names mean the same visit: one without its observation means all that the visit has."""
-    shorter, longer = sorted((one, other), key=len)
-    return longer == shorter or (_REAL_NAME.fullmatch(longer) is not None and longer.startswith(f"{shorter}-"))
+    first, second = VisitName.parse(one), VisitName.parse(other)
+    return one == other or (first is not None and second is not None and first.shares_visit(second))
 
 
 def visits_of(manifest: Manifest, split: Split) -> list[VisitRecord]:
@@ -200,7 +193,7 @@ def _shared(visit: VisitRecord, manifest: Manifest, other: Manifest) -> str | No
 
 def same_observation(one: VisitRecord, other: VisitRecord) -> bool:
     """Whether two visits have an observation in common."""
-    return one.key == other.key or bool(_observations(one) & _observations(other))
+    return one.key == other.key or not one.observations.isdisjoint(other.observations)
 
 
 def same_sky(one: VisitRecord, other: VisitRecord) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,6 +86,11 @@ class ExposureRecord(Document):
     fit_rms_pixels: float | None = Field(default=None, description="of the alignment by TweakReg")
     cautions: list[str] = Field(default_factory=list)
 
+    @property
+    def observation(self) -> str:
+        """ROOTNAME: the name without the EXTVER that follows it where a file holds repeats."""
+        return re.sub(r"-\d+$", "", self.name)
+
 
 class VisitRecord(Document):
     """``visits/<key>/visit.json``: a visit that is finished, labelled or rejected."""
@@ -109,6 +115,11 @@ class VisitRecord(Document):
     )
     rejected: list[Rejected] = Field(default_factory=list, description="exposures")
     rejection: str | None = Field(default=None, description="why the whole visit is not used")
+
+    @property
+    def observations(self) -> set[str]:
+        """ROOTNAMEs of its exposures, each named once where a file holds repeats."""
+        return {exposure.observation for exposure in self.exposures}
 
 
 class DatasetVisit(Document):

@@ -18,6 +18,7 @@ from deepcr_zoo.dataset import footprints
 from deepcr_zoo.dataset.expectations import why_no_rehearsal
 from deepcr_zoo.dataset.exposures import ExposureFacts
 from deepcr_zoo.dataset.labelmethods import WAYS
+from deepcr_zoo.dataset.visitnames import VisitName
 from deepcr_zoo.errors import DataError, MissingDataError, UsageError
 from deepcr_zoo.zoo.recipe import FieldType, Recipe, Split, SplitBy, TweakReg, VisitRule, visit_code
 
@@ -298,9 +299,8 @@ def _names(groups: list[tuple[ExposureFacts, ...]], split_by: SplitBy) -> list[s
     names: list[str] = []
     for exposures in groups:
         first = exposures[0]
-        name = f"{first.proposal:05d}-{first.visit}-{first.filter_name}"
-        if split_by == "observation":
-            name = f"{name}-{first.observation}"
+        detail = f"{first.filter_name}-{first.observation}" if split_by == "observation" else first.filter_name
+        name = str(VisitName(first.proposal, first.visit, detail))
         count = sum(other == name or other.startswith(f"{name}-p") for other in names)
         names.append(f"{name}-p{count + 1}" if count else name)
     return names

@@ -21,6 +21,7 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
+from spreads import spread
 from synthetic_visits import (
     PACKAGES,
     LabelledVisit,
@@ -37,7 +38,6 @@ from synthetic_visits import (
 import deepcr_zoo
 from deepcr_zoo.bench.measures.inpainting import MASKS_PER_STAMP, ErrorSums, Fill, HiddenPixels, draw
 from deepcr_zoo.bench.measures.judged import as_method
-from deepcr_zoo.bench.measures.summary import inpainting_errors, spread
 from deepcr_zoo.bench.results import (
     AddedMasks,
     BaselineMethod,
@@ -144,8 +144,7 @@ def errors_of(sums: ErrorSums) -> dict[str, FieldResult]:
     chosen = {name: [index] for index, name in enumerate(SIMULATED_FIELD_TYPES)} | {POOLED: list(range(BLOCKS))}
     arrays = (sums.pixels, sums.squared, sums.absolute, sums.signed)
     return {
-        name: FieldResult(inpainting=inpainting_errors(ErrorSums(*(one[blocks] for one in arrays))))
-        for name, blocks in chosen.items()
+        name: FieldResult(inpainting=ErrorSums(*(one[blocks] for one in arrays)).errors()) for name, blocks in chosen.items()
     }
 
 

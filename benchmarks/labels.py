@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import os
 import sys
+from dataclasses import asdict, dataclass
 
 import numpy as np
+from spreads import Spread, spread
 from synthetic_visits import (
     PACKAGES,
     LabelledVisit,
@@ -26,16 +29,8 @@ from synthetic_visits import (
     words,
 )
 
-from deepcr_zoo.bench.measures.summary import spread
-from deepcr_zoo.bench.results import (
-    BaselineMethod,
-    BenchmarkResults,
-    FieldResult,
-    MaskRates,
-    MethodResult,
-    PixelCounts,
-    write_results,
-)
+from deepcr_zoo.bench.results import PixelCounts
+from deepcr_zoo.files import write_atomically
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES
 from deepcr_zoo.zoo.records import POOLED
@@ -58,25 +53,31 @@ def confusion(visit: LabelledVisit) -> Confusion:
     return counts
 
 
-def rates(visits: dict[int, Confusion]) -> FieldResult:
+@dataclass(frozen=True)
+class MaskRates:
     """TPR and FPR of all visits together, and over them."""
+
+    tpr: float
+    fpr: float
+    tpr_spread: Spread | None
+    fpr_spread: Spread | None
+
+
+def rates(visits: dict[int, Confusion]) -> MaskRates:
+    """Return the rates of the visits of each seed."""
     pooled = sum(visits.values())
-    return FieldResult(
-        mask=MaskRates(
-            tpr=pooled[0] / pooled[1],
-            fpr=pooled[2] / pooled[3],
-            tpr_spread=spread([one[0] / one[1] for one in visits.values()]),
-            fpr_spread=spread([one[2] / one[3] for one in visits.values()]),
-        )
+    return MaskRates(
+        tpr=pooled[0] / pooled[1],
+        fpr=pooled[2] / pooled[3],
+        tpr_spread=spread([one[0] / one[1] for one in visits.values()]),
+        fpr_spread=spread([one[2] / one[3] for one in visits.values()]),
     )
 
 
-def row(name: str, result: FieldResult) -> tuple[str, bool]:
-    """One line of the table, and whether the label is as good as it has to be."""
-    mask = result.mask
-    assert mask is not None
+def row(name: str, mask: MaskRates) -> tuple[str, bool]:
+    """Return a line of the table, and whether the label is good enough."""
 
-    def cell(pooled: float, several: object, digits: int) -> str:
+    def cell(pooled: float, several: Spread | None, digits: int) -> str:
         if several is None:
             return f"{pooled:.{digits}f}"
         each = ", ".join(f"{value:.{digits}f}" for value in several.values)
@@ -126,20 +127,16 @@ def main() -> None:
             for name, total in totals.items()
         }
         truth = f"the truth: cosmic rays left more than {SIGMAS:g} x the sigma of the noise"
-        method = BaselineMethod(
-            name="astrodrizzle",
-            parameters=visits[0].recipe.build.drizzle.model_dump(),
-            packages={"drizzlepac": version("drizzlepac")},
-        )
-        written = BenchmarkResults(
-            date=datetime.date.today(),
-            command=command(),
-            machine=processor_name(),
-            software={name: version(name) for name in PACKAGES},
-            data=description(options, truth, pixels),
-            methods=[MethodResult(name="AstroDrizzle", method=method, score=None, fields=results)],
-        )
-        write_results(written, options.results)
+        written = {
+            "date": str(datetime.date.today()),
+            "command": command(),
+            "machine": processor_name(),
+            "software": {name: version(name) for name in PACKAGES},
+            "data": description(options, truth, pixels).model_dump(mode="json"),
+            "drizzle": visits[0].recipe.build.drizzle.model_dump(mode="json"),
+            "fields": {name: asdict(one) for name, one in results.items()},
+        }
+        write_atomically(json.dumps(written, indent=1).encode(), options.results)
     sys.exit(not all(verdicts))
 
 

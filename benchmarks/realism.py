@@ -12,16 +12,17 @@ from __future__ import annotations
 import argparse
 import datetime
 import multiprocessing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from functools import partial
+from functools import partial, reduce
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
+from spreads import Spread, spread
 from synthetic_visits import (
     PACKAGES,
     LabelledVisit,
@@ -36,11 +37,13 @@ from synthetic_visits import (
 )
 
 import deepcr_zoo
-from deepcr_zoo.bench.measures import lacosmic, roc
+from deepcr_zoo.bench.measures import roc
+from deepcr_zoo.bench.measures.detectionresults import CURVE_POINTS, SWEEP_TPR, TPR_AT_FPR, field_result
 from deepcr_zoo.bench.measures.judged import as_method
 from deepcr_zoo.bench.measures.lacosmic import Sweep
 from deepcr_zoo.bench.measures.roc import RocCounts, RocCurve
-from deepcr_zoo.bench.measures.summary import CURVE_POINTS, TPR_AT_FPR, field_result
+from deepcr_zoo.bench.measures.tally import Tally, tally_masks
+from deepcr_zoo.bench.measures.tracks import class_group
 from deepcr_zoo.bench.results import BaselineMethod, BenchmarkResults, MethodResult, PixelCounts, write_results
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.models.baselines import Lacosmic
@@ -55,9 +58,12 @@ TABLE_2 = ("ACS-WFC-F606W-2-32@1.0", "ACS-WFC-F606W-2-4@1.0")
 OTHERS = ("ACS-WFC-F606W-2-32@2.0", "ACS-WFC-2-32@1.0")
 FPRS = (0.0005, 0.005)
 POINTS = 5.0
-SWEEP_RULE = "interpolated linearly in log FPR between values of sigclip"
+SIGCLIPS = (2.5, 3.2, 4.0, 5.0, 6.3, 8.0, 10.0, 12.5, 16.0, 20.0, 25.0, 32.0)
+"""Ten per decade; on ACS/WFC they give FPRs from a few per cent down to 1e-4."""
 
-Judged = TypeVar("Judged", RocCounts, Sweep)
+Judged = TypeVar("Judged", RocCounts, Tally)
+Spreads = dict[str, list[Spread | None]]
+"""By field type, of the TPR over seeds at each FPR, each with a threshold of its own."""
 
 
 def by_field_type(
@@ -80,8 +86,16 @@ def counts_of(model: MaskModel, visit: LabelledVisit) -> RocCounts:
     return roc.merge(roc.count(model.logits(chip.image), chip.label, chip.ignore) for chip in visit.chips())
 
 
-def judge_network(name: str, visits: list[LabelledVisit]) -> tuple[MethodResult, dict[str, RocCounts], dict[str, RocCurve]]:
-    """A network's figures, the counts behind them, and the curves."""
+def spreads_of(curves: Iterable[RocCurve | Sweep]) -> list[Spread | None]:
+    """Return the spread over seeds of the TPR at each FPR."""
+    each = [[None if (point := one.at_fpr(fpr)) is None else point.tpr for fpr in FPRS] for one in curves]
+    return [spread(tprs) for tprs in zip(*each, strict=True)]
+
+
+def judge_network(
+    name: str, visits: list[LabelledVisit]
+) -> tuple[MethodResult, Spreads, dict[str, RocCounts], dict[str, RocCurve]]:
+    """Return a network's figures and their spreads, the counts behind them, and the curves."""
     model = deepcr_zoo.load(name, device="cpu")
     assert isinstance(model, MaskModel)
     each = {visit.folder: counts_of(model, visit) for visit in visits}
@@ -93,29 +107,43 @@ def judge_network(name: str, visits: list[LabelledVisit]) -> tuple[MethodResult,
         score="logit",
         tpr_at_fpr=TPR_AT_FPR,
         curve_points=CURVE_POINTS,
-        fields={
-            field: field_result(curves[field], FPRS, [one.curve() for one in alone]) for field, (_, alone) in grouped.items()
-        },
+        fields={field: field_result(curve, FPRS) for field, curve in curves.items()},
     )
-    return result, {field: pooled for field, (pooled, _) in grouped.items()}, curves
+    spreads = {field: spreads_of(one.curve() for one in alone) for field, (_, alone) in grouped.items()}
+    return result, spreads, {field: pooled for field, (pooled, _) in grouped.items()}, curves
 
 
-def swept(visit: LabelledVisit, sigclips: tuple[float, ...]) -> Sweep:
+def sweep(
+    method: Lacosmic, image: np.ndarray, cosmic_rays: np.ndarray, ignore: np.ndarray, sigclips: Sequence[float]
+) -> Tally:
+    """Count what L.A.Cosmic masks on a chip at each sigclip, by class."""
+    ascending = sorted(sigclips)
+    classes = class_group(cosmic_rays[None], ignore[None], np.zeros(1, int))[0]
+    return tally_masks([method.mask(image, sigclip) for sigclip in ascending], ascending, classes, 2)
+
+
+def together(tallies: Iterable[Tally]) -> Tally:
+    """Add the counts of several images."""
+    return reduce(Tally.__add__, tallies)
+
+
+def swept(visit: LabelledVisit, sigclips: tuple[float, ...]) -> Tally:
     """Judge L.A.Cosmic on a visit."""
     recipe = visit.recipe
     method = Lacosmic(recipe.benchmark.lacosmic_objlim[visit.field_type], recipe.instrument.read_noise_electron)
-    return lacosmic.merge(lacosmic.sweep(method, chip.image, chip.label, chip.ignore, sigclips) for chip in visit.chips())
+    return together(sweep(method, chip.image, chip.label, chip.ignore, sigclips) for chip in visit.chips())
 
 
-def judge_lacosmic(visits: list[LabelledVisit], sigclips: tuple[float, ...], jobs: int) -> MethodResult:
-    """The figures of L.A.Cosmic, with the objlim that the paper found best for each field type."""
+def judge_lacosmic(visits: list[LabelledVisit], sigclips: tuple[float, ...], jobs: int) -> tuple[MethodResult, Spreads]:
+    """Return the figures of L.A.Cosmic, with the objlim that the paper found best for each field type, and their spreads."""
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         sweeps = pool.map(partial(swept, sigclips=sigclips), visits)
         each = {visit.folder: sweep for visit, sweep in zip(visits, sweeps, strict=True)}
+    grouped = by_field_type(visits, each, together)
     recipe = visits[0].recipe
     objlims = recipe.benchmark.lacosmic_objlim
     parameters = asdict(Lacosmic(0.0, recipe.instrument.read_noise_electron))
-    return MethodResult(
+    result = MethodResult(
         name="L.A.Cosmic",
         method=BaselineMethod(
             name="lacosmic",
@@ -123,13 +151,11 @@ def judge_lacosmic(visits: list[LabelledVisit], sigclips: tuple[float, ...], job
             packages={"astroscrappy": version("astroscrappy")},
         ),
         score="sigclip",
-        tpr_at_fpr=SWEEP_RULE,
+        tpr_at_fpr=SWEEP_TPR,
         curve_points="every value of sigclip",
-        fields={
-            field: field_result(pooled, FPRS, alone)
-            for field, (pooled, alone) in by_field_type(visits, each, lacosmic.merge).items()
-        },
+        fields={field: field_result(Sweep(pooled), FPRS) for field, (pooled, _) in grouped.items()},
     )
+    return result, {field: spreads_of(map(Sweep, alone)) for field, (_, alone) in grouped.items()}
 
 
 def published(card: Card, field_type: str, fpr: float, band: str) -> float | None:
@@ -142,16 +168,15 @@ def published(card: Card, field_type: str, fpr: float, band: str) -> float | Non
     return None
 
 
-def rows(result: MethodResult, card: Card | None, band: str) -> list[str]:
+def rows(result: MethodResult, spreads: Spreads, card: Card | None, band: str) -> list[str]:
     """A line of the table for each field type."""
     lines = []
     for field_type in SIMULATED_FIELD_TYPES:
         cells, differences = [result.name, words(field_type)], []
-        for rate in result.fields[field_type].at_fpr:
+        for rate, several in zip(result.fields[field_type].at_fpr, spreads[field_type], strict=True):
             there = published(card, field_type, rate.fpr, band) if card else None
-            spread = rate.tpr_spread
-            tpr = 100 * spread.mean if spread else rate.tpr and 100 * rate.tpr
-            error = f" ± {100 * spread.standard_error:.1f}" if spread else ""
+            tpr = 100 * several.mean if several else rate.tpr and 100 * rate.tpr
+            error = f" ± {100 * several.standard_error:.1f}" if several else ""
             cells += ["-" if tpr is None else f"{tpr:.1f}{error}", "-" if there is None else f"{there:.1f}"]
             differences.append(None if tpr is None or there is None else tpr - there)
             cells.append("-" if differences[-1] is None else f"{round(differences[-1], 1) + 0.0:+.1f}")
@@ -212,9 +237,7 @@ def main() -> None:
     add_options(parser)
     parser.add_argument("--threads", type=int, default=1, help="of the networks")
     parser.add_argument("--models", nargs="+", default=[*TABLE_2, *OTHERS])
-    parser.add_argument(
-        "--sigclips", type=float, nargs="*", default=list(lacosmic.SIGCLIPS), help="none: leave L.A.Cosmic out"
-    )
+    parser.add_argument("--sigclips", type=float, nargs="*", default=list(SIGCLIPS), help="none: leave L.A.Cosmic out")
     parser.add_argument("--picture", type=Path, help="draw a stamp of each field type there")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -227,14 +250,15 @@ def main() -> None:
     methods: list[MethodResult] = []
     counts: dict[str, RocCounts] = {}
     for name in options.models:
-        result, counts, curves = judge_network(name, visits)
-        print("\n".join(rows(result, deepcr_zoo.load(name, device="cpu").card, band)), flush=True)
+        result, spreads, counts, curves = judge_network(name, visits)
+        print("\n".join(rows(result, spreads, deepcr_zoo.load(name, device="cpu").card, band)), flush=True)
         methods.append(result)
         if options.picture and name == TABLE_2[0]:
             draw(visits, curves, options.picture)
     if options.sigclips:
-        methods.append(judge_lacosmic(visits, tuple(options.sigclips), options.jobs))
-        print("\n".join(rows(methods[-1], None, band)))
+        result, spreads = judge_lacosmic(visits, tuple(options.sigclips), options.jobs)
+        methods.append(result)
+        print("\n".join(rows(result, spreads, None, band)))
     if options.results:
         pixels = {name: pixels_of(tally, exposures_of(visits, name)) for name, tally in counts.items()}
         written = BenchmarkResults(

@@ -14,22 +14,22 @@ import argparse
 import datetime
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from synthetic_visits import CACHE, PACKAGES, command, words
 from torch import nn
 
-from benchmarks.masks import judge
+from deepcr_zoo.bench.measures import roc
+from deepcr_zoo.bench.measures.judged import check_input, judged_stamps
+from deepcr_zoo.bench.measures.roc import RocCounts
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.dataset.build import build_dataset
 from deepcr_zoo.dataset.reading import Dataset
-from deepcr_zoo.dataset.store import ExposureRecord
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.models.model import MaskModel, load_files
 from deepcr_zoo.models.nets import UNet
@@ -39,7 +39,7 @@ from deepcr_zoo.training.augmentation import order
 from deepcr_zoo.training.objectives import Feed
 from deepcr_zoo.training.pipeline import train
 from deepcr_zoo.training.stamps import open_stamps
-from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES, Recipe
+from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES, FieldType, Recipe
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 
 FPRS = (0.0005, 0.005)
@@ -104,16 +104,20 @@ def _recompute(network: UNet, feed: Feed) -> None:
     network.eval()
 
 
-def shifted(alpha: float) -> Callable[[NDArray[np.float32], ExposureRecord], NDArray[np.float32]]:
-    """A change of the images: so many times their sky level is added (Zhang & Bloom 2020, Eq. 3)."""
-    return lambda image, exposure: image + np.float32(alpha * exposure.sky_electron)
+def judge(model: MaskModel, dataset: Dataset, field_type: FieldType, alpha: float) -> RocCounts:
+    """Count the test stamps with `alpha` times their sky level added to the image (Zhang & Bloom 2020, Eq. 3)."""
+    check_input(model)
+    return roc.merge(
+        roc.count(model.logits(one.image + np.float32(alpha * one.group.exposure.sky_electron)), one.cosmic_rays, one.ignore)
+        for one in judged_stamps(dataset, field_type)
+    )
 
 
 def rates(model: MaskModel, dataset: Dataset, alpha: float) -> dict[str, tuple[float, ...]]:
     """TPR at each FPR, by field type."""
     found = {}
     for field_type in SIMULATED_FIELD_TYPES:
-        curve = judge(model, dataset, field_type, change=shifted(alpha)).curve()
+        curve = judge(model, dataset, field_type, alpha).curve()
         points = [curve.at_fpr(fpr) for fpr in FPRS]
         found[field_type] = tuple(point.tpr for point in points if point)
     return found

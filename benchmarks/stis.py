@@ -18,12 +18,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from spreads import spread
 from synthetic_visits import command
 
 import deepcr_zoo
 from deepcr_zoo.bench.judging import Extent, benchmark
 from deepcr_zoo.bench.maskbenchmark import BEST
-from deepcr_zoo.bench.measures.summary import spread
 from deepcr_zoo.bench.results import BenchmarkResults
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject, find_subject

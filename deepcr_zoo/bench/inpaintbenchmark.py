@@ -14,7 +14,6 @@ from deepcr_zoo.bench.measures.blocks import sky_blocks
 from deepcr_zoo.bench.measures.bootstrap import Values, resample
 from deepcr_zoo.bench.measures.inpainting import MASKS_PER_STAMP, ErrorSums, Fill, draw, judge, mse_ratio
 from deepcr_zoo.bench.measures.judged import OnExposure, as_method, field_types_of
-from deepcr_zoo.bench.measures.summary import inpainting_errors
 from deepcr_zoo.bench.results import (
     AddedMasks,
     BaselineMethod,
@@ -107,7 +106,7 @@ def judge_inpainting(
             name=name,
             method=method,
             score=None,
-            fields={key: FieldResult(inpainting=inpainting_errors(one[name])) for key, one in sums.items()},
+            fields={key: FieldResult(inpainting=one[name].errors()) for key, one in sums.items()},
         )
         for name, (method, _) in methods.items()
     ]

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from deepcr_zoo.bench.measures.blocks import sky_blocks
 from deepcr_zoo.bench.measures.bootstrap import Values, interval, resample
 from deepcr_zoo.bench.measures.detectionresults import (
+    CURVE_POINTS,
+    SWEEP_TPR,
+    TPR_AT_FPR,
     best_sweep_field,
     network_field,
     resampled_network,
@@ -21,7 +24,6 @@ from deepcr_zoo.bench.measures.detectionresults import (
 from deepcr_zoo.bench.measures.detections import Detections, Method, detect, masks_of, network
 from deepcr_zoo.bench.measures.judged import JudgedStamps, OnExposure, as_method, field_types_of
 from deepcr_zoo.bench.measures.lacosmicmasks import described, lacosmic_masks, lacosmic_of, objlims_of
-from deepcr_zoo.bench.measures.summary import CURVE_POINTS, TPR_AT_FPR
 from deepcr_zoo.bench.operating import operating_points
 from deepcr_zoo.bench.results import BaselineMethod, Comparison, FieldResult, MethodResult, Parameter
 from deepcr_zoo.dataset.reading import Dataset
@@ -31,9 +33,6 @@ from deepcr_zoo.zoo.records import POOLED
 
 PAPER, BEST = "L.A.Cosmic", "L.A.Cosmic, best objlim"
 """Names of the baselines: settings of Zhang & Bloom 2020, and the best of a grid."""
-
-SWEEP_TPR = "interpolated linearly in log FPR between values of sigclip"
-"""How `lacosmic.Sweep` comes by its figures, for `results.MethodResult`."""
 
 
 @dataclass(frozen=True)

@@ -92,15 +92,6 @@ class BaselineMethod(Document):
     packages: dict[str, str] = Field(description="versions of what computes it")
 
 
-class Spread(Document):
-    """How a figure differs between seeds or visits, each judged alone."""
-
-    n: int = Field(ge=2)
-    mean: float
-    standard_error: float = Field(ge=0, description="of the mean: standard deviation (n - 1) / square root of n")
-    values: list[float] = Field(min_length=2, description="in the order of the seeds")
-
-
 class Interval(Document):
     """Where a figure lies with a confidence of 95 %, from resampled blocks of sky within visits: of these visits alone."""
 
@@ -117,7 +108,7 @@ class RateAtFpr(Document):
     tpr: Probability | None
     threshold: float | None = Field(description="pixels of a higher score are masked")
     tpr_interval: Interval | None = None
-    tpr_spread: Spread | None = Field(default=None, description="over seeds, each with a threshold of its own")
+    tpr_spread: None = Field(default=None, description="always none: kept so that files keep their format")
 
 
 class CurvePoint(Document):
@@ -182,15 +173,6 @@ class Diagnostics(Document):
     calibration: list[ReliabilityBin] = Field(default_factory=list, description="of methods that give probabilities")
 
 
-class MaskRates(Document):
-    """Of a method that gives one mask and has no threshold."""
-
-    fpr: Probability
-    tpr: Probability
-    fpr_spread: Spread | None = None
-    tpr_spread: Spread | None = None
-
-
 class InpaintingErrors(Document):
     """Filled minus true value of the pixels that are judged; no figures where there are no pixels."""
 
@@ -215,7 +197,7 @@ class FieldResult(Document):
     dilated: DilatedRates | None = None
     diagnostics: Diagnostics | None = None
     curve: list[CurvePoint] = Field(default_factory=list, description="see the method's curve_points")
-    mask: MaskRates | None = Field(default=None, description="in place of the above, where there is no threshold")
+    mask: None = Field(default=None, description="always none: kept so that files keep their format")
     inpainting: InpaintingErrors | None = Field(default=None, description="in place of the above, of an inpainting method")
 
 
@@ -273,7 +255,9 @@ class Runtime(Document):
     megapixels: float = Field(gt=0, description="of the image")
     seconds: list[float] = Field(min_length=1, description="of each repeat")
     megapixels_per_s: float = Field(gt=0, description="by the median of them")
-    peak_bytes: Count = Field(description="largest memory of the process, interpreter and image included")
+    peak_bytes: Count | None = Field(
+        description="largest memory of the process, interpreter and image included; none if the system does not report it"
+    )
 
 
 class GateResult(Document):

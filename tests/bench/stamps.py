@@ -28,6 +28,7 @@ from tests.scenes import star_field
 SIDE = 64
 EXPOSURES, STAMPS = 2, 3
 SKY_ELECTRON = 50.0
+FIELD = "globular_cluster"
 
 Tensors = dict[str, np.ndarray]
 Change = Callable[[str, Tensors], object]
@@ -121,6 +122,15 @@ def write_dataset(
     path.mkdir(parents=True)
     write_document(path / MANIFEST_FILE, manifest)
     return Dataset.open(path)
+
+
+def layers(dataset: Dataset, field_type: str = FIELD) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return image, CR mask and ignore mask of the test stamps, each (N, S, S), read stamp by stamp."""
+    stamps = list(dataset.stamps("test", field_type))
+    image, labels, ignored = (
+        np.stack([getattr(one, name) for one in stamps]) for name in ("image", "cosmic_rays", "ignore")
+    )
+    return image, labels == 1, ignored == 1
 
 
 def _exposure(folder: Path, name: str, tensors: Tensors) -> ExposureRecord:

@@ -1,16 +1,21 @@
-"""All that is counted of masks agrees with numpy on the same stamps."""
+"""Counts and figures of masks agree with numpy on the same stamps."""
+
+from collections import Counter
 
 import numpy as np
 import pytest
 from scipy import ndimage
 from scipy.special import expit
 
+import deepcr_zoo
 from deepcr_zoo.bench.measures.blocks import sky_blocks
 from deepcr_zoo.bench.measures.detectionresults import best_sweep_field, calibration, network_field, sweep_field
 from deepcr_zoo.bench.measures.detections import detect, masks_of, network
-from tests.bench.test_masks import layers
+from deepcr_zoo.bench.measures.judged import check_input
+from deepcr_zoo.errors import DatasetError, UsageError
+from deepcr_zoo.models.model import WHOLE_FRAME
+from tests.bench.stamps import EXPOSURES, FIELD, SIDE, SKY_ELECTRON, STAMPS, layers, recipe_of, write_dataset
 
-FIELD = "globular_cluster"
 FPRS = (0.005, 0.02, 0.1)
 SIGCLIPS = (1.0, 3.0, 6.0)
 
@@ -24,6 +29,102 @@ def pseudo_masks(shift=0.0):
 def found(finder, dataset):
     methods = {"network": network(finder), "bright": pseudo_masks(), "brighter": pseudo_masks(40.0)}
     return detect(methods, dataset, FIELD, sky_blocks(dataset, FIELD))
+
+
+def counts_of(finder, dataset, on_exposure=None):
+    """Count the test stamps of a field type by the logits of a network."""
+    blocks = sky_blocks(dataset, FIELD)
+    return detect({"network": network(finder)}, dataset, FIELD, blocks, on_exposure)["network"].exact
+
+
+def tallies(counts):
+    """Pixels by score, of each class, as dictionaries."""
+    return [
+        {float(score): int(number) for score, number in zip(counts.scores, tally, strict=True) if number}
+        for tally in (counts.cosmic_rays, counts.clean)
+    ]
+
+
+def expected_tallies(logits, labels, ignored):
+    return [dict(Counter(logits[kind & ~ignored].tolist())) for kind in (labels, ~labels)]
+
+
+def test_counts_are_those_of_every_test_stamp_by_itself_without_ignored_pixels(found, finder, dataset):
+    image, labels, ignored = layers(dataset)
+    assert len(image) == EXPOSURES * STAMPS
+    assert ignored.any()
+    logits = np.stack([finder.logits(one, tile=WHOLE_FRAME) for one in image])
+    counts = found["network"].exact
+    assert tallies(counts) == expected_tallies(logits, labels, ignored)
+    assert counts.ignored == ignored.sum()
+    assert counts.cosmic_rays.sum() + counts.clean.sum() + counts.ignored == image.size
+
+
+def test_tpr_and_fpr_are_those_of_a_count_at_every_threshold(found, finder, dataset):
+    image, labels, ignored = layers(dataset)
+    logits = finder.logits(image)
+    curve = found["network"].exact.curve()
+    for index in np.linspace(0, curve.thresholds.size - 1, 60).astype(int):
+        above = (logits > curve.thresholds[index]) & ~ignored
+        assert curve.true_positives[index] == np.count_nonzero(above & labels)
+        assert curve.false_positives[index] == np.count_nonzero(above & ~labels)
+    fpr = 0.005
+    allowed = [
+        np.count_nonzero((logits > one) & labels & ~ignored)
+        for one in np.unique(logits)[-2000:]
+        if np.count_nonzero((logits > one) & ~labels & ~ignored) / np.count_nonzero(~labels & ~ignored) <= fpr
+    ]
+    assert curve.at_fpr(fpr).tpr == max(allowed) / np.count_nonzero(labels & ~ignored)
+
+
+def test_stamps_that_are_all_alike_are_ties_not_lost_pixels(finder, tmp_path):
+    def copied(field_type, tensors):
+        copies = {name: np.stack([tensor[1]] * len(tensor)) for name, tensor in tensors.items() if name != "corners"}
+        tensors.update(copies)
+        tensors["image"][:, : SIDE // 2] = SKY_ELECTRON
+        tensors["ignore"][:] = 0
+
+    dataset = write_dataset(tmp_path, recipe_of(), (FIELD,), copied)
+    image, labels, ignored = layers(dataset)
+    counts = counts_of(finder, dataset)
+    assert counts.scores.size < image.size / STAMPS
+    assert tallies(counts) == expected_tallies(finder.logits(image), labels, ignored)
+    assert (counts.ignored, counts.cosmic_rays.sum()) == (0, labels.sum())
+
+
+def test_every_exposure_is_reported_once_in_order(dataset):
+    seen = []
+
+    def report(group):
+        seen.append((group.visit.field_type, group.exposure.name))
+
+    detect({}, dataset, FIELD, sky_blocks(dataset, FIELD), report)
+    assert seen == [(FIELD, f"exposure-{number}") for number in range(EXPOSURES)]
+
+
+def test_a_field_type_without_test_stamps_counts_nothing(tmp_path):
+    dataset = write_dataset(tmp_path, recipe_of(), (FIELD,))
+    methods = {"bright": pseudo_masks()}
+    assert detect(methods, dataset, "extragalactic", sky_blocks(dataset, "extragalactic")) == {}
+
+
+def test_a_missing_file_is_named(tmp_path):
+    dataset = write_dataset(tmp_path, recipe_of(), (FIELD,))
+    blocks = sky_blocks(dataset, FIELD)
+    file = next(dataset.home.visits.glob("*/exposure-1.safetensors"))
+    file.unlink()
+    with pytest.raises(DatasetError, match=rf"{file}: is missing"):
+        detect({}, dataset, FIELD, blocks)
+
+
+@pytest.mark.filterwarnings("ignore::deepcr_zoo.errors.ModelWarning")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("WFC3-UVIS-2-32", "is normalised by the whole frame"), ("DECam-2-32", "takes adu, and stamps are in electrons")],
+)
+def test_a_network_that_cannot_be_judged_on_stamps_in_electrons_is_refused(name, message):
+    with pytest.raises(UsageError, match=message):
+        check_input(deepcr_zoo.load(f"mask/{name}", "cpu", engine="torch", source="seed"))
 
 
 def dilated(mask):

@@ -6,8 +6,7 @@ from deepcr_zoo.bench.measures.inpainting import AT_ONCE, Draws, ErrorSums, draw
 from deepcr_zoo.errors import DataError, InvalidImageError
 from deepcr_zoo.models import baselines
 from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES
-from tests.bench.stamps import EXPOSURES, STAMPS, recipe_of, write_dataset
-from tests.bench.test_masks import FIELD, layers
+from tests.bench.stamps import EXPOSURES, FIELD, STAMPS, layers, recipe_of, write_dataset
 
 SEED = 3
 COUNT = 40

@@ -17,8 +17,7 @@ from deepcr_zoo.models import baselines
 from deepcr_zoo.progress import NullReporter
 from deepcr_zoo.simulate import VERSION
 from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES
-from tests.bench.stamps import EXPOSURES, recipe_of, write_dataset
-from tests.bench.test_masks import layers
+from tests.bench.stamps import EXPOSURES, layers, recipe_of, write_dataset
 
 COMMAND = "deepcr-zoo train recipe.yaml"
 ALL = [*SIMULATED_FIELD_TYPES, "all"]

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from astroscrappy import detect_cosmics
 
-from deepcr_zoo.bench.measures import lacosmic
 from deepcr_zoo.bench.measures.lacosmic import Sweep
 from deepcr_zoo.bench.measures.roc import RocPoint
-from deepcr_zoo.errors import InvalidImageError, MissingExtraError, UsageError
+from deepcr_zoo.bench.measures.tally import Tally
+from deepcr_zoo.errors import MissingExtraError
 from deepcr_zoo.models.baselines import Lacosmic
 from tests.scenes import star_field
 
@@ -13,7 +13,7 @@ PAPER = Lacosmic(objlim=2.0, readnoise=4.1)
 
 
 def a_sweep(true, false, sigclips=(4.0, 6.0, 8.0), cosmic_rays=100, clean=10_000):
-    return Sweep(sigclips, np.array(true), np.array(false), cosmic_rays, clean, ignored=7)
+    return Sweep(Tally(np.array(sigclips), np.array([false, true]), np.array([clean, cosmic_rays])))
 
 
 def test_the_mask_is_that_of_a_direct_call_of_astroscrappy():
@@ -38,27 +38,6 @@ def test_the_mask_is_that_of_a_direct_call_of_astroscrappy():
 
 def test_the_settings_are_those_of_the_paper_unless_told_otherwise():
     assert (PAPER.sigfrac, PAPER.niter, PAPER.sepmed, PAPER.gain) == (0.3, 4, False, 1.0)
-
-
-def test_a_sweep_counts_what_each_sigclip_masks_and_leaves_ignored_pixels_out():
-    image, labels = star_field((120, 150), seed=2)
-    ignore = np.zeros_like(labels)
-    ignore[:40] = True
-    swept = lacosmic.sweep(PAPER, image, labels, ignore, sigclips=(8.0, 3.0))
-    assert swept.sigclips == (3.0, 8.0)
-    for sigclip, true, false in zip(swept.sigclips, swept.true_positives, swept.false_positives, strict=True):
-        mask = PAPER.mask(image, sigclip)[40:]
-        assert (true, false) == ((mask & labels[40:]).sum(), (mask & ~labels[40:]).sum())
-    assert (swept.cosmic_rays, swept.clean) == (labels[40:].sum(), (~labels[40:]).sum())
-    assert swept.ignored == ignore.sum()
-
-
-def test_stamps_are_judged_one_by_one_and_merge_to_their_sum():
-    image, labels = star_field((80, 160), seed=3)
-    stamps, masks = np.stack(np.split(image, 2, axis=1)), np.stack(np.split(labels, 2, axis=1))
-    together = lacosmic.sweep(PAPER, stamps, masks, sigclips=(4.0,))
-    merged = lacosmic.merge(lacosmic.sweep(PAPER, *pair, sigclips=(4.0,)) for pair in zip(stamps, masks, strict=True))
-    assert vars(merged) == vars(together)
 
 
 def test_tpr_at_a_fixed_fpr_is_interpolated_in_log_fpr_between_points_of_the_sweep():
@@ -95,18 +74,6 @@ def test_pixels_without_a_value_are_not_masked_and_do_not_spread():
     far = np.ones_like(mask)
     far[20:41, 20:41] = False
     np.testing.assert_array_equal(mask[far], PAPER.mask(image, 4.0)[far])
-
-
-def test_sweeps_of_other_sigclips_do_not_merge():
-    with pytest.raises(UsageError, match="the same values of sigclip"):
-        lacosmic.merge([a_sweep([1, 1, 1], [1, 1, 1]), a_sweep([1, 1, 1], [1, 1, 1], sigclips=(1.0, 2.0, 3.0))])
-    with pytest.raises(UsageError, match="at least one"):
-        lacosmic.merge([])
-
-
-def test_a_mask_of_another_shape_is_refused():
-    with pytest.raises(InvalidImageError, match=r"the CR mask has shape \(3, 3\)"):
-        lacosmic.sweep(PAPER, np.zeros((4, 4)), np.zeros((3, 3), bool))
 
 
 def test_without_astroscrappy_the_error_names_the_extra(monkeypatch):

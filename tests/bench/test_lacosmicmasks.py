@@ -9,8 +9,8 @@ import pytest
 from astroscrappy import detect_cosmics
 
 from deepcr_zoo.bench.measures import lacosmicmasks
-from deepcr_zoo.bench.measures.detectionresults import sweep_of
 from deepcr_zoo.bench.measures.judged import judged_stamps
+from deepcr_zoo.bench.measures.lacosmic import Sweep
 from deepcr_zoo.bench.measures.lacosmicmasks import described, lacosmic_masks, lacosmic_of, objlims_of, prepare
 from deepcr_zoo.bench.measures.tally import tally_masks
 from deepcr_zoo.bench.measures.tracks import class_group
@@ -58,7 +58,7 @@ def test_the_figures_are_those_of_direct_calls_of_astroscrappy(dataset):
 
     tally = reduce(operator.add, map(tallied, ones))
     cosmic_rays, ignore = (np.concatenate([getattr(one, name) for one in ones]) for name in ("cosmic_rays", "ignore"))
-    points = {point.threshold: point for point in sweep_of(tally.summed(2)).points()}
+    points = {point.threshold: point for point in Sweep(tally.summed(2)).points()}
     for sigclip in SIGCLIPS:
         mask = np.concatenate([direct(one.image, METHOD, sigclip) for one in ones])
         assert points[sigclip].tpr == mask[cosmic_rays & ~ignore].mean() > 0

@@ -7,8 +7,7 @@ from scipy.stats import norm
 from deepcr_zoo.bench.measures import roc
 from deepcr_zoo.bench.measures.blocks import SkyBlocks
 from deepcr_zoo.bench.measures.bootstrap import interval, resample, tprs_at
-from deepcr_zoo.bench.measures.detectionresults import sweep_of
-from deepcr_zoo.bench.measures.lacosmic import interpolate
+from deepcr_zoo.bench.measures.lacosmic import Sweep, interpolate
 from deepcr_zoo.bench.measures.tally import LOGIT_EDGES, NO_GROUP, Tally, logit_bins, tally_logits, tally_masks
 from deepcr_zoo.bench.measures.tracks import class_group
 
@@ -51,7 +50,7 @@ def test_where_every_block_counts_once_the_tpr_of_a_network_is_that_of_its_curve
 
 @pytest.mark.parametrize("fpr", FPRS)
 def test_where_every_block_counts_once_the_tpr_of_a_sweep_is_its_own(judged, fpr):
-    point = sweep_of(of_sweep(judged).summed(2)).at_fpr(fpr)
+    point = Sweep(of_sweep(judged).summed(2)).at_fpr(fpr)
     found = tprs_at(of_sweep(judged), np.ones((2, 4)), fpr, interpolated=True)
     np.testing.assert_array_equal(found, [point.tpr if point else np.nan] * 2)
     assert (point is None) == (fpr in (0.001,))
@@ -71,12 +70,12 @@ def test_a_block_that_counts_twice_is_as_two_of_it(judged, interpolated):
 
 def test_a_sweep_of_a_tally_has_all_its_counts(judged):
     logits, cosmic_rays, ignore, _ = judged
-    found = sweep_of(of_sweep(judged).summed(2))
+    found = Sweep(of_sweep(judged).summed(2))
     assert (found.clean, found.cosmic_rays) == ((~cosmic_rays & ~ignore).sum(), (cosmic_rays & ~ignore).sum())
     for number, sigclip in enumerate(SIGCLIPS):
         mask = (logits > sigclip) & ~ignore
-        assert found.true_positives[number] == (mask & cosmic_rays).sum()
-        assert found.false_positives[number] == (mask & ~cosmic_rays).sum()
+        assert found.classes.masked[1, number] == (mask & cosmic_rays).sum()
+        assert found.classes.masked[0, number] == (mask & ~cosmic_rays).sum()
 
 
 @pytest.mark.parametrize("interpolated", [False, True])

@@ -6,8 +6,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from deepcr_zoo.bench.measures import lacosmic, roc
-from deepcr_zoo.bench.measures.summary import field_result, spread
+from deepcr_zoo.bench.measures import roc
+from deepcr_zoo.bench.measures.detectionresults import field_result
+from deepcr_zoo.bench.measures.lacosmic import Sweep
+from deepcr_zoo.bench.measures.tally import tally_masks
 from deepcr_zoo.bench.results import (
     BaselineMethod,
     BenchmarkResults,
@@ -32,9 +34,13 @@ def measured():
     images = [star_field((100, 120), seed) for seed in (1, 2)]
     scores = [image.astype(np.float32) for image, _ in images]
     networks = [roc.count(score, labels) for score, (_, labels) in zip(scores, images, strict=True)]
-    baselines = [lacosmic.sweep(Lacosmic(2.0, 4.0), *image, sigclips=(3.0, 6.0, 20.0)) for image in images]
-    network = field_result(roc.merge(networks).curve(), FPRS, [counts.curve() for counts in networks])
-    baseline = field_result(lacosmic.merge(baselines), FPRS, baselines)
+    sigclips = (3.0, 6.0, 20.0)
+    first, second = (
+        tally_masks([Lacosmic(2.0, 4.0).mask(image, sigclip) for sigclip in sigclips], sigclips, labels.astype(int), 2)
+        for image, labels in images
+    )
+    network = field_result(roc.merge(networks).curve(), FPRS)
+    baseline = field_result(Sweep(first + second), FPRS)
     cosmic_rays = int(sum(labels.sum() for _, labels in images))
     return BenchmarkResults(
         date=datetime.date(2026, 11, 23),
@@ -95,29 +101,19 @@ def test_figures_are_those_of_the_curve():
     images = [star_field((100, 120), seed) for seed in (1, 2)]
     counts = [roc.count(image.astype(np.float32), labels) for image, labels in images]
     curve = roc.merge(counts).curve()
-    result = field_result(curve, FPRS, [part.curve() for part in counts])
+    result = field_result(curve, FPRS)
     assert result.area == curve.area()
     for rate in result.at_fpr:
         point = curve.at_fpr(rate.fpr)
         assert (rate.tpr, rate.reached_fpr, rate.threshold) == (point.tpr, point.fpr, point.threshold)
-        alone = [part.curve().at_fpr(rate.fpr).tpr for part in counts]
-        assert rate.tpr_spread.values == alone
-        assert rate.tpr_spread.mean == pytest.approx(np.mean(alone))
-        assert rate.tpr_spread.standard_error == pytest.approx(np.std(alone, ddof=1) / np.sqrt(2))
     assert [point.tpr for point in result.curve] == [point.tpr for point in curve.points()]
 
 
 def test_where_there_is_no_rate_there_is_none_in_the_file(tmp_path):
     nothing = roc.count(np.zeros((2, 2), np.float32), np.zeros((2, 2), bool))
-    result = field_result(nothing.curve(), FPRS, [nothing.curve(), nothing.curve()])
-    assert [(rate.tpr, rate.reached_fpr, rate.threshold, rate.tpr_spread) for rate in result.at_fpr] == [(None,) * 4] * 2
+    result = field_result(nothing.curve(), FPRS)
+    assert [(rate.tpr, rate.reached_fpr, rate.threshold) for rate in result.at_fpr] == [(None,) * 3] * 2
     assert (result.area, result.curve) == (None, [])
-
-
-def test_a_spread_needs_two_values_and_all_of_them():
-    assert spread([0.5]) is None
-    assert spread([0.5, None, 0.7]) is None
-    assert spread([0.2, 0.4]).standard_error == pytest.approx(0.1)
 
 
 def test_a_threshold_becomes_the_operating_point_of_a_models_own_results():

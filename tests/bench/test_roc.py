@@ -158,13 +158,6 @@ def test_stamps_count_like_the_chip_they_tile():
     np.testing.assert_array_equal(stamps.curve().false_positives, chip.curve().false_positives)
 
 
-def test_field_types_are_pooled_over_all():
-    by_field_type = {name: roc.count(*random_image(seed)) for seed, name in enumerate(("extragalactic", "globular_cluster"))}
-    pooled = roc.with_pooled(by_field_type)
-    assert list(pooled) == ["extragalactic", "globular_cluster", "all"]
-    assert pooled["all"].cosmic_rays.sum() == sum(counts.cosmic_rays.sum() for counts in by_field_type.values())
-
-
 def test_nothing_at_all_merges_to_no_pixels():
     nothing = roc.merge([])
     assert nothing.scores.size == nothing.ignored == 0

@@ -6,12 +6,17 @@ import subprocess
 import sys
 import tarfile
 
+import numpy as np
 import pytest
 import torch
 
+from deepcr_zoo.bench.measures import roc
+from deepcr_zoo.models.baselines import Lacosmic
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.registries import default_registry
+from tests.bench.stamps import FIELD, SKY_ELECTRON, layers
 from tests.conftest import CHECKOUT
+from tests.scenes import star_field
 
 SCRIPTS = CHECKOUT / "benchmarks"
 
@@ -34,6 +39,58 @@ def test_published_figures_are_those_of_the_card_in_the_band_if_it_tells_bands_a
     assert published(first, "resolved_galaxy", 0.005, "F606W") == 91.2
     assert published(later, "extragalactic", 0.0005, "F606W") == 88.6
     assert published(first, "extragalactic", 0.001, "F606W") is None
+
+
+def test_a_spread_needs_two_values_and_all_of_them(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from spreads import spread
+
+    assert spread([0.5]) is None
+    assert spread([0.5, None, 0.7]) is None
+    assert spread([0.2, 0.4]).standard_error == pytest.approx(0.1)
+    assert (spread([0.2, 0.4]).mean, spread([0.2, 0.4]).values) == (pytest.approx(0.3), [0.2, 0.4])
+
+
+def test_the_spread_over_seeds_is_that_of_each_seeds_own_tpr(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from realism import FPRS, spreads_of
+
+    images = [star_field((100, 120), seed) for seed in (1, 2)]
+    curves = [roc.count(image.astype(np.float32), labels).curve() for image, labels in images]
+    for fpr, several in zip(FPRS, spreads_of(curves), strict=True):
+        alone = [curve.at_fpr(fpr).tpr for curve in curves]
+        assert several.values == alone
+        assert several.mean == pytest.approx(np.mean(alone))
+        assert several.standard_error == pytest.approx(np.std(alone, ddof=1) / np.sqrt(2))
+
+
+def test_a_sweep_counts_what_each_sigclip_masks_and_leaves_ignored_pixels_out(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from realism import sweep, together
+
+    method = Lacosmic(objlim=2.0, readnoise=4.1)
+    image, labels = star_field((120, 150), seed=2)
+    ignore = np.zeros_like(labels)
+    ignore[:40] = True
+    swept = sweep(method, image, labels, ignore, sigclips=(8.0, 3.0))
+    assert swept.thresholds.tolist() == [3.0, 8.0]
+    for sigclip, (false, true) in zip(swept.thresholds, swept.masked.T, strict=True):
+        mask = method.mask(image, sigclip)[40:]
+        assert (true, false) == ((mask & labels[40:]).sum(), (mask & ~labels[40:]).sum())
+    assert swept.pixels.tolist() == [(~labels[40:]).sum(), labels[40:].sum()]
+    np.testing.assert_array_equal(together([swept, swept]).masked, 2 * swept.masked)
+
+
+def test_with_more_sky_the_network_sees_another_image_and_labels_stay(monkeypatch, finder, dataset):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from rehearsal import judge
+
+    image, labels, ignored = layers(dataset)
+    for alpha in (0, 2):
+        counts = judge(finder, dataset, FIELD, alpha)
+        expected = roc.count(finder.logits(image + np.float32(alpha * SKY_ELECTRON)), labels, ignored)
+        for name in ("scores", "cosmic_rays", "clean", "ignored"):
+            np.testing.assert_array_equal(getattr(counts, name), getattr(expected, name))
 
 
 @pytest.mark.network

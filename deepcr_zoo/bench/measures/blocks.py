@@ -1,4 +1,4 @@
-"""Blocks of sky, which figures are resampled over: neighbouring pixels, and exposures of one sky, are not independent."""
+"""Blocks of sky to resample over: neighbouring pixels, and exposures of one sky, are not independent."""
 
 from __future__ import annotations
 
@@ -13,19 +13,14 @@ from deepcr_zoo.dataset.reading import Dataset, ExposureStamps
 from deepcr_zoo.zoo.recipe import FieldType
 
 STAMPS_A_SIDE = 2
-"""Side of a block in stamps: dithered exposures of one piece of sky shall mostly fall into the same block."""
+"""Side of a block in stamps: dithered exposures of one piece of sky should mostly fall into the same block."""
 
 
 @dataclass(frozen=True, eq=False)
 class SkyBlocks:
     """The blocks of all test stamps of a field type.
 
-    Attributes
-    ----------
-    of_stamps : dict of str to ndarray of int, shape (N,)
-        Block of each test stamp, by visit and exposure (`key`).
-    visits : ndarray of int, shape (B,)
-        Number of the visit that each block is of.
+    `of_stamps` holds the block of each test stamp by visit and exposure (`key`), `visits` the visit number of each block.
     """
 
     of_stamps: dict[tuple[str, str], NDArray[np.intp]]
@@ -33,31 +28,24 @@ class SkyBlocks:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Return the number of blocks."""
         return len(self.visits)
 
 
 def key(group: ExposureStamps) -> tuple[str, str]:
-    """What tells an exposure from all others."""
+    """Return the visit's key and the exposure's name, which identify an exposure."""
     return group.visit.key, group.exposure.name
 
 
 def sky_blocks(dataset: Dataset, field_type: FieldType) -> SkyBlocks:
-    """Cut the sky of each test visit into blocks of 2 x 2 stamps; a stamp belongs to the one that holds its centre.
-
-    Raises
-    ------
-    DatasetError
-        If a file is missing or damaged.
-    """
+    """Cut the sky of each test visit into blocks of 2 x 2 stamps; the centre of a stamp decides its block."""
     of_stamps: dict[tuple[str, str], NDArray[np.intp]] = {}
     visits: list[int] = []
     for number, groups in enumerate(_by_visit(dataset.exposures("test", field_type))):
         corners = [group.read("corners")["corners"] for group in groups]
         origin = centre(np.concatenate(corners))
         planes = [in_plane(one, origin) for one in corners]
-        cells = _cells(planes)
-        found, block = np.unique(cells, axis=0, return_inverse=True)
+        found, block = np.unique(_cells(planes), axis=0, return_inverse=True)
         ends = np.cumsum([len(one) for one in planes])[:-1]
         for group, numbers in zip(groups, np.split(block.ravel() + len(visits), ends), strict=True):
             of_stamps[key(group)] = numbers
@@ -66,7 +54,7 @@ def sky_blocks(dataset: Dataset, field_type: FieldType) -> SkyBlocks:
 
 
 def _cells(planes: list[Positions]) -> NDArray[np.int64]:
-    """Row and column of the block that holds the centre of each stamp, along the sides of the first exposure's stamps."""
+    """Return row and column of the block that holds each stamp's centre, along the sides of the first exposure's stamps."""
     first, middles = planes[0], np.concatenate(planes).mean(axis=1)
     sides = np.stack([first[:, 1] - first[:, 0], first[:, 3] - first[:, 0]]).mean(axis=1)
     in_stamps = (middles - middles[0]) @ np.linalg.inv(sides)

@@ -1,4 +1,4 @@
-"""Confidence intervals: figures of resampled blocks of sky, the same blocks for all methods that are compared."""
+"""Confidence intervals by a bootstrap over blocks of sky, the same blocks for all methods that are compared."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ from deepcr_zoo.bench.measures.tally import Tally
 from deepcr_zoo.bench.results import Interval
 
 LEAST_BLOCKS = 8
-"""Fewer tell too little of how figures vary."""
+"""Fewer blocks say too little about how figures vary."""
 
 LEVEL = 0.95
+
+CLASSES = 2
+"""Groups of a tally by block and class: 2 x block, and 1 more for cosmic-ray pixels."""
+
+SLICE = 128
+"""Resamplings at a time: their FPRs at all thresholds of a network take 4 MiB."""
 
 Values = NDArray[np.float64]
 
 
 def resample(blocks: SkyBlocks, resamplings: int, seed: int) -> Values:
-    """How often each block counts in each resampling, shape (R, B).
+    """Return how often each block counts in each resampling, shape (R, B).
 
-    Of the n blocks of a visit n - 1 are drawn with replacement and count n / (n - 1) times, so that the variance of a mean
-    is that of n independent blocks, however few they are (Rao & Wu 1988, JASA 83, 231, with m = n - 1; from memory). The
-    only block of a visit always counts once: visits are not resampled, so intervals tell of these visits alone.
+    Of the n blocks of a visit n - 1 are drawn with replacement and count n / (n - 1) times. So the variance of a mean is
+    that of n independent blocks, however few there are (Rao & Wu 1988, JASA 83, 231, with m = n - 1; from memory). The only
+    block of a visit always counts once: visits are not resampled, so intervals hold for these visits alone.
     """
     random = np.random.default_rng(seed)
     weights = np.ones((resamplings, blocks.count))
@@ -37,9 +43,9 @@ def resample(blocks: SkyBlocks, resamplings: int, seed: int) -> Values:
 
 
 def interval(values: Values, blocks: int) -> Interval | None:
-    """The middle 95 % of a figure's resampled values.
+    """Return the middle 95 % of a figure's resampled values.
 
-    None of fewer than 8 blocks, or where a resampling did not give the figure (NaN).
+    It is None for fewer than 8 blocks, or where a resampling gives no figure (NaN).
     """
     if blocks < LEAST_BLOCKS or not np.isfinite(values).all():
         return None
@@ -48,31 +54,12 @@ def interval(values: Values, blocks: int) -> Interval | None:
     return Interval(low=float(low), high=float(high), blocks=blocks)
 
 
-CLASSES = 2
-"""Group of a pixel in a tally by block and class: 2 x block, and 1 more if it is of a cosmic ray."""
-
-SLICE = 128
-"""Resamplings at a time: their FPRs at all thresholds of a network's take 4 MiB."""
-
-
 def tprs_at(tally: Tally, weights: Values, fpr: float, *, interpolated: bool) -> Values:
-    """TPR at a fixed FPR in each resampling.
+    """Return the TPR at a fixed FPR in each resampling, shape (R,); NaN where the method does not reach the FPR.
 
-    Parameters
-    ----------
-    tally : Tally
-        By block and class: 2 B groups.
-    weights : ndarray of float64, shape (R, B)
-        How often each block counts in each resampling (`resample`).
-    fpr : float
-    interpolated : bool
-        Between the thresholds, as for a sweep of sigclip (`lacosmic.interpolate`). Otherwise the largest TPR of the
-        thresholds whose FPR is not above `fpr`, as for a network (`roc.RocCurve.at_fpr`), whose thresholds are many.
-
-    Returns
-    -------
-    ndarray of float64, shape (R,)
-        NaN where the thresholds do not reach `fpr`, or the pixels of a class are missing.
+    The tally is by block and class. TPRs of a sweep of sigclip are interpolated between its thresholds
+    (`lacosmic.interpolate`). Networks have many thresholds: theirs is the largest TPR whose FPR is not above `fpr`
+    (`roc.RocCurve.at_fpr`).
     """
     if weights.shape[1:] != (len(tally.pixels) // CLASSES,):
         raise ValueError(f"weights of {weights.shape[1:]} blocks: expected those of {len(tally.pixels) // CLASSES}")
@@ -88,16 +75,15 @@ def _interpolated(tally: Tally, weights: Values, fpr: float) -> Values:
 
 
 def _largest(tally: Tally, weights: Values, fpr: float) -> Values:
-    """Of the lowest threshold that keeps the FPR: both rates fall with the threshold."""
     keeps = _rates(tally, weights, 0) <= fpr
-    first = keeps.argmax(axis=1)
+    first = keeps.argmax(axis=1)  # both rates fall with the threshold
     masked = (weights * tally.masked[1::CLASSES, first].T).sum(axis=1)
     tprs = _ratio(masked, weights @ tally.pixels[1::CLASSES])
     return np.where(keeps.any(axis=1), tprs, np.nan)
 
 
 def _rates(tally: Tally, weights: Values, which: int) -> Values:
-    """Share of the pixels of a class that is masked, shape (R, T)."""
+    """Return the share of a class that is masked, shape (R, T)."""
     masked = weights @ tally.masked[which::CLASSES].astype(np.float64)
     return _ratio(masked, (weights @ tally.pixels[which::CLASSES])[:, None])
 

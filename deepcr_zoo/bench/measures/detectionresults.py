@@ -1,9 +1,9 @@
-"""From counts of masked pixels to figures: what ``results.json`` says of mask networks and of L.A.Cosmic."""
+"""From counts of masked pixels to the figures of networks and of L.A.Cosmic in ``results.json``."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from scipy.special import expit, logit
@@ -12,10 +12,10 @@ from deepcr_zoo.bench.measures import stars, tracks
 from deepcr_zoo.bench.measures.bootstrap import Values, tprs_at
 from deepcr_zoo.bench.measures.detections import Detections
 from deepcr_zoo.bench.measures.lacosmic import Sweep
-from deepcr_zoo.bench.measures.roc import RocPoint
-from deepcr_zoo.bench.measures.summary import field_result
+from deepcr_zoo.bench.measures.roc import RocCurve, RocPoint
 from deepcr_zoo.bench.measures.tally import BIN_WIDTH, Tally
 from deepcr_zoo.bench.results import (
+    CurvePoint,
     Diagnostics,
     DilatedRates,
     FieldResult,
@@ -25,23 +25,30 @@ from deepcr_zoo.bench.results import (
     ReliabilityBin,
 )
 
+TPR_AT_FPR = "largest TPR of the thresholds whose FPR is not above it"
+CURVE_POINTS = "the thresholds of that rule at 50 FPRs per decade"
+"""How `RocCurve` defines its figures, for `results.MethodResult`."""
+
+SWEEP_TPR = "interpolated linearly in log FPR between values of sigclip"
+"""How `Sweep` defines its TPR, for `results.MethodResult`."""
+
 PROBABILITIES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
 """Between bins of the reliability curve; each is moved to the nearest edge of the logit's fine bins."""
 
 Thresholds = Sequence[float | None]
 
 
-def network_field(found: Detections, fprs: Sequence[float], threshold: float) -> FieldResult:
-    """The figures of a network on the pixels of a field type.
+def field_result(roc: RocCurve | Sweep, fprs: Iterable[float]) -> FieldResult:
+    """Return the TPRs at `fprs`, the area and the curve."""
+    return FieldResult(
+        at_fpr=[_rate(fpr, roc.at_fpr(fpr)) for fpr in fprs],
+        area=roc.area(),
+        curve=[_curve_point(point, roc) for point in roc.points()],
+    )
 
-    Parameters
-    ----------
-    found : Detections
-        With exact counts.
-    fprs : sequence of float
-    threshold : float
-        The probability above which the network masks by default.
-    """
+
+def network_field(found: Detections, fprs: Sequence[float], threshold: float) -> FieldResult:
+    """Return the figures of a network whose default threshold is the probability `threshold`."""
     assert found.exact is not None  # counted by detections.network
     curve = found.exact.curve()
     points = [curve.at_fpr(fpr) for fpr in fprs]
@@ -63,10 +70,14 @@ def network_field(found: Detections, fprs: Sequence[float], threshold: float) ->
 
 
 def sweep_field(found: Detections, fprs: Sequence[float]) -> FieldResult:
-    """The figures of L.A.Cosmic with one objlim on the pixels of a field type; TPRs are interpolated (`Sweep.at_fpr`)."""
-    sweep, dilated = sweep_of(found.classes), sweep_of(found.dilated)
+    """Return the figures of L.A.Cosmic with one objlim."""
+    sweep, dilated = Sweep(found.classes), Sweep(found.dilated)
     flattered = Sweep(
-        sweep.sigclips, dilated.true_positives, sweep.false_positives, sweep.cosmic_rays, sweep.clean, sweep.ignored
+        Tally(
+            found.classes.thresholds,
+            np.stack([found.classes.masked[0], found.dilated.masked[1]]),
+            found.classes.pixels,
+        )
     )
     rates = DilatedRates(
         paper=[_rate(fpr, flattered.at_fpr(fpr)) for fpr in fprs], honest=[_rate(fpr, dilated.at_fpr(fpr)) for fpr in fprs]
@@ -76,17 +87,11 @@ def sweep_field(found: Detections, fprs: Sequence[float]) -> FieldResult:
     return field_result(sweep, fprs).model_copy(update={"dilated": rates, "diagnostics": diagnostics})
 
 
-def sweep_of(classes: Tally) -> Sweep:
-    """The counts of clean and cosmic-ray pixels as a sweep of ``sigclip``."""
-    clean, cosmic_rays = map(int, classes.pixels)
-    return Sweep(tuple(classes.thresholds.tolist()), classes.masked[1], classes.masked[0], cosmic_rays, clean, ignored=0)
-
-
 def best_sweep_field(by_objlim: Mapping[float, Detections], fprs: Sequence[float]) -> tuple[FieldResult, list[float | None]]:
-    """The figures of the best objlim at each FPR, and which it is.
+    """Return the figures of the best objlim at each FPR, and these objlims.
 
-    The curve holds the points of all objlims that no other one of lower FPR beats. What is no rate at an FPR is that of the
-    best objlim at the FPR in the middle.
+    The curve holds the points of all objlims that no point of lower FPR beats. Figures that are no rate at an FPR are those
+    of the best objlim at the FPR in the middle.
     """
     fields = {objlim: sweep_field(found, fprs) for objlim, found in by_objlim.items()}
     best: list[float | None] = []
@@ -107,7 +112,10 @@ def best_sweep_field(by_objlim: Mapping[float, Detections], fprs: Sequence[float
 
 
 def resampled_network(found: Detections, weights: Values, fprs: Sequence[float]) -> Values:
-    """TPRs at each FPR of resampled blocks of sky, shape (F, R); those of all blocks once are moved to the exact ones."""
+    """Return a network's TPRs at each FPR of resampled blocks of sky, shape (F, R).
+
+    They come from fine bins of the logit, and are shifted by what these miss of the exact TPR of all blocks.
+    """
     assert found.exact is not None  # counted by detections.network
     curve, once = found.exact.curve(), np.ones((1, weights.shape[1]))
 
@@ -120,17 +128,14 @@ def resampled_network(found: Detections, weights: Values, fprs: Sequence[float])
 
 
 def resampled_sweep(found: Sequence[Detections], weights: Values, fprs: Sequence[float]) -> Values:
-    """The same of the best of some sweeps in each resampling; NaN where none reaches the FPR."""
+    """Return the TPRs of the best sweep in each resampling, shape (F, R); NaN where none reaches the FPR."""
     each = np.stack([[tprs_at(one.blocks, weights, fpr, interpolated=True) for fpr in fprs] for one in found])
     best = np.where(np.isfinite(each), each, -1).max(axis=0)
     return np.where(best < 0, np.nan, best)
 
 
 def calibration(classes: Tally) -> list[ReliabilityBin]:
-    """What becomes of pixels of each predicted probability.
-
-    The mean of the predicted probabilities is taken from fine bins of the logit, at the middle of each.
-    """
+    """Compare predicted probabilities, taken at the middle of fine bins of the logit, with the share of cosmic rays."""
     edges = classes.thresholds
     inside = -np.diff(classes.masked, axis=1, prepend=classes.pixels[:, None], append=0)  # below, between and above edges
     middles = np.concatenate([edges - BIN_WIDTH / 2, edges[-1:] + BIN_WIDTH / 2])
@@ -178,12 +183,12 @@ def _regions(tally: Tally, thresholds: Thresholds) -> list[RegionRates]:
 
 
 def _rates(tally: Tally, thresholds: Thresholds) -> list[list[float | None]]:
-    """Of each group, at each threshold."""
+    """Return the rates of each group, at each threshold."""
     return [list(rates) for rates in zip(*(tally.rates(threshold) for threshold in thresholds), strict=True)]
 
 
 def _edge_at(classes: Tally, fpr: float) -> RocPoint | None:
-    """The lowest edge whose FPR is not above `fpr`."""
+    """Return the lowest edge whose FPR is not above `fpr`."""
     clean, cosmic_rays = map(int, classes.pixels)
     if not clean or not cosmic_rays:
         return None
@@ -200,6 +205,12 @@ def _rate(fpr: float, point: RocPoint | None) -> RateAtFpr:
     return RateAtFpr(fpr=fpr, reached_fpr=point.fpr, tpr=point.tpr, threshold=point.threshold)
 
 
+def _curve_point(point: RocPoint, roc: RocCurve | Sweep) -> CurvePoint:
+    true, false = point.tpr * roc.cosmic_rays, point.fpr * roc.clean
+    precision = true / (true + false) if true + false > 0 else None
+    return CurvePoint(threshold=point.threshold, fpr=point.fpr, tpr=point.tpr, precision=precision)
+
+
 def _logit(probability: float) -> float | None:
-    """None where no logit is above, or every one."""
+    """Return None for 0 and 1, which have no finite logit."""
     return math.log(probability / (1 - probability)) if 0 < probability < 1 else None

@@ -196,7 +196,7 @@ def runtime(results: BenchmarkResults) -> Table | None:
     rows = [
         [
             Cell(one.method), Cell(significant(one.megapixels_per_s)), Cell(significant(one.megapixels)),
-            Cell(str(len(one.seconds))), Cell(f"{one.peak_bytes / 1e9:.2f} GB"),
+            Cell(str(len(one.seconds))), Cell(NONE if one.peak_bytes is None else f"{one.peak_bytes / 1e9:.2f} GB"),
         ]
         for one in results.runtime
     ]  # fmt: skip

@@ -48,7 +48,7 @@ from deepcr_zoo.bench.results import (
     PixelCounts,
     write_results,
 )
-from deepcr_zoo.dataset.splits import cut, positions
+from deepcr_zoo.dataset.cutting import cut_stamps, stamp_positions
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.models import baselines
 from deepcr_zoo.models.images import WINDOW
@@ -99,8 +99,10 @@ class LabelledStamps:
         for visit in visits:
             block = visit.recipe.build.stamps
             for chip in visit.chips():
-                where = positions(chip.image.shape, block)
-                pixels = [cut(one, where, block.size) for one in (chip.image, chip.truth.scene, chip.label, chip.ignore)]
+                where = stamp_positions(chip.image.shape, block)
+                pixels = [
+                    cut_stamps(one, where, block.size) for one in (chip.image, chip.truth.scene, chip.label, chip.ignore)
+                ]
                 kind = np.full(len(where), SIMULATED_FIELD_TYPES.index(visit.field_type))
                 for layer, part in zip(layers, [*pixels, kind], strict=True):
                     layer.append(part)

@@ -231,7 +231,7 @@ def cost_of_the_splits(count: int, seed: int) -> float:
         corners = place + (positions[:, None] / 256 + square) * 256 * 0.05 / 3600
         made.append(splits.VisitStamps(str(index), "train", 5.0, [positions] * 3, [corners] * 3))
     start = time.process_time()
-    splits.assign(made, 0.1, seed)
+    splits.assign_splits(made, 0.1, seed)
     return time.process_time() - start
 
 

@@ -22,8 +22,8 @@ import numpy as np
 
 from deepcr_zoo import files
 from deepcr_zoo.bench.results import Data, PixelCounts
+from deepcr_zoo.dataset.coverage import GoodPixels, seen_by_others
 from deepcr_zoo.dataset.drizzle import drizzle_visit
-from deepcr_zoo.dataset.drizzled import GoodPixels, seen_by_others
 from deepcr_zoo.dataset.exposures import ChipPixels, detector_of, read_chips, read_facts
 from deepcr_zoo.dataset.ignore import ignore_mask, kept_bits
 from deepcr_zoo.machine import processor_name

@@ -9,9 +9,9 @@ import numpy as np
 from deepcr_zoo.bench.measures.judged import field_types_of, judged_stamps
 from deepcr_zoo.bench.results import AddedMasks, Data, PixelCounts
 from deepcr_zoo.bench.subjects import Subject
-from deepcr_zoo.dataset.build import plan_build
-from deepcr_zoo.dataset.labelling import ignored_of, labels_of
+from deepcr_zoo.dataset.descriptions import describe_ignored_pixels, describe_labels
 from deepcr_zoo.dataset.planned import rehearsed_visits
+from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import recipe_key
 from deepcr_zoo.dataset.trainingsets import find_built, find_or_build
@@ -133,8 +133,8 @@ def describe(dataset: Dataset, recipe: Recipe, added: AddedMasks | None) -> Data
     return Data(
         kind="synthetic" if manifest.rehearsal else "real",
         description=_description(dataset),
-        labels=labels_of(recipe, sorted({group.visit.software for group in dataset.exposures("test")})),
-        ignored=ignored_of(recipe),
+        labels=describe_labels(recipe, sorted({group.visit.software for group in dataset.exposures("test")})),
+        ignored=describe_ignored_pixels(recipe),
         manifest_sha256=dataset.manifest_sha256,
         simulator_version=SIMULATOR if manifest.rehearsal else None,
         seeds=_seeds(dataset, recipe) if manifest.rehearsal else [],
@@ -161,7 +161,7 @@ def _description(dataset: Dataset) -> str:
 def _seeds(dataset: Dataset, recipe: Recipe) -> list[int]:
     """Of the visits that have test stamps."""
     used = {group.visit.name for group in dataset.exposures("test")}
-    return [visit.simulated.seed for visit in rehearsed_visits(recipe) if visit.name in used]
+    return [one.simulated.seed for one in rehearsed_visits(recipe) if one.simulated is not None and one.name in used]
 
 
 def _pixels(dataset: Dataset, field_type: FieldType) -> PixelCounts:

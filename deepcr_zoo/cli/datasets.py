@@ -179,9 +179,10 @@ def build(
     failed, or nothing is left to train on; 2: wrong usage.
     """
     from deepcr_zoo.cli.console import TerminalReporter
-    from deepcr_zoo.dataset.build import assemble, label_visits, plan_build
+    from deepcr_zoo.dataset.build import assemble, label_visits
     from deepcr_zoo.dataset.fetching import exposures_of
     from deepcr_zoo.dataset.overview import write_report
+    from deepcr_zoo.dataset.plans import plan_build
     from deepcr_zoo.dataset.store import MANIFEST_FILE, Home
 
     if report:

@@ -1,4 +1,4 @@
-"""Cosmic rays of dark exposures: what one of them has beyond the median of all, which is bias, dark current, hot pixels."""
+"""Cosmic rays of dark exposures: signal above the median of all, which is bias, dark current and hot pixels."""
 
 from __future__ import annotations
 
@@ -11,83 +11,47 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepcr_zoo.dataset.crsplit import RepeatedExposure, grown
+from deepcr_zoo.dataset.crsplit import RepeatedExposure, grow
 from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, read_chips
 from deepcr_zoo.errors import DataError
 from deepcr_zoo.zoo.recipe import InstrumentBlock, Split
 
 LEAST = 3
-"""Darks whose median is free of the cosmic rays of each."""
+"""Fewest darks whose median is free of the cosmic rays of each."""
 
 _NEIGHBOURHOOD = 5
-"""Side of the median that a hot pixel stands out of."""
+"""Side of the median around a hot pixel."""
 
 _BAND = 128
-"""Rows that are taken together: the median of many full frames is not held in memory twice."""
+"""Rows processed together: the median of many full frames must not double the memory they take."""
 
 
 @dataclass(frozen=True)
 class Detection:
-    """How cosmic rays are found in darks.
+    """Settings for finding cosmic rays in darks."""
 
-    Attributes
-    ----------
-    snr : tuple of float
-        Thresholds of both passes, in sigma of read and Poisson noise.
-    grow : int
-        Pixels around a found one where the second threshold counts.
-    hot_snr : float
-        Where the median of all darks stands so far out of its surroundings, nothing is taken.
-    kept_bits : int
-        DQ bits that do not exclude a pixel.
-    read_noise_electron : float
-        Where a file tells none.
-    instrument : InstrumentBlock
-        As the reader of files wants it.
-    """
-
-    snr: tuple[float, float]
-    grow: int
-    hot_snr: float
-    kept_bits: int
-    read_noise_electron: float
-    instrument: InstrumentBlock = field(compare=False)
+    snr: tuple[float, float]  # thresholds of both passes, in sigma of read and Poisson noise
+    grow: int  # the second threshold applies this many pixels around those above the first
+    hot_snr: float  # pixels whose median of all darks exceeds the surroundings by this are not used
+    kept_bits: int  # DQ bits that do not exclude a pixel
+    read_noise_electron: float  # for files without a read noise
+    instrument: InstrumentBlock = field(compare=False)  # not part of the key of `read_hits`: pixels of darks ignore it
 
 
 @dataclass(frozen=True, eq=False)
 class DarkHits:
-    """The cosmic rays on a chip of a dark exposure: their pixels alone, which are few.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        Rows and columns of the chip.
-    rows, columns : ndarray of int64, shape (N,)
-    electrons : ndarray of float32, shape (N,)
-        What they left there, e-, positive.
-    """
+    """The cosmic rays on a chip of a dark exposure: only their N pixels, which are few."""
 
     shape: tuple[int, int]
     rows: NDArray[np.int64]
     columns: NDArray[np.int64]
-    electrons: NDArray[np.float32]
+    electrons: NDArray[np.float32]  # e-, positive
 
 
-def split(darks: Sequence[ExposureFacts], test_fraction: float, seed: int) -> dict[Split, tuple[ExposureFacts, ...]]:
-    """The darks for training and those for test, so that no cosmic ray is in both.
+def split_darks(darks: Sequence[ExposureFacts], test_fraction: float, seed: int) -> dict[Split, tuple[ExposureFacts, ...]]:
+    """Return the darks for training and those for test, `LEAST` or more each; the seed chooses, so no cosmic ray is in both.
 
-    Parameters
-    ----------
-    darks : sequence of ExposureFacts
-    test_fraction : float
-        Share of the darks for test: `LEAST` at least.
-    seed : int
-        Chooses them.
-
-    Raises
-    ------
-    DataError
-        If there are too few for both, or their chips differ in shape.
+    Raises DataError if there are too few for both, or their chips differ in shape.
     """
     if len(darks) < 2 * LEAST:
         raise DataError(
@@ -97,8 +61,8 @@ def split(darks: Sequence[ExposureFacts], test_fraction: float, seed: int) -> di
     first = darks[0]
     if other := next((one for one in darks if one.shapes != first.shapes), None):
         raise DataError(
-            f"{first.path} and {other.path} have chips of {_told(first)} and of {_told(other)} pixels: expected darks that "
-            "are all alike (build.dark_paste.darks)"
+            f"{first.path} and {other.path} have chips of {_sizes(first)} and of {_sizes(other)} pixels: expected darks "
+            "that are all alike (build.dark_paste.darks)"
         )
     drawn = sorted(darks, key=lambda one: hashlib.sha256(f"{seed} {one.name}".encode()).hexdigest())
     count = min(max(LEAST, round(test_fraction * len(darks))), len(darks) - LEAST)
@@ -106,40 +70,21 @@ def split(darks: Sequence[ExposureFacts], test_fraction: float, seed: int) -> di
     return {name: tuple(sorted(members, key=lambda one: one.name)) for name, members in chosen.items()}
 
 
-@lru_cache(maxsize=2)
-def bank(darks: tuple[ExposureFacts, ...], detection: Detection) -> tuple[tuple[DarkHits, ...], ...]:
-    """The cosmic rays of darks, read once in a process for each of training and test.
+@lru_cache(maxsize=2)  # once in a process for each of training and test
+def read_hits(darks: tuple[ExposureFacts, ...], detection: Detection) -> tuple[tuple[DarkHits, ...], ...]:
+    """Return the cosmic rays of each dark, for each chip in the order of EXTVER.
 
-    Parameters
-    ----------
-    darks : tuple of ExposureFacts
-        `LEAST` or more, with chips of the same shapes; all of them are in memory at once.
-    detection : Detection
-
-    Returns
-    -------
-    tuple of tuple of DarkHits
-        For each chip, in the order of EXTVER: those of each dark.
-
-    Raises
-    ------
-    InvalidFileError
-        If a file has changed or gone since the darks were listed.
+    The darks are `LEAST` or more, with chips of the same shapes; all of them are in memory at once. Raises InvalidFileError
+    if a file has changed or gone since the darks were listed.
     """
     chips = [[_as_repeat(dark, chip, detection) for chip in read_chips(dark, detection.instrument)] for dark in darks]
     return tuple(tuple(find_hits(repeats, detection)) for repeats in zip(*chips, strict=True))
 
 
 def find_hits(repeats: Sequence[RepeatedExposure], detection: Detection) -> list[DarkHits]:
-    """Find the cosmic rays in each of several darks of one chip, in two passes (see `crsplit`).
+    """Find the cosmic rays in each of `LEAST` or more darks of one chip, in two passes (see `crsplit`).
 
-    A dark has its own offset from the median, which drifts of the bias make.
-
-    Parameters
-    ----------
-    repeats : sequence of RepeatedExposure
-        `LEAST` or more.
-    detection : Detection
+    Each dark has its own offset from the median, because the bias drifts.
     """
     rate = _median_rate(repeats)
     around = ndimage.median_filter(rate, _NEIGHBOURHOOD)
@@ -151,7 +96,7 @@ def find_hits(repeats: Sequence[RepeatedExposure], detection: Detection) -> list
         excess -= np.median(excess)
         good, noise = one.usable & ~hot, one.noise(level)
         strong, weak = (good & (excess > snr * noise) for snr in detection.snr)
-        rows, columns = np.nonzero(grown(strong, weak, detection.grow))
+        rows, columns = np.nonzero(grow(strong, weak, detection.grow))
         hits.append(DarkHits(one.image.shape, rows, columns, excess[rows, columns]))
     return hits
 
@@ -167,7 +112,7 @@ def _as_repeat(dark: ExposureFacts, chip: ChipPixels, detection: Detection) -> R
 
 
 def _median_rate(repeats: Sequence[RepeatedExposure]) -> NDArray[np.float32]:
-    """Electrons per second in the median of all, shape (H, W)."""
+    """Return the median of all, e-/s, shape (H, W)."""
     rate = np.empty_like(repeats[0].image)
     for start in range(0, len(rate), _BAND):
         rows = slice(start, start + _BAND)
@@ -175,5 +120,5 @@ def _median_rate(repeats: Sequence[RepeatedExposure]) -> NDArray[np.float32]:
     return rate
 
 
-def _told(dark: ExposureFacts) -> str:
+def _sizes(dark: ExposureFacts) -> str:
     return " and ".join(f"{rows} x {columns}" for rows, columns in dark.shapes)

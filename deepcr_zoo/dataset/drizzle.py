@@ -1,4 +1,4 @@
-"""AstroDrizzle labels the cosmic rays of a visit: in a process of its own, on copies, with its output in a log.
+"""Run AstroDrizzle on a visit: in a process of its own, on copies, with its output in a log.
 
 The only module that imports drizzlepac (extra ``build``), and only in that process.
 """
@@ -32,15 +32,15 @@ _JOB, _RESULT = "job.json", "result.json"
 _SHIFTS = "shifts.txt"
 
 _DISK_FULL = re.compile(rf"\[Errno ({errno.ENOSPC}|{errno.EDQUOT}|{errno.EFBIG})\]|\d+ requested and \d+ written")
-"""What Python and numpy say of a disk without space."""
+"""Messages of Python and numpy about a full disk."""
 
-_NOT_ITS_FAULT = 75
-"""Exit status where the machine is to blame, and another attempt may succeed: EX_TEMPFAIL of sysexits.h."""
+_TEMPORARY_FAILURE = 75
+"""Exit status if the machine is to blame and another attempt may succeed: EX_TEMPFAIL of sysexits.h."""
 
-
-_ALWAYS: dict[str, Any] = {
+# parameters of AstroDrizzle that a recipe does not set
+_FIXED: dict[str, Any] = {
     "output": "final",
-    "updatewcs": False,  # would want reference files from the archive
+    "updatewcs": False,  # needs reference files from the archive
     "wcskey": "",
     "build": False,
     "clean": False,  # masks and blotted images are intermediate files
@@ -61,68 +61,40 @@ _ALWAYS: dict[str, Any] = {
     "driz_cr_corr": True,
     "driz_combine": False,
 }
-"""Parameters of AstroDrizzle that are no matter of a recipe."""
 
 
 @dataclass(frozen=True)
 class ChipLabel:
-    """What AstroDrizzle found on one chip of one exposure.
+    """Results of AstroDrizzle for one chip of one exposure, shape (H, W)."""
 
-    Attributes
-    ----------
-    cosmic_rays : ndarray of bool, shape (H, W)
-        CR mask, True = cosmic ray.
-    blotted : ndarray of float32, shape (H, W)
-        The visit's median as this chip would have seen it, e-, sky included.
-    """
-
-    cosmic_rays: NDArray[np.bool_]
-    blotted: NDArray[np.float32]
+    cosmic_rays: NDArray[np.bool_]  # CR mask, True = cosmic ray
+    blotted: NDArray[np.float32]  # the visit's median as this chip would have seen it, e-, sky included
 
 
 @dataclass(frozen=True)
 class DrizzledVisit:
-    """A visit that went through AstroDrizzle; its pixels stay on the disk.
+    """A visit processed by AstroDrizzle; its pixels stay in `folder`.
 
-    Attributes
-    ----------
-    folder : Path
-        Where its files are.
-    software : str
-        Name and version.
-    fit_rms_pixels : tuple of float, or None
-        Of each exposure's alignment, the larger of both axes (infinite if it could not be aligned); None without TweakReg.
+    `fit_rms_pixels` holds the RMS of each exposure's alignment, the larger of both axes, infinite if it could not be
+    aligned; it is None without TweakReg.
     """
 
     folder: Path
     software: str
     fit_rms_pixels: tuple[float, ...] | None
 
-    def rms(self, index: int) -> float | None:
-        """How well an exposure was aligned, pixels; None without TweakReg."""
-        return None if self.fit_rms_pixels is None else self.fit_rms_pixels[index]
-
     def exposure(self, index: int) -> Path:
-        """The copy of an exposure, with the astrometry that its label was made with, and MDRIZSKY."""
+        """Return the copy of an exposure, with MDRIZSKY and the astrometry of its label."""
         return self.folder / f"{_stem(index)}_flc.fits"
 
     def resampled(self, index: int) -> NDArray[np.float32]:
-        """An exposure on the grid of the visit, zero where it has seen nothing, shape (H, W)."""
+        """Return an exposure on the grid of the visit, zero where it has no data, shape (H, W)."""
         return _read(self.folder / f"{_stem(index)}_single_sci.fits").astype(np.float32)
 
-    def label(self, exposure: int, version: int) -> ChipLabel:
-        """The label of one chip.
-
-        Parameters
-        ----------
-        exposure : int
-            Index in the list of exposures that was drizzled.
-        version : int
-            EXTVER of the chip.
-        """
-        stem = f"{_stem(exposure)}_sci{version}"
-        # 1 = good, 0 = cosmic ray
-        good = _read(self.folder / f"{stem}_crmask.fits")
+    def label(self, index: int, version: int) -> ChipLabel:
+        """Return the label of a chip, by the index of its exposure and its EXTVER."""
+        stem = f"{_stem(index)}_sci{version}"
+        good = _read(self.folder / f"{stem}_crmask.fits")  # 1 = good, 0 = cosmic ray
         return ChipLabel(good == 0, _read(self.folder / f"{stem}_blt.fits").astype(np.float32))
 
 
@@ -135,13 +107,7 @@ class _Job:
 
 
 def require_drizzlepac() -> None:
-    """Make sure that labels can be made.
-
-    Raises
-    ------
-    MissingExtraError
-        If drizzlepac is not installed.
-    """
+    """Raise MissingExtraError if drizzlepac is not installed."""
     require("drizzlepac", "labels need drizzlepac", "build")
 
 
@@ -153,40 +119,15 @@ def drizzle_visit(
     tweakreg: TweakReg | None,
     log: Path,
 ) -> DrizzledVisit:
-    """Align the exposures of a visit if asked to, and let AstroDrizzle tell which pixels are cosmic rays.
+    """Align copies of calibrated exposures in an empty folder (unless `tweakreg` is None) and run AstroDrizzle on them.
 
-    Parameters
-    ----------
-    exposures : sequence of Path
-        Calibrated exposures (plain or gzipped); they are copied, never changed.
-    folder : Path
-        An empty folder for the copies and all that drizzlepac writes.
-    settings : DrizzleBlock
-    good_bits : int
-        DQ bits that do not make a pixel bad.
-    tweakreg : TweakReg or None
-        None trusts the astrometry of the headers.
-    log : Path
-        What drizzlepac says; it stays.
-
-    Returns
-    -------
-    DrizzledVisit
-        Not drizzled where an alignment is worse than the settings allow: see `fit_rms_pixels`.
-
-    Raises
-    ------
-    DrizzleError
-        If drizzlepac fails.
-    InterruptedWorkError
-        If it is killed, or the machine fails it.
-    OSError
-        If the disk is full.
-    MissingExtraError
-        If it is not installed.
+    Pixels whose DQ bits are all among `good_bits` are not bad. The output of drizzlepac stays in `log`. AstroDrizzle does
+    not run if an alignment is worse than the settings allow: see `fit_rms_pixels`. Raises DrizzleError if drizzlepac fails,
+    InterruptedWorkError if it is killed or fails because of the machine, OSError if the disk is full, MissingExtraError if
+    it is not installed.
     """
     require_drizzlepac()
-    # names of our own: drizzlepac takes commas, brackets and @ in names for more than letters
+    # new names: drizzlepac gives commas, brackets and @ in names a meaning
     copies = [f"{_stem(index)}_flc.fits" for index in range(len(exposures))]
     for path, copy in zip(exposures, copies, strict=True):
         (folder / copy).write_bytes(unpacked(read_unchanged(path), path))
@@ -198,29 +139,29 @@ def drizzle_visit(
         "driz_sep_bits": str(good_bits),
         "final_bits": str(good_bits),
     }
-    job = _Job(copies, _ALWAYS | parameters, _tweakreg_parameters(tweakreg), settings.max_fit_rms_pixels)
+    job = _Job(copies, _FIXED | parameters, _tweakreg_parameters(tweakreg), settings.max_fit_rms_pixels)
     (folder / _JOB).write_text(json.dumps(asdict(job)))
-    _in_own_process(folder, log, "\n".join(f"{copy}: {path}" for path, copy in zip(exposures, copies, strict=True)))
+    _run_process(folder, log, "\n".join(f"{copy}: {path}" for path, copy in zip(exposures, copies, strict=True)))
     result = json.loads((folder / _RESULT).read_text())
     rms = result["fit_rms_pixels"]
     return DrizzledVisit(folder, result["software"], rms and tuple(math.inf if one is None else one for one in rms))
 
 
-def _in_own_process(folder: Path, log: Path, heading: str) -> None:
+def _run_process(folder: Path, log: Path, heading: str) -> None:
     environment = os.environ | {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
-    # the package must be found from inside the visit's folder, from wherever it was imported here
+    # the process starts in the visit's folder and must import the package from the same place as this one
     package = Path(__file__).resolve().parents[2]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
     log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "w", encoding="utf-8") as said:
-        said.write(heading + "\n")
-        said.flush()
+    with open(log, "w", encoding="utf-8") as output:
+        output.write(heading + "\n")
+        output.flush()
         process = subprocess.Popen(
             [sys.executable, "-m", "deepcr_zoo.dataset.drizzle"],
             cwd=folder,
             env=environment,
-            stdin=subprocess.PIPE,  # closed by our end, which ends it too
-            stdout=said,
+            stdin=subprocess.PIPE,  # closed when this process ends, which ends the other one too
+            stdout=output,
             stderr=subprocess.STDOUT,
         )
         try:
@@ -237,14 +178,14 @@ def _in_own_process(folder: Path, log: Path, heading: str) -> None:
 
 
 def _failure(status: int, log: Path) -> Exception:
-    """What went wrong: with the visit for good, or with the machine for now."""
+    """Return the error for an exit status: DrizzleError rejects the visit, any other error is temporary."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     where = f"all that it said is in {log}"
     if status < 0:
         return InterruptedWorkError(
             f"drizzlepac was killed by signal {-status}, perhaps for want of memory: run again, with fewer --jobs; {where}"
         )
-    if status != _NOT_ITS_FAULT:
+    if status != _TEMPORARY_FAILURE:
         return DrizzleError(f"drizzlepac failed: {lines[-1][:300]}; {where}")
     if _DISK_FULL.search(lines[-1]):
         return OSError(errno.ENOSPC, lines[-1])
@@ -265,7 +206,7 @@ def _tweakreg_parameters(settings: TweakReg | None) -> dict[str, Any] | None:
         "interactive": False,
         "see2dplot": False,
         "residplot": "No plot",
-        # its first guess of a shift is off by up to 1.4 pixels (drizzlepac 3.11.0), more than its default of 1 forgives
+        # its first guess of a shift is off by up to 1.4 pixels (drizzlepac 3.11.0), more than its default of 1 allows
         "tolerance": 2.0,
         "shiftfile": True,
         "outshifts": _SHIFTS,
@@ -284,21 +225,21 @@ def _read(path: Path) -> NDArray[Any]:
         raise DrizzleError(f"{path.name}: drizzlepac left no such file: {error}") from None
 
 
-# from here on in the other process
+# the functions below run in the other process
 
 
 def _main() -> int:
-    """Work on the job in the current folder; gives the exit status."""
+    """Do the job in the current folder and return the exit status."""
     threading.Thread(target=_end_with_parent, args=(sys.stdin,), daemon=True).start()
     try:
-        _work()
-    except (OSError, MemoryError, ImportError):  # no fault of the visit: nothing that is kept
+        _do_job()
+    except (OSError, MemoryError, ImportError):  # the machine failed: the visit is not rejected
         traceback.print_exc()
-        return _NOT_ITS_FAULT
+        return _TEMPORARY_FAILURE
     return 0
 
 
-def _work() -> None:
+def _do_job() -> None:
     job = _Job(**json.loads(Path(_JOB).read_text()))
     import drizzlepac
     from drizzlepac import astrodrizzle, tweakreg
@@ -307,7 +248,7 @@ def _work() -> None:
     if job.tweakreg is not None:
         try:
             tweakreg.TweakReg(job.files, configobj=None, **job.tweakreg)
-        except Exception as error:  # it raises anything where it finds no stars
+        except Exception as error:  # it raises any exception if it finds no stars
             raise RuntimeError(f"TweakReg could not align the exposures, check its threshold: {error}") from error
         rms = _fit_rms(job.files)
     if rms is None or all(one is not None and one <= job.max_fit_rms_pixels for one in rms):
@@ -317,15 +258,15 @@ def _work() -> None:
 
 
 def _fit_rms(files: Sequence[str]) -> list[float | None]:
-    """RMS of each file's fit by TweakReg's shift file (last two columns, pixels); None where there is no fit."""
+    """Read the RMS of each file's fit from TweakReg's shift file (last two columns, pixels); None if there is no fit."""
     lines = Path(_SHIFTS).read_text().splitlines() if Path(_SHIFTS).is_file() else []
     rows = {words[0]: [float(word) for word in words[1:]] for line in lines if (words := line.split()) and words[0] in files}
-    # without a fit the shift is NaN, and yet the RMS 0
+    # without a fit the shift is NaN although the RMS is 0
     return [max(row[-2:]) if (row := rows.get(name)) and all(map(math.isfinite, row)) else None for name in files]
 
 
 def _end_with_parent(pipe: TextIO) -> None:
-    """End at once when the process that asked for this is gone: it alone holds the other end of the pipe."""
+    """End at once when the parent process is gone, which alone holds the other end of the pipe."""
     pipe.read()
     os._exit(1)
 

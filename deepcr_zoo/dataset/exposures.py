@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.dataset import footprints
 from deepcr_zoo.dataset.footprints import Positions
-from deepcr_zoo.dataset.labelmethods import WAYS
+from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.errors import InvalidDocumentError, InvalidFileError
 from deepcr_zoo.exposures.fitsfiles import extension_name, extension_version, quiet_astropy, reason, root_name
 from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
@@ -266,7 +266,7 @@ def _check(exposure: Exposure, block: InstrumentBlock, labels: Labels) -> None:
         raise InvalidFileError(f"{exposure.path}: is of {exposure.description}, the recipe takes exposures of {wanted.name}")
     for chip in exposure.chips:
         is_calibrated = chip.unit.quantity == "electron" and not chip.unit.per_second
-        if WAYS[labels].is_calibrated and not is_calibrated:
+        if LABEL_METHODS[labels].is_calibrated and not is_calibrated:
             raise InvalidFileError(
                 f"{chip.where}: is in {chip.unit.spellings[0]}: expected ELECTRONS, as in calibrated exposures"
             )

@@ -132,7 +132,7 @@ def exposures_of(recipe: Recipe, data: Sequence[str | Path], beside: Path | None
     ----------
     recipe : Recipe
     data : sequence of path-like
-        `SOURCE`, manifests (``*.json``), and whatever `dataset.build.plan_build` takes.
+        `SOURCE`, manifests (``*.json``), and whatever `dataset.plans.plan_build` takes.
     beside : Path, optional
         Folder of the recipe, which relative names in it start at.
     reporter : Reporter

@@ -1,4 +1,7 @@
-"""What is told of each way of labelling, in one place: `labels.METHODS` has the functions that do it."""
+"""Label methods: names, settings and descriptions used in recipes, cards and reports.
+
+This module imports no code that labels (`labels.LABELLERS` has that), so modules below the label methods can use it.
+"""
 
 from __future__ import annotations
 
@@ -8,39 +11,26 @@ from deepcr_zoo.zoo.recipe import Labels
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way of labelling.
+class LabelMethod:
+    """Facts about a label method."""
 
-    Attributes
-    ----------
-    settings : str
-        Its block in ``build`` of a recipe.
-    described : str
-        For cards and results; what made the labels follows.
-    untold : str
-        What it ignores besides bad and saturated pixels.
-    is_calibrated : bool
-        Whether it takes calibrated exposures alone, in electrons.
-    same_pixels : bool
-        Whether the exposures of a visit see the same on the same pixels.
-    """
-
-    settings: str
-    described: str
-    untold: str
-    is_calibrated: bool = False
-    same_pixels: bool = False
+    settings: str  # name of its block in ``build`` of a recipe
+    description: str  # for cards and results; the software follows
+    ignored_pixels: str  # in addition to bad and saturated pixels
+    is_calibrated: bool = False  # True if it takes only calibrated exposures, in electrons
+    same_pixels: bool = False  # True if all exposures of a visit share one pixel grid
 
 
-WAYS: dict[Labels, Way] = {
-    "astrodrizzle": Way("drizzle", "AstroDrizzle of", "what no other exposure has seen", is_calibrated=True),
-    "cr_split": Way(
+# descriptions are part of cards and results: a change makes published ones differ from new ones
+LABEL_METHODS: dict[Labels, LabelMethod] = {
+    "astrodrizzle": LabelMethod("drizzle", "AstroDrizzle of", "what no other exposure has seen", is_calibrated=True),
+    "cr_split": LabelMethod(
         "cr_split",
         "repeated exposures of one pointing, compared by",
         "hot pixels; what cosmic rays of the other exposures may hide",
         same_pixels=True,
     ),
-    "dark_paste": Way(
+    "dark_paste": LabelMethod(
         "dark_paste",
         "cosmic rays of dark exposures (Chen et al. 2024), added by",
         "the exposures' own cosmic rays, as far as DQ flags and L.A.Cosmic tell them, and pixels around them",
@@ -49,5 +39,5 @@ WAYS: dict[Labels, Way] = {
 
 
 def settings_of_others(labels: Labels) -> set[str]:
-    """Blocks of settings that labels of this way do not depend on."""
-    return {way.settings for name, way in WAYS.items() if name != labels}
+    """Return the names of the settings blocks that these labels do not depend on."""
+    return {method.settings for name, method in LABEL_METHODS.items() if name != labels}

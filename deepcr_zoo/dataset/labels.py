@@ -1,4 +1,4 @@
-"""One visit from exposures to labelled stamps: quality gate, labels, ignore masks, stamps, files."""
+"""Labelling of one visit: reject unsound exposures, label the others, cut and store their stamps."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.dataset import darkpaste, drizzled, footprints, quality, repeats, splits
+from deepcr_zoo.dataset import darkpaste, drizzled, footprints, quality, repeats
+from deepcr_zoo.dataset.alignment import measure_offsets
 from deepcr_zoo.dataset.backgrounds import Candidate, without_odd_backgrounds
+from deepcr_zoo.dataset.cutting import cut_stamps, stamp_positions
 from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of, read_facts
 from deepcr_zoo.dataset.labelling import LabelledExposure, Labelling, VisitRejectedError
 from deepcr_zoo.dataset.planned import PlannedVisit
-from deepcr_zoo.dataset.quality import MaskCount
+from deepcr_zoo.dataset.quality import MaskCount, Outlier
+from deepcr_zoo.dataset.sky import choose_sky_level
 from deepcr_zoo.dataset.store import (
     VISIT_FILE,
     ExposureRecord,
@@ -35,55 +38,51 @@ from deepcr_zoo.simulate.simulation import write_visit
 from deepcr_zoo.simulate.truth import Truth, read_truth
 from deepcr_zoo.zoo.recipe import Labels
 
-LabelMethod = Callable[[PlannedVisit, Sequence[ExposureFacts], Path, Path], Labelling]
-"""Labels the sound exposures of a visit, with a folder for what it needs meanwhile, and a place for its log."""
+Labeller = Callable[[PlannedVisit, Sequence[ExposureFacts], Path, Path], Labelling]
+"""Label the sound exposures of a visit, with a scratch folder and a path for a log."""
 
-METHODS: dict[Labels, LabelMethod] = {
+LABELLERS: dict[Labels, Labeller] = {
     "astrodrizzle": drizzled.label,
     "cr_split": repeats.label,
     "dark_paste": darkpaste.label,
 }
+"""The code of each of the `labelmethods.LABEL_METHODS`; apart from them, because labellers read exposures by these facts."""
+
+Cut = Callable[[Sequence[NDArray[Any]], type[np.generic]], NDArray[Any]]
+"""Cut one layer of all chips into stamps of a data type."""
 
 
 @dataclass(frozen=True)
 class _Assessment:
-    """What the quality gate found on a labelled exposure."""
+    """Measurements of the quality gate on a labelled exposure."""
 
     masked: MaskCount
     ignored_fraction: float
-    rate: float
+    rate: float  # cosmic rays per cm2 and s
     rate_ratio: float = math.nan
 
 
 @dataclass(frozen=True)
-class _Verdict:
-    """What came of an attempt to label a visit: stamps, an exposure that has to go first, or nothing at all."""
+class _Stored:
+    """Records of the stored exposures of a visit, and facts about their labels."""
 
-    written: tuple[ExposureRecord, ...] = ()
+    exposures: list[ExposureRecord] = dataclasses.field(default_factory=list)
     software: str = ""
     largest_dither_arcsec: float = 0.0
-    out_of_line: tuple[int, str] | None = None
-    rejection: str | None = None
 
 
 def label_visit(visit: PlannedVisit, home: Home) -> VisitRecord:
-    """Label a visit and store its stamps, unless that is done already.
+    """Label a visit and store its stamps, or return the record of the finished visit.
 
-    Raises
-    ------
-    InvalidFileError
-        If a file has changed or gone since the visit was planned.
-    InterruptedWorkError
-        If drizzlepac was killed, or the machine failed it.
-    OutputError
-        If the disk is full.
+    Raises InvalidFileError if a file has changed or gone since the visit was planned, InterruptedWorkError if drizzlepac
+    was killed or failed because of the machine, and OutputError if the disk is full.
     """
     key = visit.key
     finished = home.finished_visit(key)
     if finished is not None:
         return finished
     target = home.visit(key)
-    shutil.rmtree(target, ignore_errors=True)  # of a visit that has lost files
+    shutil.rmtree(target, ignore_errors=True)  # a visit that has lost files
     with disk_full_is_told(home, visit.name), scratch_folder(target) as scratch, new_folder(target) as folder:
         record = _label(visit, key, scratch, folder, home.log(key))
         write_document(folder / VISIT_FILE, record)
@@ -91,19 +90,16 @@ def label_visit(visit: PlannedVisit, home: Home) -> VisitRecord:
 
 
 def _label(visit: PlannedVisit, key: str, scratch: Path, folder: Path, log: Path) -> VisitRecord:
-    """Label the sound exposures; where one is out of line, again without it, until all are sound or too few are left."""
+    """Label the sound exposures; if one is an outlier, label again without it."""
     exposures = visit.exposures or _simulate(visit, scratch)
     sound, rejected = without_odd_backgrounds(visit, exposures)
-    while True:
-        if len(sound) < visit.build.quality.min_exposures:
-            verdict = _Verdict(rejection=_too_few(visit, len(sound), len(exposures)))
-            break
-        with scratch_folder(scratch / "attempt") as attempt:
-            verdict = _attempt(visit, sound, attempt, folder, log)
-        if verdict.out_of_line is None:
-            break
-        index, reason = verdict.out_of_line
-        rejected.append(Rejected(what=sound.pop(index).facts.name, reason=reason))
+    stored, rejection = _Stored(), None
+    try:
+        while isinstance(outcome := _attempt(visit, sound, len(exposures), scratch, folder, log), Outlier):
+            rejected.append(Rejected(what=sound.pop(outcome.index).facts.name, reason=outcome.reason))
+        stored = outcome
+    except VisitRejectedError as error:
+        rejection = str(error)
     return VisitRecord(
         key=key,
         name=visit.name,
@@ -111,13 +107,13 @@ def _label(visit: PlannedVisit, key: str, scratch: Path, folder: Path, log: Path
         instrument=detector_of(visit.instrument).name,
         filter_name=exposures[0].filter_name,
         stamp_size=visit.build.stamps.size,
-        software=verdict.software,
-        largest_dither_arcsec=verdict.largest_dither_arcsec,
+        software=stored.software,
+        largest_dither_arcsec=stored.largest_dither_arcsec,
         outlines=[outline.tolist() for one in sound for outline in one.facts.outlines],
-        exposures=list(verdict.written),
+        exposures=stored.exposures,
         darks=[dark.name for dark in visit.darks],
         rejected=rejected,
-        rejection=verdict.rejection,
+        rejection=rejection,
     )
 
 
@@ -128,20 +124,22 @@ def _simulate(visit: PlannedVisit, scratch: Path) -> tuple[ExposureFacts, ...]:
     return tuple(one for path in write_visit(visit.simulated, folder) for one in read_facts(path, visit.instrument))
 
 
-def _attempt(visit: PlannedVisit, sound: list[Candidate], attempt: Path, folder: Path, log: Path) -> _Verdict:
-    try:
-        labelling = METHODS[visit.build.labels](visit, [one.facts for one in sound], attempt, log)
-    except VisitRejectedError as error:
-        return _Verdict(rejection=str(error))
-    assessments = _assess(visit, labelling, sound)
-    out_of_line = _out_of_line(visit, assessments, labelling)
-    if out_of_line is not None:
-        return _Verdict(out_of_line=out_of_line)
-    written = tuple(
-        _write(visit, labelling.labelled(index), one, assessment, labelling.fit_rms_pixels(index), folder)
-        for index, (one, assessment) in enumerate(zip(sound, assessments, strict=True))
-    )
-    return _Verdict(written, labelling.software, labelling.largest_dither_arcsec)
+def _attempt(
+    visit: PlannedVisit, sound: Sequence[Candidate], planned: int, scratch: Path, folder: Path, log: Path
+) -> _Stored | Outlier:
+    """Label exposures; store their stamps unless one of them is an outlier. `planned` counts all exposures of the visit."""
+    if len(sound) < visit.build.quality.min_exposures:
+        raise VisitRejectedError(_too_few(visit, len(sound), planned))
+    with scratch_folder(scratch / "attempt") as attempt:
+        labelling = LABELLERS[visit.build.labels](visit, [one.facts for one in sound], attempt, log)
+        assessments = _assess(visit, labelling, sound)
+        if labelling.compares_exposures and (outlier := _find_outlier(visit, assessments, labelling)):
+            return outlier
+        records = [
+            _store(visit, labelling.labelled(index), one, assessment, labelling.fit_rms_pixels(index), folder)
+            for index, (one, assessment) in enumerate(zip(sound, assessments, strict=True))
+        ]
+    return _Stored(records, labelling.software, labelling.largest_dither_arcsec)
 
 
 def _assess(visit: PlannedVisit, labelling: Labelling, sound: Sequence[Candidate]) -> list[_Assessment]:
@@ -155,36 +153,35 @@ def _assess(visit: PlannedVisit, labelling: Labelling, sound: Sequence[Candidate
         area_cm2 = sum(chip.area_cm2 for chip in labelled.chips) * masked.pixels / pixels
         rate = masked.groups / (area_cm2 * one.facts.exposure_time_s) if area_cm2 else 0.0
         found.append(_Assessment(masked, 1 - masked.pixels / pixels, rate))
-    if not labelling.by_others:
+    if not labelling.compares_exposures:
         return found
-    ratios = quality.ratios([one.rate for one in found])
+    ratios = quality.ratios_to_typical([one.rate for one in found])
     return [dataclasses.replace(one, rate_ratio=ratio) for one, ratio in zip(found, ratios, strict=True)]
 
 
-def _out_of_line(visit: PlannedVisit, found: Sequence[_Assessment], labelling: Labelling) -> tuple[int, str] | None:
-    """The exposure that has to go, and why; None if all are sound, or none spoils another."""
-    if not labelling.by_others:
-        return None
+def _find_outlier(visit: PlannedVisit, found: Sequence[_Assessment], labelling: Labelling) -> Outlier | None:
+    """Return the exposure that spoils the labels of the others, by its rate of cosmic rays or its alignment."""
     limits = visit.build.quality
-    worst = quality.worst([one.rate_ratio for one in found], limits.max_rate_ratio)
+    worst = quality.find_worst([one.rate_ratio for one in found], limits.max_rate_ratio)
     if worst is not None:
         rate, ratio = found[worst].rate, found[worst].rate_ratio
         reason = f"its rate of {rate:.3g} cosmic rays per cm2 and s is {ratio:.2g} times what is usual in its visit"
-        return worst, f"{reason} (build.quality.max_rate_ratio is {limits.max_rate_ratio:g})"
+        return Outlier(worst, f"{reason} (build.quality.max_rate_ratio is {limits.max_rate_ratio:g})")
     if not any(one.masked.exceeds(limits.max_star_excess) for one in found):
         return None
-    # a misaligned exposure spoils the masks of its partners too: the images tell which it is
-    offsets = np.hypot(*quality.offsets([labelling.aligned(index) for index in range(len(found))]).T)
+    # a misaligned exposure spoils the masks of its partners too: only the images show which one it is
+    offsets = np.hypot(*measure_offsets([labelling.aligned(index) for index in range(len(found))]).T)
     index = int(np.argmax(offsets))
     excess = max(one.masked.star_excess or 0.0 for one in found)
-    return index, (
+    return Outlier(
+        index,
         f"the masks of its visit cluster on stars, {excess:.2g} times as many as in dark sky "
         f"(build.quality.max_star_excess is {limits.max_star_excess:g}), and it lies farthest beside the others, by "
-        f"{offsets[index]:.2f} pixels"
+        f"{offsets[index]:.2f} pixels",
     )
 
 
-def _write(
+def _store(
     visit: PlannedVisit,
     labelled: LabelledExposure,
     one: Candidate,
@@ -192,21 +189,22 @@ def _write(
     fit_rms_pixels: float | None,
     folder: Path,
 ) -> ExposureRecord:
-    """Cut an exposure up and store its stamps."""
+    """Cut an exposure into stamps and store them."""
     size, facts = visit.build.stamps.size, one.facts
-    level = quality.sky_level(visit.build.sky, [chip.mdrizsky for chip in labelled.chips], one.sky_electron)
-    where = [splits.positions(chip.image.shape, visit.build.stamps) for chip in labelled.chips]
+    sky = choose_sky_level(visit.build.sky, [chip.mdrizsky for chip in labelled.chips], one.sky_electron)
+    positions = [stamp_positions(chip.image.shape, visit.build.stamps) for chip in labelled.chips]
 
     def cut(layers: Sequence[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
-        return np.concatenate([splits.cut(layer, at, size) for layer, at in zip(layers, where, strict=True)]).astype(dtype)
+        stamps = [cut_stamps(layer, at, size) for layer, at in zip(layers, positions, strict=True)]
+        return np.concatenate(stamps).astype(dtype)
 
-    images = [np.where(np.isfinite(chip.image), chip.image, np.float32(level.electron)) for chip in labelled.chips]
-    chips = list(zip(labelled.chips, where, strict=True))
+    images = [np.where(np.isfinite(chip.image), chip.image, np.float32(sky.electron)) for chip in labelled.chips]
+    chips = list(zip(labelled.chips, positions, strict=True))
     tensors = {
         "image": cut(images, np.float32),
         "cosmic_rays": cut(labelled.cosmic_rays, np.uint8),
         "ignore": cut(labelled.ignored, np.uint8),
-        "position": np.concatenate(where),
+        "position": np.concatenate(positions),
         "chip": np.concatenate([np.full(len(at), chip.version, np.int32) for chip, at in chips]),
         "corners": np.concatenate([footprints.corners(chip.wcs, at, size) for chip, at in chips]),
     }
@@ -217,17 +215,17 @@ def _write(
         "instrument": detector_of(visit.instrument).name,
         "filter": facts.filter_name,
         "exposure_time_s": facts.exposure_time_s,
-        "sky_electron": level.electron,
-        "sky_source": level.source,
+        "sky_electron": sky.electron,
+        "sky_source": sky.source,
     }
     return ExposureRecord(
         name=facts.name,
         stamps=write_tensors(folder / f"{facts.name}.safetensors", tensors, about),
-        truth=_write_truth(one.truth, cut, about, folder / f"{facts.name}.truth.safetensors"),
+        truth=_store_truth(one.truth, cut, about, folder / f"{facts.name}.truth.safetensors"),
         count=len(tensors["image"]),
         exposure_time_s=facts.exposure_time_s,
-        sky_electron=level.electron,
-        sky_source=level.source,
+        sky_electron=sky.electron,
+        sky_source=sky.source,
         background_ratio=one.background_ratio,
         cosmic_ray_fraction=assessment.masked.fraction,
         cosmic_rays_per_cm2_s=assessment.rate,
@@ -241,12 +239,7 @@ def _write(
     )
 
 
-def _write_truth(
-    source: Path | None,
-    cut: Callable[[Sequence[NDArray[Any]], type[np.generic]], NDArray[Any]],
-    about: dict[str, Any],
-    path: Path,
-) -> StoredFile | None:
+def _store_truth(source: Path | None, cut: Cut, about: dict[str, Any], path: Path) -> StoredFile | None:
     if source is None:
         return None
     chips: list[Truth] = read_truth(source)
@@ -254,8 +247,8 @@ def _write_truth(
     return write_tensors(path, {name: cut(layer, np.float32) for name, layer in layers.items()}, about)
 
 
-def _too_few(visit: PlannedVisit, left: int, all_of_them: int) -> str:
+def _too_few(visit: PlannedVisit, left: int, planned: int) -> str:
     needed = visit.build.quality.min_exposures
-    sound = f"{left} of {all_of_them} exposures is sound" if left == 1 else f"{left} of {all_of_them} exposures are sound"
-    count = sound if left < all_of_them else f"the visit has {left} exposure{'s' if left != 1 else ''}"
+    sound = f"{left} of {planned} exposures is sound" if left == 1 else f"{left} of {planned} exposures are sound"
+    count = sound if left < planned else f"the visit has {left} exposure{'s' if left != 1 else ''}"
     return f"{count}, labels need {needed} (build.quality.min_exposures)"

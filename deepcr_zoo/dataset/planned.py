@@ -1,4 +1,4 @@
-"""A visit that is to be labelled, and the hash of all that its labels depend on."""
+"""Visits to be labelled, from files or simulated, and the hash of everything their stamps depend on."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from deepcr_zoo.dataset import ignore
 from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of
+from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.dataset.store import FORMAT, key_of
 from deepcr_zoo.simulate import VERSION as SIMULATOR
 from deepcr_zoo.simulate.cameras import simulated
@@ -18,7 +19,6 @@ from deepcr_zoo.zoo.recipe import (
     FieldType,
     InstrumentBlock,
     Recipe,
-    SimulatedFieldType,
     Split,
     TweakReg,
 )
@@ -26,25 +26,7 @@ from deepcr_zoo.zoo.recipe import (
 
 @dataclass(frozen=True)
 class PlannedVisit:
-    """A visit that is to be labelled.
-
-    Attributes
-    ----------
-    name : str
-    field_type : FieldType
-    split : Split
-    exposures : tuple of ExposureFacts
-        Its files; none if it is to be simulated.
-    simulated : SimulatedVisit or None
-    tweakreg : TweakReg or None
-    instrument : InstrumentBlock
-    build : BuildBlock
-    siblings : tuple of ExposureFacts
-        Exposures of other pointings of the same visit of the archive, which tell hot pixels and a usual background; none
-        where labels need none.
-    darks : tuple of ExposureFacts
-        Dark exposures that its cosmic rays are taken from; none where labels need none.
-    """
+    """A visit to be labelled: either its exposures are files, or it is simulated."""
 
     name: str
     field_type: FieldType
@@ -54,8 +36,9 @@ class PlannedVisit:
     tweakreg: TweakReg | None
     instrument: InstrumentBlock
     build: BuildBlock
+    # exposures of other pointings of the same visit of the archive, which show hot pixels and the background of the target
     siblings: tuple[ExposureFacts, ...] = ()
-    darks: tuple[ExposureFacts, ...] = ()
+    darks: tuple[ExposureFacts, ...] = ()  # dark exposures whose cosmic rays are added
 
     @property
     def kept_bits(self) -> int:
@@ -84,7 +67,7 @@ class PlannedVisit:
                     mode="json", exclude={"sources", "every_chip_is_an_exposure"}
                 ),
                 "tweakreg": self.tweakreg and self.tweakreg.model_dump(mode="json"),
-                **self._label_settings,
+                **self._label_content(),
                 "ignore": build.ignore.model_dump(mode="json"),
                 "stamps": build.stamps.model_dump(mode="json", exclude={"validation_fraction"}),
                 "sky": build.sky,
@@ -92,55 +75,27 @@ class PlannedVisit:
             }
         )
 
-    @property
-    def _label_settings(self) -> dict[str, Any]:
-        """Of the labels that are made, and of no others."""
-        build = self.build
-        if build.labels == "astrodrizzle":
-            return {"drizzle": build.drizzle.model_dump(mode="json")}
-        chips = _identities((*self.exposures, *self.siblings))
-        if build.labels == "dark_paste":
-            # which darks these are stands for the settings that chose them
-            settings = build.dark_paste.model_dump(mode="json", exclude={"darks", "product", "test_fraction"})
-            pasted = {"darks": _identities(self.darks), "seed": build.seed}
-            return {"labels": build.labels, "dark_paste": settings, "chips": chips, **pasted}
-        return {"labels": build.labels, build.labels: getattr(build, build.labels).model_dump(mode="json"), "chips": chips}
+    def _label_content(self) -> dict[str, Any]:
+        """Return what the labels depend on: the settings of their method and, where files are shared, more files."""
+        labels, block = self.build.labels, LABEL_METHODS[self.build.labels].settings
+        # the hashes of the darks stand for the settings that choose them
+        excluded = {"darks", "product", "test_fraction"} if labels == "dark_paste" else set()
+        content: dict[str, Any] = {block: getattr(self.build, block).model_dump(mode="json", exclude=excluded)}
+        if labels == "astrodrizzle":
+            return content  # its block identifies the method, its files are part of the origin
+        content |= {"labels": labels, "chips": _identities((*self.exposures, *self.siblings))}
+        if labels == "dark_paste":
+            content |= {"darks": _identities(self.darks), "seed": self.build.seed}
+        return content
 
 
-def _identities(exposures: Sequence[ExposureFacts]) -> list[Any]:
-    return [[one.name, one.sha256, one.versions] for one in exposures]
+def rehearsed_visits(recipe: Recipe) -> list[PlannedVisit]:
+    """Return the simulated visits of a recipe's rehearsal, each with a seed of its own.
 
-
-@dataclass(frozen=True)
-class RehearsedVisit:
-    """A visit that is to be simulated.
-
-    Attributes
-    ----------
-    name : str
-    split : Split
-    simulated : SimulatedVisit
-    """
-
-    name: str
-    split: Split
-    simulated: SimulatedVisit
-
-    @property
-    def field_type(self) -> SimulatedFieldType:
-        """What it shows."""
-        return self.simulated.field_type
-
-
-def rehearsed_visits(recipe: Recipe) -> list[RehearsedVisit]:
-    """The simulated visits of a recipe's rehearsal, each with a seed of its own.
-
-    Raises
-    ------
-    UsageError
-        If the recipe's instrument cannot be simulated.
+    Raises UsageError if the recipe's instrument cannot be simulated.
     """
     rehearsal, instrument = recipe.rehearsal, simulated(recipe.instrument)
+    build = recipe.build.model_copy(update={"stamps": rehearsal.stamps})
     field_types = [field_type for field_type in SIMULATED_FIELD_TYPES if field_type in rehearsal.exposure_time_s]
     train: list[Split] = ["train"] * rehearsal.visits.train
     test: list[Split] = ["test"] * rehearsal.visits.test
@@ -154,10 +109,10 @@ def rehearsed_visits(recipe: Recipe) -> list[RehearsedVisit]:
             exposure_time_s=rehearsal.exposure_time_s[field_type],
             side=rehearsal.side,
         )
-        visits.append(RehearsedVisit(f"simulated-{field_type}-{seed}", split, to_simulate))
+        name = f"simulated-{field_type}-{seed}"
+        visits.append(PlannedVisit(name, field_type, split, (), to_simulate, None, recipe.instrument, build))
     return visits
 
 
-def rehearsal_build(recipe: Recipe) -> BuildBlock:
-    """The recipe's build, with the stamps of its rehearsal."""
-    return recipe.build.model_copy(update={"stamps": recipe.rehearsal.stamps})
+def _identities(exposures: Sequence[ExposureFacts]) -> list[Any]:
+    return [[one.name, one.sha256, one.versions] for one in exposures]

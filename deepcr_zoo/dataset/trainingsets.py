@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from deepcr_zoo.dataset.build import assemble_labelled, label_visits, plan_build
+from deepcr_zoo.dataset.build import assemble_labelled, label_visits
 from deepcr_zoo.dataset.fetching import exposures_of
+from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import MANIFEST_FILE
 from deepcr_zoo.progress import Reporter
@@ -35,7 +36,7 @@ def find_or_build(
     Raises
     ------
     DeepcrZooError
-        As `dataset.build.plan_build`, `label_visits` and `archive.fetch.exposures_of` raise.
+        As `dataset.plans.plan_build`, `label_visits` and `archive.fetch.exposures_of` raise.
     """
     if built := find_built(data):
         built.verify()

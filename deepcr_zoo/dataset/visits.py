@@ -17,7 +17,7 @@ import numpy as np
 from deepcr_zoo.dataset import footprints
 from deepcr_zoo.dataset.expectations import why_no_rehearsal
 from deepcr_zoo.dataset.exposures import ExposureFacts
-from deepcr_zoo.dataset.labelmethods import WAYS
+from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.dataset.visitnames import VisitName
 from deepcr_zoo.errors import DataError, MissingDataError, UsageError
 from deepcr_zoo.zoo.recipe import FieldType, Recipe, Split, SplitBy, TweakReg, VisitRule, visit_code
@@ -136,7 +136,9 @@ def group(recipe: Recipe, exposures: Sequence[ExposureFacts]) -> FoundVisits:
     groups = [
         (key[0], tuple(sorted(pointing, key=lambda one: (one.start_mjd, one.name))))
         for key, members in sorted(taken.items())
-        for pointing in (_repeats(recipe, members) if WAYS[recipe.build.labels].same_pixels else _pointings(members))
+        for pointing in (
+            _repeats(recipe, members) if LABEL_METHODS[recipe.build.labels].same_pixels else _pointings(members)
+        )
     ]
     visits = _with_splits(recipe, groups)
     return FoundVisits(visits, _missing(recipe, visits), unused, _cautions(recipe, visits))

@@ -14,7 +14,7 @@ from torch import Tensor
 from deepcr_zoo import simulate
 from deepcr_zoo._version import __version__
 from deepcr_zoo.bench.runs import EpochRecord
-from deepcr_zoo.dataset.labelling import labels_of
+from deepcr_zoo.dataset.descriptions import describe_labels
 from deepcr_zoo.dataset.store import DatasetVisit, Manifest, StampSplit
 from deepcr_zoo.models import testvectors, weights
 from deepcr_zoo.training.state import decays
@@ -214,7 +214,7 @@ def _data(recipe: Recipe, facts: DraftFacts) -> str:
         f"{exposures} {kind} of {_count(len(visits), 'visit')} ({', '.join(visit.record.name for visit in visits)})",
         f"{_stamps(manifest, 'train')} for training and {_stamps(manifest, 'validation')} for validation, of "
         f"{manifest.stamp_size} x {manifest.stamp_size} pixels",
-        f"labels: {labels_of(recipe, software)}",
+        f"labels: {describe_labels(recipe, software)}",
     ]
     if tests := facts.visits_for("test"):
         parts.append(f"{_count(len(tests), 'other visit')} kept for testing, {_stamps(manifest, 'test')}")

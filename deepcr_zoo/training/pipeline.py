@@ -92,7 +92,7 @@ def train(
     DatasetError
         If `dataset` is of another recipe.
     DeepcrZooError
-        As `dataset.build.plan_build` and `label_visits` raise.
+        As `dataset.plans.plan_build` and `label_visits` raise.
     """
     reporter = reporter or NullReporter()
     if dataset is not None and (data or rehearse is not dataset.manifest.rehearsal):

@@ -19,9 +19,9 @@ from deepcr_zoo.archive.listing import query_of
 from deepcr_zoo.archive.manifest import read
 from deepcr_zoo.cli.console import TerminalReporter
 from deepcr_zoo.cli.main import app
-from deepcr_zoo.dataset.build import plan_build
 from deepcr_zoo.dataset.fetching import exposures_of, search
 from deepcr_zoo.dataset.fetching import fetch as fetch_recipe
+from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.store import Home
 from deepcr_zoo.dataset.trainingsets import find_or_build
 from deepcr_zoo.errors import ArchiveError, ArchiveUnreachableError, UsageError

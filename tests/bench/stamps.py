@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepcr_zoo.dataset.build import plan_build
+from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import (
     MANIFEST_FILE,

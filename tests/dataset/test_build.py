@@ -12,7 +12,8 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from deepcr_zoo import files
-from deepcr_zoo.dataset.build import build_dataset, plan_build
+from deepcr_zoo.dataset.build import build_dataset
+from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import Home
 from deepcr_zoo.errors import DataError, DatasetError, MissingDataError, MissingExtraError, UsageError

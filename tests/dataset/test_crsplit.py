@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deepcr_zoo.dataset.crsplit import RepeatedExposure, hot_pixels, label_repeats
+from deepcr_zoo.dataset.crsplit import RepeatedExposure, find_hot_pixels, label_repeats
 from deepcr_zoo.errors import DataError
 from deepcr_zoo.zoo.recipe import CrSplitBlock
 
@@ -78,7 +78,7 @@ def test_hot_pixels_are_those_of_most_exposures_and_are_ignored():
     hot[10::20, 15::20] = True
     images = [struck(exposed(seed) + np.float32(400) * hot, seed)[0] for seed in range(5)]
     exposures = repeats(images)
-    found = hot_pixels(exposures, TEST.hot_snr)
+    found = find_hot_pixels(exposures, TEST.hot_snr)
     assert (found & hot).sum() == hot.sum()
     assert (found & ~hot).mean() < 0.002
     label, _ = label_repeats(exposures[:2], found, TEST)
@@ -89,7 +89,7 @@ def test_hot_pixels_are_those_of_most_exposures_and_are_ignored():
 def test_of_a_pair_alone_what_one_exposure_has_is_not_hot():
     first, hit = struck(exposed(1), 3)
     both = pair(first, exposed(2))
-    hot = hot_pixels(both, TEST.hot_snr)
+    hot = find_hot_pixels(both, TEST.hot_snr)
     assert not hot[hit].any()
     label, _ = label_repeats(both, hot, TEST)
     dark = np.abs(np.arange(SHAPE[0]) - 60)[:, None] > 12
@@ -117,7 +117,7 @@ def test_an_emission_line_and_a_narrow_spectrum_are_not_hot():
     for seed in range(5):
         random = np.random.default_rng(seed)
         images.append((random.poisson(20 + line + trace) + random.normal(0, NOISE, SHAPE)).astype(np.float32))
-    assert hot_pixels(repeats(images), TEST.hot_snr)[bright].mean() < 0.01
+    assert find_hot_pixels(repeats(images), TEST.hot_snr)[bright].mean() < 0.01
     around = [image - 20 for image in images]
     assert all((one[bright] > 5 * np.sqrt(one[bright].clip(1))).mean() > 0.9 for one in around)  # they do stand out
 

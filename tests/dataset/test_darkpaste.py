@@ -9,9 +9,10 @@ from scipy import ndimage
 
 from deepcr_zoo import train
 from deepcr_zoo.dataset import darkpaste, darks
-from deepcr_zoo.dataset.build import build_dataset, plan_build
+from deepcr_zoo.dataset.build import build_dataset
 from deepcr_zoo.dataset.darks import DarkHits
-from deepcr_zoo.dataset.labelling import ignored_of, labels_of
+from deepcr_zoo.dataset.descriptions import describe_ignored_pixels, describe_labels
+from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.store import Home, recipe_key
 from deepcr_zoo.errors import DataError, InvalidDocumentError, MissingDataError, UsageError
 from deepcr_zoo.progress import NullReporter
@@ -68,9 +69,11 @@ def test_what_was_added_is_what_the_darks_have_and_only_within_the_mask(pasted, 
     for stamps, tensors in stamps_of(pasted):
         visit, facts = by_name[stamps.exposure.name]
         (before,) = chips(file_of(exposures, stamps), "SCI")
-        (bank,) = darks.bank(visit.darks, darkpaste._detection(visit))
-        random = darkpaste._random(visit.build.seed, facts.name, 1)
-        added = cut(darkpaste.draw(bank, visit.build.dark_paste.per_exposure, before.shape, random), tensors["position"])
+        (bank,) = darks.read_hits(visit.darks, darkpaste.detection_settings(visit))
+        random = darkpaste.random_for(visit.build.seed, facts.name, 1)
+        added = cut(
+            darkpaste.draw_cosmic_rays(bank, visit.build.dark_paste.per_exposure, before.shape, random), tensors["position"]
+        )
         np.testing.assert_array_equal(tensors["image"], cut(before, tensors["position"]) + added)
         np.testing.assert_array_equal(tensors["cosmic_rays"], added > 0)
         assert 0.003 < tensors["cosmic_rays"].mean() < 0.1
@@ -82,7 +85,7 @@ def test_a_dark_is_moved_around_its_edges_and_mirrored_and_covers_the_chip():
     corner = DarkHits((40, 50), np.array([0, 0, 39]), np.array([0, 1, 49]), np.array([5, 6, 7], np.float32))
     seen, mirrored = np.zeros((30, 20)), set()
     for seed in range(400):
-        electrons = darkpaste.draw([corner], [1, 1], (30, 20), np.random.default_rng(seed))
+        electrons = darkpaste.draw_cosmic_rays([corner], [1, 1], (30, 20), np.random.default_rng(seed))
         seen += electrons > 0
         if {5, 6} <= set(electrons[electrons > 0].tolist()):
             five, six = (np.argwhere(electrons == value)[0] for value in (5, 6))
@@ -96,15 +99,15 @@ def test_a_dark_is_moved_around_its_edges_and_mirrored_and_covers_the_chip():
 @pytest.mark.parametrize(("limits", "counts"), [([1, 1], {1}), ([3, 3], {3}), ([1, 4], {1, 2, 3, 4})])
 def test_one_or_several_darks_are_pasted_and_their_electrons_add_up(limits, counts):
     everywhere = [DarkHits((8, 8), *(index.ravel() for index in np.indices((8, 8))), np.ones(64, np.float32))]
-    drawn = [darkpaste.draw(everywhere, limits, (8, 8), np.random.default_rng(seed)) for seed in range(40)]
+    drawn = [darkpaste.draw_cosmic_rays(everywhere, limits, (8, 8), np.random.default_rng(seed)) for seed in range(40)]
     assert {float(one.min()) for one in drawn} == {float(one.max()) for one in drawn} == counts
 
 
 def test_chips_and_seeds_get_different_cosmic_rays(plan):
     visit = plan.visits[0]
-    (bank,) = darks.bank(visit.darks, darkpaste._detection(visit))
+    (bank,) = darks.read_hits(visit.darks, darkpaste.detection_settings(visit))
     draws = [
-        darkpaste.draw(bank, [1, 1], (64, 64), darkpaste._random(*names)).tobytes()
+        darkpaste.draw_cosmic_rays(bank, [1, 1], (64, 64), darkpaste.random_for(*names)).tobytes()
         for names in ((1, "a", 1), (1, "a", 2), (2, "a", 1), (1, "b", 1))
     ]
     assert len(set(draws)) == 4
@@ -251,11 +254,11 @@ def test_a_network_learns_from_it(pasted, exposures, dark_folder, tmp_path):
 
 
 def test_labels_are_described_in_words_without_the_folders_of_a_user(recipe, dark_folder):
-    labels = labels_of(recipe, ["deepcr-zoo 9"])
+    labels = describe_labels(recipe, ["deepcr-zoo 9"])
     assert labels.startswith("cosmic rays of dark exposures (Chen et al. 2024), added by deepcr-zoo 9, ")
     assert "per_exposure [1, 3]" in labels
     assert str(dark_folder) not in labels
-    assert "the exposures' own cosmic rays" in ignored_of(recipe)
+    assert "the exposures' own cosmic rays" in describe_ignored_pixels(recipe)
 
 
 # What cannot be

@@ -34,7 +34,7 @@ def truth(dark):
 
 
 def masks(facts):
-    (bank,) = darks.bank(facts, DETECTION)
+    (bank,) = darks.read_hits(facts, DETECTION)
     found = []
     for hits in bank:
         mask = np.zeros(hits.shape, bool)
@@ -71,7 +71,7 @@ def test_hot_pixels_are_never_taken_whether_flags_know_them_or_not(facts):
 
 
 def test_the_electrons_are_those_of_the_cosmic_rays_without_dark_current_and_bias(facts):
-    (bank,) = darks.bank(facts, DETECTION)
+    (bank,) = darks.read_hits(facts, DETECTION)
     for dark, hits in zip(facts, bank, strict=True):
         real = truth(dark)["cosmic_rays"][hits.rows, hits.columns]
         assert (hits.electrons > 0).all()
@@ -81,8 +81,8 @@ def test_the_electrons_are_those_of_the_cosmic_rays_without_dark_current_and_bia
 
 
 def test_darks_are_read_once_in_a_process(facts):
-    assert darks.bank(facts, DETECTION) is darks.bank(facts, DETECTION)
-    assert darks.bank(facts[:3], DETECTION) is not darks.bank(facts, DETECTION)
+    assert darks.read_hits(facts, DETECTION) is darks.read_hits(facts, DETECTION)
+    assert darks.read_hits(facts[:3], DETECTION) is not darks.read_hits(facts, DETECTION)
 
 
 def test_pixels_without_a_value_or_with_a_flag_give_nothing():
@@ -101,18 +101,18 @@ def test_pixels_without_a_value_or_with_a_flag_give_nothing():
 
 @pytest.mark.parametrize(("fraction", "expected"), [(0.0, 3), (0.2, 3), (0.5, 4), (0.9, 5)])
 def test_no_dark_is_for_both_training_and_test(facts, fraction, expected):
-    banks = darks.split(facts, fraction, seed=1)
+    banks = darks.split_darks(facts, fraction, seed=1)
     assert len(banks["test"]) == expected
     assert sorted(one.name for bank in banks.values() for one in bank) == sorted(one.name for one in facts)
-    assert darks.split(facts[::-1], fraction, seed=1) == banks
-    assert len({darks.split(facts, fraction, seed)["test"] for seed in range(8)}) > 1
+    assert darks.split_darks(facts[::-1], fraction, seed=1) == banks
+    assert len({darks.split_darks(facts, fraction, seed)["test"] for seed in range(8)}) > 1
 
 
 def test_too_few_darks_are_refused(facts):
     with pytest.raises(
         DataError, match=r"^5 dark exposures can be used .*: expected 6 or more, 3 for training and 3 others"
     ):
-        darks.split(facts[:5], 0.2, seed=1)
+        darks.split_darks(facts[:5], 0.2, seed=1)
 
 
 def test_darks_of_other_shapes_are_refused(facts, tmp_path):
@@ -121,7 +121,7 @@ def test_darks_of_other_shapes_are_refused(facts, tmp_path):
     with pytest.raises(
         DataError, match=r"have chips of 392 x 400 and of 128 x 160 pixels: expected darks that are all alike"
     ):
-        darks.split([*facts[1:], other], 0.2, seed=1)
+        darks.split_darks([*facts[1:], other], 0.2, seed=1)
 
 
 def test_a_science_exposure_is_no_dark(facts, tmp_path):

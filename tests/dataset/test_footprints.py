@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepcr_zoo.dataset import footprints
-from deepcr_zoo.dataset.drizzled import GoodPixels, seen_by_others
+from deepcr_zoo.dataset.coverage import GoodPixels, seen_by_others
 
 
 def wcs(ra=10.0, dec=80.0, roll=20.0, size=(100, 200), sip=0.0):

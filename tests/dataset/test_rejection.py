@@ -8,7 +8,8 @@ import pytest
 from astropy.io import fits
 from scipy import ndimage
 
-from deepcr_zoo.dataset.build import assemble, build_dataset, label_visits, plan_build
+from deepcr_zoo.dataset.build import assemble, build_dataset, label_visits
+from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.store import Home
 from deepcr_zoo.errors import DataError, InterruptedWorkError, InvalidDocumentError, InvalidFileError, OutputError
 from deepcr_zoo.simulate.truth import read_truth, truth_path

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from deepcr_zoo.dataset.build import build_dataset, plan_build
+from deepcr_zoo.dataset.build import build_dataset
 from deepcr_zoo.dataset.expectations import doubts
 from deepcr_zoo.dataset.exposures import read_chips, read_facts
 from deepcr_zoo.dataset.labels import label_visit
 from deepcr_zoo.dataset.overview import write_report
+from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.store import Home
 from deepcr_zoo.errors import DataError, UsageError
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe

@@ -7,6 +7,7 @@ import pytest
 from scipy.spatial import cKDTree
 
 from deepcr_zoo.dataset import footprints, splits
+from deepcr_zoo.dataset.cutting import stamp_positions
 from deepcr_zoo.dataset.footprints import POINTING_ARCSEC
 from deepcr_zoo.dataset.splits import VisitStamps
 from deepcr_zoo.zoo.recipe import StampBlock
@@ -17,7 +18,7 @@ SIDE, BLOCK = 400, StampBlock(size=32, border=8)
 
 def visit(pointing, ra, dec, roll, split="train", dither=2.0):
     """Three exposures, each `dither` arcsec beside the one before."""
-    positions = splits.positions((SIDE, SIDE), BLOCK)
+    positions = stamp_positions((SIDE, SIDE), BLOCK)
     chips = [wcs(ra, dec + step * dither / 3600, roll, (SIDE, SIDE)) for step in range(3)]
     corners = [footprints.corners(chip, positions, BLOCK.size) for chip in chips]
     return VisitStamps(pointing, split, 2 * dither, [positions] * 3, corners)
@@ -45,7 +46,7 @@ def test_training_and_validation_keep_apart_by_the_guard_whatever_visits_overlap
         visit("c", 50.0, 10.0 + 12 / 3600, 33.0),
         visit("d", 51.0, 10.0, 70.0),
     ]
-    assigned = splits.assign(visits, 0.25, seed)
+    assigned = splits.assign_splits(visits, 0.25, seed)
     train, validation = (pixels(visits, assigned, split) for split in ("train", "validation"))
     nearest = cKDTree(train).query(validation)[0].min() * 206265
     assert nearest > 2 * 0.5 + POINTING_ARCSEC
@@ -56,8 +57,8 @@ def test_training_and_validation_keep_apart_by_the_guard_whatever_visits_overlap
 
 
 def test_without_overlap_one_strip_is_for_validation_and_the_next_columns_are_the_guard():
-    (found,) = splits.assign([visit("a", 50.0, 10.0, 0.0, dither=0.1)], 0.25, 1)
-    columns = splits.positions((SIDE, SIDE), BLOCK)[:, 1]
+    (found,) = splits.assign_splits([visit("a", 50.0, 10.0, 0.0, dither=0.1)], 0.25, 1)
+    columns = stamp_positions((SIDE, SIDE), BLOCK)[:, 1]
     for by_split in found:
         places = {split: sorted({(columns[i] - 8) // 32 for i in chosen}) for split, chosen in by_split.items()}
         left = places["validation"][0] == 0
@@ -68,13 +69,13 @@ def test_without_overlap_one_strip_is_for_validation_and_the_next_columns_are_th
 
 def test_the_seed_chooses_the_side_and_the_order_of_visits_does_not():
     visits = [visit(name, 50.0 + number, 10.0, 0.0) for number, name in enumerate("abcdefgh")]
-    first = splits.assign(visits, 0.2, 1)
-    assert splits.assign(visits[::-1], 0.2, 1) == first[::-1]
-    sides = {seed: [0 in v[0]["validation"] for v in splits.assign(visits, 0.2, seed)] for seed in range(6)}
+    first = splits.assign_splits(visits, 0.2, 1)
+    assert splits.assign_splits(visits[::-1], 0.2, 1) == first[::-1]
+    sides = {seed: [0 in v[0]["validation"] for v in splits.assign_splits(visits, 0.2, seed)] for seed in range(6)}
     assert {True, False} == set(sides[1])
     assert any(one != other for one, other in pairwise(sides.values()))
 
 
 def test_test_visits_stay_whole_and_a_fraction_of_zero_leaves_all_for_training():
     visits = [visit("a", 50.0, 10.0, 0.0), visit("t", 50.0, 11.0, 0.0, "test")]
-    assert splits.assign(visits, 0.0, 1) == [[{"train": list(range(144))}] * 3, [{"test": list(range(144))}] * 3]
+    assert splits.assign_splits(visits, 0.0, 1) == [[{"train": list(range(144))}] * 3, [{"test": list(range(144))}] * 3]

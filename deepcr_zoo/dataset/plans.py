@@ -1,0 +1,195 @@
+"""The plan of a training set: visits found among the files of a user, or simulated, with their splits and darks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from deepcr_zoo import batch
+from deepcr_zoo.batch import Jobs
+from deepcr_zoo.dataset import darks, ignore, visits
+from deepcr_zoo.dataset.expectations import RESERVED, SPLITS
+from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of, read_facts
+from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
+from deepcr_zoo.dataset.planned import PlannedVisit, rehearsed_visits
+from deepcr_zoo.dataset.store import FORMAT, Home, Rejected, key_of, recipe_key
+from deepcr_zoo.errors import DataError, InterruptedWorkError, InvalidFileError, MissingDataError, UsageError
+from deepcr_zoo.zoo.recipe import Recipe, Split, SplitBy
+
+DarkBanks = Mapping[Split, tuple[ExposureFacts, ...]]
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """The contents of a recipe's training set, before it is built."""
+
+    recipe: Recipe
+    home: Home
+    rehearsal: bool
+    visits: tuple[PlannedVisit, ...]
+    rejected: tuple[Rejected, ...] = ()  # unusable files, files that no rule takes in, visits that cannot be labelled
+    missing: tuple[str, ...] = ()  # data that the recipe lists and the user does not have
+    cautions: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The hash of all that stamps and splits depend on."""
+        stamps = self.visits[0].build.stamps
+        return key_of(
+            {
+                "format": FORMAT,
+                "name": self.recipe.name,
+                "rehearsal": self.rehearsal,
+                "visits": [[visit.key, visit.split] for visit in self.visits],
+                "validation_fraction": stamps.validation_fraction,
+                "recipe": recipe_key(self.recipe, self.rehearsal),
+                "seed": self.recipe.build.seed,
+            }
+        )
+
+    @property
+    def split_by(self) -> SplitBy:
+        """What training and test do not share; simulated visits never share their sky."""
+        return "sky" if self.rehearsal else self.recipe.data.split_by
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the training set."""
+        return self.home.dataset(self.recipe.name, self.key)
+
+
+def plan_build(
+    recipe: Recipe,
+    data: Sequence[str | Path] = (),
+    rehearse: bool = False,
+    jobs: Jobs = 1,
+    beside: Path | None = None,
+    home: Home | None = None,
+) -> BuildPlan:
+    """Plan the training set of a recipe; every file is read once.
+
+    Relative names in the recipe start at the folder `beside` (default: the current one). The other parameters are those of
+    `build.build_dataset`. Raises UsageError if data is given with a rehearsal or a name matches nothing; MissingDataError,
+    which lists what is needed and how to supply it, if there is no exposure; DataError if training and test overlap on the
+    sky, no visit can be labelled or there are too few darks; InvalidFileError if a file cannot be used and the recipe
+    refuses that (``build.quality.on_bad_file``).
+    """
+    ignore.kept_bits(recipe.build.ignore, detector_of(recipe.instrument))  # an unknown instrument fails at once
+    home = home or Home.default()
+    if rehearse:
+        return _plan_rehearsal(recipe, data, home)
+    places = [*data, *visits.beside(beside, recipe.data.files)]
+    files = visits.find_files(places, recipe.data.product)
+    if not files:
+        raise visits.no_data(recipe)
+    facts, rejected = _read_all(recipe, files, jobs)
+    banks, unusable_darks = _dark_banks(recipe, beside, jobs)
+    _check_no_dark_is_data(facts, banks)
+    found = visits.group(recipe, facts)
+    rejected += [Rejected(what=path, reason=reason) for path, reason in found.unused.items()]
+    usable, too_small = _large_enough(recipe, found.visits)
+    if not usable:
+        raise _nothing_usable(recipe, found, rejected + too_small)
+    if recipe.data.split_by == "sky":
+        visits.check_apart([(visit.name, visit.rule, visit.split, visit.outlines) for visit in usable])
+    planned = tuple(_planned(recipe, visit, usable, banks[visit.split]) for visit in usable)
+    left_out = tuple(rejected + too_small + unusable_darks)
+    return BuildPlan(recipe, home, False, planned, left_out, tuple(found.missing), tuple(found.cautions))
+
+
+def _plan_rehearsal(recipe: Recipe, data: Sequence[str | Path], home: Home) -> BuildPlan:
+    if recipe.build.labels != "astrodrizzle":
+        raise UsageError(
+            "--rehearse simulates dithered visits and no darks, which AstroDrizzle alone labels: give exposures with "
+            "--data, or --set build.labels=astrodrizzle"
+        )
+    if data:
+        raise UsageError("--rehearse simulates its exposures: leave out --data")
+    cautions = (RESERVED,) if recipe.rehearsal.is_reserved else ()
+    return BuildPlan(recipe, home, True, tuple(rehearsed_visits(recipe)), cautions=cautions)
+
+
+def _planned(
+    recipe: Recipe, visit: visits.Visit, found: Sequence[visits.Visit], bank: tuple[ExposureFacts, ...]
+) -> PlannedVisit:
+    return PlannedVisit(
+        visit.name,
+        visit.field_type,
+        visit.split,
+        visit.exposures,
+        None,
+        visit.tweakreg,
+        recipe.instrument,
+        recipe.build,
+        siblings=visits.siblings(visit, found) if LABEL_METHODS[recipe.build.labels].same_pixels else (),
+        darks=bank,
+    )
+
+
+def _dark_banks(recipe: Recipe, beside: Path | None, jobs: Jobs) -> tuple[DarkBanks, list[Rejected]]:
+    """Return the darks of training and of test visits, if the label method needs some, and unusable files."""
+    if recipe.build.labels != "dark_paste":
+        return dict.fromkeys(SPLITS, ()), []
+    block = recipe.build.dark_paste
+    if not block.darks:
+        raise MissingDataError(f"{recipe.name}: no dark exposures: name their folders under build.dark_paste.darks")
+    files = visits.find_files(visits.beside(beside, block.darks), block.product, "build.dark_paste.product")
+    found, rejected = _read_all(recipe, files, jobs, is_dark=True)
+    try:
+        return darks.split_darks(visits.each_once(found), block.test_fraction, recipe.build.seed), rejected
+    except DataError as error:
+        reasons = "".join(f"\n  {one.what}: {one.reason}" for one in rejected)
+        raise DataError(f"{recipe.name}: {error}{reasons}") from None
+
+
+def _check_no_dark_is_data(facts: Sequence[ExposureFacts], banks: DarkBanks) -> None:
+    data = {one.sha256 for one in facts}
+    if both := next((dark for bank in banks.values() for dark in bank if dark.sha256 in data), None):
+        raise DataError(f"{both.path}: is among the data and among the darks (build.dark_paste.darks): expected others")
+
+
+def _read_all(
+    recipe: Recipe, files: Sequence[Path], jobs: Jobs, is_dark: bool = False
+) -> tuple[list[ExposureFacts], list[Rejected]]:
+    """Return the facts of usable files, and the other files unless the recipe refuses them."""
+    facts, rejected = [], []
+    for outcome in batch.run(partial(_facts_of, recipe, is_dark), [str(path) for path in files], jobs):
+        if outcome.result is not None:
+            facts += outcome.result
+        elif outcome.again:  # the file may be sound: without it the training set would differ
+            raise InterruptedWorkError(f"{outcome.error}; run the same command again")
+        elif recipe.build.quality.on_bad_file == "refuse":
+            raise InvalidFileError(f"{outcome.error}; the recipe refuses such files (build.quality.on_bad_file)")
+        else:
+            rejected.append(Rejected(what=outcome.path, reason=str(outcome.error).removeprefix(f"{outcome.path}: ")))
+    return facts, rejected
+
+
+def _facts_of(recipe: Recipe, is_dark: bool, path: str) -> list[ExposureFacts]:
+    return read_facts(Path(path), recipe.instrument, recipe.build.labels, is_dark)
+
+
+def _large_enough(recipe: Recipe, found: Sequence[visits.Visit]) -> tuple[list[visits.Visit], list[Rejected]]:
+    """Return the visits with enough exposures, and the others."""
+    needed = recipe.build.quality.min_exposures
+    usable = [visit for visit in found if len(visit.exposures) >= needed]
+    too_small = [
+        Rejected(
+            what=visit.name,
+            reason=f"{', '.join(one.name for one in visit.exposures)}: no other exposure of this visit, target and filter "
+            f"overlaps; labels need {needed} (build.quality.min_exposures)"
+            if len(visit.exposures) == 1
+            else f"has {len(visit.exposures)} exposures, labels need {needed} (build.quality.min_exposures)",
+        )
+        for visit in found
+        if len(visit.exposures) < needed
+    ]
+    return usable, too_small
+
+
+def _nothing_usable(recipe: Recipe, found: visits.FoundVisits, rejected: Sequence[Rejected]) -> DataError:
+    reasons = "\n".join(f"  {one.what}: {one.reason}" for one in rejected)
+    missing = "\n".join(f"  {line}" for line in found.missing)
+    return DataError(f"{recipe.name}: no visit can be labelled:\n{reasons}\nstill missing:\n{missing}")

@@ -1,0 +1,41 @@
+"""Pixels that do not count."""
+
+import numpy as np
+import pytest
+
+from deepcr_zoo.dataset.exposures import detector_of
+from deepcr_zoo.dataset.ignore import ignore_mask, kept_bits
+from deepcr_zoo.errors import InvalidDocumentError
+from deepcr_zoo.zoo.instruments import default_instruments
+from deepcr_zoo.zoo.recipe import IgnoreBlock
+from tests.dataset.visits import shipped
+
+ACS = detector_of(shipped().instrument)
+
+
+def test_saturation_and_cosmic_ray_bits_exclude_no_pixel_every_other_flag_does():
+    kept = kept_bits(IgnoreBlock(), ACS)
+    assert kept == 256 | 2048 | 4096 | 8192
+    flags = 2 ** np.arange(15)[None]
+    image = np.zeros((1, 15), dtype=np.float32)
+    assert ignore_mask(image, flags, kept, IgnoreBlock())[0].tolist() == [bit not in (8, 11, 12, 13) for bit in range(15)]
+    combined = np.array([[4096 | 16, 4096 | 8192]])
+    assert ignore_mask(image[:, :2], combined, kept, IgnoreBlock()).tolist() == [[True, False]]
+    assert kept_bits(IgnoreBlock(keep_bits=[256, 16]), ACS) == 272
+    assert kept_bits(IgnoreBlock(keep_bits=[]), ACS) == 0
+
+
+def test_saturated_pixels_are_ignored_with_a_square_around_them_and_so_is_what_has_no_value():
+    image = np.zeros((40, 40), dtype=np.float32)
+    image[20, 20], image[5, 5], image[30, 8] = 70_001, 70_000, np.nan
+    found = ignore_mask(image, np.zeros((40, 40), dtype=np.int16), 0, IgnoreBlock())
+    expected = np.zeros((40, 40), dtype=bool)
+    expected[17:24, 17:24] = True
+    expected[30, 8] = True
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_detector_whose_flags_nobody_knows_needs_bits_in_the_recipe():
+    decam = next(one for one in default_instruments().instruments if one.name == "DECam")
+    with pytest.raises(InvalidDocumentError, match=r"build\.ignore\.keep_bits: expected bits"):
+        kept_bits(IgnoreBlock(), decam)

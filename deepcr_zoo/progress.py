@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
+__all__ = ["NullReporter", "Reporter"]
+
 Item = TypeVar("Item")
 Level = Literal["info", "success", "caution", "error"]
 

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -211,10 +212,30 @@ def test_a_pull_request_is_tested_and_its_registry_is_checked():
     workflow = yaml.safe_load((CHECKOUT / ".github" / "workflows" / "check.yml").read_text())
     typed = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
     targets = {line.split()[1] for line in typed if line.startswith("make ")}
-    assert targets == {"lint", "test", "check"}
-    assert targets <= set(re.findall(r"^(\w+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
+    assert targets == {"lint", "test-all", "check"}
+    assert targets <= set(re.findall(r"^([\w-]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
     assert "pull_request" in workflow[True]  # YAML reads "on" so
     forms = sorted((CHECKOUT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
     assert len(forms) == 4
     for form in forms:
         assert yaml.safe_load(form.read_text())
+
+
+def test_the_workflow_covers_every_supported_python_and_three_systems():
+    workflow = yaml.safe_load((CHECKOUT / ".github" / "workflows" / "check.yml").read_text())
+    matrix = workflow["jobs"]["platforms"]["strategy"]["matrix"]
+    supported = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["classifiers"]
+    assert {f"Programming Language :: Python :: {one}" for one in matrix["python"]} == {
+        one for one in supported if one.startswith("Programming Language :: Python :: 3.")
+    }
+    assert {name.partition("-")[0] for name in matrix["os"]} == {"ubuntu", "macos", "windows"}
+
+
+def test_citation_and_tools_name_the_versions_in_use():
+    assert yaml.safe_load((CHECKOUT / "CITATION.cff").read_text())["version"] == deepcr_zoo.__version__
+    (ruff,) = re.findall(r"^ruff==(.*)$", (CHECKOUT / "constraints.txt").read_text(), re.MULTILINE)
+    hooks = {
+        repo["repo"].rpartition("/")[2]: repo
+        for repo in yaml.safe_load((CHECKOUT / ".pre-commit-config.yaml").read_text())["repos"]
+    }
+    assert hooks["ruff-pre-commit"]["rev"] == f"v{ruff}"

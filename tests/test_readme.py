@@ -1,4 +1,4 @@
-"""What README.md shows is true: its examples run as printed, its tables are rendered."""
+"""README.md and the guide are true: their examples run as printed, their tables are rendered, their links lead somewhere."""
 
 import os
 import re
@@ -14,11 +14,23 @@ from deepcr_zoo import files
 from deepcr_zoo.zoo import rendering
 from tests.conftest import CHECKOUT
 
-README = (CHECKOUT / "README.md").read_text()
+DOCUMENTS = ["README.md", *sorted(str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "docs" / "guide").glob("*.md"))]
+WALK = "docs/guide/new-model.md"  # tests/publishing/test_whole_path.py types its commands
+SLOW = ("deepcr-zoo build", "deepcr-zoo train", "deepcr-zoo bench")
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(document, language):
+    return re.findall(rf"```{language}\n(.*?)```", (CHECKOUT / document).read_text(), re.DOTALL)
+
+
+def commands(document):
+    return [line for block in blocks(document, "console") for line in block.splitlines() if line.startswith("deepcr-zoo ")]
+
+
+def examples():
+    """Every command, once; those that train are slow."""
+    typed = dict.fromkeys(command for document in DOCUMENTS if document != WALK for command in commands(document))
+    return [pytest.param(one, marks=pytest.mark.slow if one.startswith(SLOW) else ()) for one in typed]
 
 
 @pytest.fixture(scope="session")
@@ -31,31 +43,49 @@ def demo(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def beside_the_demo(demo, tmp_path, monkeypatch):
     """The examples clean the demo's exposure."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(demo, tmp_path / "demo")
 
 
-def test_the_python_examples_run_as_printed_one_after_the_other():
+def run_python(document):
     names = {}
-    for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), names)
+    for block in blocks(document, "python"):
+        exec(compile(block, document, "exec"), names)
+    return names
+
+
+@pytest.mark.usefixtures("beside_the_demo")
+def test_the_python_examples_of_the_readme_run_as_printed():
+    names = run_python("README.md")
     assert names["mask"].shape == names["cleaned"].shape == names["image"].shape
     assert 0 < np.asarray(names["mask"]).mean() < 0.1
+    assert (names["found"] == names["mask"]).all()
 
 
-def commands():
-    return [line for block in blocks("console") for line in block.splitlines() if line.startswith("deepcr-zoo ")]
+@pytest.mark.usefixtures("beside_the_demo")
+@pytest.mark.parametrize(
+    "document",
+    [
+        "docs/guide/python.md",
+        pytest.param("docs/guide/training-sets.md", marks=pytest.mark.slow),
+        pytest.param("docs/guide/training.md", marks=pytest.mark.slow),
+    ],
+)
+def test_the_python_examples_of_the_guide_run_as_printed(document):
+    assert run_python(document)
 
 
-def test_the_readme_shows_the_command_line():
-    assert len(commands()) >= 5
+def test_every_document_with_python_is_run():
+    with_python = {document for document in DOCUMENTS if blocks(document, "python")}
+    assert with_python == {"README.md", "docs/guide/python.md", "docs/guide/training-sets.md", "docs/guide/training.md"}
 
 
-@pytest.mark.parametrize("command", commands())
-def test_a_command_of_the_readme_runs_as_printed(command):
+@pytest.mark.usefixtures("beside_the_demo")
+@pytest.mark.parametrize("command", examples())
+def test_a_command_runs_as_printed(command):
     scripts = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True)
@@ -68,8 +98,19 @@ def test_the_rendered_tables_are_up_to_date():
         assert path.read_text() == text, f"run 'make render' to bring {path.name} up to date"
 
 
-def test_every_link_to_a_file_leads_to_one():
-    for document in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "docs/scale.md"):
-        text = (CHECKOUT / document).read_text()
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
-            assert (CHECKOUT / document).parent.joinpath(target).exists(), f"{document}: {target}"
+PAGES = sorted(str(path.relative_to(CHECKOUT)) for path in [*CHECKOUT.glob("*.md"), *CHECKOUT.glob("[a-z]*/**/*.md")])
+
+
+@pytest.mark.parametrize("document", PAGES)
+def test_every_link_leads_to_a_file_and_to_a_heading_in_it(document):
+    text = (CHECKOUT / document).read_text()
+    for target, _, anchor in (link.partition("#") for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text)):
+        path = (CHECKOUT / document).parent.joinpath(target) if target else CHECKOUT / document
+        assert path.exists(), f"{document}: {target}"
+        assert not anchor or anchor in headings(path), f"{document}: {target}#{anchor}"
+
+
+def headings(path):
+    """Anchors of a page: headings in lower case, without punctuation, words joined by hyphens."""
+    found = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}

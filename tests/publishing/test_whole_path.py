@@ -1,4 +1,4 @@
-"""The whole path as CONTRIBUTING.md tells it: recipe, rehearsal, training, proof, Hub, registry, and back to a mask."""
+"""The whole path of docs/guide/new-model.md: recipe, rehearsal, training, proof, Hub, registry, and back to a mask."""
 
 import hashlib
 import json
@@ -22,22 +22,16 @@ from tests.zoo.test_hub_judges import git, olah_serving
 
 pytest_plugins = ["tests.zoo.hub.fixtures"]
 
-CONTRIBUTING = (CHECKOUT / "CONTRIBUTING.md").read_text()
+WALK = (CHECKOUT / "docs" / "guide" / "new-model.md").read_text()
 NAME = "MYCAM-F606W-2-4"
 REPOSITORY = f"deepcr-zoo/mask-{NAME}"
 PARTS = ("deepcr_zoo", "zoo", "cards", "recipes", "README.md", "CONTRIBUTING.md", "LICENSE")
 """Of a checkout, that the commands read and write."""
 
 
-def walk():
-    """The section of CONTRIBUTING.md."""
-    found = re.search(r"## A new instrument, from nothing to the zoo\n(.*?)\n### Keepers", CONTRIBUTING, re.DOTALL)
-    return found[1]
-
-
 def blocks(language):
     return [
-        re.sub(r"^   ", "", text, flags=re.MULTILINE) for text in re.findall(rf"```{language}\n(.*?)```", walk(), re.DOTALL)
+        re.sub(r"^   ", "", text, flags=re.MULTILINE) for text in re.findall(rf"```{language}\n(.*?)```", WALK, re.DOTALL)
     ]
 
 

@@ -94,7 +94,7 @@ def test_the_command_line_knows_them_and_says_where_they_come_from(installed):
 
 
 def test_what_the_readme_shows_is_what_the_example_has(configure, institute, tmp_path):
-    text = (CHECKOUT / "README.md").read_text()
+    text = (CHECKOUT / "docs" / "guide" / "share.md").read_text()
     shown = tomllib.loads(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1])
     there = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())
     assert shown["project"]["entry-points"] == there["project"]["entry-points"]

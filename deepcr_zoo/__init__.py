@@ -15,7 +15,7 @@ __getattr__, _, _names = lazy_loader.attach(
     __name__,
     submod_attrs={
         "exposures.cleaning": ["clean_file"],
-        "models.cleaning": ["clean"],
+        "models.imagecleaning": ["clean"],
         "models.compat": ["deepCR"],
         "models.model": ["load"],
         "training.pipeline": ["resume", "train"],
@@ -32,7 +32,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from deepcr_zoo.exposures.cleaning import clean_file as clean_file
-    from deepcr_zoo.models.cleaning import clean as clean
+    from deepcr_zoo.models.imagecleaning import clean as clean
     from deepcr_zoo.models.compat import deepCR as deepCR
     from deepcr_zoo.models.model import load as load
     from deepcr_zoo.training.pipeline import resume as resume

@@ -1,9 +1,10 @@
 """Models: an array in, probabilities or repainted values out.
 
-Networks, engines, tiles, images, baselines and the class that is compatible with deepCR.
+Networks and their weights, the engines that run them, tiling, image input, classical baselines, and the class that is
+compatible with deepCR.
 
-Imports: zoo and flat files. Imported by the rooms above.
-Promise: models hold no state between calls; only `engines` imports openvino.
+Imports: zoo and the flat files.
+Promises: `MaskModel` and `InpaintModel`, which hold no state between calls. Only `engines` imports openvino.
 """
 
 from __future__ import annotations

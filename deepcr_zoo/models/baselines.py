@@ -1,4 +1,4 @@
-"""The classical methods that the networks are judged against."""
+"""Classical baselines: masked median, biharmonic inpainting and L.A.Cosmic."""
 
 from __future__ import annotations
 
@@ -12,133 +12,61 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.errors import ImageWarning
 from deepcr_zoo.machine import require
-from deepcr_zoo.models.images import local_median, read_image, read_mask
-
-Frame = NDArray[np.float32]
-FrameMask = NDArray[np.bool_]
+from deepcr_zoo.models.images import Image, Mask, local_median, read_image, read_mask
 
 
-def medmask(image: Any, mask: Any, unit: str | None = None) -> NDArray[np.float32]:
-    """Replace each masked pixel by the median of the unmasked pixels in 5x5 around it.
+def medmask(image: Any, mask: Any, unit: str | None = None) -> Image:
+    """Replace each masked pixel by the median of the unmasked pixels in 5x5 around it (Zhang & Bloom 2020).
 
-    The baseline of Zhang & Bloom 2020. True zeros count as pixels; where all 25 are masked or invalid
-    the median of the whole image's good pixels stands in.
-
-    Parameters
-    ----------
-    image : array_like, shape (H, W) or (N, H, W)
-        In any unit.
-    mask : array_like of bool, or of 0 and 1
-        Of the image's shape.
-    unit : str, optional
-        Unit that a Quantity, NDData or CCDData is converted to; by default it stays in its own.
-
-    Returns
-    -------
-    ndarray of float32
-        The image with new values where `mask` is set; unchanged, with a warning, if no pixel is good.
-
-    Raises
-    ------
-    InvalidImageError
-        If the image or the mask cannot be used.
+    True zeros count as pixels. Where all 25 pixels are masked or invalid, the median of the image's good pixels is used.
+    A Quantity, NDData or CCDData is converted to `unit`.
     """
     return _fill(image, mask, unit, _median_fill)
 
 
-def biharmonic(image: Any, mask: Any, unit: str | None = None) -> NDArray[np.float32]:
-    """Replace masked pixels by the biharmonic interpolation of scikit-image (extra ``baselines``).
-
-    Parameters and result are those of `medmask`; the baseline of Zhang & Bloom 2020, Table 3.
-
-    Raises
-    ------
-    MissingExtraError
-        If scikit-image is not installed.
-    """
+def biharmonic(image: Any, mask: Any, unit: str | None = None) -> Image:
+    """Replace masked pixels by biharmonic interpolation with scikit-image (Zhang & Bloom 2020, Table 3); see `medmask`."""
     require_scikit_image()
     from skimage.restoration import inpaint_biharmonic
 
-    def fill(pixels: Frame, masked: FrameMask, good: FrameMask) -> Frame:
-        filled: Frame = inpaint_biharmonic(np.where(good, pixels, 0), ~good, split_into_regions=True)
+    def fill(pixels: Image, masked: Mask, good: Mask) -> Image:
+        filled: Image = inpaint_biharmonic(np.where(good, pixels, 0), ~good, split_into_regions=True)
         return filled[masked]
 
     return _fill(image, mask, unit, fill)
 
 
-def require_scikit_image() -> None:
-    """Make sure that `biharmonic` can run.
-
-    Raises
-    ------
-    MissingExtraError
-        If scikit-image is not installed.
-    """
-    require("skimage", "biharmonic inpainting needs scikit-image", "baselines")
-
-
-CLASSICAL: dict[str, Callable[..., NDArray[np.float32]]] = {"medmask": medmask, "biharmonic": biharmonic}
-"""Inpainting methods that need no network, by name."""
+CLASSICAL: dict[str, Callable[..., Image]] = {"medmask": medmask, "biharmonic": biharmonic}
+"""Inpainting methods without a network, by name."""
 
 
 @dataclass(frozen=True)
 class Lacosmic:
-    """L.A.Cosmic (van Dokkum 2001) through astroscrappy (extra ``baselines``): its settings but for ``sigclip``.
+    """L.A.Cosmic (van Dokkum 2001) by astroscrappy: all settings except ``sigclip``.
 
-    Attributes
-    ----------
-    objlim : float
-        Least contrast between Laplacian and fine structure. Zhang & Bloom 2020, section 4, take 2, 3.5 and 5 for
-        extragalactic fields, globular clusters and resolved galaxies (`BenchmarkBlock.lacosmic_objlim`).
-    readnoise : float
-        Read noise, e-.
-    gain : float
-        Electrons per unit of the image; 1 for an image in electrons.
-    sigfrac : float
-        Threshold for neighbours of a cosmic ray / ``sigclip``; 0.3 in the paper's code.
-    niter : int
-        Iterations; 4 in the paper's code.
-    sepmed : bool
-        Whether the medians are separable, which is faster and not the same; not so in the paper's code.
-    satlevel : float or None
-        Full well, e-: astroscrappy leaves saturated stars alone. None, as in the paper's code: there are none.
-    cleantype, fsmode : str
-        How cosmic rays are replaced between iterations (as in the paper's code), and how the fine structure is
-        found (astroscrappy's default).
+    Where a comment says "paper", the value is that of the code of Zhang & Bloom 2020.
     """
 
     objlim: float
+    """Least contrast between Laplacian and fine structure: 2, 3.5 and 5 for extragalactic fields, globular clusters and
+    resolved galaxies (Zhang & Bloom 2020, section 4)."""
     readnoise: float
+    """Read noise, e-."""
     gain: float = 1.0
-    sigfrac: float = 0.3
-    niter: int = 4
-    sepmed: bool = False
-    satlevel: float | None = None
-    cleantype: str = "medmask"
-    fsmode: str = "median"
+    """Electrons per unit of the image."""
+    sigfrac: float = 0.3  # paper
+    """Threshold for neighbours of a cosmic ray, as a fraction of ``sigclip``."""
+    niter: int = 4  # paper
+    sepmed: bool = False  # paper; separable medians are faster and give other values
+    satlevel: float | None = None  # paper
+    """Full well, e-: astroscrappy does not mask saturated stars. None: no pixel counts as saturated."""
+    cleantype: str = "medmask"  # paper: how cosmic rays are replaced between iterations
+    fsmode: str = "median"  # astroscrappy's default: how the fine structure is estimated
 
     def mask(self, image: Any, sigclip: float) -> NDArray[np.bool_]:
-        """Cosmic-ray mask.
+        """Return the cosmic-ray mask for a Laplacian-to-noise limit.
 
-        Parameters
-        ----------
-        image : array_like, shape (H, W) or (N, H, W)
-            Pixel values with their sky, from which the noise is estimated. Pixels without a value take one from their
-            neighbours, as for the networks, and are never masked.
-        sigclip : float
-            Laplacian-to-noise limit.
-
-        Returns
-        -------
-        ndarray of bool
-            Of the image's shape.
-
-        Raises
-        ------
-        InvalidImageError
-            If the image cannot be used.
-        MissingExtraError
-            If astroscrappy is not installed.
+        The image includes its sky, from which the noise is estimated. Invalid pixels are never masked.
         """
         require_astroscrappy()
         from astroscrappy import detect_cosmics
@@ -153,26 +81,23 @@ class Lacosmic:
         return masks.reshape(stack.shape)
 
 
-def require_astroscrappy() -> None:
-    """Make sure that L.A.Cosmic can run.
+def require_scikit_image() -> None:
+    """Raise `MissingExtraError` if scikit-image is not installed."""
+    require("skimage", "biharmonic inpainting needs scikit-image", "baselines")
 
-    Raises
-    ------
-    MissingExtraError
-        If astroscrappy is not installed.
-    """
+
+def require_astroscrappy() -> None:
+    """Raise `MissingExtraError` if astroscrappy is not installed."""
     require("astroscrappy", "L.A.Cosmic needs astroscrappy", "baselines")
 
 
-def _median_fill(pixels: Frame, masked: FrameMask, good: FrameMask) -> Frame:
+def _median_fill(pixels: Image, masked: Mask, good: Mask) -> Image:
     values = local_median(pixels, masked, good)
     return np.where(np.isnan(values), np.median(pixels[good]), values)
 
 
-def _fill(
-    image: Any, mask: Any, unit: str | None, fill: Callable[[Frame, FrameMask, FrameMask], Frame]
-) -> NDArray[np.float32]:
-    """Apply `fill` to each image; it returns the values of the masked pixels from the good ones."""
+def _fill(image: Any, mask: Any, unit: str | None, fill: Callable[[Image, Mask, Mask], Image]) -> Image:
+    """Replace the masked pixels of each image by the values that `fill` computes from (pixels, masked, good)."""
     stack = read_image(image, unit)
     masks = read_mask(mask, stack.shape)
     filled = stack.pixels.copy()

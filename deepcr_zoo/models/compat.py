@@ -1,4 +1,4 @@
-"""The class of the deepCR package, so that an existing script changes one import.
+"""The class of the deepCR package, so that an existing script only changes its import.
 
 from deepcr_zoo import deepCR        # was: from deepCR import deepCR
 """
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcr_zoo.errors import DeviceError, UsageError
-from deepcr_zoo.models.cleaning import Filler, filler, loaded
+from deepcr_zoo.models.imagecleaning import Filler, filler, loaded
 from deepcr_zoo.models.model import WHOLE_FRAME, MaskModel, select_device
 from deepcr_zoo.zoo.cards import check_threshold
 
@@ -19,24 +19,24 @@ from deepcr_zoo.zoo.cards import check_threshold
 class deepCR:  # noqa: N801 - upstream's name
     """A mask model and an inpainter behind upstream's interface (Zhang & Bloom 2020; deepCR 0.3.1).
 
-    What differs from upstream: names mean what the registry says (``ACS-WFC-F606W-2-32`` resolves), each network gets
-    its own input scale, tiles leave no seams, NaN blanks nothing.
+    Differences from upstream: the registry resolves names such as ``ACS-WFC-F606W-2-32``, each network gets its own
+    input scale, tiles leave no seams, and a NaN blanks no other pixels.
 
     Parameters
     ----------
     mask : str
-        Name of a mask model; not the path of a ``.pth`` file.
+        Name of a mask model. The path of a ``.pth`` file is refused.
     inpaint : str, optional
-        Name of an inpainting model; without one the 5x5 masked median is used.
+        Name of an inpainting model (default: the 5x5 masked median).
     device : {"CPU", "GPU"}
-        ``GPU`` is CUDA or MPS; if there is none, that is an error.
+        ``GPU`` means CUDA or MPS, and is an error where there is none.
     hidden : int
-        Ignored, as upstream ignores it for named models: the registry knows the architecture.
+        Ignored, as upstream ignores it for named models: the registry fixes the architecture.
 
     Raises
     ------
     DeepcrZooError
-        As `deepcr_zoo.load`.
+        As for `deepcr_zoo.load`.
     """
 
     def __init__(self, mask: str = "ACS-WFC", inpaint: str | None = None, device: str = "CPU", hidden: int = 32) -> None:
@@ -62,27 +62,27 @@ class deepCR:  # noqa: N801 - upstream's name
         Parameters
         ----------
         img0 : array_like, shape (H, W)
-            In the unit of the model's card.
+            Pixel values in the unit of the model's card.
         threshold : float
-            Probability above which a pixel is masked; 0.5 as upstream, whatever the model's card says.
+            Probability above which a pixel is masked: 0.5 as upstream, not the card's threshold.
         inpaint : bool, optional
-            Whether to return the cleaned image too. None means: exactly when an inpainter was named, so that the paper's
-            example, which unpacks two values, works; 0.3.1 returns only the mask unless this is True.
+            Whether to return the cleaned image too. None means yes if an inpainter was named, so that the paper's
+            example, which unpacks two values, works; deepCR 0.3.1 returns only the mask unless this is True.
         binary : bool
-            Return the mask as 0 and 1; else the probability.
+            Return the mask as 0 and 1, not as a probability.
         segment : bool
-            Work in tiles of `patch` pixels (memory only: the result is the same).
+            Work in tiles of `patch` pixels, which saves memory and does not change the result.
         patch : int
-            Side of a tile.
+            Side of a tile in pixels.
         n_jobs : int
-            Ignored: torch uses all cores already.
+            Ignored: torch already uses all cores.
 
         Returns
         -------
         mask : ndarray of float32
             0 and 1, or probabilities, as upstream returns them.
         cleaned : ndarray of float32
-            Only when inpainting.
+            The repainted image, only when inpainting.
         """
         probability = self.mask_model.predict(img0, tile=patch if segment else WHOLE_FRAME)
         cosmic_rays = probability > check_threshold(threshold)

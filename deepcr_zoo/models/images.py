@@ -1,4 +1,4 @@
-"""Images as users have them, turned into float32 stacks that a network can take."""
+"""Images as astronomers hold them, read into float32 stacks, and values from good neighbours for invalid pixels."""
 
 from __future__ import annotations
 
@@ -12,133 +12,35 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.errors import ImageWarning, InvalidImageError
 
+LIMIT = 1e9
+"""Values beyond this are sentinels, not light: no detector pixel holds 1e9 e-, and float32 sums would overflow."""
+
 WINDOW = 5
 """Side of the neighbourhood in pixels: the 5x5 masked median of Zhang & Bloom 2020."""
 
 _BAND_PIXELS = 2**16
-"""Pixels of the image that are worked on at a time, which bounds the memory for their neighbourhoods."""
+"""Image pixels processed at a time, which bounds the memory for their neighbourhoods."""
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-Values = NDArray[np.float32]
 Indices = NDArray[np.intp]
-
-
-def local_median(image: Image, wanted: Mask, good: Mask) -> Values:
-    """Median of the good pixels in the 5x5 neighbourhood of each wanted pixel.
-
-    Parameters
-    ----------
-    image : ndarray of float32, shape (H, W)
-    wanted, good : ndarray of bool, shape (H, W)
-        Where a value is asked for, and which pixels may supply it.
-
-    Returns
-    -------
-    ndarray of float32, shape (number of wanted pixels,)
-        In the order of ``numpy.nonzero``; NaN where no neighbour is good.
-    """
-    parts = [_local_median(image, good, *places) for places in _bands(wanted)]
-    return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
-
-
-def replace_from_neighbours(image: Image, wanted: Mask, good: Mask) -> Image:
-    """A copy of an image in which each wanted pixel has a value from its surroundings.
-
-    The median of the good pixels in 5x5, or the nearest good pixel where there are none; zero if no pixel is good.
-
-    Parameters
-    ----------
-    image : ndarray of float32, shape (H, W)
-    wanted, good : ndarray of bool, shape (H, W)
-        Which pixels are replaced, and which others may supply values.
-    """
-    replaced = np.where(wanted, np.float32(0), image)
-    if not good.any():
-        return replaced
-    nearest = None
-    for rows, columns in _bands(wanted):
-        values = _local_median(image, good, rows, columns)
-        alone = np.isnan(values)
-        if alone.any():
-            nearest = nearest or _nearest_good(image, good)
-            values[alone] = nearest(rows[alone], columns[alone])
-        replaced[rows, columns] = values
-    return replaced
-
-
-def _bands(wanted: Mask) -> Iterator[tuple[Indices, Indices]]:
-    """Rows and columns of the wanted pixels, a band of the image at a time."""
-    step = max(1, _BAND_PIXELS // wanted.shape[1])
-    for top in range(0, wanted.shape[0], step):
-        rows, columns = np.nonzero(wanted[top : top + step])
-        if rows.size:
-            yield rows + top, columns
-
-
-def _local_median(image: Image, good: Mask, rows: Indices, columns: Indices) -> Values:
-    steps = np.arange(WINDOW) - WINDOW // 2
-    near_rows = rows[:, None, None] + steps[:, None]
-    near_columns = columns[:, None, None] + steps
-    inside = (near_rows >= 0) & (near_rows < image.shape[0]) & (near_columns >= 0) & (near_columns < image.shape[1])
-    near = np.where(inside, near_rows, 0), np.where(inside, near_columns, 0)
-    usable = (inside & good[near]).reshape(rows.size, -1)
-    ordered = np.sort(np.where(usable, image[near].reshape(rows.size, -1), np.float32(np.inf)), axis=1)
-    count = usable.sum(axis=1)
-    lower, upper = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, ordered.shape[1] - 1)
-    index = np.arange(rows.size)
-    middle = ordered[index, lower] / 2 + ordered[index, upper] / 2
-    return np.where(count > 0, middle, np.float32(np.nan)).astype(np.float32)
-
-
-def _nearest_good(image: Image, good: Mask) -> Callable[[Indices, Indices], Values]:
-    """A function that gives the value of the good pixel nearest to each place that is not good."""
-    from scipy.ndimage import binary_dilation
-    from scipy.spatial import KDTree
-
-    # the nearest good pixel always touches one that is not good: the tree holds the rims of the holes alone
-    rim = np.argwhere(good & binary_dilation(~good, np.ones((3, 3))))
-    tree = KDTree(rim)
-
-    def nearest(rows: Indices, columns: Indices) -> Values:
-        _, index = tree.query(np.column_stack([rows, columns]))
-        values: Values = image[tuple(rim[index].T)]
-        return values
-
-    return nearest
-
-
-LIMIT = 1e9
-"""Values beyond this are sentinels, not light: no detector pixel holds 1e9 e-, and float32 sums would overflow."""
 
 
 @dataclass(frozen=True)
 class ImageStack:
-    """One image or several, as the networks take them.
+    """One or more images: the input of networks and baselines."""
 
-    Attributes
-    ----------
-    pixels : ndarray of float32, shape (N, H, W)
-        The values as given, in the unit asked for.
-    valid : ndarray of bool, shape (N, H, W), or None
-        False where a pixel is NaN, infinite, beyond `LIMIT` or masked by the caller; None if all are valid.
-    shape : tuple of int
-        Shape as given, (H, W) or (N, H, W).
-    """
-
-    pixels: NDArray[np.float32]
-    valid: NDArray[np.bool_] | None
+    pixels: Image
+    """Shape (N, H, W), the values as given, in the requested unit."""
+    valid: Mask | None
+    """Shape (N, H, W), False where a pixel is NaN, infinite, beyond `LIMIT` or masked; None if all are valid."""
     shape: tuple[int, ...]
+    """The given shape, (H, W) or (N, H, W)."""
 
-    def frames(
-        self, masks: NDArray[np.bool_] | None = None
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_] | None]]:
-        """Each image with its invalid pixels replaced from their neighbours, and its validity mask (None = all valid).
+    def frames(self, masks: Mask | None = None) -> Iterator[tuple[Image, Mask | None]]:
+        """Yield each image with its invalid pixels replaced from their neighbours, and its validity (None: all valid).
 
-        Parameters
-        ----------
-        masks : ndarray of bool, shape (N, H, W), optional
-            Pixels that must not supply values for others: a cosmic ray beside an invalid pixel would spread into it.
+        Pixels in `masks`, shape (N, H, W), supply no values: a cosmic ray beside an invalid pixel would spread into it.
         """
         for index, pixels in enumerate(self.pixels):
             valid = None if self.valid is None else self.valid[index]
@@ -152,19 +54,10 @@ class ImageStack:
 
 
 def read_image(image: Any, unit: str | None) -> ImageStack:
-    """Accept what astronomers hold images in.
+    """Read an array_like, MaskedArray, Quantity, NDData or CCDData of shape (H, W) or (N, H, W).
 
-    Parameters
-    ----------
-    image : array_like, MaskedArray, Quantity, NDData or CCDData, shape (H, W) or (N, H, W)
-        Integers or floats of any size and byte order. Plain arrays are taken to be in `unit`.
-    unit : str or None
-        Unit that the values are converted to, as astropy spells it; None to leave them in their own.
-
-    Raises
-    ------
-    InvalidImageError
-        If the shape, the type or the unit cannot be used.
+    Integers and floats of any size and byte order are accepted. Values with a unit are converted to `unit` unless it is
+    None; plain arrays are taken to be in `unit`.
     """
     values, masked = _unwrap(image, unit)
     if values.dtype.kind not in "uif":
@@ -183,18 +76,8 @@ def read_image(image: Any, unit: str | None) -> ImageStack:
     return ImageStack(pixels, None if valid.all() else valid, shape)
 
 
-def read_mask(mask: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Check an inpainting mask: the image's shape, booleans or the numbers 0 and 1.
-
-    Returns
-    -------
-    ndarray of bool, shape (N, H, W)
-
-    Raises
-    ------
-    InvalidImageError
-        If the shape differs from the image's or other values occur.
-    """
+def read_mask(mask: Any, shape: tuple[int, ...]) -> Mask:
+    """Return an inpainting mask as booleans, shape (N, H, W): it has the image's shape and holds booleans or 0 and 1."""
     values = np.asarray(mask)
     if values.shape != shape:
         raise InvalidImageError(f"the mask has shape {values.shape}: expected {shape}, the shape of the image")
@@ -205,8 +88,77 @@ def read_mask(mask: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     return values.reshape(-1, *shape[-2:])
 
 
+def local_median(image: Image, wanted: Mask, good: Mask) -> Image:
+    """Return the median of the good pixels in 5x5 around each wanted pixel; NaN where no neighbour is good.
+
+    `image`, `wanted` and `good` have shape (H, W). The result is 1-D, in the order of ``numpy.nonzero(wanted)``.
+    """
+    parts = [_local_median(image, good, *places) for places in _bands(wanted)]
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
+
+
+def replace_from_neighbours(image: Image, wanted: Mask, good: Mask) -> Image:
+    """Return a copy with each wanted pixel replaced by the median of the good pixels in 5x5, or by the nearest good one.
+
+    If no pixel is good, wanted pixels become zero.
+    """
+    replaced = np.where(wanted, np.float32(0), image)
+    if not good.any():
+        return replaced
+    nearest = None
+    for rows, columns in _bands(wanted):
+        values = _local_median(image, good, rows, columns)
+        alone = np.isnan(values)
+        if alone.any():
+            nearest = nearest or _nearest_good(image, good)
+            values[alone] = nearest(rows[alone], columns[alone])
+        replaced[rows, columns] = values
+    return replaced
+
+
+def _bands(wanted: Mask) -> Iterator[tuple[Indices, Indices]]:
+    """Yield rows and columns of the wanted pixels, one band of the image at a time."""
+    step = max(1, _BAND_PIXELS // wanted.shape[1])
+    for top in range(0, wanted.shape[0], step):
+        rows, columns = np.nonzero(wanted[top : top + step])
+        if rows.size:
+            yield rows + top, columns
+
+
+def _local_median(image: Image, good: Mask, rows: Indices, columns: Indices) -> Image:
+    steps = np.arange(WINDOW) - WINDOW // 2
+    near_rows = rows[:, None, None] + steps[:, None]
+    near_columns = columns[:, None, None] + steps
+    inside = (near_rows >= 0) & (near_rows < image.shape[0]) & (near_columns >= 0) & (near_columns < image.shape[1])
+    near = np.where(inside, near_rows, 0), np.where(inside, near_columns, 0)
+    usable = (inside & good[near]).reshape(rows.size, -1)
+    ordered = np.sort(np.where(usable, image[near].reshape(rows.size, -1), np.float32(np.inf)), axis=1)
+    count = usable.sum(axis=1)
+    lower, upper = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, ordered.shape[1] - 1)
+    index = np.arange(rows.size)
+    middle = ordered[index, lower] / 2 + ordered[index, upper] / 2
+    return np.where(count > 0, middle, np.float32(np.nan)).astype(np.float32)
+
+
+def _nearest_good(image: Image, good: Mask) -> Callable[[Indices, Indices], Image]:
+    """Return a function that looks up the value of the good pixel nearest to each place that is not good."""
+    from scipy.ndimage import binary_dilation
+    from scipy.spatial import KDTree
+
+    # the nearest good pixel always touches one that is not good: the rims of the holes are enough
+    rim = np.argwhere(good & binary_dilation(~good, np.ones((3, 3))))
+    tree = KDTree(rim)
+
+    def nearest(rows: Indices, columns: Indices) -> Image:
+        _, index = tree.query(np.column_stack([rows, columns]))
+        values: Image = image[tuple(rim[index].T)]
+        return values
+
+    return nearest
+
+
 def _unwrap(image: Any, unit: str | None) -> tuple[NDArray[Any], Any]:
-    """The plain values in `unit`, and the caller's mask if there is one."""
+    """Return the plain values in `unit`, and the caller's mask if there is one."""
     try:
         return _unwrap_container(image, unit)
     except (ValueError, TypeError) as error:
@@ -220,7 +172,7 @@ def _unwrap_container(image: Any, unit: str | None) -> tuple[NDArray[Any], Any]:
         return np.asarray(image), None
     from astropy.nddata import NDData
 
-    # NDData and masked quantities carry a mask of their own
+    # NDData and masked quantities carry their own mask
     mask = getattr(image, "mask", None)
     values = np.asarray(image.data if isinstance(image, NDData) else image.value)
     factor = _conversion(image.unit, unit)
@@ -228,7 +180,7 @@ def _unwrap_container(image: Any, unit: str | None) -> tuple[NDArray[Any], Any]:
 
 
 def _conversion(found: Any, wanted: str | None) -> float:
-    """The factor from one unit to another; 1 if either is left open."""
+    """Return the factor from one unit to the other; 1 if either is None."""
     if found is None or wanted is None:
         return 1
     from astropy import units

@@ -1,4 +1,4 @@
-"""Models for use: a name becomes an object that takes images and gives masks or inpainted images."""
+"""Models for use: a name becomes an object that masks cosmic rays or repaints pixels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from deepcr_zoo.errors import DeviceError, ModelWarning, UsageError
 from deepcr_zoo.models import weights
 from deepcr_zoo.models.engines import Block, Engine, select_engine
-from deepcr_zoo.models.images import read_image, read_mask
+from deepcr_zoo.models.images import Mask, read_image, read_mask
 from deepcr_zoo.models.tiling import Span, plan_windows
 from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.cards import Card, check_threshold, read_card
@@ -27,15 +27,15 @@ from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import WEIGHTS_FILE, Architecture, ResolvedModel
 
 WHOLE_FRAME = 0
-"""Tile side that means no tiles at all."""
+"""The tile side for no tiles."""
 
 log = logging.getLogger("deepcr_zoo")
 
 
 class Model:
-    """What mask and inpainting models share; use `load` to get one.
+    """Base of mask and inpainting models; `load` makes one.
 
-    Instances hold no state between calls and may be used from several threads at once.
+    Instances hold no state between calls and can be used from several threads at once.
 
     Attributes
     ----------
@@ -44,10 +44,10 @@ class Model:
     sha256 : str
         Hash of the weights file.
     card : Card
-        What goes in and what comes out.
+        Input units, normalisation, output and provenance of the model.
     device : torch.device
     engine : str
-        What computes the network, ``torch`` or ``openvino``.
+        ``torch`` or ``openvino``.
     """
 
     def __init__(self, reference: str, sha256: str, card: Card, engine: Engine) -> None:
@@ -64,65 +64,52 @@ class Model:
     def _windows(
         self, shape: tuple[int, ...], channels: Callable[[slice, slice], Block | None], tile: int | None
     ) -> Iterator[tuple[slice, slice, Block]]:
-        """Apply the network to one frame, window by window.
+        """Apply the network to a frame of this shape (H, W), window by window.
 
-        Parameters
-        ----------
-        shape : tuple of int
-            (H, W) of the frame.
-        channels : callable
-            Gives the network's input, shape (C, h, w), for some rows and columns of the frame; None to leave them out.
-        tile : int or None
-            Side of a tile; None for the engine's own choice, `WHOLE_FRAME` for no tiles.
-
-        Yields
-        ------
-        rows, columns : slice
-            A part of the frame; together the parts cover it once.
-        output : ndarray of float32
-            What the network gives for that part.
+        `channels` returns the network's input for some rows and columns, or None to skip them. `tile` is a side in
+        pixels, `WHOLE_FRAME`, or None for the engine's own. Yields rows, columns and output of parts that cover the
+        frame once.
         """
         side = _tile_side(tile, self._engine.tile, shape)
-        started: deque[tuple[Span, Span]] = deque()  # windows whose output is still to come: the engine may take some ahead
+        pending: deque[tuple[Span, Span]] = deque()  # the engine may take some windows ahead
 
         def blocks() -> Iterator[Block]:
             for rows, columns in plan_windows(shape[0], shape[1], side, self.card.input.halo, self.card.input.multiple):
                 block = channels(slice(rows.start, rows.stop), slice(columns.start, columns.stop))
                 if block is not None:
-                    started.append((rows, columns))
+                    pending.append((rows, columns))
                     yield _extended(block, rows, columns)
 
         for output in self._engine.run(blocks()):
-            rows, columns = started.popleft()
+            rows, columns = pending.popleft()
             yield rows.keep, columns.keep, output[rows.keep_inside, columns.keep_inside]
 
 
 class MaskModel(Model):
-    """Finds cosmic rays."""
+    """A network that finds cosmic rays."""
 
     @property
     def threshold(self) -> float:
-        """Probability above which `mask` marks a pixel unless told otherwise (from the card)."""
+        """Probability above which `mask` marks a pixel by default (from the card)."""
         threshold = self.card.output.threshold
-        assert threshold is not None  # the card's schema demands one of a mask model
+        assert threshold is not None  # the card's schema requires one of a mask model
         return threshold
 
     def logits(self, image: Any, *, tile: int | None = None) -> NDArray[np.float32]:
-        """Log-odds of being a cosmic ray: ranks pixels even where the probability rounds to 0 or 1.
+        """Return the log-odds of being a cosmic ray, which rank pixels even where the probability rounds to 0 or 1.
 
         Parameters
         ----------
         image : array_like, shape (H, W) or (N, H, W)
-            Pixel values in the card's unit; anything that `deepcr_zoo.models.images.read_image` takes.
-            Models whose card says
-            frame-standardise need the whole frame, never a crop.
+            Pixel values in the card's unit: an array, MaskedArray, Quantity, NDData or CCDData. A model with the
+            normalisation frame-standardise needs the whole frame, never a crop.
         tile : int, optional
-            Side of a tile in pixels (memory only: the result is the same); 0 for the whole frame at once.
+            Side of a tile in pixels, 0 for the whole frame at once. It affects memory and speed, not the result.
 
         Returns
         -------
         ndarray of float32
-            Of the image's shape; minus infinity where the image is NaN, infinite or masked.
+            Same shape as the image; minus infinity where the image is NaN, infinite or masked.
 
         Raises
         ------
@@ -141,28 +128,28 @@ class MaskModel(Model):
         return logits.reshape(stack.shape)
 
     def predict(self, image: Any, *, tile: int | None = None) -> NDArray[np.float32]:
-        """Probability of being a cosmic ray.
+        """Return the probability of being a cosmic ray.
 
         Parameters are those of `logits`.
 
         Returns
         -------
         ndarray of float32
-            Of the image's shape, in [0, 1]; 0 where the image is NaN, infinite or masked.
+            Same shape as the image, in [0, 1]; 0 where the image is NaN, infinite or masked.
         """
         probability = self.logits(image, tile=tile)
         torch.from_numpy(probability).sigmoid_()
         return probability
 
     def mask(self, image: Any, threshold: float | None = None, *, tile: int | None = None) -> NDArray[np.bool_]:
-        """Cosmic-ray mask: True where the probability exceeds the threshold.
+        """Return the cosmic-ray mask: True where the probability exceeds the threshold.
 
         Parameters
         ----------
         image : array_like, shape (H, W) or (N, H, W)
             As for `logits`.
         threshold : float, optional
-            In [0, 1]; the default is the card's.
+            In [0, 1] (default: the card's).
         tile : int, optional
             As for `logits`.
 
@@ -176,7 +163,7 @@ class MaskModel(Model):
 
 
 class InpaintModel(Model):
-    """Repaints masked pixels."""
+    """A network that repaints masked pixels."""
 
     def fill(self, image: Any, mask: Any, *, tile: int | None = None) -> NDArray[np.float32]:
         """Replace the masked pixels and no others.
@@ -184,17 +171,17 @@ class InpaintModel(Model):
         Parameters
         ----------
         image : array_like, shape (H, W) or (N, H, W)
-            Pixel values in the card's unit; anything that `deepcr_zoo.models.images.read_image` takes.
+            Pixel values in the card's unit: an array, MaskedArray, Quantity, NDData or CCDData.
         mask : array_like of bool, or of 0 and 1
-            The inpainting mask, of the image's shape. It should cover the cosmic rays fully: what is left of one
-            beside the mask brightens the result.
+            The inpainting mask, same shape as the image. It should cover the cosmic rays fully: the rest of one beside
+            the mask brightens the result.
         tile : int, optional
-            Side of a tile in pixels (memory only: the result is the same); 0 for the whole frame at once.
+            Side of a tile in pixels, 0 for the whole frame at once. It affects memory and speed, not the result.
 
         Returns
         -------
         ndarray of float32
-            The image, in the card's unit, with new values where `mask` is set. NaN outside the mask stays NaN.
+            The image with new values where `mask` is set, in the card's unit. NaN outside the mask stays NaN.
 
         Raises
         ------
@@ -221,7 +208,7 @@ def load(
     source: sources.Source | None = None,
     mirror: str | os.PathLike[str] | None = None,
 ) -> MaskModel | InpaintModel:
-    """Get a model by name: verified bytes, folded for speed, on a device.
+    """Load a model by name, with its bytes verified.
 
     Parameters
     ----------
@@ -230,12 +217,12 @@ def load(
     device : str or torch.device
         ``auto`` (CUDA, else MPS, else the CPU) or a torch device such as ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
     engine : {"auto", "torch", "openvino"}
-        What computes the network. OpenVINO (extra ``cpu``) runs on a CPU and gives the same to 1e-5; ``auto`` takes it
-        where it is installed and faster. It keeps the number of threads that ``torch.get_num_threads()`` says now.
+        What computes the network. OpenVINO (extra ``cpu``) runs on a CPU and agrees with torch to 1e-5; ``auto`` takes
+        it where it is installed and faster. It uses the present number of threads, ``torch.get_num_threads()``.
     source : {"cache", "mirror", "seed", "hub"}, optional
         Take the bytes from this source alone.
     mirror : path or file:// address, optional
-        Mirror directory; the default is ``DEEPCR_ZOO_MIRROR``.
+        Mirror directory (default: ``DEEPCR_ZOO_MIRROR``).
 
     Returns
     -------
@@ -244,15 +231,15 @@ def load(
     Raises
     ------
     InvalidNameError, UnknownModelError
-        If the name means nothing.
+        If no model has this name.
     SourceError, IntegrityError
-        If no source has the bytes, or they are not what the registry locked.
+        If no source has the bytes, or they differ from those locked in the registry.
     InvalidWeightsError
-        If the weights do not fit the architecture or the input scale of the card.
+        If the weights do not fit the architecture or the card's input scale.
     DeviceError
-        If the device does not exist here.
+        If the device does not exist on this machine.
     UsageError, MissingExtraError
-        If there is no such engine, it does not run on the device, or is not installed.
+        If the engine does not exist, does not run on the device, or is not installed.
     """
     return load_resolved(default_registry().resolve(name), device, engine=engine, source=source, mirror=mirror)
 
@@ -265,9 +252,9 @@ def load_resolved(
     source: sources.Source | None = None,
     mirror: str | os.PathLike[str] | None = None,
 ) -> MaskModel | InpaintModel:
-    """Do the work of `load` for a name that is resolved already."""
+    """Load a model whose name is resolved already; see `load`."""
     architecture = model.locked.architecture
-    select_engine(engine, select_device(device), architecture.hidden)  # what cannot be is said before anything is fetched
+    select_engine(engine, select_device(device), architecture.hidden)  # wrong usage is an error before anything is fetched
     card = read_card(model)
     file = sources.fetch(model, WEIGHTS_FILE, source=source, mirror=mirror)
     loaded = load_files(file.data, card, architecture, model.reference, device, engine=engine)
@@ -287,29 +274,9 @@ def load_files(
     *,
     engine: str = "auto",
 ) -> MaskModel | InpaintModel:
-    """Make a model of files that no registry has locked, such as those of a run.
+    """Make a model from the bytes of a weights file that no registry has locked, such as that of a run; see `load`.
 
-    Parameters
-    ----------
-    data : bytes
-        Content of the weights file.
-    card : Card
-    architecture : Architecture
-    reference : str
-        What the model calls itself, in errors, products and results.
-    device, engine
-        As for `load`.
-
-    Returns
-    -------
-    MaskModel or InpaintModel
-
-    Raises
-    ------
-    InvalidWeightsError
-        If the weights do not fit the architecture or the input scale of the card.
-    DeviceError, UsageError, MissingExtraError
-        As for `load`.
+    Errors, products and results call the model by `reference`.
     """
     target = select_device(device)
     make_engine = select_engine(engine, target, architecture.hidden)
@@ -319,13 +286,7 @@ def load_files(
 
 
 def select_device(name: str | torch.device) -> torch.device:
-    """Turn a device's name into a device that exists on this machine; never falls back in silence.
-
-    Raises
-    ------
-    DeviceError
-        If there is no such device.
-    """
+    """Return the device of this name, or raise `DeviceError`: there is no silent fallback to the CPU."""
     present = ["cpu"]
     if torch.cuda.is_available():
         present = ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count())), *present]
@@ -339,18 +300,16 @@ def select_device(name: str | torch.device) -> torch.device:
 
 @dataclass(frozen=True)
 class Scaling:
-    """From pixel values to what the network was trained on: ``(value / scale - mean) / deviation``."""
+    """Scaling to the values that a network was trained on: ``(value / scale - mean) / deviation``."""
 
     scale: np.float32
     mean: np.float32
     deviation: np.float32
 
     def apply(self, pixels: Block) -> Block:
-        """Pixel values to network values."""
         return (pixels / self.scale - self.mean) / self.deviation
 
     def undo(self, values: Block) -> Block:
-        """Network values to pixel values."""
         return (values * self.deviation + self.mean) * self.scale
 
 
@@ -358,27 +317,25 @@ def _image_channel(pixels: Block, scaling: Scaling, rows: slice, columns: slice)
     return scaling.apply(pixels[rows, columns])[None]
 
 
-def _inpainting_channels(
-    pixels: Block, masked: NDArray[np.bool_], scaling: Scaling, rows: slice, columns: slice
-) -> Block | None:
-    """[image * (1 - mask), mask], Zhang & Bloom 2020; None where nothing is masked."""
+def _inpainting_channels(pixels: Block, masked: Mask, scaling: Scaling, rows: slice, columns: slice) -> Block | None:
+    """Return [image * (1 - mask), mask] (Zhang & Bloom 2020), or None where nothing is masked."""
     hidden = masked[rows, columns]
     if not hidden.any():
         return None
     return np.stack([np.where(hidden, np.float32(0), scaling.apply(pixels[rows, columns])), hidden.astype(np.float32)])
 
 
-def _scaling(card: Card, pixels: Block, valid: NDArray[np.bool_] | None) -> Scaling:
+def _scaling(card: Card, pixels: Block, valid: Mask | None) -> Scaling:
     scale = np.float32(card.input.scale)
     if card.input.normalisation == "scale":
         return Scaling(scale, np.float32(0), np.float32(1))
     mean, deviation = _frame_statistics(pixels, valid)
-    # a constant frame has no deviation; it then stays zero instead of becoming NaN
+    # a constant frame has no deviation: it becomes zero, not NaN
     return Scaling(scale, np.float32(mean / scale), np.float32(deviation / scale or 1))
 
 
-def _frame_statistics(pixels: Block, valid: NDArray[np.bool_] | None) -> tuple[float, float]:
-    """Mean and standard deviation of the valid pixels, in float64 without a float64 copy of the frame."""
+def _frame_statistics(pixels: Block, valid: Mask | None) -> tuple[float, float]:
+    """Return mean and standard deviation of the valid pixels, in float64 without a float64 copy of the frame."""
 
     def total(function: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> float:
         rows = zip(pixels, valid if valid is not None else [...] * len(pixels), strict=True)
@@ -392,7 +349,7 @@ def _frame_statistics(pixels: Block, valid: NDArray[np.bool_] | None) -> tuple[f
 
 
 def _extended(block: Block, rows: Span, columns: Span) -> Block:
-    """The block, shape (C, h, w), made as large as its window, which may reach beyond the frame."""
+    """Pad a block to the size of its window, which may reach beyond the frame."""
     missing = (rows.stop - rows.start - block.shape[1], columns.stop - columns.start - block.shape[2])
     return np.pad(block, ((0, 0), (0, missing[0]), (0, missing[1])), mode="edge") if any(missing) else block
 

@@ -29,7 +29,7 @@ class ConvBlock(nn.Module):
         self.norm2 = _norm(norm, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) to (N, out_channels, H, W)."""
+        """Map (N, in_channels, H, W) to (N, out_channels, H, W)."""
         x = torch.relu_(self.norm1(self.conv1(x)))
         return torch.relu_(self.norm2(self.conv2(x)))
 
@@ -37,11 +37,7 @@ class ConvBlock(nn.Module):
 class UNet(nn.Module):
     """Encoder of `depth` resolutions, a decoder with skip connections, a 1x1 head.
 
-    Parameters
-    ----------
-    architecture : Architecture
-    task : {"mask", "inpaint"}
-        The output is a logit (mask) or a scaled pixel value (inpaint).
+    The output is a logit (mask) or a scaled pixel value (inpaint).
     """
 
     def __init__(self, architecture: Architecture, task: Task) -> None:
@@ -55,7 +51,7 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(widths[0], 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, 1, H, W)."""
+        """Map (N, C, H, W) to (N, 1, H, W)."""
         skips = []
         for level, block in enumerate(self.encoder):
             x = block(torch.max_pool2d(x, 2) if level else x)
@@ -68,9 +64,9 @@ class UNet(nn.Module):
 
 
 def fold_batch_norm(network: UNet, architecture: Architecture, task: Task) -> UNet:
-    """The same function in evaluation mode, with each BatchNorm folded into the convolution before it.
+    """Return a network that computes the same in evaluation mode, with each BatchNorm folded into the convolution before it.
 
-    The products are formed in float64, so that folding costs no more than one rounding of each weight.
+    Products in float64 limit the error of folding to one rounding of each weight.
     """
     folded = without_norm(architecture, task)
     folded.load_state_dict(folded_parameters(network, torch.float64))
@@ -78,19 +74,14 @@ def fold_batch_norm(network: UNet, architecture: Architecture, task: Task) -> UN
 
 
 def without_norm(architecture: Architecture, task: Task) -> UNet:
-    """A network for folded parameters."""
+    """Return a network that takes folded parameters."""
     return UNet(architecture.model_copy(update={"norm": "none"}), task)
 
 
 def folded_parameters(network: UNet, precision: torch.dtype) -> dict[str, Tensor]:
-    """Parameters with which a network without BatchNorm gives what `network` gives in evaluation mode.
+    """Return the parameters with which a network without BatchNorm computes what `network` does in evaluation mode.
 
-    Parameters
-    ----------
-    network : UNet
-        Gradients with respect to its parameters flow through the result.
-    precision : torch.dtype
-        In which the products are formed.
+    The products have this precision. Gradients with respect to the parameters of `network` flow through the result.
     """
     folded: dict[str, Tensor] = {name: tensor for name, tensor in network.named_parameters() if ".norm" not in name}
     for name, norm in network.named_modules():

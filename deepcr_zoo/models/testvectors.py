@@ -1,7 +1,7 @@
 """Test vectors: a small image and the output that every installation must reproduce.
 
-The expected output is computed in float64 from the network as it was trained (BatchNorm not folded), so that no engine,
-layout or folding of ours is its own judge.
+The expected output comes from the network as it was trained (BatchNorm not folded), in float64, and so tests engines,
+memory layout and folding independently.
 """
 
 from __future__ import annotations
@@ -21,44 +21,29 @@ from deepcr_zoo.models.weights import TensorFacts, check_tensors, read_header
 from deepcr_zoo.zoo.cards import Card
 
 SEED = 2020
-"""Of the example image that stored test vectors have."""
+"""Seed of the example image in stored test vectors."""
 
 SHAPE = (128, 96)
-"""Height and width of the example image: multiples of 4, and not square, so that a transposed axis shows."""
+"""Height and width of the example image: multiples of 4, and not square, to reveal a transposed axis."""
 
 MOST_PIXELS = 4_000_000
-"""Of the image of a test vector, which somebody else may have made."""
+"""Largest image accepted in a test vector, which may come from an untrusted file."""
 
 
 @dataclass(frozen=True)
-class TestVector:
-    """A stored input and output.
-
-    Attributes
-    ----------
-    image : ndarray of float32, shape (H, W)
-        In the card's input unit.
-    mask : ndarray of bool, shape (H, W)
-        True where the example has a cosmic ray; the inpainting mask of an inpainting model.
-    expected : ndarray of float32, shape (H, W)
-        Probability (mask model), or the repainted image in the card's unit (inpainting model).
-    """
-
-    __test__ = False  # not a test class, whatever its name says
+class VectorArrays:
+    """The arrays of a test vector, all of one shape (H, W)."""
 
     image: NDArray[np.float32]
+    """In the card's input unit."""
     mask: NDArray[np.bool_]
+    """True where the example has a cosmic ray; the inpainting mask of an inpainting model."""
     expected: NDArray[np.float32]
+    """Probability (mask model), or the repainted image in the card's unit (inpainting model)."""
 
 
-def read(data: bytes, where: str) -> TestVector:
-    """Parse a test vector file.
-
-    Raises
-    ------
-    InvalidWeightsError
-        If it is not a safetensors file with the three arrays, of one shape.
-    """
+def read(data: bytes, where: str) -> VectorArrays:
+    """Parse a test vector file: a safetensors file with exactly the three arrays, of one shape."""
     header = read_header(data, where)
     shape = header["image"].shape if "image" in header else SHAPE
     if len(shape) != 2 or shape[0] * shape[1] > MOST_PIXELS:
@@ -67,17 +52,17 @@ def read(data: bytes, where: str) -> TestVector:
     check_tensors(header, expected, where, "a test vector")
     try:
         arrays = safetensors.numpy.load(data)
-        return TestVector(arrays["image"], arrays["mask"].astype(bool), arrays["expected"])
+        return VectorArrays(arrays["image"], arrays["mask"].astype(bool), arrays["expected"])
     except safetensors.SafetensorError as error:
         raise InvalidWeightsError(f"{where}: expected a safetensors file with image, mask and expected: {error}") from None
 
 
-def serialise(vector: TestVector) -> bytes:
-    """The safetensors file of a test vector."""
+def serialise(vector: VectorArrays) -> bytes:
+    """Return the safetensors file of a test vector."""
     return safetensors.numpy.save({"image": vector.image, "mask": vector.mask.astype(np.uint8), "expected": vector.expected})
 
 
-def make(network: UNet, card: Card, seed: int) -> TestVector:
+def make(network: UNet, card: Card, seed: int) -> VectorArrays:
     """Make the test vector of a network as it was trained (from `weights.trained_network`)."""
     image, mask = example_image(seed)
     scaled = torch.from_numpy(image).double() / card.input.scale
@@ -89,21 +74,15 @@ def make(network: UNet, card: Card, seed: int) -> TestVector:
     with torch.inference_mode():
         output = copy.deepcopy(network).double()(torch.stack(inputs)[None])[0, 0]
     if card.identity.task == "mask":
-        return TestVector(image, mask, output.sigmoid().float().numpy())
-    return TestVector(image, mask, np.where(mask, (output * card.input.scale).float().numpy(), image))
+        return VectorArrays(image, mask, output.sigmoid().float().numpy())
+    return VectorArrays(image, mask, np.where(mask, (output * card.input.scale).float().numpy(), image))
 
 
 def example_image(seed: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """A small field of stars and galaxies with cosmic-ray tracks, for tests and the demo, not for training.
+    """Return a small image of stars and galaxies in e-, and its cosmic rays (True above 20 e-), both of shape `SHAPE`.
 
-    Sky of 60 e-, read noise 4 e-, Moffat stars of 2 px FWHM, exponential galaxies, straight tracks one pixel wide.
-
-    Returns
-    -------
-    image : ndarray of float32, shape `SHAPE`
-        Electrons.
-    cosmic_rays : ndarray of bool, shape `SHAPE`
-        True where a track left more than 20 e-.
+    Sky of 60 e-, read noise 4 e-, Moffat stars of 2 px FWHM, exponential galaxies, straight tracks one pixel wide. It is
+    for tests and the demo, not for training.
     """
     rng = np.random.default_rng(seed)
     scene = np.full(SHAPE, 60.0)

@@ -5,55 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MIN_WINDOW_PIXELS = 192 * 192
-"""Below about 20,000 pixels torch picks other convolution kernels, which round otherwise; larger windows agree exactly."""
+"""Below about 20,000 pixels torch picks convolution kernels that round differently; larger windows agree exactly."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """One axis of a window: what is read, and which part of it is kept.
-
-    Attributes
-    ----------
-    start, stop : int
-        Pixels that the network sees, multiples of the network's `multiple` (stop may lie beyond the frame).
-    keep_start, keep_stop : int
-        Pixels of the frame that are taken from this window.
-    """
+    """One axis of a window, in pixels of the frame: the part that the network sees and the part that is kept."""
 
     start: int
+    """Multiple of the network's `multiple`, like `stop`, which may lie beyond the frame."""
     stop: int
     keep_start: int
     keep_stop: int
 
     @property
     def keep(self) -> slice:
-        """The kept pixels, counted in the frame."""
+        """The kept pixels of the frame."""
         return slice(self.keep_start, self.keep_stop)
 
     @property
     def keep_inside(self) -> slice:
-        """The kept pixels, counted in the window."""
+        """The kept pixels of the window."""
         return slice(self.keep_start - self.start, self.keep_stop - self.start)
 
 
 def plan_windows(height: int, width: int, tile: int, halo: int, multiple: int) -> list[tuple[Span, Span]]:
-    """Windows of one common size whose kept parts cover a frame once.
+    """Return rows and columns of windows of one size whose kept parts cover a frame once.
 
-    Parameters
-    ----------
-    height, width : int
-        The frame, in pixels.
-    tile : int
-        Side of the part that a window contributes; made larger where the window would be too small to be exact.
-    halo : int
-        Context on each side inside the frame, at least the network's reach.
-    multiple : int
-        Window sides and positions are multiples of this.
-
-    Returns
-    -------
-    list of (Span, Span)
-        Rows and columns of each window.
+    A window keeps about `tile` pixels a side, more where it would be too small to be exact. The `halo` around it is at
+    least the network's reach. Window sides and positions are multiples of `multiple`.
     """
     rows = min(_round_up(height, multiple), _round_up(tile + 2 * halo, multiple))
     columns = min(_round_up(width, multiple), _round_up(tile + 2 * halo, multiple))

@@ -1,4 +1,4 @@
-"""Does a model, as installed here, still give what its card promises?"""
+"""Check that a model, as installed here, reproduces its test vector."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from deepcr_zoo.errors import DeepcrZooError, UsageError
 from deepcr_zoo.models import testvectors
 from deepcr_zoo.models.model import InpaintModel, MaskModel, load_resolved
-from deepcr_zoo.models.testvectors import TestVector
+from deepcr_zoo.models.testvectors import VectorArrays
 from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, ResolvedModel
 
@@ -20,29 +20,18 @@ Verdict = Literal["reproduces", "runs but differs", "fails"]
 
 @dataclass(frozen=True)
 class Verification:
-    """The outcome for one model.
-
-    Attributes
-    ----------
-    model : str
-        ``task/name@version``.
-    verdict : {"reproduces", "runs but differs", "fails"}
-    max_difference : float or None
-        Largest difference from the test vector: of probability, or relative to the largest value (inpainting).
-    tolerance : float or None
-        Largest difference that the card allows.
-    flipped_pixels : int or None
-        Pixels on the other side of the threshold; None for inpainting.
-    reason : str or None
-        Why it fails.
-    """
+    """The verdict on one model, ``task/name@version``."""
 
     model: str
     verdict: Verdict
     max_difference: float | None = None
+    """Largest difference from the test vector: of probability, or relative to the largest value (inpainting)."""
     tolerance: float | None = None
+    """Largest difference that the card allows."""
     flipped_pixels: int | None = None
+    """Pixels on the other side of the threshold; None for inpainting."""
     reason: str | None = None
+    """Why it fails."""
 
 
 def verify(
@@ -53,7 +42,7 @@ def verify(
     source: sources.Source | None = None,
     mirror: str | os.PathLike[str] | None = None,
 ) -> Verification:
-    """Check the hash of a model's files, run it on its test vector and compare."""
+    """Check the hashes of a model's files, run it on its test vector and compare."""
     try:
         loaded = load_resolved(model, device, engine=engine, source=source, mirror=mirror)
         file = sources.fetch(model, TEST_VECTOR_FILE, source=source, mirror=mirror)
@@ -65,8 +54,8 @@ def verify(
     return compare(loaded, vector)
 
 
-def compare(model: MaskModel | InpaintModel, vector: TestVector) -> Verification:
-    """Run a model on a test vector; the tolerance is its card's."""
+def compare(model: MaskModel | InpaintModel, vector: VectorArrays) -> Verification:
+    """Run a model on a test vector and compare within the tolerance of its card."""
     flipped, unit = None, 1.0
     if isinstance(model, MaskModel):
         found = model.predict(vector.image)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
-import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import safetensors
 import safetensors.torch
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from deepcr_zoo.documents import Document
 from deepcr_zoo.errors import InvalidWeightsError
 from deepcr_zoo.models.nets import UNet, fold_batch_norm
 from deepcr_zoo.zoo.cards import Card
@@ -23,86 +20,57 @@ from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.registry import Architecture
 
 MOST_HEADER_BYTES = 1_000_000
-"""The largest header of the zoo's networks has 6 kB; the format itself allows 100 MB."""
+"""The largest header of the zoo's networks has 6 kB; safetensors would parse 100 MB."""
 
-_LENGTH = struct.Struct("<Q")
-_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
-Size = Annotated[int, Field(ge=0, lt=2**31)]
+FINGERPRINT_TOLERANCE = 0.05
+"""Cards state the variance to three digits; a wrong input scale, such as a gain of 1.5, changes it by the square."""
 
+FIRST_VARIANCE = "encoder.0.norm1.running_var"
 
-class _Entry(Document):
-    dtype: str
-    shape: list[Size]
-    data_offsets: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)]
-
-
-_ENTRIES = TypeAdapter(dict[str, _Entry])
+_LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
+_DTYPES = {torch.float32: "F32", torch.int64: "I64"}  # safetensors' names for the types in a network
 
 
 @dataclass(frozen=True)
 class TensorFacts:
-    """A tensor, by its header.
-
-    Attributes
-    ----------
-    dtype : str
-        In the words of the format: F32, U8.
-    shape : tuple of int
-    """
+    """Type and shape of a tensor in the header of a safetensors file; its place in the file is left to safetensors."""
 
     dtype: str
-    shape: tuple[int, ...]
+    shape: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...]
 
     def __str__(self) -> str:
         return f"{self.dtype} of shape {self.shape}"
 
 
+_HEADER = TypeAdapter(dict[str, TensorFacts])
+
+
 def read_header(data: bytes, where: str) -> dict[str, TensorFacts]:
-    """The tensors that a safetensors file holds, by name.
+    """Return the tensors that a safetensors file declares, by name, without allocating them.
 
-    Parameters
-    ----------
-    data : bytes
-    where : str
-        Names the file in errors.
-
-    Raises
-    ------
-    InvalidWeightsError
-        If the header is no header, too large, or its tensors are not exactly the rest of the file.
+    Refuse what safetensors accepts: large headers and duplicate names. It checks all else when it loads the tensors.
     """
     try:
-        (length,) = _LENGTH.unpack_from(data)
-        if length > min(MOST_HEADER_BYTES, len(data) - _LENGTH.size):
+        length = int.from_bytes(data[:_LENGTH_BYTES], "little")
+        if len(data) <= _LENGTH_BYTES or length > min(MOST_HEADER_BYTES, len(data) - _LENGTH_BYTES):
             raise ValueError(f"a header of {length:,} bytes in a file of {len(data):,}")
-        content = json.loads(data[_LENGTH.size : _LENGTH.size + length], object_pairs_hook=_without_duplicates)
-        if not isinstance(content, dict):
-            raise ValueError("its header is no mapping")
-        content.pop("__metadata__", None)
-        entries = _ENTRIES.validate_python(content)
-        _check_places(entries, len(data) - _LENGTH.size - length)
-    except (struct.error, ValueError, RecursionError) as error:
+        content = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + length], object_pairs_hook=_without_duplicates)
+        if isinstance(content, dict):
+            content.pop("__metadata__", None)
+        return _HEADER.validate_python(content)
+    except (ValueError, RecursionError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else " ".join(str(error).split())
         raise InvalidWeightsError(f"{where}: expected a safetensors file: {reason}") from None
-    return {name: TensorFacts(entry.dtype, tuple(entry.shape)) for name, entry in entries.items()}
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(unique := dict(pairs)) < len(pairs):
+        raise ValueError("its header has a duplicate name")
+    return unique
 
 
 def check_tensors(found: Mapping[str, TensorFacts], expected: Mapping[str, TensorFacts], where: str, kind: str) -> None:
-    """Refuse a file that does not hold exactly these tensors.
-
-    Parameters
-    ----------
-    found, expected : mapping of str to TensorFacts
-    where : str
-        Names the file in errors.
-    kind : str
-        What would have these tensors.
-
-    Raises
-    ------
-    InvalidWeightsError
-        Naming the first tensor that is missing, unexpected, or of another type or shape.
-    """
+    """Refuse a file unless it holds exactly the tensors of this kind of content, naming the first that differs."""
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
             raise InvalidWeightsError(f"{where}: {name}: expected a tensor, got none")
@@ -112,46 +80,15 @@ def check_tensors(found: Mapping[str, TensorFacts], expected: Mapping[str, Tenso
             raise InvalidWeightsError(f"{where}: {name}: expected {expected[name]}, got {found[name]}")
 
 
-def _check_places(entries: Mapping[str, _Entry], size: int) -> None:
-    """The tensors follow each other without gaps, and end with the file."""
-    end = 0
-    for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
-        if entry.dtype not in _BYTES:
-            raise ValueError(f"{name}: of type {entry.dtype}, expected one of {', '.join(_BYTES)}")
-        if entry.data_offsets != [end, end + math.prod(entry.shape) * _BYTES[entry.dtype]]:
-            raise ValueError(f"{name}: its place in the file does not fit its shape")
-        end = entry.data_offsets[1]
-    if end != size:
-        raise ValueError(f"its tensors take {end:,} bytes, after its header it has {size:,}")
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(unique := dict(pairs)) < len(pairs):
-        raise ValueError("a name stands twice in its header")
-    return unique
-
-
-FINGERPRINT_TOLERANCE = 0.05
-"""Cards give the variance to three digits; a wrong input scale, a gain of 1.5 say, changes it by the square."""
-
-_DTYPES = {torch.float32: "F32", torch.int64: "I64"}
-"""Types that a network's tensors have, in the words of the format."""
-
-FIRST_VARIANCE = "encoder.0.norm1.running_var"
-
-
 def serialise(state: Mapping[str, Tensor]) -> bytes:
-    """The safetensors file of a network; equal weights give equal bytes."""
+    """Return the safetensors file of a network; equal weights give equal bytes."""
     return safetensors.torch.save({name: tensor.contiguous() for name, tensor in state.items()})
 
 
 def read_state(data: bytes, architecture: Architecture, task: Task, where: str) -> dict[str, Tensor]:
     """Parse a safetensors file that holds exactly the tensors of the architecture, which is checked before any is allocated.
 
-    Raises
-    ------
-    InvalidWeightsError
-        Naming the tensor that is missing, unexpected, of another shape or not finite.
+    All values must be finite.
     """
     with torch.device("meta"):
         wanted = UNet(architecture, task).state_dict()
@@ -168,22 +105,16 @@ def read_state(data: bytes, architecture: Architecture, task: Task, where: str) 
 
 
 def input_variance(state: Mapping[str, Tensor], scale: float) -> float | None:
-    """Variance of the training images as the first BatchNorm saw it, in the card's input unit squared.
+    """Return the variance of the training images in the card's input unit squared, or None without BatchNorm.
 
-    The median of the layer's running variances times scale squared; None if the network has no BatchNorm.
+    It is the median of the first BatchNorm's running variances times the input scale squared.
     """
     variance = state.get(FIRST_VARIANCE)
     return None if variance is None else float(variance.median()) * scale**2
 
 
 def check_fingerprint(state: Mapping[str, Tensor], card: Card, where: str) -> None:
-    """Refuse weights whose first BatchNorm was trained at another input scale than the card states.
-
-    Raises
-    ------
-    InvalidWeightsError
-        If the two variances differ by more than `FINGERPRINT_TOLERANCE`.
-    """
+    """Refuse weights whose first BatchNorm was trained at another input scale than the card states."""
     if card.input.fingerprint is None:
         return
     expected = card.input.fingerprint.input_variance
@@ -197,14 +128,14 @@ def check_fingerprint(state: Mapping[str, Tensor], card: Card, where: str) -> No
 
 
 def trained_network(data: bytes, architecture: Architecture, task: Task, where: str) -> UNet:
-    """The network as it was trained, with its BatchNorm layers, in evaluation mode."""
+    """Return the network as it was trained, with its BatchNorm layers, in evaluation mode."""
     network = UNet(architecture, task)
     network.load_state_dict(read_state(data, architecture, task, where))
     return network.eval()
 
 
 def inference_network(data: bytes, architecture: Architecture, card: Card, where: str) -> UNet:
-    """The network for use: checked, folded, in channels-last layout, without gradients."""
+    """Return the network for use: checked, folded, in channels-last layout, without gradients."""
     task = card.identity.task
     network = trained_network(data, architecture, task, where)
     check_fingerprint(network.state_dict(), card, where)

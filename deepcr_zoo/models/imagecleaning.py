@@ -1,4 +1,4 @@
-"""One image, cleaned: find the cosmic rays, repaint them."""
+"""Find the cosmic rays of an image and repaint them."""
 
 from __future__ import annotations
 
@@ -32,30 +32,31 @@ def clean(
     Parameters
     ----------
     image : array_like, shape (H, W) or (N, H, W)
-        Pixel values in the unit that the models' cards state; anything that `deepcr_zoo.models.images.read_image` takes.
+        Pixel values in the unit of the models' cards: an array, MaskedArray, Quantity, NDData or CCDData.
     mask : str or MaskModel
-        Name of a mask model, or a model that is loaded already (saves time when called often).
+        Name of a mask model, or a loaded one, which saves time in repeated calls.
     inpaint : str, InpaintModel or None
-        Name of an inpainting model, ``"medmask"`` (5x5 masked median), ``"biharmonic"``, or None for the mask alone.
+        Name of an inpainting model, a loaded one, ``"medmask"`` (5x5 masked median), ``"biharmonic"``, or None for the
+        mask alone.
     threshold : float, optional
-        Probability above which a pixel is masked; the default is the card's.
+        Probability above which a pixel is masked (default: the card's).
     device : str
-        For models given by name; see `load`.
+        Device for models given by name; see `load`.
 
     Returns
     -------
     mask : ndarray of bool
-        True = cosmic ray, of the image's shape.
+        True for a cosmic ray; same shape as the image.
     cleaned : ndarray of float32, or None
-        The image, in the unit of the mask model's card, with new values where the mask is set. The network was made for
-        looks and for detection: Zhang & Bloom 2020 do not show that photometry on repainted pixels can be trusted.
+        The image with new values where the mask is set, in the unit of the mask model's card. Zhang & Bloom 2020 do not
+        show that photometry on repainted pixels can be trusted.
 
     Raises
     ------
     UsageError
-        If a model of the wrong task is given, or two models that take different units.
+        If a model has the wrong task, or the two models take different units.
     DeepcrZooError
-        As `load` and `MaskModel.mask`.
+        As for `load` and `MaskModel.mask`.
     """
     mask_model = loaded(mask, MaskModel, device)
     fill = None if inpaint is None else filler(inpaint, mask_model.card.input.unit, device)
@@ -64,13 +65,7 @@ def clean(
 
 
 def filler(inpaint: str | InpaintModel, unit: str, device: str) -> Filler:
-    """The function that repaints images of a unit: a model, given as such or by name, or a classical method.
-
-    Raises
-    ------
-    UsageError
-        If the model takes images of another unit.
-    """
+    """Return the function that repaints images in `unit`; the model must take the same unit."""
     if isinstance(inpaint, str) and inpaint in CLASSICAL:
         return partial(CLASSICAL[inpaint], unit=unit)
     model = loaded(inpaint, InpaintModel, device)
@@ -83,7 +78,7 @@ def filler(inpaint: str | InpaintModel, unit: str, device: str) -> Filler:
 
 
 def loaded(model: str | ModelT, kind: type[ModelT], device: str) -> ModelT:
-    """The model itself, loaded if it was given by name; a bare name means a model of this kind."""
+    """Return the model, loading it if it is given by name; a name without a task means a model of this kind."""
     task: Task = "mask" if issubclass(kind, MaskModel) else "inpaint"
     found = load(for_task(model, task), device) if isinstance(model, str) else model
     if not isinstance(found, kind):

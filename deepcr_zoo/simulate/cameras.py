@@ -1,4 +1,4 @@
-"""The cameras whose files are simulated: where their chips lie, how they distort, what their headers say."""
+"""Cameras that can be simulated: positions and distortion of their chips, keywords of their headers."""
 
 from __future__ import annotations
 
@@ -13,51 +13,27 @@ Matrix = tuple[tuple[float, float], tuple[float, float]]
 
 @dataclass(frozen=True)
 class ChipOptics:
-    """How a chip maps pixels to the sky (SIP, Shupe et al. 2005).
-
-    Attributes
-    ----------
-    cd : tuple
-        Degrees per pixel: rows are east and north, columns are x and y, at some roll.
-    a, b : mapping
-        Coefficients of SIP by their powers of x and y.
-    """
+    """The mapping of a chip's pixels to the sky (SIP, Shupe et al. 2005)."""
 
     cd: Matrix
+    """Degrees per pixel: rows are east and north, columns are x and y, at some roll."""
     a: Mapping[tuple[int, int], float]
+    """SIP coefficients by their powers of x and y, like `b`."""
     b: Mapping[tuple[int, int], float]
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera of HST.
+    """A camera of HST."""
 
-    Attributes
-    ----------
-    letter : str
-        First of its file names.
-    first_proposal : int
-        PROPOSID of simulated visits starts here; real ones are below 20,000.
-    full_frame, cutout : str
-        APERTURE.
-    nominal_scale_arcsec : float
-        IDCSCALE.
-    chips : mapping of int to ChipOptics
-        By CCDCHIP: 1 is above 2.
-    filter_keywords : mapping of str to str
-        With ``{filter}`` for the name of the filter.
-    keywords : mapping
-        Of the primary header, what is the same for each exposure.
-    """
-
-    letter: str
-    first_proposal: int
-    full_frame: str
+    letter: str  # first letter of its file names
+    first_proposal: int  # PROPOSID of its simulated visits starts here; real ones are below 20,000
+    full_frame: str  # APERTURE, like cutout
     cutout: str
-    nominal_scale_arcsec: float
-    chips: Mapping[int, ChipOptics]
-    filter_keywords: Mapping[str, str]
-    keywords: Mapping[str, str | int | float]
+    nominal_scale_arcsec: float  # IDCSCALE
+    chips: Mapping[int, ChipOptics]  # by CCDCHIP: 1 lies above 2
+    filter_keywords: Mapping[str, str]  # with {filter} for the name of the filter
+    keywords: Mapping[str, str | int | float]  # of the primary header, the same for each exposure
 
 
 # from the header of a real exposure, j94f05bgq_flt.fits (in astropy's tests of its WCS)
@@ -92,7 +68,7 @@ _ACS_WFC2 = ChipOptics(
     },
 )  # fmt: skip
 
-# a rhombus of 86.1 degrees (WFC3 Instrument Handbook): the linear part of its distortion alone
+# a rhombus of 86.1 degrees (WFC3 Instrument Handbook): only the linear part of its distortion
 _UVIS = ChipOptics(cd=((-1.1e-05, 7.484e-07), (0.0, 1.09745e-05)), a={}, b={})
 
 _COMMON: dict[str, str | int | float] = {
@@ -142,13 +118,7 @@ _CAMERAS = {
 
 
 def camera(instrument: DetectorBlock) -> Camera:
-    """The camera that an instrument block describes.
-
-    Raises
-    ------
-    UsageError
-        If its files cannot be simulated.
-    """
+    """Return the camera of an instrument block, or raise `UsageError` if it cannot be simulated."""
     found = _CAMERAS.get((instrument.instrument, instrument.detector)) if instrument.telescope == "HST" else None
     if found is None:
         known = ", ".join("HST " + "/".join(names) for names in _CAMERAS)
@@ -160,15 +130,9 @@ def camera(instrument: DetectorBlock) -> Camera:
 
 
 def simulated(block: InstrumentBlock) -> SimulatedInstrument:
-    """The instrument of a recipe, for the simulator.
-
-    Raises
-    ------
-    UsageError
-        If its files cannot be simulated, or the recipe leaves something out that this needs.
-    """
+    """Return the instrument of a recipe with all the fields that the simulator needs, or raise `UsageError`."""
     camera(block)
-    told = block.model_dump(exclude_none=True)
-    if missing := [name for name in SimulatedInstrument.model_fields if name not in told]:
+    given = block.model_dump(exclude_none=True)
+    if missing := [name for name in SimulatedInstrument.model_fields if name not in given]:
         raise UsageError(f"instrument: the simulator needs {', '.join(missing)} too: add what is missing to the recipe")
-    return SimulatedInstrument.model_validate(told)
+    return SimulatedInstrument.model_validate(given)

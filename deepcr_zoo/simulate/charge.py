@@ -1,4 +1,4 @@
-"""Charge under the pixels: from where it is freed to the pixels that collect it."""
+"""Diffusion of charge from the place where it is freed to the pixels that collect it."""
 
 from __future__ import annotations
 
@@ -13,48 +13,35 @@ from deepcr_zoo.zoo.recipe import SimulatedInstrument
 Floats = NDArray[np.float64]
 
 FRONT_UM = 0.75
-"""Sigma by which charge freed at the gates spreads.
+"""Sigma of the spread of charge freed at the gates; it grows linearly with depth up to `charge_spread_um`.
 
-From there it grows in proportion to the depth, up to the instrument's `charge_spread_um`: both agree with the shapes of real
-cosmic rays on the CCD of HST's STIS (CR-SPLIT pairs of proposal 7353).
+Both agree with the shapes of real cosmic rays on the CCD of HST's STIS (CR-SPLIT pairs of proposal 7353).
 """
 
-_MOST_PACKETS = 24  # a cloud of electrons is followed in at most so many
+_MOST_PACKETS = 24  # a cloud of electrons diffuses in at most this many parts
 _CHUNK = 1_000_000
 
 
 @dataclass(frozen=True)
 class Deposits:
-    """Electrons freed within the silicon.
-
-    Attributes
-    ----------
-    place : ndarray of float64, shape (N, 2)
-        x, y in pixels, which count from 0 at the centre of the first.
-    depth_um : ndarray of float64, shape (N,)
-        Distance from the gates that collect them.
-    electrons : ndarray of float64, shape (N,)
-    """
+    """Electrons freed within the silicon at N places."""
 
     place: Floats
+    """Shape (N, 2): x, y in pixels, counted from 0 at the centre of the first."""
     depth_um: Floats
+    """Distance from the gates that collect the electrons."""
     electrons: Floats
 
 
 def spread_um(depth_um: Floats, instrument: SimulatedInstrument) -> Floats:
-    """Sigma of the spread of charge that is freed so far from the gates, micrometres."""
+    """Return sigma, in micrometres, of the spread of charge freed at a distance from the gates."""
     return np.asarray(FRONT_UM + (instrument.charge_spread_um - FRONT_UM) * depth_um / instrument.silicon_um)
 
 
 def collect(
     deposits: Iterable[Deposits], shape: tuple[int, int], instrument: SimulatedInstrument, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """The electrons in each pixel after they have diffused on their way to the gates.
-
-    Returns
-    -------
-    ndarray of float32, shape (H, W)
-    """
+    """Return the electrons in each pixel, shape (H, W), after diffusion on their way to the gates."""
     total = np.zeros(shape[0] * shape[1])
     for freed in deposits:
         for start in range(0, freed.electrons.size, _CHUNK):

@@ -1,4 +1,4 @@
-"""Cosmic rays: the electrons that charged particles free along their way through the silicon of a detector."""
+"""Cosmic rays: the electrons that charged particles free along their paths through the silicon of a detector."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ EV_PER_ELECTRON = 3.65
 """Energy that frees one electron in silicon: 3.64 to 3.75 in the literature, by temperature."""
 
 MARGIN_PIXELS = 60
-"""Tracks may start so far outside of the chip."""
+"""Tracks may start this far outside the chip."""
 
 # of a minimum-ionising particle of charge 1 (3.8 after Bichsel 1988, not verified):
 # fitted to the charge of real cosmic rays on the CCD of STIS
 _COLLISIONS_PER_UM = 2.8
 _LEAST_EV, _MOST_EV = 8.5, 6.0e4  # energy losses fall as E^-2 between these (Rutherford; the bounds are assumed)
-_DELTA_EV = 12_000.0  # an electron of this energy travels more than a micrometre: it is followed
-_SLOW = 0.12  # share of particles slower than minimum-ionising; this and what follows is assumed
+_DELTA_EV = 12_000.0  # an electron of this energy is followed, since it travels more than a micrometre
+_SLOW = 0.12  # share of particles slower than minimum-ionising; this and the following values are assumed
 _SLOW_INDEX, _MOST_LOSS = 1.6, 30.0  # Pareto index and bound of their losses
 _HEAVY = (36, 64, 144, 196)  # charge squared: C, O, Mg, Si
-_BUNDLE = 12.0  # collisions of heavy ions are drawn in bundles, so that each has about this many times fewer
+_BUNDLE = 12.0  # losses per bundle: collisions of heavy ions are drawn in bundles, to keep their number down
 _LEAST_COSINE = 0.01
 _ELECTRON_KEV = (25.0, 3000.0)  # secondary electrons of the spacecraft, flat in log energy
 _BORN_INSIDE = 0.5  # share of electrons that a photon frees within the silicon
@@ -42,29 +42,21 @@ _MOST_STEPS = 2500
 
 @dataclass(frozen=True)
 class Particles:
-    """What crosses the detector.
+    """Composition of the particles that cross the detector."""
 
-    Attributes
-    ----------
-    electrons : float
-        Share of secondary electrons among all particles.
-    helium, heavy : float
-        Shares of the other particles.
-    """
-
-    electrons: float
-    helium: float
+    electrons: float  # share of secondary electrons among all particles
+    helium: float  # share of the other particles, like heavy
     heavy: float
 
 
 IN_ORBIT = Particles(electrons=0.5, helium=0.06, heavy=0.004)
-"""Fewer ions than galactic cosmic rays have, since protons of the radiation belts add to those (estimated, not measured)."""
+"""Fewer ions than in galactic cosmic rays, because the radiation belts add protons (estimated, not measured)."""
 
 
 def cosmic_rays(
     shape: tuple[int, int], seconds: float, instrument: SimulatedInstrument, particles: Particles, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Electrons that cosmic rays leave on a chip, shape (H, W)."""
+    """Return the electrons that cosmic rays leave on a chip, shape (H, W)."""
     rows, columns = (side + 2 * MARGIN_PIXELS for side in shape)
     area_cm2 = rows * columns * (instrument.pixel_size_um * 1e-4) ** 2
     number = rng.poisson(instrument.cosmic_rays_per_cm2_s * area_cm2 * seconds)
@@ -78,7 +70,7 @@ def cosmic_rays(
 def _straight_tracks(
     starts: Floats, instrument: SimulatedInstrument, particles: Particles, rng: np.random.Generator
 ) -> list[Deposits]:
-    """Protons and heavier ions, which are not deflected, and the energetic electrons that they knock out."""
+    """Deposits of protons and heavier ions, which are not deflected, and of the energetic electrons that they knock out."""
     number = len(starts)
     cosine = np.maximum(np.sqrt(rng.random(number)), _LEAST_COSINE)  # isotropic flux through a plane
     azimuth = rng.random(number) * 2 * np.pi
@@ -102,7 +94,7 @@ def _straight_tracks(
 
 
 def _relative_losses(number: int, particles: Particles, rng: np.random.Generator) -> Floats:
-    """Energy loss per length, of a minimum-ionising particle of charge 1."""
+    """Energy loss per length, in units of that of a minimum-ionising particle of charge 1."""
     losses = np.ones(number)
     kind = rng.random(number)
     losses[kind < particles.helium] = 4.0
@@ -114,7 +106,7 @@ def _relative_losses(number: int, particles: Particles, rng: np.random.Generator
 
 
 def _secondary_electrons(starts: Floats, instrument: SimulatedInstrument, rng: np.random.Generator) -> Deposits:
-    """Electrons from the spacecraft around, which enter from either side or are freed within."""
+    """Deposits of electrons from the surrounding spacecraft, which enter from either side or are freed within the silicon."""
     number = len(starts)
     cosine = np.sqrt(rng.random(number))
     azimuth = rng.random(number) * 2 * np.pi
@@ -143,7 +135,7 @@ def _walk(
 ) -> Deposits:
     """Follow electrons that lose energy and are deflected at each step until they stop or leave.
 
-    Highland's formula as the Particle Data Group gives it, with 13.6 MeV.
+    The deflection follows Highland's formula, as in the Particle Data Group's review, with 13.6 MeV.
     """
     position = np.concatenate([place * instrument.pixel_size_um, depth_um[:, None]], axis=1)
     energy = energy_kev.copy()

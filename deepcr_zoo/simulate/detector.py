@@ -1,4 +1,4 @@
-"""What a detector adds: defects, dark current, blooming and the noise of its reading."""
+"""Effects of the detector: defects, dark current, blooming, charge-transfer trails and read noise."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ BAD_PIXEL, HOT, WARM, BAD_COLUMN, FULL_WELL = 4, 16, 64, 128, 256
 """Bits of DQ (hstcal acsdq.h and wf3dq.h)."""
 
 _SATURATED = 0.914
-"""Pixels above this share of the full well are flagged: 77,400 of 84,700 e- (ACS Instrument Handbook)."""
+"""Share of the full well above which pixels are flagged: 77,400 of 84,700 e- (ACS Instrument Handbook)."""
 
-# assumed, of the order of ACS/WFC's, where no source stands
+# values without a source are assumed, of the order of those of ACS/WFC
 _HOT_OR_WARM = 0.006  # share of pixels
 _LEAST_EXCESS, _MOST_EXCESS, _EXCESS_INDEX = 0.06, 30.0, 1.1  # e- per second beyond dark, Pareto
 _HOT_FROM = 0.14  # e- per second (STScI, ACS data quality flags: hot from 0.14, warm from 0.06)
 _COLUMNS_PER_BAD_ONE = 256
 _BAD_COLUMN_EXCESS = 0.3  # e- per second
 _BAD_PIXELS = 0.0003  # share
-_UNFLAGGED_WARM = 2e-4  # share of pixels that have become warm since the last calibration
+_UNFLAGGED_WARM = 2e-4  # share of pixels that became warm after the last calibration
 _UNFLAGGED_EXCESS, _UNFLAGGED_INDEX, _MOST_UNFLAGGED = 0.05, 1.5, 1.0
 
 _TRAPPED, _TRAPPED_POWER, _ROWS_OF_LOSS = np.float32(0.2), np.float32(0.6), np.float32(2048)
@@ -32,22 +32,16 @@ _RELEASE_ROWS = (1.5, 15.0)
 
 @dataclass(frozen=True)
 class Defects:
-    """Pixels of a chip that are not like the others.
-
-    Attributes
-    ----------
-    quality : ndarray of int16, shape (H, W)
-        DQ bits.
-    excess : ndarray of float32, shape (H, W)
-        Dark current beyond that of a good pixel, e- per second; the calibration knows and subtracts it.
-    """
+    """Defects of a chip, shape (H, W)."""
 
     quality: NDArray[np.int16]
+    """DQ bits."""
     excess: NDArray[np.float32]
+    """Dark current beyond that of a good pixel, e- per second; the calibration subtracts it."""
 
 
 def draw_defects(shape: tuple[int, int], rng: np.random.Generator) -> Defects:
-    """Hot and warm pixels, bad columns and bad pixels."""
+    """Draw hot and warm pixels, bad columns and bad pixels."""
     rows, columns = shape
     quality = np.zeros(shape, np.int16)
     excess = np.zeros(shape, np.float32)
@@ -64,7 +58,7 @@ def draw_defects(shape: tuple[int, int], rng: np.random.Generator) -> Defects:
 
 
 def unflagged_warm_pixels(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Dark current that the calibration does not know of, e- per second, shape (H, W)."""
+    """Draw dark current that the calibration does not subtract, e- per second, shape (H, W)."""
     excess = np.zeros(shape, np.float32)
     where = _pixels(round(_UNFLAGGED_WARM * shape[0] * shape[1]), shape, rng)
     excess[where] = np.minimum(_UNFLAGGED_EXCESS * (1 + rng.pareto(_UNFLAGGED_INDEX, where[0].size)), _MOST_UNFLAGGED)
@@ -73,23 +67,15 @@ def unflagged_warm_pixels(shape: tuple[int, int], rng: np.random.Generator) -> N
 
 @dataclass(frozen=True)
 class Reading:
-    """A chip that was exposed, read and calibrated.
-
-    Attributes
-    ----------
-    electrons : ndarray of float32, shape (H, W)
-        Dark subtracted.
-    error : ndarray of float32, shape (H, W)
-        Estimated from the electrons, as the calibration pipeline does.
-    quality : ndarray of int16, shape (H, W)
-    noise : ndarray of float32, shape (H, W)
-        Sigma of the noise, known from the scene.
-    """
+    """A chip after exposure, readout and calibration, shape (H, W), all but the DQ bits in e-."""
 
     electrons: NDArray[np.float32]
+    """Dark subtracted."""
     error: NDArray[np.float32]
+    """Estimated from the electrons, as in the calibration pipeline."""
     quality: NDArray[np.int16]
     noise: NDArray[np.float32]
+    """True sigma of the noise, from the scene."""
 
 
 def read_out(
@@ -101,18 +87,9 @@ def read_out(
     instrument: SimulatedInstrument,
     rng: np.random.Generator,
 ) -> Reading:
-    """Expose a chip to a scene and to cosmic rays, read it and subtract the known dark current.
+    """Expose a chip to a scene and to cosmic rays (e-), read it and subtract the known dark current.
 
-    Parameters
-    ----------
-    scene, cosmic_rays : ndarray of float32, shape (H, W)
-        e-.
-    defects : Defects
-    transfers : ndarray of float32, shape (H,)
-        Rows that the charge of a row is moved through, to lower or (negative) to higher rows.
-    seconds : float
-    instrument : SimulatedInstrument
-    rng : Generator
+    `transfers`, shape (H,), counts the rows that the charge of a row moves through, to lower or (negative) higher rows.
     """
     dark = (instrument.dark_electron_s + defects.excess) * np.float32(seconds)
     expected = scene + dark
@@ -129,9 +106,9 @@ def read_out(
 
 
 def bloom(charge: NDArray[np.float32], full_well: float) -> None:
-    """Let pixels beyond their full well flow over, half up and half down their column, in place.
+    """Spill charge beyond the full well half up and half down its column, in place.
 
-    Charge is conserved, but for what leaves the chip at its edges.
+    Charge is conserved unless it leaves the chip at an edge.
     """
     rows, columns = np.nonzero(charge > full_well)
     for column in np.unique(columns):
@@ -149,17 +126,11 @@ def bloom(charge: NDArray[np.float32], full_well: float) -> None:
 
 
 def leave_trails(charge: NDArray[np.float32], transfers: NDArray[np.float32]) -> None:
-    """Let traps hold back what the pixel-based correction of calibrated exposures does not undo, in place.
+    """Trap and release the charge that the pixel-based correction of calibrated exposures does not restore, in place.
 
     A packet of q electrons loses ``0.2 q^0.6`` over 2048 transfers, about a fifth of the losses of ACS/WFC in its middle
-    years, half of it with each of two release lengths (shapes after Anderson & Bedin 2010; amounts estimated).
-
-    Parameters
-    ----------
-    charge : ndarray of float32, shape (H, W)
-        e-, not negative.
-    transfers : ndarray of float32, shape (H,)
-        As for `read_out`.
+    years, half of it with each of two release lengths (shapes after Anderson & Bedin 2010; amounts estimated). `charge` is
+    in e- and not negative; `transfers` as for `read_out`.
     """
     upwards = transfers.sum() < 0
     lost = _TRAPPED * np.abs(transfers[:, None]) / _ROWS_OF_LOSS * charge**_TRAPPED_POWER
@@ -176,7 +147,7 @@ def leave_trails(charge: NDArray[np.float32], transfers: NDArray[np.float32]) ->
 
 
 def _downstream(full: NDArray[np.int64], length: int, direction: int) -> range:
-    """Rows from the first full pixel to the edge that charge flows to."""
+    """Rows from the first full pixel to the edge that the charge flows to."""
     return range(full.min(), length) if direction > 0 else range(full.max(), -1, -1)
 
 

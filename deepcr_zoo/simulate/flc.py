@@ -1,4 +1,4 @@
-"""Calibrated exposures as FITS files of the kind that AstroDrizzle reads (``*_flc.fits``)."""
+"""Calibrated exposures as FITS files that AstroDrizzle reads (``*_flc.fits``)."""
 
 from __future__ import annotations
 
@@ -21,41 +21,23 @@ Cards = dict[str, str | int | float | bool]
 
 @dataclass(frozen=True)
 class ExposureLabel:
-    """What the primary header says of an exposure.
+    """Contents of the primary header of an exposure."""
 
-    Attributes
-    ----------
-    root : str
-        ROOTNAME.
-    proposal : int
-    visit : str
-        Two characters.
-    number : int
-        Of the exposure in its visit, from 1.
-    target : str
-    position : tuple of float
-        Right ascension and declination of the target, degrees.
-    start_mjd, seconds : float
-    filter_name : str
-    origin : tuple of str
-        How it was simulated, for HISTORY.
-    """
-
-    root: str
+    root: str  # ROOTNAME
     proposal: int
-    visit: str
-    number: int
+    visit: str  # two characters
+    number: int  # of the exposure in its visit, from 1
     target: str
-    position: tuple[float, float]
+    position: tuple[float, float]  # right ascension and declination of the target, degrees
     start_mjd: float
     seconds: float
     filter_name: str
-    origin: tuple[str, ...]
+    origin: tuple[str, ...]  # lines on the simulation, for HISTORY
 
 
 @dataclass(frozen=True)
 class ReadChip:
-    """A chip, where it pointed as far as its header knows, and its sky level in e-."""
+    """A chip, its pointing according to the header, and its sky level in e-."""
 
     pointing: ChipPointing
     reading: Reading
@@ -63,7 +45,7 @@ class ReadChip:
 
 
 def flc_bytes(label: ExposureLabel, chips: Sequence[ReadChip], instrument: SimulatedInstrument, camera: Camera) -> bytes:
-    """The file of an exposure: SCI, ERR and DQ of each chip, EXTVER in the order of `chips`."""
+    """Return the file of an exposure: SCI, ERR and DQ of each chip, EXTVER in the order of `chips`."""
     hdus: list[fits.PrimaryHDU | fits.ImageHDU] = [fits.PrimaryHDU(header=_primary(label, chips, instrument, camera))]
     for version, chip in enumerate(chips, 1):
         common = _chip_cards(label, chip, camera)
@@ -82,7 +64,7 @@ def flc_bytes(label: ExposureLabel, chips: Sequence[ReadChip], instrument: Simul
 def _primary(
     label: ExposureLabel, chips: Sequence[ReadChip], instrument: SimulatedInstrument, camera: Camera
 ) -> fits.Header:
-    is_full = len(chips) == instrument.chips and list(chips[0].pointing.shape) == instrument.chip_shape
+    is_full = len(chips) == instrument.chips and list(chips[0].pointing.window.shape) == instrument.chip_shape
     aperture = camera.full_frame if is_full else camera.cutout
     start = Time(label.start_mjd, format="mjd").isot
     amplifiers = "ABCD"
@@ -121,13 +103,13 @@ def _primary(
 
 
 def _chip_cards(label: ExposureLabel, chip: ReadChip, camera: Camera) -> Cards:
-    """Geometry: TAN with SIP, and what STWCS wants besides (``IDCSCALE``, ``ORIENTAT``)."""
+    """Geometry: TAN with SIP, and what STWCS needs in addition (``IDCSCALE``, ``ORIENTAT``)."""
     pointing = chip.pointing
     suffix = "-SIP" if pointing.a else ""
     cards: Cards = {
         "INHERIT": True,
         "EXPNAME": label.root,
-        "CCDCHIP": pointing.number,
+        "CCDCHIP": pointing.window.chip,
         "BINAXIS1": 1,
         "BINAXIS2": 1,
         "NCOMBINE": 1,
@@ -144,8 +126,8 @@ def _chip_cards(label: ExposureLabel, chip: ReadChip, camera: Camera) -> Cards:
         "RA_APER": label.position[0],
         "DEC_APER": label.position[1],
         "PA_APER": pointing.orientation_deg,
-        "LTV1": float(-pointing.corner[1]),
-        "LTV2": float(-pointing.corner[0]),
+        "LTV1": float(-pointing.window.corner[1]),
+        "LTV2": float(-pointing.window.corner[0]),
         "LTM1_1": 1.0,
         "LTM2_2": 1.0,
     }
@@ -173,7 +155,7 @@ def _science(chip: ReadChip, seconds: float, instrument: SimulatedInstrument) ->
 
 
 def _photometry(instrument: SimulatedInstrument) -> Cards:
-    """Keywords of the flux scale, from the AB zero point (ACS Data Handbook)."""
+    """Flux scale from the AB zero point (ACS Data Handbook)."""
     pivot_angstrom = instrument.wavelength_um * 1e4
     return {
         "PHOTFLAM": float(10 ** (-0.4 * (instrument.zeropoint_ab + 5 * np.log10(pivot_angstrom) + 2.408))),

@@ -1,4 +1,4 @@
-"""Sources onto pixels: every star through the point spread, by Fourier transform, tile by tile."""
+"""Image sources onto pixels: convolve every star with the point spread, by Fourier transform, tile by tile."""
 
 from __future__ import annotations
 
@@ -13,49 +13,33 @@ from deepcr_zoo.simulate.optics import HALF_WIDTH, OVERSAMPLING
 Floats = NDArray[np.float64]
 
 TILE = 1024
-"""Pixels of a tile's side."""
+"""Side of a tile in pixels."""
 
 _EXTENDED_PIXELS = 1.5
-"""Gaussians of this sigma or more are drawn on pixels; smaller ones pass through the point spread."""
+"""Gaussians of this sigma or more are drawn on pixels; smaller ones are convolved with the point spread."""
 
 _CORE_VARIANCE = 0.72
-"""pixel^2, of the core of the point spread, which widens extended Gaussians."""
+"""Variance of the core of the point spread, pixel^2, which widens extended Gaussians."""
 
 _REACH = 4.0
-"""Gaussians are drawn out to so many sigma."""
+"""Gaussians are drawn out to this many sigma."""
 
 
 @dataclass(frozen=True)
 class PixelSources:
-    """Sources in pixels of a chip, which count from 0 at the centre of the first.
+    """N stars and M Gaussians (blobs) at x, y in pixels of a chip, counted from 0 at the centre of the first."""
 
-    Attributes
-    ----------
-    stars : ndarray of float64, shape (N, 2)
-        x, y.
-    star_electrons : ndarray of float64, shape (N,)
-    blobs : ndarray of float64, shape (M, 2)
-    blob_electrons : ndarray of float64, shape (M,)
-    blob_covariances : ndarray of float64, shape (M, 2, 2)
-        pixel^2.
-    """
-
-    stars: Floats
-    star_electrons: Floats
-    blobs: Floats
-    blob_electrons: Floats
-    blob_covariances: Floats
+    stars: Floats  # (N, 2)
+    star_electrons: Floats  # (N,)
+    blobs: Floats  # (M, 2)
+    blob_electrons: Floats  # (M,)
+    blob_covariances: Floats  # (M, 2, 2), pixel^2
 
 
 class PointSpreadTransforms:
-    """The Fourier transforms of a point spread at each phase of a star within its pixel.
+    """Fourier transforms of a kernel from `optics.point_spread` at each phase of a star within its pixel.
 
-    Parameters
-    ----------
-    kernel : ndarray of float32
-        As `deepcr_zoo.simulate.optics.point_spread` gives it.
-    shape : tuple of int
-        Rows and columns of the largest image that is to be drawn.
+    `shape` is that of the largest image to draw.
     """
 
     def __init__(self, kernel: NDArray[np.float32], shape: tuple[int, int]) -> None:
@@ -71,7 +55,7 @@ class PointSpreadTransforms:
                 self.phases[y, x] = fft.rfft2(spread)
 
     def convolve(self, canvas: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Pixels of a canvas of sub-pixels; HALF_WIDTH pixels at its edges are only good as a source of light."""
+        """Return the pixels of a canvas of sub-pixels; `HALF_WIDTH` pixels at its edges miss light from outside it."""
         total = np.zeros((self.shape[0], self.shape[1] // 2 + 1), np.complex64)
         for (y, x), transform in self.phases.items():
             total += fft.rfft2(canvas[y::OVERSAMPLING, x::OVERSAMPLING]) * transform
@@ -79,13 +63,7 @@ class PointSpreadTransforms:
 
 
 def render(sources: PixelSources, transforms: PointSpreadTransforms, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """The electrons of these sources on a chip.
-
-    Returns
-    -------
-    ndarray of float32, shape (H, W)
-        Never negative.
-    """
+    """Return the electrons of these sources on a chip, shape (H, W), never negative."""
     image = np.zeros(shape, np.float32)
     extended = sources.blob_covariances.trace(axis1=1, axis2=2) >= 2 * _EXTENDED_PIXELS**2
     for top in range(0, shape[0], TILE):
@@ -94,7 +72,7 @@ def render(sources: PixelSources, transforms: PointSpreadTransforms, shape: tupl
             canvas = _canvas(sources, ~extended, transforms, (top - HALF_WIDTH, left - HALF_WIDTH))
             drawn = transforms.convolve(canvas)
             tile += drawn[HALF_WIDTH:, HALF_WIDTH:][: tile.shape[0], : tile.shape[1]]
-    np.maximum(image, 0, out=image)  # rounding of the transforms
+    np.maximum(image, 0, out=image)  # rounding of the transforms can give negative values
     for place, electrons, covariance in zip(
         sources.blobs[extended], sources.blob_electrons[extended], sources.blob_covariances[extended], strict=True
     ):
@@ -105,7 +83,7 @@ def render(sources: PixelSources, transforms: PointSpreadTransforms, shape: tupl
 def _canvas(
     sources: PixelSources, compact: NDArray[np.bool_], transforms: PointSpreadTransforms, corner: tuple[int, int]
 ) -> NDArray[np.float32]:
-    """Stars and compact Gaussians on sub-pixels; its first pixel is the `corner` (row, column) of the chip."""
+    """Draw stars and compact Gaussians on sub-pixels, from the `corner` (row, column) of the chip."""
     rows, columns = (side * OVERSAMPLING for side in transforms.shape)
     x, y = ((sources.stars[:, axis] - corner[1 - axis]) * OVERSAMPLING for axis in (0, 1))
     inside = (x >= 0) & (x < columns - 1) & (y >= 0) & (y < rows - 1)
@@ -121,7 +99,7 @@ def _canvas(
 
 
 def _spread_bilinear(x: Floats, y: Floats, weight: Floats, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Points shared among the four sub-pixels around them."""
+    """Share each point among the four sub-pixels around it."""
     left, below = x.astype(np.int64), y.astype(np.int64)
     right_share, upper_share = x - left, y - below
     first = below * shape[1] + left
@@ -138,7 +116,7 @@ def _spread_bilinear(x: Floats, y: Floats, weight: Floats, shape: tuple[int, int
 
 
 def _add_gaussian(image: NDArray[np.float32], place: Floats, electrons: float, covariance: Floats) -> None:
-    """Add a Gaussian of these electrons at x, y, in place."""
+    """Add a Gaussian with this many electrons at x, y, in place."""
     reach = _REACH * np.sqrt(covariance.diagonal()) + 1
     first = np.maximum(np.floor(place - reach), 0).astype(int)
     last = np.minimum(np.ceil(place + reach) + 1, image.shape[::-1]).astype(int)

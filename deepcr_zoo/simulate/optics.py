@@ -1,4 +1,4 @@
-"""The point spread of an aberrated, obstructed telescope, as the pixels of its detector see it."""
+"""The point spread of an aberrated, obstructed telescope on the pixels of its detector."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ OVERSAMPLING = 4
 """Sub-pixels per pixel, each axis."""
 
 HALF_WIDTH = 64
-"""The point spread is followed so many pixels to each side."""
+"""The point spread reaches this many pixels to each side."""
 
 ABSORPTION_UM = 3.3
-"""Light at 600 nm is absorbed so far from the back of the silicon (Green 2008: 2.4 um at 300 K, more when cold).
+"""Depth from the back of the silicon where light at 600 nm is absorbed (Green 2008: 2.4 um at 300 K, more when cold).
 
-Stars of ACS/WFC are then 0.108 arcsec wide (FWHM); the ACS Instrument Handbook, 5.6.6, has 0.10 to 0.13 over the field.
+It makes stars of ACS/WFC 0.108 arcsec wide (FWHM); the ACS Instrument Handbook, 5.6.6, has 0.10 to 0.13 over the field.
 """
 
 JITTER_PIXELS = 0.12
@@ -30,7 +30,7 @@ _PUPIL_SAMPLES = 160
 _WAVELENGTHS = 7
 _VANE_WIDTH = 0.022  # width of a spider vane / radius of the mirror (Tiny Tim, pupil tables)
 _PADS = (90.0, 210.0, 330.0)  # degrees: three pads that hold the mirror
-_PAD_DISTANCE, _PAD_RADIUS = 0.89, 0.065  # of the mirror's radius (the same)
+_PAD_DISTANCE, _PAD_RADIUS = 0.89, 0.065  # of the mirror's radius (Tiny Tim, pupil tables)
 _ASTIGMATISM, _COMA = 0.035, 0.02  # waves rms, Zernike; assumed
 _POLISHING = 0.03  # waves rms, at the scale of the pupil samples, for the halo; assumed
 _POLISHING_SEED = 7
@@ -38,21 +38,11 @@ _TAPER = 0.15  # outer share of the kernel that fades to zero
 
 
 def point_spread(instrument: SimulatedInstrument, defocus: float) -> NDArray[np.float32]:
-    """Share of a star's light that falls on a pixel, for pixels on a grid of sub-pixels around the star.
+    """Return the share of a star's light on a pixel, for pixels on a grid of sub-pixels around the star.
 
     Fraunhofer diffraction of the pupil by matrix Fourier transform (Soummer et al. 2007), summed over the band, then
-    convolved with pixel, charge diffusion and jitter.
-
-    Parameters
-    ----------
-    instrument : SimulatedInstrument
-    defocus : float
-        Waves rms at the pivot wavelength.
-
-    Returns
-    -------
-    ndarray of float32, shape (2 * HALF_WIDTH * OVERSAMPLING + 1,) * 2
-        Every OVERSAMPLING-th value, whatever the start, sums to nearly 1.
+    convolved with pixel, charge diffusion and jitter. `defocus` is in waves rms at the pivot wavelength. The kernel has
+    ``2 * HALF_WIDTH * OVERSAMPLING + 1`` values a side; each set of every OVERSAMPLING-th value sums to nearly 1.
     """
     extent = HALF_WIDTH * OVERSAMPLING
     pixels = np.arange(-extent, extent + 1) / OVERSAMPLING
@@ -69,7 +59,7 @@ def point_spread(instrument: SimulatedInstrument, defocus: float) -> NDArray[np.
 
 
 def _diffraction(instrument: SimulatedInstrument, defocus: float, angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intensity over the band, at these angles (radians) along both axes."""
+    """Return the intensity over the band at these angles (radians) along both axes."""
     across, aperture, wavefront = _pupil(instrument.obstruction, defocus)
     optical_path = wavefront * instrument.wavelength_um
     half_band = instrument.bandwidth_um / 2
@@ -84,7 +74,7 @@ def _diffraction(instrument: SimulatedInstrument, defocus: float, angles: NDArra
 
 
 def _pupil(obstruction: float, defocus: float) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Coordinate along an axis (mirror radii), transmission, and wavefront error in waves at the pivot wavelength."""
+    """Return the coordinate along an axis (mirror radii), transmission, and wavefront error (waves at the pivot wavelength)."""
     across = (np.arange(_PUPIL_SAMPLES) + 0.5) / (_PUPIL_SAMPLES / 2) - 1
     x, y = np.meshgrid(across, across)
     radius, angle = np.hypot(x, y), np.arctan2(y, x)

@@ -1,4 +1,4 @@
-"""Where a simulated visit points, which keys it has, and how the sky falls on its chips."""
+"""Pointing of simulated visits: their keys and positions, and the projection of the sky onto their chips."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES, SimulatedFieldType, Sim
 Floats = NDArray[np.float64]
 
 DITHERS_ARCSEC = ((0.0, 0.0), (0.2475, 0.1775), (0.4875, 0.0875), (-0.26, 0.4275), (1.2, -0.6), (-0.9, 0.8))
-"""Offsets of the exposures along x and y, assumed: a box with fractions of a pixel, and two larger steps."""
+"""Offsets of the exposures along x and y: a box with fractions of a pixel, and two larger steps (assumed)."""
 
 _DITHER_ERROR_ARCSEC = 0.045
 _VISITS_PER_PROPOSAL = 1000
@@ -24,38 +24,36 @@ _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 _CELL_DEG = 0.1  # the diagonal of a full frame is 0.08
 _LIMIT_DEG = 60.0
 
+# fit of the inverse distortion
+_SCALE = 2000.0  # pixels
+_SURROUNDINGS = 150.0  # pixels around the window
+_FIT_POINTS = 25
+_FIT_ORDER = 5
+
 
 @dataclass(frozen=True)
-class Identity:
-    """What tells a simulated visit from every other of its camera.
-
-    Attributes
-    ----------
-    number : int
-        Counts field types of seed 0, then those of seed 1, and so on.
-    proposal : int
-        PROPOSID: one for each thousand visits.
-    visit : str
-        Two characters, lower case, as in file names.
-    centre : tuple of float
-        Right ascension and declination, degrees: the centre of a cell of 0.1 degrees that no other visit has.
-    """
+class VisitIdentity:
+    """Keys and position of a simulated visit, unique for its camera."""
 
     number: int
+    """Counts the field types of seed 0, then those of seed 1, and so on."""
     proposal: int
+    """PROPOSID: one for each thousand visits."""
     visit: str
+    """Two characters, lower case, as in file names."""
     centre: tuple[float, float]
+    """Right ascension and declination in degrees: the centre of a cell of 0.1 degrees that no other visit uses."""
 
     def root_name(self, letter: str, exposure: int) -> str:
-        """ROOTNAME: instrument, proposal (3), visit (2), exposure (2), ``q``."""
+        """Return ROOTNAME: instrument, proposal (3), visit (2), exposure (2), ``q``."""
         return f"{letter}{_base36(self.proposal, 3)}{self.visit}{_base36(exposure + 1, 2)}q"
 
 
-def identify(field_type: SimulatedFieldType, seed: int, camera: Camera) -> Identity:
-    """The identity of the visit of this seed and field type: one to one for seeds below `MOST_SEEDS`."""
+def identify(field_type: SimulatedFieldType, seed: int, camera: Camera) -> VisitIdentity:
+    """Return the identity of the visit of this seed and field type, unique for seeds below `MOST_SEEDS`."""
     number = seed * len(SIMULATED_FIELD_TYPES) + SIMULATED_FIELD_TYPES.index(field_type)
     proposal, visit = divmod(number, _VISITS_PER_PROPOSAL)
-    return Identity(number, camera.first_proposal + proposal, _base36(visit, 2), _cell(number))
+    return VisitIdentity(number, camera.first_proposal + proposal, _base36(visit, 2), _cell(number))
 
 
 def _base36(number: int, digits: int) -> str:
@@ -63,7 +61,7 @@ def _base36(number: int, digits: int) -> str:
 
 
 def _cell(number: int) -> tuple[float, float]:
-    """Centre of a cell of the sky between the limits of declination, rows of equal declination."""
+    """Return the centre of a cell of the sky; cells lie in rows of equal declination between the limits."""
     declinations = np.arange(-_LIMIT_DEG + _CELL_DEG / 2, _LIMIT_DEG, _CELL_DEG)
     cells = np.floor(360 * np.cos(np.radians(np.abs(declinations) + _CELL_DEG / 2)) / _CELL_DEG).astype(int)
     ends = np.cumsum(cells)
@@ -73,52 +71,38 @@ def _cell(number: int) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
+class Window:
+    """The part of a chip that is read."""
+
+    chip: int  # CCDCHIP
+    corner: tuple[int, int]  # row and column of its first pixel
+    shape: tuple[int, int]  # rows and columns
+
+
+@dataclass(frozen=True)
 class ChipPointing:
-    """How the sky falls on a chip: TAN with SIP distortion, as in its header.
+    """The projection of the sky onto a chip: TAN with SIP distortion, as in its header."""
 
-    Attributes
-    ----------
-    number : int
-        CCDCHIP.
-    shape : tuple of int
-        Rows and columns that are read.
-    corner : tuple of int
-        Row and column of the chip that its first pixel is.
-    crpix : tuple of float
-        x and y of the reference pixel, which count from 1, and the first pixel read is (1, 1).
-    crval : tuple of float
-        Degrees.
-    cd : ndarray of float64, shape (2, 2)
-    a, b : mapping
-        SIP coefficients.
-    """
-
-    number: int
-    shape: tuple[int, int]
-    corner: tuple[int, int]
+    window: Window
     crpix: tuple[float, float]
+    """x and y of the reference pixel; the first pixel read is (1, 1)."""
     crval: tuple[float, float]
+    """Degrees."""
     cd: Floats
+    """Degrees per pixel, shape (2, 2)."""
     a: Mapping[tuple[int, int], float]
+    """SIP coefficients, like `b`."""
     b: Mapping[tuple[int, int], float]
 
     @property
     def orientation_deg(self) -> float:
-        """ORIENTAT: position angle of the y axis, east of north."""
+        """ORIENTAT: the position angle of the y axis, east of north."""
         return float(np.degrees(np.arctan2(self.cd[0, 1], self.cd[1, 1])))
 
     def pixels(self, sky_deg: Floats) -> Floats:
-        """Pixels of positions on the sky.
+        """Return x and y in pixels, shape (N, 2), of right ascensions and declinations in degrees, shape (N, 2).
 
-        Parameters
-        ----------
-        sky_deg : ndarray of float64, shape (N, 2)
-            Right ascension and declination.
-
-        Returns
-        -------
-        ndarray of float64, shape (N, 2)
-            x and y, which count from 0 at the centre of the first pixel; NaN far outside of what is read.
+        Pixels count from 0 at the centre of the first; positions far outside the window give NaN.
         """
         ideal = project(sky_deg, self.crval) @ np.linalg.inv(self.cd).T
         inverse = self._inverse
@@ -130,20 +114,20 @@ class ChipPointing:
 
     @property
     def pixels_per_arcsec(self) -> Floats:
-        """Turns (east, north) in arcsec to (x, y) in pixels, at the centre of what is read; shape (2, 2)."""
-        middle = (np.array(self.shape[::-1]) + 1) / 2 - self.crpix
+        """Matrix, shape (2, 2), from (east, north) in arcsec to (x, y) in pixels, at the centre of the window."""
+        middle = (np.array(self.window.shape[::-1]) + 1) / 2 - self.crpix
         steps = middle + np.array([[0.5, 0], [0, 0.5], [-0.5, 0], [0, -0.5]])
         ends = self._distorted(steps)
         return np.asarray(np.linalg.inv(self.cd @ (ends[:2] - ends[2:]).T) / 3600)
 
     def _distorted(self, offsets: Floats) -> Floats:
-        """Pixels from the reference pixel, with SIP's polynomials added."""
+        """Add SIP's polynomials to offsets from the reference pixel."""
         return offsets + np.stack([_polynomial(terms, offsets) for terms in (self.a, self.b)], axis=1)
 
     @cached_property
     def _inverse(self) -> _Inverse:
         low = np.array([1.0, 1.0]) - self.crpix - _SURROUNDINGS
-        high = np.array(self.shape[::-1]) - self.crpix + _SURROUNDINGS
+        high = np.array(self.window.shape[::-1]) - self.crpix + _SURROUNDINGS
         axes = [np.linspace(start, end, _FIT_POINTS) for start, end in zip(low, high, strict=True)]
         offsets = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
         ideal = self._distorted(offsets)
@@ -155,17 +139,11 @@ class ChipPointing:
 
 @dataclass(frozen=True)
 class _Inverse:
-    """Polynomials that undo a distortion to better than 0.01 pixels, between two corners; they grow wild outside."""
+    """Polynomials that invert a distortion to better than 0.01 pixels between two corners; they diverge outside."""
 
     terms: Floats
     low: Floats
     high: Floats
-
-
-_SCALE = 2000.0
-_SURROUNDINGS = 150.0  # pixels
-_FIT_POINTS = 25
-_FIT_ORDER = 5
 
 
 def _polynomial(terms: Mapping[tuple[int, int], float], offsets: Floats) -> Floats:
@@ -175,42 +153,13 @@ def _polynomial(terms: Mapping[tuple[int, int], float], offsets: Floats) -> Floa
     return total
 
 
-@dataclass(frozen=True)
-class Window:
-    """The part of a chip that is read.
-
-    Attributes
-    ----------
-    chip : int
-        CCDCHIP.
-    corner : tuple of int
-        Row and column of its first pixel.
-    shape : tuple of int
-        Rows and columns.
-    """
-
-    chip: int
-    corner: tuple[int, int]
-    shape: tuple[int, int]
-
-
 def point_chip(
     window: Window, aim: tuple[float, float], roll_deg: float, instrument: SimulatedInstrument, camera: Camera
 ) -> ChipPointing:
-    """Point a chip so that its aim is at that position on the sky.
+    """Point a chip at a right ascension and declination in degrees, with the camera rolled from north to east.
 
-    The aim of a part of a chip is its centre; that of a full frame is the middle of the gap, so that the chips are as far
-    apart as the recipe says.
-
-    Parameters
-    ----------
-    window : Window
-    aim : tuple of float
-        Right ascension and declination, degrees.
-    roll_deg : float
-        Turns the camera, from north to east.
-    instrument : SimulatedInstrument
-    camera : Camera
+    The point aimed is the centre of a cut-out. For a full frame it is the middle of the gap, which keeps the chips as far
+    apart as in the recipe.
     """
     optics = camera.chips[window.chip]
     rows, columns = instrument.chip_shape
@@ -222,20 +171,12 @@ def point_chip(
     aim_pixel = _aim_pixel(window, instrument) - reference
     distorted = aim_pixel + [float(_polynomial(terms, aim_pixel[None])[0]) for terms in (optics.a, optics.b)]
     crval = deproject(-(cd @ distorted)[None], aim)[0]
-    return ChipPointing(
-        window.chip,
-        window.shape,
-        window.corner,
-        (float(crpix[0]), float(crpix[1])),
-        (float(crval[0]), float(crval[1])),
-        cd,
-        optics.a,
-        optics.b,
-    )
+    reference_pixel, reference_sky = (float(crpix[0]), float(crpix[1])), (float(crval[0]), float(crval[1]))
+    return ChipPointing(window, reference_pixel, reference_sky, cd, optics.a, optics.b)
 
 
 def _aim_pixel(window: Window, instrument: SimulatedInstrument) -> Floats:
-    """Pixel of the chip, counted from 1, that is aimed."""
+    """Return the pixel of the chip, counted from 1, that points at the target."""
     rows, columns = instrument.chip_shape
     if list(window.shape) != [rows, columns] or instrument.chips == 1:
         return np.array([window.corner[1] + (window.shape[1] + 1) / 2, window.corner[0] + (window.shape[0] + 1) / 2])
@@ -244,7 +185,7 @@ def _aim_pixel(window: Window, instrument: SimulatedInstrument) -> Floats:
 
 
 def project(sky_deg: Floats, centre_deg: tuple[float, float]) -> Floats:
-    """Gnomonic projection (Calabretta & Greisen 2002, section 5.1.3): degrees east and north of a centre, shape (N, 2)."""
+    """Gnomonic projection (Calabretta & Greisen 2002, section 5.1.3) to degrees east and north of a centre, shape (N, 2)."""
     ra, dec = np.radians(sky_deg).T
     ra0, dec0 = np.radians(centre_deg)
     along = np.cos(ra - ra0)
@@ -255,7 +196,7 @@ def project(sky_deg: Floats, centre_deg: tuple[float, float]) -> Floats:
 
 
 def deproject(plane_deg: Floats, centre_deg: tuple[float, float]) -> Floats:
-    """The inverse of `project`: right ascension and declination in degrees, shape (N, 2)."""
+    """Invert `project`: return right ascension and declination in degrees, shape (N, 2)."""
     east, north = np.radians(plane_deg).T
     ra0, dec0 = np.radians(centre_deg)
     depth = np.cos(dec0) - north * np.sin(dec0)
@@ -265,5 +206,5 @@ def deproject(plane_deg: Floats, centre_deg: tuple[float, float]) -> Floats:
 
 
 def dither(exposure: int, rng: np.random.Generator) -> Floats:
-    """Offset of an exposure along x and y, arcsec."""
+    """Return the offset of an exposure along x and y, arcsec."""
     return np.asarray(np.array(DITHERS_ARCSEC[exposure]) + rng.normal(0, _DITHER_ERROR_ARCSEC, 2))

@@ -1,4 +1,4 @@
-"""What is on the sky: stars and galaxies of the three field types, as sources above the atmosphere."""
+"""Scenes: stars and galaxies of the three field types, as sources above the atmosphere."""
 
 from __future__ import annotations
 
@@ -15,24 +15,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LuminosityFunction:
-    """Numbers of sources that grow with magnitude m as ``10 ** (slope * m)``.
+    """Numbers of sources that grow with magnitude m as ``10 ** (slope * m)``."""
 
-    Attributes
-    ----------
-    per_arcmin2 : float
-        Sources between the two magnitudes.
-    brightest, faintest : float
-        AB magnitudes.
-    slope : float
-    """
-
-    per_arcmin2: float
-    brightest: float
+    per_arcmin2: float  # sources between the two magnitudes
+    brightest: float  # AB magnitude, like faintest
     faintest: float
     slope: float
 
     def draw(self, number: int, rng: np.random.Generator) -> Floats:
-        """Magnitudes of so many sources, shape (number,)."""
+        """Draw magnitudes, shape (number,)."""
         growth = self.slope * np.log(10)
         span = np.expm1(growth * (self.faintest - self.brightest))
         return np.asarray(self.brightest + np.log1p(rng.random(number) * span) / growth)
@@ -40,41 +31,33 @@ class LuminosityFunction:
 
 @dataclass(frozen=True)
 class FieldContent:
-    """What a field of one type holds.
-
-    Attributes
-    ----------
-    stars, galaxies : LuminosityFunction
-        Stars of a cluster are counted at its centre.
-    diffuse_electron_s : float
-        Light of stars too faint to be drawn, e- per pixel and second.
-    core_radius_arcsec : float or None
-        Of a cluster whose density falls as ``1 / (1 + (r / core radius)^2)`` (King 1962, without its tidal term).
-    scale_length : float or None
-        Widths of the field over which the density of a disk falls by e.
-    """
+    """Contents of a field type."""
 
     stars: LuminosityFunction
+    """Stars of a cluster are counted at its centre."""
     galaxies: LuminosityFunction
     diffuse_electron_s: float = 0.0
+    """Light of stars too faint to be drawn, e- per pixel and second."""
     core_radius_arcsec: float | None = None
+    """Core radius of a cluster, whose density falls as ``1 / (1 + (r / core radius)^2)`` (King 1962, no tidal term)."""
     scale_length: float | None = None
+    """Widths of the field over which the density of a disk falls by e."""
 
 
-# numbers, magnitudes and sizes are assumed, but for what is said to be fitted
+# numbers, magnitudes and sizes are assumed unless a comment says they are fitted
 CONTENTS: dict[SimulatedFieldType, FieldContent] = {
     "extragalactic": FieldContent(
         stars=LuminosityFunction(12, 17.0, 27.0, 0.12),
         galaxies=LuminosityFunction(220, 19.0, 28.3, 0.30),
     ),
-    # stars at the centre fitted to Zhang & Bloom 2020, Table 2
+    # stars at the centre are fitted to Zhang & Bloom 2020, Table 2
     "globular_cluster": FieldContent(
         stars=LuminosityFunction(13_000, 16.0, 27.5, 0.20),
         galaxies=LuminosityFunction(20, 19.0, 28.3, 0.30),
         diffuse_electron_s=0.03,
         core_radius_arcsec=22.0,
     ),
-    # stars fitted to Zhang & Bloom 2020, Table 2; those beyond 29.5 mag are in the diffuse light
+    # stars are fitted to Zhang & Bloom 2020, Table 2; the diffuse light includes those beyond 29.5 mag
     "resolved_galaxy": FieldContent(
         stars=LuminosityFunction(420_000, 19.5, 29.5, 0.30),
         galaxies=LuminosityFunction(20, 19.0, 28.3, 0.30),
@@ -83,7 +66,7 @@ CONTENTS: dict[SimulatedFieldType, FieldContent] = {
     ),
 }
 
-# Gaussians that make a profile of effective radius 1: weights and variances (Hogg & Lang 2013, "lux" and "luv")
+# Gaussians that make up a profile of effective radius 1: weights and variances (Hogg & Lang 2013, "lux" and "luv")
 _EXPONENTIAL = (
     np.array([2.34853813e-03, 3.07995260e-02, 2.23364214e-01, 1.17949102, 4.33873750, 5.99820770]),
     np.array([1.20078965e-03, 8.84526493e-03, 3.91463084e-02, 1.39976817e-01, 4.60962500e-01, 1.50159566]),
@@ -100,29 +83,17 @@ _LEAST_RATE = 2e-4  # e- per second: weaker components are left out
 
 @dataclass(frozen=True)
 class Scene:
-    """Sources of a field, in the plane that touches the sky at its centre; x grows to the east, y to the north.
+    """N stars and M Gaussians (blobs) that make up galaxies, in the plane tangent to the sky at the centre of a field.
 
-    Attributes
-    ----------
-    stars : ndarray of float64, shape (N, 2)
-        Positions, arcsec.
-    star_rates : ndarray of float64, shape (N,)
-        e- per second.
-    blobs : ndarray of float64, shape (M, 2)
-        Positions of the Gaussians that make galaxies, arcsec.
-    blob_rates : ndarray of float64, shape (M,)
-    blob_covariances : ndarray of float64, shape (M, 2, 2)
-        arcsec^2.
-    diffuse_electron_s : float
-        e- per pixel and second.
+    x grows to the east, y to the north.
     """
 
-    stars: Floats
-    star_rates: Floats
-    blobs: Floats
-    blob_rates: Floats
-    blob_covariances: Floats
-    diffuse_electron_s: float
+    stars: Floats  # (N, 2), arcsec
+    star_rates: Floats  # (N,), e- per second
+    blobs: Floats  # (M, 2), arcsec
+    blob_rates: Floats  # (M,), e- per second
+    blob_covariances: Floats  # (M, 2, 2), arcsec^2
+    diffuse_electron_s: float  # e- per pixel and second
 
 
 def draw_scene(
@@ -132,18 +103,10 @@ def draw_scene(
     roll: Floats,
     rng: np.random.Generator,
 ) -> Scene:
-    """A field of this type.
+    """Draw a field of this type.
 
-    Parameters
-    ----------
-    field_type : str
-    zeropoint_ab : float
-        AB magnitude of one electron per second.
-    half_size_arcsec : tuple of float
-        Half of its width and height along the axes of the detector.
-    roll : ndarray of float64, shape (2, 2)
-        Turns those axes to east and north.
-    rng : Generator
+    Its half width and half height lie along the axes of the detector; `roll`, shape (2, 2), turns those to east and north.
+    The zero point is the AB magnitude of one electron per second.
     """
     content = CONTENTS[field_type]
     area_arcmin2 = 4 * half_size_arcsec[0] * half_size_arcsec[1] / 3600
@@ -167,7 +130,7 @@ def draw_scene(
 
 
 def rate(magnitude: Floats | float, zeropoint_ab: float) -> Floats:
-    """Electrons per second of a source of an AB magnitude."""
+    """Return the electrons per second of a source of this AB magnitude."""
     return np.asarray(10 ** (-0.4 * (np.asarray(magnitude) - zeropoint_ab)))
 
 
@@ -178,7 +141,7 @@ def _places(number: int, half_size: tuple[float, float], rng: np.random.Generato
 def _is_kept(
     content: FieldContent, places: Floats, half_size: tuple[float, float], rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Thin out an even field to the density of its type."""
+    """Draw which sources of an even field remain at the density of its type."""
     density = np.ones(len(places))
     if content.core_radius_arcsec is not None:
         centre = rng.uniform(-0.6, 0.6, 2) * half_size
@@ -196,7 +159,7 @@ class _Blob:
 
 
 def _galaxy(magnitude: float, total: Floats, place: Floats, rng: np.random.Generator) -> Iterator[_Blob]:
-    """A galaxy: a smooth profile, and knots of star formation in the brighter ones that are not of an early type."""
+    """Yield the Gaussians of a galaxy: a smooth profile, and knots of star formation in brighter late types."""
     radius = _BRIGHTEST_SIZE * 10 ** (-0.1 * (magnitude - 20) + rng.normal(0, 0.2))
     axis_ratio = rng.uniform(0.25, 1)
     angle = rng.uniform(0, np.pi)

@@ -13,37 +13,28 @@ from numpy.typing import NDArray
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.files import write_together
 from deepcr_zoo.simulate import VERSION
-from deepcr_zoo.simulate.cameras import Camera, camera
+from deepcr_zoo.simulate.cameras import camera
 from deepcr_zoo.simulate.cosmicrays import IN_ORBIT, cosmic_rays
 from deepcr_zoo.simulate.detector import Defects, draw_defects, read_out, unflagged_warm_pixels
 from deepcr_zoo.simulate.flc import ExposureLabel, ReadChip, flc_bytes
 from deepcr_zoo.simulate.imaging import PixelSources, PointSpreadTransforms, render
 from deepcr_zoo.simulate.optics import point_spread
-from deepcr_zoo.simulate.pointing import (
-    DITHERS_ARCSEC,
-    ChipPointing,
-    Identity,
-    Window,
-    deproject,
-    dither,
-    identify,
-    point_chip,
-)
+from deepcr_zoo.simulate.pointing import DITHERS_ARCSEC, ChipPointing, Window, deproject, dither, identify, point_chip
 from deepcr_zoo.simulate.scenes import Scene, draw_scene
 from deepcr_zoo.simulate.truth import Truth, truth_bytes, truth_path
 from deepcr_zoo.zoo.recipe import MOST_SEEDS, SIMULATED_FIELD_TYPES, SimulatedFieldType, SimulatedInstrument
 
 READOUT_S = 50.0
-"""Cosmic rays go on while a chip is read: seconds beyond the exposure time, mean over the rows (assumed)."""
+"""Time in seconds that cosmic rays still hit a chip during readout, mean over the rows (assumed)."""
 
 MEAN_DEFOCUS, DEFOCUS_SCATTER = 0.03, 0.025
-"""Waves rms, assumed: HST breathes by some micrometres of despace within an orbit (Cox & Lallo 2012, Proc. SPIE 8442)."""
+"""Waves rms, assumed: despace varies by some micrometres within an orbit (Cox & Lallo 2012, Proc. SPIE 8442)."""
 
 POINTING_ERROR_PIXELS = 0.09
-"""Sigma by which an exposure misses what its header says, each axis: fitted to Zhang & Bloom 2020, Table 2."""
+"""Sigma of the pointing error relative to the header, each axis: fitted to Zhang & Bloom 2020, Table 2."""
 
 SKY_SCATTER = 0.15
-"""Sigma of the natural logarithm of the sky level, from visit to visit (assumed): zodiacal light varies."""
+"""Sigma of the natural logarithm of the sky level between visits, as zodiacal light varies (assumed)."""
 
 _SCENE_MARGIN_ARCSEC = 5.0
 _OVERHEAD_S = 120.0
@@ -52,7 +43,7 @@ _LEAST_SIDE = 128
 
 
 class _Stream(IntEnum):
-    """Independent streams of random numbers of a visit."""
+    """Independent random streams of a visit."""
 
     SETTING = 0
     SCENE = 1
@@ -69,14 +60,15 @@ class SimulatedVisit:
     Attributes
     ----------
     instrument : SimulatedInstrument
-    field_type : str
+    field_type : {"extragalactic", "globular_cluster", "resolved_galaxy"}
     seed : int
-        Below `deepcr_zoo.zoo.recipe.MOST_SEEDS`. Field type and seed fix proposal, visit and the patch of sky, so
-        that no two visits of a camera share any of these.
+        Below `deepcr_zoo.zoo.recipe.MOST_SEEDS`. Field type and seed fix proposal, visit and patch of sky; no two visits
+        of a camera share any of these.
     exposures : int
+        Number of dithered exposures.
     exposure_time_s : float
     side : int or None
-        Side of the part of the first chip that is read, pixels; None for full frames.
+        Side of a cut-out of chip 1 in pixels; None for full frames.
     """
 
     instrument: SimulatedInstrument
@@ -88,13 +80,13 @@ class SimulatedVisit:
 
 
 def write_visit(visit: SimulatedVisit, folder: Path) -> list[Path]:
-    """Simulate a visit: ``ROOT_flc.fits`` and ``ROOT_truth.safetensors`` for each exposure.
+    """Simulate a visit and write ``ROOT_flc.fits`` and ``ROOT_truth.safetensors`` for each exposure.
 
     Parameters
     ----------
     visit : SimulatedVisit
     folder : Path
-        Made if need be; files of the same names are replaced.
+        Created if it does not exist; files of the same names are replaced.
 
     Returns
     -------
@@ -104,7 +96,7 @@ def write_visit(visit: SimulatedVisit, folder: Path) -> list[Path]:
     Raises
     ------
     UsageError
-        If the visit is outside of what can be simulated.
+        If the visit cannot be simulated.
     """
     _check(visit)
     simulation = _Simulation(visit)
@@ -135,7 +127,7 @@ def _check(visit: SimulatedVisit) -> None:
 
 @dataclass(frozen=True)
 class _SimulatedChip:
-    """What stays the same on a chip from exposure to exposure."""
+    """Properties of a chip that do not change between exposures."""
 
     window: Window
     defects: Defects
@@ -144,12 +136,12 @@ class _SimulatedChip:
 
 
 class _Simulation:
-    """A visit whose scene and detector are drawn; its exposures follow one by one."""
+    """A visit with its scene and detector, which simulates one exposure at a time."""
 
     def __init__(self, visit: SimulatedVisit) -> None:
         self.visit = visit
-        self.camera: Camera = camera(visit.instrument)
-        self.identity: Identity = identify(visit.field_type, visit.seed, self.camera)
+        self.camera = camera(visit.instrument)
+        self.identity = identify(visit.field_type, visit.seed, self.camera)
         setting = self._rng(_Stream.SETTING)
         self.roll_deg = float(setting.uniform(0, 360))
         self.sky_electron_s = visit.instrument.sky_electron_s * float(np.exp(setting.normal(0, SKY_SCATTER)))
@@ -158,7 +150,7 @@ class _Simulation:
         self.scene_sky = _on_sky(self.scene, self.identity.centre)
 
     def expose(self, exposure: int) -> tuple[ExposureLabel, list[ReadChip], list[Truth]]:
-        """One exposure: its label, its chips and their truth."""
+        """Return the label, the chips and the truth of one exposure."""
         rng = self._rng(_Stream.POINTING, exposure)
         offset = dither(exposure, rng)
         error = rng.normal(0, POINTING_ERROR_PIXELS, 2) * self.visit.instrument.pixel_scale_arcsec
@@ -197,14 +189,14 @@ class _Simulation:
         return ReadChip(self._point(chip.window, offset), reading, sky_electron), Truth(hits, scene, reading.noise)
 
     def _rng(self, stream: _Stream, *index: int) -> np.random.Generator:
-        """Random numbers of this stream, the same in every run."""
+        """Return the generator of a stream, which is the same in every run."""
         visit = self.visit
         name = zlib.crc32(f"{visit.instrument.instrument}/{visit.instrument.detector}".encode())
         field = SIMULATED_FIELD_TYPES.index(visit.field_type)
         return np.random.default_rng([VERSION, name, visit.seed, field, stream, *index])
 
     def _chip(self, window: Window) -> _SimulatedChip:
-        """Defects are drawn for the whole chip, so that they do not depend on what is read."""
+        """Draw a chip; its defects do not depend on the window, since they are drawn for the whole chip."""
         rows, columns = self.visit.instrument.chip_shape
         rng = self._rng(_Stream.DEFECTS, window.chip)
         defects = draw_defects((rows, columns), rng)
@@ -220,7 +212,7 @@ class _Simulation:
         instrument = self.visit.instrument
         height = sum(chip.window.shape[0] for chip in self.chips) + instrument.chip_gap_pixels * (len(self.chips) - 1)
         width = self.chips[0].window.shape[1]
-        # the corners of a distorted field bulge by some percent
+        # the corners of a distorted field bulge by a few percent
         half_size = tuple(0.52 * side * instrument.pixel_scale_arcsec + _SCENE_MARGIN_ARCSEC for side in (width, height))
         axes = self._axes()
         return draw_scene(
@@ -228,12 +220,12 @@ class _Simulation:
         )
 
     def _axes(self) -> NDArray[np.float64]:
-        """Columns: the directions of x and y on the sky, (east, north)."""
+        """Return a matrix whose columns are the directions of x and y on the sky, (east, north)."""
         pointing = self._point(self.chips[0].window, np.zeros(2))
         return np.asarray(np.linalg.inv(pointing.pixels_per_arcsec) / self.visit.instrument.pixel_scale_arcsec)
 
     def _point(self, window: Window, offset_arcsec: NDArray[np.float64]) -> ChipPointing:
-        """Point a chip so far (x, y) from the centre of the visit."""
+        """Point a chip at an offset (x, y) from the centre of the visit."""
         instrument = self.visit.instrument
         still = point_chip(window, self.identity.centre, self.roll_deg, instrument, self.camera)
         step_deg = still.cd @ (offset_arcsec / instrument.pixel_scale_arcsec)
@@ -274,7 +266,7 @@ class _Simulation:
 
 
 def _windows(visit: SimulatedVisit, rng: np.random.Generator) -> list[Window]:
-    """The parts of chips that are read, in the order of EXTVER: chip 2 comes first in a full frame."""
+    """Return the windows that are read, in the order of EXTVER: chip 2 comes first in a full frame."""
     rows, columns = visit.instrument.chip_shape
     if visit.side is None:
         numbers = (2, 1) if visit.instrument.chips == 2 else (1,)
@@ -284,5 +276,5 @@ def _windows(visit: SimulatedVisit, rng: np.random.Generator) -> list[Window]:
 
 
 def _on_sky(scene: Scene, centre: tuple[float, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Right ascension and declination of stars and blobs, degrees."""
+    """Return right ascension and declination of stars and of blobs, degrees."""
     return deproject(scene.stars / 3600, centre), deproject(scene.blobs / 3600, centre)

@@ -1,4 +1,4 @@
-"""What only a simulation knows of an exposure, in a file beside it."""
+"""The truth of a simulated exposure, in a file beside it."""
 
 from __future__ import annotations
 
@@ -16,30 +16,22 @@ from deepcr_zoo.errors import InvalidFileError
 
 @dataclass(frozen=True)
 class Truth:
-    """The truth of one chip, all in e-, float32, shape (H, W).
-
-    Attributes
-    ----------
-    cosmic_rays : ndarray
-        Electrons that cosmic rays left.
-    scene : ndarray
-        What the pixels would hold without cosmic rays, noise and a bound to the charge of a pixel; sky included.
-    noise : ndarray
-        Sigma of the noise of scene, dark current and reading.
-    """
+    """The truth of one chip: e-, shape (H, W)."""
 
     cosmic_rays: NDArray[np.float32]
     scene: NDArray[np.float32]
+    """Electrons, sky included, without cosmic rays, noise and saturation."""
     noise: NDArray[np.float32]
+    """Sigma of the noise of scene, dark current and readout."""
 
 
 def truth_path(exposure: Path) -> Path:
-    """The truth of ``ROOT_flc.fits`` stands in ``ROOT_truth.safetensors``."""
+    """Return the path of the truth of ``ROOT_flc.fits``: ``ROOT_truth.safetensors``."""
     return exposure.with_name(exposure.name.removesuffix("_flc.fits") + "_truth.safetensors")
 
 
 def truth_bytes(chips: Sequence[Truth]) -> bytes:
-    """The content of a truth file: ``NAME_EXTVER`` for each array."""
+    """Return the content of a truth file, with arrays called ``NAME_EXTVER``."""
     return save(
         {
             f"{field.name}_{version}": getattr(chip, field.name)
@@ -50,18 +42,7 @@ def truth_bytes(chips: Sequence[Truth]) -> bytes:
 
 
 def read_truth(path: Path) -> list[Truth]:
-    """The truth of an exposure's chips.
-
-    Returns
-    -------
-    list of Truth
-        In the order of EXTVER.
-
-    Raises
-    ------
-    InvalidFileError
-        If the file cannot be read, or is no truth.
-    """
+    """Read the truth of an exposure's chips, in the order of EXTVER."""
     try:
         arrays = load(path.read_bytes())
         chips = len(arrays) // len(fields(Truth))
@@ -72,4 +53,4 @@ def read_truth(path: Path) -> list[Truth]:
     except OSError as error:
         raise InvalidFileError(f"{path}: cannot be read: {error.strerror}") from None
     except (SafetensorError, KeyError):
-        raise InvalidFileError(f"{path}: is no truth of a simulated exposure: simulate the visit again") from None
+        raise InvalidFileError(f"{path}: is not the truth of a simulated exposure: simulate the visit again") from None

@@ -32,8 +32,8 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from deepcr_zoo.exposures.cleaning import clean_file as clean_file
-    from deepcr_zoo.models.imagecleaning import clean as clean
     from deepcr_zoo.models.compat import deepCR as deepCR
+    from deepcr_zoo.models.imagecleaning import clean as clean
     from deepcr_zoo.models.model import load as load
     from deepcr_zoo.training.pipeline import resume as resume
     from deepcr_zoo.training.pipeline import train as train

@@ -26,8 +26,8 @@ from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
 from deepcr_zoo.exposures.selection import AUTO, NO_INPAINTING, Selection, check_request, select
 from deepcr_zoo.files import sweep_partial, write_together
 from deepcr_zoo.models import baselines
-from deepcr_zoo.models.imagecleaning import filler
 from deepcr_zoo.models.engines import select_engine
+from deepcr_zoo.models.imagecleaning import filler
 from deepcr_zoo.models.images import read_image
 from deepcr_zoo.models.model import MaskModel, load, select_device
 from deepcr_zoo.zoo.registries import default_registry

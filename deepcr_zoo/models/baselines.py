@@ -50,10 +50,8 @@ class Lacosmic:
     objlim: float
     """Least contrast between Laplacian and fine structure: 2, 3.5 and 5 for extragalactic fields, globular clusters and
     resolved galaxies (Zhang & Bloom 2020, section 4)."""
-    readnoise: float
-    """Read noise, e-."""
-    gain: float = 1.0
-    """Electrons per unit of the image."""
+    readnoise: float  # read noise, e-
+    gain: float = 1.0  # electrons per unit of the image
     sigfrac: float = 0.3  # paper
     """Threshold for neighbours of a cosmic ray, as a fraction of ``sigclip``."""
     niter: int = 4  # paper

@@ -24,23 +24,16 @@ from deepcr_zoo.models.nets import UNet
 
 ENGINES = ("auto", "torch", "openvino")
 
-TORCH_TILE = 256
-"""Tile side in pixels on a CPU: a window's activations should fit into the processor's cache."""
+TORCH_TILE = 256  # tile side in pixels on a CPU: a window's activations should fit into the processor's cache
 OPENVINO_TILE = 512
 GPU_TILE = 512
 
-GPU_BATCH = 4
-"""Windows per call on a GPU: enough to keep it busy while the next ones are copied, in less than 1 GB."""
-
+GPU_BATCH = 4  # windows per call on a GPU: enough to keep it busy while the next ones are copied, in less than 1 GB
 OPENVINO_HIDDEN = 32
 """From this many channels of the first layer, one 2048 x 2048 image makes up for OpenVINO's longer loading (0.15 s)."""
 
-KERNEL_CACHE = 100
-"""Kernels that OpenVINO keeps, about six window shapes: each further shape would hold 1 MB for good."""
-
-EXAMPLE_SIDE = 32
-"""Side in pixels of the image that the network is traced with; it fixes no shape, and a small one is fast."""
-
+KERNEL_CACHE = 100  # kernels that OpenVINO keeps, about six window shapes: each further shape would hold 1 MB for good
+EXAMPLE_SIDE = 32  # side in pixels of the image that the network is traced with; it fixes no shape, and a small one is fast
 _TELEMETRY = "openvino_telemetry"
 _TELEMETRY_LOCK = threading.Lock()
 
@@ -50,11 +43,9 @@ Block = NDArray[np.float32]
 class Engine(Protocol):
     """A network that is ready to run."""
 
-    name: str
-    """``torch`` or ``openvino``."""
+    name: str  # torch or openvino
     device: torch.device
-    tile: int
-    """Side in pixels of the fastest tiles."""
+    tile: int  # side in pixels of the fastest tiles
 
     def run(self, blocks: Iterable[Block]) -> Iterator[Block]:
         """Yield the output of each block in order; all blocks have one shape.

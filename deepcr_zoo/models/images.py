@@ -12,14 +12,9 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.errors import ImageWarning, InvalidImageError
 
-LIMIT = 1e9
-"""Values beyond this are sentinels, not light: no detector pixel holds 1e9 e-, and float32 sums would overflow."""
-
-WINDOW = 5
-"""Side of the neighbourhood in pixels: the 5x5 masked median of Zhang & Bloom 2020."""
-
-_BAND_PIXELS = 2**16
-"""Image pixels processed at a time, which bounds the memory for their neighbourhoods."""
+LIMIT = 1e9  # values beyond this are sentinels, not light: no detector pixel holds 1e9 e-, and float32 sums would overflow
+WINDOW = 5  # side of the neighbourhood in pixels: the 5x5 masked median of Zhang & Bloom 2020
+_BAND_PIXELS = 2**16  # image pixels processed at a time, which bounds the memory for their neighbourhoods
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -30,12 +25,10 @@ Indices = NDArray[np.intp]
 class ImageStack:
     """One or more images: the input of networks and baselines."""
 
-    pixels: Image
-    """Shape (N, H, W), the values as given, in the requested unit."""
+    pixels: Image  # shape (N, H, W), the values as given, in the requested unit
     valid: Mask | None
     """Shape (N, H, W), False where a pixel is NaN, infinite, beyond `LIMIT` or masked; None if all are valid."""
-    shape: tuple[int, ...]
-    """The given shape, (H, W) or (N, H, W)."""
+    shape: tuple[int, ...]  # the given shape, (H, W) or (N, H, W)
 
     def frames(self, masks: Mask | None = None) -> Iterator[tuple[Image, Mask | None]]:
         """Yield each image with its invalid pixels replaced from their neighbours, and its validity (None: all valid).

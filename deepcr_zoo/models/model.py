@@ -26,8 +26,7 @@ from deepcr_zoo.zoo.cards import Card, check_threshold, read_card
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import WEIGHTS_FILE, Architecture, ResolvedModel
 
-WHOLE_FRAME = 0
-"""The tile side for no tiles."""
+WHOLE_FRAME = 0  # the tile side for no tiles
 
 log = logging.getLogger("deepcr_zoo")
 

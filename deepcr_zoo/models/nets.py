@@ -14,8 +14,7 @@ from deepcr_zoo.zoo.registry import Architecture
 CHANNELS: dict[Task, int] = {"mask": 1, "inpaint": 2}
 """Input channels: the image, or [image * (1 - mask), mask]. The output always has one."""
 
-BATCH_NORM_MOMENTUM = 0.005
-"""Zhang & Bloom 2020."""
+BATCH_NORM_MOMENTUM = 0.005  # Zhang & Bloom 2020
 
 
 class ConvBlock(nn.Module):

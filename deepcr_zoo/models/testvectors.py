@@ -20,26 +20,18 @@ from deepcr_zoo.models.nets import UNet
 from deepcr_zoo.models.weights import TensorFacts, check_tensors, read_header
 from deepcr_zoo.zoo.cards import Card
 
-SEED = 2020
-"""Seed of the example image in stored test vectors."""
-
-SHAPE = (128, 96)
-"""Height and width of the example image: multiples of 4, and not square, to reveal a transposed axis."""
-
-MOST_PIXELS = 4_000_000
-"""Largest image accepted in a test vector, which may come from an untrusted file."""
+SEED = 2020  # seed of the example image in stored test vectors
+SHAPE = (128, 96)  # height and width of the example image: multiples of 4, and not square, to reveal a transposed axis
+MOST_PIXELS = 4_000_000  # largest image accepted in a test vector, which may come from an untrusted file
 
 
 @dataclass(frozen=True)
 class VectorArrays:
     """The arrays of a test vector, all of one shape (H, W)."""
 
-    image: NDArray[np.float32]
-    """In the card's input unit."""
-    mask: NDArray[np.bool_]
-    """True where the example has a cosmic ray; the inpainting mask of an inpainting model."""
-    expected: NDArray[np.float32]
-    """Probability (mask model), or the repainted image in the card's unit (inpainting model)."""
+    image: NDArray[np.float32]  # in the card's input unit
+    mask: NDArray[np.bool_]  # true where the example has a cosmic ray; the inpainting mask of an inpainting model
+    expected: NDArray[np.float32]  # probability (mask model), or the repainted image in the card's unit (inpainting model)
 
 
 def read(data: bytes, where: str) -> VectorArrays:

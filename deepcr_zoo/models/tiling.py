@@ -12,8 +12,7 @@ MIN_WINDOW_PIXELS = 192 * 192
 class Span:
     """One axis of a window, in pixels of the frame: the part that the network sees and the part that is kept."""
 
-    start: int
-    """Multiple of the network's `multiple`, like `stop`, which may lie beyond the frame."""
+    start: int  # multiple of the network's `multiple`, like `stop`, which may lie beyond the frame
     stop: int
     keep_start: int
     keep_stop: int

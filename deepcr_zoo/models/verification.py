@@ -26,12 +26,9 @@ class Verification:
     verdict: Verdict
     max_difference: float | None = None
     """Largest difference from the test vector: of probability, or relative to the largest value (inpainting)."""
-    tolerance: float | None = None
-    """Largest difference that the card allows."""
-    flipped_pixels: int | None = None
-    """Pixels on the other side of the threshold; None for inpainting."""
-    reason: str | None = None
-    """Why it fails."""
+    tolerance: float | None = None  # largest difference that the card allows
+    flipped_pixels: int | None = None  # pixels on the other side of the threshold; None for inpainting
+    reason: str | None = None  # why it fails
 
 
 def verify(

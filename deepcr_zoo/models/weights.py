@@ -19,9 +19,7 @@ from deepcr_zoo.zoo.cards import Card
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.registry import Architecture
 
-MOST_HEADER_BYTES = 1_000_000
-"""The largest header of the zoo's networks has 6 kB; safetensors would parse 100 MB."""
-
+MOST_HEADER_BYTES = 1_000_000  # the largest header of the zoo's networks has 6 kB; safetensors would parse 100 MB
 FINGERPRINT_TOLERANCE = 0.05
 """Cards state the variance to three digits; a wrong input scale, such as a gain of 1.5, changes it by the square."""
 

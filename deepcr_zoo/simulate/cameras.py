@@ -15,10 +15,8 @@ Matrix = tuple[tuple[float, float], tuple[float, float]]
 class ChipOptics:
     """The mapping of a chip's pixels to the sky (SIP, Shupe et al. 2005)."""
 
-    cd: Matrix
-    """Degrees per pixel: rows are east and north, columns are x and y, at some roll."""
-    a: Mapping[tuple[int, int], float]
-    """SIP coefficients by their powers of x and y, like `b`."""
+    cd: Matrix  # degrees per pixel: rows are east and north, columns are x and y, at some roll
+    a: Mapping[tuple[int, int], float]  # SIP coefficients by their powers of x and y, like `b`
     b: Mapping[tuple[int, int], float]
 
 

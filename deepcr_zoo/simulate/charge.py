@@ -26,10 +26,8 @@ _CHUNK = 1_000_000
 class Deposits:
     """Electrons freed within the silicon at N places."""
 
-    place: Floats
-    """Shape (N, 2): x, y in pixels, counted from 0 at the centre of the first."""
-    depth_um: Floats
-    """Distance from the gates that collect the electrons."""
+    place: Floats  # shape (N, 2): x, y in pixels, counted from 0 at the centre of the first
+    depth_um: Floats  # distance from the gates that collect the electrons
     electrons: Floats
 
 

@@ -12,11 +12,8 @@ from deepcr_zoo.zoo.recipe import SimulatedInstrument
 
 Floats = NDArray[np.float64]
 
-EV_PER_ELECTRON = 3.65
-"""Energy that frees one electron in silicon: 3.64 to 3.75 in the literature, by temperature."""
-
-MARGIN_PIXELS = 60
-"""Tracks may start this far outside the chip."""
+EV_PER_ELECTRON = 3.65  # energy that frees one electron in silicon: 3.64 to 3.75 in the literature, by temperature
+MARGIN_PIXELS = 60  # tracks may start this far outside the chip
 
 # of a minimum-ionising particle of charge 1 (3.8 after Bichsel 1988, not verified):
 # fitted to the charge of real cosmic rays on the CCD of STIS
@@ -106,7 +103,7 @@ def _relative_losses(number: int, particles: Particles, rng: np.random.Generator
 
 
 def _secondary_electrons(starts: Floats, instrument: SimulatedInstrument, rng: np.random.Generator) -> Deposits:
-    """Deposits of electrons from the surrounding spacecraft, which enter from either side or are freed within the silicon."""
+    """Deposits of electrons from the spacecraft, which enter from either side or are freed within the silicon."""
     number = len(starts)
     cosine = np.sqrt(rng.random(number))
     azimuth = rng.random(number) * 2 * np.pi

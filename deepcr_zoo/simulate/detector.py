@@ -10,11 +10,8 @@ from scipy import signal
 
 from deepcr_zoo.zoo.recipe import SimulatedInstrument
 
-BAD_PIXEL, HOT, WARM, BAD_COLUMN, FULL_WELL = 4, 16, 64, 128, 256
-"""Bits of DQ (hstcal acsdq.h and wf3dq.h)."""
-
-_SATURATED = 0.914
-"""Share of the full well above which pixels are flagged: 77,400 of 84,700 e- (ACS Instrument Handbook)."""
+BAD_PIXEL, HOT, WARM, BAD_COLUMN, FULL_WELL = 4, 16, 64, 128, 256  # bits of DQ (hstcal acsdq.h and wf3dq.h)
+_SATURATED = 0.914  # share of the full well above which pixels are flagged: 77,400 of 84,700 e- (ACS Instrument Handbook)
 
 # values without a source are assumed, of the order of those of ACS/WFC
 _HOT_OR_WARM = 0.006  # share of pixels
@@ -34,10 +31,8 @@ _RELEASE_ROWS = (1.5, 15.0)
 class Defects:
     """Defects of a chip, shape (H, W)."""
 
-    quality: NDArray[np.int16]
-    """DQ bits."""
-    excess: NDArray[np.float32]
-    """Dark current beyond that of a good pixel, e- per second; the calibration subtracts it."""
+    quality: NDArray[np.int16]  # DQ bits
+    excess: NDArray[np.float32]  # dark current beyond that of a good pixel, e- per second; the calibration subtracts it
 
 
 def draw_defects(shape: tuple[int, int], rng: np.random.Generator) -> Defects:
@@ -69,13 +64,10 @@ def unflagged_warm_pixels(shape: tuple[int, int], rng: np.random.Generator) -> N
 class Reading:
     """A chip after exposure, readout and calibration, shape (H, W), all but the DQ bits in e-."""
 
-    electrons: NDArray[np.float32]
-    """Dark subtracted."""
-    error: NDArray[np.float32]
-    """Estimated from the electrons, as in the calibration pipeline."""
+    electrons: NDArray[np.float32]  # dark subtracted
+    error: NDArray[np.float32]  # estimated from the electrons, as in the calibration pipeline
     quality: NDArray[np.int16]
-    noise: NDArray[np.float32]
-    """True sigma of the noise, from the scene."""
+    noise: NDArray[np.float32]  # true sigma of the noise, from the scene
 
 
 def read_out(

@@ -12,17 +12,12 @@ from deepcr_zoo.simulate.optics import HALF_WIDTH, OVERSAMPLING
 
 Floats = NDArray[np.float64]
 
-TILE = 1024
-"""Side of a tile in pixels."""
-
+TILE = 1024  # side of a tile in pixels
 _EXTENDED_PIXELS = 1.5
 """Gaussians of this sigma or more are drawn on pixels; smaller ones are convolved with the point spread."""
 
-_CORE_VARIANCE = 0.72
-"""Variance of the core of the point spread, pixel^2, which widens extended Gaussians."""
-
-_REACH = 4.0
-"""Gaussians are drawn out to this many sigma."""
+_CORE_VARIANCE = 0.72  # variance of the core of the point spread, pixel^2, which widens extended Gaussians
+_REACH = 4.0  # Gaussians are drawn out to this many sigma
 
 
 @dataclass(frozen=True)
@@ -100,18 +95,12 @@ def _canvas(
 
 def _spread_bilinear(x: Floats, y: Floats, weight: Floats, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Share each point among the four sub-pixels around it."""
-    left, below = x.astype(np.int64), y.astype(np.int64)
-    right_share, upper_share = x - left, y - below
-    first = below * shape[1] + left
+    column, row = x.astype(np.int64), y.astype(np.int64)
+    right_share, upper_share = x - column, y - row
+    first = row * shape[1] + column
     corners = np.concatenate([first, first + 1, first + shape[1], first + shape[1] + 1])
-    shares = np.concatenate(
-        [
-            weight * (1 - right_share) * (1 - upper_share),
-            weight * right_share * (1 - upper_share),
-            weight * (1 - right_share) * upper_share,
-            weight * right_share * upper_share,
-        ]
-    )
+    left, right, lower = weight * (1 - right_share), weight * right_share, 1 - upper_share
+    shares = np.concatenate([left * lower, right * lower, left * upper_share, right * upper_share])
     return np.bincount(corners, shares, shape[0] * shape[1]).astype(np.float32).reshape(shape)
 
 

@@ -9,12 +9,8 @@ from scipy import fft
 from deepcr_zoo.simulate.charge import spread_um
 from deepcr_zoo.zoo.recipe import SimulatedInstrument
 
-OVERSAMPLING = 4
-"""Sub-pixels per pixel, each axis."""
-
-HALF_WIDTH = 64
-"""The point spread reaches this many pixels to each side."""
-
+OVERSAMPLING = 4  # sub-pixels per pixel, each axis
+HALF_WIDTH = 64  # the point spread reaches this many pixels to each side
 ABSORPTION_UM = 3.3
 """Depth from the back of the silicon where light at 600 nm is absorbed (Green 2008: 2.4 um at 300 K, more when cold).
 
@@ -74,7 +70,7 @@ def _diffraction(instrument: SimulatedInstrument, defocus: float, angles: NDArra
 
 
 def _pupil(obstruction: float, defocus: float) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the coordinate along an axis (mirror radii), transmission, and wavefront error (waves at the pivot wavelength)."""
+    """Return coordinate along an axis (mirror radii), transmission, and wavefront error (waves at the pivot wavelength)."""
     across = (np.arange(_PUPIL_SAMPLES) + 0.5) / (_PUPIL_SAMPLES / 2) - 1
     x, y = np.meshgrid(across, across)
     radius, angle = np.hypot(x, y), np.arctan2(y, x)

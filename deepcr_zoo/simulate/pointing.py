@@ -35,12 +35,9 @@ _FIT_ORDER = 5
 class VisitIdentity:
     """Keys and position of a simulated visit, unique for its camera."""
 
-    number: int
-    """Counts the field types of seed 0, then those of seed 1, and so on."""
-    proposal: int
-    """PROPOSID: one for each thousand visits."""
-    visit: str
-    """Two characters, lower case, as in file names."""
+    number: int  # counts the field types of seed 0, then those of seed 1, and so on
+    proposal: int  # PROPOSID: one for each thousand visits
+    visit: str  # two characters, lower case, as in file names
     centre: tuple[float, float]
     """Right ascension and declination in degrees: the centre of a cell of 0.1 degrees that no other visit uses."""
 
@@ -84,14 +81,10 @@ class ChipPointing:
     """The projection of the sky onto a chip: TAN with SIP distortion, as in its header."""
 
     window: Window
-    crpix: tuple[float, float]
-    """x and y of the reference pixel; the first pixel read is (1, 1)."""
-    crval: tuple[float, float]
-    """Degrees."""
-    cd: Floats
-    """Degrees per pixel, shape (2, 2)."""
-    a: Mapping[tuple[int, int], float]
-    """SIP coefficients, like `b`."""
+    crpix: tuple[float, float]  # x and y of the reference pixel; the first pixel read is (1, 1)
+    crval: tuple[float, float]  # degrees
+    cd: Floats  # degrees per pixel, shape (2, 2)
+    a: Mapping[tuple[int, int], float]  # SIP coefficients, like `b`
     b: Mapping[tuple[int, int], float]
 
     @property

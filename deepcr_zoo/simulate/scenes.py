@@ -33,15 +33,12 @@ class LuminosityFunction:
 class FieldContent:
     """Contents of a field type."""
 
-    stars: LuminosityFunction
-    """Stars of a cluster are counted at its centre."""
+    stars: LuminosityFunction  # stars of a cluster are counted at its centre
     galaxies: LuminosityFunction
-    diffuse_electron_s: float = 0.0
-    """Light of stars too faint to be drawn, e- per pixel and second."""
+    diffuse_electron_s: float = 0.0  # light of stars too faint to be drawn, e- per pixel and second
     core_radius_arcsec: float | None = None
     """Core radius of a cluster, whose density falls as ``1 / (1 + (r / core radius)^2)`` (King 1962, no tidal term)."""
-    scale_length: float | None = None
-    """Widths of the field over which the density of a disk falls by e."""
+    scale_length: float | None = None  # widths of the field over which the density of a disk falls by e
 
 
 # numbers, magnitudes and sizes are assumed unless a comment says they are fitted

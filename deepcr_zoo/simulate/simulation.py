@@ -24,18 +24,14 @@ from deepcr_zoo.simulate.scenes import Scene, draw_scene
 from deepcr_zoo.simulate.truth import Truth, truth_bytes, truth_path
 from deepcr_zoo.zoo.recipe import MOST_SEEDS, SIMULATED_FIELD_TYPES, SimulatedFieldType, SimulatedInstrument
 
-READOUT_S = 50.0
-"""Time in seconds that cosmic rays still hit a chip during readout, mean over the rows (assumed)."""
-
+READOUT_S = 50.0  # time in seconds that cosmic rays still hit a chip during readout, mean over the rows (assumed)
 MEAN_DEFOCUS, DEFOCUS_SCATTER = 0.03, 0.025
 """Waves rms, assumed: despace varies by some micrometres within an orbit (Cox & Lallo 2012, Proc. SPIE 8442)."""
 
 POINTING_ERROR_PIXELS = 0.09
 """Sigma of the pointing error relative to the header, each axis: fitted to Zhang & Bloom 2020, Table 2."""
 
-SKY_SCATTER = 0.15
-"""Sigma of the natural logarithm of the sky level between visits, as zodiacal light varies (assumed)."""
-
+SKY_SCATTER = 0.15  # sigma of the natural logarithm of the sky level between visits, as zodiacal light varies (assumed)
 _SCENE_MARGIN_ARCSEC = 5.0
 _OVERHEAD_S = 120.0
 _FIRST_MJD = 56_000.0
@@ -157,12 +153,8 @@ class _Simulation:
         defocus = MEAN_DEFOCUS + rng.normal(0, DEFOCUS_SCATTER)
         kernel = point_spread(self.visit.instrument, defocus)
         transforms = PointSpreadTransforms(kernel, self.chips[0].window.shape)
-        chips, truths = [], []
-        for chip in self.chips:
-            read, truth = self._expose_chip(exposure, chip, offset, error, transforms)
-            chips.append(read)
-            truths.append(truth)
-        return self._label(exposure), chips, truths
+        exposed = [self._expose_chip(exposure, chip, offset, error, transforms) for chip in self.chips]
+        return self._label(exposure), [chip for chip, _ in exposed], [truth for _, truth in exposed]
 
     def _expose_chip(
         self,
@@ -177,13 +169,8 @@ class _Simulation:
         light = render(self._sources(self._point(chip.window, offset + error)), transforms, shape)
         sky_electron = (self.sky_electron_s + self.scene.diffuse_electron_s) * seconds
         scene = light + np.float32(sky_electron) + chip.unflagged_excess * np.float32(seconds)
-        hits = cosmic_rays(
-            shape,
-            seconds + READOUT_S,
-            visit.instrument,
-            IN_ORBIT,
-            self._rng(_Stream.COSMIC_RAYS, exposure, chip.window.chip),
-        )
+        rng = self._rng(_Stream.COSMIC_RAYS, exposure, chip.window.chip)
+        hits = cosmic_rays(shape, seconds + READOUT_S, visit.instrument, IN_ORBIT, rng)
         rng = self._rng(_Stream.READING, exposure, chip.window.chip)
         reading = read_out(scene, hits, chip.defects, chip.transfers, seconds, visit.instrument, rng)
         return ReadChip(self._point(chip.window, offset), reading, sky_electron), Truth(hits, scene, reading.noise)

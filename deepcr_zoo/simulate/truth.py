@@ -19,10 +19,8 @@ class Truth:
     """The truth of one chip: e-, shape (H, W)."""
 
     cosmic_rays: NDArray[np.float32]
-    scene: NDArray[np.float32]
-    """Electrons, sky included, without cosmic rays, noise and saturation."""
-    noise: NDArray[np.float32]
-    """Sigma of the noise of scene, dark current and readout."""
+    scene: NDArray[np.float32]  # electrons, sky included, without cosmic rays, noise and saturation
+    noise: NDArray[np.float32]  # sigma of the noise of scene, dark current and readout
 
 
 def truth_path(exposure: Path) -> Path:

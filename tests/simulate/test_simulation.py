@@ -102,10 +102,10 @@ def test_a_visit_that_cannot_be_simulated_is_refused(tmp_path, change, message):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_is_no_truth_is_named(tmp_path):
+def test_an_error_names_a_file_that_is_not_a_truth(tmp_path):
     path = tmp_path / "x_truth.safetensors"
     with pytest.raises(InvalidFileError, match="cannot be read: No such file"):
         read_truth(path)
     path.write_bytes(b"nothing")
-    with pytest.raises(InvalidFileError, match="is no truth of a simulated exposure"):
+    with pytest.raises(InvalidFileError, match="is not the truth of a simulated exposure"):
         read_truth(path)

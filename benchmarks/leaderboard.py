@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deepcr_zoo.bench.report.page import tables
 from deepcr_zoo.bench.report.wording import (
     NONE,
     USUAL_FPR,
@@ -16,7 +15,7 @@ from deepcr_zoo.bench.report.wording import (
     significant,
     small_percent,
 )
-from deepcr_zoo.bench.results import BenchmarkResults, FieldResult, GroupRate, MethodResult
+from deepcr_zoo.bench.results import BenchmarkResults, FieldResult, GroupRate, MethodResult, leads
 from deepcr_zoo.zoo.records import POOLED
 
 Row = Sequence[str]
@@ -80,9 +79,7 @@ def _found(results: BenchmarkResults, order: Sequence[MethodResult], field_type:
     for one in order:
         field = one.fields[field_type]
         known = {rate.fpr: percent_with_interval(rate.tpr, rate.tpr_interval) for rate in field.at_fpr}
-        cells = [
-            f"**{known[fpr]}**" if tables.leads(results, one.name, field_type, fpr) else known.get(fpr, NONE) for fpr in fprs
-        ]
+        cells = [f"**{known[fpr]}**" if leads(results, one.name, field_type, fpr) else known.get(fpr, NONE) for fpr in fprs]
         honest = field.dilated.honest if field.dilated else []
         dilated = [percent(rate.tpr) for rate in honest if rate.fpr == USUAL_FPR]
         cores = field.diagnostics.star_cores if field.diagnostics and at in one.working_points else []
@@ -97,7 +94,7 @@ def _filled(results: BenchmarkResults, order: Sequence[MethodResult], field_type
         errors = one.fields[field_type].inpainting
         assert errors is not None  # the schema demands it
         mse = significant(errors.mse)
-        best = tables.leads(results, one.name, field_type, None)
+        best = leads(results, one.name, field_type, None)
         rows.append([one.name, f"**{mse}**" if best else mse, significant(errors.mae), significant(errors.bias)])
     return ["method", "MSE ((e-)²)", "MAE (e-)", "bias (e-)"], rows
 

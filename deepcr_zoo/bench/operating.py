@@ -1,4 +1,4 @@
-"""Operating points: thresholds of fixed FPRs, as ``clean --fpr`` takes them, and their record beside a model's card."""
+"""Operating points: thresholds at fixed FPRs for ``clean --fpr``, recorded beside a model's card."""
 
 from __future__ import annotations
 
@@ -17,24 +17,14 @@ from deepcr_zoo.zoo.registry import read_registry
 FPRS = (0.0001, 0.0005, 0.001, 0.005)
 
 LEAST_FALSE_POSITIVES = 10
-"""Of fewer clean pixels that a threshold masks its FPR is too uncertain (to 30 %, if they were independent)."""
+"""With fewer false positives an FPR is too uncertain (10 independent pixels give it to 30 %)."""
 
 
 def operating_points(curves: Mapping[str, RocCurve]) -> tuple[list[OperatingPoint], list[str]]:
-    """Thresholds at `FPRS`, in probability.
+    """Return thresholds (probabilities) at `FPRS` from curves of logits by field type, and cautions about those left out.
 
-    Parameters
-    ----------
-    curves : mapping of str to RocCurve
-        Of logits, by field type; under `results.POOLED` those of all of them together.
-
-    Returns
-    -------
-    points : list of OperatingPoint
-        In float32 no pixel is above the probability whose logit is not above the threshold of `RocCurve.at_fpr`: the FPR
-        is never above what it says. The TPR is that of the probability.
-    cautions : list of str
-        Why points are left out.
+    In float32, no pixel that the logit threshold leaves unmasked exceeds the probability threshold, so the FPR is never
+    above its nominal value. The TPR is that of the probability threshold.
     """
     points: list[OperatingPoint] = []
     cautions: list[str] = []
@@ -50,59 +40,37 @@ def operating_points(curves: Mapping[str, RocCurve]) -> tuple[list[OperatingPoin
 def _operating_point(field_type: str, curve: RocCurve, fpr: float) -> OperatingPoint:
     if fpr * curve.clean < LEAST_FALSE_POSITIVES:
         least = int(np.ceil(LEAST_FALSE_POSITIVES / fpr))
-        raise NotMeasuredError(f"{curve.clean:,} clean pixels are too few, it takes {least:,}")
+        raise NotMeasuredError(f"{curve.clean:,} clean pixels are too few, at least {least:,} are needed")
     found = curve.at_fpr(fpr)
     if found is None:
         raise NotMeasuredError("there is no cosmic-ray pixel")
-    # as MaskModel.predict computes them, so that a pixel is above the probability there exactly if it is so here
+    # computed as in MaskModel.predict, so that the same pixels are above the threshold
     probabilities = torch.from_numpy(curve.thresholds.copy()).sigmoid_().numpy()
-    kept_out = probabilities[curve.thresholds <= np.float32(found.threshold)].max()
-    if kept_out >= 1:
-        raise NotMeasuredError(f"at a logit of {found.threshold:.3g} the probability rounds to 1, and nothing is above that")
-    first = int(np.argmax(probabilities <= kept_out))
+    threshold = probabilities[curve.thresholds <= np.float32(found.threshold)].max()
+    if threshold >= 1:
+        raise NotMeasuredError(f"at a logit of {found.threshold:.3g} the probability rounds to 1, and no pixel exceeds that")
+    first = int(np.argmax(probabilities <= threshold))
     tpr = int(curve.true_positives[first]) / curve.cosmic_rays
     if tpr == 0:
         raise NotMeasuredError("no threshold finds a cosmic-ray pixel at so low a rate")
-    return OperatingPoint(field_type=field_type, fpr=fpr, tpr=tpr, threshold=float(kept_out))
+    return OperatingPoint(field_type=field_type, fpr=fpr, tpr=tpr, threshold=float(threshold))
 
 
 def record(results: BenchmarkResults, reference: str, root: Path) -> Path:
-    """Append the operating points of a model of the zoo to its results; those that are there already are not added again.
+    """Append the operating points of a zoo model to its results under `root`, unless they are there already.
 
-    Parameters
-    ----------
-    results : BenchmarkResults
-    reference : str
-        ``task/name@version``.
-    root : Path
-        Folder of a checkout, with its ``zoo/`` and ``cards/``.
-
-    Returns
-    -------
-    Path
-        The model's file of results.
-
-    Raises
-    ------
-    NotMeasuredError
-        If the benchmark has no operating points of it.
-    InvalidNameError, UnknownModelError
-        If the registry does not know it, as that of a run.
-    IntegrityError
-        If other weights were judged than those of the registry.
-    UsageError, OutputError, InvalidDocumentError
-        As `results.append`.
+    Raises `IntegrityError` if the judged weights differ from those of the registry.
     """
     model = read_registry(root).resolve(reference)
     judged = _method(results, reference)
     found = measurement(results, reference)
     if found is None:
-        raise NotMeasuredError(f"{reference}: the benchmark has no operating points of it: nothing was recorded")
+        raise NotMeasuredError(f"{reference}: the benchmark has no operating points for it; nothing was recorded")
     assert isinstance(judged.method, ModelMethod)
     if judged.method.sha256 != model.locked.weights.sha256:
         raise IntegrityError(
             f"{reference}: weights with sha256 {judged.method.sha256} were judged, the registry has "
-            f"{model.locked.weights.sha256}: nothing was recorded"
+            f"{model.locked.weights.sha256}; nothing was recorded"
         )
     if any(found.repeats(known) for known in read_results(model).measurements):
         return results_path(model)
@@ -110,19 +78,7 @@ def record(results: BenchmarkResults, reference: str, root: Path) -> Path:
 
 
 def measurement(results: BenchmarkResults, reference: str) -> Measurement | None:
-    """What a benchmark found of a model, as its results file keeps it; None if it has no operating points.
-
-    Parameters
-    ----------
-    results : BenchmarkResults
-    reference : str
-        ``task/name@version``, or ``task/NAME@run-...``.
-
-    Raises
-    ------
-    NotMeasuredError
-        If the benchmark has not judged it.
-    """
+    """Return the operating points of a model as its results file keeps them; None if the benchmark found none."""
     data, judged = results.data, _method(results, reference)
     if not judged.operating_points:
         return None

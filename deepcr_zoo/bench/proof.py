@@ -1,4 +1,4 @@
-"""A benchmark in a folder: ``results.json`` with all figures, and the report for people."""
+"""A benchmark written to a folder: ``results.json`` with all figures, and the report for people."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepcr_zoo.bench.judging import Extent, benchmark
-from deepcr_zoo.bench.report.page import write_report
+from deepcr_zoo.bench.report.htmlpage import write_report
 from deepcr_zoo.bench.report.worst import worst_stamps
-from deepcr_zoo.bench.results import BenchmarkResults, ModelMethod, write_results
+from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, ModelMethod, write_results
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.errors import OutputError
@@ -16,9 +16,8 @@ from deepcr_zoo.exposures.pictures import require_matplotlib
 from deepcr_zoo.progress import Reporter
 from deepcr_zoo.zoo.recipe import Recipe
 
-RESULTS_FILE = "results.json"
 MOST_PICTURED = 3
-"""Of no more models than this, stamps are shown."""
+"""With more models than this, the report shows no stamps."""
 
 
 def prove(
@@ -34,32 +33,15 @@ def prove(
     jobs: int = 1,
     reporter: Reporter,
 ) -> tuple[BenchmarkResults, Path]:
-    """Run a benchmark and write what it finds; what an earlier one has left in the folder is replaced.
+    """Run a benchmark (see `judging.benchmark`) and write its results and report, replacing those in `folder`.
 
-    Parameters
-    ----------
-    folder : Path
-        Gets ``results.json``, ``report.html`` and the pictures of that.
-    subjects, dataset, recipe, command, extent, device, engine, jobs, reporter
-        As for `benchmark.benchmark`.
-
-    Returns
-    -------
-    BenchmarkResults
-    Path
-        Of the report.
-
-    Raises
-    ------
-    OutputError
-        If the folder cannot be made.
-    MissingExtraError
-        If matplotlib is not installed, which draws the pictures.
-    DeepcrZooError
-        As `benchmark.benchmark`.
+    Returns the results and the path of the report.
     """
     require_matplotlib()
-    _make(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)  # before the long work, so that an unwritable folder fails at once
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror}; name another folder") from None
     results = benchmark(
         subjects, dataset, recipe, command, extent=extent, device=device, engine=engine, jobs=jobs, reporter=reporter
     )
@@ -75,11 +57,3 @@ def prove(
                 pictures += worst_stamps(one.model(device, engine), dataset, results)
                 drawn(one)
     return results, write_report(results, cards, folder, pictures)
-
-
-def _make(folder: Path) -> None:
-    """What cannot be written is told before the long work."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written: {error.strerror}; name another folder") from None

@@ -1,7 +1,7 @@
-"""What a run of the benchmark found (``results.json``): one or more methods, all on the same pixels of the same data.
+"""The results of a benchmark (``results.json``): one or more methods, all judged on the same pixels of the same data.
 
 A model's own results (``cards/<task>/<name>/<version>.results.yaml``, `deepcr_zoo.zoo.records`) keep only what ``clean``
-needs: the thresholds at fixed FPRs, turned from logits into probabilities, and what they were measured on.
+needs: thresholds at fixed FPRs, as probabilities, and the data they were measured on.
 """
 
 from __future__ import annotations
@@ -20,8 +20,13 @@ from deepcr_zoo.zoo.cards import Probability
 from deepcr_zoo.zoo.records import MeasuredOn, OperatingPoint, Rate
 from deepcr_zoo.zoo.registry import Sha256
 
+RESULTS_FILE = "results.json"
+
 FORMAT: Literal[2] = 2
-"""Raised when a reader of today could misread what is written then; new optional keys do not raise it."""
+"""Raised when today's readers could misread a new file; new optional keys do not raise it."""
+
+NOT_MEASURED = "not measured: "
+"""How `GateResult.measured` begins where there is no value; the reason follows."""
 
 Count = Annotated[int, Field(ge=0)]
 Region = Literal["outer 8 pixels", "interior"]
@@ -29,11 +34,11 @@ Parameter = bool | int | float | str | list[float] | dict[str, float] | None
 
 
 class PixelCounts(Document):
-    """What there was to judge on; clean pixels are the rest."""
+    """The pixels of one field type; those neither cosmic ray nor ignored are clean."""
 
     exposures: Count
-    pixels: Count = Field(description="all of them, the ignored ones too")
-    cosmic_rays: Count = Field(description="pixels that the labels call cosmic ray and that count")
+    pixels: Count = Field(description="all pixels, including ignored ones")
+    cosmic_rays: Count = Field(description="pixels labelled cosmic ray and not ignored")
     ignored: Count = Field(description="pixels that count neither as cosmic ray nor as clean")
 
     @model_validator(mode="after")
@@ -44,26 +49,27 @@ class PixelCounts(Document):
 
 
 class AddedMasks(Document):
-    """What inpainting is judged on: in each stamp, pixels that look as if other stamps' cosmic rays had hit them.
+    """How inpainting masks are chosen: each stamp gets the CR masks of other stamps.
 
-    Methods see neither them nor the stamp's own cosmic rays. Judged are those that are no own cosmic ray and not ignored.
+    Methods see neither these pixels nor the stamp's own cosmic rays. Errors are counted on added pixels that are neither
+    own cosmic rays nor ignored.
     """
 
-    per_stamp: int = Field(ge=1, description="other test stamps whose CR masks, together, are the added mask of a stamp")
-    stamps: Count = Field(default=0, description="drawn with replacement; 0: each test stamp once")
-    seed: Count = Field(description="chooses stamps and others")
+    per_stamp: int = Field(ge=1, description="number of other test stamps whose CR masks are combined")
+    stamps: Count = Field(default=0, description="stamps drawn with replacement; 0: each test stamp once")
+    seed: Count = Field(description="seed of the choice of stamps and masks")
 
 
 class Data(MeasuredOn):
     """The pixels, the same for all methods."""
 
-    labels: str = Field(description="what says which pixels are cosmic rays, with version and settings")
+    labels: str = Field(description="label method, with version and settings")
     ignored: str = Field(description="which pixels are excluded")
-    manifest_sha256: Sha256 | None = Field(default=None, description="hash of the dataset's manifest, if it is a dataset")
+    manifest_sha256: Sha256 | None = Field(default=None, description="hash of the manifest, if the data is a training set")
     simulator_version: Count | None = Field(default=None, description="of synthetic data")
     seeds: list[Count] = Field(default_factory=list, description="of synthetic data")
-    pixels: dict[str, PixelCounts] = Field(min_length=1, description="by field type; under all, of all of them together")
-    inpainting: AddedMasks | None = Field(default=None, description="which pixels were filled, where methods inpaint")
+    pixels: dict[str, PixelCounts] = Field(min_length=1, description="by field type; all: every field type together")
+    inpainting: AddedMasks | None = Field(default=None, description="which pixels were filled, for inpainting methods")
 
     @model_validator(mode="after")
     def _synthetic_data_can_be_made_again(self) -> Data:
@@ -84,46 +90,46 @@ class ModelMethod(Document):
 
 
 class BaselineMethod(Document):
-    """Anything else."""
+    """A method that is not a network."""
 
     kind: Literal["baseline"] = "baseline"
     name: str
-    parameters: dict[str, Parameter] = Field(description="every one of them; where it differs, by field type")
-    packages: dict[str, str] = Field(description="versions of what computes it")
+    parameters: dict[str, Parameter] = Field(description="all parameters; by field type where they differ")
+    packages: dict[str, str] = Field(description="packages that compute it, with versions")
 
 
 class Interval(Document):
-    """Where a figure lies with a confidence of 95 %, from resampled blocks of sky within visits: of these visits alone."""
+    """A 95 % confidence interval from resampled blocks of sky within visits; it holds for these visits only."""
 
     low: float
     high: float
-    blocks: int = Field(ge=8, description="blocks of sky that were resampled; of fewer than 8 there is no interval")
+    blocks: int = Field(ge=8, description="number of resampled blocks; below 8 there is no interval")
 
 
 class RateAtFpr(Document):
-    """The true-positive rate at a fixed false-positive rate; none where the pixels or the method give no such point."""
+    """The true-positive rate at a fixed false-positive rate; null where this rate cannot be reached."""
 
-    fpr: Rate = Field(description="that was asked for")
-    reached_fpr: Probability | None = Field(description="of this threshold on these pixels")
+    fpr: Rate = Field(description="requested FPR")
+    reached_fpr: Probability | None = Field(description="FPR of the threshold on these pixels")
     tpr: Probability | None
-    threshold: float | None = Field(description="pixels of a higher score are masked")
+    threshold: float | None = Field(description="pixels with a higher score are masked")
     tpr_interval: Interval | None = None
-    tpr_spread: None = Field(default=None, description="always none: kept so that files keep their format")
+    tpr_spread: None = Field(default=None, description="always null: kept so that files keep their format")
 
 
 class CurvePoint(Document):
-    """One threshold."""
+    """The rates at one threshold."""
 
     threshold: float
     fpr: Probability
     tpr: Probability
     precision: Probability | None = Field(
-        default=None, description="cosmic-ray pixels / masked pixels; none if none is masked"
+        default=None, description="cosmic-ray pixels / masked pixels; null if nothing is masked"
     )
 
 
 class DilatedRates(Document):
-    """Of masks that were dilated by 3x3 pixels; labels are not."""
+    """Rates of masks dilated by 3x3 pixels; labels are not dilated."""
 
     paper: list[RateAtFpr] = Field(
         description="convention of Zhang & Bloom 2020, Table 2: TPR of the dilated mask at the FPR of the undilated one, "
@@ -133,16 +139,16 @@ class DilatedRates(Document):
 
 
 class GroupRate(Document):
-    """Share of some pixels that is masked."""
+    """The share of a group of pixels that is masked."""
 
-    low: float | None = Field(description="what the group is told apart by is at least this; none: no bound")
-    high: float | None = Field(description="and below this")
+    low: float | None = Field(description="lower bound of the group, inclusive; null: unbounded")
+    high: float | None = Field(description="upper bound of the group, exclusive; null: unbounded")
     pixels: Count
     rates: list[Probability | None] = Field(description="at each of the method's working points")
 
 
 class RegionRates(Document):
-    """TPR and FPR of a part of the stamps."""
+    """TPR and FPR in a part of the stamps."""
 
     region: Region
     cosmic_rays: Count
@@ -162,19 +168,17 @@ class ReliabilityBin(Document):
 
 
 class Diagnostics(Document):
-    """Where a mask is good and where not."""
+    """Rates of a mask by brightness, size and position."""
 
     star_cores: list[GroupRate] = Field(description="false-mask rate: clean pixels on star cores, by peak brightness, e-")
     cosmic_ray_brightness: list[GroupRate] = Field(description="TPR of pixels, by their excess over the surroundings, e-")
-    cosmic_ray_size: list[GroupRate] = Field(
-        description="TPR of pixels, by the pixels of the cosmic ray that they belong to"
-    )
+    cosmic_ray_size: list[GroupRate] = Field(description="TPR of pixels, by the size of their cosmic ray, pixels")
     regions: list[RegionRates]
     calibration: list[ReliabilityBin] = Field(default_factory=list, description="of methods that give probabilities")
 
 
 class InpaintingErrors(Document):
-    """Filled minus true value of the pixels that are judged; no figures where there are no pixels."""
+    """Filled minus true values; null where there are no pixels."""
 
     pixels: Count
     mse: float | None = Field(default=None, ge=0, description="mean squared error, e-^2")
@@ -192,86 +196,91 @@ class FieldResult(Document):
     """One method on the pixels of one field type."""
 
     at_fpr: list[RateAtFpr] = Field(default_factory=list)
-    area: Probability | None = Field(default=None, description="under the curve")
+    area: Probability | None = Field(default=None, description="area under the ROC curve")
     average_precision: Probability | None = Field(default=None, description="area under the precision-recall curve")
     dilated: DilatedRates | None = None
     diagnostics: Diagnostics | None = None
     curve: list[CurvePoint] = Field(default_factory=list, description="see the method's curve_points")
-    mask: None = Field(default=None, description="always none: kept so that files keep their format")
-    inpainting: InpaintingErrors | None = Field(default=None, description="in place of the above, of an inpainting method")
+    mask: None = Field(default=None, description="always null: kept so that files keep their format")
+    inpainting: InpaintingErrors | None = Field(default=None, description="replaces the above for an inpainting method")
 
 
 class MethodResult(Document):
     """One method on all field types."""
 
-    name: str = Field(description="for tables")
+    name: str = Field(description="name in tables")
     method: Annotated[ModelMethod | BaselineMethod, Field(discriminator="kind")]
-    score: str | None = Field(description="what thresholds are in: logit, sigclip; none where there is no threshold")
-    tpr_at_fpr: str | None = Field(default=None, description="how the TPR at a fixed FPR is defined")
+    score: str | None = Field(description="the score that thresholds apply to: logit, sigclip; null without a threshold")
+    tpr_at_fpr: str | None = Field(default=None, description="definition of the TPR at a fixed FPR")
     curve_points: str | None = Field(default=None, description="which points of the curve are kept")
     working_points: list[str] = Field(
         default_factory=list,
-        description="what diagnostics are given at: default threshold, FPR 0.1 % (of the field type)",
+        description="thresholds of the diagnostics: default threshold, FPR 0.1 % (of the field type)",
     )
-    operating_points: list[OperatingPoint] = Field(default_factory=list, description="of a network: what clean --fpr takes")
-    fields: dict[str, FieldResult] = Field(description="by field type; under all, pooled")
+    operating_points: list[OperatingPoint] = Field(default_factory=list, description="of a network, for clean --fpr")
+    fields: dict[str, FieldResult] = Field(description="by field type; all: pooled")
 
 
 class Comparison(Document):
-    """A method beside another on the same pixels, resampled together."""
+    """Two methods on the same pixels, resampled together."""
 
-    method: str = Field(description="name of a method")
-    against: str = Field(description="name of another")
+    method: str = Field(description="name of the first method")
+    against: str = Field(description="name of the second method")
     field_type: str
     quantity: Literal["TPR difference", "MSE ratio"] = Field(description="method minus against, or method / against")
-    fpr: Rate | None = Field(default=None, description="that both TPRs are at")
+    fpr: Rate | None = Field(default=None, description="FPR of both TPRs")
     value: float | None
     interval: Interval | None = None
 
 
 class PhotometryRow(Document):
-    """Aperture fluxes of sources that cosmic rays have hit, against what they were without."""
+    """Aperture fluxes of sources hit by cosmic rays, compared with their true fluxes."""
 
-    method: str = Field(description="name of a method; or before: the cosmic ray is still there")
+    method: str = Field(description="name of a method; before: unrepaired")
     field_type: str
     kind: Literal["star", "galaxy"]
     sources: Count
     bias: float | None = Field(description="median of measured / true - 1")
-    error: float | None = Field(description="median of the absolute value of the same")
+    error: float | None = Field(description="median of |measured / true - 1|")
     within_5_percent: Probability | None = Field(description="share of sources within 5 % of the truth")
 
 
 class Photometry(Document):
-    """How well fluxes survive cosmic rays and their repair."""
+    """Aperture fluxes before and after repair."""
 
     description: str = Field(description="sources, apertures, masks and truth, in words")
     rows: list[PhotometryRow]
 
 
 class Runtime(Document):
-    """How fast a method is on this machine, in a process of its own."""
+    """Speed and memory of a method on this machine, in its own process."""
 
     method: str
-    megapixels: float = Field(gt=0, description="of the image")
-    seconds: list[float] = Field(min_length=1, description="of each repeat")
-    megapixels_per_s: float = Field(gt=0, description="by the median of them")
+    megapixels: float = Field(gt=0, description="size of the image")
+    seconds: list[float] = Field(min_length=1, description="one value per repeat")
+    megapixels_per_s: float = Field(gt=0, description="from the median time")
     peak_bytes: Count | None = Field(
-        description="largest memory of the process, interpreter and image included; none if the system does not report it"
+        description="peak memory of the process, including interpreter and image; null if the system does not report it"
     )
 
 
 class GateResult(Document):
-    """What one gate says."""
+    """The result of one gate."""
 
-    gate: str = Field(description="what is asked for, in words")
+    gate: str = Field(description="requirement, in words")
     field_type: str | None = None
-    measured: str = Field(description="value with its unit; or why there is none")
+    measured: str = Field(description="value with its unit, or why there is none")
     bound: str
     verdict: Literal["passes", "fails", "not required"]
 
+    @property
+    def was_measured(self) -> bool:
+        """True if there is a value."""
+        return not self.measured.startswith(NOT_MEASURED)
+
 
 class ModelVerdict(Document):
-    """May a model be published?"""
+    """All gates of a model."""
 
     reference: str
     gate_set: Literal["trained", "imported"]
@@ -279,7 +288,7 @@ class ModelVerdict(Document):
 
     @property
     def passes(self) -> bool:
-        """Whether no gate fails."""
+        """True if no gate fails."""
         return all(gate.verdict != "fails" for gate in self.gates)
 
 
@@ -291,10 +300,10 @@ class Excluded(Document):
 
 
 class BenchmarkResults(Document):
-    """A ``results.json``."""
+    """The results of a benchmark, as in ``results.json``."""
 
     format: Literal[2] = FORMAT
-    date: datetime.date = Field(description="day of the run")
+    date: datetime.date = Field(description="day of the benchmark")
     command: str = Field(description="command that repeats it")
     machine: str = Field(description="processor, and accelerator if one was used")
     software: dict[str, str] = Field(description="packages and their versions")
@@ -303,9 +312,9 @@ class BenchmarkResults(Document):
     comparisons: list[Comparison] = Field(default_factory=list)
     photometry: Photometry | None = None
     runtime: list[Runtime] = Field(default_factory=list)
-    verdicts: list[ModelVerdict] = Field(default_factory=list, description="of the models that were asked for")
+    verdicts: list[ModelVerdict] = Field(default_factory=list, description="of the requested models")
     excluded: list[Excluded] = Field(default_factory=list)
-    cautions: list[str] = Field(default_factory=list, description="what a reader has to know, such as a missing baseline")
+    cautions: list[str] = Field(default_factory=list, description="limits of these results, such as a missing baseline")
 
     @model_validator(mode="after")
     def _all_methods_are_judged_on_the_same_fields(self) -> BenchmarkResults:
@@ -325,18 +334,55 @@ class BenchmarkResults(Document):
         return self
 
 
+def leads(results: BenchmarkResults, method: str, field_type: str, fpr: float | None) -> bool:
+    """True if a method is significantly better than each of the others: every interval excludes a tie."""
+    beaten = {
+        loser
+        for one in results.comparisons
+        if (one.field_type, one.fpr) == (field_type, fpr)
+        for winner, loser in _winner_and_loser(one)
+        if winner == method
+    }
+
+    def has_rate(one: MethodResult) -> bool:
+        return any(rate.fpr == fpr and rate.tpr is not None for rate in one.fields[field_type].at_fpr)
+
+    others = {one.name for one in results.methods if fpr is None or has_rate(one)} - {method}
+    return bool(others) and others <= beaten
+
+
+def _winner_and_loser(one: Comparison) -> list[tuple[str, str]]:
+    """Return one pair of names, or none if the difference is not significant."""
+    if one.interval is None:
+        return []
+    even, higher_is_better = (0.0, True) if one.quantity == "TPR difference" else (1.0, False)
+    if one.interval.low > even:
+        return [(one.method, one.against) if higher_is_better else (one.against, one.method)]
+    if one.interval.high < even:
+        return [(one.against, one.method) if higher_is_better else (one.method, one.against)]
+    return []
+
+
 def write_results(results: BenchmarkResults, path: Path) -> None:
-    """Write a ``results.json``: the same results give the same bytes."""
+    """Write a ``results.json``; the same results give the same bytes."""
     write_atomically(as_json(results), path)
 
 
 def read_results(path: Path) -> BenchmarkResults:
     """Read a ``results.json``.
 
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    BenchmarkResults
+
     Raises
     ------
     InvalidDocumentError
-        If it cannot be read, is no JSON, has a key twice, or breaks the schema; names the fields.
+        If the file cannot be read, is not JSON, repeats a key, or breaks the schema; names the fields.
     """
     try:
         text = path.read_bytes()
@@ -353,5 +399,5 @@ def read_results(path: Path) -> BenchmarkResults:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(unique := dict(pairs)) < len(pairs):
         twice = next(key for key, _ in pairs if [name for name, _ in pairs].count(key) > 1)
-        raise ValueError(f"the key {twice!r} stands twice")
+        raise ValueError(f"the key {twice!r} appears twice")
     return unique

@@ -334,7 +334,7 @@ def release_of_model(model: ResolvedModel) -> Release:
         raise UsageError(f"{model.reference} is of another registry: publish it from a package that has it as its own")
     if card.provenance.kind != "imported":
         raise PublishError(f"{model.reference} was trained here: name the folder of its run, whose data its gates look at")
-    verdict = gates.imported_verdict(gates.Network(Subject(model), load_resolved(model, "cpu", engine="torch")))
+    verdict = gates.imported_verdict(gates.Candidate(Subject(model), load_resolved(model, "cpu", engine="torch")))
     facts = PageFacts(
         card=card,
         architecture=locked.architecture,

@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 
 from benchmarks.leaderboard import markdown
 from deepcr_zoo.bench.report import figures, tables
-from deepcr_zoo.bench.report.figures import Picture
-from deepcr_zoo.bench.report.page import render, write_report
+from deepcr_zoo.bench.report.figures import Picture, Topic
+from deepcr_zoo.bench.report.htmlpage import render, write_report
 from deepcr_zoo.bench.report.wording import group_name, percent, significant
 from deepcr_zoo.bench.results import Comparison, GroupRate, Interval
 from tests.bench.reports import (
@@ -26,7 +26,7 @@ from tests.bench.reports import (
     of_one_field,
 )
 
-PICTURE = Picture("one", "Worst stamps", "a title", "a caption", "an alternative", b"\x89PNG")
+PICTURE = Picture("one", Topic.WORST, "a caption", "an alternative", b"\x89PNG")
 VOID = {"meta", "link", "img"}
 
 
@@ -64,15 +64,15 @@ def test_the_page_begins_with_the_verdict_what_it_is_for_and_the_thresholds():
     text = text_of(page_of(mask_results()))
     order = [
         "Synthetic data.",
-        "✔ passes all 4 gates, on synthetic data: a rehearsal",
+        "✔ passes all 4 gates, on synthetic data (a rehearsal)",
         "finds cosmic rays in HST ACS/WFC images, F606W",
         "pixel values in electrons",
         "at FPR 0.1 % it finds 77.7 % (75.7 to 79.7) of the cosmic-ray pixels; L.A.Cosmic, best of the grid: 48.8 %",
-        "0.5 unless you say otherwise",
+        "0.5 by default",
         "Thresholds",
         "0.31 → 77.7 %",
-        "○ compared, not gated",
-        "How well it does",
+        "○ compared only: its gates were not checked",
+        "Accuracy",
     ]
     places = [text.index(one) for one in order]
     assert places == sorted(places)
@@ -80,7 +80,7 @@ def test_the_page_begins_with_the_verdict_what_it_is_for_and_the_thresholds():
 
 def test_a_model_that_fails_says_at_once_which_gates_and_by_how_much():
     text = text_of(page_of(mask_results(fails=True)))
-    top = text[: text.index("How well it does")]
+    top = text[: text.index("Accuracy")]
     assert "✘ fails 2 of 4 gates" in top
     assert "globular cluster: measured 41.0 % (38.2 to 44.1); bound: lower end above 52.3 %" in top
     assert "false-mask rate of star cores: measured 3.10 %; bound: at most 1 %" in top
@@ -107,7 +107,7 @@ def test_the_page_is_well_formed_with_one_heading_and_holds_every_part():
         "Worst stamps",
         "Speed and memory",
         "Gates of",
-        "Where the figures come from",
+        "Data, methods and software",
         "Cautions",
         "Not judged",
         "Limits",
@@ -139,9 +139,9 @@ def test_parts_that_were_not_measured_are_left_out():
         }
     )
     page = render(bare, {}, figures.figures(bare))
-    for part in ("Speed", "Gates", "Not judged", "Cautions", "Dilated", "Where masks are good", "Curves", "Limits", "<img"):
+    for part in ("Speed", "Gates", "Not judged", "Cautions", "Dilated", "Where masks succeed", "Curves", "Limits", "<img"):
         assert part not in page, part
-    assert "compared, not gated" in page
+    assert "compared only: its gates were not checked" in page
 
 
 def test_names_and_texts_that_look_like_markup_are_only_text():
@@ -150,7 +150,7 @@ def test_names_and_texts_that_look_like_markup_are_only_text():
     results.cautions.append(hostile)
     results.methods[2] = results.methods[2].model_copy(update={"name": hostile})
     results.verdicts[0].gates[2] = results.verdicts[0].gates[2].model_copy(update={"measured": hostile})
-    page = page_of(results, [Picture("x", hostile, hostile, hostile, hostile, b"")])
+    page = page_of(results, [Picture("x", Topic.WORST, hostile, hostile, b"")])
     assert "<script" not in page
     assert page.count(html.escape("<script>alert(1)")) > 5
     assert 'alt="&lt;script' in page
@@ -179,29 +179,29 @@ def test_the_same_results_give_the_same_bytes(tmp_path):
 def test_bold_is_what_is_beyond_doubt_better_than_all_others():
     results = mask_results()
     table = tables.headline(results)
-    assert [cell.best for cell in cells(table, "all field types", OTHER)][:3] == [True] * 3
-    assert not any(cell.best for cell in cells(table, "all field types", NETWORK))
+    assert [cell.is_bold for cell in cells(table, "all field types", OTHER)][:3] == [True] * 3
+    assert not any(cell.is_bold for cell in cells(table, "all field types", NETWORK))
     for number, one in enumerate(results.comparisons):
         if one.against == OTHER and one.field_type == "all":
             doubtful = Interval(low=-0.13, high=0.01, blocks=36)
             results.comparisons[number] = one.model_copy(update={"interval": doubtful})
     table = tables.headline(results)
-    assert not any(cell.best for cell in cells(table, "all field types", OTHER))
-    assert cells(table, "extragalactic", OTHER)[0].best
+    assert not any(cell.is_bold for cell in cells(table, "all field types", OTHER))
+    assert cells(table, "extragalactic", OTHER)[0].is_bold
     results.comparisons.clear()
-    assert not any(cell.best for block in tables.headline(results).blocks for row in block.rows for cell in row)
+    assert not any(cell.is_bold for block in tables.headline(results).blocks for row in block.rows for cell in row)
 
 
 def test_of_inpainting_a_ratio_below_one_is_a_lead():
     results = fill_results()
-    assert cells(tables.headline(results), "extragalactic", FILLER)[0].best
+    assert cells(tables.headline(results), "extragalactic", FILLER)[0].is_bold
     worse = Comparison(
         method=FILLER, against=MEDIAN, field_type="extragalactic", quantity="MSE ratio", value=1.4,
         interval=Interval(low=1.2, high=1.6, blocks=9),
     )  # fmt: skip
     results.comparisons[0] = worse
     table = tables.headline(results)
-    assert not cells(table, "extragalactic", FILLER)[0].best
+    assert not cells(table, "extragalactic", FILLER)[0].is_bold
     assert cells(table, "extragalactic", MEDIAN)[1].text == "1.4 (1.2 to 1.6)"
 
 
@@ -210,7 +210,7 @@ def test_a_page_of_inpainting_speaks_of_errors_and_fluxes_and_of_no_threshold():
     for part in (
         "fills masked pixels of HST",
         "mean squared error of filled pixels 1,240 (e-)²; biharmonic: 2,660",
-        "none: it fills the pixels of the mask",
+        "none: it fills the pixels of a given mask",
         "9,600 stamps, drawn with replacement",
         "Aperture fluxes",
         "before",
@@ -231,7 +231,7 @@ def test_of_many_networks_the_thresholds_stand_at_the_end():
     assert "How good is" in render(results, {}, [])  # of the one that is held against gates
     results.verdicts.clear()
     text = text_of(render(results, {}, []))
-    assert text.index("How well it does") < text.index("→")
+    assert text.index("Accuracy") < text.index("→")
     assert "5 networks on the same pixels" in text
 
 
@@ -279,11 +279,11 @@ def test_figures_are_in_words_for_people():
 
 
 def test_there_is_a_figure_for_every_field_type_and_nothing_stands_in_none_of_them():
-    names = [one.name for one in figures.figures(mask_results())]
+    names = [one.name for one in figures.plots(mask_results())]
     for kind in ("roc", "precision", "brightness", "size", "star-cores", "edges", "calibration"):
         assert [name for name in names if name.startswith(f"{kind}-")] == [f"{kind}-{one}" for one in FIELDS]
     assert len(names) == len(set(names)) == 21
-    assert [one.name for one in figures.figures(fill_results())] == [
+    assert [one.name for one in figures.plots(fill_results())] == [
         "inpainting-mse",
         *(f"photometry-{one}" for one in FIELDS),
     ]

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from deepcr_zoo.bench.report.page import write_report
+from deepcr_zoo.bench.report.htmlpage import write_report
 from deepcr_zoo.bench.report.worst import worst_stamps
 from tests.bench.reports import card_of, fill_results, mask_results
 

@@ -152,7 +152,7 @@ def test_a_file_that_breaks_the_schema_is_refused_with_the_place(change, message
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "expected a JSON document"), ('{"format": 1, "format": 1}', "the key 'format' stands twice"), ("\xff", "JSON")],
+    [("{", "expected a JSON document"), ('{"format": 1, "format": 1}', "the key 'format' appears twice"), ("\xff", "JSON")],
 )
 def test_what_is_no_json_is_refused(text, message, tmp_path):
     path = tmp_path / "results.json"

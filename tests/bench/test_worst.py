@@ -8,8 +8,9 @@ import pytest
 
 from deepcr_zoo.bench.measures.judged import judged_stamps
 from deepcr_zoo.bench.report import worst
+from deepcr_zoo.bench.report.figures import Topic
 from deepcr_zoo.bench.report.shading import BLUE, ORANGE, RED
-from deepcr_zoo.bench.report.worst import EXAMPLES, KEPT, WORST, Worst, worst_of, worst_stamps
+from deepcr_zoo.bench.report.worst import KEPT, Worst, worst_of, worst_stamps
 from deepcr_zoo.bench.results import RateAtFpr
 from tests.bench.reports import NETWORK, fill_results, mask_results
 
@@ -51,9 +52,9 @@ def test_the_worst_stamps_are_those_with_the_most_errors_at_the_measured_thresho
 def test_titles_tell_the_errors_and_the_threshold_that_they_are_at(dataset, finder):
     pictures = [one for one in worst_stamps(finder, dataset, measured(1.0)) if FIELD in one.name]
     false, missed = counted(finder, dataset, 1.0)
-    assert pictures[0].title == f"globular cluster: {max(false.values())} pixels falsely masked (synthetic)"
-    assert pictures[KEPT].title == f"globular cluster: {max(missed.values())} pixels missed (synthetic)"
-    assert all(one.section == WORST for one in pictures)
+    assert pictures[0].alt.startswith(f"globular cluster: {max(false.values())} pixels falsely masked (synthetic), in ")
+    assert pictures[KEPT].alt.startswith(f"globular cluster: {max(missed.values())} pixels missed (synthetic), in ")
+    assert all(one.topic == Topic.WORST for one in pictures)
     assert "at FPR 0.1 % of the field type" in pictures[0].caption
     others = [one for one in worst_stamps(finder, dataset, measured(1.0)) if FIELD not in one.name]
     assert all("at the default threshold, 0.5" in one.caption for one in others)
@@ -93,7 +94,7 @@ def test_outlines_have_the_colours_of_the_legend(dataset, finder):
 
 def test_of_an_inpainting_network_there_is_an_example_per_field_type(dataset, painter):
     pictures = worst_stamps(painter, dataset, fill_results())
-    assert [one.section for one in pictures] == [EXAMPLES] * 3
+    assert [one.topic for one in pictures] == [Topic.EXAMPLES] * 3
     assert len({one.png for one in pictures}) == 3
     again = worst_stamps(painter, dataset, fill_results())
     assert [one.png for one in pictures] == [one.png for one in again]

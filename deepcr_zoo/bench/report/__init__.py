@@ -1,1 +1,1 @@
-"""Report: a benchmark for people, as one HTML page with pictures."""
+"""The report of a benchmark: one HTML page with tables and pictures. Figures and wording live here, decisions do not."""

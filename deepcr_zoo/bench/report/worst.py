@@ -1,4 +1,4 @@
-"""The test stamps that a network does worst on, drawn (extra ``plot``)."""
+"""Pictures of the test stamps on which a network does worst (extra ``plot``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
 from deepcr_zoo.bench.measures.judged import JudgedStamps, field_types_of, judged_stamps
-from deepcr_zoo.bench.report.figures import DPI, WIDTH, Picture
+from deepcr_zoo.bench.report.figures import DPI, WIDTH, Picture, Topic
 from deepcr_zoo.bench.report.shading import BLUE, GREY, ORANGE, RED, Colour, Shades, filling_panels, stretched
 from deepcr_zoo.bench.report.wording import USUAL_FPR, field_name, fpr_name
 from deepcr_zoo.bench.results import BenchmarkResults
@@ -21,29 +21,18 @@ from deepcr_zoo.exposures.pictures import outline, png, require_matplotlib
 from deepcr_zoo.models.model import InpaintModel, MaskModel
 from deepcr_zoo.zoo.recipe import FieldType
 
-WORST, EXAMPLES = "Worst stamps", "Examples of filled pixels"
 KEPT = 2
-"""Stamps of each field type and kind of error."""
+"""Stamps shown for each field type and kind of error."""
 
 SHOWN_SIDE = 96
-"""Of the part of a stamp that is shown, in pixels: the one with the most errors."""
+"""Side of the shown part of a stamp, the one with the most errors, pixels."""
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
 class JudgedMask:
-    """A stamp with the mask that a network gave it.
-
-    Attributes
-    ----------
-    name : str
-        Exposure and number of the stamp in it.
-    image : ndarray of float32, shape (S, S)
-        e-.
-    found, missed, false, ignored : ndarray of bool, shape (S, S)
-        Pixels of each kind; ignored ones are of no other.
-    """
+    """A stamp (e-) with the pixels of a network's mask by kind; ignored pixels are of no other kind."""
 
     name: str
     image: NDArray[np.float32]
@@ -55,7 +44,7 @@ class JudgedMask:
 
 @dataclass(frozen=True, eq=False)
 class Worst:
-    """The worst stamps, the worst first; those of two sets of stamps add up to those of both together."""
+    """The stamps with the most false positives and with the most misses, the worst first; sums merge two sets."""
 
     false: Sequence[JudgedMask] = ()
     missed: Sequence[JudgedMask] = ()
@@ -68,14 +57,7 @@ class Worst:
 
 
 def worst_of(stamps: JudgedStamps, masks: Mask) -> Worst:
-    """The stamps of an exposure with the most false positives and with the most misses; none without any.
-
-    Parameters
-    ----------
-    stamps : JudgedStamps
-    masks : ndarray of bool, shape (N, S, S)
-        Of a network.
-    """
+    """Return the worst stamps of an exposure for a network's masks, shape (N, S, S), without stamps free of errors."""
     false, missed = masks & ~stamps.cosmic_rays & ~stamps.ignore, stamps.cosmic_rays & ~masks & ~stamps.ignore
 
     def most(errors: Mask) -> list[JudgedMask]:
@@ -93,23 +75,10 @@ def worst_of(stamps: JudgedStamps, masks: Mask) -> Worst:
 
 
 def worst_stamps(model: MaskModel | InpaintModel, dataset: Dataset, results: BenchmarkResults) -> list[Picture]:
-    """Pictures of the test stamps of each field type that a mask network does worst on; of an inpainting network, examples.
+    """Draw the worst test stamps of a mask network for each field type, or examples of an inpainting network.
 
-    Reads the test stamps once, one exposure in memory at a time.
-
-    Parameters
-    ----------
-    model : MaskModel or InpaintModel
-    dataset : Dataset
-    results : BenchmarkResults
-        Say at which threshold a network has an FPR of 0.1 % on a field type; else its default threshold is taken.
-
-    Raises
-    ------
-    DatasetError
-        If a file is missing or damaged.
-    MissingExtraError
-        If matplotlib is not installed.
+    Masks are those at the threshold that the results give for an FPR of 0.1 % on the field type, or else at the default
+    threshold. The test stamps are read once, one exposure at a time.
     """
     require_matplotlib()
     synthetic = " (synthetic)" if results.data.kind == "synthetic" else ""
@@ -123,10 +92,9 @@ def worst_stamps(model: MaskModel | InpaintModel, dataset: Dataset, results: Ben
 
 
 def _threshold(model: MaskModel, results: BenchmarkResults, field_type: str) -> float | None:
-    """The logit of the usual FPR on a field type; None if it was not measured."""
+    """Return the logit threshold of the usual FPR on a field type; None if it was not measured."""
     fields = [one.fields[field_type] for one in results.methods if one.name == model.reference and field_type in one.fields]
-    known = [rate.threshold for field in fields for rate in field.at_fpr if rate.fpr == USUAL_FPR]
-    return known[0] if known else None
+    return next((rate.threshold for field in fields for rate in field.at_fpr if rate.fpr == USUAL_FPR), None)
 
 
 def _of_field(
@@ -137,27 +105,27 @@ def _of_field(
         masks = model.mask(stamps.image) if threshold is None else model.logits(stamps.image) > threshold
         worst += worst_of(stamps, masks)
     at = f"the default threshold, {model.threshold:g}" if threshold is None else f"{fpr_name(USUAL_FPR)} of the field type"
-    for kind, found in (("false", worst.false), ("missed", worst.missed)):
+    caption = (
+        f"{model.reference} at {at}: stamps with the most false positives and with the most misses, cut to the "
+        f"{SHOWN_SIDE} x {SHOWN_SIDE} pixels with the most errors. Left: the image; right: the same with outlines."
+    )
+    kinds = (("false", "falsely masked", worst.false), ("missed", "missed", worst.missed))
+    for kind, words, found in kinds:
         for number, stamp in enumerate(found, 1):
-            count = int((stamp.false if kind == "false" else stamp.missed).sum())
-            what = "falsely masked" if kind == "false" else "missed"
-            title = f"{field_name(field_type)}: {count} pixels {what}{synthetic}"
-            caption = (
-                f"{model.reference} at {at}: the stamps with the most false positives and with the most misses, of "
-                f"each the {SHOWN_SIDE} x {SHOWN_SIDE} pixels with the most. Left the image, right the same with outlines."
-            )
+            errors = stamp.false if kind == "false" else stamp.missed
+            title = f"{field_name(field_type)}: {int(errors.sum())} pixels {words}{synthetic}"
             alt = f"{title}, in {stamp.name}: the image and the outlines of what was found, missed and falsely masked."
             name = f"worst-{_slug(model.reference)}-{field_type}-{kind}-{number}"
-            yield Picture(name, WORST, title, caption, alt, _outlined(title, stamp, kind))
+            yield Picture(name, Topic.WORST, caption, alt, _outlined(title, stamp, errors))
 
 
 LEGEND: Mapping[str, Colour] = {"found": BLUE, "missed": ORANGE, "false": RED, "ignored": (0.4, 0.4, 0.4)}
-"""Outlines; grey is darker here, to be seen on the sky."""
+"""Outlines; this grey is dark enough to be seen on the sky."""
 
 
-def _outlined(title: str, stamp: JudgedMask, kind: str) -> bytes:
-    """The image beside the image with the outlines of its masks; dark is bright, as colours are seen better on white."""
-    rows, columns = _window(stamp.false if kind == "false" else stamp.missed)
+def _outlined(title: str, stamp: JudgedMask, errors: Mask) -> bytes:
+    """Draw the image beside the image with outlines; bright pixels are dark, since colours show better on white."""
+    rows, columns = _window(errors)
     brightness = 1 - stretched(stamp.image, stamp.image)[rows, columns]
 
     def draw(panels: Sequence[Any]) -> None:
@@ -171,7 +139,7 @@ def _outlined(title: str, stamp: JudgedMask, kind: str) -> bytes:
 
 
 def _window(errors: Mask) -> tuple[slice, slice]:
-    """Rows and columns of the part with the most errors."""
+    """Return rows and columns of the part with the most errors."""
     side = min(SHOWN_SIDE, *errors.shape)
     sums = uniform_filter(errors.astype(np.float64), side, mode="constant")
     inside = sums[side // 2 : errors.shape[0] - (side - 1) // 2, side // 2 : errors.shape[1] - (side - 1) // 2]
@@ -180,39 +148,34 @@ def _window(errors: Mask) -> tuple[slice, slice]:
 
 
 def _examples(model: InpaintModel, dataset: Dataset, synthetic: str) -> Iterator[Picture]:
-    """The middle one of the stamps of each field type, under the cosmic rays of the first."""
+    """Yield, for each field type, the middle stamp filled under the cosmic rays of the first."""
+    caption = (
+        f"{model.reference}: one stamp of each field type, filled under the cosmic rays of another stamp, where the result "
+        "can be judged, and under its own, where the true values are unknown."
+    )
+    legend = {"added mask": BLUE, "own cosmic ray": ORANGE, "ignored": GREY}
     for field_type in field_types_of(dataset):
         stamps = dataset.stamps("test", field_type)
         stamp, other = stamps[len(stamps) // 2], stamps[0]
         added, own, ignored = other.cosmic_rays == 1, stamp.cosmic_rays == 1, stamp.ignore == 1
-        filled = model.fill(stamp.image, added | own)
-        panels, strongest = filling_panels(stamp.image, filled, added, own, ignored)
+        panels, strongest = filling_panels(stamp.image, model.fill(stamp.image, added | own), added, own, ignored)
+
+        def draw(places: Sequence[Any], panels: Mapping[str, Shades] = panels) -> None:
+            for axes, (heading, picture) in zip(places, panels.items(), strict=True):
+                axes.imshow(picture, origin="lower", interpolation="nearest")
+                axes.set_title(heading, size=10)
+
         title = f"{field_name(field_type)}: filled pixels{synthetic}"
-        name = f"{stamp.exposure.name}, stamp {stamp.index}; red: +{strongest:.0f} e-, blue: -{strongest:.0f} e-"
-        caption = (
-            f"{model.reference}: a stamp of each field type under the cosmic rays of another stamp, which can be judged, "
-            "and its own, which cannot: nobody knows what is below them."
-        )
+        subtitle = f"{stamp.exposure.name}, stamp {stamp.index}; red: +{strongest:.0f} e-, blue: -{strongest:.0f} e-"
         alt = f"{title}, in {stamp.exposure.name}: {', '.join(panels)}."
-        yield Picture(
-            f"filled-{_slug(model.reference)}-{field_type}", EXAMPLES, title, caption, alt, _panels(title, name, panels)
-        )
-
-
-def _panels(title: str, name: str, panels: Mapping[str, Shades]) -> bytes:
-    def draw(places: Sequence[Any]) -> None:
-        for axes, (heading, picture) in zip(places, panels.items(), strict=True):
-            axes.imshow(picture, origin="lower", interpolation="nearest")
-            axes.set_title(heading, size=10)
-
-    legend = {"added mask": BLUE, "own cosmic ray": ORANGE, "ignored": GREY}
-    return _drawn(title, name, (2, 2), legend, draw)
+        name = f"filled-{_slug(model.reference)}-{field_type}"
+        yield Picture(name, Topic.EXAMPLES, caption, alt, _drawn(title, subtitle, (2, 2), legend, draw))
 
 
 def _drawn(
     title: str, subtitle: str, grid: tuple[int, int], legend: Mapping[str, Colour], draw: Callable[[Sequence[Any]], None]
 ) -> bytes:
-    """A figure of square panels with its legend below, as wide as all others of the report."""
+    """Draw square panels with a legend below, as wide as all other figures of the report."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
@@ -230,5 +193,5 @@ def _drawn(
 
 
 def _slug(reference: str) -> str:
-    """A reference as a part of a file's name."""
+    """Return a reference as part of a file name."""
     return "".join(letter if letter.isalnum() or letter in ".-" else "-" for letter in reference)

@@ -1,4 +1,4 @@
-"""The report of a benchmark: one HTML page that needs nothing else, and its pictures (extra ``plot``)."""
+"""The report of a benchmark: one self-contained HTML page, and its pictures (extra ``plot``)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from deepcr_zoo.bench.report import figures, tables
-from deepcr_zoo.bench.report.figures import Picture
-from deepcr_zoo.bench.report.inshort import in_short
+from deepcr_zoo.bench.report import tables
+from deepcr_zoo.bench.report.conclusions import conclusions
+from deepcr_zoo.bench.report.figures import Picture, Topic, figures
 from deepcr_zoo.bench.report.tables import Table
 from deepcr_zoo.bench.report.wording import field_name
 from deepcr_zoo.bench.results import BaselineMethod, BenchmarkResults, MethodResult
@@ -23,26 +23,16 @@ from deepcr_zoo.zoo.cards import Card
 PAGE, PICTURES = "report.html", "report"
 TEMPLATE = "report.html.jinja"
 FEW = 3
-"""Of no more networks than this, the thresholds stand at the top of the page."""
+"""With more networks than this, the thresholds are at the end of the page."""
 
 Facts = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; one without content is left out.
+    """A part of the page; facts are lists of terms and meanings under a heading, notes are items of a list.
 
-    Attributes
-    ----------
-    title : str
-    tables : sequence of Table
-    pictures : sequence of Picture
-    facts : sequence of (str, facts)
-        Headings and what stands below them, as terms with their meanings.
-    notes : sequence of str
-        Items of a list.
-    folded : bool
-        Whether its tables say again what its pictures do, and are seen when asked for.
+    The tables of a folded section repeat its pictures, and are shown on request.
     """
 
     title: str
@@ -50,49 +40,34 @@ class Section:
     pictures: Sequence[Picture] = ()
     facts: Sequence[tuple[str, Facts]] = ()
     notes: Sequence[str] = ()
-    folded: bool = False
+    is_folded: bool = False
+    table_class: str = ""
 
     @property
     def anchor(self) -> str:
-        """Its name in addresses."""
+        """The part of its address after ``#``."""
         return "".join(letter if letter.isalnum() else "-" for letter in self.title.lower())
 
     @property
     def figures(self) -> list[tuple[str, list[Picture]]]:
-        """The pictures, those in a row that have one caption together."""
+        """Captions with the consecutive pictures that share them."""
         return [(caption, list(group)) for caption, group in groupby(self.pictures, key=lambda one: one.caption)]
 
     @property
     def has_content(self) -> bool:
-        """Whether there is anything to show."""
+        """True if there is anything to show."""
         return bool(self.tables or self.pictures or self.facts or self.notes)
 
 
 def write_report(
     results: BenchmarkResults, cards: Mapping[str, Card], folder: Path, pictures: Sequence[Picture] = ()
 ) -> Path:
-    """Write ``report.html``, and each of its pictures as a PNG in ``report`` beside it, in place of those of an earlier one.
+    """Write ``report.html`` and, in the folder ``report`` beside it, its pictures; remove pictures of an earlier report.
 
-    Parameters
-    ----------
-    results : BenchmarkResults
-    cards : mapping of str to Card
-        Of the networks, by reference, as far as they are known.
-    folder : Path
-    pictures : sequence of Picture
-        Of stamps (see `worst`); figures are drawn from the results.
-
-    Returns
-    -------
-    Path
-        Of the page. The same input gives the same bytes.
-
-    Raises
-    ------
-    MissingExtraError
-        If matplotlib is not installed.
+    Cards are by reference; a network may lack one. `pictures` are added to the figures drawn from the results. The same
+    input gives the same bytes.
     """
-    drawn = [*figures.figures(results), *pictures]
+    drawn = [*figures(results), *pictures]
     page = folder / PAGE
     contents = {folder / PICTURES / f"{one.name}.png": one.png for one in drawn}
     write_together({**contents, page: render(results, cards, drawn).encode()})
@@ -103,26 +78,16 @@ def write_report(
 
 
 def render(results: BenchmarkResults, cards: Mapping[str, Card], pictures: Sequence[Picture]) -> str:
-    """The page, with all pictures in it.
-
-    Parameters
-    ----------
-    results : BenchmarkResults
-    cards : mapping of str to Card
-        By reference.
-    pictures : sequence of Picture
-        Figures and stamps.
-    """
+    """Return the page with all pictures in it."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["data"] = lambda png: base64.b64encode(png).decode()
     template = environment.from_string(resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
-    networks = in_short(results, cards)
+    networks = conclusions(results, cards)
+    judged = [one.reference for one in networks if one.outcome != "compared"]
     return template.render(
         results=results,
         synthetic=results.data.kind == "synthetic",
-        title=_title(
-            [one.reference for one in networks if one.outcome != "compared"] or [one.reference for one in networks]
-        ),
+        title=_title(judged or [one.reference for one in networks]),
         networks=networks,
         few=len(networks) <= FEW,
         sections=[section for section in _sections(results, cards, pictures) if section.has_content],
@@ -136,59 +101,50 @@ def _title(references: Sequence[str]) -> str:
 
 
 def _sections(results: BenchmarkResults, cards: Mapping[str, Card], pictures: Sequence[Picture]) -> Iterator[Section]:
-    """In the order in which a reader asks."""
-    of: dict[str, list[Picture]] = {}
-    for picture in pictures:
-        of.setdefault(picture.section, []).append(picture)
+    """Yield the sections, the most important first."""
+    of = {topic: [one for one in pictures if one.topic == topic] for topic in Topic}
     photometry, runtime = tables.photometry(results), tables.runtime(results)
-    yield Section("How well it does", [tables.headline(results)], of.pop(figures.INPAINTING, []))
-    for title in (figures.ROC, figures.PRECISION):
-        yield Section(title, pictures=of.pop(title, []))
+    yield Section("Accuracy", [tables.headline(results)], of[Topic.INPAINTING])
+    for topic in (Topic.ROC, Topic.PRECISION):
+        yield Section(topic, pictures=of[topic])
     yield Section("Dilated masks", tables.dilated(results))
-    yield Section(figures.DIAGNOSTICS, tables.diagnostics(results), of.pop(figures.DIAGNOSTICS, []), folded=True)
-    photometry_pictures = of.pop(figures.PHOTOMETRY, [])
-    for title, rest in of.items():  # stamps
-        yield Section(title, pictures=rest)
+    yield Section(Topic.DIAGNOSTICS, tables.diagnostics(results), of[Topic.DIAGNOSTICS], is_folded=True)
+    for topic in (Topic.WORST, Topic.EXAMPLES):
+        yield Section(topic, pictures=of[topic])
     description = [results.photometry.description] if results.photometry else []
-    yield Section(figures.PHOTOMETRY, [photometry] if photometry else [], photometry_pictures, notes=description)
+    yield Section(Topic.PHOTOMETRY, [photometry] if photometry else [], of[Topic.PHOTOMETRY], notes=description)
     yield Section("Speed and memory", [runtime] if runtime else [])
-    yield Section("Gates", [tables.gates(verdict) for verdict in results.verdicts])
-    yield Section(
-        "Where the figures come from", facts=[("Data", _data(results)), *_methods(results, cards), ("Run", _run(results))]
-    )
+    yield Section("Gates", [tables.gates(verdict) for verdict in results.verdicts], table_class="gates")
+    methods = [(one.name, list(_method(one, cards))) for one in results.methods]
+    yield Section("Data, methods and software", facts=[("Data", list(_data(results))), *methods, ("Run", _run(results))])
     yield Section("Cautions", notes=results.cautions)
     yield Section("Not judged", notes=[f"{one.reference}: {one.reason}" for one in results.excluded])
     limits = dict.fromkeys(f"{name}: {limit}" for name, card in cards.items() for limit in card.limits)
     yield Section("Limits", notes=list(limits))
 
 
-def _data(results: BenchmarkResults) -> Facts:
+def _data(results: BenchmarkResults) -> Iterator[tuple[str, str]]:
     data = results.data
-    facts = [("kind", f"{data.kind} data"), ("pixels", data.description), ("labels", data.labels), ("ignored", data.ignored)]
-    facts += [
-        (
-            field_name(name),
-            f"{one.pixels:,} pixels of {one.exposures} exposures: {one.cosmic_rays:,} cosmic-ray, {one.ignored:,} ignored",
-        )
-        for name, one in data.pixels.items()
-    ]
+    yield "kind", f"{data.kind} data"
+    yield "pixels", data.description
+    yield "labels", data.labels
+    yield "ignored", data.ignored
+    for name, one in data.pixels.items():
+        counts = f"{one.cosmic_rays:,} cosmic-ray, {one.ignored:,} ignored"
+        yield field_name(name), f"{one.pixels:,} pixels of {one.exposures} exposures: {counts}"
     if (added := data.inpainting) is not None:
         stamps = f"{added.stamps:,} stamps, drawn with replacement" if added.stamps else "each stamp once"
-        facts.append(("filled", f"{stamps}; under the CR masks of {added.per_stamp} other stamps each; seed {added.seed}"))
+        yield "filled", f"{stamps}; masks: CR masks of {added.per_stamp} other stamps for each stamp; seed {added.seed}"
     if data.kind == "synthetic":
-        facts.append(("simulator", f"version {data.simulator_version}, seeds {', '.join(map(str, data.seeds))}"))
-    return [*facts, *([("sha256 of the manifest", data.manifest_sha256)] if data.manifest_sha256 else [])]
-
-
-def _methods(results: BenchmarkResults, cards: Mapping[str, Card]) -> Iterator[tuple[str, Facts]]:
-    for one in results.methods:
-        yield one.name, list(_method(one, cards))
+        yield "simulator", f"version {data.simulator_version}, seeds {', '.join(map(str, data.seeds))}"
+    if data.manifest_sha256:
+        yield "sha256 of the manifest", data.manifest_sha256
 
 
 def _method(result: MethodResult, cards: Mapping[str, Card]) -> Iterator[tuple[str, str]]:
     method = result.method
     if isinstance(method, BaselineMethod):
-        yield "what", method.name
+        yield "method", method.name
         for name, value in method.parameters.items():
             yield name, _parameter(value)
         yield "packages", _versions(method.packages)
@@ -202,7 +158,7 @@ def _method(result: MethodResult, cards: Mapping[str, Card]) -> Iterator[tuple[s
 
 
 def _card(card: Card) -> Iterator[tuple[str, str]]:
-    yield "what", card.identity.title
+    yield "title", card.identity.title
     yield "authors", ", ".join(card.identity.authors)
     yield "provenance", card.provenance.statement
     yield "training data", card.training.data

@@ -1,4 +1,4 @@
-"""Which models are not judged on a training set: those that have been trained on sky that it tests on."""
+"""Models that are not judged on a training set: those trained on the sky of its test visits."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from deepcr_zoo.zoo.registry import Registry, ResolvedModel
 FILE = Path("zoo", "training_visits.yaml")
 
 RealVisit = Annotated[str, Field(pattern=r"^\d{5}-[0-9A-Z]{2}$")]
-"""PROPOSAL-VISIT; whatever filter it was seen through, its sky is the same."""
+"""PROPOSAL-VISIT; the sky of a visit is the same in every filter."""
 
 
 class VisitList(Document):
-    """Visits that somebody has trained on."""
+    """Visits used for training."""
 
-    source: str = Field(description="where the list stands")
+    source: str = Field(description="where the list was published")
     filter: str
     visits: list[RealVisit] = Field(min_length=1)
 
@@ -40,7 +40,7 @@ class TrainingVisits(Document):
 
     lists: dict[str, VisitList]
     models: dict[str, list[str]] = Field(description="task/name@version: names of lists")
-    unknown: dict[str, str] = Field(description="task/name@version: why nobody can say")
+    unknown: dict[str, str] = Field(description="task/name@version: why its visits are unknown")
 
     @model_validator(mode="after")
     def _lists_exist(self) -> TrainingVisits:
@@ -54,18 +54,10 @@ class TrainingVisits(Document):
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """What is known of the sky that a model was trained on.
+    """The sky a model was trained on, as far as it is known.
 
-    Attributes
-    ----------
-    instrument : str
-        As in `VisitRecord.instrument`: HST ACS/WFC.
-    visits : dict of str to str
-        Real visits, PROPOSAL-VISIT, and where that stands.
-    manifests : tuple of Manifest
-        Of the training sets that are known whole.
-    unknown : str or None
-        Why something of it is not known.
+    `instrument` is as in `VisitRecord.instrument`, for example HST ACS/WFC. `visits` maps real visits (PROPOSAL-VISIT) to
+    the source that lists them. `manifests` are training sets known completely. `unknown` says why something is missing.
     """
 
     instrument: str
@@ -75,22 +67,16 @@ class TrainedOn:
 
 
 def of_model(model: ResolvedModel) -> TrainedOn:
-    """What a model of a registry was trained on, by its card, else by ``zoo/training_visits.yaml``.
-
-    Raises
-    ------
-    InvalidDocumentError
-        If that file breaks its schema.
-    """
+    """Return what a model was trained on, from its card or else from its registry's ``zoo/training_visits.yaml``."""
     card = read_card(model)
     made_for = card.instrument
     instrument = f"{made_for.telescope} {made_for.instrument}/{made_for.detector}"
     if card.training.visits is not None:
         return TrainedOn(instrument, dict.fromkeys(card.training.visits, f"the card of {model.reference}"))
     if not (model.root / FILE).is_file():
-        return TrainedOn(instrument, {}, unknown=f"neither its card nor a {FILE} of its registry tells")
+        return TrainedOn(instrument, {}, unknown=f"neither its card nor a {FILE} of its registry lists its visits")
     known = read_document(model.root / FILE, TrainingVisits, model.root)
-    named = f"{model.entry.reference}@{model.version}"  # by what its own registry calls it
+    named = f"{model.entry.reference}@{model.version}"  # its name in its own registry, without a prefix
     if named not in known.models:
         return TrainedOn(instrument, {}, unknown=known.unknown.get(named, f"{FILE} does not name it"))
     lists = [known.lists[name] for name in known.models[named]]
@@ -98,50 +84,39 @@ def of_model(model: ResolvedModel) -> TrainedOn:
 
 
 def of_run(run: Run, registry: Registry) -> TrainedOn:
-    """What a run was trained on: its training set, and what the model that it started from had been trained on.
-
-    Raises
-    ------
-    InvalidNameError, UnknownModelError, InvalidDocumentError
-        If that model is not to be had.
-    """
+    """Return what a run was trained on, including the training of the model it started from."""
     block, unknown = run.recipe.instrument, None
     manifests: tuple[Manifest, ...] = ()
     try:
         manifests = (run.dataset().manifest,)
     except (DatasetError, RunError) as error:
-        unknown = f"its training set is not to be had: {error}"
+        unknown = f"its training set is not available: {error}"
     instrument = f"{block.telescope} {block.instrument}/{block.detector}"
-    if run.recipe.train.init_from is None:
+    start = _start_of(run.recipe, registry)
+    if start is None:
         return TrainedOn(instrument, {}, manifests, unknown)
-    start = of_model(registry.resolve(for_task(run.recipe.train.init_from, run.recipe.task)))
     return TrainedOn(instrument, start.visits, manifests, unknown or start.unknown)
 
 
+def _start_of(recipe: Recipe, registry: Registry) -> TrainedOn | None:
+    """Return what the model that a recipe starts from was trained on; None if it starts from nothing."""
+    if recipe.train.init_from is None:
+        return None
+    return of_model(registry.resolve(for_task(recipe.train.init_from, recipe.task)))
+
+
 def seen_in_training(recipe: Recipe, dataset: Dataset, registry: Registry) -> list[str] | None:
-    """The visits of a training set, and those of the model that a recipe starts from, as a card lists them.
+    """Return the visits of a training set and of the model its recipe starts from, as a card lists them.
 
-    Returns
-    -------
-    list of str or None
-        Real visits as PROPOSAL-VISIT, simulated ones by their names; None if nobody knows what that model has seen.
-
-    Raises
-    ------
-    InvalidNameError, UnknownModelError, InvalidDocumentError
-        If that model is not to be had.
+    Real visits are PROPOSAL-VISIT, simulated ones have their names. None if the visits of the first model are unknown.
     """
     seen = {name for visit in visits_of(dataset.manifest, "train") for name in _sky_names(visit, dataset.manifest)}
-    if recipe.train.init_from is not None:
-        start = of_model(registry.resolve(for_task(recipe.train.init_from, recipe.task)))
-        if start.unknown is not None:
-            return None
-        seen |= start.visits.keys()
-    return sorted(seen)
+    start = _start_of(recipe, registry) or TrainedOn("", {})
+    return None if start.unknown is not None else sorted(seen | start.visits.keys())
 
 
 def _sky_names(visit: VisitRecord, manifest: Manifest) -> list[str]:
-    """PROPOSAL-VISIT of a real visit, with each of its observations where training and test share none of these."""
+    """Return PROPOSAL-VISIT of a real visit, or with each of its observations in a split by observation."""
     real = VisitName.parse(visit.name)
     if real is None:
         return [visit.name]
@@ -150,11 +125,11 @@ def _sky_names(visit: VisitRecord, manifest: Manifest) -> list[str]:
 
 
 def reason_to_exclude(trained_on: TrainedOn, dataset: Dataset) -> str | None:
-    """Why a model must not be judged on the test visits of a training set; None if it may be.
+    """Return why a model must not be judged on the test visits of a training set; None if it may be.
 
     Visits are the same if they have the same key, overlap on the sky, or are the same proposal and visit of the archive;
-    between training sets that are split by observation, if they are the same observation. What is not known of a model
-    counts against it where it may matter: on real exposures of its own instrument.
+    between training sets split by observation, if they share an observation. Unknown training counts against a model only
+    on real exposures of its own instrument.
     """
     tested, manifest = visits_of(dataset.manifest, "test"), dataset.manifest
     for visit in tested:
@@ -165,18 +140,18 @@ def reason_to_exclude(trained_on: TrainedOn, dataset: Dataset) -> str | None:
             if other.rehearsal == manifest.rehearsal and (shared := _shared(visit, manifest, other)):
                 return f"it was trained on {shared}, which is, or overlaps, the test visit {visit.name}"
     if trained_on.unknown and not manifest.rehearsal and any(visit.instrument == trained_on.instrument for visit in tested):
-        return f"nobody can say whether it was trained on one of these visits: {trained_on.unknown}"
+        return f"it may have been trained on one of these visits: {trained_on.unknown}"
     return None
 
 
 def _is_same_name(one: str, other: str) -> bool:
-    """Whether two names mean the same visit: one without its observation means all that the visit has."""
+    """True if two names mean the same visit; a name without an observation means the whole visit."""
     first, second = VisitName.parse(one), VisitName.parse(other)
     return one == other or (first is not None and second is not None and first.shares_visit(second))
 
 
 def visits_of(manifest: Manifest, split: Split) -> list[VisitRecord]:
-    """The visits for training or testing of which stamps are in use."""
+    """Return the visits of a split that have stamps in use."""
     return [
         visit.record
         for visit in manifest.visits
@@ -185,19 +160,19 @@ def visits_of(manifest: Manifest, split: Split) -> list[VisitRecord]:
 
 
 def _shared(visit: VisitRecord, manifest: Manifest, other: Manifest) -> str | None:
-    """The name of the first training visit of another training set that this test visit must not be judged with."""
+    """Return the name of the first training visit of another training set that is the same as a test visit."""
     by_observation = manifest.split_by == other.split_by == "observation"
     same = same_observation if by_observation else same_sky
     return next((one.name for one in visits_of(other, "train") if same(visit, one)), None)
 
 
 def same_observation(one: VisitRecord, other: VisitRecord) -> bool:
-    """Whether two visits have an observation in common."""
+    """True if two visits share an observation."""
     return one.key == other.key or not one.observations.isdisjoint(other.observations)
 
 
 def same_sky(one: VisitRecord, other: VisitRecord) -> bool:
-    """Whether two visits are the same, or overlap on the sky."""
+    """True if two visits are the same or overlap on the sky."""
     if one.key == other.key or not one.outlines or not other.outlines:
         return one.key == other.key
     ones, others = ([np.array(outline) for outline in visit.outlines] for visit in (one, other))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from deepcr_zoo.bench.results import BenchmarkResults, read_results
+from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, read_results
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import MANIFEST_FILE
 from deepcr_zoo.documents import Document, parse_document
@@ -23,7 +23,7 @@ from deepcr_zoo.zoo.recipe import Recipe
 from deepcr_zoo.zoo.registry import WEIGHTS_FILE
 
 RECIPE_FILE, FACTS_FILE, METRICS_FILE = "recipe.yaml", "run.json", "metrics.jsonl"
-CARD_FILE, RESULTS_FILE = "card.yaml", "results.json"
+CARD_FILE = "card.yaml"
 
 
 class EpochRecord(Document):

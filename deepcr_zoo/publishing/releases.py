@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deepcr_zoo.bench import exclusions, gates, operating
-from deepcr_zoo.bench.results import BenchmarkResults, ModelVerdict
+from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, ModelVerdict
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.errors import DatasetError, GateError, NotMeasuredError, PublishError, UsageError
@@ -37,7 +37,7 @@ from deepcr_zoo.zoo.registry import (
 )
 
 README_FILE, LICENCE_FILE = "README.md", "LICENSE"
-RECIPE_FILE, RESULTS_FILE, REPORT_FILE, REPORT_PICTURES = "recipe.yaml", "results.json", "report.html", "report"
+RECIPE_FILE, REPORT_FILE, REPORT_PICTURES = "recipe.yaml", "report.html", "report"
 VERSION_RESULTS_FILE = "results.yaml"
 """What is on record of a version, beside the results of one benchmark."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from deepcr_zoo.bench.results import RESULTS_FILE
 from deepcr_zoo.errors import HubConflictError, HubError, IntegrityError, PublishError
 from deepcr_zoo.models import testvectors, verification
 from deepcr_zoo.models.model import load_files
@@ -16,7 +17,6 @@ from deepcr_zoo.publishing.releases import (
     RECIPE_FILE,
     REPORT_FILE,
     REPORT_PICTURES,
-    RESULTS_FILE,
     VERSION_RESULTS_FILE,
     Release,
 )

@@ -7,8 +7,8 @@ import datetime
 from deepcr_zoo.bench import exclusions
 from deepcr_zoo.bench.judging import Extent, benchmark
 from deepcr_zoo.bench.proof import prove
-from deepcr_zoo.bench.results import BenchmarkResults, write_results
-from deepcr_zoo.bench.runs import CARD_FILE, RESULTS_FILE, Run
+from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, write_results
+from deepcr_zoo.bench.runs import CARD_FILE, Run
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.documents import as_yaml

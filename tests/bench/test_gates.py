@@ -1,26 +1,26 @@
 """Every gate holds where it should, and stops what it should, with its measured value and its bound."""
 
 import dataclasses
+import json
+import shutil
 
 import pytest
 
 import deepcr_zoo
-from deepcr_zoo.bench.gates import Evidence, verdict
+from deepcr_zoo.bench.gates import Evidence, Gate, checks_of_trained, verdict
 from deepcr_zoo.bench.judging import Extent, benchmark
 from deepcr_zoo.bench.maskbenchmark import BEST
 from deepcr_zoo.bench.results import Interval
+from deepcr_zoo.bench.runs import FACTS_FILE, Run
 from deepcr_zoo.bench.subjects import Subject, find_subject
 from deepcr_zoo.errors import DatasetError
 from deepcr_zoo.progress import NullReporter
 from deepcr_zoo.zoo.recipe import EnoughTpr
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE
-from tests.bench.stamps import recipe_of as recipe_of_bench
 from tests.training.stamps import recipe_of, write_dataset
 
 RECIPE = recipe_of("mask", "name=SMALL-2-2", "benchmark.lacosmic_sigclips=[2.5, 60.0]", "benchmark.lacosmic_objlims=[2.0]")
-SCORED = ("TPR at FPR 0.05 % is above that of the best L.A.Cosmic", "TPR at FPR 0.5 % is above that of the best L.A.Cosmic")
-STARS = "clean star cores are rarely masked, at the default threshold"
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +34,22 @@ def evidence(tmp_path_factory):
     return Evidence(subject, subject.model("cpu"), dataset, RECIPE, results)
 
 
-def gates(evidence, **changes):
-    """Verdicts by gate and field type, where something of the evidence is otherwise."""
-    asked = verdict(Evidence(**{**vars(evidence), **changes}))
-    return {(one.gate, one.field_type): one for one in asked.gates}
+def checked(evidence, gate, **changes):
+    """Return the results of one gate, with parts of the evidence replaced."""
+    checks = checks_of_trained(Evidence(**{**vars(evidence), **changes}))
+    return [check.result() for check in checks if check.gate is gate]
+
+
+def only(evidence, gate, **changes):
+    """Return the result of a gate that is checked once."""
+    (result,) = checked(evidence, gate, **changes)
+    return result
+
+
+def with_network(evidence, **changes):
+    """Results in which something of the network's own is replaced."""
+    network, *others = evidence.results.methods
+    return evidence.results.model_copy(update={"methods": [network.model_copy(update=changes), *others]})
 
 
 def with_lead(evidence, low, high, against=BEST):
@@ -47,45 +59,46 @@ def with_lead(evidence, low, high, against=BEST):
     return evidence.results.model_copy(update={"comparisons": comparisons})
 
 
-def test_the_benchmark_asks_all_gates_of_a_run_and_too_few_blocks_of_sky_stop_it(evidence):
+def test_the_benchmark_checks_all_gates_of_a_run_and_too_few_blocks_of_sky_fail_it(evidence):
     (found,) = evidence.results.verdicts
     assert (found.reference, found.gate_set, found.passes) == (evidence.subject.reference, "trained", False)
+    scored = [f"TPR at FPR {fpr} % is above that of the best L.A.Cosmic" for fpr in ("0.05", "0.5")]
     failed = {one.gate for one in found.gates if one.verdict == "fails"}
-    assert failed <= {*SCORED, STARS}
-    assert set(SCORED) <= failed
-    assert all("not measured: " in one.measured for one in found.gates if one.gate in SCORED)
+    assert failed <= {*scored, Gate.STAR_CORES}
+    assert set(scored) <= failed
+    assert all(not one.was_measured for one in found.gates if one.gate in scored)
+    assert len(found.gates) == len(list(checks_of_trained(evidence)))
 
 
-def test_a_lead_over_lacosmic_beyond_doubt_passes_and_any_other_fails(evidence):
+def test_a_significant_lead_over_lacosmic_passes_and_any_other_fails(evidence):
+    for low, high, expected in ((0.01, 0.05, "passes"), (-0.01, 0.05, "fails"), (0.0, 0.05, "fails")):
+        found = checked(evidence, Gate.ABOVE_LACOSMIC, results=with_lead(evidence, low, high))
+        assert [one.verdict for one in found] == [expected] * 2
+        assert f"{100 * low:+.1f} to {100 * high:+.1f}" in found[0].measured
+
+
+def test_a_tpr_that_the_recipe_calls_enough_replaces_the_lead_over_lacosmic(evidence):
     field_type = next(name for name in evidence.results.data.pixels if name != "all")
-    for low, high, holds in ((0.01, 0.05, "passes"), (-0.01, 0.05, "fails"), (0.0, 0.05, "fails")):
-        found = gates(evidence, results=with_lead(evidence, low, high))
-        assert [found[gate, field_type].verdict for gate in SCORED] == [holds] * 2
-    assert f"{100 * low:+.1f} to {100 * high:+.1f}" in found[SCORED[0], field_type].measured
-
-
-def test_a_tpr_that_the_recipe_calls_enough_stands_in_the_place_of_lacosmics(evidence):
-    field_type = next(name for name in evidence.results.data.pixels if name != "all")
-    network, *others = evidence.results.methods
+    network = evidence.results.methods[0]
     rates = [
         one.model_copy(update={"tpr": 0.8, "tpr_interval": Interval(low=0.7, high=0.9, blocks=9)})
         for one in network.fields[field_type].at_fpr
     ]
     fields = {name: one.model_copy(update={"at_fpr": rates}) for name, one in network.fields.items()}
-    results = evidence.results.model_copy(update={"methods": [network.model_copy(update={"fields": fields}), *others]})
-    for tpr, holds in ((0.69, "passes"), (0.71, "fails")):
+    results = with_network(evidence, fields=fields)
+    for tpr, expected in ((0.69, "passes"), (0.71, "fails")):
         enough = [EnoughTpr(field_type=field_type, fpr=0.0005, tpr=tpr)]
         block = evidence.recipe.gates.model_copy(update={"enough": enough})
-        found = gates(evidence, results=results, recipe=evidence.recipe.model_copy(update={"gates": block}))
-        assert found["TPR at FPR 0.05 % is above what the recipe names", field_type].verdict == holds
-        assert (SCORED[0], field_type) not in found
-        assert (SCORED[1], field_type) in found
+        recipe = evidence.recipe.model_copy(update={"gates": block})
+        found = only(evidence, Gate.ENOUGH_TPR, results=results, recipe=recipe)
+        assert (found.gate, found.verdict) == ("TPR at FPR 0.05 % is above what the recipe names", expected)
+        assert "FPR 0.5 %" in only(evidence, Gate.ABOVE_LACOSMIC, results=results, recipe=recipe).gate
 
 
 def test_masked_star_cores_are_weighed_by_their_pixels(evidence):
     field_type = next(name for name in evidence.results.data.pixels if name != "all")
-    network, *others = evidence.results.methods
-    for rates, holds in (((0.0, 0.02), "passes"), ((0.05, 0.0), "fails")):
+    network = evidence.results.methods[0]
+    for rates, expected in (((0.0, 0.02), "passes"), ((0.05, 0.0), "fails")):
         diagnostics = network.fields[field_type].diagnostics
         bins = [
             one.model_copy(update={"pixels": pixels, "rates": [rate, *one.rates[1:]]})
@@ -93,37 +106,32 @@ def test_masked_star_cores_are_weighed_by_their_pixels(evidence):
         ]
         diagnostics = diagnostics.model_copy(update={"star_cores": bins})
         fields = {**network.fields, field_type: network.fields[field_type].model_copy(update={"diagnostics": diagnostics})}
-        results = evidence.results.model_copy(update={"methods": [network.model_copy(update={"fields": fields}), *others]})
-        gate = gates(evidence, results=results)[STARS, field_type]
-        assert gate.verdict == holds
-        assert gate.measured == f"{100 * (300 * rates[0] + 100 * rates[1]) / 400:.2f} % of 400 pixels"
+        found = only(evidence, Gate.STAR_CORES, results=with_network(evidence, fields=fields))
+        assert found.verdict == expected
+        assert found.measured == f"{100 * (300 * rates[0] + 100 * rates[1]) / 400:.2f} % of 400 pixels"
 
 
-def test_what_nobody_has_looked_at_or_judged_does_not_pass(evidence):
-    network, *others = evidence.results.methods
+def test_missing_figures_and_other_weights_do_not_pass(evidence):
+    network = evidence.results.methods[0]
     fields = {name: one.model_copy(update={"diagnostics": None}) for name, one in network.fields.items()}
     method = network.method.model_copy(update={"sha256": "0" * 64})
-    changed = network.model_copy(update={"fields": fields, "method": method})
-    found = gates(evidence, results=evidence.results.model_copy(update={"methods": [changed, *others]}))
-    assert {one.verdict for (gate, _), one in found.items() if gate == STARS} == {"fails"}
-    assert "are not those that were judged" in found["files are what they were", None].measured
+    results = with_network(evidence, fields=fields, method=method)
+    assert only(evidence, Gate.STAR_CORES, results=results).verdict == "fails"
+    assert "are not those that were judged" in only(evidence, Gate.FILES, results=results).measured
 
 
-def test_figures_count_for_the_input_and_output_that_they_were_measured_with(evidence):
-    network, *others = evidence.results.methods
+def test_figures_count_only_for_the_input_and_output_they_were_measured_with(evidence):
+    method = evidence.results.methods[0].method
     for contract in (None, "0" * 64):
-        changed = network.model_copy(update={"method": network.method.model_copy(update={"contract_sha256": contract})})
-        found = gates(evidence, results=evidence.results.model_copy(update={"methods": [changed, *others]}))
-        gate = found["files are what they were", None]
-        assert (gate.verdict, gate.measured) == (
-            "fails",
-            "input, output or tolerance of the card are not those that were judged",
-        )
+        changed = method.model_copy(update={"contract_sha256": contract})
+        found = only(evidence, Gate.FILES, results=with_network(evidence, method=changed))
+        text = "input, output or tolerance of the card are not those that were judged"
+        assert (found.verdict, found.measured) == ("fails", text)
 
 
-def test_figures_of_another_model_are_none(evidence):
+def test_figures_of_another_model_do_not_count(evidence):
     results = evidence.results.model_copy(update={"methods": evidence.results.methods[1:]})
-    assert "the benchmark has no figures of" in gates(evidence, results=results)["files are what they were", None].measured
+    assert "the benchmark has no figures of" in only(evidence, Gate.FILES, results=results).measured
 
 
 def test_a_run_follows_the_default_or_the_newest_version_before_its_own(evidence, monkeypatch):
@@ -139,7 +147,7 @@ def test_a_run_follows_the_default_or_the_newest_version_before_its_own(evidence
         return previous and previous.reference
 
     assert version_before("1.0") is None  # it is the default itself, published
-    assert version_before("0.9") == "mask/SMALL-2-2@1.0"  # nobody gets around it by a smaller number
+    assert version_before("0.9") == "mask/SMALL-2-2@1.0"  # a smaller number does not evade the comparison
     assert version_before("2.0") == version_before("3.0") == "mask/SMALL-2-2@1.0"
     registry.entries[entry.reference] = entry.model_copy(update={"default": "2.0"})
     assert version_before("3.0") == "mask/SMALL-2-2@2.0"
@@ -150,35 +158,28 @@ def test_a_card_with_open_points_fails_and_names_them(evidence, tmp_path):
     recipe = RECIPE.model_copy(update={"publish": RECIPE.publish.model_copy(update={"authors": []})})
     dataset = write_dataset(tmp_path / "data", test=8, recipe=recipe)
     run = deepcr_zoo.train(recipe, dataset=dataset, runs=tmp_path, prove=False, device="cpu", reporter=NullReporter())
-    found = gates(evidence, subject=Subject(run), model=run.model("cpu"), dataset=dataset, results=_renamed(evidence, run))
-    gate = found["the card is valid", None]
+    gate = only(evidence, Gate.CARD, subject=Subject(run))
     assert gate.verdict == "fails"
     assert "identity.authors.0" in gate.measured
 
 
-def _renamed(evidence, run):
-    """The same results, as if they were of another run."""
-    first, *others = evidence.results.methods
-    comparisons = [one.model_copy(update={"method": run.reference}) for one in evidence.results.comparisons]
-    methods = [first.model_copy(update={"name": run.reference}), *others]
-    return evidence.results.model_copy(update={"methods": methods, "comparisons": comparisons})
-
-
-def test_stamps_that_were_changed_fail_and_the_other_gates_are_asked_nevertheless(evidence, tmp_path):
+def test_changed_stamps_and_a_missing_test_vector_fail_and_the_other_gates_are_checked_nevertheless(evidence, tmp_path):
     dataset = write_dataset(tmp_path / "data", test=8, recipe=RECIPE)
-    run = deepcr_zoo.train(RECIPE, dataset=dataset, runs=tmp_path, prove=False, device="cpu", reporter=NullReporter())
+    folder = shutil.copytree(evidence.subject.run.folder, tmp_path / evidence.subject.run.folder.name)
+    facts = json.loads((folder / FACTS_FILE).read_text())
+    (folder / FACTS_FILE).write_text(json.dumps({**facts, "dataset": str(dataset.folder)}))
     (file,) = list(dataset.home.visits.glob("*/*.safetensors"))[:1]
     file.write_bytes(file.read_bytes()[:-1] + b"\1")
     with pytest.raises(DatasetError):
         dataset.verify()
-    found = gates(evidence, subject=Subject(run), model=run.model("cpu"), dataset=dataset, results=_renamed(evidence, run))
-    assert found["files are what they were", None].verdict == "fails"
-    assert file.name in found["files are what they were", None].measured
-    assert found["the card is valid", None].verdict == "passes"
-    assert len(found) == len(gates(evidence))
-    (run.folder / TEST_VECTOR_FILE).unlink()
-    found = gates(evidence, subject=Subject(run), model=run.model("cpu"), dataset=dataset, results=_renamed(evidence, run))
-    assert found["reproduces its test vector", None].verdict == "fails"
+    (folder / TEST_VECTOR_FILE).unlink()
+    changed = Evidence(**{**vars(evidence), "subject": Subject(Run.open(folder)), "dataset": dataset})
+    found = {check.gate: check.result() for check in checks_of_trained(changed)}
+    assert found[Gate.FILES].verdict == found[Gate.TEST_VECTOR].verdict == "fails"
+    assert file.name in found[Gate.FILES].measured
+    assert TEST_VECTOR_FILE in found[Gate.TEST_VECTOR].measured
+    assert found[Gate.CARD].verdict == "passes"
+    assert found.keys() == {check.gate for check in checks_of_trained(evidence)}
 
 
 def test_labels_out_of_line_fail_and_name_the_exposure(evidence):
@@ -192,7 +193,7 @@ def test_labels_out_of_line_fail_and_name_the_exposure(evidence):
         dataset = type(evidence.dataset)(
             evidence.dataset.folder, evidence.dataset.home, manifest.model_copy(update={"visits": visits})
         )
-        return gates(evidence, dataset=dataset)["labels are sound", None]
+        return only(evidence, Gate.LABELS, dataset=dataset)
 
     assert with_first().verdict == "passes"
     assert with_first(background_ratio=2.5).verdict == "fails"
@@ -213,7 +214,7 @@ def test_sky_that_is_trained_and_tested_on_fails(evidence):
     dataset = type(evidence.dataset)(
         evidence.dataset.folder, evidence.dataset.home, manifest.model_copy(update={"visits": visits})
     )
-    gate = gates(evidence, dataset=dataset)["no sky is shared by training and test", None]
+    gate = only(evidence, Gate.SEPARATE_SKY, dataset=dataset)
     assert gate.verdict == "fails"
     assert trained.record.name in gate.measured
 
@@ -233,32 +234,23 @@ def by_observation(dataset, name):
 
 def test_a_declared_split_by_observation_may_share_sky_but_no_observation_and_the_gate_says_so(evidence, monkeypatch):
     monkeypatch.setattr(type(evidence.subject), "run", None)
-    what = "no observation is shared by training and test (data.split_by)", None
     trained, dataset = by_observation(evidence.dataset, "another")
-    gate = gates(evidence, dataset=dataset)[what]
+    gate = only(evidence, Gate.SEPARATE_OBSERVATIONS, dataset=dataset)
     assert gate.verdict == "passes"
     assert "1 pairs of visits share their sky, as the recipe declares" in gate.measured
     _, dataset = by_observation(evidence.dataset, trained)
-    gate = gates(evidence, dataset=dataset)[what]
+    gate = only(evidence, Gate.SEPARATE_OBSERVATIONS, dataset=dataset)
     assert gate.verdict == "fails"
     assert f"and {trained}" in gate.measured
 
 
 def test_without_a_version_before_nothing_can_be_worse(evidence):
-    assert gates(evidence)["not worse than the version before", None].verdict == "passes"
+    found = only(evidence, Gate.NO_REGRESSION)
+    assert (found.gate, found.verdict) == ("not worse than the version before", "passes")
 
 
-@pytest.mark.parametrize("name", ["mask/ACS-WFC-F606W-2-4@1.0"])
-def test_an_imported_model_passes_gates_of_its_own(name, dataset):
-    results = benchmark(
-        [find_subject(name)],
-        dataset,
-        recipe_of_bench(),
-        "command",
-        extent=Extent(lacosmic=False, runtime=False),
-        device="cpu",
-    )
-    (found,) = results.verdicts
+def test_an_imported_model_passes_gates_of_its_own(evidence, finder):
+    found = verdict(Evidence(**{**vars(evidence), "subject": find_subject(finder.reference), "model": finder}))
     assert (found.gate_set, found.passes) == ("imported", True)
     assert len(found.gates) == 6
     assert any("differs from deepCR" in gate.measured for gate in found.gates)

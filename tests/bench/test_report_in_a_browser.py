@@ -9,6 +9,7 @@ from deepcr_zoo.bench.report.htmlpage import write_report
 from deepcr_zoo.bench.report.worst import worst_stamps
 from tests.bench.reports import card_of, fill_results, mask_results
 
+pytestmark = pytest.mark.slow
 CHROMIUM = shutil.which("chromium")
 WIDE, NARROW = 1280, 400
 

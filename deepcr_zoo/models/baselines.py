@@ -21,7 +21,12 @@ def medmask(image: Any, mask: Any, unit: str | None = None) -> Image:
     True zeros count as pixels. Where all 25 pixels are masked or invalid, the median of the image's good pixels is used.
     A Quantity, NDData or CCDData is converted to `unit`.
     """
-    return _fill(image, mask, unit, _median_fill)
+
+    def fill(pixels: Image, masked: Mask, good: Mask) -> Image:
+        values = local_median(pixels, masked, good)
+        return np.where(np.isnan(values), np.median(pixels[good]), values)
+
+    return _fill(image, mask, unit, fill)
 
 
 def biharmonic(image: Any, mask: Any, unit: str | None = None) -> Image:
@@ -87,11 +92,6 @@ def require_scikit_image() -> None:
 def require_astroscrappy() -> None:
     """Raise `MissingExtraError` if astroscrappy is not installed."""
     require("astroscrappy", "L.A.Cosmic needs astroscrappy", "baselines")
-
-
-def _median_fill(pixels: Image, masked: Mask, good: Mask) -> Image:
-    values = local_median(pixels, masked, good)
-    return np.where(np.isnan(values), np.median(pixels[good]), values)
 
 
 def _fill(image: Any, mask: Any, unit: str | None, fill: Callable[[Image, Mask, Mask], Image]) -> Image:

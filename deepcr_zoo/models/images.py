@@ -52,7 +52,10 @@ def read_image(image: Any, unit: str | None) -> ImageStack:
     Integers and floats of any size and byte order are accepted. Values with a unit are converted to `unit` unless it is
     None; plain arrays are taken to be in `unit`.
     """
-    values, masked = _unwrap(image, unit)
+    try:
+        values, masked = _unwrap(image, unit)
+    except (ValueError, TypeError) as error:
+        raise InvalidImageError(f"the image cannot be read as an array: {error}") from None
     if values.dtype.kind not in "uif":
         raise InvalidImageError(
             f"the image holds {values.dtype}: expected an array of integers or real floating-point numbers, "
@@ -152,13 +155,6 @@ def _nearest_good(image: Image, good: Mask) -> Callable[[Indices, Indices], Imag
 
 def _unwrap(image: Any, unit: str | None) -> tuple[NDArray[Any], Any]:
     """Return the plain values in `unit`, and the caller's mask if there is one."""
-    try:
-        return _unwrap_container(image, unit)
-    except (ValueError, TypeError) as error:
-        raise InvalidImageError(f"the image cannot be read as an array: {error}") from None
-
-
-def _unwrap_container(image: Any, unit: str | None) -> tuple[NDArray[Any], Any]:
     if isinstance(image, np.ma.MaskedArray):
         return np.asarray(image.data), np.ma.getmaskarray(image)
     if not hasattr(image, "unit"):

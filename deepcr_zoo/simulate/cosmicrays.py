@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.simulate.charge import Deposits, collect
+from deepcr_zoo.simulate.charge import Deposits, Floats, collect
 from deepcr_zoo.zoo.recipe import SimulatedInstrument
-
-Floats = NDArray[np.float64]
 
 EV_PER_ELECTRON = 3.65  # energy that frees one electron in silicon: 3.64 to 3.75 in the literature, by temperature
 MARGIN_PIXELS = 60  # tracks may start this far outside the chip

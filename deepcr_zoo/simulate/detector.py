@@ -107,9 +107,10 @@ def bloom(charge: NDArray[np.float32], full_well: float) -> None:
         line = charge[:, column].astype(np.float64)
         excess = np.maximum(line - full_well, 0)
         line -= excess
-        for direction in (1, -1):
+        full = rows[columns == column]
+        for downstream in (range(full.min(), len(line)), range(full.max(), -1, -1)):
             flowing = 0.0
-            for row in _downstream(rows[columns == column], len(line), direction):
+            for row in downstream:
                 flowing += excess[row] / 2
                 taken = min(flowing, full_well - line[row])
                 line[row] += taken
@@ -136,11 +137,6 @@ def leave_trails(charge: NDArray[np.float32], transfers: NDArray[np.float32]) ->
     released -= lost
     charge += released[::-1] if upwards else released
     np.maximum(charge, 0, out=charge)
-
-
-def _downstream(full: NDArray[np.int64], length: int, direction: int) -> range:
-    """Rows from the first full pixel to the edge that the charge flows to."""
-    return range(full.min(), length) if direction > 0 else range(full.max(), -1, -1)
 
 
 def _pixels(number: int, shape: tuple[int, int], rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

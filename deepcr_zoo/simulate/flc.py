@@ -49,7 +49,7 @@ def flc_bytes(label: ExposureLabel, chips: Sequence[ReadChip], instrument: Simul
     hdus: list[fits.PrimaryHDU | fits.ImageHDU] = [fits.PrimaryHDU(header=_primary(label, chips, instrument, camera))]
     for version, chip in enumerate(chips, 1):
         common = _chip_cards(label, chip, camera)
-        science = {**common, **_photometry(instrument), **_science(chip, label.seconds, instrument)}
+        science = {**common, **_science(chip, label.seconds, instrument)}
         layers: tuple[tuple[str, NDArray[np.generic], Cards], ...] = (
             ("SCI", chip.reading.electrons, science),
             ("ERR", chip.reading.error, {**common, "BUNIT": "ELECTRONS"}),
@@ -144,22 +144,17 @@ def _chip_cards(label: ExposureLabel, chip: ReadChip, camera: Camera) -> Cards:
 
 
 def _science(chip: ReadChip, seconds: float, instrument: SimulatedInstrument) -> Cards:
-    return {
-        "BUNIT": "ELECTRONS",
-        "NGOODPIX": int((chip.reading.quality == 0).sum()),
-        "MEANDARK": instrument.dark_electron_s * seconds,
-        "MEANBLEV": 0.0,
-        "MEANFLSH": 0.0,
-        "MDRIZSKY": chip.sky_electron,
-    }
-
-
-def _photometry(instrument: SimulatedInstrument) -> Cards:
-    """Flux scale from the AB zero point (ACS Data Handbook)."""
+    """Flux scale from the AB zero point (ACS Data Handbook), and statistics of the pixels."""
     pivot_angstrom = instrument.wavelength_um * 1e4
     return {
         "PHOTFLAM": float(10 ** (-0.4 * (instrument.zeropoint_ab + 5 * np.log10(pivot_angstrom) + 2.408))),
         "PHOTPLAM": pivot_angstrom,
         "PHOTZPT": -21.1,
         "PHOTBW": instrument.bandwidth_um * 1e4 / np.sqrt(12),
+        "BUNIT": "ELECTRONS",
+        "NGOODPIX": int((chip.reading.quality == 0).sum()),
+        "MEANDARK": instrument.dark_electron_s * seconds,
+        "MEANBLEV": 0.0,
+        "MEANFLSH": 0.0,
+        "MDRIZSKY": chip.sky_electron,
     }

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
 from deepcr_zoo.simulate.optics import HALF_WIDTH, OVERSAMPLING
-
-Floats = NDArray[np.float64]
+from deepcr_zoo.simulate.scenes import Floats, Sources
 
 TILE = 1024  # side of a tile in pixels
-_EXTENDED_PIXELS = 1.5
-"""Gaussians of this sigma or more are drawn on pixels; smaller ones are convolved with the point spread."""
-
+_EXTENDED_PIXELS = 1.5  # Gaussians of this sigma or more are drawn on pixels, smaller ones pass the point spread
 _CORE_VARIANCE = 0.72  # variance of the core of the point spread, pixel^2, which widens extended Gaussians
 _REACH = 4.0  # Gaussians are drawn out to this many sigma
-
-
-@dataclass(frozen=True)
-class PixelSources:
-    """N stars and M Gaussians (blobs) at x, y in pixels of a chip, counted from 0 at the centre of the first."""
-
-    stars: Floats  # (N, 2)
-    star_electrons: Floats  # (N,)
-    blobs: Floats  # (M, 2)
-    blob_electrons: Floats  # (M,)
-    blob_covariances: Floats  # (M, 2, 2), pixel^2
 
 
 class PointSpreadTransforms:
@@ -57,8 +41,11 @@ class PointSpreadTransforms:
         return np.asarray(fft.irfft2(total, self.shape))
 
 
-def render(sources: PixelSources, transforms: PointSpreadTransforms, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Return the electrons of these sources on a chip, shape (H, W), never negative."""
+def render(sources: Sources, transforms: PointSpreadTransforms, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Return the electrons of these sources on a chip, shape (H, W), never negative.
+
+    Their light is in electrons, their pixels count from 0 at the centre of the first.
+    """
     image = np.zeros(shape, np.float32)
     extended = sources.blob_covariances.trace(axis1=1, axis2=2) >= 2 * _EXTENDED_PIXELS**2
     for top in range(0, shape[0], TILE):
@@ -68,28 +55,25 @@ def render(sources: PixelSources, transforms: PointSpreadTransforms, shape: tupl
             drawn = transforms.convolve(canvas)
             tile += drawn[HALF_WIDTH:, HALF_WIDTH:][: tile.shape[0], : tile.shape[1]]
     np.maximum(image, 0, out=image)  # rounding of the transforms can give negative values
-    for place, electrons, covariance in zip(
-        sources.blobs[extended], sources.blob_electrons[extended], sources.blob_covariances[extended], strict=True
-    ):
-        _add_gaussian(image, place, electrons, covariance + np.eye(2) * _CORE_VARIANCE)
+    covariances = sources.blob_covariances[extended] + np.eye(2) * _CORE_VARIANCE
+    for blob in zip(sources.blobs[extended], sources.blob_light[extended], covariances, strict=True):
+        _add_gaussian(image, *blob)
     return image
 
 
 def _canvas(
-    sources: PixelSources, compact: NDArray[np.bool_], transforms: PointSpreadTransforms, corner: tuple[int, int]
+    sources: Sources, compact: NDArray[np.bool_], transforms: PointSpreadTransforms, corner: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Draw stars and compact Gaussians on sub-pixels, from the `corner` (row, column) of the chip."""
     rows, columns = (side * OVERSAMPLING for side in transforms.shape)
     x, y = ((sources.stars[:, axis] - corner[1 - axis]) * OVERSAMPLING for axis in (0, 1))
     inside = (x >= 0) & (x < columns - 1) & (y >= 0) & (y < rows - 1)
-    canvas = _spread_bilinear(x[inside], y[inside], sources.star_electrons[inside], (rows, columns))
+    canvas = _spread_bilinear(x[inside], y[inside], sources.star_light[inside], (rows, columns))
     places = (sources.blobs[compact] - corner[::-1]) * OVERSAMPLING
     covariances = sources.blob_covariances[compact] * OVERSAMPLING**2 + np.eye(2) * 0.25
     near = ((places > -HALF_WIDTH) & (places < np.array([columns, rows]) + HALF_WIDTH)).all(axis=1)
-    for place, electrons, covariance in zip(
-        places[near], sources.blob_electrons[compact][near], covariances[near], strict=True
-    ):
-        _add_gaussian(canvas, place, electrons, covariance)
+    for blob in zip(places[near], sources.blob_light[compact][near], covariances[near], strict=True):
+        _add_gaussian(canvas, *blob)
     return canvas
 
 

@@ -79,33 +79,28 @@ _LEAST_RATE = 2e-4  # e- per second: weaker components are left out
 
 
 @dataclass(frozen=True)
-class Scene:
-    """N stars and M Gaussians (blobs) that make up galaxies, in the plane tangent to the sky at the centre of a field.
+class Sources:
+    """N stars, and M Gaussians (blobs) that make up galaxies: positions x, y and light, in units of arcsec or of pixels."""
 
-    x grows to the east, y to the north.
-    """
-
-    stars: Floats  # (N, 2), arcsec
-    star_rates: Floats  # (N,), e- per second
-    blobs: Floats  # (M, 2), arcsec
-    blob_rates: Floats  # (M,), e- per second
-    blob_covariances: Floats  # (M, 2, 2), arcsec^2
-    diffuse_electron_s: float  # e- per pixel and second
+    stars: Floats  # (N, 2)
+    star_light: Floats  # (N,), electrons, or electrons per second
+    blobs: Floats  # (M, 2)
+    blob_light: Floats  # (M,)
+    blob_covariances: Floats  # (M, 2, 2)
 
 
 def draw_scene(
-    field_type: SimulatedFieldType,
+    content: FieldContent,
     zeropoint_ab: float,
     half_size_arcsec: tuple[float, float],
     roll: Floats,
     rng: np.random.Generator,
-) -> Scene:
-    """Draw a field of this type.
+) -> Sources:
+    """Draw sources (e- per second) in the plane tangent to the sky at the centre of a field, arcsec east and north.
 
-    Its half width and half height lie along the axes of the detector; `roll`, shape (2, 2), turns those to east and north.
+    Half width and half height lie along the axes of the detector; `roll`, shape (2, 2), turns those to east and north.
     The zero point is the AB magnitude of one electron per second.
     """
-    content = CONTENTS[field_type]
     area_arcmin2 = 4 * half_size_arcsec[0] * half_size_arcsec[1] / 3600
     places = _places(rng.poisson(content.stars.per_arcmin2 * area_arcmin2), half_size_arcsec, rng)
     places = places[_is_kept(content, places, half_size_arcsec, rng)]
@@ -116,13 +111,12 @@ def draw_scene(
         for place, magnitude in zip(galaxies, content.galaxies.draw(len(galaxies), rng), strict=True)
         for blob in _galaxy(magnitude, rate(magnitude, zeropoint_ab), place, rng)
     ]
-    return Scene(
+    return Sources(
         stars=places @ roll.T,
-        star_rates=rate(magnitudes, zeropoint_ab),
-        blobs=np.array([blob.place for blob in blobs]).reshape(-1, 2) @ roll.T,
-        blob_rates=np.array([blob.rate for blob in blobs]),
-        blob_covariances=np.array([blob.covariance for blob in blobs]).reshape(-1, 2, 2),
-        diffuse_electron_s=content.diffuse_electron_s,
+        star_light=rate(magnitudes, zeropoint_ab),
+        blobs=np.array([place for place, _, _ in blobs]).reshape(-1, 2) @ roll.T,
+        blob_light=np.array([light for _, light, _ in blobs]),
+        blob_covariances=np.array([covariance for _, _, covariance in blobs]).reshape(-1, 2, 2),
     )
 
 
@@ -148,15 +142,10 @@ def _is_kept(
     return np.asarray(rng.random(len(places)) < density)
 
 
-@dataclass(frozen=True)
-class _Blob:
-    place: Floats
-    rate: float
-    covariance: Floats
-
-
-def _galaxy(magnitude: float, total: Floats, place: Floats, rng: np.random.Generator) -> Iterator[_Blob]:
-    """Yield the Gaussians of a galaxy: a smooth profile, and knots of star formation in brighter late types."""
+def _galaxy(
+    magnitude: float, total: Floats, place: Floats, rng: np.random.Generator
+) -> Iterator[tuple[Floats, float, Floats]]:
+    """Yield place, light and covariance of Gaussians: a smooth profile, and star-forming knots in brighter late types."""
     radius = _BRIGHTEST_SIZE * 10 ** (-0.1 * (magnitude - 20) + rng.normal(0, 0.2))
     axis_ratio = rng.uniform(0.25, 1)
     angle = rng.uniform(0, np.pi)
@@ -166,10 +155,10 @@ def _galaxy(magnitude: float, total: Floats, place: Floats, rng: np.random.Gener
     weights, variances = _DE_VAUCOULEURS if is_early else _EXPONENTIAL
     for share, variance in zip(weights / weights.sum(), variances, strict=True):
         if total * (1 - in_knots) * share >= _LEAST_RATE:
-            yield _Blob(place, float(total * (1 - in_knots) * share), variance * axes @ axes.T)
+            yield place, float(total * (1 - in_knots) * share), variance * axes @ axes.T
     if in_knots:
         number = rng.integers(4, 30)
         brightness = rng.pareto(1.5, number) + 0.1
         for share in brightness / brightness.sum():
             spread = 10 ** rng.uniform(-2.0, -1.1)
-            yield _Blob(place + axes @ rng.normal(0, 0.7, 2), float(total * in_knots * share), np.eye(2) * spread**2)
+            yield place + axes @ rng.normal(0, 0.7, 2), float(total * in_knots * share), np.eye(2) * spread**2

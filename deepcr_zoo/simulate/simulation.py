@@ -17,10 +17,10 @@ from deepcr_zoo.simulate.cameras import camera
 from deepcr_zoo.simulate.cosmicrays import IN_ORBIT, cosmic_rays
 from deepcr_zoo.simulate.detector import Defects, draw_defects, read_out, unflagged_warm_pixels
 from deepcr_zoo.simulate.flc import ExposureLabel, ReadChip, flc_bytes
-from deepcr_zoo.simulate.imaging import PixelSources, PointSpreadTransforms, render
+from deepcr_zoo.simulate.imaging import PointSpreadTransforms, render
 from deepcr_zoo.simulate.optics import point_spread
 from deepcr_zoo.simulate.pointing import DITHERS_ARCSEC, ChipPointing, Window, deproject, dither, identify, point_chip
-from deepcr_zoo.simulate.scenes import Scene, draw_scene
+from deepcr_zoo.simulate.scenes import CONTENTS, Floats, Sources, draw_scene
 from deepcr_zoo.simulate.truth import Truth, truth_bytes, truth_path
 from deepcr_zoo.zoo.recipe import MOST_SEEDS, SIMULATED_FIELD_TYPES, SimulatedFieldType, SimulatedInstrument
 
@@ -143,7 +143,7 @@ class _Simulation:
         self.sky_electron_s = visit.instrument.sky_electron_s * float(np.exp(setting.normal(0, SKY_SCATTER)))
         self.chips = [self._chip(window) for window in _windows(visit, setting)]
         self.scene = self._draw_scene()
-        self.scene_sky = _on_sky(self.scene, self.identity.centre)
+        self.scene_sky = [deproject(places / 3600, self.identity.centre) for places in (self.scene.stars, self.scene.blobs)]
 
     def expose(self, exposure: int) -> tuple[ExposureLabel, list[ReadChip], list[Truth]]:
         """Return the label, the chips and the truth of one exposure."""
@@ -160,14 +160,14 @@ class _Simulation:
         self,
         exposure: int,
         chip: _SimulatedChip,
-        offset: NDArray[np.float64],
-        error: NDArray[np.float64],
+        offset: Floats,
+        error: Floats,
         transforms: PointSpreadTransforms,
     ) -> tuple[ReadChip, Truth]:
         visit, shape = self.visit, chip.window.shape
         seconds = visit.exposure_time_s
         light = render(self._sources(self._point(chip.window, offset + error)), transforms, shape)
-        sky_electron = (self.sky_electron_s + self.scene.diffuse_electron_s) * seconds
+        sky_electron = (self.sky_electron_s + CONTENTS[visit.field_type].diffuse_electron_s) * seconds
         scene = light + np.float32(sky_electron) + chip.unflagged_excess * np.float32(seconds)
         rng = self._rng(_Stream.COSMIC_RAYS, exposure, chip.window.chip)
         hits = cosmic_rays(shape, seconds + READOUT_S, visit.instrument, IN_ORBIT, rng)
@@ -195,23 +195,17 @@ class _Simulation:
         kept = Defects(defects.quality[part], defects.excess[part])
         return _SimulatedChip(window, kept, warm[part], transfers[part[0]].astype(np.float32))
 
-    def _draw_scene(self) -> Scene:
-        instrument = self.visit.instrument
+    def _draw_scene(self) -> Sources:
+        instrument, content = self.visit.instrument, CONTENTS[self.visit.field_type]
         height = sum(chip.window.shape[0] for chip in self.chips) + instrument.chip_gap_pixels * (len(self.chips) - 1)
         width = self.chips[0].window.shape[1]
         # the corners of a distorted field bulge by a few percent
-        half_size = tuple(0.52 * side * instrument.pixel_scale_arcsec + _SCENE_MARGIN_ARCSEC for side in (width, height))
-        axes = self._axes()
-        return draw_scene(
-            self.visit.field_type, instrument.zeropoint_ab, (half_size[0], half_size[1]), axes, self._rng(_Stream.SCENE)
-        )
-
-    def _axes(self) -> NDArray[np.float64]:
-        """Return a matrix whose columns are the directions of x and y on the sky, (east, north)."""
+        x, y = (0.52 * side * instrument.pixel_scale_arcsec + _SCENE_MARGIN_ARCSEC for side in (width, height))
         pointing = self._point(self.chips[0].window, np.zeros(2))
-        return np.asarray(np.linalg.inv(pointing.pixels_per_arcsec) / self.visit.instrument.pixel_scale_arcsec)
+        roll = np.linalg.inv(pointing.pixels_per_arcsec) / instrument.pixel_scale_arcsec
+        return draw_scene(content, instrument.zeropoint_ab, (x, y), np.asarray(roll), self._rng(_Stream.SCENE))
 
-    def _point(self, window: Window, offset_arcsec: NDArray[np.float64]) -> ChipPointing:
+    def _point(self, window: Window, offset_arcsec: Floats) -> ChipPointing:
         """Point a chip at an offset (x, y) from the centre of the visit."""
         instrument = self.visit.instrument
         still = point_chip(window, self.identity.centre, self.roll_deg, instrument, self.camera)
@@ -219,16 +213,17 @@ class _Simulation:
         aim = deproject(step_deg[None], self.identity.centre)[0]
         return point_chip(window, (float(aim[0]), float(aim[1])), self.roll_deg, instrument, self.camera)
 
-    def _sources(self, pointing: ChipPointing) -> PixelSources:
+    def _sources(self, pointing: ChipPointing) -> Sources:
+        """Return the sources near a chip, in its pixels and in electrons."""
         seconds = self.visit.exposure_time_s
         turn = pointing.pixels_per_arcsec
         stars, blobs = (pointing.pixels(places) for places in self.scene_sky)
         star, blob = (np.isfinite(places[:, 0]) for places in (stars, blobs))
-        return PixelSources(
+        return Sources(
             stars=stars[star],
-            star_electrons=self.scene.star_rates[star] * seconds,
+            star_light=self.scene.star_light[star] * seconds,
             blobs=blobs[blob],
-            blob_electrons=self.scene.blob_rates[blob] * seconds,
+            blob_light=self.scene.blob_light[blob] * seconds,
             blob_covariances=turn @ self.scene.blob_covariances[blob] @ turn.T,
         )
 
@@ -260,8 +255,3 @@ def _windows(visit: SimulatedVisit, rng: np.random.Generator) -> list[Window]:
         return [Window(number, (0, 0), (rows, columns)) for number in numbers]
     corner = (int(rng.integers(0, rows - visit.side + 1)), int(rng.integers(0, columns - visit.side + 1)))
     return [Window(1, corner, (visit.side, visit.side))]
-
-
-def _on_sky(scene: Scene, centre: tuple[float, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return right ascension and declination of stars and of blobs, degrees."""
-    return deproject(scene.stars / 3600, centre), deproject(scene.blobs / 3600, centre)

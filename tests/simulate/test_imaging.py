@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from deepcr_zoo.simulate import imaging
-from deepcr_zoo.simulate.imaging import PixelSources, PointSpreadTransforms, render
+from deepcr_zoo.simulate.imaging import PointSpreadTransforms, render
 from deepcr_zoo.simulate.optics import point_spread
+from deepcr_zoo.simulate.scenes import Sources
 from tests.simulate.visits import instrument
 
 
@@ -13,11 +14,11 @@ def kernel():
 
 
 def sources(stars, electrons, blobs=(), blob_electrons=(), sigma=1.0):
-    return PixelSources(
+    return Sources(
         stars=np.array(stars, dtype=float).reshape(-1, 2),
-        star_electrons=np.array(electrons, dtype=float),
+        star_light=np.array(electrons, dtype=float),
         blobs=np.array(blobs, dtype=float).reshape(-1, 2),
-        blob_electrons=np.array(blob_electrons, dtype=float),
+        blob_light=np.array(blob_electrons, dtype=float),
         blob_covariances=np.stack([np.eye(2) * sigma**2] * len(blobs)) if len(blobs) else np.zeros((0, 2, 2)),
     )
 

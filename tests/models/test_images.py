@@ -47,7 +47,7 @@ def test_a_wrong_unit_is_an_error_that_names_both_units(image):
         read_image(image, "electron")
 
 
-def test_masked_pixels_are_invalid_whoever_masked_them():
+def test_masked_pixels_are_invalid_in_every_container():
     masked = COUNTS == 105
     for image in (
         np.ma.MaskedArray(COUNTS, masked),
@@ -108,7 +108,7 @@ def test_a_mask_may_hold_booleans_or_zero_and_one(mask):
         (np.full((3, 4), "x"), "other values than 0 and 1"),
     ],
 )
-def test_a_mask_that_cannot_be_meant_is_refused(mask, message):
+def test_a_mask_of_another_shape_or_other_values_is_refused(mask, message):
     with pytest.raises(InvalidImageError, match=message):
         read_mask(mask, (3, 4))
 

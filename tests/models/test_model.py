@@ -1,3 +1,5 @@
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -33,20 +35,25 @@ REACH = 9
 """Pixels around a pixel that the depth-2 networks see: half their receptive field of 18."""
 
 
+@cache
+def load(name):
+    return deepcr_zoo.load(name)
+
+
 @pytest.fixture(scope="module")
 def small():
-    return deepcr_zoo.load(SMALL)
+    return load(SMALL)
 
 
 @pytest.fixture(scope="module")
 def painter():
-    return deepcr_zoo.load("inpaint/ACS-WFC-F606W-2-32")
+    return load("inpaint/ACS-WFC-F606W-2-32")
 
 
 @pytest.mark.parametrize("name", MASKS)
 @pytest.mark.parametrize("shape", [(300, 517), (41, 1501)])
 def test_a_tiled_mask_equals_the_whole_frame_for_every_tile_size(name, shape):
-    model = deepcr_zoo.load(name)
+    model = load(name)
     image, _ = star_field(shape, seed=1)
     whole = model.predict(image, tile=0)
     for tile in [*TILES, None] if name == SMALL else [64, None]:
@@ -56,7 +63,7 @@ def test_a_tiled_mask_equals_the_whole_frame_for_every_tile_size(name, shape):
 @pytest.mark.parametrize("name", INPAINTERS)
 @pytest.mark.parametrize("shape", [(300, 517), (41, 1501)])
 def test_a_tiled_inpainting_equals_the_whole_frame(name, shape):
-    model = deepcr_zoo.load(name)
+    model = load(name)
     image, cosmic_rays = star_field(shape, seed=2)
     whole = model.fill(image, cosmic_rays, tile=0)
     for tile in (37, 100, None):
@@ -76,7 +83,7 @@ def test_no_shape_and_no_tile_size_shows_a_seam(small, height, width, tile, seed
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (3, 2), (5, 5), (17, 1)])
 @pytest.mark.parametrize("name", ["mask/WFC3-UVIS-2-32", SMALL])
 def test_images_of_a_few_pixels_work(name, shape):
-    probability = deepcr_zoo.load(name).predict(np.full(shape, 50.0))
+    probability = load(name).predict(np.full(shape, 50.0))
     assert probability.shape == shape
     assert np.isfinite(probability).all()
 
@@ -86,7 +93,7 @@ def test_images_of_a_few_pixels_work(name, shape):
 def test_inpainting_of_a_few_pixels_works(name, shape):
     mask = np.zeros(shape, bool)
     mask[0, 0] = True
-    filled = deepcr_zoo.load(name).fill(np.full(shape, 50.0), mask)
+    filled = load(name).fill(np.full(shape, 50.0), mask)
     assert np.isfinite(filled).all()
 
 
@@ -103,7 +110,7 @@ def test_probability_logits_and_mask_agree(small):
 
 @pytest.mark.parametrize("name", [SMALL, "mask/ACS-WFC-F606W-2-32"])
 def test_tiled_logits_equal_those_of_the_whole_frame_and_give_the_probability(name):
-    model = deepcr_zoo.load(name)
+    model = load(name)
     image, _ = star_field((150, 301), seed=3)
     whole = model.logits(image, tile=0)
     assert np.abs(model.logits(image, tile=64) - whole).max() <= 1e-5 * np.abs(whole).max()
@@ -111,7 +118,7 @@ def test_tiled_logits_equal_those_of_the_whole_frame_and_give_the_probability(na
 
 
 def test_logits_rank_where_probabilities_tie():
-    model = deepcr_zoo.load("ACS-WFC-F606W-2-32")
+    model = load("ACS-WFC-F606W-2-32")
     image, _ = star_field((256, 256), seed=4)
     certain = model.predict(image) == 1
     assert certain.sum() > 1
@@ -119,7 +126,7 @@ def test_logits_rank_where_probabilities_tie():
 
 
 def test_the_card_sets_the_default_threshold():
-    model = deepcr_zoo.load("WFC3-UVIS")
+    model = load("WFC3-UVIS")
     image, _ = star_field((128, 128), seed=5)
     assert model.threshold == 0.15
     np.testing.assert_array_equal(model.mask(image), model.predict(image) > 0.15)
@@ -161,7 +168,7 @@ def test_a_bad_pixel_is_never_marked_and_disturbs_nothing_beyond_the_receptive_f
 
 
 def test_one_nan_does_not_blank_a_frame_that_is_standardised_as_a_whole():
-    model = deepcr_zoo.load("WFC3-UVIS")
+    model = load("WFC3-UVIS")
     image, _ = star_field((200, 210), seed=7)
     clean = model.predict(image)
     image[20, 30] = np.nan
@@ -169,7 +176,7 @@ def test_one_nan_does_not_blank_a_frame_that_is_standardised_as_a_whole():
 
 
 def test_wfc3_uvis_is_standardised_over_the_whole_frame_before_tiling():
-    model = deepcr_zoo.load("WFC3-UVIS")
+    model = load("WFC3-UVIS")
     image, _ = star_field((256, 400), seed=8)
     image[:, :100] += 500
     by_hand = (image - image.mean(dtype=float)) / image.std(dtype=float)
@@ -183,11 +190,11 @@ def test_an_image_without_a_valid_pixel_gives_an_empty_mask_and_a_warning(small,
     with pytest.warns(ImageWarning, match="no valid pixel"):
         assert not small.mask(empty).any()
     with pytest.warns(ImageWarning, match="no valid pixel"):
-        assert deepcr_zoo.load("WFC3-UVIS").predict(empty).max() == 0
+        assert load("WFC3-UVIS").predict(empty).max() == 0
 
 
 def test_a_constant_frame_is_no_cosmic_ray():
-    assert not deepcr_zoo.load("WFC3-UVIS").mask(np.full((64, 64), 7.0)).any()
+    assert not load("WFC3-UVIS").mask(np.full((64, 64), 7.0)).any()
 
 
 def test_filling_changes_only_masked_pixels(painter):
@@ -337,7 +344,7 @@ def test_files_that_do_not_belong_together_are_refused():
         load_files(data, card, architecture, "mine", "gpu")
 
 
-def test_a_device_that_does_not_exist_is_told_before_anything_is_fetched(monkeypatch, tmp_path):
+def test_a_missing_device_is_reported_before_anything_is_fetched(monkeypatch, tmp_path):
     monkeypatch.setenv("DEEPCR_ZOO_MIRROR", str(tmp_path / "not-there"))
     with pytest.raises(DeviceError, match="does not exist here"):
         deepcr_zoo.load(SMALL, device="gpu", source="mirror")

@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+from functools import cache
 
 import numpy as np
 import pytest
@@ -12,6 +13,19 @@ from deepcr_zoo.simulate.simulation import write_visit
 from deepcr_zoo.simulate.truth import read_truth, truth_path
 from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES
 from tests.simulate.visits import EXPOSURE_TIME_S, instrument, small_visit
+
+SEED = 3
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    """Return the exposures of a visit, which is simulated once for all tests of this module."""
+
+    @cache
+    def paths(name, field_type):
+        return write_visit(small_visit(SEED, field_type, name), tmp_path_factory.mktemp("visit"))
+
+    return paths
 
 
 def hashes(folder):
@@ -29,8 +43,8 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_gives_another_visit
 
 @pytest.mark.parametrize("name", ["acs-wfc", "wfc3-uvis"])
 @pytest.mark.parametrize("field_type", SIMULATED_FIELD_TYPES)
-def test_an_exposure_is_its_scene_its_cosmic_rays_and_the_noise_that_its_truth_says(tmp_path, name, field_type):
-    path, other = write_visit(small_visit(3, field_type, name), tmp_path)
+def test_an_exposure_is_its_scene_its_cosmic_rays_and_the_noise_of_its_truth(simulated, name, field_type):
+    path, other = simulated(name, field_type)
     (truth,) = read_truth(truth_path(path))
     (chip,) = read_exposure(path).chips
     quality = fits.getdata(path, ("DQ", 1))
@@ -46,8 +60,8 @@ def test_an_exposure_is_its_scene_its_cosmic_rays_and_the_noise_that_its_truth_s
 
 
 @pytest.mark.parametrize(("name", "recognised"), [("acs-wfc", "HST ACS/WFC"), ("wfc3-uvis", "HST WFC3/UVIS")])
-def test_our_own_reader_knows_the_instrument_filter_and_unit(tmp_path, name, recognised):
-    path, _ = write_visit(small_visit(name=name), tmp_path)
+def test_our_own_reader_recognises_the_instrument_filter_and_unit(simulated, name, recognised):
+    path, _ = simulated(name, "extragalactic")
     exposure = read_exposure(path)
     assert (exposure.instrument.name, exposure.filter_name) == (recognised, "F606W")
     (chip,) = exposure.chips
@@ -55,21 +69,21 @@ def test_our_own_reader_knows_the_instrument_filter_and_unit(tmp_path, name, rec
     assert not exposure.cautions
 
 
-def test_a_header_says_that_the_exposure_is_simulated_and_how(tmp_path):
-    path, second = write_visit(small_visit(7, "globular_cluster"), tmp_path)
+def test_a_header_says_that_the_exposure_is_simulated_and_how(simulated):
+    path, second = simulated("acs-wfc", "globular_cluster")
     header = fits.getheader(path)
     assert header["SIMULATD"] is True
     assert header["TARGNAME"] == "SIMULATED-GLOBULAR-CLUSTER"
     history = " ".join(header["HISTORY"])
-    assert f"simulator version {VERSION}, seed 7, field type globular_cluster" in history
+    assert f"simulator version {VERSION}, seed {SEED}, field type globular_cluster" in history
     assert "Not an observation" in history
     assert header["ROOTNAME"] == path.name[:9]
     assert header["LINENUM"] == f"{path.name[4:6].upper()}.001"
     assert fits.getheader(second)["EXPSTART"] > header["EXPEND"]
 
 
-def test_mdrizsky_is_the_sky_level(tmp_path):
-    path, _ = write_visit(small_visit(5), tmp_path)
+def test_mdrizsky_is_the_sky_level(simulated):
+    path, _ = simulated("acs-wfc", "extragalactic")
     level = fits.getval(path, "MDRIZSKY", ("SCI", 1))
     assert level == pytest.approx(np.median(fits.getdata(path, ("SCI", 1))), rel=0.05)
     assert level == pytest.approx(instrument().sky_electron_s * EXPOSURE_TIME_S, rel=0.6)

@@ -1,9 +1,9 @@
-"""YAML files with a schema: read strictly, and say exactly which field of which file is wrong."""
+"""YAML and JSON files with a schema: strict reading, and errors that name file, field, value and expectation."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ DocumentT = TypeVar("DocumentT", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses duplicate keys (the last one would win in silence)."""
+    """Safe YAML that refuses duplicate keys; PyYAML would silently keep the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -41,21 +41,17 @@ class _Loader(yaml.SafeLoader):
 Place = tuple[Hashable, ...]
 """Keys and indices that lead to a value."""
 
-
 MOST_VALUES = 100_000
 """Aliases can stand for more values than fit into memory."""
 
 MOST_BYTES = 10_000_000
-"""Of a document; the largest of the zoo has a few thousand."""
+"""Largest accepted document; those of the zoo have a few thousand bytes."""
 
 
 def parse_yaml(text: str | bytes, where: str | Path) -> tuple[Any, dict[Place, int]]:
-    """Parse YAML; gives the content and the line on which each value stands.
+    """Return the content of a YAML document and the line of each value.
 
-    Raises
-    ------
-    InvalidDocumentError
-        If it is no YAML, uses a tag, has a key twice, or is larger than `MOST_VALUES` and `MOST_BYTES` allow.
+    Tags, duplicate keys and documents beyond `MOST_VALUES` or `MOST_BYTES` raise `InvalidDocumentError`.
     """
     try:
         if len(text) > MOST_BYTES:
@@ -83,32 +79,35 @@ def _lines(node: yaml.Node, place: Place) -> Iterator[tuple[Place, int]]:
 
 
 def parse_document(text: str | bytes, schema: type[DocumentT], where: str | Path) -> DocumentT:
-    """Parse YAML into `schema`; `where` names the file in errors.
-
-    Raises
-    ------
-    InvalidDocumentError
-        Naming the file, the path of each wrong field, what was expected and what stands there.
-    """
+    """Parse YAML into `schema`; an `InvalidDocumentError` names `where` and every wrong field."""
     content, _ = parse_yaml(text, where)
+    return validate(content, schema, lambda _: where)
+
+
+def validate(content: Any, schema: type[DocumentT], where: Callable[[Place], str | Path]) -> DocumentT:
+    """Return `content` as a document; `where` gives the origin of a field for the `InvalidDocumentError`."""
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        raise InvalidDocumentError("\n".join(explain(where, line) for line in error.errors())) from None
+        raise InvalidDocumentError("\n".join(explain(where(line["loc"]), line) for line in error.errors())) from None
 
 
 def read_document(path: Path, schema: type[DocumentT], root: Path) -> DocumentT:
     """Read the YAML file at `path`; errors name it relative to `root`."""
     where = path.relative_to(root)
+    return parse_document(read_file(path, where), schema, where)
+
+
+def read_file(path: Path, where: str | Path) -> bytes:
+    """Return the bytes of a file; an `InvalidDocumentError` calls it `where`."""
     try:
-        text = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise InvalidDocumentError(f"{where}: cannot be read: {error.strerror}") from None
-    return parse_document(text, schema, where)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Texts of several lines as blocks, as people write them."""
+    """Safe YAML that writes texts of several lines as blocks."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -119,7 +118,7 @@ _Dumper.add_representer(str, _text)
 
 
 def as_yaml(document: BaseModel) -> bytes:
-    """A document as a YAML file, its sections apart; `parse_document` gives the same document again."""
+    """Return a document as a YAML file with blank lines between sections; `parse_document` reverses it."""
     sections = document.model_dump(exclude_none=True).items()
     dumped = (
         yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120) for key, value in sections
@@ -128,19 +127,19 @@ def as_yaml(document: BaseModel) -> bytes:
 
 
 def as_json(document: BaseModel) -> bytes:
-    """A document as a JSON file, whose bytes depend on its content alone."""
+    """Return a document as a JSON file whose bytes depend only on its content."""
     return (document.model_dump_json(indent=1) + "\n").encode()
 
 
 def first_problem(error: ValidationError) -> str:
-    """Where the first problem of a document is, and what it is, for files that people do not write."""
+    """Return place and text of the first problem, for files that people do not write by hand."""
     first = error.errors()[0]
     place = ".".join(map(str, first["loc"])) or "the document"
     return f"{place}: {first['msg']}"
 
 
 def explain(where: str | Path, error: Any) -> str:
-    """One of pydantic's errors as a sentence that names file, field, expectation and value."""
+    """Return one of pydantic's errors as a sentence that names file, field, expectation and value."""
     field = ".".join(str(part) for part in error["loc"]) or "the document"
     match error["type"]:
         case "extra_forbidden":
@@ -150,10 +149,10 @@ def explain(where: str | Path, error: Any) -> str:
         case "string_type" if isinstance(error["input"], (int, float)):
             return f"{where}: {field}: expected a text, got the number {error['input']!r}; put it in quotes"
         case "float_type" if _is_number(error["input"]):
-            return f"{where}: {field}: expected a number, got the text {error['input']!r}; YAML wants 1.0e-3 for 1e-3"
+            return f"{where}: {field}: expected a number, got the text {error['input']!r}; YAML needs 1.0e-3 for 1e-3"
         case _:
             expectation = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-            # of a whole section only the expectation is worth reading
+            # a whole section is too long to repeat
             found = "" if isinstance(error["input"], (dict, list)) else f", got {error['input']!r}"
             return f"{where}: {field}: expected {expectation}{found}"
 

@@ -1,6 +1,6 @@
-"""Every error and warning that a user can cause, one class per kind of mistake.
+"""Errors and warnings that a user can cause, one class for each kind of mistake.
 
-Each message is one sentence (or a short list) that says what was wrong, where, what was expected and the way out.
+Each message says in one sentence, or a short list, what was wrong, where, what was expected and what to do.
 """
 
 
@@ -11,21 +11,21 @@ class DeepcrZooError(Exception):
 
 
 class UsageError(DeepcrZooError):
-    """The arguments contradict each other or are outside what the call accepts."""
+    """Invalid or contradictory arguments."""
 
     exit_code = 2
 
 
 class InvalidNameError(DeepcrZooError):
-    """A text does not follow the grammar ``[REGISTRY:][mask/|inpaint/]NAME[@VERSION]``."""
+    """A text that does not follow the grammar ``[REGISTRY:][mask/|inpaint/]NAME[@VERSION]``."""
 
 
 class UnknownModelError(DeepcrZooError):
-    """A well-formed name that no registry entry, alias or version answers to."""
+    """A valid name that matches no registry entry, alias or version."""
 
 
 class InvalidDocumentError(DeepcrZooError):
-    """A YAML file (registry entry, card) that breaks its schema."""
+    """A YAML or JSON file that breaks its schema."""
 
 
 class IntegrityError(DeepcrZooError):
@@ -33,59 +33,59 @@ class IntegrityError(DeepcrZooError):
 
 
 class SourceError(DeepcrZooError):
-    """No source could supply the bytes of a model."""
+    """A model whose files no source could supply."""
 
 
 class HubError(SourceError):
-    """The Hub refused or does not have what was asked for."""
+    """A request that the Hub refused, or something that it does not have."""
 
 
 class HubUnreachableError(SourceError):
-    """The Hub did not answer, or the client is in offline mode."""
+    """A Hub that does not answer, or offline mode."""
 
 
 class HubConflictError(HubError):
-    """Somebody else has changed a repository of the Hub in between."""
+    """A repository on the Hub that has changed in between."""
 
 
 class GateError(DeepcrZooError):
-    """A model that must not be published, because a gate did not pass."""
+    """A model that must not be published because a gate fails."""
 
 
 class PublishError(DeepcrZooError):
-    """A model that cannot be published as it is, or where it should go."""
+    """A model that cannot be published as it is, or to this place."""
 
 
 class UpdateError(DeepcrZooError):
-    """Registry files that would alter what a name means, or that are incomplete."""
+    """Registry files that are incomplete or would alter what a name means."""
 
 
 class InvalidWeightsError(DeepcrZooError):
-    """Weights that do not fit the architecture or the input scale that the registry and the card state."""
+    """Weights that do not fit the architecture or the input scale in registry and card."""
 
 
 class DeviceError(UsageError):
-    """A device that does not exist on this machine."""
+    """A device that this machine does not have."""
 
 
 class InvalidImageError(DeepcrZooError):
-    """An image or a mask of a shape, type or unit that cannot be used."""
+    """An image or mask with an unusable shape, type or unit."""
 
 
 class InvalidFileError(DeepcrZooError):
-    """A FITS file that is damaged, or that holds nothing that can be cleaned."""
+    """A FITS file that is damaged or holds nothing that can be cleaned."""
 
 
 class NotAnExposureError(InvalidFileError):
-    """A sound FITS file that is no single exposure: a drizzled image, a table, a product of our own."""
+    """A sound FITS file that is not a single exposure: a drizzled image, a table, a product of deepcr-zoo."""
 
 
 class OutputError(DeepcrZooError):
-    """A product that cannot be written, or that would replace another."""
+    """A product that cannot be written or would replace another file."""
 
 
 class NoModelError(DeepcrZooError):
-    """The registry has no model, or no operating point, for what was asked."""
+    """A request for which the registry has no model or no operating point."""
 
 
 class MissingExtraError(DeepcrZooError):
@@ -93,46 +93,46 @@ class MissingExtraError(DeepcrZooError):
 
 
 class ConversionError(DeepcrZooError):
-    """An upstream file that is missing or is not what its card says it is."""
+    """An upstream file that is missing or differs from its card."""
 
 
 class DrizzleError(DeepcrZooError):
-    """Drizzlepac could not label a visit."""
+    """A visit that Drizzlepac could not label."""
 
 
 class InterruptedWorkError(DeepcrZooError):
-    """Work that came to no end, through no fault of its input: it is done when the same command runs again."""
+    """Work that did not finish for a reason other than its input; the same command resumes it."""
 
 
 class StoppedError(InterruptedWorkError):
-    """Work that somebody has stopped, and that was saved."""
+    """Work that was stopped by the user and saved."""
 
     exit_code = 130
 
 
 class ClusterError(DeepcrZooError):
-    """A Dask cluster that cannot be reached, is gone, or has workers that cannot do the work."""
+    """A Dask cluster that is unreachable or lost, or whose workers cannot do the work."""
 
 
 class MissingDataError(DeepcrZooError):
-    """Exposures that a recipe asks for and that nobody has supplied."""
+    """Exposures that a recipe needs and that were not supplied."""
 
 
 class ArchiveError(DeepcrZooError):
-    """The archive does not have what was asked for, or has something else."""
+    """An archive that does not have the requested data, or has other data."""
 
 
 class ArchiveUnreachableError(ArchiveError):
-    """The archive did not answer, or broke off."""
+    """An archive that does not answer, or a connection that breaks."""
 
 
 class ArchiveBusyError(ArchiveUnreachableError):
-    """The archive asks to be left alone for a while.
+    """An archive that asks clients to wait.
 
     Attributes
     ----------
     wait_s : float or None
-        How long, if it told.
+        Requested waiting time in seconds, if the archive gave one.
     """
 
     def __init__(self, message: str, wait_s: float | None = None) -> None:
@@ -141,15 +141,15 @@ class ArchiveBusyError(ArchiveUnreachableError):
 
 
 class DataError(DeepcrZooError):
-    """Exposures from which no sound training set can be made."""
+    """Exposures that cannot make a sound training set."""
 
 
 class DatasetError(DeepcrZooError):
-    """A training set that is incomplete, or differs from what its manifest says."""
+    """A training set that is incomplete or differs from its manifest."""
 
 
 class TrainingError(DeepcrZooError):
-    """Training that cannot start, or cannot go on."""
+    """A training that cannot start or continue."""
 
 
 class RunError(DeepcrZooError):
@@ -157,16 +157,16 @@ class RunError(DeepcrZooError):
 
 
 class NotMeasuredError(DeepcrZooError):
-    """A figure that is asked for and that nobody has measured, or could."""
+    """A figure that has not been measured, or cannot be."""
 
 
 class ModelWarning(UserWarning):
-    """The registry attaches a caution to this version of a model."""
+    """A caution that the registry attaches to this version of a model."""
 
 
 class ImageWarning(UserWarning):
-    """The image can be used, but the result is less than the user may expect."""
+    """An image whose result may be worse than the user expects."""
 
 
 class SourceWarning(UserWarning):
-    """A local copy was damaged or could not be kept; the result is not affected."""
+    """A local copy that was damaged or could not be kept; the result is not affected."""

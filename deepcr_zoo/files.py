@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever half-written."""
+"""Files: atomic writes, hashes, and the folders of the package, of the cache and of the user's data."""
 
 from __future__ import annotations
 
@@ -14,22 +14,77 @@ from pathlib import Path
 
 from deepcr_zoo.errors import UsageError
 
+PACKAGE = Path(__file__).resolve().parent
+
 _PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]*)-(?P<process>\d+)-[0-9a-f]+\.part", re.DOTALL)
 
 
+def data_root() -> Path:
+    """Return the folder with ``zoo/`` and ``cards/``: the checkout if there is one, else the installed package's data."""
+    installed = PACKAGE / "_data"
+    return installed if installed.is_dir() else PACKAGE.parent
+
+
+def cache_root() -> Path:
+    """Return the folder of verified downloads (``DEEPCR_ZOO_CACHE``, else the platform's cache folder)."""
+    if chosen := os.environ.get("DEEPCR_ZOO_CACHE"):
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("deepcr-zoo", appauthor=False)) / "models"
+
+
+def exposures_root() -> Path:
+    """Return the folder of archived exposures: in ``DEEPCR_ZOO_CACHE``, else in the platform's cache folder."""
+    return (cache_root() if os.environ.get("DEEPCR_ZOO_CACHE") else cache_root().parent) / "exposures"
+
+
+def user_data_root() -> Path:
+    """Return the folder of training sets and registry updates (``DEEPCR_ZOO_DATA``, else the platform's data folder)."""
+    if chosen := os.environ.get("DEEPCR_ZOO_DATA"):
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("deepcr-zoo", appauthor=False))
+
+
+def configuration_file() -> Path:
+    """Return the user's settings file (``DEEPCR_ZOO_CONFIG``, else in the platform's settings folder)."""
+    if chosen := os.environ.get("DEEPCR_ZOO_CONFIG"):
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("deepcr-zoo", appauthor=False)) / "config.yaml"
+
+
+def mirror_root() -> Path | None:
+    """Return the folder given by ``DEEPCR_ZOO_MIRROR`` (a path or a file:// address), if any."""
+    chosen = os.environ.get("DEEPCR_ZOO_MIRROR")
+    return directory(chosen) if chosen else None
+
+
+def directory(address: str | os.PathLike[str]) -> Path:
+    """Turn a path or a ``file://`` address into a path; any other address raises `UsageError`."""
+    text = os.fspath(address)
+    if "://" in text:
+        from urllib.parse import urlsplit
+        from urllib.request import url2pathname
+
+        if not text.startswith("file://"):
+            raise UsageError(f"{text}: expected a folder or a file:// address; nothing else can be a mirror")
+        text = url2pathname(urlsplit(text).path)
+    return Path(text).expanduser()
+
+
 def write_atomically(data: bytes, path: Path) -> None:
-    """Write `data` so that `path` holds either the old content or all of the new, whatever happens."""
+    """Write `data` so that `path` always holds either the old content or all of the new."""
     write_together({path: data})
 
 
 def write_together(contents: Mapping[Path, bytes]) -> None:
-    """Write several files, each atomically, and none of them before all are on the disk.
+    """Write several files atomically, and rename none of them before all are on the disk.
 
-    Only a kill in the moment of the renames leaves some of them old; the last one is renamed last.
-
-    Parameters
-    ----------
-    contents : mapping of Path to bytes
+    Only a kill during the renames leaves some of them old; the last one is renamed last.
     """
     partial: dict[Path, Path] = {}
     try:
@@ -49,37 +104,32 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file of any size."""
+    """Return the SHA-256 of a file of any size."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sweep_partial(path: Path) -> None:
-    """Remove what processes of this machine that were killed have left of an unfinished `path`, file or folder."""
-    # listed, not globbed: the name may hold wildcards
-    for leftover in os.listdir(path.parent) if path.parent.is_dir() else ():
-        found = _PARTIAL.fullmatch(leftover)
-        if found and found["name"] == path.name and found["host"] == _host() and not _is_running(int(found["process"])):
-            _remove(path.parent / leftover)
+    """Remove unfinished versions of `path`, file or folder, left by killed processes of this machine."""
+    _sweep(path.parent, path.name)
 
 
 def sweep_leftovers(folder: Path) -> None:
-    """Remove whatever processes of this machine that were killed have left unfinished in a folder."""
+    """Remove everything unfinished in a folder that killed processes of this machine left."""
+    _sweep(folder, None)
+
+
+def _sweep(folder: Path, name: str | None) -> None:
+    # listed, not globbed: the name may hold wildcards
     for leftover in os.listdir(folder) if folder.is_dir() else ():
         found = _PARTIAL.fullmatch(leftover)
-        if found and found["host"] == _host() and not _is_running(int(found["process"])):
+        if found and name in (None, found["name"]) and found["host"] == _host() and not _is_running(int(found["process"])):
             _remove(folder / leftover)
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Fill a folder under another name; at the end it becomes `path` at once, unless another process was quicker.
-
-    Yields
-    ------
-    Path
-        An empty folder, which is removed if something fails.
-    """
+    """Yield an empty folder that becomes `path` at the end, unless another process was quicker or something failed."""
     with scratch_folder(path) as folder:
         yield folder
         if not path.exists():
@@ -92,7 +142,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """A folder beside `path` that is removed at the end; what a killed process leaves is swept with `path`."""
+    """Yield a folder beside `path` that is removed at the end; `sweep_partial` removes what a killed process leaves."""
     folder = _partial_path(path)
     folder.mkdir(parents=True)
     try:
@@ -118,7 +168,7 @@ def _host() -> str:
 
 def _is_running(process: int) -> bool:
     if os.name == "nt":
-        return True  # there signal 0 would end the process
+        return True  # on Windows signal 0 would end the process
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -126,69 +176,3 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-PACKAGE = Path(__file__).resolve().parent
-
-
-def data_root() -> Path:
-    """Folder that holds ``zoo/`` and ``cards/``: the checkout if there is one, else the installed package's data."""
-    installed = PACKAGE / "_data"
-    return installed if installed.is_dir() else PACKAGE.parent
-
-
-def cache_root() -> Path:
-    """Folder of verified downloads (``DEEPCR_ZOO_CACHE``, else the platform's cache folder)."""
-    if chosen := os.environ.get("DEEPCR_ZOO_CACHE"):
-        return Path(chosen).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("deepcr-zoo", appauthor=False)) / "models"
-
-
-def exposures_root() -> Path:
-    """Folder of exposures from the archive: in ``DEEPCR_ZOO_CACHE``, else in the platform's cache folder."""
-    return (cache_root() if os.environ.get("DEEPCR_ZOO_CACHE") else cache_root().parent) / "exposures"
-
-
-def user_data_root() -> Path:
-    """Folder of training sets and registry updates (``DEEPCR_ZOO_DATA``, else the platform's folder for a user's data)."""
-    if chosen := os.environ.get("DEEPCR_ZOO_DATA"):
-        return Path(chosen).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("deepcr-zoo", appauthor=False))
-
-
-def configuration_file() -> Path:
-    """The user's settings (``DEEPCR_ZOO_CONFIG``, else in the platform's folder for settings)."""
-    if chosen := os.environ.get("DEEPCR_ZOO_CONFIG"):
-        return Path(chosen).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_config_dir("deepcr-zoo", appauthor=False)) / "config.yaml"
-
-
-def mirror_root() -> Path | None:
-    """Folder given by ``DEEPCR_ZOO_MIRROR`` (a path or a file:// address), if any."""
-    chosen = os.environ.get("DEEPCR_ZOO_MIRROR")
-    return directory(chosen) if chosen else None
-
-
-def directory(address: str | os.PathLike[str]) -> Path:
-    """Turn a path or a ``file://`` address into a path.
-
-    Raises
-    ------
-    UsageError
-        If it is an address of another kind.
-    """
-    text = os.fspath(address)
-    if "://" in text:
-        from urllib.parse import urlsplit
-        from urllib.request import url2pathname
-
-        if not text.startswith("file://"):
-            raise UsageError(f"{text}: expected a folder or a file:// address; nothing else can be a mirror")
-        text = url2pathname(urlsplit(text).path)
-    return Path(text).expanduser()

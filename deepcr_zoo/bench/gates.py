@@ -35,7 +35,7 @@ from deepcr_zoo.errors import DeepcrZooError, NotMeasuredError
 from deepcr_zoo.models import testvectors, verification
 from deepcr_zoo.models.model import WHOLE_FRAME, InpaintModel, MaskModel
 from deepcr_zoo.zoo import sources
-from deepcr_zoo.zoo.cards import contract_sha256, open_points
+from deepcr_zoo.zoo.cards import contract_sha256, find_open_points
 from deepcr_zoo.zoo.recipe import EnoughTpr, Recipe
 from deepcr_zoo.zoo.records import POOLED, read_results
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, ResolvedModel
@@ -200,8 +200,9 @@ def _inpainting_quality(evidence: Evidence) -> Iterator[Check]:
 
 def _card(candidate: Candidate) -> Measured:
     card = candidate.subject.card()
-    if missing := open_points(card):
-        return Measured(f"open: {'; '.join(missing)}", holds=False)
+    if missing := find_open_points(card):
+        advice = "fill in each field and delete its line in open_points"
+        return Measured(f"open: {'; '.join(missing)}: {advice}", holds=False)
     return Measured(f"valid, {card.licence.spdx}, {len(card.citation)} to cite", holds=True)
 
 

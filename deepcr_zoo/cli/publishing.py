@@ -13,7 +13,7 @@ from deepcr_zoo.cli.bench import print_gates
 from deepcr_zoo.cli.console import TerminalReporter, message, notes, output, print_json, table
 from deepcr_zoo.errors import DeepcrZooError, UsageError
 from deepcr_zoo.zoo import registries, updates
-from deepcr_zoo.zoo.hub.connection import without_bars
+from deepcr_zoo.zoo.hub.connection import disable_progress_bars
 from deepcr_zoo.zoo.registry import REPOSITORY_PATTERN
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def publish(
     Run again, it changes nothing, and an interrupted upload goes on where it ended. The token is HF_TOKEN.
     """
     if not notes.is_terminal:
-        without_bars()
+        disable_progress_bars()
     if sum((what is not None, seed, registry)) != 1:
         raise UsageError("name the folder of a run, or NAME@VERSION, or give --seed or --registry (one of them)")
     if as_pull_request + finish + dry_run > 1 or ((seed or registry) and (as_pull_request or finish)):
@@ -84,7 +84,7 @@ def update(
         updates.forget()
         typer.echo("the registry is that of this package")
         return
-    without_bars()  # there would be one for every file
+    disable_progress_bars()  # there would be one for every file
     found = updates.update(_repository(repo))
     if as_json:
         print_json(found.kept.model_dump(mode="json") | {"added": found.added, "is_new": found.is_new})

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.models.baselines import CLASSICAL
-from deepcr_zoo.models.model import InpaintModel, MaskModel, load
+from deepcr_zoo.models.model import InpaintModel, MaskModel, load_resolved
 from deepcr_zoo.zoo.names import Task, for_task
+from deepcr_zoo.zoo.registries import default_registry
 
 Filler = Callable[[Any, Any], NDArray[np.float32]]
 
@@ -80,7 +81,7 @@ def filler(inpaint: str | InpaintModel, unit: str, device: str) -> Filler:
 def loaded(model: str | ModelT, kind: type[ModelT], device: str) -> ModelT:
     """Return the model, loading it if it is given by name; a name without a task means a model of this kind."""
     task: Task = "mask" if issubclass(kind, MaskModel) else "inpaint"
-    found = load(for_task(model, task), device) if isinstance(model, str) else model
+    found = load_resolved(default_registry().resolve(for_task(model, task)), device) if isinstance(model, str) else model
     if not isinstance(found, kind):
         raise UsageError(f"{task}={model!r}: expected the name of a model for the task {task}, or a loaded one")
     return found

@@ -13,14 +13,14 @@ from deepcr_zoo.documents import parse_document, read_document
 from deepcr_zoo.errors import DeepcrZooError
 from deepcr_zoo.models.verification import verify
 from deepcr_zoo.zoo import rendering, updates
-from deepcr_zoo.zoo.cards import Card, open_points, read_card
+from deepcr_zoo.zoo.cards import Card, find_open_points, read_card
 from deepcr_zoo.zoo.instruments import read_instruments
+from deepcr_zoo.zoo.merging import alterations
 from deepcr_zoo.zoo.names import TASKS, for_task
 from deepcr_zoo.zoo.recipe import Recipe
 from deepcr_zoo.zoo.recipefiles import read_recipe
 from deepcr_zoo.zoo.records import read_results
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, ModelEntry, Registry, ResolvedModel, read_registry
-from deepcr_zoo.zoo.updates import alterations
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _model(model: ResolvedModel) -> Iterator[str]:
         yield f"licence.file: {card.licence.file} is not there"
     elif not updates.is_lock_file(card.licence.file):
         yield f"licence.file: {card.licence.file}: expected LICENSE, or a file zoo/weights/LICENSE.NAME"
-    yield from (f"card: {point}" for point in open_points(card))
+    yield from (f"card: {point}" for point in find_open_points(card))
     for citation in card.citation:
         if citation.doi.lower() not in citation.bibtex.lower():
             yield f"citation: the BibTeX record of {citation.doi} has another DOI, or none"

@@ -12,10 +12,10 @@ from deepcr_zoo.documents import as_yaml
 from deepcr_zoo.errors import OutputError, PublishError, UsageError
 from deepcr_zoo.files import write_together
 from deepcr_zoo.publishing.releases import Release
+from deepcr_zoo.zoo.merging import MEANING
 from deepcr_zoo.zoo.names import VERSION_PATTERN
 from deepcr_zoo.zoo.records import Results, read_results
 from deepcr_zoo.zoo.registry import CARD_FILE, HubPin, LockedVersion, ModelEntry, Registry, read_registry
-from deepcr_zoo.zoo.updates import MEANING
 
 
 def find_checkout(given: Path | None) -> Path:

@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 
 from deepcr_zoo.bench.report.wording import field_name
 from deepcr_zoo.bench.results import BenchmarkResults, GateResult, MethodResult, ModelVerdict
-from deepcr_zoo.zoo.cards import Card, Figure
+from deepcr_zoo.zoo.cards import Card, Figure, FigureUnit
 from deepcr_zoo.zoo.hub.frontmatter import Evaluation, front_matter
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.records import Measurement
@@ -21,6 +21,15 @@ TEMPLATE = "page.md.jinja"
 
 PIPELINES: dict[Task, str] = {"mask": "image-segmentation", "inpaint": "image-to-image"}
 """The Hub's words for our tasks."""
+
+
+PUBLISHED_UNITS: dict[FigureUnit, tuple[float, str]] = {
+    "percent": (0.01, ""),
+    "fraction": (1.0, ""),
+    "electron^2": (1.0, ", in e-^2"),
+    "(100 electron)^2": (1e4, ", in e-^2"),
+}
+"""Factor from the unit of a published figure to the unit of our own measurements, and that unit as text."""
 
 
 @dataclass(frozen=True)
@@ -108,17 +117,14 @@ def _published(card: Card) -> Iterator[Evaluation]:
     doi = f"https://doi.org/{card.citation[0].doi}"
     for evaluation in card.published_evaluation:
         for figure in evaluation.figures:
-            # in the units of what is measured here: shares, and e-^2
-            in_percent, in_hundreds = ", in %" in figure.metric, "(100 e-)^2" in figure.metric
-            value = figure.value / 100 if in_percent else figure.value * 1e4 if in_hundreds else figure.value
-            words = figure.metric.replace(", in %", "").replace("(100 e-)^2", "e-^2")
-            name = f"{words}, {figure.field} (published)"
+            factor, unit = PUBLISHED_UNITS[figure.unit]
+            name = f"{figure.quantity}{unit}, {figure.field} (published)"
             yield Evaluation(
                 evaluation.test_set,
                 figure.field,
                 metric,
                 name,
-                float(f"{value:.6g}"),
+                float(f"{figure.value * factor:.6g}"),
                 source=evaluation.source,
                 source_url=doi,
             )
@@ -141,9 +147,9 @@ def _measured(facts: PageFacts) -> Iterator[Evaluation]:
 
 
 def _published_table(figures: Sequence[Figure]) -> str:
-    metrics = list(dict.fromkeys(figure.metric for figure in figures))
+    metrics = list(dict.fromkeys(figure.label for figure in figures))
     fields = list(dict.fromkeys(figure.field for figure in figures))
-    values = {(figure.field, figure.metric): f"{figure.value:g}" for figure in figures}
+    values = {(figure.field, figure.label): f"{figure.value:g}" for figure in figures}
     return _table(["", *metrics], [[name, *(values.get((name, metric), "-") for metric in metrics)] for name in fields])
 
 

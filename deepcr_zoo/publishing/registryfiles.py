@@ -12,9 +12,10 @@ from deepcr_zoo.zoo import updates
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.hub.frontmatter import front_matter
 from deepcr_zoo.zoo.hub.repositories import HubRepository, whoami
+from deepcr_zoo.zoo.merging import alterations
 from deepcr_zoo.zoo.registry import HubPin, Registry, read_registry
 from deepcr_zoo.zoo.rendering import models_table
-from deepcr_zoo.zoo.updates import alterations, fetch_lock, shipped_registry
+from deepcr_zoo.zoo.updates import fetch_lock, shipped_registry
 
 TITLE = "Registry of {count} versions of {models} models"
 

@@ -19,18 +19,17 @@ from deepcr_zoo.dataset.store import DatasetVisit, Manifest, StampSplit
 from deepcr_zoo.models import testvectors, weights
 from deepcr_zoo.training.state import decays
 from deepcr_zoo.zoo.cards import (
-    NOT_GIVEN,
     Card,
+    CardIdentity,
+    CardInput,
+    CardInstrument,
+    CardOutput,
+    CardProvenance,
+    CardTestVector,
+    CardTraining,
     Citation,
     Fingerprint,
-    Identity,
-    Input,
-    Instrument,
     Licence,
-    Output,
-    Provenance,
-    TestVector,
-    Training,
     read_card,
 )
 from deepcr_zoo.zoo.recipe import AugmentationBlock, Recipe, Split
@@ -47,6 +46,9 @@ HALO = {2: 16, 3: 24}
 THRESHOLD = 0.5
 TOLERANCE = 1e-4
 """In float32, folded, with any engine; ten times what networks of 32 channels need, and what those of 4 do."""
+
+TO_DO = "TODO"
+"""Text of a field that a person must fill in."""
 
 LICENCE = "BSD-3-Clause"
 """Whose text this repository has."""
@@ -85,7 +87,7 @@ class DraftFacts:
 
 
 def draft_card(recipe: Recipe, version: str, state: Mapping[str, Tensor], facts: DraftFacts) -> Card:
-    """The draft of the card of a trained network; see `open_points` for what it lacks, and `documents.as_yaml`.
+    """The draft of the card of a trained network; `Card.open_points` lists what it lacks, and `documents.as_yaml`.
 
     Parameters
     ----------
@@ -98,14 +100,14 @@ def draft_card(recipe: Recipe, version: str, state: Mapping[str, Tensor], facts:
     """
     publish, is_rehearsal = recipe.publish, facts.manifest.rehearsal
     return Card(
-        identity=Identity(
+        identity=CardIdentity(
             name=recipe.name,
             task=recipe.task,
             version=version,
             title=publish.summary + (" (rehearsal on simulated exposures)" if is_rehearsal else ""),
-            authors=publish.authors or [f"{NOT_GIVEN} (publish.authors)"],
+            authors=publish.authors or [TO_DO],
         ),
-        provenance=Provenance(
+        provenance=CardProvenance(
             kind="trained",
             statement=_statement(recipe, facts),
             recipe_sha256=facts.recipe_sha256,
@@ -114,7 +116,7 @@ def draft_card(recipe: Recipe, version: str, state: Mapping[str, Tensor], facts:
         instrument=_instrument(recipe, facts),
         input=_input(recipe, state),
         output=_output(recipe),
-        training=Training(
+        training=CardTraining(
             data=_data(recipe, facts),
             visits=facts.visits,
             method=_method(recipe, facts.history),
@@ -125,12 +127,13 @@ def draft_card(recipe: Recipe, version: str, state: Mapping[str, Tensor], facts:
         limits=_limits(recipe, is_rehearsal),
         licence=_licence(publish.licence),
         citation=[_citation(doi) for doi in publish.citations or [METHOD]],
-        test_vector=TestVector(
+        test_vector=CardTestVector(
             description="stars, galaxies and cosmic-ray tracks on a sky of 60, in the input unit "
             f"(deepcr_zoo.models.testvectors.example_image, seed {testvectors.SEED}); expected output in float64, "
             "BatchNorm not folded",
             tolerance=TOLERANCE,
         ),
+        open_points=_open_points(recipe, is_rehearsal) or None,
     )
 
 
@@ -161,10 +164,10 @@ def _statement(recipe: Recipe, facts: DraftFacts) -> str:
     )
 
 
-def _instrument(recipe: Recipe, facts: DraftFacts) -> Instrument:
+def _instrument(recipe: Recipe, facts: DraftFacts) -> CardInstrument:
     block, visits = recipe.instrument, facts.visits_for("train")
     times = [sum(one.exposure_time_s for one in visit.record.exposures) / len(visit.record.exposures) for visit in visits]
-    return Instrument(
+    return CardInstrument(
         telescope=block.telescope,
         instrument=block.instrument,
         detector=block.detector,
@@ -182,10 +185,10 @@ def _product(recipe: Recipe) -> str:
     return f"calibrated exposures in native geometry ({product})"
 
 
-def _input(recipe: Recipe, state: Mapping[str, Tensor]) -> Input:
+def _input(recipe: Recipe, state: Mapping[str, Tensor]) -> CardInput:
     given, depth = recipe.train.input, recipe.train.architecture.depth
     variance = weights.input_variance(state, given.scale)
-    return Input(
+    return CardInput(
         unit=given.unit,
         normalisation="scale",
         scale=given.scale,
@@ -195,10 +198,10 @@ def _input(recipe: Recipe, state: Mapping[str, Tensor]) -> Input:
     )
 
 
-def _output(recipe: Recipe) -> Output:
+def _output(recipe: Recipe) -> CardOutput:
     if recipe.task == "inpaint":
-        return Output(quantity="pixel value")
-    return Output(
+        return CardOutput(quantity="pixel value")
+    return CardOutput(
         quantity="cosmic-ray probability",
         threshold=THRESHOLD,
         threshold_choice=f"{THRESHOLD}, where the network holds a cosmic ray as likely as none; not tuned to an error rate",
@@ -291,14 +294,26 @@ def _augmentation(settings: AugmentationBlock) -> str:
 def _limits(recipe: Recipe, is_rehearsal: bool) -> list[str]:
     rehearsed = f"Trained on simulated exposures (simulator version {simulate.VERSION}): a rehearsal, not for science."
     limits = [*([rehearsed] if is_rehearsal else []), *recipe.publish.limits]
-    return limits or [f"{NOT_GIVEN} (publish.limits)"]
+    return limits or [TO_DO]
 
 
 def _licence(spdx: str) -> Licence:
     if spdx == LICENCE:
         return Licence(spdx=spdx, copyright="Copyright (c) 2026, the deepcr-zoo contributors", file="LICENSE")
-    unknown = f"{NOT_GIVEN} (publish.licence is {spdx}, for which there is none here)"
-    return Licence(spdx=spdx, copyright=unknown, file=unknown)
+    return Licence(spdx=spdx, copyright=TO_DO, file=TO_DO)
+
+
+def _open_points(recipe: Recipe, is_rehearsal: bool) -> list[str]:
+    """Return the fields that the recipe leaves open, and what is missing."""
+    publish = recipe.publish
+    missing = {
+        "identity.authors": None if publish.authors else "the recipe has no publish.authors",
+        "limits": None if publish.limits or is_rehearsal else "the recipe has no publish.limits",
+    }
+    if publish.licence != LICENCE:
+        missing["licence.copyright"] = f"the copyright line of {publish.licence}"
+        missing["licence.file"] = f"the licence text of {publish.licence}, which this repository does not have"
+    return [f"{field}: {text}" for field, text in missing.items() if text is not None]
 
 
 def _citation(doi: str) -> Citation:

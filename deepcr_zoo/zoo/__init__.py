@@ -1,10 +1,10 @@
-"""The zoo: a name becomes verified bytes.
+"""The zoo: from a model's name to verified bytes.
 
-Names, registry, cards, recipes, instruments, sources and the Hub client (`hub`).
+Names, registry, cards, recipes, instruments, sources, registry updates and the Hub client (`hub`).
 
-Imports: flat files. Imported by the rooms above.
-Promise: nothing here imports torch, astropy or scipy, so ``list`` and ``pull`` are quick;
-only `hub` imports huggingface_hub.
+Imports: flat files only. Every other room may import from here.
+Promise: nothing here imports torch, astropy or scipy, so ``list`` and ``pull`` are quick. Only `hub` imports
+huggingface_hub.
 """
 
 from __future__ import annotations

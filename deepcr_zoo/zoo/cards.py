@@ -1,6 +1,6 @@
-"""Model cards (``cards/<task>/<name>/<version>.yaml``): what a model is, what goes in, what comes out.
+"""Model cards (``cards/<task>/<name>/<version>.yaml``): what a model is, what goes in and what comes out.
 
-A card is frozen with its version; the registry locks its hash. Measured results never stand in it.
+A card is frozen with its version, and the registry locks its hash. Measured results are kept beside it (`records`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from deepcr_zoo.documents import Document, parse_document
+from deepcr_zoo.documents import Document, parse_document, read_file
 from deepcr_zoo.errors import IntegrityError, InvalidDocumentError, UsageError
 from deepcr_zoo.zoo.instruments import PixelUnit
 from deepcr_zoo.zoo.names import Task
@@ -22,21 +22,39 @@ from deepcr_zoo.zoo.registry import Name, ResolvedModel, Sha256, Version
 
 Positive = Annotated[float, Field(gt=0)]
 BelowOne = Annotated[float, Field(gt=0, lt=1)]
-
-
-def _leads_down(name: str) -> str:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
-        raise ValueError("a relative path that leads nowhere but down")
-    return name
-
-
-FileName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_leads_down)]
-"""Of a file below the folder that a card or an archive belongs to."""
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
-class Identity(Document):
+def _check_relative(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+        raise ValueError("a relative path that stays below its folder")
+    return name
+
+
+FileName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_relative)]
+"""Path of a file below the folder that a card or an archive belongs to."""
+
+FigureUnit = Literal["percent", "fraction", "electron^2", "(100 electron)^2"]
+"""Unit of a published figure."""
+
+UNIT_TEXTS: dict[FigureUnit, str] = {"percent": "%", "fraction": "", "electron^2": "e-^2", "(100 electron)^2": "(100 e-)^2"}
+"""Units as tables show them."""
+
+FROZEN_METRICS: dict[str, tuple[str, FigureUnit]] = {
+    "TPR at FPR 0.05 %, in %": ("TPR at FPR 0.05 %", "percent"),
+    "TPR at FPR 0.5 %, in %": ("TPR at FPR 0.5 %", "percent"),
+    "TPR at FPR 0.05 %, in %, mask dilated 3x3": ("TPR at FPR 0.05 %, mask dilated 3x3", "percent"),
+    "TPR at FPR 0.5 %, in %, mask dilated 3x3": ("TPR at FPR 0.5 %, mask dilated 3x3", "percent"),
+    "MSE on masked pixels, in (100 e-)^2": ("MSE on masked pixels", "(100 electron)^2"),
+}
+"""Quantity and unit of the metrics in the first ten cards, which are frozen and have no field for the unit."""
+
+PLACEHOLDERS = frozenset({"", "todo", "tbd", "fixme", "xxx", "?", "??", "???", "...", "\N{HORIZONTAL ELLIPSIS}"})
+"""Texts that stand for something still to be written, in lower case."""
+
+
+class CardIdentity(Document):
     name: Name = Field(description="model name")
     task: Task = Field(description="mask (cosmic-ray probability) or inpaint (values for masked pixels)")
     version: Version = Field(description="version that this card is frozen with")
@@ -52,7 +70,7 @@ class UpstreamFile(Document):
     file_sha256: Sha256 = Field(description="SHA-256 of the file")
 
 
-class Provenance(Document):
+class CardProvenance(Document):
     kind: Literal["imported", "trained"] = Field(description="imported from elsewhere, or trained by this project")
     statement: str = Field(description="where the network comes from, in words")
     upstream: UpstreamFile | None = Field(default=None, description="the imported file; required if imported")
@@ -64,7 +82,7 @@ class Provenance(Document):
     )
 
     @model_validator(mode="after")
-    def _names_what_it_was_made_of(self) -> Provenance:
+    def _has_the_hashes_of_its_kind(self) -> CardProvenance:
         if (self.kind == "imported") != (self.upstream is not None):
             raise ValueError("an upstream file exactly if kind is imported")
         hashes = (self.recipe_sha256, self.manifest_sha256)
@@ -73,7 +91,7 @@ class Provenance(Document):
         return self
 
 
-class Instrument(Document):
+class CardInstrument(Document):
     telescope: str = Field(description="TELESCOP of the training data")
     instrument: str = Field(description="INSTRUME")
     detector: str = Field(description="DETECTOR")
@@ -94,7 +112,7 @@ class Fingerprint(Document):
     )
 
 
-class Input(Document):
+class CardInput(Document):
     unit: PixelUnit = Field(description="unit of the pixel values that the user passes in")
     normalisation: Literal["scale", "frame-standardise"] = Field(
         description="scale: value / scale; frame-standardise: (value / scale - mean) / std over the whole frame"
@@ -107,7 +125,7 @@ class Input(Document):
     )
 
 
-class Output(Document):
+class CardOutput(Document):
     quantity: Literal["cosmic-ray probability", "pixel value"] = Field(description="what comes out per pixel")
     threshold: Probability | None = Field(
         default=None, description="probability above which a pixel is masked unless the user says otherwise"
@@ -115,22 +133,42 @@ class Output(Document):
     threshold_choice: str | None = Field(default=None, description="how the threshold was chosen")
 
 
-class Training(Document):
+class CardTraining(Document):
     data: str = Field(description="what the network was trained on")
     visits: list[str] | None = Field(
         default=None,
-        description="every visit that it, or the model that it started from, has seen in training, and is never judged on; "
-        "absent where that stands in zoo/training_visits.yaml, or is not known",
+        description="every visit that the network, or the model it started from, saw in training, and is never judged on; "
+        "absent where zoo/training_visits.yaml lists them, or where they are unknown",
     )
     method: str = Field(description="how it was trained")
     unknown: list[str] = Field(description="what no source states")
-    source: str = Field(description="where these facts stand")
+    source: str = Field(description="source of these facts")
 
 
 class Figure(Document):
     field: str = Field(description="field type or test data")
-    metric: str = Field(description="name of the metric, with its unit")
+    metric: str = Field(description="name of the metric")
+    unit: FigureUnit = Field(description="unit of the value: percent, fraction, electron^2 or (100 electron)^2")
     value: float = Field(description="the figure as printed")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _frozen_metrics_imply_their_unit(cls, content: Any) -> Any:
+        metric = content.get("metric") if isinstance(content, dict) else None
+        if isinstance(metric, str) and metric in FROZEN_METRICS:
+            return {"unit": FROZEN_METRICS[metric][1], **content}
+        return content
+
+    @property
+    def quantity(self) -> str:
+        """Name of the metric without its unit."""
+        return FROZEN_METRICS[self.metric][0] if self.metric in FROZEN_METRICS else self.metric
+
+    @property
+    def label(self) -> str:
+        """Name of the metric with its unit."""
+        unit = UNIT_TEXTS[self.unit]
+        return self.metric if self.metric in FROZEN_METRICS or not unit else f"{self.metric}, in {unit}"
 
 
 class PublishedEvaluation(Document):
@@ -152,9 +190,7 @@ class Citation(Document):
     bibtex: str = Field(description="BibTeX record")
 
 
-class TestVector(Document):
-    __test__ = False  # not a test class, whatever its name says
-
+class CardTestVector(Document):
     description: str = Field(description="what the image shows and how it was made")
     tolerance: BelowOne = Field(
         description="largest allowed difference: of probability (mask), or relative to the largest value (inpaint)"
@@ -164,17 +200,21 @@ class TestVector(Document):
 class Card(Document):
     """A model card."""
 
-    identity: Identity = Field(description="which model and version this is")
-    provenance: Provenance = Field(description="where the weights come from")
-    instrument: Instrument = Field(description="what the network was made for")
-    input: Input = Field(description="what goes in")
-    output: Output = Field(description="what comes out")
-    training: Training = Field(description="what is known of the training")
+    identity: CardIdentity = Field(description="which model and version this is")
+    provenance: CardProvenance = Field(description="where the weights come from")
+    instrument: CardInstrument = Field(description="what the network was made for")
+    input: CardInput = Field(description="what goes in")
+    output: CardOutput = Field(description="what comes out")
+    training: CardTraining = Field(description="what is known of the training")
     published_evaluation: list[PublishedEvaluation] = Field(description="figures from the literature")
     limits: list[str] = Field(min_length=1, description="what the model cannot do or was not tested for")
     licence: Licence = Field(description="terms of use")
     citation: list[Citation] = Field(min_length=1, description="what to cite, most important first")
-    test_vector: TestVector = Field(description="the stored input and output that every installation must reproduce")
+    test_vector: CardTestVector = Field(description="the stored input and output that every installation must reproduce")
+    open_points: list[str] | None = Field(
+        default=None,
+        description="fields of a draft that a person must still fill in, and what is missing; absent from a finished card",
+    )
 
     @model_validator(mode="after")
     def _task_fits_output(self) -> Card:
@@ -187,19 +227,13 @@ class Card(Document):
 
 
 def contract_sha256(card: Card) -> str:
-    """Hash of what figures and gates depend on: of the card's input and output, and of what its test vector allows."""
+    """Return the hash of what figures and gates depend on: input, output and the tolerance of the test vector."""
     contract = card.model_dump(mode="json", include={"input": True, "output": True, "test_vector": {"tolerance"}})
     return hashlib.sha256(json.dumps(contract, sort_keys=True).encode()).hexdigest()
 
 
 def check_threshold(threshold: float) -> float:
-    """The threshold, if it is a probability.
-
-    Raises
-    ------
-    UsageError
-        If it is not a number between 0 and 1.
-    """
+    """Return the threshold if it is a number between 0 and 1, else raise `UsageError`."""
     if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
         raise UsageError(f"threshold is {threshold!r}: expected a probability between 0 and 1")
     return float(threshold)
@@ -216,10 +250,7 @@ def read_card(model: ResolvedModel) -> Card:
         If the file is missing, breaks the schema or belongs to another model.
     """
     where = model.card_path.relative_to(model.root)
-    try:
-        data = model.card_path.read_bytes()
-    except OSError as error:
-        raise InvalidDocumentError(f"{where}: cannot be read: {error.strerror}; restore the file") from None
+    data = read_file(model.card_path, where)
     card = parse_document(data, Card, where)
     identity = card.identity
     if (identity.task, identity.name, identity.version) != (model.entry.task, model.entry.name, model.version):
@@ -231,17 +262,17 @@ def read_card(model: ResolvedModel) -> Card:
     return card
 
 
-NOT_GIVEN = "not given in the recipe"
-"""A text of a card that starts so is still to be written by a person."""
-
-
-def open_points(card: Card) -> list[str]:
-    """What a person must still fill in: the field, and what it lacks."""
-    return [f"{place}: {text}" for place, text in _texts(card.model_dump()) if text.startswith(NOT_GIVEN)]
+def find_open_points(card: Card) -> list[str]:
+    """Return what a person must still fill in: the card's `open_points`, then texts that are bare placeholders."""
+    texts = _texts(card.model_dump(exclude={"open_points"}))
+    return [
+        *(card.open_points or ()),
+        *(f"{place}: {text!r} is a placeholder" for place, text in texts if text.strip().casefold() in PLACEHOLDERS),
+    ]
 
 
 def _texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Every text of a document, with its place."""
+    """Yield every text of a document with its place."""
     if isinstance(value, str):
         yield place, value
     elif isinstance(value, dict | list):

@@ -1,4 +1,4 @@
-"""What is known of instruments (``zoo/instruments.yaml``): data, not code, each fact with its source."""
+"""Facts about instruments (``zoo/instruments.yaml``), each with its source."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from deepcr_zoo import files
 from deepcr_zoo.documents import Document, read_document
 
 PixelUnit = Literal["electron", "adu"]
-"""What the pixel values of an image count."""
+"""Unit of the pixel values of an image."""
 
 Keywords = Mapping[str, Any]
-"""A FITS header, or anything else that gives the value of a keyword."""
+"""A FITS header or any other mapping of keywords."""
 
 _PER_SECOND = re.compile(r"[\s.*]+(S|SEC|SECOND)(\*\*|\^)?-1$|\s*/\s*(S|SEC|SECOND)$")
-"""The ways to write "per second" at the end of a unit, in capitals."""
+"""Spellings of "per second" at the end of a unit, in capitals."""
 
 Patterns = Mapping[str, str | list[str]]
-"""Keywords and the values they have: one pattern, or several of which one must match."""
+"""Keywords and the patterns of their values; one of several patterns must match."""
 
 Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
 
 
 class UnitSpelling(Document):
-    """Spellings of BUNIT for one unit."""
+    """Spellings of one unit in BUNIT."""
 
-    quantity: PixelUnit = Field(description="what is counted")
+    quantity: PixelUnit = Field(description="quantity that is counted")
     per_second: bool = Field(description="whether it is divided by the exposure time")
     spellings: list[str] = Field(min_length=1, description="values of BUNIT, upper case")
 
 
 class Combined(Document):
-    """What gives away a product that was made from several exposures, or that is no image of the sky at all."""
+    """Signs of a product made from several exposures, or of a file without an image of the sky."""
 
     keywords: list[str] = Field(description="keywords that only drizzled products carry")
     suffixes: dict[str, str] = Field(description="ends of file names, and what such a file is")
@@ -49,7 +49,7 @@ class Combined(Document):
 
 
 class Saturation(Document):
-    """What saturated pixels look like."""
+    """Signs of saturated pixels."""
 
     bits: list[int] = Field(min_length=1, description="DQ bits that mean saturated")
     level_electron: float = Field(gt=0, description="pixels above this are saturated, e-")
@@ -63,11 +63,11 @@ class Bias(Document):
 
 
 class Overscan(Document):
-    """Where the overscan of a raw, full frame is; columns and rows count from 0, in unbinned pixels."""
+    """Geometry of the overscan of a raw full frame; columns and rows count from 0, in unbinned pixels."""
 
     shape: Pair = Field(description="rows and columns of the raw frame")
     requires: dict[str, str | list[str]] = Field(
-        default_factory=dict, description="keywords and values that this geometry holds for"
+        default_factory=dict, description="keywords and values for which this geometry holds"
     )
     bias: list[Bias] = Field(min_length=1, description="which overscan columns give the level of which columns")
     image_columns: Pair = Field(description="first and last + 1 of the columns that see light")
@@ -76,13 +76,7 @@ class Overscan(Document):
 
 @dataclass(frozen=True)
 class Gain:
-    """A gain, and the keyword that told it.
-
-    Attributes
-    ----------
-    electron_per_count : float
-    keyword : str
-    """
+    """A gain and the keyword it was read from."""
 
     electron_per_count: float
     keyword: str
@@ -107,12 +101,16 @@ class Instrument(Document):
     )
     filter_keywords: list[str] = Field(min_length=1, description="keywords that name filters")
     no_filter: list[str] = Field(default_factory=list, description="patterns of values that mean no filter")
-    gain_keywords: list[str] = Field(min_length=1, description="e- per count, the first that is not zero counts")
+    gain_keywords: list[str] = Field(
+        min_length=1, description="keywords of the gain, e- per count; the first that is not zero is used"
+    )
     gain_by_chip: GainByChip | None = Field(default=None, description="the true gains, if the keyword holds a setting")
     chip_shape: Pair = Field(description="rows and columns of a calibrated full frame, unbinned")
     pixel_size_um: float = Field(gt=0, description="side of an unbinned pixel, micrometres")
-    binning_keywords: list[str] = Field(default_factory=list, description="unbinned pixels per pixel, each axis")
-    unit_if_absent: PixelUnit | None = Field(default=None, description="what exposures without BUNIT count")
+    binning_keywords: list[str] = Field(
+        default_factory=list, description="keywords of the unbinned pixels per pixel, for each axis"
+    )
+    unit_if_absent: PixelUnit | None = Field(default=None, description="unit of exposures without BUNIT")
     raw_when: dict[str, str | list[str]] = Field(default_factory=dict, description="keywords and values of raw exposures")
     every_image_is_a_chip: bool = Field(default=False, description="whether extensions need not be called SCI")
     every_chip_is_an_exposure: bool = Field(
@@ -141,11 +139,11 @@ class Instrument(Document):
         return self
 
     def matches(self, keywords: Keywords) -> bool:
-        """Whether these headers are of this detector."""
+        """True if these headers belong to this detector."""
         return matches(keywords, self.recognise)
 
     def gain(self, keywords: Keywords) -> Gain | None:
-        """The gain, if the headers tell it."""
+        """Return the gain, or None if the headers do not give it."""
         gain = read_gain(keywords, self.gain_keywords)
         if gain is None or self.gain_by_chip is None:
             return gain
@@ -154,16 +152,16 @@ class Instrument(Document):
         return None if found is None else Gain(found, gain.keyword)
 
     def filter_name(self, keywords: Keywords) -> str:
-        """The filter in the beam as cards spell it, ``+`` between several; empty if there is none."""
+        """Return the filter in the beam as cards spell it, several joined by ``+``; empty if there is none."""
         values = [words[0] for name in self.filter_keywords if (words := text(keywords, name).split())]
         return "+".join(v for v in values if not any(fnmatch.fnmatchcase(v.upper(), none) for none in self.no_filter))
 
 
 class GenericImages(Document):
-    """What holds for images of instruments that the table does not know."""
+    """Facts assumed for images of instruments that are not in the table."""
 
-    gain_keywords: list[str] = Field(description="e- per count, the first that is not zero counts")
-    cosmic_ray_bit: int = Field(description="bit that is set in a DQ extension of our own making")
+    gain_keywords: list[str] = Field(description="keywords of the gain, e- per count; the first that is not zero is used")
+    cosmic_ray_bit: int = Field(description="bit that is set in a DQ extension that deepcr-zoo adds")
     source: str
 
 
@@ -176,40 +174,38 @@ class InstrumentTable(Document):
     instruments: list[Instrument]
 
     def recognise(self, keywords: Keywords) -> Instrument | None:
-        """The detector that these headers are of, if the table knows it."""
+        """Return the detector that these headers belong to, if it is in the table."""
         return next((instrument for instrument in self.instruments if instrument.matches(keywords)), None)
 
     def named(self, telescope: str, instrument: str, detector: str) -> Instrument | None:
-        """The detector of these names, as cards and recipes give them, if the table knows it."""
+        """Return the detector with these names, as cards and recipes give them, if it is in the table."""
         wanted = (telescope, instrument, detector)
         return next((one for one in self.instruments if (one.telescope, one.instrument, one.detector) == wanted), None)
 
     def unit(self, spelling: str) -> UnitSpelling | None:
-        """The unit that a value of BUNIT stands for, if the table knows it."""
+        """Return the unit that a value of BUNIT stands for, if it is in the table."""
         rate = _PER_SECOND.sub("/S", spelling.strip().upper())
         wanted = "".join(rate.split())
         return next((unit for unit in self.units if wanted in unit.spellings), None)
 
 
-@cache
 def default_instruments() -> InstrumentTable:
-    """The table that ships with this package (or stands in this checkout)."""
-    return read_instruments(files.data_root())
+    """Return the table that ships with this package, or of this checkout."""
+    return _cached_instruments(files.data_root())
+
+
+@cache
+def _cached_instruments(root: Path) -> InstrumentTable:
+    return read_instruments(root)
 
 
 def read_instruments(root: Path) -> InstrumentTable:
-    """Read the table under ``root/zoo``.
-
-    Raises
-    ------
-    InvalidDocumentError
-        If it breaks its schema.
-    """
+    """Read the table under ``root/zoo``."""
     return read_document(root / "zoo" / "instruments.yaml", InstrumentTable, root)
 
 
 def matches(keywords: Keywords, patterns: Patterns) -> bool:
-    """Whether every keyword has a value that its pattern describes, in whatever case and padding."""
+    """True if the value of every keyword matches its pattern; case and padding are ignored."""
 
     def has(name: str, wanted: str | list[str]) -> bool:
         found = text(keywords, name).upper()
@@ -219,27 +215,27 @@ def matches(keywords: Keywords, patterns: Patterns) -> bool:
 
 
 def read_gain(keywords: Keywords, names: Sequence[str]) -> Gain | None:
-    """The first of these keywords that holds a positive number."""
+    """Return the first of these keywords that holds a positive number, as a gain."""
     gains = (Gain(gain, name) for name in names if (gain := positive(keywords, name)) is not None)
     return next(gains, None)
 
 
 def value(keywords: Keywords, name: str) -> Any:
-    """A keyword's value; None if it is absent, has no value, or stands on a card that cannot be read."""
+    """Return a keyword's value; None if it is absent, empty or cannot be read."""
     try:
         return keywords.get(name)
-    except Exception:  # whatever a broken card makes its reader raise
+    except Exception:  # a broken header card may raise anything
         return None
 
 
 def text(keywords: Keywords, name: str) -> str:
-    """A keyword's value without the blanks that pad it; empty if there is none."""
+    """Return a keyword's value without padding; empty if there is none."""
     found = value(keywords, name)
     return "" if found is None else str(found).strip()
 
 
 def positive(keywords: Keywords, name: str) -> float | None:
-    """A keyword's value if it is a positive number; zero counts as absent."""
+    """Return a keyword's value if it is a positive number, else None."""
     found = value(keywords, name)
     number = float(found) if isinstance(found, Real) and not isinstance(found, bool) else 0.0
     return number if 0 < number < math.inf else None

@@ -24,18 +24,7 @@ _REQUEST = re.compile(
 
 @dataclass(frozen=True)
 class ModelRequest:
-    """What a user asked for; parts that were left open are None.
-
-    Attributes
-    ----------
-    name : str
-        Model name or alias, such as ``ACS-WFC-F606W-2-32``.
-    task : {"mask", "inpaint"} or None
-    version : str or None
-        ``"1.0"`` for one version, ``"1"`` for the newest 1.x.
-    registry : str or None
-        Name of another package's registry.
-    """
+    """A parsed model name; omitted parts are None. The version is ``1.0``, or ``1`` for the newest 1.x."""
 
     name: str
     task: Task | None = None
@@ -51,13 +40,7 @@ class ModelRequest:
 
 
 def parse(text: str) -> ModelRequest:
-    """Split a name into its parts.
-
-    Raises
-    ------
-    InvalidNameError
-        If `text` does not follow the grammar.
-    """
+    """Split a name into its parts; one that breaks the grammar raises `InvalidNameError`."""
     match = _REQUEST.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise InvalidNameError(
@@ -68,18 +51,12 @@ def parse(text: str) -> ModelRequest:
     return ModelRequest(match["name"], task, match["version"], match["registry"])
 
 
-def for_task(text: str, task: Task) -> str:
-    """The same name; one that names no task means a model for this one.
-
-    Raises
-    ------
-    InvalidNameError
-        If `text` does not follow the grammar.
-    """
+def for_task(text: str, task: Task) -> ModelRequest:
+    """Parse a name; one without a task gets this one."""
     request = parse(text)
-    return replace(request, task=request.task or task).text
+    return replace(request, task=request.task or task)
 
 
 def version_key(version: str) -> tuple[int, ...]:
-    """Sort key that puts version 1.10 after 1.9."""
+    """Return a sort key that puts version 1.10 after 1.9."""
     return tuple(int(part) for part in version.split("."))

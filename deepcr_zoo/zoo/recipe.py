@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
@@ -12,26 +12,26 @@ from deepcr_zoo.zoo.names import NAME_PATTERN, Task
 from deepcr_zoo.zoo.registry import REPOSITORY_PATTERN, Architecture
 
 SimulatedFieldType = Literal["extragalactic", "globular_cluster", "resolved_galaxy"]
-SIMULATED_FIELD_TYPES: tuple[SimulatedFieldType, ...] = ("extragalactic", "globular_cluster", "resolved_galaxy")
-"""What the simulator knows: images of the sky."""
+SIMULATED_FIELD_TYPES: tuple[SimulatedFieldType, ...] = get_args(SimulatedFieldType)
+"""Field types that the simulator offers: images of the sky."""
 
 FieldType = Literal["extragalactic", "globular_cluster", "resolved_galaxy", "spectrum"]
-FIELD_TYPES: tuple[FieldType, ...] = (*SIMULATED_FIELD_TYPES, "spectrum")
+FIELD_TYPES: tuple[FieldType, ...] = get_args(FieldType)
 
 Split = Literal["train", "test"]
-"""What a visit is for; validation stamps are blocks of sky of the training visits."""
+"""Purpose of a visit; validation stamps are blocks of sky of the training visits."""
 
 SplitBy = Literal["sky", "observation"]
 """What training and test must not share."""
 
 Labels = Literal["astrodrizzle", "cr_split", "dark_paste"]
-"""Where labels come from: the other exposures of a dithered visit, repeats on the same pixels, or dark exposures."""
+"""Label method: other exposures of a dithered visit, repeats on the same pixels, or dark exposures."""
 
 RESERVED_SEED = 900_000
-"""Simulated visits with seeds from here up are for independent evaluation: nothing is tuned, trained or tested on them."""
+"""Simulated visits from this seed up are reserved for independent evaluation; no tuning, training or test uses them."""
 
 MOST_SEEDS = 1_000_000
-"""Simulated visits have seeds below this."""
+"""Upper bound of the seeds of simulated visits."""
 
 Number = TypeVar("Number", int, float)
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -43,24 +43,19 @@ Seed = Annotated[int, Field(ge=0, lt=RESERVED_SEED)]
 ModelName = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
 DqBits = Annotated[int, Field(gt=0, lt=2**31)]
 Thresholds = Annotated[list[Positive], Field(min_length=2, max_length=2)]
-Span = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2)]
+CountRange = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2)]
 Shape = Annotated[list[Annotated[int, Field(gt=0, le=65_536)]], Field(min_length=2, max_length=2)]
 
 
 def ascending(limits: list[Number]) -> list[Number]:
-    """Two limits, if the smaller comes first.
-
-    Raises
-    ------
-    ValueError
-    """
+    """Return two limits if the smaller comes first, else raise `ValueError`."""
     if limits[0] > limits[1]:
         raise ValueError("the smaller number first")
     return limits
 
 
 class DetectorBlock(Document):
-    """The detector: what recognises its files, and what a build must know of it."""
+    """Names of the detector and the properties that a build needs."""
 
     telescope: str = Field(description="as in zoo/instruments.yaml")
     instrument: str
@@ -76,11 +71,9 @@ class DetectorBlock(Document):
 
 
 class InstrumentBlock(DetectorBlock):
-    """The detector, and of the optics what the simulator needs: cameras that it knows may leave nothing of that out."""
+    """Properties of the detector and, for simulation, of the optics; the simulator needs them all."""
 
-    simulated_filter: str | None = Field(
-        default=None, description="the filter that wavelength, zero point and sky belong to"
-    )
+    simulated_filter: str | None = Field(default=None, description="filter of the wavelength, zero point and sky below")
     aperture_m: Positive | None = Field(default=None, description="diameter of the primary mirror")
     obstruction: Fraction | None = Field(
         default=None, description="diameter of the central obstruction / that of the mirror"
@@ -101,7 +94,7 @@ class InstrumentBlock(DetectorBlock):
 
 
 class SimulatedInstrument(DetectorBlock):
-    """An instrument block of which nothing is left out that the simulator needs."""
+    """An instrument block with everything that the simulator needs."""
 
     simulated_filter: str
     aperture_m: Positive
@@ -118,19 +111,19 @@ class SimulatedInstrument(DetectorBlock):
 
 
 class TweakReg(Document):
-    """How DrizzlePac's TweakReg aligns the exposures of a visit."""
+    """Settings of DrizzlePac's TweakReg, which aligns the exposures of a visit."""
 
     conv_width: Positive = Field(description="width of the detection kernel, 2 x FWHM, in pixels")
     threshold: Positive = Field(description="detection threshold, in sigma of the background")
 
 
 def visit_code(visit: str) -> str:
-    """A visit as file names have it: two characters, upper case."""
+    """Return a visit as file names spell it: two characters, upper case."""
     return visit.strip().upper().zfill(2)
 
 
 class VisitRule(Document):
-    """Visits to use: one (proposal and visit given) or all that match what is given."""
+    """Visits to use: one, if proposal and visit are given, or all that match."""
 
     field_type: FieldType
     split: Split | None = Field(default=None, description="none: test_fraction of the matching visits are for testing")
@@ -153,22 +146,22 @@ class VisitRule(Document):
 
     @property
     def is_one_visit(self) -> bool:
-        """Whether proposal and visit are given."""
+        """True if proposal and visit are given."""
         return self.proposal is not None and self.visit is not None
 
 
 class DataBlock(Document):
-    """Which exposures the model is trained and tested on."""
+    """Exposures for training and testing."""
 
     product: str = Field(default="flc", description="end of the file names of the exposures: flc, flt, raw")
-    source: str = Field(description="where this list of visits comes from")
+    source: str = Field(description="source of this list of visits")
     split_by: SplitBy = Field(
         default="sky",
-        description="sky: no sky is in both training and test; observation: no observation is, for data of one target alone",
+        description="what training and test must not share: sky, or observations (for data of a single target)",
     )
-    checked_against_archive: bool = Field(default=False, description="whether somebody has seen these visits in the archive")
+    checked_against_archive: bool = Field(default=False, description="whether these visits have been found in the archive")
     files: list[str] = Field(default_factory=list, description="folders or wildcards; relative ones start at the recipe")
-    visits: dict[str, VisitRule] = Field(min_length=1, description="by a name of your choice; the first that matches counts")
+    visits: dict[str, VisitRule] = Field(min_length=1, description="rules by a name of your choice; the first match counts")
 
     @field_validator("visits", mode="before")
     @classmethod
@@ -177,7 +170,7 @@ class DataBlock(Document):
 
 
 class DrizzleBlock(Document):
-    """How AstroDrizzle labels cosmic rays."""
+    """Settings of the label method astrodrizzle."""
 
     driz_cr_snr: str = Field(
         default="5.0 1.5", pattern=r"^\d+(\.\d+)? \d+(\.\d+)?$", description="thresholds of both passes"
@@ -191,49 +184,54 @@ class DrizzleBlock(Document):
 
 
 class CrSplitBlock(Document):
-    """How repeated exposures of one pointing label each other's cosmic rays (two-pass test of AstroDrizzle's driz_cr)."""
+    """Settings of the label method cr_split: repeats of one pointing, with the two-pass test of AstroDrizzle's driz_cr."""
 
     snr: Thresholds = Field(
-        default=[5.0, 3.0], description="sigma of the difference: to find a cosmic ray, and next to one that was found"
+        default=[5.0, 3.0], description="thresholds in sigma of the difference: for a cosmic ray, and for its neighbours"
     )
     gradient: Thresholds = Field(
         default=[1.2, 0.7], description="the same two, as multiples of the steepest slope around (driz_cr_scale)"
     )
-    grow: int = Field(default=1, ge=1, le=50, description="pixels around a found one where the second threshold counts")
+    grow: int = Field(default=1, ge=1, le=50, description="pixels around a cosmic ray where the second threshold counts")
     reference: Literal["minimum", "median"] = Field(
-        default="median", description="of the other exposures, scaled by exposure time, where there are several"
+        default="median", description="combination of several other exposures, scaled by exposure time"
     )
     offset_box: int = Field(
-        default=15, ge=3, le=501, description="side of the box whose median difference is that of the backgrounds, pixels"
+        default=15, ge=3, le=501, description="side of the box whose median difference is the background difference, pixels"
     )
     hot_snr: Positive = Field(
-        default=5.0, description="what most exposures have so many sigma above its surroundings is hot"
+        default=5.0, description="pixels this many sigma above their surroundings in most exposures are hot"
     )
 
 
 class DarkPasteBlock(Document):
-    """How cosmic rays of dark exposures get into science exposures, whose own are ignored (Chen et al. 2024, ApJ 962, 7)."""
+    """Settings of the label method dark_paste: cosmic rays of darks in science exposures (Chen et al. 2024, ApJ 962, 7)."""
 
     darks: list[str] = Field(
         default_factory=list, description="folders or wildcards with dark exposures; relative ones start at the recipe"
     )
     product: str = Field(default="flt", description="end of the file names of the dark exposures, calibrated or raw")
-    test_fraction: Fraction = Field(default=0.2, description="share of the darks for test visits alone; three at least")
-    per_exposure: Span = Field(default=[1, 3], description="fewest and most darks whose cosmic rays a chip gets")
-    snr: Thresholds = Field(
-        default=[5.0, 2.5], description="sigma above the darks' median: to find a cosmic ray, and next to one that was found"
+    test_fraction: Fraction = Field(default=0.2, description="share of the darks used only in test visits; at least three")
+    per_exposure: CountRange = Field(
+        default=[1, 3], description="fewest and most darks whose cosmic rays are pasted into a chip"
     )
-    grow: int = Field(default=1, ge=1, le=50, description="pixels around a found one where the second threshold counts")
-    hot_snr: Positive = Field(default=5.0, description="where their median stands so many sigma out, darks give nothing")
+    snr: Thresholds = Field(
+        default=[5.0, 2.5],
+        description="thresholds in sigma above the darks' median: for a cosmic ray, and for its neighbours",
+    )
+    grow: int = Field(default=1, ge=1, le=50, description="pixels around a cosmic ray where the second threshold counts")
+    hot_snr: Positive = Field(default=5.0, description="pixels where the darks' median is this many sigma high are not used")
     own: Literal["dq", "lacosmic"] = Field(
         default="lacosmic",
-        description="what tells an exposure's own cosmic rays: DQ flags alone, which must be there, or L.A.Cosmic as well",
+        description="how an exposure's own cosmic rays are found: by DQ flags, which are required, or by L.A.Cosmic as well",
     )
     own_sigclip: Positive = Field(default=4.5, description="sigclip of that L.A.Cosmic")
     own_objlim: Positive = Field(
-        default=1.0, description="its objlim: low, because what it takes for a cosmic ray is only ignored"
+        default=1.0, description="objlim of that L.A.Cosmic; low, because its detections are only ignored"
     )
-    own_grow: int = Field(default=1, ge=0, le=50, description="pixels around its own cosmic rays that are ignored too")
+    own_grow: int = Field(
+        default=1, ge=0, le=50, description="pixels around an exposure's own cosmic rays that are ignored too"
+    )
 
     @field_validator("per_exposure")
     @classmethod
@@ -242,45 +240,47 @@ class DarkPasteBlock(Document):
 
 
 class IgnoreBlock(Document):
-    """Which pixels count neither in training nor in metrics."""
+    """Pixels that are excluded from training and metrics."""
 
     keep_bits: list[DqBits] | None = Field(
         default=None,
         description="DQ bits that do not exclude a pixel; none: saturation and cosmic rays, by zoo/instruments.yaml",
     )
-    saturation_electron: Positive = Field(default=70_000.0, description="brighter pixels are excluded, and those near them")
+    saturation_electron: Positive = Field(default=70_000.0, description="brighter pixels and their neighbours are excluded")
     saturation_dilation: int = Field(
-        default=7, ge=1, le=101, description="side of the square that saturated pixels are dilated by"
+        default=7, ge=1, le=101, description="side of the square by which saturated pixels are dilated"
     )
 
 
 class StampBlock(Document):
-    """How exposures are cut up."""
+    """Geometry of the stamps that exposures are cut into."""
 
     size: int = Field(default=256, ge=32, le=4096, multiple_of=4, description="side of a stamp, pixels")
     border: int = Field(default=128, ge=0, le=4096, description="pixels dropped at each edge of a chip")
     validation_fraction: Fraction = Field(default=0.2, description="share of each training visit, one strip of columns")
 
     def grid(self, shape: Sequence[int]) -> tuple[int, int]:
-        """Rows and columns of stamps on a chip of this shape, in pixels."""
+        """Return the rows and columns of stamps on a chip of this shape, in pixels."""
         rows, columns = ((length - 2 * self.border) // self.size for length in shape)
         return max(rows, 0), max(columns, 0)
 
 
 class QualityBlock(Document):
-    """Which exposures are rejected."""
+    """Limits beyond which exposures are rejected."""
 
-    max_background_ratio: float = Field(default=2.0, gt=1, description="of counts per second, to the visit's median")
-    max_rate_ratio: float = Field(default=2.0, gt=1, description="of cosmic rays per cm2 and s, to the visit's median")
+    max_background_ratio: float = Field(default=2.0, gt=1, description="counts per second / the visit's median")
+    max_rate_ratio: float = Field(default=2.0, gt=1, description="cosmic rays per cm2 and s / the visit's median")
     max_star_excess: float = Field(default=4.0, gt=1, description="share of masked pixels on stars / elsewhere")
-    min_exposures: int = Field(default=2, ge=1, description="sound exposures that a visit must have; 1 for dark_paste alone")
-    on_bad_file: Literal["skip", "refuse"] = Field(default="skip", description="a file that cannot be used: go on, or stop")
+    min_exposures: int = Field(default=2, ge=1, description="sound exposures that a visit must have; 1 only with dark_paste")
+    on_bad_file: Literal["skip", "refuse"] = Field(
+        default="skip", description="whether an unusable file is skipped or stops the build"
+    )
 
 
 class BuildBlock(Document):
-    """How exposures become labelled stamps."""
+    """Settings that turn exposures into labelled stamps."""
 
-    labels: Labels = Field(default="astrodrizzle", description="where labels come from; each has a block of settings")
+    labels: Labels = Field(default="astrodrizzle", description="label method; each has a block of settings")
     drizzle: DrizzleBlock = DrizzleBlock()
     cr_split: CrSplitBlock = CrSplitBlock()
     dark_paste: DarkPasteBlock = DarkPasteBlock()
@@ -290,7 +290,7 @@ class BuildBlock(Document):
     quality: QualityBlock = QualityBlock()
     seed: Seed = Field(
         default=1,
-        description="chooses blocks for validation, test visits where none are named, and which dark is pasted where",
+        description="chooses validation blocks, unnamed test visits and the dark for each exposure",
     )
 
     @model_validator(mode="after")
@@ -304,22 +304,22 @@ class BuildBlock(Document):
 
 
 class InputBlock(Document):
-    """What the network is given."""
+    """Input of the network."""
 
     unit: Literal["electron", "adu"] = "electron"
     scale: float = Field(default=100.0, gt=0, le=1e6, description="the image is divided by this")
 
 
 class AugmentationBlock(Document):
-    """How training stamps are varied."""
+    """Augmentation of training stamps."""
 
     sky: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
         default=[-0.9, 3.0], description="range of alpha: alpha x sky is added (Zhang & Bloom 2020, Eq. 3-4); none: never"
     )
-    shot_noise: bool = Field(default=False, description="whether the noise that matches an added sky is added too")
+    shot_noise: bool = Field(default=False, description="whether the shot noise of an added sky is added too")
     flips: bool = Field(default=False, description="whether stamps are flipped and turned by 90 degrees")
-    inpainting_masks: Span = Field(
-        default=[1, 9], description="fewest and most CR masks of other stamps that make an inpainting mask"
+    inpainting_masks: CountRange = Field(
+        default=[1, 9], description="fewest and most CR masks of other stamps in an inpainting mask"
     )
 
     @field_validator("sky", "inpainting_masks")
@@ -329,45 +329,45 @@ class AugmentationBlock(Document):
 
 
 class ScheduleBlock(Document):
-    """How long, and how fast, the network learns (Zhang & Bloom 2020, section 3)."""
+    """Training schedule (Zhang & Bloom 2020, section 3)."""
 
     learning_rate: Positive = 0.005
     batch_size: int = Field(default=16, ge=1, le=4096, description="not given in the paper; upstream's code has 16")
     max_epochs: int = Field(default=60, ge=1, le=100_000)
-    freeze_after_epochs: int = Field(default=20, ge=0, description="BatchNorm trains for so many epochs, then is frozen")
+    freeze_after_epochs: int = Field(default=20, ge=0, description="epochs after which BatchNorm is frozen")
     batchnorm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.005
-    restart_at_freeze: bool = Field(default=True, description="whether optimiser and scheduler start anew at the freeze")
+    restart_at_freeze: bool = Field(default=True, description="whether optimiser and scheduler restart at the freeze")
     restart_learning_rate_factor: Positive = Field(default=0.4, description="upstream divides by 2.5; not in the paper")
     decay_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     decay_patience_epochs: int = Field(
-        default=4,
-        ge=1,
-        description="the learning rate decays after more epochs than this without improvement",
+        default=4, ge=1, description="the learning rate decays after more epochs than this without improvement"
     )
-    decay_min_improvement: Fraction = Field(default=0.001, description="relative, of the validation loss")
+    decay_min_improvement: Fraction = Field(
+        default=0.001, description="smallest relative improvement of the validation loss that counts"
+    )
     stop_after_decays: int = Field(
-        default=2, ge=1, description="decays that may bring no improvement; where the next one falls due, the training ends"
+        default=2, ge=1, description="decays without improvement before the training ends, where the next one falls due"
     )
     gradient_clip: Positive | None = None
 
 
 class TrainBlock(Document):
-    """How the network is trained."""
+    """Settings of the training."""
 
     architecture: Architecture
     input: InputBlock = InputBlock()
     schedule: ScheduleBlock = ScheduleBlock()
     augmentation: AugmentationBlock = AugmentationBlock()
-    init_from: str | None = Field(default=None, description="NAME@VERSION whose weights it starts from")
-    start_frozen: bool = Field(default=False, description="with init_from: whether BatchNorm is frozen from the start")
+    init_from: str | None = Field(default=None, description="NAME@VERSION of the weights to start from")
+    start_frozen: bool = Field(default=False, description="whether BatchNorm is frozen from the start; needs init_from")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
-        description="of convolutions; auto: bfloat16 on GPUs, while the validation loss agrees to 1 %",
+        description="precision of convolutions; auto: bfloat16 on GPUs, while the validation loss agrees to 1 %",
     )
     seed: Seed = 1
 
     @model_validator(mode="after")
-    def _what_starts_frozen_has_statistics(self) -> TrainBlock:
+    def _frozen_start_needs_weights(self) -> TrainBlock:
         if self.start_frozen and self.init_from is None:
             raise ValueError("init_from with start_frozen: new weights have no running statistics to freeze")
         return self
@@ -382,7 +382,7 @@ LACOSMIC_OBJLIM: dict[FieldType, float] = {
 
 
 class BenchmarkBlock(Document):
-    """How the model is judged."""
+    """Settings of the benchmark."""
 
     fprs: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.0005, 0.001, 0.005], min_length=1)
     lacosmic_objlim: dict[FieldType, float] = Field(
@@ -390,10 +390,10 @@ class BenchmarkBlock(Document):
         description="objlim of the L.A.Cosmic baseline (Zhang & Bloom 2020, section 4; of spectra: astroscrappy's default)",
     )
     lacosmic_objlims: list[Positive] = Field(
-        default=[1.0, 2.0, 3.5, 5.0, 8.0], min_length=1, description="grid that the best L.A.Cosmic is looked for in"
+        default=[1.0, 2.0, 3.5, 5.0, 8.0], min_length=1, description="objlims of the grid search for the best L.A.Cosmic"
     )
     lacosmic_sigclips: list[Positive] = Field(
-        default=[1.6, 2.5, 4.0, 6.3, 10.0, 16.0, 25.0], min_length=2, description="values of sigclip, which is swept"
+        default=[1.6, 2.5, 4.0, 6.3, 10.0, 16.0, 25.0], min_length=2, description="sigclips of that grid search"
     )
     inpainting_stamps: int = Field(
         default=9600,
@@ -411,7 +411,7 @@ class BenchmarkBlock(Document):
 
 
 class EnoughTpr(Document):
-    """A TPR to be above."""
+    """A TPR that is high enough."""
 
     field_type: FieldType
     fpr: Annotated[float, Field(gt=0, lt=1)]
@@ -419,38 +419,38 @@ class EnoughTpr(Document):
 
 
 class GatesBlock(Document):
-    """What must hold before the model may be published."""
+    """Conditions for publication."""
 
     above_lacosmic_at_fpr: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.0005, 0.005], min_length=1)
-    enough: list[EnoughTpr] = Field(default=[], description="TPRs that are enough, in place of that of L.A.Cosmic")
+    enough: list[EnoughTpr] = Field(default=[], description="TPRs that are high enough, in place of those of L.A.Cosmic")
     max_star_core_rate: Fraction = Field(
-        default=0.01, description="share of the clean pixels of star cores that are masked, at the default threshold"
+        default=0.01, description="largest share of clean pixels in star cores that is masked at the default threshold"
     )
-    no_regression: bool = Field(default=True, description="not worse than the previous version")
+    no_regression: bool = Field(default=True, description="whether the model must not be worse than the previous version")
 
 
 class PublishBlock(Document):
-    """What its card says, and where it goes."""
+    """Contents of the card and place of publication."""
 
     summary: str = Field(description="one line for lists of models")
     authors: list[str] = Field(default_factory=list)
     licence: str = Field(default="BSD-3-Clause", description="SPDX identifier")
     citations: list[str] = Field(default_factory=list, description="DOIs of data and method")
-    limits: list[str] = Field(default_factory=list, description="what it is not for")
+    limits: list[str] = Field(default_factory=list, description="limits of use")
     repository: str | None = Field(default=None, pattern=REPOSITORY_PATTERN, description="Hub repository, ORG/NAME")
 
 
 class VisitCount(Document):
-    """Simulated visits of each field type."""
+    """Number of simulated visits of each field type."""
 
     train: int = Field(default=2, ge=1)
     test: int = Field(default=1, ge=1)
 
 
 class RehearsalSchedule(Document):
-    """What of train.schedule is otherwise in a rehearsal: a network of 32 channels within minutes on two processors."""
+    """Replacements in train.schedule for a rehearsal: 32 channels within minutes on two processors."""
 
-    learning_rate: Positive | None = Field(default=None, description="none: as in train.schedule, as for the others")
+    learning_rate: Positive | None = Field(default=None, description="none: as in train.schedule, for all fields")
     batch_size: int | None = Field(default=None, ge=1, le=4096)
     max_epochs: int = Field(default=20, ge=1, le=100_000)
     freeze_after_epochs: int = Field(default=6, ge=0)
@@ -458,7 +458,7 @@ class RehearsalSchedule(Document):
 
 
 class RehearsalBenchmark(Document):
-    """What of the benchmark is otherwise in a rehearsal, which has small images and few minutes."""
+    """Replacements in benchmark for a rehearsal, which has small images and few minutes."""
 
     lacosmic_objlims: list[Positive] = Field(default=[2.0, 3.5, 5.0], min_length=1)
     lacosmic_sigclips: list[Positive] = Field(default=[2.5, 4.0, 6.3, 10.0, 16.0], min_length=2)
@@ -466,22 +466,24 @@ class RehearsalBenchmark(Document):
 
 
 class RehearsalGates(Document):
-    """What of the gates is otherwise in a rehearsal."""
+    """Replacements in gates for a rehearsal."""
 
     no_regression: bool | None = Field(default=None, description="none: as in gates")
 
 
 class RehearsalStamps(StampBlock):
-    """Small exposures are cut into small stamps."""
+    """Stamps of a rehearsal, whose exposures are small."""
 
     size: int = Field(default=128, ge=32, le=4096, multiple_of=4, description="side of a stamp, pixels")
     border: int = Field(default=32, ge=0, le=4096, description="pixels dropped at each edge of a chip")
 
 
 class RehearsalBlock(Document):
-    """Simulated data in the place of the archive's: the whole path in minutes."""
+    """Rehearsal: the whole recipe in minutes, on simulated exposures."""
 
-    side: int = Field(default=1024, ge=256, le=8192, description="exposures are cut-outs of so many pixels a side, one chip")
+    side: int = Field(
+        default=1024, ge=256, le=8192, description="side of the simulated exposures, which have one chip, pixels"
+    )
     exposures: int = Field(default=3, ge=2, le=6)
     exposure_time_s: dict[SimulatedFieldType, Positive] = Field(
         default={"extragalactic": 400.0, "globular_cluster": 350.0, "resolved_galaxy": 540.0},
@@ -490,32 +492,32 @@ class RehearsalBlock(Document):
     )
     visits: VisitCount = VisitCount()
     stamps: RehearsalStamps = RehearsalStamps()
-    schedule: RehearsalSchedule = Field(default=RehearsalSchedule(), description="put over train.schedule")
-    benchmark: RehearsalBenchmark = Field(default=RehearsalBenchmark(), description="put over benchmark")
-    gates: RehearsalGates = Field(default=RehearsalGates(), description="put over gates")
-    seed: int = Field(default=1000, ge=0, lt=MOST_SEEDS, description="of the first simulated visit; the others follow")
+    schedule: RehearsalSchedule = Field(default=RehearsalSchedule(), description="replaces fields of train.schedule")
+    benchmark: RehearsalBenchmark = Field(default=RehearsalBenchmark(), description="replaces fields of benchmark")
+    gates: RehearsalGates = Field(default=RehearsalGates(), description="replaces fields of gates")
+    seed: int = Field(default=1000, ge=0, lt=MOST_SEEDS, description="seed of the first simulated visit; the others follow")
 
     @model_validator(mode="after")
-    def _there_are_so_many_seeds(self) -> RehearsalBlock:
+    def _seeds_are_in_range(self) -> RehearsalBlock:
         if self.last_seed >= MOST_SEEDS:
             raise ValueError(f"seeds below {MOST_SEEDS}, each of which has a patch of sky, got up to {self.last_seed}")
         return self
 
     @property
     def last_seed(self) -> int:
-        """Seed of the last visit; each has its own, from `seed` up."""
+        """Seed of the last visit; seeds count up from `seed`."""
         return self.seed + len(self.exposure_time_s) * (self.visits.train + self.visits.test) - 1
 
     @property
     def is_reserved(self) -> bool:
-        """Whether visits are for independent evaluation alone (`RESERVED_SEED`)."""
+        """True if visits are reserved for independent evaluation (`RESERVED_SEED`)."""
         return self.last_seed >= RESERVED_SEED
 
 
 class Recipe(Document):
     """A recipe."""
 
-    name: ModelName = Field(description="name of the model that comes out")
+    name: ModelName = Field(description="name of the trained model")
     task: Task
     instrument: InstrumentBlock
     data: DataBlock
@@ -528,7 +530,7 @@ class Recipe(Document):
 
     @property
     def rehearsed(self) -> Recipe:
-        """The same with the schedule, the benchmark and the gates of its rehearsal."""
+        """The recipe with the schedule, benchmark and gates of its rehearsal."""
 
         def over(block: Document, rehearsed: Document) -> Any:
             return block.model_copy(update=rehearsed.model_dump(exclude_none=True))

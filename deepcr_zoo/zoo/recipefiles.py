@@ -1,4 +1,4 @@
-"""Recipes from files: a recipe may extend another, ``--set`` overrides, and an error names file, line and field."""
+"""Reading of recipe files: a recipe may extend another, ``--set`` overrides fields, and errors name file and line."""
 
 from __future__ import annotations
 
@@ -6,31 +6,29 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from deepcr_zoo import files
-from deepcr_zoo.documents import Place, explain, parse_yaml
+from deepcr_zoo.documents import Place, parse_yaml, read_file, validate
 from deepcr_zoo.errors import InvalidDocumentError, UsageError
 from deepcr_zoo.zoo.recipe import Recipe
 
 EXTENDS = "extends"
-"""Key that names the recipe to start from: a file, relative to the one that has the key, or a shipped recipe."""
+"""Key that names the recipe to start from: a shipped recipe, or a file relative to the one with the key."""
 
 VISITS: Place = ("data", "visits")
-"""Where null takes an inherited rule away."""
+"""Place where null removes an inherited rule."""
 
 Content = dict[Hashable, Any]
 Origins = dict[Place, str]
-"""Where each field was set: ``FILE:LINE``, or the ``--set`` option."""
+"""Origin of each field: ``FILE:LINE``, or the ``--set`` option."""
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Recipes that come with this package, by name."""
+    """Return the recipes that ship with this package, by name."""
     return {path.stem: path for path in sorted((files.data_root() / "recipes").glob("*.yaml"), key=lambda path: path.stem)}
 
 
 def find_recipe(given: str | Path) -> Path:
-    """The file that is meant: a path, or the name of a shipped recipe.
+    """Return the file of a recipe, given its path or the name of a shipped recipe.
 
     Raises
     ------
@@ -47,7 +45,7 @@ def find_recipe(given: str | Path) -> Path:
 
 
 def read_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
-    """Read a recipe, with what it extends.
+    """Read a recipe and the recipes it extends.
 
     Parameters
     ----------
@@ -58,29 +56,20 @@ def read_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     Raises
     ------
     InvalidDocumentError
-        Naming file, line, field, the value and what was expected.
+        If the recipe is invalid; the message names file, line, field, value and expectation.
     UsageError
         If a setting is not of the form ``path.to.field=VALUE``.
     """
     content, origins = _read(path, ())
     for setting in settings:
         _merge(content, *_override(setting), origins)
-    try:
-        return Recipe.model_validate(content)
-    except ValidationError as error:
-        raise InvalidDocumentError(
-            "\n".join(explain(_origin(line["loc"], origins, path), line) for line in error.errors())
-        ) from None
+    return validate(content, Recipe, lambda place: _origin(place, origins, path))
 
 
 def _read(path: Path, ancestors: tuple[Path, ...]) -> tuple[Content, Origins]:
     if path.resolve() in ancestors:
         raise InvalidDocumentError(f"{path}: {EXTENDS}: expected another recipe, got one that extends this one")
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise InvalidDocumentError(f"{path}: cannot be read: {error.strerror}") from None
-    content, lines = parse_yaml(text, path)
+    content, lines = parse_yaml(read_file(path, path), path)
     if not isinstance(content, dict):
         raise InvalidDocumentError(f"{path}: expected a recipe, which starts with 'name: ...', got no mapping")
     origins = {place: f"{path}:{line}" for place, line in lines.items()}
@@ -97,7 +86,7 @@ def _read(path: Path, ancestors: tuple[Path, ...]) -> tuple[Content, Origins]:
 
 
 def _merge(base: Content, content: Mapping[Hashable, Any], origins: Origins, inherited: Origins, at: Place = ()) -> None:
-    """Put `content` over `base`: mappings are joined, everything else is replaced."""
+    """Merge `content` into `base`: mappings are joined, other values are replaced."""
     for key, value in content.items():
         place = (*at, key)
         inherited[place] = origins.get(place, inherited.get(place, ""))
@@ -111,7 +100,7 @@ def _merge(base: Content, content: Mapping[Hashable, Any], origins: Origins, inh
         else:
             base[key] = value
             for other in [other for other in inherited if len(other) > len(place) and other[: len(place)] == place]:
-                del inherited[other]  # of what was replaced
+                del inherited[other]
             inherited.update({other: origin for other, origin in origins.items() if other[: len(place)] == place})
 
 
@@ -126,14 +115,14 @@ def _override(setting: str) -> tuple[Content, Origins]:
     return content, {keys[:end]: f"--set {setting}" for end in range(1, len(keys) + 1)}
 
 
-def _origin(place: Sequence[Hashable], origins: Origins, path: Path) -> str:
-    """Where the field, or what holds it, was set."""
-    known = (origins.get(tuple(place[:end])) for end in range(len(place), 0, -1))
+def _origin(place: Place, origins: Origins, path: Path) -> str:
+    """Return the origin of a field, or of the closest section around it."""
+    known = (origins.get(place[:end]) for end in range(len(place), 0, -1))
     return next((origin for origin in known if origin), str(path))
 
 
 def recipe_json_schema() -> dict[str, Any]:
-    """JSON Schema of a recipe file: as the recipe's, but what it extends may supply the rest, and null takes a rule away."""
+    """Return the JSON Schema of a recipe file: nothing is required, since it may extend another; null removes a rule."""
     schema = Recipe.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["properties"] = {EXTENDS: {"type": "string", "description": "recipe to start from"}, **schema["properties"]}

@@ -1,6 +1,6 @@
-"""Measured results of a model (``cards/<task>/<name>/<version>.results.yaml``): dated, and only ever appended to.
+"""Measured results of a model (``cards/<task>/<name>/<version>.results.yaml``): dated and append-only.
 
-The files are written by `append` alone; comments do not survive it.
+Only `append` writes these files; it drops comments.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from deepcr_zoo.zoo.cards import Positive, Probability
 from deepcr_zoo.zoo.registry import ResolvedModel, Sha256
 
 POOLED = "all"
-"""The field type that stands for all of them together."""
+"""Field type of the pooled data."""
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
 class OperatingPoint(Document):
-    """A threshold, and what it does."""
+    """A threshold with its rates."""
 
     field_type: str = Field(description="field type, or all for the pooled data")
     fpr: Rate = Field(description="false-positive rate: share of clean pixels that are masked")
@@ -35,26 +35,26 @@ class OperatingPoint(Document):
 
 
 class MeasuredOn(Document):
-    """The data that results were measured on."""
+    """Data of a measurement."""
 
     kind: Literal["real", "synthetic"] = Field(description="exposures of a telescope, or simulated ones")
     description: str = Field(description="which data, in words")
 
 
 class Measurement(Document):
-    """What one run of the benchmark found."""
+    """Results of one benchmark run."""
 
     date: datetime.date = Field(description="day of the run")
-    software: str = Field(description="name and version of what measured it")
+    software: str = Field(description="name and version of the measuring software")
     command: str = Field(description="command that repeats it")
     data: MeasuredOn
     manifest_sha256: Sha256 | None = Field(default=None, description="hash of the dataset's manifest, if it is a dataset")
-    simulator_version: int | None = Field(default=None, description="of synthetic data")
-    seeds: list[int] | None = Field(default=None, description="of synthetic data")
+    simulator_version: int | None = Field(default=None, description="version of the simulator, for synthetic data")
+    seeds: list[int] | None = Field(default=None, description="seeds of the visits, for synthetic data")
     operating_points: list[OperatingPoint] = Field(min_length=1)
 
     def repeats(self, other: Measurement) -> bool:
-        """Whether both are of the same data, command and day."""
+        """True if both have the same data, command, software and day."""
         mine, theirs = (
             (one.data, one.manifest_sha256, one.seeds, one.command, one.date, one.software) for one in (self, other)
         )
@@ -62,20 +62,20 @@ class Measurement(Document):
 
 
 class ParityRecord(Document):
-    """How far a model is from what upstream's own code gives on upstream's own file."""
+    """Difference between a model and upstream's own code with upstream's own file."""
 
     date: datetime.date = Field(description="day of the run")
-    software: str = Field(description="names and versions of what computed")
+    software: str = Field(description="names and versions of the software used")
     command: str = Field(description="command that repeats it")
     package: str = Field(description="upstream's package")
-    release: str = Field(description="of that package")
+    release: str = Field(description="release of that package")
     file_sha256: Sha256 = Field(description="hash of upstream's weights file")
     weights_sha256: Sha256 = Field(description="hash of our weights file")
-    cases: list[str] = Field(min_length=1, description="images that both were run on")
+    cases: list[str] = Field(min_length=1, description="images used")
     max_difference: float = Field(
         ge=0, description="largest difference: of probability (mask), or relative to the largest filled value (inpaint)"
     )
-    tolerance: Positive = Field(description="largest difference that is allowed")
+    tolerance: Positive = Field(description="largest allowed difference")
 
 
 class Results(Document):
@@ -86,34 +86,18 @@ class Results(Document):
 
 
 def read_results(model: ResolvedModel) -> Results:
-    """The measured results of a version; none if nothing was measured yet.
-
-    Raises
-    ------
-    InvalidDocumentError
-        If the file breaks its schema.
-    """
+    """Return the measured results of a version; empty if there is no file."""
     path = results_path(model)
     return read_document(path, Results, model.root) if path.is_file() else Results()
 
 
 def results_path(model: ResolvedModel) -> Path:
-    """Where the results of a version stand."""
+    """Return the path of the results of a version."""
     return model.card_path.with_suffix(".results.yaml")
 
 
 def append(model: ResolvedModel, record: Measurement | ParityRecord) -> Path:
-    """Add to the results of a version, after what is there; gives the file.
-
-    Raises
-    ------
-    UsageError
-        If the registry is that of an installed package.
-    InvalidDocumentError
-        If the file breaks its schema.
-    OutputError
-        If it cannot be written.
-    """
+    """Append a record to the results of a version and return the file's path."""
     if model.root.resolve() == files.PACKAGE / "_data":
         raise UsageError(
             f"{model.reference}: results are kept in a checkout, and {model.root} belongs to an installed package: "
@@ -130,14 +114,9 @@ def append(model: ResolvedModel, record: Measurement | ParityRecord) -> Path:
 
 
 def threshold_at(model: ResolvedModel, fpr: float, allow_synthetic: bool) -> tuple[float, str]:
-    """The threshold that was measured to give a false-positive rate, and where that was measured.
+    """Return the threshold measured at a false-positive rate, and a description of the measurement.
 
-    Of several measurements the newest on real data counts, then, if allowed, the newest on synthetic data.
-
-    Raises
-    ------
-    NoModelError
-        If there is no such operating point; names those that there are.
+    The newest measurement on real data is preferred, then, if allowed, the newest on synthetic data.
     """
     latest_first = reversed(read_results(model).measurements)  # of several of one day the last counts
     measured = sorted(latest_first, key=lambda run: (run.data.kind == "real", run.date), reverse=True)

@@ -1,6 +1,6 @@
-"""Which registries there are: the zoo's own, with the update that was kept, and those of other packages and of institutes.
+"""The registries in use: the zoo's own with the kept update, those of other packages and those of the settings file.
 
-Names with a prefix, ``keck:mask/NAME``, mean a model of another registry; names without one always mean the zoo's own.
+A prefix, as in ``keck:mask/NAME``, names another registry; names without one always mean the zoo's own.
 """
 
 from __future__ import annotations
@@ -25,45 +25,40 @@ from deepcr_zoo.zoo import updates
 from deepcr_zoo.zoo.names import NAME_PATTERN
 from deepcr_zoo.zoo.registry import Name, Origin, Registry, read_registry
 
+ENTRY_POINTS = "deepcr_zoo.registries"
+"""Entry-point group of packages that offer a registry; the entry point's name is the prefix of its models' names."""
+
 
 class RegistryPlace(Document):
-    """Where another registry is.
+    """Location of another registry.
 
-    A package that offers one gives this, or just the path, under the entry-point group ``deepcr_zoo.registries``.
+    A package offers this, or just the path, under the entry-point group ``deepcr_zoo.registries``.
     """
 
-    root: str = Field(description="folder that holds zoo/ and cards/, laid out as in this repository")
+    root: str = Field(description="folder with zoo/ and cards/, laid out as in this repository")
     mirror: str | None = Field(
-        default=None, description="folder with the bytes of its models, <task>/<name>/<version>/, as 'pull --to' writes it"
+        default=None, description="folder with the files of its models, <task>/<name>/<version>/, as 'pull --to' writes it"
     )
 
 
 class Configuration(Document):
-    """A settings file."""
+    """The settings file."""
 
-    registries: dict[Name, RegistryPlace] = Field(default_factory=dict, description="by the prefix of their names")
+    registries: dict[Name, RegistryPlace] = Field(
+        default_factory=dict, description="registries by the prefix of their names"
+    )
 
 
 def read_configuration() -> Configuration:
-    """The user's settings; the defaults if there is no file.
-
-    Raises
-    ------
-    InvalidDocumentError
-        If the file breaks its schema, or ``DEEPCR_ZOO_CONFIG`` names none.
-    """
+    """Return the user's settings, or the defaults; a ``DEEPCR_ZOO_CONFIG`` that names no file is an error."""
     path = configuration_file()
     if not path.is_file() and "DEEPCR_ZOO_CONFIG" in os.environ:
         raise InvalidDocumentError(f"{path}: no such file (DEEPCR_ZOO_CONFIG): correct it, or unset it")
     return read_document(path, Configuration, path.parent) if path.is_file() else Configuration()
 
 
-ENTRY_POINTS = "deepcr_zoo.registries"
-"""Group under which a package offers a registry; the name of the entry point is the prefix of its models' names."""
-
-
 def default_registry() -> Registry:
-    """Return the zoo's own registry, as shipped and updated; it resolves the prefixes of other registries too.
+    """Return the zoo's own registry, as shipped and updated; it also resolves the prefixes of other registries.
 
     The result is cached for as long as the settings and the files that it was read from stay the same.
     """
@@ -74,14 +69,30 @@ def other_registries() -> Mapping[str, Registry]:
     """Return the registries of other packages and of the settings file, by prefix; the settings file has precedence.
 
     A registry that cannot be read is left out with a warning, so that the others stay usable.
-
-    Raises
-    ------
-    InvalidDocumentError
-        If the settings file breaks its schema.
     """
     points = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)
     return _other_registries(_state_of_settings(), tuple(points))
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Return the names of the models that match a wildcard pattern.
+
+    Parameters
+    ----------
+    pattern : str
+        Shell wildcards, matched against ``NAME``, ``task/NAME`` and aliases: ``"*F606W*"``, ``"inpaint/*"``. A prefix, as in
+        ``"keck:*"``, selects another registry.
+
+    Returns
+    -------
+    list of str
+        ``task/NAME`` of each, in stable order.
+    """
+    prefix, colon, rest = pattern.rpartition(":")
+    if not colon:
+        return [entry.reference for entry in default_registry().find(pattern)]
+    registry = other_registries().get(prefix)
+    return [] if registry is None else [f"{prefix}:{entry.reference}" for entry in registry.find(rest)]
 
 
 def _state_of_settings() -> tuple[object, ...]:
@@ -110,13 +121,13 @@ def _other_registries(state: tuple[object, ...], points: Sequence[EntryPoint]) -
     settings, offered = read_configuration().registries, Counter(point.name for point in points)
     for point in points:
         package = f"package {point.dist.name} {point.dist.version}" if point.dist else point.value
-        if offered[point.name] > 1 or point.name in settings:
-            why = "the settings name another one" if point.name in settings else "another package has the same prefix"
-            warnings.warn(f"the registry {point.name!r} of {package} is not used: {why}", SourceWarning, stacklevel=2)
-            continue
         try:
-            found[point.name] = _read(point.name, _place(point), package)
-        except Exception as error:  # whatever another package's code may raise
+            if point.name in settings:
+                raise UsageError("the settings name another one")
+            if offered[point.name] > 1:
+                raise UsageError("another package has the same prefix")
+            found[point.name] = _read(point.name, _load(point), package)
+        except Exception as error:  # another package's code may raise anything
             warnings.warn(f"the registry {point.name!r} of {package} is not used: {error}", SourceWarning, stacklevel=2)
     for name, place in settings.items():
         try:
@@ -126,29 +137,8 @@ def _other_registries(state: tuple[object, ...], points: Sequence[EntryPoint]) -
     return found
 
 
-def list_models(pattern: str = "*") -> list[str]:
-    """Names of the models that match a wildcard pattern.
-
-    Parameters
-    ----------
-    pattern : str
-        Shell wildcards, matched against ``NAME``, ``task/NAME`` and aliases: ``"*F606W*"``, ``"inpaint/*"``. With a prefix,
-        ``"keck:*"``, those of another registry.
-
-    Returns
-    -------
-    list of str
-        ``task/NAME`` of each, in stable order.
-    """
-    prefix, colon, rest = pattern.rpartition(":")
-    if not colon:
-        return [entry.reference for entry in default_registry().find(pattern)]
-    registry = other_registries().get(prefix)
-    return [] if registry is None else [f"{prefix}:{entry.reference}" for entry in registry.find(rest)]
-
-
-def _place(point: EntryPoint) -> RegistryPlace:
-    """What an entry point leads to: a path, a `RegistryPlace`, or a function that gives one."""
+def _load(point: EntryPoint) -> RegistryPlace:
+    """Return the place behind an entry point: a path, a `RegistryPlace`, or a function that returns one."""
     offered: Any = point.load()
     offered = offered() if callable(offered) else offered
     return offered if isinstance(offered, RegistryPlace) else RegistryPlace(root=os.fspath(offered))

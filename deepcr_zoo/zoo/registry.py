@@ -1,4 +1,4 @@
-"""The registry (``zoo/``): a lock that says which bytes, architecture and card a name and version stand for."""
+"""The registry (``zoo/``): a lock from name and version to bytes, architecture and card."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deepcr_zoo.zoo import names
 from deepcr_zoo.zoo.names import NAME_PATTERN, TASKS, VERSION_PATTERN, ModelRequest, Task, version_key
 
 MOST_BYTES = 10_000_000_000
-"""Of a file of a model; the largest of the zoo has two million."""
+"""Largest accepted file of a model; the largest of the zoo has two million bytes."""
 
 ORGANISATION = "deepcr-zoo"
 """The Hub organisation that holds the zoo's repositories."""
@@ -29,7 +29,7 @@ TEST_VECTOR_FILE = "test_vector.safetensors"
 CARD_FILE = "card.yaml"
 
 REPOSITORY_PATTERN = r"^[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*$"
-"""ORG/NAME on the Hub."""
+"""ORG/NAME of a repository on the Hub."""
 
 Name = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
 Version = Annotated[str, Field(pattern=f"^{VERSION_PATTERN}$")]
@@ -37,18 +37,18 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class LockedFile(Document):
-    """A file that is accepted only with exactly these bytes."""
+    """Hash and size of the only accepted bytes of a file."""
 
     sha256: Sha256 = Field(description="SHA-256 of the file")
     size: int = Field(gt=0, le=MOST_BYTES, description="size of the file in bytes")
 
     @classmethod
     def of(cls, data: bytes) -> LockedFile:
-        """The lock for these bytes."""
+        """Return the lock for these bytes."""
         return cls(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
     def mismatch(self, data: bytes) -> str | None:
-        """Say how `data` differs from what is locked; None if it does not."""
+        """Describe how `data` differs from the lock; None if it does not."""
         if len(data) != self.size:
             return f"expected {self.size} bytes, found {len(data)}"
         found = hashlib.sha256(data).hexdigest()
@@ -64,21 +64,21 @@ class Architecture(Document):
 
 
 class HubPin(Document):
-    """Where the Hub has this version: always a full commit, never a branch or tag, because those can move."""
+    """Location of a version on the Hub: a full commit, because branches and tags can move."""
 
     repo: str = Field(pattern=REPOSITORY_PATTERN, description="Hub repository, ORG/NAME")
     commit: str = Field(pattern="^[0-9a-f]{40}$", description="full commit that holds the files")
 
 
 class Sources(Document):
-    """Who can supply the bytes, besides the cache and a mirror."""
+    """Sources of the bytes besides the cache and a mirror."""
 
     seed: bool = Field(description="whether zoo/weights/ holds a bundled copy")
     hub: HubPin | None = Field(default=None, description="the Hub's copy, once published")
 
 
 class LockedVersion(Document):
-    """Everything that one version of a model stands for; never altered once it has landed."""
+    """Everything that one version of a model stands for; never altered after its release."""
 
     released: datetime.date = Field(description="day on which this version entered the zoo")
     architecture: Architecture
@@ -91,7 +91,7 @@ class LockedVersion(Document):
 
 
 class Alias(Document):
-    """Another name under which users know this model."""
+    """Another name of a model."""
 
     name: Name
     version: Version | None = Field(default=None, description="version the alias means; none = the default")
@@ -130,7 +130,7 @@ class ModelEntry(Document):
 
     @property
     def alias_texts(self) -> list[str]:
-        """Each alias, with its version where that is not the default."""
+        """The aliases, each with its version where that is not the default."""
         return [
             alias.name + (f" (= {alias.version})" if alias.version not in (None, self.default) else "")
             for alias in self.aliases
@@ -143,10 +143,10 @@ class ModelEntry(Document):
 
 
 class RankedModel(Document):
-    """A model, with its reason for its place in the ranking."""
+    """A model with the reason for its rank."""
 
     model: str = Field(description="task/name")
-    reason: str = Field(description="why it stands at this place")
+    reason: str = Field(description="why it has this rank")
 
 
 class Preference(Document):
@@ -160,7 +160,7 @@ class Preference(Document):
     models: list[RankedModel] = Field(min_length=1)
 
     def covers(self, task: Task, telescope: str, instrument: str, detector: str, filter_name: str) -> bool:
-        """Whether this block is meant for such an exposure."""
+        """True if this block applies to such an exposure."""
         return (
             (self.task, self.telescope, self.instrument) == (task, telescope, instrument)
             and fnmatch.fnmatchcase(detector, self.detector)
@@ -176,18 +176,9 @@ class Preferences(Document):
 
 @dataclass(frozen=True)
 class Origin:
-    """Where entries of a registry come from.
+    """Origin of registry entries: a folder with ``zoo/`` and ``cards/``, and a label such as ``package keckcr 1.0``.
 
-    Attributes
-    ----------
-    root : Path
-        Folder that holds their ``zoo/`` and ``cards/``.
-    label : str
-        For people: ``shipped``, ``update 1a2b3c4d``, ``package keckcr 1.0``.
-    registry : str or None
-        Prefix of the names, if they are of another registry than the zoo's own.
-    mirror : Path or None
-        Mirror that belongs to that registry.
+    Registries other than the zoo's own have a prefix of their names, `registry`, and may have a mirror.
     """
 
     root: Path
@@ -198,14 +189,14 @@ class Origin:
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A name that has become one version of one entry.
+    """One version of one registry entry.
 
     Attributes
     ----------
     entry : ModelEntry
     version : str
     notes : tuple of str
-        How each open part of the request was decided; shown to the user.
+        How each omitted part of the name was chosen; shown to the user.
     origin : Origin
     """
 
@@ -216,117 +207,110 @@ class ResolvedModel:
 
     @property
     def root(self) -> Path:
-        """Folder that holds the ``zoo/`` and ``cards/`` of the registry."""
+        """Folder with the ``zoo/`` and ``cards/`` of the registry."""
         return self.origin.root
 
     @property
     def locked(self) -> LockedVersion:
-        """What the registry has locked for this version."""
+        """The lock of this version."""
         return self.entry.versions[self.version]
 
     @property
     def reference(self) -> str:
-        """``task/name@version``, which always means the same; with the prefix of a registry that is not the zoo's own."""
+        """Unambiguous name, ``task/name@version``, with the prefix of any other registry than the zoo's own."""
         prefix = f"{self.origin.registry}:" if self.origin.registry else ""
         return f"{prefix}{self.entry.reference}@{self.version}"
 
     def locked_file(self, filename: str) -> LockedFile:
-        """What the registry has locked for one of the files that a source supplies."""
-        return {
-            WEIGHTS_FILE: self.locked.weights,
-            TEST_VECTOR_FILE: self.locked.test_vector,
-        }[filename]
+        """Return the lock of the weights or of the test vector."""
+        return {WEIGHTS_FILE: self.locked.weights, TEST_VECTOR_FILE: self.locked.test_vector}[filename]
 
     @property
     def folder(self) -> Path:
-        """``task/name/version``: the place of this version's files in the seed or mirror of its own registry."""
+        """Relative folder of this version in the seed or mirror of its own registry: ``task/name/version``."""
         return Path(self.entry.task, self.entry.name, self.version)
 
     @property
     def shelf(self) -> Path:
-        """The same where models of all registries stand together: the cache, and mirrors that `pull` writes."""
+        """Relative folder of this version in the cache and in mirrors that `pull` writes: with the registry's prefix."""
         return Path(self.origin.registry, self.folder) if self.origin.registry else self.folder
 
     @property
     def card_path(self) -> Path:
-        """The card's YAML file."""
+        """Path of the card's YAML file."""
         return self.root / "cards" / self.entry.task / self.entry.name / f"{self.version}.yaml"
 
     @property
     def cautions(self) -> list[str]:
-        """The warning and the deprecation of this version, if any."""
+        """Warning and deprecation of this version, if any."""
         locked = self.locked
         texts = [locked.warning, f"deprecated: {locked.deprecated}" if locked.deprecated else None]
         return [f"{self.reference}: {text}" for text in texts if text]
 
 
-def no_others() -> Mapping[str, Registry]:
-    """There are no other registries."""
-    return {}
-
-
 @dataclass(frozen=True)
 class Registry:
-    """Entries that agree with each other.
+    """A consistent set of entries.
 
     Attributes
     ----------
     home : Origin
-        Of every version that `elsewhere` does not name.
+        Origin of every version that is not in `elsewhere`.
     entries : dict of str to ModelEntry
-        By ``task/name``.
+        Entries by ``task/name``.
     preferences : list of Preference
+        Ranked models for each detector and filter.
     elsewhere : mapping of str to Origin
-        Of versions that came later, by ``task/name@version``.
+        Origins of versions added by an update, by ``task/name@version``.
     others : callable
-        Gives the registries that names with a prefix mean, by prefix; asked when there is such a name.
+        Return the registries of names with a prefix; called only for such names.
     """
 
     home: Origin
     entries: dict[str, ModelEntry]
     preferences: list[Preference]
     elsewhere: Mapping[str, Origin] = field(default_factory=dict)
-    others: Callable[[], Mapping[str, Registry]] = no_others
+    others: Callable[[], Mapping[str, Registry]] = dict
 
     @property
     def root(self) -> Path:
-        """Folder that holds the ``zoo/`` and ``cards/`` of what is not from elsewhere."""
+        """Folder with the ``zoo/`` and ``cards/`` of `home`."""
         return self.home.root
 
-    def resolve(self, text: str) -> ResolvedModel:
-        """Turn a name as the user typed it into one version of one model.
+    def resolve(self, name: str | ModelRequest) -> ResolvedModel:
+        """Return the version of a model that a name stands for.
 
         Raises
         ------
         InvalidNameError
-            If `text` does not follow the grammar.
+            If a text does not follow the grammar.
         UnknownModelError
-            If no entry, alias or version answers to it.
+            If no entry, alias or version has this name.
         """
-        request = names.parse(text)
+        request = name if isinstance(name, ModelRequest) else names.parse(name)
         if request.registry is not None:
-            return self._other(request.registry, text).resolve(replace(request, registry=None).text)
+            return self._other(request.registry, request).resolve(replace(request, registry=None))
         notes: list[str] = []
-        entry, pinned = self._find(request, text, notes)
+        entry, pinned = self._find(request, notes)
         version = self._choose_version(entry, request, pinned, notes)
         return ResolvedModel(entry, version, tuple(notes), self.origin(f"{entry.reference}@{version}"))
 
     def origin(self, reference: str) -> Origin:
-        """Where a version, ``task/name@version``, comes from."""
+        """Return the origin of a version, ``task/name@version``."""
         return self.elsewhere.get(reference, self.home)
 
-    def _other(self, name: str, text: str) -> Registry:
+    def _other(self, prefix: str, request: ModelRequest) -> Registry:
         others = self.others()
-        if name not in others:
+        if prefix not in others:
             known = f"there are {', '.join(others)}" if others else "there is none"
             raise UnknownModelError(
-                f"{text}: no registry called {name!r} is installed or configured, {known}: "
+                f"{request.text}: no registry called {prefix!r} is installed or configured, {known}: "
                 "leave the prefix out for the zoo's own"
             )
-        return others[name]
+        return others[prefix]
 
     def find(self, pattern: str = "*") -> list[ModelEntry]:
-        """Entries whose ``name``, ``task/name`` or alias matches a wildcard pattern, whatever the case, in stable order."""
+        """Return the entries whose ``name``, ``task/name`` or alias matches a wildcard pattern; case is ignored."""
 
         def matches(entry: ModelEntry) -> bool:
             known = [entry.name, entry.reference, *(alias.name for alias in entry.aliases)]
@@ -335,24 +319,24 @@ class Registry:
         return [entry for entry in self.entries.values() if matches(entry)]
 
     def references(self) -> list[str]:
-        """``task/name@version`` of every version of every model, in stable order."""
+        """Return ``task/name@version`` of every version of every model, in stable order."""
         return [f"{entry.reference}@{version}" for entry in self.entries.values() for version in entry.versions]
 
     def ranking(self, task: Task, telescope: str, instrument: str, detector: str, filter_name: str) -> list[RankedModel]:
-        """Models for an exposure, best first; empty if the registry knows none.
+        """Return the models for an exposure, best first; empty if there are none.
 
         Parameters
         ----------
         task : {"mask", "inpaint"}
         telescope, instrument, detector, filter_name : str
-            As in the FITS keywords TELESCOP, INSTRUME, DETECTOR and FILTER*.
+            Values of the FITS keywords TELESCOP, INSTRUME, DETECTOR and FILTER*.
         """
         for preference in self.preferences:
             if preference.covers(task, telescope, instrument, detector, filter_name):
                 return preference.models
         return []
 
-    def _find(self, request: ModelRequest, text: str, notes: list[str]) -> tuple[ModelEntry, str | None]:
+    def _find(self, request: ModelRequest, notes: list[str]) -> tuple[ModelEntry, str | None]:
         tasks = (request.task,) if request.task else TASKS
         candidates = [entry for task in tasks if (entry := self.entries.get(f"{task}/{request.name}"))]
         if candidates:
@@ -365,7 +349,9 @@ class Registry:
                     if (entry.task, alias.name) == (task, request.name):
                         notes.append(f"{alias.name} is an alias: {alias.note}")
                         return entry, alias.version
-        raise UnknownModelError(f"{text}: no such model{self._near_names(request)}; run 'deepcr-zoo list' to see them all")
+        raise UnknownModelError(
+            f"{request.text}: no such model{self._near_names(request)}; run 'deepcr-zoo list' to see them all"
+        )
 
     def _choose_version(self, entry: ModelEntry, request: ModelRequest, pinned: str | None, notes: list[str]) -> str:
         wanted = request.version
@@ -404,19 +390,7 @@ class Registry:
 
 
 def read_registry(root: Path, origin: Origin | None = None) -> Registry:
-    """Read every entry under ``root/zoo`` and check that they agree with each other.
-
-    Parameters
-    ----------
-    root : Path
-    origin : Origin, optional
-        What the entries say of where they come from; by default the folder.
-
-    Raises
-    ------
-    InvalidDocumentError
-        If an entry breaks its schema, is filed under another name, or two claim the same name or alias.
-    """
+    """Read every entry under ``root/zoo`` and check that they agree; the default origin is the folder."""
     entries: dict[str, ModelEntry] = {}
     for task in TASKS:
         for path in sorted((root / "zoo" / task).glob("*.yaml")):
@@ -434,19 +408,13 @@ def read_registry(root: Path, origin: Origin | None = None) -> Registry:
 
 
 def check_consistency(registry: Registry) -> None:
-    """Check that no two entries answer to one name, and that preferences are of models that there are.
-
-    Raises
-    ------
-    InvalidDocumentError
-        Naming the first that is wrong.
-    """
+    """Raise `InvalidDocumentError` if two entries share a name or a preference names an unknown model."""
     taken = set(registry.entries)
     for entry in registry.entries.values():
         for alias in entry.aliases:
             if f"{entry.task}/{alias.name}" in taken:
                 raise InvalidDocumentError(
-                    f"zoo/{entry.reference}.yaml: aliases: expected a name that nothing else has, got {alias.name!r}"
+                    f"zoo/{entry.reference}.yaml: aliases: expected an unused name, got {alias.name!r}"
                 )
             taken.add(f"{entry.task}/{alias.name}")
     for preference in registry.preferences:

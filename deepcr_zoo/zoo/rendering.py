@@ -1,6 +1,6 @@
-"""Text that is derived from the registry and the card schema, so that nobody writes it by hand.
+"""Text rendered from the registry, the cards and the schemas.
 
-``python -m deepcr_zoo.zoo.rendering`` brings README.md and cards/README.md up to date in a checkout.
+``python -m deepcr_zoo.zoo.rendering`` updates README.md, cards/README.md and the recipe schema of a checkout.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ START, END = "<!-- rendered from {what}: start -->", "<!-- rendered from {what}:
 
 
 def models_table(registry: Registry) -> str:
-    """Markdown table of all models and versions."""
+    """Return a Markdown table of all models and versions."""
     lines = ["| model | versions | input | threshold | for | cite |", "|---|---|---|---|---|---|"]
     for entry in registry.entries.values():
         versions = [registry.resolve(f"{entry.reference}@{version}") for version in entry.versions]
@@ -42,7 +42,7 @@ def models_table(registry: Registry) -> str:
 
 
 def preferences_table(registry: Registry) -> str:
-    """Markdown table of the models that the registry prefers per instrument and filter, with the reasons."""
+    """Return a Markdown table of the preferred models for each instrument and filter, with the reasons."""
     lines = ["| instrument | filter | task | models, best first |", "|---|---|---|---|"]
     shares = Counter((block.task, block.instrument, block.detector) for block in registry.preferences)
     for block in registry.preferences:
@@ -55,7 +55,7 @@ def preferences_table(registry: Registry) -> str:
 
 
 def instruments_table(table: InstrumentTable, registry: Registry) -> str:
-    """Markdown table of the detectors whose files are recognised."""
+    """Return a Markdown table of the detectors whose files are recognised."""
     header = "| detector | recognised by | gain | cosmic-ray bit in DQ | raw frames | networks |"
     lines = [header, "|---|---|---|---|---|---|"]
     for known in table.instruments:
@@ -74,20 +74,20 @@ def instruments_table(table: InstrumentTable, registry: Registry) -> str:
 
 
 def card_fields_table() -> str:
-    """Markdown table of every field of a card and its meaning."""
+    """Return a Markdown table of every field of a card and its meaning."""
     rows = [f"| `{name}` | {meaning} |" for name, meaning in _fields(Card)]
     return "\n".join(["| field | meaning |", "|---|---|", *rows])
 
 
 def input_text(card: Card) -> str:
-    """The unit that the user passes in, and what the model does to it: ``electron (divided by 100 inside)``."""
+    """Return the input unit and its normalisation, as in ``electron (divided by 100 inside)``."""
     steps = [f"divided by {card.input.scale:g}"] if card.input.scale != 1 else []
     steps += ["standardised over the whole frame"] if card.input.normalisation == "frame-standardise" else []
     return card.input.unit + (f" ({' and '.join(steps)} inside)" if steps else "")
 
 
 def card_text(model: ResolvedModel, card: Card) -> list[tuple[str, str]]:
-    """A card as label and text, for people."""
+    """Return a card as pairs of label and text."""
     locked, sizes = model.locked, model.locked.architecture
     threshold = card.output.threshold
     return [
@@ -118,7 +118,7 @@ def _filters_text(card: Card) -> str:
 
 
 def replace_block(text: str, what: str, block: str) -> str:
-    """Put `block` between the markers of `what` in a Markdown text."""
+    """Replace the text between the markers of `what` in a Markdown text."""
     start, end = START.format(what=what), END.format(what=what)
     if start not in text or end not in text:
         raise ValueError(f"expected the markers {start} and {end}")
@@ -128,7 +128,7 @@ def replace_block(text: str, what: str, block: str) -> str:
 
 
 def rendered_files(root: Path) -> dict[Path, str]:
-    """Every file with a rendered block, and what it should hold."""
+    """Return the content that each file with a rendered block should have."""
     registry = read_registry(root)
     readme, fields = root / "README.md", root / "cards" / "README.md"
     text = replace_block(readme.read_text(encoding="utf-8"), "the registry", models_table(registry))
@@ -141,7 +141,7 @@ def rendered_files(root: Path) -> dict[Path, str]:
 
 
 def _evaluation_text(evaluation: PublishedEvaluation) -> str:
-    figures = [f"{figure.field}: {figure.metric}: {figure.value:g}" for figure in evaluation.figures]
+    figures = [f"{figure.field}: {figure.label}: {figure.value:g}" for figure in evaluation.figures]
     return "\n".join([f"{evaluation.source}. {evaluation.note}", f"Measured on {evaluation.test_set}.", *figures])
 
 

@@ -1,7 +1,7 @@
-"""Where bytes come from: cache, mirror, bundled seed, Hub, in this order; the registry's lock decides if they are right.
+"""Sources of model files: cache, mirror, bundled seed and Hub, in this order; the registry's lock verifies the bytes.
 
-`pull`, which is asked to go and get something, asks the Hub before the seed. The cache, a mirror and the seed are the same
-tree, ``<task>/<name>/<version>/<file>``, so each can serve as another.
+`pull` asks the Hub before the seed. Cache, mirror and seed share one layout, ``<task>/<name>/<version>/<file>``, so each can
+serve as another.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import stat
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -24,26 +25,27 @@ from deepcr_zoo.zoo.registry import CARD_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, L
 Source = Literal["cache", "mirror", "seed", "hub"]
 SOURCES: tuple[Source, ...] = get_args(Source)
 
-LOCAL_FIRST: tuple[Source, ...] = SOURCES
 HUB_BEFORE_SEED: tuple[Source, ...] = ("cache", "mirror", "hub", "seed")
+
+_Read = tuple[bytes, Path | None, str | None]
+"""Bytes, the path they were read from, and how they differ from the lock."""
 
 
 @dataclass(frozen=True)
 class VerifiedFile:
-    """Bytes that match the lock.
-
-    Attributes
-    ----------
-    data : bytes
-    source : {"cache", "mirror", "seed", "hub"}
-        Who supplied them.
-    path : Path or None
-        Where they stand now; None if the cache cannot be written to.
-    """
+    """Bytes that match the lock, their source, and their path (None if the cache cannot be written to)."""
 
     data: bytes
     source: Source
     path: Path | None
+
+
+@dataclass(frozen=True)
+class PulledModel:
+    """Path of the verified weights of a model on this machine, and the source that supplied them."""
+
+    path: Path
+    source: Source
 
 
 def fetch(
@@ -53,30 +55,12 @@ def fetch(
     source: Source | None = None,
     mirror: str | os.PathLike[str] | None = None,
     keep: bool = True,
-    order: Sequence[Source] = LOCAL_FIRST,
+    order: Sequence[Source] = SOURCES,
 ) -> VerifiedFile:
-    """Get one file of a model from the first source that has it.
+    """Return the weights or the test vector of a model from the first source that has it, or from `source` alone.
 
-    Parameters
-    ----------
-    model : ResolvedModel
-    filename : str
-        ``model.safetensors`` or ``test_vector.safetensors``.
-    source : {"cache", "mirror", "seed", "hub"}, optional
-        Use this source alone.
-    mirror : path or file:// address, optional
-        Mirror directory; the default is ``DEEPCR_ZOO_MIRROR``.
-    keep : bool
-        Keep in the cache what comes from a mirror or the Hub.
-    order : sequence of {"cache", "mirror", "seed", "hub"}
-        Who is asked first.
-
-    Raises
-    ------
-    IntegrityError
-        If a source supplies wrong bytes twice.
-    SourceError
-        If no source has the file; says why for each.
+    The default of `mirror`, a path or file:// address, is ``DEEPCR_ZOO_MIRROR``. If `keep`, files from a mirror or the Hub
+    are kept in the cache. A source that supplies wrong bytes twice raises `IntegrityError`.
     """
     reasons = []
     for supplier, read in _suppliers(model, filename, source, mirror, order):
@@ -108,18 +92,18 @@ def pull(
     mirror: str | os.PathLike[str] | None = None,
     source: Source | None = None,
 ) -> Path:
-    """Get a model's files, verified, onto this machine.
+    """Download and verify a model's files.
 
     Parameters
     ----------
     name : str
         Model name.
     to : path, optional
-        Write them into this folder instead, as a mirror that `mirror` (or ``DEEPCR_ZOO_MIRROR``) can name.
+        Write the files into this folder in place of the cache, as a mirror for `mirror` or ``DEEPCR_ZOO_MIRROR``.
     mirror : path or file:// address, optional
-        Take them from this mirror.
+        Folder of a mirror to read from.
     source : {"cache", "mirror", "seed", "hub"}, optional
-        Use this source alone.
+        Use only this source.
 
     Returns
     -------
@@ -128,19 +112,14 @@ def pull(
 
     Raises
     ------
-    UnknownModelError, IntegrityError, SourceError
-        As in `fetch`; also if the target folder cannot be written to.
+    UnknownModelError
+        If the registry has no such model.
+    IntegrityError
+        If a source supplies wrong bytes twice.
+    SourceError
+        If no source has the files, or the target folder cannot be written to.
     """
-    model = default_registry().resolve(name)
-    return pull_resolved(model, to=to, mirror=mirror, source=source).path
-
-
-@dataclass(frozen=True)
-class PulledModel:
-    """Where the verified weights of a model stand on this machine, and who supplied them."""
-
-    path: Path
-    source: Source
+    return pull_resolved(default_registry().resolve(name), to=to, mirror=mirror, source=source).path
 
 
 def pull_resolved(
@@ -150,15 +129,14 @@ def pull_resolved(
     mirror: str | os.PathLike[str] | None = None,
     source: Source | None = None,
 ) -> PulledModel:
-    """Do the work of `pull` for a name that is resolved already, and say which source supplied the weights."""
-    wanted = (WEIGHTS_FILE, TEST_VECTOR_FILE)
-    fetched = {
-        name: fetch(model, name, source=source, mirror=mirror, keep=to is None, order=HUB_BEFORE_SEED) for name in wanted
-    }
-    weights = fetched[WEIGHTS_FILE]
+    """Download and verify the files of a resolved model; see `pull`."""
+    weights, vector = (
+        fetch(model, name, source=source, mirror=mirror, keep=to is None, order=HUB_BEFORE_SEED)
+        for name in (WEIGHTS_FILE, TEST_VECTOR_FILE)
+    )
     if to is not None:
-        path = _write_mirror(model, {name: file.data for name, file in fetched.items()}, files.directory(to))
-        return PulledModel(path, weights.source)
+        contents = {WEIGHTS_FILE: weights.data, TEST_VECTOR_FILE: vector.data}
+        return PulledModel(_write_mirror(model, contents, files.directory(to)), weights.source)
     if weights.path is None:
         raise SourceError(
             f"{files.cache_root()}: the cache cannot be written to; set DEEPCR_ZOO_CACHE to a folder that can, or use --to"
@@ -167,7 +145,7 @@ def pull_resolved(
 
 
 def _write_mirror(model: ResolvedModel, files: dict[str, bytes], root: Path) -> Path:
-    """Write a model's files, its card and the licence under a mirror's root; returns the path of the weights."""
+    """Write a model's files, its card and the licence under a mirror's root, and return the path of the weights."""
     licence = model.root / read_card(model).licence.file  # reading the card checks it against the lock
     contents = {root / model.shelf / name: data for name, data in files.items()}
     contents[root / model.shelf / CARD_FILE] = model.card_path.read_bytes()
@@ -183,49 +161,40 @@ def _write_mirror(model: ResolvedModel, files: dict[str, bytes], root: Path) -> 
     return root / model.shelf / WEIGHTS_FILE
 
 
-_Found = tuple[bytes, Path | None, str | None]
-"""Bytes, where they stand, and how they differ from what is locked."""
-
-
 def _suppliers(
     model: ResolvedModel,
     filename: str,
     source: Source | None,
     mirror: str | os.PathLike[str] | None,
     order: Sequence[Source],
-) -> list[tuple[Source, Callable[[], _Found]]]:
-    """The sources to try, in order, each with a function that reads the file from it."""
+) -> Iterator[tuple[Source, Callable[[], _Read]]]:
+    """Yield the sources to try, in order, each with a function that reads the file from it."""
     mirror_root = _mirror_root(mirror)
     if source not in (None, *SOURCES):
         raise UsageError(f"{source!r} is not a source: expected one of {', '.join(SOURCES)}")
-    if source == "mirror" and mirror_root is None and model.origin.mirror is None:
+    own_mirror = model.origin.mirror
+    if source == "mirror" and mirror_root is None and own_mirror is None:
         raise UsageError("the source mirror needs a folder: give one (--from DIR, mirror=DIR) or set DEEPCR_ZOO_MIRROR")
     seed = model.root / "zoo" / "weights" / model.folder if model.locked.sources.seed else None
-    mirrors = [*([mirror_root / model.shelf] if mirror_root else []), *_own_mirror(model)]
     folders: dict[Source, list[Path | None]] = {
         "cache": [files.cache_root() / model.shelf],
-        "mirror": [*mirrors],
+        # a registry's own mirror may have been written by `pull`, with the registry's prefix
+        "mirror": [
+            *([mirror_root / model.shelf] if mirror_root else []),
+            *([own_mirror / model.folder, own_mirror / model.shelf] if own_mirror else []),
+        ],
         "seed": [seed] if seed or source == "seed" else [],
     }
     locked = model.locked_file(filename)
-    found: list[tuple[Source, Callable[[], _Found]]] = []
-    for name in order:
+    for name in order if source is None else (source,):
         if name == "hub":
-            found.append((name, lambda: _read_from_hub(model, filename)))
+            yield name, partial(_read_from_hub, model, filename)
         for folder in folders.get(name, ()):
-            plain = name == "mirror"
-            found.append((name, lambda folder=folder, plain=plain: _read_from(folder, filename, locked, plain)))  # type: ignore[misc]
-    return [(name, read) for name, read in found if source in (None, name)]
-
-
-def _own_mirror(model: ResolvedModel) -> list[Path]:
-    """That of its registry, with or without the registry's prefix, which `pull` writes."""
-    mirror = model.origin.mirror
-    return [mirror / model.folder, mirror / model.shelf] if mirror else []
+            yield name, partial(_read_from, folder, filename, locked, refuse_links=name == "mirror")
 
 
 def _mirror_root(mirror: str | os.PathLike[str] | None) -> Path | None:
-    """The mirror's folder; one that is named in the call must exist, one that the environment names is missed aloud."""
+    """Return the mirror's folder; a missing one is an error if the call names it and a warning if the environment does."""
     root = files.mirror_root() if mirror is None else files.directory(mirror)
     if root is not None and not root.is_dir():
         if mirror is not None:
@@ -234,12 +203,12 @@ def _mirror_root(mirror: str | os.PathLike[str] | None) -> Path | None:
     return root
 
 
-def _read_from(folder: Path | None, filename: str, locked: LockedFile, plain: bool) -> _Found:
-    """Read a file, and no more of it than is locked; with `plain`, from a tree of plain files and folders alone."""
+def _read_from(folder: Path | None, filename: str, locked: LockedFile, *, refuse_links: bool) -> _Read:
+    """Read a file from a folder, unless it is larger than the lock allows."""
     if folder is None:
         raise SourceError("the registry names no bundled copy of this version")
     path = folder / filename
-    if plain:
+    if refuse_links:
         _refuse_links(path)
     try:
         facts = path.stat()
@@ -256,7 +225,7 @@ def _read_from(folder: Path | None, filename: str, locked: LockedFile, plain: bo
 
 
 def _refuse_links(path: Path) -> None:
-    """A mirror is somebody else's: a link in it could lead to any file of this machine."""
+    """Raise `IntegrityError` for links in a mirror, which could lead to any file of this machine."""
     task, name, version = path.parents[2], path.parents[1], path.parents[0]
     for part in (task, name, version, path):
         if part.is_symlink():
@@ -265,7 +234,7 @@ def _refuse_links(path: Path) -> None:
             )
 
 
-def _read_from_hub(model: ResolvedModel, filename: str) -> _Found:
+def _read_from_hub(model: ResolvedModel, filename: str) -> _Read:
     pin = model.locked.sources.hub
     if pin is None:
         raise SourceError("this version is not published on the Hub: leave out --source")
@@ -291,7 +260,7 @@ def _keep(data: bytes, path: Path) -> Path | None:
 
 
 def _discard(path: Path | None, problem: str) -> str:
-    """Remove a damaged copy from the cache if that can be done, and say what became of it."""
+    """Remove a damaged copy from the cache if possible, and return the outcome in words."""
     try:
         Path(path or "").unlink()
         fate = "was removed"

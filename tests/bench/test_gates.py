@@ -160,7 +160,8 @@ def test_a_card_with_open_points_fails_and_names_them(evidence, tmp_path):
     run = deepcr_zoo.train(recipe, dataset=dataset, runs=tmp_path, prove=False, device="cpu", reporter=NullReporter())
     gate = only(evidence, Gate.CARD, subject=Subject(run))
     assert gate.verdict == "fails"
-    assert "identity.authors.0" in gate.measured
+    assert "open: identity.authors: the recipe has no publish.authors" in gate.measured
+    assert "delete its line in open_points" in gate.measured
 
 
 def test_changed_stamps_and_a_missing_test_vector_fail_and_the_other_gates_are_checked_nevertheless(evidence, tmp_path):

@@ -6,8 +6,9 @@ from functools import cache
 import pytest
 from huggingface_hub import ModelCard
 
-from deepcr_zoo.publishing.page import front_matter
+from deepcr_zoo.publishing.page import PageFacts, front_matter, render
 from deepcr_zoo.publishing.releases import release_of_model
+from deepcr_zoo.zoo.cards import Figure
 from deepcr_zoo.zoo.registries import default_registry
 from tests.conftest import ALL_MODELS
 
@@ -41,6 +42,21 @@ def test_published_figures_are_evaluation_results_with_their_source():
         assert one.metric_name.endswith("(published)")
         assert one.source_name.startswith("Zhang & Bloom 2020, Table 2")
         assert one.source_url == "https://doi.org/10.3847/1538-4357/ab3fa6"
+
+
+def test_the_unit_of_a_published_figure_decides_not_the_text_of_its_metric():
+    release = release_of_model(default_registry().resolve("mask/ACS-WFC-F606W-2-4@1.0"))
+    metric = "TPR at FPR 0.05 % (%)"
+    figures = [
+        Figure(field="clusters", metric=metric, unit=unit, value=value)
+        for unit, value in (("percent", 94.0), ("fraction", 0.5))
+    ]
+    evaluation = release.card.published_evaluation[0].model_copy(update={"figures": figures})
+    card = release.card.model_copy(update={"published_evaluation": [evaluation]})
+    facts = PageFacts(card, release.architecture, release.locked(None).weights, release.verdict, [], [])
+    shown = ModelCard(render(facts).decode())
+    assert [one.metric_value for one in shown.data.eval_results] == [0.94, 0.5]
+    assert "| TPR at FPR 0.05 % (%), in % |" in shown.text
 
 
 @pytest.mark.parametrize("name", ["mask/ACS-WFC-F606W-2-4@1.0", "inpaint/ACS-WFC-F606W-2-32@1.0"])

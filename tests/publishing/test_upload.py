@@ -213,7 +213,7 @@ def test_a_version_that_is_pinned_stays_where_it_is(contract_hub, release, check
 
 @pytest.mark.parametrize(
     ("token", "message"),
-    [("hf_read", r"refused the request \(403\): check HF_TOKEN"), (None, "nobody is logged in: set HF_TOKEN")],
+    [("hf_read", r"refused the request \(403\): check HF_TOKEN"), (None, "not logged in: set HF_TOKEN")],
 )
 def test_without_a_token_that_may_write_it_is_refused(token, message, contract_hub, release, checkout, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")

@@ -241,7 +241,7 @@ def without_visits(folder):
         ),
         (edit_card("tolerance: 0.0001", "tolerance: 0.9"), "input, output or tolerance of the card are not those"),
         (without_visits, r"training\.visits: expected \[.*, got \[\]: restore it"),
-        (edit_card("A Newcomer", "not given in the recipe"), "the card is valid: open: identity.authors.0"),
+        (edit_card("A Newcomer", "TODO"), "the card is valid: open: identity.authors.0"),
         (edit_card("name: MYCAM", "name: OTHER"), "identity.name: expected MYCAM-F606W-2-4, got OTHER-F606W-2-4"),
         (lambda folder: (folder / "recipe.yaml").write_text("name: x\n"), "was changed after the run had started"),
         (

@@ -5,7 +5,7 @@ from pydantic import BaseModel
 
 from deepcr_zoo import files
 from deepcr_zoo.errors import IntegrityError, InvalidDocumentError
-from deepcr_zoo.zoo.cards import Card, read_card
+from deepcr_zoo.zoo.cards import Card, find_open_points, read_card
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import read_registry
 from tests.conftest import ALL_MODELS
@@ -60,7 +60,7 @@ def test_inpainting_cards_carry_the_papers_caution_on_photometry():
 
 def set_in(path, value):
     def change(card):
-        *parents, last = path.split(".")
+        *parents, last = (int(key) if key.isdecimal() else key for key in path.split("."))
         for parent in parents:
             card = card[parent]
         if value is None:
@@ -86,6 +86,11 @@ def set_in(path, value):
         ("licence", None, "licence: expected a value, got none; add the key"),
         ("training.secret", "x", "training.secret: expected no such key, got 'x'; remove it or correct its name"),
         ("provenance.kind", "trained", "provenance: expected an upstream file exactly if kind is imported"),
+        (
+            "published_evaluation.0.figures.0.metric",
+            "TPR at FPR 0.05 % (%)",
+            "published_evaluation.0.figures.0.unit: expected a value, got none; add the key",
+        ),
         ("identity.version", "1.1", f"identity: expected {SMALL}@1.0, got {SMALL}@1.1"),
     ],
 )
@@ -95,6 +100,18 @@ def test_a_card_that_breaks_the_schema_fails_with_file_field_value_and_expectati
     with pytest.raises(InvalidDocumentError) as raised:
         read_card(read_registry(root).resolve(SMALL))
     assert str(raised.value) == f"cards/{SMALL}/1.0.yaml: {message}"
+
+
+def test_placeholders_are_open_points_and_their_field_is_named():
+    card = read_card(default_registry().resolve(SMALL))
+    assert find_open_points(card) == []
+    todo = ["TODO", " tbd\n", "FixMe", "xxx", "?", "..."]
+    assert find_open_points(card.model_copy(update={"limits": ["TODO is no limit", *todo]})) == [
+        f"limits.{index}: {text!r} is a placeholder" for index, text in enumerate(todo, start=1)
+    ]
+    identity = card.identity.model_copy(update={"title": "TODO"})
+    draft = card.model_copy(update={"identity": identity, "open_points": ["licence.file: the text of GPL-3.0"]})
+    assert find_open_points(draft) == ["licence.file: the text of GPL-3.0", "identity.title: 'TODO' is a placeholder"]
 
 
 @pytest.mark.parametrize("text", ["? [a, b]\n: 1\n", "{{ name }}: 1\n"])

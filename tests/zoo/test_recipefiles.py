@@ -84,7 +84,7 @@ def test_settings_override_fields_and_take_yaml_values():
         ("build:\n  stamp: {}\n", "mine.yaml:3: build.stamp: expected no such key, got {}; remove it or correct its name"),
         (
             "train: {schedule: {learning_rate: 1e-3}}\n",
-            "train.schedule.learning_rate: expected a number, got the text '1e-3'; YAML wants 1.0e-3 for 1e-3",
+            "train.schedule.learning_rate: expected a number, got the text '1e-3'; YAML needs 1.0e-3 for 1e-3",
         ),
         ("build: {ignore: {keep_bits: [-1]}}\n", "build.ignore.keep_bits.0: expected greater than 0, got -1"),
         ("train: {augmentation: {sky: [3.0, -0.9]}}\n", "train.augmentation.sky: expected the smaller number first"),

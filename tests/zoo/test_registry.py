@@ -179,7 +179,7 @@ def test_a_broken_entry_is_refused_with_file_field_value_and_expectation(tmp_pat
 def test_two_entries_cannot_share_an_alias(tmp_path):
     root = copy_registry(tmp_path, "mask/ACS-WFC-2-32", "mask/DECam-2-32")
     edit_entry(root, lambda e: e["aliases"].append({"name": "decam", "note": "taken"}), "mask/ACS-WFC-2-32")
-    with pytest.raises(InvalidDocumentError, match="aliases: expected a name that nothing else has, got 'decam'"):
+    with pytest.raises(InvalidDocumentError, match="aliases: expected an unused name, got 'decam'"):
         read_registry(root)
 
 

@@ -54,7 +54,7 @@ def test_a_mirror_made_from_a_mirror_leaves_the_cache_alone(tmp_path, clean_envi
 def test_a_mirror_never_gets_a_card_that_was_edited(tmp_path):
     root = copy_registry(tmp_path / "registry")
     card = root / "cards" / SMALL / "1.0.yaml"
-    card.write_text(card.read_text().replace("0.5", "0.9"))
+    card.write_text(card.read_text().replace("threshold: 0.5", "threshold: 0.9"))
     with pytest.raises(IntegrityError, match="a card is frozen"):
         sources.pull_resolved(read_registry(root).resolve(SMALL), to=tmp_path / "mirror")
     assert not (tmp_path / "mirror").exists()

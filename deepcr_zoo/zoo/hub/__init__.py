@@ -1,1 +1,1 @@
-"""The Hugging Face Hub. Only the modules of this folder talk to it, and huggingface_hub is imported on their first call."""
+"""The Hugging Face Hub client; only this folder imports huggingface_hub, on the first call."""

@@ -1,7 +1,7 @@
-"""A connection to the Hub: endpoint, patience, and the client's exceptions in our words.
+"""Connection to the Hub: endpoint, timeout, and translation of the client's exceptions.
 
-The endpoint is ``HF_ENDPOINT`` and the token ``HF_TOKEN`` (or the one stored by the Hub's own login). Every request starts
-at the endpoint; the client leaves the token behind where an answer sends it to another host.
+The endpoint is ``HF_ENDPOINT`` and the token ``HF_TOKEN`` (or the one stored by the Hub's own login). The client drops the
+token when it is redirected to another host.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 from deepcr_zoo.errors import HubConflictError, HubError, HubUnreachableError, SourceError, UsageError
 
 PATIENCE_S = 1.5
-"""Patience with a silent Hub, unless DEEPCR_ZOO_HUB_TIMEOUT says otherwise: the client would retry for more than 20 s."""
+"""Default of DEEPCR_ZOO_HUB_TIMEOUT; the client itself would retry a silent Hub for more than 20 s."""
 
 WAY_OUT = "name another --source (or a mirror with --from), or update deepcr-zoo"
-"""For what a download asks for and the Hub does not have."""
+"""Advice where a download asks for something that the Hub does not have."""
 
 _TOKEN = re.compile(r"\bhf_\w+")
 _TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
@@ -28,16 +28,8 @@ ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a request is about, for the words of an error.
-
-    Attributes
-    ----------
-    repo : str
-    commit, filename : str or None
-    way_out : str
-        What to do where the Hub does not have it.
-    """
+class HubRequest:
+    """Subject of a request, for error messages; `way_out` is the advice where the Hub does not have it."""
 
     repo: str
     commit: str | None = None
@@ -46,48 +38,36 @@ class Asked:
 
 
 def client() -> Any:
-    """The Hub's own client.
-
-    Raises
-    ------
-    HubUnreachableError
-        In offline mode.
-    """
+    """Return the Hub's own client; offline mode raises `HubUnreachableError`."""
     import huggingface_hub
 
     if huggingface_hub.is_offline_mode():
         raise HubUnreachableError("the Hub is switched off (HF_HUB_OFFLINE)")
-    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None  # the client would keep the slash, and get 404
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None  # the client would keep the slash and get 404
     return huggingface_hub.HfApi(endpoint=endpoint, library_name="deepcr-zoo")
 
 
-def without_bars() -> None:
-    """Keep the client from drawing bars, where nobody would see them."""
-    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+def disable_progress_bars() -> None:
+    """Keep the client from drawing progress bars."""
+    from huggingface_hub import utils
 
-    disable_progress_bars()
+    utils.disable_progress_bars()  # type: ignore[attr-defined]
 
 
 def shown_endpoint(api: Any) -> str:
-    """The endpoint's address without a password."""
+    """Return the endpoint's address without a password."""
     return without_secrets(api.endpoint)
 
 
 def without_secrets(text: str) -> str:
-    """A text without passwords in addresses, and without tokens."""
+    """Return a text without passwords in addresses and without tokens."""
     for token in filter(None, (os.environ.get(name) for name in _TOKEN_VARIABLES)):
         text = text.replace(token, "...")
     return _TOKEN.sub("hf_...", re.sub(r"(?<=://)[^/@\s]*@", "", text))
 
 
 def patience() -> float:
-    """Seconds that a silent Hub is waited for.
-
-    Raises
-    ------
-    UsageError
-        If ``DEEPCR_ZOO_HUB_TIMEOUT`` is no number.
-    """
+    """Return the seconds to wait for a silent Hub, from ``DEEPCR_ZOO_HUB_TIMEOUT``."""
     text = os.environ.get("DEEPCR_ZOO_HUB_TIMEOUT", str(PATIENCE_S))
     try:
         return float(text)
@@ -96,7 +76,7 @@ def patience() -> float:
 
 
 def probe(call: Callable[[float], ResultT]) -> ResultT:
-    """Make a first request, given the patience in seconds: it fails at once where others would be tried again and again."""
+    """Make a first request, which gets the timeout in seconds and, unlike others, is not retried."""
     seconds = patience()
     return _within(seconds, lambda: _first(call, seconds))
 
@@ -110,14 +90,13 @@ def _first(call: Callable[[float], ResultT], seconds: float) -> ResultT:
     except errors.HfHubHTTPError:
         raise
     except httpx.TimeoutException:
-        raise _silence(seconds) from None  # the client and the thread that waits for it may give up in either order
-    except (KeyError, TypeError, ValueError) as error:
-        # a captive portal's page, for one
+        raise _silence(seconds) from None  # either the client or the waiting thread may give up first
+    except (KeyError, TypeError, ValueError) as error:  # such as the page of a captive portal
         raise OSError(f"its answer is not that of a Hub ({type(error).__name__}: {error})") from None
 
 
 def _within(seconds: float, call: Callable[[], ResultT]) -> ResultT:
-    """Run `call` in a thread, because no client timeout covers a name lookup that hangs."""
+    """Run `call` in a thread, because no client timeout covers a hanging name lookup."""
     results: list[ResultT] = []
     failure: list[BaseException] = []
 
@@ -141,17 +120,10 @@ def _silence(seconds: float) -> TimeoutError:
     return TimeoutError(f"no answer within {seconds:g} s (DEEPCR_ZOO_HUB_TIMEOUT changes that)")
 
 
-def translated(call: Callable[[], ResultT], asked: Asked, api: Any) -> ResultT:
-    """Run `call` and turn the client's exceptions into ours, which never show a password or a token.
+def translated(call: Callable[[], ResultT], request: HubRequest, api: Any) -> ResultT:
+    """Run `call` and translate the client's exceptions into ours, which never show a password or a token.
 
-    Raises
-    ------
-    HubUnreachableError
-        If the Hub does not answer, or breaks off.
-    HubConflictError
-        If somebody else has changed the repository in between.
-    HubError
-        If the Hub refuses, or does not have the repository, commit or file.
+    They are `HubUnreachableError`, `HubConflictError` (the repository has changed in between) and `HubError`.
     """
     from huggingface_hub import errors
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
@@ -159,27 +131,27 @@ def translated(call: Callable[[], ResultT], asked: Asked, api: Any) -> ResultT:
     try:
         return call()
     except errors.HfHubHTTPError as error:
-        raise _refusal(error, asked, shown_endpoint(api)) from None
-    # LocalEntryNotFoundError is among the OSErrors: the client got no usable answer, which says nothing about the file
+        raise _refusal(error, request, shown_endpoint(api)) from None
+    # LocalEntryNotFoundError, an OSError, means that the client got no usable answer
     except (httpx.RequestError, httpx.InvalidURL, OSError) as error:
         raise HubUnreachableError(f"{shown_endpoint(api)} cannot be used: {_reason(error)}") from None
-    except RuntimeError as error:  # around whatever stopped the upload of a large file, by LFS or by Xet
+    except RuntimeError as error:  # wraps the cause of a failed upload by LFS or Xet
         if isinstance(error.__cause__, errors.HfHubHTTPError):
-            raise _refusal(error.__cause__, asked, shown_endpoint(api)) from None
+            raise _refusal(error.__cause__, request, shown_endpoint(api)) from None
         reason = _reason(error.__cause__ or error)
         raise HubUnreachableError(f"{shown_endpoint(api)}: a large file could not be moved: {reason}") from None
-    except ValueError as error:  # what the client makes of metadata that the Hub refuses, and of pages in place of answers
-        raise HubError(f"{shown_endpoint(api)}/{asked.repo} refused the request: {_reason(error)}") from None
+    except ValueError as error:  # refused metadata, or a page in place of an answer
+        raise HubError(f"{shown_endpoint(api)}/{request.repo} refused the request: {_reason(error)}") from None
 
 
 def _reason(error: BaseException) -> str:
     return without_secrets(" ".join(str(error).split()) or type(error).__name__)
 
 
-def _refusal(error: Exception, asked: Asked, endpoint: str) -> SourceError:
+def _refusal(error: Exception, request: HubRequest, endpoint: str) -> SourceError:
     from huggingface_hub import errors
 
-    where = f"{endpoint}/{asked.repo}"
+    where = f"{endpoint}/{request.repo}"
     status = getattr(getattr(error, "response", None), "status_code", None)
     match error:
         case errors.GatedRepoError():
@@ -187,9 +159,9 @@ def _refusal(error: Exception, asked: Asked, endpoint: str) -> SourceError:
         case errors.RepositoryNotFoundError():
             return HubError(f"{where} does not exist, or is private: set HF_TOKEN to a token that may read it")
         case errors.RevisionNotFoundError():
-            return HubError(f"{where} has no commit {asked.commit}, its history was rewritten: {asked.way_out}")
+            return HubError(f"{where} has no commit {request.commit}, its history was rewritten: {request.way_out}")
         case errors.EntryNotFoundError():
-            return HubError(f"{where} has no file {asked.filename} at commit {asked.commit}: {asked.way_out}")
+            return HubError(f"{where} has no file {request.filename} at commit {request.commit}: {request.way_out}")
     if status in (401, 403):
         return HubError(f"{where} refused the request ({status}): check HF_TOKEN")
     if status in (409, 412):

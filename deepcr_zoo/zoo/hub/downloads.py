@@ -1,4 +1,4 @@
-"""Files from the Hub, at a commit."""
+"""Downloads from the Hub at a full commit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from deepcr_zoo.errors import IntegrityError
-from deepcr_zoo.zoo.hub.connection import Asked, client, probe, translated
+from deepcr_zoo.zoo.hub.connection import HubRequest, client, probe, translated
 from deepcr_zoo.zoo.registry import HubPin
 
 CONNECTIONS = 8
@@ -20,33 +20,16 @@ def download(pin: HubPin, filename: str, size: int | None = None) -> bytes:
 
 
 def download_all(pin: HubPin, sizes: Mapping[str, int | None]) -> dict[str, bytes]:
-    """Fetch files of a repository at a full commit; the caller must check the bytes.
+    """Return files of a repository at a full commit, by path; the caller must verify the bytes.
 
-    Parameters
-    ----------
-    pin : HubPin
-    sizes : mapping of str to int or None
-        By path, the bytes that are expected: if the Hub announces another size, nothing is fetched.
-
-    Returns
-    -------
-    dict of str to bytes
-
-    Raises
-    ------
-    HubUnreachableError
-        If the Hub does not answer within `connection.PATIENCE_S`, breaks off, or offline mode is on.
-    HubError
-        If the Hub refuses, or does not have the repository, commit or a file.
-    IntegrityError
-        If the Hub announces another size.
+    `sizes` gives the expected bytes; if the Hub announces another size, nothing is fetched and `IntegrityError` is raised.
     """
     api = client()
-    _check_sizes(pin, sizes, translated(lambda: _announced(api, pin), Asked(pin.repo, pin.commit), api))
+    _check_sizes(pin, sizes, translated(lambda: _announced(api, pin), HubRequest(pin.repo, pin.commit), api))
     with tempfile.TemporaryDirectory(prefix="deepcr-zoo-") as scratch:
 
         def fetch(filename: str) -> bytes:
-            return translated(lambda: _read(api, pin, filename, scratch), Asked(pin.repo, pin.commit, filename), api)
+            return translated(lambda: _read(api, pin, filename, scratch), HubRequest(pin.repo, pin.commit, filename), api)
 
         if len(sizes) == 1:
             return {filename: fetch(filename) for filename in sizes}
@@ -55,7 +38,7 @@ def download_all(pin: HubPin, sizes: Mapping[str, int | None]) -> dict[str, byte
 
 
 def _announced(api: Any, pin: HubPin) -> dict[str, int | None]:
-    """Sizes of all files of the commit; asking fails at once where a download would be tried again and again."""
+    """Return the sizes of all files of the commit; unlike a download, this request is not retried."""
     facts = probe(lambda seconds: api.model_info(pin.repo, revision=pin.commit, files_metadata=True, timeout=seconds))
     return {file.rfilename: file.size for file in facts.siblings or ()}
 
@@ -72,7 +55,7 @@ def _check_sizes(pin: HubPin, sizes: Mapping[str, int | None], announced: Mappin
 
 def _read(api: Any, pin: HubPin, filename: str, scratch: str) -> bytes:
     def read() -> bytes:
-        # a scratch cache, so that bytes that turn out to be wrong are kept nowhere
+        # a scratch cache, so that wrong bytes are not kept
         path = api.hf_hub_download(pin.repo, filename, revision=pin.commit, cache_dir=scratch)
         with open(path, "rb") as file:
             return file.read()
@@ -82,4 +65,4 @@ def _read(api: Any, pin: HubPin, filename: str, scratch: str) -> bytes:
     except OSError as error:
         if type(error) is not OSError or error.errno is not None:
             raise
-        return read()  # the client's bare OSError: fewer bytes than announced, which may be an accident on the way
+        return read()  # a bare OSError of the client means fewer bytes than announced: try once more

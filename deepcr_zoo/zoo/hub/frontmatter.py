@@ -1,4 +1,4 @@
-"""The block of metadata at the top of a README.md, which the Hub reads: licence, tags, evaluation results."""
+"""Metadata block at the top of a README.md for the Hub: licence, tags, evaluation results."""
 
 from __future__ import annotations
 
@@ -9,27 +9,12 @@ from dataclasses import dataclass
 LIBRARY = "deepcr-zoo"
 
 LICENCES = ("apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc0-1.0", "gpl-3.0", "lgpl-3.0", "mit", "mpl-2.0")
-"""Those of the Hub's identifiers that cards may have; they are SPDX identifiers in lower case."""
+"""The Hub's licence identifiers that cards may have: SPDX identifiers in lower case."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A figure that the Hub shows.
-
-    Attributes
-    ----------
-    data : str
-        What it was measured on, in words.
-    part : str
-        Field type.
-    metric : str
-        Identifier of the Hub: ``recall``, ``mse``.
-    metric_name : str
-        For people.
-    value : float
-    source, source_url : str or None
-        Where it stands; None if it was measured by this project.
-    """
+    """A figure that the Hub shows; `metric` is its identifier there, `source` is None for our own measurements."""
 
     data: str
     part: str
@@ -49,21 +34,7 @@ def front_matter(
     base_model: str | None,
     evaluations: Sequence[Evaluation],
 ) -> str:
-    """The block, with its lines of dashes.
-
-    Parameters
-    ----------
-    name : str
-        Of the model.
-    spdx : str
-        Identifier of the licence.
-    tags : sequence of str
-    pipeline : str
-        The Hub's word for the task.
-    base_model : str or None
-        Repository of the model that it was fine-tuned from.
-    evaluations : sequence of Evaluation
-    """
+    """Return the block with its lines of dashes; `base_model` is the repository of the model it was fine-tuned from."""
     from huggingface_hub import EvalResult, ModelCardData
 
     known = spdx.lower() in LICENCES

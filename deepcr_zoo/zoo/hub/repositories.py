@@ -1,4 +1,4 @@
-"""A repository on the Hub: what is in it, and how something new gets there."""
+"""Repositories on the Hub: reading, commits, tags and pull requests."""
 
 from __future__ import annotations
 
@@ -8,31 +8,21 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from deepcr_zoo.errors import HubError
-from deepcr_zoo.zoo.hub.connection import Asked, client, probe, shown_endpoint, translated
+from deepcr_zoo.zoo.hub.connection import HubRequest, client, probe, shown_endpoint, translated
 
 ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a commit.
-
-    Attributes
-    ----------
-    size : int or None
-        Bytes.
-    blob : str or None
-        Hash that git has for it.
-    sha256 : str or None
-        Of its bytes, where LFS holds them.
-    """
+    """Size and hashes of a file of a commit: that of git, and that of LFS for large files."""
 
     size: int | None
     blob: str | None
     sha256: str | None
 
     def holds(self, data: bytes) -> bool:
-        """Whether these are its bytes."""
+        """True if these are the bytes of the file."""
         if self.size != len(data):
             return False
         if self.sha256 is not None:
@@ -42,16 +32,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit of the main branch, or of a pull request.
-
-    Attributes
-    ----------
-    id : str
-        Full hash.
-    title : str
-    url : str or None
-        Of the pull request that came with it.
-    """
+    """A commit of the main branch or of a pull request, whose address is `url`."""
 
     id: str
     title: str
@@ -60,16 +41,7 @@ class Commit:
 
 @dataclass(frozen=True)
 class PullRequest:
-    """A pull request.
-
-    Attributes
-    ----------
-    address : str
-    is_open : bool
-        Whether it waits to be merged.
-    merged_as : str or None
-        Commit of the main branch that brought it there.
-    """
+    """A pull request; `merged_as` is the commit of the main branch that merged it."""
 
     address: str
     is_open: bool
@@ -77,16 +49,9 @@ class PullRequest:
 
 
 class HubRepository:
-    """A repository of models or of registry files; every method is one or two requests.
+    """A repository of models or registry files; `name` is ORG/NAME, `address` is for people.
 
-    All methods raise `HubUnreachableError` and `HubError`.
-
-    Attributes
-    ----------
-    name : str
-        ORG/NAME.
-    address : str
-        For people.
+    Every method makes one or two requests and raises `HubUnreachableError` or `HubError`.
     """
 
     def __init__(self, name: str) -> None:
@@ -95,7 +60,7 @@ class HubRepository:
         self.address = f"{shown_endpoint(self._api)}/{name}"
 
     def exists(self) -> bool:
-        """Whether it is there and may be read; asked first, because it fails at once where nobody answers."""
+        """True if the repository exists and may be read; not retried if the Hub does not answer."""
 
         def ask() -> bool:
             from huggingface_hub import errors
@@ -109,19 +74,19 @@ class HubRepository:
         return self._translated(ask)
 
     def is_private(self) -> bool:
-        """Whether only its owners may see it."""
+        """True if the repository is private."""
         return bool(self._translated(lambda: self._api.model_info(self.name)).private)
 
     def create(self, private: bool) -> None:
-        """Make it, if it is not there."""
+        """Create the repository if it does not exist."""
         self._translated(lambda: self._api.create_repo(self.name, private=private, exist_ok=True))
 
     def head(self) -> str:
-        """The newest commit of the main branch; fails at once where nobody answers."""
+        """Return the newest commit of the main branch; not retried if the Hub does not answer."""
         return str(self._translated(lambda: probe(lambda seconds: self._api.model_info(self.name, timeout=seconds))).sha)
 
     def files(self, commit: str) -> dict[str, RemoteFile]:
-        """Every file of a commit."""
+        """Return every file of a commit, by path."""
         found = self._translated(
             lambda: self._api.model_info(self.name, revision=commit, files_metadata=True), commit
         ).siblings
@@ -131,26 +96,26 @@ class HubRepository:
         }
 
     def holds(self, commit: str, files: Mapping[str, bytes]) -> bool:
-        """Whether a commit has all these files with these bytes."""
+        """True if a commit has all these files with these bytes."""
         found = self.files(commit)
         return all(path in found and found[path].holds(data) for path, data in files.items())
 
     def commits(self) -> list[Commit]:
-        """Those of the main branch, newest first."""
+        """Return the commits of the main branch, newest first."""
         return [Commit(one.commit_id, one.title) for one in self._translated(lambda: self._api.list_repo_commits(self.name))]
 
     def tags(self) -> dict[str, str]:
-        """Commits by tag."""
+        """Return commits by tag."""
         references = self._translated(lambda: self._api.list_repo_refs(self.name))
         return {tag.name: tag.target_commit for tag in references.tags}
 
     def pull_requests(self) -> dict[int, str]:
-        """Newest commit of every pull request, open or not, by number."""
+        """Return the newest commit of every pull request, open or closed, by number."""
         references = self._translated(lambda: self._api.list_repo_refs(self.name, include_pull_requests=True))
         return {int(one.ref.rpartition("/")[2]): one.target_commit for one in references.pull_requests or ()}
 
     def pull_request(self, number: int) -> PullRequest:
-        """What has become of a pull request."""
+        """Return the state of a pull request."""
         found = self._translated(lambda: self._api.get_discussion_details(self.name, number))
         address = f"{self.address}/discussions/{number}"
         return PullRequest(address, found.status in ("open", "draft"), found.merge_commit_oid)
@@ -164,23 +129,9 @@ class HubRepository:
         without: Collection[str] = (),
         pull_request: bool = False,
     ) -> Commit:
-        """Add or replace files in one commit; an interrupted upload goes on where it ended.
+        """Add or replace files in one commit on `parent`, and remove those in `without`; large files resume their upload.
 
-        Parameters
-        ----------
-        files : mapping of str to bytes
-        title : str
-        parent : str
-            Commit that it follows.
-        without : collection of str
-            Files that it removes.
-        pull_request : bool
-            Whether it is proposed, in place of becoming part of the main branch.
-
-        Raises
-        ------
-        HubConflictError
-            If the main branch is no longer at `parent`.
+        Raises `HubConflictError` if the main branch is no longer at `parent`. With `pull_request`, the commit is proposed.
         """
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
@@ -196,32 +147,20 @@ class HubRepository:
         return Commit(str(made.oid), title, made.pr_url)
 
     def tag(self, name: str, commit: str) -> None:
-        """Name a commit, for good.
-
-        Raises
-        ------
-        HubConflictError
-            If there is such a tag.
-        """
+        """Tag a commit; an existing tag raises `HubConflictError`."""
         self._translated(lambda: self._api.create_tag(self.name, tag=name, revision=commit, exist_ok=False), commit)
 
     def _translated(self, call: Callable[[], ResultT], commit: str | None = None) -> ResultT:
-        return translated(call, Asked(self.name, commit, way_out="look at its history in a browser"), self._api)
+        return translated(call, HubRequest(self.name, commit, way_out="look at its history in a browser"), self._api)
 
 
 def whoami() -> str:
-    """The account that the token belongs to.
-
-    Raises
-    ------
-    HubError
-        If there is no token, or the Hub does not know it.
-    """
+    """Return the account of the token; a missing or unknown token raises `HubError`."""
     api = client()
     from huggingface_hub import get_token
 
     if get_token() is None:
         raise HubError(
-            f"{shown_endpoint(api)}: nobody is logged in: set HF_TOKEN to a token that may write, or run 'hf auth login'"
+            f"{shown_endpoint(api)}: not logged in: set HF_TOKEN to a token that may write, or run 'hf auth login'"
         )
-    return str(translated(lambda: probe(lambda _: api.whoami()["name"]), Asked("api/whoami-v2"), api))
+    return str(translated(lambda: probe(lambda _: api.whoami()["name"]), HubRequest("api/whoami-v2"), api))

@@ -30,7 +30,7 @@ def test_a_name_is_split_into_its_parts(text, request_):
     ],
 )
 def test_a_name_without_a_task_means_a_model_for_the_one_that_is_wanted(text, expected):
-    assert for_task(text, "mask") == expected
+    assert for_task(text, "mask").text == expected
 
 
 @pytest.mark.parametrize(

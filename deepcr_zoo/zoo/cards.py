@@ -242,6 +242,14 @@ def check_threshold(threshold: float) -> float:
 def read_card(model: ResolvedModel) -> Card:
     """Read the card of a version and check it against the registry's lock.
 
+    Parameters
+    ----------
+    model : ResolvedModel
+
+    Returns
+    -------
+    Card
+
     Raises
     ------
     IntegrityError

@@ -28,7 +28,16 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def find_recipe(given: str | Path) -> Path:
-    """Return the file of a recipe, given its path or the name of a shipped recipe.
+    """Return the file of a recipe.
+
+    Parameters
+    ----------
+    given : path
+        Path of a recipe, or the name of a shipped recipe.
+
+    Returns
+    -------
+    Path
 
     Raises
     ------
@@ -52,6 +61,10 @@ def read_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     path : Path
     settings : sequence of str
         Overrides, ``path.to.field=VALUE``; the value is YAML.
+
+    Returns
+    -------
+    Recipe
 
     Raises
     ------

@@ -61,6 +61,10 @@ def default_registry() -> Registry:
     """Return the zoo's own registry, as shipped and updated; it also resolves the prefixes of other registries.
 
     The result is cached for as long as the settings and the files that it was read from stay the same.
+
+    Returns
+    -------
+    Registry
     """
     return _default_registry(_state_of_settings())
 

@@ -202,7 +202,7 @@ def _card(candidate: Candidate) -> Measured:
     card = candidate.subject.card()
     if missing := find_open_points(card):
         advice = "fill in each field and delete its line in open_points"
-        return Measured(f"open: {'; '.join(missing)}: {advice}", holds=False)
+        return Measured(f"open: {'; '.join(missing)}; {advice}", holds=False)
     return Measured(f"valid, {card.licence.spdx}, {len(card.citation)} to cite", holds=True)
 
 

@@ -1,9 +1,7 @@
-"""Archive: exposures from the archive of the observatory.
+"""Archive: find exposures in the archive of the observatory and download them.
 
-Queries, manifests and downloads.
-
-Imports: zoo and flat files. Imported by the rooms above.
-Promise: only `mast` imports astroquery; a file is kept only if it has the listed size.
+Imports zoo and flat files; the rooms above import it.
+Promise: only `mast` imports astroquery; a file is kept only if it has the size that the archive lists.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is asked of an archive, and what it answers: visits, and one calibrated exposure of them."""
+"""Requests to an archive, and the calibrated exposures that it lists."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from deepcr_zoo.errors import UsageError
 from deepcr_zoo.zoo.recipe import Recipe, VisitRule, visit_code
 
 
-class Asked(Document):
-    """Visits that are looked for: one, or all that match what is given."""
+class VisitRequest(Document):
+    """One visit, or all that match the given fields."""
 
     proposal: int | None
-    visit: str | None = Field(description="two characters, upper case, as in the names of files")
+    visit: str | None = Field(description="two characters, upper case, as in file names")
     observation: str | None = Field(default=None, description="pattern of ROOTNAME, with * and ?")
     target: str | None = Field(description="pattern of the target's name, with * and ?")
     filters: list[str]
 
-    def takes(self, proposal: int, visit: str, target: str, filters: set[str], root: str | None = None) -> bool:
-        """Whether an exposure (of this ROOTNAME), or an observation of several, is one of these."""
-        named = self.observation is None or root is None or fnmatch.fnmatchcase(root, self.observation.lower())
+    def matches(self, proposal: int, visit: str, target: str, filters: set[str], root: str | None = None) -> bool:
+        """True if it asks for an exposure with this ROOTNAME, or for an observation of several exposures."""
+        has_name = self.observation is None or root is None or fnmatch.fnmatchcase(root, self.observation.lower())
         return (
-            named
+            has_name
             and self.proposal in (None, proposal)
             and self.visit in (None, visit)
             and (self.target is None or fnmatch.fnmatchcase(target.upper(), self.target.upper()))
@@ -34,18 +34,18 @@ class Asked(Document):
 
 
 class Query(Document):
-    """All that a recipe asks of an archive; recipes with the same visits ask the same."""
+    """All requests of a recipe; recipes with the same visits have equal queries."""
 
     telescope: str
     instrument: str
     detector: str
-    product: str = Field(description="end of the names of the files, flc say")
-    kinds: list[str] = Field(default=["image"], description="image or spectrum, or both (dataproduct_type of the archive)")
-    visits: list[Asked]
+    product: str = Field(description="ending of the file names, such as flc")
+    kinds: list[str] = Field(default=["image"], description="image, spectrum or both (dataproduct_type of the archive)")
+    visits: list[VisitRequest]
 
     @property
     def name(self) -> str:
-        """The camera, and a hash of everything."""
+        """The camera and a hash of the content."""
         key = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
         return f"{self.instrument}-{self.detector}-{key}"
 
@@ -53,12 +53,12 @@ class Query(Document):
 class Product(Document):
     """A calibrated exposure, as the archive lists it."""
 
-    name: str = Field(pattern=r"^\w[\w.-]*\.fits$", description="of the file, ROOTNAME_flc.fits")
-    uri: str = Field(description="by which the archive gives it out")
-    size: int | None = Field(description="bytes; null if the archive does not tell")
-    version: str = Field(description="of the calibration that made it (prvversion of the archive)")
-    project: str = Field(description="who made it (project of the archive)")
-    observation: str = Field(description="identifier of the observation that it is listed under (obs_id)")
+    name: str = Field(pattern=r"^\w[\w.-]*\.fits$", description="file name, ROOTNAME_flc.fits")
+    uri: str = Field(description="identifier to download it by")
+    size: int | None = Field(description="bytes; null if the archive does not list it")
+    version: str = Field(description="version of the calibration software (prvversion of the archive)")
+    project: str = Field(description="pipeline that made it (project of the archive)")
+    observation: str = Field(description="identifier of its observation (obs_id)")
     proposal: int
     visit: str
     target: str
@@ -67,17 +67,17 @@ class Product(Document):
     is_public: bool
 
     def is_same_file(self, other: Product) -> bool:
-        """Whether the archive has not changed it in between, as far as its list tells."""
+        """True if the archive lists both as the same file."""
         return (self.name, self.uri, self.size, self.version) == (other.name, other.uri, other.size, other.version)
 
-    def is_of(self, asked: Asked) -> bool:
-        """Whether it is an exposure of these visits."""
-        return asked.takes(self.proposal, self.visit, self.target, {self.filter_name}, self.name.partition("_")[0])
+    def matches(self, request: VisitRequest) -> bool:
+        """True if it belongs to the requested visits."""
+        return request.matches(self.proposal, self.visit, self.target, {self.filter_name}, self.name.partition("_")[0])
 
 
-def asked_by(recipe: Recipe, rule: VisitRule) -> Asked:
-    """What a rule of a recipe asks for."""
-    return Asked(
+def request_of(recipe: Recipe, rule: VisitRule) -> VisitRequest:
+    """Return the request for the visits of a rule."""
+    return VisitRequest(
         proposal=rule.proposal,
         visit=None if rule.visit is None else visit_code(rule.visit),
         observation=rule.observation,
@@ -87,26 +87,21 @@ def asked_by(recipe: Recipe, rule: VisitRule) -> Asked:
 
 
 def query_of(recipe: Recipe) -> Query:
-    """What a recipe asks of an archive.
-
-    Raises
-    ------
-    UsageError
-        If a rule names neither a proposal nor a target: all exposures of a filter are too many to mean it.
-    """
+    """Return the query for all visits of a recipe; a rule must name a proposal or a target, else it would match too much."""
     for name, rule in recipe.data.visits.items():
         if rule.proposal is None and (rule.target or "*").strip("*?") == "":
             raise UsageError(
                 f"data.visits.{name}: names neither a proposal nor a target: add one to search the archive, or supply the "
                 "exposures with --data DIR"
             )
-    asked = {one.model_dump_json(): one for one in (asked_by(recipe, rule) for rule in recipe.data.visits.values())}
+    rules = recipe.data.visits.values()
+    requests = {request.model_dump_json(): request for request in (request_of(recipe, rule) for rule in rules)}
     block = recipe.instrument
     return Query(
         telescope=block.telescope,
         instrument=block.instrument,
         detector=block.detector,
         product=recipe.data.product,
-        kinds=sorted({"spectrum" if one.field_type == "spectrum" else "image" for one in recipe.data.visits.values()}),
-        visits=[asked[key] for key in sorted(asked)],
+        kinds=sorted({"spectrum" if rule.field_type == "spectrum" else "image" for rule in rules}),
+        visits=[requests[key] for key in sorted(requests)],
     )

@@ -1,4 +1,4 @@
-"""The archive itself: MAST at STScI, by way of astroquery, which nothing else imports."""
+"""Searches of MAST, the archive at STScI, and downloads from it, with astroquery, which only this module imports."""
 
 from __future__ import annotations
 
@@ -13,43 +13,32 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
-from deepcr_zoo.archive.listing import Asked, Product, Query
+from deepcr_zoo.archive.listing import Product, Query, VisitRequest
 from deepcr_zoo.archive.pace import Pace
 from deepcr_zoo.errors import ArchiveBusyError, ArchiveError, ArchiveUnreachableError, UsageError
 from deepcr_zoo.machine import require
 from deepcr_zoo.zoo.recipe import visit_code
 
 CONNECT_S, READ_S = 10.0, 60.0
-"""Seconds that the archive may be silent: astroquery itself would wait for ever."""
+"""Seconds that the archive may be silent; astroquery itself would wait for ever."""
 
 CHUNK_BYTES = 1 << 16
 
 PROPOSALS_AT_ONCE, OBSERVATIONS_AT_ONCE = 50, 200
-"""What one request of a search asks for at most."""
+"""Most items in one request of a search."""
 
 TELESCOPES = ("HST",)
-"""Whose names of files are known here: ipppssoot."""
+"""Telescopes whose file names (ipppssoot) can be read here."""
 
 _BUSY = (429, 503)
 _REFUSED = (401, 403)
-_UNREADABLE = (LookupError, TypeError, ValueError, AttributeError)
-"""What astroquery raises when an answer is not as it expects."""
+
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A product from some byte on.
-
-    Attributes
-    ----------
-    start : int
-        The first byte: the one that was asked for, or 0 if the archive sends the whole file.
-    total : int or None
-        Bytes of the whole file, if the archive announces them.
-    validator : str or None
-        What tells this file from another under the same name: ETag, else Last-Modified.
-    chunks : iterator of bytes
-    """
+    """The bytes of a product from `start` on; the validator (ETag, else Last-Modified) changes with the file."""
 
     start: int
     total: int | None
@@ -59,7 +48,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Observation:
-    """What the archive lists as one: a single exposure, or those of a visit that belong together."""
+    """An entry of the archive: a single exposure, or an association of exposures of a visit."""
 
     id: str
     name: str
@@ -72,82 +61,32 @@ class Observation:
 
 
 class Archive:
-    """A connection to the archive; `Archive.open` may be used by several threads at once.
+    """A connection to the archive; several threads may use `Archive.open` at once."""
 
-    Parameters
-    ----------
-    pace : Pace
-        Of all requests.
-
-    Raises
-    ------
-    MissingExtraError
-        If astroquery is not installed.
-    UsageError
-        If ``DEEPCR_ZOO_MAST`` is no address.
-    """
-
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace | None = None) -> None:
         require("astroquery", "the archive is searched with astroquery, which is not installed", "mast")
-        from astroquery.mast import ObservationsClass, conf
-
-        self._pace = pace
-        self._observations = ObservationsClass()
-        portal = self._observations._portal_api_connection
-        self.address = address() or conf.server.rstrip("/")
-        # astroquery reads its setting once, when it is imported
-        portal.MAST_REQUEST_URL = f"{self.address}/api/v0/invoke"
-        portal.COLUMNS_CONFIG_URL = f"{self.address}/portal/Mashup/Mashup.asmx/columnsconfig"
-        portal.MAST_DOWNLOAD_URL = f"{self.address}/api/v0.1/Download/file"
-        self._download_address = portal.MAST_DOWNLOAD_URL
-        self._session = self._observations._session
-        for scheme in ("https://", "http://"):
-            self._session.mount(scheme, _impatient_adapter())
+        self._pace = pace or Pace()
+        self._observations, self._session, self.address = _connect(_chosen_address())
 
     def search(self, query: Query) -> list[Product]:
-        """The exposures that the archive has of a query, each once, in order of their names.
-
-        Raises
-        ------
-        ArchiveUnreachableError
-            If it does not answer.
-        ArchiveError
-            If it refuses, or answers something that cannot be understood.
-        UsageError
-            If the telescope is none of `TELESCOPES`.
-        """
+        """Return the exposures of a query, public or not, each once, in order of their names."""
         if query.telescope not in TELESCOPES:
             raise UsageError(
                 f"the archive is searched for {', '.join(TELESCOPES)} alone, not for {query.telescope}: "
                 "supply the exposures with --data DIR"
             )
-        observations = {one.id: one for one in self._observations_of(query) if _is_wanted(query, one)}
-        rows = [row for part in _parts(sorted(observations), OBSERVATIONS_AT_ONCE) for row in self._rows_of_products(part)]
+        observations = {one.id: one for one in self._observations_of(query) if _is_requested(query, one)}
+        parts = _parts(sorted(observations), OBSERVATIONS_AT_ONCE)
+        rows = [row for part in parts for row in self._ask("get_product_list", list(part))]
         return _products(query, observations, rows)
 
     @contextmanager
     def open(self, product: Product, start: int = 0, validator: str | None = None) -> Iterator[Part]:
-        """Open a product for reading, from some byte on if it is still the same file.
-
-        Parameters
-        ----------
-        product : Product
-        start : int
-            The first byte that is wanted.
-        validator : str, optional
-            `Part.validator` of what the bytes before belong to; without it the whole file is sent.
-
-        Raises
-        ------
-        ArchiveUnreachableError
-            If it does not answer, now or while the chunks are read.
-        ArchiveError
-            If it does not have the product, or does not give it to everybody.
-        """
+        """Open a product, from byte `start` on if the validator shows that it is still the same file, else as a whole."""
         start = start if validator else 0
         response = self._pace.ask(lambda: self._get(product, start, validator))
         try:
-            if start and not _goes_on(response, start, validator):
+            if start and not _can_resume(response, start, validator):
                 response.close()
                 start = 0
                 response = self._pace.ask(lambda: self._get(product, 0, None))
@@ -157,119 +96,104 @@ class Archive:
             response.close()
 
     def _get(self, product: Product, start: int, validator: str | None) -> Any:
-        headers = {"Accept-Encoding": "identity"}  # the bytes that are counted
+        headers = {"Accept-Encoding": "identity"}  # sizes are compared with the bytes that arrive
         if start and validator:
             headers |= {"Range": f"bytes={start}-", "If-Range": validator}
-        with self._failures_are_told(product.name):
-            where = f"{self._download_address}?uri={quote(product.uri, safe=':/')}"
-            response = self._session.get(where, headers=headers, stream=True)
-            if start == 0 or response.status_code != 416:  # nothing is left from there on: it is asked for as a whole
+        with self._reporting_failures(product.name):
+            url = f"{self.address}/api/v0.1/Download/file?uri={quote(product.uri, safe=':/')}"
+            response = self._session.get(url, headers=headers, stream=True)
+            if start == 0 or response.status_code != 416:  # 416: no bytes from there on, so the whole file is next
                 response.raise_for_status()
             return response
 
     def _chunks(self, product: Product, response: Any) -> Iterator[bytes]:
         chunks = response.iter_content(CHUNK_BYTES)
         while True:
-            with self._failures_are_told(product.name):
+            with self._reporting_failures(product.name):
                 chunk = next(chunks, None)
             if chunk is None:
                 return
             yield chunk
 
     def _observations_of(self, query: Query) -> Iterator[Observation]:
+        searches: list[dict[str, Any]] = []
         proposals = sorted({one.proposal for one in query.visits if one.proposal is not None})
         for part in _parts(proposals, PROPOSALS_AT_ONCE):
-            # with and without the leading zeros of old proposals
-            names = sorted({spelling for one in part for spelling in (str(one), f"{one:05d}")})
-            yield from self._rows_of_observations(query, proposal_id=names)
+            # old proposals are listed with or without their leading zeros
+            searches.append({"proposal_id": sorted({text for one in part for text in (str(one), f"{one:05d}")})})
         for target in sorted({one.target for one in query.visits if one.proposal is None and one.target is not None}):
-            camera = f"{query.instrument}/{query.detector}"
-            yield from self._rows_of_observations(query, target_name=_one_wildcard(target), instrument_name=camera)
+            pattern = re.sub(r"\?+", "*", target)  # the archive has no other wildcard
+            searches.append({"target_name": pattern, "instrument_name": f"{query.instrument}/{query.detector}"})
+        for search in searches:
+            kind = {"obs_collection": query.telescope, "dataproduct_type": query.kinds}
+            yield from filter(None, map(_observation, self._ask("query_criteria", **search, **kind)))
 
-    def _rows_of_observations(self, query: Query, **criteria: Any) -> Iterator[Observation]:
-        criteria |= {"obs_collection": query.telescope, "dataproduct_type": query.kinds}
-        for row in self._ask("query_criteria", **criteria):
-            if observation := _observation(row):
-                yield observation
-
-    def _rows_of_products(self, observations: Sequence[str]) -> list[Mapping[str, Any]]:
-        return self._ask("get_product_list", list(observations))
-
-    def _ask(self, method: str, *arguments: Any, **criteria: Any) -> list[Mapping[str, Any]]:
-        def ask() -> list[Mapping[str, Any]]:
-            with self._failures_are_told("search for exposures"), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that there are no results is told by those who asked
+    def _ask(self, method: str, *arguments: Any, **criteria: Any) -> list[Row]:
+        def ask() -> list[Row]:
+            with self._reporting_failures("search for exposures"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # an empty result is reported by the callers
                 table = getattr(self._observations, method)(*arguments, **criteria)
                 return [dict(zip(table.colnames, row, strict=True)) for row in table.iterrows()]
 
         return self._pace.ask(ask)
 
     @contextmanager
-    def _failures_are_told(self, what: str) -> Iterator[None]:
-        """Turn whatever goes wrong in astroquery into one sentence."""
+    def _reporting_failures(self, activity: str) -> Iterator[None]:
+        """Turn any failure of astroquery into one sentence."""
         import requests
         from astroquery import exceptions
 
+        where = f"{activity}: the archive at {self.address}"
         try:
             yield
         except requests.HTTPError as error:
-            raise self._refused(what, error.response) from None
+            raise _refusal(where, error.response) from None
         except (requests.RequestException, OSError, exceptions.TimeoutError) as error:
-            raise ArchiveUnreachableError(f"{what}: the archive at {self.address} {_failure(error)}") from None
-        except (exceptions.RemoteServiceError, exceptions.InvalidQueryError, *_UNREADABLE) as error:
-            told = " ".join(str(error).split()) or type(error).__name__
-            raise ArchiveError(f"{what}: the archive at {self.address} answers what cannot be understood: {told}") from None
-
-    def _refused(self, what: str, response: Any) -> ArchiveError:
-        status, where = response.status_code, f"{what}: the archive at {self.address}"
-        if status in _BUSY:
-            wait = _seconds(response.headers.get("Retry-After"))
-            when = "later" if wait is None else f"in {wait:.0f} s"
-            return ArchiveBusyError(f"{where} is busy ({status}): come back {when}", wait)
-        if status in _REFUSED:
-            return ArchiveError(f"{where} does not give it to everybody ({status}): leave out its visit, or supply the file")
-        if status == 404:
-            return ArchiveError(f"{where} lists it and does not have it ({status}): supply the file, or ask the archive")
-        kind = ArchiveUnreachableError if status >= 500 else ArchiveError
-        return kind(f"{where} answers {status} {response.reason or ''}".rstrip())
+            raise ArchiveUnreachableError(f"{where} {_failure(error)}") from None
+        except (
+            exceptions.RemoteServiceError,
+            exceptions.InvalidQueryError,
+            # these come from astroquery where an answer lacks what it expects
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ) as error:
+            detail = " ".join(str(error).split()) or type(error).__name__
+            raise ArchiveError(f"{where} sent an answer that cannot be understood: {detail}") from None
 
 
-def address() -> str | None:
-    """Where the archive is by ``DEEPCR_ZOO_MAST``, if that is set.
+def _connect(chosen: str | None) -> tuple[Any, Any, str]:
+    """Return astroquery's interface to an address, by default its own, with its session and that address.
 
-    Raises
-    ------
-    UsageError
-        If it is no address.
+    astroquery reads its setting once, at import, and has no public way to set the address or the timeouts of a session.
+    Its private attributes are used here alone.
     """
+    from astroquery.mast import ObservationsClass, conf
+    from requests.adapters import HTTPAdapter
+
+    class TimeoutAdapter(HTTPAdapter):
+        def send(self, *arguments: Any, **options: Any) -> Any:
+            return super().send(*arguments, **options | {"timeout": options.get("timeout") or (CONNECT_S, READ_S)})
+
+    observations, address = ObservationsClass(), chosen or conf.server.rstrip("/")
+    portal, session = observations._portal_api_connection, observations._session
+    portal.MAST_REQUEST_URL = f"{address}/api/v0/invoke"
+    portal.COLUMNS_CONFIG_URL = f"{address}/portal/Mashup/Mashup.asmx/columnsconfig"
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, TimeoutAdapter())
+    return observations, session, address
+
+
+def _chosen_address() -> str | None:
     chosen = os.environ.get("DEEPCR_ZOO_MAST")
     if chosen and not re.match(r"https?://[^/]", chosen):
         raise UsageError(f"DEEPCR_ZOO_MAST is {chosen!r}: expected an address, https://HOST")
     return chosen.rstrip("/") if chosen else None
 
 
-def _impatient_adapter() -> Any:
-    from requests.adapters import HTTPAdapter
-
-    class Impatient(HTTPAdapter):
-        """Gives up on hosts that are silent."""
-
-        def send(
-            self,
-            request: Any,
-            stream: bool = False,
-            timeout: Any = None,
-            verify: Any = True,
-            cert: Any = None,
-            proxies: Any = None,
-        ) -> Any:
-            return super().send(request, stream, timeout or (CONNECT_S, READ_S), verify, cert, proxies)
-
-    return Impatient()
-
-
-def _observation(row: Mapping[str, Any]) -> Observation | None:
-    """An observation, unless it is of products that were made afterwards from those of the pipeline (hst_*)."""
+def _observation(row: Row) -> Observation | None:
+    """Return the observation of a row; None for high-level products (hst_*), made from those of the pipeline."""
     name, proposal = _text(row, "obs_id"), _text(row, "proposal_id")
     if name.lower().startswith("hst_") or not proposal.isdigit():
         return None
@@ -281,25 +205,25 @@ def _observation(row: Mapping[str, Any]) -> Observation | None:
         target=_text(row, "target_name"),
         filters=_filters(row),
         exposure_time_s=_number(row, "t_exptime"),
-        is_public=_text(row, "dataRights").upper() in ("", "PUBLIC"),
+        is_public=_is_public(row),
     )
 
 
-def _is_wanted(query: Query, observation: Observation) -> bool:
-    camera = observation.camera.upper()
-    if camera not in (query.instrument.upper(), f"{query.instrument}/{query.detector}".upper()):
+def _is_requested(query: Query, observation: Observation) -> bool:
+    if observation.camera.upper() not in (query.instrument.upper(), f"{query.instrument}/{query.detector}".upper()):
         return False
     visit, filters = visit_code(observation.name[4:6]), set(observation.filters)
-    return any(one.takes(observation.proposal, visit, observation.target, filters) for one in query.visits)
+    return any(one.matches(observation.proposal, visit, observation.target, filters) for one in query.visits)
 
 
-def _products(query: Query, observations: Mapping[str, Observation], rows: Iterable[Mapping[str, Any]]) -> list[Product]:
-    """The standard products of the pipeline among all that belongs to the observations; several may list the same."""
+def _products(query: Query, observations: Mapping[str, Observation], rows: Iterable[Row]) -> list[Product]:
+    """Return the pipeline's standard products in the rows; several observations may list the same product."""
     pattern = re.compile(rf"[a-z][a-z0-9]{{8}}_{re.escape(query.product.lower())}\.fits")
-    listed: dict[str, dict[str, Mapping[str, Any]]] = {}
+    listed: dict[str, dict[str, Row]] = {}
     for row in rows:
         name = _text(row, "productFilename").lower()
-        observation = _listed_under(observations, row)
+        parents = (_text(row, "parent_obsid"), _text(row, "obsID"))
+        observation = next((key for key in parents if key in observations), None)
         if observation is not None and pattern.fullmatch(name):
             listed.setdefault(observation, {}).setdefault(name, row)
     found: dict[str, Product] = {}
@@ -311,19 +235,15 @@ def _products(query: Query, observations: Mapping[str, Observation], rows: Itera
     return [found[name] for name in sorted(found)]
 
 
-def _listed_under(observations: Mapping[str, Observation], row: Mapping[str, Any]) -> str | None:
-    return next((key for key in (_text(row, "parent_obsid"), _text(row, "obsID")) if key in observations), None)
-
-
 def _product(
-    name: str, row: Mapping[str, Any], observation: Observation, visits: Sequence[Asked], exposures: int
+    name: str, row: Row, observation: Observation, requests: Sequence[VisitRequest], exposures: int
 ) -> Product | None:
     visit, total = visit_code(name[4:6]), observation.exposure_time_s
     filters = _filters(row) or observation.filters
-    if len(filters) != 1:  # a polariser beside it, say: that is another filter
+    if len(filters) != 1:  # with a polariser, for example, it counts as another filter
         return None
     root = name.partition("_")[0]
-    if not any(one.takes(observation.proposal, visit, observation.target, set(filters), root) for one in visits):
+    if not any(one.matches(observation.proposal, visit, observation.target, set(filters), root) for one in requests):
         return None
     size = _number(row, "size")
     return Product(
@@ -338,12 +258,12 @@ def _product(
         target=observation.target,
         filter_name=min(filters),
         exposure_time_s=None if total is None else round(total / exposures, 3),
-        is_public=observation.is_public and _text(row, "dataRights").upper() in ("", "PUBLIC"),
+        is_public=observation.is_public and _is_public(row),
     )
 
 
-def _goes_on(response: Any, start: int, validator: str | None) -> bool:
-    """Whether an answer can be used after a request for what follows: as a whole, or as the rest of the same file."""
+def _can_resume(response: Any, start: int, validator: str | None) -> bool:
+    """True if a response to a request from `start` on is the whole file, or the rest of the same file."""
     if response.status_code != 206:
         return bool(response.status_code == 200)
     begins = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
@@ -364,8 +284,22 @@ def _total(response: Any) -> int | None:
     return int(total) if total.isdigit() else None
 
 
+def _refusal(where: str, response: Any) -> ArchiveError:
+    status = response.status_code
+    if status in _BUSY:
+        wait = _seconds(response.headers.get("Retry-After"))
+        when = "later" if wait is None else f"in {wait:.0f} s"
+        return ArchiveBusyError(f"{where} is busy ({status}): come back {when}", wait)
+    if status in _REFUSED:
+        return ArchiveError(f"{where} does not make it public ({status}): leave out its visit, or supply the file")
+    if status == 404:
+        return ArchiveError(f"{where} lists it but does not have it ({status}): supply the file, or ask the archive")
+    kind = ArchiveUnreachableError if status >= 500 else ArchiveError
+    return kind(f"{where} answers {status} {response.reason or ''}".rstrip())
+
+
 def _seconds(retry_after: str | None) -> float | None:
-    """How long to wait, from seconds or a date."""
+    """Return the time to wait, from a Retry-After in seconds or as a date."""
     if not retry_after:
         return None
     if retry_after.strip().isdigit():
@@ -377,13 +311,13 @@ def _seconds(retry_after: str | None) -> float | None:
 
 
 def _failure(error: BaseException) -> str:
-    """Why there is no answer, in a few words."""
+    """Return in a few words why there is no answer."""
     import requests
 
     if isinstance(error, (requests.Timeout, TimeoutError)):
         return "does not answer in time"
     if isinstance(error, requests.exceptions.JSONDecodeError):
-        return "answers what is no JSON: is there a login page in between?"
+        return "did not answer with JSON: is there a login page in between?"
     chain: list[BaseException] = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)
@@ -391,15 +325,14 @@ def _failure(error: BaseException) -> str:
     return f"cannot be reached: {reasons[-1]}" if reasons else "broke off"
 
 
-def _filters(row: Mapping[str, Any]) -> frozenset[str]:
-    """The filters that light went through: CLEAR1L;F814W is F814W."""
+def _filters(row: Row) -> frozenset[str]:
+    """Return the filters in the light path: CLEAR1L;F814W is F814W."""
     names = (one.strip() for one in re.split("[;/]", _text(row, "filters")))
     return frozenset(one for one in names if one and not one.upper().startswith("CLEAR"))
 
 
-def _one_wildcard(pattern: str) -> str:
-    """A pattern that takes in at least the same: the archive knows ``*`` alone."""
-    return re.sub(r"\?+", "*", pattern)
+def _is_public(row: Row) -> bool:
+    return _text(row, "dataRights").upper() in ("", "PUBLIC")
 
 
 def _parts(items: Sequence[Any], length: int) -> Iterator[Sequence[Any]]:
@@ -407,15 +340,11 @@ def _parts(items: Sequence[Any], length: int) -> Iterator[Sequence[Any]]:
         yield items[start : start + length]
 
 
-def _text(row: Mapping[str, Any], name: str) -> str:
+def _text(row: Row, name: str) -> str:
     found = row.get(name)
-    return "" if found is None or _is_masked(found) else str(found).strip()
+    return "" if found is None or getattr(found, "mask", False) else str(found).strip()
 
 
-def _number(row: Mapping[str, Any], name: str) -> float | None:
+def _number(row: Row, name: str) -> float | None:
     found = row.get(name)
-    return None if found is None or _is_masked(found) else float(found)
-
-
-def _is_masked(found: Any) -> bool:
-    return bool(getattr(found, "mask", False))
+    return None if found is None or getattr(found, "mask", False) else float(found)

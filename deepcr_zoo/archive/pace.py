@@ -1,4 +1,4 @@
-"""Requests at a pace that the archive agrees with: all of them pause when it asks one to."""
+"""The pace of requests: when the archive is busy, all threads pause."""
 
 from __future__ import annotations
 
@@ -10,62 +10,43 @@ from typing import TypeVar
 from deepcr_zoo.errors import ArchiveBusyError, InterruptedWorkError
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 600.0
-"""Where the archive does not tell how long; each wait is twice the one before. Who is told a longer one gives up."""
+"""Without a Retry-After each wait is twice the one before; a longer wait than the longest is an error."""
 
 BUSY_ATTEMPTS = 6
-"""Times in a row that an archive may say that it is busy."""
+"""Times in a row that the archive may be busy."""
 
 Answer = TypeVar("Answer")
 
 
 class Pace:
-    """When the next request may be made, for all threads, and whether any may."""
+    """The time of the next request, shared by all threads."""
 
     def __init__(self) -> None:
         self._not_before = 0.0
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """No request is made any more, and nobody waits."""
+        """Allow no further request, and end all waits."""
         self._stopped.set()
 
     def check(self) -> None:
-        """Go on, unless it was stopped.
-
-        Raises
-        ------
-        InterruptedWorkError
-        """
+        """Raise InterruptedWorkError if requests were stopped."""
         if self._stopped.is_set():
             raise InterruptedWorkError("stopped: run the same command again, it goes on where this one ended")
 
     def pause(self, seconds: float) -> None:
-        """Nobody makes a request for so long."""
+        """Allow no request for some time."""
         self._not_before = max(self._not_before, time.monotonic() + seconds)
 
     def wait(self, seconds: float = 0.0) -> None:
-        """Wait for so long, and until a request may be made.
-
-        Raises
-        ------
-        InterruptedWorkError
-            If it was stopped.
-        """
+        """Wait for some time, and until a request is allowed; InterruptedWorkError if requests were stopped."""
         until = time.monotonic() + seconds
         while (left := max(until, self._not_before) - time.monotonic()) > 0 and not self._stopped.wait(left):
             pass
         self.check()
 
     def ask(self, request: Callable[[], Answer]) -> Answer:
-        """Make a request, again and again while the archive is busy.
-
-        Raises
-        ------
-        ArchiveBusyError
-            If it still is after `BUSY_ATTEMPTS`, or asks for a longer wait than `LONGEST_WAIT_S`.
-        InterruptedWorkError
-            If it was stopped.
-        """
+        """Make a request, and repeat it while the archive is busy, at most `BUSY_ATTEMPTS` times."""
         for attempt in range(BUSY_ATTEMPTS):
             self.wait()
             try:

@@ -26,7 +26,7 @@ from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES, Recipe, SimulatedFieldT
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe, recipe_json_schema
 
 if TYPE_CHECKING:
-    from deepcr_zoo.archive.comparison import Compared
+    from deepcr_zoo.archive.comparison import RuleComparison
     from deepcr_zoo.dataset.store import Manifest, VisitRecord
 
 recipe_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check recipes, and start new ones.")
@@ -264,15 +264,15 @@ def _field_types(names: list[str] | None, recipe: Recipe) -> list[SimulatedField
     return [kinds[name] for name in names or recipe.rehearsal.exposure_time_s]
 
 
-def _compared_with_archive(recipe: Recipe) -> list[Compared]:
+def _compared_with_archive(recipe: Recipe) -> list[RuleComparison]:
     from deepcr_zoo.archive.comparison import compare
     from deepcr_zoo.archive.listing import query_of
-    from deepcr_zoo.dataset.fetching import search
+    from deepcr_zoo.archive.mast import Archive
 
-    return compare(recipe, search(query_of(recipe)))
+    return compare(recipe, Archive().search(query_of(recipe)))
 
 
-def _print_compared(rows: list[Compared]) -> None:
+def _print_compared(rows: list[RuleComparison]) -> None:
     def cell(number: float | None) -> str:
         return "-" if number is None else f"{number:g}"
 
@@ -334,7 +334,7 @@ def fetch(
         if manifest is not None:
             path, listed = manifest, manifests.read(manifest)
             if not dry_run:
-                listed, _ = archive.take(listed, TerminalReporter(), jobs)
+                listed, _ = archive.download_manifest(listed, TerminalReporter(), jobs)
         else:
             recipe = read_recipe(find_recipe(file or ""), settings or ())
             if dry_run:

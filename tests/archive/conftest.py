@@ -1,55 +1,8 @@
-"""An archive with simulated visits, and the real astroquery pointed at it."""
+"""Fixtures of the archive, and the visits that it holds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from tests.archive.fixtures import archive, empty_archive, impatient, one_visit, recipe, recipe_file
+from tests.dataset.conftest import exposures, shared_folder
 
-import pytest
-
-from deepcr_zoo.archive import pace
-from deepcr_zoo.documents import as_yaml
-from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES, Recipe
-from tests.archive.server import ArchiveServer, serve
-from tests.dataset.conftest import exposures, shared_folder  # noqa: F401
-from tests.dataset.visits import three_visits
-
-
-@pytest.fixture
-def empty_archive(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveServer]:
-    """An archive that holds nothing yet."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    with serve() as server:
-        monkeypatch.setenv("DEEPCR_ZOO_MAST", server.url)
-        yield server
-
-
-@pytest.fixture
-def archive(empty_archive: ArchiveServer, exposures: Path) -> ArchiveServer:  # noqa: F811
-    """An archive that holds a visit of each field type: two as associations, one as single exposures."""
-    for field_type in SIMULATED_FIELD_TYPES:
-        empty_archive.add_visit(
-            sorted((exposures / field_type).glob("*_flc.fits")), together=field_type != "resolved_galaxy"
-        )
-    return empty_archive
-
-
-@pytest.fixture
-def recipe(exposures: Path) -> Recipe:  # noqa: F811
-    """A recipe of these visits."""
-    return three_visits(exposures)
-
-
-@pytest.fixture
-def recipe_file(recipe: Recipe, tmp_path: Path) -> Path:
-    """The same as a file."""
-    path = tmp_path / "three.yaml"
-    path.write_bytes(as_yaml(recipe))
-    return path
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits of an archive that does not tell how long are short."""
-    monkeypatch.setattr(pace, "FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr("deepcr_zoo.archive.transfers.WAIT_S", 0.01)
+__all__ = ["archive", "empty_archive", "exposures", "impatient", "one_visit", "recipe", "recipe_file", "shared_folder"]

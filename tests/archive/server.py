@@ -1,4 +1,4 @@
-"""A small archive that speaks the protocol of MAST as astroquery uses it, and fails in the ways that archives do."""
+"""A small archive that speaks the protocol of MAST as astroquery uses it, and fails as archives do."""
 
 from __future__ import annotations
 
@@ -68,15 +68,15 @@ class Served:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What tells this file from another."""
+        """Validators of this content."""
         digest = hashlib.sha256(self.data).hexdigest()
         known = {"ETag": f'"{digest[:16]}"', "Last-Modified": formatdate(int(digest[:7], 16), usegmt=True)}
         return {name: known[name] for name in self.validators}
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A download that was asked for, and what was sent."""
+class RequestedDownload:
+    """A requested download and the bytes that were sent."""
 
     name: str
     range: str | None
@@ -86,21 +86,21 @@ class Asked:
 
 
 class ArchiveServer:
-    """What the archive holds, how it misbehaves, and what was asked of it."""
+    """The content of the archive, its failures, and the requests it got."""
 
     def __init__(self) -> None:
         self.observations: list[dict[str, Any]] = []
         self.products: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         self.files: dict[str, Served] = {}
         self.searches: list[dict[str, Any]] = []
-        self.downloads: list[Asked] = []
+        self.downloads: list[RequestedDownload] = []
         self.most_at_once = 0
         self.refusals: deque[tuple[int, str | None]] = deque()
         """Answers to the next requests of any kind: status and Retry-After."""
         self.refused_at: list[float] = []
         self.polls_before_results = 0
         self.other_answers: deque[Any] = deque()
-        """In the place of the results of the next searches."""
+        """Answers instead of the results of the next searches."""
         self.delay_s = 0.0
         self.begun = threading.Event()
         self.url = ""
@@ -133,7 +133,7 @@ class ArchiveServer:
         return [path.name for path in paths]
 
     def add_observation(self, name: str, rights: str = "PUBLIC", **facts: Any) -> str:
-        """List an observation; gives its number."""
+        """List an observation and return its number."""
         number = str(24_000_000 + len(self.observations))
         self.observations.append(
             {
@@ -184,7 +184,7 @@ class ArchiveServer:
         """Bytes of a product that were sent."""
         return sum(one.sent for one in self.downloads if one.name == name)
 
-    # -- what handlers ask
+    # -- for the handlers
 
     def refusal(self) -> tuple[int, str | None] | None:
         with self._lock:
@@ -205,7 +205,7 @@ class ArchiveServer:
                 self._open["now"] -= 1
 
     def answer(self, request: dict[str, Any]) -> Any:
-        """What ``/api/v0/invoke`` answers."""
+        """Return the answer of ``/api/v0/invoke``."""
         self.searches.append(request)
         time.sleep(self.delay_s)
         if self.other_answers:
@@ -319,9 +319,9 @@ class _Handler(BaseHTTPRequestHandler):
                 sent += len(piece)
                 self.archive.begun.set()
                 time.sleep(served.chunk_delay_s)
-        except OSError:  # whoever asked was killed
+        except OSError:  # the client was killed
             pass
-        self.archive.downloads.append(Asked(name, asked, 206 if start else 200, sent, begun))
+        self.archive.downloads.append(RequestedDownload(name, asked, 206 if start else 200, sent, begun))
         if start + sent < len(data):
             self.close_connection = True
 
@@ -330,7 +330,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Whoever asked was killed, or has heard enough."""
+        """Ignore clients that were killed or have hung up."""
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from filelock import FileLock
 from deepcr_zoo.dataset.build import build_dataset
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import Home
+from tests.archive.fixtures import archive, empty_archive, one_visit, recipe, recipe_file  # noqa: F401
 from tests.dataset.visits import three_visits, write_three
 
 

@@ -1,4 +1,4 @@
-"""What is found of a recipe's visits, by the real astroquery."""
+"""Searches of the archive for a recipe's visits, with the real astroquery."""
 
 import json
 import warnings
@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from deepcr_zoo.archive import mast
 from deepcr_zoo.archive.comparison import compare
-from deepcr_zoo.archive.listing import Asked, Query, query_of
+from deepcr_zoo.archive.listing import Query, VisitRequest, query_of
 from deepcr_zoo.cli.main import app
-from deepcr_zoo.dataset.fetching import list_products, search
+from deepcr_zoo.dataset.fetching import list_products
 from deepcr_zoo.errors import ArchiveError, ArchiveUnreachableError, MissingExtraError, UsageError
 from deepcr_zoo.zoo.recipe import Recipe
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
@@ -21,8 +21,12 @@ FACTS = {"proposal_id": "10420", "target_name": "COSMOS-1", "filters": "F606W;CL
 RULE = {"proposal": 10420, "visit": "1", "field_type": "extragalactic", "split": "train"}
 
 
+def search(recipe):
+    return mast.Archive().search(query_of(recipe))
+
+
 def names(recipe):
-    return [product.name for product in search(query_of(recipe))]
+    return [product.name for product in search(recipe)]
 
 
 def add(archive, root, observation=None, **facts):
@@ -32,8 +36,8 @@ def add(archive, root, observation=None, **facts):
     return number
 
 
-def test_each_exposure_of_the_visits_is_found_once_and_nothing_beside_it(archive, recipe, exposures):
-    found = search(query_of(recipe))
+def test_each_exposure_of_the_visits_is_found_once_and_nothing_else(archive, recipe, exposures):
+    found = search(recipe)
     assert [one.name for one in found] == sorted(path.name for path in exposures.glob("*/*_flc.fits"))
     assert {(one.filter_name, one.version, one.project, one.is_public) for one in found} == {
         ("F606W", "10.3.5", "CALACS", True)
@@ -42,10 +46,10 @@ def test_each_exposure_of_the_visits_is_found_once_and_nothing_beside_it(archive
     assert all(one.uri == f"mast:HST/product/{one.name}" and one.size > 1e6 for one in found)
 
 
-def test_a_search_asks_once_for_all_visits_of_a_proposal_and_warns_of_nothing(archive, recipe):
+def test_a_search_asks_once_for_all_visits_of_a_proposal_without_warnings(archive, recipe):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        search(query_of(recipe))
+        search(recipe)
     assert [one["service"] for one in archive.searches] == ["Mast.Caom.Filtered", "Mast.Caom.Products"]
 
 
@@ -77,7 +81,7 @@ def test_spectra_are_found_by_observation_and_files_that_hold_several_exposures_
         empty_archive.add_product(empty_archive.add_observation(name.upper(), **facts, **kind), f"{name}_raw.fits", b"raw")
     recipe = read_recipe(find_recipe("stis-ccd"))
     assert names(recipe) == ["o56502010_raw.fits", "o56502020_raw.fits", "o56502050_raw.fits"]
-    rows = {one.rule: one for one in compare(recipe, search(query_of(recipe)))}
+    rows = {one.rule: one for one in compare(recipe, search(recipe))}
     assert (rows["test"].found_exposures, rows["training"].found_exposures) == (1, 2)
     assert rows["test"].expected_exposures is None
     assert rows["test"].differs == ()
@@ -111,7 +115,7 @@ def test_a_rule_that_would_take_the_whole_archive_is_refused():
 def test_another_telescope_is_refused(archive, recipe):
     query = query_of(recipe).model_copy(update={"telescope": "CTIO 4.0-m telescope"})
     with pytest.raises(UsageError, match="HST alone"):
-        search(query)
+        mast.Archive().search(query)
 
 
 def test_recipes_with_the_same_visits_ask_the_same(recipe):
@@ -121,21 +125,21 @@ def test_recipes_with_the_same_visits_ask_the_same(recipe):
     assert query_of(Recipe.model_validate(content)) == query_of(recipe)
 
 
-def test_nothing_found_is_an_error_that_lists_what_is_wanted(empty_archive, recipe):
-    with pytest.raises(ArchiveError, match=r"(?s)has nothing that everybody gets.*proposal 90001, visit 6E.*--data DIR"):
+def test_a_search_without_results_is_an_error_that_lists_the_visits(empty_archive, recipe):
+    with pytest.raises(ArchiveError, match=r"(?s)has no public exposures.*proposal 90001, visit 6E.*--data DIR"):
         list_products(recipe)
 
 
-def test_without_astroquery_it_says_what_to_install(recipe, monkeypatch):
+def test_without_astroquery_the_error_names_what_to_install(recipe, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda module: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'deepcr-zoo\[mast\]'"):
-        search(query_of(recipe))
+        search(recipe)
 
 
-def test_an_address_that_is_none_is_refused(recipe, monkeypatch):
+def test_a_setting_that_is_no_address_is_refused(recipe, monkeypatch):
     monkeypatch.setenv("DEEPCR_ZOO_MAST", "mast")
     with pytest.raises(UsageError, match="DEEPCR_ZOO_MAST is 'mast': expected an address"):
-        search(query_of(recipe))
+        search(recipe)
 
 
 @pytest.mark.parametrize(
@@ -150,28 +154,28 @@ def test_an_address_that_is_none_is_refused(recipe, monkeypatch):
 def test_an_answer_that_cannot_be_used_is_one_sentence(archive, recipe, answer, kind, words):
     archive.other_answers.append(answer)
     with pytest.raises(kind, match=words) as caught:
-        search(query_of(recipe))
+        search(recipe)
     assert "\n" not in str(caught.value)
 
 
-def test_an_archive_that_is_silent_is_given_up(archive, recipe, monkeypatch):
-    monkeypatch.setattr(mast, "READ_S", 0.2)
-    archive.delay_s = 1.0
+def test_a_silent_archive_is_given_up(archive, recipe, monkeypatch):
+    monkeypatch.setattr(mast, "READ_S", 0.1)
+    archive.delay_s = 0.5
     with pytest.raises(ArchiveUnreachableError, match="does not answer in time"):
-        search(query_of(recipe))
+        search(recipe)
 
 
 def check(*arguments):
     return CliRunner().invoke(app, ["recipe", "check", *map(str, arguments)])
 
 
-def test_a_recipe_that_is_as_the_archive_has_it_passes_the_check(archive, recipe_file):
+def test_a_recipe_that_agrees_with_the_archive_passes_the_check(archive, recipe_file):
     done = check(recipe_file, "--online")
     assert done.exit_code == 0, done.output
     assert "differs" in done.stdout
 
 
-def test_what_differs_from_the_archive_is_said_and_has_exit_code_1(archive, recipe_file, exposures):
+def test_differences_from_the_archive_are_listed_with_exit_code_1(archive, recipe_file, exposures):
     name = min(exposures.glob("extragalactic/*_flc.fits")).name
     for row in archive.listed(name):
         row["dataRights"] = "EXCLUSIVE_ACCESS"
@@ -188,10 +192,10 @@ def test_what_differs_from_the_archive_is_said_and_has_exit_code_1(archive, reci
     assert "5 exposures expected, 3 found" in " ".join(shown.split())
 
 
-def test_a_product_belongs_to_the_first_rule_that_takes_it_in(archive, recipe):
+def test_a_product_belongs_to_the_first_rule_that_matches_it(archive, recipe):
     rules = {name: rule.model_dump() for name, rule in recipe.data.visits.items()}
     rules["the rest"] = {"proposal": 90001, "field_type": "extragalactic"}
-    rows = compare(recipe_of(rules), search(query_of(recipe)))
+    rows = compare(recipe_of(rules), search(recipe))
     assert [(row.rule, row.found_exposures) for row in rows][-1] == ("the rest", 0)
 
 
@@ -202,7 +206,7 @@ def test_a_recorded_answer_of_the_real_archive_is_understood(empty_archive):
         pytest.skip("astroquery is installed without its tests")
     for name in ("advSearch.json", "products.json"):
         empty_archive.other_answers.append(json.loads(recorded.joinpath(name).read_text()))
-    asked = Asked(proposal=8880, visit="01", target="ev-*", filters=["MIRVIS"])
-    query = Query(telescope="HST", instrument="STIS", detector="CCD", product="flt", visits=[asked])
-    assert search(query) == []
+    request = VisitRequest(proposal=8880, visit="01", target="ev-*", filters=["MIRVIS"])
+    query = Query(telescope="HST", instrument="STIS", detector="CCD", product="flt", visits=[request])
+    assert mast.Archive().search(query) == []
     assert empty_archive.searches[-1]["params"]["obsid"] == "2003520266,2003520267,2003520268"

@@ -1,8 +1,6 @@
-"""Dataset: exposures become labelled stamps.
+"""Dataset: turn exposures into labelled stamps, with label methods, quality checks, splits and the store of training sets.
 
-Label methods, quality, splits and the store of training sets.
-
-Imports: archive, simulate, exposures, models, zoo and flat files. Imported by the rooms above.
+Imports archive, simulate, exposures, models, zoo and flat files; the rooms above import it.
 Promise: the same inputs give the same bytes; only `drizzle` imports drizzlepac, in a process of its own.
 """
 

@@ -28,8 +28,8 @@ from deepcr_zoo.dataset.store import (
     Rejected,
     StampSplit,
     VisitRecord,
-    disk_full_is_told,
     recipe_key,
+    reporting_full_disk,
     write_document,
 )
 from deepcr_zoo.errors import DataError, InterruptedWorkError
@@ -182,7 +182,7 @@ def _stamps_of(plan: BuildPlan, visit: PlannedVisit, record: VisitRecord) -> Vis
 
 def _write_manifest(plan: BuildPlan, manifest: Manifest) -> None:
     path = plan.folder / MANIFEST_FILE
-    with disk_full_is_told(plan.home, plan.recipe.name):
+    with reporting_full_disk(plan.home, plan.recipe.name):
         sweep_partial(path)
         before = path.read_bytes() if path.is_file() else None
         write_document(path, manifest)

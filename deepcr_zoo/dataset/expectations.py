@@ -1,33 +1,23 @@
-"""What a recipe expects: visits, exposures and stamps, before anybody has the data."""
+"""Visits, exposures and stamps that a recipe expects, before the data are there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.simulate.cameras import simulated
 from deepcr_zoo.zoo.instruments import default_instruments
-from deepcr_zoo.zoo.recipe import FIELD_TYPES, RESERVED_SEED, SIMULATED_FIELD_TYPES, FieldType, Recipe, Split, VisitRule
+from deepcr_zoo.zoo.recipe import FIELD_TYPES, RESERVED_SEED, SIMULATED_FIELD_TYPES, FieldType, Recipe, Split
 
 SPLITS: tuple[Split, ...] = ("train", "test")
-
 
 RESERVED = f"simulated visits of seeds from {RESERVED_SEED} up are for independent evaluation: do not tune or train on them"
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a recipe expects of one field type and split.
-
-    Attributes
-    ----------
-    split : str
-    field_type : str
-    visits, exposures, stamps : int
-        Of the visits that the recipe names; training stamps include those for validation.
-    """
+    """Counts of a field type and split; training stamps include those for validation."""
 
     split: Split
     field_type: FieldType
@@ -37,22 +27,21 @@ class Expected:
 
 
 def expected(recipe: Recipe) -> list[Expected]:
-    """What the named visits of a recipe hold, by split and field type."""
+    """Return the content of the visits that a recipe names, by split and field type."""
     per_exposure = recipe.instrument.chips * prod(recipe.build.stamps.grid(recipe.instrument.chip_shape))
-
-    def count(split: Split, field_type: FieldType, rules: Iterable[VisitRule]) -> Expected:
-        matching = [rule for rule in rules if (rule.split, rule.field_type) == (split, field_type)]
-        exposures = sum(rule.exposures or 0 for rule in matching)
-        return Expected(split, field_type, len(matching), exposures, exposures * per_exposure)
-
     named = [rule for rule in recipe.data.visits.values() if rule.is_one_visit]
-    asked = {rule.field_type for rule in named}
-    kinds = [kind for kind in FIELD_TYPES if kind in SIMULATED_FIELD_TYPES or kind in asked]
-    return [count(split, field_type, named) for split in SPLITS for field_type in kinds]
+    used = {rule.field_type for rule in named}
+    rows = []
+    for split in SPLITS:
+        for kind in (one for one in FIELD_TYPES if one in SIMULATED_FIELD_TYPES or one in used):
+            rules = [rule for rule in named if (rule.split, rule.field_type) == (split, kind)]
+            exposures = sum(rule.exposures or 0 for rule in rules)
+            rows.append(Expected(split, kind, len(rules), exposures, exposures * per_exposure))
+    return rows
 
 
 def expected_rehearsal(recipe: Recipe) -> list[Expected]:
-    """What the rehearsal of a recipe simulates, by split and field type; nothing if it cannot be rehearsed."""
+    """Return the content of a recipe's rehearsal, by split and field type; nothing if it cannot be rehearsed."""
     if why_no_rehearsal(recipe):
         return []
     sizes = recipe.rehearsal
@@ -67,7 +56,7 @@ def expected_rehearsal(recipe: Recipe) -> list[Expected]:
 
 
 def why_no_rehearsal(recipe: Recipe) -> str | None:
-    """Why simulated visits cannot stand in for a recipe's data; None if they can."""
+    """Return why simulated visits cannot replace a recipe's data; None if they can."""
     if recipe.build.labels != "astrodrizzle":
         return f"simulated visits are dithered and have no darks, which does not do for build.labels {recipe.build.labels}"
     try:
@@ -78,12 +67,13 @@ def why_no_rehearsal(recipe: Recipe) -> str | None:
 
 
 def doubts(recipe: Recipe) -> list[str]:
-    """What is not certain about a recipe, one sentence each."""
+    """Return what is uncertain about a recipe, one sentence each."""
     rules, block = recipe.data.visits.items(), recipe.instrument
-    queries = [name for name, rule in rules if not rule.is_one_visit]
-    found = [f"{', '.join(queries)}: visits by query, files or --online tell how many there are"] if queries else []
-    uncounted = [name for name, rule in rules if rule.is_one_visit and rule.exposures is None]
-    found += [f"{', '.join(uncounted)}: the number of exposures is not given"] if uncounted else []
+    found = []
+    if queries := [name for name, rule in rules if not rule.is_one_visit]:
+        found.append(f"{', '.join(queries)}: visits by query; only files or --online show how many there are")
+    if uncounted := [name for name, rule in rules if rule.is_one_visit and rule.exposures is None]:
+        found.append(f"{', '.join(uncounted)}: the number of exposures is not given")
     if (why := why_no_rehearsal(recipe)) is not None:
         found.append(f"it cannot be rehearsed: {why}")
     if recipe.rehearsal.is_reserved:
@@ -94,5 +84,7 @@ def doubts(recipe: Recipe) -> list[str]:
             f"{' '.join(names)} is not in the table of instruments yet, and build needs it there (zoo/instruments.yaml)"
         )
     if not recipe.data.checked_against_archive:
-        found.append("nobody has checked these visits against the archive yet: --online does (data.checked_against_archive)")
+        found.append(
+            "these visits have not been checked against the archive (data.checked_against_archive); --online checks them"
+        )
     return found

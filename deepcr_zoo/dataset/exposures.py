@@ -1,4 +1,4 @@
-"""What is known of an exposure before it is labelled: that it can be used, what it shows, and where on the sky."""
+"""Facts and pixels of the exposures that labels are made from."""
 
 from __future__ import annotations
 
@@ -28,93 +28,58 @@ from deepcr_zoo.zoo.recipe import InstrumentBlock, Labels, visit_code
 
 @dataclass(frozen=True)
 class ExposureFacts:
-    """What an exposure's file says of itself.
-
-    Attributes
-    ----------
-    path : Path
-    sha256 : str
-        Hash of the file.
-    versions : tuple of int
-        EXTVER of its chips: of all in the file, or of one where a file holds repeats.
-    name : str
-        That of the observation, with EXTVER where a file holds repeats; stamps are kept under it.
-    observation : str
-        ROOTNAME, else the name of the file.
-    proposal : int
-        0 if the header does not tell.
-    visit : str
-        Two characters, upper case.
-    target, filter_name : str
-    exposure_time_s : float
-    read_noise_electron : float or None
-        Mean of the amplifiers, or of raw frames that of the overscan; None if the file does not tell.
-    start_mjd : float
-        Beginning of the exposure; 0 if the header does not tell.
-    shapes : tuple of (int, int)
-        Rows and columns of each chip, in the order of EXTVER.
-    outlines : tuple of ndarray of float64, shape (K, 2)
-        Convex outline of each chip on the sky, in that order; none of a dark.
-    cautions : tuple of str
-    """
+    """Facts from the file of an exposure; chips are in the order of EXTVER."""
 
     path: Path
     sha256: str
     versions: tuple[int, ...]
+    """EXTVER of all chips in the file, or of one where a file holds repeats."""
     name: str
+    """Observation, with EXTVER where a file holds repeats; stamps are stored under it."""
     observation: str
+    """ROOTNAME, else the name of the file."""
     proposal: int
+    """0 if the header has none."""
     visit: str
+    """Two characters, upper case."""
     target: str
     filter_name: str
     exposure_time_s: float
     read_noise_electron: float | None
+    """Mean of the amplifiers, or of the overscan in raw frames."""
     start_mjd: float
+    """0 if the header has none."""
     shapes: tuple[tuple[int, int], ...]
+    """Rows and columns of each chip."""
     outlines: tuple[Positions, ...]
+    """Convex outline of each chip on the sky; none for a dark."""
     cautions: tuple[str, ...]
 
     def read_noise_or(self, electron: float) -> float:
-        """The read noise, e-: what the file tells, else this."""
+        """Return the read noise, e-, or this value if the file gives none."""
         return electron if self.read_noise_electron is None else self.read_noise_electron
 
 
 @dataclass(frozen=True)
 class ChipPixels:
-    """A chip of an exposure, as far as it sees light.
-
-    Attributes
-    ----------
-    version : int
-        EXTVER.
-    image : ndarray of float32, shape (H, W)
-        e-, without bias and overscan.
-    quality : ndarray of int, shape (H, W)
-        DQ flags; none in raw frames.
-    wcs : WCS
-        Of the sky; of spectra see `_of_the_slit`; of darks that of the pixels.
-    area_cm2 : float
-        Of the silicon.
-    mdrizsky : float or None
-        Sky level that AstroDrizzle has found, e-.
-    """
+    """The part of a chip that sees light; arrays have shape (H, W)."""
 
     version: int
+    """EXTVER."""
     image: NDArray[np.float32]
+    """e-, without bias and overscan."""
     quality: NDArray[np.integer]
+    """DQ flags; all 0 in raw frames."""
     wcs: WCS
+    """Sky coordinates; for spectra see `_slit_coordinates`, for darks those of the pixels."""
     area_cm2: float
+    """Area of the silicon."""
     mdrizsky: float | None
+    """Sky level from AstroDrizzle, e-."""
 
 
 def detector_of(block: InstrumentBlock) -> Instrument:
-    """What ``zoo/instruments.yaml`` knows of a recipe's instrument.
-
-    Raises
-    ------
-    InvalidDocumentError
-        If it is not there, or nothing is known of its saturation and cosmic-ray bits.
-    """
+    """Return the entry of ``zoo/instruments.yaml`` for a recipe's instrument."""
     names = (block.telescope, block.instrument, block.detector)
     if known := default_instruments().named(*names):
         return known
@@ -128,27 +93,9 @@ def detector_of(block: InstrumentBlock) -> Instrument:
 def read_facts(
     path: Path, block: InstrumentBlock, labels: Labels = "astrodrizzle", is_dark: bool = False
 ) -> list[ExposureFacts]:
-    """Read a file whole and make sure that its exposures can be labelled.
+    """Read a file whole and check that its exposure, or each of its repeats, can be labelled.
 
-    Parameters
-    ----------
-    path : Path
-    block : InstrumentBlock
-    labels : Labels
-        AstroDrizzle takes calibrated exposures alone, the others raw frames too.
-    is_dark : bool
-        Whether it shall be a dark exposure, which has no place on the sky.
-
-    Returns
-    -------
-    list of ExposureFacts
-        One, or each of the repeats that the file holds.
-
-    Raises
-    ------
-    InvalidFileError
-        If it is damaged, of another detector than the recipe's, or lacks what its labels need: electrons and DQ or an
-        overscan, exposure time, a place on the sky; or if it is to be a dark and is none.
+    AstroDrizzle takes calibrated exposures alone, other labels raw frames too. Dark exposures have no place on the sky.
     """
     exposure = read_exposure(path)
     _check(exposure, block, labels)
@@ -162,19 +109,9 @@ def read_facts(
 
 
 def read_chips(facts: ExposureFacts, block: InstrumentBlock, path: Path | None = None) -> list[ChipPixels]:
-    """The chips of an exposure that `read_facts` has accepted, in the order of EXTVER.
+    """Read the chips of an exposure that `read_facts` has accepted, in the order of EXTVER.
 
-    Parameters
-    ----------
-    facts : ExposureFacts
-    block : InstrumentBlock
-    path : Path, optional
-        A copy of its file that may have been changed; by default the file itself, which must not.
-
-    Raises
-    ------
-    InvalidFileError
-        If the file is not the one of the facts any more.
+    `path` is a copy of the file that may have changed; by default the file itself is read, which must be unchanged.
     """
     exposure = read_exposure(path or facts.path)
     if path is None and facts.sha256 != exposure.sha256:
@@ -183,10 +120,10 @@ def read_chips(facts: ExposureFacts, block: InstrumentBlock, path: Path | None =
         return list(_chips(exposure, hdus, block, is_dark=not facts.outlines, versions=facts.versions))
 
 
-def read_noise(keywords: Keywords) -> float | None:
-    """Mean read noise of the amplifiers, e-; None if the header gives none.
+def _read_noise(keywords: Keywords) -> float | None:
+    """Return the mean read noise of the amplifiers, e-; None if the header gives none.
 
-    READNSEA to READNSED of ACS and WFC3, which calibration fills in; 0 stands in raw files (from memory).
+    Calibration fills in READNSEA to READNSED of ACS and WFC3; raw files have 0 (from memory).
     """
     given = [noise for amplifier in "ABCD" if (noise := positive(keywords, f"READNSE{amplifier}")) is not None]
     return fmean(given) if given else None
@@ -217,7 +154,7 @@ def _facts(exposure: Exposure, chips: list[ChipPixels], repeats: bool, is_dark: 
         target=text(keywords, "TARGNAME"),
         filter_name=exposure.filter_name,
         exposure_time_s=first.exposure_time_s,
-        read_noise_electron=_overscan_noise(first) if first.image_area is not None else read_noise(keywords),
+        read_noise_electron=_overscan_noise(first) if first.image_area is not None else _read_noise(keywords),
         start_mjd=float(start) if isinstance(start, (int, float)) else 0.0,
         shapes=tuple(chip.image.shape for chip in chips),
         outlines=tuple(footprints.hull(footprints.outline(chip.wcs, chip.image.shape)) for chip in chips if not is_dark),
@@ -226,7 +163,7 @@ def _facts(exposure: Exposure, chips: list[ChipPixels], repeats: bool, is_dark: 
 
 
 def _overscan_noise(chip: Chip) -> float:
-    """Mean read noise of the amplifiers, e-: standard deviation, clipped at 3 sigma, of what tells the bias level."""
+    """Return the mean read noise of the amplifiers, e-: the standard deviation of the overscan, clipped at 3 sigma."""
     found = [float(np.std(sigma_clip(columns, sigma=3, masked=False))) for columns in chip.overscan]
     return fmean(found) * chip.factor("electron")
 
@@ -234,13 +171,13 @@ def _overscan_noise(chip: Chip) -> float:
 def _chips(
     exposure: Exposure, hdus: fits.HDUList, block: InstrumentBlock, is_dark: bool, versions: tuple[int, ...] | None = None
 ) -> Iterator[ChipPixels]:
-    """The chips of these versions, or all, in their order."""
+    """Yield the chips of some versions, or all, in the order of EXTVER."""
     for chip in sorted(exposure.chips, key=lambda one: one.version):
         if versions is not None and chip.version not in versions:
             continue
-        assert chip.area_cm2 is not None  # the detector is known
+        assert chip.area_cm2 is not None  # see _check
         lit = _lit(chip)
-        wcs = WCS(naxis=2) if is_dark else _of_the_slit(chip, block) or _sky_coordinates(hdus, chip.hdu, chip.where)
+        wcs = WCS(naxis=2) if is_dark else _slit_coordinates(chip, block) or _sky_coordinates(hdus, chip.hdu, chip.where)
         sky = value(hdus[chip.hdu].header, "MDRIZSKY")
         yield ChipPixels(
             version=chip.version,
@@ -253,7 +190,7 @@ def _chips(
 
 
 def _lit(chip: Chip) -> tuple[slice, slice]:
-    """The rows and columns that see light."""
+    """Return the rows and columns that see light."""
     if chip.image_area is None:
         return slice(0, chip.pixels.shape[0]), slice(0, chip.pixels.shape[1])
     rows, columns = (np.flatnonzero(chip.image_area.any(axis=axis)) for axis in (1, 0))
@@ -270,24 +207,21 @@ def _check(exposure: Exposure, block: InstrumentBlock, labels: Labels) -> None:
             raise InvalidFileError(
                 f"{chip.where}: is in {chip.unit.spellings[0]}: expected ELECTRONS, as in calibrated exposures"
             )
-        chip.factor("electron")  # what has no gain is refused here
+        chip.factor("electron")  # raises without a gain
         if chip.exposure_time_s is None:
             raise InvalidFileError(f"{chip.where}: has no positive EXPTIME: expected the exposure time in seconds")
 
 
 def _check_dark(exposure: Exposure) -> None:
-    """Stars of a science exposure among the darks would be taught as cosmic rays.
-
-    IMAGETYP as IRAF's ccdred has it; where there is none, the target's name must say it.
-    """
+    """Check IMAGETYP (as in IRAF's ccdred), else the target's name; stars in a dark would be taught as cosmic rays."""
     kind, target = text(exposure.keywords, "IMAGETYP"), text(exposure.keywords, "TARGNAME")
     if not (kind or target).upper().startswith("DARK"):
-        told = f"its IMAGETYP is {kind}" if kind else f"it has no IMAGETYP, and its target is {target or 'not named'}"
-        raise InvalidFileError(f"{exposure.path}: {told}: expected DARK, a dark exposure")
+        found = f"its IMAGETYP is {kind}" if kind else f"it has no IMAGETYP, and its target is {target or 'not named'}"
+        raise InvalidFileError(f"{exposure.path}: {found}: expected DARK, a dark exposure")
 
 
 def _flags(hdus: fits.HDUList, chip: Chip) -> NDArray[np.integer]:
-    """DQ flags; none are set in raw frames, whose DQ nobody has filled in."""
+    """Return the DQ flags, all 0 in raw frames, whose DQ is not filled in yet."""
     shape = chip.pixels.shape
     found = {extension_version(hdu): hdu for hdu in hdus if extension_name(hdu) == "DQ"}
     if chip.image_area is not None:
@@ -306,11 +240,11 @@ def _flags(hdus: fits.HDUList, chip: Chip) -> NDArray[np.integer]:
     return np.asarray(flags)
 
 
-def _of_the_slit(chip: Chip, block: InstrumentBlock) -> WCS | None:
-    """Coordinates of a frame whose axes are wavelength and position along a slit; None if it is an image of the sky.
+def _slit_coordinates(chip: Chip, block: InstrumentBlock) -> WCS | None:
+    """Return substitute coordinates of a frame of wavelength and position along a slit; None for an image of the sky.
 
-    Such pixels have no place on the sky, but blocks, guards and overlaps need one that moves with the slit and turns with
-    it: that of an image around the slit (RA_APER, DEC_APER, PA_APER), with wavelengths in the place of what lies across it.
+    Blocks, guards and overlaps need coordinates that move and turn with the slit. They are those of an image around it
+    (RA_APER, DEC_APER, PA_APER), with wavelength as the direction across the slit.
     """
     keywords = chip.keywords
     if text(keywords, "CTYPE1")[:4] not in ("WAVE", "LAMB", "AWAV"):

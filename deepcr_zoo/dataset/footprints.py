@@ -1,4 +1,4 @@
-"""Where pixels lie on the sky: outlines of chips, corners of stamps, and how near they come to each other.
+"""Positions of pixels on the sky: outlines of chips, corners of stamps, and the gaps between them.
 
 Positions are (..., 2) arrays of right ascension and declination in degrees. Neighbours are compared in a tangent plane,
 where great circles are straight lines, in arcseconds.
@@ -17,16 +17,16 @@ from scipy.spatial import ConvexHull, cKDTree
 Positions = NDArray[np.float64]
 
 EDGE_POINTS = 9
-"""Points along each edge of a chip: its distorted edges are curved."""
+"""Points along each edge of a chip, whose distorted edges are curved."""
 
 POINTING_ARCSEC = 1.0
-"""So much two visits with other guide stars may be off each other (Guide Star Catalog 1.1)."""
+"""Offset between visits with different guide stars (Guide Star Catalog 1.1)."""
 
 _ARCSEC = 3600 * 180 / np.pi
 
 
 def outline(wcs: WCS, shape: tuple[int, int]) -> Positions:
-    """Positions along the edges of a chip of `shape`, corners of the outermost pixels included, shape (K, 2)."""
+    """Return positions along the edges of a chip of `shape`, including the outer corners of its pixels, shape (K, 2)."""
     height, width = shape
     along = np.linspace(0, 1, EDGE_POINTS)[:-1]
     x = np.concatenate([along, np.ones_like(along), 1 - along, np.zeros_like(along)]) * width - 0.5
@@ -35,38 +35,29 @@ def outline(wcs: WCS, shape: tuple[int, int]) -> Positions:
 
 
 def corners(wcs: WCS, positions: NDArray[np.int32], size: int) -> Positions:
-    """Corners of square stamps, shape (N, 4, 2).
-
-    Parameters
-    ----------
-    wcs : WCS
-    positions : ndarray of int32, shape (N, 2)
-        Row and column of each stamp's first pixel, from 0.
-    size : int
-        Side of the stamps, pixels.
-    """
+    """Return corners of square stamps, shape (N, 4, 2); `positions` are row and column of their first pixels, from 0."""
     offsets = np.array([[0, 0], [0, size], [size, size], [size, 0]]) - 0.5
     pixels = positions[:, None, :] + offsets
     return np.stack(wcs.all_pix2world(pixels[..., 1], pixels[..., 0], 0), axis=-1)
 
 
 def centre(positions: Positions) -> Positions:
-    """The mean direction of positions, shape (2,)."""
+    """Return the mean direction of positions, shape (2,)."""
     ra, dec = np.radians(np.asarray(positions, dtype=np.float64).reshape(-1, 2)).T
     x, y, z = (np.cos(dec) * np.cos(ra)).mean(), (np.cos(dec) * np.sin(ra)).mean(), np.sin(dec).mean()
     return np.degrees([np.arctan2(y, x) % (2 * np.pi), np.arctan2(z, np.hypot(x, y))])
 
 
 def distance_arcsec(one: Positions, other: Positions) -> NDArray[np.float64]:
-    """Angular distance."""
+    """Return angular distances."""
     (ra1, dec1), (ra2, dec2) = np.radians(one).T, np.radians(other).T
     return np.asarray(angular_separation(ra1, dec1, ra2, dec2) * _ARCSEC)
 
 
 def in_plane(positions: Positions, origin: Positions) -> Positions:
-    """Gnomonic projection about `origin`, arcsec, same shape (Calabretta & Greisen 2002, section 5.1.3).
+    """Project positions about `origin`, arcsec, same shape (gnomonic; Calabretta & Greisen 2002, section 5.1.3).
 
-    Positions of the other hemisphere have no projection and become NaN.
+    Positions in the other hemisphere become NaN.
     """
     ra, dec = np.radians(positions[..., 0]), np.radians(positions[..., 1])
     ra0, dec0 = np.radians(origin)
@@ -78,35 +69,26 @@ def in_plane(positions: Positions, origin: Positions) -> Positions:
 
 
 def hull(positions: Positions) -> Positions:
-    """The convex hull of positions on the sky, shape (K, 2), counter-clockwise in the tangent plane."""
+    """Return the convex hull of positions, shape (K, 2), counter-clockwise in the tangent plane."""
     flat = np.asarray(positions, dtype=np.float64).reshape(-1, 2)
     vertices: NDArray[np.intp] = ConvexHull(in_plane(flat, centre(flat))).vertices
     return flat[vertices]
 
 
 def gap_arcsec(ones: Positions, others: Positions) -> NDArray[np.float64]:
-    """How far convex polygons in a plane are at least from each other; negative where they overlap.
+    """Return lower bounds of the gaps between pairs of convex polygons, shape (P,); negative where they overlap.
 
-    The largest gap along the normals of their edges (separating axes): exact between edges, up to 30 % too small between
-    corners, so that who keeps a distance by it keeps at least that.
-
-    Parameters
-    ----------
-    ones : ndarray of float64, shape (P, K, 2)
-    others : ndarray of float64, shape (P, L, 2)
-        Their counterparts, both in the plane, arcsec; a single point is a polygon of one corner.
-
-    Returns
-    -------
-    ndarray of float64, shape (P,)
+    `ones` (P, K, 2) and `others` (P, L, 2) lie in a plane, arcsec; a single point is a polygon of one corner. The largest
+    gap along the normals of the edges (separating axes) is exact between edges and up to 30 % too small between corners.
     """
     gap = _gap_along_edges(ones, others)
     return gap if others.shape[1] == 1 else np.maximum(gap, _gap_along_edges(others, ones))
 
 
 def overlap(ones: Sequence[Positions], others: Sequence[Positions]) -> bool:
-    """Whether any of some convex polygons on the sky overlaps any of some others, if headers are a little off."""
-    if not _near(ones, others):
+    """True if a polygon of the first group may overlap one of the second, within the error of pointings."""
+    (middle, radius), (other_middle, other_radius) = _circle(ones), _circle(others)
+    if not distance_arcsec(middle, other_middle) < radius + other_radius + POINTING_ARCSEC:
         return False
     origin = centre(np.concatenate([*ones]))
     planes = [[in_plane(polygon, origin) for polygon in polygons] for polygons in (ones, others)]
@@ -115,27 +97,27 @@ def overlap(ones: Sequence[Positions], others: Sequence[Positions]) -> bool:
 
 
 def neighbours(groups: Sequence[Sequence[Positions]]) -> list[tuple[int, int]]:
-    """Pairs of groups of polygons that may overlap, because the circles around them do; each once, in order.
+    """Return pairs of groups of polygons whose circumscribed circles overlap, each once, in order.
 
-    Thousands of visits are compared so without looking at each pair.
+    A tree finds the pairs, since there may be thousands of visits.
     """
     if len(groups) < 2:
         return []
     middles, radii = map(np.array, zip(*map(_circle, groups), strict=True))
-    # chords are shorter than arcs: nothing that is near is missed
+    # chords are shorter than arcs, so no near pair is missed
     pairs = cKDTree(directions(middles)).query_pairs((2 * radii.max() + POINTING_ARCSEC) / _ARCSEC, output_type="ndarray")
     near = distance_arcsec(middles[pairs[:, 0]], middles[pairs[:, 1]]) < radii[pairs].sum(axis=1) + POINTING_ARCSEC
     return sorted((int(one), int(other)) for one, other in pairs[near])
 
 
 def directions(positions: Positions) -> NDArray[np.float64]:
-    """Unit vectors, shape (..., 3)."""
+    """Return unit vectors, shape (..., 3)."""
     ra, dec = np.radians(positions[..., 0]), np.radians(positions[..., 1])
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 
 
 def holds(polygon: Positions, position: Positions) -> bool:
-    """Whether a convex polygon on the sky holds a position."""
+    """True if a convex polygon on the sky holds a position."""
     origin = centre(polygon)
     point = in_plane(np.asarray(position), origin)
     if not np.isfinite(point).all():
@@ -143,14 +125,8 @@ def holds(polygon: Positions, position: Positions) -> bool:
     return bool(gap_arcsec(in_plane(polygon, origin)[None], point[None, None])[0] < 0)
 
 
-def _near(ones: Sequence[Positions], others: Sequence[Positions]) -> bool:
-    """Quickly: whether the circles around two sets of polygons come close enough for an overlap."""
-    (one, radius), (other, reach) = _circle(ones), _circle(others)
-    return bool(distance_arcsec(one, other) < radius + reach + POINTING_ARCSEC)
-
-
 def _circle(polygons: Sequence[Positions]) -> tuple[Positions, float]:
-    """The middle of some polygons, and how far they reach from it, arcsec."""
+    """Return the centre of some polygons, and their largest distance from it, arcsec."""
     every = np.concatenate([*polygons])
     middle = centre(every)
     return middle, float(distance_arcsec(every, middle).max())
@@ -158,7 +134,7 @@ def _circle(polygons: Sequence[Positions]) -> tuple[Positions, float]:
 
 def _gap_along_edges(ones: Positions, others: Positions) -> NDArray[np.float64]:
     edges = np.roll(ones, -1, axis=1) - ones
-    # outwards, whichever way round the polygon goes
+    # outwards, for either orientation of the polygon
     turn = np.sign(np.sum(edges[..., 0] * (ones + np.roll(ones, -1, axis=1))[..., 1], axis=1))
     normals = np.stack([edges[..., 1], -edges[..., 0]], axis=-1) * -turn[:, None, None]
     length = np.linalg.norm(normals, axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Which pixels count neither in training nor in metrics."""
+"""Pixels that count neither in training nor in metrics."""
 
 from __future__ import annotations
 
@@ -14,49 +14,30 @@ from deepcr_zoo.zoo.recipe import IgnoreBlock
 
 
 def kept_bits(block: IgnoreBlock, detector: Instrument) -> int:
-    """The DQ bits that do not exclude a pixel, as one number: those of the recipe, else saturation and cosmic rays.
+    """Return the DQ bits that do not exclude a pixel: those of the recipe, else saturation and cosmic rays.
 
-    An exposure from the archive may carry cosmic-ray bits; to exclude their pixels would hide every cosmic ray.
-
-    Raises
-    ------
-    InvalidDocumentError
-        If the table of instruments does not tell them.
+    Exposures from the archive may carry cosmic-ray bits; excluding their pixels would hide every cosmic ray.
     """
     if block.keep_bits is not None:
-        return _together(block.keep_bits)
+        return _combined(block.keep_bits)
     if detector.saturation is None or detector.cosmic_ray_bit is None:
         raise InvalidDocumentError(
-            f"build.ignore.keep_bits: expected bits, because zoo/instruments.yaml does not tell those of {detector.name}"
+            f"build.ignore.keep_bits: expected bits, because zoo/instruments.yaml does not list those of {detector.name}"
         )
-    return _together(detector.saturation.bits) | cosmic_ray_bits(detector)
+    return _combined(detector.saturation.bits) | cosmic_ray_bits(detector)
 
 
 def cosmic_ray_bits(detector: Instrument) -> int:
-    """The DQ bits that mark cosmic rays, as one number; 0 where DQ has none for them."""
-    return _together([bit for bit in (detector.cosmic_ray_bit, detector.combination_bit) if bit is not None])
+    """Return the DQ bits that mark cosmic rays, as one number; 0 if there are none."""
+    return _combined([bit for bit in (detector.cosmic_ray_bit, detector.combination_bit) if bit is not None])
 
 
 def ignore_mask(
     image: NDArray[np.float32], quality: NDArray[np.integer], kept: int, block: IgnoreBlock
 ) -> NDArray[np.bool_]:
-    """Pixels with a DQ flag that is not kept, saturated ones and those near them, and those without a value.
+    """Mask pixels with DQ flags other than `kept`, those in or near saturation, and those without a value; True = excluded.
 
-    Parameters
-    ----------
-    image : ndarray of float32, shape (H, W)
-        e-.
-    quality : ndarray of int, shape (H, W)
-        DQ flags.
-    kept : int
-        DQ bits that do not exclude a pixel, see `kept_bits`.
-    block : IgnoreBlock
-        Level of saturation and how far it reaches (70000 e-, 7 x 7 pixels after Zhang & Bloom 2020, not verified).
-
-    Returns
-    -------
-    ndarray of bool, shape (H, W)
-        True = excluded.
+    `image` is in e-. The level of saturation and its reach (70000 e-, 7 x 7 pixels) follow Zhang & Bloom 2020, not verified.
     """
     saturated = image > block.saturation_electron
     near = ndimage.maximum_filter(saturated, size=block.saturation_dilation)
@@ -64,5 +45,5 @@ def ignore_mask(
     return np.asarray(flagged | near | ~np.isfinite(image))
 
 
-def _together(bits: Sequence[int]) -> int:
+def _combined(bits: Sequence[int]) -> int:
     return int(np.bitwise_or.reduce(np.array(bits, dtype=np.int64))) if bits else 0

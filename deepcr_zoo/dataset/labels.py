@@ -29,7 +29,7 @@ from deepcr_zoo.dataset.store import (
     Rejected,
     StoredFile,
     VisitRecord,
-    disk_full_is_told,
+    reporting_full_disk,
     write_document,
     write_tensors,
 )
@@ -83,7 +83,7 @@ def label_visit(visit: PlannedVisit, home: Home) -> VisitRecord:
         return finished
     target = home.visit(key)
     shutil.rmtree(target, ignore_errors=True)  # a visit that has lost files
-    with disk_full_is_told(home, visit.name), scratch_folder(target) as scratch, new_folder(target) as folder:
+    with reporting_full_disk(home, visit.name), scratch_folder(target) as scratch, new_folder(target) as folder:
         record = _label(visit, key, scratch, folder, home.log(key))
         write_document(folder / VISIT_FILE, record)
     return record

@@ -1,4 +1,4 @@
-"""What is in a training set, to look at: a sheet of stamps, histograms, a table (extra ``plot``)."""
+"""Overview of a training set: a sheet of stamps, histograms and a table (extra ``plot``)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from deepcr_zoo.dataset.reading import Dataset, Stamp
-from deepcr_zoo.dataset.store import STAMP_SPLITS, ExposureRecord, Manifest, VisitRecord
+from deepcr_zoo.dataset.store import STAMP_SPLITS, Manifest, VisitRecord
 from deepcr_zoo.exposures.pictures import outline, png, require_matplotlib
 from deepcr_zoo.files import write_together
 from deepcr_zoo.zoo.recipe import FieldType
 
 SHOWN_SPLITS = STAMP_SPLITS[:3]
 STAMPS_SHOWN = 3
-"""Stamps of each field type and split on the sheet."""
+"""Stamps of each field type and split."""
 
 DPI = 110
 
@@ -39,24 +39,7 @@ HEADINGS: Row = (
 
 
 def write_report(dataset: Dataset, folder: Path | None = None) -> list[Path]:
-    """Write ``stamps.png``, ``histograms.png`` and ``report.md``.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    folder : Path, optional
-        By default ``report`` in the folder of the training set.
-
-    Returns
-    -------
-    list of Path
-        What was written.
-
-    Raises
-    ------
-    MissingExtraError
-        If matplotlib is not installed.
-    """
+    """Write ``stamps.png``, ``histograms.png`` and ``report.md``, by default to ``report`` in the training set's folder."""
     require_matplotlib()
     target = folder or dataset.folder / "report"
     contents = {
@@ -69,19 +52,19 @@ def write_report(dataset: Dataset, folder: Path | None = None) -> list[Path]:
 
 
 def sentence(record: VisitRecord) -> str:
-    """What came of a visit, in one line."""
+    """Return the outcome of a visit in one line."""
     left_out = [f"{one.what} is left out: {one.reason}" for one in record.rejected]
     if record.rejection is not None:
         return "; ".join([record.rejection, *left_out])
     fraction = np.mean([one.cosmic_ray_fraction for one in record.exposures])
     rate = np.mean([one.cosmic_rays_per_cm2_s for one in record.exposures])
     count = sum(one.count for one in record.exposures)
-    held = f"{len(record.exposures)} exposures, {count} stamps"
-    return "; ".join([f"{held}, {fraction:.2%} of the pixels masked, {rate:.2f} cosmic rays per cm2 and s", *left_out])
+    content = f"{len(record.exposures)} exposures, {count} stamps, {fraction:.2%} of the pixels masked"
+    return "; ".join([f"{content}, {rate:.2f} cosmic rays per cm2 and s", *left_out])
 
 
 def rows(manifest: Manifest) -> list[Row]:
-    """The table of exposures, under `HEADINGS`."""
+    """Return the table of exposures, under `HEADINGS`."""
     return [
         (
             visit.record.name,
@@ -104,7 +87,7 @@ def rows(manifest: Manifest) -> list[Row]:
 
 
 def text(manifest: Manifest) -> str:
-    """What a training set holds and what was left out, as Markdown."""
+    """Return the content of a training set, and what was left out, as Markdown."""
     source = "simulated exposures (rehearsal)" if manifest.rehearsal else "exposures"
     counts = [
         (field_type, *(str(of_type[split]) for split in STAMP_SPLITS)) for field_type, of_type in manifest.counts.items()
@@ -114,8 +97,8 @@ def text(manifest: Manifest) -> str:
         _table(("stamps", *STAMP_SPLITS), counts),
         _table(HEADINGS, rows(manifest)),
     ]
-    exposures = [(visit.record.name, one.what, one.reason) for visit in manifest.visits for one in visit.record.rejected]
-    left_out = [*exposures, *(("", one.what, one.reason) for one in manifest.rejected)]
+    left_out = [(visit.record.name, one.what, one.reason) for visit in manifest.visits for one in visit.record.rejected]
+    left_out += [("", one.what, one.reason) for one in manifest.rejected]
     parts += ["## Not used", _table(("visit", "what", "why"), left_out)] if left_out else []
     parts += ["## Missing", "\n".join(f"- {line}" for line in manifest.missing)] if manifest.missing else []
     parts += ["## Cautions", "\n".join(f"- {line}" for line in manifest.cautions)] if manifest.cautions else []
@@ -127,7 +110,7 @@ def _table(headings: Row, lines: Sequence[Row]) -> str:
 
 
 def _sheet(dataset: Dataset) -> bytes:
-    """Stamps with the outlines of their masks: a row per field type, some columns per split."""
+    """Draw stamps with the outlines of their masks: a row per field type, some columns per split."""
     from astropy.visualization import ZScaleInterval
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -156,7 +139,7 @@ def _sheet(dataset: Dataset) -> bytes:
 
 
 def _examples(dataset: Dataset, field_type: FieldType) -> Iterator[tuple[str, Stamp | None]]:
-    """Stamps from all over each split; None where it has not so many."""
+    """Yield stamps spread evenly over each split; None where it has too few."""
     for split in SHOWN_SPLITS:
         stamps = dataset.stamps(split, field_type)
         chosen = np.linspace(0, len(stamps) - 1, min(STAMPS_SHOWN, len(stamps))).round().astype(int).tolist()
@@ -167,25 +150,21 @@ def _examples(dataset: Dataset, field_type: FieldType) -> Iterator[tuple[str, St
 def _histograms(manifest: Manifest) -> bytes:
     from matplotlib.figure import Figure
 
+    exposures = [(visit.record.field_type, one) for visit in manifest.visits for one in visit.record.exposures]
     quantities = {
-        "sky level (e-)": [one.sky_electron for _, one in _exposures(manifest)],
-        "masked pixels (%)": [100 * one.cosmic_ray_fraction for _, one in _exposures(manifest)],
-        "cosmic rays per cm2 and s": [one.cosmic_rays_per_cm2_s for _, one in _exposures(manifest)],
-        "ignored pixels (%)": [100 * one.ignored_fraction for _, one in _exposures(manifest)],
+        "sky level (e-)": [one.sky_electron for _, one in exposures],
+        "masked pixels (%)": [100 * one.cosmic_ray_fraction for _, one in exposures],
+        "cosmic rays per cm2 and s": [one.cosmic_rays_per_cm2_s for _, one in exposures],
+        "ignored pixels (%)": [100 * one.ignored_fraction for _, one in exposures],
     }
     figure = Figure(figsize=(4 * len(quantities), 3.2), layout="constrained")
     figure.suptitle(f"{manifest.name}: exposures")
-    kinds = [visit.field_type for visit, _ in _exposures(manifest)]
     for axes, (label, values) in zip(figure.subplots(1, len(quantities)), quantities.items(), strict=True):
-        parts = [[value for value, kind in zip(values, kinds, strict=True) if kind == one] for one in manifest.counts]
+        parts = [
+            [value for value, (kind, _) in zip(values, exposures, strict=True) if kind == one] for one in manifest.counts
+        ]
         axes.hist(parts, bins=np.histogram_bin_edges(values, bins=20), stacked=True, label=list(manifest.counts))
         axes.set_xlabel(label)
         axes.set_ylabel("exposures")
     axes.legend(fontsize="small")
     return png(figure, DPI)
-
-
-def _exposures(manifest: Manifest) -> Iterator[tuple[VisitRecord, ExposureRecord]]:
-    for visit in manifest.visits:
-        for one in visit.record.exposures:
-            yield visit.record, one

@@ -1,4 +1,4 @@
-"""Reading training sets: stamps straight from the files, without loading them whole."""
+"""Reading training sets: stamps come straight from the files, which are never loaded whole."""
 
 from __future__ import annotations
 
@@ -31,22 +31,10 @@ _REBUILD = "run the build again: it makes what is missing"
 
 @dataclass(frozen=True)
 class Stamp:
-    """One labelled stamp.
+    """One labelled stamp: its layers, shape (S, S), and its index among the stamps of the exposure.
 
-    Attributes
-    ----------
-    image : ndarray of float32, shape (S, S)
-        e-; pixels without a value hold the sky level, and are ignored.
-    cosmic_rays : ndarray of uint8, shape (S, S)
-        CR mask, 1 = cosmic ray.
-    ignore : ndarray of uint8, shape (S, S)
-        1 = excluded from loss and metrics.
-    exposure : ExposureRecord
-        With its sky level and exposure time.
-    visit : VisitRecord
-        With its field type.
-    index : int
-        Among the stamps of the exposure.
+    `image` is in e-, with the sky level where there is no value; such pixels are ignored. In `cosmic_rays` 1 is a cosmic
+    ray, in `ignore` 1 is excluded from loss and metrics.
     """
 
     image: NDArray[np.float32]
@@ -59,19 +47,7 @@ class Stamp:
 
 @dataclass(frozen=True)
 class ExposureStamps:
-    """The stamps of one exposure that are for the same.
-
-    Attributes
-    ----------
-    path : Path
-        Their file.
-    truth : Path or None
-        The file with what was simulated.
-    exposure : ExposureRecord
-    visit : VisitRecord
-    indices : tuple of int
-        Which stamps of the file.
-    """
+    """The stamps of one exposure for one use: their file, the file of the simulated truth if any, and their indices."""
 
     path: Path
     truth: Path | None
@@ -80,34 +56,21 @@ class ExposureStamps:
     indices: tuple[int, ...]
 
     def read(self, *names: str) -> dict[str, NDArray[Any]]:
-        """Tensors of these stamps, shape (N, ...), all if none is named (see `store.TENSORS`).
-
-        Raises
-        ------
-        DatasetError
-            If the file is missing or damaged.
-        """
+        """Return tensors of these stamps, shape (N, ...); all of `store.TENSORS` if none is named."""
         return {name: tensor[list(self.indices)] for name, tensor in read_tensors(self.path, names).items()}
 
     def read_truth(self) -> dict[str, NDArray[np.float32]]:
-        """What was simulated, e-, shape (N, S, S): cosmic_rays, scene, noise.
-
-        Raises
-        ------
-        DatasetError
-            If the exposure was not simulated, or the file is missing or damaged.
-        """
+        """Return the simulated cosmic_rays, scene and noise, e-, shape (N, S, S)."""
         if self.truth is None:
-            raise DatasetError(f"{self.exposure.name} is a real exposure: nobody knows its cosmic rays")
+            raise DatasetError(f"{self.exposure.name} is a real exposure: its true cosmic rays are unknown")
         return {name: tensor[list(self.indices)] for name, tensor in read_tensors(self.truth, ()).items()}
 
 
 class Stamps(Sequence[Stamp]):
-    """Stamps that are read when they are asked for; goes to other processes without its open files."""
+    """Stamps that are read one at a time; pickling leaves out the open files."""
 
     def __init__(self, groups: Sequence[ExposureStamps]) -> None:
-        self._groups = list(groups)
-        self._places = [(group, index) for group in self._groups for index in group.indices]
+        self._places = [(group, index) for group in groups for index in group.indices]
         self._open: dict[Path, dict[str, Any]] = {}
 
     def __len__(self) -> int:
@@ -134,8 +97,11 @@ class Dataset:
     Attributes
     ----------
     folder : Path
+        Folder of the manifest.
     home : Home
+        Folder of all training sets, which holds the visits.
     manifest : Manifest
+        Visits, and the use of each stamp.
     """
 
     folder: Path
@@ -146,10 +112,16 @@ class Dataset:
     def open(cls, folder: Path, home: Home | None = None) -> Dataset:
         """Open a training set by its folder.
 
+        Parameters
+        ----------
+        folder : Path
+        home : Home, optional
+            By default the home that the folder lies in.
+
         Raises
         ------
         DatasetError
-            If its manifest is missing or not of this format.
+            If the manifest is missing or not of this format.
         """
         return cls(folder, home or Home(folder.absolute().parents[1]), read_manifest(folder))
 
@@ -159,7 +131,7 @@ class Dataset:
         return sha256_of(self.folder / MANIFEST_FILE)
 
     def exposures(self, split: StampSplit, field_type: FieldType | None = None) -> Iterator[ExposureStamps]:
-        """The exposures that have stamps for something, of one field type or all, in the order of the manifest."""
+        """Yield the exposures that have stamps of a split, of one field type or all, in the order of the manifest."""
         for visit in self.manifest.visits:
             if field_type not in (None, visit.record.field_type):
                 continue
@@ -170,22 +142,27 @@ class Dataset:
                     yield ExposureStamps(folder / exposure.stamps.name, truth, exposure, visit.record, tuple(chosen))
 
     def stamps(self, split: StampSplit, field_type: FieldType | None = None) -> Stamps:
-        """The stamps for something, of one field type or all, in the order of the manifest."""
+        """Return the stamps of a split, of one field type or all, in the order of the manifest."""
         return Stamps(list(self.exposures(split, field_type)))
 
     def check_recipe(self, recipe: Recipe, rehearsal: bool) -> None:
-        """Make sure that this is the training set of a recipe.
+        """Check that this is the training set of a recipe, or of its rehearsal.
+
+        Parameters
+        ----------
+        recipe : Recipe
+        rehearsal : bool
 
         Raises
         ------
         DatasetError
-            If it was built from another one, or from other settings.
+            If it was built from another recipe, or with other settings.
         """
         if self.manifest.recipe_key != recipe_key(recipe, rehearsal):
-            what = "the rehearsal of " if rehearsal else ""
+            name = f"the rehearsal of {recipe.name}" if rehearsal else recipe.name
             raise DatasetError(
-                f"{self.folder}: was built from another recipe than {what}{recipe.name}, or with other settings of "
-                "instrument, data or build: leave it out, and the right one is built"
+                f"{self.folder}: was built from another recipe than {name}, or with other settings of instrument, data or "
+                "build: leave it out, and the right one is built"
             )
 
     def verify(self) -> None:
@@ -194,7 +171,7 @@ class Dataset:
         Raises
         ------
         DatasetError
-            Naming each that is missing or differs.
+            If files are missing or differ; it names each.
         """
         problems = []
         for visit in self.manifest.visits:
@@ -207,13 +184,7 @@ class Dataset:
 
 
 def read_tensors(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Tensors of a file, all if none is named.
-
-    Raises
-    ------
-    DatasetError
-        If the file is missing or damaged.
-    """
+    """Read tensors of a file, all if none is named."""
     file = _opened(path)
     return {name: file.get_tensor(name) for name in names or file.keys()}
 

@@ -1,4 +1,4 @@
-"""The training set of a recipe: one that is built already, or built now."""
+"""The training set of a recipe: one that exists, or one that is built now."""
 
 from __future__ import annotations
 
@@ -17,26 +17,10 @@ from deepcr_zoo.zoo.recipe import Recipe
 def find_or_build(
     recipe: Recipe, data: Sequence[str | Path], rehearse: bool, jobs: int, beside: Path | None, reporter: Reporter
 ) -> Dataset:
-    """The training set of a recipe; a folder with a manifest is one that is built already.
+    """Return the training set of a recipe; build it unless `data` is the folder of one, whose files are then verified.
 
-    Parameters
-    ----------
-    recipe : Recipe
-    data : sequence of path-like
-        Folders, wildcards and files with exposures, ``mast`` for the archive, manifests of it; or the folder of a training
-        set.
-    rehearse : bool
-        Simulated exposures in the place of the data.
-    jobs : int
-        Visits that are labelled at a time.
-    beside : Path or None
-        Folder of the recipe, which relative names in it start at.
-    reporter : Reporter
-
-    Raises
-    ------
-    DeepcrZooError
-        As `dataset.plans.plan_build`, `label_visits` and `archive.fetch.exposures_of` raise.
+    Otherwise `data` are folders, wildcards and files with exposures, ``mast`` for the archive, or manifests of it.
+    `beside` is the folder of the recipe, where relative names in it start; `jobs` is how many visits are labelled at a time.
     """
     if built := find_built(data):
         built.verify()
@@ -49,6 +33,6 @@ def find_or_build(
 
 
 def find_built(data: Sequence[str | Path]) -> Dataset | None:
-    """The training set that data stands for, if it is the folder of one."""
+    """Return the training set if `data` is the folder of one, else None."""
     is_built = len(data) == 1 and (Path(data[0]) / MANIFEST_FILE).is_file()
     return Dataset.open(Path(data[0])) if is_built else None

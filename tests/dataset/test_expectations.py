@@ -1,4 +1,4 @@
-"""What recipes expect, and the commands around them."""
+"""Expectations of recipes, and the commands around them."""
 
 import json
 
@@ -36,7 +36,7 @@ def test_a_rehearsal_is_counted_by_its_own_sizes():
     assert {(row.split, row.exposures, row.stamps) for row in rows} == {("train", 12, 12 * 49), ("test", 4, 4 * 49)}
 
 
-def test_what_is_not_certain_is_said():
+def test_uncertain_parts_of_a_recipe_are_listed():
     assert any("visits by query" in doubt for doubt in doubts(read_recipe(find_recipe("wfc3-uvis"))))
     assert not any("query" in doubt for doubt in doubts(read_recipe(find_recipe("acs-wfc-f606w"))))
     new = read_recipe(find_recipe("acs-wfc-f606w"), ["instrument.detector=HRC"])
@@ -44,7 +44,7 @@ def test_what_is_not_certain_is_said():
 
 
 @pytest.mark.parametrize(("seed", "reserved"), [(1000, False), (899_991, False), (899_992, True), (900_000, True)])
-def test_a_rehearsal_on_seeds_for_independent_evaluation_is_said(seed, reserved):
+def test_a_rehearsal_on_reserved_seeds_is_doubtful(seed, reserved):
     recipe = read_recipe(find_recipe("acs-wfc-f606w"), [f"rehearsal.seed={seed}"])
     assert any("independent evaluation" in doubt for doubt in doubts(recipe)) == reserved
 

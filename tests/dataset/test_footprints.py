@@ -1,4 +1,4 @@
-"""Where pixels lie on the sky, and how near they come to each other."""
+"""Positions of pixels on the sky, and the gaps between them."""
 
 import numpy as np
 import pytest
@@ -76,7 +76,7 @@ def test_the_hull_of_an_outline_holds_the_pixels_of_a_distorted_chip():
     assert not footprints.holds(hull, np.array([190.0, -80.0]))
 
 
-def test_outlines_overlap_or_not_headers_being_off_by_an_arcsecond():
+def test_outlines_overlap_within_the_error_of_pointings():
     def chip(dx):
         return [footprints.hull(footprints.outline(wcs(dec=0.0, ra=10 + dx / 3600, roll=0), (100, 200)))]
 
@@ -107,7 +107,7 @@ def test_pixels_are_seen_where_another_exposure_has_a_good_one():
     assert not seen_by_others(own, []).any()
 
 
-def test_whoever_overlaps_is_among_the_neighbours_that_are_looked_at():
+def test_all_overlapping_groups_are_neighbours():
     rng = np.random.default_rng(0)
 
     def square(ra, dec, half):

@@ -1,4 +1,4 @@
-"""Builds that end early: killed, interrupted, without space; the same command goes on and ends with the same bytes."""
+"""Builds that are killed, interrupted or run out of space: the same command resumes them and ends with the same bytes."""
 
 import os
 import signal
@@ -12,6 +12,7 @@ from deepcr_zoo.dataset.build import build_dataset
 from deepcr_zoo.dataset.store import Home
 from tests.conftest import CHECKOUT
 from tests.dataset.visits import content, three_visits
+from tests.processes import start as start_process
 
 TWO = ("extragalactic", "resolved_galaxy")
 
@@ -46,7 +47,7 @@ def script(tmp_path):
 
 @pytest.fixture(scope="session")
 def uninterrupted(built, exposures):
-    """What a build that nothing interrupts leaves; it shares its labels with that of three visits."""
+    """Content of a build without interruption, which shares its labels with that of three visits."""
     return content(build_dataset(three_visits(exposures, field_types=TWO), [exposures], home=built.home))
 
 
@@ -57,12 +58,12 @@ def resumed(exposures, home):
 def start(script, exposures, home, *arguments):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, str(script), str(exposures), str(home), *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return start_process(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for(what, process):
+def wait_for(condition, process):
     """Wait until a condition holds; the build must not have ended by then."""
-    while not what():
+    while not condition():
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
 
@@ -71,15 +72,16 @@ def partial(home):
     return [path for path in (home / "visits").glob(".*") if path.name.endswith(".part")]
 
 
+LAST = "a visit is finished"
 MOMENTS = {
     "drizzlepac starts": lambda home: list(home.glob("visits/.*/.*/job.json")),
     "stamps are written": lambda home: list(home.glob("visits/.*/*.safetensors")),
-    "a visit is finished": lambda home: list(home.glob("visits/[!.]*")),
+    LAST: lambda home: list(home.glob("visits/[!.]*")),
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_a_build_that_was_killed_goes_on_and_ends_as_one_that_was_not(uninterrupted, exposures, tmp_path, script, moment):
+@pytest.mark.parametrize("moment", [*(pytest.param(one, marks=pytest.mark.slow) for one in MOMENTS if one != LAST), LAST])
+def test_a_killed_build_is_resumed_and_ends_with_the_same_bytes(uninterrupted, exposures, tmp_path, script, moment):
     home = tmp_path / "home"
     process = start(script, exposures, home, 1)
     wait_for(lambda: MOMENTS[moment](home), process)
@@ -92,7 +94,8 @@ def test_a_build_that_was_killed_goes_on_and_ends_as_one_that_was_not(uninterrup
     assert not partial(home)
 
 
-def test_workers_and_drizzlepac_end_with_a_build_that_was_killed(exposures, tmp_path, script):
+@pytest.mark.slow
+def test_workers_and_drizzlepac_end_with_a_killed_build(exposures, tmp_path, script):
     home = tmp_path / "home"
     process = start(script, exposures, home, 2)
     wait_for(lambda: len(list(home.glob("visits/.*/.*/job.json"))) == 2, process)
@@ -128,7 +131,7 @@ def test_an_interrupted_build_leaves_nothing_half_done(exposures, tmp_path, scri
     assert not _working_under(home)
 
 
-def test_a_drizzlepac_that_is_broken_is_no_fault_of_the_visit(exposures, tmp_path, script, monkeypatch):
+def test_a_broken_drizzlepac_is_no_fault_of_the_visit(exposures, tmp_path, script, monkeypatch):
     (tmp_path / "drizzlepac").mkdir()
     (tmp_path / "drizzlepac" / "__init__.py").write_text("raise ImportError('numpy is too new')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -146,7 +149,7 @@ if "deepcr_zoo.dataset.drizzle" in sys.orig_argv:
 """
 
 
-@pytest.mark.parametrize("whose", ["the build's", "drizzlepac's"])
+@pytest.mark.parametrize("whose", ["the build's", pytest.param("drizzlepac's", marks=pytest.mark.slow)])
 def test_a_full_disk_is_one_sentence(exposures, tmp_path, script, monkeypatch, whose):
     """A limit to the size of files stands for the full disk, of all processes or of drizzlepac's alone."""
     home, limits = tmp_path / "home", [1_000_000]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from deepcr_zoo import batch
 from deepcr_zoo.bench.results import BaselineMethod
 from deepcr_zoo.dataset.reading import Dataset, ExposureStamps
-from deepcr_zoo.dataset.store import ExposureRecord, Home, disk_full_is_told, key_of
+from deepcr_zoo.dataset.store import ExposureRecord, Home, key_of, reporting_full_disk
 from deepcr_zoo.errors import InterruptedWorkError
 from deepcr_zoo.files import sweep_leftovers, write_atomically
 from deepcr_zoo.models.baselines import Lacosmic, require_astroscrappy
@@ -125,7 +125,7 @@ class MaskSet:
         data = io.BytesIO()
         # a pixel's bits side by side: masks of rising sigclip nearly hold one another, and so few patterns occur
         np.savez_compressed(data, planes=np.packbits(masks, axis=0))
-        with disk_full_is_told(Home(self.path.parents[1]), "masks of L.A.Cosmic"):
+        with reporting_full_disk(Home(self.path.parents[1]), "masks of L.A.Cosmic"):
             write_atomically(data.getvalue(), self.path)
         return masks
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.simulate.cameras import Camera
 from deepcr_zoo.simulate.detector import Reading
-from deepcr_zoo.simulate.pointing import ChipPointing
+from deepcr_zoo.simulate.pointing import ChipPointing, VisitIdentity
 from deepcr_zoo.zoo.recipe import SimulatedInstrument
 
 Cards = dict[str, str | int | float | bool]
@@ -24,11 +24,9 @@ class ExposureLabel:
     """Contents of the primary header of an exposure."""
 
     root: str  # ROOTNAME
-    proposal: int
-    visit: str  # two characters
+    identity: VisitIdentity
     number: int  # of the exposure in its visit, from 1
     target: str
-    position: tuple[float, float]  # right ascension and declination of the target, degrees
     start_mjd: float
     seconds: float
     filter_name: str
@@ -67,7 +65,6 @@ def _primary(
     is_full = len(chips) == instrument.chips and list(chips[0].pointing.window.shape) == instrument.chip_shape
     aperture = camera.full_frame if is_full else camera.cutout
     start = Time(label.start_mjd, format="mjd").isot
-    amplifiers = "ABCD"
     header = fits.Header()
     header["SIMULATD"] = (True, "synthetic data: no telescope took this exposure")
     cards: Cards = {
@@ -77,10 +74,10 @@ def _primary(
         "FILETYPE": "SCI",
         "ROOTNAME": label.root,
         "TARGNAME": label.target,
-        "RA_TARG": label.position[0],
-        "DEC_TARG": label.position[1],
-        "PROPOSID": label.proposal,
-        "LINENUM": f"{label.visit.upper()}.{label.number:03d}",
+        "RA_TARG": label.identity.centre[0],
+        "DEC_TARG": label.identity.centre[1],
+        "PROPOSID": label.identity.proposal,
+        "LINENUM": f"{label.identity.visit.upper()}.{label.number:03d}",
         "EXPTIME": label.seconds,
         "EXPSTART": label.start_mjd,
         "EXPEND": label.start_mjd + label.seconds / 86_400,
@@ -91,8 +88,8 @@ def _primary(
         "PROPAPER": aperture,
         "PA_V3": chips[0].pointing.orientation_deg % 360,
         "CCDGAIN": instrument.gain_electron_per_count,
-        **{f"ATODGN{amplifier}": instrument.gain_electron_per_count for amplifier in amplifiers},
-        **{f"READNSE{amplifier}": instrument.read_noise_electron for amplifier in amplifiers},
+        **{f"ATODGN{amplifier}": instrument.gain_electron_per_count for amplifier in "ABCD"},
+        **{f"READNSE{amplifier}": instrument.read_noise_electron for amplifier in "ABCD"},
         "PHOTMODE": f"{instrument.instrument} {instrument.detector} {label.filter_name}",
         "NEXTEND": 3 * len(chips),
     }
@@ -123,8 +120,8 @@ def _chip_cards(label: ExposureLabel, chip: ReadChip, camera: Camera) -> Cards:
         "IDCSCALE": camera.nominal_scale_arcsec,
         "IDCXREF": pointing.crpix[0],
         "IDCYREF": pointing.crpix[1],
-        "RA_APER": label.position[0],
-        "DEC_APER": label.position[1],
+        "RA_APER": label.identity.centre[0],
+        "DEC_APER": label.identity.centre[1],
         "PA_APER": pointing.orientation_deg,
         "LTV1": float(-pointing.window.corner[1]),
         "LTV2": float(-pointing.window.corner[0]),

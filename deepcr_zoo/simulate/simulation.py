@@ -232,11 +232,9 @@ class _Simulation:
         step_days = (visit.exposure_time_s + _OVERHEAD_S) / 86_400
         return ExposureLabel(
             root=identity.root_name(self.camera.letter, exposure),
-            proposal=identity.proposal,
-            visit=identity.visit,
+            identity=identity,
             number=exposure + 1,
             target="SIMULATED-" + visit.field_type.upper().replace("_", "-"),
-            position=identity.centre,
             start_mjd=_FIRST_MJD + 0.1 * (identity.number % 10_000) + exposure * step_days,
             seconds=visit.exposure_time_s,
             filter_name=visit.instrument.simulated_filter,

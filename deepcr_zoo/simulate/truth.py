@@ -30,13 +30,8 @@ def truth_path(exposure: Path) -> Path:
 
 def truth_bytes(chips: Sequence[Truth]) -> bytes:
     """Return the content of a truth file, with arrays called ``NAME_EXTVER``."""
-    return save(
-        {
-            f"{field.name}_{version}": getattr(chip, field.name)
-            for version, chip in enumerate(chips, 1)
-            for field in fields(chip)
-        }
-    )
+    versions = enumerate(chips, 1)
+    return save({f"{name}_{version}": layer for version, chip in versions for name, layer in vars(chip).items()})
 
 
 def read_truth(path: Path) -> list[Truth]:

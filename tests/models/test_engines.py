@@ -1,4 +1,4 @@
-"""Each engine gives what the stored test vectors say, and what the other one gives."""
+"""Each engine reproduces the stored test vectors and agrees with the other engine."""
 
 import builtins
 import copy

@@ -256,7 +256,7 @@ def test_a_mirror_may_itself_be_reached_by_a_link(mirror, tmp_path):
     assert sources.fetch(MODEL, WEIGHTS_FILE, mirror=mirror, source="mirror").source == "mirror"
 
 
-def test_what_is_no_file_is_not_read(mirror):
+def test_a_pipe_in_a_mirror_is_not_read(mirror):
     path = mirror / MODEL.folder / WEIGHTS_FILE
     path.unlink()
     os.mkfifo(path)

@@ -82,7 +82,7 @@ def test_nan_infinity_and_sentinels_are_invalid(value):
         ([[1, 2], [3]], "cannot be read as an array"),
     ],
 )
-def test_what_is_not_an_image_is_refused(image, message):
+def test_an_array_that_is_not_an_image_is_refused(image, message):
     with pytest.raises(InvalidImageError, match=message):
         read_image(image, "electron")
 

@@ -1,4 +1,4 @@
-"""Each seed model gives what upstream's own network class gives on upstream's own file."""
+"""Each seed model agrees with upstream's own network class and upstream's own file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What upstream's own network class gives on upstream's own file, to compare with ours."""
+"""Outputs of upstream's own network classes with upstream's own files, to compare with ours."""
 
 from __future__ import annotations
 
@@ -33,50 +33,32 @@ TEST_VECTOR = "test vector"
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """An image, and what upstream gives for it.
-
-    Attributes
-    ----------
-    name : str
-    image : ndarray of float32, shape (H, W)
-    cosmic_rays : ndarray of bool, shape (H, W)
-        Also the inpainting mask.
-    reference : ndarray of float32, shape (H, W)
-        Probability, or the filled image.
-    unit : float
-        Differences are in units of this: 1, or the largest filled value.
-    """
+    """An image, and upstream's output for it; arrays have the shape (H, W)."""
 
     name: str
     image: np.ndarray
-    cosmic_rays: np.ndarray
-    reference: np.ndarray
-    unit: float
+    cosmic_rays: np.ndarray  # also the inpainting mask
+    reference: np.ndarray  # probability, or the filled image
+    unit: float  # of differences: 1, or the largest filled value
 
     def found(self, model: MaskModel | InpaintModel) -> np.ndarray:
-        """What a model of ours gives."""
+        """Return the output of one of our models."""
         return model.predict(self.image) if isinstance(model, MaskModel) else model.fill(self.image, self.cosmic_rays)
 
     def difference(self, model: MaskModel | InpaintModel) -> float:
-        """The largest, in units of `unit`."""
+        """Return the largest difference, in units of `unit`."""
         return float(np.abs(self.found(model) - self.reference).max() / self.unit)
 
 
 def tolerance(model: ResolvedModel) -> float:
-    """Largest difference that is allowed: of few channels each weighs more."""
+    """Return the largest difference allowed: with few channels each weighs more."""
     return 1e-4 if model.locked.architecture.hidden == 4 else 1e-5
 
 
 def run_upstream(model: ResolvedModel, sdists: Path, folder: Path) -> list[Case]:
-    """Run upstream's network on the test vector and on star fields, in a process that imports nothing of ours.
+    """Run upstream's network on the test vector and on star fields, in a process that imports none of our code.
 
-    Parameters
-    ----------
-    model : ResolvedModel
-    sdists : Path
-        Folder with upstream's releases.
-    folder : Path
-        An empty one, for files.
+    `sdists` holds upstream's releases; `folder` is empty and takes files.
     """
     architecture, upstream = model.locked.architecture, read_card(model).provenance.upstream
     assert upstream is not None
@@ -102,7 +84,7 @@ def _images(model: ResolvedModel) -> Iterator[tuple[str, tuple[np.ndarray, np.nd
 
 
 def _network_input(model: ResolvedModel, image: np.ndarray, cosmic_rays: np.ndarray) -> np.ndarray:
-    """Scaled by the table of published networks, in float32 as upstream does it, and padded like ours."""
+    """Scale by the table of published networks, in float32 as upstream does, and pad as we do."""
     _, _, scale, normalisation, _ = PUBLISHED[model.reference]
     scaled = image / np.float32(scale)
     if normalisation == "frame-standardise":

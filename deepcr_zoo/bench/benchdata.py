@@ -1,4 +1,4 @@
-"""What models are judged on: the training set that a user has named, and the recipe that it is of."""
+"""The data that models are judged on: a training set, and the recipe it was built from."""
 
 from __future__ import annotations
 
@@ -33,42 +33,17 @@ def find_data(
     jobs: int = 1,
     reporter: Reporter,
 ) -> tuple[Dataset, Recipe]:
-    """Find or build the test stamps.
+    """Find or build the training set to judge on, and return it with its recipe (of a rehearsal, `Recipe.rehearsed`).
 
-    Parameters
-    ----------
-    given : str or None
-        A recipe, whose training set is built if it is not there; or the folder of a training set; or None, for that of the
-        runs that are judged.
-    subjects : sequence of Subject
-    recipe : Recipe, optional
-        That a folder is of; else it is looked for among those of the runs and those that ship.
-    rehearse : bool
-        With a recipe: its simulated visits.
-    settings : sequence of str
-        Overrides of a recipe, ``path.to.field=VALUE``.
-    jobs : int
-        Visits that are labelled at a time.
-    reporter : Reporter
-
-    Returns
-    -------
-    Dataset
-    Recipe
-        Of a rehearsal with what it puts over.
-
-    Raises
-    ------
-    UsageError
-        If nothing says what to judge on, or of what recipe it is.
-    DeepcrZooError
-        As a build raises.
+    `given` names a recipe, whose training set is built if there is none, or the folder of a training set; without it, the
+    training set of the runs is used. The recipe of a folder is `recipe`, or one of the runs or of the shipped recipes.
     """
     if given is None:
         return _data_of_runs(subjects)
     if dataset := find_built([given]):
         rehearsal = dataset.manifest.rehearsal
-        known = [recipe] if recipe else [*_recipes_of(subjects), *map(read_recipe, shipped_recipes().values())]
+        of_runs = [subject.run.recipe for subject in subjects if subject.run is not None]
+        known = [recipe] if recipe else [*of_runs, *map(read_recipe, shipped_recipes().values())]
         found = [one for one in known if recipe_key(one, rehearsal) == dataset.manifest.recipe_key]
         if not found:
             raise UsageError(f"{given}: no known recipe is that of this training set: name it with --recipe, and --set")
@@ -79,7 +54,7 @@ def find_data(
 
 
 def _data_of_runs(subjects: Sequence[Subject]) -> tuple[Dataset, Recipe]:
-    """The training set of the runs, if it is one and the same."""
+    """Return the training set of the runs; they must share one."""
     runs = [subject.run for subject in subjects if subject.run is not None]
     if not runs:
         raise UsageError("expected --data RECIPE, or the folder of a training set: models of the zoo bring no data")
@@ -88,20 +63,8 @@ def _data_of_runs(subjects: Sequence[Subject]) -> tuple[Dataset, Recipe]:
     return runs[0].dataset(), runs[0].recipe
 
 
-def _recipes_of(subjects: Sequence[Subject]) -> list[Recipe]:
-    return [subject.run.recipe for subject in subjects if subject.run is not None]
-
-
 def check_data(dataset: Dataset, recipe: Recipe) -> None:
-    """Make sure that a training set has test stamps, and that a recipe can tell how they were made.
-
-    Raises
-    ------
-    DatasetError
-        If it was built from another recipe, or simulated by another version of the simulator.
-    DataError
-        If it has no test stamps.
-    """
+    """Check that a training set was built from a recipe, by this version of the simulator, and has test stamps."""
     rehearsal = dataset.manifest.rehearsal
     dataset.check_recipe(recipe, rehearsal)
     if rehearsal:
@@ -113,21 +76,7 @@ def check_data(dataset: Dataset, recipe: Recipe) -> None:
 
 
 def describe(dataset: Dataset, recipe: Recipe, added: AddedMasks | None) -> Data:
-    """What methods are judged on.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    recipe : Recipe
-        That has passed `check_data`.
-    added : AddedMasks or None
-        Which pixels are filled, where methods inpaint.
-
-    Raises
-    ------
-    DatasetError
-        If a file is missing or damaged.
-    """
+    """Describe the test stamps for ``results.json``; `added` are the filled pixels if methods inpaint."""
     manifest = dataset.manifest
     pixels: dict[str, PixelCounts] = {name: _pixels(dataset, name) for name in field_types_of(dataset)}
     return Data(
@@ -144,7 +93,7 @@ def describe(dataset: Dataset, recipe: Recipe, added: AddedMasks | None) -> Data
 
 
 def _description(dataset: Dataset) -> str:
-    """Such as: test stamps of NAME, simulated, 128 x 128 pixels; extragalactic: 147 of 3 exposures of 1 visit; ..."""
+    """Return text such as: test stamps of NAME, 128 x 128 pixels; extragalactic: 147 of 3 exposures of 1 visit; ..."""
     manifest = dataset.manifest
     origin = "simulated, " if manifest.rehearsal else ""
     parts = [f"test stamps of {manifest.name}, {origin}{manifest.stamp_size} x {manifest.stamp_size} pixels"]
@@ -159,7 +108,7 @@ def _description(dataset: Dataset) -> str:
 
 
 def _seeds(dataset: Dataset, recipe: Recipe) -> list[int]:
-    """Of the visits that have test stamps."""
+    """Return the seeds of the visits that have test stamps."""
     used = {group.visit.name for group in dataset.exposures("test")}
     return [one.simulated.seed for one in rehearsed_visits(recipe) if one.simulated is not None and one.name in used]
 

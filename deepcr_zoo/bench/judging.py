@@ -1,30 +1,22 @@
-"""The benchmark: models on the test stamps of a training set, beside baselines, held against their gates."""
+"""The benchmark: judge models on the test stamps of a training set, beside baselines, and check their gates."""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 
 from deepcr_zoo._version import __version__
 from deepcr_zoo.bench import exclusions, gates, runtime
 from deepcr_zoo.bench.benchdata import check_data, describe
+from deepcr_zoo.bench.findings import Findings
 from deepcr_zoo.bench.inpaintbenchmark import BIHARMONIC, MEDIAN, judge_inpainting
 from deepcr_zoo.bench.maskbenchmark import PAPER, judge_masks
 from deepcr_zoo.bench.measures import lacosmicmasks
 from deepcr_zoo.bench.measures.judged import check_input
-from deepcr_zoo.bench.results import (
-    AddedMasks,
-    BenchmarkResults,
-    Comparison,
-    Excluded,
-    MethodResult,
-    ModelMethod,
-    Photometry,
-    Runtime,
-)
+from deepcr_zoo.bench.results import BenchmarkResults, Excluded, MethodResult, ModelMethod, Runtime
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.dataset.reading import Dataset
@@ -38,23 +30,23 @@ from deepcr_zoo.zoo.recipe import Recipe
 from deepcr_zoo.zoo.registries import default_registry
 
 RUNTIME_SIGCLIP = 5.0
-"""L.A.Cosmic is timed at about the middle of its sweep."""
+"""About the middle of the sweep of L.A.Cosmic."""
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is done.
+    """The parts of a benchmark.
 
     Attributes
     ----------
     against : sequence of Subject
-        Models beside which the judged ones are shown.
+        Models to compare the judged ones with.
     lacosmic : bool
-        Whether L.A.Cosmic takes part in a benchmark of masks.
+        Include L.A.Cosmic in a benchmark of masks.
     runtime : bool
-        Whether speed and memory are measured.
+        Measure speed and memory.
     gates : bool
-        Whether the judged models are held against their gates.
+        Check the gates of the judged models.
     """
 
     against: Sequence[Subject] = ()
@@ -64,24 +56,23 @@ class Extent:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was found of the methods, whatever their task."""
+class _Entrant:
+    """A subject with its network."""
 
-    methods: list[MethodResult]
-    comparisons: list[Comparison]
-    cautions: list[str]
-    added: AddedMasks | None = None
-    photometry: Photometry | None = None
+    subject: Subject
+    model: MaskModel | InpaintModel
 
 
 @dataclass(frozen=True)
 class _Entrants:
-    """Who takes part: the judged first, then the others."""
+    judged: list[_Entrant]
+    others: list[_Entrant]
+    excluded: list[Excluded]
 
-    judged: list[Subject]
-    others: list[Subject]
-    models: list[MaskModel | InpaintModel]
-    excluded: list[Excluded] = field(default_factory=list)
+    @property
+    def all(self) -> list[_Entrant]:
+        """Return the judged ones first, then the others."""
+        return [*self.judged, *self.others]
 
 
 def benchmark(
@@ -98,8 +89,8 @@ def benchmark(
 ) -> BenchmarkResults:
     """Judge models on the test stamps of a training set, per field type and pooled.
 
-    A model that was trained on a test visit, or on its sky, or that stamps in electrons cannot be given to, is left out and
-    named. Where gates are asked, the version that a run would follow takes part too.
+    Models that were trained on a test visit or its sky, or that do not take stamps in electrons, are excluded and listed
+    with the reason. If gates are checked, the version that a run would follow takes part too.
 
     Parameters
     ----------
@@ -107,16 +98,17 @@ def benchmark(
         All of one task.
     dataset : Dataset
     recipe : Recipe
-        That the training set is of, with what a rehearsal puts over.
+        Recipe of the training set; for a rehearsal, `Recipe.rehearsed`.
     command : str
         Command that repeats this.
     extent : Extent, optional
+        By default everything.
     device, engine : str
         As for `deepcr_zoo.load`.
     jobs : int
         Processes for L.A.Cosmic.
     reporter : Reporter, optional
-        What is told meanwhile.
+        Receives the progress.
 
     Returns
     -------
@@ -129,7 +121,9 @@ def benchmark(
     DataError
         If there are no test stamps, or too few to take inpainting masks from.
     DatasetError
-        If the training set is not of this recipe, or a file is missing or damaged.
+        If the training set was not built from this recipe, or a file is missing or damaged.
+    InvalidImageError
+        If a network gives NaN or infinity.
     MissingExtraError
         If L.A.Cosmic takes part and astroscrappy is not installed.
     """
@@ -138,12 +132,15 @@ def benchmark(
     task = _one_task([*subjects, *extent.against])
     before = [previous for one in subjects if (previous := one.previous()) is not None] if extent.gates else []
     entrants = _entrants(subjects, [*extent.against, *before], dataset, device, engine)
-    found = (_masks if task == "mask" else _fills)(entrants, dataset, recipe, extent, jobs, reporter)
+    if task == "mask":
+        found = _masks(entrants, dataset, recipe, extent.lacosmic, jobs, reporter)
+    else:
+        found = _fills(entrants, dataset, recipe, reporter)
     speed, slow = _runtime(entrants, task, recipe, extent, reporter) if extent.runtime else ([], [])
     results = BenchmarkResults(
         date=datetime.date.today(),
         command=command,
-        machine=runtime.machine_name(entrants.models[0].device),
+        machine=runtime.machine_name(entrants.judged[0].model.device),
         software=_software(found.methods),
         data=describe(dataset, recipe, found.added),
         methods=found.methods,
@@ -155,10 +152,7 @@ def benchmark(
     )
     if not extent.gates:
         return results
-    verdicts = [
-        gates.verdict(gates.Evidence(subject, model, dataset, recipe, results))
-        for subject, model in zip(entrants.judged, entrants.models, strict=False)  # the others come after these
-    ]
+    verdicts = [gates.verdict(gates.Evidence(one.subject, one.model, dataset, recipe, results)) for one in entrants.judged]
     return results.model_copy(update={"verdicts": verdicts})
 
 
@@ -172,9 +166,8 @@ def _one_task(subjects: Sequence[Subject]) -> Task:
 def _entrants(
     subjects: Sequence[Subject], against: Sequence[Subject], dataset: Dataset, device: str, engine: str
 ) -> _Entrants:
-    judged: list[Subject] = []
-    others: list[Subject] = []
-    models: list[MaskModel | InpaintModel] = []
+    judged: list[_Entrant] = []
+    others: list[_Entrant] = []
     excluded: list[Excluded] = []
     seen: set[str] = set()
     for place, group in ((judged, subjects), (others, against)):
@@ -186,11 +179,10 @@ def _entrants(
             if reason := _reason_to_exclude(subject, model, dataset):
                 excluded.append(Excluded(reference=subject.reference, reason=reason))
             else:
-                place.append(subject)
-                models.append(model)
+                place.append(_Entrant(subject, model))
     if not judged:
         raise UsageError("; ".join(f"{one.reference} is not judged: {one.reason}" for one in excluded))
-    return _Entrants(judged, others, models, excluded)
+    return _Entrants(judged, others, excluded)
 
 
 def _reason_to_exclude(subject: Subject, model: MaskModel | InpaintModel, dataset: Dataset) -> str | None:
@@ -203,30 +195,29 @@ def _reason_to_exclude(subject: Subject, model: MaskModel | InpaintModel, datase
     return exclusions.reason_to_exclude(known, dataset)
 
 
-def _masks(entrants: _Entrants, dataset: Dataset, recipe: Recipe, extent: Extent, jobs: int, reporter: Reporter) -> Found:
-    if extent.lacosmic:
+def _masks(entrants: _Entrants, dataset: Dataset, recipe: Recipe, lacosmic: bool, jobs: int, reporter: Reporter) -> Findings:
+    if lacosmic:
         with reporter.amount("L.A.Cosmic") as done:
             lacosmicmasks.prepare(dataset, recipe, jobs, done)
-    models = [model for model in entrants.models if isinstance(model, MaskModel)]
+    models = [one.model for one in entrants.all if isinstance(one.model, MaskModel)]
     with reporter.pieces("judging masks", sum(1 for _ in dataset.exposures("test"))) as judged:
-        found = judge_masks(models, len(entrants.judged), dataset, recipe, extent.lacosmic, judged)
-    return Found(found.methods, found.comparisons, found.cautions)
+        return judge_masks(models, len(entrants.judged), dataset, recipe, lacosmic, judged)
 
 
-def _fills(entrants: _Entrants, dataset: Dataset, recipe: Recipe, extent: Extent, jobs: int, reporter: Reporter) -> Found:
-    models = [model for model in entrants.models if isinstance(model, InpaintModel)]
+def _fills(entrants: _Entrants, dataset: Dataset, recipe: Recipe, reporter: Reporter) -> Findings:
+    models = [one.model for one in entrants.all if isinstance(one.model, InpaintModel)]
     with reporter.pieces("judging inpainting", 2 * sum(1 for _ in dataset.exposures("test"))) as judged:
-        found = judge_inpainting(models, len(entrants.judged), dataset, recipe, judged)
-    return Found(found.methods, found.comparisons, found.cautions, found.added, found.photometry)
+        return judge_inpainting(models, len(entrants.judged), dataset, recipe, judged)
 
 
 def _runtime(
     entrants: _Entrants, task: Task, recipe: Recipe, extent: Extent, reporter: Reporter
 ) -> tuple[list[Runtime], list[str]]:
-    """Of the networks where they were judged, and of the baselines."""
+    """Time the networks on the device where they were judged, and the baselines."""
     methods: dict[str, runtime.Method] = {
-        one.reference: partial(runtime.network, one.model, str(model.device))
-        for one, model in zip([*entrants.judged, *entrants.others], entrants.models, strict=True)
+        # each process loads the network itself: a loaded one is not sent there
+        one.subject.reference: partial(runtime.network, Subject(one.subject.origin).model, str(one.model.device))
+        for one in entrants.all
     }
     if task == "inpaint":
         methods |= {MEDIAN: partial(runtime.classical, baselines.medmask)}
@@ -239,7 +230,7 @@ def _runtime(
 
 
 def _software(methods: Sequence[MethodResult]) -> dict[str, str]:
-    """Versions of what has computed."""
+    """Return the versions of the packages that computed the results."""
     packages = {"numpy", "scipy", "torch"}
     for result in methods:
         if isinstance(result.method, ModelMethod):

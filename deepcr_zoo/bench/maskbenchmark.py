@@ -9,8 +9,8 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.bench.measures.blocks import sky_blocks
-from deepcr_zoo.bench.measures.bootstrap import Values, interval, resample
+from deepcr_zoo.bench.findings import Findings, pairs, resampled_sky
+from deepcr_zoo.bench.measures.bootstrap import Values, interval
 from deepcr_zoo.bench.measures.detectionresults import (
     CURVE_POINTS,
     SWEEP_TPR,
@@ -22,7 +22,7 @@ from deepcr_zoo.bench.measures.detectionresults import (
     sweep_field,
 )
 from deepcr_zoo.bench.measures.detections import Detections, Method, detect, masks_of, network
-from deepcr_zoo.bench.measures.judged import JudgedStamps, OnExposure, as_method, field_types_of
+from deepcr_zoo.bench.measures.judged import JudgedStamps, OnExposure, as_method
 from deepcr_zoo.bench.measures.lacosmicmasks import described, lacosmic_masks, lacosmic_of, objlims_of
 from deepcr_zoo.bench.operating import operating_points
 from deepcr_zoo.bench.results import BaselineMethod, Comparison, FieldResult, MethodResult, Parameter
@@ -34,23 +34,8 @@ from deepcr_zoo.zoo.records import POOLED
 PAPER, BEST = "L.A.Cosmic", "L.A.Cosmic, best objlim"
 """Names of the baselines: settings of Zhang & Bloom 2020, and the best of a grid."""
 
-
-@dataclass(frozen=True)
-class MaskBenchmark:
-    """What was found.
-
-    Attributes
-    ----------
-    methods : list of MethodResult
-        Networks in the order in which they were given, then the baselines.
-    comparisons : list of Comparison
-        Of the first networks with everything else.
-    cautions : list of str
-    """
-
-    methods: list[MethodResult]
-    comparisons: list[Comparison]
-    cautions: list[str]
+Sweeps = Mapping[str, Mapping[float, Detections]]
+"""Counts of L.A.Cosmic, by field type and objlim."""
 
 
 @dataclass(frozen=True)
@@ -68,54 +53,37 @@ def judge_masks(
     recipe: Recipe,
     lacosmic: bool,
     on_exposure: OnExposure | None = None,
-) -> MaskBenchmark:
-    """Judge networks, and L.A.Cosmic over a grid, on the same pixels.
+) -> Findings:
+    """Judge networks, and L.A.Cosmic over a grid, on the same pixels; compare the first `compared` networks with the rest.
 
-    Parameters
-    ----------
-    models : sequence of MaskModel
-    compared : int
-        So many of them, the first ones, are compared with all others.
-    dataset : Dataset
-    recipe : Recipe
-    lacosmic : bool
-        Whether L.A.Cosmic takes part; what `lacosmicmasks.prepare` has not computed is computed now.
-    on_exposure : callable, optional
-        Called after each exposure.
-
-    Raises
-    ------
-    DatasetError
-        If a file is missing or damaged.
-    InvalidImageError
-        If a network gives NaN or infinity for a pixel that counts.
-    MissingExtraError
-        If L.A.Cosmic takes part and astroscrappy is not installed.
+    Masks of L.A.Cosmic that `lacosmicmasks.prepare` has not computed are computed here.
     """
-    settings = recipe.benchmark
-    blocks = {name: sky_blocks(dataset, name) for name in field_types_of(dataset)}
-    weights: dict[str, Values] = {
-        name: resample(one, settings.bootstrap_blocks, settings.seed) for name, one in blocks.items()
-    }
-    counts: dict[str, int] = {name: one.count for name, one in blocks.items()}
-    weights[POOLED], counts[POOLED] = np.concatenate([*weights.values()], axis=1), sum(counts.values())
+    fprs, sky = recipe.benchmark.fprs, resampled_sky(dataset, recipe.benchmark)
     networks: dict[str, dict[str, Detections]] = {model.reference: {} for model in models}
     sweeps: dict[str, dict[float, Detections]] = {}
-    for name, of_field in blocks.items():
+    for name, blocks in sky.blocks.items():
         objlims = objlims_of(recipe, name) if lacosmic else []
         methods: dict[str | float, Method] = {model.reference: network(model) for model in models}
         methods |= {objlim: _lacosmic(dataset, recipe, objlim) for objlim in objlims}
-        found = detect(methods, dataset, name, of_field, on_exposure)
+        found = detect(methods, dataset, name, blocks, on_exposure)
         for reference, by_field in networks.items():
             by_field[name] = found[reference]
         sweeps[name] = {objlim: found[objlim] for objlim in objlims}
-    judged = [_network(model, _with_pooled(networks[model.reference]), weights, settings.fprs) for model in models]
-    cautions = [caution for _, said in judged for caution in said]
-    contestants = [one for one, _ in judged]
+    judged, cautions = [], []
+    for model in models:
+        one, messages = _network(model, _with_pooled(networks[model.reference]), sky.weights, fprs)
+        judged.append(one)
+        cautions += messages
     if lacosmic:
-        contestants += [_paper(sweeps, weights, dataset, recipe), _best(sweeps, weights, dataset, recipe)]
-    results = [_with_intervals(one, counts) for one in contestants]
-    return MaskBenchmark(results, _comparisons(contestants, compared, counts), cautions)
+        judged += [_paper(sweeps, sky.weights, dataset, recipe), _best(sweeps, sky.weights, dataset, recipe)]
+    counts = {name: weights.shape[1] for name, weights in sky.weights.items()}
+    comparisons = [
+        _comparison(one, other, name, index, count)
+        for one, other in pairs(judged, compared)
+        for name, count in counts.items()
+        for index in range(len(fprs))
+    ]
+    return Findings([_with_intervals(one, counts) for one in judged], comparisons, cautions)
 
 
 def _lacosmic(dataset: Dataset, recipe: Recipe, objlim: float) -> Method:
@@ -150,10 +118,8 @@ def _network(
     return _Judged(result, resampled), [f"{model.reference}: {caution}" for caution in cautions]
 
 
-def _paper(
-    sweeps: Mapping[str, Mapping[float, Detections]], weights: Mapping[str, Values], dataset: Dataset, recipe: Recipe
-) -> _Judged:
-    """L.A.Cosmic with the paper's objlim of each field type; pooled, each field type with its own."""
+def _paper(sweeps: Sweeps, weights: Mapping[str, Values], dataset: Dataset, recipe: Recipe) -> _Judged:
+    """Return L.A.Cosmic with the paper's objlim of each field type; pooled, each field type has its own."""
     objlims, fprs = recipe.benchmark.lacosmic_objlim, recipe.benchmark.fprs
     found = _with_pooled({name: sweeps[name][objlim] for name, objlim in objlims.items() if name in sweeps})
     fields = {name: sweep_field(one, fprs) for name, one in found.items()}
@@ -161,10 +127,8 @@ def _paper(
     return _Judged(_sweep_result(PAPER, described(dataset, recipe, objlims), fields, fprs), resampled)
 
 
-def _best(
-    sweeps: Mapping[str, Mapping[float, Detections]], weights: Mapping[str, Values], dataset: Dataset, recipe: Recipe
-) -> _Judged:
-    """L.A.Cosmic with the objlim that is best on these very pixels at each FPR; pooled, one for all field types."""
+def _best(sweeps: Sweeps, weights: Mapping[str, Values], dataset: Dataset, recipe: Recipe) -> _Judged:
+    """Return L.A.Cosmic with the objlim that is best on these very pixels at each FPR; pooled, one for all field types."""
     fprs = recipe.benchmark.fprs
     common = sorted(set.intersection(*(set(by_objlim) for by_objlim in sweeps.values())))
     pooled = {
@@ -209,18 +173,6 @@ def _with_intervals(judged: _Judged, blocks: Mapping[str, int]) -> MethodResult:
         ]
         fields[name] = field.model_copy(update={"at_fpr": rates})
     return judged.result.model_copy(update={"fields": fields})
-
-
-def _comparisons(judged: Sequence[_Judged], compared: int, blocks: Mapping[str, int]) -> list[Comparison]:
-    """Each of the first methods against every other one."""
-    return [
-        _comparison(one, other, name, index, blocks[name])
-        for one in judged[:compared]
-        for other in judged
-        if other is not one
-        for name in blocks
-        for index in range(len(one.result.fields[name].at_fpr))
-    ]
 
 
 def _comparison(one: _Judged, other: _Judged, name: str, index: int, blocks: int) -> Comparison:

@@ -42,6 +42,7 @@ def prove(
         folder.mkdir(parents=True, exist_ok=True)  # before the long work, so that an unwritable folder fails at once
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written: {error.strerror}; name another folder") from None
+    subjects = [one.load(device, engine) for one in subjects]  # for the benchmark and for the pictures
     results = benchmark(
         subjects, dataset, recipe, command, extent=extent, device=device, engine=engine, jobs=jobs, reporter=reporter
     )

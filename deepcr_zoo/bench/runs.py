@@ -1,6 +1,6 @@
-"""The folder of a run: its files, and reading it.
+"""The folder of a run, ``runs/NAME/TIMESTAMP-HASH/``, and its files.
 
-``runs/NAME/TIMESTAMP-HASH/``: the hash is of the recipe and the training set, so equal hashes are equal runs.
+The hash is of the recipe and the training set: equal hashes are equal runs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class EpochRecord(Document):
 
 
 class RunFacts(Document):
-    """``run.json``: what a run was made of."""
+    """``run.json``: what a run was made from."""
 
     name: str
     task: str
@@ -61,8 +61,9 @@ class Run:
     ----------
     folder : Path
     recipe : Recipe
-        As it was trained: with its settings, and in a rehearsal with the schedule of that.
+        As it was trained: with its settings, and in a rehearsal with the schedule of the rehearsal.
     facts : RunFacts
+        What it was made from (``run.json``).
     """
 
     folder: Path
@@ -71,12 +72,20 @@ class Run:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Run:
-        """A run from its folder.
+        """Open a run.
+
+        Parameters
+        ----------
+        folder : path-like
+
+        Returns
+        -------
+        Run
 
         Raises
         ------
         RunError
-            If it is none, or damaged, or its recipe was changed.
+            If the folder holds no run, or the run is damaged, or its recipe was changed.
         """
         path = Path(folder)
         try:
@@ -90,33 +99,42 @@ class Run:
 
     @property
     def reference(self) -> str:
-        """What its model is called before it is published: ``task/NAME@run-TIMESTAMP-HASH``."""
+        """Name of its model before it is published: ``task/NAME@run-TIMESTAMP-HASH``."""
         return f"{self.facts.task}/{self.facts.name}@run-{self.folder.name}"
 
     @property
     def is_trained(self) -> bool:
-        """Whether its model is there."""
+        """True if its model exists."""
         return (self.folder / CARD_FILE).is_file()
 
     @property
     def is_evaluated(self) -> bool:
-        """Whether its results are there."""
+        """True if its results exist."""
         return (self.folder / RESULTS_FILE).is_file()
 
     @property
     def is_finished(self) -> bool:
-        """Whether its model is there and was evaluated."""
+        """True if its model exists and was evaluated."""
         return self.is_trained and self.is_evaluated
 
     def dataset(self, moved: Dataset | None = None) -> Dataset:
-        """The training set, which may have moved.
+        """Open its training set.
+
+        Parameters
+        ----------
+        moved : Dataset, optional
+            The training set, if it has moved.
+
+        Returns
+        -------
+        Dataset
 
         Raises
         ------
         DatasetError
             If it is missing or damaged.
         RunError
-            If it is another than the one that the run was trained on.
+            If it is not the one that the run was trained on.
         """
         dataset = moved or Dataset.open(Path(self.facts.dataset))
         if dataset.manifest_sha256 != self.facts.manifest_sha256:
@@ -128,6 +146,10 @@ class Run:
 
     def history(self) -> list[EpochRecord]:
         """Return the figures of all finished epochs.
+
+        Returns
+        -------
+        list of EpochRecord
 
         Raises
         ------
@@ -142,18 +164,32 @@ class Run:
             raise RunError(f"{path}: cannot be read, or is damaged; train again without --resume") from None
 
     def card(self) -> Card:
-        """The draft of its model's card.
+        """Read the draft of its model's card.
+
+        Returns
+        -------
+        Card
 
         Raises
         ------
         RunError
             If it is not trained yet.
         """
-        self._check_trained()
+        if not self.is_trained:
+            raise RunError(f"{self.folder}: has no model yet: deepcr-zoo train --resume {self.folder} finishes it")
         return parse_document((self.folder / CARD_FILE).read_bytes(), Card, self.folder / CARD_FILE)
 
     def model(self, device: str = "auto", engine: str = "auto") -> MaskModel | InpaintModel:
-        """Its model, as `deepcr_zoo.load` gives one.
+        """Load its model, as `deepcr_zoo.load` does.
+
+        Parameters
+        ----------
+        device, engine : str
+            As for `deepcr_zoo.load`.
+
+        Returns
+        -------
+        MaskModel or InpaintModel
 
         Raises
         ------
@@ -169,7 +205,11 @@ class Run:
         return load_files(weights, card, self.recipe.train.architecture, self.reference, device, engine=engine)
 
     def results(self) -> BenchmarkResults:
-        """Its first evaluation.
+        """Read its first evaluation.
+
+        Returns
+        -------
+        BenchmarkResults
 
         Raises
         ------
@@ -177,7 +217,3 @@ class Run:
             If there is none, or it is damaged.
         """
         return read_results(self.folder / RESULTS_FILE)
-
-    def _check_trained(self) -> None:
-        if not self.is_trained:
-            raise RunError(f"{self.folder}: has no model yet: deepcr-zoo train --resume {self.folder} finishes it")

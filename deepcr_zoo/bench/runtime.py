@@ -1,10 +1,10 @@
-"""How fast methods are on this machine, and how much memory they need: each in a process of its own."""
+"""Speed and memory of methods on this machine, each measured in a process of its own."""
 
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ REPEATS = 3
 LIMIT_S = 600.0
 SEED = 1
 STATUS = Path("/proc/self/status")
-"""Where Linux tells of the memory of this program."""
+"""Memory of this process, on Linux."""
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -35,11 +35,11 @@ Work = Callable[[Image, Mask], object]
 """Takes an image and its CR mask, each (H, W), and masks or fills it."""
 
 Method = Callable[[], Work]
-"""Gets a method ready, in the process that is measured; must be picklable, as ``partial(network, run.model)`` is."""
+"""Prepares a method in the process that is measured; must be picklable, as ``partial(network, run.model)`` is."""
 
 
 def network(load: Callable[[str], MaskModel | InpaintModel], device: str = "cpu") -> Work:
-    """A network: ``partial(models.load, reference)`` or a run's ``model``; loading is not timed."""
+    """Load a network, by ``partial(models.load, reference)`` or a run's ``model``; loading is not timed."""
     model = load(device)
     if isinstance(model, InpaintModel):
         return model.fill
@@ -47,29 +47,24 @@ def network(load: Callable[[str], MaskModel | InpaintModel], device: str = "cpu"
 
 
 def lacosmic(settings: Lacosmic, sigclip: float) -> Work:
-    """L.A.Cosmic at one ``sigclip``."""
+    """Prepare L.A.Cosmic at one ``sigclip``."""
     return lambda image, mask: settings.mask(image, sigclip)
 
 
 def classical(fill: Work) -> Work:
-    """A way of filling that needs nothing to be ready: `baselines.medmask`, `baselines.biharmonic`."""
+    """Return a fill that needs no preparation: `baselines.medmask`, `baselines.biharmonic`."""
     return fill
 
 
 @dataclass(frozen=True)
 class Timed:
-    """What a process has measured of itself.
+    """Seconds of each repeat, and the largest memory of the process: interpreter, packages, image and method.
 
-    Attributes
-    ----------
-    seconds : list of float
-        Of each repeat.
-    peak_bytes : int
-        Largest memory so far: interpreter, packages, image and the method.
+    `peak_bytes` is None where the system does not report it.
     """
 
     seconds: list[float]
-    peak_bytes: int
+    peak_bytes: int | None
 
 
 def measure(
@@ -79,27 +74,9 @@ def measure(
     limit_s: float = LIMIT_S,
     on_method: Callable[[str], object] = lambda name: None,
 ) -> tuple[list[Runtime], list[str]]:
-    """Time methods on one synthetic image, one after the other.
+    """Time methods on one synthetic image, one after the other; return their runtimes, and cautions about what is missing.
 
-    Parameters
-    ----------
-    methods : mapping of str to callable
-        By name; `network`, `lacosmic` and `classical` with their arguments (functools.partial).
-    side : int
-        Of the image, pixels.
-    repeats : int
-        After a first one that does not count.
-    limit_s : float
-        A method that takes longer than this in all is given up, s.
-    on_method : callable, optional
-        Called with the name of each method that is done.
-
-    Returns
-    -------
-    runtimes : list of Runtime
-        Of those that came to an end.
-    cautions : list of str
-        What became of the others.
+    A first repeat does not count. A method that takes longer than `limit_s` in all is given up.
     """
     runtimes, cautions = [], []
     for name, method in methods.items():
@@ -115,6 +92,8 @@ def measure(
                     peak_bytes=outcome.peak_bytes,
                 )
             )
+            if outcome.peak_bytes is None:
+                cautions.append(f"largest memory of {name} was not measured: this system does not report it")
         else:
             cautions.append(f"runtime of {name} was not measured: {outcome}")
         on_method(name)
@@ -122,7 +101,7 @@ def measure(
 
 
 def machine_name(device: torch.device) -> str:
-    """Such as: a processor, 2 threads; an accelerator."""
+    """Name the machine, such as: a processor, 2 threads; an accelerator."""
     processor = f"{processor_name()}, {torch.get_num_threads()} threads"
     if device.type == "cpu":
         return processor
@@ -130,7 +109,7 @@ def machine_name(device: torch.device) -> str:
 
 
 def example_frame(side: int) -> tuple[Image, Mask]:
-    """The example image of the test vectors and its CR mask, repeated until they fill a square."""
+    """Return the example image of the test vectors and its CR mask, repeated until they fill a square."""
     rows, columns = testvectors.SHAPE
     tiles = (-(-side // rows), -(-side // columns))
     image, mask = (np.tile(layer, tiles)[:side, :side] for layer in testvectors.example_image(SEED))
@@ -138,7 +117,7 @@ def example_frame(side: int) -> tuple[Image, Mask]:
 
 
 def _in_a_process(method: Method, side: int, repeats: int, limit_s: float) -> Timed | str:
-    """What a spawned process tells of itself, or why it tells nothing."""
+    """Return the measurements of a spawned process, or why there are none."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_report, args=(sender, method, side, repeats, torch.get_num_threads()))
@@ -159,7 +138,7 @@ def _in_a_process(method: Method, side: int, repeats: int, limit_s: float) -> Ti
 
 
 def _report(sender: Connection, method: Method, side: int, repeats: int, threads: int) -> None:
-    """Runs in a process of its own."""
+    """Run in a process of its own."""
     torch.set_num_threads(threads)
     try:
         outcome: Timed | str = _timed(method(), side, repeats)
@@ -178,9 +157,14 @@ def _timed(work: Work, side: int, repeats: int) -> Timed:
     return Timed(seconds[1:], _peak_bytes())
 
 
-def _peak_bytes() -> int:
-    """Largest memory of this program so far."""
+def _peak_bytes() -> int | None:
+    """Return the largest memory of this process so far; None where the system does not report it."""
     for line in STATUS.read_text().splitlines() if STATUS.exists() else []:
         if line.startswith("VmHWM:"):  # getrusage counts what the parent had when it started this process
             return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kibibytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,10 +1,9 @@
-"""Models that are judged: a name of the zoo, or the folder of a run."""
+"""Models to judge: names of the zoo, or folders of runs."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deepcr_zoo.bench.runs import Run
@@ -17,84 +16,72 @@ from deepcr_zoo.zoo.registry import ResolvedModel
 
 @dataclass(frozen=True)
 class Subject:
-    """A model that is judged.
-
-    Attributes
-    ----------
-    origin : Run or ResolvedModel
-    """
+    """A model to judge, and its network if that is loaded already."""
 
     origin: Run | ResolvedModel
+    loaded: MaskModel | InpaintModel | None = field(default=None, compare=False, repr=False)
 
     @property
     def reference(self) -> str:
-        """``task/name@version``, or ``task/NAME@run-...``."""
+        """Return ``task/name@version``, or ``task/NAME@run-...``."""
         return self.origin.reference
 
     @property
     def task(self) -> Task:
-        """What it does."""
+        """Return the task on its card."""
         return self.card().identity.task
 
     @property
     def run(self) -> Run | None:
-        """The run that it comes from, if it is none of the zoo."""
+        """Return the run that it comes from; None for a model of the zoo."""
         return self.origin if isinstance(self.origin, Run) else None
 
     def card(self) -> Card:
-        """Its card, or the draft of it.
-
-        Raises
-        ------
-        RunError
-            If a run is not trained yet.
-        """
+        """Return its card, or the draft in its run."""
         return self.origin.card() if isinstance(self.origin, Run) else read_card(self.origin)
 
     def model(self, device: str = "auto", engine: str = "auto") -> MaskModel | InpaintModel:
-        """Load it.
-
-        Raises
-        ------
-        DeepcrZooError
-            As `deepcr_zoo.load`, or `Run.model`.
-        """
+        """Return its network, which is loaded unless it is on this device and engine already."""
+        if (
+            self.loaded is not None
+            and device in ("auto", str(self.loaded.device))
+            and engine in ("auto", self.loaded.engine)
+        ):
+            return self.loaded
         if isinstance(self.origin, Run):
             return self.origin.model(device, engine)
         return load_resolved(self.origin, device, engine=engine)
 
+    def load(self, device: str = "auto", engine: str = "auto") -> Subject:
+        """Return the same subject with its network loaded."""
+        return replace(self, loaded=self.model(device, engine))
+
     def previous(self) -> Subject | None:
-        """The version of the zoo that a run of this name follows, if any: the default, else the newest before its own."""
+        """Return the version of the zoo that a run of this name follows: the default, else the newest before its own."""
         if self.run is None:
             return None
         identity, registry = self.card().identity, default_registry()
         entry = registry.entries.get(f"{identity.task}/{identity.name}")
-        own = version_key(identity.version)
-        before = [version for version in (entry.versions if entry else ()) if version_key(version) < own]
-        if entry is None or (not before and identity.version in entry.versions):
+        if entry is None:
             return None
-        if not before:  # it would be older than all that there is
-            return Subject(registry.resolve(f"{entry.reference}@{entry.default}"))
-        version = entry.default if entry.default in before else max(before, key=version_key)
+        own = version_key(identity.version)
+        before = [version for version in entry.versions if version_key(version) < own]
+        if not before and identity.version in entry.versions:
+            return None
+        version = entry.default
+        if before and entry.default not in before:
+            version = max(before, key=version_key)
         return Subject(registry.resolve(f"{entry.reference}@{version}"))
 
 
 def find_subject(given: str | os.PathLike[str]) -> Subject:
-    """What a user has named.
-
-    Raises
-    ------
-    RunError
-        If it is the folder of a damaged run.
-    InvalidNameError, UnknownModelError
-        If it is neither a run nor a name of the zoo.
-    """
+    """Return the run in a folder, or the model of the zoo of this name."""
     if Path(given).is_dir():
         return Subject(Run.open(given))
     return Subject(default_registry().resolve(os.fspath(given)))
 
 
-def all_of_the_zoo(task: Task) -> Sequence[Subject]:
-    """Every version of every model for a task."""
+def all_of_the_zoo(task: Task) -> list[Subject]:
+    """Return every version of every model for a task."""
     registry = default_registry()
     return [Subject(registry.resolve(one)) for one in registry.references() if one.startswith(f"{task}/")]

@@ -26,18 +26,18 @@ ALONE = Extent(lacosmic=False, runtime=False, gates=False)
 
 
 class Listener(NullReporter):
-    """Notes every exposure that it is told of."""
+    """Keeps the file of every exposure that is reported."""
 
     def __init__(self):
         self.seen = []
 
     @contextmanager
-    def counted(self, verb, total):
+    def pieces(self, activity, total):
         yield lambda piece: self.seen.append(piece.path)
 
 
 def evaluate(model, dataset, recipe, reporter=None):
-    """A network by itself."""
+    """Judge a network by itself."""
     subjects = [find_subject(model.reference)]
     return benchmark(subjects, dataset, recipe, COMMAND, extent=ALONE, device="cpu", engine="torch", reporter=reporter)
 
@@ -49,6 +49,13 @@ def inpainted(painter, dataset):
     return evaluate(painter, dataset, recipe_of("benchmark.seed=5", FEW), listener), listener.seen
 
 
+@pytest.fixture(scope="module")
+def masked(finder, dataset):
+    """Results of the mask network, and the files that were reported as judged."""
+    listener = Listener()
+    return evaluate(finder, dataset, recipe_of(), listener), listener.seen
+
+
 def without_cosmic_rays(field_type):
     def change(of, tensors):
         if of == field_type:
@@ -57,9 +64,8 @@ def without_cosmic_rays(field_type):
     return change
 
 
-def test_a_mask_networks_figures_are_those_of_a_count_with_numpy(finder, dataset):
-    recipe = recipe_of()
-    results = evaluate(finder, dataset, recipe)
+def test_a_mask_networks_figures_are_those_of_a_count_with_numpy(masked, finder, dataset):
+    recipe, (results, _) = recipe_of(), masked
     (network,) = results.methods
     assert list(network.fields) == list(results.data.pixels) == ALL
     parts = [layers(dataset, name) for name in SIMULATED_FIELD_TYPES]
@@ -114,8 +120,8 @@ def test_comparisons_of_inpainting_are_ratios_of_the_errors(inpainted):
     assert len(results.comparisons) == 2 * len(ALL)
 
 
-def test_results_name_model_data_command_machine_and_software(finder, dataset):
-    results = evaluate(finder, dataset, recipe_of())
+def test_results_name_model_data_command_machine_and_software(masked, finder, dataset):
+    results, _ = masked
     method = results.methods[0].method
     assert (method.reference, method.sha256, method.engine) == (finder.reference, finder.sha256, "torch")
     assert results.command == COMMAND
@@ -135,14 +141,14 @@ def test_results_name_model_data_command_machine_and_software(finder, dataset):
 
 def test_real_data_are_called_real(finder, tmp_path):
     recipe = recipe_of()
-    data = evaluate(finder, write_dataset(tmp_path, recipe, rehearsal=False), recipe).data
+    data = evaluate(finder, write_dataset(tmp_path, recipe, ("extragalactic",), rehearsal=False), recipe).data
     assert (data.kind, data.simulator_version, data.seeds) == ("real", None, [])
     assert "simulated" not in data.description
 
 
 @pytest.mark.parametrize("network", ["finder", "painter"])
 def test_the_same_input_gives_the_same_bytes_but_for_the_date(network, request, tmp_path):
-    model, recipe = request.getfixturevalue(network), recipe_of(FEW)
+    model, recipe = request.getfixturevalue(network), recipe_of("benchmark.inpainting_stamps=5")
     dataset = write_dataset(tmp_path, recipe, ("resolved_galaxy",))
     first, second = (evaluate(model, dataset, recipe) for _ in range(2))
     write_results(first, tmp_path / "first.json")
@@ -151,11 +157,9 @@ def test_the_same_input_gives_the_same_bytes_but_for_the_date(network, request, 
     assert read_results(tmp_path / "first.json") == first
 
 
-def test_every_exposure_is_reported_as_often_as_it_is_judged(inpainted, finder, dataset):
-    listener = Listener()
-    evaluate(finder, dataset, recipe_of(), listener)
+def test_every_exposure_is_reported_as_often_as_it_is_judged(inpainted, masked, dataset):
     everything = [group.path for group in dataset.exposures("test")]
-    assert listener.seen == everything
+    assert masked[1] == everything
     assert inpainted[1] == everything * 2  # errors, then photometry
 
 
@@ -168,7 +172,8 @@ def test_a_field_type_that_the_test_visits_lack_is_left_out(finder, tmp_path):
 
 def test_a_field_type_without_cosmic_rays_has_no_rates_and_the_others_have_theirs(finder, tmp_path):
     recipe = recipe_of()
-    dataset = write_dataset(tmp_path, recipe, change=without_cosmic_rays("extragalactic"))
+    field_types = ("extragalactic", "globular_cluster")
+    dataset = write_dataset(tmp_path, recipe, field_types, without_cosmic_rays("extragalactic"))
     results = evaluate(finder, dataset, recipe)
     nothing = results.methods[0].fields["extragalactic"]
     assert [(rate.tpr, rate.threshold) for rate in nothing.at_fpr] == [(None, None)] * 3
@@ -228,8 +233,8 @@ def test_without_scikit_image_the_median_alone_is_the_baseline_and_a_caution_say
     assert "scikit-image" not in results.software
 
 
-def test_rows_for_people_hold_the_figures_field_type_by_field_type(inpainted, finder, painter, dataset):
-    masks, (inpainting, _) = evaluate(finder, dataset, recipe_of()), inpainted
+def test_rows_for_people_hold_the_figures_field_type_by_field_type(inpainted, masked, finder, painter):
+    (masks, _), (inpainting, _) = masked, inpainted
     assert [(row.method, row.field_type) for row in rows(masks)] == [(finder.reference, name) for name in ALL]
     last, result = rows(masks)[-1].figures, masks.methods[0].fields["all"]
     assert list(last) == ["TPR at FPR 0.05 %", "TPR at FPR 0.1 %", "TPR at FPR 0.5 %", "area"]

@@ -10,7 +10,6 @@ from deepcr_zoo.bench.measures.photometry import (
     RING_PIXELS,
     describe,
     flux_ratios,
-    judge,
     masks_of_others,
     rows,
 )
@@ -72,12 +71,16 @@ def perfect(image, mask):
     return np.where(mask, image - struck(), image)
 
 
+def judge(fills, dataset):
+    return rows(flux_ratios(fills, dataset, FIELD, SEED), FIELD)
+
+
 def by_method(found):
     return {(row.method, row.kind): row for row in found}
 
 
 def test_a_perfect_method_has_no_error_and_one_that_does_nothing_that_of_before(simulated):
-    found = by_method(judge({"perfect": perfect, "nothing": lambda image, mask: image}, simulated, FIELD, SEED))
+    found = by_method(judge({"perfect": perfect, "nothing": lambda image, mask: image}, simulated))
     for kind, hit in (("star", STARS[1:]), ("galaxy", GALAXIES[1:])):
         row = found["perfect", kind]
         assert row.sources == len(hit) * STAMPS * EXPOSURES
@@ -116,7 +119,7 @@ def test_a_known_bias_comes_out(simulated):
         true = perfect(image, mask)
         return (SKY + 1.03 * (true - SKY)).astype(np.float32)
 
-    found = by_method(judge({"brighter": brighter}, simulated, FIELD, SEED))
+    found = by_method(judge({"brighter": brighter}, simulated))
     for kind in APERTURE_PIXELS:
         assert found["brighter", kind].bias == pytest.approx(0.03, abs=1e-4)
         assert found["brighter", kind].error == pytest.approx(0.03, abs=1e-4)
@@ -161,7 +164,7 @@ def test_real_stamps_are_hit_where_other_stamps_have_cosmic_rays_and_have_no_flu
     def wrong_at_own_cosmic_rays(image, mask):
         return np.where(image == 5000, np.float32(1e6), image)
 
-    found = judge({"one": wrong_at_own_cosmic_rays}, dataset, FIELD, SEED)
+    found = judge({"one": wrong_at_own_cosmic_rays}, dataset)
     assert [row.method for row in found] == ["one", "one"]
     (row,) = [row for row in found if row.kind == "star"]
     assert hit > 0

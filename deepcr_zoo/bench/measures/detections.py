@@ -1,4 +1,4 @@
-"""One look at every test stamp: all that is counted of the masks of several methods, on the same pixels."""
+"""Counts of what several methods mask in the test stamps, which are read once: all methods see the same pixels."""
 
 from __future__ import annotations
 
@@ -21,24 +21,21 @@ from deepcr_zoo.models.model import MaskModel
 from deepcr_zoo.zoo.recipe import FieldType
 
 MAX_THRESHOLDS = 2**22
-"""Distinct logits that are kept of a field type (see `roc.RocCounts`): 84 MB, and some hundred while they are merged."""
+"""Distinct logits that are kept per field type (see `roc.RocCounts`): 84 MB, and a few hundred while they are merged."""
 
 DILATION = (1, 3, 3)
 """Of masks, in stamps, rows and columns; Zhang & Bloom 2020, Table 2."""
 
 Groups = NDArray[np.integer]
+Name = TypeVar("Name")
 
 
 @dataclass(frozen=True, eq=False)
 class PixelGroups:
-    """What pixels of an exposure's stamps are told apart by: group numbers, shape (N, S, S), and how many groups there are.
+    """Group numbers of the pixels of an exposure's stamps, shape (N, S, S), each with the number of groups.
 
-    Attributes
-    ----------
-    blocks : tuple of ndarray and int
-        2 x block of sky, + 1 for cosmic rays.
-    classes, regions, brightness, sizes, stars : tuple of ndarray and int
-        Clean or cosmic ray; the same of the outer 8 pixels and of the interior; see `tracks` and `stars`.
+    `blocks` are 2 x block of sky, + 1 for cosmic rays; `classes` clean or cosmic ray; `regions` the same of the outer 8
+    pixels and of the interior. The others are those of `tracks` and `stars`.
     """
 
     blocks: tuple[Groups, int]
@@ -50,7 +47,7 @@ class PixelGroups:
 
     @classmethod
     def of(cls, stamps: JudgedStamps, blocks: SkyBlocks) -> PixelGroups:
-        """The groups of these stamps, whatever method is judged."""
+        """Group the pixels of stamps, the same for all methods."""
         image, labels, ignore = stamps.image, stamps.cosmic_rays, stamps.ignore
         block = blocks.of_stamps[key(stamps.group)]
         return cls(
@@ -65,16 +62,9 @@ class PixelGroups:
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """Masked pixels of every group; counts of several exposures of one field type add up.
+    """Masked pixels of each of the `PixelGroups`.
 
-    Attributes
-    ----------
-    blocks, regions, brightness, sizes, stars : Tally
-        See `PixelGroups`.
-    dilated : Tally
-        Clean and cosmic-ray pixels under masks that were dilated by 3 x 3.
-    exact : RocCounts or None
-        By logit, of a network.
+    `dilated` counts clean and cosmic-ray pixels under masks dilated by 3 x 3 pixels; `exact` counts a network's logits.
     """
 
     blocks: Tally
@@ -86,37 +76,33 @@ class Detections:
     exact: RocCounts | None = None
 
     def __add__(self, other: Detections) -> Detections:
-        both = (one for one in (self.exact, other.exact) if one is not None)
-        return Detections(
-            blocks=self.blocks + other.blocks,
-            exact=roc.merge(both, MAX_THRESHOLDS) if self.exact is not None else None,
-            **self._without_blocks(other),
-        )
+        """Add the counts of other exposures of the same field type."""
+        return self._joined(other, self.blocks + other.blocks)
 
     def beside(self, other: Detections) -> Detections:
-        """Together with those of another field type, whose blocks are other blocks."""
-        both = (one for one in (self.exact, other.exact) if one is not None)
-        return Detections(
-            blocks=self.blocks.beside(other.blocks),
-            exact=roc.merge(both, MAX_THRESHOLDS) if self.exact is not None else None,
-            **self._without_blocks(other),
-        )
+        """Add the counts of another field type, whose blocks are other blocks."""
+        return self._joined(other, self.blocks.beside(other.blocks))
 
     @property
     def classes(self) -> Tally:
-        """Clean and cosmic-ray pixels."""
+        """Return the counts of clean and cosmic-ray pixels."""
         return self.blocks.summed(2)
 
-    def _without_blocks(self, other: Detections) -> dict[str, Tally]:
-        names = ("regions", "brightness", "sizes", "stars", "dilated")
-        return {name: getattr(self, name) + getattr(other, name) for name in names}
+    def _joined(self, other: Detections, blocks: Tally) -> Detections:
+        exact = [one for one in (self.exact, other.exact) if one is not None]
+        return Detections(
+            blocks=blocks,
+            regions=self.regions + other.regions,
+            brightness=self.brightness + other.brightness,
+            sizes=self.sizes + other.sizes,
+            stars=self.stars + other.stars,
+            dilated=self.dilated + other.dilated,
+            exact=roc.merge(exact, MAX_THRESHOLDS) if exact else None,
+        )
 
 
 Method = Callable[[JudgedStamps, PixelGroups], Detections]
 """Masks the stamps of an exposure, and counts."""
-
-
-Name = TypeVar("Name")
 
 
 def detect(
@@ -126,28 +112,9 @@ def detect(
     blocks: SkyBlocks,
     on_exposure: OnExposure | None = None,
 ) -> dict[Name, Detections]:
-    """Let several methods mask the test stamps of a field type, which has some, and count what they mask.
-
-    Parameters
-    ----------
-    methods : mapping of hashable to callable
-        By name; see `network` and `masks_of`.
-    dataset : Dataset
-    field_type : FieldType
-    blocks : SkyBlocks
-        Of the same.
-    on_exposure : callable, optional
-        Called after each exposure.
-
-    Raises
-    ------
-    DatasetError
-        If a file is missing or damaged.
-    InvalidImageError
-        If a network gives NaN or infinity for a pixel that counts.
-    """
+    """Count what several methods (`network`, `masks_of`) mask in the test stamps of a field type."""
     found: dict[Name, Detections] = {}
-    for stamps in judged_stamps(dataset, field_type, on_exposure=on_exposure):
+    for stamps in judged_stamps(dataset, field_type, on_exposure):
         groups = PixelGroups.of(stamps, blocks)
         for name, method in methods.items():
             counted = method(stamps, groups)
@@ -156,7 +123,7 @@ def detect(
 
 
 def network(model: MaskModel) -> Method:
-    """Masks of a network, at every threshold."""
+    """Return the method that masks with a network, at every threshold."""
 
     def count(stamps: JudgedStamps, groups: PixelGroups) -> Detections:
         logits = model.logits(stamps.image)
@@ -168,17 +135,15 @@ def network(model: MaskModel) -> Method:
 
 
 def masks_of(masks: Callable[[JudgedStamps], NDArray[np.bool_]], thresholds: tuple[float, ...]) -> Method:
-    """Masks of anything that has one mask per threshold, shape (T, N, S, S), the thresholds ascending."""
+    """Return the method with one mask per ascending threshold, shape (T, N, S, S)."""
 
     def count(stamps: JudgedStamps, groups: PixelGroups) -> Detections:
         found = masks(stamps)
         square = np.ones(DILATION, bool)
         wide = [ndimage.binary_dilation(one, square) for one in found]
-
-        def tallied(layers: list[NDArray[np.bool_]], group: Groups, count: int) -> Tally:
-            return tally.tally_masks(layers, thresholds, group, count)
-
-        return _count(partial(tallied, list(found)), partial(tallied, wide), groups, None)
+        return _count(
+            partial(tally.tally_masks, list(found), thresholds), partial(tally.tally_masks, wide, thresholds), groups, None
+        )
 
     return count
 

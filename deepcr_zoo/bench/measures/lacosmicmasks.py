@@ -1,7 +1,7 @@
-"""The masks of L.A.Cosmic on the test stamps of a training set, kept on the disk: nothing in a benchmark takes longer.
+"""The masks of L.A.Cosmic on the test stamps of a training set, kept on disk: they take longest in a benchmark.
 
-L.A.Cosmic sees the stamps of an exposure put together to the pieces of chips that they were cut from, as its users give it
-whole chips; networks see each stamp by itself, as in training.
+L.A.Cosmic gets the stamps of an exposure put together to the pieces of chips that they were cut from, as its users give it
+whole chips; networks get each stamp by itself, as in training.
 """
 
 from __future__ import annotations
@@ -28,32 +28,24 @@ from deepcr_zoo.files import sweep_leftovers, write_atomically
 from deepcr_zoo.models.baselines import Lacosmic, require_astroscrappy
 from deepcr_zoo.zoo.recipe import FieldType, Recipe
 
+FORMAT = 2
+"""Part of the hash in the file names; raised when masks on disk can no longer be used."""
+
 Images = NDArray[np.float32]
 Masks = NDArray[np.bool_]
+OnDone = Callable[[int, int], Any]
+"""Called with the sets of masks that exist, and how many there are in all."""
 
 
 def masked_as_chips(
     image: Images, position: NDArray[np.int32], chip: NDArray[np.int32], mask: Callable[[Images], Sequence[Masks]]
 ) -> Masks:
-    """Mask stamps in one piece: each chip is put together, masked, and cut up again.
+    """Put the stamps of each chip together, mask them, and cut the masks up again, shape (T, N, S, S).
 
-    A stamp by itself has edges that its chip has not: filters of L.A.Cosmic do not reach there, and it mistakes the wings of
-    stars for cosmic rays.
-
-    Parameters
-    ----------
-    image : ndarray of float32, shape (N, S, S)
-    position : ndarray of int, shape (N, 2)
-        Row and column of each stamp's first pixel on its chip.
-    chip : ndarray of int, shape (N,)
-        Which chip each stamp is of.
-    mask : callable
-        Gives T masks of an image, shape (H, W), in which what lies between stamps is NaN.
-
-    Returns
-    -------
-    ndarray of bool, shape (T, N, S, S)
+    `position` holds row and column of each stamp's first pixel on its chip, shape (N, 2), and `chip` the chip of each stamp.
+    `mask` returns T masks of an image in which pixels between stamps are NaN.
     """
+    # filters of L.A.Cosmic do not reach the edges of an image: on single stamps it masks the wings of stars
     side = image.shape[1]
     found: list[Any] = [None] * len(image)
     for one in np.unique(chip):
@@ -69,26 +61,9 @@ def masked_as_chips(
     return np.stack(found, axis=1)
 
 
-FORMAT = 2
-"""Raised when masks that were kept before can no longer be used: part of the hash that they are found by."""
-
-OnDone = Callable[[int, int], Any]
-"""Is told how many of how many sets of masks are there."""
-
-
 @dataclass(frozen=True)
 class MaskSet:
-    """The masks of one exposure with one objlim, wherever they are.
-
-    Attributes
-    ----------
-    path : Path
-        Where they are kept.
-    group : ExposureStamps
-    method : Lacosmic
-    sigclips : tuple of float
-        Ascending.
-    """
+    """The masks of one exposure with one objlim, at ascending sigclips, and where they are kept."""
 
     path: Path
     group: ExposureStamps
@@ -96,7 +71,7 @@ class MaskSet:
     sigclips: tuple[float, ...]
 
     def kept(self) -> Masks | None:
-        """Those on the disk, shape (T, N, S, S); None if they are not there, or the file is damaged."""
+        """Read the masks, shape (T, N, S, S); None if there is no file, or it is damaged."""
         try:
             with np.load(self.path) as arrays:
                 planes = arrays["planes"]
@@ -107,23 +82,13 @@ class MaskSet:
         return np.unpackbits(planes, axis=0, count=len(self.sigclips)).view(bool)
 
     def compute(self) -> Masks:
-        """Compute and keep them, shape (T, N, S, S).
-
-        Raises
-        ------
-        DatasetError
-            If the file of the stamps is missing or damaged.
-        OutputError
-            If the disk is full.
-        MissingExtraError
-            If astroscrappy is not installed.
-        """
+        """Compute and keep the masks, shape (T, N, S, S)."""
         masks = masked_as_chips(
             **self.group.read("image", "position", "chip"),
             mask=lambda frame: [self.method.mask(frame, sigclip) for sigclip in self.sigclips],
         )
         data = io.BytesIO()
-        # a pixel's bits side by side: masks of rising sigclip nearly hold one another, and so few patterns occur
+        # the bits of a pixel side by side: few patterns occur, because masks of rising sigclip nearly contain one another
         np.savez_compressed(data, planes=np.packbits(masks, axis=0))
         with reporting_full_disk(Home(self.path.parents[1]), "masks of L.A.Cosmic"):
             write_atomically(data.getvalue(), self.path)
@@ -131,9 +96,9 @@ class MaskSet:
 
 
 def lacosmic_of(exposure: ExposureRecord, recipe: Recipe, objlim: float) -> Lacosmic:
-    """L.A.Cosmic for the stamps of an exposure: gain 1, because they are in electrons; read noise of its header.
+    """Return L.A.Cosmic for the stamps of an exposure, with gain 1 because they are in electrons.
 
-    That of the recipe's instrument where the header does not tell, or was read by a version that did not ask.
+    The read noise is that of the header; of the recipe's instrument where the header or its record has none.
     """
     read_noise = exposure.read_noise_electron
     return Lacosmic(objlim, recipe.instrument.read_noise_electron if read_noise is None else read_noise)
@@ -142,62 +107,21 @@ def lacosmic_of(exposure: ExposureRecord, recipe: Recipe, objlim: float) -> Laco
 def lacosmic_masks(
     dataset: Dataset, group: ExposureStamps, method: Lacosmic, sigclips: Sequence[float]
 ) -> NDArray[np.bool_]:
-    """The masks of the stamps of an exposure, read if they are kept, else computed and kept.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    group : ExposureStamps
-        Of this training set.
-    method : Lacosmic
-    sigclips : sequence of float
-
-    Returns
-    -------
-    ndarray of bool, shape (T, N, S, S)
-        In the order of **ascending** sigclips.
-
-    Raises
-    ------
-    DatasetError
-        If the file of the stamps is missing or damaged.
-    OutputError
-        If the disk is full.
-    MissingExtraError
-        If astroscrappy is not installed.
-    """
+    """Return the masks of an exposure's stamps at **ascending** sigclips, shape (T, N, S, S), computed once and kept."""
     wanted = _mask_set(dataset, group, method, sigclips)
     kept = wanted.kept()
     return wanted.compute() if kept is None else kept
 
 
 def objlims_of(recipe: Recipe, field_type: FieldType) -> list[float]:
-    """The grid that the best is looked for in, ascending; that of the paper is always among them."""
+    """Return the objlims to try, ascending, the paper's among them."""
     return sorted({*recipe.benchmark.lacosmic_objlims, recipe.benchmark.lacosmic_objlim[field_type]})
 
 
 def prepare(dataset: Dataset, recipe: Recipe, jobs: int = 1, on_done: OnDone | None = None) -> None:
-    """Compute and keep all masks of the recipe's grid that are not kept yet.
+    """Compute and keep all masks of the recipe's grid that are missing, in `jobs` processes.
 
-    What is interrupted goes on from there next time.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    recipe : Recipe
-    jobs : int
-        Processes; each gets its share of the processors.
-    on_done : callable, optional
-        Called at the beginning, and with each exposure and objlim that is done, with how many are and how many there are.
-
-    Raises
-    ------
-    InterruptedWorkError
-        If masks could not be computed: its text says why.
-    OutputError
-        If they cannot be kept where they should be.
-    MissingExtraError
-        If masks are to be computed and astroscrappy is not installed.
+    After an interruption the next call continues from there. InterruptedWorkError says why masks could not be computed.
     """
     sets = [
         _mask_set(dataset, group, lacosmic_of(group.exposure, recipe, objlim), recipe.benchmark.lacosmic_sigclips)
@@ -218,31 +142,18 @@ def prepare(dataset: Dataset, recipe: Recipe, jobs: int = 1, on_done: OnDone | N
 
 
 def described(dataset: Dataset, recipe: Recipe, objlims: Mapping[FieldType, float]) -> BaselineMethod:
-    """Every parameter of L.A.Cosmic on the test stamps, and whether the read noise is of the headers or of the recipe.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    recipe : Recipe
-    objlims : mapping of FieldType to float
-        That of each field type.
-
-    Raises
-    ------
-    MissingExtraError
-        If astroscrappy is not installed.
-    """
+    """Return all parameters of L.A.Cosmic on the test stamps, and whether read noises are of headers or the recipe."""
     require_astroscrappy()
     exposures = [group.exposure for group in dataset.exposures("test")]
     noise = {one.name: lacosmic_of(one, recipe, 0.0).readnoise for one in exposures}
-    told = sum(one.read_noise_electron is not None for one in exposures)
+    of_files = sum(one.read_noise_electron is not None for one in exposures)
     return BaselineMethod(
         name="lacosmic",
         parameters={
             **asdict(Lacosmic(0.0, 0.0)),
             "objlim": {str(field_type): objlim for field_type, objlim in objlims.items()},
             "readnoise": noise if len(set(noise.values())) > 1 else next(iter(noise.values()), None),
-            "readnoise_source": f"files of {told} exposures, recipe for {len(exposures) - told}",
+            "readnoise_source": f"files of {of_files} exposures, recipe for {len(exposures) - of_files}",
             "sigclip": sorted(recipe.benchmark.lacosmic_sigclips),
         },
         packages={"astroscrappy": version("astroscrappy")},

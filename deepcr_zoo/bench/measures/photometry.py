@@ -1,7 +1,7 @@
-"""What becomes of the fluxes of stars and galaxies that cosmic rays have hit, before and after they are repaired.
+"""Fluxes of stars and galaxies that cosmic rays have hit, before and after their repair, against the true fluxes.
 
 The flux of a source is the light in a circle around its brightest pixel, less the median of a ring around it. The true image
-and all others are measured alike and at the same places, so that fluxes differ by cosmic rays and their repair alone.
+and all others are measured at the same places, so that fluxes differ by cosmic rays and their repair alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from deepcr_zoo.bench.measures.inpainting import Fill
 from deepcr_zoo.bench.measures.judged import JudgedStamps, OnExposure, judged_stamps
-from deepcr_zoo.bench.measures.stars import Places, around, find_stars
+from deepcr_zoo.bench.measures.stars import BOX, IN_CORE, Places, around, find_stars
 from deepcr_zoo.bench.results import PhotometryRow
 from deepcr_zoo.dataset.reading import Dataset, Stamp
 from deepcr_zoo.machine import require
@@ -33,16 +33,16 @@ RING_PIXELS = (6.0, 9.0)
 """Radii of the ring."""
 
 MOST_UNKNOWN = 0.1
-"""Share of the circle that may be without a true value: it is left out of all fluxes, the true one too."""
+"""Share of the circle that may have no true value; these pixels are left out of all fluxes, the true one too."""
 
 LEAST_SIGNAL_TO_NOISE = 10.0
-"""Of the true flux: fainter sources are left out."""
+"""Of the true flux; fainter sources are left out."""
 
 MOST_CONCENTRATION = 0.55
 """Light in 3x3 / light in 5x5 pixels of a galaxy; stars have 0.6 at least (`stars.LEAST_CONCENTRATION`)."""
 
 BEFORE = "before"
-"""Stands for a method where the cosmic rays are still there."""
+"""Method name of the images with their cosmic rays."""
 
 Images = NDArray[np.float32]
 Masks = NDArray[np.bool_]
@@ -53,23 +53,11 @@ FluxRatios = dict[tuple[str, Kind], Values]
 _SMOOTHING = 2.0  # sigma, pixels: faint galaxies stand out of the noise as a whole
 _SMOOTH_SIGNAL_TO_NOISE = 5.0
 _MARGIN = 9  # the ring lies within the stamp
-_BOX = np.indices((5, 5)).reshape(2, -1).T - 2
-_IN_CORE = np.abs(_BOX).max(axis=1) <= 1
 
 
 @dataclass(frozen=True, eq=False)
 class _Hit:
-    """Stamps with and without the cosmic rays that are judged, all of shape (N, S, S).
-
-    Attributes
-    ----------
-    true, image : ndarray of float32
-        e-.
-    mask : ndarray of bool
-        Inpainting mask.
-    unknown : ndarray of bool
-        Pixels without a true value.
-    """
+    """Stamps without and with cosmic rays (e-), inpainting mask and pixels without a true value, each (N, S, S)."""
 
     true: Images
     image: Images
@@ -78,7 +66,7 @@ class _Hit:
 
 
 def describe() -> str:
-    """What the rows of `judge` mean, for people."""
+    """Explain the rows in plain words, for reports."""
     inner, outer = RING_PIXELS
     return (
         f"Light of stars within {APERTURE_PIXELS['star']:g} pixels and of galaxies within "
@@ -92,41 +80,14 @@ def describe() -> str:
     )
 
 
-def judge(
-    fills: Mapping[str, Fill], dataset: Dataset, field_type: FieldType, seed: int, on_exposure: OnExposure | None = None
-) -> list[PhotometryRow]:
-    """Measure the sources that cosmic rays have hit in the test stamps of a field type.
-
-    Parameters
-    ----------
-    fills : mapping of str to callable
-        Inpainting methods, by name.
-    dataset : Dataset
-    field_type : FieldType
-    seed : int
-        Chooses the added masks of real stamps, as in `inpainting.judge`.
-    on_exposure : callable, optional
-        Called after each exposure.
-
-    Returns
-    -------
-    list of PhotometryRow
-        Stars, then galaxies: `BEFORE` (of simulated stamps), then the methods. See `describe`.
-
-    Raises
-    ------
-    MissingExtraError
-        If photutils is not installed.
-    DatasetError
-        If a file is missing or damaged.
-    """
-    return rows(flux_ratios(fills, dataset, field_type, seed, on_exposure), field_type)
-
-
 def flux_ratios(
     fills: Mapping[str, Fill], dataset: Dataset, field_type: FieldType, seed: int, on_exposure: OnExposure | None = None
 ) -> FluxRatios:
-    """What `judge` makes rows of: the same sources in the same order for all methods of a kind."""
+    """Measure the sources that cosmic rays have hit in the test stamps of a field type; see `describe`.
+
+    Methods, and `BEFORE` of simulated stamps, share the sources of a kind, in the same order. `seed` chooses the masks that
+    are added to real stamps.
+    """
     require("photutils", "photometry needs photutils", "baselines")
     methods = dict(fills)
     if all(group.truth for group in dataset.exposures("test", field_type)):
@@ -144,7 +105,7 @@ def flux_ratios(
 
 
 def rows(ratios: FluxRatios, field_type: str) -> list[PhotometryRow]:
-    """Sum up the ratios of a field type, or of all of them joined."""
+    """Return a row for each method and kind: stars, then galaxies."""
 
     def row(method: str, kind: Kind, error: Values) -> PhotometryRow:
         size = np.abs(error)
@@ -172,32 +133,32 @@ def _hit(stamps: JudgedStamps, everything: Sequence[Stamp], seed: int) -> _Hit:
 
 
 def masks_of_others(numbers: range, everything: Sequence[Stamp], seed: int) -> Masks:
-    """The CR mask of another stamp for each of these, drawn per (seed, first stamp)."""
+    """Return the CR mask of another stamp for each of these, drawn per (seed, first stamp)."""
     steps = np.random.default_rng([seed, numbers.start]).integers(1, len(everything), len(numbers))
     others = (np.array(numbers) + steps) % len(everything)  # a step of 1 to n - 1 leads to any stamp but the same
     return np.stack([everything[other].cosmic_rays for other in others.tolist()]).astype(bool)
 
 
 def _sources(hit: _Hit) -> dict[Kind, Places]:
-    """The brightest pixels of the sources that are judged."""
+    """Return the brightest pixels of the sources to judge."""
     stars, _ = find_stars(hit.true, hit.unknown)
     found: dict[Kind, Places] = {"star": stars, "galaxy": _galaxies(hit.true, hit.unknown, stars)}
     return {kind: _judged(hit, places[:, _is_inside(hit.true, places)], kind) for kind, places in found.items()}
 
 
 def _judged(hit: _Hit, places: Places, kind: Kind) -> Places:
-    steps, weights = _aperture(kind)
+    steps, weights = _circle(APERTURE_PIXELS[kind])
     is_hit = around(hit.mask & ~hit.unknown, places, steps).any(axis=1)
     is_known = around(hit.unknown, places, steps) @ weights <= MOST_UNKNOWN * weights.sum()
     places = places[:, is_hit & is_known]
     flux = _flux(hit.true, hit.unknown, places, kind)
-    low, middle = np.percentile(around(hit.true, places, _ring()), [16, 50], axis=1)
+    low, middle = np.percentile(around(hit.true, places, _ring(RING_PIXELS)), [16, 50], axis=1)
     noise = np.sqrt(np.maximum(flux, 0) + weights.sum() * (middle - low) ** 2)  # of its own electrons, and of the sky
     return places[:, flux >= LEAST_SIGNAL_TO_NOISE * noise]
 
 
 def _galaxies(true: Images, unknown: Masks, stars: Places) -> Places:
-    """Maxima of the smoothed image that are wider than a star and have none in their aperture."""
+    """Return maxima of the smoothed image that are wider than a star and have none in their aperture."""
     seen = np.stack([replace_from_neighbours(one, bad, ~bad) for one, bad in zip(true, unknown, strict=True)])
     smooth = ndimage.gaussian_filter(seen, (0, _SMOOTHING, _SMOOTHING))
     low, middle = np.percentile(smooth, [16, 50], axis=(1, 2))[:, :, None, None]
@@ -206,9 +167,9 @@ def _galaxies(true: Images, unknown: Masks, stars: Places) -> Places:
     places = places[:, _is_inside(true, places)]
     is_star = np.zeros(true.shape, dtype=bool)
     is_star[tuple(stars)] = True
-    has_star = around(is_star, places, _aperture("galaxy")[0]).any(axis=1)
-    box = around(seen, places, _BOX) - np.median(around(seen, places, _ring()), axis=1, keepdims=True)
-    return places[:, ~has_star & (box[:, _IN_CORE].sum(axis=1) <= MOST_CONCENTRATION * box.sum(axis=1))]
+    has_star = around(is_star, places, _circle(APERTURE_PIXELS["galaxy"])[0]).any(axis=1)
+    box = around(seen, places, BOX) - np.median(around(seen, places, _ring(RING_PIXELS)), axis=1, keepdims=True)
+    return places[:, ~has_star & (box[:, IN_CORE].sum(axis=1) <= MOST_CONCENTRATION * box.sum(axis=1))]
 
 
 def _is_inside(image: Images, places: Places) -> Masks:
@@ -216,27 +177,27 @@ def _is_inside(image: Images, places: Places) -> Masks:
 
 
 def _flux(image: Images, unknown: Masks, places: Places, kind: Kind) -> Values:
-    """Light in the aperture above that of the ring, e-, shape (K,)."""
-    steps, weights = _aperture(kind)
-    sky = np.median(around(image, places, _ring()), axis=1, keepdims=True)
+    """Return the light in the aperture above that of the ring, e-, shape (K,)."""
+    steps, weights = _circle(APERTURE_PIXELS[kind])
+    sky = np.median(around(image, places, _ring(RING_PIXELS)), axis=1, keepdims=True)
     known = ~around(unknown, places, steps)
     return np.asarray(((around(image, places, steps) - sky) * known) @ weights)
 
 
 @cache
-def _aperture(kind: Kind) -> tuple[NDArray[np.intp], Values]:
-    """Steps from the centre to each pixel of the circle, shape (A, 2), and how much of the pixel is in it."""
+def _circle(radius_pixels: float) -> tuple[NDArray[np.intp], Values]:
+    """Return steps from the centre to each pixel of the circle, shape (A, 2), and how much of the pixel is in it."""
     from photutils.aperture import CircularAperture
 
-    return _weighted(CircularAperture((0, 0), APERTURE_PIXELS[kind]).to_mask(method="exact").data)
+    return _weighted(CircularAperture((0, 0), radius_pixels).to_mask(method="exact").data)
 
 
 @cache
-def _ring() -> NDArray[np.intp]:
-    """Steps from the centre to each pixel whose middle is in the ring."""
+def _ring(radii_pixels: tuple[float, float]) -> NDArray[np.intp]:
+    """Return steps from the centre to each pixel whose middle is in the ring."""
     from photutils.aperture import CircularAnnulus
 
-    return _weighted(CircularAnnulus((0, 0), *RING_PIXELS).to_mask(method="center").data)[0]
+    return _weighted(CircularAnnulus((0, 0), *radii_pixels).to_mask(method="center").data)[0]
 
 
 def _weighted(mask: Values) -> tuple[NDArray[np.intp], Values]:

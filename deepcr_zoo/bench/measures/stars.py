@@ -1,8 +1,8 @@
-"""Which pixels are cores of stars: where a mask must not take a star for a cosmic ray.
+"""Pixels of star cores, where a mask must not take a star for a cosmic ray.
 
 Stars are found by their shape in the image alone, without truth, catalogue or network. That needs a point spread that the
-pixels sample: a full width at half maximum of about 1.5 to 3 pixels. A sharper maximum is taken for a cosmic ray that the
-label has missed or for a hot pixel, a wider one for a galaxy.
+pixels sample: a full width at half maximum of about 1.5 to 3 pixels. A sharper maximum counts as a cosmic ray that the label
+has missed or as a hot pixel, a wider one as a galaxy.
 """
 
 from __future__ import annotations
@@ -36,61 +36,39 @@ Masks = NDArray[np.bool_]
 Groups = NDArray[np.int32]
 Places = NDArray[np.intp]
 
+BOX = np.indices((5, 5)).reshape(2, -1).T - 2
+"""Steps (rows, columns) from the middle of 5x5 pixels to each of them."""
+
+IN_CORE = np.abs(BOX).max(axis=1) <= 1
+"""Which of them are the 3x3 in the middle."""
+
 _STEPS = np.indices((11, 11)).reshape(2, -1).T - 5
 _DISTANCE = np.hypot(*_STEPS.T)
 _RING = _STEPS[(_DISTANCE >= 3.5) & (_DISTANCE <= 5.2)]
 _MARGIN = 5  # the ring lies within the stamp
-_BOX = np.indices((5, 5)).reshape(2, -1).T - 2
-_IN_CORE = np.abs(_BOX).max(axis=1) <= 1
-_IS_SIDE = np.abs(_BOX).sum(axis=1) == 1
+_IS_SIDE = np.abs(BOX).sum(axis=1) == 1
 
 
 def star_cores(image: Images, cosmic_rays: Masks, ignore: Masks) -> Groups:
-    """Group the pixels of star cores, the 3x3 around a star's brightest pixel, by the star's peak brightness.
+    """Group the 3x3 pixels around the brightest one of each star by how many of `PEAK_EDGES` the star reaches.
 
-    The stars are those of `find_stars`.
-
-    Parameters
-    ----------
-    image : ndarray of float32, shape (N, S, S)
-        e-, sky included.
-    cosmic_rays, ignore : ndarray of bool, shape (N, S, S)
-        CR mask and ignore mask.
-
-    Returns
-    -------
-    ndarray of int32, shape (N, S, S)
-        How many of `PEAK_EDGES` the star reaches; elsewhere `NO_GROUP`.
+    The stars are those of `find_stars`; all arrays have the shape (N, S, S), and the image (e-) includes the sky.
     """
     places, peak = find_stars(image, cosmic_rays | ignore)
     stamp, row, column = places[:, :, None]
-    core = _BOX[_IN_CORE]
+    core = BOX[IN_CORE]
     group = np.full(image.shape, NO_GROUP, dtype=np.int32)
     group[stamp, row + core[:, 0], column + core[:, 1]] = np.digitize(peak, PEAK_EDGES)[:, None]
     return group
 
 
 def find_stars(image: Images, unusable: Masks) -> tuple[Places, Images]:
-    """The brightest pixel of each star that can be told from noise, cosmic rays and galaxies.
+    """Return stamps, rows and columns of the brightest pixel of each star, shape (3, K), and their peaks (e-), shape (K,).
 
     A star is a local maximum that stands out of its surroundings (the median of a ring of 3.5 to 5.2 pixels) and has the
     profile of a point: `SIDES`, `LEAST_SIDE`, `LEAST_CONCENTRATION`. Noise is that of the stamp (median - 16th percentile)
-    and of the electrons by which the surroundings exceed its median. Stars of which one of 3x3 pixels is unusable, and those
-    within 5 pixels of the edge of the stamp, are left out.
-
-    Parameters
-    ----------
-    image : ndarray of float32, shape (N, S, S)
-        e-, sky included.
-    unusable : ndarray of bool, shape (N, S, S)
-        Pixels that say nothing of the sky.
-
-    Returns
-    -------
-    places : ndarray of int, shape (3, K)
-        Stamps, rows and columns.
-    peak : ndarray of float32, shape (K,)
-        Brightest pixel above the surroundings, e-.
+    and of the electrons by which the surroundings exceed its median. Stars with an unusable pixel among their 3x3
+    pixels, and those within 5 pixels of the edge of the stamp, are left out. The peak is that above the surroundings.
     """
     low, middle = np.percentile(image, [16, 50], axis=(1, 2))
     noise = middle - low
@@ -99,21 +77,21 @@ def find_stars(image: Images, unusable: Masks) -> tuple[Places, Images]:
     surroundings = _surroundings(image, unusable, places)
     peak = image[tuple(places)] - surroundings
     significant = peak >= LEAST_SIGNAL_TO_NOISE * np.sqrt(noise[stamp] ** 2 + np.maximum(surroundings - middle[stamp], 0))
-    star = significant & _is_point(around(image, places, _BOX) - surroundings[:, None], peak)
+    star = significant & _is_point(around(image, places, BOX) - surroundings[:, None], peak)
     return places[:, star], peak[star]
 
 
 def _maxima(image: Images, unusable: Masks, floor: Images) -> Places:
-    """Local maxima above the floor of their stamp, with usable pixels all around."""
+    """Return local maxima above the floor of their stamp, with usable pixels all around."""
     inner = (slice(None), slice(_MARGIN, -_MARGIN), slice(_MARGIN, -_MARGIN))
     highest = ndimage.maximum_filter(image, (1, 3, 3))[inner]
     found = np.nonzero((image[inner] == highest) & (highest > floor[:, None, None]))
     places: Places = np.array(found) + np.array([[0], [_MARGIN], [_MARGIN]])
-    return places[:, ~around(unusable, places, _BOX[_IN_CORE]).any(axis=1)]
+    return places[:, ~around(unusable, places, BOX[IN_CORE]).any(axis=1)]
 
 
 def _surroundings(image: Images, unusable: Masks, places: Places) -> Images:
-    """Median of the usable pixels of the ring around each place; infinite where there are none."""
+    """Return the median of the usable pixels of the ring around each place; infinite where there are none."""
     usable = ~around(unusable, places, _RING)
     ordered = np.sort(np.where(usable, around(image, places, _RING), np.float32(np.inf)), axis=1)
     middle = usable.sum(axis=1) // 2
@@ -122,19 +100,19 @@ def _surroundings(image: Images, unusable: Masks, places: Places) -> Images:
 
 
 def _is_point(box: Images, peak: Images) -> NDArray[np.bool_]:
-    """Whether 5x5 pixels above their surroundings, shape (K, 25), have the profile of a star."""
+    """True where 5x5 pixels above their surroundings, shape (K, 25), have the profile of a star."""
     sides = box[:, _IS_SIDE]
     mean = sides.mean(axis=1)
     return np.asarray(
         (mean >= SIDES[0] * peak)
         & (mean <= SIDES[1] * peak)
         & (sides.min(axis=1) >= LEAST_SIDE * peak)
-        & (box[:, _IN_CORE].sum(axis=1) >= LEAST_CONCENTRATION * box.sum(axis=1))
+        & (box[:, IN_CORE].sum(axis=1) >= LEAST_CONCENTRATION * box.sum(axis=1))
     )
 
 
 def around(pixels: NDArray[Any], places: Places, steps: NDArray[np.intp]) -> NDArray[Any]:
-    """Values at these steps (rows, columns) from each of K places, shape (K, number of steps)."""
+    """Return the values at these steps (rows, columns) from each of K places, shape (K, number of steps)."""
     stamp, row, column = places[:, :, None]
     values: NDArray[Any] = pixels[stamp, row + steps[:, 0], column + steps[:, 1]]
     return values

@@ -1,6 +1,6 @@
-"""Groups of pixels that a mask is judged on apart: bright and faint cosmic rays, large and small ones, edge and interior.
+"""Groups of pixels to judge a mask on: bright and faint cosmic rays, large and small ones, edge and interior.
 
-Groups are numbers from 0; pixels that count nowhere are in `NO_GROUP`. Stacks have the shape (N, S, S) of `JudgedStamps`.
+Groups are numbers from 0; pixels that are not counted have `NO_GROUP`. All arrays have shape (N, S, S).
 """
 
 from __future__ import annotations
@@ -33,21 +33,9 @@ _WITHIN_STAMP[1] = True
 
 
 def brightness_group(image: Images, cosmic_rays: Masks, ignore: Masks) -> Groups:
-    """Group cosmic-ray pixels by what they exceed their surroundings by.
+    """Group cosmic-ray pixels by how many of `BRIGHTNESS_EDGES` their excess over the surroundings (e-) reaches.
 
     Surroundings are the median of the 5x5 pixels around that are neither cosmic ray nor ignored, or the nearest such pixel.
-
-    Parameters
-    ----------
-    image : ndarray of float32, shape (N, S, S)
-        e-.
-    cosmic_rays, ignore : ndarray of bool, shape (N, S, S)
-        CR mask and ignore mask.
-
-    Returns
-    -------
-    ndarray of int32, shape (N, S, S)
-        How many of `BRIGHTNESS_EDGES` the pixel reaches.
     """
     group = np.full(image.shape, NO_GROUP, dtype=np.int32)
     for pixels, struck, bad, out in zip(image, cosmic_rays, ignore, group, strict=True):
@@ -58,17 +46,9 @@ def brightness_group(image: Images, cosmic_rays: Masks, ignore: Masks) -> Groups
 
 
 def size_group(cosmic_rays: Masks, ignore: Masks) -> Groups:
-    """Group cosmic-ray pixels by the size of the cosmic ray that they belong to: all its pixels in the stamp, corners touch.
+    """Group cosmic-ray pixels by the pixels of their cosmic ray in the stamp (`SIZE_EDGES`); corners touch.
 
-    Parameters
-    ----------
-    cosmic_rays, ignore : ndarray of bool, shape (N, S, S)
-        CR mask and ignore mask; ignored pixels count for the size, but are in no group.
-
-    Returns
-    -------
-    ndarray of int32, shape (N, S, S)
-        Numbers of `SIZE_EDGES`.
+    Ignored pixels count for the size, but are in no group.
     """
     label, _ = ndimage.label(cosmic_rays, _WITHIN_STAMP)
     group = np.full(cosmic_rays.shape, NO_GROUP, dtype=np.int32)
@@ -79,38 +59,14 @@ def size_group(cosmic_rays: Masks, ignore: Masks) -> Groups:
 
 
 def region_group(cosmic_rays: Masks, ignore: Masks) -> Groups:
-    """Group pixels by where in the stamp they are, and by class.
-
-    Parameters
-    ----------
-    cosmic_rays, ignore : ndarray of bool, shape (N, S, S)
-        CR mask and ignore mask.
-
-    Returns
-    -------
-    ndarray of int32, shape (N, S, S)
-        Twice the number of the region in `REGIONS`, plus 1 for cosmic rays.
-    """
+    """Group pixels by region and class: twice the number of the region in `REGIONS`, plus 1 for cosmic rays."""
     region = np.zeros(cosmic_rays.shape[1:], dtype=np.int32)
     region[OUTER_PIXELS:-OUTER_PIXELS, OUTER_PIXELS:-OUTER_PIXELS] = 1
     return _by_class(region, cosmic_rays, ignore)
 
 
 def class_group(cosmic_rays: Masks, ignore: Masks, block: NDArray[np.integer]) -> Groups:
-    """Group pixels by the block of their stamp, and by class.
-
-    Parameters
-    ----------
-    cosmic_rays, ignore : ndarray of bool, shape (N, S, S)
-        CR mask and ignore mask.
-    block : ndarray of int, shape (N,)
-        Of each stamp, from 0.
-
-    Returns
-    -------
-    ndarray of int32, shape (N, S, S)
-        Twice the number of the block, plus 1 for cosmic rays.
-    """
+    """Group pixels by block and class: twice the block of their stamp, shape (N,), plus 1 for cosmic rays."""
     return _by_class(block.astype(np.int32)[:, None, None], cosmic_rays, ignore)
 
 

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import time
 from functools import partial
 
@@ -6,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from deepcr_zoo.bench.runtime import classical, example_frame, lacosmic, machine_name, measure, network
+from deepcr_zoo.bench import runtime
+from deepcr_zoo.bench.runtime import Timed, classical, example_frame, lacosmic, machine_name, measure, network
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.models import model
@@ -36,8 +39,8 @@ def greedy(image, mask):
 
 @pytest.fixture(scope="module")
 def measured():
-    """Methods that work and methods that do not, asked for by a larger process; names as they were told."""
-    told = []
+    """Methods that work and methods that do not, measured from a larger process; names in the order of the reports."""
+    reported = []
     methods = {
         "refused": refused,
         "network": partial(network, partial(model.load, "mask/ACS-WFC-F606W-2-4", source="seed")),
@@ -45,9 +48,9 @@ def measured():
         "greedy": partial(classical, greedy),
     }
     large = np.ones(OURS, np.uint8)
-    runtimes, cautions = measure(methods, SIDE, repeats=2, on_method=told.append)
+    runtimes, cautions = measure(methods, SIDE, repeats=2, on_method=reported.append)
     assert large.all()
-    return {one.method: one for one in runtimes}, cautions, told
+    return {one.method: one for one in runtimes}, cautions, reported
 
 
 def test_each_method_is_timed_after_a_first_call_that_does_not_count(measured):
@@ -66,13 +69,34 @@ def test_peak_memory_is_that_of_the_method_not_that_of_who_asks(measured):
 
 
 def test_a_method_that_fails_or_dies_is_a_caution_and_the_others_go_on(measured):
-    runtimes, cautions, told = measured
+    runtimes, cautions, reported = measured
     assert list(runtimes) == ["network", "greedy"]
-    assert told == ["refused", "network", "killed", "greedy"]
+    assert reported == ["refused", "network", "killed", "greedy"]
     assert cautions == [
         "runtime of refused was not measured: this is not what it takes: expected something else",
         "runtime of killed was not measured: its process ended with exit code -9, perhaps for want of memory",
     ]
+
+
+def test_where_the_system_does_not_report_memory_the_speed_is_measured_and_a_caution_says_so(monkeypatch):
+    monkeypatch.setattr(runtime, "_in_a_process", lambda *method: Timed([1.0, 2.0], None))
+    (one,), cautions = measure({"network": refused}, SIDE)
+    assert (one.peak_bytes, one.seconds) == (None, [1.0, 2.0])
+    assert cautions == ["largest memory of network was not measured: this system does not report it"]
+
+
+def test_without_the_module_resource_training_can_be_imported_and_there_is_no_largest_memory():
+    code = """
+import sys
+from pathlib import Path
+sys.modules["resource"] = None
+import deepcr_zoo
+assert deepcr_zoo.train
+from deepcr_zoo.bench import runtime
+runtime.STATUS = Path("/nowhere")
+assert runtime._timed(lambda image, mask: None, 64, 1).peak_bytes is None
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_method_that_does_not_end_is_given_up():

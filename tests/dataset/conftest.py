@@ -12,6 +12,7 @@ from deepcr_zoo.dataset.build import build_dataset
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import Home
 from tests.archive.fixtures import archive, empty_archive, one_visit, recipe, recipe_file  # noqa: F401
+from tests.dataset.darks import write_darks
 from tests.dataset.visits import three_visits, write_three
 
 
@@ -40,3 +41,14 @@ def built(shared_folder: Path, exposures: Path) -> Dataset:
     """The training set of these visits; its files are not to be changed."""
     with FileLock(shared_folder / "built.lock"):
         return build_dataset(three_visits(exposures), [exposures], home=Home(shared_folder / "home"))
+
+
+@pytest.fixture(scope="session")
+def dark_folder(shared_folder: Path) -> Path:
+    """Folder with dark exposures and their truth; its files are not to be changed."""
+    with FileLock(shared_folder / "darks.lock"):
+        done = shared_folder / "darks"
+        if not done.exists():
+            write_darks(shared_folder / "unfinished-darks")
+            (shared_folder / "unfinished-darks").rename(done)
+    return done

@@ -1,4 +1,4 @@
-"""Labels from pairs of exposures: what one has and the other has not, and nothing that cannot be told."""
+"""Labels from repeated exposures: signal that only one of them has; ambiguous pixels are ignored."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def repeats(images):
 
 
 def struck(image, seed, count=25):
-    """Tracks of 6 pixels; gives the image and where they are."""
+    """Add tracks of 6 pixels; return the image and their pixels."""
     random = np.random.default_rng(seed)
     hit = np.zeros(SHAPE, bool)
     for row, column in zip(random.integers(5, SHAPE[0] - 5, count), random.integers(5, SHAPE[1] - 12, count), strict=True):
@@ -45,7 +45,7 @@ def struck(image, seed, count=25):
     return image + np.float32(600) * hit, hit
 
 
-def test_what_one_exposure_has_and_its_partner_has_not_is_a_cosmic_ray():
+def test_a_signal_in_one_exposure_of_a_pair_is_a_cosmic_ray():
     first, hit = struck(exposed(1), 3)
     label, of_partner = label_repeats(pair(first, exposed(2)), NO_HOT, TEST)
     counted = ~label.ignore
@@ -62,7 +62,7 @@ def test_exposures_of_other_length_and_a_spectrum_that_drifts_are_no_cosmic_rays
         assert label.cosmic_rays.mean() < 0.003
 
 
-def test_what_both_may_have_been_hit_by_is_ignored():
+def test_pixels_that_cosmic_rays_may_have_hit_in_both_exposures_are_ignored():
     first, hit = struck(exposed(1), 3)
     second, _ = struck(exposed(2), 3)
     second += np.float32(900) * hit  # the partner's are brighter: it hides those of the first
@@ -73,7 +73,7 @@ def test_what_both_may_have_been_hit_by_is_ignored():
     assert of_partner.cosmic_rays[hit & dark].mean() > 0.9
 
 
-def test_hot_pixels_are_those_of_most_exposures_and_are_ignored():
+def test_pixels_bright_in_most_exposures_are_hot_and_ignored():
     hot = np.zeros(SHAPE, bool)
     hot[10::20, 15::20] = True
     images = [struck(exposed(seed) + np.float32(400) * hot, seed)[0] for seed in range(5)]
@@ -86,7 +86,7 @@ def test_hot_pixels_are_those_of_most_exposures_and_are_ignored():
     assert not label.cosmic_rays[hot].any()
 
 
-def test_of_a_pair_alone_what_one_exposure_has_is_not_hot():
+def test_a_signal_in_one_exposure_of_a_pair_is_not_hot():
     first, hit = struck(exposed(1), 3)
     both = pair(first, exposed(2))
     hot = find_hot_pixels(both, TEST.hot_snr)
@@ -97,15 +97,15 @@ def test_of_a_pair_alone_what_one_exposure_has_is_not_hot():
 
 
 @pytest.mark.parametrize(("reference", "count"), [("median", 4), ("minimum", 3)])
-def test_where_an_exposure_is_of_no_use_fewer_hits_of_the_others_hide_a_cosmic_ray(reference, count):
+def test_fewer_hits_hide_a_cosmic_ray_where_another_exposure_is_unusable(reference, count):
     images = [exposed(seed) for seed in range(count)]
     images[0][22, 40:46] += 400
     images[1][22, 40:46] += 2000
     exposures = repeats(images)
     exposures[2].usable[15:30, 30:50] = False
     label = label_repeats(exposures, NO_HOT, CrSplitBlock(reference=reference))[0]
-    told = label.cosmic_rays | label.ignore
-    assert told[22, 40:46].mean() > 0.9
+    found = label.cosmic_rays | label.ignore
+    assert found[22, 40:46].mean() > 0.9
 
 
 def test_an_emission_line_and_a_narrow_spectrum_are_not_hot():
@@ -123,7 +123,7 @@ def test_an_emission_line_and_a_narrow_spectrum_are_not_hot():
 
 
 @pytest.mark.parametrize("reference", ["median", "minimum"])
-def test_of_several_repeats_a_hit_in_one_other_hides_nothing(reference):
+def test_a_hit_in_one_of_several_other_repeats_hides_nothing(reference):
     images, hits = zip(*(struck(exposed(seed), 3 if seed < 2 else 9) for seed in range(4)), strict=True)
     labels = label_repeats(repeats(images), NO_HOT, CrSplitBlock(reference=reference))
     dark = np.abs(np.arange(SHAPE[0]) - 60)[:, None] > 12
@@ -139,7 +139,7 @@ def test_growing_reaches_the_faint_ends_of_a_track():
     assert reach[1] > reach[0]
 
 
-def test_what_no_other_exposure_could_use_is_ignored():
+def test_pixels_unusable_in_all_other_exposures_are_ignored():
     first, second = pair(exposed(1), exposed(2))
     second.usable[20:30, 20:30] = False
     label, _ = label_repeats([first, second], NO_HOT, TEST)

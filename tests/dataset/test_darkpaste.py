@@ -1,4 +1,4 @@
-"""Labels by dark exposures: what was pasted is known, what was there before is ignored."""
+"""Labels by dark exposures: added cosmic rays are labelled, those of the exposure itself are ignored."""
 
 import shutil
 from functools import partial
@@ -12,6 +12,7 @@ from deepcr_zoo.dataset import darkpaste, darks
 from deepcr_zoo.dataset.build import build_dataset
 from deepcr_zoo.dataset.darks import DarkHits
 from deepcr_zoo.dataset.descriptions import describe_ignored_pixels, describe_labels
+from deepcr_zoo.dataset.labels import label_visit
 from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.store import Home, recipe_key
 from deepcr_zoo.errors import DataError, InvalidDocumentError, MissingDataError, UsageError
@@ -20,14 +21,7 @@ from deepcr_zoo.simulate.truth import read_truth, truth_path
 from deepcr_zoo.zoo.recipe import BuildBlock
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 from tests.dataset.darks import pasting, write_darks
-from tests.dataset.visits import STAMP, chips, content, copy_changed, shipped
-
-
-@pytest.fixture(scope="module")
-def dark_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("darks")
-    write_darks(folder)
-    return folder
+from tests.dataset.visits import STAMP, chips, copy_changed, shipped
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +55,10 @@ def file_of(exposures, stamps):
     return next(exposures.rglob(f"{stamps.exposure.name}_flc.fits"))
 
 
-# What is pasted
+# Added cosmic rays
 
 
-def test_what_was_added_is_what_the_darks_have_and_only_within_the_mask(pasted, plan, exposures):
+def test_the_mask_holds_exactly_the_electrons_added_from_darks(pasted, plan, exposures):
     by_name = {one.name: (visit, one) for visit in plan.visits for one in visit.exposures}
     for stamps, tensors in stamps_of(pasted):
         visit, facts = by_name[stamps.exposure.name]
@@ -113,10 +107,10 @@ def test_chips_and_seeds_get_different_cosmic_rays(plan):
     assert len(set(draws)) == 4
 
 
-# What is ignored
+# Ignored pixels
 
 
-def test_the_cosmic_rays_that_were_there_before_are_ignored(pasted, exposures):
+def test_cosmic_rays_of_the_exposure_itself_are_ignored(pasted, exposures):
     least = {"extragalactic": 0.95, "globular_cluster": 0.92, "resolved_galaxy": 0.88}
     on_top = 0
     for stamps, tensors in stamps_of(pasted):
@@ -143,7 +137,7 @@ def flag(file, hdus):
     hdus["DQ", 1].data[known.cosmic_rays > 5 * known.noise] |= 4096
 
 
-def test_flags_of_the_archive_tell_its_own_cosmic_rays(exposures, dark_folder, tmp_path):
+def test_flags_of_the_archive_mark_the_own_cosmic_rays(exposures, dark_folder, tmp_path):
     file = min((exposures / "extragalactic").glob("*_flc.fits"))
     copy_changed(file, tmp_path / "data" / "extragalactic", partial(flag, file))
     recipe = pasting(tmp_path / "data", dark_folder, "build.dark_paste.own=dq", "build.dark_paste.own_grow=2")
@@ -194,19 +188,25 @@ def test_training_and_test_share_no_dark(pasted):
     assert of["train"][0].isdisjoint(of["test"][0])
 
 
-def test_the_same_exposures_give_the_same_bytes(pasted, recipe, exposures, dark_folder, tmp_path):
+def test_the_same_exposures_give_the_same_bytes(pasted, plan, recipe, exposures, dark_folder, tmp_path):
     shutil.copytree(dark_folder, tmp_path / "elsewhere")
     moved = pasting(exposures, tmp_path / "elsewhere")
     assert recipe_key(moved, False) == recipe_key(recipe, False)
-    again = build_dataset(moved, [exposures], home=Home(tmp_path / "home"))
-    assert content(again) == content(pasted)
+    again = plan_build(moved, [exposures], home=Home(tmp_path / "home"))
+    assert again.key == plan.key
+    visit = again.visits[0]
+    label_visit(visit, again.home)
+    folders = again.home.visit(visit.key), pasted.home.visit(visit.key)
+    first, second = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
+    assert first == second
+    assert len(first) == 2
 
 
 def keys(plan):
     return {visit.split: visit.key for visit in plan.visits}
 
 
-def test_darks_settings_and_seed_are_part_of_what_a_visit_is_found_by(plan, exposures, dark_folder, tmp_path):
+def test_darks_settings_and_seed_are_part_of_the_key_of_a_visit(plan, exposures, dark_folder, tmp_path):
     for setting in ("build.seed=2", "build.dark_paste.per_exposure=[1, 1]", "build.dark_paste.own_grow=2"):
         other = plan_build(pasting(exposures, dark_folder, setting), [exposures], home=Home(tmp_path))
         assert not set(keys(plan).values()) & set(keys(other).values())
@@ -223,7 +223,7 @@ def test_darks_settings_and_seed_are_part_of_what_a_visit_is_found_by(plan, expo
     assert keys(other)["train"] == keys(plan)["train"]
 
 
-def test_training_sets_of_other_labels_are_found_as_before():
+def test_keys_of_shipped_recipes_do_not_change():
     found = {name: read_recipe(find_recipe(name), ()) for name in ("acs-wfc-f606w", "stis-ccd", "wfc3-uvis")}
     assert {name: recipe_key(recipe, False) for name, recipe in found.items()} == {
         "acs-wfc-f606w": "a86c0b7cb30f96b34add0ea575ddd839",
@@ -243,7 +243,8 @@ def test_records_of_other_labels_name_no_darks(pasted):
     assert '"darks"' not in record.model_copy(update={"darks": []}).model_dump_json()
 
 
-def test_a_network_learns_from_it(pasted, exposures, dark_folder, tmp_path):
+@pytest.mark.slow
+def test_a_network_learns_from_pasted_cosmic_rays(pasted, exposures, dark_folder, tmp_path):
     small = ("train.architecture.hidden=4", "train.schedule.max_epochs=2", "train.schedule.freeze_after_epochs=1")
     recipe = pasting(exposures, dark_folder, *small)
     run = train(recipe, dataset=pasted, runs=tmp_path, device="cpu", reporter=NullReporter(), prove=False)
@@ -261,10 +262,10 @@ def test_labels_are_described_in_words_without_the_folders_of_a_user(recipe, dar
     assert "the exposures' own cosmic rays" in describe_ignored_pixels(recipe)
 
 
-# What cannot be
+# Errors
 
 
-def test_a_recipe_without_darks_says_where_they_are_named(exposures, tmp_path):
+def test_a_recipe_without_darks_is_an_error_that_names_the_setting(exposures, tmp_path):
     with pytest.raises(
         UsageError,
         match=r"nowhere: expected .* \(\*_flt.fits, see build.dark_paste.product\)",
@@ -275,7 +276,7 @@ def test_a_recipe_without_darks_says_where_they_are_named(exposures, tmp_path):
         plan_build(recipe, [exposures], home=Home(tmp_path))
 
 
-def test_a_file_is_not_dark_and_data_at_once(exposures, tmp_path):
+def test_a_file_cannot_be_both_dark_and_data(exposures, tmp_path):
     def dark(hdus):
         hdus[0].header["IMAGETYP"] = "DARK"
 
@@ -285,13 +286,13 @@ def test_a_file_is_not_dark_and_data_at_once(exposures, tmp_path):
         plan_build(recipe, changed, home=Home(tmp_path))
 
 
-def test_names_of_darks_start_at_the_recipe(exposures, dark_folder, tmp_path):
+def test_relative_names_of_darks_start_at_the_recipe(exposures, dark_folder, tmp_path):
     recipe = pasting(exposures, dark_folder.name)
     plan = plan_build(recipe, [exposures], beside=dark_folder.parent, home=Home(tmp_path))
     assert all(dark.path.parent == dark_folder for visit in plan.visits for dark in visit.darks)
 
 
-def test_darks_of_another_detector_count_for_nothing(exposures, tmp_path):
+def test_darks_of_another_detector_are_not_used(exposures, tmp_path):
     def uvis(hdus):
         hdus[0].header["INSTRUME"], hdus[0].header["DETECTOR"] = "WFC3", "UVIS"
 
@@ -317,7 +318,7 @@ def test_a_rehearsal_has_no_darks(recipe, tmp_path):
 
 
 @pytest.mark.parametrize("labels", ["astrodrizzle", "cr_split"])
-def test_one_exposure_is_enough_for_no_other_labels(labels):
+def test_other_label_methods_need_two_exposures(labels):
     with pytest.raises(InvalidDocumentError, match=r"quality\.min_exposures of 2 or more with labels"):
         shipped(f"build.labels={labels}", "build.quality.min_exposures=1")
     assert BuildBlock.model_validate({"labels": "dark_paste", "quality": {"min_exposures": 1}}).quality.min_exposures == 1

@@ -1,4 +1,4 @@
-"""Cosmic rays from darks: those that were simulated, and no hot pixels."""
+"""Cosmic rays from darks: all that were simulated, and no hot pixels."""
 
 import numpy as np
 import pytest
@@ -18,15 +18,8 @@ NOISE = float(np.hypot(INSTRUMENT.read_noise_electron, np.sqrt(DARK_ELECTRON_S *
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("darks")
-    write_darks(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def facts(folder):
-    return tuple(read_facts(path, INSTRUMENT, "dark_paste", is_dark=True)[0] for path in sorted(folder.glob("*.fits")))
+def facts(dark_folder):
+    return tuple(read_facts(path, INSTRUMENT, "dark_paste", is_dark=True)[0] for path in sorted(dark_folder.glob("*.fits")))
 
 
 def truth(dark):
@@ -62,7 +55,7 @@ def test_bright_cosmic_rays_are_found_and_little_else(facts, number, least):
         assert mask[hit == 0].mean() < 0.0005
 
 
-def test_hot_pixels_are_never_taken_whether_flags_know_them_or_not(facts):
+def test_hot_pixels_are_never_used_with_or_without_flags(facts):
     excess = truth(facts[0])["excess"]
     hot = excess * SECONDS > 8 * np.sqrt(NOISE**2 + excess * SECONDS)
     quality = read_chips(facts[0], INSTRUMENT)[0].quality
@@ -70,7 +63,7 @@ def test_hot_pixels_are_never_taken_whether_flags_know_them_or_not(facts):
     assert not any(mask[hot].any() for mask in masks(facts))
 
 
-def test_the_electrons_are_those_of_the_cosmic_rays_without_dark_current_and_bias(facts):
+def test_electrons_do_not_include_dark_current_or_bias(facts):
     (bank,) = darks.read_hits(facts, DETECTION)
     for dark, hits in zip(facts, bank, strict=True):
         real = truth(dark)["cosmic_rays"][hits.rows, hits.columns]
@@ -85,7 +78,7 @@ def test_darks_are_read_once_in_a_process(facts):
     assert darks.read_hits(facts[:3], DETECTION) is not darks.read_hits(facts, DETECTION)
 
 
-def test_pixels_without_a_value_or_with_a_flag_give_nothing():
+def test_unusable_pixels_are_not_cosmic_rays():
     random = np.random.default_rng(1)
     images = [random.normal(10, 4, (50, 60)).astype(np.float32) for _ in range(4)]
     images[0][20:24, 10:40] += 400
@@ -124,7 +117,7 @@ def test_darks_of_other_shapes_are_refused(facts, tmp_path):
         darks.split_darks([*facts[1:], other], 0.2, seed=1)
 
 
-def test_a_science_exposure_is_no_dark(facts, tmp_path):
+def test_a_science_exposure_is_refused_as_dark(facts, tmp_path):
     def external(hdus):
         hdus[0].header["IMAGETYP"] = "EXT"
 
@@ -132,11 +125,11 @@ def test_a_science_exposure_is_no_dark(facts, tmp_path):
     with pytest.raises(InvalidFileError, match="its IMAGETYP is EXT: expected DARK"):
         read_facts(copy, INSTRUMENT, "dark_paste", is_dark=True)
 
-    def untold(hdus):
+    def without_type(hdus):
         del hdus[0].header["IMAGETYP"]
         hdus[0].header["TARGNAME"] = "NGC1068"
 
-    copy = copy_changed(facts[0].path, tmp_path / "untold", untold)
+    copy = copy_changed(facts[0].path, tmp_path / "without_type", without_type)
     with pytest.raises(InvalidFileError, match="it has no IMAGETYP, and its target is NGC1068: expected DARK"):
         read_facts(copy, INSTRUMENT, "dark_paste", is_dark=True)
     with pytest.raises(InvalidFileError, match="place on the sky"):

@@ -13,7 +13,7 @@ from tests.dataset.visits import shipped
 ACS = detector_of(shipped().instrument)
 
 
-def test_saturation_and_cosmic_ray_bits_exclude_no_pixel_every_other_flag_does():
+def test_every_flag_but_saturation_and_cosmic_rays_excludes_a_pixel():
     kept = kept_bits(IgnoreBlock(), ACS)
     assert kept == 256 | 2048 | 4096 | 8192
     flags = 2 ** np.arange(15)[None]
@@ -25,7 +25,7 @@ def test_saturation_and_cosmic_ray_bits_exclude_no_pixel_every_other_flag_does()
     assert kept_bits(IgnoreBlock(keep_bits=[]), ACS) == 0
 
 
-def test_saturated_pixels_are_ignored_with_a_square_around_them_and_so_is_what_has_no_value():
+def test_saturated_pixels_are_ignored_with_a_square_around_them_and_so_are_pixels_without_a_value():
     image = np.zeros((40, 40), dtype=np.float32)
     image[20, 20], image[5, 5], image[30, 8] = 70_001, 70_000, np.nan
     found = ignore_mask(image, np.zeros((40, 40), dtype=np.int16), 0, IgnoreBlock())
@@ -35,7 +35,7 @@ def test_saturated_pixels_are_ignored_with_a_square_around_them_and_so_is_what_h
     np.testing.assert_array_equal(found, expected)
 
 
-def test_a_detector_whose_flags_nobody_knows_needs_bits_in_the_recipe():
+def test_a_detector_with_unknown_flags_needs_bits_in_the_recipe():
     decam = next(one for one in default_instruments().instruments if one.name == "DECam")
     with pytest.raises(InvalidDocumentError, match=r"build\.ignore\.keep_bits: expected bits"):
         kept_bits(IgnoreBlock(), decam)

@@ -10,31 +10,31 @@ def test_the_report_shows_stamps_and_lists_every_exposure(built, tmp_path):
     written = overview.write_report(built, tmp_path)
     assert [path.name for path in written] == ["stamps.png", "histograms.png", "report.md"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written[:2])
-    told = written[2].read_text()
+    text = written[2].read_text()
     for visit in built.manifest.visits:
         for one in visit.record.exposures:
-            assert f"| {one.name} |" in told
-    assert "| extragalactic | 45 | 15 | 0 | 15 |" in told
+            assert f"| {one.name} |" in text
+    assert "| extragalactic | 45 | 15 | 0 | 15 |" in text
     again = overview.write_report(built, tmp_path / "again")
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written]
 
 
-def test_what_came_of_a_visit_is_one_line(built):
+def test_the_summary_of_a_visit_is_one_line(built):
     record = built.manifest.visits[0].record
-    told = overview.sentence(record)
-    assert re.fullmatch(r"3 exposures, 75 stamps, 1\.\d\d% of the pixels masked, 1\.\d\d cosmic rays per cm2 and s", told)
+    text = overview.sentence(record)
+    assert re.fullmatch(r"3 exposures, 75 stamps, 1\.\d\d% of the pixels masked, 1\.\d\d cosmic rays per cm2 and s", text)
     out = Rejected(what="x", reason="its background is odd")
     assert (
-        overview.sentence(record.model_copy(update={"rejected": [out]})) == f"{told}; x is left out: its background is odd"
+        overview.sentence(record.model_copy(update={"rejected": [out]})) == f"{text}; x is left out: its background is odd"
     )
     lost = record.model_copy(update={"rejected": [out], "rejection": "1 of 2 exposures is sound", "exposures": []})
     assert overview.sentence(lost) == "1 of 2 exposures is sound; x is left out: its background is odd"
 
 
-def test_the_report_tells_what_was_not_used_and_what_is_missing(built):
+def test_the_report_lists_rejected_and_missing_data(built):
     lacking = built.manifest.model_copy(
         update={"rejected": [Rejected(what="x_flc.fits", reason="is truncated")], "missing": ["10420-01: 3 exposures"]}
     )
-    told = overview.text(lacking)
-    assert "|  | x_flc.fits | is truncated |" in told
-    assert "- 10420-01: 3 exposures" in told
+    text = overview.text(lacking)
+    assert "|  | x_flc.fits | is truncated |" in text
+    assert "- 10420-01: 3 exposures" in text

@@ -1,4 +1,4 @@
-"""No patch of sky on two sides, also where several visits overlap."""
+"""No patch of sky is on two sides, even where several visits overlap."""
 
 from itertools import pairwise
 
@@ -16,11 +16,11 @@ from tests.dataset.test_footprints import wcs
 SIDE, BLOCK = 400, StampBlock(size=32, border=8)
 
 
-def visit(pointing, ra, dec, roll, split="train", dither=2.0):
+def visit(pointing, ra, dec, roll, split="train", dither=2.0, block=BLOCK):
     """Three exposures, each `dither` arcsec beside the one before."""
-    positions = stamp_positions((SIDE, SIDE), BLOCK)
+    positions = stamp_positions((SIDE, SIDE), block)
     chips = [wcs(ra, dec + step * dither / 3600, roll, (SIDE, SIDE)) for step in range(3)]
-    corners = [footprints.corners(chip, positions, BLOCK.size) for chip in chips]
+    corners = [footprints.corners(chip, positions, block.size) for chip in chips]
     return VisitStamps(pointing, split, 2 * dither, [positions] * 3, corners)
 
 
@@ -38,7 +38,7 @@ def pixels(visits, assigned, wanted):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_training_and_validation_keep_apart_by_the_guard_whatever_visits_overlap(seed):
+def test_the_guard_separates_training_and_validation_of_overlapping_visits(seed):
     # half over each other, turned against each other, and one far away
     visits = [
         visit("a", 50.0, 10.0, 0.0),
@@ -56,7 +56,7 @@ def test_training_and_validation_keep_apart_by_the_guard_whatever_visits_overlap
     assert kept["train"] > 250
 
 
-def test_without_overlap_one_strip_is_for_validation_and_the_next_columns_are_the_guard():
+def test_one_strip_is_for_validation_and_the_next_column_is_the_guard():
     (found,) = splits.assign_splits([visit("a", 50.0, 10.0, 0.0, dither=0.1)], 0.25, 1)
     columns = stamp_positions((SIDE, SIDE), BLOCK)[:, 1]
     for by_split in found:
@@ -68,7 +68,8 @@ def test_without_overlap_one_strip_is_for_validation_and_the_next_columns_are_th
 
 
 def test_the_seed_chooses_the_side_and_the_order_of_visits_does_not():
-    visits = [visit(name, 50.0 + number, 10.0, 0.0) for number, name in enumerate("abcdefgh")]
+    few = StampBlock(size=96, border=8)
+    visits = [visit(name, 50.0 + number, 10.0, 0.0, block=few) for number, name in enumerate("abcdefgh")]
     first = splits.assign_splits(visits, 0.2, 1)
     assert splits.assign_splits(visits[::-1], 0.2, 1) == first[::-1]
     sides = {seed: [0 in v[0]["validation"] for v in splits.assign_splits(visits, 0.2, seed)] for seed in range(6)}

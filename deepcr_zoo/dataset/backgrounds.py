@@ -40,10 +40,7 @@ class _Levels:
 def without_odd_backgrounds(
     visit: PlannedVisit, exposures: Sequence[ExposureFacts]
 ) -> tuple[list[Candidate], list[Rejected]]:
-    """Return the exposures with the background of their visit, and the others with reasons.
-
-    Raises InvalidFileError if a file has changed or gone since the visit was planned.
-    """
+    """Return the exposures with the background of their visit, and the others with reasons."""
     measured = [_measure_levels(visit, exposure) for exposure in exposures]
     same_target = [sibling for sibling in visit.siblings if sibling.target == exposures[0].target]
     others = [levels.rate for one in same_target if math.isfinite((levels := _measure_levels(visit, one)).rate)]

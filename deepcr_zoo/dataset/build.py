@@ -94,9 +94,7 @@ def build_dataset(
 def label_visits(plan: BuildPlan, jobs: Jobs = 1) -> Iterator[Outcome[VisitRecord]]:
     """Label the unfinished visits of a plan, several at once, and yield an outcome for every visit in order.
 
-    The path of an outcome is the name of its visit; a visit with an error is to be tried again. Raises MissingExtraError if
-    visits are to be labelled and drizzlepac or astroscrappy is needed and not installed, and OutputError if training sets
-    cannot be written.
+    The path of an outcome is the name of its visit; a visit with an error is to be tried again.
     """
     plan.home.make()
     sweep_leftovers(plan.home.visits)
@@ -118,11 +116,7 @@ def assemble_labelled(plan: BuildPlan, outcomes: Iterable[Outcome[VisitRecord]])
 
 
 def assemble(plan: BuildPlan) -> Dataset:
-    """Assign the stamps of labelled visits to training, validation and test, and write the manifest.
-
-    Raises InterruptedWorkError if a visit is not labelled yet, and DataError if training and test overlap on the sky or no
-    stamp is left for training.
-    """
+    """Assign the stamps of labelled visits to training, validation and test, and write the manifest."""
     records = [plan.home.finished_visit(visit.key) for visit in plan.visits]
     labelled = [(visit, record) for visit, record in zip(plan.visits, records, strict=True) if record is not None]
     if len(labelled) < len(plan.visits):

@@ -19,26 +19,15 @@ from scipy import ndimage
 from deepcr_zoo._version import __version__
 from deepcr_zoo.dataset import ignore
 from deepcr_zoo.dataset.crsplit import TOUCHING
-from deepcr_zoo.dataset.darks import DarkHits, Detection, read_hits
+from deepcr_zoo.dataset.darks import DarkHits, Detection, describe_shapes, read_hits
 from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, detector_of, read_chips
-from deepcr_zoo.dataset.labelling import (
-    LabelledExposure,
-    LabellingInMemory,
-    VisitRejectedError,
-    check_room,
-    largest_dither,
-)
+from deepcr_zoo.dataset.labelling import LabelledExposure, LabellingInMemory, VisitRejectedError, check_room, largest_dither
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.models.baselines import Lacosmic
 
 
 def label(visit: PlannedVisit, exposures: Sequence[ExposureFacts], scratch: Path, log: Path) -> LabellingInMemory:
-    """Add cosmic rays of the visit's darks to exposures. No scratch folder or log is used.
-
-    Raises VisitRejectedError if the darks have smaller or fewer chips, if chips are too small for stamps, or if an exposure
-    has no DQ flags of cosmic rays and the recipe needs them; InvalidFileError if a file has changed or gone since the visit
-    was planned; MissingExtraError if L.A.Cosmic is needed and astroscrappy is not installed.
-    """
+    """Add cosmic rays of the visit's darks to exposures. No scratch folder or log is used."""
     bank = read_hits(visit.darks, detection_settings(visit))
     for facts in exposures:
         _check_darks_cover(facts, bank)
@@ -126,8 +115,7 @@ def _check_darks_cover(facts: ExposureFacts, bank: Sequence[Sequence[DarkHits]])
     shapes = [hits[0].shape for hits in bank]
     covered = all(own[0] <= dark[0] and own[1] <= dark[1] for own, dark in zip(facts.shapes, shapes, strict=False))
     if len(facts.shapes) > len(shapes) or not covered:
-        own, theirs = (" and ".join(f"{rows} x {columns}" for rows, columns in some) for some in (facts.shapes, shapes))
         raise VisitRejectedError(
-            f"{facts.name} has chips of {own} pixels, the darks of {theirs}: expected darks of that size or larger "
-            "(build.dark_paste.darks)"
+            f"{facts.name} has chips of {describe_shapes(facts.shapes)} pixels, the darks of {describe_shapes(shapes)}: "
+            "expected darks of that size or larger (build.dark_paste.darks)"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -49,10 +49,7 @@ class DarkHits:
 
 
 def split_darks(darks: Sequence[ExposureFacts], test_fraction: float, seed: int) -> dict[Split, tuple[ExposureFacts, ...]]:
-    """Return the darks for training and those for test, `LEAST` or more each; the seed chooses, so no cosmic ray is in both.
-
-    Raises DataError if there are too few for both, or their chips differ in shape.
-    """
+    """Return the darks for training and those for test, at least `LEAST` each; no cosmic ray is in both."""
     if len(darks) < 2 * LEAST:
         raise DataError(
             f"{len(darks)} dark exposures can be used (build.dark_paste.darks): expected {2 * LEAST} or more, {LEAST} for "
@@ -61,8 +58,8 @@ def split_darks(darks: Sequence[ExposureFacts], test_fraction: float, seed: int)
     first = darks[0]
     if other := next((one for one in darks if one.shapes != first.shapes), None):
         raise DataError(
-            f"{first.path} and {other.path} have chips of {_sizes(first)} and of {_sizes(other)} pixels: expected darks "
-            "that are all alike (build.dark_paste.darks)"
+            f"{first.path} and {other.path} have chips of {describe_shapes(first.shapes)} and of "
+            f"{describe_shapes(other.shapes)} pixels: expected darks that are all alike (build.dark_paste.darks)"
         )
     drawn = sorted(darks, key=lambda one: hashlib.sha256(f"{seed} {one.name}".encode()).hexdigest())
     count = min(max(LEAST, round(test_fraction * len(darks))), len(darks) - LEAST)
@@ -74,8 +71,7 @@ def split_darks(darks: Sequence[ExposureFacts], test_fraction: float, seed: int)
 def read_hits(darks: tuple[ExposureFacts, ...], detection: Detection) -> tuple[tuple[DarkHits, ...], ...]:
     """Return the cosmic rays of each dark, for each chip in the order of EXTVER.
 
-    The darks are `LEAST` or more, with chips of the same shapes; all of them are in memory at once. Raises InvalidFileError
-    if a file has changed or gone since the darks were listed.
+    The darks are `LEAST` or more, with chips of the same shapes; all of them are in memory at once.
     """
     chips = [[_as_repeat(dark, chip, detection) for chip in read_chips(dark, detection.instrument)] for dark in darks]
     return tuple(tuple(find_hits(repeats, detection)) for repeats in zip(*chips, strict=True))
@@ -120,5 +116,6 @@ def _median_rate(repeats: Sequence[RepeatedExposure]) -> NDArray[np.float32]:
     return rate
 
 
-def _sizes(dark: ExposureFacts) -> str:
-    return " and ".join(f"{rows} x {columns}" for rows, columns in dark.shapes)
+def describe_shapes(shapes: Iterable[tuple[int, int]]) -> str:
+    """Return the shapes of chips in words."""
+    return " and ".join(f"{rows} x {columns}" for rows, columns in shapes)

@@ -15,7 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -98,14 +98,6 @@ class DrizzledVisit:
         return ChipLabel(good == 0, _read(self.folder / f"{stem}_blt.fits").astype(np.float32))
 
 
-@dataclass(frozen=True)
-class _Job:
-    files: list[str]
-    astrodrizzle: dict[str, Any]
-    tweakreg: dict[str, Any] | None
-    max_fit_rms_pixels: float
-
-
 def require_drizzlepac() -> None:
     """Raise MissingExtraError if drizzlepac is not installed."""
     require("drizzlepac", "labels need drizzlepac", "build")
@@ -121,10 +113,8 @@ def drizzle_visit(
 ) -> DrizzledVisit:
     """Align copies of calibrated exposures in an empty folder (unless `tweakreg` is None) and run AstroDrizzle on them.
 
-    Pixels whose DQ bits are all among `good_bits` are not bad. The output of drizzlepac stays in `log`. AstroDrizzle does
-    not run if an alignment is worse than the settings allow: see `fit_rms_pixels`. Raises DrizzleError if drizzlepac fails,
-    InterruptedWorkError if it is killed or fails because of the machine, OSError if the disk is full, MissingExtraError if
-    it is not installed.
+    AstroDrizzle does not run if an alignment is worse than the settings allow: see `fit_rms_pixels`. A DrizzleError is a
+    fault of the visit; an InterruptedWorkError or OSError is one of the machine.
     """
     require_drizzlepac()
     # new names: drizzlepac gives commas, brackets and @ in names a meaning
@@ -139,8 +129,13 @@ def drizzle_visit(
         "driz_sep_bits": str(good_bits),
         "final_bits": str(good_bits),
     }
-    job = _Job(copies, _FIXED | parameters, _tweakreg_parameters(tweakreg), settings.max_fit_rms_pixels)
-    (folder / _JOB).write_text(json.dumps(asdict(job)))
+    job = {
+        "files": copies,
+        "astrodrizzle": _FIXED | parameters,
+        "tweakreg": _tweakreg_parameters(tweakreg),
+        "max_fit_rms_pixels": settings.max_fit_rms_pixels,
+    }
+    (folder / _JOB).write_text(json.dumps(job))
     _run_process(folder, log, "\n".join(f"{copy}: {path}" for path, copy in zip(exposures, copies, strict=True)))
     result = json.loads((folder / _RESULT).read_text())
     rms = result["fit_rms_pixels"]
@@ -240,19 +235,19 @@ def _main() -> int:
 
 
 def _do_job() -> None:
-    job = _Job(**json.loads(Path(_JOB).read_text()))
+    job = json.loads(Path(_JOB).read_text())
     import drizzlepac
     from drizzlepac import astrodrizzle, tweakreg
 
     rms = None
-    if job.tweakreg is not None:
+    if job["tweakreg"] is not None:
         try:
-            tweakreg.TweakReg(job.files, configobj=None, **job.tweakreg)
+            tweakreg.TweakReg(job["files"], configobj=None, **job["tweakreg"])
         except Exception as error:  # it raises any exception if it finds no stars
             raise RuntimeError(f"TweakReg could not align the exposures, check its threshold: {error}") from error
-        rms = _fit_rms(job.files)
-    if rms is None or all(one is not None and one <= job.max_fit_rms_pixels for one in rms):
-        astrodrizzle.AstroDrizzle(job.files, configobj=None, **job.astrodrizzle)
+        rms = _fit_rms(job["files"])
+    if rms is None or all(one is not None and one <= job["max_fit_rms_pixels"] for one in rms):
+        astrodrizzle.AstroDrizzle(job["files"], configobj=None, **job["astrodrizzle"])
     result = {"software": f"drizzlepac {drizzlepac.__version__}", "fit_rms_pixels": rms}
     Path(_RESULT).write_text(json.dumps(result))
 

@@ -20,11 +20,7 @@ from deepcr_zoo.zoo.recipe import IgnoreBlock
 
 
 def label(visit: PlannedVisit, exposures: Sequence[ExposureFacts], scratch: Path, log: Path) -> DrizzledLabelling:
-    """Label exposures with AstroDrizzle; its files must stay in `scratch` as long as the labels are used.
-
-    Raises VisitRejectedError if drizzlepac cannot label the visit or align it well enough, and InterruptedWorkError if
-    drizzlepac was killed or failed because of the machine.
-    """
+    """Label exposures with AstroDrizzle; its files must stay in `scratch` as long as the labels are used."""
     good_bits = _good_bits(visit)
     files = [one.path for one in exposures]
     try:
@@ -43,10 +39,7 @@ def label(visit: PlannedVisit, exposures: Sequence[ExposureFacts], scratch: Path
 
 
 class DrizzledLabelling:
-    """The labels of a drizzled visit (see `labelling.Labelling`); its pixels stay on the disk.
-
-    `good_bits` are the DQ bits that AstroDrizzle did not treat as bad pixels.
-    """
+    """The labels of a drizzled visit, as `labelling.LabellingInMemory` has them, but with its pixels on the disk."""
 
     compares_exposures = True
 
@@ -54,7 +47,10 @@ class DrizzledLabelling:
         self, visit: PlannedVisit, exposures: Sequence[ExposureFacts], drizzled: DrizzledVisit, good_bits: int
     ) -> None:
         self._visit, self._exposures, self._drizzled = visit, exposures, drizzled
-        self.good = [_good_pixels(self._chips(index), good_bits) for index in range(len(exposures))]
+        self.good = [
+            [GoodPixels((chip.quality.astype(np.int64) & ~good_bits) == 0, chip.wcs) for chip in self._chips(index)]
+            for index in range(len(exposures))
+        ]
         self.software = drizzled.software
         self.largest_dither_arcsec = largest_dither([(chips[0].good.shape, chips[0].wcs) for chips in self.good])
 
@@ -86,10 +82,6 @@ def _good_bits(visit: PlannedVisit) -> int:
     detector = detector_of(visit.instrument)
     known = detector.saturation is not None and detector.cosmic_ray_bit is not None
     return ignore.kept_bits(IgnoreBlock() if known else visit.build.ignore, detector)
-
-
-def _good_pixels(chips: Sequence[ChipPixels], good_bits: int) -> list[GoodPixels]:
-    return [GoodPixels((chip.quality.astype(np.int64) & ~good_bits) == 0, chip.wcs) for chip in chips]
 
 
 def _badly_aligned(visit: PlannedVisit, rms: Sequence[float], exposures: Sequence[ExposureFacts]) -> str:

@@ -1,11 +1,10 @@
-"""The interface of label methods: labelled exposures of a visit, or a rejection of the visit."""
+"""Results of label methods: labelled exposures of a visit, or a rejection of the visit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Protocol
 
 import numpy as np
 from astropy.wcs import WCS
@@ -27,37 +26,12 @@ class LabelledExposure:
     expected: list[NDArray[np.float32]]  # the scene without cosmic rays as estimated by the label method, e-, with sky
 
 
-class Labelling(Protocol):
-    """The labels of a visit; exposures are counted from 0."""
-
-    @property
-    def compares_exposures(self) -> bool:
-        """True if each exposure is labelled by the others, so that a bad one spoils all labels."""
-
-    @property
-    def software(self) -> str:
-        """Names and versions of what made the labels."""
-
-    @property
-    def largest_dither_arcsec(self) -> float:
-        """Largest distance between exposures."""
-
-    def labelled(self, index: int) -> LabelledExposure:
-        """Return an exposure with its labels."""
-
-    def aligned(self, index: int) -> NDArray[np.float32]:
-        """Return an exposure on the grid of the visit, zero where it has no data, shape (H, W)."""
-
-    def fit_rms_pixels(self, index: int) -> float | None:
-        """Return the RMS of the exposure's alignment, or None if no alignment was fitted."""
-
-
 @dataclass(frozen=True, eq=False)
 class LabellingInMemory:
-    """The labels of exposures that need no alignment (see `Labelling`)."""
+    """The labels of the exposures of a visit, which need no alignment; exposures are counted from 0."""
 
     exposures: list[LabelledExposure]
-    compares_exposures: bool
+    compares_exposures: bool  # True if each exposure is labelled by the others, so that a bad one spoils all labels
     software: str
     largest_dither_arcsec: float
 

@@ -17,8 +17,9 @@ from deepcr_zoo.dataset import darkpaste, drizzled, footprints, quality, repeats
 from deepcr_zoo.dataset.alignment import measure_offsets
 from deepcr_zoo.dataset.backgrounds import Candidate, without_odd_backgrounds
 from deepcr_zoo.dataset.cutting import cut_stamps, stamp_positions
+from deepcr_zoo.dataset.drizzled import DrizzledLabelling
 from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of, read_facts
-from deepcr_zoo.dataset.labelling import LabelledExposure, Labelling, VisitRejectedError
+from deepcr_zoo.dataset.labelling import LabelledExposure, LabellingInMemory, VisitRejectedError
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.dataset.quality import MaskCount, Outlier
 from deepcr_zoo.dataset.sky import choose_sky_level
@@ -38,6 +39,7 @@ from deepcr_zoo.simulate.simulation import write_visit
 from deepcr_zoo.simulate.truth import Truth, read_truth
 from deepcr_zoo.zoo.recipe import Labels
 
+Labelling = DrizzledLabelling | LabellingInMemory
 Labeller = Callable[[PlannedVisit, Sequence[ExposureFacts], Path, Path], Labelling]
 """Label the sound exposures of a visit, with a scratch folder and a path for a log."""
 
@@ -72,11 +74,7 @@ class _Stored:
 
 
 def label_visit(visit: PlannedVisit, home: Home) -> VisitRecord:
-    """Label a visit and store its stamps, or return the record of the finished visit.
-
-    Raises InvalidFileError if a file has changed or gone since the visit was planned, InterruptedWorkError if drizzlepac
-    was killed or failed because of the machine, and OutputError if the disk is full.
-    """
+    """Label a visit and store its stamps, or return the record of the finished visit."""
     key = visit.key
     finished = home.finished_visit(key)
     if finished is not None:

@@ -13,15 +13,7 @@ from deepcr_zoo.dataset.store import FORMAT, key_of
 from deepcr_zoo.simulate import VERSION as SIMULATOR
 from deepcr_zoo.simulate.cameras import simulated
 from deepcr_zoo.simulate.simulation import SimulatedVisit
-from deepcr_zoo.zoo.recipe import (
-    SIMULATED_FIELD_TYPES,
-    BuildBlock,
-    FieldType,
-    InstrumentBlock,
-    Recipe,
-    Split,
-    TweakReg,
-)
+from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES, BuildBlock, FieldType, InstrumentBlock, Recipe, Split, TweakReg
 
 
 @dataclass(frozen=True)
@@ -90,10 +82,7 @@ class PlannedVisit:
 
 
 def rehearsed_visits(recipe: Recipe) -> list[PlannedVisit]:
-    """Return the simulated visits of a recipe's rehearsal, each with a seed of its own.
-
-    Raises UsageError if the recipe's instrument cannot be simulated.
-    """
+    """Return the simulated visits of a recipe's rehearsal, each with a seed of its own."""
     rehearsal, instrument = recipe.rehearsal, simulated(recipe.instrument)
     build = recipe.build.model_copy(update={"stamps": rehearsal.stamps})
     field_types = [field_type for field_type in SIMULATED_FIELD_TYPES if field_type in rehearsal.exposure_time_s]

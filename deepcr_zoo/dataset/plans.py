@@ -68,14 +68,7 @@ def plan_build(
     beside: Path | None = None,
     home: Home | None = None,
 ) -> BuildPlan:
-    """Plan the training set of a recipe; every file is read once.
-
-    Relative names in the recipe start at the folder `beside` (default: the current one). The other parameters are those of
-    `build.build_dataset`. Raises UsageError if data is given with a rehearsal or a name matches nothing; MissingDataError,
-    which lists what is needed and how to supply it, if there is no exposure; DataError if training and test overlap on the
-    sky, no visit can be labelled or there are too few darks; InvalidFileError if a file cannot be used and the recipe
-    refuses that (``build.quality.on_bad_file``).
-    """
+    """Plan the training set of a recipe; every file is read once. For parameters and errors see `build.build_dataset`."""
     ignore.kept_bits(recipe.build.ignore, detector_of(recipe.instrument))  # an unknown instrument fails at once
     home = home or Home.default()
     if rehearse:

@@ -16,11 +16,7 @@ from deepcr_zoo.dataset.planned import PlannedVisit
 
 
 def label(visit: PlannedVisit, exposures: Sequence[ExposureFacts], scratch: Path, log: Path) -> LabellingInMemory:
-    """Label repeats by each other; siblings of the visit help to find hot pixels. No scratch folder or log is used.
-
-    Raises VisitRejectedError if the exposures differ in chips or shape or are too small for stamps, and InvalidFileError
-    if a file has changed or gone since the visit was planned.
-    """
+    """Label repeats by each other; siblings of the visit help to find hot pixels. No scratch folder or log is used."""
     chips = [read_chips(one, visit.instrument) for one in exposures]
     shapes = {one.name: [chip.image.shape for chip in own] for one, own in zip(exposures, chips, strict=True)}
     if len({str(one) for one in shapes.values()}) > 1:

@@ -243,6 +243,7 @@ def test_a_build_killed_at_random_moments_ends_with_the_same_bytes(folder, datas
     assert not [path for path in home.visits.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_the_real_exposures_are_labelled_and_the_odd_one_is_rejected(tmp_path):
     if not STIS_EXPOSURES:
         pytest.skip("shared/data/stis_crsplit is absent: real STIS exposures are not part of the project")

@@ -1,4 +1,4 @@
-"""Results of benchmarks, made up: what every part of a report is drawn from."""
+"""Made-up results of benchmarks for every part of a report."""
 
 from __future__ import annotations
 
@@ -48,32 +48,32 @@ PIXELS = PixelCounts(exposures=3, pixels=2_408_448, cosmic_rays=23_478, ignored=
 
 
 def card_of(reference: str) -> Card:
-    """The card of a model of the zoo."""
+    """Return the card of a model of the zoo."""
     return read_card(default_registry().resolve(reference))
 
 
 def tpr(fpr: float, quality: float) -> float:
-    """A curve as networks have it: straight in the logits of both rates."""
+    """Return the TPR of a typical network: linear in the logits of both rates."""
     return 1 / (1 + math.exp(-(quality + 0.62 * math.log(fpr / (1 - fpr)))))
 
 
 def threshold(fpr: float) -> float:
-    """Logit that such a network has this FPR at."""
+    """Return the logit threshold of such a network at this FPR."""
     return -0.8 - 1.45 * math.log10(fpr / 0.001)
 
 
 def probability(fpr: float) -> float:
-    """The same as a probability."""
+    """Return the same threshold as a probability."""
     return 1 / (1 + math.exp(-threshold(fpr)))
 
 
 def interval(value: float, half: float = 0.02) -> Interval:
-    """Round about a value; within 0 and 1."""
+    """Return an interval around a value, clipped to 0 and 1."""
     return Interval(low=max(value - half, 0.0), high=min(value + half, 1.0), blocks=36)
 
 
 def rates(quality: float, shift: float = 0.0) -> list[RateAtFpr]:
-    """At the fixed FPRs."""
+    """Return the rates at the fixed FPRs."""
     found = []
     for fpr in FPRS:
         rate = tpr(fpr, quality + shift)
@@ -82,7 +82,7 @@ def rates(quality: float, shift: float = 0.0) -> list[RateAtFpr]:
 
 
 def curve(quality: float, fprs: np.ndarray) -> list[CurvePoint]:
-    """Points with their precision, one cosmic-ray pixel in 100."""
+    """Return curve points with precision, for one cosmic-ray pixel in 100."""
     points = []
     for fpr in map(float, fprs):
         rate = tpr(fpr, quality)
@@ -92,7 +92,7 @@ def curve(quality: float, fprs: np.ndarray) -> list[CurvePoint]:
 
 
 def groups(bounds: list[float | None], values: list[float | None]) -> list[GroupRate]:
-    """Groups between bounds; the second working point has a lower threshold."""
+    """Return groups between bounds; the second working point has a lower threshold."""
     return [
         GroupRate(low=low, high=high, pixels=0 if value is None else 900, rates=[value, value and min(1.0, value * 1.2)])
         for (low, high), value in zip(pairwise(bounds), values, strict=True)
@@ -100,7 +100,7 @@ def groups(bounds: list[float | None], values: list[float | None]) -> list[Group
 
 
 def diagnostics(quality: float, calibrated: bool) -> Diagnostics:
-    """All of them; no star is in the brightest group."""
+    """Return all diagnostics; the brightest group has no star."""
     share = tpr(0.001, quality)
     edges = np.linspace(0, 1, 11).tolist()
     return Diagnostics(
@@ -128,7 +128,7 @@ def diagnostics(quality: float, calibrated: bool) -> Diagnostics:
 
 
 def field(quality: float, fprs: np.ndarray, calibrated: bool) -> FieldResult:
-    """One method on one field type."""
+    """Return the results of one method on one field type."""
     dilated = DilatedRates(paper=rates(quality, 1.2), honest=rates(quality, -0.5))
     return FieldResult(
         at_fpr=rates(quality),
@@ -141,7 +141,7 @@ def field(quality: float, fprs: np.ndarray, calibrated: bool) -> FieldResult:
 
 
 def network(reference: str, quality: float) -> MethodResult:
-    """A mask network."""
+    """Return the results of a mask network."""
     return MethodResult(
         name=reference,
         method=ModelMethod(reference=reference, sha256="ab" * 32, engine="torch", device="cpu"),
@@ -157,7 +157,7 @@ def network(reference: str, quality: float) -> MethodResult:
 
 
 def lacosmic(name: str, quality: float) -> MethodResult:
-    """A sweep of sigclip, which does not reach the lowest FPR."""
+    """Return a sweep of sigclip that does not reach the lowest FPR."""
     fields = {one: field(quality - i / 3, np.logspace(-3.2, -1.2, 7), False) for i, one in enumerate(FIELDS)}
     for one in fields.values():
         one.at_fpr[0] = RateAtFpr(fpr=FPRS[0], reached_fpr=None, tpr=None, threshold=None)
@@ -186,7 +186,7 @@ def _at_one_point(found: Diagnostics) -> Diagnostics:
 
 
 def comparisons(method: str, others: list[str], value: float, half: float) -> list[Comparison]:
-    """A method beside others, everywhere."""
+    """Return comparisons of a method with others at each field type and FPR."""
     return [
         Comparison(
             method=method, against=other, field_type=name, quantity="TPR difference", fpr=fpr, value=value,
@@ -199,7 +199,7 @@ def comparisons(method: str, others: list[str], value: float, half: float) -> li
 
 
 def verdict(reference: str, fails: bool) -> ModelVerdict:
-    """Five gates, two of which may fail."""
+    """Return five gates, two of which may fail."""
     word = "fails" if fails else "passes"
     gates = [
         GateResult(gate="card is valid", measured="valid", bound="valid", verdict="passes"),
@@ -217,7 +217,7 @@ def verdict(reference: str, fails: bool) -> ModelVerdict:
 
 
 def data(inpainting: AddedMasks | None = None, kind: str = "synthetic") -> Data:
-    """Pixels of two field types."""
+    """Return the pixels of two field types."""
     both = PixelCounts(**{name: 2 * value for name, value in PIXELS.model_dump().items()})
     return Data(
         kind=kind,
@@ -233,7 +233,7 @@ def data(inpainting: AddedMasks | None = None, kind: str = "synthetic") -> Data:
 
 
 def runtimes(*names: str) -> list[Runtime]:
-    """The later the slower."""
+    """Return runtimes, each slower than the one before."""
     return [
         Runtime(
             method=name, megapixels=16.8, seconds=[2.1 * n, 2.2 * n, 2.0 * n], megapixels_per_s=8 / n, peak_bytes=7 * 10**8
@@ -243,7 +243,7 @@ def runtimes(*names: str) -> list[Runtime]:
 
 
 def mask_results(fails: bool = False, kind: str = "synthetic") -> BenchmarkResults:
-    """Two networks, of which one was asked for, and L.A.Cosmic in two ways."""
+    """Return results of a judged and a compared network, and of L.A.Cosmic with two settings."""
     names = [NETWORK, OTHER, LACOSMIC, BEST]
     return BenchmarkResults(
         date=datetime.date(2026, 11, 24),
@@ -265,7 +265,7 @@ def mask_results(fails: bool = False, kind: str = "synthetic") -> BenchmarkResul
 
 
 def fill_results() -> BenchmarkResults:
-    """An inpainting network and what it must be better than."""
+    """Return results of an inpainting network and its baselines."""
     mse = {FILLER: 190.0, MEDIAN: 540.0, BIHARMONIC: 410.0}
     biases = {FILLER: -0.4, MEDIAN: -2.1, BIHARMONIC: 0.03}
 
@@ -323,7 +323,7 @@ def fill_results() -> BenchmarkResults:
 
 
 def of_one_field(results: BenchmarkResults) -> BenchmarkResults:
-    """The same for extragalactic fields alone."""
+    """Return the same results for extragalactic fields only."""
     name = FIELDS[0]
     data = results.data.model_copy(update={"pixels": {name: results.data.pixels[name]}})
     methods = [one.model_copy(update={"fields": {name: one.fields[name]}}) for one in results.methods]

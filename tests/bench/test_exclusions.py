@@ -17,19 +17,19 @@ FIELD = ("globular_cluster",)
 
 
 def real(dataset, name):
-    """The same training set, as if it were of a real visit of this name."""
+    """Return the same training set with all visits real and of this name."""
     manifest = dataset.manifest
     visits = [one.model_copy(update={"record": one.record.model_copy(update={"name": name})}) for one in manifest.visits]
     changed = manifest.model_copy(update={"rehearsal": False, "visits": visits})
     return type(dataset)(dataset.folder, dataset.home, changed)
 
 
-def test_every_mask_and_inpainting_network_of_the_zoo_is_known_or_known_to_be_unknown():
+def test_every_network_of_the_zoo_has_its_training_visits_listed_or_declared_unknown():
     known = read_document(files.data_root() / FILE, TrainingVisits, files.data_root())
     assert known.models.keys() | known.unknown.keys() == set(default_registry().references())
 
 
-def test_a_visit_that_a_model_was_trained_on_excludes_it_and_no_other_does(dataset):
+def test_a_visit_that_a_model_was_trained_on_excludes_it_and_other_visits_do_not(dataset):
     trained_on = of_model(default_registry().resolve("mask/ACS-WFC-F606W-2-32@1.0"))
     assert "10420-01" in trained_on.visits
     reason = reason_to_exclude(trained_on, real(dataset, "10420-01-F606W"))
@@ -38,7 +38,7 @@ def test_a_visit_that_a_model_was_trained_on_excludes_it_and_no_other_does(datas
     assert reason_to_exclude(trained_on, dataset) is None  # simulated
 
 
-def test_a_card_that_lists_its_visits_counts_before_the_table_and_goes_where_the_card_goes(dataset, tmp_path):
+def test_visits_listed_by_a_card_take_precedence_over_the_table(dataset, tmp_path):
     root = copy_registry(tmp_path)
     model = read_registry(root).resolve(SMALL)
     assert "neither its card nor a zoo/training_visits.yaml" in of_model(model).unknown
@@ -61,15 +61,15 @@ def test_a_card_lists_the_visits_of_its_training_set_and_of_the_model_that_it_st
     assert seen_in_training(recipe_of("train.init_from=DECam-2-32@1.0"), dataset, registry) is None
 
 
-def test_10190_28_is_for_testing_in_one_paper_and_for_training_in_the_next():
+def test_visit_10190_28_is_for_testing_in_one_paper_and_for_training_in_the_next():
     registry = default_registry()
     assert "10190-28" not in of_model(registry.resolve("mask/ACS-WFC-F606W-2-32@1.0")).visits
     assert "10190-28" in of_model(registry.resolve("mask/ACS-WFC-F606W-2-32@2.0")).visits
 
 
-def test_what_nobody_knows_counts_against_a_model_on_real_exposures_of_its_instrument(dataset):
-    unknown = TrainedOn("HST ACS/WFC", {}, unknown="nobody has published it")
-    assert "nobody has published it" in reason_to_exclude(unknown, real(dataset, "99999-01-F606W"))
+def test_unknown_training_counts_against_a_model_on_real_exposures_of_its_instrument(dataset):
+    unknown = TrainedOn("HST ACS/WFC", {}, unknown="its visits were never published")
+    assert "its visits were never published" in reason_to_exclude(unknown, real(dataset, "99999-01-F606W"))
     assert reason_to_exclude(TrainedOn("HST WFC3/UVIS", {}, unknown="-"), real(dataset, "99999-01-F606W")) is None
     assert reason_to_exclude(unknown, dataset) is None
 

@@ -1,4 +1,4 @@
-"""Every gate holds where it should, and stops what it should, with its measured value and its bound."""
+"""Every gate passes and fails where it should, with its measured value and its bound."""
 
 import dataclasses
 import json
@@ -20,7 +20,15 @@ from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE
 from tests.training.stamps import recipe_of, write_dataset
 
-RECIPE = recipe_of("mask", "name=SMALL-2-2", "benchmark.lacosmic_sigclips=[2.5, 60.0]", "benchmark.lacosmic_objlims=[2.0]")
+RECIPE = recipe_of(
+    "mask",
+    "name=SMALL-2-2",
+    "train.schedule.max_epochs=2",
+    "train.schedule.freeze_after_epochs=1",
+    "benchmark.bootstrap_blocks=100",
+    "benchmark.lacosmic_sigclips=[2.5, 60.0]",
+    "benchmark.lacosmic_objlims=[2.0]",
+)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +142,7 @@ def test_figures_of_another_model_do_not_count(evidence):
     assert "the benchmark has no figures of" in only(evidence, Gate.FILES, results=results).measured
 
 
-def test_a_run_follows_the_default_or_the_newest_version_before_its_own(evidence, monkeypatch):
+def test_a_run_is_compared_with_the_default_or_the_newest_version_before_its_own(evidence, monkeypatch):
     entry = default_registry().entries["mask/ACS-WFC-F606W-2-32"].model_copy(update={"name": "SMALL-2-2"})
     registry = dataclasses.replace(default_registry(), entries={entry.reference: entry})
     monkeypatch.setattr("deepcr_zoo.bench.subjects.default_registry", lambda: registry)
@@ -183,7 +191,7 @@ def test_changed_stamps_and_a_missing_test_vector_fail_and_the_other_gates_are_c
     assert found.keys() == {check.gate for check in checks_of_trained(evidence)}
 
 
-def test_labels_out_of_line_fail_and_name_the_exposure(evidence):
+def test_unusual_labels_fail_and_name_the_exposure(evidence):
     manifest = evidence.dataset.manifest
 
     def with_first(**changes):
@@ -205,7 +213,7 @@ def test_labels_out_of_line_fail_and_name_the_exposure(evidence):
     assert manifest.visits[0].record.exposures[0].name in starry.measured
 
 
-def test_sky_that_is_trained_and_tested_on_fails(evidence):
+def test_sky_in_both_training_and_test_fails(evidence):
     manifest = evidence.dataset.manifest
     trained = next(visit for visit in manifest.visits if visit.split == "train")
     visits = [
@@ -233,7 +241,7 @@ def by_observation(dataset, name):
     return trained.record.exposures[0].name, type(dataset)(dataset.folder, dataset.home, changed)
 
 
-def test_a_declared_split_by_observation_may_share_sky_but_no_observation_and_the_gate_says_so(evidence, monkeypatch):
+def test_a_split_by_observation_may_share_sky_but_no_observation(evidence, monkeypatch):
     monkeypatch.setattr(type(evidence.subject), "run", None)
     trained, dataset = by_observation(evidence.dataset, "another")
     gate = only(evidence, Gate.SEPARATE_OBSERVATIONS, dataset=dataset)
@@ -245,7 +253,7 @@ def test_a_declared_split_by_observation_may_share_sky_but_no_observation_and_th
     assert f"and {trained}" in gate.measured
 
 
-def test_without_a_version_before_nothing_can_be_worse(evidence):
+def test_a_first_version_cannot_be_a_regression(evidence):
     found = only(evidence, Gate.NO_REGRESSION)
     assert (found.gate, found.verdict) == ("not worse than the version before", "passes")
 

@@ -21,7 +21,7 @@ NAME = "mask/ACS-WFC-F606W-2-4@1.0"
 
 
 def sigmoid(logits):
-    """As models compute it."""
+    """Return probabilities computed as in the models."""
     torch = pytest.importorskip("torch")
     return torch.from_numpy(logits.copy()).sigmoid().numpy()
 
@@ -33,7 +33,7 @@ def pixels():
     return random.normal(np.where(labels, 3.0, -6.0), 2.5).astype(np.float32), labels
 
 
-def test_probabilities_keep_the_fpr_and_lose_no_pixel_that_they_need_not(pixels):
+def test_probability_thresholds_keep_the_fpr_and_nearly_all_of_the_tpr(pixels):
     logits, labels = pixels
     points, cautions = operating_points({"all": roc.count(logits, labels).curve()})
     assert [point.fpr for point in points] == list(FPRS)
@@ -46,7 +46,7 @@ def test_probabilities_keep_the_fpr_and_lose_no_pixel_that_they_need_not(pixels)
         assert point.tpr == pytest.approx(roc.count(logits, labels).curve().at_fpr(point.fpr).tpr, abs=2e-3)
 
 
-def test_an_fpr_that_too_few_pixels_tell_of_is_left_out_with_a_caution(pixels):
+def test_an_fpr_with_too_few_clean_pixels_is_left_out_with_a_caution(pixels):
     logits, labels = (one[:30_000] for one in pixels)
     points, cautions = operating_points({"all": roc.count(logits, labels).curve()})
     assert [point.fpr for point in points] == [0.0005, 0.001, 0.005]
@@ -54,7 +54,7 @@ def test_an_fpr_that_too_few_pixels_tell_of_is_left_out_with_a_caution(pixels):
     assert "too few" in cautions[0]
 
 
-def test_a_probability_that_rounds_to_one_is_no_threshold(pixels):
+def test_a_probability_that_rounds_to_one_is_not_used_as_a_threshold(pixels):
     logits, labels = pixels
     points, cautions = operating_points({"all": roc.count(logits + 40, labels).curve()})
     assert points == []
@@ -64,7 +64,7 @@ def test_a_probability_that_rounds_to_one_is_no_threshold(pixels):
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A checkout of one's own, without results."""
+    """A copy of the checkout without results."""
     for name in ("zoo", "cards"):
         shutil.copytree(
             files.data_root() / name, tmp_path / name, ignore=shutil.ignore_patterns("weights", "*.results.yaml")
@@ -80,7 +80,7 @@ def judged(dataset):
     return results
 
 
-def test_what_is_recorded_is_what_clean_finds_and_it_is_recorded_once(dataset, checkout):
+def test_clean_finds_recorded_points_and_they_are_recorded_once(dataset, checkout):
     results = judged(dataset)
     path = record(results, NAME, checkout)
     once = path.read_bytes()
@@ -95,7 +95,7 @@ def test_what_is_recorded_is_what_clean_finds_and_it_is_recorded_once(dataset, c
         threshold_at(model, 0.005, allow_synthetic=False)
 
 
-def test_a_later_measurement_stands_beside_the_first_which_is_not_altered(dataset, checkout):
+def test_a_later_measurement_is_appended_and_the_first_is_unchanged(dataset, checkout):
     results = judged(dataset)
     path = record(results, NAME, checkout)
     first = yaml.safe_load(path.read_text())["measurements"]

@@ -1,4 +1,4 @@
-"""The page says what the results say, and nothing that they do not."""
+"""The report page shows all results, and nothing else."""
 
 import html
 import re
@@ -31,7 +31,7 @@ VOID = {"meta", "link", "img"}
 
 
 class Nesting(HTMLParser):
-    """Whether all that is opened is closed, in order."""
+    """Checks that every tag is closed, in order."""
 
     def __init__(self):
         super().__init__()
@@ -78,7 +78,7 @@ def test_the_page_begins_with_the_verdict_what_it_is_for_and_the_thresholds():
     assert places == sorted(places)
 
 
-def test_a_model_that_fails_says_at_once_which_gates_and_by_how_much():
+def test_failed_gates_are_at_the_top_with_their_values():
     text = text_of(page_of(mask_results(fails=True)))
     top = text[: text.index("Accuracy")]
     assert "✘ fails 2 of 4 gates" in top
@@ -144,7 +144,7 @@ def test_parts_that_were_not_measured_are_left_out():
     assert "compared only: its gates were not checked" in page
 
 
-def test_names_and_texts_that_look_like_markup_are_only_text():
+def test_markup_in_names_and_texts_is_escaped():
     hostile = "<script>alert(1)</script>\"'&"
     results = mask_results(fails=True)
     results.cautions.append(hostile)
@@ -156,7 +156,7 @@ def test_names_and_texts_that_look_like_markup_are_only_text():
     assert 'alt="&lt;script' in page
 
 
-def test_what_is_not_known_is_a_dash():
+def test_missing_figures_are_dashes():
     table = tables.headline(mask_results())
     assert cells(table, "extragalactic", LACOSMIC)[0].text == "-"
     assert "None" not in text_of(page_of(mask_results()))
@@ -176,7 +176,7 @@ def test_the_same_results_give_the_same_bytes(tmp_path):
     assert pages[0] == tmp_path / "one" / "report.html"
 
 
-def test_bold_is_what_is_beyond_doubt_better_than_all_others():
+def test_a_method_is_bold_if_it_is_significantly_better_than_all_others():
     results = mask_results()
     table = tables.headline(results)
     assert [cell.is_bold for cell in cells(table, "all field types", OTHER)][:3] == [True] * 3
@@ -192,7 +192,7 @@ def test_bold_is_what_is_beyond_doubt_better_than_all_others():
     assert not any(cell.is_bold for block in tables.headline(results).blocks for row in block.rows for cell in row)
 
 
-def test_of_inpainting_a_ratio_below_one_is_a_lead():
+def test_an_mse_ratio_below_one_is_a_lead():
     results = fill_results()
     assert cells(tables.headline(results), "extragalactic", FILLER)[0].is_bold
     worse = Comparison(
@@ -205,7 +205,7 @@ def test_of_inpainting_a_ratio_below_one_is_a_lead():
     assert cells(table, "extragalactic", MEDIAN)[1].text == "1.4 (1.2 to 1.6)"
 
 
-def test_a_page_of_inpainting_speaks_of_errors_and_fluxes_and_of_no_threshold():
+def test_a_page_of_inpainting_has_errors_and_fluxes_and_no_rates():
     text = text_of(page_of(fill_results(), figures.figures(fill_results())))
     for part in (
         "fills masked pixels of HST",
@@ -220,15 +220,15 @@ def test_a_page_of_inpainting_speaks_of_errors_and_fluxes_and_of_no_threshold():
         assert part not in text, part
 
 
-def test_gates_that_fail_come_first():
+def test_failed_gates_come_first():
     table = tables.gates(mask_results(fails=True).verdicts[0])
     assert [row[-1].text for row in table.blocks[0].rows] == ["fails", "fails", "passes", "passes", "not required"]
 
 
-def test_of_many_networks_the_thresholds_stand_at_the_end():
+def test_thresholds_of_many_networks_are_at_the_end():
     results = mask_results()
     results.methods[:0] = [network(f"mask/N{number}@1.0", 5.0 + number / 10) for number in range(3)]
-    assert "How good is" in render(results, {}, [])  # of the one that is held against gates
+    assert "How good is" in render(results, {}, [])  # the one with a verdict
     results.verdicts.clear()
     text = text_of(render(results, {}, []))
     assert text.index("Accuracy") < text.index("→")
@@ -243,7 +243,7 @@ def test_every_method_has_one_colour_and_no_two_are_drawn_alike():
     assert found[NETWORK] == figures.styles(mask_results())[NETWORK]
 
 
-def test_the_leaderboard_is_sorted_and_says_what_is_not_ranked():
+def test_the_leaderboard_is_sorted_and_lists_models_that_are_not_ranked():
     text = markdown(mask_results())
     first = text[text.index("#### All field types") : text.index("#### Extragalactic")]
     places = [first.index(name) for name in (OTHER, NETWORK, BEST, LACOSMIC)]
@@ -268,7 +268,7 @@ def test_a_bar_in_a_name_does_not_end_a_cell_of_the_leaderboard():
     assert widths == {7, 8}
 
 
-def test_figures_are_in_words_for_people():
+def test_numbers_and_groups_are_written_for_people():
     assert [significant(value) for value in (12_345, 0.00205, 99.95, -2.1, 1e-7, None)] == [
         "12,300", "0.00205", "100", "-2.1", "1e-07", "-",
     ]  # fmt: skip
@@ -278,7 +278,7 @@ def test_figures_are_in_words_for_people():
     assert names == ["< 100", "100-1k", "≥ 1k", "any"]
 
 
-def test_there_is_a_figure_for_every_field_type_and_nothing_stands_in_none_of_them():
+def test_every_field_type_has_each_figure_once():
     names = [one.name for one in figures.plots(mask_results())]
     for kind in ("roc", "precision", "brightness", "size", "star-cores", "edges", "calibration"):
         assert [name for name in names if name.startswith(f"{kind}-")] == [f"{kind}-{one}" for one in FIELDS]

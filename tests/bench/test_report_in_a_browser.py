@@ -1,4 +1,4 @@
-"""The page as a browser shows it, narrow and wide: Debian's Chromium, without a window."""
+"""The report page in a headless browser (Debian's Chromium), narrow and wide."""
 
 import dataclasses
 import shutil
@@ -23,7 +23,7 @@ HIDDEN_BY_THE_EDGE = """[...document.querySelectorAll('p, li, h1, h2, h3, dd, dt
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """What a browser made of the page."""
+    """A page in the browser, with its console messages and requests."""
 
     page: object
     complaints: list
@@ -66,7 +66,7 @@ def shown(request, reports, browser):
     page.close()
 
 
-def test_the_page_is_whole_quiet_and_readable_at_any_width(shown):
+def test_the_page_is_complete_and_readable_at_any_width_without_errors_or_requests(shown):
     page, width = shown.page, shown.page.viewport_size["width"]
     assert shown.complaints == []
     assert [url[:60] for url in shown.requests if not url.startswith("data:")] == []
@@ -82,14 +82,14 @@ def test_the_page_is_whole_quiet_and_readable_at_any_width(shown):
     assert page.evaluate(SMALLEST_TEXT) >= 12
 
 
-def test_the_verdict_and_the_threshold_are_seen_without_scrolling_on_a_wide_screen(shown):
+def test_verdict_and_threshold_need_no_scrolling_on_a_wide_screen(shown):
     if shown.page.viewport_size["width"] == WIDE:
         assert shown.page.locator(".verdict").first.bounding_box()["y"] < 400
         assert shown.page.get_by_text("threshold", exact=True).first.bounding_box()["y"] < 700
         assert shown.page.get_by_text("Synthetic data.").bounding_box()["y"] < 200
 
 
-def test_a_page_that_would_fail_is_seen_to_fail(browser, tmp_path):
+def test_these_checks_detect_a_broken_page(browser, tmp_path):
     broken = tmp_path / "broken.html"
     broken.write_text("<p style='width:2000px;font-size:5px'>x</p><img src='nothing.png'><script>undefined.x</script>")
     page = browser.new_page(viewport={"width": NARROW, "height": 800})

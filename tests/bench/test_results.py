@@ -30,7 +30,7 @@ FPRS = [0.0005, 0.01]
 
 @cache
 def measured():
-    """Two methods on two synthetic images."""
+    """Return the results of two methods on two synthetic images."""
     images = [star_field((100, 120), seed) for seed in (1, 2)]
     scores = [image.astype(np.float32) for image, _ in images]
     networks = [roc.count(score, labels) for score, (_, labels) in zip(scores, images, strict=True)]
@@ -109,7 +109,7 @@ def test_figures_are_those_of_the_curve():
     assert [point.tpr for point in result.curve] == [point.tpr for point in curve.points()]
 
 
-def test_where_there_is_no_rate_there_is_none_in_the_file(tmp_path):
+def test_missing_rates_are_null_in_the_file(tmp_path):
     nothing = roc.count(np.zeros((2, 2), np.float32), np.zeros((2, 2), bool))
     result = field_result(nothing.curve(), FPRS)
     assert [(rate.tpr, rate.reached_fpr, rate.threshold) for rate in result.at_fpr] == [(None,) * 3] * 2
@@ -154,7 +154,7 @@ def test_a_file_that_breaks_the_schema_is_refused_with_the_place(change, message
     ("text", "message"),
     [("{", "expected a JSON document"), ('{"format": 1, "format": 1}', "the key 'format' appears twice"), ("\xff", "JSON")],
 )
-def test_what_is_no_json_is_refused(text, message, tmp_path):
+def test_files_that_are_not_json_are_refused(text, message, tmp_path):
     path = tmp_path / "results.json"
     path.write_text(text, encoding="latin-1")
     with pytest.raises(InvalidDocumentError, match=message):
@@ -162,7 +162,7 @@ def test_what_is_no_json_is_refused(text, message, tmp_path):
 
 
 def inpainted(*figures):
-    """The results of methods that fill pixels, as a document would have them."""
+    """Return the document of results of inpainting methods."""
     content = measured().model_dump(mode="json")
     content["data"]["inpainting"] = {"per_stamp": 1, "seed": 1}
     content["methods"] = [{**content["methods"][1], "fields": {"all": {"inpainting": one}}} for one in figures]

@@ -1,4 +1,4 @@
-"""The stamps that are shown are the worst, and what is drawn on them is what the network did."""
+"""The report shows the worst stamps, with outlines of the network's mask."""
 
 import io
 
@@ -18,7 +18,7 @@ FIELD = "globular_cluster"
 
 
 def measured(threshold):
-    """Results that know one threshold of the network, for globular clusters."""
+    """Return results with one threshold of the network, for globular clusters."""
     results = mask_results()
     rate = RateAtFpr(fpr=0.001, reached_fpr=0.001, tpr=0.8, threshold=threshold)
     for name, field in results.methods[0].fields.items():
@@ -27,7 +27,7 @@ def measured(threshold):
 
 
 def counted(finder, dataset, threshold):
-    """False positives and misses of every stamp, counted one by one."""
+    """Return false positives and misses of every stamp, counted one by one."""
     false, missed = {}, {}
     for stamp in dataset.stamps("test", FIELD):
         mask, label, counts = finder.logits(stamp.image) > threshold, stamp.cosmic_rays == 1, stamp.ignore == 0
@@ -49,7 +49,7 @@ def test_the_worst_stamps_are_those_with_the_most_errors_at_the_measured_thresho
         assert [int(getattr(one, errors).sum()) for one in shown] == [counts[one.name] for one in shown]
 
 
-def test_titles_tell_the_errors_and_the_threshold_that_they_are_at(dataset, finder):
+def test_alternative_texts_give_the_errors_and_captions_the_threshold(dataset, finder):
     pictures = [one for one in worst_stamps(finder, dataset, measured(1.0)) if FIELD in one.name]
     false, missed = counted(finder, dataset, 1.0)
     assert pictures[0].alt.startswith(f"globular cluster: {max(false.values())} pixels falsely masked (synthetic), in ")
@@ -68,7 +68,7 @@ def test_a_network_without_errors_has_no_worst_stamps(dataset):
         assert (list(found.false), list(found.missed)) == ([], [])
 
 
-def test_the_part_that_is_shown_is_the_one_with_the_most_errors():
+def test_the_shown_part_is_the_one_with_the_most_errors():
     errors = np.zeros((256, 200), bool)
     errors[180:200, 5:25] = True
     errors[3, 190] = True
@@ -92,7 +92,7 @@ def test_outlines_have_the_colours_of_the_legend(dataset, finder):
     assert NETWORK.replace("/", "-").replace("@", "-") in pictures[0].name
 
 
-def test_of_an_inpainting_network_there_is_an_example_per_field_type(dataset, painter):
+def test_an_inpainting_network_has_one_example_per_field_type(dataset, painter):
     pictures = worst_stamps(painter, dataset, fill_results())
     assert [one.topic for one in pictures] == [Topic.EXAMPLES] * 3
     assert len({one.png for one in pictures}) == 3

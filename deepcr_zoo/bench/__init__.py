@@ -1,9 +1,9 @@
-"""Bench: runs are read and models are judged.
+"""Bench: judge models on the test stamps of a training set, and read the folders of runs.
 
-Measures (`measures`), the report (`report`), gates, results and the folder of a run.
+Holds the measures (`measures`), the report for people (`report`), gates, results and runs.
 
-Imports: dataset, exposures, models, zoo and flat files. Imported by the rooms above.
-Promise: all methods see the same pixels, and no model is judged on sky it was trained on.
+Imports dataset, exposures, models, zoo and flat files; training, publishing and cli import it.
+Promises that all methods see the same pixels, and that no model is judged on sky it was trained on.
 """
 
 from __future__ import annotations

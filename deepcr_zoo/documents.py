@@ -131,6 +131,16 @@ def as_json(document: BaseModel) -> bytes:
     return (document.model_dump_json(indent=1) + "\n").encode()
 
 
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object without duplicate keys: a hook for `json.loads`, which would keep the last one in silence."""
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f"the key {key!r} appears twice")
+        content[key] = value
+    return content
+
+
 def first_problem(error: ValidationError) -> str:
     """Return place and text of the first problem, for files that people do not write by hand."""
     first = error.errors()[0]

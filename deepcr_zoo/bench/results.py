@@ -9,11 +9,11 @@ from __future__ import annotations
 import datetime
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from deepcr_zoo.documents import Document, as_json, explain
+from deepcr_zoo.documents import Document, as_json, explain, unique_keys
 from deepcr_zoo.errors import InvalidDocumentError
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.zoo.cards import Probability
@@ -386,7 +386,7 @@ def read_results(path: Path) -> BenchmarkResults:
     """
     try:
         text = path.read_bytes()
-        json.loads(text, object_pairs_hook=_without_duplicates)
+        json.loads(text, object_pairs_hook=unique_keys)
         return BenchmarkResults.model_validate_json(text)
     except OSError as error:
         raise InvalidDocumentError(f"{path}: cannot be read: {error.strerror}") from None
@@ -394,10 +394,3 @@ def read_results(path: Path) -> BenchmarkResults:
         raise InvalidDocumentError("\n".join(explain(path, line) for line in error.errors())) from None
     except ValueError as error:
         raise InvalidDocumentError(f"{path}: expected a JSON document: {error}") from None
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(unique := dict(pairs)) < len(pairs):
-        twice = next(key for key, _ in pairs if [name for name, _ in pairs].count(key) > 1)
-        raise ValueError(f"the key {twice!r} appears twice")
-    return unique

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import safetensors
 import safetensors.torch
@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from deepcr_zoo.documents import unique_keys
 from deepcr_zoo.errors import InvalidWeightsError
 from deepcr_zoo.models.nets import UNet, fold_batch_norm
 from deepcr_zoo.zoo.cards import Card
@@ -52,19 +53,13 @@ def read_header(data: bytes, where: str) -> dict[str, TensorFacts]:
         length = int.from_bytes(data[:_LENGTH_BYTES], "little")
         if len(data) <= _LENGTH_BYTES or length > min(MOST_HEADER_BYTES, len(data) - _LENGTH_BYTES):
             raise ValueError(f"a header of {length:,} bytes in a file of {len(data):,}")
-        content = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + length], object_pairs_hook=_without_duplicates)
+        content = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + length], object_pairs_hook=unique_keys)
         if isinstance(content, dict):
             content.pop("__metadata__", None)
         return _HEADER.validate_python(content)
     except (ValueError, RecursionError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else " ".join(str(error).split())
         raise InvalidWeightsError(f"{where}: expected a safetensors file: {reason}") from None
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(unique := dict(pairs)) < len(pairs):
-        raise ValueError("its header has a duplicate name")
-    return unique
 
 
 def check_tensors(found: Mapping[str, TensorFacts], expected: Mapping[str, TensorFacts], where: str, kind: str) -> None:

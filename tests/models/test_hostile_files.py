@@ -51,8 +51,11 @@ def weights_with(body=BODY, **changes):
         (safetensors_of(b" " * 2_000_000), "a header of 2,000,000 bytes"),
         (safetensors_of(b"[" * 100_000), "recursion"),
         (safetensors_of(b"[]"), "should be a valid dictionary"),
-        (safetensors_of(b'{"a": 1, "a": 2}'), "duplicate name"),
-        (safetensors_of(json.dumps(HEADER).encode().replace(b"{", b'{"head.bias": 0, ', 1), BODY), "duplicate name"),
+        (safetensors_of(b'{"a": 1, "a": 2}'), "the key 'a' appears twice"),
+        (
+            safetensors_of(json.dumps(HEADER).encode().replace(b"{", b'{"head.bias": 0, ', 1), BODY),
+            "the key 'head.bias' appears twice",
+        ),
         (safetensors_of({"a": {"dtype": "F32"}}), "Field required"),
         (weights_with(shape=[TERA]), "less than 2147483648"),
         (weights_with(shape=[-1]), "greater than or equal to 0"),

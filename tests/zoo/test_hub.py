@@ -387,6 +387,7 @@ def read_only_cache() -> Iterator[list[str]]:
         cache.chmod(0o755)
 
 
+@pytest.mark.slow
 def test_with_a_read_only_cache_a_model_loads_from_verified_bytes(
     published: PublishedModel, read_only_cache: list[str]
 ) -> None:
@@ -406,6 +407,7 @@ def test_with_a_read_only_cache_a_pull_says_where_else_the_files_can_go(
     assert "--to" in messages
 
 
+@pytest.mark.slow
 def test_two_processes_may_pull_into_one_cache_at_once(published: PublishedModel) -> None:
     published.hub.inject(faults.Together(clients=2))
     with start(PULL, published) as first, start(PULL, published) as second:
@@ -415,6 +417,7 @@ def test_two_processes_may_pull_into_one_cache_at_once(published: PublishedModel
     assert in_cache() == {str(folder / name): published.files[name] for name in (WEIGHTS_FILE, TEST_VECTOR_FILE)}
 
 
+@pytest.mark.slow
 def test_a_pull_killed_while_it_downloads_leaves_nothing_and_the_next_one_works(
     published: PublishedModel, tmp_path: Path
 ) -> None:

@@ -113,6 +113,7 @@ def mirrored(
 
 
 @pytest.mark.network
+@pytest.mark.slow
 def test_another_server_gives_the_locked_bytes_of_what_was_published(mirrored: PublishedModel) -> None:
     pulled = pull_resolved(mirrored.model)
     assert pulled.source == "hub"
@@ -122,6 +123,7 @@ def test_another_server_gives_the_locked_bytes_of_what_was_published(mirrored: P
 
 
 @pytest.mark.network
+@pytest.mark.slow
 def test_a_damaged_file_on_another_server_is_refused(mirrored: PublishedModel) -> None:
     damage(mirrored)
     with pytest.raises(IntegrityError, match=WEIGHTS_FILE):

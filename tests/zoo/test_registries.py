@@ -77,6 +77,7 @@ def run(installed, *command):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_package_that_is_installed_brings_its_models(installed):
     code = "import numpy, keckcr; print(int(keckcr.mask_cosmic_rays(numpy.full((64, 64), 50.0)).sum()))"
     assert run(installed, "-c", code) == "0\n"
@@ -85,6 +86,7 @@ def test_a_package_that_is_installed_brings_its_models(installed):
     assert run(installed, "-c", code) == f"keck:mask/LRIS-2-4@1.0 {sha256}\n"
 
 
+@pytest.mark.slow
 def test_the_command_line_knows_them_and_says_where_they_come_from(installed):
     listed = run(installed, "-m", "deepcr_zoo", "list", "*LRIS*")
     assert "keck:mask/LRIS-2-4" in listed

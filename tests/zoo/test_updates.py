@@ -34,6 +34,7 @@ pytestmark = [
 
 NEW = "mask/NEWCAM-2-4"
 LOCK = f"zoo/{SMALL}.yaml"
+OLD = (SMALL, "mask/ACS-WFC-F606W-2-32", "inpaint/ACS-WFC-F606W-3-32")
 
 
 @pytest.fixture(autouse=True)
@@ -43,14 +44,20 @@ def users_data(tmp_path, monkeypatch):
     return updates.folder()
 
 
-@pytest.fixture
-def keepers(tmp_path):
-    """The checkout of a keeper: all that ships, and a new model."""
-    root = copy_registry(tmp_path / "keepers", *default_registry().entries)
+@pytest.fixture(scope="module")
+def keepers_once(tmp_path_factory):
+    """The checkout of a keeper: some of what ships, and a new model."""
+    root = copy_registry(tmp_path_factory.mktemp("keepers"), *OLD)
     shutil.copy(files.data_root() / "LICENSE", root / "LICENSE")
     shutil.copy(files.data_root() / "zoo" / "training_visits.yaml", root / "zoo")
     add_model(root)
     return root
+
+
+@pytest.fixture
+def keepers(keepers_once, tmp_path):
+    """A copy of that checkout for one test."""
+    return shutil.copytree(keepers_once, tmp_path / "keepers")
 
 
 def add_model(root, name=NEW):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,20 +23,25 @@ from tests.zoo.hub.server import ContractServer, serve
 OLAH = "olah==0.5.4"
 
 
-@pytest.fixture
-def hub_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real client, here and in child processes, without what belongs to the person who runs the tests."""
+def use_real_client(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set up the real client, here and in child processes, without what belongs to the person who runs the tests."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     # telemetry would ask the public Hub; Xet would not use LFS
     for setting in ("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_XET"):
         monkeypatch.setenv(setting, "1")
         monkeypatch.setattr(constants, setting, True)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "hf-home" / "token"))
+    monkeypatch.setenv("HF_HOME", str(home))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
     for other_token in ("HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE"):
         monkeypatch.delenv(other_token, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     huggingface_hub.close_session()
+
+
+@pytest.fixture
+def hub_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real client, with its files in the folder of the test."""
+    use_real_client(tmp_path / "hf-home", monkeypatch)
 
 
 @pytest.fixture
@@ -65,20 +72,34 @@ def keeper(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_write")
 
 
-@pytest.fixture
-def published(contract_hub: ContractServer, tmp_path: Path) -> PublishedModel:
-    """A small model of the zoo, published by the real client, in a registry of its own."""
-    root = copy_registry(tmp_path / "registry")
+@pytest.fixture(scope="session")
+def published_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
+    """A small model of the zoo, published by the real client: folder with hub and registry, and the model's files."""
+    folder = tmp_path_factory.mktemp("published")
+    root = copy_registry(folder / "registry")
     shipped = read_registry(root).resolve(f"{SMALL}@{VERSION}")
     seed = root / "zoo" / "weights" / shipped.folder
     files = {name: (seed / name).read_bytes() for name in (WEIGHTS_FILE, TEST_VECTOR_FILE)}
     files[CARD_FILE] = shipped.card_path.read_bytes()
     repository = shipped.entry.hub_repository
-    commit = publish(contract_hub, repository, files, tmp_path / "upload")
+    with pytest.MonkeyPatch.context() as monkeypatch, serve(folder / "hub") as server:
+        use_real_client(folder / "hf-home", monkeypatch)
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # the client's own, on every upload
+            commit = publish(server, repository, files, folder / "upload")
+        huggingface_hub.close_session()
     pin = {"repo": repository, "commit": commit}
     edit_entry(root, lambda entry: entry["versions"][VERSION].update(sources={"seed": False, "hub": pin}))
-    contract_hub.log.clear()
-    return PublishedModel(contract_hub, root, files)
+    return folder, files
+
+
+@pytest.fixture
+def published(published_once: tuple[Path, dict[str, bytes]], contract_hub: ContractServer, tmp_path: Path) -> PublishedModel:
+    """A copy of the published model for one test, on a contract server and in a registry of its own."""
+    folder, files = published_once
+    shutil.copytree(folder / "hub", contract_hub.root, dirs_exist_ok=True)
+    shutil.copytree(folder / "registry", tmp_path / "registry")
+    return PublishedModel(contract_hub, tmp_path / "registry", files)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ TIME_TOLERANCE = 0.05
 
 @dataclass(frozen=True)
 class RuleComparison:
-    """What a rule of a recipe expects, and what the archive has; times are means of the exposures."""
+    """Expectations of a recipe's rule and findings of the archive; times are means of the exposures."""
 
     rule: str
     split: str

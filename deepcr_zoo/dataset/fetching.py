@@ -62,7 +62,7 @@ def download_manifest(
     """Download the products of a manifest that are not there yet; return it with their hashes, and the files in its order.
 
     Files of the user, `supplied` by name, are checked and not downloaded. Unless the archive has just listed the manifest
-    (`is_fresh`), it is asked whether anything has changed. A hash that is in the manifest must come out again.
+    (`is_fresh`), it is asked whether anything has changed. Hashes in the manifest must come out again.
     """
     if not 1 <= jobs <= MOST_DOWNLOADS:
         raise UsageError(f"--jobs {jobs}: expected 1 to {MOST_DOWNLOADS} downloads at a time")

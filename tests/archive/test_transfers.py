@@ -28,7 +28,7 @@ def run(recipe, jobs=4):
 
 
 def files():
-    """What is there under the names of whole products."""
+    """Return the content of the whole products in the folder."""
     return {path.name: path.read_bytes() for path in folder().glob("*_flc.fits")}
 
 

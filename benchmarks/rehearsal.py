@@ -35,9 +35,9 @@ from deepcr_zoo.models.model import MaskModel, load_files
 from deepcr_zoo.models.nets import UNet
 from deepcr_zoo.models.weights import serialise, trained_network
 from deepcr_zoo.simulate import VERSION
-from deepcr_zoo.training.augmentation import order
 from deepcr_zoo.training.objectives import Feed
 from deepcr_zoo.training.pipeline import train
+from deepcr_zoo.training.randomness import order
 from deepcr_zoo.training.stamps import open_stamps
 from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES, FieldType, Recipe
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe

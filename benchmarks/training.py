@@ -34,7 +34,7 @@ from deepcr_zoo.machine import keep_freed_memory, processor_name
 from deepcr_zoo.training.loop import fit
 from deepcr_zoo.training.objectives import Feed
 from deepcr_zoo.training.stamps import ResidentStamps
-from deepcr_zoo.training.state import start
+from deepcr_zoo.training.state import initial_state
 from deepcr_zoo.zoo.recipe import Recipe
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 
@@ -163,7 +163,9 @@ def train_ours(recipe: Recipe, stamps: Exposure, on_step: OnStep) -> None:
     device = torch.device("cpu")
     train, validation = (ResidentStamps([group], device) for group in (stamps, noise(1, stamps.image.shape[-1], seed=0)))
     keep_freed_memory()  # as the pipeline does
-    fit(start(recipe, device), Feed(recipe, train), Feed(recipe, validation), on_step=lambda step: on_step(step.loss))
+    fit(
+        initial_state(recipe, device), Feed(recipe, train), Feed(recipe, validation), on_step=lambda step: on_step(step.loss)
+    )
 
 
 METHODS: dict[str, Callable[[Recipe, Exposure, OnStep], None]] = {UPSTREAM: train_upstream, "ours": train_ours}
@@ -219,7 +221,7 @@ def epochs_of_the_paper(case: Case, device: torch.device, stamps: int, batch: in
     """Our epochs of so many stamps, without the first of each phase; the same thirteenth of them is repeated."""
     recipe = recipe_of(case, batch, epochs=8, frozen_after=4, seed=seed)
     train = ResidentStamps([noise(stamps // 13, case.side, seed)] * 13, device)
-    training = start(recipe, device)
+    training = initial_state(recipe, device)
     fit(training, Feed(recipe, train), Feed(recipe, ResidentStamps([noise(batch, case.side, seed)], device)))
     return [record for record in training.progress.history if record.epoch not in (1, 5)]
 

@@ -5,8 +5,8 @@ import os
 from deepcr_zoo.cli.main import main
 
 if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-    from deepcr_zoo.training.distributed import run_to_the_end
+    from deepcr_zoo.training.distributed import run_and_exit
 
-    run_to_the_end(main)
+    run_and_exit(main)
 else:
     main()

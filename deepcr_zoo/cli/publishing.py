@@ -17,10 +17,10 @@ from deepcr_zoo.zoo.hub.connection import disable_progress_bars
 from deepcr_zoo.zoo.registry import REPOSITORY_PATTERN
 
 if TYPE_CHECKING:
-    from deepcr_zoo.publishing.checking import Checked
+    from deepcr_zoo.publishing.checking import CheckedItem
     from deepcr_zoo.publishing.releases import Release
-    from deepcr_zoo.publishing.steps import Published
     from deepcr_zoo.publishing.upload import Publication
+    from deepcr_zoo.publishing.workflow import Published
 
 Repo = Annotated[
     str | None,
@@ -130,25 +130,25 @@ def check(
         raise typer.Exit(1)
 
 
-def _tell_checked(found: Checked) -> None:
+def _tell_checked(found: CheckedItem) -> None:
     output.print(f"{'wrong' if found.problems else 'right'}  {found.what}")
     for problem in found.problems:
         output.print(f"       {problem}")
 
 
 def _publish_one(what: str, repo: str | None, how: tuple[bool, bool, bool], private: bool, into: Path | None) -> None:
-    from deepcr_zoo.publishing import steps
+    from deepcr_zoo.publishing import workflow
     from deepcr_zoo.publishing.entries import find_checkout
     from deepcr_zoo.publishing.releases import repository_of
 
     as_pull_request, finish, dry_run = how
     checkout = None if as_pull_request or dry_run else find_checkout(into)
-    release = steps.find_release(what)
+    release = workflow.find_release(what)
     repository = repository_of(release, repo)
     if dry_run:
         _show(release, repository)
     elif as_pull_request:
-        proposal = steps.propose(release, repository)
+        proposal = workflow.propose(release, repository)
         notes.print(f"{release.reference}: " + ("waits to be merged" if proposal.is_new else "was proposed before"))
         notes.print("after the merge the same command with --finish in place of --pr writes the registry entry")
         for remark in release.remarks:
@@ -157,37 +157,37 @@ def _publish_one(what: str, repo: str | None, how: tuple[bool, bool, bool], priv
     else:
         assert checkout is not None
         if finish:
-            _tell(release, steps.finish(release, repository, checkout))
+            _tell(release, workflow.finish(release, repository, checkout))
         else:
-            _tell(release, steps.publish(release, repository, checkout, private=private))
+            _tell(release, workflow.publish(release, repository, checkout, private=private))
 
 
 def _tag(name: str) -> None:
-    from deepcr_zoo.publishing import steps
+    from deepcr_zoo.publishing import workflow
 
-    publication = steps.tag_registered(name)
+    publication = workflow.tag_registered(name)
     how = "tag set" if publication.is_new else "had its tag before"
     notes.print(f"{name}: {how}, {publication.address} at commit {publication.pin.commit}")
 
 
 def _publish_seed(organisation: str | None, dry_run: bool, private: bool, into: Path | None) -> None:
     """One after the other; one that fails does not stop the rest."""
-    from deepcr_zoo.publishing import steps
+    from deepcr_zoo.publishing import workflow
     from deepcr_zoo.publishing.entries import find_checkout
     from deepcr_zoo.publishing.releases import repository_of
 
     if organisation is not None and "/" in organisation:
         raise UsageError(f"--repo {organisation}: expected ORG alone, each model has a repository of its own in it")
     checkout = None if dry_run else find_checkout(into)
-    references, failed = list(steps.seed_references(registries.default_registry())), []
+    references, failed = list(workflow.seed_references(registries.default_registry())), []
     for reference in TerminalReporter().track(references, "publishing", len(references)):
         try:
-            release = steps.find_release(reference)
+            release = workflow.find_release(reference)
             repository = repository_of(release, organisation)
             if checkout is None:
                 _show(release, repository)
             else:
-                _tell(release, steps.publish(release, repository, checkout, private=private))
+                _tell(release, workflow.publish(release, repository, checkout, private=private))
         except UsageError:
             raise
         except (DeepcrZooError, typer.Exit) as error:

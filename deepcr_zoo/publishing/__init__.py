@@ -1,8 +1,7 @@
-"""Publishing: from a run to the Hub and into the registry.
+"""Publishing: from a run to the Hub and into the registry, and the checks of everything in it.
 
-Gates, upload, read-back, registry entries, checking and conversion of upstream files.
+`workflow` goes from the gates to the registry entry; `checking` is ``deepcr-zoo check``. Nothing that fails a gate is
+published, a published version never changes, and only `convert` reads upstream's .pth files.
 
-Imports: bench and the rooms below it, never training. Imported by the rooms above.
-Promise: nothing that fails a gate is published, and a published version never changes;
-only `convert` reads upstream's .pth files.
+May import bench and the rooms below it, never training. Promises no names: its commands are the interface.
 """

@@ -1,10 +1,11 @@
-"""Is everything in ``zoo/``, ``cards/`` and ``recipes/`` valid, and does it agree? Whatever is wrong, all is looked at."""
+"""Checks of everything in ``zoo/``, ``cards/`` and ``recipes/``: validity and agreement; a problem hides no other."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from deepcr_zoo.bench.exclusions import FILE as TRAINING_VISITS
@@ -24,73 +25,56 @@ from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, ModelEntry, 
 
 
 @dataclass(frozen=True)
-class Checked:
-    """Something that was looked at.
-
-    Attributes
-    ----------
-    what : str
-    problems : tuple of str
-        What is wrong with it; none if it is right.
-    """
+class CheckedItem:
+    """A checked file, model or relation, with its problems."""
 
     what: str
     problems: tuple[str, ...]
 
 
-def check(root: Path, before: Path | None = None) -> Iterator[Checked]:
-    """Look at all of a checkout's registry, model by model.
+def check(root: Path, before: Path | None = None) -> Iterator[CheckedItem]:
+    """Check the registry, cards and recipes of a checkout, one by one.
 
-    Parameters
-    ----------
-    root : Path
-        Folder that holds ``zoo/``, ``cards/`` and ``recipes/``.
-    before : Path, optional
-        The same of an earlier state, which may be added to, and not altered.
-
-    Yields
-    ------
-    Checked
+    `before` is an earlier state of it: what that has may be added to, not altered.
     """
-    broken = [one for one in _entries(root) if one.problems]
+    entries = [path for task in TASKS for path in sorted((root / "zoo" / task).glob("*.yaml"))]
+    # each entry by itself first, so that a broken one does not hide another
+    broken = [item for path in entries if (item := _item(str(path.relative_to(root)), partial(_entry, path, root))).problems]
     yield from broken
-    whole = _ask("the registry as a whole", lambda: _registry(root))
+    whole = _item("the registry as a whole", partial(_registry, root))
     if not broken:
         yield whole
     registry = None if broken or whole.problems else read_registry(root)
     if registry is not None:
-        for reference in registry.references():
-            yield _ask(reference, lambda reference=reference: _model(registry.resolve(reference)))  # type: ignore[misc]
-        yield _ask("files without an entry", lambda: _orphans(root, registry))
-        yield _ask(str(TRAINING_VISITS), lambda: _training_visits(root, registry))
-        if before is not None:
-            yield _ask(f"nothing of {before} is altered", lambda: _altered(before, registry))
-        if (root / "cards" / "README.md").is_file():
-            yield _ask("rendered tables", lambda: _rendered(root))
-    yield _ask("zoo/instruments.yaml", lambda: _instruments(root))
+        yield from _registered(root, registry, before)
+    yield _item("zoo/instruments.yaml", partial(_instruments, root))
     for path in sorted((root / "recipes").glob("*.yaml")):
-        yield _ask(f"recipes/{path.name}", lambda path=path: _recipe(path, registry))  # type: ignore[misc]
+        yield _item(f"recipes/{path.name}", partial(_recipe, path, registry))
 
 
-def _ask(what: str, look: Callable[[], Iterator[str]]) -> Checked:
+def _registered(root: Path, registry: Registry, before: Path | None) -> Iterator[CheckedItem]:
+    for reference in registry.references():
+        yield _item(reference, partial(_model, registry, reference))
+    yield _item("files without an entry", partial(_orphans, root, registry))
+    yield _item(str(TRAINING_VISITS), partial(_training_visits, root, registry))
+    if before is not None:
+        yield _item(f"nothing of {before} is altered", partial(_alterations, before, registry))
+    if (root / "cards" / "README.md").is_file():
+        yield _item("rendered tables", partial(_rendered, root))
+
+
+def _item(what: str, problems: Callable[[], Iterator[str]]) -> CheckedItem:
     try:
-        return Checked(what, tuple(look()))
+        return CheckedItem(what, tuple(problems()))
     except DeepcrZooError as error:
-        return Checked(what, (str(error),))
-    except Exception as error:  # what somebody else has contributed may do anything: it must not hide the rest
-        return Checked(what, (f"{type(error).__name__}: {error}",))
+        return CheckedItem(what, (str(error),))
+    except Exception as error:  # a contributed file may cause any error, which must not hide the rest
+        return CheckedItem(what, (f"{type(error).__name__}: {error}",))
 
 
-def _entries(root: Path) -> Iterator[Checked]:
-    """Each by itself, so that one that is broken does not hide another."""
-
-    def look(path: Path) -> Iterator[str]:
-        read_document(path, ModelEntry, root)
-        yield from ()
-
-    for task in TASKS:
-        for path in sorted((root / "zoo" / task).glob("*.yaml")):
-            yield _ask(str(path.relative_to(root)), lambda path=path: look(path))  # type: ignore[misc]
+def _entry(path: Path, root: Path) -> Iterator[str]:
+    read_document(path, ModelEntry, root)
+    yield from ()
 
 
 def _registry(root: Path) -> Iterator[str]:
@@ -99,7 +83,8 @@ def _registry(root: Path) -> Iterator[str]:
         yield f"{root}: expected a registry, got none"
 
 
-def _model(model: ResolvedModel) -> Iterator[str]:
+def _model(registry: Registry, reference: str) -> Iterator[str]:
+    model = registry.resolve(reference)
     card = read_card(model)
     outcome = verify(model, "cpu", engine="torch")
     if outcome.verdict != "reproduces":
@@ -112,14 +97,14 @@ def _model(model: ResolvedModel) -> Iterator[str]:
     for citation in card.citation:
         if citation.doi.lower() not in citation.bibtex.lower():
             yield f"citation: the BibTeX record of {citation.doi} has another DOI, or none"
-    yield from _recipe_of(model, card)
+    yield from _recipe_beside_card(model, card)
     for record in read_results(model).parity:
         if record.weights_sha256 != model.locked.weights.sha256:
             yield f"results: the parity record of {record.date} is of other weights"
 
 
-def _recipe_of(model: ResolvedModel, card: Card) -> Iterator[str]:
-    """The recipe of a network that was trained here is kept beside its card."""
+def _recipe_beside_card(model: ResolvedModel, card: Card) -> Iterator[str]:
+    """Check the recipe of a network that was trained here, which is kept beside its card."""
     if card.provenance.kind != "trained":
         return
     path = model.card_path.with_suffix(".recipe.yaml")
@@ -137,7 +122,7 @@ def _recipe_of(model: ResolvedModel, card: Card) -> Iterator[str]:
 
 
 def _orphans(root: Path, registry: Registry) -> Iterator[str]:
-    """Cards, results and weights that no version of any entry has."""
+    """Find cards, results and weights that belong to no version of any entry."""
     folders = {reference.replace("@", "/") for reference in registry.references()}
     for path in sorted((root / "cards").glob("*/*/*.yaml")):
         place = path.relative_to(root / "cards")
@@ -151,21 +136,21 @@ def _orphans(root: Path, registry: Registry) -> Iterator[str]:
 
 
 def _training_visits(root: Path, registry: Registry) -> Iterator[str]:
-    """Every model either says in its card what it was trained on, or is named in the table."""
+    """Check that each model's training visits are in its card, or that the table names the model."""
     known = read_document(root / TRAINING_VISITS, TrainingVisits, root) if (root / TRAINING_VISITS).is_file() else None
     named = set() if known is None else known.models.keys() | known.unknown.keys()
     for reference in registry.references():
         try:
-            tells = read_card(registry.resolve(reference)).training.visits is not None
+            in_card = read_card(registry.resolve(reference)).training.visits is not None
         except DeepcrZooError:
-            continue  # it was told of beside the model
-        if not tells and reference not in named:
-            yield f"{reference}: neither its card (training.visits) nor {TRAINING_VISITS} tells what it was trained on"
+            continue  # reported with the model
+        if not in_card and reference not in named:
+            yield f"{reference}: what it was trained on is neither in its card (training.visits) nor in {TRAINING_VISITS}"
     for reference in sorted(named - set(registry.references())):
         yield f"{TRAINING_VISITS}: {reference}: is not in the registry"
 
 
-def _altered(before: Path, registry: Registry) -> Iterator[str]:
+def _alterations(before: Path, registry: Registry) -> Iterator[str]:
     earlier = read_registry(before)
     yield from alterations(earlier, registry, complete=True)
     for reference in set(earlier.references()) & set(registry.references()):

@@ -1,4 +1,4 @@
-"""From an upstream .pth file to this zoo's safetensors: the only place that ever loads a pickled file.
+"""Conversion of upstream .pth files to safetensors: the only module that unpickles.
 
 The file's hash is checked first, and torch unpickles it with ``weights_only=True``.
 """
@@ -36,7 +36,7 @@ _LAYERS = {
 
 @dataclass(frozen=True)
 class ConvertedModel:
-    """The architecture that an upstream file turned out to have, and its weights as a safetensors file."""
+    """The architecture found in an upstream file, and its weights as a safetensors file."""
 
     card: Card
     architecture: Architecture
@@ -44,11 +44,11 @@ class ConvertedModel:
 
     @property
     def folder(self) -> Path:
-        """``task/name/version``: the model's place in a mirror."""
+        """The model's place in a mirror, ``task/name/version``."""
         return Path(self.card.identity.task, self.card.identity.name, self.card.identity.version)
 
     def test_vector(self) -> bytes:
-        """A new test vector file for these weights (its last bits may differ from machine to machine)."""
+        """Return a new test vector file; its last bits may differ from machine to machine."""
         task = self.card.identity.task
         network = weights.trained_network(self.weights, self.architecture, task, str(self.folder))
         return testvectors.serialise(testvectors.make(network, self.card, testvectors.SEED))
@@ -57,17 +57,7 @@ class ConvertedModel:
 def convert(card: Card, sdists: Path) -> ConvertedModel:
     """Convert the upstream file that a card names; the same input gives the same bytes on every machine.
 
-    Parameters
-    ----------
-    card : Card
-        Card of a model whose provenance is imported.
-    sdists : Path
-        Folder of source distributions; what is missing there is fetched with pip, by pinned hash.
-
-    Raises
-    ------
-    ConversionError
-        If the model was not imported, or the source distribution or the file is not what the card names.
+    `sdists` is a folder of source distributions; missing ones are fetched with pip, by pinned hash.
     """
     identity = card.identity
     if card.provenance.upstream is None:
@@ -77,28 +67,10 @@ def convert(card: Card, sdists: Path) -> ConvertedModel:
 
 
 def import_model(card_path: Path, sdists: Path, to: Path) -> str:
-    """Convert the file that a new model's card names, write weights and test vector, and give its registry entry.
+    """Write weights and test vector of a new model, converted from the file its card names; return its registry entry.
 
-    Parameters
-    ----------
-    card_path : Path
-        Card of a version that the registry does not have yet.
-    sdists : Path
-        As for `convert`.
-    to : Path
-        Folder that takes ``task/name/version/``, such as ``zoo/weights``.
-
-    Returns
-    -------
-    str
-        YAML to put under ``versions`` in ``zoo/<task>/<name>.yaml``.
-
-    Raises
-    ------
-    ConversionError
-        As `convert`; also if the card ties no input scale to a network that has BatchNorm.
-    InvalidWeightsError
-        If the weights were trained at another input scale than the card states.
+    The files go into ``task/name/version/`` under `to`. The entry is YAML to put under ``versions`` in
+    ``zoo/<task>/<name>.yaml``. A network with BatchNorm needs a card that ties its weights to their input scale.
     """
     card_bytes = card_path.read_bytes()
     card = parse_document(card_bytes, Card, card_path)
@@ -123,18 +95,7 @@ def import_model(card_path: Path, sdists: Path, to: Path) -> str:
 
 
 def convert_state(pickled: bytes) -> tuple[Architecture, dict[str, Tensor]]:
-    """Rename an upstream state dict to this zoo's parameter names and fold weight normalisation.
-
-    Parameters
-    ----------
-    pickled : bytes
-        A .pth file whose hash has been checked.
-
-    Raises
-    ------
-    ConversionError
-        If it does not hold an upstream UNet.
-    """
+    """Rename an upstream state dict, from a .pth file with a verified hash, to our names; fold weight normalisation."""
     try:
         upstream: dict[str, Tensor] = torch.load(io.BytesIO(pickled), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError):
@@ -159,19 +120,13 @@ def convert_state(pickled: bytes) -> tuple[Architecture, dict[str, Tensor]]:
 
 
 def read_upstream(file: UpstreamFile, sdists: Path) -> bytes:
-    """Read a file out of a source distribution, both checked against the card's hashes.
-
-    Raises
-    ------
-    ConversionError
-        If either is missing or has another hash.
-    """
+    """Return a file of a source distribution, both checked against the card's hashes."""
     archive = sdists / f"{file.package}-{file.release}.tar.gz"
     try:
         if not archive.is_file():
             sdists.mkdir(parents=True, exist_ok=True)
             _pip_download(file, sdists)
-        _check(archive.read_bytes(), file.sdist_sha256, str(archive))
+        _check_hash(archive.read_bytes(), file.sdist_sha256, str(archive))
     except OSError as error:
         raise ConversionError(f"{sdists} cannot be used as a folder of releases: {error.strerror}") from None
     with tarfile.open(archive) as content:
@@ -182,15 +137,15 @@ def read_upstream(file: UpstreamFile, sdists: Path) -> bytes:
         if member is None:
             raise ConversionError(f"{archive}: expected a file {file.file}, found none")
         data = member.read()
-    _check(data, file.file_sha256, f"{archive}: {file.file}")
+    _check_hash(data, file.file_sha256, f"{archive}: {file.file}")
     return data
 
 
-def _check(data: bytes, expected: str, what: str) -> None:
+def _check_hash(data: bytes, expected: str, where: str) -> None:
     found = hashlib.sha256(data).hexdigest()
     if found != expected:
         raise ConversionError(
-            f"{what}: expected sha256 {expected}, found {found}; delete the file and try again, or correct the card"
+            f"{where}: expected sha256 {expected}, found {found}; delete the file and try again, or correct the card"
         )
 
 
@@ -212,13 +167,7 @@ def _pip_download(file: UpstreamFile, folder: Path) -> None:
 
 
 def write_weights(converted: ConvertedModel, to: Path) -> None:
-    """Write converted weights under a mirror's root.
-
-    Raises
-    ------
-    ConversionError
-        If other bytes stand there already, or the folder cannot be written to.
-    """
+    """Write converted weights under a mirror's root; a ConversionError if the file exists with other bytes."""
     _write_new(converted.weights, to / converted.folder / WEIGHTS_FILE)
 
 
@@ -256,7 +205,7 @@ def _architecture(upstream: dict[str, Tensor]) -> Architecture:
 
 
 def _module_names(architecture: Architecture) -> dict[str, str]:
-    """Upstream's module names and ours."""
+    """Return our module names by upstream's."""
     blocks = {"inc.conv": "encoder.0", "outc.conv": "head"}
     for level in range(1, architecture.depth):
         # upstream counts its decoder down from up8, which works at full resolution; ours counts up to it
@@ -275,7 +224,7 @@ def _module_names(architecture: Architecture) -> dict[str, str]:
 
 
 def _weight_norm(direction: Tensor, length: Tensor) -> Tensor:
-    """Weight = g * v / |v|, with |v| over all but the first axis (Salimans & Kingma 2016, Eq. 2), in float64."""
+    """Return the weight g * v / |v|, with |v| over all but the first axis (Salimans & Kingma 2016, Eq. 2), in float64."""
     wide = direction.double()
     norm = wide.flatten(1).square().sum(dim=1).sqrt()[:, None, None, None]
     folded: Tensor = (length.double() * wide / norm).float()

@@ -1,4 +1,4 @@
-"""The README.md of a model on the Hub, rendered from its card and what was measured, never written by hand."""
+"""The README.md of a model on the Hub, rendered from its card and its measurements, never written by hand."""
 
 from __future__ import annotations
 
@@ -19,69 +19,52 @@ from deepcr_zoo.zoo.rendering import input_text
 
 TEMPLATE = "page.md.jinja"
 
+# the Hub's names of our tasks
 PIPELINES: dict[Task, str] = {"mask": "image-segmentation", "inpaint": "image-to-image"}
-"""The Hub's words for our tasks."""
 
 
+# factor from the unit of a published figure to the unit of our own measurements, and that unit as text
 PUBLISHED_UNITS: dict[FigureUnit, tuple[float, str]] = {
     "percent": (0.01, ""),
     "fraction": (1.0, ""),
     "electron^2": (1.0, ", in e-^2"),
     "(100 electron)^2": (1e4, ", in e-^2"),
 }
-"""Factor from the unit of a published figure to the unit of our own measurements, and that unit as text."""
 
 
 @dataclass(frozen=True)
 class PageFacts:
-    """What the page tells.
-
-    Attributes
-    ----------
-    card : Card
-    architecture : Architecture
-    weights : LockedFile
-    verdict : ModelVerdict
-    cautions : sequence of str
-        What users are warned of.
-    measurements : sequence of Measurement
-        Operating points on record.
-    results : BenchmarkResults or None
-        Of the benchmark of a run.
-    method : str or None
-        Name of its figures in `results`.
-    base_model : str or None
-        ``task/name@version`` that it was fine-tuned from.
-    base_repository : str or None
-        Where the Hub has that.
-    picture : str or None
-        File with its ROC curve, beside the page.
-    remarks : sequence of str
-        Bounds of gates that are not the default ones.
-    """
+    """Content of a page."""
 
     card: Card
     architecture: Architecture
     weights: LockedFile
     verdict: ModelVerdict
     cautions: Sequence[str]
+    """Warnings for users."""
     measurements: Sequence[Measurement]
+    """Operating points on record."""
     results: BenchmarkResults | None = None
     method: str | None = None
+    """Name of this model in `results`."""
     base_model: str | None = None
+    """``task/name@version`` that it was fine-tuned from."""
     base_repository: str | None = None
+    """Repository of that model on the Hub."""
     picture: str | None = None
+    """File with its ROC curve, beside the page."""
     remarks: Sequence[str] = ()
+    """Bounds of gates that are not the defaults."""
 
     @property
     def judged(self) -> MethodResult | None:
-        """Its figures, if there was a benchmark."""
+        """Figures of this model, if there was a benchmark."""
         found = self.results.methods if self.results is not None else []
         return next((one for one in found if one.name == self.method), None)
 
 
 def render(facts: PageFacts) -> bytes:
-    """The page; the same facts give the same bytes."""
+    """Return the page; the same facts give the same bytes."""
     environment = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701
     template = environment.from_string(resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
     card = facts.card
@@ -100,8 +83,7 @@ def render(facts: PageFacts) -> bytes:
 
 def _front_matter(facts: PageFacts) -> str:
     card = facts.card
-    made_for = card.instrument
-    tags = ["astronomy", "cosmic-rays", "deepcr", card.identity.task, made_for.telescope, made_for.instrument]
+    tags = ["astronomy", "cosmic-rays", "deepcr", card.identity.task, card.instrument.telescope, card.instrument.instrument]
     return front_matter(
         name=f"{card.identity.task}/{card.identity.name}@{card.identity.version}",
         spdx=card.licence.spdx,
@@ -113,25 +95,19 @@ def _front_matter(facts: PageFacts) -> str:
 
 
 def _published(card: Card) -> Iterator[Evaluation]:
+    """Yield published figures, in the units of our own: shares, and e-^2."""
     metric = "recall" if card.identity.task == "mask" else "mse"
     doi = f"https://doi.org/{card.citation[0].doi}"
     for evaluation in card.published_evaluation:
         for figure in evaluation.figures:
             factor, unit = PUBLISHED_UNITS[figure.unit]
-            name = f"{figure.quantity}{unit}, {figure.field} (published)"
-            yield Evaluation(
-                evaluation.test_set,
-                figure.field,
-                metric,
-                name,
-                float(f"{figure.value * factor:.6g}"),
-                source=evaluation.source,
-                source_url=doi,
-            )
+            name, value = f"{figure.quantity}{unit}, {figure.field} (published)", float(f"{figure.value * factor:.6g}")
+            source = evaluation.source
+            yield Evaluation(evaluation.test_set, figure.field, metric, name, value, source=source, source_url=doi)
 
 
 def _measured(facts: PageFacts) -> Iterator[Evaluation]:
-    """Figures of the benchmark, as shares."""
+    """Yield the figures of the benchmark, as shares."""
     if facts.results is None or facts.judged is None:
         return
     data = f"{facts.results.data.description} ({facts.results.data.kind})"
@@ -154,7 +130,7 @@ def _published_table(figures: Sequence[Figure]) -> str:
 
 
 def _measured_table(facts: PageFacts) -> str | None:
-    """Every method of the benchmark, by field type."""
+    """Return a table of all methods of the benchmark, by field type."""
     results = facts.results
     if results is None or facts.judged is None:
         return None
@@ -180,7 +156,7 @@ def _figures(method: MethodResult, field_type: str, fprs: Sequence[float]) -> li
 
 
 def _operating_points(measured: Measurement) -> tuple[str, str]:
-    """Where they come from, and their table."""
+    """Return the source of operating points, and their table."""
     where = f"{measured.data.kind} data: {measured.data.description}"
     rows = [
         [field_name(point.field_type), f"{100 * point.fpr:g} %", f"{100 * point.tpr:.1f} %", f"{point.threshold:.6g}"]
@@ -191,15 +167,15 @@ def _operating_points(measured: Measurement) -> tuple[str, str]:
 
 
 def _gates_table(verdict: ModelVerdict) -> str:
-    def asked(gate: GateResult) -> str:
+    def label(gate: GateResult) -> str:
         return gate.gate + (f" ({field_name(gate.field_type)})" if gate.field_type else "")
 
-    rows = [[asked(gate), gate.measured, gate.bound, gate.verdict] for gate in verdict.gates]
+    rows = [[label(gate), gate.measured, gate.bound, gate.verdict] for gate in verdict.gates]
     return _table(["gate", "measured", "bound", "verdict"], rows)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
 
     def cell(text: str) -> str:
         return " ".join(text.split()).replace("|", "\\|")

@@ -1,4 +1,4 @@
-"""Lock and cards to the Hub, where `deepcr-zoo update` finds them: how the registry grows between releases."""
+"""Lock and cards on the Hub, where ``deepcr-zoo update`` finds them: the registry grows between releases of the package."""
 
 from __future__ import annotations
 
@@ -21,15 +21,7 @@ TITLE = "Registry of {count} versions of {models} models"
 
 
 def registry_files(checkout: Path) -> dict[str, bytes]:
-    """What is published of a checkout's registry, by path; every card is checked against the lock.
-
-    Raises
-    ------
-    InvalidDocumentError, IntegrityError
-        If an entry or a card is wrong.
-    UpdateError
-        If a file is too large.
-    """
+    """Return the published files of a checkout's registry, by path; every card is checked against the lock."""
     registry = read_registry(checkout)
     for reference in registry.references():
         read_card(registry.resolve(reference))
@@ -37,25 +29,7 @@ def registry_files(checkout: Path) -> dict[str, bytes]:
 
 
 def publish_registry(checkout: Path, repository: str, *, private: bool = False) -> Publication:
-    """Publish lock and cards of a checkout; what is published already may be added to, and not altered.
-
-    Parameters
-    ----------
-    checkout : Path
-    repository : str
-        ORG/NAME.
-    private : bool
-        Whether only its owners may see a repository that is made.
-
-    Raises
-    ------
-    PublishError
-        If something that is published would be altered or removed, or a version is on no Hub.
-    HubConflictError
-        If somebody else has published in between.
-    DeepcrZooError
-        As `registry_files`; if the Hub does not answer, or refuses.
-    """
+    """Publish lock and cards of a checkout to ORG/NAME; published content may be added to, not altered or removed."""
     files, registry = registry_files(checkout), read_registry(checkout)
     _refuse_unpublished(registry)
     whoami()
@@ -73,7 +47,7 @@ def publish_registry(checkout: Path, repository: str, *, private: bool = False) 
 
 
 def _refuse_unpublished(registry: Registry) -> None:
-    """Whoever has an older package could not get the bytes of what no Hub has."""
+    """Refuse versions that no Hub has: users of an older package could not get their bytes."""
     bundled = set(shipped_registry().references())
     for entry in registry.entries.values():
         for version, locked in entry.versions.items():

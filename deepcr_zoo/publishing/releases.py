@@ -1,4 +1,4 @@
-"""What is published: one version of one model, complete, with what its gates say."""
+"""Releases: one version of one model with all its files and the verdict of its gates, from a run or from the registry."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deepcr_zoo.bench import exclusions, gates, operating
 from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, ModelVerdict
-from deepcr_zoo.bench.runs import Run
+from deepcr_zoo.bench.runs import RECIPE_FILE, Run
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.errors import DatasetError, GateError, NotMeasuredError, PublishError, UsageError
 from deepcr_zoo.files import data_root
@@ -36,58 +36,43 @@ from deepcr_zoo.zoo.registry import (
     Sources,
 )
 
-README_FILE, LICENCE_FILE = "README.md", "LICENSE"
-RECIPE_FILE, REPORT_FILE, REPORT_PICTURES = "recipe.yaml", "report.html", "report"
+README_FILE, LICENCE_FILE, REPORT_FILE, REPORT_PICTURES = "README.md", "LICENSE", "report.html", "report"
 VERSION_RESULTS_FILE = "results.yaml"
-"""What is on record of a version, beside the results of one benchmark."""
+"""Results on record of a version, beside those of one benchmark (`RESULTS_FILE`)."""
 
 LOCKED_FILES = (WEIGHTS_FILE, TEST_VECTOR_FILE, CARD_FILE)
-"""What makes a version: two releases of the same version are the same if these are."""
+"""Two releases of the same version are the same if these are."""
+
+RECIPE_BESIDE_CARD = ".recipe.yaml"
+
+REHEARSED = "trained on simulated exposures: a rehearsal, not for science"
 
 
 @dataclass(frozen=True)
 class Release:
-    """A version that is ready to be published, or refused.
-
-    Attributes
-    ----------
-    card : Card
-    architecture : Architecture
-    files : mapping of str to bytes
-        What goes into its repository, by path.
-    verdict : ModelVerdict
-        What each gate says.
-    summary : str
-        One line for tables.
-    released : datetime.date
-        Day on which the version enters the registry.
-    seed : bool
-        Whether this package bundles it.
-    warning, deprecated : str or None
-        Cautions to its users.
-    beside_card : mapping of str to bytes
-        What is kept beside the card in a checkout, by what is put after the version: ``.recipe.yaml``.
-    measurement : Measurement or None
-        Operating points that the benchmark has found.
-    remarks : sequence of str
-        What a reviewer should know, such as gates that are not the default ones.
-    repository : str or None
-        Where its recipe wants it.
-    """
+    """A version that is ready to be published, or refused."""
 
     card: Card
     architecture: Architecture
     files: Mapping[str, bytes]
+    """Content of its repository, by path."""
     verdict: ModelVerdict
     summary: str
+    """One line for tables."""
     released: datetime.date
+    """Day on which the version enters the registry."""
     seed: bool = False
+    """True if this package bundles it."""
     warning: str | None = None
     deprecated: str | None = None
     beside_card: Mapping[str, bytes] = field(default_factory=dict)
+    """Files beside the card in a checkout, by the suffix that follows the version, such as ``.recipe.yaml``."""
     measurement: Measurement | None = None
+    """Operating points from the benchmark."""
     remarks: Sequence[str] = ()
+    """Notes for a reviewer, such as bounds of gates that are not the defaults."""
     repository: str | None = None
+    """Repository that its recipe names."""
 
     @property
     def entry(self) -> str:
@@ -101,32 +86,26 @@ class Release:
 
     @property
     def tag(self) -> str:
-        """Of its commit."""
+        """Tag of its commit."""
         return f"v{self.card.identity.version}"
 
     @property
     def title(self) -> str:
-        """Of its commit."""
+        """Title of its commit."""
         return f"Version {self.card.identity.version} of {self.entry}"
 
     @property
     def repository_name(self) -> str:
-        """Of its repository, within any organisation."""
+        """Name of its repository within any organisation."""
         return self.entry.replace("/", "-")
 
     @property
     def locked_files(self) -> dict[str, bytes]:
-        """Those whose hashes the registry locks."""
+        """Files whose hashes the registry locks."""
         return {name: self.files[name] for name in LOCKED_FILES}
 
     def locked(self, pin: HubPin | None) -> LockedVersion:
-        """What the registry locks of it.
-
-        Parameters
-        ----------
-        pin : HubPin or None
-            Where the Hub has it.
-        """
+        """Return the registry's lock of this version, with its place on the Hub."""
         return LockedVersion(
             released=self.released,
             architecture=self.architecture,
@@ -139,95 +118,46 @@ class Release:
         )
 
     def check_gates(self) -> None:
-        """Refuse a model whose gates have not all passed; nothing skips one.
-
-        Raises
-        ------
-        GateError
-            Naming each gate that fails, what it measured and its bound.
-        """
+        """Raise a GateError that names each gate that fails; nothing skips a gate."""
         failing = [gate for gate in self.verdict.gates if gate.verdict == "fails"]
         if failing:
-            told = "; ".join(
+            reasons = "; ".join(
                 f"{gate.gate}{f' ({gate.field_type})' if gate.field_type else ''}: {gate.measured}, expected {gate.bound}"
                 for gate in failing
             )
             count = f"{len(failing)} of {len(self.verdict.gates)}"
-            raise GateError(f"{self.verdict.reference}: {count} gates fail, so it is not published: {told}")
-
-
-def read_licence(root: Path, card: Card) -> bytes:
-    """The text of a model's licence.
-
-    Parameters
-    ----------
-    root : Path
-        Folder that the card's path starts from.
-    card : Card
-
-    Raises
-    ------
-    PublishError
-        If there is no such file.
-    """
-    path = root / card.licence.file
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise PublishError(f"licence.file: {path} cannot be read: {error.strerror}: put the licence's text there") from None
+            raise GateError(f"{self.verdict.reference}: {count} gates fail, so it is not published: {reasons}")
 
 
 def repository_of(release: Release, given: str | None) -> str:
-    """The repository that a release belongs into: the given one, else that of its recipe, else that of the zoo.
-
-    Parameters
-    ----------
-    release : Release
-    given : str or None
-        ORG/NAME, or ORG alone.
-
-    Raises
-    ------
-    UsageError
-        If it is named otherwise.
-    """
-    wanted = given or release.repository or ORGANISATION
-    organisation, slash, name = wanted.partition("/")
+    """Return the repository of a release: the given one (ORG/NAME or ORG), else that of its recipe, else the zoo's."""
+    chosen = given or release.repository or ORGANISATION
+    organisation, slash, name = chosen.partition("/")
     repository = f"{organisation}/{release.repository_name}"
     if not re.fullmatch(REPOSITORY_PATTERN, repository) or (slash and name != release.repository_name):
         raise UsageError(
-            f"repository {wanted}: expected {organisation or 'ORG'}/{release.repository_name}, the name of {release.entry} "
+            f"repository {chosen}: expected {organisation or 'ORG'}/{release.repository_name}, the name of {release.entry} "
             "in every organisation"
         )
     return repository
 
 
-RECIPE_BESIDE_CARD = ".recipe.yaml"
-
-REHEARSED = "trained on simulated exposures: a rehearsal, not for science"
-
-
 def release_of_run(run: Run) -> Release:
-    """Everything of a run that is published; its gates are asked anew, of its files as they are now.
+    """Return the release of a run; its gates are applied anew, to its files as they are now.
 
-    Raises
-    ------
-    RunError
-        If it is not trained yet, or damaged.
-    PublishError
-        If it was not benchmarked, or not on its own training set, or something of it is missing.
+    PublishError if it was not benchmarked, or not on its own training set, or a file is missing.
     """
-    card, results = run.card(), _results(run)
+    card, results = run.card(), _own_results(run)
     model = run.model("cpu", "torch")
     try:
         dataset = run.dataset()
         _check_card(run, card, exclusions.seen_in_training(run.recipe, dataset, default_registry()))
-        evidence = gates.Evidence(Subject(run), model, dataset, run.recipe, results)
-        verdict = gates.verdict(evidence)
+        verdict = gates.verdict(gates.Evidence(Subject(run), model, dataset, run.recipe, results))
         measurement = operating.measurement(results, run.reference)
     except (DatasetError, NotMeasuredError) as error:
-        raise PublishError(f"{run.folder}: its gates cannot be asked: {error}: {_bench_again(run)}") from None
-    files = {name: _read(run, name) for name in (WEIGHTS_FILE, TEST_VECTOR_FILE, CARD_FILE)}
+        raise PublishError(f"{run.folder}: its gates cannot be applied: {error}: {_bench_advice(run)}") from None
+    names = (WEIGHTS_FILE, TEST_VECTOR_FILE, CARD_FILE, RECIPE_FILE, RESULTS_FILE, REPORT_FILE)
+    files = {name: _read(run, name) for name in names}
     drawn = sorted((run.folder / REPORT_PICTURES).glob("*.png"))
     pictures = {f"{REPORT_PICTURES}/{path.name}": path.read_bytes() for path in drawn}
     start, remarks = run.recipe.train.init_from, _remarks(run.recipe)
@@ -246,41 +176,33 @@ def release_of_run(run: Run) -> Release:
         remarks=remarks,
         picture=next((name for name in pictures if name.endswith("/roc-all.png")), None),
     )
-    recipe = _read(run, RECIPE_FILE)
-    files |= {
-        README_FILE: render(facts),
-        LICENCE_FILE: read_licence(data_root(), card),
-        RECIPE_FILE: recipe,
-        RESULTS_FILE: _read(run, RESULTS_FILE),
-        REPORT_FILE: _read(run, REPORT_FILE),
-        **pictures,
-    }
     return Release(
         card=card,
         architecture=run.recipe.train.architecture,
-        files=files,
+        files={**files, **pictures, README_FILE: render(facts), LICENCE_FILE: _licence(data_root(), card)},
         verdict=verdict,
         summary=run.recipe.publish.summary,
         released=datetime.datetime.now(datetime.UTC).date(),
         warning=REHEARSED if dataset.manifest.rehearsal else None,
-        beside_card={RECIPE_BESIDE_CARD: recipe},
+        beside_card={RECIPE_BESIDE_CARD: files[RECIPE_FILE]},
         measurement=measurement,
         remarks=remarks,
         repository=run.recipe.publish.repository,
     )
 
 
-def _results(run: Run) -> BenchmarkResults:
+def _own_results(run: Run) -> BenchmarkResults:
+    """Return the results of a run on its own training set."""
     if not run.is_evaluated:
-        raise PublishError(f"{run.folder}: was not benchmarked: {_bench_again(run)}")
+        raise PublishError(f"{run.folder}: was not benchmarked: {_bench_advice(run)}")
     results = run.results()
     if results.data.manifest_sha256 != run.facts.manifest_sha256:
-        raise PublishError(f"{run.folder}: was benchmarked on another training set than its own: {_bench_again(run)}")
+        raise PublishError(f"{run.folder}: was benchmarked on another training set than its own: {_bench_advice(run)}")
     return results
 
 
 def _check_card(run: Run, card: Card, visits: list[str] | None) -> None:
-    """The card is of this run, whatever people have filled in."""
+    """Refuse a card of another run; people edit the card, but not these fields."""
     identity, provenance = card.identity, card.provenance
     pairs = [
         ("identity.name", identity.name, run.facts.name),
@@ -296,7 +218,7 @@ def _check_card(run: Run, card: Card, visits: list[str] | None) -> None:
 
 
 def _remarks(recipe: Recipe) -> list[str]:
-    """Bounds of gates, and what the best L.A.Cosmic is looked for in, where they are not the default ones."""
+    """List the bounds of gates, and the grid of L.A.Cosmic, that are not the defaults."""
     blocks = [
         ("gates", GatesBlock(), recipe.gates),
         ("build.quality", QualityBlock(), recipe.build.quality),
@@ -310,25 +232,15 @@ def _read(run: Run, name: str) -> bytes:
     try:
         return (run.folder / name).read_bytes()
     except OSError as error:
-        raise PublishError(f"{run.folder / name}: cannot be read: {error.strerror}: {_bench_again(run)}") from None
+        raise PublishError(f"{run.folder / name}: cannot be read: {error.strerror}: {_bench_advice(run)}") from None
 
 
-def _bench_again(run: Run) -> str:
+def _bench_advice(run: Run) -> str:
     return f"deepcr-zoo bench {run.folder} makes what is missing"
 
 
 def release_of_model(model: ResolvedModel) -> Release:
-    """Everything of a version, with the gates of an imported network.
-
-    Raises
-    ------
-    UsageError
-        If it is of another registry.
-    PublishError
-        If the network was trained here.
-    DeepcrZooError
-        If its files are not to be had, or are damaged.
-    """
+    """Return the release of an imported network of the registry, with the gates for such networks."""
     card, locked = read_card(model), model.locked
     if model.origin.registry is not None:
         raise UsageError(f"{model.reference} is of another registry: publish it from a package that has it as its own")
@@ -345,7 +257,7 @@ def release_of_model(model: ResolvedModel) -> Release:
     )
     files = {
         CARD_FILE: model.card_path.read_bytes(),
-        LICENCE_FILE: read_licence(model.root, card),
+        LICENCE_FILE: _licence(model.root, card),
         README_FILE: render(facts),
         TEST_VECTOR_FILE: sources.fetch(model, TEST_VECTOR_FILE).data,
         WEIGHTS_FILE: sources.fetch(model, WEIGHTS_FILE).data,
@@ -363,3 +275,12 @@ def release_of_model(model: ResolvedModel) -> Release:
         warning=locked.warning,
         deprecated=locked.deprecated,
     )
+
+
+def _licence(root: Path, card: Card) -> bytes:
+    """Return the text of a model's licence, whose path in the card starts from `root`."""
+    path = root / card.licence.file
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PublishError(f"licence.file: {path} cannot be read: {error.strerror}: put the licence's text there") from None

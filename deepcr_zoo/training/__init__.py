@@ -1,9 +1,9 @@
 """Training: a recipe and a training set become weights and a draft card.
 
-The loop, its schedule, checkpoints, augmentation and work shared by several processes.
+`pipeline` runs a whole recipe; `loop` is the training loop itself.
 
-Imports: bench and the rooms below it, never publishing. Imported by the rooms above.
-Promise: a run can be interrupted at any time and ends with the same bytes.
+May import bench and the rooms below it, never publishing. Promises `train` and `resume`: a run may be interrupted at
+any moment and resumed, and ends with the same bytes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Checkpoints: everything that training needs to go on exactly where it was, as safetensors and JSON.
+"""Checkpoints: everything that a training needs to go on exactly where it was, as safetensors and JSON.
 
-The tensors go into a file of their own, then ``checkpoint.json`` is renamed into place, which names that file and its hash:
-whatever happens in between, there is one whole checkpoint, the old one or the new one.
+The tensors go into a file of their own. Then ``checkpoint.json``, which names that file and its hash, is renamed into
+place: at any moment there is one whole checkpoint, the old one or the new one.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
-from deepcr_zoo.documents import Document, as_json
+from deepcr_zoo.documents import Document, as_json, first_problem
 from deepcr_zoo.errors import OutputError, RunError
 from deepcr_zoo.files import sweep_leftovers, write_atomically
-from deepcr_zoo.training.state import Progress, Training
+from deepcr_zoo.training.state import TrainingProgress, TrainingState
 
 CHECKPOINT_FILE = "checkpoint.json"
 
+# state of Adam for each parameter
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""What Adam keeps of each parameter."""
 
 
 class Checkpoint(Document):
@@ -40,68 +40,49 @@ class Checkpoint(Document):
         description="lowest validation loss that the schedule has seen; none before the first"
     )
     plateau_bad_epochs: int
-    progress: Progress = Field(
-        description="with the place in the random numbers, which depend on seed, epoch and stamp alone"
-    )
+    progress: TrainingProgress = Field(description="random numbers need no state: they depend on seed, epoch and stamp")
 
 
-def save(training: Training, folder: Path, recipe_sha256: str) -> None:
-    """Write a checkpoint in the place of the one before.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written; the one before is untouched.
-    """
-    data = safetensors.torch.save({name: tensor.contiguous() for name, tensor in _tensors(training).items()})
-    progress = training.progress
+def save(state: TrainingState, folder: Path, recipe_sha256: str) -> None:
+    """Write a checkpoint in place of the one before, which stays if this one cannot be written."""
+    data = safetensors.torch.save({name: tensor.contiguous() for name, tensor in _tensors(state).items()})
+    progress = state.progress
     name = f"checkpoint-{progress.epoch:04d}-{progress.step:06d}.safetensors"
     checkpoint = Checkpoint(
         tensors=name,
         sha256=hashlib.sha256(data).hexdigest(),
         recipe_sha256=recipe_sha256,
-        learning_rate=training.learning_rate,
-        plateau_best=training.plateau.best if math.isfinite(training.plateau.best) else None,
-        plateau_bad_epochs=training.plateau.num_bad_epochs,
+        learning_rate=state.learning_rate,
+        plateau_best=state.plateau.best if math.isfinite(state.plateau.best) else None,
+        plateau_bad_epochs=state.plateau.num_bad_epochs,
         progress=progress,
     )
-    with failure_is_told(folder):
+    with reporting_failures(folder):
         write_atomically(data, folder / name)
         write_atomically(as_json(checkpoint), folder / CHECKPOINT_FILE)
         _remove_others(folder, name)
 
 
 @contextmanager
-def failure_is_told(folder: Path) -> Iterator[None]:
-    """Around what is written into a run.
-
-    Raises
-    ------
-    OutputError
-        If it could not be written.
-    """
+def reporting_failures(folder: Path) -> Iterator[None]:
+    """Turn an OSError while a run is written into an OutputError."""
     try:
         yield
     except OSError as error:
+        kept = ", the last checkpoint too" if has_checkpoint(folder) else ""
         raise OutputError(
-            f"{folder}: cannot be written: {error.strerror}; what was there is intact, the last checkpoint too: make "
-            f"room, then deepcr-zoo train --resume {folder} goes on"
+            f"{folder}: cannot be written: {error.strerror}; what was there is intact{kept}: make room, then deepcr-zoo "
+            f"train --resume {folder} goes on"
         ) from None
 
 
-def is_there(folder: Path) -> bool:
-    """Whether a folder has a checkpoint."""
+def has_checkpoint(folder: Path) -> bool:
+    """True if a folder has a checkpoint."""
     return (folder / CHECKPOINT_FILE).is_file()
 
 
-def restore(training: Training, folder: Path, recipe_sha256: str) -> None:
-    """Put a newly made `Training` of the same recipe into the state of a checkpoint.
-
-    Raises
-    ------
-    RunError
-        If the checkpoint is damaged, or of another recipe or architecture.
-    """
+def restore(state: TrainingState, folder: Path, recipe_sha256: str) -> None:
+    """Put a new state of the same recipe into that of a checkpoint; RunError if that is damaged or does not fit."""
     path = folder / CHECKPOINT_FILE
     try:
         checkpoint = Checkpoint.model_validate_json(path.read_bytes())
@@ -109,8 +90,7 @@ def restore(training: Training, folder: Path, recipe_sha256: str) -> None:
     except OSError as error:
         raise RunError(f"{error.filename}: cannot be read: {error.strerror}; train again without --resume") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        raise RunError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; train again without --resume") from None
+        raise RunError(f"{path}: {first_problem(error)}; train again without --resume") from None
     if checkpoint.recipe_sha256 != recipe_sha256:
         raise RunError(f"{path}: is of another recipe than {folder / 'recipe.yaml'}: expected the recipe that was trained")
     if hashlib.sha256(data).hexdigest() != checkpoint.sha256:
@@ -121,61 +101,44 @@ def restore(training: Training, folder: Path, recipe_sha256: str) -> None:
         raise RunError(f"{folder / checkpoint.tensors}: expected a safetensors file: {error}") from None
     sweep_leftovers(folder)
     _remove_others(folder, checkpoint.tensors)
-    mixed = training.progress.mixed and checkpoint.progress.mixed  # the device may be another one
-    training.progress = checkpoint.progress.model_copy(update={"mixed": mixed})
-    training.start_optimiser(checkpoint.learning_rate)
-    training.plateau.best = math.inf if checkpoint.plateau_best is None else checkpoint.plateau_best
-    training.plateau.num_bad_epochs = checkpoint.plateau_bad_epochs
-    _load_tensors(training, tensors, folder / checkpoint.tensors)
+    mixed = state.progress.mixed and checkpoint.progress.mixed  # the device may be another one
+    state.progress = checkpoint.progress.model_copy(update={"mixed": mixed})
+    state.start_optimiser(checkpoint.learning_rate)
+    state.plateau.best = math.inf if checkpoint.plateau_best is None else checkpoint.plateau_best
+    state.plateau.num_bad_epochs = checkpoint.plateau_bad_epochs
+    _load_tensors(state, tensors, folder / checkpoint.tensors)
 
 
-def _tensors(training: Training) -> dict[str, Tensor]:
-    """All tensors of a state, by names that tell what they are."""
-    tensors = {f"network/{name}": tensor for name, tensor in training.network.state_dict().items()}
-    tensors |= {f"best/{name}": tensor for name, tensor in training.best.items()}
-    for name, parameter in training.network.named_parameters():
-        state = training.optimiser.state.get(parameter, {})
-        tensors |= {f"{moment}/{name}": state[moment] for moment in MOMENTS if moment in state}
+def _tensors(state: TrainingState) -> dict[str, Tensor]:
+    """Return all tensors of a state, named ``network/...``, ``best/...`` and by the moments of Adam."""
+    tensors = {f"network/{name}": tensor for name, tensor in state.network.state_dict().items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
+    for name, parameter in state.network.named_parameters():
+        moments = state.optimiser.state.get(parameter, {})
+        tensors |= {f"{moment}/{name}": moments[moment] for moment in MOMENTS if moment in moments}
     return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
 
 
-def _load_tensors(training: Training, tensors: dict[str, Tensor], where: Path) -> None:
+def _load_tensors(state: TrainingState, tensors: dict[str, Tensor], where: Path) -> None:
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in ("network", "best", *MOMENTS)}
     for name, tensor in tensors.items():
         part, _, key = name.partition("/")
         parts.setdefault(part, {})[key] = tensor
-    expected = {name: tensor.shape for name, tensor in training.network.state_dict().items()}
+    expected = {name: tensor.shape for name, tensor in state.network.state_dict().items()}
     for name in ("network", *(["best"] if parts["best"] else [])):
         if {key: tensor.shape for key, tensor in parts[name].items()} != expected:
-            raise RunError(f"{where}: holds a network of another architecture than the recipe's {training.architecture}")
-    training.network.load_state_dict(parts["network"])
-    for name, parameter in training.network.named_parameters():
+            raise RunError(f"{where}: holds a network of another architecture than the recipe's {state.architecture}")
+    state.network.load_state_dict(parts["network"])
+    for name, parameter in state.network.named_parameters():
         if name in parts["exp_avg"]:
             device = {"step": torch.device("cpu")}  # where Adam keeps it
-            training.optimiser.state[parameter] = {
+            state.optimiser.state[parameter] = {
                 moment: parts[moment][name].to(device.get(moment, parameter.device)) for moment in MOMENTS
             }
-    training.best = {name: tensor.to(training.device) for name, tensor in parts["best"].items()}
+    state.best = {name: tensor.to(state.device) for name, tensor in parts["best"].items()}
 
 
 def _remove_others(folder: Path, keep: str) -> None:
     for path in folder.glob("checkpoint-*.safetensors"):
         if path.name != keep:
             path.unlink(missing_ok=True)
-
-
-def read_progress(folder: Path) -> Progress:
-    """How far the checkpoint of a folder has come; from the start, if there is none.
-
-    Raises
-    ------
-    RunError
-        If it cannot be read.
-    """
-    if not is_there(folder):
-        return Progress()
-    path = folder / CHECKPOINT_FILE
-    try:
-        return Checkpoint.model_validate_json(path.read_bytes()).progress
-    except (OSError, ValidationError):
-        raise RunError(f"{path}: cannot be read, or is damaged; train again without --resume") from None

@@ -1,4 +1,4 @@
-"""The draft of a card: what a run knows of its network; what only a person knows is left open, and said to be."""
+"""Draft cards of trained networks: facts of the run are filled in, and what only a person can add is marked as open."""
 
 from __future__ import annotations
 
@@ -36,68 +36,46 @@ from deepcr_zoo.zoo.recipe import AugmentationBlock, Recipe, Split
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import Architecture
 
-METHOD = "10.3847/1538-4357/ab3fa6"
-"""Zhang & Bloom 2020, whose networks and training these are: cited where the recipe names nothing."""
+# Zhang & Bloom 2020, the source of the networks and their training: cited where the recipe cites nothing
+METHOD_DOI = "10.3847/1538-4357/ab3fa6"
 
+# by depth of the network; a pixel of the output depends on pixels up to 9 and 22 away, and halos are multiples of 8
 MULTIPLE: dict[int, Literal[2, 4]] = {2: 2, 3: 4}
 HALO = {2: 16, 3: 24}
-"""By depth; what a pixel of the output depends on reaches 9 and 22 pixels far, halos are multiples of 8."""
 
 THRESHOLD = 0.5
+# for float32, folded, any engine: ten times what networks of 32 channels need, and just what those of 4 channels do
 TOLERANCE = 1e-4
-"""In float32, folded, with any engine; ten times what networks of 32 channels need, and what those of 4 do."""
 
+# text of a field that a person must fill in
 TO_DO = "TODO"
-"""Text of a field that a person must fill in."""
 
+# the licence whose text is in this repository
 LICENCE = "BSD-3-Clause"
-"""Whose text this repository has."""
 
 
 @dataclass(frozen=True)
 class DraftFacts:
-    """What a run knows beside its recipe.
-
-    Attributes
-    ----------
-    recipe_sha256 : str
-        Of the resolved recipe.
-    manifest : Manifest
-        Of the training set.
-    manifest_sha256 : str
-        Of its file.
-    history : sequence of EpochRecord
-        All epochs, at least one.
-    date : datetime.date
-        On which the training ended.
-    visits : list of str or None
-        All that the network has seen in training; None if that is not known of the model that it started from.
-    """
+    """Facts of a run that are not in its recipe."""
 
     recipe_sha256: str
+    """Hash of the resolved recipe."""
     manifest: Manifest
     manifest_sha256: str
     history: Sequence[EpochRecord]
+    """All epochs, at least one."""
     date: datetime.date
+    """Day on which the training ended."""
     visits: list[str] | None
+    """All visits that the network was trained on; None if they are not known of the model that it started from."""
 
     def visits_for(self, split: Split) -> list[DatasetVisit]:
-        """Visits for training or testing that have stamps."""
+        """Return the visits for training or testing that have stamps."""
         return [visit for visit in self.manifest.visits if visit.split == split and visit.record.exposures]
 
 
 def draft_card(recipe: Recipe, version: str, state: Mapping[str, Tensor], facts: DraftFacts) -> Card:
-    """The draft of the card of a trained network; `Card.open_points` lists what it lacks, and `documents.as_yaml`.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    version : str
-        That the network would be released as.
-    state : mapping of str to Tensor
-        Its weights, with BatchNorm.
-    facts : DraftFacts
-    """
+    """Return the draft of a card for weights that include BatchNorm; its `open_points` list what it lacks."""
     publish, is_rehearsal = recipe.publish, facts.manifest.rehearsal
     return Card(
         identity=CardIdentity(
@@ -109,7 +87,8 @@ def draft_card(recipe: Recipe, version: str, state: Mapping[str, Tensor], facts:
         ),
         provenance=CardProvenance(
             kind="trained",
-            statement=_statement(recipe, facts),
+            statement=f"Trained with deepcr-zoo {__version__} on {'simulated' if is_rehearsal else 'real'} exposures by the "
+            f"recipe {recipe.name}, finished on {facts.date.isoformat()}.",
             recipe_sha256=facts.recipe_sha256,
             manifest_sha256=facts.manifest_sha256,
         ),
@@ -126,7 +105,7 @@ def draft_card(recipe: Recipe, version: str, state: Mapping[str, Tensor], facts:
         published_evaluation=[],
         limits=_limits(recipe, is_rehearsal),
         licence=_licence(publish.licence),
-        citation=[_citation(doi) for doi in publish.citations or [METHOD]],
+        citation=[_citation(doi) for doi in publish.citations or [METHOD_DOI]],
         test_vector=CardTestVector(
             description="stars, galaxies and cosmic-ray tracks on a sky of 60, in the input unit "
             f"(deepcr_zoo.models.testvectors.example_image, seed {testvectors.SEED}); expected output in float64, "
@@ -138,30 +117,9 @@ def draft_card(recipe: Recipe, version: str, state: Mapping[str, Tensor], facts:
 
 
 def draft_test_vector(data: bytes, card: Card, architecture: Architecture) -> bytes:
-    """The test vector file that belongs to a draft.
-
-    Parameters
-    ----------
-    data : bytes
-        Content of the weights file.
-    card : Card
-    architecture : Architecture
-
-    Raises
-    ------
-    InvalidWeightsError
-        If the weights do not fit the architecture.
-    """
+    """Return the test vector file that belongs to a draft card and its weights file."""
     network = weights.trained_network(data, architecture, card.identity.task, card.identity.name)
     return testvectors.serialise(testvectors.make(network, card, testvectors.SEED))
-
-
-def _statement(recipe: Recipe, facts: DraftFacts) -> str:
-    exposures = "simulated" if facts.manifest.rehearsal else "real"
-    return (
-        f"Trained with deepcr-zoo {__version__} on {exposures} exposures by the recipe {recipe.name}, finished on "
-        f"{facts.date.isoformat()}."
-    )
 
 
 def _instrument(recipe: Recipe, facts: DraftFacts) -> CardInstrument:
@@ -174,15 +132,10 @@ def _instrument(recipe: Recipe, facts: DraftFacts) -> CardInstrument:
         # the recipe may ask for more filters than there were exposures of
         filters=sorted({visit.record.filter_name for visit in visits}) or block.filters,
         exposure_time_s=[round(min(times), 1), round(max(times), 1)] if times else None,
-        data_product=_product(recipe),
+        data_product="raw frames, overscan subtracted (raw)"
+        if recipe.data.product == "raw"
+        else f"calibrated exposures in native geometry ({recipe.data.product})",
     )
-
-
-def _product(recipe: Recipe) -> str:
-    product = recipe.data.product
-    if product == "raw":
-        return "raw frames, overscan subtracted (raw)"
-    return f"calibrated exposures in native geometry ({product})"
 
 
 def _input(recipe: Recipe, state: Mapping[str, Tensor]) -> CardInput:
@@ -227,14 +180,14 @@ def _data(recipe: Recipe, facts: DraftFacts) -> str:
 
 
 def _stamps(manifest: Manifest, split: StampSplit) -> str:
-    """``630 stamps (210 extragalactic, ...)``."""
+    """Return a text such as ``630 stamps (210 extragalactic, ...)``."""
     counts = {field_type: of_type[split] for field_type, of_type in manifest.counts.items() if of_type[split]}
     kinds = ", ".join(f"{count} {field_type.replace('_', ' ')}" for field_type, count in counts.items())
     return _count(sum(counts.values()), "stamp") + (f" ({kinds})" if kinds else "")
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _method(recipe: Recipe, history: Sequence[EpochRecord]) -> str:
@@ -268,7 +221,7 @@ def _objective(recipe: Recipe) -> str:
 
 
 def _freeze(recipe: Recipe, history: Sequence[EpochRecord]) -> str:
-    """How BatchNorm was trained and frozen."""
+    """Describe how BatchNorm was trained and frozen."""
     schedule = recipe.train.schedule
     thawed = sum(not record.frozen for record in history)
     if not thawed:
@@ -317,7 +270,7 @@ def _open_points(recipe: Recipe, is_rehearsal: bool) -> list[str]:
 
 
 def _citation(doi: str) -> Citation:
-    """As in the cards of the zoo, else of the DOI alone."""
+    """Return the citation that the cards of the zoo have, else one made of the DOI alone."""
     if known := _known_citations().get(doi):
         return known
     bibtex = f"@misc{{{re.sub(r'[^A-Za-z0-9.]+', '-', doi)},\n  doi = {{{doi}}},\n  url = {{https://doi.org/{doi}}},\n}}\n"

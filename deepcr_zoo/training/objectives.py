@@ -1,4 +1,4 @@
-"""What a network is to learn: its input, its target, and the pixels that count."""
+"""Training objectives: the input of a network, its target, the pixels that count, and the loss."""
 
 from __future__ import annotations
 
@@ -9,74 +9,52 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from deepcr_zoo.errors import TrainingError
-from deepcr_zoo.training.augmentation import inpainting_masks, vary
+from deepcr_zoo.training.augmentation import augment, inpainting_masks
 from deepcr_zoo.training.stamps import StampBatch, StampSource
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.recipe import Recipe
 
 NATIVE = 0
-"""In the place of an epoch, which are counted from 1: stamps as they are, and fixed inpainting masks."""
+"""Takes the place of an epoch, counted from 1: stamps without augmentation, and fixed inpainting masks."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """What a network is given, and what it should give.
-
-    Attributes
-    ----------
-    input : Tensor of float32, shape (N, C, S, S)
-        Pixel values / input scale; for inpainting [image * (1 - mask), mask].
-    target : Tensor of float32, shape (N, 1, S, S)
-        1 for a cosmic ray, 0 elsewhere; for inpainting the image / input scale.
-    counted : Tensor of bool, shape (N, 1, S, S)
-        Pixels that are in the loss.
-    """
+    """Input and target of a network for a batch of stamps."""
 
     input: Tensor
+    """Pixel values / input scale, for inpainting [image * (1 - mask), mask]; float32, shape (N, C, S, S)."""
     target: Tensor
+    """1 for a cosmic ray and 0 elsewhere, for inpainting the image / input scale; float32, shape (N, 1, S, S)."""
     counted: Tensor
+    """Pixels that are in the loss; bool, shape (N, 1, S, S)."""
 
 
 def mask_examples(batch: StampBatch, scale: float) -> Examples:
-    """Examples for a mask network: every pixel counts that is not ignored."""
+    """Return examples for a mask network; every pixel counts that is not ignored."""
     return Examples((batch.image / scale)[:, None], batch.cosmic_rays.float()[:, None], ~batch.ignore[:, None])
 
 
 def inpainting_examples(batch: StampBatch, added: Tensor, scale: float) -> Examples:
-    """Examples for an inpainting network.
+    """Return examples for an inpainting network; `added` are the inpainting masks, bool, shape (N, S, S).
 
-    The network sees neither the pixels of the added mask nor those of the stamp's own cosmic rays. What counts are those of
-    the added mask whose value is known: no own cosmic ray, not ignored.
-
-    Parameters
-    ----------
-    batch : StampBatch
-    added : Tensor of bool, shape (N, S, S)
-        From `augmentation.inpainting_masks`.
-    scale : float
+    The network sees neither the pixels of the added mask nor those of the stamp's own cosmic rays. The pixels that count are
+    those of the added mask whose value is known: no own cosmic ray, not ignored.
     """
     hidden = added | batch.cosmic_rays
     target = batch.image / scale
     shown = torch.where(hidden, torch.zeros_like(target), target)
-    return Examples(
-        torch.stack([shown, hidden.float()], dim=1), target[:, None], (added & ~batch.cosmic_rays & ~batch.ignore)[:, None]
-    )
+    counted = added & ~batch.cosmic_rays & ~batch.ignore
+    return Examples(torch.stack([shown, hidden.float()], dim=1), target[:, None], counted[:, None])
 
 
 def summed_loss(task: Task, output: Tensor, examples: Examples) -> Tensor:
-    """The loss of a batch, summed over the pixels that count; the mean is this divided by their number.
+    """Return the loss of a batch, formed in float32 and summed over the pixels that count.
 
     Mask: binary cross-entropy of the logits, with 1 for a cosmic ray. Zhang & Bloom 2020, Eq. 1 as printed,
     E[M log(1 - F) + (1 - M) log F], is the log-probability of being wrong, which has no lower bound; their text and
     released code use the ordinary binary cross-entropy, as here. Inpainting: squared error (their Eq. 2), in units of the
     input scale.
-
-    Parameters
-    ----------
-    task : {"mask", "inpaint"}
-    output : Tensor, shape (N, 1, S, S)
-        Of the network; taken to float32 first.
-    examples : Examples
     """
     if task == "mask":
         loss = F.binary_cross_entropy_with_logits(output.float(), examples.target, reduction="none")
@@ -87,18 +65,7 @@ def summed_loss(task: Task, output: Tensor, examples: Examples) -> Tensor:
 
 @dataclass(frozen=True)
 class Feed:
-    """Examples from the stamps of a split, as the recipe wants them.
-
-    Attributes
-    ----------
-    recipe : Recipe
-    source : StampSource
-
-    Raises
-    ------
-    TrainingError
-        If there is but one stamp, and inpainting masks are made of other stamps.
-    """
+    """Examples from the stamps of a split, made as the recipe says."""
 
     recipe: Recipe
     source: StampSource
@@ -114,21 +81,13 @@ class Feed:
         return len(self.source)
 
     def examples(self, numbers: Tensor, epoch: int) -> Examples:
-        """Examples from some stamps.
-
-        Parameters
-        ----------
-        numbers : Tensor of int64, shape (N,)
-        epoch : int
-            Chooses how they are varied; `NATIVE` leaves them as they are.
-        """
+        """Return examples from some stamps, with the augmentation of an epoch or as they are (`NATIVE`)."""
         train = self.recipe.train
         batch = self.source.take(numbers)
         if epoch != NATIVE:
-            batch = vary(batch, train.seed, epoch, train.augmentation)
+            batch = augment(batch, train.seed, epoch, train.augmentation)
         if self.recipe.task == "mask":
             return mask_examples(batch, train.input.scale)
         limits = train.augmentation.inpainting_masks
-        return inpainting_examples(
-            batch, inpainting_masks(self.source, batch.numbers, train.seed, epoch, limits), train.input.scale
-        )
+        added = inpainting_masks(self.source, batch.numbers, train.seed, epoch, limits)
+        return inpainting_examples(batch, added, train.input.scale)

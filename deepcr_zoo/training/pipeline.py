@@ -1,4 +1,4 @@
-"""The whole recipe in one go: training set, training, evaluation, and a run folder that holds it all."""
+"""A whole recipe: training set, training and evaluation, in a run folder that holds everything."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import safetensors.torch
 import torch
@@ -14,25 +13,24 @@ import torch
 from deepcr_zoo import machine
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.dataset.reading import Dataset
-from deepcr_zoo.dataset.store import StampSplit
 from deepcr_zoo.dataset.trainingsets import find_or_build
 from deepcr_zoo.errors import DatasetError, DeviceError, RunError, StoppedError, TrainingError, UsageError
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.models.model import select_device
 from deepcr_zoo.progress import NullReporter, Reporter
-from deepcr_zoo.training import checkpoints, finishing, runs
-from deepcr_zoo.training.distributed import Ranks, joined, stop_requested
+from deepcr_zoo.training import checkpoints
+from deepcr_zoo.training.distributed import Ranks, joined
+from deepcr_zoo.training.finalize import finalize
+from deepcr_zoo.training.interruption import noting_signals
 from deepcr_zoo.training.loop import LossIsNotFiniteError, fit
 from deepcr_zoo.training.objectives import Examples, Feed
-from deepcr_zoo.training.runs import add_environment, new_run, write_metrics
+from deepcr_zoo.training.runs import add_environment, current_environment, new_run, write_metrics
 from deepcr_zoo.training.stamps import open_stamps
-from deepcr_zoo.training.state import Training, start
+from deepcr_zoo.training.state import TrainingState, initial_state
 from deepcr_zoo.zoo.recipe import Recipe
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 
 RUNS = Path("runs")
-
-TRAINED_ON: tuple[StampSplit, StampSplit] = ("train", "validation")
 
 BAD_BATCH_FILE = "not-finite.safetensors"
 
@@ -51,33 +49,33 @@ def train(
     prove: bool = True,
     reporter: Reporter | None = None,
 ) -> Run:
-    """Train the model of a recipe: its training set is built if it is not there, then trained on and evaluated.
+    """Train the model of a recipe and evaluate it; its training set is built first if it is not there.
 
     Parameters
     ----------
     recipe : Recipe or path-like
-        Or the name of a shipped recipe.
+        A recipe, its file, or the name of a shipped one.
     data : sequence of path-like
         Folders, wildcards and files with exposures, besides those that the recipe names; ``mast`` for the
         archive, or a manifest of it.
     dataset : Dataset, optional
         A training set of this recipe that is built already.
     rehearse : bool
-        Simulated exposures in the place of the data, and the schedule of the recipe's rehearsal.
+        Use simulated exposures in place of the data, and the schedule of the recipe's rehearsal.
     runs : path-like
-        Folder of all runs; this one gets a folder of its own in it.
+        Folder of all runs; the new run gets its own folder in it.
     device : str
-        As for `deepcr_zoo.load`; CUDA devices of several processes are theirs by number.
+        As for `deepcr_zoo.load`; of several processes each takes the CUDA device with its own number.
     jobs : int
-        Visits that are labelled at a time. With more than one, a script needs ``if __name__ == "__main__":``.
+        Number of visits to label at a time. With more than one, a script needs ``if __name__ == "__main__":``.
     settings : sequence of str
         Overrides of a recipe that is read from a file, ``path.to.field=VALUE``.
     command : str
-        What the run says that made it.
+        Command that the run records as its origin.
     prove : bool
-        Whether the model is judged beside baselines, held against its gates, and gets a report; else it is judged alone.
+        Compare the model with baselines, check its gates and write a report; else evaluate it alone.
     reporter : Reporter, optional
-        What is told meanwhile; by default nothing is shown.
+        Receiver of messages and progress; by default nothing is shown.
 
     Returns
     -------
@@ -94,31 +92,31 @@ def train(
     DeepcrZooError
         As `dataset.plans.plan_build` and `label_visits` raise.
     """
-    reporter = reporter or NullReporter()
     if dataset is not None and (data or rehearse is not dataset.manifest.rehearsal):
         raise UsageError("with a training set: leave out data, and rehearse exactly if it is of a rehearsal")
-    if isinstance(recipe, Recipe) and settings:
-        raise UsageError("settings are for a recipe that is read from a file: expected its path, or none")
-    read = recipe if isinstance(recipe, Recipe) else _read(recipe, settings)
-    beside = None if isinstance(recipe, Recipe) else find_recipe(os.fspath(recipe)).parent
-    trained = read.rehearsed if rehearse else read
-    target = _device(device)
+    if isinstance(recipe, Recipe):
+        if settings:
+            raise UsageError("settings are for a recipe that is read from a file: expected its path, or none")
+        original, beside = recipe, None
+    else:
+        file = find_recipe(os.fspath(recipe))
+        original, beside = read_recipe(file, settings), file.parent
+    trained = original.rehearsed if rehearse else original
+    target = _training_device(device)
     with joined(target) as ranks:
-        training = ranks.by_all(lambda: start(trained, target))  # what does not fit is told before the long work
-        reporter = reporter if ranks.is_writer else NullReporter()
-        folder = Path(
-            ranks.by_writer(
-                lambda: str((dataset or find_or_build(read, data, rehearse, jobs, beside, reporter)).folder.absolute())
-            )
+        state = ranks.by_all(lambda: initial_state(trained, target))  # a model that does not fit fails before the long work
+        shown = _writers_reporter(reporter, ranks)
+        built = ranks.path_by_writer(
+            lambda: (dataset or find_or_build(original, data, rehearse, jobs, beside, shown)).folder.absolute()
         )
-        used = ranks.by_all(lambda: dataset or Dataset.open(_seen(folder)))
-        ranks.by_all(lambda: used.check_recipe(read, rehearse))
-        feeds = ranks.by_all(lambda: _feeds(trained, used, training))
+        used = ranks.by_all(lambda: dataset or Dataset.open(_shared_folder(built)))
+        ranks.by_all(lambda: used.check_recipe(original, rehearse))
+        feeds = ranks.by_all(lambda: _feeds(trained, used, state))
         # processes on several machines may have several working folders
-        place = Path(runs) if ranks.count == 1 else Path(runs).absolute()
-        made = Path(ranks.by_writer(lambda: str(new_run(trained, used, place, command).folder)))
-        run = ranks.by_all(lambda: Run.open(_seen(made)))
-        return _finish(run, used, training, feeds, ranks, reporter, prove, jobs)
+        parent = Path(runs) if ranks.count == 1 else Path(runs).absolute()
+        made = ranks.path_by_writer(lambda: new_run(trained, used, parent, command).folder)
+        run = ranks.by_all(lambda: Run.open(_shared_folder(made)))
+        return _fit_and_finalize(run, used, state, feeds, ranks, shown, prove, jobs)
 
 
 def resume(
@@ -131,14 +129,14 @@ def resume(
     prove: bool = True,
     reporter: Reporter | None = None,
 ) -> Run:
-    """Go on with a run where it ended; on a CPU with as many threads, it ends with the bytes of one that never stopped.
+    """Go on with a run where it ended; on a CPU with as many threads it ends with the same bytes as without a stop.
 
     Parameters
     ----------
     folder : path-like
-        Of the run.
+        Folder of the run.
     recipe : Recipe, optional
-        That the run must be of.
+        Recipe that the run must be of.
     dataset : Dataset, optional
         Its training set, if that has moved.
     device, jobs, prove, reporter
@@ -151,19 +149,22 @@ def resume(
     DeepcrZooError
         As for `train`.
     """
-    target = _device(device)
+    target = _training_device(device)
     with joined(target) as ranks:
-        run = ranks.by_all(lambda: _run_of(Path(folder), recipe))
+        run = ranks.by_all(lambda: _open_run(Path(folder), recipe))
         if run.is_finished:
             return run
         used = ranks.by_all(lambda: run.dataset(dataset))
-        training = ranks.by_all(lambda: start(run.recipe, target))
-        feeds = ranks.by_all(lambda: _feeds(run.recipe, used, training))
-        reporter = (reporter or NullReporter()) if ranks.is_writer else NullReporter()
-        return _finish(run, used, training, feeds, ranks, reporter, prove, jobs)
+        state = ranks.by_all(lambda: initial_state(run.recipe, target))
+        feeds = ranks.by_all(lambda: _feeds(run.recipe, used, state))
+        return _fit_and_finalize(run, used, state, feeds, ranks, _writers_reporter(reporter, ranks), prove, jobs)
 
 
-def _run_of(folder: Path, recipe: Recipe | None) -> Run:
+def _writers_reporter(reporter: Reporter | None, ranks: Ranks) -> Reporter:
+    return reporter if reporter is not None and ranks.is_writer else NullReporter()
+
+
+def _open_run(folder: Path, recipe: Recipe | None) -> Run:
     run = Run.open(folder)
     if recipe is not None and (recipe.rehearsed if run.facts.rehearsal else recipe) != run.recipe:
         raise RunError(
@@ -172,8 +173,8 @@ def _run_of(folder: Path, recipe: Recipe | None) -> Run:
     return run
 
 
-def _seen(folder: Path) -> Path:
-    """A folder that another process has made, perhaps on another machine."""
+def _shared_folder(folder: Path) -> Path:
+    """Return a folder that another process has made, perhaps on another machine; DatasetError if it is not there."""
     if not folder.is_dir():
         raise DatasetError(
             f"{folder}: is not there on {platform.node()}: expected the same files at the same place on every machine "
@@ -182,16 +183,17 @@ def _seen(folder: Path) -> Path:
     return folder
 
 
-def _feeds(recipe: Recipe, dataset: Dataset, training: Training) -> tuple[Feed, Feed]:
-    """Examples for training and for validation."""
-    train, validation = (open_stamps(dataset, split, training.device) for split in TRAINED_ON)
+def _feeds(recipe: Recipe, dataset: Dataset, state: TrainingState) -> tuple[Feed, Feed]:
+    """Return examples for training and for validation."""
+    train = open_stamps(dataset, "train", state.device)
+    validation = open_stamps(dataset, "validation", state.device)
     return Feed(recipe, train), Feed(recipe, validation)
 
 
-def _finish(
+def _fit_and_finalize(
     run: Run,
     dataset: Dataset,
-    training: Training,
+    state: TrainingState,
     feeds: tuple[Feed, Feed],
     ranks: Ranks,
     reporter: Reporter,
@@ -199,52 +201,42 @@ def _finish(
     jobs: int,
 ) -> Run:
     """Do what is left of a run."""
-    if training.device.type == "cpu":
+    if state.device.type == "cpu":
         machine.keep_freed_memory()
-    if ranks.total(float(checkpoints.is_there(run.folder)))[0] > 0:
-        ranks.by_all(lambda: checkpoints.restore(training, run.folder, run.facts.recipe_sha256))
-    ranks.by_writer(lambda: _begin(run, training, ranks, reporter))
+    if ranks.in_any(checkpoints.has_checkpoint(run.folder)):
+        ranks.by_all(lambda: checkpoints.restore(state, run.folder, run.facts.recipe_sha256))
+    ranks.by_writer(lambda: add_environment(run, current_environment(state.device, ranks.count)))
+    reporter.message("run", str(run.folder))
 
-    def save(state: Training) -> None:
+    def save(state: TrainingState) -> None:
         ranks.by_writer(lambda: _save(run, state))
         if state.progress.step == 0:
             reporter.epoch(state.progress.history[-1])
 
-    with stop_requested() as stop, reporter.epochs(training.schedule.max_epochs):
+    with noting_signals() as stop_requested, reporter.epochs(state.schedule.max_epochs):
         try:
-            ended = fit(training, *feeds, ranks=ranks, save=save, on_step=reporter.step, should_stop=stop)
+            ended = fit(state, *feeds, ranks=ranks, save=save, on_step=reporter.step, should_stop=stop_requested)
         except LossIsNotFiniteError as error:
             failure = _not_finite(run, error, ranks)
             ranks.wait()
             raise failure from None
-    if not ended or ranks.total(float(stop()))[0] > 0:
-        ranks.by_writer(lambda: _stopped(run))
-    ranks.by_writer(lambda: finishing.write(run, dataset, training, reporter, whole=prove, jobs=jobs))
+    if not ended or ranks.in_any(stop_requested()):
+        ranks.by_writer(lambda: _stop(run))
+    ranks.by_writer(lambda: finalize(run, dataset, state, reporter, proves=prove, jobs=jobs))
     return run
 
 
-def _begin(run: Run, training: Training, ranks: Ranks, reporter: Reporter) -> str:
-    add_environment(run, runs.describe(training.device, ranks.count))
-    reporter.message("run", str(run.folder))
-    return ""
+def _save(run: Run, state: TrainingState) -> None:
+    checkpoints.save(state, run.folder, run.facts.recipe_sha256)
+    write_metrics(run, state.progress.history)
 
 
-def _save(run: Run, training: Training) -> str:
-    checkpoints.save(training, run.folder, run.facts.recipe_sha256)
-    write_metrics(run, training.progress.history)
-    return ""
-
-
-def _stopped(run: Run) -> NoReturn:
+def _stop(run: Run) -> None:
     raise StoppedError(f"stopped, and saved: deepcr-zoo train --resume {run.folder} goes on")
 
 
-def _read(recipe: str | os.PathLike[str], settings: Sequence[str]) -> Recipe:
-    return read_recipe(find_recipe(os.fspath(recipe)), settings)
-
-
-def _device(name: str) -> torch.device:
-    """A CPU or a CUDA device; MPS has no float64, which random numbers are drawn in."""
+def _training_device(name: str) -> torch.device:
+    """Return a CPU or a CUDA device; MPS has no float64, the type of the random numbers."""
     device = select_device(name)
     if device.type == "mps":
         if name != "auto":
@@ -257,14 +249,15 @@ def _device(name: str) -> torch.device:
 
 
 def _not_finite(run: Run, error: LossIsNotFiniteError, ranks: Ranks) -> TrainingError:
-    """Keep the batch, and say what happened."""
-    way_out = "a smaller train.schedule.learning_rate or a train.schedule.gradient_clip may help, in a new run"
+    """Keep the batch whose loss is not finite, and return the error to raise."""
+    advice = "a smaller train.schedule.learning_rate or a train.schedule.gradient_clip may help, in a new run"
+    saved = "the last checkpoint is intact" if checkpoints.has_checkpoint(run.folder) else "there is no checkpoint yet"
     if error.examples is None:
-        return TrainingError(f"{run.folder}: {error}; its last checkpoint is intact; {way_out}")
+        return TrainingError(f"{run.folder}: {error}; {saved}; {advice}")
     path = run.folder / (BAD_BATCH_FILE if ranks.is_writer else f"rank{ranks.rank}-{BAD_BATCH_FILE}")
-    with checkpoints.failure_is_told(run.folder):
+    with checkpoints.reporting_failures(run.folder):
         write_atomically(_batch_bytes(error.examples), path)
-    return TrainingError(f"{run.folder}: {error}; the batch is in {path.name}, the last checkpoint is intact; {way_out}")
+    return TrainingError(f"{run.folder}: {error}; the batch is in {path.name}, {saved}; {advice}")
 
 
 def _batch_bytes(examples: Examples) -> bytes:

@@ -1,4 +1,4 @@
-"""Pictures of a run: how the loss fell, and what the network makes of test stamps (extra ``plot``)."""
+"""Pictures of a run: its loss curve, and predictions for some test stamps (extra ``plot``)."""
 
 from __future__ import annotations
 
@@ -24,35 +24,23 @@ from deepcr_zoo.training.stamps import MappedStamps
 from deepcr_zoo.training.state import decays
 
 DPI = 100
-STAMPS_SHOWN = 2
-"""Of each field type."""
+STAMPS_PER_FIELD_TYPE = 2
 
+# side of a panel; stamps are enlarged by a whole number, so that each of their pixels is a square
 PANEL_PIXELS = 256
-"""Side of a panel; stamps are enlarged by a whole number, so that each of their pixels is a square."""
-
+# space between and around panels, in pixels
 GAP, TOP, LEFT, BOTTOM = 8, 64, 72, 40
-"""Room between and around panels, in pixels."""
 
+FOUND = {"found": BLUE, "missed": ORANGE, "false": RED, "ignored": GREY}
+HIDDEN = {"added mask": BLUE, "own cosmic ray": ORANGE, "ignored": GREY}
+
+# fewest and most CR masks of other stamps in an inpainting mask, and the seed that draws them
 INPAINTING_MASKS = [4, 4]
-"""CR masks of other stamps that an example is inpainted under."""
-
 SEED = 1
 
 
-def write_loss_curve(history: Sequence[EpochRecord], path: Path) -> None:
-    """Draw training and validation loss against the epoch, with the freeze, decays of the learning rate and the best epoch.
-
-    Parameters
-    ----------
-    history : sequence of EpochRecord
-    path : Path
-        Of the PNG.
-
-    Raises
-    ------
-    MissingExtraError
-        If matplotlib is not installed.
-    """
+def plot_loss(history: Sequence[EpochRecord], path: Path) -> None:
+    """Plot training and validation loss by epoch, with the freeze, decays of the learning rate and the best epoch."""
     require_matplotlib()
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -64,9 +52,9 @@ def write_loss_curve(history: Sequence[EpochRecord], path: Path) -> None:
     axes.plot(epochs, [record.validation_loss for record in history], ".-", color="tab:orange", lw=1.2, label="validation")
     _mark_freeze(axes, history)
     _mark_decays(axes, history)
-    for record in [record for record in history if record.is_best][-1:]:
-        label = f"best: {record.validation_loss:.4g}, epoch {record.epoch}"
-        axes.plot(record.epoch, record.validation_loss, "*", color="tab:red", ms=13, zorder=5, label=label)
+    for best in [record for record in history if record.is_best][-1:]:
+        label = f"best: {best.validation_loss:.4g}, epoch {best.epoch}"
+        axes.plot(best.epoch, best.validation_loss, "*", color="tab:red", ms=13, zorder=5, label=label)
     axes.set(yscale="log", xlabel="epoch", ylabel="loss")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(which="both", alpha=0.25)
@@ -90,55 +78,28 @@ def _mark_decays(axes: Any, history: Sequence[EpochRecord]) -> None:
         axes.axvline(record.epoch - 0.5, color="tab:purple", lw=1.5, ls=":", label=label)
 
 
-def write_examples(model: MaskModel | InpaintModel, dataset: Dataset, path: Path) -> None:
-    """Draw what a network makes of some test stamps of each field type.
-
-    Parameters
-    ----------
-    model : MaskModel or InpaintModel
-    dataset : Dataset
-    path : Path
-        Of the PNG.
-
-    Raises
-    ------
-    MissingExtraError
-        If matplotlib is not installed.
-    TrainingError
-        If there is no test stamp.
-    """
+def plot_test_stamps(model: MaskModel | InpaintModel, dataset: Dataset, path: Path) -> None:
+    """Draw what a network predicts for some test stamps of each field type; TrainingError if there is none."""
     require_matplotlib()
-    examples = list(_detections(model, dataset) if isinstance(model, MaskModel) else _fillings(model, dataset))
-    if not examples:
+    rows = list(_mask_rows(model, dataset) if isinstance(model, MaskModel) else _inpainting_rows(model, dataset))
+    if not rows:
         raise TrainingError(f"{dataset.folder}: has no test stamp to show: give the recipe a visit whose split is test")
     legend = FOUND if isinstance(model, MaskModel) else HIDDEN
-    write_atomically(_sheet(f"{model.reference}: test stamps", examples, legend), path)
-
-
-FOUND = {"found": BLUE, "missed": ORANGE, "false": RED, "ignored": GREY}
-HIDDEN = {"added mask": BLUE, "own cosmic ray": ORANGE, "ignored": GREY}
+    write_atomically(_sheet(f"{model.reference}: test stamps", rows, legend), path)
 
 
 @dataclass(frozen=True)
-class Example:
-    """A row of the sheet.
-
-    Attributes
-    ----------
-    stamp : Stamp
-    notes : sequence of str
-    panels : mapping of str to ndarray, shape (S, S, 3)
-        Red, green and blue from 0 to 1, by heading.
-    """
+class SheetRow:
+    """A test stamp with its notes and its panels, (S, S, 3) from 0 to 1, by heading."""
 
     stamp: Stamp
     notes: Sequence[str]
     panels: Mapping[str, Shades]
 
 
-def _detections(model: MaskModel, dataset: Dataset) -> Iterator[Example]:
+def _mask_rows(model: MaskModel, dataset: Dataset) -> Iterator[SheetRow]:
     stamps = dataset.stamps("test")
-    for stamp in (stamps[number] for number in _shown(dataset)):
+    for stamp in (stamps[number] for number in _shown_numbers(dataset)):
         probability = model.predict(stamp.image)
         mask, label, ignored = probability > model.threshold, stamp.cosmic_rays == 1, stamp.ignore == 1
         panels = {
@@ -151,11 +112,11 @@ def _detections(model: MaskModel, dataset: Dataset) -> Iterator[Example]:
         }
         counted = ~ignored
         found, missed, false = (int((one & counted).sum()) for one in (mask & label, label & ~mask, mask & ~label))
-        yield Example(stamp, [f"{found} found, {missed} missed, {false} false"], panels)
+        yield SheetRow(stamp, [f"{found} found, {missed} missed, {false} false"], panels)
 
 
-def _fillings(model: InpaintModel, dataset: Dataset) -> Iterator[Example]:
-    stamps, numbers = dataset.stamps("test"), _shown(dataset)
+def _inpainting_rows(model: InpaintModel, dataset: Dataset) -> Iterator[SheetRow]:
+    stamps, numbers = dataset.stamps("test"), _shown_numbers(dataset)
     source = MappedStamps(list(dataset.exposures("test")), torch.device("cpu"))
     masks = (
         inpainting_masks(source, torch.tensor(numbers, dtype=torch.int64), SEED, NATIVE, INPAINTING_MASKS) if numbers else ()
@@ -165,50 +126,48 @@ def _fillings(model: InpaintModel, dataset: Dataset) -> Iterator[Example]:
         added, own, ignored = mask.numpy(), stamp.cosmic_rays == 1, stamp.ignore == 1
         filled = model.fill(stamp.image, added | own)
         panels, strongest = filling_panels(stamp.image, filled, added, own, ignored)
-        yield Example(stamp, [f"red: +{strongest:.0f} e-, blue: -{strongest:.0f} e-"], panels)
+        yield SheetRow(stamp, [f"red: +{strongest:.0f} e-, blue: -{strongest:.0f} e-"], panels)
 
 
-def _shown(dataset: Dataset) -> list[int]:
-    """Numbers, among all test stamps, of those that are shown: from all over each field type."""
+def _shown_numbers(dataset: Dataset) -> list[int]:
+    """Return the numbers of the test stamps that are shown, spread evenly over each field type."""
     groups = list(dataset.exposures("test"))
     kinds = np.array([group.visit.field_type for group in groups for _ in group.indices])
     shown: list[int] = []
     for field_type in dataset.manifest.counts:
         numbers = np.flatnonzero(kinds == field_type)
-        places = (np.arange(STAMPS_SHOWN) + 0.5) / STAMPS_SHOWN * len(numbers)
+        places = (np.arange(STAMPS_PER_FIELD_TYPE) + 0.5) / STAMPS_PER_FIELD_TYPE * len(numbers)
         shown += np.unique(numbers[places.astype(int)]).tolist() if len(numbers) else []
     return shown
 
 
-def _sheet(title: str, examples: Sequence[Example], legend: Mapping[str, Colour]) -> bytes:
-    """A row per example, a column per panel, each placed to the pixel."""
+def _sheet(title: str, rows: Sequence[SheetRow], legend: Mapping[str, Colour]) -> bytes:
+    """Draw a row per stamp and a column per panel, each placed to the pixel."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    columns = len(examples[0].panels)
-    zoom = max(1, round(PANEL_PIXELS / len(examples[0].stamp.image)))
-    side = zoom * len(examples[0].stamp.image)
+    columns = len(rows[0].panels)
+    zoom = max(1, round(PANEL_PIXELS / len(rows[0].stamp.image)))
+    side = zoom * len(rows[0].stamp.image)
     width = LEFT + columns * (side + GAP)
-    height = TOP + len(examples) * (side + GAP) + BOTTOM
+    height = TOP + len(rows) * (side + GAP) + BOTTOM
     figure = Figure(figsize=(width / DPI, height / DPI))
     figure.text(GAP / width, 1 - GAP / height, title, va="top", size=12)
-    for row, example in enumerate(examples):
-        top = TOP + row * (side + GAP)
-        for column, (heading, picture) in enumerate(example.panels.items()):
+    for number, row in enumerate(rows):
+        top = TOP + number * (side + GAP)
+        for column, (heading, picture) in enumerate(row.panels.items()):
             left = LEFT + column * (side + GAP)
-            if row == 0:
+            if number == 0:
                 figure.text((left + side / 2) / width, 1 - (TOP - 4) / height, heading, ha="center", va="bottom", size=11)
             axes = figure.add_axes((left / width, 1 - (top + side) / height, side / width, side / height))
             axes.imshow(picture, origin="lower", interpolation="nearest")
             axes.set(xticks=[], yticks=[])
-        figure.text(LEFT / 2 / width, 1 - (top + side / 2) / height, _label(example), rotation=90, ha="center", va="center")
+        figure.text(LEFT / 2 / width, 1 - (top + side / 2) / height, _label(row), rotation=90, ha="center", va="center")
     handles = [Patch(facecolor=colour, label=label) for label, colour in legend.items()]
     figure.legend(handles=handles, loc="lower center", ncols=len(legend), frameon=False)
     return png(figure, DPI)
 
 
-def _label(example: Example) -> str:
-    stamp = example.stamp
-    return "\n".join(
-        [stamp.visit.field_type.replace("_", " "), f"{stamp.exposure.name}, stamp {stamp.index}", *example.notes]
-    )
+def _label(row: SheetRow) -> str:
+    stamp = row.stamp
+    return "\n".join([stamp.visit.field_type.replace("_", " "), f"{stamp.exposure.name}, stamp {stamp.index}", *row.notes])

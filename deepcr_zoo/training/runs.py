@@ -1,4 +1,4 @@
-"""Runs: a folder that holds everything that came out of a recipe, in order, each with the hashes of what went in.
+"""Writing the folder of a run; `deepcr_zoo.bench.runs` reads it.
 
 ``runs/NAME/TIMESTAMP-HASH/``: the hash is of the recipe and the training set, so equal hashes are equal runs.
 """
@@ -25,18 +25,68 @@ from deepcr_zoo.dataset.store import key_of
 from deepcr_zoo.documents import Document, as_json
 from deepcr_zoo.errors import OutputError, RunError
 from deepcr_zoo.files import write_atomically
-from deepcr_zoo.training import checkpoints
+from deepcr_zoo.training.checkpoints import reporting_failures
 from deepcr_zoo.zoo.recipe import Recipe
+
+ENVIRONMENT_FILE = "environment.json"
+LOSS_PICTURE, STAMPS_PICTURE = "loss.png", "stamps.png"
+
+MOST_RUNS_IN_A_SECOND = 1000
 
 PACKAGES = ("torch", "numpy", "scipy", "astropy", "drizzlepac", "safetensors", "pydantic")
 
 
+def new_run(recipe: Recipe, dataset: Dataset, runs: Path, command: str) -> Run:
+    """Make a run's folder, with its recipe and facts."""
+    now = datetime.datetime.now(datetime.UTC)
+    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True).encode()
+    facts = RunFacts(
+        name=recipe.name,
+        task=recipe.task,
+        started=f"{now:%Y-%m-%dT%H:%M:%SZ}",
+        command=command,
+        rehearsal=dataset.manifest.rehearsal,
+        recipe_sha256=hashlib.sha256(text).hexdigest(),
+        dataset=str(dataset.folder.absolute()),
+        manifest_sha256=dataset.manifest_sha256,
+    )
+    key = key_of({"recipe": facts.recipe_sha256, "manifest": facts.manifest_sha256})[:8]
+    try:
+        folder = _make_folder(runs / recipe.name, f"{now:%Y%m%dT%H%M%S}", key)
+        write_atomically(text, folder / RECIPE_FILE)
+        write_atomically(as_json(facts), folder / FACTS_FILE)
+    except OSError as error:
+        raise OutputError(
+            f"{runs}: a run cannot be written there: {error.strerror}; name another folder with --runs"
+        ) from None
+    return Run(folder, recipe, facts)
+
+
+def _make_folder(parent: Path, timestamp: str, key: str) -> Path:
+    """Make a new folder; runs that start in the same second get numbers."""
+    for number in range(1, MOST_RUNS_IN_A_SECOND):
+        folder = parent / (f"{timestamp}-{key}" if number == 1 else f"{timestamp}-{number}-{key}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise FileExistsError(parent)
+
+
+def write_metrics(run: Run, history: list[EpochRecord]) -> None:
+    """Write ``metrics.jsonl``, one line per epoch."""
+    lines = "".join(record.model_dump_json() + "\n" for record in history)
+    with reporting_failures(run.folder):
+        write_atomically(lines.encode(), run.folder / METRICS_FILE)
+
+
 class Environment(Document):
-    """One of ``environment.json``, which has one for the start and one for each time that a run went on elsewhere."""
+    """An entry of ``environment.json``: one for the start, and one each time that the run goes on elsewhere."""
 
     deepcr_zoo: str
     git_commit: str | None
-    """Of the checkout that the package runs from, with a + if files in it were changed; none if it is installed."""
+    """Commit of the checkout that the package runs from, with a + if its files were changed; none if it is installed."""
     python: str
     system: str
     packages: dict[str, str]
@@ -44,11 +94,26 @@ class Environment(Document):
     device_name: str
     processes: int
     threads: int
-    """Of each process; another number may round sums otherwise."""
+    """Threads of each process; another number may round sums otherwise."""
 
 
-def describe(device: torch.device, processes: int) -> Environment:
-    """What this process runs on."""
+_ENVIRONMENTS = TypeAdapter(list[Environment])
+
+
+def add_environment(run: Run, environment: Environment) -> None:
+    """Add to ``environment.json`` where a run is trained, unless that is its last entry already."""
+    path = run.folder / ENVIRONMENT_FILE
+    try:
+        known = _ENVIRONMENTS.validate_json(path.read_bytes()) if path.is_file() else []
+    except ValidationError:
+        raise RunError(f"{path}: cannot be read: restore it, or remove it") from None
+    if known[-1:] != [environment]:
+        with reporting_failures(run.folder):
+            write_atomically(_ENVIRONMENTS.dump_json([*known, environment], indent=1) + b"\n", path)
+
+
+def current_environment(device: torch.device, processes: int) -> Environment:
+    """Return the software and hardware that this process runs on."""
     return Environment(
         deepcr_zoo=__version__,
         git_commit=_git_commit(),
@@ -81,99 +146,5 @@ def _git_commit() -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    return subprocess.run(
-        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
-    ).stdout.strip()
-
-
-ENVIRONMENT_FILE = "environment.json"
-LOSS_PICTURE, STAMPS_PICTURE = "loss.png", "stamps.png"
-
-MOST_IN_A_SECOND = 1000
-
-_ENVIRONMENTS = TypeAdapter(list[Environment])
-
-
-def new_run(recipe: Recipe, dataset: Dataset, runs: Path, command: str) -> Run:
-    """Start a run's folder.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        As it is to be trained.
-    dataset : Dataset
-    runs : Path
-        Folder of all runs.
-    command : str
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    """
-    now = datetime.datetime.now(datetime.UTC)
-    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True).encode()
-    facts = RunFacts(
-        name=recipe.name,
-        task=recipe.task,
-        started=f"{now:%Y-%m-%dT%H:%M:%SZ}",
-        command=command,
-        rehearsal=dataset.manifest.rehearsal,
-        recipe_sha256=hashlib.sha256(text).hexdigest(),
-        dataset=str(dataset.folder.absolute()),
-        manifest_sha256=dataset.manifest_sha256,
-    )
-    key = key_of({"recipe": facts.recipe_sha256, "manifest": facts.manifest_sha256})[:8]
-    try:
-        folder = _make_folder(runs / recipe.name, f"{now:%Y%m%dT%H%M%S}", key)
-        write_atomically(text, folder / RECIPE_FILE)
-        write_atomically(as_json(facts), folder / FACTS_FILE)
-    except OSError as error:
-        raise OutputError(
-            f"{runs}: a run cannot be written there: {error.strerror}; name another folder with --runs"
-        ) from None
-    return Run(folder, recipe, facts)
-
-
-def write_metrics(run: Run, history: list[EpochRecord]) -> None:
-    """Write ``metrics.jsonl``: a line per epoch.
-
-    Raises
-    ------
-    OutputError
-    """
-    lines = "".join(record.model_dump_json() + "\n" for record in history)
-    with checkpoints.failure_is_told(run.folder):
-        write_atomically(lines.encode(), run.folder / METRICS_FILE)
-
-
-def add_environment(run: Run, environment: Environment) -> None:
-    """Add to ``environment.json`` where a run is trained, unless it is where it was trained before.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    RunError
-        If what is there is damaged.
-    """
-    path = run.folder / ENVIRONMENT_FILE
-    try:
-        known = _ENVIRONMENTS.validate_json(path.read_bytes()) if path.is_file() else []
-    except ValidationError:
-        raise RunError(f"{path}: cannot be read: restore it, or remove it") from None
-    if known[-1:] != [environment]:
-        with checkpoints.failure_is_told(run.folder):
-            write_atomically(_ENVIRONMENTS.dump_json([*known, environment], indent=1) + b"\n", path)
-
-
-def _make_folder(parent: Path, timestamp: str, key: str) -> Path:
-    """A new folder; runs that start in the same second get numbers."""
-    for number in range(1, MOST_IN_A_SECOND):
-        folder = parent / (f"{timestamp}-{key}" if number == 1 else f"{timestamp}-{number}-{key}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
-    raise FileExistsError(parent)
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

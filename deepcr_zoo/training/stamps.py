@@ -1,4 +1,4 @@
-"""Stamps for the trainer: all on the device where they fit, else read from their files as they are needed."""
+"""Training stamps: all on the device where they fit, else read from their files batch by batch."""
 
 from __future__ import annotations
 
@@ -17,36 +17,30 @@ from deepcr_zoo.dataset.store import StampSplit
 from deepcr_zoo.errors import TrainingError
 from deepcr_zoo.training.distributed import processes_here
 
+# share of the memory for the stamps of a split; the network, its gradients and everything else need the rest
 SHARE_OF_MEMORY = 0.25
-"""Of the memory that stamps of a split may take; networks, gradients and everything else need the rest."""
 
 LAYERS = ("image", "cosmic_rays", "ignore")
+BYTES_PER_PIXEL = 4 + 1 + 1
 
 
 @dataclass(frozen=True)
 class StampBatch:
-    """Some stamps.
-
-    Attributes
-    ----------
-    numbers : Tensor of int64, shape (N,)
-        Of the stamps, in their split.
-    image : Tensor of float32, shape (N, S, S)
-        e-.
-    cosmic_rays, ignore : Tensor of bool, shape (N, S, S)
-        CR mask and ignore mask.
-    sky : Tensor of float32, shape (N,)
-        Sky level, e-.
-    """
+    """Stamps of a split."""
 
     numbers: Tensor
+    """In the split, int64, shape (N,)."""
     image: Tensor
+    """Electrons, float32, shape (N, S, S)."""
     cosmic_rays: Tensor
+    """CR mask, bool, shape (N, S, S)."""
     ignore: Tensor
+    """Ignore mask, bool, shape (N, S, S)."""
     sky: Tensor
+    """Sky level in electrons, float32, shape (N,)."""
 
     def with_image(self, image: Tensor) -> StampBatch:
-        """The same with another image."""
+        """Return the same batch with another image."""
         return replace(self, image=image)
 
 
@@ -56,24 +50,17 @@ class StampSource(Protocol):
     device: torch.device
     is_resident: bool
 
-    def __len__(self) -> int:
-        """How many there are."""
+    def __len__(self) -> int: ...
 
     def take(self, numbers: Tensor) -> StampBatch:
-        """Some of them, on the device."""
+        """Return some stamps, on the device."""
 
     def cosmic_rays(self, numbers: Tensor) -> Tensor:
-        """CR masks of some of them, bool, shape (N, S, S), on the device."""
+        """Return the CR masks of some stamps, bool, shape (N, S, S), on the device."""
 
 
 class ResidentStamps:
-    """Stamps that are all on the device.
-
-    Parameters
-    ----------
-    groups : sequence of ExposureStamps
-    device : torch.device
-    """
+    """Stamps that are all on the device."""
 
     def __init__(self, groups: Sequence[ExposureStamps], device: torch.device) -> None:
         layers: dict[str, list[Tensor]] = {name: [] for name in LAYERS}
@@ -91,24 +78,18 @@ class ResidentStamps:
         return len(self._image)
 
     def take(self, numbers: Tensor) -> StampBatch:
-        """Some stamps."""
+        """Return some stamps."""
         numbers = numbers.to(self.device)
         layers = (self._image, self._cosmic_rays, self._ignore, self._sky)
         return StampBatch(numbers, *(layer[numbers] for layer in layers))
 
     def cosmic_rays(self, numbers: Tensor) -> Tensor:
-        """CR masks of some stamps."""
+        """Return the CR masks of some stamps."""
         return self._cosmic_rays[numbers.to(self.device)]
 
 
 class MappedStamps:
-    """Stamps that stay in their files, which are mapped into memory; same results, for training sets of any size.
-
-    Parameters
-    ----------
-    groups : sequence of ExposureStamps
-    device : torch.device
-    """
+    """Stamps that stay in their files, mapped into memory: the same results for training sets of any size."""
 
     def __init__(self, groups: Sequence[ExposureStamps], device: torch.device) -> None:
         self.device = device
@@ -120,15 +101,15 @@ class MappedStamps:
         return len(self._stamps)
 
     def take(self, numbers: Tensor) -> StampBatch:
-        """Some stamps, read from their files."""
+        """Return some stamps, read from their files."""
         numbers = numbers.cpu()
         stamps = [self._stamps[number] for number in numbers.tolist()]
-        image, cosmic_rays, ignore = (self._stacked([getattr(one, name) for one in stamps]) for name in LAYERS)
+        image, cosmic_rays, ignore = (self._stacked([getattr(stamp, name) for stamp in stamps]) for name in LAYERS)
         sky = self._sky[numbers].to(self.device)
         return StampBatch(numbers.to(self.device), image, cosmic_rays.bool(), ignore.bool(), sky)
 
     def cosmic_rays(self, numbers: Tensor) -> Tensor:
-        """CR masks of some stamps, read from their files."""
+        """Return the CR masks of some stamps, read from their files."""
         return self._stacked([self._stamps[number].cosmic_rays for number in numbers.tolist()]).bool()
 
     def _stacked(self, arrays: list[np.ndarray]) -> Tensor:
@@ -136,15 +117,7 @@ class MappedStamps:
 
 
 def open_stamps(dataset: Dataset, split: StampSplit, device: torch.device) -> StampSource:
-    """The stamps of a split.
-
-    Raises
-    ------
-    TrainingError
-        If there is none, or every pixel of each is ignored.
-    DatasetError
-        If a file is missing or damaged.
-    """
+    """Return the stamps of a split; TrainingError if there is none, or every pixel of each is ignored."""
     groups = list(dataset.exposures(split))
     if not groups:
         raise TrainingError(
@@ -154,13 +127,13 @@ def open_stamps(dataset: Dataset, split: StampSplit, device: torch.device) -> St
         raise TrainingError(
             f"{dataset.folder}: every pixel of every {split} stamp is ignored: see build.ignore of the recipe"
         )
-    stamps, side = sum(len(group.indices) for group in groups), dataset.manifest.stamp_size
-    fits = stamps * side**2 * (4 + 1 + 1) < SHARE_OF_MEMORY * _memory(device)
+    pixels = sum(len(group.indices) for group in groups) * dataset.manifest.stamp_size**2
+    fits = pixels * BYTES_PER_PIXEL < SHARE_OF_MEMORY * _memory_bytes(device)
     return (ResidentStamps if fits else MappedStamps)(groups, device)
 
 
-def _memory(device: torch.device) -> float:
-    """Bytes that there are for everything; where the system does not tell, stamps stay in their files."""
+def _memory_bytes(device: torch.device) -> float:
+    """Return the memory for everything; 0, so that stamps stay in their files, where the system does not report it."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return (machine.memory_bytes() or 0) / processes_here()  # each process has all stamps

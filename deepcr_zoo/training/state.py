@@ -1,4 +1,4 @@
-"""Everything that changes while a network learns, and how it moves from epoch to epoch."""
+"""State of a training: everything that changes while a network learns, and how it starts and moves from epoch to epoch."""
 
 from __future__ import annotations
 
@@ -24,93 +24,70 @@ from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import WEIGHTS_FILE, Architecture
 
 
-class Progress(BaseModel):
-    """How far training has come."""
+class TrainingProgress(BaseModel):
+    """Progress of a training, as ``checkpoint.json`` keeps it."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     epoch: int = 0
-    """Epochs that are finished."""
+    """Finished epochs."""
     step: int = 0
-    """Batches of the next epoch that are done."""
+    """Finished batches of the next epoch; the three sums below are over these batches."""
     loss_sum: float = 0.0
     pixels: float = 0.0
+    """That counted in the loss."""
     seconds: float = 0.0
-    """Of these batches: their loss, the pixels that counted, and the time they took."""
     frozen: bool = False
     decays: int = 0
-    """Of the learning rate, since the validation loss has last improved."""
+    """Decays of the learning rate since the last improvement of the validation loss."""
     best_loss: float | None = None
     best_epoch: int = 0
     mixed: bool = False
-    """Whether convolutions run in bfloat16."""
+    """True if convolutions run in bfloat16."""
     history: list[EpochRecord] = []
 
 
-class Training:
-    """A network that learns.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    network : UNet
-        On its device; changed in place.
-    frozen : bool
-        Whether it starts in the second phase.
-    mixed : bool
-        Whether convolutions run in bfloat16.
-
-    Attributes
-    ----------
-    recipe : Recipe
-    network : UNet
-    optimiser : Adam
-    plateau : ReduceLROnPlateau
-    best : dict of str to Tensor
-        Weights of the lowest validation loss so far.
-    progress : Progress
-    """
+class TrainingState:
+    """A network that learns, changed in place, with its optimiser, its schedule and its best weights so far."""
 
     def __init__(self, recipe: Recipe, network: UNet, frozen: bool = False, mixed: bool = False) -> None:
         self.recipe = recipe
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.progress = Progress(frozen=frozen or recipe.train.architecture.norm == "none", mixed=mixed)
+        frozen = frozen or recipe.train.architecture.norm == "none"  # then there is no first phase
+        self.progress = TrainingProgress(frozen=frozen, mixed=mixed)
         self.best: dict[str, Tensor] = {}
         self.start_optimiser(self.schedule.learning_rate)
 
     @property
     def schedule(self) -> ScheduleBlock:
-        """How long and how fast it learns."""
         return self.recipe.train.schedule
 
     @property
     def architecture(self) -> Architecture:
-        """Of the network."""
         return self.recipe.train.architecture
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
         return torch.device(self.network.head.weight.device)
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step."""
+        """Learning rate of the next step."""
         return float(self.optimiser.param_groups[0]["lr"])
 
     @property
     def is_finished(self) -> bool:
-        """Whether the last epoch is done, or the last decays of the learning rate have brought nothing."""
+        """True after the last epoch, or when the last decays of the learning rate have brought nothing."""
         tried = self.progress.frozen and self.progress.decays > self.schedule.stop_after_decays
         return self.progress.step == 0 and (tried or self.progress.epoch >= self.schedule.max_epochs)
 
     @property
     def freezes_now(self) -> bool:
-        """Whether the next epoch is the first of the second phase."""
+        """True if the next epoch is the first of the second phase."""
         return not self.progress.frozen and self.progress.epoch >= self.schedule.freeze_after_epochs
 
     def start_optimiser(self, learning_rate: float) -> None:
-        """A new Adam, and a new schedule of its learning rate."""
+        """Start a new Adam, and a new schedule of its learning rate."""
         self.optimiser = Adam(self.network.parameters(), lr=learning_rate)
         self.plateau = ReduceLROnPlateau(
             self.optimiser,
@@ -123,12 +100,12 @@ class Training:
     def freeze(self) -> None:
         """Begin the second phase."""
         self.progress.frozen = True
-        self.progress.decays = 0  # those of the first phase shall not end the second
+        self.progress.decays = 0  # those of the first phase do not end the second
         if self.schedule.restart_at_freeze:
             self.start_optimiser(self.schedule.learning_rate * self.schedule.restart_learning_rate_factor)
 
     def end_epoch(self, validation_loss: float, stamps: int) -> EpochRecord:
-        """Take in the validation loss of an epoch: learning rate, best weights, record."""
+        """Update the learning rate and the best weights with an epoch's validation loss, and return its record."""
         progress, rate, best = self.progress, self.learning_rate, self.plateau.best
         self.plateau.step(validation_loss)
         if self.plateau.best < best:
@@ -157,7 +134,7 @@ class Training:
 
 
 def decays(history: Sequence[EpochRecord]) -> list[EpochRecord]:
-    """Epochs with a lower learning rate than the one before them in the same phase."""
+    """Return the epochs with a lower learning rate than the one before them in the same phase."""
     return [
         after
         for before, after in pairwise(history)
@@ -165,40 +142,29 @@ def decays(history: Sequence[EpochRecord]) -> list[EpochRecord]:
     ]
 
 
-def start(recipe: Recipe, device: torch.device) -> Training:
-    """A network before its first step; the same recipe gives the same weights.
+def initial_state(recipe: Recipe, device: torch.device) -> TrainingState:
+    """Return a network before its first step; the same recipe gives the same weights.
 
-    Parameters
-    ----------
-    recipe : Recipe
-    device : torch.device
-
-    Raises
-    ------
-    TrainingError
-        If ``train.init_from`` names a model that does not fit the recipe, or its input is not in electrons.
-    InvalidNameError, UnknownModelError, SourceError, IntegrityError, InvalidWeightsError
-        If that model is not to be had.
+    TrainingError if ``train.init_from`` names a model that does not fit the recipe, or the input is not in electrons.
     """
     train = recipe.train
     if train.input.unit != "electron":
         raise TrainingError(f"train.input.unit: expected electron, which stamps are in, got {train.input.unit}")
-    network = _new_network(recipe) if train.init_from is None else _from_zoo(recipe, train.init_from)
+    network = _random_network(recipe) if train.init_from is None else _network_of_zoo(recipe, train.init_from)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = train.schedule.batchnorm_momentum
     mixed = train.precision == "bfloat16" or (train.precision == "auto" and device.type == "cuda")
-    return Training(recipe, network.to(device), frozen=train.init_from is not None and train.start_frozen, mixed=mixed)
+    return TrainingState(recipe, network.to(device), frozen=train.init_from is not None and train.start_frozen, mixed=mixed)
 
 
-def _new_network(recipe: Recipe) -> UNet:
+def _random_network(recipe: Recipe) -> UNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)
         return UNet(recipe.train.architecture, recipe.task)
 
 
-def _from_zoo(recipe: Recipe, name: str) -> UNet:
-    """The network of a model of the zoo, as it was trained."""
+def _network_of_zoo(recipe: Recipe, name: str) -> UNet:
     model = default_registry().resolve(for_task(name, recipe.task))
     card = read_card(model)
     _check_fits(recipe, model.reference, model.locked.architecture, card)

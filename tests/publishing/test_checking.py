@@ -1,14 +1,15 @@
 """`deepcr-zoo check`: what is wrong in a contribution is named, and one mistake does not hide another."""
 
 import shutil
-import subprocess
-import sys
 
 import pytest
 import safetensors.numpy
 import yaml
+from typer.testing import CliRunner
 
 from deepcr_zoo import files
+from deepcr_zoo.cli.main import app
+from deepcr_zoo.errors import UsageError
 from deepcr_zoo.publishing import checking
 from deepcr_zoo.publishing.entries import write_entry
 from deepcr_zoo.publishing.releases import release_of_model
@@ -181,8 +182,8 @@ def test_against_an_earlier_state_places_cautions_and_results_stay(root, tmp_pat
     edit_entry(root, lambda entry: entry["versions"]["1.0"].pop("warning"))
     edit_entry(root, lambda entry: entry["versions"]["1.0"]["sources"].pop("hub"))
     edit(root / "cards" / SMALL / "1.0.results.yaml", lambda found: found["measurements"].clear())
-    (told,) = problems(root, before).values()
-    assert told == (
+    (found,) = problems(root, before).values()
+    assert found == (
         f"{SMALL}@1.0: sources.hub: is missing",
         f"{SMALL}@1.0: warning: is missing",
         f"{SMALL}@1.0: results: measurements: may be added to, not altered",
@@ -190,21 +191,19 @@ def test_against_an_earlier_state_places_cautions_and_results_stay(root, tmp_pat
 
 
 def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "deepcr_zoo", "check", *map(str, arguments)], capture_output=True, text=True
-    )
+    return CliRunner().invoke(app, ["check", *map(str, arguments)])
 
 
-def test_the_command_tells_each_thing_and_fails_where_one_is_wrong(root, tmp_path):
+def test_the_command_shows_each_item_and_fails_where_one_is_wrong(root, tmp_path):
     done = run(root)
-    assert done.returncode == 0, done.stdout
+    assert done.exit_code == 0, done.stdout
     assert f"right  {SMALL}@1.0" in done.stdout
     break_weights(root)
     done = run(root)
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert f"wrong  {SMALL}@1.0" in done.stdout
     assert "1 wrong" in done.stderr
     assert '"problems": []' in run(root, "--json").stdout
-    done = run(tmp_path)
-    assert done.returncode == 2
-    assert "expected a checkout of the repository, or the folder of a registry" in done.stderr
+    error = run(tmp_path).exception
+    assert isinstance(error, UsageError)
+    assert "expected a checkout of the repository, or the folder of a registry" in str(error)

@@ -13,7 +13,7 @@ from contextlib import suppress
 import pytest
 
 from deepcr_zoo import files
-from deepcr_zoo.publishing import steps
+from deepcr_zoo.publishing import workflow
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, read_registry
 from deepcr_zoo.zoo.sources import pull_resolved
 from tests.conftest import CHECKOUT
@@ -23,6 +23,7 @@ from tests.zoo.test_hub_judges import git
 
 pytest_plugins = ["tests.zoo.hub.fixtures"]
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
     pytest.mark.usefixtures("keeper"),
 ]
@@ -36,7 +37,7 @@ import os, sys
 from pathlib import Path
 
 import huggingface_hub.hf_api, huggingface_hub.file_download, huggingface_hub._commit_api  # as any call would
-from deepcr_zoo.publishing import steps
+from deepcr_zoo.publishing import workflow
 from deepcr_zoo.publishing.releases import release_of_model
 from deepcr_zoo.zoo.registry import read_registry
 from deepcr_zoo.zoo.sources import pull_resolved
@@ -44,7 +45,7 @@ from deepcr_zoo.zoo.sources import pull_resolved
 def publish(root, reference, repository):
     release = release_of_model(read_registry(root).resolve(reference))
     print("begun", flush=True)
-    steps.publish(release, repository, root)
+    workflow.publish(release, repository, root)
 
 def pull(root, reference, repository):
     model = read_registry(root).resolve(reference)
@@ -125,7 +126,7 @@ def test_publishing_killed_at_random_moments_never_leaves_a_tag_without_its_file
 def test_pulling_killed_at_random_moments_never_keeps_a_wrong_file_and_ends_well_when_tried_again(
     workers, contract_hub, checkout, release
 ):
-    steps.publish(release, REPOSITORY, checkout)
+    workflow.publish(release, REPOSITORY, checkout)
     model, moments = read_registry(checkout).resolve(SMALL), random.Random(8)
     wanted = {name: hashlib.sha256(release.files[name]).hexdigest() for name in (WEIGHTS_FILE, TEST_VECTOR_FILE)}
     folder = files.cache_root() / model.shelf

@@ -25,6 +25,7 @@ SHORT = (
 """Two observations, fewer channels and epochs, a coarse grid: minutes become seconds, and cores of spectral knots suffer."""
 
 
+@pytest.mark.slow
 @pytest.mark.network
 def test_a_network_of_real_exposures_passes_its_gates_is_published_and_cleans_a_raw_file(contract_hub, tmp_path):
     if not STIS_EXPOSURES:

@@ -7,9 +7,11 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
+from deepcr_zoo.cli.main import app
 from deepcr_zoo.errors import DeepcrZooError
-from deepcr_zoo.publishing import steps
+from deepcr_zoo.publishing import workflow
 from deepcr_zoo.publishing.upload import upload
 from deepcr_zoo.zoo import updates
 from deepcr_zoo.zoo.hub.connection import without_secrets
@@ -49,7 +51,7 @@ def test_a_redirect_to_another_host_does_not_take_the_token_along(method, where,
 
 
 def test_a_download_that_is_redirected_does_not_take_the_token_along(contract_hub, elsewhere, release, checkout):
-    pin = steps.publish(release, REPOSITORY, checkout).publication.pin
+    pin = workflow.publish(release, REPOSITORY, checkout).publication.pin
     contract_hub.inject(faults.redirected(f"{elsewhere.url}/x/y/resolve/main/z"), method="HEAD", where="/resolve/")
     with pytest.raises(DeepcrZooError):
         download(pin, WEIGHTS_FILE)
@@ -59,13 +61,13 @@ def test_a_download_that_is_redirected_does_not_take_the_token_along(contract_hu
 def test_nothing_is_asked_but_the_endpoint_and_where_it_keeps_large_files(contract_hub, release, checkout, monkeypatch):
     asked, real = set(), socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *more, **named: asked.add(host) or real(host, *more, **named))
-    steps.publish(release, REPOSITORY, checkout)
+    workflow.publish(release, REPOSITORY, checkout)
     assert {host if isinstance(host, str) else host.decode() for host in asked} <= {"127.0.0.1", "localhost"}
 
 
 def test_the_token_is_neither_printed_nor_logged_nor_written(contract_hub, release, checkout, tmp_path, caplog, capfd):
     caplog.set_level(logging.DEBUG)
-    steps.publish(release, REPOSITORY, checkout)
+    workflow.publish(release, REPOSITORY, checkout)
     contract_hub.inject(faults.unavailable, method="POST", where="/api/", times=1)
     errors = []
     for work in (
@@ -83,21 +85,21 @@ def test_the_token_is_neither_printed_nor_logged_nor_written(contract_hub, relea
     assert [path for path in written if TOKEN.encode() in path.read_bytes()] == []
 
 
-def test_the_command_line_tells_what_happened_without_the_token(contract_hub, release, checkout, tmp_path):
-    def typed(*arguments, **environment):
-        command = [sys.executable, "-m", "deepcr_zoo", *map(str, arguments)]
-        done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
-        assert TOKEN not in done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        return done
-
-    done = typed("publish", f"{SMALL}@1.0", "--into", checkout, HF_DEBUG="1")
+def test_the_command_line_shows_results_and_errors_without_the_token(contract_hub, release, checkout):
+    publish = ["publish", f"{SMALL}@1.0", "--into", str(checkout)]
+    command, environment = [sys.executable, "-m", "deepcr_zoo", *publish], os.environ | {"HF_DEBUG": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert TOKEN not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
     assert done.stdout == f"{checkout}/zoo/{SMALL}.yaml\n"
     assert "downloaded again and verified" in done.stderr
     assert read_registry(checkout).resolve(SMALL).locked.sources.hub.repo == REPOSITORY
-    assert typed("publish", f"{SMALL}@1.0", "--into", checkout, "--repo", "nobody").returncode == 1
-    assert typed("publish", f"{SMALL}@1.0", "--into", checkout, HF_ENDPOINT="http://u:secret@127.0.0.1:9").returncode == 1
+    for more, endpoint in ((["--repo", "nobody"], contract_hub.url), ([], "http://u:secret@127.0.0.1:9")):
+        refused = CliRunner().invoke(app, [*publish, *more], env={"HF_ENDPOINT": endpoint})
+        assert isinstance(refused.exception, DeepcrZooError)
+        for secret in (TOKEN, "u:secret"):
+            assert secret not in f"{refused.exception}{refused.output}"
 
 
 def test_passwords_and_tokens_are_taken_out_of_messages(monkeypatch):

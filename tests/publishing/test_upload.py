@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from deepcr_zoo.errors import GateError, HubError, HubUnreachableError, IntegrityError, PublishError, UsageError
-from deepcr_zoo.publishing import steps
+from deepcr_zoo.publishing import workflow
 from deepcr_zoo.publishing.releases import repository_of
 from deepcr_zoo.publishing.upload import upload
 from deepcr_zoo.zoo.hub.repositories import HubRepository
@@ -34,7 +34,7 @@ def tags(hub):
 
 
 def test_a_release_is_one_commit_and_one_tag_and_its_entry_pins_the_commit(contract_hub, release, checkout):
-    done = steps.publish(release, REPOSITORY, checkout)
+    done = workflow.publish(release, REPOSITORY, checkout)
     assert titles(contract_hub) == ["Version 1.0 of mask/ACS-WFC-F606W-2-4", "initial commit"]
     assert tags(contract_hub) == {"v1.0": done.publication.pin.commit}
     assert contents(contract_hub, "v1.0") == dict(release.files)
@@ -48,7 +48,7 @@ def test_a_release_is_one_commit_and_one_tag_and_its_entry_pins_the_commit(contr
 @pytest.mark.parametrize("server", ["contract_hub", "xet_hub"])
 def test_what_was_published_comes_back_from_an_empty_cache(server, release, checkout, request):
     hub = request.getfixturevalue(server)
-    pin = steps.publish(release, REPOSITORY, checkout).publication.pin
+    pin = workflow.publish(release, REPOSITORY, checkout).publication.pin
     model = read_registry(checkout).resolve(SMALL)
     assert fetch(model, WEIGHTS_FILE, source="hub").data == release.files[WEIGHTS_FILE]
     assert contents(hub, pin.commit) == dict(release.files)
@@ -62,19 +62,19 @@ def test_pull_takes_the_hub_once_it_has_the_model_and_the_seed_where_it_does_not
 ):
     model = read_registry(checkout).resolve(SMALL)
     assert pull_resolved(model, to=tmp_path / "one").source == "seed"
-    steps.publish(release, REPOSITORY, checkout)
+    workflow.publish(release, REPOSITORY, checkout)
     model = read_registry(checkout).resolve(SMALL)
     assert pull_resolved(model, to=tmp_path / "two").source == "hub"
-    assert fetch(model, WEIGHTS_FILE).source == "seed"  # whoever only loads it needs no network
+    assert fetch(model, WEIGHTS_FILE).source == "seed"  # loading needs no network
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert pull_resolved(model, to=tmp_path / "three").source == "seed"
 
 
 def test_a_release_that_is_published_already_changes_nothing(contract_hub, release, checkout):
-    first = steps.publish(release, REPOSITORY, checkout)
+    first = workflow.publish(release, REPOSITORY, checkout)
     before = contract_hub.repository(REPOSITORY).history("main")
     text = (checkout / "zoo" / f"{SMALL}.yaml").read_bytes()
-    again = steps.publish(release, REPOSITORY, checkout)
+    again = workflow.publish(release, REPOSITORY, checkout)
     assert (first.publication.is_new, again.publication.is_new) == (True, False)
     assert again.publication.pin == first.publication.pin
     assert again.written == []
@@ -83,14 +83,14 @@ def test_a_release_that_is_published_already_changes_nothing(contract_hub, relea
 
 
 def test_a_page_that_is_rendered_otherwise_today_is_no_other_version(contract_hub, release, checkout):
-    first = steps.publish(release, REPOSITORY, checkout)
+    first = workflow.publish(release, REPOSITORY, checkout)
     later = dataclasses.replace(release, files={**release.files, "README.md": b"---\nlicense: mit\n---\nnewer\n"})
-    assert steps.publish(later, REPOSITORY, checkout).publication.pin == first.publication.pin
+    assert workflow.publish(later, REPOSITORY, checkout).publication.pin == first.publication.pin
     assert contents(contract_hub, "main")["README.md"] == release.files["README.md"]
 
 
 def test_a_published_version_is_never_overwritten(contract_hub, release, checkout):
-    steps.publish(release, REPOSITORY, checkout)
+    workflow.publish(release, REPOSITORY, checkout)
     with pytest.raises(PublishError, match=r"has v1\.0 already .* with other bytes of card\.yaml: a version never changes"):
         upload(with_another_card(release), HubRepository(REPOSITORY))
     assert contents(contract_hub, "v1.0") == contents(contract_hub, "main") == dict(release.files)
@@ -100,7 +100,7 @@ def test_a_version_that_the_checkout_has_with_other_bytes_is_refused_before_anyt
     contract_hub, release, checkout
 ):
     with pytest.raises(PublishError, match=r"has mask/ACS-WFC-F606W-2-4@1\.0 already, with other card"):
-        steps.publish(with_another_card(release), REPOSITORY, checkout)
+        workflow.publish(with_another_card(release), REPOSITORY, checkout)
     assert contract_hub.log == []
 
 
@@ -110,7 +110,7 @@ def test_a_release_whose_gates_have_not_all_passed_is_refused_with_each_gate_tha
         for number, gate in enumerate(release.verdict.gates)
     ]
     failing = dataclasses.replace(release, verdict=release.verdict.model_copy(update={"gates": gates}))
-    for publish in (lambda: steps.publish(failing, REPOSITORY, checkout), lambda: steps.propose(failing, REPOSITORY)):
+    for publish in (lambda: workflow.publish(failing, REPOSITORY, checkout), lambda: workflow.propose(failing, REPOSITORY)):
         with pytest.raises(GateError) as refused:
             publish()
         assert "2 of 6 gates fail, so it is not published" in str(refused.value)
@@ -132,13 +132,13 @@ def test_an_upload_that_breaks_off_leaves_no_tag_and_the_next_one_goes_on(
 ):
     contract_hub.inject(fault, method=method, where=where)
     with pytest.raises((HubUnreachableError, HubError)):
-        steps.publish(release, REPOSITORY, checkout)
+        workflow.publish(release, REPOSITORY, checkout)
     assert entry(checkout).sources.hub is None
     contract_hub.calm()
     for name, commit in tags(contract_hub).items():  # the fault spoils answers, what was asked for may have been done
         assert contents(contract_hub, commit) == dict(release.files), name
     assert len(titles(contract_hub)) <= 2
-    steps.publish(release, REPOSITORY, checkout)
+    workflow.publish(release, REPOSITORY, checkout)
     assert titles(contract_hub) == ["Version 1.0 of mask/ACS-WFC-F606W-2-4", "initial commit"]
     assert contents(contract_hub, tags(contract_hub)["v1.0"]) == dict(release.files)
 
@@ -148,7 +148,7 @@ def test_what_was_committed_before_the_tag_is_tagged_and_not_committed_again(con
     repository.create(private=False)
     commit = repository.commit(release.files, release.title, parent=repository.head()).id
     repository.commit({"notes.txt": b"later"}, "something else", parent=commit)
-    assert steps.publish(release, REPOSITORY, checkout).publication.pin.commit == commit
+    assert workflow.publish(release, REPOSITORY, checkout).publication.pin.commit == commit
     assert titles(contract_hub) == ["something else", release.title, "initial commit"]
 
 
@@ -156,16 +156,16 @@ def test_an_unfinished_upload_of_other_bytes_is_left_behind(contract_hub, releas
     repository = HubRepository(REPOSITORY)
     repository.create(private=False)
     repository.commit(with_another_card(release).files, release.title, parent=repository.head())
-    steps.publish(release, REPOSITORY, checkout)
+    workflow.publish(release, REPOSITORY, checkout)
     assert contents(contract_hub, "v1.0") == dict(release.files)
 
 
-def test_what_the_version_before_alone_has_is_removed_and_what_is_nobodys_stays(contract_hub, release, checkout):
+def test_what_the_version_before_alone_has_is_removed_and_other_files_stay(contract_hub, release, checkout):
     repository = HubRepository(REPOSITORY)
     repository.create(private=False)
     old = {"report/old.png": b"\x89PNG\0", "report.html": b"old", "notes.txt": b"of the organisation"}
     repository.commit(old, "Version 0.9", parent=repository.head())
-    steps.publish(release, REPOSITORY, checkout)
+    workflow.publish(release, REPOSITORY, checkout)
     assert contents(contract_hub, "v1.0") == {**release.files, "notes.txt": b"of the organisation"}
 
 
@@ -173,14 +173,14 @@ def test_wrong_bytes_that_come_back_write_no_entry(contract_hub, release, checko
     contract_hub.inject(faults.corrupted)
     before = (checkout / "zoo" / f"{SMALL}.yaml").read_bytes()
     with pytest.raises(IntegrityError, match=r"model\.safetensors: the Hub gives back other bytes"):
-        steps.publish(release, REPOSITORY, checkout)
+        workflow.publish(release, REPOSITORY, checkout)
     assert (checkout / "zoo" / f"{SMALL}.yaml").read_bytes() == before
     contract_hub.calm()
-    assert not steps.publish(release, REPOSITORY, checkout).publication.is_new
+    assert not workflow.publish(release, REPOSITORY, checkout).publication.is_new
 
 
 def test_a_private_repository_is_for_its_owners(contract_hub, release, checkout):
-    steps.publish(release, REPOSITORY, checkout, private=True)
+    workflow.publish(release, REPOSITORY, checkout, private=True)
     assert contract_hub.private == {REPOSITORY}
     with pytest.raises(Exception, match="404"):
         HfApi(endpoint=contract_hub.url, token="hf_other").model_info(REPOSITORY)
@@ -189,7 +189,7 @@ def test_a_private_repository_is_for_its_owners(contract_hub, release, checkout)
 def test_a_repository_that_is_public_is_not_taken_for_a_private_one(contract_hub, release, checkout):
     HubRepository(REPOSITORY).create(private=False)
     with pytest.raises(PublishError, match="is public: make it private in a browser, or leave out --private"):
-        steps.publish(release, REPOSITORY, checkout, private=True)
+        workflow.publish(release, REPOSITORY, checkout, private=True)
     assert titles(contract_hub) == ["initial commit"]
 
 
@@ -201,14 +201,14 @@ def test_a_repository_that_leaves_a_file_out_gets_no_tag(contract_hub, release, 
 
     monkeypatch.setattr(HubRepository, "commit", without_test_vector)
     with pytest.raises(PublishError, match=r"has not all files of v1\.0 .* nothing was tagged"):
-        steps.publish(release, REPOSITORY, checkout)
+        workflow.publish(release, REPOSITORY, checkout)
     assert tags(contract_hub) == {}
 
 
 def test_a_version_that_is_pinned_stays_where_it_is(contract_hub, release, checkout):
-    steps.publish(release, REPOSITORY, checkout)
+    workflow.publish(release, REPOSITORY, checkout)
     with pytest.raises(PublishError, match=f"is published in {REPOSITORY}: leave out --repo, or name that one"):
-        steps.publish(release, "keeper/mask-ACS-WFC-F606W-2-4", checkout)
+        workflow.publish(release, "keeper/mask-ACS-WFC-F606W-2-4", checkout)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_without_a_token_that_may_write_it_is_refused(token, message, contract_h
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises(HubError, match=message):
-        steps.publish(release, REPOSITORY, checkout)
+        workflow.publish(release, REPOSITORY, checkout)
     assert entry(checkout).sources.hub is None
 
 
@@ -252,24 +252,24 @@ def race(*calls):
 
 
 @pytest.mark.parametrize(("where", "same"), [("/refs", True), ("/refs", False), ("/commit/main", False), ("/tag/", True)])
-def test_of_two_who_publish_the_same_version_at_once_one_wins_and_the_other_is_told(where, same, contract_hub, release):
+def test_of_two_who_publish_the_same_version_at_once_one_wins_and_the_other_fails(where, same, contract_hub, release):
     other = release if same else with_another_card(release)
     HubRepository(REPOSITORY).create(private=False)
     method = "GET" if where == "/refs" else "POST"
     contract_hub.inject(faults.Together(clients=2), method=method, where=where, times=2)
     outcomes = race(*(lambda one=one: upload(one, HubRepository(REPOSITORY)) for one in (release, other)))
     winners = [one for one in outcomes if not isinstance(one, Exception)]
-    told = [one for one in outcomes if isinstance(one, Exception)]
-    assert (len(winners), len(told)) == ((2, 0) if same else (1, 1)), outcomes
+    losers = [one for one in outcomes if isinstance(one, Exception)]
+    assert (len(winners), len(losers)) == ((2, 0) if same else (1, 1)), outcomes
     won = (release, other)[outcomes.index(winners[0])]
     assert {one.pin.commit for one in winners} == {tags(contract_hub)["v1.0"]}
     assert contents(contract_hub, "v1.0") == dict(won.files)
-    for error in told:
+    for error in losers:
         assert isinstance(error, PublishError)
         assert "other bytes" in str(error)
 
 
-def test_whoever_sets_the_tag_first_has_published_the_version(contract_hub, release):
+def test_the_first_to_set_the_tag_has_published_the_version(contract_hub, release):
     other = with_another_card(release)
 
     class Slow(HubRepository):

@@ -112,6 +112,7 @@ def same_mask(probability, expected):
     np.testing.assert_array_equal(probability > 0.5, expected > 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.network
 def test_the_whole_path_from_a_recipe_to_a_mask_from_the_hub(contributor, owner, contract_hub, tmp_path, request):
     run, tokens = run_of(contributor), {"HF_TOKEN": "hf_other"}
@@ -153,6 +154,7 @@ def test_the_whole_path_from_a_recipe_to_a_mask_from_the_hub(contributor, owner,
         same_mask(found, expected)
 
 
+@pytest.mark.slow
 def test_a_second_version_is_published_beside_the_first_and_is_the_default_when_the_entry_says_so(
     contributor, contract_hub, tmp_path, keeper
 ):
@@ -183,6 +185,7 @@ def test_a_second_version_is_published_beside_the_first_and_is_the_default_when_
     np.testing.assert_array_equal(again[0], old[0])
 
 
+@pytest.mark.slow
 def test_a_run_goes_to_the_hub_by_xet_too(contributor, tmp_path, xet_hub, keeper):
     said(contributor, f"deepcr-zoo publish runs/{NAME}/* --repo deepcr-zoo")
     assert any("/xet-write-token/" in request.path for request in xet_hub.log)
@@ -226,6 +229,7 @@ def without_visits(folder):
     edit(folder / "card.yaml", lambda card: card["training"].update(visits=[]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -262,6 +266,7 @@ def test_a_run_that_was_tampered_with_or_is_incomplete_is_not_published(spoil, m
         assert not (contributor / "zoo" / "mask" / f"{NAME}.yaml").exists()
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_files_and_gates_and_needs_no_hub(contributor):
     shown = said(contributor, f"deepcr-zoo publish runs/{NAME}/* --dry-run", HF_HUB_OFFLINE="1")
     for name in ("model.safetensors", "card.yaml", "README.md", "test_vector.safetensors", "report.html", "results.json"):

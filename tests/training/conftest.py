@@ -24,7 +24,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-@pytest.fixture(autouse=True)
+# of a whole module, so that runs in fixtures are trained so, too
+@pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
     """Threads that wait for each other cost more than stamps this small, the more so beside other tests."""
     before = torch.get_num_threads()

@@ -24,9 +24,10 @@ from deepcr_zoo.dataset.store import (
     write_tensors,
 )
 from deepcr_zoo.models.nets import UNet
+from deepcr_zoo.training.checkpoints import CHECKPOINT_FILE, Checkpoint
 from deepcr_zoo.training.objectives import Feed
 from deepcr_zoo.training.stamps import MappedStamps, ResidentStamps, StampSource
-from deepcr_zoo.training.state import Progress, Training, start
+from deepcr_zoo.training.state import TrainingProgress, TrainingState, initial_state
 from deepcr_zoo.zoo.recipe import Recipe
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 from tests.bench.stamps import placed
@@ -166,15 +167,21 @@ def feeds(recipe: Recipe, dataset: Dataset, kind: Source = ResidentStamps) -> tu
     return Feed(recipe, train), Feed(recipe, validation)
 
 
-def new_training(recipe: Recipe, frozen: bool = False, mixed: bool = False) -> Training:
+def new_training(recipe: Recipe, frozen: bool = False, mixed: bool = False) -> TrainingState:
     """A network with weights that are the same every time."""
-    return Training(recipe, start(recipe, CPU).network, frozen, mixed)
+    return TrainingState(recipe, initial_state(recipe, CPU).network, frozen, mixed)
 
 
-def gone_on(training: Training) -> Training:
+def read_progress(run: Path) -> TrainingProgress:
+    """How far the checkpoint of a run has come; the start if there is none."""
+    path = run / CHECKPOINT_FILE
+    return Checkpoint.model_validate_json(path.read_bytes()).progress if path.is_file() else TrainingProgress()
+
+
+def gone_on(training: TrainingState) -> TrainingState:
     """Another training that starts where this one is, as from a checkpoint."""
-    other = Training(training.recipe, copy.deepcopy(training.network))
-    other.progress = Progress.model_validate_json(training.progress.model_dump_json())
+    other = TrainingState(training.recipe, copy.deepcopy(training.network))
+    other.progress = TrainingProgress.model_validate_json(training.progress.model_dump_json())
     other.optimiser.load_state_dict(copy.deepcopy(training.optimiser.state_dict()))
     other.plateau.load_state_dict(copy.deepcopy(training.plateau.state_dict()))
     other.best = {name: tensor.clone() for name, tensor in training.best.items()}

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import stats
 
-from deepcr_zoo.training.augmentation import inpainting_masks, vary
+from deepcr_zoo.training.augmentation import augment, inpainting_masks
 from deepcr_zoo.training.stamps import StampBatch
 from deepcr_zoo.zoo.recipe import AugmentationBlock
 from tests.training.stamps import SIDE, sources, write_dataset
@@ -37,14 +37,14 @@ def assert_same(one, other):
 
 def test_without_settings_stamps_stay_as_they_are():
     batch = distinct(5)
-    assert_same(vary(batch, 1, 1, NOTHING), batch)
+    assert_same(augment(batch, 1, 1, NOTHING), batch)
 
 
 def test_alpha_times_the_sky_is_added():
     sky = torch.linspace(20, 200, 400)
     image = torch.rand(400, 4, 4) * 1000
     zeros = torch.zeros(image.shape, dtype=torch.bool)
-    varied = vary(StampBatch(MANY, image, zeros, zeros, sky), 1, 1, AugmentationBlock())
+    varied = augment(StampBatch(MANY, image, zeros, zeros, sky), 1, 1, AugmentationBlock())
     added = varied.image - image
     alpha = (added / sky[:, None, None]).mean(dim=(1, 2))
     torch.testing.assert_close(added, (alpha * sky)[:, None, None].expand_as(added), rtol=1e-3, atol=2e-3)
@@ -57,7 +57,7 @@ def test_alpha_times_the_sky_is_added():
 def test_alpha_is_another_in_each_epoch_and_for_each_seed():
     zeros = torch.zeros(400, 1, 1)
     one, *others = (
-        vary(batch_of(zeros), seed, epoch, AugmentationBlock()).image for seed, epoch in ((1, 1), (1, 2), (2, 1))
+        augment(batch_of(zeros), seed, epoch, AugmentationBlock()).image for seed, epoch in ((1, 1), (1, 2), (2, 1))
     )
     for other in others:
         assert (one != other).all()
@@ -67,15 +67,15 @@ def test_alpha_is_another_in_each_epoch_and_for_each_seed():
 def test_a_stamp_is_varied_alike_in_any_batch(shot_noise):
     settings = AugmentationBlock(shot_noise=shot_noise, flips=True)
     batch = distinct(40)
-    together = vary(batch, 3, 2, settings)
+    together = augment(batch, 3, 2, settings)
     places = torch.tensor([7, 39, 0, 7])
-    assert_same(vary(part(batch, places), 3, 2, settings), part(together, places))
-    assert_same(vary(part(batch, places[:1]), 3, 2, settings), part(together, places[:1]))
+    assert_same(augment(part(batch, places), 3, 2, settings), part(together, places))
+    assert_same(augment(part(batch, places[:1]), 3, 2, settings), part(together, places[:1]))
 
 
 def test_shot_noise_has_the_variance_of_the_sky_that_was_added():
     settings = AugmentationBlock(sky=[2, 2], shot_noise=True)
-    noise = vary(batch_of(torch.zeros(40, 64, 64)), 1, 1, settings).image - 200
+    noise = augment(batch_of(torch.zeros(40, 64, 64)), 1, 1, settings).image - 200
     assert abs(noise.mean()) < 0.2
     assert noise.var().item() == pytest.approx(200, rel=0.02)
     per_stamp = noise.flatten(1)
@@ -87,12 +87,12 @@ def test_there_is_no_shot_noise_where_sky_was_taken_away():
     image = torch.rand(10, 8, 8) * 100
     settings = AugmentationBlock(sky=[-0.9, -0.1])
     noisy = settings.model_copy(update={"shot_noise": True})
-    assert torch.equal(vary(batch_of(image), 1, 1, noisy).image, vary(batch_of(image), 1, 1, settings).image)
+    assert torch.equal(augment(batch_of(image), 1, 1, noisy).image, augment(batch_of(image), 1, 1, settings).image)
 
 
 def test_flips_and_turns_reach_all_eight_positions_equally():
     batch = distinct(4000)
-    turned = vary(batch, 1, 1, NOTHING.model_copy(update={"flips": True}))
+    turned = augment(batch, 1, 1, NOTHING.model_copy(update={"flips": True}))
     upright = batch.image[0]
     positions = [torch.rot90(side, quarter) for side in (upright, upright.flip(0)) for quarter in range(4)]
     counts = [int((turned.image == position).all(dim=(1, 2)).sum()) for position in positions]
@@ -101,7 +101,7 @@ def test_flips_and_turns_reach_all_eight_positions_equally():
 
 
 def test_masks_turn_with_the_image():
-    turned = vary(distinct(100), 1, 1, NOTHING.model_copy(update={"flips": True}))
+    turned = augment(distinct(100), 1, 1, NOTHING.model_copy(update={"flips": True}))
     assert torch.equal(turned.cosmic_rays, turned.image % 3 == 0)
     assert torch.equal(turned.ignore, turned.image > 5)
 

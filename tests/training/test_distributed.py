@@ -8,7 +8,7 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file
 
-from deepcr_zoo.errors import UsageError
+from deepcr_zoo.errors import StoppedError, UsageError
 from deepcr_zoo.training.distributed import ALONE, Ranks, joined
 from deepcr_zoo.training.loop import batch_size, batches
 from tests.conftest import CHECKOUT
@@ -30,7 +30,7 @@ def shared(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def folder_of_two(shared, dataset):
-    """What two processes have written, which are started once for all tests."""
+    """Files that two processes have written, started once for all tests."""
     done = shared / "done"
     with FileLock(shared / ".lock"):
         if not done.exists():
@@ -47,7 +47,7 @@ def folder_of_two(shared, dataset):
 
 @pytest.fixture(scope="session")
 def two(folder_of_two):
-    """What each of two processes tells."""
+    """Findings of each of two processes."""
     return [json.loads((folder_of_two / f"{rank}.json").read_text()) for rank in RANKS]
 
 
@@ -97,10 +97,31 @@ def test_a_loss_that_is_nan_in_one_process_stops_both(two):
     assert [found["spoilt"] for found in two] == ["the loss of epoch 1, batch 1 is nan"] * 2
 
 
-def test_processes_agree_on_what_the_first_says_and_one_of_them_writes(two):
+def test_processes_agree_on_the_text_of_the_first_and_one_of_them_writes(two):
     assert [found["agreed"] for found in two] == ["runs/übung-0"] * 2
     assert [found["writer"] for found in two] == [True, False]
     assert [found["total"] for found in two] == [[3, 20]] * 2
+
+
+def test_where_the_first_process_fails_the_other_exits_with_its_code(two):
+    assert [found["by_writer"] for found in two] == ["StoppedError", 130]
+
+
+def test_where_one_process_fails_the_other_exits_and_does_not_wait(two):
+    assert [found["by_all"] for found in two] == [1, "TrainingError"]
+
+
+def test_processes_get_the_path_that_the_first_has_made(two):
+    assert [found["path"] for found in two] == ["/runs/übung-0"] * 2
+
+
+@pytest.mark.parametrize("work", ["by_writer", "by_all", "path_by_writer"])
+def test_in_a_single_process_errors_are_raised_as_they_are(work):
+    def stop():
+        raise StoppedError("stopped")
+
+    with pytest.raises(StoppedError, match="stopped"):
+        getattr(ALONE, work)(stop)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
@@ -111,7 +132,7 @@ def test_shares_are_all_of_a_batch_and_differ_by_one_stamp_at_most(count):
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_more_processes_than_stamps_in_a_batch_are_told():
+def test_more_processes_than_stamps_in_a_batch_are_refused():
     training = new_training(recipe_of("mask", "train.schedule.batch_size=2"))
     assert batch_size(training, 24, Ranks(0, 2)) == 2
     assert batch_size(training, 1) == 1
@@ -119,19 +140,22 @@ def test_more_processes_than_stamps_in_a_batch_are_told():
         batches(training, 24, Ranks(0, 3))
 
 
-def test_one_process_joins_nobody(monkeypatch):
+def test_a_single_process_shares_nothing(monkeypatch):
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     with joined(CPU) as ranks:
         assert ranks is ALONE
         assert ranks.total(1.5, 2) == [1.5, 2]
         assert ranks.agreed("x") == "x"
+        assert ranks.path_by_writer(lambda: CHECKOUT) == CHECKOUT
+        assert ranks.by_all(lambda: 7) == 7
+        assert ranks.by_writer(lambda: None) is None
         module = torch.nn.Linear(1, 1)
-        assert ranks.together(module) is module
+        assert ranks.averaging_gradients(module) is module
         ranks.wait()
 
 
-def test_several_processes_on_another_kind_of_device_are_told(monkeypatch):
+def test_several_processes_on_another_kind_of_device_are_refused(monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="expected one of them, got mps"), joined(torch.device("mps")):

@@ -1,4 +1,4 @@
-"""The draft card says what the run knows, and what it does not know."""
+"""The draft card says the facts of the run, and what is open."""
 
 import dataclasses
 import datetime
@@ -135,7 +135,7 @@ def test_the_statement_names_what_the_network_was_made_of():
     assert (provenance.recipe_sha256, provenance.manifest_sha256) == (RECIPE_HASH, MANIFEST_HASH)
 
 
-def test_a_draft_lists_every_visit_that_the_network_has_seen_or_says_that_nobody_knows():
+def test_a_draft_lists_every_visit_that_the_network_was_trained_on_or_says_that_they_are_unknown():
     assert card_of(recipe_of()).training.visits == ["10001-01", "10001-02"]
     recipe = recipe_of("acs-wfc-f606w-2-4", "train.init_from=DECam-2-32@1.0")
     card = card_of(recipe, facts=dataclasses.replace(facts_of(), visits=None))

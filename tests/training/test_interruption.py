@@ -11,12 +11,12 @@ import pytest
 
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.errors import OutputError, RunError
-from deepcr_zoo.progress import NullReporter
 from deepcr_zoo.training import checkpoints
 from deepcr_zoo.training.pipeline import resume, train
-from deepcr_zoo.training.state import start as new_training
+from deepcr_zoo.training.state import initial_state
+from tests import processes
 from tests.conftest import CHECKOUT
-from tests.training.stamps import CPU, recipe_of, same_bytes, write_dataset
+from tests.training.stamps import CPU, read_progress, recipe_of, same_bytes, write_dataset
 
 KILLS = 20
 EPOCHS = 2 * KILLS + 4
@@ -37,29 +37,28 @@ def dataset(recipe, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def uninterrupted(recipe, dataset, tmp_path_factory):
-    return train(recipe, dataset=dataset, runs=tmp_path_factory.mktemp("runs"), reporter=NullReporter(), prove=False)
+    return train(recipe, dataset=dataset, runs=tmp_path_factory.mktemp("runs"), prove=False)
 
 
 # a server that has imported everything forks children that train, so that a kill costs no second of imports
 TRAINERS = """
 import os, sys
 from deepcr_zoo.training.pipeline import resume
-from deepcr_zoo.progress import NullReporter
 
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
-        resume(line.strip(), reporter=NullReporter(), prove=False)
+        resume(line.strip(), prove=False)
         os._exit(0)
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
-def started(*arguments, **options):
+def start_python(*arguments):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, *map(str, arguments)], env=environment, text=True, **(pipes | options))
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return processes.start([sys.executable, *map(str, arguments)], env=environment, text=True, **pipes)
 
 
 def begun(recipe, dataset, folder):
@@ -67,38 +66,38 @@ def begun(recipe, dataset, folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("deepcr_zoo.training.pipeline.fit", lambda *_, **__: False)
         with pytest.raises(Exception, match="stopped, and saved"):
-            train(recipe, dataset=dataset, runs=folder, reporter=NullReporter(), prove=False)
+            train(recipe, dataset=dataset, runs=folder, prove=False)
     (run,) = folder.glob("*/*")
     return Run.open(run)
 
 
-def test_a_run_that_was_killed_twenty_times_ends_with_the_same_weights(uninterrupted, recipe, dataset, tmp_path):
+@pytest.mark.parametrize("kills", [1, pytest.param(KILLS, marks=pytest.mark.slow)])
+def test_a_run_that_is_killed_and_resumed_ends_with_the_same_weights(kills, uninterrupted, recipe, dataset, tmp_path):
     run = begun(recipe, dataset, tmp_path)
-    moments, server, kills = random.Random(5), started("-c", TRAINERS), 0
-    while kills < KILLS:
-        before = checkpoints.read_progress(run.folder).epoch
+    moments, server = random.Random(5), start_python("-c", TRAINERS)
+    for _ in range(kills):
+        before = read_progress(run.folder).epoch
         print(run.folder, file=server.stdin, flush=True)
         child = int(server.stdout.readline())
-        while checkpoints.read_progress(run.folder).epoch == before:
+        while read_progress(run.folder).epoch == before:
             time.sleep(0.001)
         time.sleep(moments.uniform(0, 0.05))  # in an epoch, in a checkpoint, or between the two
         os.kill(child, signal.SIGKILL)
         assert int(server.stdout.readline()) == -signal.SIGKILL
-        kills += 1
     server.stdin.close()
     server.wait()
-    assert checkpoints.read_progress(run.folder).epoch < EPOCHS
-    resume(run.folder, reporter=NullReporter(), prove=False)
+    assert read_progress(run.folder).epoch < EPOCHS
+    resume(run.folder, prove=False)
     assert same_bytes(run.folder / "model.safetensors", uninterrupted.folder / "model.safetensors")
     assert [one.validation_loss for one in run.history()] == [one.validation_loss for one in uninterrupted.history()]
     assert not [path.name for path in run.folder.iterdir() if path.name.startswith(".")]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_asked_to_stop_saves_and_goes_on_in_mid_epoch(number, uninterrupted, recipe, dataset, tmp_path):
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])
+def test_a_run_that_is_stopped_by_a_signal_saves_and_resumes_in_mid_epoch(number, uninterrupted, recipe, dataset, tmp_path):
     run = begun(recipe, dataset, tmp_path)
-    process = started("-m", "deepcr_zoo", "train", "--resume", run.folder, "--no-prove")
-    while not checkpoints.is_there(run.folder):
+    process = start_python("-m", "deepcr_zoo", "train", "--resume", run.folder, "--no-prove")
+    while not checkpoints.has_checkpoint(run.folder):
         assert process.poll() is None, process.communicate()
         time.sleep(0.001)
     process.send_signal(number)
@@ -106,29 +105,30 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_in_mid_epoch(number, unin
     assert process.returncode == 130, said
     assert f"stopped, and saved: deepcr-zoo train --resume {run.folder} goes on" in said
     assert "Traceback" not in said
-    progress = checkpoints.read_progress(run.folder)
+    progress = read_progress(run.folder)
     assert 0 < progress.epoch < EPOCHS
-    resume(run.folder, reporter=NullReporter(), prove=False)
+    resume(run.folder, prove=False)
     assert same_bytes(run.folder / "model.safetensors", uninterrupted.folder / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_without_space_for_a_checkpoint_the_one_before_stays(uninterrupted, recipe, dataset, tmp_path, monkeypatch):
     run = begun(recipe, dataset, tmp_path)
     limited = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); sys.argv[0] = 'deepcr-zoo';"
     )
     command = f"{limited} from deepcr_zoo.cli.main import main; main()"
-    process = started("-c", command, "train", "--resume", run.folder, "--no-prove")
+    process = start_python("-c", command, "train", "--resume", run.folder, "--no-prove")
     said = process.communicate()[1]
     assert process.returncode == 1, said
     assert f"{run.folder}: cannot be written: File too large; what was there is intact" in " ".join(said.split())
     assert not [path for path in run.folder.iterdir() if path.name.endswith(".part")]
-    resume(run.folder, reporter=NullReporter(), prove=False)
+    resume(run.folder, prove=False)
     assert same_bytes(run.folder / "model.safetensors", uninterrupted.folder / "model.safetensors")
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(recipe, dataset, tmp_path, monkeypatch):
-    training = new_training(recipe, CPU)
+    training = initial_state(recipe, CPU)
     checkpoints.save(training, tmp_path, "recipe")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     training.progress.epoch = 7
@@ -143,32 +143,33 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(recipe, datas
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(recipe, tmp_path):
-    checkpoints.save(new_training(recipe, CPU), tmp_path, "recipe")
+    checkpoints.save(initial_state(recipe, CPU), tmp_path, "recipe")
     wider = recipe_of("mask", "train.architecture.hidden=3")
     with pytest.raises(RunError, match="holds a network of another architecture than the recipe's depth=2 hidden=3"):
-        checkpoints.restore(new_training(wider, CPU), tmp_path, "recipe")
+        checkpoints.restore(initial_state(wider, CPU), tmp_path, "recipe")
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(recipe, tmp_path):
-    checkpoints.save(new_training(recipe, CPU), tmp_path, "recipe")
+    checkpoints.save(initial_state(recipe, CPU), tmp_path, "recipe")
     with pytest.raises(RunError, match="is of another recipe"):
-        checkpoints.restore(new_training(recipe, CPU), tmp_path, "another")
+        checkpoints.restore(initial_state(recipe, CPU), tmp_path, "another")
 
 
 def test_a_damaged_checkpoint_is_refused(recipe, tmp_path):
-    checkpoints.save(new_training(recipe, CPU), tmp_path, "recipe")
+    checkpoints.save(initial_state(recipe, CPU), tmp_path, "recipe")
     (tensors,) = tmp_path.glob("checkpoint-*.safetensors")
     tensors.write_bytes(tensors.read_bytes()[:-1] + b"\1")
     with pytest.raises(RunError, match=r"differs from its hash in checkpoint\.json"):
-        checkpoints.restore(new_training(recipe, CPU), tmp_path, "recipe")
+        checkpoints.restore(initial_state(recipe, CPU), tmp_path, "recipe")
     tensors.unlink()
     with pytest.raises(RunError, match="cannot be read"):
-        checkpoints.restore(new_training(recipe, CPU), tmp_path, "recipe")
+        checkpoints.restore(initial_state(recipe, CPU), tmp_path, "recipe")
     (tmp_path / "checkpoint.json").write_text("{}")
     with pytest.raises(RunError, match="Field required"):
-        checkpoints.restore(new_training(recipe, CPU), tmp_path, "recipe")
+        checkpoints.restore(initial_state(recipe, CPU), tmp_path, "recipe")
 
 
+@pytest.mark.slow
 def test_two_processes_started_by_torchrun_make_one_run(recipe, dataset, tmp_path):
     schedule = ("batch_size=8", "max_epochs=2", "freeze_after_epochs=0")
     settings = ["--set=train.architecture.hidden=2", *(f"--set=train.schedule.{one}" for one in schedule)]
@@ -185,7 +186,7 @@ def test_two_processes_started_by_torchrun_make_one_run(recipe, dataset, tmp_pat
             "--no-prove",
             "acs-wfc-f606w-2-4",
         ]
-        process = started(*command, "--data", dataset.folder, "--runs", runs, *settings)
+        process = start_python(*command, "--data", dataset.folder, "--runs", runs, *settings)
         out, said = process.communicate()
         assert process.returncode == 0, said
         (folder,) = runs.glob("*/*")

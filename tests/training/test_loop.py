@@ -7,7 +7,8 @@ from torch import nn
 
 from deepcr_zoo.errors import TrainingError
 from deepcr_zoo.training import loop
-from deepcr_zoo.training.loop import FrozenNorm, LossIsNotFiniteError, batches, fit, validation_loss
+from deepcr_zoo.training.frozen import FrozenNorm
+from deepcr_zoo.training.loop import LossIsNotFiniteError, batches, fit, validation_loss
 from deepcr_zoo.training.objectives import NATIVE, summed_loss
 from deepcr_zoo.training.stamps import MappedStamps, ResidentStamps
 from tests.training.stamps import (
@@ -97,7 +98,7 @@ def test_a_step_is_one_of_adam_on_the_mean_loss_of_the_pixels_that_count(dataset
     steps = []
     assert not fit(training, train, validation, should_stop=after(1), on_step=steps.append)
     assert steps[0].loss == pytest.approx(loss.item(), rel=1e-5)
-    # a first step of Adam is as long for any gradient: what it has kept of the gradient tells more
+    # a first step of Adam is as long for any gradient: compare what it keeps of the gradient
     for parameter, same in zip(training.network.parameters(), other.network.parameters(), strict=True):
         torch.testing.assert_close(training.optimiser.state[parameter]["exp_avg"], 0.1 * same.grad, rtol=1e-3, atol=1e-7)
         assert (parameter - same).abs().max().item() == pytest.approx(0.005, rel=1e-2)
@@ -113,7 +114,7 @@ def test_batches_of_an_epoch_are_full_and_take_each_stamp_at_most_once():
     assert [len(batch) for batch in batches(training, 5)] == [5]
 
 
-def test_steps_are_told(dataset):
+def test_each_step_is_reported(dataset):
     training, steps, saved = new_training(recipe_of("mask")), [], []
     train, validation = feeds(training.recipe, dataset)
     assert fit(training, train, validation, on_step=steps.append, save=lambda one: saved.append(one.progress.epoch))
@@ -220,7 +221,7 @@ def test_a_validation_loss_that_is_nan_stops_before_anything_is_taken_in(folder)
     assert not saved
 
 
-def test_inpainting_without_cosmic_rays_is_told(folder):
+def test_inpainting_without_cosmic_rays_is_refused(folder):
     def clean(exposure, tensors):
         tensors["cosmic_rays"][:] = 0
 

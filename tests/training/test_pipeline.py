@@ -1,9 +1,12 @@
 """Whole runs: from a recipe and its training set to a model, its evaluation and its pictures."""
 
 import json
+import math
+import shutil
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import yaml
 
 from deepcr_zoo.bench.runs import Run
@@ -32,13 +35,13 @@ FILES = {
 
 
 class Listener(NullReporter):
-    """Keeps what it is told."""
+    """Keeps the messages."""
 
     def __init__(self):
-        self.said = []
+        self.messages = []
 
-    def note(self, label, message, style):
-        self.said.append(f"{label} {message}")
+    def message(self, label, text, level="info"):
+        self.messages.append(f"{label} {text}")
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +56,14 @@ def dataset(recipe, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(recipe, dataset, tmp_path_factory):
-    """A run that is not to be changed."""
-    return train(recipe, dataset=dataset, runs=tmp_path_factory.mktemp("runs"), reporter=NullReporter(), prove=False)
+    """A run that tests read and do not change."""
+    return train(recipe, dataset=dataset, runs=tmp_path_factory.mktemp("runs"), prove=False)
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+    """A copy of that run, for tests that change it."""
+    return Run.open(shutil.copytree(run.folder, tmp_path / run.folder.parent.name / run.folder.name))
 
 
 def test_a_run_holds_all_that_came_out_of_its_recipe(run):
@@ -83,7 +92,7 @@ def test_the_model_of_a_run_reproduces_its_test_vector(run):
 
 
 def test_the_same_recipe_gives_the_same_model(run, recipe, dataset, tmp_path):
-    again = train(recipe, dataset=dataset, runs=tmp_path, reporter=NullReporter(), prove=False)
+    again = train(recipe, dataset=dataset, runs=tmp_path, prove=False)
     assert again.folder.name.rpartition("-")[2] == run.folder.name.rpartition("-")[2]
     for name in ("model.safetensors", "test_vector.safetensors", "recipe.yaml", "card.yaml"):
         assert same_bytes(run.folder / name, again.folder / name), name
@@ -92,33 +101,32 @@ def test_the_same_recipe_gives_the_same_model(run, recipe, dataset, tmp_path):
 
 
 def test_another_seed_gives_another_model(run, dataset, tmp_path):
-    other = train(recipe_of("mask", "train.seed=2"), dataset=dataset, runs=tmp_path, reporter=NullReporter(), prove=False)
+    other = train(recipe_of("mask", "train.seed=2"), dataset=dataset, runs=tmp_path, prove=False)
     assert other.folder.name.rpartition("-")[2] != run.folder.name.rpartition("-")[2]
     assert not same_bytes(run.folder / "model.safetensors", other.folder / "model.safetensors")
 
 
 def test_a_finished_run_stays_as_it_is(run):
     before = {path: path.stat().st_mtime_ns for path in run.folder.iterdir()}
-    assert resume(run.folder, reporter=NullReporter(), prove=False) == run
+    assert resume(run.folder, prove=False) == run
     assert {path: path.stat().st_mtime_ns for path in run.folder.iterdir()} == before
 
 
-def test_what_a_kill_before_the_evaluation_has_left_out_is_made_by_resuming(run, recipe, dataset, tmp_path):
-    other = train(recipe, dataset=dataset, runs=tmp_path, reporter=NullReporter(), prove=False)
-    for name in ("results.json", "card.yaml", "loss.png", "stamps.png"):
-        (other.folder / name).unlink()
-    assert not other.is_trained
+def test_what_a_kill_before_the_evaluation_has_left_out_is_made_by_resuming(run, copied):
+    for name in ("results.json", "card.yaml", "loss.png", "stamps.png", "model.safetensors"):
+        (copied.folder / name).unlink()
+    assert not copied.is_trained
     with pytest.raises(RunError, match="has no model yet: deepcr-zoo train --resume"):
-        other.model()
-    resume(other.folder, reporter=NullReporter(), prove=False)
-    assert {path.name for path in other.folder.iterdir()} == {path.name for path in run.folder.iterdir()}
-    assert same_bytes(run.folder / "model.safetensors", other.folder / "model.safetensors")
+        copied.model()
+    resume(copied.folder, prove=False)
+    assert {path.name for path in copied.folder.iterdir()} == {path.name for path in run.folder.iterdir()}
+    assert same_bytes(run.folder / "model.safetensors", copied.folder / "model.safetensors")
 
 
 def test_an_inpainting_run_is_judged_beside_the_classical_methods(tmp_path):
     recipe = recipe_of("inpaint", "benchmark.inpainting_stamps=20")
     dataset = write_dataset(tmp_path / "home", test=6, recipe=recipe)
-    run = train(recipe, dataset=dataset, runs=tmp_path / "runs", reporter=NullReporter(), prove=False)
+    run = train(recipe, dataset=dataset, runs=tmp_path / "runs", prove=False)
     results = run.results()
     assert [method.name for method in results.methods] == [run.reference, "masked median", "biharmonic"]
     pixels = {method.fields["all"].inpainting.pixels for method in results.methods}
@@ -126,19 +134,20 @@ def test_an_inpainting_run_is_judged_beside_the_classical_methods(tmp_path):
     assert pixels.pop() > 0
 
 
-def test_without_test_stamps_there_are_no_results_and_that_is_told(recipe, tmp_path):
+def test_without_test_stamps_there_are_no_results_and_a_message_says_so(tmp_path):
+    recipe = recipe_of("mask", "train.schedule.max_epochs=1")
     dataset = write_dataset(tmp_path / "home", recipe=recipe)
     listener = Listener()
     run = train(recipe, dataset=dataset, runs=tmp_path / "runs", reporter=listener, prove=False)
     assert run.is_trained
     assert not run.is_evaluated
-    assert any(line.startswith("caution not evaluated: ") for line in listener.said)
+    assert any(line.startswith("caution not evaluated: ") for line in listener.messages)
 
 
 def test_a_training_set_of_another_recipe_is_refused(recipe, tmp_path):
     dataset = write_dataset(tmp_path / "home", test=6, recipe=recipe_of("mask", "build.drizzle.driz_cr_snr=3.5 3.0"))
     with pytest.raises(DatasetError, match="was built from another recipe than ACS-WFC-F606W-2-4"):
-        train(recipe, dataset=dataset, runs=tmp_path / "runs", reporter=NullReporter(), prove=False)
+        train(recipe, dataset=dataset, runs=tmp_path / "runs", prove=False)
     assert not (tmp_path / "runs").exists()
 
 
@@ -148,21 +157,22 @@ def test_recipes_that_differ_in_training_alone_share_a_training_set(dataset):
         dataset.check_recipe(recipe_of("mask"), True)
 
 
-def test_a_run_whose_training_set_was_changed_is_not_resumed(recipe, tmp_path):
-    dataset = write_dataset(tmp_path / "home", recipe=recipe)
-    run = train(recipe, dataset=dataset, runs=tmp_path / "runs", reporter=NullReporter(), prove=False)
-    manifest = dataset.folder / "manifest.json"
+def test_a_run_whose_training_set_was_changed_is_not_resumed(copied, dataset, tmp_path):
+    home = shutil.copytree(dataset.home.root, tmp_path / "home")
+    manifest = home / dataset.folder.relative_to(dataset.home.root) / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"stamp_size":32', '"stamp_size": 32').replace("none", "other"))
-    with pytest.raises(RunError, match="differs from the training set of"):
-        resume(run.folder, reporter=NullReporter(), prove=False)
+    facts = copied.folder / "run.json"
+    facts.write_text(facts.read_text().replace(str(dataset.folder), str(manifest.parent)))
+    (copied.folder / "results.json").unlink()
+    with pytest.raises(RunError, match=f"{manifest}: differs from the training set of"):
+        resume(copied.folder, prove=False)
 
 
-def test_a_run_whose_recipe_was_changed_is_not_resumed(recipe, dataset, tmp_path):
-    run = train(recipe, dataset=dataset, runs=tmp_path, reporter=NullReporter(), prove=False)
-    path = run.folder / "recipe.yaml"
+def test_a_run_whose_recipe_was_changed_is_not_resumed(copied):
+    path = copied.folder / "recipe.yaml"
     path.write_text(path.read_text().replace("max_epochs: 4", "max_epochs: 8"))
     with pytest.raises(RunError, match=r"recipe\.yaml: was changed after the run had started"):
-        resume(run.folder)
+        resume(copied.folder)
 
 
 def test_a_run_is_not_resumed_with_another_recipe(run, recipe):
@@ -171,7 +181,7 @@ def test_a_run_is_not_resumed_with_another_recipe(run, recipe):
         resume(run.folder, recipe=recipe_of("mask", "train.seed=2"))
 
 
-def test_a_folder_that_is_no_run_is_told(tmp_path):
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(RunError, match="expected the folder of a run"):
         resume(tmp_path)
 
@@ -182,16 +192,21 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_batch(recipe, tmp_
         tensors["ignore"][-1, 5, 5] = 0
 
     dataset = write_dataset(tmp_path / "home", recipe=recipe, change=spoil)
-    with pytest.raises(
-        TrainingError, match=r"the loss of epoch 1, batch \d+ is nan; the batch is in not-finite.safetensors"
-    ):
-        train(recipe, dataset=dataset, runs=tmp_path / "runs", reporter=NullReporter(), prove=False)
+    problem = r"the loss of epoch 1, batch \d+ is nan; the batch is in not-finite.safetensors, there is no checkpoint yet"
+    with pytest.raises(TrainingError, match=problem):
+        train(recipe, dataset=dataset, runs=tmp_path / "runs", prove=False)
     (bad,) = (tmp_path / "runs").rglob("not-finite.safetensors")
-    import safetensors.numpy
-
     tensors = safetensors.numpy.load(bad.read_bytes())
     assert np.isnan(tensors["input"]).any()
     assert tensors["counted"].shape == tensors["target"].shape
+
+
+def test_a_loss_that_is_not_finite_after_a_checkpoint_leaves_that_intact(recipe, dataset, tmp_path, monkeypatch):
+    losses = iter([1.0, math.nan])
+    monkeypatch.setattr("deepcr_zoo.training.loop.validation_loss", lambda *_, **__: next(losses))
+    with pytest.raises(TrainingError, match="the validation loss after epoch 2 is nan; the last checkpoint is intact"):
+        train(recipe, dataset=dataset, runs=tmp_path, prove=False)
+    assert len(list(tmp_path.rglob("checkpoint-0001-000000.safetensors"))) == 1
 
 
 FITS = ("train.architecture.hidden=4", "train.init_from=ACS-WFC-F606W-2-4@1.0")
@@ -199,7 +214,7 @@ FITS = ("train.architecture.hidden=4", "train.init_from=ACS-WFC-F606W-2-4@1.0")
 
 def test_fine_tuning_starts_from_the_weights_of_the_zoo(tmp_path, dataset):
     recipe = recipe_of("mask", *FITS, "train.start_frozen=true", "train.schedule.learning_rate=1.0e-9")
-    run = train(recipe, dataset=dataset, runs=tmp_path, reporter=NullReporter(), prove=False)
+    run = train(recipe, dataset=dataset, runs=tmp_path, prove=False)
     import deepcr_zoo
 
     image = np.random.default_rng(1).normal(60, 8, (64, 64)).astype(np.float32)
@@ -218,7 +233,7 @@ MISFITS = {
 @pytest.mark.parametrize("setting", MISFITS)
 def test_a_model_of_the_zoo_that_does_not_fit_the_recipe_is_refused(setting, dataset, tmp_path):
     with pytest.raises(TrainingError, match=MISFITS[setting]):
-        train(recipe_of("mask", *FITS, setting), dataset=dataset, runs=tmp_path, reporter=NullReporter(), prove=False)
+        train(recipe_of("mask", *FITS, setting), dataset=dataset, runs=tmp_path, prove=False)
     assert not list(tmp_path.iterdir())
 
 

@@ -12,10 +12,10 @@ from deepcr_zoo.bench.report.shading import BLUE, GREY, ORANGE, RED
 from deepcr_zoo.bench.runs import EpochRecord
 from deepcr_zoo.errors import TrainingError
 from deepcr_zoo.training import plots
-from deepcr_zoo.training.plots import GAP, LEFT, TOP, write_examples, write_loss_curve
+from deepcr_zoo.training.plots import GAP, LEFT, TOP, plot_loss, plot_test_stamps
 from tests.training.stamps import SIDE
 
-SHOWN = plots.STAMPS_SHOWN
+SHOWN = plots.STAMPS_PER_FIELD_TYPE
 ZOOM = plots.PANEL_PIXELS // SIDE
 CYAN, STAR, PURPLE = (23, 190, 207), (214, 39, 40), (148, 103, 189)
 """Of the freeze, the best epoch and the decays."""
@@ -81,14 +81,14 @@ def has(path, colour):
 
 def test_the_loss_curve_marks_the_freeze_and_the_decays_only_where_there_are_any(tmp_path):
     path = tmp_path / "loss.png"
-    write_loss_curve(history_of([0.005] * 10, freeze=10, best=3), path)
+    plot_loss(history_of([0.005] * 10, freeze=10, best=3), path)
     assert pixels(path).shape[1] == 800
     assert not has(path, CYAN)
     assert not has(path, PURPLE)
-    write_loss_curve(history_of([0.005] * 4 + [0.002] * 6, freeze=4, best=3), path)
+    plot_loss(history_of([0.005] * 4 + [0.002] * 6, freeze=4, best=3), path)
     assert has(path, CYAN)
     assert not has(path, PURPLE)  # a new start at the freeze is no decay
-    write_loss_curve(history_of([0.005] * 4 + [0.002] * 3 + [0.0002] * 3, freeze=4, best=3), path)
+    plot_loss(history_of([0.005] * 4 + [0.002] * 3 + [0.0002] * 3, freeze=4, best=3), path)
     assert has(path, CYAN)
     assert has(path, PURPLE)
 
@@ -96,7 +96,7 @@ def test_the_loss_curve_marks_the_freeze_and_the_decays_only_where_there_are_any
 def test_the_best_epoch_stands_where_it_was(tmp_path):
     places = []
     for best in (2, 18):
-        write_loss_curve(history_of([0.005] * 20, freeze=20, best=best), tmp_path / "loss.png")
+        plot_loss(history_of([0.005] * 20, freeze=20, best=best), tmp_path / "loss.png")
         lower = pixels(tmp_path / "loss.png")[240:]  # without the legend
         places.append(np.argwhere((lower == STAR).all(axis=-1))[:, 1].mean())
     assert places[0] < 200
@@ -104,13 +104,13 @@ def test_the_best_epoch_stands_where_it_was(tmp_path):
 
 
 def test_a_history_of_one_epoch_can_be_drawn(tmp_path):
-    write_loss_curve(history_of([0.005], freeze=1, best=1), tmp_path / "loss.png")
+    plot_loss(history_of([0.005], freeze=1, best=1), tmp_path / "loss.png")
     assert has(tmp_path / "loss.png", STAR)
 
 
 def test_the_sheet_of_a_mask_network_shows_hits_misses_and_false_alarms(tested, finder, tmp_path):
     path = tmp_path / "stamps.png"
-    write_examples(finder, tested, path)
+    plot_test_stamps(finder, tested, path)
     stamps = tested.stamps("test")
     seen = dict.fromkeys(("found", "missed", "false"), 0)
     for row, stamp in enumerate(stamps[number] for number in (2, 6)):  # a quarter and three quarters of nine
@@ -130,7 +130,7 @@ def test_the_sheet_of_a_mask_network_shows_hits_misses_and_false_alarms(tested, 
 
 def test_the_sheet_of_an_inpainting_network_judges_the_added_mask_alone(tested, painter, tmp_path):
     path = tmp_path / "stamps.png"
-    write_examples(painter, tested, path)
+    plot_test_stamps(painter, tested, path)
     stamps = tested.stamps("test")
     for row, stamp in enumerate(stamps[number] for number in (2, 6)):
         own, counted = stamp.cosmic_rays == 1, stamp.ignore == 0
@@ -147,7 +147,7 @@ def test_the_sheet_of_an_inpainting_network_judges_the_added_mask_alone(tested, 
 def test_the_same_pictures_have_the_same_bytes(tested, finder, painter, tmp_path):
     for model in (finder, painter):
         for name in ("one.png", "two.png"):
-            write_examples(model, tested, tmp_path / name)
+            plot_test_stamps(model, tested, tmp_path / name)
         assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     assert b"matplotlib" not in (tmp_path / "one.png").read_bytes().lower()
 
@@ -156,10 +156,10 @@ def test_a_field_type_with_one_test_stamp_gets_one_row_and_without_any_nothing_i
     first = [{"test": one["test"][:1]} if number == 0 else {} for number, one in enumerate(tested.manifest.visits[0].stamps)]
     visits = [tested.manifest.visits[0].model_copy(update={"stamps": first})]
     single = dataclasses.replace(tested, manifest=tested.manifest.model_copy(update={"visits": visits}))
-    write_examples(finder, single, tmp_path / "one.png")
-    write_examples(finder, tested, tmp_path / "all.png")
+    plot_test_stamps(finder, single, tmp_path / "one.png")
+    plot_test_stamps(finder, tested, tmp_path / "all.png")
     rows = (len(pixels(tmp_path / "all.png")) - len(pixels(tmp_path / "one.png"))) / (plots.PANEL_PIXELS + GAP)
     assert rows == SHOWN - 1
     with pytest.raises(TrainingError, match="has no test stamp to show"):
-        write_examples(finder, dataset, tmp_path / "none.png")
+        plot_test_stamps(finder, dataset, tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()

@@ -3,8 +3,8 @@ import pytest
 import torch
 from scipy import stats
 
-from deepcr_zoo.training import augmentation
-from deepcr_zoo.training.augmentation import Purpose, normal, order, uniform
+from deepcr_zoo.training import randomness
+from deepcr_zoo.training.randomness import Purpose, normal, order, uniform
 
 MANY = torch.arange(20_000)
 
@@ -16,8 +16,8 @@ def first(seed, epoch, stamps, purpose):
 def test_the_hash_is_that_of_splitmix64():
     # what the published C code gives first for this seed
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821]
-    states = torch.tensor(1234567) + torch.arange(1, 6) * augmentation._GOLDEN
-    assert [int(bits) % 2**64 for bits in augmentation._mixed(states).tolist()] == expected
+    states = torch.tensor(1234567) + torch.arange(1, 6) * randomness._GOLDEN
+    assert [int(bits) % 2**64 for bits in randomness._mixed(states).tolist()] == expected
 
 
 @pytest.mark.parametrize("purpose", Purpose)

@@ -59,14 +59,14 @@ def test_stamps_are_resident_where_they_fit_and_mapped_where_not(dataset, monkey
         assert source.is_resident == (kind is ResidentStamps)
 
 
-def test_an_empty_split_is_told(folder):
+def test_an_empty_split_is_refused(folder):
     dataset = write_dataset(folder, validation=0)
     assert len(open_stamps(dataset, "train", CPU)) == 24
     with pytest.raises(TrainingError, match=f"{dataset.folder}: has no validation stamp"):
         open_stamps(dataset, "validation", CPU)
 
 
-def test_a_split_all_of_which_is_ignored_is_told(folder):
+def test_a_split_with_every_pixel_ignored_is_refused(folder):
     def ignore_validation(exposure, tensors):
         tensors["ignore"][1:3] = 1
 
@@ -85,7 +85,7 @@ def test_one_pixel_that_counts_is_enough(folder):
 
 
 @every_kind
-def test_a_missing_file_is_told(kind, folder):
+def test_a_missing_file_is_an_error(kind, folder):
     dataset = write_dataset(folder)
     path = next(iter(dataset.exposures("train"))).path
     path.unlink()

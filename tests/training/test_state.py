@@ -7,7 +7,7 @@ from torch import nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from deepcr_zoo.training.state import Progress
+from deepcr_zoo.training.state import TrainingProgress
 from tests.training.stamps import assert_same_weights, gone_on, new_training, recipe_of, weights
 
 PATIENCE = 2
@@ -160,7 +160,7 @@ def test_the_best_weights_of_the_first_phase_stay_the_best_in_the_second():
     assert training.progress.best_epoch == 1
 
 
-def test_a_record_tells_what_the_epoch_did_and_the_next_begins_at_zero():
+def test_a_record_describes_the_epoch_and_the_next_begins_at_zero():
     training = training_of(mixed=True)
     progress = training.progress
     progress.step, progress.loss_sum, progress.pixels, progress.seconds = 3, 50.0, 200.0, 4.0
@@ -176,7 +176,7 @@ def test_what_was_written_goes_on_as_if_nothing_had_happened():
     one_step(training)
     end_epochs(training, 1, 2, 2)
     other = gone_on(training)
-    assert Progress.model_validate_json(training.progress.model_dump_json()) == training.progress
+    assert TrainingProgress.model_validate_json(training.progress.model_dump_json()) == training.progress
     for one in (training, other):
         one_step(one)
         end_epochs(one, 2, 2, 0.5)

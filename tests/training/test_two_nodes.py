@@ -13,6 +13,8 @@ import pytest
 from tests.conftest import CHECKOUT
 from tests.training.stamps import recipe_of, same_bytes, write_dataset
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = ("architecture.hidden=2", "schedule.batch_size=8", "schedule.max_epochs=4", "schedule.freeze_after_epochs=2")
 
 
@@ -74,7 +76,7 @@ def options(*words):
 
 
 def sbatch(slurm, *words):
-    """Run the script of docs/slurm; gives the exit codes of both nodes, and what each has said."""
+    """Run the script of docs/slurm; return the exit codes of both nodes, and their stdout and stderr."""
     script = ["bash", str(CHECKOUT / "docs" / "slurm" / "train.sbatch"), *options(*words)]
     done = subprocess.run(script, capture_output=True, text=True, timeout=240)
     assert done.stdout, done.stderr
@@ -111,14 +113,14 @@ def test_two_nodes_end_with_the_bytes_of_two_processes_on_one_node(dataset, slur
         assert [line[key] for line in epochs[0]] == [line[key] for line in epochs[1]]
 
 
-def test_a_node_that_does_not_see_the_training_set_is_told_and_nobody_waits_for_it(dataset, slurm, tmp_path):
+def test_a_node_that_does_not_see_the_training_set_fails_and_no_node_waits_for_it(dataset, slurm, tmp_path):
     """The training set is seen through the working folder of each process; that of the second node is empty."""
     (tmp_path / "node0" / "home").symlink_to(dataset.home.root)
     seen = f"/proc/self/cwd/home/{dataset.folder.relative_to(dataset.home.root)}"
     codes, ((_, said), (_, other_said)) = sbatch(slurm, "--data", seen, "--runs", str(tmp_path / "runs"))
     assert all(codes)
-    told = f"{seen}: is not there on {platform.node()}: expected the same files at the same place on every machine"
-    assert told in " ".join(other_said.split())
+    problem = f"{seen}: is not there on {platform.node()}: expected the same files at the same place on every machine"
+    assert problem in " ".join(other_said.split())
     for everything in (said, other_said):
         assert "pipeline.py" not in everything, everything
     assert not (tmp_path / "runs").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,21 +13,22 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from deepcr_zoo.dataset.reading import Dataset
-from deepcr_zoo.training.distributed import Ranks, joined, run_to_the_end
+from deepcr_zoo.errors import DeepcrZooError, StoppedError, TrainingError
+from deepcr_zoo.training.distributed import Ranks, joined, run_and_exit
 from deepcr_zoo.training.loop import LossIsNotFiniteError, fit
 from deepcr_zoo.training.stamps import MappedStamps, ResidentStamps
-from deepcr_zoo.training.state import Training
+from deepcr_zoo.training.state import TrainingState
 from tests.training.stamps import CPU, feeds, is_statistic, new_training, recipe_of, weights
 
 VARIED = ("train.augmentation.flips=true", "train.augmentation.shot_noise=true")
 
 
-def statistics(training: Training) -> dict[str, Tensor]:
+def statistics(training: TrainingState) -> dict[str, Tensor]:
     """The running statistics of a network."""
     return {name: tensor for name, tensor in weights(training.network).items() if is_statistic(name)}
 
 
-def second_phase(task: str, dataset: Dataset, ranks: Ranks) -> tuple[Training, list[float]]:
+def second_phase(task: str, dataset: Dataset, ranks: Ranks) -> tuple[TrainingState, list[float]]:
     """Train with frozen statistics; gives the mean losses at each step as well."""
     # masks from files, the last batch of validation of which has one stamp: none is left for the second process
     training, losses = new_training(recipe_of(task, *VARIED), frozen=True), []
@@ -41,7 +43,7 @@ def _first_phase(dataset: Dataset, ranks: Ranks, out: Path) -> None:
     training = new_training(recipe_of("mask", "train.schedule.max_epochs=2"))
     last: dict[str, Tensor] = {}
 
-    def keep(training: Training) -> None:
+    def keep(training: TrainingState) -> None:
         epoch = training.progress.epoch
         save_file(last, out / f"own-{ranks.rank}-{epoch}.safetensors")
         save_file(statistics(training), out / f"averaged-{ranks.rank}-{epoch}.safetensors")
@@ -81,6 +83,22 @@ def _spoilt(dataset: Dataset, ranks: Ranks) -> str:
     return "finite"
 
 
+def _outcome(work: Callable[[], None]) -> str | int:
+    """Give the name of the user's error that some work ends with, or the exit code."""
+    try:
+        work()
+    except DeepcrZooError as error:
+        return type(error).__name__
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def _fail(error: DeepcrZooError, fails: bool = True) -> None:
+    if fails:
+        raise error
+
+
 def main(dataset: Dataset, out: Path) -> None:
     torch.set_num_threads(1)
     with joined(CPU) as ranks:
@@ -97,6 +115,9 @@ def main(dataset: Dataset, out: Path) -> None:
             },
             "stopped": _stopped(dataset, ranks),
             "spoilt": _spoilt(dataset, ranks),
+            "by_writer": _outcome(lambda: ranks.by_writer(lambda: _fail(StoppedError("stopped")))),
+            "by_all": _outcome(lambda: ranks.by_all(lambda: _fail(TrainingError("failed"), fails=ranks.rank == 1))),
+            "path": str(ranks.path_by_writer(lambda: Path(f"/runs/übung-{ranks.rank}"))),
             "agreed": ranks.agreed(f"runs/übung-{ranks.rank}"),
             "writer": ranks.is_writer,
             "total": ranks.total(ranks.rank + 1.0, 10.0),
@@ -106,4 +127,4 @@ def main(dataset: Dataset, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_to_the_end(lambda: main(Dataset.open(Path(sys.argv[1])), Path(sys.argv[2])))
+    run_and_exit(lambda: main(Dataset.open(Path(sys.argv[1])), Path(sys.argv[2])))

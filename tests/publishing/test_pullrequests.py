@@ -1,10 +1,10 @@
-"""Releases proposed by somebody who may not write to the repository, merged by its owner, and finished."""
+"""Releases proposed by accounts that may not write to the repository, merged by its owner, and finished."""
 
 import pytest
 from huggingface_hub import HfApi
 
 from deepcr_zoo.errors import PublishError
-from deepcr_zoo.publishing import steps
+from deepcr_zoo.publishing import workflow
 from deepcr_zoo.zoo.hub.repositories import HubRepository
 from deepcr_zoo.zoo.registry import read_registry
 from tests.publishing.releases import REPOSITORY, contents
@@ -33,7 +33,7 @@ def pin(checkout):
 
 
 def test_a_proposal_changes_neither_the_main_branch_nor_the_registry(contract_hub, owner, release, checkout):
-    proposal = steps.propose(release, REPOSITORY)
+    proposal = workflow.propose(release, REPOSITORY)
     assert proposal.address == f"{contract_hub.url}/{REPOSITORY}/discussions/1"
     assert contents(contract_hub, "main") == {}
     assert contents(contract_hub, "refs/pr/1") == dict(release.files)
@@ -42,54 +42,54 @@ def test_a_proposal_changes_neither_the_main_branch_nor_the_registry(contract_hu
 
 
 def test_a_proposal_that_is_open_is_not_made_again_and_one_that_was_closed_is(owner, release):
-    first = steps.propose(release, REPOSITORY)
-    again = steps.propose(release, REPOSITORY)
+    first = workflow.propose(release, REPOSITORY)
+    again = workflow.propose(release, REPOSITORY)
     assert (again.address, again.is_new) == (first.address, False)
     owner.change_discussion_status(REPOSITORY, 1, "closed")
-    assert steps.propose(release, REPOSITORY).address.endswith("/discussions/2")
+    assert workflow.propose(release, REPOSITORY).address.endswith("/discussions/2")
 
 
 def test_before_the_merge_there_is_nothing_to_finish(owner, release, checkout):
-    steps.propose(release, REPOSITORY)
+    workflow.propose(release, REPOSITORY)
     with pytest.raises(PublishError, match=r"no pull request with v1\.0, these bytes of it, is merged yet"):
-        steps.finish(release, REPOSITORY, checkout)
+        workflow.finish(release, REPOSITORY, checkout)
     assert pin(checkout) is None
 
 
 def test_after_the_merge_the_entry_pins_the_merged_commit_and_the_owner_is_asked_for_the_tag(
     contract_hub, owner, release, checkout
 ):
-    steps.propose(release, REPOSITORY)
+    workflow.propose(release, REPOSITORY)
     owner.merge_pull_request(REPOSITORY, 1)
     merged = owner.get_discussion_details(REPOSITORY, 1).merge_commit_oid
-    done = steps.finish(release, REPOSITORY, checkout)
+    done = workflow.finish(release, REPOSITORY, checkout)
     assert done.publication.pin.commit == merged == contract_hub.repository(REPOSITORY).resolve("main")
     assert pin(checkout) == done.publication.pin
     assert f"the tag v1.0 is for an owner of {contract_hub.url}/{REPOSITORY} to set, on commit {merged}" in done.caution
 
 
 def test_an_owner_who_finishes_sets_the_tag(contract_hub, owner, release, checkout, monkeypatch):
-    steps.propose(release, REPOSITORY)
+    workflow.propose(release, REPOSITORY)
     owner.merge_pull_request(REPOSITORY, 1)
     monkeypatch.setenv("HF_TOKEN", "hf_write")
-    done = steps.finish(release, REPOSITORY, checkout)
+    done = workflow.finish(release, REPOSITORY, checkout)
     assert done.caution is None
     assert contract_hub.repository(REPOSITORY).references("tags") == {"v1.0": done.publication.pin.commit}
-    assert steps.finish(release, REPOSITORY, checkout).publication.pin == done.publication.pin
+    assert workflow.finish(release, REPOSITORY, checkout).publication.pin == done.publication.pin
     with pytest.raises(PublishError, match=r"has v1\.0 already: --finish writes its registry entry"):
-        steps.propose(release, REPOSITORY)
+        workflow.propose(release, REPOSITORY)
 
 
 def test_a_later_change_of_the_main_branch_does_not_hide_the_merge(owner, release, checkout, monkeypatch):
-    steps.propose(release, REPOSITORY)
+    workflow.propose(release, REPOSITORY)
     owner.merge_pull_request(REPOSITORY, 1)
     merged = owner.get_discussion_details(REPOSITORY, 1).merge_commit_oid
     monkeypatch.setenv("HF_TOKEN", "hf_write")
     repository = HubRepository(REPOSITORY)
     repository.commit({"README.md": b"---\nlicense: mit\n---\nedited\n"}, "edited", parent=repository.head())
-    assert steps.finish(release, REPOSITORY, checkout).publication.pin.commit == merged
+    assert workflow.finish(release, REPOSITORY, checkout).publication.pin.commit == merged
 
 
 def test_a_repository_that_is_not_there_comes_with_two_ways_out(contract_hub, release):
     with pytest.raises(PublishError, match=r"ask its organisation to make it, or publish to a repository of your own"):
-        steps.propose(release, REPOSITORY)
+        workflow.propose(release, REPOSITORY)

@@ -1,4 +1,4 @@
-"""Publishing from beginning to end: gates, upload, a second look, registry entry."""
+"""Publishing from beginning to end: gates, upload, read-back, registry entry."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.errors import PublishError, UsageError
 from deepcr_zoo.publishing.entries import check_entry, write_entry
+from deepcr_zoo.publishing.pullrequests import Proposal, find_merged, open_pull_request
 from deepcr_zoo.publishing.releases import Release, release_of_model, release_of_run
-from deepcr_zoo.publishing.upload import Proposal, Publication, merged, read_back, upload
-from deepcr_zoo.publishing.upload import propose as open_proposal
+from deepcr_zoo.publishing.upload import Publication, read_back, upload
 from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.hub.repositories import HubRepository, whoami
 from deepcr_zoo.zoo.names import version_key
@@ -24,32 +24,17 @@ from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, Registry
 
 @dataclass(frozen=True)
 class Published:
-    """A release that is on the Hub and in a checkout.
-
-    Attributes
-    ----------
-    publication : Publication
-    written : list of Path
-        Files of the checkout that changed.
-    caution : str or None
-        What is still to be done by somebody else.
-    """
+    """A release that is on the Hub and in a checkout."""
 
     publication: Publication
     written: list[Path]
+    """Files of the checkout that changed."""
     caution: str | None = None
+    """What others have still to do."""
 
 
 def find_release(given: str | os.PathLike[str]) -> Release:
-    """What a user has named: the folder of a run, or a version of the registry.
-
-    Raises
-    ------
-    UsageError
-        If it can only be meant as a folder, and there is none.
-    DeepcrZooError
-        As `release_of_run`, `release_of_model` and `Registry.resolve`.
-    """
+    """Return the release of a run's folder, or of a version of the registry."""
     if not Path(given).is_dir() and (Path(given).is_file() or "*" in os.fspath(given) or len(Path(given).parts) > 2):
         raise UsageError(f"{given}: no such folder: expected that of a run, which 'train' prints, or NAME@VERSION")
     origin = find_subject(given).origin
@@ -57,24 +42,7 @@ def find_release(given: str | os.PathLike[str]) -> Release:
 
 
 def publish(release: Release, repository: str, checkout: Path, *, private: bool = False) -> Published:
-    """Publish a release, and write its registry entry once the Hub has given it back unchanged.
-
-    Parameters
-    ----------
-    release : Release
-    repository : str
-        ORG/NAME.
-    checkout : Path
-        Its ``zoo/`` and ``cards/`` get entry and card.
-    private : bool
-
-    Raises
-    ------
-    GateError
-        If a gate fails.
-    DeepcrZooError
-        As `upload`, `read_back` and `write_entry`.
-    """
+    """Publish a release, and write its registry entry into a checkout once the Hub has given it back unchanged."""
     release.check_gates()
     check_entry(release, repository, checkout)
     whoami()
@@ -84,59 +52,32 @@ def publish(release: Release, repository: str, checkout: Path, *, private: bool 
 
 
 def propose(release: Release, repository: str) -> Proposal:
-    """Open a pull request on the Hub with a release; no registry entry is written before it is merged.
-
-    Raises
-    ------
-    GateError
-        If a gate fails.
-    DeepcrZooError
-        As `upload.propose`.
-    """
+    """Open a pull request on the Hub with a release; no registry entry is written before it is merged."""
     release.check_gates()
     check_entry(release, repository, files.data_root())
     whoami()
-    return open_proposal(release, HubRepository(repository))
+    return open_pull_request(release, HubRepository(repository))
 
 
 def finish(release: Release, repository: str, checkout: Path) -> Published:
-    """Write the registry entry of a release whose pull request was merged.
-
-    Raises
-    ------
-    GateError
-        If a gate fails.
-    DeepcrZooError
-        As `upload.merged`, `read_back` and `write_entry`.
-    """
+    """Write the registry entry of a release whose pull request was merged."""
     release.check_gates()
     check_entry(release, repository, checkout)
-    publication, caution = merged(release, HubRepository(repository))
+    publication, caution = find_merged(release, HubRepository(repository))
     read_back(release, publication.pin)
     return Published(publication, write_entry(release, publication.pin, checkout), caution)
 
 
 def tag_registered(name: str) -> Publication:
-    """Set the tag of a version whose entry pins a commit: what a keeper does after a proposal was merged.
-
-    Parameters
-    ----------
-    name : str
-        NAME@VERSION.
-
-    Raises
-    ------
-    PublishError
-        If the entry pins nothing, or the tag names another commit.
-    DeepcrZooError
-        If what the Hub has at the pinned commit is not what the registry locked.
-    """
+    """Set the tag of NAME@VERSION on the commit that its entry pins: a keeper's step after a proposal was merged."""
     model = default_registry().resolve(name)
     pin, tag = model.locked.sources.hub, f"v{model.version}"
     if pin is None:
         raise PublishError(f"{model.reference} is on no Hub yet: publish it first")
     for filename in (WEIGHTS_FILE, TEST_VECTOR_FILE):
-        sources.fetch(model, filename, source="hub", keep=False)
+        sources.fetch(
+            model, filename, source="hub", keep=False
+        )  # raises if the Hub has other bytes than the registry locked
     whoami()
     repository = HubRepository(pin.repo)
     there = repository.tags().get(tag)
@@ -148,7 +89,7 @@ def tag_registered(name: str) -> Publication:
 
 
 def seed_references(registry: Registry) -> Iterator[str]:
-    """``task/name@version`` of everything that this package bundles, older versions first."""
+    """Yield ``task/name@version`` of every version that this package bundles, older versions first."""
     for entry in registry.entries.values():
         for version in sorted(entry.versions, key=version_key):
             if entry.versions[version].sources.seed:

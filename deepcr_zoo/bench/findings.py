@@ -1,4 +1,4 @@
-"""What the benchmarks of masks and of inpainting share: findings, resampled sky, and pairs to compare."""
+"""Shared pieces of the benchmarks of masks and inpainting: findings, resampled sky, and pairs to compare."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def write_dataset(
     rehearsal: bool = True,
     test: bool = True,
 ) -> Dataset:
-    """A training set with a test visit of each field type, the first stamp of each exposure of which is for nothing.
+    """Write a training set with a test visit of each field type; the first stamp of each exposure is in no split.
 
     Parameters
     ----------

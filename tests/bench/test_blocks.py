@@ -11,7 +11,7 @@ FIELD_TYPES = ("extragalactic", "globular_cluster")
 
 
 def corners(rows, columns, dither, angle_deg, position):
-    """Of stamps side by side, turned and dithered by pixels, at right ascension and declination; the guard's is first."""
+    """Return corners of adjacent stamps, turned and dithered by pixels, at RA and declination; the guard's come first."""
     first = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), axis=-1).reshape(-1, 1, 2) * SIDE
     pixels = (first + SIDE * np.array([[0, 0], [0, 1], [1, 1], [1, 0]]) + dither) @ turned(angle_deg)
     ra = position[0] + pixels[..., 1] * PIXEL_DEG / np.cos(np.radians(position[1]))

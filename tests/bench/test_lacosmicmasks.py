@@ -11,7 +11,14 @@ from astroscrappy import detect_cosmics
 from deepcr_zoo.bench.measures import lacosmicmasks
 from deepcr_zoo.bench.measures.judged import judged_stamps
 from deepcr_zoo.bench.measures.lacosmic import Sweep
-from deepcr_zoo.bench.measures.lacosmicmasks import described, lacosmic_masks, lacosmic_of, objlims_of, prepare
+from deepcr_zoo.bench.measures.lacosmicmasks import (
+    described,
+    lacosmic_masks,
+    lacosmic_of,
+    masked_as_chips,
+    objlims_of,
+    prepare,
+)
 from deepcr_zoo.bench.measures.tally import tally_masks
 from deepcr_zoo.bench.measures.tracks import class_group
 from deepcr_zoo.errors import InterruptedWorkError, MissingExtraError
@@ -19,6 +26,7 @@ from deepcr_zoo.models.baselines import Lacosmic
 from tests.bench.stamps import EXPOSURES, SIDE, STAMPS, recipe_of, write_dataset
 
 SIGCLIPS = (2.5, 4.0, 10.0)
+SMALL_SIDE = 4
 METHOD = Lacosmic(objlim=2.0, readnoise=4.1)
 RECIPE = recipe_of(
     "benchmark.lacosmic_objlims=[2.0]",
@@ -41,7 +49,7 @@ def kept_files(dataset):
 
 
 def direct(image, method, sigclip):
-    """What astroscrappy itself masks on the piece of the chip that the stamps, which lie in a row, are."""
+    """Return the masks of astroscrappy on the row of stamps as one image."""
     settings = {"sigfrac": 0.3, "niter": 4, "sepmed": False, "satlevel": np.inf, "cleantype": "medmask", "gain": 1.0}
     row = np.ascontiguousarray(np.concatenate([*image], axis=1))
     found = detect_cosmics(row, sigclip=sigclip, objlim=method.objlim, readnoise=method.readnoise, **settings)[0]
@@ -118,14 +126,14 @@ def test_all_masks_of_a_grid_are_prepared_by_several_processes_and_what_is_there
     group = group_of(dataset)
     lacosmic_masks(dataset, group, lacosmic_of(group.exposure, RECIPE, 2.0), RECIPE.benchmark.lacosmic_sigclips)
     (first,) = kept_files(dataset)
-    before, told = os.stat(first), []
-    prepare(dataset, RECIPE, jobs=2, on_done=lambda done, of: told.append((done, of)))
-    assert told == [(done, EXPOSURES) for done in range(1, EXPOSURES + 1)]
+    before, reported = os.stat(first), []
+    prepare(dataset, RECIPE, jobs=2, on_done=lambda done, of: reported.append((done, of)))
+    assert reported == [(done, EXPOSURES) for done in range(1, EXPOSURES + 1)]
     assert len(kept_files(dataset)) == EXPOSURES
     assert os.stat(first).st_mtime_ns == before.st_mtime_ns
-    told.clear()
-    prepare(dataset, RECIPE, jobs=2, on_done=lambda done, of: told.append((done, of)))
-    assert told == [(EXPOSURES, EXPOSURES)]
+    reported.clear()
+    prepare(dataset, RECIPE, jobs=2, on_done=lambda done, of: reported.append((done, of)))
+    assert reported == [(EXPOSURES, EXPOSURES)]
 
 
 def test_what_is_interrupted_goes_on_from_there(dataset):
@@ -136,9 +144,9 @@ def test_what_is_interrupted_goes_on_from_there(dataset):
     with pytest.raises(KeyboardInterrupt):
         prepare(dataset, RECIPE, on_done=interrupt)
     assert len(kept_files(dataset)) == 1
-    told = []
-    prepare(dataset, RECIPE, on_done=lambda done, of: told.append(done))
-    assert told == [1, 2]
+    reported = []
+    prepare(dataset, RECIPE, on_done=lambda done, of: reported.append(done))
+    assert reported == [1, 2]
 
 
 def test_stamps_that_cannot_be_read_are_named(dataset):
@@ -170,12 +178,45 @@ def test_the_read_noise_is_that_of_the_header_else_of_the_recipe_and_the_record_
     visit = dataset.manifest.visits[0]
     record = visit.record.model_copy(update={"exposures": [known, *visit.record.exposures[1:]]})
     manifest = dataset.manifest.model_copy(update={"visits": [visit.model_copy(update={"record": record})]})
-    told = described(replace(dataset, manifest=manifest), recipe, {"globular_cluster": 3.5})
-    assert told.parameters["readnoise"] == {"exposure-0": 3.75, "exposure-1": of_recipe}
-    assert told.parameters["readnoise_source"] == "files of 1 exposures, recipe for 1"
+    with_one_header = described(replace(dataset, manifest=manifest), recipe, {"globular_cluster": 3.5})
+    assert with_one_header.parameters["readnoise"] == {"exposure-0": 3.75, "exposure-1": of_recipe}
+    assert with_one_header.parameters["readnoise_source"] == "files of 1 exposures, recipe for 1"
 
 
 def test_without_astroscrappy_the_error_names_the_extra(dataset, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"deepcr-zoo\[baselines\]"):
         prepare(dataset, RECIPE)
+
+
+def test_stamps_are_masked_as_the_piece_of_the_chip_that_they_were_cut_from():
+    chip = np.random.default_rng(1).random((12, 16), dtype=np.float32)
+    places = [(row, column) for row in (0, 4, 8) for column in (0, 4, 8, 12) if (row, column) != (4, 8)]
+    stamps = np.stack([chip[row : row + SMALL_SIDE, column : column + SMALL_SIDE] for row, column in places])
+    order = np.random.default_rng(2).permutation(len(places))
+    seen = []
+
+    def mask(frame):
+        seen.append(frame)
+        return [frame > 0.5, frame > 0.9]
+
+    position = np.array(places, np.int32)[order] + [100, 200]
+    found = masked_as_chips(stamps[order], position, np.ones(len(order), np.int32), mask)
+    np.testing.assert_array_equal(found, [stamps[order] > 0.5, stamps[order] > 0.9])
+    (frame,) = seen
+    assert np.isnan(frame[4:8, 8:12]).all()
+    np.testing.assert_array_equal(np.nan_to_num(frame), np.where(np.isnan(frame), 0, chip))
+
+
+@pytest.mark.parametrize("chips", [(1, 1), (1, 2)])
+def test_chips_are_masked_each_by_itself(chips):
+    stamps = np.zeros((2, SMALL_SIDE, SMALL_SIDE), np.float32)
+    shapes = []
+
+    def mask(frame):
+        shapes.append(frame.shape)
+        return [np.ones(frame.shape, bool)]
+
+    position = np.array([[0, 0], [0, SMALL_SIDE]], np.int32)
+    assert masked_as_chips(stamps, position, np.array(chips, np.int32), mask).all()
+    assert shapes == ([(SMALL_SIDE, 2 * SMALL_SIDE)] if chips == (1, 1) else [(SMALL_SIDE, SMALL_SIDE)] * 2)

@@ -24,7 +24,7 @@ MAX_THRESHOLDS = 2**22
 """Distinct logits that are kept per field type (see `roc.RocCounts`): 84 MB, and a few hundred while they are merged."""
 
 DILATION = (1, 3, 3)
-"""Of masks, in stamps, rows and columns; Zhang & Bloom 2020, Table 2."""
+"""Pixels over which masks are dilated: stamps, rows and columns; Zhang & Bloom 2020, Table 2."""
 
 Groups = NDArray[np.integer]
 Name = TypeVar("Name")

@@ -36,7 +36,7 @@ MOST_UNKNOWN = 0.1
 """Share of the circle that may have no true value; these pixels are left out of all fluxes, the true one too."""
 
 LEAST_SIGNAL_TO_NOISE = 10.0
-"""Of the true flux; fainter sources are left out."""
+"""Fainter sources, by their true flux, are left out."""
 
 MOST_CONCENTRATION = 0.55
 """Light in 3x3 / light in 5x5 pixels of a galaxy; stars have 0.6 at least (`stars.LEAST_CONCENTRATION`)."""

@@ -19,7 +19,7 @@ PEAK_EDGES = (100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0)
 """Brightest pixel of a star above its surroundings, e-; `star_cores` has one group more, with no bound at either end."""
 
 LEAST_SIGNAL_TO_NOISE = 8.0
-"""Of the brightest pixel."""
+"""Least signal to noise of the brightest pixel."""
 
 SIDES = (0.4, 0.75)
 """Mean of the four neighbours / brightest pixel: 0.54 to 0.68 for the simulated point spread of ACS/WFC, wherever in the

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from deepcr_zoo.bench.measures.roc import Counts, Scores
 
 BIN_WIDTH = 1 / 64
-"""Of the logit. An FPR changes by 1.6 % at most from edge to edge where it falls as fast as the logistic function does."""
+"""Width in logit: an FPR changes by 1.6 % at most from edge to edge where it falls as fast as the logistic function does."""
 
 LOGIT_EDGES = np.arange(-32 * 64, 32 * 64 + 1) / 64
 """Thresholds of networks; beyond them a probability in float32 is 0 or 1 to 1e-14."""

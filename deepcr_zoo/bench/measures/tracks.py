@@ -20,7 +20,7 @@ SIZE_EDGES = (1, 2, 3, 5, 9, 17, 33)
 """Fewest pixels of the cosmic rays of each group of `size_group`."""
 
 REGIONS: tuple[Region, ...] = ("outer 8 pixels", "interior")
-"""Of a stamp, in the order of `region_group`."""
+"""Parts of a stamp, in the order of `region_group`."""
 
 OUTER_PIXELS = 8
 

@@ -99,7 +99,7 @@ def check_mosaic(model, name, vector, shape):
     assert np.abs(found - expected)[inside].max() <= tolerance(name) * unit
 
 
-@pytest.mark.parametrize("bad", [False, True], ids=["all valid", "with NaN"])
+@pytest.mark.parametrize("bad", [pytest.param(False, marks=pytest.mark.slow), True], ids=["all valid", "with NaN"])
 @pytest.mark.parametrize("name", ALL_MODELS)
 def test_the_engines_agree_on_images_of_all_sizes(name, bad):
     by_torch, by_openvino = (load(name, engine) for engine in BOTH)

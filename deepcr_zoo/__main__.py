@@ -1,4 +1,4 @@
-"""``python -m deepcr_zoo`` is the same as ``deepcr-zoo``; ``torchrun`` starts it so."""
+"""``python -m deepcr_zoo`` is the same as ``deepcr-zoo``; ``torchrun`` starts training this way."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Many files: one after the other, in several processes or elsewhere, and no failure of one stops the others."""
+"""Work on many files, in this process, in several or elsewhere; a failure of one file does not stop the others."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from deepcr_zoo.errors import DeepcrZooError, InterruptedWorkError, NotAnExposureError, UsageError
+from deepcr_zoo.machine import processors
 
-FITS_ENDINGS = tuple(f"{end}{packed}" for end in (".fits", ".fit", ".fts") for packed in ("", ".gz", ".fz"))
-PRODUCT_ENDINGS = ("_crmask.fits", "_crclean.fits")
+FITS_SUFFIXES = (".fits", ".fit", ".fts")
+COMPRESSED_SUFFIXES = (".gz", ".fz")
+MASK_ENDING, COPY_ENDING = "_crmask.fits", "_crclean.fits"
+_FITS_ENDINGS = tuple(f"{end}{packed}" for end in FITS_SUFFIXES for packed in ("", *COMPRESSED_SUFFIXES))
 
 INTERRUPTED = 130
-"""Exit code after an interruption, as shells have it: 128 + SIGINT."""
+"""Exit code after an interruption, as in shells: 128 + SIGINT."""
 
 QUEUE = 4
-"""Files handed out per process: outcomes come in order, and a slow file shall not leave the other processes idle."""
+"""Files submitted per process: outcomes come in order, and a slow file must not leave the other processes idle."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -38,84 +41,49 @@ Work = Callable[[str], Result]
 
 @dataclass(frozen=True)
 class Outcome(Generic[Result]):
-    """What became of one file.
-
-    Attributes
-    ----------
-    path : str
-    result : object or None
-    error : str or None
-        Why there is no result.
-    no_exposure : bool
-        Whether that is because the file is sound and no exposure.
-    again : bool
-        Whether the machine is to blame, so that another attempt may succeed.
-    """
+    """Result of the work on one file, or the reason why there is none."""
 
     path: str
     result: Result | None
     error: str | None
-    no_exposure: bool = False
-    again: bool = False
+    no_exposure: bool = False  # the file is sound but not an exposure
+    again: bool = False  # the machine failed, so that another attempt may succeed
 
 
 class Runner(Protocol):
-    """Where work runs if not on this machine: does it for every path, and gives the outcomes in the order of the paths."""
+    """Another place for work to run, such as a cluster."""
 
     def __call__(self, work: Work[Result], paths: Sequence[str]) -> Iterator[Outcome[Result]]:
-        """As `run` does it."""
+        """Do the work for every path and yield the outcomes in the order of the paths."""
 
 
 Jobs = int | Runner
-"""How many processes of this machine do the work, or who else."""
+"""Number of processes on this machine, or another place for the work."""
 
 
 @dataclass(frozen=True)
 class ForEach(Generic[Item, Result]):
-    """Work on things that have names; another process gets the thing that it works on, not all of them.
-
-    Attributes
-    ----------
-    work : callable
-        Takes a thing.
-    things : mapping of str to object
-    """
+    """Work on named items; another process gets the item that it works on, not all of them."""
 
     work: Callable[[Item], Result]
-    things: Mapping[str, Item]
+    items: Mapping[str, Item]
 
     def __call__(self, name: str) -> Result:
-        """Do the work on one of the things."""
-        return self.work(self.things[name])
+        """Do the work on one of the items."""
+        return self.work(self.items[name])
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user's arguments stand for.
+    """Files that the user's arguments stand for."""
 
-    Attributes
-    ----------
-    paths : list of str
-        Files, each once, in order.
-    named : set of str
-        Those that the user named one by one; the others came from a folder or from wildcards.
-    empty : dict
-        Arguments that stand for nothing, and why.
-    """
-
-    paths: list[str]
-    named: set[str]
-    empty: dict[str, str]
+    paths: list[str]  # each file once, in order
+    named: set[str]  # named one by one; the others come from folders or wildcards
+    empty: dict[str, str]  # arguments without files, and why
 
 
 def expand(arguments: Sequence[str]) -> Request:
-    """Turn files, wildcards, folders and ``@list.txt`` into files: each once, and no products of our own.
-
-    Raises
-    ------
-    UsageError
-        If a list cannot be read, or holds another list.
-    """
+    """Turn files, wildcards, folders and ``@list.txt`` into files, each once and without products of this package."""
     request = Request([], set(), {})
     seen: set[str] = set()
     for argument in chain.from_iterable(map(_list_items, arguments)):
@@ -133,20 +101,10 @@ def expand(arguments: Sequence[str]) -> Request:
 
 
 def run(work: Work[Result], paths: Sequence[str], jobs: Jobs) -> Iterator[Outcome[Result]]:
-    """Do `work` for every path, and give the outcomes in the order of the paths.
+    """Do `work` for every path and yield the outcomes in the order of the paths.
 
-    Parameters
-    ----------
-    work : callable
-        Takes a path; must be picklable unless there is one job.
-    paths : sequence of str
-    jobs : int or Runner
-        Processes; each gets its share of the processors for its threads. Or who does the work in their place.
-
-    Raises
-    ------
-    UsageError
-        What the user asked for is wrong for every file.
+    With several jobs `work` must be picklable, and each process gets its share of the processors. A `UsageError` is
+    wrong for every file and ends the run.
     """
     if not isinstance(jobs, int):
         return jobs(work, paths)
@@ -158,13 +116,7 @@ def run(work: Work[Result], paths: Sequence[str], jobs: Jobs) -> Iterator[Outcom
 
 
 def attempt(work: Work[Result], path: str) -> Outcome[Result]:
-    """Do `work` for one path, here and now, whatever becomes of it.
-
-    Raises
-    ------
-    UsageError
-        What the user asked for is wrong for every file.
-    """
+    """Do `work` for one path in this process; every error but a `UsageError` becomes part of the outcome."""
     try:
         return Outcome(path, work(path), None)
     except UsageError:
@@ -183,12 +135,12 @@ def attempt(work: Work[Result], path: str) -> Outcome[Result]:
 
 
 def part_for(work: Work[Result], path: str) -> Work[Result]:
-    """What another process needs of the work to do it for this path alone."""
-    return ForEach(work.work, {path: work.things[path]}) if isinstance(work, ForEach) else work
+    """Return the part of the work that another process needs for this path."""
+    return ForEach(work.work, {path: work.items[path]}) if isinstance(work, ForEach) else work
 
 
 def _list_items(argument: str) -> list[str]:
-    """The lines of a list (names are relative to the current folder), or the argument itself."""
+    """Return the lines of a list (names are relative to the current folder), or the argument itself."""
     if not argument.startswith("@") or os.path.lexists(argument):
         return [argument]
     try:
@@ -202,11 +154,11 @@ def _list_items(argument: str) -> list[str]:
 
 
 def _find(argument: str) -> list[str] | str:
-    """The files that an argument stands for, or why there are none."""
+    """Return the files that an argument stands for, or the reason why there are none."""
     try:
         if os.path.isdir(argument):
             inside = (str(Path(argument, name)) for name in sorted(os.listdir(argument)))
-            found = [path for path in inside if path.lower().endswith(FITS_ENDINGS) and os.path.isfile(path)]
+            found = [path for path in inside if path.lower().endswith(_FITS_ENDINGS) and os.path.isfile(path)]
             nothing = "the folder holds no FITS file but products of deepcr-zoo, or none at all"
         elif os.path.lexists(argument) or not glob.has_magic(argument):
             return [argument]  # a file that is not there fails by name, like any other that cannot be read
@@ -215,11 +167,11 @@ def _find(argument: str) -> list[str] | str:
             nothing = "nothing matches" if not found else "matches products of deepcr-zoo alone: name the exposures"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    return [path for path in found if not path.endswith(PRODUCT_ENDINGS)] or nothing
+    return [path for path in found if not path.endswith((MASK_ENDING, COPY_ENDING))] or nothing
 
 
 def _in_processes(work: Work[Result], paths: Sequence[str], jobs: int) -> Iterator[Outcome[Result]]:
-    """Keep `jobs` processes busy; where one of them dies, the unfinished files are tried again, each on its own."""
+    """Keep `jobs` processes busy; if one of them dies, try the unfinished files again, one at a time."""
     waiting = deque(paths)
     while waiting:
         running: deque[tuple[str, Future[Outcome[Result]]]] = deque()
@@ -232,7 +184,7 @@ def _in_processes(work: Work[Result], paths: Sequence[str], jobs: int) -> Iterat
                         waiting.popleft()
                     yield running[0][1].result()
                     running.popleft()
-        except (KeyboardInterrupt, GeneratorExit):  # here, or where the outcomes are used
+        except (KeyboardInterrupt, GeneratorExit):  # raised here, or by the consumer of the outcomes
             warnings.warn("waiting for the files that are being worked on; interrupt again to stop at once", stacklevel=2)
             raise
         finally:
@@ -241,7 +193,7 @@ def _in_processes(work: Work[Result], paths: Sequence[str], jobs: int) -> Iterat
 
 
 def _one_by_one(work: Work[Result], tasks: Iterable[tuple[str, Future[Outcome[Result]]]]) -> Iterator[Outcome[Result]]:
-    """Outcomes of tasks among which one killed its process: each that was lost gets a process to itself."""
+    """Yield the outcomes of tasks, one of which killed its process; each lost task gets a process to itself."""
     pool = _pool(1)
     try:
         for path, future in tasks:
@@ -249,8 +201,8 @@ def _one_by_one(work: Work[Result], tasks: Iterable[tuple[str, Future[Outcome[Re
             try:
                 yield (_submit(pool, work, path) if lost else future).result()
             except BrokenProcessPool:
-                told = f"{path}: the process that worked on it was killed, perhaps for want of memory"
-                yield Outcome(path, None, told, again=True)
+                error = f"{path}: the process that worked on it was killed, perhaps for want of memory"
+                yield Outcome(path, None, error, again=True)
                 pool.shutdown()
                 pool = _pool(1)
     finally:
@@ -258,7 +210,7 @@ def _one_by_one(work: Work[Result], tasks: Iterable[tuple[str, Future[Outcome[Re
 
 
 def _submit(pool: ProcessPoolExecutor, work: Work[Result], path: str) -> Future[Outcome[Result]]:
-    """Hand out a file; a process that this starts inherits that interruptions wait, and so never sees one."""
+    """Submit a file; SIGINT is blocked meanwhile, so that a process started here inherits the block."""
     if not hasattr(signal, "pthread_sigmask"):
         return pool.submit(attempt, part_for(work, path), path)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -269,7 +221,7 @@ def _submit(pool: ProcessPoolExecutor, work: Work[Result], path: str) -> Future[
 
 
 def _end(pool: ProcessPoolExecutor) -> None:
-    """Let the running files end; those that have not begun never do. A second interruption ends everything at once."""
+    """Finish the running files and cancel the others; a second interruption ends everything at once."""
     try:
         pool.shutdown(cancel_futures=True)
     except KeyboardInterrupt:
@@ -278,27 +230,23 @@ def _end(pool: ProcessPoolExecutor) -> None:
 
 def _pool(jobs: int) -> ProcessPoolExecutor:
     # spawned: threads of torch and locks of the parent do not survive a fork
-    threads = max(1, _processors() // jobs)
+    threads = max(1, processors() // jobs)
     return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker, (threads,))
 
 
 def _start_worker(threads: int) -> None:
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # before the first library that asks is loaded: not all ask torch
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # before the first import: not all libraries follow torch
     import torch
 
     torch.set_num_threads(threads)
-    logging.getLogger("deepcr_zoo").addHandler(logging.NullHandler())  # what matters goes back with the outcome
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, and lets the running files end
+    logging.getLogger("deepcr_zoo").addHandler(logging.NullHandler())  # the outcome carries the messages
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles the interruption and waits for running files
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
 def _die_with_parent() -> None:
-    """End at once when the parent was killed: nobody else would tell an idle worker."""
+    """End this worker when its parent is killed; an idle worker would not notice."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,6 +1,6 @@
-"""Many files on a Dask cluster: a task for each, in processes that somebody else has started, perhaps on other machines.
+"""Work on many files on a Dask cluster: one task for each file, in worker processes that may run on other machines.
 
-The only module that imports dask (extra ``dask``), when it is used. What comes back is what `batch.run` gives.
+The only module that imports dask (extra ``dask``), and only when it is used. The outcomes are those of `batch.run`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import time
 import warnings
 from asyncio import CancelledError as AsyncCancelledError
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, chdir
+from contextlib import AbstractContextManager, ExitStack, chdir, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,42 +31,22 @@ from deepcr_zoo.files import configuration_file, scratch_folder, sweep_partial, 
 from deepcr_zoo.machine import require
 
 QUEUE = 4
-"""Tasks in flight per worker: enough to keep each busy and to let an adaptive cluster grow, far from all there are."""
+"""Tasks in flight per worker: enough to keep each busy and to let an adaptive cluster grow, but far from all tasks."""
 
 LEAST = 8
-"""Tasks in flight at least, so that a cluster without workers is asked for some."""
+"""Minimum of tasks in flight, so that an adaptive cluster without workers starts some."""
 
 RETRIES = 2
-"""Further attempts where the machine is to blame; after a worker's death it is dask that decides (allowed-failures)."""
+"""Further attempts if the machine fails; after a worker's death, dask decides (allowed-failures)."""
 
 CONNECT_S = 10.0
 POLL_S = 2.0
 PATIENCE_S = 15.0
-"""Without a worker for so long, the user is told."""
-
-GO_ON = "the same command goes on where this one ended"
+"""Time without a worker after which the user gets a warning."""
 
 
 def jobs_or_scheduler(jobs: int | None, scheduler: str | None, default: int, shared: Sequence[Path] = ()) -> Jobs:
-    """Where work runs, of the options ``--jobs`` and ``--scheduler``.
-
-    Parameters
-    ----------
-    jobs : int or None
-    scheduler : str or None
-        Address.
-    default : int
-        Jobs if neither is given.
-    shared : sequence of Path
-        See `on_scheduler`.
-
-    Raises
-    ------
-    UsageError
-        If both are given.
-    MissingExtraError
-        If dask is not installed.
-    """
+    """Return where work runs, from ``--jobs`` and ``--scheduler``; `default` jobs if neither is given."""
     if scheduler is None:
         return default if jobs is None else jobs
     if jobs is not None:
@@ -75,29 +55,12 @@ def jobs_or_scheduler(jobs: int | None, scheduler: str | None, default: int, sha
 
 
 def on_scheduler(address: str, shared: Sequence[Path] = ()) -> Runner:
-    """Work on a Dask cluster, for `batch.run` and all that takes its `Jobs`.
+    """Return a runner for the Dask cluster at ``tcp://host:port``.
 
-    A worker that is lost costs what it was working on, which runs again on another. Workers need one thread, the same
-    version of this package and the same files at the same places.
-
-    Parameters
-    ----------
-    address : str
-        Of the scheduler: ``tcp://host:port``.
-    shared : sequence of Path
-        Folders that results go to, which every worker must have; they are made if they are not there.
-
-    Returns
-    -------
-    Runner
-        It raises `ClusterError` if the scheduler cannot be reached or is lost, or if workers cannot do the work.
-
-    Raises
-    ------
-    UsageError
-        If the address is none.
-    MissingExtraError
-        If dask is not installed.
+    A lost worker costs only its current task, which runs again on another worker. Workers need one thread, the same
+    version of this package and the same files at the same paths. Every worker must see the `shared` folders, which are
+    made if absent. The runner raises `ClusterError` if the scheduler cannot be reached or is lost, or if workers cannot
+    do the work.
     """
     if not re.fullmatch(r"((tcp|tls|ucx|ws|wss)://)?[^/\s]+:\d+", address):
         raise UsageError(f"--scheduler {address}: expected the address that `dask scheduler` prints, as in tcp://host:8786")
@@ -105,15 +68,15 @@ def on_scheduler(address: str, shared: Sequence[Path] = ()) -> Runner:
 
     def run(work: Work[Result], paths: Sequence[str]) -> Iterator[Outcome[Result]]:
         with ExitStack() as stack:
-            signs = tuple(str(stack.enter_context(_sign(folder.absolute()))) for folder in shared)
-            flight = _Flight(stack.enter_context(_connect(address)), address, work, paths, signs)
-            yield from flight.outcomes()
+            markers = tuple(str(stack.enter_context(_marker(folder.absolute()))) for folder in shared)
+            tasks = _Tasks(stack.enter_context(_connect(address)), address, work, paths, markers)
+            yield from tasks.outcomes()
 
     return run
 
 
-def _sign(folder: Path) -> Any:
-    """Something for workers to find in a folder, while it is entered."""
+def _marker(folder: Path) -> AbstractContextManager[Path]:
+    """Return a context with a temporary folder in `folder`, which proves to workers that they see the same place."""
     place = folder / "cluster"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -124,16 +87,10 @@ def _sign(folder: Path) -> Any:
 
 
 def _connect(address: str) -> Any:
-    """A client of the scheduler.
-
-    Raises
-    ------
-    ClusterError
-        If nobody answers there.
-    """
+    """Return a client of the scheduler."""
     from distributed import Client
 
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what goes wrong is told as an error
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # failures become a ClusterError
     try:
         return Client(address, timeout=CONNECT_S, set_as_default=False, name="deepcr-zoo")  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
@@ -146,50 +103,39 @@ def _connect(address: str) -> Any:
 
 @dataclass(frozen=True)
 class _Terms:
-    """What every worker must meet, or results would not be those of a run on this machine.
-
-    Attributes
-    ----------
-    version : str
-    folder : str
-        Where the command was given: relative names start there.
-    signs : tuple of str
-        What must be there.
-    settings : tuple of (str, str or None)
-        Environment variables that results depend on.
-    """
+    """Conditions that make a worker's results those of a run on this machine."""
 
     version: str
-    folder: str
-    signs: tuple[str, ...]
-    settings: tuple[tuple[str, str | None], ...]
+    folder: str  # working folder of the command; relative names start there
+    markers: tuple[str, ...]  # folders that must be visible
+    settings: Mapping[str, str | None]  # environment variables that results depend on
 
 
-class _AgainError(Exception):
-    """Another attempt may succeed; its argument is the outcome of this one."""
+class _RetryError(Exception):
+    """Another attempt may succeed; the argument is the outcome of this one."""
 
 
-class _Flight:
-    """The tasks of one command; few of them are at the scheduler at a time."""
+class _Tasks:
+    """The tasks of one command; the scheduler holds few of them at a time."""
 
-    def __init__(self, client: Any, address: str, work: Work[Any], paths: Sequence[str], signs: tuple[str, ...]) -> None:
+    def __init__(self, client: Any, address: str, work: Work[Any], paths: Sequence[str], markers: tuple[str, ...]) -> None:
         self.client, self.address, self.work, self.paths = client, address, work, paths
-        self.terms = _Terms(__version__, os.getcwd(), signs, _settings())
+        self.terms = _Terms(__version__, os.getcwd(), markers, _settings())
         self.name = f"deepcr-zoo-{secrets.token_hex(4)}"
-        self.landed: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.flying: dict[str, tuple[int, Any]] = {}  # by key: index of the path, future
-        self.suspects: deque[int] = deque()
-        self.on_trial: int | None = None
+        self.finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.in_flight: dict[str, tuple[int, Any]] = {}  # by key: index of the path, future
+        self.suspects: deque[int] = deque()  # tasks whose workers were killed
+        self.on_trial: int | None = None  # the suspect that runs again
         self.room, self.asked = LEAST, 0.0
-        self.idle_since: float | None = time.monotonic()  # None once there were workers, or the user was told
+        self.idle_since: float | None = time.monotonic()  # None after the first worker or the warning
 
     def outcomes(self) -> Iterator[Outcome[Any]]:
-        """In the order of the paths."""
+        """Yield the outcomes in the order of the paths."""
         try:
             yield from self._outcomes()
         except (CancelledError, AsyncCancelledError):
             raise self._lost() from None
-        except (KeyboardInterrupt, GeneratorExit):  # here, or where the outcomes are used
+        except (KeyboardInterrupt, GeneratorExit):  # raised here, or by the consumer
             warnings.warn("workers finish what they are working on, and begin nothing else", stacklevel=2)
             raise
 
@@ -198,28 +144,28 @@ class _Flight:
         done: dict[int, Outcome[Any]] = {}
         for wanted in range(len(self.paths)):
             while wanted not in done:
-                self._look_around()
-                while waiting and len(self.flying) < self.room:
+                self._count_workers()
+                while waiting and len(self.in_flight) < self.room:
                     self._submit(waiting.popleft())
                 if self.suspects and self.on_trial is None:
                     self.on_trial = self.suspects.popleft()
                     self._submit(self.on_trial, trial=True)
                 try:
-                    future = self.landed.get(timeout=POLL_S)
+                    future = self.finished.get(timeout=POLL_S)
                 except queue.Empty:
                     continue
-                index, _ = self.flying.pop(future.key)
+                index, _ = self.in_flight.pop(future.key)
                 outcome = self._outcome(index, future)
                 if outcome is not None:
                     done[index] = outcome
             yield done.pop(wanted)
 
     def _submit(self, index: int, trial: bool = False) -> None:
-        """Hand out a task; one on trial comes before all others."""
+        """Submit a task; one on trial comes before all others."""
         from distributed.protocol.serialize import serialize_bytes
 
         path = self.paths[index]
-        # as bytes: the scheduler, which looks into tasks, need not import what they need
+        # bytes, because the scheduler unpickles tasks and need not have their modules
         packed = serialize_bytes(batch.part_for(self.work, path))
         future = self.client.submit(
             _work,
@@ -232,11 +178,11 @@ class _Flight:
             retries=RETRIES,
             priority=int(trial),
         )
-        self.flying[future.key] = (index, future)
-        future.add_done_callback(self.landed.put)
+        self.in_flight[future.key] = (index, future)
+        future.add_done_callback(self.finished.put)
 
     def _outcome(self, index: int, future: Any) -> Outcome[Any] | None:
-        """What became of a task; None if it is to be tried once more, because its workers were killed."""
+        """Return the outcome of a task; None if its workers were killed and it runs once more."""
         from distributed import KilledWorker
 
         path, was_on_trial = self.paths[index], index == self.on_trial
@@ -244,15 +190,15 @@ class _Flight:
             self.on_trial = None
         try:
             return future.result()  # type: ignore[no-any-return]
-        except _AgainError as error:
+        except _RetryError as error:
             return error.args[0]  # type: ignore[no-any-return]
         except KilledWorker:
-            # it may have been another task of these workers: only one suspect is tried at a time
+            # another task may have killed these workers, so suspects run again one at a time
             if not was_on_trial:
                 self.suspects.append(index)
                 return None
-            told = f"{path}: the workers that worked on it were killed, perhaps for want of memory"
-            return Outcome(path, None, told, again=True)
+            reason = f"{path}: the workers that worked on it were killed, perhaps for want of memory"
+            return Outcome(path, None, reason, again=True)
         except (UsageError, ClusterError, CancelledError):
             raise
         except Exception as error:
@@ -261,8 +207,8 @@ class _Flight:
                 f"deepcr-zoo {__version__} with the same extras where the scheduler and each worker runs"
             ) from None
 
-    def _look_around(self) -> None:
-        """Ask now and then how many workers there are."""
+    def _count_workers(self) -> None:
+        """Adapt to the number of workers, every few seconds; warn if there are none for long."""
         now = time.monotonic()
         if now - self.asked < POLL_S:
             return
@@ -279,42 +225,37 @@ class _Flight:
             self.idle_since = None
 
     def _lost(self) -> ClusterError:
-        return ClusterError(f"{self.address}: the scheduler is gone: start a cluster again, {GO_ON}")
+        return ClusterError(
+            f"{self.address}: the scheduler is gone: start a cluster again, the same command goes on where this one ended"
+        )
 
 
-def _settings() -> tuple[tuple[str, str | None], ...]:
-    """Which models there are, and the time that files are dated with; where models are cached is a worker's own matter."""
-    places = {"DEEPCR_ZOO_CONFIG": configuration_file(), "DEEPCR_ZOO_DATA": user_data_root()}
-    date = "SOURCE_DATE_EPOCH"
-    return (*((name, str(path.absolute())) for name, path in places.items()), (date, os.environ.get(date)))
+def _settings() -> dict[str, str | None]:
+    """Return the environment variables that fix the known models and the date of files; each worker has its own cache."""
+    return {
+        "DEEPCR_ZOO_CONFIG": str(configuration_file().absolute()),
+        "DEEPCR_ZOO_DATA": str(user_data_root().absolute()),
+        "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH"),
+    }
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or ["no reason given"])[0]
 
 
-# from here on in a worker
+# the functions below run in a worker
 
 
 def _work(packed: bytes, path: str, is_file: bool, terms: _Terms) -> Outcome[Any]:
-    """Do the work for one path, if this worker can.
-
-    Raises
-    ------
-    ClusterError
-        If it cannot.
-    _AgainError
-        If the machine failed it.
-    """
+    """Do the work for one path, or raise `ClusterError` if this worker cannot; `_RetryError` if the machine fails."""
     _check_worker(terms)
     work = _unpacked(packed)
-    _adopt(terms.settings)
-    with chdir(terms.folder):
+    with _environment(terms.settings), chdir(terms.folder):
         if is_file and not os.path.exists(path):
             raise _not_shared(Path(path).absolute())
         outcome = batch.attempt(work, path)
     if outcome.again:
-        raise _AgainError(outcome)
+        raise _RetryError(outcome)
     return outcome
 
 
@@ -324,16 +265,26 @@ def _check_worker(terms: _Terms) -> None:
     if __version__ != terms.version:
         raise ClusterError(f"{_here()} has deepcr-zoo {__version__}: expected {terms.version}, which gave out the work")
     if (threads := get_worker().state.nthreads) != 1:  # warnings are caught for a whole process
-        way_out = f"start them with --nworkers {threads} --nthreads 1"
-        raise ClusterError(f"{_here()} has {threads} threads: expected one in each worker, {way_out}")
-    for place in (terms.folder, *terms.signs):
+        advice = f"start them with --nworkers {threads} --nthreads 1"
+        raise ClusterError(f"{_here()} has {threads} threads: expected one in each worker, {advice}")
+    for place in (terms.folder, *terms.markers):
         if not os.path.isdir(place):
             raise _not_shared(Path(place) if place == terms.folder else Path(place).parent)
 
 
-def _adopt(settings: Iterable[tuple[str, str | None]]) -> None:
-    """Take over the settings of the command, for this task and until another command has others."""
-    for name, value in settings:
+@contextmanager
+def _environment(settings: Mapping[str, str | None]) -> Iterator[None]:
+    """Set environment variables (None removes one) and restore them at the end."""
+    before = {name: os.environ.get(name) for name in settings}
+    _set_environment(settings)
+    try:
+        yield
+    finally:
+        _set_environment(before)
+
+
+def _set_environment(settings: Mapping[str, str | None]) -> None:
+    for name, value in settings.items():
         if value is None:
             os.environ.pop(name, None)
         else:

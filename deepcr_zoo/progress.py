@@ -1,4 +1,4 @@
-"""Progress of long work: the interface that the work reports to, and an implementation that shows nothing."""
+"""Progress of long work: the `Reporter` interface, and an implementation that shows nothing."""
 
 from __future__ import annotations
 
@@ -15,21 +15,11 @@ Level = Literal["info", "success", "caution", "error"]
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """State of a training after one step.
-
-    Attributes
-    ----------
-    epoch, step, steps : int
-        Epoch and batch, counted from 1, and the number of batches in an epoch.
-    loss : float
-        Mean of this epoch so far.
-    stamps_per_second : float
-        Rate of this epoch so far.
-    """
+    """State of a training after one step; epoch and step count from 1, loss and rate are means of the epoch so far."""
 
     epoch: int
     step: int
-    steps: int
+    steps: int  # in an epoch
     loss: float
     stamps_per_second: float
 
@@ -82,12 +72,12 @@ class NullReporter:
 
     @contextmanager
     def pieces(self, activity: str, total: int) -> Iterator[Callable[[object], None]]:
-        """Give a function that does nothing."""
+        """Yield a function that does nothing."""
         yield lambda piece: None
 
     @contextmanager
     def amount(self, activity: str) -> Iterator[Callable[[int, int], None]]:
-        """Give a function that does nothing."""
+        """Yield a function that does nothing."""
         yield lambda done, total: None
 
     @contextmanager

@@ -31,14 +31,14 @@ from tests.test_batch import write_night
 COUNTED = """
 import os
 from deepcr_zoo.exposures import cleaning
-from deepcr_zoo.models.model import load
+from deepcr_zoo.models.model import load_resolved
 
 def counted(*arguments, **options):
     with open(os.environ["LOADS"], "a") as file:
         file.write(f"{os.getpid()}\\n")
-    return load(*arguments, **options)
+    return load_resolved(*arguments, **options)
 
-cleaning.load = counted
+cleaning.load_resolved = counted
 """
 
 
@@ -122,9 +122,9 @@ def test_things_with_names_travel_alone(two_workers):
 
 def test_few_tasks_are_at_the_scheduler_at_a_time(two_workers, monkeypatch):
     most = []
-    submit = cluster._Flight._submit
+    submit = cluster._Tasks._submit
     monkeypatch.setattr(
-        cluster._Flight, "_submit", lambda self, *a, **k: (submit(self, *a, **k), most.append(len(self.flying)))
+        cluster._Tasks, "_submit", lambda self, *a, **k: (submit(self, *a, **k), most.append(len(self.in_flight)))
     )
     assert len(list(batch.run(work, [str(i) for i in range(60)], cluster.on_scheduler(two_workers)))) == 60
     assert max(most) == 8

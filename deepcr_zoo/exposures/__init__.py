@@ -3,7 +3,7 @@
 Reading, selection of models, plan, products, provenance and pictures.
 
 Imports: models, zoo and flat files. Imported by the rooms above.
-Promise: the input is never written, and a product is whole or absent.
+Promise: `CleanOptions` and `CleanedFile`; the input is never written, and a product is whole or absent.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"cleaning": ["CleanedFile"]})
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submod_attrs={"cleaning": ["CleanedFile"], "options": ["CleanOptions"]}
+)
 
 if TYPE_CHECKING:
     from deepcr_zoo.exposures.cleaning import CleanedFile as CleanedFile
+    from deepcr_zoo.exposures.options import CleanOptions as CleanOptions

@@ -1,4 +1,4 @@
-"""One file, cleaned: an exposure in, its cosmic-ray mask and a cleaned copy out."""
+"""Clean one file: an exposure in, its cosmic-ray mask and a cleaned copy out."""
 
 from __future__ import annotations
 
@@ -7,30 +7,29 @@ import os
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepcr_zoo.errors import ImageWarning, ModelWarning, OutputError, UsageError
+from deepcr_zoo.errors import ImageWarning, ModelWarning, OutputError
 from deepcr_zoo.exposures import pictures, products
+from deepcr_zoo.exposures.options import AUTO, CleanOptions
 from deepcr_zoo.exposures.pictures import Panels
 from deepcr_zoo.exposures.plan import Plan, finished, make_plan, not_ours, stale
 from deepcr_zoo.exposures.products import ChipMask, Count
 from deepcr_zoo.exposures.provenance import MaskProvenance
 from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
-from deepcr_zoo.exposures.selection import AUTO, NO_INPAINTING, Selection, check_request, select
+from deepcr_zoo.exposures.selection import Selection, select
 from deepcr_zoo.files import sweep_partial, write_together
-from deepcr_zoo.models import baselines
-from deepcr_zoo.models.engines import select_engine
-from deepcr_zoo.models.imagecleaning import filler
+from deepcr_zoo.models.imagecleaning import Filler, filler
 from deepcr_zoo.models.images import read_image
-from deepcr_zoo.models.model import MaskModel, load, select_device
+from deepcr_zoo.models.model import MaskModel, load_resolved
 from deepcr_zoo.zoo.registries import default_registry
+from deepcr_zoo.zoo.registry import ResolvedModel
 
 SUSPICIOUS_FRACTION = 0.2
 """A larger share of masked pixels is a sign of a wrong unit or model: cosmic rays hit 1.5 to 3 % of the pixels of HST's
@@ -38,18 +37,18 @@ CCDs in 1000 s (ACS Instrument Handbook 2005, on cosmic rays)."""
 
 _TOUCHING = np.ones((3, 3))
 
-log = logging.getLogger("deepcr_zoo.exposures.cleaning")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class CleanedFile:
-    """What became of one file.
+    """Result of cleaning one file.
 
     Attributes
     ----------
     path : str
     status : {"cleaned", "finished"}
-        Finished: the products were there already, made in the same way.
+        "finished" if the products existed already, made in the same way.
     outputs : list of str
         Paths of the products.
     model : str
@@ -58,19 +57,19 @@ class CleanedFile:
         Inpainting model or method, or ``none``.
     threshold : float
     pixels : int
-        Masked pixels of all chips.
+        Number of masked pixels in all chips.
     fraction : float
-        Their share of the pixels that see light.
+        Masked pixels divided by pixels that see light.
     rate : float or None
-        Cosmic rays per cm2 and second; None where the detector's area or the exposure time is not known.
+        Cosmic rays per cm2 and second; None if the detector's area or the exposure time is unknown.
     seconds : float
-        Time that it took.
+        Run time.
     reasons : list of str
         How models and threshold were chosen.
     cautions : list of str
-        What may make the result worse than expected; stands in the products' HISTORY too.
+        Reasons why the result may be worse than expected; also in the products' HISTORY.
     advice : str
-        What to mind when the products are used; empty if there is nothing.
+        How to use the products correctly; may be empty.
     """
 
     path: str
@@ -107,8 +106,8 @@ def clean_file(
 ) -> CleanedFile:
     """Find and repaint the cosmic rays of an exposure in a FITS file; the same as ``deepcr-zoo clean``.
 
-    Writes ``ROOT_crclean.fits`` and ``ROOT_crmask.fits``; none of them where something goes wrong. The input is never
-    written. If the products exist and were made in the same way from the same input, nothing is done.
+    Writes ``ROOT_crclean.fits`` and ``ROOT_crmask.fits``, or neither if something fails. The input is never written.
+    If the products exist and were made in the same way from the same input, nothing is done.
 
     Parameters
     ----------
@@ -122,7 +121,7 @@ def clean_file(
     threshold : float, optional
         Probability above which a pixel is masked; the default is the card's.
     fpr : float, optional
-        False-positive rate; the threshold is then the one that was measured to give it.
+        False-positive rate; selects the threshold that was measured to give it.
     allow_synthetic : bool
         Accept operating points that were measured on synthetic data.
     grow : int
@@ -130,10 +129,9 @@ def clean_file(
     output_dir : path, optional
         Folder of the products; the default is that of the input.
     overwrite : bool
-        Replace products that were made otherwise, and make those again that are finished. Files that are no products
-        are never replaced.
+        Replace products that were made otherwise or are finished. Files that are not products are never replaced.
     dq_only : bool
-        Leave the pixel values of the copy as they are; only the DQ bit is set.
+        Set the DQ bit in the copy and leave its pixel values unchanged.
     prob : bool
         Write the probability into the mask file too.
     preview : bool
@@ -148,30 +146,58 @@ def clean_file(
     Raises
     ------
     InvalidFileError
-        If the file is damaged, changes while it is read, or holds nothing that can be cleaned.
+        If the file is damaged, changes while it is read, or holds no exposure that can be cleaned.
     OutputError
         If a product cannot be written, or would replace one that was made otherwise.
     NoModelError
-        If no model or operating point is known for what was asked.
+        If the registry has no model or operating point for the request.
     MissingExtraError
         If a picture or a method needs an optional dependency that is not installed.
     UsageError
         If the arguments contradict each other or are out of range.
     """
+    options = CleanOptions(
+        model=model,
+        inpaint=inpaint,
+        threshold=threshold,
+        fpr=fpr,
+        allow_synthetic=allow_synthetic,
+        grow=grow,
+        output_dir=output_dir,
+        overwrite=overwrite,
+        dq_only=dq_only,
+        prob=prob,
+        preview=preview,
+        device=device,
+        engine=engine,
+    )
+    return check_and_clean(path, options)
+
+
+def check_and_clean(path: str | os.PathLike[str], options: CleanOptions) -> CleanedFile:
+    """Clean a file with options that have not been checked in this process."""
+    options.check()
+    return clean_with(path, options)
+
+
+def clean_with(
+    path: str | os.PathLike[str], options: CleanOptions, on_choice: Callable[[str], None] | None = None
+) -> CleanedFile:
+    """Clean a file with checked options; `on_choice` receives each reason for a choice before the work begins."""
     started = time.perf_counter()
-    check_options(model, inpaint, threshold, fpr, allow_synthetic, grow, dq_only, preview, device, engine)
     exposure = read_exposure(Path(path))
-    wanted = NO_INPAINTING if dq_only else inpaint
-    selection = select(exposure, default_registry(), model, wanted, threshold, fpr, allow_synthetic)
-    plan = make_plan(exposure, selection, grow, output_dir, dq_only, prob, preview)
-    cautions = [*selection.cautions, *stale(plan, exposure, output_dir)]
+    selection = select(exposure, default_registry(), options)
+    plan = make_plan(exposure, selection, options)
+    cautions = [*selection.cautions, *stale(plan, exposure, options.output_dir)]
     status: Literal["cleaned", "finished"] = "finished"
-    found = finished(plan, overwrite)
-    if found is None:
+    count = finished(plan, options.overwrite)
+    if count is None:
         status = "cleaned"
         for reason in selection.reasons:
             log.info("%s: %s", path, reason)
-        found, more = _make(exposure, selection, plan, device, engine)
+            if on_choice is not None:
+                on_choice(reason)
+        count, more = _make(exposure, selection, plan, options)
         cautions += more
     for caution in cautions:
         log.warning("%s: %s", path, caution)
@@ -182,9 +208,9 @@ def clean_file(
         model=selection.mask.reference,
         inpaint=selection.inpaint_reference,
         threshold=selection.threshold,
-        pixels=found.masked,
-        fraction=found.fraction,
-        rate=found.rate,
+        pixels=count.masked,
+        fraction=count.fraction,
+        rate=count.rate,
         seconds=time.perf_counter() - started,
         reasons=list(selection.reasons),
         cautions=cautions,
@@ -192,63 +218,38 @@ def clean_file(
     )
 
 
-def check_options(
-    model: str,
-    inpaint: str,
-    threshold: float | None,
-    fpr: float | None,
-    allow_synthetic: bool,
-    grow: int,
-    dq_only: bool,
-    preview: bool,
-    device: str,
-    engine: str,
-) -> None:
-    """Refuse what is wrong for every file, before any is read; the parameters and errors are those of `clean_file`."""
-    if grow < 0:
-        raise UsageError(f"grow is {grow}: expected a number of pixels, 0 or more")
-    if dq_only and inpaint not in (AUTO, NO_INPAINTING):
-        raise UsageError(f"inpaint={inpaint} and dq_only are given: expected one of the two, dq_only repaints nothing")
-    check_request(default_registry(), model, inpaint, threshold, fpr, allow_synthetic)
-    select_engine(engine, select_device(device), hidden=0)
-    if preview:
-        pictures.require_matplotlib()
-    if inpaint == "biharmonic":
-        baselines.require_scikit_image()
-
-
-def _make(exposure: Exposure, selection: Selection, plan: Plan, device: str, engine: str) -> tuple[Count, list[str]]:
-    """Clean an exposure and write all of its products, or none; gives what was found, and what to be cautious of."""
-    mask_model = _model(selection.mask.reference, device, engine)
+def _make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOptions) -> tuple[Count, list[str]]:
+    """Write all products of an exposure, or none; return the count of cosmic rays and further cautions."""
+    mask_model = _model(selection.mask, options)
     unit = selection.card.input.unit
-    fill = _fill(selection, device, engine) if plan.repaints else None
+    fill = _filler(selection, options) if plan.repaints else None
     chip_masks, filled, panels = [], [], []
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ImageWarning)
         for chip in exposure.chips:
             image = chip.in_unit(unit)
-            found = _find(chip, image, mask_model, plan.mask_provenance)
+            found = _find_cosmic_rays(chip, image, mask_model, plan.mask_provenance)
             chip_masks.append(found)
             cleaned = None if fill is None else fill(image, found.mask)
             if cleaned is not None:
                 filled.append(chip.from_unit(cleaned, unit, found.mask))
             if plan.picture:
                 panels.append(Panels(f"{chip.name or 'chip'} {chip.version}", np.ma.getdata(image), found.mask, cleaned))
-    cautions = [*dict.fromkeys(str(warning.message) for warning in told), *_suspicions(chip_masks)]
-    everything = [*selection.cautions, *cautions]
+    cautions = [*dict.fromkeys(str(warning.message) for warning in caught), *_suspicions(chip_masks)]
+    history = [*selection.cautions, *cautions]
     contents = {}
     if plan.copy:
-        contents[plan.copy] = products.cleaned_file(
-            exposure, chip_masks, filled if fill else None, plan.copy_provenance, everything
-        )
+        repainted = filled if fill else None
+        contents[plan.copy] = products.cleaned_file(exposure, chip_masks, repainted, plan.copy_provenance, history)
     if plan.picture:
-        contents[plan.picture] = pictures.draw(panels, _heading(exposure, selection), plan.picture_made_by)
-    contents[plan.mask] = products.mask_file(exposure, chip_masks, plan.mask_provenance, everything)
+        heading = f"{exposure.path.name}: {selection.mask.reference}, threshold {selection.threshold:g}"
+        contents[plan.picture] = pictures.draw(panels, heading, plan.picture_made_by)
+    contents[plan.mask] = products.mask_file(exposure, chip_masks, plan.mask_provenance, history)
     _write(contents)
     return products.count(chip_masks), cautions
 
 
-def _find(chip: Chip, image: Any, model: MaskModel, provenance: MaskProvenance) -> ChipMask:
+def _find_cosmic_rays(chip: Chip, image: Any, model: MaskModel, provenance: MaskProvenance) -> ChipMask:
     probability = model.predict(image)
     mask = probability > provenance.threshold
     _, events = ndimage.label(mask, _TOUCHING)
@@ -268,10 +269,6 @@ def _suspicions(chip_masks: list[ChipMask]) -> list[str]:
     ]
 
 
-def _heading(exposure: Exposure, selection: Selection) -> str:
-    return f"{exposure.path.name}: {selection.mask.reference}, threshold {selection.threshold:g}"
-
-
 def _write(contents: dict[Path, bytes]) -> None:
     folder = next(iter(contents)).parent
     try:
@@ -284,15 +281,32 @@ def _write(contents: dict[Path, bytes]) -> None:
         raise OutputError(f"{folder}: cannot be written to: {error.strerror}; choose another --output-dir") from None
 
 
+def _filler(selection: Selection, options: CleanOptions) -> Filler:
+    network = selection.network
+    inpaint = selection.inpaint_reference if network is None else _model(network, options)
+    return filler(inpaint, selection.card.input.unit, options.device)
+
+
+@dataclass(frozen=True)
+class _Load:
+    """A model to load; equal requests give the same model."""
+
+    reference: str
+    root: Path
+    sha256: str
+    device: str
+    engine: str
+    model: ResolvedModel = field(compare=False)
+
+
+def _model(model: ResolvedModel, options: CleanOptions) -> Any:
+    sha256 = model.locked.weights.sha256
+    return _loaded(_Load(model.reference, model.root, sha256, options.device, options.engine, model))
+
+
 @lru_cache(maxsize=4)
-def _model(reference: str, device: str, engine: str) -> Any:
-    """A model for many files; its cautions stand in the selection."""
+def _loaded(request: _Load) -> Any:
+    """Load a model and keep it for the next file, without its warnings, which are in the selection's cautions."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ModelWarning)
-        return load(reference, device, engine=engine)
-
-
-def _fill(selection: Selection, device: str, engine: str) -> Callable[[Any, Any], NDArray[np.float32]]:
-    named = selection.inpaint_reference
-    inpaint = _model(named, device, engine) if selection.network else named
-    return filler(inpaint, selection.card.input.unit, device)
+        return load_resolved(request.model, request.device, engine=request.engine)

@@ -1,4 +1,4 @@
-"""FITS files as bytes: read whole, unpacked, opened, and found to be complete."""
+"""FITS files as bytes: read, unpack, open, and check for completeness."""
 
 from __future__ import annotations
 
@@ -15,35 +15,27 @@ from typing import Any
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
+from deepcr_zoo.batch import COMPRESSED_SUFFIXES, FITS_SUFFIXES
 from deepcr_zoo.errors import InvalidFileError
 from deepcr_zoo.zoo.instruments import text, value
 
 FITS_BLOCK = 2880
 """Bytes of a FITS block (FITS standard 4.0, section 3.1)."""
 
-SUFFIXES = (".fits", ".fit", ".fts")
-COMPRESSED_SUFFIXES = (".gz", ".fz")
-
 _GZIP_MAGIC = b"\x1f\x8b"
 _CHECKSUM_FAILED = "verification failed for HDU"
 
 
 def root_name(path: Path) -> str:
-    """The name of a file without the endings of FITS files: ``x_flc.fits.gz`` becomes ``x_flc``."""
+    """Return a file's name without its FITS suffixes: ``x_flc.fits.gz`` becomes ``x_flc``."""
     name = path.name
-    for endings in (COMPRESSED_SUFFIXES, SUFFIXES):
+    for endings in (COMPRESSED_SUFFIXES, FITS_SUFFIXES):
         name = next((name[: -len(end)] for end in endings if name.lower().endswith(end)), name)
     return name
 
 
 def read_unchanged(path: Path) -> bytes:
-    """The bytes of a file.
-
-    Raises
-    ------
-    InvalidFileError
-        If it cannot be read, or changes while it is.
-    """
+    """Return the bytes of a file; raise `InvalidFileError` if it changes while it is read."""
     try:
         with open(path, "rb") as file:
             before = os.fstat(file.fileno())
@@ -59,13 +51,7 @@ def read_unchanged(path: Path) -> bytes:
 
 
 def unpacked(data: bytes, path: Path) -> bytes:
-    """The content of a gzipped file; other bytes as they are.
-
-    Raises
-    ------
-    InvalidFileError
-        If it cannot be unpacked.
-    """
+    """Return the content of a gzipped file; other bytes unchanged."""
     if not data.startswith(_GZIP_MAGIC):
         return data
     try:
@@ -75,55 +61,45 @@ def unpacked(data: bytes, path: Path) -> bytes:
 
 
 @contextmanager
-def opened(found: bytes, path: Path) -> Iterator[tuple[fits.HDUList, bytes, list[str]]]:
-    """Open the bytes of a FITS file, without a word from astropy.
+def opened(content: bytes, path: Path) -> Iterator[tuple[fits.HDUList, bytes, list[str]]]:
+    """Yield the HDUs of a FITS file, its bytes with the last block padded, and cautions; astropy's warnings are hidden.
 
-    Yields
-    ------
-    hdus : HDUList
-    data : bytes
-        The file, its last block filled up (some writers leave out its end).
-    cautions : list of str
-        What is odd about the file, and does not keep it from being used.
-
-    Raises
-    ------
-    InvalidFileError
-        If it is no FITS file, is truncated, or goes on with what is no HDU.
+    Raises `InvalidFileError` for anything but a complete FITS file.
     """
-    data = found + b"\0" * (-len(found) % FITS_BLOCK)
-    with quiet_astropy() as astropy_says:
+    # some writers leave out the end of the last block
+    data = content + b"\0" * (-len(content) % FITS_BLOCK)
+    with quiet_astropy() as ignored:
         hdus = _open(data, path)
-        cautions = _check_complete(hdus, data, len(found), path)
-        cautions += [str(told) for told in astropy_says if _CHECKSUM_FAILED in str(told)]
+        cautions = _check_complete(hdus, data, len(content), path)
+        cautions += [str(warning) for warning in ignored if _CHECKSUM_FAILED in str(warning)]
         yield hdus, data, cautions
 
 
 @contextmanager
 def quiet_astropy() -> Iterator[list[Warning]]:
-    """Collect what astropy warns of, instead of showing it: oddities of a file are read and copied as they are."""
-    told: list[Warning] = []
+    """Collect astropy's warnings in the list that is yielded; oddities of a file are read and copied unchanged."""
+    collected: list[Warning] = []
     with warnings.catch_warnings():
         shown = warnings.showwarning
 
         def collect(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if isinstance(message, AstropyWarning):
-                told.append(message)
+                collected.append(message)
             else:
                 shown(message, category, *where, **more)
 
         warnings.simplefilter("always", AstropyWarning)
         warnings.showwarning = collect
-        yield told
+        yield collected
 
 
 def extension_name(hdu: Any) -> str:
-    """EXTNAME without the blanks that some writers pad it with."""
+    """Return EXTNAME without the blanks that some writers pad it with."""
     return text(hdu.header, "EXTNAME").upper()
 
 
 def extension_version(hdu: Any) -> int:
-    """EXTVER, which some writers give as a text or a float; 1 if there is none."""
+    """Return EXTVER, which some writers store as text or float; 1 if it is absent."""
     try:
         return int(float(text(hdu.header, "EXTVER") or 1))
     except ValueError:
@@ -131,7 +107,7 @@ def extension_version(hdu: Any) -> int:
 
 
 def reason(error: Exception) -> str:
-    """What an exception says, in one line."""
+    """Return the text of an exception on one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -150,7 +126,7 @@ def _open(data: bytes, path: Path) -> fits.HDUList:
 
 
 def _check_complete(hdus: fits.HDUList, data: bytes, length: int, path: Path) -> list[str]:
-    """Refuse a file (of a length, then padded) that ends too early, or goes on with what is no HDU."""
+    """Refuse a file that ends too early or has bytes after its last HDU; `length` is its size before padding."""
     last = hdus[-1].fileinfo()
     end = last["datLoc"] + last["datSpan"]
     if end > len(data) or (end > length and last["datLoc"] + _stored_size(data) > length):
@@ -165,6 +141,6 @@ def _check_complete(hdus: fits.HDUList, data: bytes, length: int, path: Path) ->
 
 
 def _stored_size(data: bytes) -> int:
-    """Bytes of the last HDU's data without the padding, which some writers leave out."""
+    """Return the size of the last HDU's data without padding, which some writers leave out."""
     with fits.open(io.BytesIO(data), lazy_load_hdus=False, disable_image_compression=True) as stored:
         return int(stored[-1].size)

@@ -1,4 +1,4 @@
-"""Pictures of what was done to an exposure (extra ``plot``)."""
+"""Pictures of a cleaned exposure (extra ``plot``)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,12 @@ from deepcr_zoo.machine import require
 MAX_SIDE = 1024
 """Longest side of a panel in image pixels; larger chips are binned down."""
 
-
 _MADE_BY = "deepcr-zoo"
 
 
 @dataclass(frozen=True)
 class Panels:
-    """One chip, before and after.
-
-    Attributes
-    ----------
-    title : str
-    image : ndarray of float32, shape (H, W)
-    mask : ndarray of bool, shape (H, W)
-    cleaned : ndarray of float32, shape (H, W), or None
-    """
+    """One chip before and after cleaning; all arrays have the shape (H, W)."""
 
     title: str
     image: NDArray[np.float32]
@@ -39,30 +30,14 @@ class Panels:
 
 
 def require_matplotlib() -> None:
-    """Make sure that pictures can be drawn.
-
-    Raises
-    ------
-    MissingExtraError
-        If matplotlib is not installed.
-    """
+    """Raise `MissingExtraError` if matplotlib is not installed."""
     require("matplotlib", "pictures need matplotlib", "plot")
 
 
 def draw(chips: Sequence[Panels], heading: str, made_by: str) -> bytes:
-    """A PNG with a column per chip: input, mask and cleaned image below each other, one zscale stretch per chip.
+    """Return a PNG with a column per chip: input, mask and cleaned image, one zscale stretch per chip.
 
-    Parameters
-    ----------
-    chips : sequence of Panels
-    heading : str
-    made_by : str
-        Goes into the file, see `description`.
-
-    Raises
-    ------
-    MissingExtraError
-        If matplotlib is not installed.
+    `made_by` is stored in the file and read back by `description`.
     """
     require_matplotlib()
     from astropy.visualization import ZScaleInterval
@@ -88,17 +63,7 @@ def draw(chips: Sequence[Panels], heading: str, made_by: str) -> bytes:
 
 
 def outline(axes: Any, mask: NDArray[Any], colour: Any, width: float = 0.4) -> None:
-    """Draw the edges between masked and other pixels, along the pixels' sides.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        That shows the image.
-    mask : ndarray of bool, or of 0 and 1, shape (H, W)
-    colour : colour of matplotlib
-    width : float
-        Points.
-    """
+    """Draw the edges between masked and other pixels on axes that show the image; `width` is in points."""
     from matplotlib.collections import LineCollection
 
     padded = np.pad(mask.astype(np.int8), 1)
@@ -111,14 +76,14 @@ def outline(axes: Any, mask: NDArray[Any], colour: Any, width: float = 0.4) -> N
 
 
 def png(figure: Any, dpi: float, metadata: Mapping[str, str] | None = None) -> bytes:
-    """A matplotlib figure as a PNG without the day or matplotlib's version in it."""
+    """Return a matplotlib figure as a PNG that holds neither the date nor matplotlib's version."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=dpi, metadata={"Software": None, **(metadata or {})})
     return buffer.getvalue()
 
 
 def description(path: Path) -> str | None:
-    """What `draw` was told that the picture was made by; None if it is no picture of ours."""
+    """Return the `made_by` that `draw` stored in a picture; None if `draw` did not make it."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -133,7 +98,7 @@ def description(path: Path) -> str | None:
 
 
 def _reduced(pixels: NDArray[np.float32] | NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Pixels binned so that a panel stays readable: the mask keeps every track, the image its mean level."""
+    """Return binned pixels: a mask keeps every track, an image its mean level."""
     step = -(-max(pixels.shape) // MAX_SIDE)
     if step == 1:
         return pixels.astype(np.float32)

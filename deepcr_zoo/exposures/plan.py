@@ -1,4 +1,4 @@
-"""Which products are wanted of an exposure, and which of them are there already."""
+"""Plan of the products of an exposure, and checks of those that exist."""
 
 from __future__ import annotations
 
@@ -11,26 +11,22 @@ from typing import Any
 
 from astropy.io import fits
 
+from deepcr_zoo.batch import COPY_ENDING, MASK_ENDING
 from deepcr_zoo.errors import InvalidFileError, OutputError
 from deepcr_zoo.exposures import pictures
 from deepcr_zoo.exposures.fitsfiles import root_name
+from deepcr_zoo.exposures.options import NO_INPAINTING, CleanOptions
 from deepcr_zoo.exposures.products import Count
 from deepcr_zoo.exposures.provenance import FORMAT, CleanedProvenance, MaskProvenance, Provenance, difference
 from deepcr_zoo.exposures.reading import Exposure
-from deepcr_zoo.exposures.selection import NO_INPAINTING, Selection
+from deepcr_zoo.exposures.selection import Selection
 
-MASK_ENDING, COPY_ENDING, PICTURE_ENDING = "_crmask.fits", "_crclean.fits", "_crpreview.png"
+PICTURE_ENDING = "_crpreview.png"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The products that are wanted of an exposure.
-
-    Attributes
-    ----------
-    mask, copy, picture : Path, or None if not wanted
-    mask_provenance, copy_provenance : what they are to say of themselves
-    """
+    """The products to make of an exposure, and their provenance; a path is None if the product is not wanted."""
 
     mask: Path
     copy: Path | None
@@ -40,37 +36,23 @@ class Plan:
 
     @property
     def paths(self) -> list[Path]:
-        """What is written, the mask last: where it stands, the others do."""
+        """The files to write; the mask comes last, so that its presence means that all are there."""
         return [path for path in (self.copy, self.picture, self.mask) if path]
 
     @property
     def picture_made_by(self) -> str:
-        """What the picture is to say of itself."""
+        """The provenance stored in the picture."""
         return f"format {FORMAT}, {self.copy_provenance}"
 
     @property
     def repaints(self) -> bool:
-        """Whether pixel values change."""
+        """True if pixel values change."""
         return self.copy_provenance.inpainter != NO_INPAINTING
 
 
-def make_plan(
-    exposure: Exposure,
-    selection: Selection,
-    grow: int,
-    output_dir: str | os.PathLike[str] | None,
-    dq_only: bool,
-    prob: bool,
-    preview: bool,
-) -> Plan:
-    """The products that are wanted; the parameters are those of `filecleaning.clean_file`.
-
-    Raises
-    ------
-    InvalidFileError
-        If only the DQ is to be changed, and is not known to hold bits.
-    """
-    if dq_only and exposure.cosmic_ray_bit is None:
+def make_plan(exposure: Exposure, selection: Selection, options: CleanOptions) -> Plan:
+    """Return the products that the options ask for."""
+    if options.dq_only and exposure.cosmic_ray_bit is None:
         raise InvalidFileError(
             f"{exposure.path}: the DQ of {exposure.description} is not known to hold bits: leave out --dq-only"
         )
@@ -79,16 +61,17 @@ def make_plan(
             model=selection.mask.reference,
             model_sha256=selection.mask.locked.weights.sha256,
             threshold=selection.threshold,
-            grow=grow,
+            grow=options.grow,
             input_sha256=exposure.sha256,
         )
     )
     network = selection.network
+    output_dir = options.output_dir
     return Plan(
         mask=target(exposure.path, output_dir, MASK_ENDING),
-        copy=target(exposure.path, output_dir, COPY_ENDING) if dq_only or selection.inpaint else None,
-        picture=target(exposure.path, output_dir, PICTURE_ENDING) if preview else None,
-        mask_provenance=MaskProvenance(**common, probability=prob),
+        copy=target(exposure.path, output_dir, COPY_ENDING) if options.dq_only or selection.inpaint else None,
+        picture=target(exposure.path, output_dir, PICTURE_ENDING) if options.preview else None,
+        mask_provenance=MaskProvenance(**common, probability=options.prob),
         copy_provenance=CleanedProvenance(
             **common,
             inpainter=selection.inpaint_reference,
@@ -98,7 +81,7 @@ def make_plan(
 
 
 def clashes(paths: Iterable[str], output_dir: str | os.PathLike[str] | None) -> dict[str, str]:
-    """Files whose products would land on those of an earlier one, and why they cannot be cleaned."""
+    """Return the files whose products would overwrite those of an earlier file, each with an error text."""
     taken: dict[Path, str] = {}
     refused = {}
     for path in paths:
@@ -108,19 +91,13 @@ def clashes(paths: Iterable[str], output_dir: str | os.PathLike[str] | None) -> 
 
 
 def target(path: Path, output_dir: str | os.PathLike[str] | None, ending: str) -> Path:
-    """Where a product of a file goes."""
+    """Return the path of a file's product."""
     folder = path.parent if output_dir is None else Path(output_dir).expanduser()
     return folder / (root_name(path) + ending)
 
 
 def finished(plan: Plan, overwrite: bool) -> Count | None:
-    """What the products that are there already found; None if they are to be made.
-
-    Raises
-    ------
-    OutputError
-        If one of them was made otherwise and may not be overwritten, or is no product at all.
-    """
+    """Return the count stored in products that are finished; None if they must be made."""
     differs = {path: _difference(path, plan) for path in plan.paths if os.path.lexists(path)}
     for path, problem in differs.items():
         if problem is not None and not overwrite:
@@ -133,7 +110,7 @@ def finished(plan: Plan, overwrite: bool) -> Count | None:
 
 
 def _difference(path: Path, plan: Plan) -> str | None:
-    """How a product that exists differs from the one that is wanted; None if it does not."""
+    """Return how an existing product differs from the planned one; None if it does not."""
     if path == plan.picture:
         made_by = pictures.description(path)
         if made_by is None:
@@ -146,7 +123,7 @@ def _difference(path: Path, plan: Plan) -> str | None:
 
 
 def _product_header(path: Path) -> Any:
-    """The primary header of a product; None if the file is none."""
+    """Return the primary header of a product; None if the file is not one."""
     try:
         header = fits.getheader(path)
     except OSError:
@@ -155,12 +132,12 @@ def _product_header(path: Path) -> Any:
 
 
 def not_ours(path: Path) -> OutputError:
-    """The error for a file that stands where a product would go."""
+    """Return the error for a file of the user's at the path of a product."""
     return OutputError(f"{path}: exists and is no product of deepcr-zoo: move it away, or give another --output-dir")
 
 
 def stale(plan: Plan, exposure: Exposure, output_dir: str | os.PathLike[str] | None) -> list[str]:
-    """Tell of a copy from another run that stays beside the new mask."""
+    """Return a caution if a cleaned copy from another run stays beside the new mask."""
     other = target(exposure.path, output_dir, COPY_ENDING)
     header = None if plan.copy or not other.is_file() else _product_header(other)
     if header is None:

@@ -1,4 +1,4 @@
-"""Exposures out: the mask file and the cleaned copy, with provenance and valid checksums."""
+"""Mask files and cleaned copies of exposures, with provenance and valid checksums."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from deepcr_zoo.exposures.reading import Chip, Exposure
 from deepcr_zoo.zoo.instruments import Keywords, text, value
 
 DRIZZLE_DEFAULT_BIT = 4096
-"""AstroDrizzle clears this DQ bit unless told otherwise (resetbits, drizzlepac documentation)."""
+"""DQ bit that AstroDrizzle clears by default (resetbits, drizzlepac documentation)."""
 
 HISTORY_COLUMNS = 72
 """Characters of a HISTORY card (FITS standard 4.0, section 4.4.2.4)."""
@@ -38,50 +38,29 @@ _IDENTITY = ("TELESCOP", "INSTRUME", "DETECTOR", "ROOTNAME", "TARGNAME", "FILTER
 
 @dataclass(frozen=True)
 class ChipMask:
-    """What was found on one chip.
-
-    Attributes
-    ----------
-    chip : Chip
-    mask : ndarray of bool, shape (H, W)
-        CR mask (True = cosmic ray), dilated if that was asked for.
-    events : int
-        Separate cosmic rays: groups of pixels that touch, before dilation.
-    probability : ndarray of float32, shape (H, W), or None
-        Kept only if it is to be written.
-    """
+    """Cosmic rays of one chip; arrays have the shape (H, W)."""
 
     chip: Chip
-    mask: NDArray[np.bool_]
-    events: int
-    probability: NDArray[np.float32] | None
+    mask: NDArray[np.bool_]  # True = cosmic ray; dilated if requested
+    events: int  # separate cosmic rays: groups of pixels that touch, before dilation
+    probability: NDArray[np.float32] | None  # None if it is not written
 
 
 @dataclass(frozen=True)
 class Count:
-    """Cosmic rays of one chip or of several.
-
-    Attributes
-    ----------
-    masked : int
-        Masked pixels.
-    fraction : float
-        Their share of the pixels that see light.
-    rate : float or None
-        Separate cosmic rays per cm2 of detector and second of exposure; None where area or exposure time is not known.
-    """
+    """Number of masked pixels and rate of cosmic rays of one or more chips."""
 
     masked: int
-    fraction: float
-    rate: float | None
+    fraction: float  # of the pixels that see light
+    rate: float | None  # cm-2 s-1; None if the detector's area or the exposure time is unknown
 
     @classmethod
     def from_header(cls, header: Keywords) -> Count:
-        """What `cards` put into a header."""
+        """Read the count from the keywords that `cards` returns."""
         return cls(header["CRNPIX"], header["CRFRAC"], header.get("CRRATE"))
 
     def cards(self) -> Cards:
-        """FITS keywords with their values and comments."""
+        """Return FITS keywords with values and comments."""
         rate = {} if self.rate is None else {"CRRATE": (self.rate, "[cm-2 s-1] groups of masked pixels")}
         return {
             "CRNPIX": (self.masked, "[pixel] masked pixels"),
@@ -91,7 +70,7 @@ class Count:
 
 
 def count(chip_masks: Sequence[ChipMask]) -> Count:
-    """Sum up some chips."""
+    """Count the cosmic rays of some chips."""
     chips = [found.chip for found in chip_masks]
     exposed = [chip.area_cm2 and chip.exposure_time_s and chip.area_cm2 * chip.exposure_time_s for chip in chips]
     masked = sum(int(found.mask.sum()) for found in chip_masks)
@@ -103,18 +82,16 @@ def count(chip_masks: Sequence[ChipMask]) -> Count:
 def mask_file(
     exposure: Exposure, chip_masks: Sequence[ChipMask], provenance: MaskProvenance, cautions: Iterable[str]
 ) -> bytes:
-    """A FITS file with a tile-compressed CRMASK extension (uint8) per chip, and CRPROB (float32) if it was kept."""
+    """Return a FITS file with a tile-compressed CRMASK extension (uint8) per chip, and CRPROB (float32) if present."""
     with quiet_astropy():
         primary = fits.PrimaryHDU()
         primary.header.update({keyword: text(exposure.keywords, keyword) for keyword in _IDENTITY})
         primary.header["CRFILE"] = _printable(exposure.path.name)
         _describe(primary.header, provenance, count(chip_masks), cautions)
         hdus = [primary]
-        with _as_stored(exposure.data) as source:
-            for found in chip_masks:
-                cards = source[found.chip.hdu].header.cards
-                place = fits.Header([card for card in cards if _CARRIED.fullmatch(card.keyword)])
-                hdus += _layers(found, place, provenance)
+        for found in chip_masks:
+            place = fits.Header([card for card in found.chip.header.cards if _CARRIED.fullmatch(card.keyword)])
+            hdus += _layers(found, place, provenance)
         return b"".join(_new_bytes(hdu) for hdu in hdus)
 
 
@@ -125,27 +102,15 @@ def cleaned_file(
     provenance: CleanedProvenance,
     cautions: Iterable[str],
 ) -> bytes:
-    """A copy of the input: masked pixels repainted, their cosmic-ray DQ bit set, all else as it was.
+    """Return a copy of the input with masked pixels repainted and their cosmic-ray DQ bit set; all else is unchanged.
 
-    Parameters
-    ----------
-    exposure : Exposure
-    chip_masks : sequence of ChipMask
-    filled : sequence of ndarray, or None
-        For each chip the new values of its masked pixels, in the file's own unit; None to leave the pixels as they are.
-    provenance : CleanedProvenance
-    cautions : iterable of str
-        What the user was warned of; goes into HISTORY.
-
-    Raises
-    ------
-    InvalidFileError
-        If a DQ extension does not fit its chip, or cannot hold the bit.
+    `filled` holds the new values of the masked pixels of each chip, in the file's own unit; None leaves the pixels
+    unchanged. The cautions go into HISTORY.
     """
     with (
         quiet_astropy(),
         _as_stored(exposure.data) as hdus,
-        fits.open(io.BytesIO(exposure.data), lazy_load_hdus=False) as images,
+        fits.open(io.BytesIO(exposure.data), lazy_load_hdus=True) as images,  # parsed only as far as it is used
     ):
         before = value(hdus[0].header, "CRTHRESH")
         edited = {0}
@@ -167,14 +132,14 @@ def cleaned_file(
 
 
 def drizzle_advice(exposure: Exposure) -> str:
-    """What to mind before the copy goes through AstroDrizzle; empty where it does not concern the instrument."""
+    """Return advice for drizzling the copy with AstroDrizzle; empty if it does not apply to the instrument."""
     concerned = exposure.instrument is not None and exposure.cosmic_ray_bit == DRIZZLE_DEFAULT_BIT
     return "run AstroDrizzle with resetbits=0: its default, 4096, erases the cosmic-ray flags" if concerned else ""
 
 
 @dataclass(frozen=True)
 class _Editable:
-    """An image HDU that can be edited, and how its stored values become those that it stands for."""
+    """An image HDU that can be edited; its values are ``step * stored + zero``."""
 
     hdu: Any
     zero: float
@@ -182,12 +147,12 @@ class _Editable:
 
 
 def _as_stored(data: bytes) -> fits.HDUList:
-    """The HDUs as they are stored: no scaling, compressed images as the tables that they are."""
+    """Open the HDUs as they are stored: no scaling, compressed images as tables."""
     return fits.open(io.BytesIO(data), lazy_load_hdus=False, do_not_scale_image_data=True, disable_image_compression=True)
 
 
 def _editable(hdus: fits.HDUList, images: fits.HDUList, index: int) -> _Editable:
-    """The image at `index` of `hdus`; a compressed one is first replaced by a plain one."""
+    """Return the image at `index` of `hdus`; a compressed one is replaced by a plain one first."""
     stored = hdus[index]
     if isinstance(stored, fits.PrimaryHDU | fits.ImageHDU):
         return _Editable(stored, stored.header.get("BZERO", 0), stored.header.get("BSCALE", 1))
@@ -196,7 +161,7 @@ def _editable(hdus: fits.HDUList, images: fits.HDUList, index: int) -> _Editable
 
 
 def _repaint(science: _Editable, mask: NDArray[np.bool_], values: NDArray[np.float64]) -> None:
-    """Put new values into the masked pixels alone, as they are stored; the others keep their bits."""
+    """Put new values into the masked pixels, as stored values; the others keep their bits."""
     stored = science.hdu.data
     values = (values - science.zero) / science.step
     if stored.dtype.kind in "iu":
@@ -206,7 +171,7 @@ def _repaint(science: _Editable, mask: NDArray[np.bool_], values: NDArray[np.flo
 
 
 def _flag(hdus: fits.HDUList, images: fits.HDUList, found: ChipMask, bit: int) -> int:
-    """Set the bit on masked pixels of the chip's DQ extension, which is added if there is none; gives its index."""
+    """Set the bit on masked pixels of the chip's DQ extension, which is added if absent; return its index."""
     version = found.chip.version
     index = next((i for i, hdu in enumerate(hdus) if (extension_name(hdu), extension_version(hdu)) == ("DQ", version)), None)
     if index is None:
@@ -259,25 +224,25 @@ def _describe(header: fits.Header, provenance: Provenance, found: Count, caution
 
 
 def _add_history(header: fits.Header, line: str) -> None:
-    """Wrapped at blanks: a card would break words."""
+    """Add HISTORY cards wrapped at blanks; astropy would break words."""
     for part in textwrap.wrap(_printable(line), HISTORY_COLUMNS):
         header.add_history(part)
 
 
 def _printable(line: str) -> str:
-    """What a FITS header can hold: other characters are written as their percent-encoded bytes."""
+    """Return a line that a FITS header can hold; other characters become percent-encoded bytes."""
     return "".join(c if " " <= c <= "~" else quote(os.fsencode(c)) for c in line)
 
 
 def _now() -> str:
-    """Time of writing; SOURCE_DATE_EPOCH fixes it, for files that are the same to the byte."""
+    """Return the time of writing; SOURCE_DATE_EPOCH fixes it, for reproducible files."""
     fixed = os.environ.get("SOURCE_DATE_EPOCH")
     moment = datetime.datetime.fromtimestamp(int(fixed), datetime.UTC) if fixed else datetime.datetime.now(datetime.UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _layers(found: ChipMask, place: fits.Header, provenance: MaskProvenance) -> list[Any]:
-    """The extensions of a chip: its mask, and its probability if that was kept."""
+    """Return the extensions of a chip: its mask, and its probability if present."""
     # RICE: gzip would put the time of day into the file; the noise of a probability does not compress
     mask = fits.CompImageHDU(found.mask.astype(np.uint8), place.copy(), name="CRMASK", compression_type="RICE_1")
     mask.header.update({**provenance.cards(), **count([found]).cards()})
@@ -296,7 +261,7 @@ def _old_bytes(hdu: Any, data: bytes) -> bytes:
 
 
 def _new_bytes(hdu: Any) -> bytes:
-    """An HDU with a new checksum, as it stands in a file."""
+    """Return the bytes of an HDU with a new checksum."""
     # read back as it is stored: the checksum of a compressed image is that of its table
     with _as_stored(_lone_file(hdu)) as stored:
         new = stored[0 if isinstance(hdu, fits.PrimaryHDU) else 1]
@@ -306,7 +271,7 @@ def _new_bytes(hdu: Any) -> bytes:
 
 
 def _lone_file(hdu: Any) -> bytes:
-    """A file that holds one HDU, and before it an empty primary (of one block) where one is needed."""
+    """Return a file that holds one HDU, after an empty primary (of one block) if it is an extension."""
     buffer = io.BytesIO()
     before = [] if isinstance(hdu, fits.PrimaryHDU) else [fits.PrimaryHDU()]
     fits.HDUList([*before, hdu]).writeto(buffer, output_verify="ignore")

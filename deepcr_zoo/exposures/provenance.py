@@ -1,4 +1,4 @@
-"""What a product says of how it was made, and whether a product that exists says the same."""
+"""Provenance of products: FITS keywords, and comparison with the header of an existing product."""
 
 from __future__ import annotations
 
@@ -15,35 +15,21 @@ Cards = dict[str, tuple[Any, str]]
 SOFTWARE = f"deepcr-zoo {__version__}"
 
 FORMAT = 1
-"""Raised with every change of code or instrument table that changes what comes out: older products are not finished."""
+"""Increase it with every change of code or instrument table that changes results, so that older products are remade."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Everything that the cosmic-ray mask of a product depends on.
+    """Everything that the cosmic-ray mask of a product depends on; hashes are of the weights and the input file."""
 
-    Attributes
-    ----------
-    model : str
-        ``task/name@version``.
-    model_sha256 : str
-        Hash of its weights.
-    threshold : float
-        Probability above which a pixel is masked.
-    grow : int
-        Pixels that the mask was dilated by.
-    input_sha256 : str
-        Hash of the input file.
-    """
-
-    model: str
+    model: str  # task/name@version
     model_sha256: str
     threshold: float
-    grow: int
+    grow: int  # pixels
     input_sha256: str
 
     def cards(self) -> Cards:
-        """FITS keywords with their values and comments (a hash of 64 characters leaves no room for one)."""
+        """Return FITS keywords with values and comments (a hash of 64 characters leaves no room for one)."""
         return {
             "CRMODEL": (self.model.partition("/")[2], "network that found the cosmic rays"),
             "CRSHA256": (self.model_sha256, "weights"),
@@ -57,50 +43,34 @@ class Provenance:
 
 @dataclass(frozen=True)
 class MaskProvenance(Provenance):
-    """Of a mask file.
-
-    Attributes
-    ----------
-    probability : bool
-        Whether the probability goes with the mask.
-    """
+    """Provenance of a mask file; `probability` is True if it holds the probability too."""
 
     probability: bool
 
     def cards(self) -> Cards:
-        """FITS keywords with their values and comments."""
-        # a file that has more than is asked for will do
-        return {
-            **super().cards(),
-            **({"CRPROBS": (True, "CRPROB extensions hold the probability")} if self.probability else {}),
-        }
+        """Return FITS keywords with values and comments."""
+        # no card without it: a file that has more than is asked for is finished too
+        more: Cards = {"CRPROBS": (True, "CRPROB extensions hold the probability")} if self.probability else {}
+        return {**super().cards(), **more}
 
 
 @dataclass(frozen=True)
 class CleanedProvenance(Provenance):
-    """Of a cleaned exposure.
-
-    Attributes
-    ----------
-    inpainter : str
-        ``task/name@version``, the name of a classical method, or ``none``.
-    inpainter_sha256 : str
-        Hash of its weights; empty if it has none.
-    """
+    """Provenance of a cleaned exposure; `inpainter` is a model's reference, a classical method or ``none``."""
 
     inpainter: str
-    inpainter_sha256: str
+    inpainter_sha256: str  # empty if it has no weights
 
     def cards(self) -> Cards:
-        """FITS keywords with their values and comments."""
+        """Return FITS keywords with values and comments."""
         network = {"CRINPSHA": (self.inpainter_sha256, "weights")} if self.inpainter_sha256 else {}
         return {**super().cards(), "CRINPNT": (self.inpainter.removeprefix("inpaint/"), "what repainted them"), **network}
 
 
 def difference(provenance: Provenance, header: Mapping[str, Any]) -> str | None:
-    """The first keyword in which a product's header differs from `provenance`; None if it was made in the same way.
+    """Return the first keyword in which a product's header differs; None if it was made in the same way.
 
-    The version of the software is not compared: `FORMAT` says whether it matters.
+    The version of the software is not compared; `FORMAT` takes its place.
     """
     for keyword, (value, _) in provenance.cards().items():
         found = header.get(keyword)

@@ -1,4 +1,4 @@
-"""Exposures in: a FITS file becomes chips, whose pixels can be had in the unit that a network takes."""
+"""Read exposures: a FITS file becomes chips, whose pixels convert to the unit that a network takes."""
 
 from __future__ import annotations
 
@@ -45,64 +45,25 @@ _NO_CHIPS = ("ERR", "DQ", "WHT", "CTX", "MASK", "UNCERT")
 
 @dataclass(frozen=True)
 class Chip:
-    """One science image of an exposure.
+    """One science image of an exposure."""
 
-    Attributes
-    ----------
-    where : str
-        File, extension and number, for messages.
-    hdu : int
-        Index in the file.
-    name : str
-        EXTNAME.
-    version : int
-        EXTVER of a SCI extension; the place among the chips where extensions are called otherwise.
-    keywords : mapping
-        The headers of the chip and of the primary.
-    pixels : ndarray of float32, shape (H, W)
-        As the file has them, in `unit`.
-    unit : UnitSpelling
-        What BUNIT stands for.
-    gain : Gain or None
-        If the headers tell.
-    exposure_time_s : float or None
-        EXPTIME, if it is positive.
-    bias : ndarray of float32, shape (W,), or None
-        Bias level of each column of a raw frame, in counts.
-    overscan : tuple of ndarray of float32, shape (R, K)
-        The columns that tell the bias level of a raw frame, in counts, of each amplifier, in the rows that see light.
-    image_area : ndarray of bool, shape (H, W), or None
-        False in the overscan of a raw frame.
-    area_cm2 : float or None
-        Area of the detector that sees light, if the pixel size is known.
-    """
-
-    where: str
-    hdu: int
-    name: str
-    version: int
-    keywords: Keywords
-    pixels: NDArray[np.float32]
-    unit: UnitSpelling
+    where: str  # file, extension and number, for messages
+    hdu: int  # index in the file
+    name: str  # EXTNAME
+    version: int  # EXTVER of a SCI extension, else the position among the chips
+    header: fits.Header
+    keywords: Keywords  # header of the chip, then that of the primary
+    pixels: NDArray[np.float32]  # shape (H, W), in `unit`
+    unit: UnitSpelling  # from BUNIT
     gain: Gain | None
-    exposure_time_s: float | None
-    bias: NDArray[np.float32] | None
-    overscan: tuple[NDArray[np.float32], ...]
-    image_area: NDArray[np.bool_] | None
-    area_cm2: float | None
+    exposure_time_s: float | None  # EXPTIME if positive
+    bias: NDArray[np.float32] | None  # bias level of each column of a raw frame, shape (W,), counts
+    overscan: tuple[NDArray[np.float32], ...]  # overscan columns of each amplifier, in the rows that see light, counts
+    image_area: NDArray[np.bool_] | None  # False in the overscan of a raw frame, shape (H, W)
+    area_cm2: float | None  # area of the detector that sees light, if the pixel size is known
 
     def in_unit(self, wanted: PixelUnit) -> Any:
-        """The pixels in `wanted`, bias subtracted; masked outside the image area.
-
-        Returns
-        -------
-        ndarray or MaskedArray of float32, shape (H, W)
-
-        Raises
-        ------
-        InvalidFileError
-            As `factor`.
-        """
+        """Return the pixels in `wanted`, bias subtracted: a float32 array, masked outside the image area of a raw frame."""
         factor = np.float32(self.factor(wanted))
         level = np.float32(0) if self.bias is None else self.bias
         with np.errstate(over="ignore"):
@@ -110,24 +71,12 @@ class Chip:
         return image if self.image_area is None else np.ma.MaskedArray(image, mask=~self.image_area)
 
     def from_unit(self, image: NDArray[np.float32], unit: PixelUnit, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """What `in_unit` did, undone for the masked pixels alone.
-
-        Returns
-        -------
-        ndarray of float64, shape (number of masked pixels,)
-            In the file's own unit.
-        """
+        """Return the masked pixels of an image in the file's own unit, shape (masked pixels,): the inverse of `in_unit`."""
         level = 0 if self.bias is None else self.bias[np.nonzero(mask)[1]].astype(np.float64)
         return image[mask].astype(np.float64) / self.factor(unit) + level
 
     def factor(self, wanted: PixelUnit) -> float:
-        """What the file's pixel values are multiplied by to be in `wanted`.
-
-        Raises
-        ------
-        InvalidFileError
-            If the gain is needed and the headers do not tell it.
-        """
+        """Return the factor from the file's pixel values to `wanted`; an error if it needs a gain that is unknown."""
         factor = 1.0
         if self.unit.per_second:
             assert self.exposure_time_s is not None  # read_exposure demands one of a rate
@@ -135,7 +84,7 @@ class Chip:
         if self.unit.quantity != wanted:
             if self.gain is None:
                 raise InvalidFileError(
-                    f"{self.where}: is in {self.unit.spellings[0]} and the network takes {wanted}s, but the header tells no "
+                    f"{self.where}: is in {self.unit.spellings[0]} and the network takes {wanted}s, but the header has no "
                     "gain (e- per count) for this chip: set it"
                 )
             gain = self.gain.electron_per_count
@@ -144,50 +93,31 @@ class Chip:
 
     @property
     def lit_pixels(self) -> int:
-        """Number of pixels that see light."""
+        """Return the number of pixels that see light."""
         return self.pixels.size if self.image_area is None else int(self.image_area.sum())
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """A file that was read.
-
-    Attributes
-    ----------
-    path : Path
-    data : bytes
-        The FITS file, unpacked if it was gzipped.
-    sha256 : str
-        Hash of the file on disk.
-    instrument : Instrument or None
-        None if the table of instruments does not know it.
-    keywords : mapping
-        The headers of the first chip and of the primary.
-    chips : tuple of Chip
-        In order.
-    cosmic_ray_bit : int or None
-        The DQ bit that marks cosmic rays; None if the file's DQ is not known to hold bits.
-    cautions : tuple of str
-        What the user should know about the file.
-    """
+    """A FITS file with its science images."""
 
     path: Path
-    data: bytes
-    sha256: str
-    instrument: Instrument | None
-    keywords: Keywords
+    data: bytes  # the FITS file, unpacked if it was gzipped
+    sha256: str  # of the file on disk
+    instrument: Instrument | None  # None if the table of instruments does not list it
+    keywords: Keywords  # header of the first chip, then that of the primary
     chips: tuple[Chip, ...]
-    cosmic_ray_bit: int | None
+    cosmic_ray_bit: int | None  # DQ bit; None if the file's DQ is not known to hold bits
     cautions: tuple[str, ...]
 
     @property
     def filter_name(self) -> str:
-        """The filter, as cards spell it; empty if there is none or the instrument is not known."""
+        """Return the filter as cards spell it; empty if there is none or the instrument is unknown."""
         return self.instrument.filter_name(self.keywords) if self.instrument else ""
 
     @property
     def description(self) -> str:
-        """Instrument and filter, for people."""
+        """Return instrument and filter as text."""
         if self.instrument is None:
             named = [text(self.keywords, name) for name in ("TELESCOP", "INSTRUME", "DETECTOR")]
             return " ".join(filter(None, named)) or "an instrument that its header does not name"
@@ -195,13 +125,10 @@ class Exposure:
 
 
 def read_exposure(path: Path) -> Exposure:
-    """Read a FITS file (plain, gzipped or fpacked) whole, and find its science images.
+    """Read a FITS file (plain, gzipped or fpacked) and find its science images.
 
-    Raises
-    ------
-    InvalidFileError
-        If it cannot be read, is truncated, changes while it is read, is a combined product, or holds no image whose
-        unit and level are known.
+    Raises `InvalidFileError` for a file that is damaged, changes while it is read, is a combined product, or holds no
+    image of known unit and bias level.
     """
     packed = read_unchanged(path)
     with opened(unpacked(packed, path), path) as (hdus, data, cautions):
@@ -217,7 +144,7 @@ def read_exposure(path: Path) -> Exposure:
 
 
 def _science_indices(hdus: fits.HDUList, path: Path) -> list[int]:
-    """Every SCI extension in the order of EXTVER; else the primary image; else the extensions that are images."""
+    """Return all SCI extensions by EXTVER; else the primary image; else the image extensions."""
     images = [i for i, hdu in enumerate(hdus) if hdu.is_image and value(hdu.header, "NAXIS")]
     science = [i for i, hdu in enumerate(hdus) if extension_name(hdu) == "SCI"]
     if science:
@@ -268,19 +195,19 @@ def _signs_of_a_product(keywords: Keywords, instrument: Instrument | None, path:
 
 def _read_chip(hdus: fits.HDUList, index: int, place: int, instrument: Instrument | None, path: Path) -> Chip:
     hdu = hdus[index]
-    header = ChainMap(hdu.header, hdus[0].header)
+    keywords = ChainMap(hdu.header, hdus[0].header)
     name = extension_name(hdu)
     version = extension_version(hdu) if name == "SCI" else place
     where = f"{path}: {name or 'image'},{version}"
     shape = hdu.shape
     if len(shape) != 2 or 0 in shape:
         raise InvalidFileError(f"{where}: has the shape {tuple(shape)}: expected an image of two axes")
-    unit = _unit(header, instrument, where)
-    time = positive(header, "EXPTIME")
+    unit = _unit(keywords, instrument, where)
+    time = positive(keywords, "EXPTIME")
     if unit.per_second and time is None:
-        found = text(header, "EXPTIME") or "absent"
-        raise InvalidFileError(f"{where}: is in {text(header, 'BUNIT')} and EXPTIME is {found}: set the exposure time")
-    geometry = _overscan(header, unit, instrument, shape, version, where)
+        found = text(keywords, "EXPTIME") or "absent"
+        raise InvalidFileError(f"{where}: is in {text(keywords, 'BUNIT')} and EXPTIME is {found}: set the exposure time")
+    geometry = _overscan(keywords, unit, instrument, shape, version, where)
     pixels = _pixels(hdu, where)
     area = None if geometry is None else _image_area(shape, geometry, version)
     overscan = () if geometry is None or area is None else _overscan_columns(pixels, geometry, area)
@@ -289,15 +216,16 @@ def _read_chip(hdus: fits.HDUList, index: int, place: int, instrument: Instrumen
         hdu=index,
         name=name,
         version=version,
-        keywords=header,
+        header=hdu.header,
+        keywords=keywords,
         pixels=pixels,
         unit=unit,
-        gain=instrument.gain(header) if instrument else read_gain(header, default_instruments().generic.gain_keywords),
+        gain=instrument.gain(keywords) if instrument else read_gain(keywords, default_instruments().generic.gain_keywords),
         exposure_time_s=time,
         bias=None if geometry is None else _bias(pixels.shape[1], geometry, overscan),
         overscan=overscan,
         image_area=area,
-        area_cm2=_area_cm2(header, instrument, pixels.size if area is None else int(area.sum())),
+        area_cm2=_area_cm2(keywords, instrument, pixels.size if area is None else int(area.sum())),
     )
 
 
@@ -336,7 +264,7 @@ def _overscan(
     version: int,
     where: str,
 ) -> Overscan | None:
-    """The overscan of a raw frame; None for a calibrated one."""
+    """Return the overscan of a raw frame; None for a calibrated one."""
     if not _is_raw(header, unit, instrument):
         return None
     known = instrument.overscan if instrument else []
@@ -344,15 +272,15 @@ def _overscan(
         has_rows = str(version) in geometry.image_rows or "*" in geometry.image_rows
         if list(shape) == geometry.shape and has_rows and matches(header, geometry.requires):
             return geometry
-    whom = ("this readout of " if known else "") + (instrument.name if instrument else "this instrument")
+    source = ("this readout of " if known else "") + (instrument.name if instrument else "this instrument")
     raise InvalidFileError(
-        f"{where}: holds raw counts, and where the bias level of {whom} stands is not known: "
+        f"{where}: holds raw counts, and where the bias level of {source} stands is not known: "
         "give the calibrated exposure, or subtract the bias and save as floating point"
     )
 
 
 def _is_raw(header: Keywords, unit: UnitSpelling, instrument: Instrument | None) -> bool:
-    """Counts as they were read out: the overscan is not subtracted (BLEVCORR), or they are unsigned 16-bit numbers."""
+    """True for counts as read out: overscan not subtracted (BLEVCORR), or unsigned 16-bit numbers."""
     if unit.quantity == "electron":
         return False
     if instrument is not None and instrument.raw_when and matches(header, instrument.raw_when):
@@ -377,7 +305,7 @@ def _overscan_columns(
 
 
 def _bias(width: int, geometry: Overscan, overscan: tuple[NDArray[np.float32], ...]) -> NDArray[np.float32]:
-    """Bias level per column: the median of the overscan that belongs to it, over the rows that see light."""
+    """Return the bias level of each column: the median of its amplifier's overscan in the rows that see light."""
     levels = np.zeros(width, dtype=np.float32)
     for bias, columns in zip(geometry.bias, overscan, strict=True):
         levels[slice(*bias.applies_to)] = np.median(columns)

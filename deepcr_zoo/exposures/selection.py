@@ -1,41 +1,28 @@
-"""Which models clean an exposure, at which threshold, and what the user should be told about that."""
+"""Choice of models and threshold for an exposure, with reasons and cautions for the user."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deepcr_zoo.errors import NoModelError, UnknownModelError, UsageError
+from deepcr_zoo.errors import NoModelError
+from deepcr_zoo.exposures.options import AUTO, NO_INPAINTING, CleanOptions, named_model
 from deepcr_zoo.exposures.reading import Exposure
 from deepcr_zoo.models.baselines import CLASSICAL
-from deepcr_zoo.zoo.cards import Card, check_threshold, read_card
-from deepcr_zoo.zoo.names import Task, for_task
+from deepcr_zoo.zoo.cards import Card, read_card
+from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.records import threshold_at
 from deepcr_zoo.zoo.registry import RankedModel, Registry, ResolvedModel
-
-AUTO = "auto"
-NO_INPAINTING = "none"
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What an exposure is cleaned with.
+    """Models and threshold for an exposure.
 
-    Attributes
-    ----------
-    mask : ResolvedModel
-    card : Card
-        The mask model's.
-    inpaint : ResolvedModel, str or None
-        A model, the name of a classical method, or None for no inpainting.
-    threshold : float
-    reasons : tuple of str
-        How each choice was made.
-    cautions : tuple of str
-        What may make the result worse than the user expects.
+    `inpaint` is a model, the name of a classical method, or None for no inpainting.
     """
 
     mask: ResolvedModel
-    card: Card
+    card: Card  # of the mask model
     inpaint: ResolvedModel | str | None
     threshold: float
     reasons: tuple[str, ...]
@@ -43,7 +30,7 @@ class Selection:
 
     @property
     def network(self) -> ResolvedModel | None:
-        """The inpainting model, if it is one."""
+        """The inpainting model; None for a classical method or no inpainting."""
         return self.inpaint if isinstance(self.inpaint, ResolvedModel) else None
 
     @property
@@ -54,70 +41,22 @@ class Selection:
         return self.inpaint or NO_INPAINTING
 
 
-def select(
-    exposure: Exposure,
-    registry: Registry,
-    model: str = AUTO,
-    inpaint: str = AUTO,
-    threshold: float | None = None,
-    fpr: float | None = None,
-    allow_synthetic: bool = False,
-) -> Selection:
-    """Choose the models and the threshold for an exposure.
-
-    Raises
-    ------
-    UsageError
-        As `check_request`.
-    UnknownModelError
-        If a name means nothing.
-    NoModelError
-        If the registry ranks no model for the exposure, knows no operating point for `fpr`, or the inpainter takes another
-        unit than the mask model.
-    InvalidFileError
-        If the mask model takes another unit than the file has and the gain is not known.
-    """
-    check_request(registry, model, inpaint, threshold, fpr, allow_synthetic)
-    mask, why_mask = _mask_model(exposure, registry, model)
+def select(exposure: Exposure, registry: Registry, options: CleanOptions) -> Selection:
+    """Choose the models and the threshold for an exposure; the options have passed `CleanOptions.check`."""
+    mask, why_mask = _mask_model(exposure, registry, options.model)
     card = read_card(mask)
-    filler, why_inpaint = _inpainter(exposure, registry, inpaint, card)
-    limit, why_threshold = _threshold(mask, card, threshold, fpr, allow_synthetic)
-    cautions = [*exposure.cautions, *mask.cautions, *_outside(mask, card, exposure), *_units(card, exposure)]
-    if isinstance(filler, ResolvedModel):
-        cautions += [*filler.cautions, *_outside(filler, read_card(filler), exposure)]
-    reasons = (f"{mask.reference}: {why_mask}", f"inpainting: {why_inpaint}", f"threshold {limit:g}: {why_threshold}")
-    return Selection(mask, card, filler, limit, reasons, tuple(dict.fromkeys(cautions)))
-
-
-def check_request(
-    registry: Registry, model: str, inpaint: str, threshold: float | None, fpr: float | None, allow_synthetic: bool
-) -> None:
-    """Refuse what is wrong for every exposure.
-
-    Raises
-    ------
-    UsageError
-        If a threshold and a false-positive rate are given, a threshold is no probability, or a model is for another task.
-    UnknownModelError
-        If a name means nothing.
-    NoModelError
-        If a named model has no operating point for `fpr`.
-    """
-    if threshold is not None and fpr is not None:
-        raise UsageError("a threshold and a false-positive rate are given: expected one of the two")
-    if threshold is not None:
-        check_threshold(threshold)
-    if model != AUTO:
-        mask, _ = _named(registry, "mask", model)
-        if fpr is not None:
-            threshold_at(mask, fpr, allow_synthetic)
-    if inpaint not in (AUTO, NO_INPAINTING, *CLASSICAL):
-        _named(registry, "inpaint", inpaint)
+    inpainter, why_inpaint = _inpainter(exposure, registry, options.inpainter, card)
+    threshold, why_threshold = _threshold(mask, card, options)
+    cautions = [*exposure.cautions, *mask.cautions, *_outside_domain(mask, card, exposure), *_unit_cautions(card, exposure)]
+    if isinstance(inpainter, ResolvedModel):
+        cautions += [*inpainter.cautions, *_outside_domain(inpainter, read_card(inpainter), exposure)]
+    reasons = (f"{mask.reference}: {why_mask}", f"inpainting: {why_inpaint}", f"threshold {threshold:g}: {why_threshold}")
+    return Selection(mask, card, inpainter, threshold, reasons, tuple(dict.fromkeys(cautions)))
 
 
 def _mask_model(exposure: Exposure, registry: Registry, model: str) -> tuple[ResolvedModel, str]:
     if model != AUTO:
-        return _named(registry, "mask", model)
+        return named_model(registry, "mask", model)
     ranked = _ranked(exposure, registry, "mask")
     if not ranked:
         masks = ", ".join(entry.name for entry in registry.find("mask/*"))
@@ -134,7 +73,7 @@ def _inpainter(exposure: Exposure, registry: Registry, inpaint: str, card: Card)
     if inpaint in CLASSICAL:
         return inpaint, f"{inpaint}, as asked"
     if inpaint != AUTO:
-        resolved, why = _named(registry, "inpaint", inpaint)
+        resolved, why = named_model(registry, "inpaint", inpaint)
         if (unit := read_card(resolved).input.unit) != card.input.unit:
             raise NoModelError(
                 f"{exposure.path}: {resolved.reference} takes {unit}, the mask model {card.input.unit}: "
@@ -148,17 +87,6 @@ def _inpainter(exposure: Exposure, registry: Registry, inpaint: str, card: Card)
     return "medmask", f"medmask, because the zoo has no inpainting network for {exposure.description} in {card.input.unit}s"
 
 
-def _named(registry: Registry, task: Task, name: str) -> tuple[ResolvedModel, str]:
-    try:
-        resolved = registry.resolve(for_task(name, task))
-    except UnknownModelError as error:
-        others = (AUTO,) if task == "mask" else (AUTO, NO_INPAINTING, *CLASSICAL)
-        raise UnknownModelError(f"{error}; also expected here: {', '.join(others)}") from None
-    if resolved.entry.task != task:
-        raise UsageError(f"{name}: expected a model for the task {task}, this one is for {resolved.entry.task}")
-    return resolved, "; ".join(["as asked", *resolved.notes])
-
-
 def _ranked(exposure: Exposure, registry: Registry, task: Task) -> list[RankedModel]:
     known = exposure.instrument
     if known is None:
@@ -166,19 +94,17 @@ def _ranked(exposure: Exposure, registry: Registry, task: Task) -> list[RankedMo
     return registry.ranking(task, known.telescope, known.instrument, known.detector, exposure.filter_name)
 
 
-def _threshold(
-    mask: ResolvedModel, card: Card, threshold: float | None, fpr: float | None, allow_synthetic: bool
-) -> tuple[float, str]:
-    if threshold is not None:
-        return float(threshold), "as asked"
-    if fpr is not None:
-        return threshold_at(mask, fpr, allow_synthetic)
+def _threshold(mask: ResolvedModel, card: Card, options: CleanOptions) -> tuple[float, str]:
+    if options.threshold is not None:
+        return float(options.threshold), "as asked"
+    if options.fpr is not None:
+        return threshold_at(mask, options.fpr, options.allow_synthetic)
     assert card.output.threshold is not None  # the card's schema demands one of a mask model
     return card.output.threshold, "the card's"
 
 
-def _units(card: Card, exposure: Exposure) -> list[str]:
-    """Make sure that the pixels can be had in the model's unit; tell of a gain that was taken by convention."""
+def _unit_cautions(card: Card, exposure: Exposure) -> list[str]:
+    """Caution about gains assumed by convention; raise an error if a chip cannot be converted to the model's unit."""
     cautions = []
     for chip in exposure.chips:
         chip.factor(card.input.unit)
@@ -187,17 +113,17 @@ def _units(card: Card, exposure: Exposure) -> list[str]:
     return cautions
 
 
-def _outside(model: ResolvedModel, card: Card, exposure: Exposure) -> list[str]:
-    """Say where an exposure lies outside of what a model was made for."""
+def _outside_domain(model: ResolvedModel, card: Card, exposure: Exposure) -> list[str]:
+    """Caution where an exposure lies outside the domain that a model was made for."""
     made_for, known = card.instrument, exposure.instrument
-    whom = f"{made_for.telescope} {made_for.instrument}/{made_for.detector}"
     if known is None or (known.telescope, known.instrument, known.detector) != (
         made_for.telescope,
         made_for.instrument,
         made_for.detector,
     ):
+        camera = f"{made_for.telescope} {made_for.instrument}/{made_for.detector}"
         return [
-            f"{model.reference} was made for {whom}, this is {exposure.description}: nobody has measured how well it does"
+            f"{model.reference} was made for {camera}, this is {exposure.description}: nobody has measured how well it does"
         ]
     if card.input.normalisation == "frame-standardise" and any(
         list(chip.pixels.shape) != known.chip_shape for chip in exposure.chips

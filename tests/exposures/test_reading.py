@@ -342,7 +342,7 @@ except MemoryError:
 
 def test_a_gain_that_is_needed_and_missing_is_an_error_with_a_way_out(tmp_path):
     path = write(tmp_path / "x.fits", science(ELECTRONS, "COUNTS"))
-    with pytest.raises(InvalidFileError, match=r"x\.fits: SCI,1: is in COUNTS .* the header tells no gain"):
+    with pytest.raises(InvalidFileError, match=r"x\.fits: SCI,1: is in COUNTS .* the header has no gain"):
         electrons_of(path)
 
 

@@ -3,6 +3,7 @@ import yaml
 from astropy.io import fits
 
 from deepcr_zoo.errors import InvalidDocumentError, NoModelError, UnknownModelError, UsageError
+from deepcr_zoo.exposures import CleanOptions
 from deepcr_zoo.exposures.reading import read_exposure
 from deepcr_zoo.exposures.selection import select
 from deepcr_zoo.zoo.registries import default_registry
@@ -18,7 +19,9 @@ def exposure_of(keywords, tmp_path, unit="ELECTRONS"):
 
 
 def chosen(keywords, tmp_path, **options):
-    return select(exposure_of(keywords, tmp_path), default_registry(), **options)
+    checked = CleanOptions(**options)
+    checked.check()
+    return select(exposure_of(keywords, tmp_path), default_registry(), checked)
 
 
 # Models
@@ -102,7 +105,7 @@ def test_a_part_of_a_chip_is_a_caution_for_a_network_that_standardises_over_the_
 
 def test_a_gain_that_was_taken_by_convention_is_a_caution(tmp_path):
     path = write(tmp_path / "x.fits", science(ELECTRONS / 4, "adu"), GAIN=4.0)
-    cautions = select(read_exposure(path), default_registry(), SMALL).cautions
+    cautions = select(read_exposure(path), default_registry(), CleanOptions(SMALL)).cautions
     assert "GAIN = 4 was taken for the gain in e- per count" in cautions
 
 
@@ -133,7 +136,7 @@ def registry_with(tmp_path, *measurements):
 
 
 def at(fpr, registry, tmp_path, **options):
-    return select(exposure_of(ACS, tmp_path), registry, SMALL, "none", fpr=fpr, **options)
+    return select(exposure_of(ACS, tmp_path), registry, CleanOptions(SMALL, "none", fpr=fpr, **options))
 
 
 DAY, LATER = (yaml.safe_load(day) for day in ("2026-11-01", "2026-11-20"))

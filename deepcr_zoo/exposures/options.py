@@ -1,0 +1,93 @@
+"""Options for cleaning files: built once, checked once, passed on whole."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from deepcr_zoo.errors import UnknownModelError, UsageError
+from deepcr_zoo.exposures import pictures
+from deepcr_zoo.models import baselines
+from deepcr_zoo.models.baselines import CLASSICAL
+from deepcr_zoo.models.engines import select_engine
+from deepcr_zoo.models.model import select_device
+from deepcr_zoo.zoo.cards import check_threshold
+from deepcr_zoo.zoo.names import Task, for_task
+from deepcr_zoo.zoo.records import threshold_at
+from deepcr_zoo.zoo.registries import default_registry
+from deepcr_zoo.zoo.registry import Registry, ResolvedModel
+
+AUTO = "auto"
+NO_INPAINTING = "none"
+
+
+@dataclass(frozen=True)
+class CleanOptions:
+    """Options for cleaning files; the attributes are the parameters of `deepcr_zoo.clean_file`."""
+
+    model: str = AUTO
+    inpaint: str = AUTO
+    threshold: float | None = None
+    fpr: float | None = None
+    allow_synthetic: bool = False
+    grow: int = 0
+    output_dir: str | os.PathLike[str] | None = None
+    overwrite: bool = False
+    dq_only: bool = False
+    prob: bool = False
+    preview: bool = False
+    device: str = "auto"
+    engine: str = "auto"
+
+    @property
+    def inpainter(self) -> str:
+        """`inpaint`, or ``none`` where only the DQ bit is set."""
+        return NO_INPAINTING if self.dq_only else self.inpaint
+
+    def check(self) -> None:
+        """Refuse options that are wrong for every file.
+
+        Raises
+        ------
+        UsageError
+            If options contradict each other, are out of range, or name a model for another task.
+        UnknownModelError
+            If a name has no registry entry.
+        NoModelError
+            If the named mask model has no operating point for `fpr`.
+        MissingExtraError
+            If an option needs an optional dependency that is not installed.
+        """
+        if self.grow < 0:
+            raise UsageError(f"grow is {self.grow}: expected a number of pixels, 0 or more")
+        if self.dq_only and self.inpaint not in (AUTO, NO_INPAINTING):
+            raise UsageError(
+                f"inpaint={self.inpaint} and dq_only are given: expected one of the two, dq_only repaints nothing"
+            )
+        if self.threshold is not None and self.fpr is not None:
+            raise UsageError("a threshold and a false-positive rate are given: expected one of the two")
+        if self.threshold is not None:
+            check_threshold(self.threshold)
+        if self.model != AUTO:
+            mask, _ = named_model(default_registry(), "mask", self.model)
+            if self.fpr is not None:
+                threshold_at(mask, self.fpr, self.allow_synthetic)
+        if self.inpaint not in (AUTO, NO_INPAINTING, *CLASSICAL):
+            named_model(default_registry(), "inpaint", self.inpaint)
+        select_engine(self.engine, select_device(self.device), hidden=0)
+        if self.preview:
+            pictures.require_matplotlib()
+        if self.inpaint == "biharmonic":
+            baselines.require_scikit_image()
+
+
+def named_model(registry: Registry, task: Task, name: str) -> tuple[ResolvedModel, str]:
+    """Return the model that a user named for a task, and a note on how the name was resolved."""
+    try:
+        resolved = registry.resolve(for_task(name, task))
+    except UnknownModelError as error:
+        others = (AUTO,) if task == "mask" else (AUTO, NO_INPAINTING, *CLASSICAL)
+        raise UnknownModelError(f"{error}; also expected here: {', '.join(others)}") from None
+    if resolved.entry.task != task:
+        raise UsageError(f"{name}: expected a model for the task {task}, this one is for {resolved.entry.task}")
+    return resolved, "; ".join(["as asked", *resolved.notes])

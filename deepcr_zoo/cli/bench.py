@@ -1,4 +1,4 @@
-"""The command that judges models."""
+"""The command that benchmarks models."""
 
 from __future__ import annotations
 
@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepcr_zoo import batch, files
-from deepcr_zoo.cli.console import message, output, print_json, table
-from deepcr_zoo.cli.datasets import AsJson, Settings, default_jobs
+from deepcr_zoo import files
+from deepcr_zoo.cli.console import (
+    TerminalReporter,
+    message,
+    output,
+    print_json,
+    print_table,
+    reporting_interruption,
+    table,
+    whole,
+)
+from deepcr_zoo.cli.options import AsJson, Device, Engine, Settings, default_jobs
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 from deepcr_zoo.zoo.registries import default_registry
@@ -29,15 +38,15 @@ def bench(
     ] = None,
     all_models: Annotated[bool, typer.Option("--all", help="every mask network of the zoo: a leaderboard")] = False,
     data: Annotated[
-        str | None,
-        typer.Option(metavar="RECIPE|DIR", help="what they are judged on [default: the training set of the run]"),
+        str | None, typer.Option(metavar="RECIPE|DIR", help="test data [default: the training set of the run]")
     ] = None,
     rehearse: Annotated[bool, typer.Option("--rehearse", help="the simulated visits of the recipe")] = False,
     against: Annotated[
-        str, typer.Option(metavar="lacosmic,NAME,...", help="compared with these; none: with nothing")
+        str, typer.Option(metavar="lacosmic,NAME,...", help="methods to compare with; none: no comparison")
     ] = LACOSMIC,
     recipe: Annotated[
-        str | None, typer.Option(metavar="RECIPE", help="that a training set is of, where it is none of those that ship")
+        str | None,
+        typer.Option(metavar="RECIPE", help="recipe the training set was built from [default: search the shipped recipes]"),
     ] = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="folder for report and results [default: the run, on its own data; else bench/NAME]")
@@ -46,30 +55,44 @@ def bench(
         bool, typer.Option("--record", help="append the operating points to the results of the models in this checkout")
     ] = False,
     runtime: Annotated[bool, typer.Option(help="measure speed and memory too")] = True,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps")] = "auto",
-    engine: Annotated[str, typer.Option(help="auto, torch or openvino")] = "auto",
+    device: Device = "auto",
+    engine: Engine = "auto",
     jobs: Annotated[int | None, typer.Option(help="processes [default: as processors and memory allow]")] = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge models on the test visits of a recipe, beside L.A.Cosmic and others, and hold them against their gates.
+    """Benchmark models on the test visits of a recipe, beside L.A.Cosmic and others, and check their gates.
 
-    Prints the path of a report for people, report.html, beside results.json with all figures. What L.A.Cosmic finds is kept
-    and not computed again. Exit code 1: a model that was asked for fails a gate.
+    Prints the path of a report, report.html; results.json beside it has all figures. The results of L.A.Cosmic are kept
+    and not computed again. Exit code 1: a benchmarked model fails a gate.
     """
-    try:
-        results, report = _bench(
-            _subjects(names or [], all_models),
-            against.split(","),
-            (data, recipe, rehearse, settings or []),
-            runtime,
-            output_dir,
-            (device, engine),
-            default_jobs() if jobs is None else jobs,
+    from deepcr_zoo.bench.benchdata import find_data
+    from deepcr_zoo.bench.judging import Extent
+    from deepcr_zoo.bench.proof import prove
+    from deepcr_zoo.bench.subjects import find_subject
+
+    reporter = TerminalReporter()
+    jobs = default_jobs() if jobs is None else jobs
+    others = against.split(",")
+    with reporting_interruption():
+        subjects = _subjects(names or [], all_models)
+        known = None if recipe is None else read_recipe(find_recipe(recipe), settings or [])
+        dataset, found_recipe = find_data(
+            data, subjects, recipe=known, rehearse=rehearse, settings=settings or [], jobs=jobs, reporter=reporter
         )
-    except KeyboardInterrupt:
-        message("interrupted", "the same command goes on where this one ended", "error")
-        raise typer.Exit(batch.INTERRUPTED) from None
+        compared = [find_subject(name) for name in others if name not in (LACOSMIC, NOTHING)]
+        results, report = prove(
+            subjects,
+            dataset,
+            found_recipe,
+            shlex.join(["deepcr-zoo", *sys.argv[1:]]),
+            output_dir or _folder(subjects, data),
+            extent=Extent(against=compared, lacosmic=LACOSMIC in others, runtime=runtime),
+            device=device,
+            engine=engine,
+            jobs=jobs,
+            reporter=reporter,
+        )
     recorded = _record(results) if record else []
     if as_json:
         print_json(results.model_dump(mode="json"))
@@ -89,44 +112,8 @@ def _subjects(names: list[str], all_models: bool) -> list[Subject]:
     return [*all_of_the_zoo("mask")] if all_models else [find_subject(name) for name in names]
 
 
-def _bench(
-    subjects: list[Subject],
-    against: list[str],
-    judged_on: tuple[str | None, str | None, bool, list[str]],
-    runtime: bool,
-    output_dir: Path | None,
-    where: tuple[str, str],
-    jobs: int,
-) -> tuple[BenchmarkResults, Path]:
-    from deepcr_zoo.bench.benchdata import find_data
-    from deepcr_zoo.bench.judging import Extent
-    from deepcr_zoo.bench.proof import prove
-    from deepcr_zoo.bench.subjects import find_subject
-    from deepcr_zoo.cli.console import TerminalReporter
-
-    data, recipe_file, rehearse, settings = judged_on
-    reporter = TerminalReporter()
-    known = None if recipe_file is None else read_recipe(find_recipe(recipe_file), settings)
-    dataset, recipe = find_data(
-        data, subjects, recipe=known, rehearse=rehearse, settings=settings, jobs=jobs, reporter=reporter
-    )
-    others = [find_subject(name) for name in against if name not in (LACOSMIC, NOTHING)]
-    return prove(
-        subjects,
-        dataset,
-        recipe,
-        shlex.join(["deepcr-zoo", *sys.argv[1:]]),
-        output_dir or _folder(subjects, data),
-        extent=Extent(against=others, lacosmic=LACOSMIC in against, runtime=runtime),
-        device=where[0],
-        engine=where[1],
-        jobs=jobs,
-        reporter=reporter,
-    )
-
-
 def _record(results: BenchmarkResults) -> list[Path]:
-    """Append what was measured of networks of the zoo; gives the files."""
+    """Append the operating points of the zoo's networks to their results; return the files."""
     from deepcr_zoo.bench import operating
 
     known = default_registry().references()
@@ -135,21 +122,21 @@ def _record(results: BenchmarkResults) -> list[Path]:
 
 
 def _folder(subjects: list[Subject], data: str | None) -> Path:
-    """That of a run that is judged alone on its own data, else one in the current folder."""
+    """Return the folder of a run that is alone and on its own data, else one in the current folder."""
     if len(subjects) == 1 and subjects[0].run is not None and data is None:
         return subjects[0].run.folder
     return Path("bench", subjects[0].reference.replace("/", "-") if len(subjects) == 1 else f"{len(subjects)}-models")
 
 
 def print_results(results: BenchmarkResults) -> None:
-    """The figures, what every gate says, and who was left out."""
+    """Print the figures, the gates, the excluded models and cautions."""
     from deepcr_zoo.bench.measures.summary import figure_text, rows
 
     found = rows(results)
-    shown = table("field type", "method", *found[0].figures)
+    shown = table("field type", "method", *map(whole, found[0].figures))
     for row in found:
         shown.add_row(row.field_type, row.method, *map(figure_text, row.figures.items()))
-    output.print(shown)
+    print_table(shown)
     for verdict in results.verdicts:
         output.print(f"{verdict.reference}: {'passes its gates' if verdict.passes else 'FAILS'}")
         print_gates(verdict)
@@ -160,8 +147,8 @@ def print_results(results: BenchmarkResults) -> None:
 
 
 def print_gates(verdict: ModelVerdict) -> None:
-    """What every gate of a model says."""
-    gates = table("gate", "field type", "measured", "bound", "verdict")
+    """Print the verdict of each gate of a model."""
+    gates = table("gate", "field type", whole("measured"), whole("bound"), "verdict")
     for gate in verdict.gates:
         gates.add_row(gate.gate, gate.field_type or "", gate.measured, gate.bound, gate.verdict)
-    output.print(gates)
+    print_table(gates)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
@@ -12,18 +13,20 @@ from typing import Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
+from deepcr_zoo.batch import INTERRUPTED
 from deepcr_zoo.progress import FinishedEpoch, Item, Level, NullReporter, TrainingStep
 
 WIDE = 160
-"""Columns of a table that goes into a file or a pipe."""
+"""Width of tables in a file or a pipe."""
 
 SECONDS_BETWEEN_LINES = 10.0
-"""Pause between progress lines where there is no terminal, so that a log stays short."""
+"""Pause between progress lines without a terminal, so that a log stays short."""
 
 # no markup: names and messages may hold brackets
 output = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE)
@@ -42,13 +45,44 @@ def print_json(content: Any) -> None:
     typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
 
 
-def table(first: str, *others: str) -> Table:
-    """Return a table whose first column never wraps."""
-    made = Table(box=SIMPLE_HEAD)
-    made.add_column(first, no_wrap=True)
-    for header in others:
-        made.add_column(header, overflow="fold")
-    return made
+def whole(header: str, justify: JustifyMethod = "left") -> Column:
+    """Return a column, usually of numbers, whose cells never wrap."""
+    return Column(header, no_wrap=True, justify=justify)
+
+
+def table(first: str, *others: str | Column) -> Table:
+    """Return a table whose first column never wraps; the others fold unless they are `whole`."""
+    columns = (Column(other, overflow="fold") if isinstance(other, str) else other for other in others)
+    return Table(whole(first), *columns, box=SIMPLE_HEAD)
+
+
+def print_table(shown: Table) -> None:
+    """Print a table on stdout; its lines become longer than the console where a column must not wrap."""
+    for column in shown.columns:
+        if column.no_wrap:
+            column.min_width = max((cell_len(line) for cell in column.cells for line in str(cell).split("\n")), default=0)
+    output.print(shown, crop=False)
+
+
+@contextmanager
+def hiding_logs() -> Iterator[None]:
+    """Hide the logs of this package, whose contents commands print themselves, unless logging is configured."""
+    logger, handler = logging.getLogger("deepcr_zoo"), logging.NullHandler()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+@contextmanager
+def reporting_interruption(advice: str = "the same command goes on where this one ended") -> Iterator[None]:
+    """Turn Ctrl-C into a message and the exit code of an interruption."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        message("interrupted", advice, "error")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 class TerminalReporter(NullReporter):
@@ -89,7 +123,7 @@ class TerminalReporter(NullReporter):
 
     @contextmanager
     def amount(self, activity: str) -> Iterator[Callable[[int, int], None]]:
-        """Draw a bar, or print a line now and then."""
+        """Draw a bar, or print a line every few seconds."""
         if not notes.is_terminal:
             self._last_line = time.monotonic()
             yield lambda done, total: self._line(activity, done, total)
@@ -135,7 +169,7 @@ class TerminalReporter(NullReporter):
         )
 
     def epoch(self, record: FinishedEpoch) -> None:
-        """Print a line now and then, and after the last epoch."""
+        """Print a line every few seconds, and after the last epoch."""
         self._validation = f", validation {record.validation_loss:.5f}"
         if self._bar is not None or not (record.epoch >= self._most_epochs or self._is_time_for_a_line()):
             return

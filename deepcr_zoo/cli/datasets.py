@@ -1,4 +1,4 @@
-"""Commands of the training toolkit: recipes, simulated visits, training sets."""
+"""Commands for data: recipes, simulated visits, downloads and training sets."""
 
 from __future__ import annotations
 
@@ -12,9 +12,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepcr_zoo import batch, files, machine
+from deepcr_zoo import files
 from deepcr_zoo.batch import Outcome
-from deepcr_zoo.cli.console import TerminalReporter, message, output, print_json, table
+from deepcr_zoo.cli.console import (
+    TerminalReporter,
+    message,
+    output,
+    print_json,
+    print_table,
+    reporting_interruption,
+    table,
+    whole,
+)
+from deepcr_zoo.cli.options import AsJson, OnScheduler, RecipeFile, Settings, default_jobs
 from deepcr_zoo.cluster import jobs_or_scheduler
 from deepcr_zoo.dataset.expectations import Expected, doubts, expected, expected_rehearsal
 from deepcr_zoo.errors import InvalidNameError, OutputError, UsageError
@@ -27,28 +37,18 @@ from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe, recipe_json_sch
 
 if TYPE_CHECKING:
     from deepcr_zoo.archive.comparison import RuleComparison
+    from deepcr_zoo.archive.manifest import ArchiveManifest
     from deepcr_zoo.dataset.store import Manifest, VisitRecord
 
 recipe_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check recipes, and start new ones.")
 
-RecipeFile = Annotated[str, typer.Argument(metavar="RECIPE", help="a file, or the name of a shipped recipe")]
-Settings = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="override a field of the recipe")]
-OnScheduler = Annotated[
-    str | None,
-    typer.Option(metavar="ADDRESS", help="work on a Dask cluster in place of --jobs: tcp://HOST:PORT of its scheduler"),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
-
 FALLBACK_EXPOSURE_TIME_S = 500.0
 """For a field type that the recipe does not rehearse."""
-
-BYTES_PER_VISIT = 4_500_000_000
-"""Memory that a visit of three full ACS/WFC frames takes at most."""
 
 STARTER = "new-instrument.yaml"
 STARTER_NAME = "INSTRUMENT-DETECTOR-FILTER-2-32"
 STARTER_SIZES = "depth: 2, hidden: 32"
-"""What the ending of that name says."""
+"""The sizes at the end of that name."""
 
 
 @recipe_commands.command()
@@ -58,9 +58,9 @@ def check(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a recipe, and say how many exposures and stamps it expects.
+    """Check a recipe, and show how many exposures and stamps it expects.
 
-    Exit code 1: with --online, the archive has something else than the recipe says.
+    Exit code 1: with --online, the archive differs from the recipe.
     """
     path = find_recipe(file)
     recipe = read_recipe(path, settings or ())
@@ -73,7 +73,7 @@ def check(
         found = {} if archive is None else {"archive": [dataclasses.asdict(row) for row in archive]}
         print_json({"recipe": recipe.model_dump(mode="json"), "expected": rows, "doubts": doubts(recipe)} | found)
     elif archive is not None:
-        _print_compared(archive)
+        _print_comparison(archive)
     if any(row.differs for row in archive or ()):
         raise typer.Exit(1)
 
@@ -100,7 +100,7 @@ def new(
         raise UsageError(f"{path} exists: choose another name with --output, or remove it")
     if sizes := re.search(r"-([23])-(\d+)$", name):
         text = text.replace(STARTER_SIZES, f"depth: {sizes[1]}, hidden: {sizes[2]}")
-    with _failure_is_told(path):
+    with _reporting_write_failures(path):
         write_atomically(text.replace(STARTER_NAME, name).replace("NAME.yaml", path.name).encode(), path)
     typer.echo(str(path))
 
@@ -115,14 +115,14 @@ def simulate(
     file: RecipeFile,
     field_type: Annotated[list[str] | None, typer.Option(help=f"{', '.join(SIMULATED_FIELD_TYPES)} [default: all]")] = None,
     seed: Annotated[int | None, typer.Option(help="chooses the field and all noise [default: the rehearsal's]")] = None,
-    exposures: Annotated[int | None, typer.Option(help="of each visit [default: the rehearsal's]")] = None,
+    exposures: Annotated[int | None, typer.Option(help="exposures of each visit [default: the rehearsal's]")] = None,
     exposure_time: Annotated[float | None, typer.Option(help="seconds [default: the rehearsal's]")] = None,
     side: Annotated[int | None, typer.Option(help="pixels of a square cut-out [default: the rehearsal's]")] = None,
     full_frame: Annotated[bool, typer.Option("--full-frame", help="whole frames, all chips")] = False,
-    output_dir: Annotated[Path, typer.Option(help="folder that gets a folder per visit")] = Path("simulated"),
+    output_dir: Annotated[Path, typer.Option(help="folder for the visits, one folder each")] = Path("simulated"),
     settings: Settings = None,
 ) -> None:
-    """Simulate a visit of each field type with the instrument of a recipe: exposures, and the truth beside each.
+    """Simulate a visit of each field type with the instrument of a recipe, with the truth beside each exposure.
 
     Prints the path of each ROOT_flc.fits; ROOT_truth.safetensors beside it holds cosmic rays, scene and noise in electrons.
     """
@@ -150,7 +150,7 @@ def simulate(
             f"{taken[0]} is not empty: choose another --output-dir or remove it, exposures of two runs do not mix"
         )
     for visit, folder in TerminalReporter().track(list(zip(visits, folders, strict=True)), "simulating", len(visits)):
-        with _failure_is_told(folder):
+        with _reporting_write_failures(folder):
             written = write_visit(visit, folder)
         for path in written:
             typer.echo(str(path))
@@ -165,7 +165,7 @@ def build(
             "several times"
         ),
     ] = None,
-    rehearse: Annotated[bool, typer.Option("--rehearse", help="simulated visits in the place of the data")] = False,
+    rehearse: Annotated[bool, typer.Option("--rehearse", help="simulated visits in place of the data")] = False,
     jobs: Annotated[int | None, typer.Option(help="visits at a time [default: as processors and memory allow]")] = None,
     scheduler: OnScheduler = None,
     report: Annotated[bool, typer.Option("--report", help="write a contact sheet, histograms and a table")] = False,
@@ -174,11 +174,10 @@ def build(
 ) -> None:
     """Build the training set of a recipe: labels, ignore masks, stamps, splits.
 
-    Prints the path of its manifest. What is finished is not done again, by any recipe that needs it. Inputs that cannot be
-    used are left out and named, or refused if build.quality.on_bad_file says so. Exit code 1: there is no data, a visit
+    Prints the path of its manifest. Finished visits are not labelled again, by any recipe that needs them. Unusable inputs
+    are left out and named, or refused if build.quality.on_bad_file says so. Exit code 1: there is no data, a visit
     failed, or nothing is left to train on; 2: wrong usage.
     """
-    from deepcr_zoo.cli.console import TerminalReporter
     from deepcr_zoo.dataset.build import assemble, label_visits
     from deepcr_zoo.dataset.fetching import exposures_of
     from deepcr_zoo.dataset.overview import write_report
@@ -189,7 +188,7 @@ def build(
         require_matplotlib()
     path = find_recipe(file)
     where = jobs_or_scheduler(jobs, scheduler, default_jobs(), [Home.default().visits])
-    try:
+    with reporting_interruption():
         recipe = read_recipe(path, settings or ())
         places = data or () if rehearse else exposures_of(recipe, data or (), path.parent, TerminalReporter())
         plan = plan_build(recipe, places, rehearse, where, path.parent)
@@ -197,16 +196,14 @@ def build(
             message("caution", caution, "caution")
         failed = 0
         for outcome in TerminalReporter().track(label_visits(plan, where), "labelling", len(plan.visits)):
-            failed += _tell_visit(outcome)
+            failed += outcome.result is None
+            _print_visit(outcome)
         if failed:
             message("error", f"{failed} of {len(plan.visits)} visits failed: the same command tries them again", "error")
             raise typer.Exit(1)
         dataset = assemble(plan)
-        manifest = dataset.folder / MANIFEST_FILE
         pictures = write_report(dataset) if report else []
-    except KeyboardInterrupt:
-        message("interrupted", "the same command goes on where this one ended", "error")
-        raise typer.Exit(batch.INTERRUPTED) from None
+    manifest = dataset.folder / MANIFEST_FILE
     if as_json:
         print_json(dataset.manifest.model_dump(mode="json") | {"path": str(manifest)})
         return
@@ -215,40 +212,32 @@ def build(
         typer.echo(str(written))
 
 
-def default_jobs() -> int:
-    """Visits that are labelled at a time: one per processor, and 4.5 GB of memory for each."""
-    memory = machine.memory_bytes()
-    return 1 if memory is None else max(1, min(machine.processors(), memory // BYTES_PER_VISIT))
-
-
 @contextmanager
-def _failure_is_told(path: Path) -> Iterator[None]:
+def _reporting_write_failures(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-def _tell_visit(outcome: Outcome[VisitRecord]) -> bool:
-    """Say what became of a visit; gives whether it failed."""
+def _print_visit(outcome: Outcome[VisitRecord]) -> None:
     from deepcr_zoo.dataset.overview import sentence
 
     if outcome.result is None:
         message("failed", str(outcome.error), "error")
-        return True
+        return
     label = "rejected" if outcome.result.rejection else "labelled"
     level: Level = "caution" if outcome.result.rejection or outcome.result.rejected else "success"
     message(label, f"{outcome.path}: {sentence(outcome.result)}", level)
-    return False
 
 
 def _print_dataset(manifest: Manifest) -> None:
     from deepcr_zoo.dataset.store import STAMP_SPLITS
 
-    shown = table("stamps", *STAMP_SPLITS)
+    shown = table("stamps", *map(whole, STAMP_SPLITS))
     for kind, counts in manifest.counts.items():
         shown.add_row(kind, *(str(counts[split]) for split in STAMP_SPLITS))
-    output.print(shown)
+    print_table(shown)
     for one in manifest.rejected:
         message("rejected", f"{one.what}: {one.reason}", "caution")
     for line in manifest.missing:
@@ -272,33 +261,29 @@ def _compared_with_archive(recipe: Recipe) -> list[RuleComparison]:
     return compare(recipe, Archive().search(query_of(recipe)))
 
 
-def _print_compared(rows: list[RuleComparison]) -> None:
+def _print_comparison(rows: list[RuleComparison]) -> None:
     def cell(number: float | None) -> str:
         return "-" if number is None else f"{number:g}"
 
-    shown = table("archive", "split", "exposures", "found", "mean time (s)", "found", "differs")
+    numbers_of = ("exposures", "found", "mean time (s)", "found")
+    shown = table("archive", "split", *map(whole, numbers_of), "differs")
     for row in rows:
         numbers = (row.expected_exposures, row.found_exposures, row.expected_time_s, row.found_time_s)
         shown.add_row(row.rule, row.split, *map(cell, numbers), "; ".join(row.differs) or "-")
-    output.print(shown)
+    print_table(shown)
 
 
 def _print_expected(what: str, rows: list[Expected]) -> None:
     if not any(row.visits for row in rows):
         return
-    shown = table(what, "field type", "visits", "exposures", "stamps")
+    counted = ("visits", "exposures", "stamps")
+    shown = table(what, "field type", *map(whole, counted))
     for split in dict.fromkeys(row.split for row in rows):
         part = [row for row in rows if row.split == split]
         for row in part:
-            shown.add_row(split, row.field_type, *map(str, (row.visits, row.exposures, row.stamps)))
-        shown.add_row(
-            split, "all", *(f"{sum(getattr(row, key) for row in part)}" for key in ("visits", "exposures", "stamps"))
-        )
-    output.print(shown)
-
-
-if TYPE_CHECKING:
-    from deepcr_zoo.archive.manifest import ArchiveManifest
+            shown.add_row(split, row.field_type, *(str(getattr(row, name)) for name in counted))
+        shown.add_row(split, "all", *(str(sum(getattr(row, name) for row in part)) for name in counted))
+    print_table(shown)
 
 
 def fetch(
@@ -307,7 +292,7 @@ def fetch(
         typer.Argument(metavar="RECIPE", help="a file, or the name of a shipped recipe; not needed with --manifest"),
     ] = None,
     manifest: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="exactly what this manifest lists, which an earlier fetch has made")
+        Path | None, typer.Option(metavar="FILE", help="download exactly what the manifest of an earlier fetch lists")
     ] = None,
     to: Annotated[Path | None, typer.Option("--output", help="write a copy of the manifest, to keep it")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list products and their sizes, download nothing")] = False,
@@ -317,20 +302,19 @@ def fetch(
 ) -> None:
     """Download the exposures of a recipe's visits from the archive (MAST), into the cache.
 
-    Prints the path of the manifest: names, sizes, versions and SHA-256 of what was taken, which --manifest here and --data
-    of build and train repeat. What is there is not downloaded again, what broke off is resumed. Exit code 1: the archive
-    is out of reach, or does not give what it lists; 2: wrong usage.
+    Prints the path of the manifest: names, sizes, versions and SHA-256 of the files, which --manifest here and --data of
+    build and train repeat. Complete files are not downloaded again, partial ones are resumed. Exit code 1: the archive is
+    unreachable, or does not deliver what it lists; 2: wrong usage.
     """
     from deepcr_zoo.archive import manifest as manifests
     from deepcr_zoo.archive.comparison import compare
-    from deepcr_zoo.cli.console import TerminalReporter
     from deepcr_zoo.dataset import fetching as archive
 
     if (file is None) == (manifest is None):
         raise UsageError("expected a RECIPE, or --manifest FILE, and not both")
     if settings and file is None:
         raise UsageError("--manifest takes what it lists: leave out --set")
-    try:
+    with reporting_interruption():
         if manifest is not None:
             path, listed = manifest, manifests.read(manifest)
             if not dry_run:
@@ -343,31 +327,28 @@ def fetch(
             else:
                 path, listed = archive.fetch(recipe, TerminalReporter(), jobs)
             for row in compare(recipe, listed.products):
-                # what is not public is told at the end
+                # products that are not public are listed at the end
                 for reason in row.differs if row.found_exposures or not listed.not_public else ():
                     message("differs", f"{row.rule}: {reason}", "caution")
         if to is not None:
             manifests.write(to, listed)
-    except KeyboardInterrupt:
-        message("interrupted", "the same command goes on where this one ended", "error")
-        raise typer.Exit(batch.INTERRUPTED) from None
-    _print(listed, to or path, dry_run, as_json)
+    _print_archive_manifest(listed, to or path, dry_run, as_json)
 
 
-def _print(listed: ArchiveManifest, path: Path, dry_run: bool, as_json: bool) -> None:
+def _print_archive_manifest(listed: ArchiveManifest, path: Path, dry_run: bool, as_json: bool) -> None:
     from deepcr_zoo.dataset import fetching as archive
 
     if as_json:
         print_json(listed.model_dump(mode="json") | {"path": str(path), "bytes": listed.bytes})
         return
     if dry_run:
-        shown = table("product", "proposal", "visit", "filter", "exposure time (s)", "MB")
+        shown = table("product", whole("proposal"), "visit", "filter", whole("exposure time (s)"), whole("MB"))
         for one in listed.products:
             time = "-" if one.exposure_time_s is None else f"{one.exposure_time_s:g}"
             size = "-" if one.size is None else f"{one.size / 1e6:.1f}"
             shown.add_row(one.name, str(one.proposal), one.visit, one.filter_name, time, size)
         shown.add_row("all", "", "", "", "", f"{listed.bytes / 1e6:.1f}")
-        output.print(shown)
+        print_table(shown)
     else:
         folder = files.exposures_root() / archive.SOURCE
         message("archive", f"{len(listed.products)} products, {listed.bytes / 1e6:.1f} MB, in {folder}", "success")

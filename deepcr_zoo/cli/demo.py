@@ -1,8 +1,7 @@
-"""``make demo``: pull two models, verify them, clean an exposure, say what was found and draw it."""
+"""``make demo``: pull and verify two models, clean an exposure, print what was found and draw it."""
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ import typer
 from astropy.io import fits
 from rich.console import Console
 
+from deepcr_zoo.cli.console import hiding_logs
 from deepcr_zoo.errors import DeepcrZooError, NoModelError
 from deepcr_zoo.exposures.cleaning import CleanedFile, clean_file
 from deepcr_zoo.models.verification import verify
@@ -24,26 +24,26 @@ from deepcr_zoo.zoo.registries import default_registry
 MASK, INPAINT = "mask/ACS-WFC-F606W-2-32", "inpaint/ACS-WFC-F606W-2-32"
 
 FALLBACK = "mask/ACS-WFC-2-32"
-"""For exposures of instruments that the zoo has no network for."""
+"""For exposures of instruments without a network in the zoo."""
 
 RECIPE = "acs-wfc-f606w"
-"""Whose instrument is simulated."""
+"""Recipe whose instrument is simulated."""
 
 SEED = 2020
 
 SIGMA = 3.0
-"""Cosmic rays above so many times the noise count."""
+"""Only cosmic rays above this multiple of the noise are counted."""
 
 
 def demo(
     folder: Annotated[Path, typer.Argument(help="folder for the products and the picture")] = Path("demo"),
     exposure: Annotated[Path | None, typer.Option("--fits", help="an exposure of your own")] = None,
-    side: Annotated[int | None, typer.Option(help="simulate a cut-out of so many pixels a side, not the full frame")] = None,
+    side: Annotated[int | None, typer.Option(help="simulate a cut-out with this side in pixels, not the full frame")] = None,
 ) -> None:
     """Clean an exposure, your own or a simulated one, and draw input, mask and result."""
-    logging.getLogger("deepcr_zoo").addHandler(logging.NullHandler())  # the cautions are printed below
     try:
-        _demo(Console(markup=False, highlight=False, soft_wrap=True), folder, exposure, side)
+        with hiding_logs():
+            _demo(Console(markup=False, highlight=False, soft_wrap=True), folder, exposure, side)
     except DeepcrZooError as error:
         sys.exit(f"error {error}")
 
@@ -82,7 +82,7 @@ def _clean_own(console: Console, folder: Path, exposure: Path) -> CleanedFile:
 
 
 def _clean_simulated(console: Console, folder: Path, side: int | None) -> CleanedFile:
-    """Simulate an exposure of galaxies, clean it, and compare with what the simulator knows."""
+    """Simulate an exposure of galaxies, clean it, and compare with the truth."""
     instrument = simulated(read_recipe(find_recipe(RECIPE)).instrument)
     visit = SimulatedVisit(instrument, "extragalactic", SEED, exposures=1, exposure_time_s=500.0, side=side)
     console.print(f"simulating a {visit.exposure_time_s:g} s exposure, seed {visit.seed}")

@@ -1,16 +1,16 @@
-"""The command line: one thin function per command.
+"""The command line: the app with all commands, and those that find, verify and convert models and clean exposures.
 
-Results go to stdout, notes and warnings to stderr. Exit codes: 0 done, 1 some inputs failed, 2 wrong usage.
+Results go to stdout, messages and warnings to stderr. Exit codes: 0 done, 1 some inputs failed, 2 wrong usage.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,8 +21,20 @@ from rich.table import Table
 from deepcr_zoo._version import __version__
 from deepcr_zoo.cli import console
 from deepcr_zoo.cli.bench import bench
-from deepcr_zoo.cli.console import TerminalReporter, message, notes, output, print_json, table
-from deepcr_zoo.cli.datasets import OnScheduler, build, fetch, recipe_commands, simulate
+from deepcr_zoo.cli.console import (
+    TerminalReporter,
+    hiding_logs,
+    message,
+    notes,
+    output,
+    print_json,
+    print_table,
+    reporting_interruption,
+    table,
+    whole,
+)
+from deepcr_zoo.cli.datasets import build, fetch, recipe_commands, simulate
+from deepcr_zoo.cli.options import AsJson, Device, Engine, OnScheduler
 from deepcr_zoo.cli.publishing import check, publish, update
 from deepcr_zoo.cli.training import train
 from deepcr_zoo.errors import DeepcrZooError, ModelWarning, UsageError
@@ -40,18 +52,11 @@ app = typer.Typer(
 )
 
 app.add_typer(recipe_commands, name="recipe")
-app.command()(simulate)
-app.command()(fetch)
-app.command()(build)
-app.command()(train)
-app.command()(bench)
-app.command()(publish)
-app.command()(update)
-app.command()(check)
+for command in (simulate, fetch, build, train, bench, publish, update, check):
+    app.command()(command)
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="[mask/|inpaint/]NAME[@VERSION]")]
 All = Annotated[bool, typer.Option("--all", help="every version of every model")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 FromMirror = Annotated[str | None, typer.Option("--from", help="folder or file:// address of a mirror")]
 FromSource = Annotated[str | None, typer.Option("--source", help=f"use this source alone: {', '.join(SOURCES)}")]
 
@@ -76,11 +81,11 @@ def list_command(
         details = [entry.summary, f"input {input_text(card)}", *(f"alias {alias}" for alias in entry.alias_texts)]
         name = f"{registry.home.registry}:{entry.reference}" if registry.home.registry else entry.reference
         models.add_row(name, "\n".join(versions), "\n".join(dict.fromkeys(origins)), "\n".join(details))
-    output.print(models)
+    print_table(models)
 
 
 def _searched(pattern: str) -> list[Registry]:
-    """The registries that a pattern means: all, or those of its prefix."""
+    """Return the registries to search: all, or that of the pattern's prefix."""
     prefix, colon, _ = pattern.rpartition(":")
     others = other_registries()
     return [others[prefix]] if colon and prefix in others else [] if colon else [default_registry(), *others.values()]
@@ -117,7 +122,7 @@ def pull(
     source: FromSource = None,
     as_json: AsJson = False,
 ) -> None:
-    """Get models onto this machine, verified; prints the path of each weights file."""
+    """Download and verify models; prints the path of each weights file."""
 
     def work(model: ResolvedModel) -> dict[str, Any]:
         pulled = pull_resolved(model, to=to, mirror=mirror, source=_source(source))
@@ -137,13 +142,13 @@ def pull(
 def verify(
     names: Names = None,
     all_models: All = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps")] = "auto",
-    engine: Annotated[str, typer.Option(help="auto, torch or openvino")] = "auto",
+    device: Device = "auto",
+    engine: Engine = "auto",
     mirror: FromMirror = None,
     source: FromSource = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check the hash of models, run each on its test vector and compare."""
+    """Verify the hash of models, run each on its test vector and compare."""
     from deepcr_zoo.models import verification
 
     def work(model: ResolvedModel) -> dict[str, Any]:
@@ -152,14 +157,11 @@ def verify(
 
     rows, failed = _for_each(names, all_models, work, "verifying", as_json)
     if not as_json:
-        verdicts = table("model", "verdict", "max difference", "allowed", "flipped")
-        verdicts.columns[1].no_wrap = True
+        verdicts = table("model", *map(whole, ("verdict", "max difference", "allowed", "flipped")))
         for row in rows:
-            shown = ("max_difference", "tolerance", "flipped_pixels")
-            verdicts.add_row(
-                row["model"], row["verdict"], *("-" if row[key] is None else f"{row[key]:.2g}" for key in shown)
-            )
-        output.print(verdicts)
+            numbers = (row[key] for key in ("max_difference", "tolerance", "flipped_pixels"))
+            verdicts.add_row(row["model"], row["verdict"], *("-" if one is None else f"{one:.2g}" for one in numbers))
+        print_table(verdicts)
         for row in rows:
             if row["reason"]:
                 message("fails", row["reason"], "error")
@@ -225,27 +227,25 @@ def clean(
     dq_only: Annotated[bool, typer.Option("--dq-only", help="set the DQ bit in the copy, repaint nothing")] = False,
     prob: Annotated[bool, typer.Option("--prob", help="write the probability into the mask file")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="write a PNG beside the products")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps")] = "auto",
-    engine: Annotated[str, typer.Option(help="auto, torch or openvino")] = "auto",
+    device: Device = "auto",
+    engine: Engine = "auto",
     jobs: Annotated[int | None, typer.Option(help="processes; they share the processors [default: 1]")] = None,
     scheduler: OnScheduler = None,
     as_json: Annotated[bool, typer.Option("--json", help="print a line of JSON per file")] = False,
 ) -> None:
     """Find and repaint the cosmic rays of exposures.
 
-    Writes ROOT_crmask.fits, and ROOT_crclean.fits unless --inpaint none is given. A rerun skips what is finished. Folders
-    are not searched below their first level. Exit code 1: some files failed, each is named; 2: wrong usage.
+    Writes ROOT_crmask.fits, and ROOT_crclean.fits unless --inpaint none is given. A second run skips finished files.
+    Subfolders are not searched. Exit code 1: some files failed, each is named; 2: wrong usage.
     """
     from deepcr_zoo import batch, cluster
-    from deepcr_zoo.cli import cleanreport
-    from deepcr_zoo.exposures import cleaning, plan
+    from deepcr_zoo.cli.cleanreport import CleanReport
+    from deepcr_zoo.exposures import CleanOptions, cleaning, plan
 
     where = cluster.jobs_or_scheduler(jobs, scheduler, 1, [output_dir] if output_dir else [])
     request = batch.expand(files)
-    if scheduler is None:  # else its workers know which devices and extras they have
-        cleaning.check_options(model, inpaint, threshold, fpr, allow_synthetic, grow, dq_only, preview, device, engine)
-    work = partial(
-        cleaning.clean_file,
+    report = CleanReport(as_json, request.named)
+    options = CleanOptions(
         model=model,
         inpaint=inpaint,
         threshold=threshold,
@@ -260,20 +260,24 @@ def clean(
         device=device,
         engine=engine,
     )
+    work = partial(cleaning.check_and_clean, options=options)
+    if scheduler is None:  # workers of a cluster check for themselves: they have their own devices and extras
+        options.check()
+        # choices are shown at once only if the work runs in this process
+        work = partial(cleaning.clean_with, options=options, on_choice=report.choice if where == 1 else None)
     refused = {**request.empty, **plan.clashes(request.paths, output_dir)}
     paths = [path for path in request.paths if path not in refused]
-    teller = cleanreport.Teller(as_json, request.named)
-    try:
-        for name, reason in refused.items():
-            teller.tell(batch.Outcome(name, None, f"{name}: {reason}"))
-        for outcome in TerminalReporter().track(batch.run(work, paths, where), "cleaning", len(paths)):
-            teller.tell(outcome)
-    except KeyboardInterrupt:
-        teller.sum_up()
-        message("interrupted", "the same command goes on where this one ended", "error")
-        raise typer.Exit(batch.INTERRUPTED) from None
-    teller.sum_up()
-    if teller.failed:
+    with reporting_interruption():
+        try:
+            for name, reason in refused.items():
+                report.add(batch.Outcome(name, None, f"{name}: {reason}"))
+            for outcome in TerminalReporter().track(batch.run(work, paths, where), "cleaning", len(paths)):
+                report.add(outcome)
+        except KeyboardInterrupt:
+            report.summarise()
+            raise
+    report.summarise()
+    if report.failed:
         raise typer.Exit(1)
 
 
@@ -287,16 +291,14 @@ def version(show: Annotated[bool, typer.Option("--version", help="print the vers
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on stderr, not a traceback."""
-    warnings.showwarning = _show_warning
-    warnings.simplefilter("ignore", ModelWarning)  # every command shows the cautions of a model already
-    logging.getLogger("deepcr_zoo").addHandler(logging.NullHandler())  # and what a log would say
     try:
-        app()
+        with _warnings_as_messages(), hiding_logs():
+            app()
     except DeepcrZooError as error:
         message("error", str(error), "error")
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # the reader of a pipe has seen enough
+        # the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
@@ -304,7 +306,7 @@ def main() -> None:
 def _for_each(
     names: list[str] | None, all_models: bool, work: Callable[[ResolvedModel], dict[str, Any]], verb: str, as_json: bool
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Do `work` for every model; gives its results, and the names of those that failed, which do not stop the rest."""
+    """Do `work` for every model, whatever fails; return the results, and the names of the models that failed."""
     rows: list[dict[str, Any]] = []
     failures: list[dict[str, Any]] = []
     wanted = _wanted(names, all_models)
@@ -331,7 +333,7 @@ def _wanted(names: list[str] | None, all_models: bool) -> list[str]:
 
 
 def _resolve(name: str) -> ResolvedModel:
-    """Resolve a name and tell the user what was chosen."""
+    """Resolve a name; print what was chosen, and cautions."""
     model = default_registry().resolve(name)
     if model.notes:
         notes.print(f"{name} -> {model.reference}: {'; '.join(model.notes)}")
@@ -347,6 +349,15 @@ def _source(name: str | None) -> Source | None:
     if name is not None:
         raise UsageError(f"--source {name}: expected one of {', '.join(SOURCES)}")
     return None
+
+
+@contextmanager
+def _warnings_as_messages() -> Iterator[None]:
+    """Show warnings as messages on stderr, except model warnings, which commands print themselves."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        warnings.simplefilter("ignore", ModelWarning)
+        yield
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -1,4 +1,4 @@
-"""Commands that share: publish, update, check."""
+"""Commands that share models and registries: publish, update, check."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import typer
 
 from deepcr_zoo import files
 from deepcr_zoo.cli.bench import print_gates
-from deepcr_zoo.cli.console import TerminalReporter, message, notes, output, print_json, table
+from deepcr_zoo.cli.console import TerminalReporter, message, notes, output, print_json, print_table, table, whole
+from deepcr_zoo.cli.options import AsJson
 from deepcr_zoo.errors import DeepcrZooError, UsageError
 from deepcr_zoo.zoo import registries, updates
 from deepcr_zoo.zoo.hub.connection import disable_progress_bars
@@ -29,7 +30,6 @@ Repo = Annotated[
 Into = Annotated[
     Path | None, typer.Option("--into", metavar="DIR", help="checkout that gets registry entry and card [default: this one]")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 
 
 def publish(
@@ -44,8 +44,8 @@ def publish(
         bool, typer.Option("--finish", help="after the merge: write the registry entry; of NAME@VERSION: set its tag")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be uploaded, and what each gate says")] = False,
-    private: Annotated[bool, typer.Option("--private", help="a repository that is made is for its owners alone")] = False,
-    seed: Annotated[bool, typer.Option("--seed", help="every model that is bundled; --repo then names ORG alone")] = False,
+    private: Annotated[bool, typer.Option("--private", help="create the repository as private")] = False,
+    seed: Annotated[bool, typer.Option("--seed", help="every bundled model; --repo then names ORG alone")] = False,
     registry: Annotated[
         bool, typer.Option("--registry", help="lock and cards of the checkout, for 'deepcr-zoo update'")
     ] = False,
@@ -53,8 +53,8 @@ def publish(
 ) -> None:
     """Publish a model on the Hugging Face Hub, if every gate has passed, and write its registry entry.
 
-    One commit, then a tag that never moves. What was published is downloaded again and verified before the entry is written.
-    Run again, it changes nothing, and an interrupted upload goes on where it ended. The token is HF_TOKEN.
+    One commit, then a tag that never moves. The upload is downloaded again and verified before the entry is written.
+    A second run changes nothing, and an interrupted upload continues where it ended. The token is HF_TOKEN.
     """
     if not notes.is_terminal:
         disable_progress_bars()
@@ -64,10 +64,29 @@ def publish(
         raise UsageError("--pr, --finish and --dry-run exclude each other, and the first two are for one model")
     if private and (as_pull_request or finish or dry_run):
         raise UsageError("--private is for a repository that is made: leave it out with --pr, --finish and --dry-run")
+    from deepcr_zoo.publishing import workflow
+    from deepcr_zoo.publishing.entries import find_checkout
+    from deepcr_zoo.publishing.releases import repository_of
+
     if finish and what is not None and not Path(what).is_dir():
-        _tag(what)
+        publication = workflow.tag_registered(what)
+        how = "tag set" if publication.is_new else "had its tag before"
+        notes.print(f"{what}: {how}, {publication.address} at commit {publication.pin.commit}")
     elif what is not None:
-        _publish_one(what, repo, (as_pull_request, finish, dry_run), private, into)
+        checkout = None if as_pull_request or dry_run else find_checkout(into)
+        release = workflow.find_release(what)
+        repository = repository_of(release, repo)
+        if dry_run:
+            _show(release, repository)
+        elif checkout is None:
+            _propose(release, repository)
+        else:
+            done = (
+                workflow.finish(release, repository, checkout)
+                if finish
+                else workflow.publish(release, repository, checkout, private=private)
+            )
+            _print_published(release, done)
     elif seed:
         _publish_seed(repo, dry_run, private, into)
     else:
@@ -79,12 +98,12 @@ def update(
     forget: Annotated[bool, typer.Option("--forget", help="go back to the registry as it ships")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch the newest registry from the Hub: it may add names and versions, never alter any."""
+    """Fetch the newest registry from the Hub: it may add names and versions, but never alter any."""
     if forget:
         updates.forget()
         typer.echo("the registry is that of this package")
         return
-    disable_progress_bars()  # there would be one for every file
+    disable_progress_bars()  # else one for each file
     found = updates.update(_repository(repo))
     if as_json:
         print_json(found.kept.model_dump(mode="json") | {"added": found.added, "is_new": found.is_new})
@@ -101,13 +120,14 @@ def check(
         Path | None, typer.Argument(metavar="DIR", help="checkout, or folder of a registry [default: this checkout]")
     ] = None,
     against: Annotated[
-        Path | None, typer.Option("--against", metavar="DIR", help="an earlier checkout, which may be added to, not altered")
+        Path | None,
+        typer.Option("--against", metavar="DIR", help="an earlier checkout: entries may be added, not altered"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look at everything in zoo/, cards/ and recipes/: schemas, hashes, test vectors, references, licences, recipes.
+    """Check everything in zoo/, cards/ and recipes/: schemas, hashes, test vectors, references, licences, recipes.
 
-    Exit code 1: something is wrong; each problem is named.
+    Exit code 1: there are problems; each is named.
     """
     from deepcr_zoo.publishing import checking
 
@@ -121,7 +141,7 @@ def check(
     for found in checking.check(root, against):
         looked.append(found)
         if not as_json:
-            _tell_checked(found)
+            _print_checked(found)
     if as_json:
         print_json([{"what": found.what, "problems": list(found.problems)} for found in looked])
     wrong = sum(bool(found.problems) for found in looked)
@@ -130,48 +150,25 @@ def check(
         raise typer.Exit(1)
 
 
-def _tell_checked(found: CheckedItem) -> None:
+def _print_checked(found: CheckedItem) -> None:
     output.print(f"{'wrong' if found.problems else 'right'}  {found.what}")
     for problem in found.problems:
         output.print(f"       {problem}")
 
 
-def _publish_one(what: str, repo: str | None, how: tuple[bool, bool, bool], private: bool, into: Path | None) -> None:
-    from deepcr_zoo.publishing import workflow
-    from deepcr_zoo.publishing.entries import find_checkout
-    from deepcr_zoo.publishing.releases import repository_of
-
-    as_pull_request, finish, dry_run = how
-    checkout = None if as_pull_request or dry_run else find_checkout(into)
-    release = workflow.find_release(what)
-    repository = repository_of(release, repo)
-    if dry_run:
-        _show(release, repository)
-    elif as_pull_request:
-        proposal = workflow.propose(release, repository)
-        notes.print(f"{release.reference}: " + ("waits to be merged" if proposal.is_new else "was proposed before"))
-        notes.print("after the merge the same command with --finish in place of --pr writes the registry entry")
-        for remark in release.remarks:
-            message("caution", remark, "caution")
-        typer.echo(proposal.address)
-    else:
-        assert checkout is not None
-        if finish:
-            _tell(release, workflow.finish(release, repository, checkout))
-        else:
-            _tell(release, workflow.publish(release, repository, checkout, private=private))
-
-
-def _tag(name: str) -> None:
+def _propose(release: Release, repository: str) -> None:
     from deepcr_zoo.publishing import workflow
 
-    publication = workflow.tag_registered(name)
-    how = "tag set" if publication.is_new else "had its tag before"
-    notes.print(f"{name}: {how}, {publication.address} at commit {publication.pin.commit}")
+    proposal = workflow.propose(release, repository)
+    notes.print(f"{release.reference}: " + ("waits to be merged" if proposal.is_new else "was proposed before"))
+    notes.print("after the merge the same command with --finish in place of --pr writes the registry entry")
+    for remark in release.remarks:
+        message("caution", remark, "caution")
+    typer.echo(proposal.address)
 
 
 def _publish_seed(organisation: str | None, dry_run: bool, private: bool, into: Path | None) -> None:
-    """One after the other; one that fails does not stop the rest."""
+    """Publish all bundled models; a failure of one does not stop the others."""
     from deepcr_zoo.publishing import workflow
     from deepcr_zoo.publishing.entries import find_checkout
     from deepcr_zoo.publishing.releases import repository_of
@@ -187,7 +184,7 @@ def _publish_seed(organisation: str | None, dry_run: bool, private: bool, into: 
             if checkout is None:
                 _show(release, repository)
             else:
-                _tell(release, workflow.publish(release, repository, checkout, private=private))
+                _print_published(release, workflow.publish(release, repository, checkout, private=private))
         except UsageError:
             raise
         except (DeepcrZooError, typer.Exit) as error:
@@ -207,7 +204,7 @@ def _publish_registry(repo: str | None, dry_run: bool, private: bool, into: Path
     if dry_run:
         _show_files(registryfiles.registry_files(checkout))
         return
-    _tell_place("the registry", registryfiles.publish_registry(checkout, repository, private=private))
+    _print_publication("the registry", registryfiles.publish_registry(checkout, repository, private=private))
 
 
 def _repository(given: str) -> str:
@@ -217,7 +214,7 @@ def _repository(given: str) -> str:
 
 
 def _show(release: Release, repository: str) -> None:
-    """What would be uploaded, and what each gate says; exit code 1 if one fails."""
+    """Print the files to upload and the verdict of each gate; exit code 1 if one fails."""
     typer.echo(f"{release.reference} -> {repository}, commit {release.title!r}, then tag {release.tag}")
     _show_files(dict(release.files))
     print_gates(release.verdict)
@@ -232,14 +229,14 @@ def _show(release: Release, repository: str) -> None:
 def _show_files(files: dict[str, bytes]) -> None:
     import hashlib
 
-    shown = table("file", "bytes", "sha256")
+    shown = table("file", whole("bytes"), "sha256")
     for name, data in sorted(files.items()):
         shown.add_row(name, f"{len(data):,}", hashlib.sha256(data).hexdigest())
-    output.print(shown)
+    print_table(shown)
 
 
-def _tell(release: Release, done: Published) -> None:
-    _tell_place(release.reference, done.publication)
+def _print_published(release: Release, done: Published) -> None:
+    _print_publication(release.reference, done.publication)
     for remark in [*release.remarks, *([done.caution] if done.caution else [])]:
         message("caution", remark, "caution")
     notes.print("downloaded again and verified" + ("; to be committed:" if done.written else "; the checkout has its entry"))
@@ -247,6 +244,6 @@ def _tell(release: Release, done: Published) -> None:
         typer.echo(str(path))
 
 
-def _tell_place(what: str, publication: Publication) -> None:
+def _print_publication(what: str, publication: Publication) -> None:
     how = "published" if publication.is_new else "was published before"
     notes.print(f"{what}: {how}, {publication.address} at commit {publication.pin.commit}")

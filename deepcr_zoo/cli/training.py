@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepcr_zoo import batch
 from deepcr_zoo.cli.bench import print_results
-from deepcr_zoo.cli.console import TerminalReporter, message, print_json
-from deepcr_zoo.cli.datasets import AsJson, Settings, default_jobs
+from deepcr_zoo.cli.console import TerminalReporter, print_json, reporting_interruption
+from deepcr_zoo.cli.options import AsJson, Settings, default_jobs
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 
 if TYPE_CHECKING:
     from deepcr_zoo.bench.runs import Run
+    from deepcr_zoo.dataset.store import Dataset
+    from deepcr_zoo.zoo.recipe import Recipe
 
 
 def train(
@@ -33,9 +34,9 @@ def train(
         ),
     ] = None,
     rehearse: Annotated[
-        bool, typer.Option("--rehearse", help="simulated visits and a short schedule: the whole way in minutes")
+        bool, typer.Option("--rehearse", help="simulated visits and a short schedule: all steps in minutes")
     ] = False,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="go on with a run where it ended")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="continue a run where it ended")] = None,
     runs: Annotated[Path, typer.Option(help="folder of all runs")] = Path("runs"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
     jobs: Annotated[
@@ -43,74 +44,52 @@ def train(
         typer.Option(help="processes that label and run L.A.Cosmic [default: as processors and memory allow]"),
     ] = None,
     prove: Annotated[
-        bool, typer.Option(help="judge it beside baselines, hold it against its gates, write a report; else judge it alone")
+        bool, typer.Option(help="benchmark it beside baselines, check its gates, write a report; else evaluate it alone")
     ] = True,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train the model of a recipe: build its training set if it is not there, train, prove it on the test visits.
+    """Train the model of a recipe: build its training set if it is absent, train, benchmark on the test visits.
 
-    Prints the path of the run, a folder that holds the recipe, the environment, the metrics of each epoch, the last
-    checkpoint, the model with the draft of its card, its results and pictures. Ctrl-C and SIGTERM save and stop (exit code
-    130): --resume goes on. Several processes: torchrun --nproc-per-node N -m deepcr_zoo train ...
+    Prints the path of the run, a folder with the recipe, the environment, the metrics of each epoch, the last checkpoint,
+    the model with a draft of its card, its results and pictures. Ctrl-C and SIGTERM save and stop (exit code 130), and
+    --resume continues. Several processes: torchrun --nproc-per-node N -m deepcr_zoo train ...
     """
+    from deepcr_zoo.training import pipeline
     from deepcr_zoo.training.distributed import is_writer
 
-    workers = default_jobs() if jobs is None else jobs
-    try:
-        run = (
-            _train(file, data or [], rehearse, runs, device, workers, settings or [], prove)
-            if resume is None
-            else _resume(resume, file, data or [], rehearse, device, workers, settings or [], prove)
-        )
-    except KeyboardInterrupt:
-        message("interrupted", "what is finished stays: the same command goes on, or --resume RUN", "error")
-        raise typer.Exit(batch.INTERRUPTED) from None
+    jobs = default_jobs() if jobs is None else jobs
+    with reporting_interruption("finished work stays: the same command continues, or --resume RUN"):
+        if resume is not None:
+            recipe, dataset = _resumed(resume, file, data or [], rehearse, settings or [])
+            run = pipeline.resume(
+                resume, recipe=recipe, dataset=dataset, device=device, jobs=jobs, prove=prove, reporter=TerminalReporter()
+            )
+        elif file is None:
+            raise UsageError("expected a RECIPE, or --resume RUN")
+        else:
+            run = pipeline.train(
+                file,
+                data=data or [],
+                rehearse=rehearse,
+                runs=runs,
+                device=device,
+                jobs=jobs,
+                settings=settings or [],
+                prove=prove,
+                command=shlex.join(["deepcr-zoo", *sys.argv[1:]]),
+                reporter=TerminalReporter(),
+            )
     if is_writer():
-        _print(run, as_json)
+        _print_run(run, as_json)
 
 
-def _train(
-    file: str | None,
-    data: list[str],
-    rehearse: bool,
-    runs: Path,
-    device: str,
-    jobs: int,
-    settings: list[str],
-    prove: bool,
-) -> Run:
-    from deepcr_zoo.training import pipeline
-
-    if file is None:
-        raise UsageError("expected a RECIPE, or --resume RUN")
-    return pipeline.train(
-        file,
-        data=data,
-        rehearse=rehearse,
-        runs=runs,
-        device=device,
-        jobs=jobs,
-        settings=settings,
-        prove=prove,
-        command=shlex.join(["deepcr-zoo", *sys.argv[1:]]),
-        reporter=TerminalReporter(),
-    )
-
-
-def _resume(
-    folder: Path,
-    file: str | None,
-    data: list[str],
-    rehearse: bool,
-    device: str,
-    jobs: int,
-    settings: list[str],
-    prove: bool,
-) -> Run:
+def _resumed(
+    folder: Path, file: str | None, data: list[str], rehearse: bool, settings: list[str]
+) -> tuple[Recipe | None, Dataset | None]:
+    """Return the recipe and the training set to resume a run with, if they were given; refuse what would change it."""
     from deepcr_zoo.bench.runs import Run
     from deepcr_zoo.dataset import trainingsets
-    from deepcr_zoo.training import pipeline
 
     if settings and file is None:
         raise UsageError("--resume goes on with the recipe of the run: leave out --set")
@@ -119,14 +98,11 @@ def _resume(
         raise UsageError("--resume goes on with the training set of the run: leave out --data, or name where it is now")
     if rehearse and not Run.open(folder).facts.rehearsal:
         raise UsageError("--resume goes on with the schedule of the run, which is no rehearsal: leave out --rehearse")
-    recipe = None if file is None else read_recipe(find_recipe(file), settings)
-    return pipeline.resume(
-        folder, recipe=recipe, dataset=moved, device=device, jobs=jobs, prove=prove, reporter=TerminalReporter()
-    )
+    return None if file is None else read_recipe(find_recipe(file), settings), moved
 
 
-def _print(run: Run, as_json: bool) -> None:
-    """The evaluation, and where everything is."""
+def _print_run(run: Run, as_json: bool) -> None:
+    """Print the evaluation and the path of a run."""
     results = run.results() if run.is_evaluated else None
     if as_json:
         results_json = None if results is None else results.model_dump(mode="json")

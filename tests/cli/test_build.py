@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from deepcr_zoo.cli.datasets import default_jobs
 from deepcr_zoo.cli.main import app
+from deepcr_zoo.cli.options import default_jobs
 
 SMALL = (
     "rehearsal.side=256",

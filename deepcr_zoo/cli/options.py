@@ -1,0 +1,28 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from deepcr_zoo import machine
+
+RecipeFile = Annotated[str, typer.Argument(metavar="RECIPE", help="a file, or the name of a shipped recipe")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="override a field of the recipe")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps")]
+Engine = Annotated[str, typer.Option(help="auto, torch or openvino")]
+OnScheduler = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="work on a Dask cluster in place of --jobs: tcp://HOST:PORT of its scheduler"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
+
+BYTES_PER_VISIT = 4_500_000_000
+"""Largest memory use of a visit of three full ACS/WFC frames."""
+
+
+def default_jobs() -> int:
+    """Return the number of visits to label at a time: one per processor, each with enough memory."""
+    memory = machine.memory_bytes()
+    return 1 if memory is None else max(1, min(machine.processors(), memory // BYTES_PER_VISIT))

@@ -19,7 +19,7 @@ LOCAL = ["--host", "127.0.0.1", "--no-dashboard"]
 
 
 class Cluster:
-    """A scheduler, and workers each in a session of its own, as on a machine of its own."""
+    """A scheduler, and workers in separate sessions, as if on separate machines."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
@@ -38,8 +38,8 @@ class Cluster:
         self.workers.append(self._start("worker", self.address, "--nthreads", str(threads), *place, *options, **environment))
         return self.workers[-1]
 
-    def said(self) -> str:
-        """What scheduler and workers have said."""
+    def output(self) -> str:
+        """Return the output of scheduler and workers."""
         return "".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
 
     def stop(self) -> None:
@@ -49,11 +49,11 @@ class Cluster:
 
     def _start(self, kind: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         number = len(list(self.folder.glob("*.log")))
-        with open(self.folder / f"{kind}-{number}.log", "w") as said:
+        with open(self.folder / f"{kind}-{number}.log", "w") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", f"distributed.cli.dask_{kind}", *arguments],
                 env=self.environment | environment,
-                stdout=said,
+                stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
@@ -61,7 +61,7 @@ class Cluster:
 
 @contextmanager
 def cluster(folder: Path, *options: str, workers: int = 2, **environment: str) -> Iterator[Cluster]:
-    """A cluster that is ended with the block."""
+    """Yield a cluster that ends with the block."""
     folder.mkdir(parents=True)
     made = Cluster(folder, **environment)
     try:
@@ -73,7 +73,7 @@ def cluster(folder: Path, *options: str, workers: int = 2, **environment: str) -
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it has started, as a power cut does."""
+    """Kill a process and all its children, like a power cut."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -89,6 +89,6 @@ def wait_for(what, process: subprocess.Popen | None = None, seconds: float = 120
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """Of all files in a folder and below, by name."""
+    """Return the hashes of all files in a folder and below, by name."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

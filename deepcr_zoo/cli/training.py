@@ -17,7 +17,7 @@ from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 
 if TYPE_CHECKING:
     from deepcr_zoo.bench.runs import Run
-    from deepcr_zoo.dataset.store import Dataset
+    from deepcr_zoo.dataset import Dataset
     from deepcr_zoo.zoo.recipe import Recipe
 
 

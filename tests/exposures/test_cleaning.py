@@ -18,11 +18,14 @@ from hypothesis.extra import numpy as arrays
 
 from deepcr_zoo import clean_file
 from deepcr_zoo.errors import DeepcrZooError, InvalidFileError, NoModelError, OutputError, UsageError
+from deepcr_zoo.exposures import cleaning
 from deepcr_zoo.exposures.plan import clashes
+from deepcr_zoo.models.model import load_resolved
+from deepcr_zoo.zoo.registry import read_registry
 from tests.conftest import STIS_EXPOSURES
 from tests.exposures.test_products import is_valid
 from tests.fitsfiles import ACS, DECAM, STIS, acs_flc, scene, science, write
-from tests.registries import SMALL
+from tests.registries import SMALL, copy_registry
 
 ELECTRONS, _ = scene()
 
@@ -107,7 +110,13 @@ def test_a_model_for_another_instrument_warns_in_the_log_and_the_header(tmp_path
 
 
 @pytest.mark.skipif(not STIS_EXPOSURES, reason="the STIS exposures are not here (../shared/data/stis_crsplit)")
-@pytest.mark.parametrize("path", STIS_EXPOSURES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[pytest.mark.slow] if index else [], id=path.stem)
+        for index, path in enumerate(STIS_EXPOSURES)
+    ],
+)
 def test_real_exposures_of_another_instrument_are_cleaned_with_a_warning(path, tmp_path):
     done = clean_file(path, "ACS-WFC-2-32", output_dir=tmp_path)
     assert any("was made for HST ACS/WFC, this is HST STIS/CCD" in caution for caution in done.cautions)
@@ -127,7 +136,7 @@ def test_real_exposures_of_another_instrument_are_cleaned_with_a_warning(path, t
             assert masks["CRMASK", version].header["CRRATE"] > 0.5  # cm-2 s-1
 
 
-# A rerun
+# A second run
 
 
 def test_a_rerun_skips_what_is_finished(flc):
@@ -228,6 +237,21 @@ def test_inputs_that_would_become_the_same_products_clash():
     assert list(clashes(["x.fits", "x.fits.gz"], None)) == ["x.fits.gz"]
 
 
+# Models that stay loaded
+
+
+def test_a_loaded_model_serves_the_next_file_and_other_weights_are_loaded_anew(flc, tmp_path, monkeypatch):
+    loads = []
+    monkeypatch.setattr(cleaning, "load_resolved", lambda *a, **k: (loads.append(a[0].root), load_resolved(*a, **k))[1])
+    cleaning._loaded.cache_clear()
+    for name in "abb":
+        root = tmp_path / name
+        registry = read_registry(root if root.is_dir() else copy_registry(root, SMALL))
+        monkeypatch.setattr(cleaning, "default_registry", lambda registry=registry: registry)
+        clean(flc, output_dir=tmp_path / "out", overwrite=True)
+    assert loads == [tmp_path / "a", tmp_path / "b"]
+
+
 # What cannot be done
 
 
@@ -314,6 +338,7 @@ def test_leftovers_of_killed_processes_are_swept_and_those_of_others_are_not(flc
     assert [name for name in names(flc.parent) if name.startswith(".")] == sorted(parts[1:])
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_do_not_harm_each_other(tmp_path):
     (tmp_path / "night").mkdir()
     for seed in range(8):
@@ -356,7 +381,7 @@ DTYPES = st.sampled_from(["u1", "i2", "u2", "i4", "u4", "i8", "f4", "f8"])
 UNITS = st.sampled_from(["ELECTRONS", "electrons/s", "COUNTS", "DN/S", "adu", "Jy", None, ""])
 
 
-@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data(), unit=UNITS, keywords=HEADERS, primary=st.booleans())
 def test_any_image_is_cleaned_as_promised_or_refused_in_one_sentence(data, unit, keywords, primary, tmp_path_factory):
     folder = tmp_path_factory.mktemp("any")
@@ -388,7 +413,7 @@ def test_any_image_is_cleaned_as_promised_or_refused_in_one_sentence(data, unit,
 
 
 def attempt(path):
-    """The record, or the sentence why there is none."""
+    """Return the record, or the error text."""
     try:
         return clean_file(path, SMALL, "medmask", grow=1), ""
     except DeepcrZooError as error:

@@ -291,7 +291,7 @@ def test_extver_may_be_a_text_or_a_float(version, tmp_path):
     assert only_chip(path).version == 2
 
 
-def test_a_broken_card_that_nobody_needs_does_not_matter(tmp_path):
+def test_a_broken_card_that_is_not_needed_does_not_matter(tmp_path):
     path = write(tmp_path / "x.fits", science(ELECTRONS), **ACS, checksum=False)
     data = path.read_bytes()
     place = data.index(b"ROOTNAME=")

@@ -8,18 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from deepcr_zoo import files
-from deepcr_zoo.cli.console import (
-    TerminalReporter,
-    message,
-    output,
-    print_json,
-    print_table,
-    reporting_interruption,
-    table,
-    whole,
-)
+from deepcr_zoo.cli.console import TerminalReporter, interruptible, message, output, print_json, print_table, whole
 from deepcr_zoo.cli.options import AsJson, Device, Engine, Settings, default_jobs
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
@@ -33,31 +25,21 @@ LACOSMIC, NOTHING = "lacosmic", "none"
 
 
 def bench(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME|RUN...", help="models of the zoo, or folders of runs")
-    ] = None,
-    all_models: Annotated[bool, typer.Option("--all", help="every mask network of the zoo: a leaderboard")] = False,
-    data: Annotated[
-        str | None, typer.Option(metavar="RECIPE|DIR", help="test data [default: the training set of the run]")
-    ] = None,
-    rehearse: Annotated[bool, typer.Option("--rehearse", help="the simulated visits of the recipe")] = False,
-    against: Annotated[
-        str, typer.Option(metavar="lacosmic,NAME,...", help="methods to compare with; none: no comparison")
-    ] = LACOSMIC,
+    names: Annotated[list[str] | None, Argument(metavar="NAME|RUN...", help="models, or folders of runs")] = None,
+    all_models: Annotated[bool, Option("--all", help="every mask network of the zoo: a leaderboard")] = False,
+    data: Annotated[str | None, Option(metavar="RECIPE|DIR", help="test data [default: that of the run]")] = None,
+    rehearse: Annotated[bool, Option("--rehearse", help="the simulated visits of the recipe")] = False,
+    against: Annotated[str, Option(metavar="lacosmic,NAME,...", help="methods to compare with, or none")] = LACOSMIC,
     recipe: Annotated[
         str | None,
-        typer.Option(metavar="RECIPE", help="recipe the training set was built from [default: search the shipped recipes]"),
+        Option(metavar="RECIPE", help="recipe of the data [default: search the shipped ones]"),
     ] = None,
-    output_dir: Annotated[
-        Path | None, typer.Option(help="folder for report and results [default: the run, on its own data; else bench/NAME]")
-    ] = None,
-    record: Annotated[
-        bool, typer.Option("--record", help="append the operating points to the results of the models in this checkout")
-    ] = False,
-    runtime: Annotated[bool, typer.Option(help="measure speed and memory too")] = True,
+    output_dir: Annotated[Path | None, Option(help="folder of the report [default: that of the run, or bench/NAME]")] = None,
+    record: Annotated[bool, Option("--record", help="append operating points to this checkout's results")] = False,
+    runtime: Annotated[bool, Option(help="measure speed and memory too")] = True,
     device: Device = "auto",
     engine: Engine = "auto",
-    jobs: Annotated[int | None, typer.Option(help="processes [default: as processors and memory allow]")] = None,
+    jobs: Annotated[int | None, Option(help="processes [default: as processors and memory allow]")] = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
@@ -74,7 +56,7 @@ def bench(
     reporter = TerminalReporter()
     jobs = default_jobs() if jobs is None else jobs
     others = against.split(",")
-    with reporting_interruption():
+    with interruptible():
         subjects = _subjects(names or [], all_models)
         known = None if recipe is None else read_recipe(find_recipe(recipe), settings or [])
         dataset, found_recipe = find_data(
@@ -133,10 +115,8 @@ def print_results(results: BenchmarkResults) -> None:
     from deepcr_zoo.bench.measures.summary import figure_text, rows
 
     found = rows(results)
-    shown = table("field type", "method", *map(whole, found[0].figures))
-    for row in found:
-        shown.add_row(row.field_type, row.method, *map(figure_text, row.figures.items()))
-    print_table(shown)
+    cells = [(row.field_type, row.method, *map(figure_text, row.figures.items())) for row in found]
+    print_table(["field type", "method", *map(whole, found[0].figures)], cells)
     for verdict in results.verdicts:
         output.print(f"{verdict.reference}: {'passes its gates' if verdict.passes else 'FAILS'}")
         print_gates(verdict)
@@ -148,7 +128,5 @@ def print_results(results: BenchmarkResults) -> None:
 
 def print_gates(verdict: ModelVerdict) -> None:
     """Print the verdict of each gate of a model."""
-    gates = table("gate", "field type", whole("measured"), whole("bound"), "verdict")
-    for gate in verdict.gates:
-        gates.add_row(gate.gate, gate.field_type or "", gate.measured, gate.bound, gate.verdict)
-    print_table(gates)
+    rows = [(gate.gate, gate.field_type or "", gate.measured, gate.bound, gate.verdict) for gate in verdict.gates]
+    print_table(["gate", "field type", whole("measured"), whole("bound"), "verdict"], rows)

@@ -8,10 +8,9 @@ from collections import Counter
 from typing import Any
 
 import typer
-from rich.table import Table
 
 from deepcr_zoo.batch import Outcome
-from deepcr_zoo.cli.console import message, notes, print_table, table, whole
+from deepcr_zoo.cli.console import message, notes, print_table, whole
 from deepcr_zoo.exposures import CleanedFile
 from deepcr_zoo.progress import Level
 
@@ -63,7 +62,7 @@ class CleanReport:
             if times > 1:
                 message("caution", f"{caution} ({times} of {len(done)} files)", "caution")
         if done and not self.as_json:
-            print_table(_summary(done))
+            _print_table(done)
         for advice in dict.fromkeys(result.advice for result in done if result.advice):
             message("advice", advice)
         if self.failed and len(self.outcomes) > 1:
@@ -83,10 +82,9 @@ def _record(outcome: Outcome[CleanedFile], status: str) -> dict[str, Any]:
     return {**empty, "path": outcome.path, "status": status, "error": outcome.error}
 
 
-def _summary(done: list[CleanedFile]) -> Table:
-    rows = table("file", "", *(whole(header, "right") for header in ("masked pixels", "%", "per cm2 s", "s")))
-    for result in done:
-        rate = "-" if result.rate is None else f"{result.rate:.2f}"
-        numbers = (f"{result.pixels}", f"{100 * result.fraction:.2f}", rate, f"{result.seconds:.1f}")
-        rows.add_row(result.path, result.status, *numbers)
-    return rows
+def _print_table(done: list[CleanedFile]) -> None:
+    rows = []
+    for one in done:
+        rate = "-" if one.rate is None else f"{one.rate:.2f}"
+        rows.append((one.path, one.status, f"{one.pixels}", f"{100 * one.fraction:.2f}", rate, f"{one.seconds:.1f}"))
+    print_table(["file", "", *(whole(header, "right") for header in ("masked pixels", "%", "per cm2 s", "s"))], rows)

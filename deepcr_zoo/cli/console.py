@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,18 +50,17 @@ def whole(header: str, justify: JustifyMethod = "left") -> Column:
     return Column(header, no_wrap=True, justify=justify)
 
 
-def table(first: str, *others: str | Column) -> Table:
-    """Return a table whose first column never wraps; the others fold unless they are `whole`."""
-    columns = (Column(other, overflow="fold") if isinstance(other, str) else other for other in others)
-    return Table(whole(first), *columns, box=SIMPLE_HEAD)
-
-
-def print_table(shown: Table) -> None:
-    """Print a table on stdout; its lines become longer than the console where a column must not wrap."""
-    for column in shown.columns:
+def print_table(columns: Sequence[str | Column], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table on stdout; the first column and `whole` ones never wrap, even if lines exceed the console."""
+    first, *others = (Column(one, overflow="fold") if isinstance(one, str) else one for one in columns)
+    first.no_wrap = True
+    table = Table(first, *others, box=SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*row)
+    for column in table.columns:
         if column.no_wrap:
             column.min_width = max((cell_len(line) for cell in column.cells for line in str(cell).split("\n")), default=0)
-    output.print(shown, crop=False)
+    output.print(table, crop=False)
 
 
 @contextmanager
@@ -76,7 +75,7 @@ def hiding_logs() -> Iterator[None]:
 
 
 @contextmanager
-def reporting_interruption(advice: str = "the same command goes on where this one ended") -> Iterator[None]:
+def interruptible(advice: str = "the same command goes on where this one ended") -> Iterator[None]:
     """Turn Ctrl-C into a message and the exit code of an interruption."""
     try:
         yield

@@ -11,19 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from deepcr_zoo import files
 from deepcr_zoo.batch import Outcome
-from deepcr_zoo.cli.console import (
-    TerminalReporter,
-    message,
-    output,
-    print_json,
-    print_table,
-    reporting_interruption,
-    table,
-    whole,
-)
+from deepcr_zoo.cli.console import TerminalReporter, interruptible, message, output, print_json, print_table, whole
 from deepcr_zoo.cli.options import AsJson, OnScheduler, RecipeFile, Settings, default_jobs
 from deepcr_zoo.cluster import jobs_or_scheduler
 from deepcr_zoo.dataset.expectations import Expected, doubts, expected, expected_rehearsal
@@ -54,7 +46,7 @@ STARTER_SIZES = "depth: 2, hidden: 32"
 @recipe_commands.command()
 def check(
     file: RecipeFile,
-    online: Annotated[bool, typer.Option("--online", help="compare its visits with the archive")] = False,
+    online: Annotated[bool, Option("--online", help="compare its visits with the archive")] = False,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
@@ -88,8 +80,8 @@ def _print_check(path: Path, recipe: Recipe) -> None:
 
 @recipe_commands.command()
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="name of the model, as in ACS-WFC-F606W-2-32")],
-    file: Annotated[Path | None, typer.Option("--output", help="file to write [default: NAME.yaml, in lower case]")] = None,
+    name: Annotated[str, Argument(metavar="NAME", help="name of the model, as in ACS-WFC-F606W-2-32")],
+    file: Annotated[Path | None, Option("--output", help="file to write [default: NAME.yaml, in lower case]")] = None,
 ) -> None:
     """Write a commented recipe for a new instrument, to be filled in."""
     if not re.fullmatch(NAME_PATTERN, name):
@@ -113,13 +105,13 @@ def schema() -> None:
 
 def simulate(
     file: RecipeFile,
-    field_type: Annotated[list[str] | None, typer.Option(help=f"{', '.join(SIMULATED_FIELD_TYPES)} [default: all]")] = None,
-    seed: Annotated[int | None, typer.Option(help="chooses the field and all noise [default: the rehearsal's]")] = None,
-    exposures: Annotated[int | None, typer.Option(help="exposures of each visit [default: the rehearsal's]")] = None,
-    exposure_time: Annotated[float | None, typer.Option(help="seconds [default: the rehearsal's]")] = None,
-    side: Annotated[int | None, typer.Option(help="pixels of a square cut-out [default: the rehearsal's]")] = None,
-    full_frame: Annotated[bool, typer.Option("--full-frame", help="whole frames, all chips")] = False,
-    output_dir: Annotated[Path, typer.Option(help="folder for the visits, one folder each")] = Path("simulated"),
+    field_type: Annotated[list[str] | None, Option(help=f"{', '.join(SIMULATED_FIELD_TYPES)} [default: all]")] = None,
+    seed: Annotated[int | None, Option(help="chooses the field and all noise [default: the rehearsal's]")] = None,
+    exposures: Annotated[int | None, Option(help="exposures of each visit [default: the rehearsal's]")] = None,
+    exposure_time: Annotated[float | None, Option(help="seconds [default: the rehearsal's]")] = None,
+    side: Annotated[int | None, Option(help="pixels of a square cut-out [default: the rehearsal's]")] = None,
+    full_frame: Annotated[bool, Option("--full-frame", help="whole frames, all chips")] = False,
+    output_dir: Annotated[Path, Option(help="folder for the visits, one folder each")] = Path("simulated"),
     settings: Settings = None,
 ) -> None:
     """Simulate a visit of each field type with the instrument of a recipe, with the truth beside each exposure.
@@ -160,15 +152,12 @@ def build(
     file: RecipeFile,
     data: Annotated[
         list[str] | None,
-        typer.Option(
-            help="exposures: folder, wildcard or file; mast: from the archive; a manifest of fetch. May be given "
-            "several times"
-        ),
+        Option(help="exposures: folder, wildcard or file; mast: from the archive; a manifest of fetch; may be repeated"),
     ] = None,
-    rehearse: Annotated[bool, typer.Option("--rehearse", help="simulated visits in place of the data")] = False,
-    jobs: Annotated[int | None, typer.Option(help="visits at a time [default: as processors and memory allow]")] = None,
+    rehearse: Annotated[bool, Option("--rehearse", help="simulated visits in place of the data")] = False,
+    jobs: Annotated[int | None, Option(help="visits at a time [default: as processors and memory allow]")] = None,
     scheduler: OnScheduler = None,
-    report: Annotated[bool, typer.Option("--report", help="write a contact sheet, histograms and a table")] = False,
+    report: Annotated[bool, Option("--report", help="write a contact sheet, histograms and a table")] = False,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
@@ -188,7 +177,7 @@ def build(
         require_matplotlib()
     path = find_recipe(file)
     where = jobs_or_scheduler(jobs, scheduler, default_jobs(), [Home.default().visits])
-    with reporting_interruption():
+    with interruptible():
         recipe = read_recipe(path, settings or ())
         places = data or () if rehearse else exposures_of(recipe, data or (), path.parent, TerminalReporter())
         plan = plan_build(recipe, places, rehearse, where, path.parent)
@@ -234,10 +223,8 @@ def _print_visit(outcome: Outcome[VisitRecord]) -> None:
 def _print_dataset(manifest: Manifest) -> None:
     from deepcr_zoo.dataset.store import STAMP_SPLITS
 
-    shown = table("stamps", *map(whole, STAMP_SPLITS))
-    for kind, counts in manifest.counts.items():
-        shown.add_row(kind, *(str(counts[split]) for split in STAMP_SPLITS))
-    print_table(shown)
+    rows = [(kind, *(str(counts[split]) for split in STAMP_SPLITS)) for kind, counts in manifest.counts.items()]
+    print_table(["stamps", *map(whole, STAMP_SPLITS)], rows)
     for one in manifest.rejected:
         message("rejected", f"{one.what}: {one.reason}", "caution")
     for line in manifest.missing:
@@ -265,38 +252,35 @@ def _print_comparison(rows: list[RuleComparison]) -> None:
     def cell(number: float | None) -> str:
         return "-" if number is None else f"{number:g}"
 
-    numbers_of = ("exposures", "found", "mean time (s)", "found")
-    shown = table("archive", "split", *map(whole, numbers_of), "differs")
+    cells = []
     for row in rows:
         numbers = (row.expected_exposures, row.found_exposures, row.expected_time_s, row.found_time_s)
-        shown.add_row(row.rule, row.split, *map(cell, numbers), "; ".join(row.differs) or "-")
-    print_table(shown)
+        cells.append((row.rule, row.split, *map(cell, numbers), "; ".join(row.differs) or "-"))
+    headers = map(whole, ("exposures", "found", "mean time (s)", "found"))
+    print_table(["archive", "split", *headers, "differs"], cells)
 
 
 def _print_expected(what: str, rows: list[Expected]) -> None:
     if not any(row.visits for row in rows):
         return
     counted = ("visits", "exposures", "stamps")
-    shown = table(what, "field type", *map(whole, counted))
+    cells = []
     for split in dict.fromkeys(row.split for row in rows):
         part = [row for row in rows if row.split == split]
-        for row in part:
-            shown.add_row(split, row.field_type, *(str(getattr(row, name)) for name in counted))
-        shown.add_row(split, "all", *(str(sum(getattr(row, name) for row in part)) for name in counted))
-    print_table(shown)
+        cells += [(split, row.field_type, *(str(getattr(row, name)) for name in counted)) for row in part]
+        cells.append((split, "all", *(str(sum(getattr(row, name) for row in part)) for name in counted)))
+    print_table([what, "field type", *map(whole, counted)], cells)
 
 
 def fetch(
     file: Annotated[
         str | None,
-        typer.Argument(metavar="RECIPE", help="a file, or the name of a shipped recipe; not needed with --manifest"),
+        Argument(metavar="RECIPE", help="file, or name of a shipped recipe"),
     ] = None,
-    manifest: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="download exactly what the manifest of an earlier fetch lists")
-    ] = None,
-    to: Annotated[Path | None, typer.Option("--output", help="write a copy of the manifest, to keep it")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="list products and their sizes, download nothing")] = False,
-    jobs: Annotated[int, typer.Option(help="downloads at a time, 8 at most")] = 4,
+    manifest: Annotated[Path | None, Option(metavar="FILE", help="download what this manifest lists")] = None,
+    to: Annotated[Path | None, Option("--output", help="write a copy of the manifest, to keep it")] = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="list products and their sizes, download nothing")] = False,
+    jobs: Annotated[int, Option(help="downloads at a time, 8 at most")] = 4,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
@@ -314,7 +298,7 @@ def fetch(
         raise UsageError("expected a RECIPE, or --manifest FILE, and not both")
     if settings and file is None:
         raise UsageError("--manifest takes what it lists: leave out --set")
-    with reporting_interruption():
+    with interruptible():
         if manifest is not None:
             path, listed = manifest, manifests.read(manifest)
             if not dry_run:
@@ -342,13 +326,13 @@ def _print_archive_manifest(listed: ArchiveManifest, path: Path, dry_run: bool, 
         print_json(listed.model_dump(mode="json") | {"path": str(path), "bytes": listed.bytes})
         return
     if dry_run:
-        shown = table("product", whole("proposal"), "visit", "filter", whole("exposure time (s)"), whole("MB"))
+        rows = []
         for one in listed.products:
             time = "-" if one.exposure_time_s is None else f"{one.exposure_time_s:g}"
             size = "-" if one.size is None else f"{one.size / 1e6:.1f}"
-            shown.add_row(one.name, str(one.proposal), one.visit, one.filter_name, time, size)
-        shown.add_row("all", "", "", "", "", f"{listed.bytes / 1e6:.1f}")
-        print_table(shown)
+            rows.append((one.name, str(one.proposal), one.visit, one.filter_name, time, size))
+        rows.append(("all", "", "", "", "", f"{listed.bytes / 1e6:.1f}"))
+        print_table(["product", whole("proposal"), "visit", "filter", whole("exposure time (s)"), whole("MB")], rows)
     else:
         folder = files.exposures_root() / archive.SOURCE
         message("archive", f"{len(listed.products)} products, {listed.bytes / 1e6:.1f} MB, in {folder}", "success")

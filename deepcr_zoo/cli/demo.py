@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from astropy.io import fits
 from rich.console import Console
+from typer import Argument, Option
 
 from deepcr_zoo.cli.console import hiding_logs
 from deepcr_zoo.errors import DeepcrZooError, NoModelError
@@ -36,9 +37,9 @@ SIGMA = 3.0
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="folder for the products and the picture")] = Path("demo"),
-    exposure: Annotated[Path | None, typer.Option("--fits", help="an exposure of your own")] = None,
-    side: Annotated[int | None, typer.Option(help="simulate a cut-out with this side in pixels, not the full frame")] = None,
+    folder: Annotated[Path, Argument(help="folder for the products and the picture")] = Path("demo"),
+    exposure: Annotated[Path | None, Option("--fits", help="an exposure of your own")] = None,
+    side: Annotated[int | None, Option(help="simulate a cut-out with this side in pixels, not the full frame")] = None,
 ) -> None:
     """Clean an exposure, your own or a simulated one, and draw input, mask and result."""
     try:

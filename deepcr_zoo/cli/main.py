@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from typer import Argument, Option
 
 from deepcr_zoo._version import __version__
 from deepcr_zoo.cli import console
@@ -24,13 +25,12 @@ from deepcr_zoo.cli.bench import bench
 from deepcr_zoo.cli.console import (
     TerminalReporter,
     hiding_logs,
+    interruptible,
     message,
     notes,
     output,
     print_json,
     print_table,
-    reporting_interruption,
-    table,
     whole,
 )
 from deepcr_zoo.cli.datasets import build, fetch, recipe_commands, simulate
@@ -55,15 +55,15 @@ app.add_typer(recipe_commands, name="recipe")
 for command in (simulate, fetch, build, train, bench, publish, update, check):
     app.command()(command)
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="[mask/|inpaint/]NAME[@VERSION]")]
-All = Annotated[bool, typer.Option("--all", help="every version of every model")]
-FromMirror = Annotated[str | None, typer.Option("--from", help="folder or file:// address of a mirror")]
-FromSource = Annotated[str | None, typer.Option("--source", help=f"use this source alone: {', '.join(SOURCES)}")]
+Names = Annotated[list[str] | None, Argument(metavar="NAME...", help="[mask/|inpaint/]NAME[@VERSION]")]
+All = Annotated[bool, Option("--all", help="every version of every model")]
+FromMirror = Annotated[str | None, Option("--from", help="folder or file:// address of a mirror")]
+FromSource = Annotated[str | None, Option("--source", help=f"use this source alone: {', '.join(SOURCES)}")]
 
 
 @app.command("list")
 def list_command(
-    pattern: Annotated[str, typer.Argument(help="wildcards, matched against NAME, task/NAME and aliases")] = "*",
+    pattern: Annotated[str, Argument(help="wildcards, matched against NAME, task/NAME and aliases")] = "*",
     as_json: AsJson = False,
 ) -> None:
     """Show the models whose name matches PATTERN."""
@@ -73,15 +73,15 @@ def list_command(
     if as_json:
         print_json([_entry_json(registry, entry) for registry, entry in found])
         return
-    models = table("model", "versions", "from", "for")
+    rows = []
     for registry, entry in found:
         card = read_card(registry.resolve(entry.reference))
         versions = [f"{v} (default)" if v == entry.default and len(entry.versions) > 1 else v for v in entry.versions]
         origins = [registry.origin(f"{entry.reference}@{version}").label for version in entry.versions]
         details = [entry.summary, f"input {input_text(card)}", *(f"alias {alias}" for alias in entry.alias_texts)]
         name = f"{registry.home.registry}:{entry.reference}" if registry.home.registry else entry.reference
-        models.add_row(name, "\n".join(versions), "\n".join(dict.fromkeys(origins)), "\n".join(details))
-    print_table(models)
+        rows.append((name, "\n".join(versions), "\n".join(dict.fromkeys(origins)), "\n".join(details)))
+    print_table(["model", "versions", "from", "for"], rows)
 
 
 def _searched(pattern: str) -> list[Registry]:
@@ -98,7 +98,7 @@ def _entry_json(registry: Registry, entry: ModelEntry) -> dict[str, Any]:
 
 
 @app.command()
-def info(name: Annotated[str, typer.Argument(help="[mask/|inpaint/]NAME[@VERSION]")], as_json: AsJson = False) -> None:
+def info(name: Annotated[str, Argument(help="[mask/|inpaint/]NAME[@VERSION]")], as_json: AsJson = False) -> None:
     """Show the card of a model."""
     model = _resolve(name)
     card = read_card(model)
@@ -117,7 +117,7 @@ def info(name: Annotated[str, typer.Argument(help="[mask/|inpaint/]NAME[@VERSION
 def pull(
     names: Names = None,
     all_models: All = False,
-    to: Annotated[Path | None, typer.Option(help="write a mirror into this folder instead of the cache")] = None,
+    to: Annotated[Path | None, Option(help="write a mirror into this folder instead of the cache")] = None,
     mirror: FromMirror = None,
     source: FromSource = None,
     as_json: AsJson = False,
@@ -157,11 +157,11 @@ def verify(
 
     rows, failed = _for_each(names, all_models, work, "verifying", as_json)
     if not as_json:
-        verdicts = table("model", *map(whole, ("verdict", "max difference", "allowed", "flipped")))
+        cells = []
         for row in rows:
             numbers = (row[key] for key in ("max_difference", "tolerance", "flipped_pixels"))
-            verdicts.add_row(row["model"], row["verdict"], *("-" if one is None else f"{one:.2g}" for one in numbers))
-        print_table(verdicts)
+            cells.append((row["model"], row["verdict"], *("-" if one is None else f"{one:.2g}" for one in numbers)))
+        print_table(["model", *map(whole, ("verdict", "max difference", "allowed", "flipped"))], cells)
         for row in rows:
             if row["reason"]:
                 message("fails", row["reason"], "error")
@@ -175,12 +175,10 @@ def convert(
     all_models: All = False,
     card: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="card of a new model: make its files and its registry entry"),
+        Option(exists=True, dir_okay=False, help="card of a new model to import"),
     ] = None,
-    to: Annotated[Path | None, typer.Option(help="write the converted weights into this folder, as a mirror")] = None,
-    sdists: Annotated[
-        Path, typer.Option(help="folder of upstream source distributions; missing ones are fetched with pip")
-    ] = Path("upstream-sdists"),
+    to: Annotated[Path | None, Option(help="write the converted weights into this folder, as a mirror")] = None,
+    sdists: Annotated[Path, Option(help="folder of upstream releases; pip fetches missing ones")] = Path("upstream-sdists"),
     as_json: AsJson = False,
 ) -> None:
     """Convert upstream .pth files, named by the models' cards, to safetensors, and compare with the registry."""
@@ -207,31 +205,25 @@ def convert(
 
 @app.command()
 def clean(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="FITS files, wildcards, folders or @list.txt")],
-    model: Annotated[str, typer.Option(help="mask model; auto: the zoo's first choice for the instrument")] = "auto",
+    files: Annotated[list[str], Argument(metavar="FILE...", help="FITS files, wildcards, folders or @list.txt")],
+    model: Annotated[str, Option(help="mask model; auto: the zoo's first choice for the instrument")] = "auto",
     inpaint: Annotated[
-        str, typer.Option(help="model, medmask, biharmonic or none; auto: the instrument's own network, else medmask")
+        str, Option(help="model, medmask, biharmonic or none; auto: the instrument's network or medmask")
     ] = "auto",
-    threshold: Annotated[
-        float | None, typer.Option(help="probability above which a pixel is masked [default: the card's]")
-    ] = None,
-    fpr: Annotated[
-        float | None, typer.Option(help="take the threshold that was measured to give this false-positive rate")
-    ] = None,
-    allow_synthetic: Annotated[
-        bool, typer.Option("--allow-synthetic", help="with --fpr: accept what was measured on synthetic data")
-    ] = False,
-    grow: Annotated[int, typer.Option(help="dilate the mask by so many pixels")] = 0,
-    output_dir: Annotated[Path | None, typer.Option(help="folder of the products [default: that of the input]")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace products, finished or made otherwise")] = False,
-    dq_only: Annotated[bool, typer.Option("--dq-only", help="set the DQ bit in the copy, repaint nothing")] = False,
-    prob: Annotated[bool, typer.Option("--prob", help="write the probability into the mask file")] = False,
-    preview: Annotated[bool, typer.Option("--preview", help="write a PNG beside the products")] = False,
+    threshold: Annotated[float | None, Option(help="mask above this probability [default: the card's]")] = None,
+    fpr: Annotated[float | None, Option(help="use the threshold measured to give this false-positive rate")] = None,
+    allow_synthetic: Annotated[bool, Option("--allow-synthetic", help="with --fpr: accept synthetic data")] = False,
+    grow: Annotated[int, Option(help="dilate the mask by this number of pixels")] = 0,
+    output_dir: Annotated[Path | None, Option(help="folder of the products [default: that of the input]")] = None,
+    overwrite: Annotated[bool, Option("--overwrite", help="replace products, finished or made otherwise")] = False,
+    dq_only: Annotated[bool, Option("--dq-only", help="set the DQ bit in the copy, repaint nothing")] = False,
+    prob: Annotated[bool, Option("--prob", help="write the probability into the mask file")] = False,
+    preview: Annotated[bool, Option("--preview", help="write a PNG beside the products")] = False,
     device: Device = "auto",
     engine: Engine = "auto",
-    jobs: Annotated[int | None, typer.Option(help="processes; they share the processors [default: 1]")] = None,
+    jobs: Annotated[int | None, Option(help="processes; they share the processors [default: 1]")] = None,
     scheduler: OnScheduler = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print a line of JSON per file")] = False,
+    as_json: Annotated[bool, Option("--json", help="print a line of JSON per file")] = False,
 ) -> None:
     """Find and repaint the cosmic rays of exposures.
 
@@ -267,7 +259,7 @@ def clean(
         work = partial(cleaning.clean_with, options=options, on_choice=report.choice if where == 1 else None)
     refused = {**request.empty, **plan.clashes(request.paths, output_dir)}
     paths = [path for path in request.paths if path not in refused]
-    with reporting_interruption():
+    with interruptible():
         try:
             for name, reason in refused.items():
                 report.add(batch.Outcome(name, None, f"{name}: {reason}"))
@@ -282,7 +274,7 @@ def clean(
 
 
 @app.callback(invoke_without_command=True)
-def version(show: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+def version(show: Annotated[bool, Option("--version", help="print the version")] = False) -> None:
     """Handle options that need no command."""
     if show:
         typer.echo(__version__)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from deepcr_zoo import machine
 
-RecipeFile = Annotated[str, typer.Argument(metavar="RECIPE", help="a file, or the name of a shipped recipe")]
-Settings = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="override a field of the recipe")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps")]
-Engine = Annotated[str, typer.Option(help="auto, torch or openvino")]
+RecipeFile = Annotated[str, Argument(metavar="RECIPE", help="a file, or the name of a shipped recipe")]
+Settings = Annotated[list[str] | None, Option("--set", metavar="FIELD=VALUE", help="override a field of the recipe")]
+Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps")]
+Engine = Annotated[str, Option(help="auto, torch or openvino")]
 OnScheduler = Annotated[
     str | None,
-    typer.Option(metavar="ADDRESS", help="work on a Dask cluster in place of --jobs: tcp://HOST:PORT of its scheduler"),
+    Option(metavar="ADDRESS", help="instead of --jobs: Dask scheduler, tcp://HOST:PORT"),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
+AsJson = Annotated[bool, Option("--json", help="print JSON for machines")]
 
 BYTES_PER_VISIT = 4_500_000_000
 """Largest memory use of a visit of three full ACS/WFC frames."""

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from deepcr_zoo import files
 from deepcr_zoo.cli.bench import print_gates
-from deepcr_zoo.cli.console import TerminalReporter, message, notes, output, print_json, print_table, table, whole
+from deepcr_zoo.cli.console import TerminalReporter, message, notes, output, print_json, print_table, whole
 from deepcr_zoo.cli.options import AsJson
 from deepcr_zoo.errors import DeepcrZooError, UsageError
 from deepcr_zoo.zoo import registries, updates
@@ -25,30 +26,20 @@ if TYPE_CHECKING:
 
 Repo = Annotated[
     str | None,
-    typer.Option("--repo", metavar="ORG/NAME", help="repository on the Hub, ORG/TASK-NAME [default: the zoo's]"),
+    Option("--repo", metavar="ORG/NAME", help="repository on the Hub [default: the zoo's]"),
 ]
-Into = Annotated[
-    Path | None, typer.Option("--into", metavar="DIR", help="checkout that gets registry entry and card [default: this one]")
-]
+Into = Annotated[Path | None, Option("--into", metavar="DIR", help="checkout for entry and card [default: this one]")]
 
 
 def publish(
-    what: Annotated[
-        str | None, typer.Argument(metavar="RUN|NAME@VERSION", help="folder of a run, or a version of the registry")
-    ] = None,
+    what: Annotated[str | None, Argument(metavar="RUN|NAME@VERSION", help="folder of a run, or a version")] = None,
     repo: Repo = None,
-    as_pull_request: Annotated[
-        bool, typer.Option("--pr", help="open a pull request on the Hub; no registry entry is written yet")
-    ] = False,
-    finish: Annotated[
-        bool, typer.Option("--finish", help="after the merge: write the registry entry; of NAME@VERSION: set its tag")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be uploaded, and what each gate says")] = False,
-    private: Annotated[bool, typer.Option("--private", help="create the repository as private")] = False,
-    seed: Annotated[bool, typer.Option("--seed", help="every bundled model; --repo then names ORG alone")] = False,
-    registry: Annotated[
-        bool, typer.Option("--registry", help="lock and cards of the checkout, for 'deepcr-zoo update'")
-    ] = False,
+    as_pull_request: Annotated[bool, Option("--pr", help="open a pull request on the Hub, write no entry yet")] = False,
+    finish: Annotated[bool, Option("--finish", help="after the merge: write the entry; NAME@VERSION: set its tag")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="show the files to upload and the gates")] = False,
+    private: Annotated[bool, Option("--private", help="create the repository as private")] = False,
+    seed: Annotated[bool, Option("--seed", help="every bundled model; --repo then names ORG alone")] = False,
+    registry: Annotated[bool, Option("--registry", help="lock and cards of the checkout, for 'deepcr-zoo update'")] = False,
     into: Into = None,
 ) -> None:
     """Publish a model on the Hugging Face Hub, if every gate has passed, and write its registry entry.
@@ -94,8 +85,8 @@ def publish(
 
 
 def update(
-    repo: Annotated[str, typer.Option("--repo", metavar="ORG/NAME", help="repository of the registry")] = updates.REPOSITORY,
-    forget: Annotated[bool, typer.Option("--forget", help="go back to the registry as it ships")] = False,
+    repo: Annotated[str, Option("--repo", metavar="ORG/NAME", help="repository of the registry")] = updates.REPOSITORY,
+    forget: Annotated[bool, Option("--forget", help="go back to the registry as it ships")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fetch the newest registry from the Hub: it may add names and versions, but never alter any."""
@@ -116,12 +107,10 @@ def update(
 
 
 def check(
-    folder: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="checkout, or folder of a registry [default: this checkout]")
-    ] = None,
+    folder: Annotated[Path | None, Argument(metavar="DIR", help="checkout or registry [default: this checkout]")] = None,
     against: Annotated[
         Path | None,
-        typer.Option("--against", metavar="DIR", help="an earlier checkout: entries may be added, not altered"),
+        Option("--against", metavar="DIR", help="earlier checkout; nothing in it may be altered"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -229,10 +218,8 @@ def _show(release: Release, repository: str) -> None:
 def _show_files(files: dict[str, bytes]) -> None:
     import hashlib
 
-    shown = table("file", whole("bytes"), "sha256")
-    for name, data in sorted(files.items()):
-        shown.add_row(name, f"{len(data):,}", hashlib.sha256(data).hexdigest())
-    print_table(shown)
+    rows = [(name, f"{len(data):,}", hashlib.sha256(data).hexdigest()) for name, data in sorted(files.items())]
+    print_table(["file", whole("bytes"), "sha256"], rows)
 
 
 def _print_published(release: Release, done: Published) -> None:

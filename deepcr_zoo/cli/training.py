@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from deepcr_zoo.cli.bench import print_results
-from deepcr_zoo.cli.console import TerminalReporter, print_json, reporting_interruption
+from deepcr_zoo.cli.console import TerminalReporter, interruptible, print_json
 from deepcr_zoo.cli.options import AsJson, Settings, default_jobs
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
@@ -24,28 +25,21 @@ if TYPE_CHECKING:
 def train(
     file: Annotated[
         str | None,
-        typer.Argument(metavar="RECIPE", help="a file, or the name of a shipped recipe; not needed with --resume"),
+        Argument(metavar="RECIPE", help="file, or name of a shipped recipe"),
     ] = None,
     data: Annotated[
         list[str] | None,
-        typer.Option(
-            help="exposures: folder, wildcard or file, may be given several times; mast: from the archive; a "
-            "manifest of fetch; or a built training set"
-        ),
+        Option(help="exposures (folder, wildcard, file), mast, a manifest of fetch, or a training set; may be repeated"),
     ] = None,
-    rehearse: Annotated[
-        bool, typer.Option("--rehearse", help="simulated visits and a short schedule: all steps in minutes")
-    ] = False,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="continue a run where it ended")] = None,
-    runs: Annotated[Path, typer.Option(help="folder of all runs")] = Path("runs"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    rehearse: Annotated[bool, Option("--rehearse", help="simulated visits, short schedule: minutes")] = False,
+    resume: Annotated[Path | None, Option(metavar="RUN", help="continue a run where it ended")] = None,
+    runs: Annotated[Path, Option(help="folder of all runs")] = Path("runs"),
+    device: Annotated[str, Option(help="auto, cpu, cuda or cuda:N")] = "auto",
     jobs: Annotated[
         int | None,
-        typer.Option(help="processes that label and run L.A.Cosmic [default: as processors and memory allow]"),
+        Option(help="processes [default: as processors and memory allow]"),
     ] = None,
-    prove: Annotated[
-        bool, typer.Option(help="benchmark it beside baselines, check its gates, write a report; else evaluate it alone")
-    ] = True,
+    prove: Annotated[bool, Option(help="benchmark beside baselines, check gates, write a report")] = True,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
@@ -59,7 +53,7 @@ def train(
     from deepcr_zoo.training.distributed import is_writer
 
     jobs = default_jobs() if jobs is None else jobs
-    with reporting_interruption("finished work stays: the same command continues, or --resume RUN"):
+    with interruptible("finished work stays: the same command continues, or --resume RUN"):
         if resume is not None:
             recipe, dataset = _resumed(resume, file, data or [], rehearse, settings or [])
             run = pipeline.resume(

@@ -167,10 +167,9 @@ def test_the_help_shows_the_grammar_of_names(command):
 @pytest.mark.parametrize("columns", [30, 80])
 def test_numbers_in_a_table_stay_whole_in_a_narrow_terminal(columns, monkeypatch, capsys):
     numbers = [f"{3860 + index}" for index in range(12)]
-    shown = console.table("split", "field type", *map(console.whole, [f"many stamps {index}" for index in range(12)]))
-    shown.add_row("train", "extragalactic " * 5, *numbers)
+    columns_of_numbers = [console.whole(f"many stamps {index}") for index in range(12)]
     monkeypatch.setattr(console.output, "width", columns)
-    console.print_table(shown)
+    console.print_table(["split", "field type", *columns_of_numbers], [("train", "extragalactic " * 5, *numbers)])
     words = capsys.readouterr().out.split()
     assert [word for word in words if word.isdigit() and len(word) == 4] == numbers
 

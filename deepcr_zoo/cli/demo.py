@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 from astropy.io import fits
-from rich.console import Console
 from typer import Argument, Option
 
 from deepcr_zoo.cli.console import hiding_logs
@@ -44,49 +43,49 @@ def demo(
     """Clean an exposure, your own or a simulated one, and draw input, mask and result."""
     try:
         with hiding_logs():
-            _demo(Console(markup=False, highlight=False, soft_wrap=True), folder, exposure, side)
+            _demo(folder, exposure, side)
     except DeepcrZooError as error:
         sys.exit(f"error {error}")
 
 
-def _demo(console: Console, folder: Path, exposure: Path | None, side: int | None) -> None:
+def _demo(folder: Path, exposure: Path | None, side: int | None) -> None:
     for name in (MASK, INPAINT):
-        _pull_and_verify(console, name)
-    done = _clean_own(console, folder, exposure) if exposure else _clean_simulated(console, folder, side)
+        _pull_and_verify(name)
+    done = _clean_own(folder, exposure) if exposure else _clean_simulated(folder, side)
     for note in (*done.reasons, *done.cautions, *filter(None, [done.advice])):
-        console.print(f"  {note}")
-    console.print(
+        typer.echo(f"  {note}")
+    typer.echo(
         f"{done.pixels} pixels ({done.fraction:.1%}) of {done.path} marked as cosmic ray, {done.rate or 0:.2f} per cm2 s"
     )
     for output in done.outputs:
-        console.print(f"  {output}")
-    console.print(f"picture: {done.outputs[-1]}")
+        typer.echo(f"  {output}")
+    typer.echo(f"picture: {done.outputs[-1]}")
 
 
-def _pull_and_verify(console: Console, name: str) -> None:
+def _pull_and_verify(name: str) -> None:
     model = default_registry().resolve(name)
     pulled = sources.pull_resolved(model)
     outcome = verify(model)
-    console.print(f"{model.reference} ({'; '.join(model.notes)}), from the {pulled.source}: {pulled.path}")
-    console.print(f"  sha256 {model.locked.weights.sha256}")
+    typer.echo(f"{model.reference} ({'; '.join(model.notes)}), from the {pulled.source}: {pulled.path}")
+    typer.echo(f"  sha256 {model.locked.weights.sha256}")
     if outcome.max_difference is None:
         raise DeepcrZooError(f"{model.reference} fails: {outcome.reason}")
-    console.print(f"  {outcome.verdict} its test vector, largest difference {outcome.max_difference:.1e}")
+    typer.echo(f"  {outcome.verdict} its test vector, largest difference {outcome.max_difference:.1e}")
 
 
-def _clean_own(console: Console, folder: Path, exposure: Path) -> CleanedFile:
+def _clean_own(folder: Path, exposure: Path) -> CleanedFile:
     try:
         return clean_file(exposure, output_dir=folder, overwrite=True, preview=True)
     except NoModelError as error:
-        console.print(f"{error}; the demo takes {FALLBACK}")
+        typer.echo(f"{error}; the demo takes {FALLBACK}")
         return clean_file(exposure, FALLBACK, output_dir=folder, overwrite=True, preview=True)
 
 
-def _clean_simulated(console: Console, folder: Path, side: int | None) -> CleanedFile:
+def _clean_simulated(folder: Path, side: int | None) -> CleanedFile:
     """Simulate an exposure of galaxies, clean it, and compare with the truth."""
     instrument = simulated(read_recipe(find_recipe(RECIPE)).instrument)
     visit = SimulatedVisit(instrument, "extragalactic", SEED, exposures=1, exposure_time_s=500.0, side=side)
-    console.print(f"simulating a {visit.exposure_time_s:g} s exposure, seed {visit.seed}")
+    typer.echo(f"simulating a {visit.exposure_time_s:g} s exposure, seed {visit.seed}")
     (exposure,) = write_visit(visit, folder)
     done = clean_file(exposure, MASK, INPAINT, output_dir=folder, overwrite=True, preview=True)
     hits = found = 0
@@ -94,7 +93,7 @@ def _clean_simulated(console: Console, folder: Path, side: int | None) -> Cleane
         hit = truth.cosmic_rays > SIGMA * truth.noise
         hits += int(hit.sum())
         found += int((hit & (fits.getdata(done.outputs[0], ("CRMASK", version)) == 1)).sum())
-    console.print(f"{found} of the {hits} pixels that a simulated cosmic ray hit with more than {SIGMA:g} sigma were found")
+    typer.echo(f"{found} of the {hits} pixels that a simulated cosmic ray hit with more than {SIGMA:g} sigma were found")
     return done
 
 

@@ -40,6 +40,7 @@ def test_results_are_json_for_machines(dataset, tmp_path):
     done = bench(
         NAME, "--data", dataset.folder, "--against", "none", "--no-runtime", "--json", "--output-dir", tmp_path / "x"
     )
+    assert done.exit_code == 0, done.output + repr(done.exception)
     assert json.loads(done.stdout) == json.loads((tmp_path / "x" / "results.json").read_text())
 
 

@@ -26,8 +26,6 @@ from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, ModelEntry, 
 
 @dataclass(frozen=True)
 class CheckedItem:
-    """A checked file, model or relation, with its problems."""
-
     what: str
     problems: tuple[str, ...]
 
@@ -63,18 +61,17 @@ def _registered(root: Path, registry: Registry, before: Path | None) -> Iterator
         yield _item("rendered tables", partial(_rendered, root))
 
 
-def _item(what: str, problems: Callable[[], Iterator[str]]) -> CheckedItem:
+def _item(what: str, problems: Callable[[], Iterator[str] | None]) -> CheckedItem:
     try:
-        return CheckedItem(what, tuple(problems()))
+        return CheckedItem(what, tuple(problems() or ()))
     except DeepcrZooError as error:
         return CheckedItem(what, (str(error),))
     except Exception as error:  # a contributed file may cause any error, which must not hide the rest
         return CheckedItem(what, (f"{type(error).__name__}: {error}",))
 
 
-def _entry(path: Path, root: Path) -> Iterator[str]:
+def _entry(path: Path, root: Path) -> None:
     read_document(path, ModelEntry, root)
-    yield from ()
 
 
 def _registry(root: Path) -> Iterator[str]:
@@ -167,14 +164,12 @@ def _rendered(root: Path) -> Iterator[str]:
             yield f"{path.relative_to(root)}: is not up to date: run 'make render'"
 
 
-def _instruments(root: Path) -> Iterator[str]:
+def _instruments(root: Path) -> None:
     if (root / "zoo" / "instruments.yaml").is_file():
         read_instruments(root)
-    yield from ()
 
 
-def _recipe(path: Path, registry: Registry | None) -> Iterator[str]:
+def _recipe(path: Path, registry: Registry | None) -> None:
     recipe = read_recipe(path)
     if registry is not None and recipe.train.init_from is not None:
         registry.resolve(for_task(recipe.train.init_from, recipe.task))
-    yield from ()

@@ -28,10 +28,7 @@ from deepcr_zoo.models import testvectors, weights
 from deepcr_zoo.zoo.cards import Card, UpstreamFile
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, Architecture, LockedFile, LockedVersion, Sources
 
-_LAYERS = {
-    "batch": {"0": "conv1", "1": "norm1", "3": "conv2", "4": "norm2"},
-    "none": {"0": "conv1", "2": "conv2"},
-}
+_LAYERS = {"batch": {"0": "conv1", "1": "norm1", "3": "conv2", "4": "norm2"}, "none": {"0": "conv1", "2": "conv2"}}
 
 
 @dataclass(frozen=True)

@@ -33,10 +33,8 @@ def check_entry(release: Release, repository: str, checkout: Path) -> None:
     known = _locked(release, read_registry(checkout))
     if known is None:
         return
-    if known.sources.hub is not None and known.sources.hub.repo != repository:
-        raise PublishError(
-            f"{release.reference} is published in {known.sources.hub.repo}: leave out --repo, or name that one"
-        )
+    if (pin := known.sources.hub) is not None and pin.repo != repository:
+        raise PublishError(f"{release.reference} is published in {pin.repo}: leave out --repo, or name that one")
     ours = release.locked(None)
     if wrong := [name for name in MEANING if name != "released" and getattr(known, name) != getattr(ours, name)]:
         raise PublishError(
@@ -96,7 +94,6 @@ def _locked(release: Release, registry: Registry) -> LockedVersion | None:
 
 
 def _pinned_entry(release: Release, registry: Registry, pin: HubPin) -> ModelEntry:
-    """Return the entry with this version, pinned."""
     identity, known, entry = release.card.identity, _locked(release, registry), registry.entries.get(release.entry)
     locked = release.locked(pin)
     if known is not None:

@@ -34,27 +34,18 @@ PUBLISHED_UNITS: dict[FigureUnit, tuple[float, str]] = {
 
 @dataclass(frozen=True)
 class PageFacts:
-    """Content of a page."""
-
     card: Card
     architecture: Architecture
     weights: LockedFile
     verdict: ModelVerdict
-    cautions: Sequence[str]
-    """Warnings for users."""
-    measurements: Sequence[Measurement]
-    """Operating points on record."""
+    cautions: Sequence[str]  # warnings for users
+    measurements: Sequence[Measurement]  # operating points on record
     results: BenchmarkResults | None = None
-    method: str | None = None
-    """Name of this model in `results`."""
-    base_model: str | None = None
-    """``task/name@version`` that it was fine-tuned from."""
-    base_repository: str | None = None
-    """Repository of that model on the Hub."""
-    picture: str | None = None
-    """File with its ROC curve, beside the page."""
-    remarks: Sequence[str] = ()
-    """Bounds of gates that are not the defaults."""
+    method: str | None = None  # name of this model in `results`
+    base_model: str | None = None  # ``task/name@version`` that it was fine-tuned from
+    base_repository: str | None = None  # repository of that model on the Hub
+    picture: str | None = None  # file with its ROC curve, beside the page
+    remarks: Sequence[str] = ()  # bounds of gates that are not the defaults
 
     @property
     def judged(self) -> MethodResult | None:
@@ -175,8 +166,6 @@ def _gates_table(verdict: ModelVerdict) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-
     def cell(text: str) -> str:
         return " ".join(text.split()).replace("|", "\\|")
 

@@ -37,11 +37,9 @@ from deepcr_zoo.zoo.registry import (
 )
 
 README_FILE, LICENCE_FILE, REPORT_FILE, REPORT_PICTURES = "README.md", "LICENSE", "report.html", "report"
-VERSION_RESULTS_FILE = "results.yaml"
-"""Results on record of a version, beside those of one benchmark (`RESULTS_FILE`)."""
+VERSION_RESULTS_FILE = "results.yaml"  # results on record of a version, beside those of one benchmark (`RESULTS_FILE`)
 
-LOCKED_FILES = (WEIGHTS_FILE, TEST_VECTOR_FILE, CARD_FILE)
-"""Two releases of the same version are the same if these are."""
+LOCKED_FILES = (WEIGHTS_FILE, TEST_VECTOR_FILE, CARD_FILE)  # two releases of the same version are the same if these are
 
 RECIPE_BESIDE_CARD = ".recipe.yaml"
 
@@ -54,25 +52,18 @@ class Release:
 
     card: Card
     architecture: Architecture
-    files: Mapping[str, bytes]
-    """Content of its repository, by path."""
+    files: Mapping[str, bytes]  # content of its repository, by path
     verdict: ModelVerdict
-    summary: str
-    """One line for tables."""
-    released: datetime.date
-    """Day on which the version enters the registry."""
-    seed: bool = False
-    """True if this package bundles it."""
+    summary: str  # one line for tables
+    released: datetime.date  # day on which the version enters the registry
+    seed: bool = False  # true if this package bundles it
     warning: str | None = None
     deprecated: str | None = None
     beside_card: Mapping[str, bytes] = field(default_factory=dict)
     """Files beside the card in a checkout, by the suffix that follows the version, such as ``.recipe.yaml``."""
-    measurement: Measurement | None = None
-    """Operating points from the benchmark."""
-    remarks: Sequence[str] = ()
-    """Notes for a reviewer, such as bounds of gates that are not the defaults."""
-    repository: str | None = None
-    """Repository that its recipe names."""
+    measurement: Measurement | None = None  # operating points from the benchmark
+    remarks: Sequence[str] = ()  # notes for a reviewer, such as bounds of gates that are not the defaults
+    repository: str | None = None  # repository that its recipe names
 
     @property
     def entry(self) -> str:
@@ -86,12 +77,10 @@ class Release:
 
     @property
     def tag(self) -> str:
-        """Tag of its commit."""
         return f"v{self.card.identity.version}"
 
     @property
     def title(self) -> str:
-        """Title of its commit."""
         return f"Version {self.card.identity.version} of {self.entry}"
 
     @property

@@ -18,8 +18,7 @@ from deepcr_zoo.zoo.hub import downloads
 from deepcr_zoo.zoo.hub.repositories import Commit, HubRepository
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, HubPin
 
-# tries of a commit on a main branch that others change, too
-TRIES = 5
+TRIES = 5  # tries of a commit on a main branch that others change, too
 
 # files of a single version, as its pictures are: a version without them removes those of the one before
 VERSION_FILES = (REPORT_FILE, RESULTS_FILE, VERSION_RESULTS_FILE, RECIPE_FILE)

@@ -27,10 +27,8 @@ class Published:
     """A release that is on the Hub and in a checkout."""
 
     publication: Publication
-    written: list[Path]
-    """Files of the checkout that changed."""
-    caution: str | None = None
-    """What others have still to do."""
+    written: list[Path]  # files of the checkout that changed
+    caution: str | None = None  # what others have still to do
 
 
 def find_release(given: str | os.PathLike[str]) -> Release:
@@ -75,9 +73,7 @@ def tag_registered(name: str) -> Publication:
     if pin is None:
         raise PublishError(f"{model.reference} is on no Hub yet: publish it first")
     for filename in (WEIGHTS_FILE, TEST_VECTOR_FILE):
-        sources.fetch(
-            model, filename, source="hub", keep=False
-        )  # raises if the Hub has other bytes than the registry locked
+        sources.fetch(model, filename, source="hub", keep=False)  # raises if the Hub's bytes are not those of the registry
     whoami()
     repository = HubRepository(pin.repo)
     there = repository.tags().get(tag)

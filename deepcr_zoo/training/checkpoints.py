@@ -25,8 +25,7 @@ from deepcr_zoo.training.state import TrainingProgress, TrainingState
 
 CHECKPOINT_FILE = "checkpoint.json"
 
-# state of Adam for each parameter
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # state of Adam for each parameter
 
 
 class Checkpoint(Document):
@@ -36,9 +35,7 @@ class Checkpoint(Document):
     sha256: str
     recipe_sha256: str = Field(description="hash of the recipe that is trained")
     learning_rate: float
-    plateau_best: float | None = Field(
-        description="lowest validation loss that the schedule has seen; none before the first"
-    )
+    plateau_best: float | None = Field(description="lowest validation loss seen by the schedule; none before the first")
     plateau_bad_epochs: int
     progress: TrainingProgress = Field(description="random numbers need no state: they depend on seed, epoch and stamp")
 
@@ -77,7 +74,6 @@ def reporting_failures(folder: Path) -> Iterator[None]:
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """True if a folder has a checkpoint."""
     return (folder / CHECKPOINT_FILE).is_file()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,28 +22,6 @@ from deepcr_zoo.errors import DeepcrZooError, UsageError
 LONGEST_TEXT_BYTES = 4096
 
 Value = TypeVar("Value")
-
-
-@dataclass(frozen=True)
-class Success(Generic[Value]):
-    """Outcome of work that returned a value."""
-
-    value: Value
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Outcome of work that ended with a user's error."""
-
-    error: DeepcrZooError
-
-
-def attempt(work: Callable[[], Value]) -> Success[Value] | Failure:
-    """Do some work in this process; errors of any other kind are raised."""
-    try:
-        return Success(work())
-    except DeepcrZooError as error:
-        return Failure(error)
 
 
 @dataclass(frozen=True)
@@ -106,13 +84,14 @@ class Ranks:
 
     def by_all(self, work: Callable[[], Value]) -> Value:
         """Return what `work` returns in this process; if it ends with a user's error in one, the others exit with code 1."""
-        outcome = attempt(work)
-        failed = self.in_any(isinstance(outcome, Failure))
-        if isinstance(outcome, Failure):
-            raise outcome.error
-        if failed:
+        try:
+            value = work()
+        except DeepcrZooError:
+            self.in_any(True)
+            raise
+        if self.in_any(False):
             raise SystemExit(1)
-        return outcome.value
+        return value
 
     def agreed(self, text: str) -> str:
         """Return the text of the first process, of at most `LONGEST_TEXT_BYTES` bytes."""
@@ -127,13 +106,15 @@ class Ranks:
 
     def _writers_value(self, work: Callable[[], Value]) -> Value | None:
         """Return what `work` returns in the first process, None in the others."""
-        outcome = attempt(work) if self.is_writer else None
-        (exit_code,) = self.total(outcome.error.exit_code if isinstance(outcome, Failure) else 0)
-        if isinstance(outcome, Failure):
-            raise outcome.error
+        try:
+            value = work() if self.is_writer else None
+        except DeepcrZooError as error:
+            self.total(error.exit_code)
+            raise
+        (exit_code,) = self.total(0)
         if exit_code:
             raise SystemExit(int(exit_code))
-        return None if outcome is None else outcome.value
+        return value
 
 
 ALONE = Ranks()

@@ -18,20 +18,7 @@ from deepcr_zoo.dataset.descriptions import describe_labels
 from deepcr_zoo.dataset.store import DatasetVisit, Manifest, StampSplit
 from deepcr_zoo.models import testvectors, weights
 from deepcr_zoo.training.state import decays
-from deepcr_zoo.zoo.cards import (
-    Card,
-    CardIdentity,
-    CardInput,
-    CardInstrument,
-    CardOutput,
-    CardProvenance,
-    CardTestVector,
-    CardTraining,
-    Citation,
-    Fingerprint,
-    Licence,
-    read_card,
-)
+from deepcr_zoo.zoo import cards
 from deepcr_zoo.zoo.recipe import AugmentationBlock, Recipe, Split
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import Architecture
@@ -47,25 +34,20 @@ THRESHOLD = 0.5
 # for float32, folded, any engine: ten times what networks of 32 channels need, and just what those of 4 channels do
 TOLERANCE = 1e-4
 
-# text of a field that a person must fill in
-TO_DO = "TODO"
+TO_DO = "TODO"  # text of a field that a person must fill in
 
-# the licence whose text is in this repository
-LICENCE = "BSD-3-Clause"
+LICENCE = "BSD-3-Clause"  # the licence whose text is in this repository
 
 
 @dataclass(frozen=True)
 class DraftFacts:
     """Facts of a run that are not in its recipe."""
 
-    recipe_sha256: str
-    """Hash of the resolved recipe."""
+    recipe_sha256: str  # hash of the resolved recipe
     manifest: Manifest
     manifest_sha256: str
-    history: Sequence[EpochRecord]
-    """All epochs, at least one."""
-    date: datetime.date
-    """Day on which the training ended."""
+    history: Sequence[EpochRecord]  # all epochs, at least one
+    date: datetime.date  # day on which the training ended
     visits: list[str] | None
     """All visits that the network was trained on; None if they are not known of the model that it started from."""
 
@@ -74,18 +56,18 @@ class DraftFacts:
         return [visit for visit in self.manifest.visits if visit.split == split and visit.record.exposures]
 
 
-def draft_card(recipe: Recipe, version: str, state: Mapping[str, Tensor], facts: DraftFacts) -> Card:
+def draft_card(recipe: Recipe, version: str, state: Mapping[str, Tensor], facts: DraftFacts) -> cards.Card:
     """Return the draft of a card for weights that include BatchNorm; its `open_points` list what it lacks."""
     publish, is_rehearsal = recipe.publish, facts.manifest.rehearsal
-    return Card(
-        identity=CardIdentity(
+    return cards.Card(
+        identity=cards.CardIdentity(
             name=recipe.name,
             task=recipe.task,
             version=version,
             title=publish.summary + (" (rehearsal on simulated exposures)" if is_rehearsal else ""),
             authors=publish.authors or [TO_DO],
         ),
-        provenance=CardProvenance(
+        provenance=cards.CardProvenance(
             kind="trained",
             statement=f"Trained with deepcr-zoo {__version__} on {'simulated' if is_rehearsal else 'real'} exposures by the "
             f"recipe {recipe.name}, finished on {facts.date.isoformat()}.",
@@ -95,7 +77,7 @@ def draft_card(recipe: Recipe, version: str, state: Mapping[str, Tensor], facts:
         instrument=_instrument(recipe, facts),
         input=_input(recipe, state),
         output=_output(recipe),
-        training=CardTraining(
+        training=cards.CardTraining(
             data=_data(recipe, facts),
             visits=facts.visits,
             method=_method(recipe, facts.history),
@@ -106,7 +88,7 @@ def draft_card(recipe: Recipe, version: str, state: Mapping[str, Tensor], facts:
         limits=_limits(recipe, is_rehearsal),
         licence=_licence(publish.licence),
         citation=[_citation(doi) for doi in publish.citations or [METHOD_DOI]],
-        test_vector=CardTestVector(
+        test_vector=cards.CardTestVector(
             description="stars, galaxies and cosmic-ray tracks on a sky of 60, in the input unit "
             f"(deepcr_zoo.models.testvectors.example_image, seed {testvectors.SEED}); expected output in float64, "
             "BatchNorm not folded",
@@ -116,16 +98,16 @@ def draft_card(recipe: Recipe, version: str, state: Mapping[str, Tensor], facts:
     )
 
 
-def draft_test_vector(data: bytes, card: Card, architecture: Architecture) -> bytes:
+def draft_test_vector(data: bytes, card: cards.Card, architecture: Architecture) -> bytes:
     """Return the test vector file that belongs to a draft card and its weights file."""
     network = weights.trained_network(data, architecture, card.identity.task, card.identity.name)
     return testvectors.serialise(testvectors.make(network, card, testvectors.SEED))
 
 
-def _instrument(recipe: Recipe, facts: DraftFacts) -> CardInstrument:
+def _instrument(recipe: Recipe, facts: DraftFacts) -> cards.CardInstrument:
     block, visits = recipe.instrument, facts.visits_for("train")
     times = [sum(one.exposure_time_s for one in visit.record.exposures) / len(visit.record.exposures) for visit in visits]
-    return CardInstrument(
+    return cards.CardInstrument(
         telescope=block.telescope,
         instrument=block.instrument,
         detector=block.detector,
@@ -138,23 +120,23 @@ def _instrument(recipe: Recipe, facts: DraftFacts) -> CardInstrument:
     )
 
 
-def _input(recipe: Recipe, state: Mapping[str, Tensor]) -> CardInput:
+def _input(recipe: Recipe, state: Mapping[str, Tensor]) -> cards.CardInput:
     given, depth = recipe.train.input, recipe.train.architecture.depth
     variance = weights.input_variance(state, given.scale)
-    return CardInput(
+    return cards.CardInput(
         unit=given.unit,
         normalisation="scale",
         scale=given.scale,
         multiple=MULTIPLE[depth],
         halo=HALO[depth],
-        fingerprint=None if variance is None else Fingerprint(input_variance=float(f"{variance:.3g}")),
+        fingerprint=None if variance is None else cards.Fingerprint(input_variance=float(f"{variance:.3g}")),
     )
 
 
-def _output(recipe: Recipe) -> CardOutput:
+def _output(recipe: Recipe) -> cards.CardOutput:
     if recipe.task == "inpaint":
-        return CardOutput(quantity="pixel value")
-    return CardOutput(
+        return cards.CardOutput(quantity="pixel value")
+    return cards.CardOutput(
         quantity="cosmic-ray probability",
         threshold=THRESHOLD,
         threshold_choice=f"{THRESHOLD}, where the network holds a cosmic ray as likely as none; not tuned to an error rate",
@@ -221,7 +203,6 @@ def _objective(recipe: Recipe) -> str:
 
 
 def _freeze(recipe: Recipe, history: Sequence[EpochRecord]) -> str:
-    """Describe how BatchNorm was trained and frozen."""
     schedule = recipe.train.schedule
     thawed = sum(not record.frozen for record in history)
     if not thawed:
@@ -250,10 +231,10 @@ def _limits(recipe: Recipe, is_rehearsal: bool) -> list[str]:
     return limits or [TO_DO]
 
 
-def _licence(spdx: str) -> Licence:
+def _licence(spdx: str) -> cards.Licence:
     if spdx == LICENCE:
-        return Licence(spdx=spdx, copyright="Copyright (c) 2026, the deepcr-zoo contributors", file="LICENSE")
-    return Licence(spdx=spdx, copyright=TO_DO, file=TO_DO)
+        return cards.Licence(spdx=spdx, copyright="Copyright (c) 2026, the deepcr-zoo contributors", file="LICENSE")
+    return cards.Licence(spdx=spdx, copyright=TO_DO, file=TO_DO)
 
 
 def _open_points(recipe: Recipe, is_rehearsal: bool) -> list[str]:
@@ -269,16 +250,16 @@ def _open_points(recipe: Recipe, is_rehearsal: bool) -> list[str]:
     return [f"{field}: {text}" for field, text in missing.items() if text is not None]
 
 
-def _citation(doi: str) -> Citation:
+def _citation(doi: str) -> cards.Citation:
     """Return the citation that the cards of the zoo have, else one made of the DOI alone."""
     if known := _known_citations().get(doi):
         return known
     bibtex = f"@misc{{{re.sub(r'[^A-Za-z0-9.]+', '-', doi)},\n  doi = {{{doi}}},\n  url = {{https://doi.org/{doi}}},\n}}\n"
-    return Citation(doi=doi, text=f"https://doi.org/{doi}", bibtex=bibtex)
+    return cards.Citation(doi=doi, text=f"https://doi.org/{doi}", bibtex=bibtex)
 
 
 @cache
-def _known_citations() -> dict[str, Citation]:
+def _known_citations() -> dict[str, cards.Citation]:
     registry = default_registry()
-    cards = [read_card(registry.resolve(reference)) for reference in registry.references()]
-    return {citation.doi: citation for card in cards for citation in card.citation}
+    known = [cards.read_card(registry.resolve(reference)) for reference in registry.references()]
+    return {citation.doi: citation for card in known for citation in card.citation}

@@ -107,7 +107,6 @@ def _prove(run: Run, dataset: Dataset, device: str, reporter: Reporter, jobs: in
 
 
 def _benchmark(run: Run, dataset: Dataset, device: str, reporter: Reporter) -> BenchmarkResults:
-    """Benchmark the model alone."""
     extent = Extent(lacosmic=False, runtime=False, gates=False)
     results = benchmark(
         [Subject(run)], dataset, run.recipe, run.facts.command, extent=extent, device=device, reporter=reporter

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class StopRequest:
-    """True when called, once a signal has arrived."""
-
-    def __init__(self) -> None:
-        self.made = False
-
-    def __call__(self) -> bool:
-        return self.made
-
-
 @contextmanager
-def noting_signals() -> Iterator[StopRequest]:
-    """Turn the first signal into a stop request; a second one acts as it did before.
+def noting_signals() -> Iterator[Callable[[], bool]]:
+    """Give a function that returns True once a signal has arrived; a second signal acts as it did before.
 
-    Signals arrive in the main thread alone: in any other the request is never made.
+    Signals arrive in the main thread alone: in any other the function returns False.
     """
-    request = StopRequest()
+    request = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield request
+        yield request.is_set
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
@@ -38,12 +28,12 @@ def noting_signals() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
     def note(number: int, frame: FrameType | None) -> None:
-        request.made = True
+        request.set()
         restore()
 
     for number in SIGNALS:
         signal.signal(number, note)
     try:
-        yield request
+        yield request.is_set
     finally:
         restore()

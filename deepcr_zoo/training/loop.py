@@ -124,9 +124,8 @@ def _train_epoch(
         counted, stops = float(examples.counted.sum()), float(should_stop())
         total, pixels, stops = ranks.total(loss.item(), counted, stops)
         if not math.isfinite(total):
-            raise LossIsNotFiniteError(
-                f"the loss of epoch {progress.epoch + 1}, batch {progress.step + 1} is {total}", examples
-            )
+            where = f"epoch {progress.epoch + 1}, batch {progress.step + 1}"
+            raise LossIsNotFiniteError(f"the loss of {where} is {total}", examples)
         state.optimiser.zero_grad()
         mean = loss * (ranks.count / max(pixels, 1))  # gradients are averaged over processes
         torch.autograd.backward(mean)

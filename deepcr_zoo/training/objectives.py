@@ -14,20 +14,16 @@ from deepcr_zoo.training.stamps import StampBatch, StampSource
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.recipe import Recipe
 
-NATIVE = 0
-"""Takes the place of an epoch, counted from 1: stamps without augmentation, and fixed inpainting masks."""
+NATIVE = 0  # takes the place of an epoch, counted from 1: stamps without augmentation, and fixed inpainting masks
 
 
 @dataclass(frozen=True)
 class Examples:
     """Input and target of a network for a batch of stamps."""
 
-    input: Tensor
-    """Pixel values / input scale, for inpainting [image * (1 - mask), mask]; float32, shape (N, C, S, S)."""
-    target: Tensor
-    """1 for a cosmic ray and 0 elsewhere, for inpainting the image / input scale; float32, shape (N, 1, S, S)."""
-    counted: Tensor
-    """Pixels that are in the loss; bool, shape (N, 1, S, S)."""
+    input: Tensor  # pixel values / input scale, for inpainting [image * (1 - mask), mask]; float32, shape (N, C, S, S)
+    target: Tensor  # 1 for a cosmic ray and 0 elsewhere, for inpainting the image / input scale; float32, shape (N, 1, S, S)
+    counted: Tensor  # pixels that are in the loss; bool, shape (N, 1, S, S)
 
 
 def mask_examples(batch: StampBatch, scale: float) -> Examples:

@@ -184,7 +184,6 @@ def _shared_folder(folder: Path) -> Path:
 
 
 def _feeds(recipe: Recipe, dataset: Dataset, state: TrainingState) -> tuple[Feed, Feed]:
-    """Return examples for training and for validation."""
     train = open_stamps(dataset, "train", state.device)
     validation = open_stamps(dataset, "validation", state.device)
     return Feed(recipe, train), Feed(recipe, validation)

@@ -56,9 +56,8 @@ def new_run(recipe: Recipe, dataset: Dataset, runs: Path, command: str) -> Run:
         write_atomically(text, folder / RECIPE_FILE)
         write_atomically(as_json(facts), folder / FACTS_FILE)
     except OSError as error:
-        raise OutputError(
-            f"{runs}: a run cannot be written there: {error.strerror}; name another folder with --runs"
-        ) from None
+        reason = f"a run cannot be written there: {error.strerror}"
+        raise OutputError(f"{runs}: {reason}; name another folder with --runs") from None
     return Run(folder, recipe, facts)
 
 
@@ -93,8 +92,7 @@ class Environment(Document):
     device: str
     device_name: str
     processes: int
-    threads: int
-    """Threads of each process; another number may round sums otherwise."""
+    threads: int  # threads of each process; another number may round sums otherwise
 
 
 _ENVIRONMENTS = TypeAdapter(list[Environment])

@@ -26,21 +26,13 @@ BYTES_PER_PIXEL = 4 + 1 + 1
 
 @dataclass(frozen=True)
 class StampBatch:
-    """Stamps of a split."""
-
-    numbers: Tensor
-    """In the split, int64, shape (N,)."""
-    image: Tensor
-    """Electrons, float32, shape (N, S, S)."""
-    cosmic_rays: Tensor
-    """CR mask, bool, shape (N, S, S)."""
-    ignore: Tensor
-    """Ignore mask, bool, shape (N, S, S)."""
-    sky: Tensor
-    """Sky level in electrons, float32, shape (N,)."""
+    numbers: Tensor  # numbers of the stamps in the split, int64, shape (N,)
+    image: Tensor  # electrons, float32, shape (N, S, S)
+    cosmic_rays: Tensor  # CR mask, bool, shape (N, S, S)
+    ignore: Tensor  # ignore mask, bool, shape (N, S, S)
+    sky: Tensor  # sky level in electrons, float32, shape (N,)
 
     def with_image(self, image: Tensor) -> StampBatch:
-        """Return the same batch with another image."""
         return replace(self, image=image)
 
 
@@ -78,13 +70,11 @@ class ResidentStamps:
         return len(self._image)
 
     def take(self, numbers: Tensor) -> StampBatch:
-        """Return some stamps."""
         numbers = numbers.to(self.device)
         layers = (self._image, self._cosmic_rays, self._ignore, self._sky)
         return StampBatch(numbers, *(layer[numbers] for layer in layers))
 
     def cosmic_rays(self, numbers: Tensor) -> Tensor:
-        """Return the CR masks of some stamps."""
         return self._cosmic_rays[numbers.to(self.device)]
 
 
@@ -101,7 +91,6 @@ class MappedStamps:
         return len(self._stamps)
 
     def take(self, numbers: Tensor) -> StampBatch:
-        """Return some stamps, read from their files."""
         numbers = numbers.cpu()
         stamps = [self._stamps[number] for number in numbers.tolist()]
         image, cosmic_rays, ignore = (self._stacked([getattr(stamp, name) for stamp in stamps]) for name in LAYERS)
@@ -109,7 +98,6 @@ class MappedStamps:
         return StampBatch(numbers.to(self.device), image, cosmic_rays.bool(), ignore.bool(), sky)
 
     def cosmic_rays(self, numbers: Tensor) -> Tensor:
-        """Return the CR masks of some stamps, read from their files."""
         return self._stacked([self._stamps[number].cosmic_rays for number in numbers.tolist()]).bool()
 
     def _stacked(self, arrays: list[np.ndarray]) -> Tensor:

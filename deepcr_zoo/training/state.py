@@ -29,21 +29,16 @@ class TrainingProgress(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    epoch: int = 0
-    """Finished epochs."""
-    step: int = 0
-    """Finished batches of the next epoch; the three sums below are over these batches."""
+    epoch: int = 0  # finished epochs
+    step: int = 0  # finished batches of the next epoch; the three sums below are over these batches
     loss_sum: float = 0.0
-    pixels: float = 0.0
-    """That counted in the loss."""
+    pixels: float = 0.0  # pixels that counted in the loss
     seconds: float = 0.0
     frozen: bool = False
-    decays: int = 0
-    """Decays of the learning rate since the last improvement of the validation loss."""
+    decays: int = 0  # decays of the learning rate since the last improvement of the validation loss
     best_loss: float | None = None
     best_epoch: int = 0
-    mixed: bool = False
-    """True if convolutions run in bfloat16."""
+    mixed: bool = False  # true if convolutions run in bfloat16
     history: list[EpochRecord] = []
 
 
@@ -135,11 +130,8 @@ class TrainingState:
 
 def decays(history: Sequence[EpochRecord]) -> list[EpochRecord]:
     """Return the epochs with a lower learning rate than the one before them in the same phase."""
-    return [
-        after
-        for before, after in pairwise(history)
-        if after.learning_rate < before.learning_rate and after.frozen == before.frozen
-    ]
+    pairs = [(before, after) for before, after in pairwise(history) if after.frozen == before.frozen]
+    return [after for before, after in pairs if after.learning_rate < before.learning_rate]
 
 
 def initial_state(recipe: Recipe, device: torch.device) -> TrainingState:

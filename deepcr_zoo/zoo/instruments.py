@@ -17,24 +17,19 @@ from pydantic import Field, model_validator
 from deepcr_zoo import files
 from deepcr_zoo.documents import Document, read_document
 
-PixelUnit = Literal["electron", "adu"]
-"""Unit of the pixel values of an image."""
+PixelUnit = Literal["electron", "adu"]  # unit of the pixel values of an image
 
-Keywords = Mapping[str, Any]
-"""A FITS header or any other mapping of keywords."""
+Keywords = Mapping[str, Any]  # a FITS header or any other mapping of keywords
 
 _PER_SECOND = re.compile(r"[\s.*]+(S|SEC|SECOND)(\*\*|\^)?-1$|\s*/\s*(S|SEC|SECOND)$")
 """Spellings of "per second" at the end of a unit, in capitals."""
 
-Patterns = Mapping[str, str | list[str]]
-"""Keywords and the patterns of their values; one of several patterns must match."""
+Patterns = Mapping[str, str | list[str]]  # keywords and the patterns of their values; one of several patterns must match
 
 Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
 
 
 class UnitSpelling(Document):
-    """Spellings of one unit in BUNIT."""
-
     quantity: PixelUnit = Field(description="quantity that is counted")
     per_second: bool = Field(description="whether it is divided by the exposure time")
     spellings: list[str] = Field(min_length=1, description="values of BUNIT, upper case")
@@ -49,8 +44,6 @@ class Combined(Document):
 
 
 class Saturation(Document):
-    """Signs of saturated pixels."""
-
     bits: list[int] = Field(min_length=1, description="DQ bits that mean saturated")
     level_electron: float = Field(gt=0, description="pixels above this are saturated, e-")
 
@@ -66,9 +59,7 @@ class Overscan(Document):
     """Geometry of the overscan of a raw full frame; columns and rows count from 0, in unbinned pixels."""
 
     shape: Pair = Field(description="rows and columns of the raw frame")
-    requires: dict[str, str | list[str]] = Field(
-        default_factory=dict, description="keywords and values for which this geometry holds"
-    )
+    requires: dict[str, str | list[str]] = Field({}, description="keywords and values for which this geometry holds")
     bias: list[Bias] = Field(min_length=1, description="which overscan columns give the level of which columns")
     image_columns: Pair = Field(description="first and last + 1 of the columns that see light")
     image_rows: dict[str, Pair] = Field(description="the same for rows, by EXTVER; * for any other")
@@ -76,8 +67,6 @@ class Overscan(Document):
 
 @dataclass(frozen=True)
 class Gain:
-    """A gain and the keyword it was read from."""
-
     electron_per_count: float
     keyword: str
 
@@ -90,44 +79,34 @@ class GainByChip(Document):
 
 
 class Instrument(Document):
-    """One detector."""
-
     name: str = Field(description="for people")
     telescope: str = Field(description="as in cards and preferences")
     instrument: str
     detector: str
-    recognise: dict[str, str | list[str]] = Field(
-        min_length=1, description="keywords and the patterns that their values match"
-    )
+    recognise: dict[str, str | list[str]] = Field(min_length=1, description="keywords and patterns that their values match")
     filter_keywords: list[str] = Field(min_length=1, description="keywords that name filters")
-    no_filter: list[str] = Field(default_factory=list, description="patterns of values that mean no filter")
+    no_filter: list[str] = Field([], description="patterns of values that mean no filter")
     gain_keywords: list[str] = Field(
-        min_length=1, description="keywords of the gain, e- per count; the first that is not zero is used"
+        min_length=1, description="keywords of the gain, e- per count; the first non-zero one is used"
     )
-    gain_by_chip: GainByChip | None = Field(default=None, description="the true gains, if the keyword holds a setting")
+    gain_by_chip: GainByChip | None = Field(None, description="the true gains, if the keyword holds a setting")
     chip_shape: Pair = Field(description="rows and columns of a calibrated full frame, unbinned")
     pixel_size_um: float = Field(gt=0, description="side of an unbinned pixel, micrometres")
-    binning_keywords: list[str] = Field(
-        default_factory=list, description="keywords of the unbinned pixels per pixel, for each axis"
-    )
-    unit_if_absent: PixelUnit | None = Field(default=None, description="unit of exposures without BUNIT")
-    raw_when: dict[str, str | list[str]] = Field(default_factory=dict, description="keywords and values of raw exposures")
-    every_image_is_a_chip: bool = Field(default=False, description="whether extensions need not be called SCI")
-    every_chip_is_an_exposure: bool = Field(
-        default=False, description="whether the SCI extensions of a file are repeated exposures of the one chip"
-    )
+    binning_keywords: list[str] = Field([], description="keywords of the unbinned pixels per pixel, for each axis")
+    unit_if_absent: PixelUnit | None = Field(None, description="unit of exposures without BUNIT")
+    raw_when: dict[str, str | list[str]] = Field({}, description="keywords and values of raw exposures")
+    every_image_is_a_chip: bool = Field(False, description="whether extensions need not be called SCI")
+    every_chip_is_an_exposure: bool = Field(False, description="whether SCI extensions are repeated exposures of one chip")
     refused_when: dict[str, dict[str, str]] = Field(
-        default_factory=dict, description="keyword -> value -> what such a file is, if it is no single exposure"
+        {}, description="keyword -> value -> kind of file, if no single exposure"
     )
-    refused_names: dict[str, str] = Field(
-        default_factory=dict, description="pattern of file names -> what such a file is, if it is no single exposure"
-    )
+    refused_names: dict[str, str] = Field({}, description="pattern of file names -> kind of file, if no single exposure")
     cosmic_ray_bit: int | None = Field(description="DQ bit that marks a cosmic ray; null where DQ holds codes, not bits")
     combination_bit: int | None = Field(
-        default=None, description="DQ bit of pixels that the pipeline rejected when it combined repeated exposures"
+        None, description="DQ bit of pixels rejected when the pipeline combined repeated exposures"
     )
     saturation: Saturation | None = None
-    overscan: list[Overscan] = Field(default_factory=list, description="none: raw frames are refused")
+    overscan: list[Overscan] = Field([], description="none: raw frames are refused")
     sources: dict[str, str] = Field(description="where each fact stands, by field")
 
     @model_validator(mode="after")

@@ -9,8 +9,7 @@ from deepcr_zoo.errors import UpdateError
 from deepcr_zoo.zoo.names import TASKS, version_key
 from deepcr_zoo.zoo.registry import LockedVersion, ModelEntry, Registry, check_consistency
 
-MEANING = ("released", "architecture", "weights", "test_vector", "card")
-"""Fields of a version that never change."""
+MEANING = ("released", "architecture", "weights", "test_vector", "card")  # fields of a version that never change
 
 
 def alterations(old: Registry, new: Registry, *, complete: bool) -> list[str]:
@@ -35,13 +34,12 @@ def merged(base: Registry, addition: Registry) -> Registry:
 
     A name that would mean another model than in `base` raises `UpdateError`.
     """
-    keys = sorted(base.entries.keys() | addition.entries.keys(), key=lambda key: (TASKS.index(_task(key)), key))
+    added = {key: _without_seed(entry) for key, entry in addition.entries.items()}
+    keys = sorted(base.entries.keys() | added.keys(), key=lambda key: (TASKS.index(key.partition("/")[0]), key))
     entries, elsewhere = {}, dict(base.elsewhere)
     for key in keys:
-        old, new = base.entries.get(key), addition.entries.get(key)
-        entries[key] = (
-            _merge_entries(old, _without_seed(new)) if old and new else old or _without_seed(addition.entries[key])
-        )
+        old = base.entries.get(key)
+        entries[key] = added[key] if old is None else _merge_entries(old, added[key]) if key in added else old
         known = old.versions if old else {}
         elsewhere |= {f"{key}@{version}": addition.home for version in entries[key].versions if version not in known}
     grown = replace(base, entries=entries, elsewhere=elsewhere)
@@ -89,10 +87,6 @@ def _compare_versions(reference: str, old: LockedVersion, new: LockedVersion, co
     ):
         if complete and before is not None and after is None:
             yield f"{reference}: {field}: is missing"
-
-
-def _task(key: str) -> str:
-    return key.partition("/")[0]
 
 
 def _without_seed(entry: ModelEntry) -> ModelEntry:

@@ -11,15 +11,12 @@ from deepcr_zoo.documents import Place, parse_yaml, read_file, validate
 from deepcr_zoo.errors import InvalidDocumentError, UsageError
 from deepcr_zoo.zoo.recipe import Recipe
 
-EXTENDS = "extends"
-"""Key that names the recipe to start from: a shipped recipe, or a file relative to the one with the key."""
+EXTENDS = "extends"  # key that names the recipe to start from: a shipped recipe, or a file relative to the one with the key
 
-VISITS: Place = ("data", "visits")
-"""Place where null removes an inherited rule."""
+VISITS: Place = ("data", "visits")  # place where null removes an inherited rule
 
 Content = dict[Hashable, Any]
-Origins = dict[Place, str]
-"""Origin of each field: ``FILE:LINE``, or the ``--set`` option."""
+Origins = dict[Place, str]  # origin of each field: ``FILE:LINE``, or the ``--set`` option
 
 
 def shipped_recipes() -> dict[str, Path]:

@@ -19,15 +19,12 @@ from deepcr_zoo.files import write_atomically
 from deepcr_zoo.zoo.cards import Positive, Probability
 from deepcr_zoo.zoo.registry import ResolvedModel, Sha256
 
-POOLED = "all"
-"""Field type of the pooled data."""
+POOLED = "all"  # field type of the pooled data
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
 class OperatingPoint(Document):
-    """A threshold with its rates."""
-
     field_type: str = Field(description="field type, or all for the pooled data")
     fpr: Rate = Field(description="false-positive rate: share of clean pixels that are masked")
     tpr: Probability = Field(description="true-positive rate: share of cosmic-ray pixels that are masked")
@@ -35,8 +32,6 @@ class OperatingPoint(Document):
 
 
 class MeasuredOn(Document):
-    """Data of a measurement."""
-
     kind: Literal["real", "synthetic"] = Field(description="exposures of a telescope, or simulated ones")
     description: str = Field(description="which data, in words")
 
@@ -48,17 +43,15 @@ class Measurement(Document):
     software: str = Field(description="name and version of the measuring software")
     command: str = Field(description="command that repeats it")
     data: MeasuredOn
-    manifest_sha256: Sha256 | None = Field(default=None, description="hash of the dataset's manifest, if it is a dataset")
-    simulator_version: int | None = Field(default=None, description="version of the simulator, for synthetic data")
-    seeds: list[int] | None = Field(default=None, description="seeds of the visits, for synthetic data")
+    manifest_sha256: Sha256 | None = Field(None, description="hash of the dataset's manifest, if it is a dataset")
+    simulator_version: int | None = Field(None, description="version of the simulator, for synthetic data")
+    seeds: list[int] | None = Field(None, description="seeds of the visits, for synthetic data")
     operating_points: list[OperatingPoint] = Field(min_length=1)
 
     def repeats(self, other: Measurement) -> bool:
         """True if both have the same data, command, software and day."""
-        mine, theirs = (
-            (one.data, one.manifest_sha256, one.seeds, one.command, one.date, one.software) for one in (self, other)
-        )
-        return mine == theirs
+        fields = ("data", "manifest_sha256", "seeds", "command", "date", "software")
+        return all(getattr(self, name) == getattr(other, name) for name in fields)
 
 
 class ParityRecord(Document):
@@ -79,8 +72,6 @@ class ParityRecord(Document):
 
 
 class Results(Document):
-    """A results file."""
-
     measurements: list[Measurement] = Field(default_factory=list)
     parity: list[ParityRecord] = Field(default_factory=list)
 
@@ -92,7 +83,6 @@ def read_results(model: ResolvedModel) -> Results:
 
 
 def results_path(model: ResolvedModel) -> Path:
-    """Return the path of the results of a version."""
     return model.card_path.with_suffix(".results.yaml")
 
 

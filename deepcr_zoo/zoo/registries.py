@@ -37,16 +37,12 @@ class RegistryPlace(Document):
 
     root: str = Field(description="folder with zoo/ and cards/, laid out as in this repository")
     mirror: str | None = Field(
-        default=None, description="folder with the files of its models, <task>/<name>/<version>/, as 'pull --to' writes it"
+        None, description="folder of its models' files, <task>/<name>/<version>/, as 'pull --to' writes it"
     )
 
 
 class Configuration(Document):
-    """The settings file."""
-
-    registries: dict[Name, RegistryPlace] = Field(
-        default_factory=dict, description="registries by the prefix of their names"
-    )
+    registries: dict[Name, RegistryPlace] = Field({}, description="registries by the prefix of their names")
 
 
 def read_configuration() -> Configuration:

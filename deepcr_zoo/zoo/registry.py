@@ -18,18 +18,15 @@ from deepcr_zoo.errors import InvalidDocumentError, UnknownModelError
 from deepcr_zoo.zoo import names
 from deepcr_zoo.zoo.names import NAME_PATTERN, TASKS, VERSION_PATTERN, ModelRequest, Task, version_key
 
-MOST_BYTES = 10_000_000_000
-"""Largest accepted file of a model; the largest of the zoo has two million bytes."""
+MOST_BYTES = 10_000_000_000  # largest accepted file of a model; the largest of the zoo has two million bytes
 
-ORGANISATION = "deepcr-zoo"
-"""The Hub organisation that holds the zoo's repositories."""
+ORGANISATION = "deepcr-zoo"  # the Hub organisation that holds the zoo's repositories
 
 WEIGHTS_FILE = "model.safetensors"
 TEST_VECTOR_FILE = "test_vector.safetensors"
 CARD_FILE = "card.yaml"
 
-REPOSITORY_PATTERN = r"^[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*$"
-"""ORG/NAME of a repository on the Hub."""
+REPOSITORY_PATTERN = r"^[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*$"  # ORG/NAME of a repository on the Hub
 
 Name = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
 Version = Annotated[str, Field(pattern=f"^{VERSION_PATTERN}$")]
@@ -74,7 +71,7 @@ class Sources(Document):
     """Sources of the bytes besides the cache and a mirror."""
 
     seed: bool = Field(description="whether zoo/weights/ holds a bundled copy")
-    hub: HubPin | None = Field(default=None, description="the Hub's copy, once published")
+    hub: HubPin | None = Field(None, description="the Hub's copy, once published")
 
 
 class LockedVersion(Document):
@@ -86,15 +83,13 @@ class LockedVersion(Document):
     test_vector: LockedFile
     card: LockedFile
     sources: Sources
-    warning: str | None = Field(default=None, description="caution shown whenever this version is used")
-    deprecated: str | None = Field(default=None, description="why not to use it any more, and what to use instead")
+    warning: str | None = Field(None, description="caution shown whenever this version is used")
+    deprecated: str | None = Field(None, description="why not to use it any more, and what to use instead")
 
 
 class Alias(Document):
-    """Another name of a model."""
-
     name: Name
-    version: Version | None = Field(default=None, description="version the alias means; none = the default")
+    version: Version | None = Field(None, description="version the alias means; none = the default")
     note: str = Field(description="why the alias exists; shown when it is used")
 
 
@@ -131,10 +126,8 @@ class ModelEntry(Document):
     @property
     def alias_texts(self) -> list[str]:
         """The aliases, each with its version where that is not the default."""
-        return [
-            alias.name + (f" (= {alias.version})" if alias.version not in (None, self.default) else "")
-            for alias in self.aliases
-        ]
+        usual = (None, self.default)
+        return [one.name + ("" if one.version in usual else f" (= {one.version})") for one in self.aliases]
 
     @property
     def hub_repository(self) -> str:
@@ -143,8 +136,6 @@ class ModelEntry(Document):
 
 
 class RankedModel(Document):
-    """A model with the reason for its rank."""
-
     model: str = Field(description="task/name")
     reason: str = Field(description="why it has this rank")
 
@@ -349,9 +340,8 @@ class Registry:
                     if (entry.task, alias.name) == (task, request.name):
                         notes.append(f"{alias.name} is an alias: {alias.note}")
                         return entry, alias.version
-        raise UnknownModelError(
-            f"{request.text}: no such model{self._near_names(request)}; run 'deepcr-zoo list' to see them all"
-        )
+        near = self._near_names(request)
+        raise UnknownModelError(f"{request.text}: no such model{near}; run 'deepcr-zoo list' to see them all")
 
     def _choose_version(self, entry: ModelEntry, request: ModelRequest, pinned: str | None, notes: list[str]) -> str:
         wanted = request.version
@@ -364,9 +354,8 @@ class Registry:
             return pinned
         if wanted is None:
             others = [version for version in entry.versions if version != entry.default]
-            notes.append(
-                f"version {entry.default} is the default" + (f" (there is also {', '.join(others)})" if others else "")
-            )
+            also = f" (there is also {', '.join(others)})" if others else ""
+            notes.append(f"version {entry.default} is the default{also}")
             return entry.default
         if wanted in entry.versions:
             return wanted
@@ -396,9 +385,8 @@ def read_registry(root: Path, origin: Origin | None = None) -> Registry:
         for path in sorted((root / "zoo" / task).glob("*.yaml")):
             entry = read_document(path, ModelEntry, root)
             if (entry.task, entry.name) != (task, path.stem):
-                raise InvalidDocumentError(
-                    f"{path.relative_to(root)}: task and name: expected {task}/{path.stem}, got {entry.reference}"
-                )
+                where, expected = path.relative_to(root), f"{task}/{path.stem}"
+                raise InvalidDocumentError(f"{where}: task and name: expected {expected}, got {entry.reference}")
             entries[entry.reference] = entry
     ranked = root / "zoo" / "preferences.yaml"
     preferences = read_document(ranked, Preferences, root).preferences if ranked.is_file() else []
@@ -411,12 +399,10 @@ def check_consistency(registry: Registry) -> None:
     """Raise `InvalidDocumentError` if two entries share a name or a preference names an unknown model."""
     taken = set(registry.entries)
     for entry in registry.entries.values():
-        for alias in entry.aliases:
-            if f"{entry.task}/{alias.name}" in taken:
-                raise InvalidDocumentError(
-                    f"zoo/{entry.reference}.yaml: aliases: expected an unused name, got {alias.name!r}"
-                )
-            taken.add(f"{entry.task}/{alias.name}")
+        for name in (alias.name for alias in entry.aliases):
+            if f"{entry.task}/{name}" in taken:
+                raise InvalidDocumentError(f"zoo/{entry.reference}.yaml: aliases: expected an unused name, got {name!r}")
+            taken.add(f"{entry.task}/{name}")
     for preference in registry.preferences:
         for ranked in preference.models:
             if ranked.model not in registry.entries or not ranked.model.startswith(f"{preference.task}/"):

@@ -27,8 +27,7 @@ SOURCES: tuple[Source, ...] = get_args(Source)
 
 HUB_BEFORE_SEED: tuple[Source, ...] = ("cache", "mirror", "hub", "seed")
 
-_Read = tuple[bytes, Path | None, str | None]
-"""Bytes, the path they were read from, and how they differ from the lock."""
+_Read = tuple[bytes, Path | None, str | None]  # bytes, the path they were read from, and how they differ from the lock
 
 
 @dataclass(frozen=True)
@@ -226,12 +225,10 @@ def _read_from(folder: Path | None, filename: str, locked: LockedFile, *, refuse
 
 def _refuse_links(path: Path) -> None:
     """Raise `IntegrityError` for links in a mirror, which could lead to any file of this machine."""
-    task, name, version = path.parents[2], path.parents[1], path.parents[0]
-    for part in (task, name, version, path):
+    for part in (*reversed(path.parents[:3]), path):  # task, name, version, file
         if part.is_symlink():
-            raise IntegrityError(
-                f"{part} is a symbolic link, and a mirror holds plain files alone: put the file itself there"
-            )
+            advice = "a mirror holds plain files alone: put the file itself there"
+            raise IntegrityError(f"{part} is a symbolic link, and {advice}")
 
 
 def _read_from_hub(model: ResolvedModel, filename: str) -> _Read:

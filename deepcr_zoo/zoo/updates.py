@@ -29,14 +29,12 @@ from deepcr_zoo.zoo.registry import ORGANISATION, HubPin, Origin, Registry, read
 if TYPE_CHECKING:
     from deepcr_zoo.zoo.hub.repositories import HubRepository
 
-REPOSITORY = f"{ORGANISATION}/registry"
-"""Hub repository of the zoo's lock and cards."""
+REPOSITORY = f"{ORGANISATION}/registry"  # Hub repository of the zoo's lock and cards
 
 CURRENT = "current.json"
 
 MOST_FILES = 10_000
-MOST_BYTES = 1_000_000
-"""Largest accepted registry file; the largest card has a few thousand bytes."""
+MOST_BYTES = 1_000_000  # largest accepted registry file; the largest card has a few thousand bytes
 
 _LOCK_FILE = re.compile(
     rf"zoo/(mask|inpaint)/{NAME_PATTERN}\.yaml"
@@ -83,12 +81,10 @@ def _check_size(name: str, size: int | None) -> None:
 
 
 def folder() -> Path:
-    """Return the folder of kept updates."""
     return files.user_data_root() / "registry"
 
 
 def current_file() -> Path:
-    """Return the path of the file that names the update in use."""
     return folder() / CURRENT
 
 

@@ -10,13 +10,13 @@ import os
 import re
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from deepcr_zoo.errors import HubConflictError, HubError, HubUnreachableError, SourceError, UsageError
 
-PATIENCE_S = 1.5
-"""Default of DEEPCR_ZOO_HUB_TIMEOUT; the client itself would retry a silent Hub for more than 20 s."""
+PATIENCE_S = 1.5  # default of DEEPCR_ZOO_HUB_TIMEOUT; the client itself would retry a silent Hub for more than 20 s
 
 WAY_OUT = "name another --source (or a mirror with --from), or update deepcr-zoo"
 """Advice where a download asks for something that the Hub does not have."""
@@ -48,7 +48,6 @@ def client() -> Any:
 
 
 def disable_progress_bars() -> None:
-    """Keep the client from drawing progress bars."""
     from huggingface_hub import utils
 
     utils.disable_progress_bars()  # type: ignore[attr-defined]
@@ -97,23 +96,18 @@ def _first(call: Callable[[float], ResultT], seconds: float) -> ResultT:
 
 def _within(seconds: float, call: Callable[[], ResultT]) -> ResultT:
     """Run `call` in a thread, because no client timeout covers a hanging name lookup."""
-    results: list[ResultT] = []
-    failure: list[BaseException] = []
+    answer: Future[ResultT] = Future()
 
     def work() -> None:
         try:
-            results.append(call())
+            answer.set_result(call())
         except BaseException as error:
-            failure.append(error)
+            answer.set_exception(error)
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
+    threading.Thread(target=work, daemon=True).start()
+    if not wait([answer], seconds).done:
         raise _silence(seconds)
-    if failure:
-        raise failure[0]
-    return results[0]
+    return answer.result()
 
 
 def _silence(seconds: float) -> TimeoutError:

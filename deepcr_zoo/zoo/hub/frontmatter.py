@@ -6,8 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LIBRARY = "deepcr-zoo"
-
 LICENCES = ("apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc0-1.0", "gpl-3.0", "lgpl-3.0", "mit", "mpl-2.0")
 """The Hub's licence identifiers that cards may have: SPDX identifiers in lower case."""
 
@@ -26,13 +24,7 @@ class Evaluation:
 
 
 def front_matter(
-    *,
-    name: str,
-    spdx: str,
-    tags: Sequence[str],
-    pipeline: str,
-    base_model: str | None,
-    evaluations: Sequence[Evaluation],
+    *, name: str, spdx: str, tags: Sequence[str], pipeline: str, base_model: str | None, evaluations: Sequence[Evaluation]
 ) -> str:
     """Return the block with its lines of dashes; `base_model` is the repository of the model it was fine-tuned from."""
     from huggingface_hub import EvalResult, ModelCardData
@@ -56,7 +48,7 @@ def front_matter(
         license=spdx.lower() if known else "other",
         license_name=None if known else spdx.lower(),
         license_link=None if known else "LICENSE",
-        library_name=LIBRARY,
+        library_name="deepcr-zoo",
         pipeline_tag=pipeline,
         tags=list(tags),
         base_model=base_model,

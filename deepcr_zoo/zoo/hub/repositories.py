@@ -74,7 +74,6 @@ class HubRepository:
         return self._translated(ask)
 
     def is_private(self) -> bool:
-        """True if the repository is private."""
         return bool(self._translated(lambda: self._api.model_info(self.name)).private)
 
     def create(self, private: bool) -> None:
@@ -87,12 +86,10 @@ class HubRepository:
 
     def files(self, commit: str) -> dict[str, RemoteFile]:
         """Return every file of a commit, by path."""
-        found = self._translated(
-            lambda: self._api.model_info(self.name, revision=commit, files_metadata=True), commit
-        ).siblings
+        found = self._translated(lambda: self._api.model_info(self.name, revision=commit, files_metadata=True), commit)
         return {
             file.rfilename: RemoteFile(file.size, file.blob_id, None if file.lfs is None else file.lfs.sha256)
-            for file in found or ()
+            for file in found.siblings or ()
         }
 
     def holds(self, commit: str, files: Mapping[str, bytes]) -> bool:
@@ -135,15 +132,10 @@ class HubRepository:
         """
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-        operations = [
-            *(CommitOperationAdd(path, data) for path, data in files.items()),
-            *(CommitOperationDelete(path) for path in without),
-        ]
-        made = self._translated(
-            lambda: self._api.create_commit(
-                self.name, operations, commit_message=title, parent_commit=parent, create_pr=pull_request
-            )
-        )
+        operations = [CommitOperationAdd(path, data) for path, data in files.items()]
+        operations += [CommitOperationDelete(path) for path in without]
+        options = {"commit_message": title, "parent_commit": parent, "create_pr": pull_request}
+        made = self._translated(lambda: self._api.create_commit(self.name, operations, **options))
         return Commit(str(made.oid), title, made.pr_url)
 
     def tag(self, name: str, commit: str) -> None:
@@ -160,7 +152,6 @@ def whoami() -> str:
     from huggingface_hub import get_token
 
     if get_token() is None:
-        raise HubError(
-            f"{shown_endpoint(api)}: not logged in: set HF_TOKEN to a token that may write, or run 'hf auth login'"
-        )
+        where = shown_endpoint(api)
+        raise HubError(f"{where}: not logged in: set HF_TOKEN to a token that may write, or run 'hf auth login'")
     return str(translated(lambda: probe(lambda _: api.whoami()["name"]), HubRequest("api/whoami-v2"), api))

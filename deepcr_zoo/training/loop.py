@@ -54,7 +54,8 @@ def fit(
         size = batch_size(state, len(train), ranks)
         steps = len(train) // size
         stops = _train_epoch(state, train, ranks, on_step, should_stop)
-        _average_statistics(state, ranks)
+        if not state.progress.frozen:  # running statistics: each process has seen other stamps
+            ranks.average([buffer for buffer in state.network.buffers() if buffer.is_floating_point()])
         if state.progress.step < steps:
             save(state)
             return False
@@ -161,9 +162,3 @@ def _examples(feed: Feed, planned: list[Tensor], epoch: int) -> Iterator[Example
             if batch is not None:
                 following.append(reader.submit(feed.examples, batch, epoch))
             yield current.result()
-
-
-def _average_statistics(state: TrainingState, ranks: Ranks) -> None:
-    """Average the running statistics: in the first phase each process has seen other stamps."""
-    if not state.progress.frozen:
-        ranks.average([buffer for buffer in state.network.buffers() if buffer.is_floating_point()])

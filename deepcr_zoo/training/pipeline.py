@@ -23,7 +23,7 @@ from deepcr_zoo.training.distributed import Ranks, joined
 from deepcr_zoo.training.finalize import finalize
 from deepcr_zoo.training.interruption import noting_signals
 from deepcr_zoo.training.loop import LossIsNotFiniteError, fit
-from deepcr_zoo.training.objectives import Examples, Feed
+from deepcr_zoo.training.objectives import Feed
 from deepcr_zoo.training.runs import add_environment, current_environment, new_run, write_metrics
 from deepcr_zoo.training.stamps import open_stamps
 from deepcr_zoo.training.state import TrainingState, initial_state
@@ -31,8 +31,8 @@ from deepcr_zoo.zoo.recipe import Recipe
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 
 RUNS = Path("runs")
-
 BAD_BATCH_FILE = "not-finite.safetensors"
+Feeds = tuple[Feed, Feed]  # for training and for validation
 
 
 def train(
@@ -167,9 +167,8 @@ def _writers_reporter(reporter: Reporter | None, ranks: Ranks) -> Reporter:
 def _open_run(folder: Path, recipe: Recipe | None) -> Run:
     run = Run.open(folder)
     if recipe is not None and (recipe.rehearsed if run.facts.rehearsal else recipe) != run.recipe:
-        raise RunError(
-            f"{run.folder}: is a run of another recipe, or of other settings: leave the recipe out to go on with it"
-        )
+        advice = "leave the recipe out to go on with it"
+        raise RunError(f"{run.folder}: is a run of another recipe, or of other settings: {advice}")
     return run
 
 
@@ -183,21 +182,13 @@ def _shared_folder(folder: Path) -> Path:
     return folder
 
 
-def _feeds(recipe: Recipe, dataset: Dataset, state: TrainingState) -> tuple[Feed, Feed]:
+def _feeds(recipe: Recipe, dataset: Dataset, state: TrainingState) -> Feeds:
     train = open_stamps(dataset, "train", state.device)
-    validation = open_stamps(dataset, "validation", state.device)
-    return Feed(recipe, train), Feed(recipe, validation)
+    return Feed(recipe, train), Feed(recipe, open_stamps(dataset, "validation", state.device))
 
 
 def _fit_and_finalize(
-    run: Run,
-    dataset: Dataset,
-    state: TrainingState,
-    feeds: tuple[Feed, Feed],
-    ranks: Ranks,
-    reporter: Reporter,
-    prove: bool,
-    jobs: int,
+    run: Run, dataset: Dataset, state: TrainingState, feeds: Feeds, ranks: Ranks, reporter: Reporter, prove: bool, jobs: int
 ) -> Run:
     """Do what is left of a run."""
     if state.device.type == "cpu":
@@ -219,19 +210,20 @@ def _fit_and_finalize(
             failure = _not_finite(run, error, ranks)
             ranks.wait()
             raise failure from None
-    if not ended or ranks.in_any(stop_requested()):
-        ranks.by_writer(lambda: _stop(run))
-    ranks.by_writer(lambda: finalize(run, dataset, state, reporter, proves=prove, jobs=jobs))
+    stopped = not ended or ranks.in_any(stop_requested())
+
+    def finish() -> None:
+        if stopped:
+            raise StoppedError(f"stopped, and saved: deepcr-zoo train --resume {run.folder} goes on")
+        finalize(run, dataset, state, reporter, proves=prove, jobs=jobs)
+
+    ranks.by_writer(finish)
     return run
 
 
 def _save(run: Run, state: TrainingState) -> None:
     checkpoints.save(state, run.folder, run.facts.recipe_sha256)
     write_metrics(run, state.progress.history)
-
-
-def _stop(run: Run) -> None:
-    raise StoppedError(f"stopped, and saved: deepcr-zoo train --resume {run.folder} goes on")
 
 
 def _training_device(name: str) -> torch.device:
@@ -254,11 +246,7 @@ def _not_finite(run: Run, error: LossIsNotFiniteError, ranks: Ranks) -> Training
     if error.examples is None:
         return TrainingError(f"{run.folder}: {error}; {saved}; {advice}")
     path = run.folder / (BAD_BATCH_FILE if ranks.is_writer else f"rank{ranks.rank}-{BAD_BATCH_FILE}")
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in vars(error.examples).items()}
     with checkpoints.reporting_failures(run.folder):
-        write_atomically(_batch_bytes(error.examples), path)
+        write_atomically(safetensors.torch.save(tensors), path)
     return TrainingError(f"{run.folder}: {error}; the batch is in {path.name}, {saved}; {advice}")
-
-
-def _batch_bytes(examples: Examples) -> bytes:
-    tensors = {"input": examples.input, "target": examples.target, "counted": examples.counted}
-    return safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -36,23 +34,10 @@ class StampBatch:
         return replace(self, image=image)
 
 
-class StampSource(Protocol):
-    """The stamps of a split, by number."""
-
-    device: torch.device
-    is_resident: bool
-
-    def __len__(self) -> int: ...
-
-    def take(self, numbers: Tensor) -> StampBatch:
-        """Return some stamps, on the device."""
-
-    def cosmic_rays(self, numbers: Tensor) -> Tensor:
-        """Return the CR masks of some stamps, bool, shape (N, S, S), on the device."""
-
-
 class ResidentStamps:
-    """Stamps that are all on the device."""
+    """Stamps that are all on the device; stamps are taken by their numbers in the split."""
+
+    is_resident = True
 
     def __init__(self, groups: Sequence[ExposureStamps], device: torch.device) -> None:
         layers: dict[str, list[Tensor]] = {name: [] for name in LAYERS}
@@ -60,7 +45,6 @@ class ResidentStamps:
             for name, tensor in group.read(*LAYERS).items():
                 layers[name].append(torch.from_numpy(tensor).to(device))
         self.device = device
-        self.is_resident = True
         self._image = torch.cat(layers["image"])
         self._cosmic_rays = torch.cat(layers["cosmic_rays"]).bool()
         self._ignore = torch.cat(layers["ignore"]).bool()
@@ -75,15 +59,17 @@ class ResidentStamps:
         return StampBatch(numbers, *(layer[numbers] for layer in layers))
 
     def cosmic_rays(self, numbers: Tensor) -> Tensor:
+        """Return the CR masks of some stamps, bool, shape (N, S, S), on the device."""
         return self._cosmic_rays[numbers.to(self.device)]
 
 
 class MappedStamps:
     """Stamps that stay in their files, mapped into memory: the same results for training sets of any size."""
 
+    is_resident = False
+
     def __init__(self, groups: Sequence[ExposureStamps], device: torch.device) -> None:
         self.device = device
-        self.is_resident = False
         self._stamps = Stamps(groups)
         self._sky = torch.tensor(_sky_levels(groups))
 
@@ -104,6 +90,9 @@ class MappedStamps:
         return torch.from_numpy(np.stack(arrays)).to(self.device)
 
 
+StampSource = ResidentStamps | MappedStamps
+
+
 def open_stamps(dataset: Dataset, split: StampSplit, device: torch.device) -> StampSource:
     """Return the stamps of a split; TrainingError if there is none, or every pixel of each is ignored."""
     groups = list(dataset.exposures(split))
@@ -112,9 +101,8 @@ def open_stamps(dataset: Dataset, split: StampSplit, device: torch.device) -> St
             f"{dataset.folder}: has no {split} stamp: see the counts in its manifest, and give the recipe more visits"
         )
     if not any((group.read("ignore")["ignore"] == 0).any() for group in groups):
-        raise TrainingError(
-            f"{dataset.folder}: every pixel of every {split} stamp is ignored: see build.ignore of the recipe"
-        )
+        problem = f"every pixel of every {split} stamp is ignored"
+        raise TrainingError(f"{dataset.folder}: {problem}: see build.ignore of the recipe")
     pixels = sum(len(group.indices) for group in groups) * dataset.manifest.stamp_size**2
     fits = pixels * BYTES_PER_PIXEL < SHARE_OF_MEMORY * _memory_bytes(device)
     return (ResidentStamps if fits else MappedStamps)(groups, device)
@@ -128,4 +116,4 @@ def _memory_bytes(device: torch.device) -> float:
 
 
 def _sky_levels(groups: Sequence[ExposureStamps]) -> list[float]:
-    return list(chain.from_iterable([group.exposure.sky_electron] * len(group.indices) for group in groups))
+    return [group.exposure.sky_electron for group in groups for _ in group.indices]

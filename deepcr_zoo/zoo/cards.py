@@ -72,9 +72,9 @@ class UpstreamFile(Document):
 class CardProvenance(Document):
     kind: Literal["imported", "trained"] = Field(description="imported from elsewhere, or trained by this project")
     statement: str = Field(description="where the network comes from, in words")
-    upstream: UpstreamFile | None = Field(None, description="the imported file; if imported")
-    recipe_sha256: Sha256 | None = Field(None, description="hash of the resolved recipe (VERSION.recipe.yaml); if trained")
-    manifest_sha256: Sha256 | None = Field(None, description="hash of the training set's manifest; if trained")
+    upstream: UpstreamFile | None = Field(None, description="the imported file; required if imported")
+    recipe_sha256: Sha256 | None = Field(None, description="hash of its recipe, VERSION.recipe.yaml; required if trained")
+    manifest_sha256: Sha256 | None = Field(None, description="hash of the training set's manifest; required if trained")
 
     @model_validator(mode="after")
     def _has_the_hashes_of_its_kind(self) -> CardProvenance:

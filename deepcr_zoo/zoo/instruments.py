@@ -173,14 +173,12 @@ def default_instruments() -> InstrumentTable:
     return _cached_instruments(files.data_root())
 
 
-@cache
-def _cached_instruments(root: Path) -> InstrumentTable:
-    return read_instruments(root)
-
-
 def read_instruments(root: Path) -> InstrumentTable:
     """Read the table under ``root/zoo``."""
     return read_document(root / "zoo" / "instruments.yaml", InstrumentTable, root)
+
+
+_cached_instruments = cache(read_instruments)
 
 
 def matches(keywords: Keywords, patterns: Patterns) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from deepcr_zoo.documents import Document
 from deepcr_zoo.zoo.names import NAME_PATTERN, Task
@@ -40,15 +40,17 @@ Seed = Annotated[int, Field(ge=0, lt=RESERVED_SEED)]
 ModelName = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
 DqBits = Annotated[int, Field(gt=0, lt=2**31)]
 Thresholds = Annotated[list[Positive], Field(min_length=2, max_length=2)]
-CountRange = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2)]
 Shape = Annotated[list[Annotated[int, Field(gt=0, le=65_536)]], Field(min_length=2, max_length=2)]
 
 
-def ascending(limits: list[Number]) -> list[Number]:
-    """Return two limits if the smaller comes first, else raise `ValueError`."""
+def _ascending(limits: list[Number]) -> list[Number]:
     if limits[0] > limits[1]:
         raise ValueError("the smaller number first")
     return limits
+
+
+CountRange = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2), AfterValidator(_ascending)]
+AlphaRange = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_ascending)]
 
 
 class DetectorBlock(Document):
@@ -202,11 +204,6 @@ class DarkPasteBlock(Document):
     own_objlim: Positive = Field(1.0, description="objlim of that L.A.Cosmic; low, because its detections are only ignored")
     own_grow: int = Field(1, ge=0, le=50, description="pixels around an exposure's own cosmic rays that are ignored too")
 
-    @field_validator("per_exposure")
-    @classmethod
-    def _the_smaller_comes_first(cls, limits: list[int]) -> list[int]:
-        return ascending(limits)
-
 
 class IgnoreBlock(Document):
     """Pixels that are excluded from training and metrics."""
@@ -270,17 +267,12 @@ class InputBlock(Document):
 
 
 class AugmentationBlock(Document):
-    sky: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
+    sky: AlphaRange | None = Field(
         [-0.9, 3.0], description="range of alpha: alpha x sky is added (Zhang & Bloom 2020, Eq. 3-4); none: never"
     )
     shot_noise: bool = Field(False, description="whether the shot noise of an added sky is added too")
     flips: bool = Field(False, description="whether stamps are flipped and turned by 90 degrees")
     inpainting_masks: CountRange = Field([1, 9], description="fewest and most CR masks of other stamps in one mask")
-
-    @field_validator("sky", "inpainting_masks")
-    @classmethod
-    def _the_smaller_comes_first(cls, limits: list[float] | None) -> list[float] | None:
-        return limits and ascending(limits)
 
 
 class ScheduleBlock(Document):
@@ -294,7 +286,9 @@ class ScheduleBlock(Document):
     restart_at_freeze: bool = Field(True, description="whether optimiser and scheduler restart at the freeze")
     restart_learning_rate_factor: Positive = Field(0.4, description="upstream divides by 2.5; not in the paper")
     decay_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    decay_patience_epochs: int = Field(4, ge=1, description="the learning rate decays after more epochs without improvement")
+    decay_patience_epochs: int = Field(
+        4, ge=1, description="most epochs without improvement before the learning rate decays"
+    )
     decay_min_improvement: Fraction = Field(0.001, description="smallest relative improvement of the loss that counts")
     stop_after_decays: int = Field(
         2, ge=1, description="training ends when another decay is due after this many without improvement"

@@ -30,10 +30,7 @@ ENTRY_POINTS = "deepcr_zoo.registries"
 
 
 class RegistryPlace(Document):
-    """Location of another registry.
-
-    A package offers this, or just the path, under the entry-point group ``deepcr_zoo.registries``.
-    """
+    """Location of another registry; a package offers it, or just the path, as an entry point of `ENTRY_POINTS`."""
 
     root: str = Field(description="folder with zoo/ and cards/, laid out as in this repository")
     mirror: str | None = Field(

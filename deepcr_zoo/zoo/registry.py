@@ -334,12 +334,11 @@ class Registry:
             if len(candidates) > 1:
                 notes.append(f"{request.name} names a mask and an inpainting network; the mask network is meant")
             return candidates[0], None
-        for task in tasks:
-            for entry in self.entries.values():
-                for alias in entry.aliases:
-                    if (entry.task, alias.name) == (task, request.name):
-                        notes.append(f"{alias.name} is an alias: {alias.note}")
-                        return entry, alias.version
+        for entry in (entry for task in tasks for entry in self.entries.values() if entry.task == task):
+            for alias in entry.aliases:
+                if alias.name == request.name:
+                    notes.append(f"{alias.name} is an alias: {alias.note}")
+                    return entry, alias.version
         near = self._near_names(request)
         raise UnknownModelError(f"{request.text}: no such model{near}; run 'deepcr-zoo list' to see them all")
 

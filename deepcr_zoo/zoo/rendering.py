@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -18,12 +18,16 @@ from deepcr_zoo.zoo.instruments import InstrumentTable, read_instruments
 from deepcr_zoo.zoo.recipefiles import recipe_json_schema
 from deepcr_zoo.zoo.registry import Registry, ResolvedModel, read_registry
 
-START, END = "<!-- rendered from {what}: start -->", "<!-- rendered from {what}: end -->"
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    dashes = "|" + "---|" * len(header)
+    return "\n".join([f"| {' | '.join(header)} |", dashes, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def models_table(registry: Registry) -> str:
     """Return a Markdown table of all models and versions."""
-    lines = ["| model | versions | input | threshold | for | cite |", "|---|---|---|---|---|---|"]
+    rows = []
     for entry in registry.entries.values():
         versions = [registry.resolve(f"{entry.reference}@{version}") for version in entry.versions]
         cards = [read_card(version) for version in versions]
@@ -37,27 +41,26 @@ def models_table(registry: Registry) -> str:
             entry.summary,
             "<br>".join(dict.fromkeys(f"[{c.citation[0].text}](https://doi.org/{c.citation[0].doi})" for c in cards)),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown_table(["model", "versions", "input", "threshold", "for", "cite"], rows)
 
 
 def preferences_table(registry: Registry) -> str:
     """Return a Markdown table of the preferred models for each instrument and filter, with the reasons."""
-    lines = ["| instrument | filter | task | models, best first |", "|---|---|---|---|"]
+    rows = []
     shares = Counter((block.task, block.instrument, block.detector) for block in registry.preferences)
     for block in registry.preferences:
         models = "<br>".join(f"`{ranked.model}`: {ranked.reason}" for ranked in block.models)
         camera = f"{block.instrument}/{block.detector}" if block.detector != "*" else block.instrument
         rest = "any other" if shares[block.task, block.instrument, block.detector] > 1 else "any"
         filters = ", ".join(rest if name == "*" else name for name in block.filters)
-        lines.append(f"| {camera} | {filters} | {block.task} | {models} |")
-    return "\n".join(lines)
+        rows.append([camera, filters, block.task, models])
+    return markdown_table(["instrument", "filter", "task", "models, best first"], rows)
 
 
 def instruments_table(table: InstrumentTable, registry: Registry) -> str:
     """Return a Markdown table of the detectors whose files are recognised."""
-    header = "| detector | recognised by | gain | cosmic-ray bit in DQ | raw frames | networks |"
-    lines = [header, "|---|---|---|---|---|---|"]
+    rows = []
     for known in table.instruments:
         shapes = dict.fromkeys("x".join(map(str, reversed(geometry.shape))) for geometry in known.overscan)
         cells = [
@@ -69,14 +72,14 @@ def instruments_table(table: InstrumentTable, registry: Registry) -> str:
             ", ".join(dict.fromkeys(block.task for block in registry.preferences if block.instrument == known.instrument))
             or "none: name one",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    header = ["detector", "recognised by", "gain", "cosmic-ray bit in DQ", "raw frames", "networks"]
+    return markdown_table(header, rows)
 
 
 def card_fields_table() -> str:
     """Return a Markdown table of every field of a card and its meaning."""
-    rows = [f"| `{name}` | {meaning} |" for name, meaning in _fields(Card)]
-    return "\n".join(["| field | meaning |", "|---|---|", *rows])
+    return markdown_table(["field", "meaning"], [[f"`{name}`", meaning] for name, meaning in _fields(Card)])
 
 
 def input_text(card: Card) -> str:
@@ -90,13 +93,14 @@ def card_text(model: ResolvedModel, card: Card) -> list[tuple[str, str]]:
     """Return a card as pairs of label and text."""
     locked, sizes = model.locked, model.locked.architecture
     threshold = card.output.threshold
+    filters = "all filters" if card.instrument.filters == ["*"] else f"filter {', '.join(card.instrument.filters)}"
     return [
         ("model", model.reference),
         ("title", card.identity.title),
         ("authors", ", ".join(card.identity.authors)),
         ("versions", ", ".join(model.entry.versions) + f" (default {model.entry.default})"),
         ("made for", f"{card.instrument.telescope} {card.instrument.instrument}/{card.instrument.detector}, "
-                     f"{_filters_text(card)}; {card.instrument.data_product}"),
+                     f"{filters}; {card.instrument.data_product}"),
         ("input", input_text(card)),
         ("output", card.output.quantity + ("" if threshold is None else f", threshold {threshold:g}")),
         *([("threshold", card.output.threshold_choice)] if card.output.threshold_choice else []),
@@ -113,13 +117,9 @@ def card_text(model: ResolvedModel, card: Card) -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
-def _filters_text(card: Card) -> str:
-    return "all filters" if card.instrument.filters == ["*"] else f"filter {', '.join(card.instrument.filters)}"
-
-
 def replace_block(text: str, what: str, block: str) -> str:
     """Replace the text between the markers of `what` in a Markdown text."""
-    start, end = START.format(what=what), END.format(what=what)
+    start, end = (f"<!-- rendered from {what}: {mark} -->" for mark in ("start", "end"))
     if start not in text or end not in text:
         raise ValueError(f"expected the markers {start} and {end}")
     before, _, rest = text.partition(start)

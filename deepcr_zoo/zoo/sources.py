@@ -19,6 +19,7 @@ from deepcr_zoo import files
 from deepcr_zoo.errors import IntegrityError, SourceError, SourceWarning, UsageError
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.zoo.cards import read_card
+from deepcr_zoo.zoo.hub import downloads
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import CARD_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, LockedFile, ResolvedModel
 
@@ -27,6 +28,7 @@ SOURCES: tuple[Source, ...] = get_args(Source)
 
 HUB_BEFORE_SEED: tuple[Source, ...] = ("cache", "mirror", "hub", "seed")
 
+Address = str | os.PathLike[str]  # a path, or for a mirror also a file:// address
 _Read = tuple[bytes, Path | None, str | None]  # bytes, the path they were read from, and how they differ from the lock
 
 
@@ -52,7 +54,7 @@ def fetch(
     filename: str,
     *,
     source: Source | None = None,
-    mirror: str | os.PathLike[str] | None = None,
+    mirror: Address | None = None,
     keep: bool = True,
     order: Sequence[Source] = SOURCES,
 ) -> VerifiedFile:
@@ -74,8 +76,9 @@ def fetch(
             reasons.append(f"{supplier}: {error}")
             continue
         if problem:
+            hub = f"{pin.repo} at commit {pin.commit}" if (pin := model.locked.sources.hub) else ""
             raise IntegrityError(
-                f"{model.reference}: {filename} from the {supplier} ({path or _hub_address(model)}) is not what the "
+                f"{model.reference}: {filename} from the {supplier} ({path or hub}) is not what the "
                 f"registry locked: {problem}; it was refused: replace that copy, or name another --source"
             )
         if keep and supplier in ("mirror", "hub"):
@@ -84,13 +87,7 @@ def fetch(
     raise SourceError(f"{model.reference}: no source could supply {filename} ({'; '.join(reasons)})")
 
 
-def pull(
-    name: str,
-    *,
-    to: str | os.PathLike[str] | None = None,
-    mirror: str | os.PathLike[str] | None = None,
-    source: Source | None = None,
-) -> Path:
+def pull(name: str, *, to: Address | None = None, mirror: Address | None = None, source: Source | None = None) -> Path:
     """Download and verify a model's files.
 
     Parameters
@@ -122,11 +119,7 @@ def pull(
 
 
 def pull_resolved(
-    model: ResolvedModel,
-    *,
-    to: str | os.PathLike[str] | None = None,
-    mirror: str | os.PathLike[str] | None = None,
-    source: Source | None = None,
+    model: ResolvedModel, *, to: Address | None = None, mirror: Address | None = None, source: Source | None = None
 ) -> PulledModel:
     """Download and verify the files of a resolved model; see `pull`."""
     weights, vector = (
@@ -161,11 +154,7 @@ def _write_mirror(model: ResolvedModel, files: dict[str, bytes], root: Path) -> 
 
 
 def _suppliers(
-    model: ResolvedModel,
-    filename: str,
-    source: Source | None,
-    mirror: str | os.PathLike[str] | None,
-    order: Sequence[Source],
+    model: ResolvedModel, filename: str, source: Source | None, mirror: Address | None, order: Sequence[Source]
 ) -> Iterator[tuple[Source, Callable[[], _Read]]]:
     """Yield the sources to try, in order, each with a function that reads the file from it."""
     mirror_root = _mirror_root(mirror)
@@ -192,7 +181,7 @@ def _suppliers(
             yield name, partial(_read_from, folder, filename, locked, refuse_links=name == "mirror")
 
 
-def _mirror_root(mirror: str | os.PathLike[str] | None) -> Path | None:
+def _mirror_root(mirror: Address | None) -> Path | None:
     """Return the mirror's folder; a missing one is an error if the call names it and a warning if the environment does."""
     root = files.mirror_root() if mirror is None else files.directory(mirror)
     if root is not None and not root.is_dir():
@@ -235,16 +224,9 @@ def _read_from_hub(model: ResolvedModel, filename: str) -> _Read:
     pin = model.locked.sources.hub
     if pin is None:
         raise SourceError("this version is not published on the Hub: leave out --source")
-    from deepcr_zoo.zoo.hub import downloads
-
     locked = model.locked_file(filename)
     data = downloads.download(pin, filename, locked.size)
     return data, None, locked.mismatch(data)
-
-
-def _hub_address(model: ResolvedModel) -> str:
-    pin = model.locked.sources.hub
-    return f"{pin.repo} at commit {pin.commit}" if pin else ""
 
 
 def _keep(data: bytes, path: Path) -> Path | None:

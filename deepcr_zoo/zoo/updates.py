@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import Field, ValidationError
 
@@ -22,12 +21,11 @@ from deepcr_zoo.documents import Document, as_json
 from deepcr_zoo.errors import DeepcrZooError, OutputError, SourceWarning, UpdateError
 from deepcr_zoo.files import new_folder, sweep_leftovers, write_atomically
 from deepcr_zoo.zoo.cards import read_card
+from deepcr_zoo.zoo.hub import downloads
+from deepcr_zoo.zoo.hub.repositories import HubRepository
 from deepcr_zoo.zoo.merging import alterations, changed_defaults, merged
 from deepcr_zoo.zoo.names import NAME_PATTERN, VERSION_PATTERN
 from deepcr_zoo.zoo.registry import ORGANISATION, HubPin, Origin, Registry, read_registry
-
-if TYPE_CHECKING:
-    from deepcr_zoo.zoo.hub.repositories import HubRepository
 
 REPOSITORY = f"{ORGANISATION}/registry"  # Hub repository of the zoo's lock and cards
 
@@ -120,8 +118,6 @@ def with_update(shipped: Registry) -> Registry:
 
 def update(repository: str = REPOSITORY) -> Update:
     """Fetch the newest lock and cards from a Hub repository, check them, and keep them."""
-    from deepcr_zoo.zoo.hub.repositories import HubRepository
-
     shipped, before = shipped_registry(), _readable_current()
     remote = HubRepository(repository)
     commit = remote.head()
@@ -151,8 +147,6 @@ def forget() -> None:
 
 def fetch_lock(remote: HubRepository, commit: str, root: Path) -> None:
     """Write every registry file of a commit below a folder; files that differ from git's hashes raise `UpdateError`."""
-    from deepcr_zoo.zoo.hub import downloads
-
     files = {name: file for name, file in remote.files(commit).items() if is_lock_file(name)}
     if not files or len(files) > MOST_FILES:
         raise UpdateError(f"{remote.address} at commit {commit}: expected the files of a registry, got {len(files)}")

@@ -77,7 +77,19 @@ def patience() -> float:
 def probe(call: Callable[[float], ResultT]) -> ResultT:
     """Make a first request, which gets the timeout in seconds and, unlike others, is not retried."""
     seconds = patience()
-    return _within(seconds, lambda: _first(call, seconds))
+    answer: Future[ResultT] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(_first(call, seconds))
+        except BaseException as error:
+            answer.set_exception(error)
+
+    # in a thread, because no client timeout covers a hanging name lookup
+    threading.Thread(target=work, daemon=True).start()
+    if not wait([answer], seconds).done:
+        raise _silence(seconds)
+    return answer.result()
 
 
 def _first(call: Callable[[float], ResultT], seconds: float) -> ResultT:
@@ -92,22 +104,6 @@ def _first(call: Callable[[float], ResultT], seconds: float) -> ResultT:
         raise _silence(seconds) from None  # either the client or the waiting thread may give up first
     except (KeyError, TypeError, ValueError) as error:  # such as the page of a captive portal
         raise OSError(f"its answer is not that of a Hub ({type(error).__name__}: {error})") from None
-
-
-def _within(seconds: float, call: Callable[[], ResultT]) -> ResultT:
-    """Run `call` in a thread, because no client timeout covers a hanging name lookup."""
-    answer: Future[ResultT] = Future()
-
-    def work() -> None:
-        try:
-            answer.set_result(call())
-        except BaseException as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    if not wait([answer], seconds).done:
-        raise _silence(seconds)
-    return answer.result()
 
 
 def _silence(seconds: float) -> TimeoutError:

@@ -104,15 +104,13 @@ def convert_state(pickled: bytes) -> tuple[Architecture, dict[str, Tensor]]:
         module, _, parameter = name.rpartition(".")
         if module not in modules:
             raise ConversionError(f"{name}: expected a parameter of an upstream UNet of {architecture}")
-        match parameter:
-            case "weight_v":
-                state[f"{modules[module]}.weight"] = _weight_norm(tensor, upstream[f"{module}.weight_g"])
-            case "weight_g":
-                continue
-            case "num_batches_tracked":
-                state[f"{modules[module]}.{parameter}"] = tensor.to(torch.int64)
-            case _:
-                state[f"{modules[module]}.{parameter}"] = tensor
+        if parameter == "weight_g":
+            continue
+        if parameter == "weight_v":
+            parameter, tensor = "weight", _weight_norm(tensor, upstream[f"{module}.weight_g"])
+        elif parameter == "num_batches_tracked":
+            tensor = tensor.to(torch.int64)
+        state[f"{modules[module]}.{parameter}"] = tensor
     return architecture, state
 
 
@@ -152,9 +150,8 @@ def _pip_download(file: UpstreamFile, folder: Path) -> None:
         listing = Path(scratch, "requirements.txt")
         listing.write_text(requirement)
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
-        result = subprocess.run(
-            [*command, "--require-hashes", "-r", str(listing), "-d", str(folder)], capture_output=True, text=True
-        )
+        command += ["--require-hashes", "-r", str(listing), "-d", str(folder)]
+        result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         reason = " ".join(result.stderr.split()) or f"exit status {result.returncode}"
         raise ConversionError(

@@ -66,14 +66,8 @@ def _refuse_alterations(remote: HubRepository, head: str, registry: Registry) ->
 
 
 def _page(registry: Registry) -> bytes:
-    block = front_matter(
-        name="registry",
-        spdx="BSD-3-Clause",
-        tags=["astronomy", "cosmic-rays", "deepcr"],
-        pipeline="image-segmentation",
-        base_model=None,
-        evaluations=[],
-    )
+    tags, task = ["astronomy", "cosmic-rays", "deepcr"], "image-segmentation"
+    block = front_matter(name="registry", spdx="BSD-3-Clause", tags=tags, pipeline=task, base_model=None, evaluations=[])
     text = (
         "# Registry of deepcr-zoo\n\nThe lock (`zoo/`) and the cards (`cards/`) of the zoo's models, for `deepcr-zoo "
         "update`: names, versions, hashes, and where the bytes are. Rendered from them:\n\n"

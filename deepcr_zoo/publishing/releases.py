@@ -38,11 +38,8 @@ from deepcr_zoo.zoo.registry import (
 
 README_FILE, LICENCE_FILE, REPORT_FILE, REPORT_PICTURES = "README.md", "LICENSE", "report.html", "report"
 VERSION_RESULTS_FILE = "results.yaml"  # results on record of a version, beside those of one benchmark (`RESULTS_FILE`)
-
 LOCKED_FILES = (WEIGHTS_FILE, TEST_VECTOR_FILE, CARD_FILE)  # two releases of the same version are the same if these are
-
 RECIPE_BESIDE_CARD = ".recipe.yaml"
-
 REHEARSED = "trained on simulated exposures: a rehearsal, not for science"
 
 

@@ -24,7 +24,6 @@ from deepcr_zoo.files import sweep_leftovers, write_atomically
 from deepcr_zoo.training.state import TrainingProgress, TrainingState
 
 CHECKPOINT_FILE = "checkpoint.json"
-
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # state of Adam for each parameter
 
 

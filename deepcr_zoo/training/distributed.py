@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from deepcr_zoo.errors import DeepcrZooError, UsageError
 
 LONGEST_TEXT_BYTES = 4096
-
 Value = TypeVar("Value")
 
 

@@ -29,13 +29,10 @@ METHOD_DOI = "10.3847/1538-4357/ab3fa6"
 # by depth of the network; a pixel of the output depends on pixels up to 9 and 22 away, and halos are multiples of 8
 MULTIPLE: dict[int, Literal[2, 4]] = {2: 2, 3: 4}
 HALO = {2: 16, 3: 24}
-
 THRESHOLD = 0.5
 # for float32, folded, any engine: ten times what networks of 32 channels need, and just what those of 4 channels do
 TOLERANCE = 1e-4
-
 TO_DO = "TODO"  # text of a field that a person must fill in
-
 LICENCE = "BSD-3-Clause"  # the licence whose text is in this repository
 
 

@@ -30,7 +30,6 @@ STAMPS_PER_FIELD_TYPE = 2
 PANEL_PIXELS = 256
 # space between and around panels, in pixels
 GAP, TOP, LEFT, BOTTOM = 8, 64, 72, 40
-
 FOUND = {"found": BLUE, "missed": ORANGE, "false": RED, "ignored": GREY}
 HIDDEN = {"added mask": BLUE, "own cosmic ray": ORANGE, "ignored": GREY}
 

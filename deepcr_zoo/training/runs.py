@@ -30,9 +30,7 @@ from deepcr_zoo.zoo.recipe import Recipe
 
 ENVIRONMENT_FILE = "environment.json"
 LOSS_PICTURE, STAMPS_PICTURE = "loss.png", "stamps.png"
-
 MOST_RUNS_IN_A_SECOND = 1000
-
 PACKAGES = ("torch", "numpy", "scipy", "astropy", "drizzlepac", "safetensors", "pydantic")
 
 

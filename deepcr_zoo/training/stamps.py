@@ -17,7 +17,6 @@ from deepcr_zoo.training.distributed import processes_here
 
 # share of the memory for the stamps of a split; the network, its gradients and everything else need the rest
 SHARE_OF_MEMORY = 0.25
-
 LAYERS = ("image", "cosmic_rays", "ignore")
 BYTES_PER_PIXEL = 4 + 1 + 1
 

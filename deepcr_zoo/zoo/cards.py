@@ -36,7 +36,6 @@ FileName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_c
 """Path of a file below the folder that a card or an archive belongs to."""
 
 FigureUnit = Literal["percent", "fraction", "electron^2", "(100 electron)^2"]  # unit of a published figure
-
 UNIT_TEXTS: dict[FigureUnit, str] = {"percent": "%", "fraction": "", "electron^2": "e-^2", "(100 electron)^2": "(100 e-)^2"}
 """Units as tables show them."""
 

@@ -18,14 +18,11 @@ from deepcr_zoo import files
 from deepcr_zoo.documents import Document, read_document
 
 PixelUnit = Literal["electron", "adu"]  # unit of the pixel values of an image
-
 Keywords = Mapping[str, Any]  # a FITS header or any other mapping of keywords
-
 _PER_SECOND = re.compile(r"[\s.*]+(S|SEC|SECOND)(\*\*|\^)?-1$|\s*/\s*(S|SEC|SECOND)$")
 """Spellings of "per second" at the end of a unit, in capitals."""
 
 Patterns = Mapping[str, str | list[str]]  # keywords and the patterns of their values; one of several patterns must match
-
 Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
 
 

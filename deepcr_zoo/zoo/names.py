@@ -10,7 +10,6 @@ from deepcr_zoo.errors import InvalidNameError
 
 Task = Literal["mask", "inpaint"]
 TASKS: tuple[Task, ...] = get_args(Task)
-
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 VERSION_PATTERN = r"[0-9]+\.[0-9]+"
 

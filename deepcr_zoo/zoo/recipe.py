@@ -17,11 +17,8 @@ SIMULATED_FIELD_TYPES: tuple[SimulatedFieldType, ...] = get_args(SimulatedFieldT
 
 FieldType = Literal["extragalactic", "globular_cluster", "resolved_galaxy", "spectrum"]
 FIELD_TYPES: tuple[FieldType, ...] = get_args(FieldType)
-
 Split = Literal["train", "test"]  # purpose of a visit; validation stamps are blocks of sky of the training visits
-
 SplitBy = Literal["sky", "observation"]  # what training and test must not share
-
 Labels = Literal["astrodrizzle", "cr_split", "dark_paste"]
 """Label method: other exposures of a dithered visit, repeats on the same pixels, or dark exposures."""
 
@@ -29,7 +26,6 @@ RESERVED_SEED = 900_000
 """Simulated visits from this seed up are reserved for independent evaluation; no tuning, training or test uses them."""
 
 MOST_SEEDS = 1_000_000  # upper bound of the seeds of simulated visits
-
 Number = TypeVar("Number", int, float)
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]

@@ -12,9 +12,7 @@ from deepcr_zoo.errors import InvalidDocumentError, UsageError
 from deepcr_zoo.zoo.recipe import Recipe
 
 EXTENDS = "extends"  # key that names the recipe to start from: a shipped recipe, or a file relative to the one with the key
-
 VISITS: Place = ("data", "visits")  # place where null removes an inherited rule
-
 Content = dict[Hashable, Any]
 Origins = dict[Place, str]  # origin of each field: ``FILE:LINE``, or the ``--set`` option
 

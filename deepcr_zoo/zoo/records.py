@@ -20,7 +20,6 @@ from deepcr_zoo.zoo.cards import Positive, Probability
 from deepcr_zoo.zoo.registry import ResolvedModel, Sha256
 
 POOLED = "all"  # field type of the pooled data
-
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
 

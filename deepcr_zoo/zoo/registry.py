@@ -19,15 +19,11 @@ from deepcr_zoo.zoo import names
 from deepcr_zoo.zoo.names import NAME_PATTERN, TASKS, VERSION_PATTERN, ModelRequest, Task, version_key
 
 MOST_BYTES = 10_000_000_000  # largest accepted file of a model; the largest of the zoo has two million bytes
-
 ORGANISATION = "deepcr-zoo"  # the Hub organisation that holds the zoo's repositories
-
 WEIGHTS_FILE = "model.safetensors"
 TEST_VECTOR_FILE = "test_vector.safetensors"
 CARD_FILE = "card.yaml"
-
 REPOSITORY_PATTERN = r"^[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*$"  # ORG/NAME of a repository on the Hub
-
 Name = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
 Version = Annotated[str, Field(pattern=f"^{VERSION_PATTERN}$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

@@ -25,9 +25,7 @@ from deepcr_zoo.zoo.registry import CARD_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, L
 
 Source = Literal["cache", "mirror", "seed", "hub"]
 SOURCES: tuple[Source, ...] = get_args(Source)
-
 HUB_BEFORE_SEED: tuple[Source, ...] = ("cache", "mirror", "hub", "seed")
-
 Address = str | os.PathLike[str]  # a path, or for a mirror also a file:// address
 _Read = tuple[bytes, Path | None, str | None]  # bytes, the path they were read from, and how they differ from the lock
 

@@ -28,9 +28,7 @@ from deepcr_zoo.zoo.names import NAME_PATTERN, VERSION_PATTERN
 from deepcr_zoo.zoo.registry import ORGANISATION, HubPin, Origin, Registry, read_registry
 
 REPOSITORY = f"{ORGANISATION}/registry"  # Hub repository of the zoo's lock and cards
-
 CURRENT = "current.json"
-
 MOST_FILES = 10_000
 MOST_BYTES = 1_000_000  # largest accepted registry file; the largest card has a few thousand bytes
 

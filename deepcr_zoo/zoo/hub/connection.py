@@ -17,13 +17,11 @@ from typing import Any, TypeVar
 from deepcr_zoo.errors import HubConflictError, HubError, HubUnreachableError, SourceError, UsageError
 
 PATIENCE_S = 1.5  # default of DEEPCR_ZOO_HUB_TIMEOUT; the client itself would retry a silent Hub for more than 20 s
-
 WAY_OUT = "name another --source (or a mirror with --from), or update deepcr-zoo"
 """Advice where a download asks for something that the Hub does not have."""
 
 _TOKEN = re.compile(r"\bhf_\w+")
 _TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-
 ResultT = TypeVar("ResultT")
 
 

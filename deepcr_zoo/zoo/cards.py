@@ -71,9 +71,13 @@ class UpstreamFile(Document):
 class CardProvenance(Document):
     kind: Literal["imported", "trained"] = Field(description="imported from elsewhere, or trained by this project")
     statement: str = Field(description="where the network comes from, in words")
-    upstream: UpstreamFile | None = Field(None, description="the imported file; required if imported")
-    recipe_sha256: Sha256 | None = Field(None, description="hash of its recipe, VERSION.recipe.yaml; required if trained")
-    manifest_sha256: Sha256 | None = Field(None, description="hash of the training set's manifest; required if trained")
+    upstream: UpstreamFile | None = Field(default=None, description="the imported file; required if imported")
+    recipe_sha256: Sha256 | None = Field(
+        default=None, description="hash of its recipe, VERSION.recipe.yaml; required if trained"
+    )
+    manifest_sha256: Sha256 | None = Field(
+        default=None, description="hash of the training set's manifest; required if trained"
+    )
 
     @model_validator(mode="after")
     def _has_the_hashes_of_its_kind(self) -> CardProvenance:
@@ -91,7 +95,10 @@ class CardInstrument(Document):
     detector: str = Field(description="DETECTOR")
     filters: list[str] = Field(min_length=1, description="filters of the training data; * if not restricted")
     exposure_time_s: list[Positive] | None = Field(
-        None, min_length=2, max_length=2, description="shortest and longest of the training visits' mean exposure times, s"
+        default=None,
+        min_length=2,
+        max_length=2,
+        description="shortest and longest of the training visits' mean exposure times, s",
     )
     data_product: str = Field(description="kind of file the images come from")
 
@@ -111,19 +118,21 @@ class CardInput(Document):
     scale: float = Field(gt=0, le=1e6, description="number that pixel values are divided by")
     multiple: Literal[2, 4] = Field(description="sides that the network takes are multiples of this; images are padded")
     halo: int = Field(ge=0, le=1024, description="pixels of context around a tile that make tiles equal the whole frame")
-    fingerprint: Fingerprint | None = Field(None, description="ties the weights to the input scale; none without BatchNorm")
+    fingerprint: Fingerprint | None = Field(
+        default=None, description="ties the weights to the input scale; none without BatchNorm"
+    )
 
 
 class CardOutput(Document):
     quantity: Literal["cosmic-ray probability", "pixel value"] = Field(description="what comes out per pixel")
-    threshold: Probability | None = Field(None, description="probability above which a pixel is masked by default")
-    threshold_choice: str | None = Field(None, description="how the threshold was chosen")
+    threshold: Probability | None = Field(default=None, description="probability above which a pixel is masked by default")
+    threshold_choice: str | None = Field(default=None, description="how the threshold was chosen")
 
 
 class CardTraining(Document):
     data: str = Field(description="what the network was trained on")
     visits: list[str] | None = Field(
-        None,
+        default=None,
         description="every visit that the network, or the model it started from, saw in training, and is never judged on; "
         "absent where zoo/training_visits.yaml lists them, or where they are unknown",
     )
@@ -199,7 +208,7 @@ class Card(Document):
     citation: list[Citation] = Field(min_length=1, description="what to cite, most important first")
     test_vector: CardTestVector = Field(description="the stored input and output that every installation must reproduce")
     open_points: list[str] | None = Field(
-        None,
+        default=None,
         description="fields of a draft that a person must still fill in, and what is missing; absent from a finished card",
     )
 

@@ -56,7 +56,7 @@ class Overscan(Document):
     """Geometry of the overscan of a raw full frame; columns and rows count from 0, in unbinned pixels."""
 
     shape: Pair = Field(description="rows and columns of the raw frame")
-    requires: dict[str, str | list[str]] = Field({}, description="keywords and values for which this geometry holds")
+    requires: dict[str, str | list[str]] = Field(default={}, description="keywords and values for which this geometry holds")
     bias: list[Bias] = Field(min_length=1, description="which overscan columns give the level of which columns")
     image_columns: Pair = Field(description="first and last + 1 of the columns that see light")
     image_rows: dict[str, Pair] = Field(description="the same for rows, by EXTVER; * for any other")
@@ -82,28 +82,32 @@ class Instrument(Document):
     detector: str
     recognise: dict[str, str | list[str]] = Field(min_length=1, description="keywords and patterns that their values match")
     filter_keywords: list[str] = Field(min_length=1, description="keywords that name filters")
-    no_filter: list[str] = Field([], description="patterns of values that mean no filter")
+    no_filter: list[str] = Field(default=[], description="patterns of values that mean no filter")
     gain_keywords: list[str] = Field(
         min_length=1, description="keywords of the gain, e- per count; the first non-zero one is used"
     )
-    gain_by_chip: GainByChip | None = Field(None, description="the true gains, if the keyword holds a setting")
+    gain_by_chip: GainByChip | None = Field(default=None, description="the true gains, if the keyword holds a setting")
     chip_shape: Pair = Field(description="rows and columns of a calibrated full frame, unbinned")
     pixel_size_um: float = Field(gt=0, description="side of an unbinned pixel, micrometres")
-    binning_keywords: list[str] = Field([], description="keywords of the unbinned pixels per pixel, for each axis")
-    unit_if_absent: PixelUnit | None = Field(None, description="unit of exposures without BUNIT")
-    raw_when: dict[str, str | list[str]] = Field({}, description="keywords and values of raw exposures")
-    every_image_is_a_chip: bool = Field(False, description="whether extensions need not be called SCI")
-    every_chip_is_an_exposure: bool = Field(False, description="whether SCI extensions are repeated exposures of one chip")
-    refused_when: dict[str, dict[str, str]] = Field(
-        {}, description="keyword -> value -> kind of file, if no single exposure"
+    binning_keywords: list[str] = Field(default=[], description="keywords of the unbinned pixels per pixel, for each axis")
+    unit_if_absent: PixelUnit | None = Field(default=None, description="unit of exposures without BUNIT")
+    raw_when: dict[str, str | list[str]] = Field(default={}, description="keywords and values of raw exposures")
+    every_image_is_a_chip: bool = Field(default=False, description="whether extensions need not be called SCI")
+    every_chip_is_an_exposure: bool = Field(
+        default=False, description="whether SCI extensions are repeated exposures of one chip"
     )
-    refused_names: dict[str, str] = Field({}, description="pattern of file names -> kind of file, if no single exposure")
+    refused_when: dict[str, dict[str, str]] = Field(
+        default={}, description="keyword -> value -> kind of file, if no single exposure"
+    )
+    refused_names: dict[str, str] = Field(
+        default={}, description="pattern of file names -> kind of file, if no single exposure"
+    )
     cosmic_ray_bit: int | None = Field(description="DQ bit that marks a cosmic ray; null where DQ holds codes, not bits")
     combination_bit: int | None = Field(
-        None, description="DQ bit of pixels rejected when the pipeline combined repeated exposures"
+        default=None, description="DQ bit of pixels rejected when the pipeline combined repeated exposures"
     )
     saturation: Saturation | None = None
-    overscan: list[Overscan] = Field([], description="none: raw frames are refused")
+    overscan: list[Overscan] = Field(default=[], description="none: raw frames are refused")
     sources: dict[str, str] = Field(description="where each fact stands, by field")
 
     @model_validator(mode="after")

@@ -68,20 +68,24 @@ class DetectorBlock(Document):
 class InstrumentBlock(DetectorBlock):
     """Properties of the detector and, for simulation, of the optics; the simulator needs them all."""
 
-    simulated_filter: str | None = Field(None, description="filter of the wavelength, zero point and sky below")
-    aperture_m: Positive | None = Field(None, description="diameter of the primary mirror")
-    obstruction: Fraction | None = Field(None, description="diameter of the central obstruction / that of the mirror")
-    wavelength_um: WavelengthUm | None = Field(None, description="pivot wavelength of the filter that is simulated")
-    bandwidth_um: WavelengthUm | None = Field(None, description="width of that filter")
-    zeropoint_ab: Magnitude | None = Field(None, description="AB magnitude of one electron per second in that filter")
-    silicon_um: Positive | None = Field(None, description="thickness of the light-sensitive silicon")
+    simulated_filter: str | None = Field(default=None, description="filter of the wavelength, zero point and sky below")
+    aperture_m: Positive | None = Field(default=None, description="diameter of the primary mirror")
+    obstruction: Fraction | None = Field(
+        default=None, description="diameter of the central obstruction / that of the mirror"
+    )
+    wavelength_um: WavelengthUm | None = Field(default=None, description="pivot wavelength of the filter that is simulated")
+    bandwidth_um: WavelengthUm | None = Field(default=None, description="width of that filter")
+    zeropoint_ab: Magnitude | None = Field(
+        default=None, description="AB magnitude of one electron per second in that filter"
+    )
+    silicon_um: Positive | None = Field(default=None, description="thickness of the light-sensitive silicon")
     charge_spread_um: NotNegative | None = Field(
-        None, description="sigma of the spread of charge freed at the back of the silicon"
+        default=None, description="sigma of the spread of charge freed at the back of the silicon"
     )
     dark_electron_s: NotNegative | None = None
-    sky_electron_s: NotNegative | None = Field(None, description="sky background per pixel")
-    cosmic_rays_per_cm2_s: Positive | None = Field(None, description="rate of cosmic rays through the detector")
-    chip_gap_pixels: NotNegative | None = Field(None, description="distance between the two chips")
+    sky_electron_s: NotNegative | None = Field(default=None, description="sky background per pixel")
+    cosmic_rays_per_cm2_s: Positive | None = Field(default=None, description="rate of cosmic rays through the detector")
+    chip_gap_pixels: NotNegative | None = Field(default=None, description="distance between the two chips")
 
 
 class SimulatedInstrument(DetectorBlock):
@@ -117,16 +121,16 @@ class VisitRule(Document):
     """Visits to use: one, if proposal and visit are given, or all that match."""
 
     field_type: FieldType
-    split: Split | None = Field(None, description="none: test_fraction of the matching visits are for testing")
-    test_fraction: Fraction = Field(0.2, description="share of the visits for testing, where split is not given")
-    proposal: int | None = Field(None, description="PROPOSID")
-    visit: str | None = Field(None, description="two characters, as in file names and LINENUM")
-    observation: str | None = Field(None, description="pattern of ROOTNAME, with * and ?")
-    target: str | None = Field(None, description="pattern of TARGNAME, with * and ?")
+    split: Split | None = Field(default=None, description="none: test_fraction of the matching visits are for testing")
+    test_fraction: Fraction = Field(default=0.2, description="share of the visits for testing, where split is not given")
+    proposal: int | None = Field(default=None, description="PROPOSID")
+    visit: str | None = Field(default=None, description="two characters, as in file names and LINENUM")
+    observation: str | None = Field(default=None, description="pattern of ROOTNAME, with * and ?")
+    target: str | None = Field(default=None, description="pattern of TARGNAME, with * and ?")
     filters: list[str] = Field(default_factory=list, description="none: the filters of the instrument block")
-    exposures: int | None = Field(None, ge=1, description="exposures of the visit, as published or in the archive")
-    exposure_time_s: Positive | None = Field(None, description="mean exposure time")
-    tweakreg: TweakReg | None = Field(None, description="none: the header's astrometry is trusted")
+    exposures: int | None = Field(default=None, ge=1, description="exposures of the visit, as published or in the archive")
+    exposure_time_s: Positive | None = Field(default=None, description="mean exposure time")
+    tweakreg: TweakReg | None = Field(default=None, description="none: the header's astrometry is trusted")
     note: str | None = None
 
     @model_validator(mode="after")
@@ -144,10 +148,12 @@ class VisitRule(Document):
 class DataBlock(Document):
     """Exposures for training and testing."""
 
-    product: str = Field("flc", description="end of the file names of the exposures: flc, flt, raw")
+    product: str = Field(default="flc", description="end of the file names of the exposures: flc, flt, raw")
     source: str = Field(description="source of this list of visits")
-    split_by: SplitBy = Field("sky", description="what training and test do not share; observation: for data of one target")
-    checked_against_archive: bool = Field(False, description="whether these visits have been found in the archive")
+    split_by: SplitBy = Field(
+        default="sky", description="what training and test do not share; observation: for data of one target"
+    )
+    checked_against_archive: bool = Field(default=False, description="whether these visits have been found in the archive")
     files: list[str] = Field(default_factory=list, description="folders or wildcards; relative ones start at the recipe")
     visits: dict[str, VisitRule] = Field(min_length=1, description="rules by a name of your choice; the first match counts")
 
@@ -160,63 +166,84 @@ class DataBlock(Document):
 class DrizzleBlock(Document):
     """Settings of the label method astrodrizzle."""
 
-    driz_cr_snr: str = Field("5.0 1.5", pattern=r"^\d+(\.\d+)? \d+(\.\d+)?$", description="thresholds of both passes")
-    driz_cr_grow: int = Field(1, ge=1, le=101, description="size of the neighbourhood of the second pass; 1: no growth")
-    resetbits: int = Field(4096, ge=0, description="DQ bits that are cleared first")
+    driz_cr_snr: str = Field(
+        default="5.0 1.5", pattern=r"^\d+(\.\d+)? \d+(\.\d+)?$", description="thresholds of both passes"
+    )
+    driz_cr_grow: int = Field(
+        default=1, ge=1, le=101, description="size of the neighbourhood of the second pass; 1: no growth"
+    )
+    resetbits: int = Field(default=4096, ge=0, description="DQ bits that are cleared first")
     combine_type: Literal["minmed", "median", "imedian"] = "minmed"
-    max_fit_rms_pixels: Positive = Field(0.3, description="a worse TweakReg fit rejects the visit")
+    max_fit_rms_pixels: Positive = Field(default=0.3, description="a worse TweakReg fit rejects the visit")
 
 
 class CrSplitBlock(Document):
     """Settings of the label method cr_split: repeats of one pointing, with the two-pass test of AstroDrizzle's driz_cr."""
 
     snr: Thresholds = Field(
-        [5.0, 3.0], description="thresholds in sigma of the difference: for a cosmic ray and its neighbours"
+        default=[5.0, 3.0], description="thresholds in sigma of the difference: for a cosmic ray and its neighbours"
     )
-    gradient: Thresholds = Field([1.2, 0.7], description="both, as multiples of the steepest slope around (driz_cr_scale)")
-    grow: int = Field(1, ge=1, le=50, description="pixels around a cosmic ray where the second threshold counts")
+    gradient: Thresholds = Field(
+        default=[1.2, 0.7], description="both, as multiples of the steepest slope around (driz_cr_scale)"
+    )
+    grow: int = Field(default=1, ge=1, le=50, description="pixels around a cosmic ray where the second threshold counts")
     reference: Literal["minimum", "median"] = Field(
-        "median", description="how other exposures, scaled by exposure time, combine"
+        default="median", description="how other exposures, scaled by exposure time, combine"
     )
-    offset_box: int = Field(15, ge=3, le=501, description="side of the box of the median background difference, pixels")
-    hot_snr: Positive = Field(5.0, description="pixels this many sigma above their surroundings in most exposures are hot")
+    offset_box: int = Field(
+        default=15, ge=3, le=501, description="side of the box of the median background difference, pixels"
+    )
+    hot_snr: Positive = Field(
+        default=5.0, description="pixels this many sigma above their surroundings in most exposures are hot"
+    )
 
 
 class DarkPasteBlock(Document):
     """Settings of the label method dark_paste: cosmic rays of darks in science exposures (Chen et al. 2024, ApJ 962, 7)."""
 
     darks: list[str] = Field(default_factory=list, description="folders or wildcards; relative ones start at the recipe")
-    product: str = Field("flt", description="end of the file names of the dark exposures, calibrated or raw")
-    test_fraction: Fraction = Field(0.2, description="share of the darks used only in test visits; at least three")
-    per_exposure: CountRange = Field([1, 3], description="fewest and most darks whose cosmic rays are pasted into a chip")
-    snr: Thresholds = Field([5.0, 2.5], description="sigma above the darks' median: of a cosmic ray, and of its neighbours")
-    grow: int = Field(1, ge=1, le=50, description="pixels around a cosmic ray where the second threshold counts")
-    hot_snr: Positive = Field(5.0, description="pixels where the darks' median is this many sigma high are not used")
+    product: str = Field(default="flt", description="end of the file names of the dark exposures, calibrated or raw")
+    test_fraction: Fraction = Field(default=0.2, description="share of the darks used only in test visits; at least three")
+    per_exposure: CountRange = Field(
+        default=[1, 3], description="fewest and most darks whose cosmic rays are pasted into a chip"
+    )
+    snr: Thresholds = Field(
+        default=[5.0, 2.5], description="sigma above the darks' median: of a cosmic ray, and of its neighbours"
+    )
+    grow: int = Field(default=1, ge=1, le=50, description="pixels around a cosmic ray where the second threshold counts")
+    hot_snr: Positive = Field(default=5.0, description="pixels where the darks' median is this many sigma high are not used")
     own: Literal["dq", "lacosmic"] = Field(
-        "lacosmic",
+        default="lacosmic",
         description="how an exposure's own cosmic rays are found: by DQ flags, which are required, or by L.A.Cosmic as well",
     )
-    own_sigclip: Positive = Field(4.5, description="sigclip of that L.A.Cosmic")
-    own_objlim: Positive = Field(1.0, description="objlim of that L.A.Cosmic; low, because its detections are only ignored")
-    own_grow: int = Field(1, ge=0, le=50, description="pixels around an exposure's own cosmic rays that are ignored too")
+    own_sigclip: Positive = Field(default=4.5, description="sigclip of that L.A.Cosmic")
+    own_objlim: Positive = Field(
+        default=1.0, description="objlim of that L.A.Cosmic; low, because its detections are only ignored"
+    )
+    own_grow: int = Field(
+        default=1, ge=0, le=50, description="pixels around an exposure's own cosmic rays that are ignored too"
+    )
 
 
 class IgnoreBlock(Document):
     """Pixels that are excluded from training and metrics."""
 
     keep_bits: list[DqBits] | None = Field(
-        None, description="DQ bits that do not exclude a pixel; none: saturation and cosmic rays, by zoo/instruments.yaml"
+        default=None,
+        description="DQ bits that do not exclude a pixel; none: saturation and cosmic rays, by zoo/instruments.yaml",
     )
-    saturation_electron: Positive = Field(70_000.0, description="brighter pixels and their neighbours are excluded")
-    saturation_dilation: int = Field(7, ge=1, le=101, description="side of the square by which saturated pixels are dilated")
+    saturation_electron: Positive = Field(default=70_000.0, description="brighter pixels and their neighbours are excluded")
+    saturation_dilation: int = Field(
+        default=7, ge=1, le=101, description="side of the square by which saturated pixels are dilated"
+    )
 
 
 class StampBlock(Document):
     """Geometry of the stamps that exposures are cut into."""
 
-    size: int = Field(256, ge=32, le=4096, multiple_of=4, description="side of a stamp, pixels")
-    border: int = Field(128, ge=0, le=4096, description="pixels dropped at each edge of a chip")
-    validation_fraction: Fraction = Field(0.2, description="share of each training visit, one strip of columns")
+    size: int = Field(default=256, ge=32, le=4096, multiple_of=4, description="side of a stamp, pixels")
+    border: int = Field(default=128, ge=0, le=4096, description="pixels dropped at each edge of a chip")
+    validation_fraction: Fraction = Field(default=0.2, description="share of each training visit, one strip of columns")
 
     def grid(self, shape: Sequence[int]) -> tuple[int, int]:
         """Return the rows and columns of stamps on a chip of this shape, in pixels."""
@@ -227,25 +254,29 @@ class StampBlock(Document):
 class QualityBlock(Document):
     """Limits beyond which exposures are rejected."""
 
-    max_background_ratio: float = Field(2.0, gt=1, description="counts per second / the visit's median")
-    max_rate_ratio: float = Field(2.0, gt=1, description="cosmic rays per cm2 and s / the visit's median")
-    max_star_excess: float = Field(4.0, gt=1, description="share of masked pixels on stars / elsewhere")
-    min_exposures: int = Field(2, ge=1, description="sound exposures that a visit must have; 1 only with dark_paste")
-    on_bad_file: Literal["skip", "refuse"] = Field("skip", description="whether unusable files are skipped or end the build")
+    max_background_ratio: float = Field(default=2.0, gt=1, description="counts per second / the visit's median")
+    max_rate_ratio: float = Field(default=2.0, gt=1, description="cosmic rays per cm2 and s / the visit's median")
+    max_star_excess: float = Field(default=4.0, gt=1, description="share of masked pixels on stars / elsewhere")
+    min_exposures: int = Field(default=2, ge=1, description="sound exposures that a visit must have; 1 only with dark_paste")
+    on_bad_file: Literal["skip", "refuse"] = Field(
+        default="skip", description="whether unusable files are skipped or end the build"
+    )
 
 
 class BuildBlock(Document):
     """Settings that turn exposures into labelled stamps."""
 
-    labels: Labels = Field("astrodrizzle", description="label method; each has a block of settings")
+    labels: Labels = Field(default="astrodrizzle", description="label method; each has a block of settings")
     drizzle: DrizzleBlock = DrizzleBlock()
     cr_split: CrSplitBlock = CrSplitBlock()
     dark_paste: DarkPasteBlock = DarkPasteBlock()
     ignore: IgnoreBlock = IgnoreBlock()
     stamps: StampBlock = StampBlock()
-    sky: Literal["mdrizsky", "measured"] = Field("mdrizsky", description="source of the sky level")
+    sky: Literal["mdrizsky", "measured"] = Field(default="mdrizsky", description="source of the sky level")
     quality: QualityBlock = QualityBlock()
-    seed: Seed = Field(1, description="chooses validation blocks, unnamed test visits and the dark for each exposure")
+    seed: Seed = Field(
+        default=1, description="chooses validation blocks, unnamed test visits and the dark for each exposure"
+    )
 
     @model_validator(mode="after")
     def _one_exposure_has_no_others(self) -> BuildBlock:
@@ -259,35 +290,37 @@ class BuildBlock(Document):
 
 class InputBlock(Document):
     unit: Literal["electron", "adu"] = "electron"
-    scale: float = Field(100.0, gt=0, le=1e6, description="the image is divided by this")
+    scale: float = Field(default=100.0, gt=0, le=1e6, description="the image is divided by this")
 
 
 class AugmentationBlock(Document):
     sky: AlphaRange | None = Field(
-        [-0.9, 3.0], description="range of alpha: alpha x sky is added (Zhang & Bloom 2020, Eq. 3-4); none: never"
+        default=[-0.9, 3.0], description="range of alpha: alpha x sky is added (Zhang & Bloom 2020, Eq. 3-4); none: never"
     )
-    shot_noise: bool = Field(False, description="whether the shot noise of an added sky is added too")
-    flips: bool = Field(False, description="whether stamps are flipped and turned by 90 degrees")
-    inpainting_masks: CountRange = Field([1, 9], description="fewest and most CR masks of other stamps in one mask")
+    shot_noise: bool = Field(default=False, description="whether the shot noise of an added sky is added too")
+    flips: bool = Field(default=False, description="whether stamps are flipped and turned by 90 degrees")
+    inpainting_masks: CountRange = Field(default=[1, 9], description="fewest and most CR masks of other stamps in one mask")
 
 
 class ScheduleBlock(Document):
     """Training schedule (Zhang & Bloom 2020, section 3)."""
 
     learning_rate: Positive = 0.005
-    batch_size: int = Field(16, ge=1, le=4096, description="not given in the paper; upstream's code has 16")
-    max_epochs: int = Field(60, ge=1, le=100_000)
-    freeze_after_epochs: int = Field(20, ge=0, description="epochs after which BatchNorm is frozen")
+    batch_size: int = Field(default=16, ge=1, le=4096, description="not given in the paper; upstream's code has 16")
+    max_epochs: int = Field(default=60, ge=1, le=100_000)
+    freeze_after_epochs: int = Field(default=20, ge=0, description="epochs after which BatchNorm is frozen")
     batchnorm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.005
-    restart_at_freeze: bool = Field(True, description="whether optimiser and scheduler restart at the freeze")
-    restart_learning_rate_factor: Positive = Field(0.4, description="upstream divides by 2.5; not in the paper")
+    restart_at_freeze: bool = Field(default=True, description="whether optimiser and scheduler restart at the freeze")
+    restart_learning_rate_factor: Positive = Field(default=0.4, description="upstream divides by 2.5; not in the paper")
     decay_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     decay_patience_epochs: int = Field(
-        4, ge=1, description="most epochs without improvement before the learning rate decays"
+        default=4, ge=1, description="most epochs without improvement before the learning rate decays"
     )
-    decay_min_improvement: Fraction = Field(0.001, description="smallest relative improvement of the loss that counts")
+    decay_min_improvement: Fraction = Field(
+        default=0.001, description="smallest relative improvement of the loss that counts"
+    )
     stop_after_decays: int = Field(
-        2, ge=1, description="training ends when another decay is due after this many without improvement"
+        default=2, ge=1, description="training ends when another decay is due after this many without improvement"
     )
     gradient_clip: Positive | None = None
 
@@ -297,10 +330,11 @@ class TrainBlock(Document):
     input: InputBlock = InputBlock()
     schedule: ScheduleBlock = ScheduleBlock()
     augmentation: AugmentationBlock = AugmentationBlock()
-    init_from: str | None = Field(None, description="NAME@VERSION of the weights to start from")
-    start_frozen: bool = Field(False, description="whether BatchNorm is frozen from the start; needs init_from")
+    init_from: str | None = Field(default=None, description="NAME@VERSION of the weights to start from")
+    start_frozen: bool = Field(default=False, description="whether BatchNorm is frozen from the start; needs init_from")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="precision of convolutions; auto: bfloat16 on GPUs, while the validation loss agrees to 1 %"
+        default="auto",
+        description="precision of convolutions; auto: bfloat16 on GPUs, while the validation loss agrees to 1 %",
     )
     seed: Seed = 1
 
@@ -320,21 +354,24 @@ LACOSMIC_OBJLIM: dict[FieldType, float] = {
 
 
 class BenchmarkBlock(Document):
-    fprs: list[Annotated[float, Field(gt=0, lt=1)]] = Field([0.0005, 0.001, 0.005], min_length=1)
+    fprs: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.0005, 0.001, 0.005], min_length=1)
     lacosmic_objlim: dict[FieldType, float] = Field(
-        LACOSMIC_OBJLIM,
+        default=LACOSMIC_OBJLIM,
         description="objlim of the L.A.Cosmic baseline (Zhang & Bloom 2020, section 4; of spectra: astroscrappy's default)",
     )
     lacosmic_objlims: list[Positive] = Field(
-        [1.0, 2.0, 3.5, 5.0, 8.0], min_length=1, description="objlims of the grid search for the best L.A.Cosmic"
+        default=[1.0, 2.0, 3.5, 5.0, 8.0], min_length=1, description="objlims of the grid search for the best L.A.Cosmic"
     )
     lacosmic_sigclips: list[Positive] = Field(
-        [1.6, 2.5, 4.0, 6.3, 10.0, 16.0, 25.0], min_length=2, description="sigclips of that grid search"
+        default=[1.6, 2.5, 4.0, 6.3, 10.0, 16.0, 25.0], min_length=2, description="sigclips of that grid search"
     )
     inpainting_stamps: int = Field(
-        9600, ge=1, le=1_000_000, description="drawn with replacement, one added mask each (Zhang & Bloom 2020, Table 3)"
+        default=9600,
+        ge=1,
+        le=1_000_000,
+        description="drawn with replacement, one added mask each (Zhang & Bloom 2020, Table 3)",
     )
-    bootstrap_blocks: int = Field(1000, ge=100, le=100_000, description="resamplings of blocks of sky")
+    bootstrap_blocks: int = Field(default=1000, ge=100, le=100_000, description="resamplings of blocks of sky")
     seed: Seed = 1
 
     @field_validator("lacosmic_objlim", mode="after")
@@ -354,12 +391,12 @@ class EnoughTpr(Document):
 class GatesBlock(Document):
     """Conditions for publication."""
 
-    above_lacosmic_at_fpr: list[Annotated[float, Field(gt=0, lt=1)]] = Field([0.0005, 0.005], min_length=1)
-    enough: list[EnoughTpr] = Field([], description="TPRs that are high enough, in place of those of L.A.Cosmic")
+    above_lacosmic_at_fpr: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.0005, 0.005], min_length=1)
+    enough: list[EnoughTpr] = Field(default=[], description="TPRs that are high enough, in place of those of L.A.Cosmic")
     max_star_core_rate: Fraction = Field(
-        0.01, description="largest share of clean pixels in star cores that is masked at the default threshold"
+        default=0.01, description="largest share of clean pixels in star cores that is masked at the default threshold"
     )
-    no_regression: bool = Field(True, description="whether the model must not be worse than the previous version")
+    no_regression: bool = Field(default=True, description="whether the model must not be worse than the previous version")
 
 
 class PublishBlock(Document):
@@ -367,66 +404,68 @@ class PublishBlock(Document):
 
     summary: str = Field(description="one line for lists of models")
     authors: list[str] = Field(default_factory=list)
-    licence: str = Field("BSD-3-Clause", description="SPDX identifier")
+    licence: str = Field(default="BSD-3-Clause", description="SPDX identifier")
     citations: list[str] = Field(default_factory=list, description="DOIs of data and method")
     limits: list[str] = Field(default_factory=list, description="limits of use")
-    repository: str | None = Field(None, pattern=REPOSITORY_PATTERN, description="Hub repository, ORG/NAME")
+    repository: str | None = Field(default=None, pattern=REPOSITORY_PATTERN, description="Hub repository, ORG/NAME")
 
 
 class VisitCount(Document):
     """Number of simulated visits of each field type."""
 
-    train: int = Field(2, ge=1)
-    test: int = Field(1, ge=1)
+    train: int = Field(default=2, ge=1)
+    test: int = Field(default=1, ge=1)
 
 
 class RehearsalSchedule(Document):
     """Replacements in train.schedule for a rehearsal: 32 channels within minutes on two processors."""
 
-    learning_rate: Positive | None = Field(None, description="none: as in train.schedule, for all fields")
-    batch_size: int | None = Field(None, ge=1, le=4096)
-    max_epochs: int = Field(20, ge=1, le=100_000)
-    freeze_after_epochs: int = Field(6, ge=0)
-    decay_patience_epochs: int | None = Field(None, ge=1)
+    learning_rate: Positive | None = Field(default=None, description="none: as in train.schedule, for all fields")
+    batch_size: int | None = Field(default=None, ge=1, le=4096)
+    max_epochs: int = Field(default=20, ge=1, le=100_000)
+    freeze_after_epochs: int = Field(default=6, ge=0)
+    decay_patience_epochs: int | None = Field(default=None, ge=1)
 
 
 class RehearsalBenchmark(Document):
     """Replacements in benchmark for a rehearsal, which has small images and few minutes."""
 
-    lacosmic_objlims: list[Positive] = Field([2.0, 3.5, 5.0], min_length=1)
-    lacosmic_sigclips: list[Positive] = Field([2.5, 4.0, 6.3, 10.0, 16.0], min_length=2)
-    inpainting_stamps: int = Field(960, ge=1, le=1_000_000)
+    lacosmic_objlims: list[Positive] = Field(default=[2.0, 3.5, 5.0], min_length=1)
+    lacosmic_sigclips: list[Positive] = Field(default=[2.5, 4.0, 6.3, 10.0, 16.0], min_length=2)
+    inpainting_stamps: int = Field(default=960, ge=1, le=1_000_000)
 
 
 class RehearsalGates(Document):
     """Replacements in gates for a rehearsal."""
 
-    no_regression: bool | None = Field(None, description="none: as in gates")
+    no_regression: bool | None = Field(default=None, description="none: as in gates")
 
 
 class RehearsalStamps(StampBlock):
     """Stamps of a rehearsal, whose exposures are small."""
 
-    size: int = Field(128, ge=32, le=4096, multiple_of=4, description="side of a stamp, pixels")
-    border: int = Field(32, ge=0, le=4096, description="pixels dropped at each edge of a chip")
+    size: int = Field(default=128, ge=32, le=4096, multiple_of=4, description="side of a stamp, pixels")
+    border: int = Field(default=32, ge=0, le=4096, description="pixels dropped at each edge of a chip")
 
 
 class RehearsalBlock(Document):
     """Rehearsal: the whole recipe in minutes, on simulated exposures."""
 
-    side: int = Field(1024, ge=256, le=8192, description="side of the simulated exposures, which have one chip, pixels")
-    exposures: int = Field(3, ge=2, le=6)
+    side: int = Field(
+        default=1024, ge=256, le=8192, description="side of the simulated exposures, which have one chip, pixels"
+    )
+    exposures: int = Field(default=3, ge=2, le=6)
     exposure_time_s: dict[SimulatedFieldType, Positive] = Field(
-        {"extragalactic": 400.0, "globular_cluster": 350.0, "resolved_galaxy": 540.0},
+        default={"extragalactic": 400.0, "globular_cluster": 350.0, "resolved_galaxy": 540.0},
         min_length=1,
         description="as in the test visits of Zhang & Bloom 2020, Table 1",
     )
     visits: VisitCount = VisitCount()
     stamps: RehearsalStamps = RehearsalStamps()
-    schedule: RehearsalSchedule = Field(RehearsalSchedule(), description="replaces fields of train.schedule")
-    benchmark: RehearsalBenchmark = Field(RehearsalBenchmark(), description="replaces fields of benchmark")
-    gates: RehearsalGates = Field(RehearsalGates(), description="replaces fields of gates")
-    seed: int = Field(1000, ge=0, lt=MOST_SEEDS, description="seed of the first simulated visit; the others follow")
+    schedule: RehearsalSchedule = Field(default=RehearsalSchedule(), description="replaces fields of train.schedule")
+    benchmark: RehearsalBenchmark = Field(default=RehearsalBenchmark(), description="replaces fields of benchmark")
+    gates: RehearsalGates = Field(default=RehearsalGates(), description="replaces fields of gates")
+    seed: int = Field(default=1000, ge=0, lt=MOST_SEEDS, description="seed of the first simulated visit; the others follow")
 
     @model_validator(mode="after")
     def _seeds_are_in_range(self) -> RehearsalBlock:

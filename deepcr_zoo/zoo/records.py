@@ -42,9 +42,9 @@ class Measurement(Document):
     software: str = Field(description="name and version of the measuring software")
     command: str = Field(description="command that repeats it")
     data: MeasuredOn
-    manifest_sha256: Sha256 | None = Field(None, description="hash of the dataset's manifest, if it is a dataset")
-    simulator_version: int | None = Field(None, description="version of the simulator, for synthetic data")
-    seeds: list[int] | None = Field(None, description="seeds of the visits, for synthetic data")
+    manifest_sha256: Sha256 | None = Field(default=None, description="hash of the dataset's manifest, if it is a dataset")
+    simulator_version: int | None = Field(default=None, description="version of the simulator, for synthetic data")
+    seeds: list[int] | None = Field(default=None, description="seeds of the visits, for synthetic data")
     operating_points: list[OperatingPoint] = Field(min_length=1)
 
     def repeats(self, other: Measurement) -> bool:

@@ -34,12 +34,12 @@ class RegistryPlace(Document):
 
     root: str = Field(description="folder with zoo/ and cards/, laid out as in this repository")
     mirror: str | None = Field(
-        None, description="folder of its models' files, <task>/<name>/<version>/, as 'pull --to' writes it"
+        default=None, description="folder of its models' files, <task>/<name>/<version>/, as 'pull --to' writes it"
     )
 
 
 class Configuration(Document):
-    registries: dict[Name, RegistryPlace] = Field({}, description="registries by the prefix of their names")
+    registries: dict[Name, RegistryPlace] = Field(default={}, description="registries by the prefix of their names")
 
 
 def read_configuration() -> Configuration:

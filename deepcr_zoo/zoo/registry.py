@@ -67,7 +67,7 @@ class Sources(Document):
     """Sources of the bytes besides the cache and a mirror."""
 
     seed: bool = Field(description="whether zoo/weights/ holds a bundled copy")
-    hub: HubPin | None = Field(None, description="the Hub's copy, once published")
+    hub: HubPin | None = Field(default=None, description="the Hub's copy, once published")
 
 
 class LockedVersion(Document):
@@ -79,13 +79,13 @@ class LockedVersion(Document):
     test_vector: LockedFile
     card: LockedFile
     sources: Sources
-    warning: str | None = Field(None, description="caution shown whenever this version is used")
-    deprecated: str | None = Field(None, description="why not to use it any more, and what to use instead")
+    warning: str | None = Field(default=None, description="caution shown whenever this version is used")
+    deprecated: str | None = Field(default=None, description="why not to use it any more, and what to use instead")
 
 
 class Alias(Document):
     name: Name
-    version: Version | None = Field(None, description="version the alias means; none = the default")
+    version: Version | None = Field(default=None, description="version the alias means; none = the default")
     note: str = Field(description="why the alias exists; shown when it is used")
 
 

@@ -132,7 +132,7 @@ class HubRepository:
         """
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-        operations = [CommitOperationAdd(path, data) for path, data in files.items()]
+        operations: list[Any] = [CommitOperationAdd(path, data) for path, data in files.items()]
         operations += [CommitOperationDelete(path) for path in without]
         options = {"commit_message": title, "parent_commit": parent, "create_pr": pull_request}
         made = self._translated(lambda: self._api.create_commit(self.name, operations, **options))

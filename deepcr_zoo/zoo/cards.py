@@ -73,7 +73,7 @@ class CardProvenance(Document):
     statement: str = Field(description="where the network comes from, in words")
     upstream: UpstreamFile | None = Field(default=None, description="the imported file; required if imported")
     recipe_sha256: Sha256 | None = Field(
-        default=None, description="hash of its recipe, VERSION.recipe.yaml; required if trained"
+        default=None, description="hash of the resolved recipe, VERSION.recipe.yaml; required if trained"
     )
     manifest_sha256: Sha256 | None = Field(
         default=None, description="hash of the training set's manifest; required if trained"
@@ -119,7 +119,7 @@ class CardInput(Document):
     multiple: Literal[2, 4] = Field(description="sides that the network takes are multiples of this; images are padded")
     halo: int = Field(ge=0, le=1024, description="pixels of context around a tile that make tiles equal the whole frame")
     fingerprint: Fingerprint | None = Field(
-        default=None, description="ties the weights to the input scale; none without BatchNorm"
+        default=None, description="ties the weights to the input scale; absent where the network has no BatchNorm"
     )
 
 
@@ -189,7 +189,7 @@ class Citation(Document):
 class CardTestVector(Document):
     description: str = Field(description="what the image shows and how it was made")
     tolerance: BelowOne = Field(
-        description="allowed difference: of probability (mask), or relative to the largest value (inpaint)"
+        description="largest allowed difference: of probability (mask), or relative to the largest value (inpaint)"
     )
 
 

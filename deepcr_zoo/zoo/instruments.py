@@ -84,7 +84,7 @@ class Instrument(Document):
     filter_keywords: list[str] = Field(min_length=1, description="keywords that name filters")
     no_filter: list[str] = Field(default=[], description="patterns of values that mean no filter")
     gain_keywords: list[str] = Field(
-        min_length=1, description="keywords of the gain, e- per count; the first non-zero one is used"
+        min_length=1, description="keywords of the gain, e- per count; the first that is not zero is used"
     )
     gain_by_chip: GainByChip | None = Field(default=None, description="the true gains, if the keyword holds a setting")
     chip_shape: Pair = Field(description="rows and columns of a calibrated full frame, unbinned")
@@ -94,7 +94,7 @@ class Instrument(Document):
     raw_when: dict[str, str | list[str]] = Field(default={}, description="keywords and values of raw exposures")
     every_image_is_a_chip: bool = Field(default=False, description="whether extensions need not be called SCI")
     every_chip_is_an_exposure: bool = Field(
-        default=False, description="whether SCI extensions are repeated exposures of one chip"
+        default=False, description="whether the SCI extensions of a file are repeated exposures of the one chip"
     )
     refused_when: dict[str, dict[str, str]] = Field(
         default={}, description="keyword -> value -> kind of file, if no single exposure"

@@ -70,14 +70,10 @@ class InstrumentBlock(DetectorBlock):
 
     simulated_filter: str | None = Field(default=None, description="filter of the wavelength, zero point and sky below")
     aperture_m: Positive | None = Field(default=None, description="diameter of the primary mirror")
-    obstruction: Fraction | None = Field(
-        default=None, description="diameter of the central obstruction / that of the mirror"
-    )
+    obstruction: Fraction | None = Field(default=None, description="diameter of the central obstruction / of the mirror")
     wavelength_um: WavelengthUm | None = Field(default=None, description="pivot wavelength of the filter that is simulated")
     bandwidth_um: WavelengthUm | None = Field(default=None, description="width of that filter")
-    zeropoint_ab: Magnitude | None = Field(
-        default=None, description="AB magnitude of one electron per second in that filter"
-    )
+    zeropoint_ab: Magnitude | None = Field(default=None, description="AB magnitude of 1 electron per second in that filter")
     silicon_um: Positive | None = Field(default=None, description="thickness of the light-sensitive silicon")
     charge_spread_um: NotNegative | None = Field(
         default=None, description="sigma of the spread of charge freed at the back of the silicon"
@@ -151,7 +147,8 @@ class DataBlock(Document):
     product: str = Field(default="flc", description="end of the file names of the exposures: flc, flt, raw")
     source: str = Field(description="source of this list of visits")
     split_by: SplitBy = Field(
-        default="sky", description="what training and test do not share; observation: for data of one target"
+        default="sky",
+        description="what training and test must not share: sky, or observations (for data of a single target)",
     )
     checked_against_archive: bool = Field(default=False, description="whether these visits have been found in the archive")
     files: list[str] = Field(default_factory=list, description="folders or wildcards; relative ones start at the recipe")
@@ -166,12 +163,8 @@ class DataBlock(Document):
 class DrizzleBlock(Document):
     """Settings of the label method astrodrizzle."""
 
-    driz_cr_snr: str = Field(
-        default="5.0 1.5", pattern=r"^\d+(\.\d+)? \d+(\.\d+)?$", description="thresholds of both passes"
-    )
-    driz_cr_grow: int = Field(
-        default=1, ge=1, le=101, description="size of the neighbourhood of the second pass; 1: no growth"
-    )
+    driz_cr_snr: str = Field(default="5.0 1.5", pattern=r"^\d+(\.\d+)? \d+(\.\d+)?$", description="thresholds of the passes")
+    driz_cr_grow: int = Field(default=1, ge=1, le=101, description="neighbourhood of the second pass, pixels; 1: no growth")
     resetbits: int = Field(default=4096, ge=0, description="DQ bits that are cleared first")
     combine_type: Literal["minmed", "median", "imedian"] = "minmed"
     max_fit_rms_pixels: Positive = Field(default=0.3, description="a worse TweakReg fit rejects the visit")
@@ -184,7 +177,7 @@ class CrSplitBlock(Document):
         default=[5.0, 3.0], description="thresholds in sigma of the difference: for a cosmic ray and its neighbours"
     )
     gradient: Thresholds = Field(
-        default=[1.2, 0.7], description="both, as multiples of the steepest slope around (driz_cr_scale)"
+        default=[1.2, 0.7], description="the same two, as multiples of the steepest slope around (driz_cr_scale)"
     )
     grow: int = Field(default=1, ge=1, le=50, description="pixels around a cosmic ray where the second threshold counts")
     reference: Literal["minimum", "median"] = Field(
@@ -204,11 +197,10 @@ class DarkPasteBlock(Document):
     darks: list[str] = Field(default_factory=list, description="folders or wildcards; relative ones start at the recipe")
     product: str = Field(default="flt", description="end of the file names of the dark exposures, calibrated or raw")
     test_fraction: Fraction = Field(default=0.2, description="share of the darks used only in test visits; at least three")
-    per_exposure: CountRange = Field(
-        default=[1, 3], description="fewest and most darks whose cosmic rays are pasted into a chip"
-    )
+    per_exposure: CountRange = Field(default=[1, 3], description="fewest and most darks whose cosmic rays go into a chip")
     snr: Thresholds = Field(
-        default=[5.0, 2.5], description="sigma above the darks' median: of a cosmic ray, and of its neighbours"
+        default=[5.0, 2.5],
+        description="thresholds in sigma above the darks' median: for a cosmic ray, and for its neighbours",
     )
     grow: int = Field(default=1, ge=1, le=50, description="pixels around a cosmic ray where the second threshold counts")
     hot_snr: Positive = Field(default=5.0, description="pixels where the darks' median is this many sigma high are not used")
@@ -220,9 +212,7 @@ class DarkPasteBlock(Document):
     own_objlim: Positive = Field(
         default=1.0, description="objlim of that L.A.Cosmic; low, because its detections are only ignored"
     )
-    own_grow: int = Field(
-        default=1, ge=0, le=50, description="pixels around an exposure's own cosmic rays that are ignored too"
-    )
+    own_grow: int = Field(default=1, ge=0, le=50, description="pixels also ignored around an exposure's own cosmic rays")
 
 
 class IgnoreBlock(Document):
@@ -259,7 +249,7 @@ class QualityBlock(Document):
     max_star_excess: float = Field(default=4.0, gt=1, description="share of masked pixels on stars / elsewhere")
     min_exposures: int = Field(default=2, ge=1, description="sound exposures that a visit must have; 1 only with dark_paste")
     on_bad_file: Literal["skip", "refuse"] = Field(
-        default="skip", description="whether unusable files are skipped or end the build"
+        default="skip", description="whether an unusable file is skipped or stops the build"
     )
 
 
@@ -274,9 +264,7 @@ class BuildBlock(Document):
     stamps: StampBlock = StampBlock()
     sky: Literal["mdrizsky", "measured"] = Field(default="mdrizsky", description="source of the sky level")
     quality: QualityBlock = QualityBlock()
-    seed: Seed = Field(
-        default=1, description="chooses validation blocks, unnamed test visits and the dark for each exposure"
-    )
+    seed: Seed = Field(default=1, description="chooses validation blocks, unnamed test visits and each exposure's dark")
 
     @model_validator(mode="after")
     def _one_exposure_has_no_others(self) -> BuildBlock:
@@ -314,11 +302,9 @@ class ScheduleBlock(Document):
     restart_learning_rate_factor: Positive = Field(default=0.4, description="upstream divides by 2.5; not in the paper")
     decay_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     decay_patience_epochs: int = Field(
-        default=4, ge=1, description="most epochs without improvement before the learning rate decays"
+        default=4, ge=1, description="the learning rate decays after more epochs than this without improvement"
     )
-    decay_min_improvement: Fraction = Field(
-        default=0.001, description="smallest relative improvement of the loss that counts"
-    )
+    decay_min_improvement: Fraction = Field(default=0.001, description="least relative improvement of the loss that counts")
     stop_after_decays: int = Field(
         default=2, ge=1, description="training ends when another decay is due after this many without improvement"
     )
@@ -452,7 +438,7 @@ class RehearsalBlock(Document):
     """Rehearsal: the whole recipe in minutes, on simulated exposures."""
 
     side: int = Field(
-        default=1024, ge=256, le=8192, description="side of the simulated exposures, which have one chip, pixels"
+        default=1024, ge=256, le=8192, description="side of the simulated exposures, pixels; they have one chip"
     )
     exposures: int = Field(default=3, ge=2, le=6)
     exposure_time_s: dict[SimulatedFieldType, Positive] = Field(

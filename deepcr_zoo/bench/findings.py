@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice, permutations
 from typing import TypeVar
 
 import numpy as np
@@ -30,26 +31,16 @@ class Findings:
     photometry: Photometry | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class ResampledSky:
-    """Blocks of sky by field type, and by field type and pooled how often each counts in each resampling, shape (R, B)."""
+def resampled_sky(dataset: Dataset, settings: BenchmarkBlock) -> tuple[dict[FieldType, SkyBlocks], dict[str, Values]]:
+    """Resample the sky of the test stamps, field type by field type.
 
-    blocks: dict[FieldType, SkyBlocks]
-    weights: dict[str, Values]
-
-
-def resampled_sky(dataset: Dataset, settings: BenchmarkBlock) -> ResampledSky:
-    """Resample the sky of the test stamps, field type by field type."""
+    Returns its blocks by field type, and by field type and pooled how often each counts in each resampling, shape (R, B).
+    """
     blocks = {name: sky_blocks(dataset, name) for name in field_types_of(dataset)}
-    weights: dict[str, Values] = {
-        name: resample(one, settings.bootstrap_blocks, settings.seed) for name, one in blocks.items()
-    }
-    return ResampledSky(blocks, {**weights, POOLED: np.concatenate([*weights.values()], axis=1)})
+    weights = {str(name): resample(one, settings.bootstrap_blocks, settings.seed) for name, one in blocks.items()}
+    return blocks, {**weights, POOLED: np.concatenate([*weights.values()], axis=1)}
 
 
 def pairs(methods: Sequence[T], compared: int) -> Iterator[tuple[T, T]]:
     """Pair each of the first `compared` methods with every other one."""
-    for number, one in enumerate(methods[:compared]):
-        for other_number, other in enumerate(methods):
-            if other_number != number:
-                yield one, other
+    return islice(permutations(methods, 2), compared * (len(methods) - 1))

@@ -34,11 +34,7 @@ Methods = dict[str, tuple[ModelMethod | BaselineMethod, Fill]]
 
 
 def judge_inpainting(
-    models: Sequence[InpaintModel],
-    compared: int,
-    dataset: Dataset,
-    recipe: Recipe,
-    on_exposure: OnExposure | None = None,
+    models: Sequence[InpaintModel], compared: int, dataset: Dataset, recipe: Recipe, on_exposure: OnExposure | None = None
 ) -> Findings:
     """Fill the same pixels by networks and baselines; compare the first `compared` networks with the rest.
 
@@ -47,35 +43,25 @@ def judge_inpainting(
     settings = recipe.benchmark
     added = AddedMasks(per_stamp=MASKS_PER_STAMP, stamps=settings.inpainting_stamps, seed=settings.seed)
     draws = draw(len(dataset.stamps("test")), added.stamps, added.seed)
-    sky = resampled_sky(dataset, settings)
+    sky, weights = resampled_sky(dataset, settings)
     classical, cautions = _baselines()
     methods: Methods = {model.reference: (as_method(model), model.fill) for model in models} | classical
     fills = {name: fill for name, (_, fill) in methods.items()}
     sums: dict[str, dict[str, ErrorSums]] = {
-        name: judge(fills, dataset, name, blocks, draws, on_exposure) for name, blocks in sky.blocks.items()
+        name: judge(fills, dataset, name, blocks, draws, on_exposure) for name, blocks in sky.items()
     }
     sums[POOLED] = {name: ErrorSums.joined([one[name] for one in sums.values()]) for name in fills}
-    results = [
-        MethodResult(
-            name=name,
-            method=method,
-            score=None,
-            fields={key: FieldResult(inpainting=one[name].errors()) for key, one in sums.items()},
-        )
-        for name, (method, _) in methods.items()
-    ]
+    results = []
+    for name, (method, _) in methods.items():
+        fields = {key: FieldResult(inpainting=one[name].errors()) for key, one in sums.items()}
+        results.append(MethodResult(name=name, method=method, score=None, fields=fields))
     comparisons = []
     for one, other in pairs(list(fills), compared):
         for field_type, of_field in sums.items():
-            ratio, interval = mse_ratio(of_field[one], of_field[other], sky.weights[field_type])
+            ratio, interval = mse_ratio(of_field[one], of_field[other], weights[field_type])
             comparisons.append(
                 Comparison(
-                    method=one,
-                    against=other,
-                    field_type=field_type,
-                    quantity="MSE ratio",
-                    value=ratio,
-                    interval=interval,
+                    method=one, against=other, field_type=field_type, quantity="MSE ratio", value=ratio, interval=interval
                 )
             )
     measured, missing = _photometry(fills, dataset, settings.seed, on_exposure)

@@ -58,25 +58,24 @@ def judge_masks(
 
     Masks of L.A.Cosmic that `lacosmicmasks.prepare` has not computed are computed here.
     """
-    fprs, sky = recipe.benchmark.fprs, resampled_sky(dataset, recipe.benchmark)
-    networks: dict[str, dict[str, Detections]] = {model.reference: {} for model in models}
+    fprs, (sky, weights) = recipe.benchmark.fprs, resampled_sky(dataset, recipe.benchmark)
+    found: dict[str, dict[str | float, Detections]] = {}
     sweeps: dict[str, dict[float, Detections]] = {}
-    for name, blocks in sky.blocks.items():
+    for name, blocks in sky.items():
         objlims = objlims_of(recipe, name) if lacosmic else []
         methods: dict[str | float, Method] = {model.reference: network(model) for model in models}
         methods |= {objlim: _lacosmic(dataset, recipe, objlim) for objlim in objlims}
-        found = detect(methods, dataset, name, blocks, on_exposure)
-        for reference, by_field in networks.items():
-            by_field[name] = found[reference]
-        sweeps[name] = {objlim: found[objlim] for objlim in objlims}
+        found[name] = detect(methods, dataset, name, blocks, on_exposure)
+        sweeps[name] = {objlim: found[name][objlim] for objlim in objlims}
     judged, cautions = [], []
     for model in models:
-        one, messages = _network(model, _with_pooled(networks[model.reference]), sky.weights, fprs)
+        of_model = _with_pooled({name: by_method[model.reference] for name, by_method in found.items()})
+        one, messages = _network(model, of_model, weights, fprs)
         judged.append(one)
         cautions += messages
     if lacosmic:
-        judged += [_paper(sweeps, sky.weights, dataset, recipe), _best(sweeps, sky.weights, dataset, recipe)]
-    counts = {name: weights.shape[1] for name, weights in sky.weights.items()}
+        judged += [_paper(sweeps, weights, dataset, recipe), _best(sweeps, weights, dataset, recipe)]
+    counts = {name: one.shape[1] for name, one in weights.items()}
     comparisons = [
         _comparison(one, other, name, index, count)
         for one, other in pairs(judged, compared)

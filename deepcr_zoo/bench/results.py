@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from deepcr_zoo.documents import Document, as_json, explain, unique_keys
+from deepcr_zoo.documents import Document, as_json, explain, read_file, unique_keys
 from deepcr_zoo.errors import InvalidDocumentError
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.zoo.cards import Probability
@@ -214,8 +214,7 @@ class MethodResult(Document):
     tpr_at_fpr: str | None = Field(default=None, description="definition of the TPR at a fixed FPR")
     curve_points: str | None = Field(default=None, description="which points of the curve are kept")
     working_points: list[str] = Field(
-        default_factory=list,
-        description="thresholds of the diagnostics: default threshold, FPR 0.1 % (of the field type)",
+        default_factory=list, description="thresholds of the diagnostics: default threshold, FPR 0.1 % (of the field type)"
     )
     operating_points: list[OperatingPoint] = Field(default_factory=list, description="of a network, for clean --fpr")
     fields: dict[str, FieldResult] = Field(description="by field type; all: pooled")
@@ -275,7 +274,6 @@ class GateResult(Document):
 
     @property
     def was_measured(self) -> bool:
-        """True if there is a value."""
         return not self.measured.startswith(NOT_MEASURED)
 
 
@@ -288,7 +286,6 @@ class ModelVerdict(Document):
 
     @property
     def passes(self) -> bool:
-        """True if no gate fails."""
         return all(gate.verdict != "fails" for gate in self.gates)
 
 
@@ -336,13 +333,8 @@ class BenchmarkResults(Document):
 
 def leads(results: BenchmarkResults, method: str, field_type: str, fpr: float | None) -> bool:
     """True if a method is significantly better than each of the others: every interval excludes a tie."""
-    beaten = {
-        loser
-        for one in results.comparisons
-        if (one.field_type, one.fpr) == (field_type, fpr)
-        for winner, loser in _winner_and_loser(one)
-        if winner == method
-    }
+    here = [one for one in results.comparisons if (one.field_type, one.fpr) == (field_type, fpr)]
+    beaten = {loser for winner, loser in map(_winner_and_loser, here) if winner == method}
 
     def has_rate(one: MethodResult) -> bool:
         return any(rate.fpr == fpr and rate.tpr is not None for rate in one.fields[field_type].at_fpr)
@@ -351,16 +343,13 @@ def leads(results: BenchmarkResults, method: str, field_type: str, fpr: float | 
     return bool(others) and others <= beaten
 
 
-def _winner_and_loser(one: Comparison) -> list[tuple[str, str]]:
-    """Return one pair of names, or none if the difference is not significant."""
-    if one.interval is None:
-        return []
+def _winner_and_loser(one: Comparison) -> tuple[str | None, str | None]:
+    """Return the names of the better and the worse method, or None if the difference is not significant."""
     even, higher_is_better = (0.0, True) if one.quantity == "TPR difference" else (1.0, False)
-    if one.interval.low > even:
-        return [(one.method, one.against) if higher_is_better else (one.against, one.method)]
-    if one.interval.high < even:
-        return [(one.against, one.method) if higher_is_better else (one.method, one.against)]
-    return []
+    if one.interval is None or one.interval.low <= even <= one.interval.high:
+        return None, None
+    is_better = (one.interval.low > even) == higher_is_better
+    return (one.method, one.against) if is_better else (one.against, one.method)
 
 
 def write_results(results: BenchmarkResults, path: Path) -> None:
@@ -384,12 +373,10 @@ def read_results(path: Path) -> BenchmarkResults:
     InvalidDocumentError
         If the file cannot be read, is not JSON, repeats a key, or breaks the schema; names the fields.
     """
+    text = read_file(path, path)
     try:
-        text = path.read_bytes()
         json.loads(text, object_pairs_hook=unique_keys)
         return BenchmarkResults.model_validate_json(text)
-    except OSError as error:
-        raise InvalidDocumentError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
         raise InvalidDocumentError("\n".join(explain(path, line) for line in error.errors())) from None
     except ValueError as error:

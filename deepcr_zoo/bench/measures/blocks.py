@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,6 @@ class SkyBlocks:
 
     @property
     def count(self) -> int:
-        """Return the number of blocks."""
         return len(self.visits)
 
 
@@ -41,7 +40,8 @@ def sky_blocks(dataset: Dataset, field_type: FieldType) -> SkyBlocks:
     """Cut the sky of each test visit into blocks of 2 x 2 stamps; the centre of a stamp decides its block."""
     of_stamps: dict[tuple[str, str], NDArray[np.intp]] = {}
     visits: list[int] = []
-    for number, groups in enumerate(_by_visit(dataset.exposures("test", field_type))):
+    by_visit = groupby(dataset.exposures("test", field_type), key=lambda group: group.visit.key)
+    for number, groups in enumerate(list(each) for _, each in by_visit):
         corners = [group.read("corners")["corners"] for group in groups]
         origin = centre(np.concatenate(corners))
         planes = [in_plane(one, origin) for one in corners]
@@ -61,10 +61,3 @@ def _cells(planes: list[Positions]) -> NDArray[np.int64]:
     # half a stamp aside: no centre lies on the edge between blocks, where a dither would carry it over
     cells: NDArray[np.int64] = np.floor((in_stamps + 0.5) / STAMPS_A_SIDE).astype(np.int64)
     return cells
-
-
-def _by_visit(groups: Iterable[ExposureStamps]) -> list[list[ExposureStamps]]:
-    visits: dict[str, list[ExposureStamps]] = {}
-    for group in groups:
-        visits.setdefault(group.visit.key, []).append(group)
-    return list(visits.values())

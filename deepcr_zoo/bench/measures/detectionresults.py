@@ -73,11 +73,7 @@ def sweep_field(found: Detections, fprs: Sequence[float]) -> FieldResult:
     """Return the figures of L.A.Cosmic with one objlim."""
     sweep, dilated = Sweep(found.classes), Sweep(found.dilated)
     flattered = Sweep(
-        Tally(
-            found.classes.thresholds,
-            np.stack([found.classes.masked[0], found.dilated.masked[1]]),
-            found.classes.pixels,
-        )
+        Tally(found.classes.thresholds, np.stack([found.classes.masked[0], found.dilated.masked[1]]), found.classes.pixels)
     )
     rates = DilatedRates(
         paper=[_rate(fpr, flattered.at_fpr(fpr)) for fpr in fprs], honest=[_rate(fpr, dilated.at_fpr(fpr)) for fpr in fprs]

@@ -28,41 +28,30 @@ DILATION = (1, 3, 3)
 
 Groups = NDArray[np.integer]
 Name = TypeVar("Name")
+Count = Callable[[Groups, int], Tally]
 
 
-@dataclass(frozen=True, eq=False)
-class PixelGroups:
-    """Group numbers of the pixels of an exposure's stamps, shape (N, S, S), each with the number of groups.
+PixelGroups = dict[str, tuple[Groups, int]]
+"""Group numbers of an exposure's pixels, shape (N, S, S), and the number of groups, by tally of `Detections`."""
 
-    `blocks` are 2 x block of sky, + 1 for cosmic rays; `classes` clean or cosmic ray; `regions` the same of the outer 8
-    pixels and of the interior. The others are those of `tracks` and `stars`.
-    """
 
-    blocks: tuple[Groups, int]
-    classes: tuple[Groups, int]
-    regions: tuple[Groups, int]
-    brightness: tuple[Groups, int]
-    sizes: tuple[Groups, int]
-    stars: tuple[Groups, int]
-
-    @classmethod
-    def of(cls, stamps: JudgedStamps, blocks: SkyBlocks) -> PixelGroups:
-        """Group the pixels of stamps, the same for all methods."""
-        image, labels, ignore = stamps.image, stamps.cosmic_rays, stamps.ignore
-        block = blocks.of_stamps[key(stamps.group)]
-        return cls(
-            blocks=(tracks.class_group(labels, ignore, block), 2 * blocks.count),
-            classes=(tracks.class_group(labels, ignore, np.zeros_like(block)), 2),
-            regions=(tracks.region_group(labels, ignore), 2 * len(tracks.REGIONS)),
-            brightness=(tracks.brightness_group(image, labels, ignore), len(tracks.BRIGHTNESS_EDGES) + 1),
-            sizes=(tracks.size_group(labels, ignore), len(tracks.SIZE_EDGES)),
-            stars=(stars.star_cores(image, labels, ignore), len(stars.PEAK_EDGES) + 1),
-        )
+def _pixel_groups(stamps: JudgedStamps, blocks: SkyBlocks) -> PixelGroups:
+    """Group pixels, the same for all methods: by block of sky and class, by class alone (dilated), by region and class."""
+    image, labels, ignore = stamps.image, stamps.cosmic_rays, stamps.ignore
+    block = blocks.of_stamps[key(stamps.group)]
+    return {
+        "blocks": (tracks.class_group(labels, ignore, block), 2 * blocks.count),
+        "dilated": (tracks.class_group(labels, ignore, np.zeros_like(block)), 2),
+        "regions": (tracks.region_group(labels, ignore), 2 * len(tracks.REGIONS)),
+        "brightness": (tracks.brightness_group(image, labels, ignore), len(tracks.BRIGHTNESS_EDGES) + 1),
+        "sizes": (tracks.size_group(labels, ignore), len(tracks.SIZE_EDGES)),
+        "stars": (stars.star_cores(image, labels, ignore), len(stars.PEAK_EDGES) + 1),
+    }
 
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """Masked pixels of each of the `PixelGroups`.
+    """Masked pixels of each group of pixels.
 
     `dilated` counts clean and cosmic-ray pixels under masks dilated by 3 x 3 pixels; `exact` counts a network's logits.
     """
@@ -85,7 +74,6 @@ class Detections:
 
     @property
     def classes(self) -> Tally:
-        """Return the counts of clean and cosmic-ray pixels."""
         return self.blocks.summed(2)
 
     def _joined(self, other: Detections, blocks: Tally) -> Detections:
@@ -115,7 +103,7 @@ def detect(
     """Count what several methods (`network`, `masks_of`) mask in the test stamps of a field type."""
     found: dict[Name, Detections] = {}
     for stamps in judged_stamps(dataset, field_type, on_exposure):
-        groups = PixelGroups.of(stamps, blocks)
+        groups = _pixel_groups(stamps, blocks)
         for name, method in methods.items():
             counted = method(stamps, groups)
             found[name] = found[name] + counted if name in found else counted
@@ -127,9 +115,9 @@ def network(model: MaskModel) -> Method:
 
     def count(stamps: JudgedStamps, groups: PixelGroups) -> Detections:
         logits = model.logits(stamps.image)
-        bins, dilated = (tally.logit_bins(one) for one in (logits, ndimage.maximum_filter(logits, DILATION)))
-        exact = roc.count(logits, stamps.cosmic_rays, stamps.ignore, MAX_THRESHOLDS)
-        return _count(partial(tally.tally_logits, bins), partial(tally.tally_logits, dilated), groups, exact)
+        each = (logits, ndimage.maximum_filter(logits, DILATION))
+        counts, dilated = (partial(tally.tally_logits, tally.logit_bins(one)) for one in each)
+        return _count(counts, dilated, groups, roc.count(logits, stamps.cosmic_rays, stamps.ignore, MAX_THRESHOLDS))
 
     return count
 
@@ -139,27 +127,13 @@ def masks_of(masks: Callable[[JudgedStamps], NDArray[np.bool_]], thresholds: tup
 
     def count(stamps: JudgedStamps, groups: PixelGroups) -> Detections:
         found = masks(stamps)
-        square = np.ones(DILATION, bool)
-        wide = [ndimage.binary_dilation(one, square) for one in found]
-        return _count(
-            partial(tally.tally_masks, list(found), thresholds), partial(tally.tally_masks, wide, thresholds), groups, None
-        )
+        wide = [ndimage.binary_dilation(one, np.ones(DILATION, bool)) for one in found]
+        counts, dilated = (partial(tally.tally_masks, one, thresholds) for one in ([*found], wide))
+        return _count(counts, dilated, groups)
 
     return count
 
 
-def _count(
-    counts: Callable[[Groups, int], Tally],
-    dilated: Callable[[Groups, int], Tally],
-    groups: PixelGroups,
-    exact: RocCounts | None,
-) -> Detections:
-    return Detections(
-        blocks=counts(*groups.blocks),
-        regions=counts(*groups.regions),
-        brightness=counts(*groups.brightness),
-        sizes=counts(*groups.sizes),
-        stars=counts(*groups.stars),
-        dilated=dilated(*groups.classes),
-        exact=exact,
-    )
+def _count(counts: Count, dilated: Count, groups: PixelGroups, exact: RocCounts | None = None) -> Detections:
+    tallies = {name: (dilated if name == "dilated" else counts)(*group) for name, group in groups.items()}
+    return Detections(**tallies, exact=exact)

@@ -24,12 +24,10 @@ class Sweep:
 
     @property
     def clean(self) -> int:
-        """Return the number of clean pixels."""
         return int(self.classes.pixels[0])
 
     @property
     def cosmic_rays(self) -> int:
-        """Return the number of cosmic-ray pixels."""
         return int(self.classes.pixels[1])
 
     def points(self) -> list[RocPoint]:

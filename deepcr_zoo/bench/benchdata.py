@@ -78,6 +78,8 @@ def check_data(dataset: Dataset, recipe: Recipe) -> None:
 def describe(dataset: Dataset, recipe: Recipe, added: AddedMasks | None) -> Data:
     """Describe the test stamps for ``results.json``; `added` are the filled pixels if methods inpaint."""
     manifest = dataset.manifest
+    tested = {group.visit.name for group in dataset.exposures("test")}
+    simulated = rehearsed_visits(recipe) if manifest.rehearsal else []
     pixels: dict[str, PixelCounts] = {name: _pixels(dataset, name) for name in field_types_of(dataset)}
     return Data(
         kind="synthetic" if manifest.rehearsal else "real",
@@ -86,7 +88,7 @@ def describe(dataset: Dataset, recipe: Recipe, added: AddedMasks | None) -> Data
         ignored=describe_ignored_pixels(recipe),
         manifest_sha256=dataset.manifest_sha256,
         simulator_version=SIMULATOR if manifest.rehearsal else None,
-        seeds=_seeds(dataset, recipe) if manifest.rehearsal else [],
+        seeds=[one.simulated.seed for one in simulated if one.simulated is not None and one.name in tested],
         pixels={**pixels, POOLED: _together(pixels.values())},
         inpainting=added,
     )
@@ -105,12 +107,6 @@ def _description(dataset: Dataset) -> str:
     if manifest.split_by == "observation":
         parts.append("split by observation: training may show the same sky")
     return "; ".join(parts)
-
-
-def _seeds(dataset: Dataset, recipe: Recipe) -> list[int]:
-    """Return the seeds of the visits that have test stamps."""
-    used = {group.visit.name for group in dataset.exposures("test")}
-    return [one.simulated.seed for one in rehearsed_visits(recipe) if one.simulated is not None and one.name in used]
 
 
 def _pixels(dataset: Dataset, field_type: FieldType) -> PixelCounts:

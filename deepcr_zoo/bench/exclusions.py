@@ -23,16 +23,13 @@ from deepcr_zoo.zoo.registry import Registry, ResolvedModel
 
 FILE = Path("zoo", "training_visits.yaml")
 
-RealVisit = Annotated[str, Field(pattern=r"^\d{5}-[0-9A-Z]{2}$")]
-"""PROPOSAL-VISIT; the sky of a visit is the same in every filter."""
-
 
 class VisitList(Document):
     """Visits used for training."""
 
     source: str = Field(description="where the list was published")
     filter: str
-    visits: list[RealVisit] = Field(min_length=1)
+    visits: list[Annotated[str, Field(pattern=r"^\d{5}-[0-9A-Z]{2}$")]] = Field(min_length=1, description="PROPOSAL-VISIT")
 
 
 class TrainingVisits(Document):
@@ -85,16 +82,15 @@ def of_model(model: ResolvedModel) -> TrainedOn:
 
 def of_run(run: Run, registry: Registry) -> TrainedOn:
     """Return what a run was trained on, including the training of the model it started from."""
-    block, unknown = run.recipe.instrument, None
+    block = run.recipe.instrument
     manifests: tuple[Manifest, ...] = ()
+    unknown = None
     try:
         manifests = (run.dataset().manifest,)
     except (DatasetError, RunError) as error:
         unknown = f"its training set is not available: {error}"
     instrument = f"{block.telescope} {block.instrument}/{block.detector}"
-    start = _start_of(run.recipe, registry)
-    if start is None:
-        return TrainedOn(instrument, {}, manifests, unknown)
+    start = _start_of(run.recipe, registry) or TrainedOn("", {})
     return TrainedOn(instrument, start.visits, manifests, unknown or start.unknown)
 
 

@@ -284,8 +284,8 @@ def _separation(evidence: Evidence) -> Check:
         manifests.append(evidence.subject.run.dataset().manifest)
     if any(manifest.split_by == "sky" for manifest in manifests):
         return Check(Gate.SEPARATE_SKY, "0 pairs of visits", partial(_shared_sky, manifests))
-    bound = "0 observations; their sky may be the same"
-    return Check(Gate.SEPARATE_OBSERVATIONS, bound, partial(_shared_observations, manifests))
+    measure = partial(_shared_observations, manifests)
+    return Check(Gate.SEPARATE_OBSERVATIONS, "0 observations; their sky may be the same", measure)
 
 
 def _shared_sky(manifests: list[Manifest]) -> Measured:
@@ -317,12 +317,10 @@ def _label_bounds(recipe: Recipe) -> str:
 def _labels(evidence: Evidence) -> Measured:
     """Check the most extreme exposures; those rejected by the build have no stamps and do not count."""
     block = evidence.recipe.build.quality
-    exposures = [
-        exposure
-        for visit in evidence.dataset.manifest.visits
-        for exposure, stamps in zip(visit.record.exposures, visit.stamps, strict=True)
-        if stamps.keys() - {"guard"}
-    ]
+    pairs = (
+        pair for visit in evidence.dataset.manifest.visits for pair in zip(visit.record.exposures, visit.stamps, strict=True)
+    )
+    exposures = [exposure for exposure, stamps in pairs if stamps.keys() - {"guard"}]
 
     def factor(ratio: float | None) -> float:
         return 1.0 if ratio is None else max(ratio, 1 / ratio) if ratio > 0 else math.inf
@@ -422,7 +420,7 @@ def _is_worse(found: Comparison) -> bool:
 def _comparison(evidence: Evidence, against: str, field_type: str, fpr: float | None) -> Comparison:
     wanted = (evidence.subject.reference, against, field_type)
     for one in evidence.results.comparisons:
-        if (one.method, one.against, one.field_type) == wanted and _same_fpr(one.fpr, fpr):
+        if (one.method, one.against, one.field_type) == wanted and math.isclose(one.fpr or 0, fpr or 0):
             return one
     excluded = [one.reason for one in evidence.results.excluded if one.reference == against]
     at = "" if fpr is None else f" at FPR {100 * fpr:g} %"
@@ -435,7 +433,3 @@ def _rate(results: BenchmarkResults, method: str, field_type: str, fpr: float) -
             if math.isclose(rate.fpr, fpr):
                 return rate
     raise NotMeasuredError(f"there is no TPR of {method} at FPR {100 * fpr:g} %: add it to benchmark.fprs")
-
-
-def _same_fpr(one: float | None, other: float | None) -> bool:
-    return one is other is None or (one is not None and other is not None and math.isclose(one, other))

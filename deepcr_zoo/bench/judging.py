@@ -11,7 +11,6 @@ from importlib.metadata import version
 from deepcr_zoo._version import __version__
 from deepcr_zoo.bench import exclusions, gates, runtime
 from deepcr_zoo.bench.benchdata import check_data, describe
-from deepcr_zoo.bench.findings import Findings
 from deepcr_zoo.bench.inpaintbenchmark import BIHARMONIC, MEDIAN, judge_inpainting
 from deepcr_zoo.bench.maskbenchmark import PAPER, judge_masks
 from deepcr_zoo.bench.measures import lacosmicmasks
@@ -28,6 +27,9 @@ from deepcr_zoo.progress import NullReporter, Reporter
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.recipe import Recipe
 from deepcr_zoo.zoo.registries import default_registry
+
+Entrants = list[tuple[Subject, MaskModel | InpaintModel]]
+"""Subjects with their networks."""
 
 RUNTIME_SIGCLIP = 5.0
 """About the middle of the sweep of L.A.Cosmic."""
@@ -53,26 +55,6 @@ class Extent:
     lacosmic: bool = True
     runtime: bool = True
     gates: bool = True
-
-
-@dataclass(frozen=True)
-class _Entrant:
-    """A subject with its network."""
-
-    subject: Subject
-    model: MaskModel | InpaintModel
-
-
-@dataclass(frozen=True)
-class _Entrants:
-    judged: list[_Entrant]
-    others: list[_Entrant]
-    excluded: list[Excluded]
-
-    @property
-    def all(self) -> list[_Entrant]:
-        """Return the judged ones first, then the others."""
-        return [*self.judged, *self.others]
 
 
 def benchmark(
@@ -129,45 +111,50 @@ def benchmark(
     """
     extent, reporter = extent or Extent(), reporter or NullReporter()
     check_data(dataset, recipe)
-    task = _one_task([*subjects, *extent.against])
+    tasks = {subject.task for subject in [*subjects, *extent.against]}
+    if len(tasks) != 1:
+        raise UsageError("expected one model or more, all of one task: masks and inpainting are judged by themselves")
+    (task,) = tasks
     before = [previous for one in subjects if (previous := one.previous()) is not None] if extent.gates else []
-    entrants = _entrants(subjects, [*extent.against, *before], dataset, device, engine)
+    judged, others, excluded = _entrants(subjects, [*extent.against, *before], dataset, device, engine)
+    entrants, exposures = [*judged, *others], sum(1 for _ in dataset.exposures("test"))
     if task == "mask":
-        found = _masks(entrants, dataset, recipe, extent.lacosmic, jobs, reporter)
+        if extent.lacosmic:
+            with reporter.amount("L.A.Cosmic") as done:
+                lacosmicmasks.prepare(dataset, recipe, jobs, done)
+        masks = [model for _, model in entrants if isinstance(model, MaskModel)]
+        with reporter.pieces("judging masks", exposures) as on_exposure:
+            found = judge_masks(masks, len(judged), dataset, recipe, extent.lacosmic, on_exposure)
     else:
-        found = _fills(entrants, dataset, recipe, reporter)
+        fills = [model for _, model in entrants if isinstance(model, InpaintModel)]
+        with reporter.pieces("judging inpainting", 2 * exposures) as on_exposure:
+            found = judge_inpainting(fills, len(judged), dataset, recipe, on_exposure)
     speed, slow = _runtime(entrants, task, recipe, extent, reporter) if extent.runtime else ([], [])
     results = BenchmarkResults(
         date=datetime.date.today(),
         command=command,
-        machine=runtime.machine_name(entrants.judged[0].model.device),
+        machine=runtime.machine_name(judged[0][1].device),
         software=_software(found.methods),
         data=describe(dataset, recipe, found.added),
         methods=found.methods,
         comparisons=found.comparisons,
         photometry=found.photometry,
         runtime=speed,
-        excluded=entrants.excluded,
+        excluded=excluded,
         cautions=[*found.cautions, *slow],
     )
     if not extent.gates:
         return results
-    verdicts = [gates.verdict(gates.Evidence(one.subject, one.model, dataset, recipe, results)) for one in entrants.judged]
+    verdicts = [gates.verdict(gates.Evidence(one, model, dataset, recipe, results)) for one, model in judged]
     return results.model_copy(update={"verdicts": verdicts})
-
-
-def _one_task(subjects: Sequence[Subject]) -> Task:
-    tasks = {subject.task for subject in subjects}
-    if len(tasks) != 1:
-        raise UsageError("expected one model or more, all of one task: masks and inpainting are judged by themselves")
-    return tasks.pop()
 
 
 def _entrants(
     subjects: Sequence[Subject], against: Sequence[Subject], dataset: Dataset, device: str, engine: str
-) -> _Entrants:
-    judged: list[_Entrant] = []
-    others: list[_Entrant] = []
+) -> tuple[Entrants, Entrants, list[Excluded]]:
+    """Return the networks to judge, those to compare them with, and the models that are excluded."""
+    judged: Entrants = []
+    others: Entrants = []
     excluded: list[Excluded] = []
     seen: set[str] = set()
     for place, group in ((judged, subjects), (others, against)):
@@ -179,10 +166,10 @@ def _entrants(
             if reason := _reason_to_exclude(subject, model, dataset):
                 excluded.append(Excluded(reference=subject.reference, reason=reason))
             else:
-                place.append(_Entrant(subject, model))
+                place.append((subject, model))
     if not judged:
         raise UsageError("; ".join(f"{one.reference} is not judged: {one.reason}" for one in excluded))
-    return _Entrants(judged, others, excluded)
+    return judged, others, excluded
 
 
 def _reason_to_exclude(subject: Subject, model: MaskModel | InpaintModel, dataset: Dataset) -> str | None:
@@ -195,29 +182,14 @@ def _reason_to_exclude(subject: Subject, model: MaskModel | InpaintModel, datase
     return exclusions.reason_to_exclude(known, dataset)
 
 
-def _masks(entrants: _Entrants, dataset: Dataset, recipe: Recipe, lacosmic: bool, jobs: int, reporter: Reporter) -> Findings:
-    if lacosmic:
-        with reporter.amount("L.A.Cosmic") as done:
-            lacosmicmasks.prepare(dataset, recipe, jobs, done)
-    models = [one.model for one in entrants.all if isinstance(one.model, MaskModel)]
-    with reporter.pieces("judging masks", sum(1 for _ in dataset.exposures("test"))) as judged:
-        return judge_masks(models, len(entrants.judged), dataset, recipe, lacosmic, judged)
-
-
-def _fills(entrants: _Entrants, dataset: Dataset, recipe: Recipe, reporter: Reporter) -> Findings:
-    models = [one.model for one in entrants.all if isinstance(one.model, InpaintModel)]
-    with reporter.pieces("judging inpainting", 2 * sum(1 for _ in dataset.exposures("test"))) as judged:
-        return judge_inpainting(models, len(entrants.judged), dataset, recipe, judged)
-
-
 def _runtime(
-    entrants: _Entrants, task: Task, recipe: Recipe, extent: Extent, reporter: Reporter
+    entrants: Entrants, task: Task, recipe: Recipe, extent: Extent, reporter: Reporter
 ) -> tuple[list[Runtime], list[str]]:
     """Time the networks on the device where they were judged, and the baselines."""
     methods: dict[str, runtime.Method] = {
         # each process loads the network itself: a loaded one is not sent there
-        one.subject.reference: partial(runtime.network, Subject(one.subject.origin).model, str(one.model.device))
-        for one in entrants.all
+        one.reference: partial(runtime.network, Subject(one.origin).model, str(model.device))
+        for one, model in entrants
     }
     if task == "inpaint":
         methods |= {MEDIAN: partial(runtime.classical, baselines.medmask)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,11 @@ def operating_points(curves: Mapping[str, RocCurve]) -> tuple[list[OperatingPoin
     """
     points: list[OperatingPoint] = []
     cautions: list[str] = []
-    for field_type, curve in curves.items():
-        for fpr in FPRS:
-            try:
-                points.append(_operating_point(field_type, curve, fpr))
-            except NotMeasuredError as error:
-                cautions.append(f"no operating point at FPR {100 * fpr:g} % ({field_type}): {error}")
+    for (field_type, curve), fpr in product(curves.items(), FPRS):
+        try:
+            points.append(_operating_point(field_type, curve, fpr))
+        except NotMeasuredError as error:
+            cautions.append(f"no operating point at FPR {100 * fpr:g} % ({field_type}): {error}")
     return points, cautions
 
 

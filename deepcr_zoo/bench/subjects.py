@@ -28,7 +28,6 @@ class Subject:
 
     @property
     def task(self) -> Task:
-        """Return the task on its card."""
         return self.card().identity.task
 
     @property
@@ -42,12 +41,8 @@ class Subject:
 
     def model(self, device: str = "auto", engine: str = "auto") -> MaskModel | InpaintModel:
         """Return its network, which is loaded unless it is on this device and engine already."""
-        if (
-            self.loaded is not None
-            and device in ("auto", str(self.loaded.device))
-            and engine in ("auto", self.loaded.engine)
-        ):
-            return self.loaded
+        if (kept := self.loaded) and device in ("auto", str(kept.device)) and engine in ("auto", kept.engine):
+            return kept
         if isinstance(self.origin, Run):
             return self.origin.model(device, engine)
         return load_resolved(self.origin, device, engine=engine)
@@ -68,9 +63,7 @@ class Subject:
         before = [version for version in entry.versions if version_key(version) < own]
         if not before and identity.version in entry.versions:
             return None
-        version = entry.default
-        if before and entry.default not in before:
-            version = max(before, key=version_key)
+        version = max(before, key=version_key) if before and entry.default not in before else entry.default
         return Subject(registry.resolve(f"{entry.reference}@{version}"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import expit, logit
@@ -40,11 +41,8 @@ Thresholds = Sequence[float | None]
 
 def field_result(roc: RocCurve | Sweep, fprs: Iterable[float]) -> FieldResult:
     """Return the TPRs at `fprs`, the area and the curve."""
-    return FieldResult(
-        at_fpr=[_rate(fpr, roc.at_fpr(fpr)) for fpr in fprs],
-        area=roc.area(),
-        curve=[_curve_point(point, roc) for point in roc.points()],
-    )
+    curve = [_curve_point(point, roc) for point in roc.points()]
+    return FieldResult(at_fpr=[_rate(fpr, roc.at_fpr(fpr)) for fpr in fprs], area=roc.area(), curve=curve)
 
 
 def network_field(found: Detections, fprs: Sequence[float], threshold: float) -> FieldResult:
@@ -60,21 +58,16 @@ def network_field(found: Detections, fprs: Sequence[float], threshold: float) ->
         ],
         honest=[_rate(fpr, _edge_at(found.dilated, fpr)) for fpr in fprs],
     )
-    return field_result(curve, fprs).model_copy(
-        update={
-            "average_precision": curve.average_precision(),
-            "dilated": dilated,
-            "diagnostics": _diagnostics(found, [_logit(threshold), *at_points], calibration(found.classes)),
-        }
-    )
+    diagnostics = _diagnostics(found, [_logit(threshold), *at_points], calibration(found.classes))
+    figures = {"average_precision": curve.average_precision(), "dilated": dilated, "diagnostics": diagnostics}
+    return field_result(curve, fprs).model_copy(update=figures)
 
 
 def sweep_field(found: Detections, fprs: Sequence[float]) -> FieldResult:
     """Return the figures of L.A.Cosmic with one objlim."""
     sweep, dilated = Sweep(found.classes), Sweep(found.dilated)
-    flattered = Sweep(
-        Tally(found.classes.thresholds, np.stack([found.classes.masked[0], found.dilated.masked[1]]), found.classes.pixels)
-    )
+    masked = np.stack([found.classes.masked[0], found.dilated.masked[1]])
+    flattered = Sweep(replace(found.classes, masked=masked))
     rates = DilatedRates(
         paper=[_rate(fpr, flattered.at_fpr(fpr)) for fpr in fprs], honest=[_rate(fpr, dilated.at_fpr(fpr)) for fpr in fprs]
     )
@@ -98,13 +91,9 @@ def best_sweep_field(by_objlim: Mapping[float, Detections], fprs: Sequence[float
     shown = fields[next(iter(fields)) if middle is None else middle]
     points = sorted((point for one in fields.values() for point in one.curve), key=lambda point: (point.fpr, -point.tpr))
     highest = np.maximum.accumulate([0.0, *(point.tpr for point in points)])
-    result = shown.model_copy(
-        update={
-            "at_fpr": [(shown if objlim is None else fields[objlim]).at_fpr[index] for index, objlim in enumerate(best)],
-            "curve": [point for point, before in zip(points, highest[:-1], strict=True) if point.tpr > before],
-        }
-    )
-    return result, best
+    at_fpr = [(shown if objlim is None else fields[objlim]).at_fpr[index] for index, objlim in enumerate(best)]
+    curve = [point for point, before in zip(points, highest[:-1], strict=True) if point.tpr > before]
+    return shown.model_copy(update={"at_fpr": at_fpr, "curve": curve}), best
 
 
 def resampled_network(found: Detections, weights: Values, fprs: Sequence[float]) -> Values:
@@ -186,9 +175,7 @@ def _rates(tally: Tally, thresholds: Thresholds) -> list[list[float | None]]:
 def _edge_at(classes: Tally, fpr: float) -> RocPoint | None:
     """Return the lowest edge whose FPR is not above `fpr`."""
     clean, cosmic_rays = map(int, classes.pixels)
-    if not clean or not cosmic_rays:
-        return None
-    allowed = np.flatnonzero(classes.masked[0] / clean <= fpr)
+    allowed = np.flatnonzero(classes.masked[0] / clean <= fpr) if clean and cosmic_rays else np.zeros(0, np.intp)
     if not allowed.size:
         return None
     edge = allowed[0]

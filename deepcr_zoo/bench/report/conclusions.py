@@ -33,34 +33,23 @@ def conclusions(results: BenchmarkResults, cards: Mapping[str, Card]) -> list[Co
     """Return the conclusions about all networks, judged ones first; cards are by reference, as far as they are known."""
     verdicts = {one.reference: one for one in results.verdicts}
     networks = [(one, one.method.reference) for one in results.methods if isinstance(one.method, ModelMethod)]
-    networks.sort(key=lambda network: network[1] not in verdicts)
-    return [_conclusion(results, one, name, verdicts.get(name), cards.get(name)) for one, name in networks]
-
-
-def _conclusion(
-    results: BenchmarkResults, method: MethodResult, reference: str, verdict: ModelVerdict | None, card: Card | None
-) -> Conclusion:
-    outcome, sentence, failed = _outcome(verdict)
-    if outcome == "passes" and results.data.kind == "synthetic":
-        sentence += ", on synthetic data (a rehearsal)"
-    return Conclusion(
-        reference=reference,
-        outcome=outcome,
-        verdict=sentence,
-        failed=failed,
-        purpose=_purpose(card) if card else None,
-        threshold=_threshold(card) if card else None,
-        accuracy=_filling(results, method) if results.data.inpainting is not None else _finding(results, method),
-        thresholds=operating_points(method.operating_points) if method.operating_points else None,
-    )
+    found = []
+    for method, reference in sorted(networks, key=lambda network: network[1] not in verdicts):
+        card, (outcome, sentence, failed) = cards.get(reference), _outcome(verdicts.get(reference))
+        if outcome == "passes" and results.data.kind == "synthetic":
+            sentence += ", on synthetic data (a rehearsal)"
+        purpose, threshold = (_purpose(card), _threshold(card)) if card else (None, None)
+        accuracy = _finding(results, method) if results.data.inpainting is None else _filling(results, method)
+        table = operating_points(method.operating_points) if method.operating_points else None
+        found.append(Conclusion(reference, outcome, sentence, failed, purpose, threshold, accuracy, table))
+    return found
 
 
 def _outcome(verdict: ModelVerdict | None) -> tuple[Outcome, str, list[str]]:
     if verdict is None:
         return "compared", "compared only: its gates were not checked", []
     required = [one for one in verdict.gates if one.verdict != "not required"]
-    failed = [_failure(one) for one in required if one.verdict == "fails"]
-    if failed:
+    if failed := [_failure(one) for one in required if one.verdict == "fails"]:
         return "fails", f"fails {len(failed)} of {len(required)} gates", failed
     return "passes", f"passes all {len(required)} gates", []
 
@@ -102,8 +91,7 @@ def _finding(results: BenchmarkResults, method: MethodResult) -> str | None:
         return None
     own = known[method.name]
     sentence = f"at {fpr_name(fpr)} it finds {percent_with_interval(own.tpr, own.tpr_interval)} of the cosmic-ray pixels"
-    baselines = [one.name for one in results.methods if one.method.kind == "baseline" and one.name in known]
-    if baselines:
+    if baselines := [one.name for one in results.methods if one.method.kind == "baseline" and one.name in known]:
         name = max(baselines, key=lambda one: known[one].tpr or 0.0)
         sentence += f"; {name}: {percent_with_interval(known[name].tpr, known[name].tpr_interval)}"
     return f"{sentence} ({field_name(field_type)})"
@@ -117,10 +105,9 @@ def _filling(results: BenchmarkResults, method: MethodResult) -> str | None:
     if method.name not in known:
         return None
     sentence = f"mean squared error of filled pixels {significant(known[method.name])} (e-)²"
-    baselines = [(known[one.name], one.name) for one in results.methods
-                 if one.method.kind == "baseline" and one.name in known]  # fmt: skip
+    baselines = [one.name for one in results.methods if one.method.kind == "baseline" and one.name in known]
     if baselines:
-        mse, name = min(baselines)
+        mse, name = min((known[name], name) for name in baselines)
         sentence += f"; {name}: {significant(mse)} (e-)²"
     return f"{sentence} ({field_name(field_type)})"
 

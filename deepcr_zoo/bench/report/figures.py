@@ -13,7 +13,7 @@ from typing import Any
 
 from deepcr_zoo.bench.report.tables import GROUPINGS, Grouping
 from deepcr_zoo.bench.report.wording import field_name, group_name, shared_working_point
-from deepcr_zoo.bench.results import BenchmarkResults, Diagnostics, FieldResult, MethodResult, ModelMethod
+from deepcr_zoo.bench.results import BenchmarkResults, FieldResult, MethodResult, ModelMethod
 from deepcr_zoo.exposures.pictures import png, require_matplotlib
 
 NETWORK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -270,12 +270,9 @@ def _calibration(results: BenchmarkResults, field_type: str, figure: Any) -> Non
     axes = figure.subplots()
     axes.plot([0, 100], [0, 100], color=LINE_COLOUR, lw=1, zorder=0)
     for one, style in _styled(results):
-        diagnostics: Diagnostics | None = one.fields[field_type].diagnostics
-        points = [
-            (100 * part.predicted, 100 * part.observed)
-            for part in (diagnostics.calibration if diagnostics else ())
-            if part.predicted is not None and part.observed is not None
-        ]
+        diagnostics = one.fields[field_type].diagnostics
+        pairs = [(part.predicted, part.observed) for part in diagnostics.calibration] if diagnostics else []
+        points = [(100 * x, 100 * y) for x, y in pairs if x is not None and y is not None]
         if points:
             axes.plot(*zip(*points, strict=True), style.dash, color=style.colour, marker=style.marker, ms=5, label=one.name)
     axes.set(xlim=(0, 100), ylim=(0, 100), xlabel="predicted probability (%)", ylabel="cosmic rays (%)")

@@ -53,11 +53,6 @@ class Section:
         """Captions with the consecutive pictures that share them."""
         return [(caption, list(group)) for caption, group in groupby(self.pictures, key=lambda one: one.caption)]
 
-    @property
-    def has_content(self) -> bool:
-        """True if there is anything to show."""
-        return bool(self.tables or self.pictures or self.facts or self.notes)
-
 
 def write_report(
     results: BenchmarkResults, cards: Mapping[str, Card], folder: Path, pictures: Sequence[Picture] = ()
@@ -83,21 +78,18 @@ def render(results: BenchmarkResults, cards: Mapping[str, Card], pictures: Seque
     environment.filters["data"] = lambda png: base64.b64encode(png).decode()
     template = environment.from_string(resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
     networks = conclusions(results, cards)
-    judged = [one.reference for one in networks if one.outcome != "compared"]
+    shown = [one.reference for one in networks if one.outcome != "compared"] or [one.reference for one in networks]
+    title = f"{len(shown)} networks on the same pixels" if shown else "Benchmark"
     return template.render(
         results=results,
         synthetic=results.data.kind == "synthetic",
-        title=_title(judged or [one.reference for one in networks]),
+        title=f"How good is {shown[0]}?" if len(shown) == 1 else title,
         networks=networks,
         few=len(networks) <= FEW,
-        sections=[section for section in _sections(results, cards, pictures) if section.has_content],
+        sections=[
+            one for one in _sections(results, cards, pictures) if one.tables or one.pictures or one.facts or one.notes
+        ],
     )
-
-
-def _title(references: Sequence[str]) -> str:
-    if len(references) == 1:
-        return f"How good is {references[0]}?"
-    return f"{len(references)} networks on the same pixels" if references else "Benchmark"
 
 
 def _sections(results: BenchmarkResults, cards: Mapping[str, Card], pictures: Sequence[Picture]) -> Iterator[Section]:
@@ -105,8 +97,8 @@ def _sections(results: BenchmarkResults, cards: Mapping[str, Card], pictures: Se
     of = {topic: [one for one in pictures if one.topic == topic] for topic in Topic}
     photometry, runtime = tables.photometry(results), tables.runtime(results)
     yield Section("Accuracy", [tables.headline(results)], of[Topic.INPAINTING])
-    for topic in (Topic.ROC, Topic.PRECISION):
-        yield Section(topic, pictures=of[topic])
+    yield Section(Topic.ROC, pictures=of[Topic.ROC])
+    yield Section(Topic.PRECISION, pictures=of[Topic.PRECISION])
     yield Section("Dilated masks", tables.dilated(results))
     yield Section(Topic.DIAGNOSTICS, tables.diagnostics(results), of[Topic.DIAGNOSTICS], is_folded=True)
     for topic in (Topic.WORST, Topic.EXAMPLES):
@@ -116,7 +108,9 @@ def _sections(results: BenchmarkResults, cards: Mapping[str, Card], pictures: Se
     yield Section("Speed and memory", [runtime] if runtime else [])
     yield Section("Gates", [tables.gates(verdict) for verdict in results.verdicts], table_class="gates")
     methods = [(one.name, list(_method(one, cards))) for one in results.methods]
-    yield Section("Data, methods and software", facts=[("Data", list(_data(results))), *methods, ("Run", _run(results))])
+    yield Section(
+        "Data, methods and software", facts=[("Data", list(_data(results))), *methods, ("Run", list(_run(results)))]
+    )
     yield Section("Cautions", notes=results.cautions)
     yield Section("Not judged", notes=[f"{one.reference}: {one.reason}" for one in results.excluded])
     limits = dict.fromkeys(f"{name}: {limit}" for name, card in cards.items() for limit in card.limits)
@@ -169,14 +163,12 @@ def _card(card: Card) -> Iterator[tuple[str, str]]:
     yield "cite", "; ".join(f"{one.text}, doi:{one.doi}" for one in card.citation)
 
 
-def _run(results: BenchmarkResults) -> Facts:
-    return [
-        ("date", results.date.isoformat()),
-        ("command", results.command),
-        ("machine", results.machine),
-        ("software", _versions(results.software)),
-        ("curves and all figures", "results.json, beside this page"),
-    ]
+def _run(results: BenchmarkResults) -> Iterator[tuple[str, str]]:
+    yield "date", results.date.isoformat()
+    yield "command", results.command
+    yield "machine", results.machine
+    yield "software", _versions(results.software)
+    yield "curves and all figures", "results.json, beside this page"
 
 
 def _versions(packages: Mapping[str, str]) -> str:

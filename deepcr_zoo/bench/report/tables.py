@@ -87,6 +87,7 @@ class Cell:
 
 
 Row = Sequence[Cell]
+Rates = Callable[[FieldResult], Sequence[RateAtFpr]]
 
 
 @dataclass(frozen=True)
@@ -109,29 +110,30 @@ class Table:
 
 def headline(results: BenchmarkResults) -> Table:
     """Return the main table: TPR at the fixed FPRs, or the errors of filled pixels, for every method."""
-    return _inpainting_errors(results) if results.data.inpainting is not None else _detection_rates(results)
+    if results.data.inpainting is not None:
+        return _inpainting_errors(results)
+    reading = (
+        "Share of cosmic-ray pixels found (TPR) at a fixed share of clean pixels masked by mistake (FPR), with 95 % "
+        "intervals in brackets; bold if the lead over every other method is significant (its interval excludes 0)."
+    )
+    return _rates_table("TPR at fixed FPR", reading, results, lambda one: one.at_fpr, is_main=True)
 
 
 def dilated(results: BenchmarkResults) -> list[Table]:
     """Return the tables of masks dilated by 3x3 pixels, in both conventions; none if nothing was dilated."""
-    readings: tuple[tuple[str, str, Callable[[FieldResult], Sequence[RateAtFpr]]], ...] = (
-        (
-            "Masks dilated by 3x3 pixels, honest convention",
-            "TPR and FPR are both those of the dilated mask; these are the rates you get if you dilate masks.",
-            lambda one: one.dilated.honest if one.dilated else (),
-        ),
-        (
-            "Masks dilated by 3x3 pixels, convention of the paper",
-            "TPR of the dilated mask at the FPR of the undilated one. This flatters the mask; it is given only for "
-            "comparison with Zhang & Bloom 2020, Table 2.",
-            lambda one: one.dilated.paper if one.dilated else (),
-        ),
+    honest = "TPR and FPR are both those of the dilated mask; these are the rates you get if you dilate masks."
+    paper = (
+        "TPR of the dilated mask at the FPR of the undilated one. This flatters the mask; it is given only for "
+        "comparison with Zhang & Bloom 2020, Table 2."
     )
-    return [
-        _rates_table(title, reading, results, rates)
-        for title, reading, rates in readings
-        if any(rates(field) for one in results.methods for field in one.fields.values())
+    title = "Masks dilated by 3x3 pixels"
+    tables = [
+        _rates_table(f"{title}, honest convention", honest, results, lambda one: one.dilated.honest if one.dilated else ()),
+        _rates_table(
+            f"{title}, convention of the paper", paper, results, lambda one: one.dilated.paper if one.dilated else ()
+        ),
     ]
+    return [table for table in tables if len(table.columns) > 2]  # a column per FPR
 
 
 def diagnostics(results: BenchmarkResults) -> list[Table]:
@@ -144,12 +146,9 @@ def diagnostics(results: BenchmarkResults) -> list[Table]:
 def operating_points(points: Sequence[OperatingPoint]) -> Table:
     """Return the table of thresholds by FPR and field type."""
     names = sorted({point.field_type for point in points}, key=lambda name: (name != POOLED, name))
-    known = {(point.field_type, point.fpr): point for point in points}
-    rows = []
-    for fpr in sorted({point.fpr for point in points}):
-        found = [known.get((name, fpr)) for name in names]
-        rates = [NONE if one is None else f"{one.threshold:.4g} → {percent(one.tpr)}" for one in found]
-        rows.append([Cell(small_percent(fpr)), *map(Cell, rates)])
+    texts = {(one.field_type, one.fpr): Cell(f"{one.threshold:.4g} → {percent(one.tpr)}") for one in points}
+    fprs = sorted({point.fpr for point in points})
+    rows = [[Cell(small_percent(fpr)), *(texts.get((name, fpr), Cell(NONE)) for name in names)] for fpr in fprs]
     reading = "For each acceptable FPR: the threshold (a probability) → the share of cosmic-ray pixels found."
     return Table("Thresholds", reading, ["FPR", *map(field_name, names)], [Block("", rows)])
 
@@ -160,8 +159,8 @@ def photometry(results: BenchmarkResults) -> Table | None:
         return None
     groups: dict[str, list[Row]] = {}
     for one in results.photometry.rows:
-        row = [one.method, str(one.sources), percent(one.bias), percent(one.error), percent(one.within_5_percent)]
-        groups.setdefault(f"{field_name(one.field_type)}, {one.kind}", []).append(list(map(Cell, row)))
+        row = map(Cell, (one.method, str(one.sources), *map(percent, (one.bias, one.error, one.within_5_percent))))
+        groups.setdefault(f"{field_name(one.field_type)}, {one.kind}", []).append([*row])
     columns = ["method", "sources", "bias (median)", "error (median)", "within 5 %"]
     reading = "Bias and error closer to 0 are better; the row named before shows the fluxes without repair."
     blocks = [Block(heading, rows) for heading, rows in groups.items()]
@@ -205,33 +204,16 @@ def _per_field(results: BenchmarkResults, row_of: Callable[[MethodResult, str], 
     return [block for block in blocks if block.rows]
 
 
-def _detection_rates(results: BenchmarkResults) -> Table:
-    reading = (
-        "Share of cosmic-ray pixels found (TPR) at a fixed share of clean pixels masked by mistake (FPR), with 95 % "
-        "intervals in brackets; bold if the lead over every other method is significant (its interval excludes 0)."
-    )
-    return _rates_table("TPR at fixed FPR", reading, results, lambda one: one.at_fpr, is_main=True)
-
-
-def _rates_table(
-    title: str,
-    reading: str,
-    results: BenchmarkResults,
-    rates: Callable[[FieldResult], Sequence[RateAtFpr]],
-    *,
-    is_main: bool = False,
-) -> Table:
+def _rates_table(title: str, reading: str, results: BenchmarkResults, rates: Rates, *, is_main: bool = False) -> Table:
     """Return a table with a column per FPR; the main table also has areas, and the leading methods in bold."""
     fprs = sorted({rate.fpr for one in results.methods for field in one.fields.values() for rate in rates(field)})
 
     def row_of(method: MethodResult, field_type: str) -> Row:
         field = method.fields[field_type]
         known = {rate.fpr: rate for rate in rates(field)}
-        cells = [Cell(NONE)] * len(fprs)
-        for place, fpr in enumerate(fprs):
-            if rate := known.get(fpr):
-                is_bold = is_main and leads(results, method.name, field_type, fpr)
-                cells[place] = Cell(percent_with_interval(rate.tpr, rate.tpr_interval), is_bold)
+        bold = {fpr for fpr in known if is_main and leads(results, method.name, field_type, fpr)}
+        found = {fpr: Cell(percent_with_interval(one.tpr, one.tpr_interval), fpr in bold) for fpr, one in known.items()}
+        cells = [found.get(fpr, Cell(NONE)) for fpr in fprs]
         areas = [Cell(significant(field.area, 5)), Cell(significant(field.average_precision))] if is_main else []
         blocks = sorted({rate.tpr_interval.blocks for rate in known.values() if rate.tpr_interval is not None})
         return [Cell(method.name), *cells, *areas, Cell(", ".join(map(str, blocks)) or NONE)]
@@ -243,12 +225,17 @@ def _rates_table(
 
 def _inpainting_errors(results: BenchmarkResults) -> Table:
     networks = [one.name for one in results.methods if one.method.kind == "model"]
+    known = {
+        (one.method, one.against, one.field_type): number_with_interval(one.value, one.interval)
+        for one in results.comparisons
+        if one.quantity == "MSE ratio"
+    }
 
     def row_of(method: MethodResult, field_type: str) -> Row:
         errors = method.fields[field_type].inpainting
         assert errors is not None  # the schema requires it
         mse = Cell(significant(errors.mse), leads(results, method.name, field_type, None))
-        ratios = [_ratio(results, name, method.name, field_type) for name in networks]
+        ratios = [known.get((name, method.name, field_type), NONE) for name in networks]
         figures = [significant(errors.mae), significant(errors.bias), f"{errors.pixels:,}"]
         return [Cell(method.name), mse, *map(Cell, ratios), *map(Cell, figures)]
 
@@ -258,13 +245,6 @@ def _inpainting_errors(results: BenchmarkResults) -> Table:
         "method (95 % intervals in brackets); bold if the lead over every other method is significant."
     )
     return Table("Errors of filled pixels", reading, columns, _per_field(results, row_of))
-
-
-def _ratio(results: BenchmarkResults, method: str, against: str, field_type: str) -> str:
-    for one in results.comparisons:
-        if (one.method, one.against, one.field_type, one.quantity) == (method, against, field_type, "MSE ratio"):
-            return number_with_interval(one.value, one.interval)
-    return NONE
 
 
 def _group_table(grouping: Grouping, results: BenchmarkResults, at: str | None) -> Table:

@@ -84,11 +84,8 @@ def worst_stamps(model: MaskModel | InpaintModel, dataset: Dataset, results: Ben
     synthetic = " (synthetic)" if results.data.kind == "synthetic" else ""
     if isinstance(model, InpaintModel):
         return list(_examples(model, dataset, synthetic))
-    return [
-        picture
-        for field_type in field_types_of(dataset)
-        for picture in _of_field(model, dataset, field_type, _threshold(model, results, field_type), synthetic)
-    ]
+    thresholds = {name: _threshold(model, results, name) for name in field_types_of(dataset)}
+    return [one for name, at in thresholds.items() for one in _of_field(model, dataset, name, at, synthetic)]
 
 
 def _threshold(model: MaskModel, results: BenchmarkResults, field_type: str) -> float | None:
@@ -109,8 +106,7 @@ def _of_field(
         f"{model.reference} at {at}: stamps with the most false positives and with the most misses, cut to the "
         f"{SHOWN_SIDE} x {SHOWN_SIDE} pixels with the most errors. Left: the image; right: the same with outlines."
     )
-    kinds = (("false", "falsely masked", worst.false), ("missed", "missed", worst.missed))
-    for kind, words, found in kinds:
+    for kind, words, found in (("false", "falsely masked", worst.false), ("missed", "missed", worst.missed)):
         for number, stamp in enumerate(found, 1):
             errors = stamp.false if kind == "false" else stamp.missed
             title = f"{field_name(field_type)}: {int(errors.sum())} pixels {words}{synthetic}"
@@ -131,9 +127,8 @@ def _outlined(title: str, stamp: JudgedMask, errors: Mask) -> bytes:
     def draw(panels: Sequence[Any]) -> None:
         for axes in panels:
             axes.imshow(brightness, origin="lower", cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        layers = {"ignored": stamp.ignored, "found": stamp.found, "missed": stamp.missed, "false": stamp.false}
-        for label, mask in layers.items():
-            outline(panels[1], mask[rows, columns], LEGEND[label], 1.0)
+        for label in ("ignored", "found", "missed", "false"):
+            outline(panels[1], getattr(stamp, label)[rows, columns], LEGEND[label], 1.0)
 
     return _drawn(title, stamp.name, (1, 2), LEGEND, draw)
 
@@ -186,9 +181,8 @@ def _drawn(
     draw(places)
     figure.suptitle(f"{title}\n{subtitle}", size=10)
     handles = [Patch(facecolor=colour, label=label) for label, colour in legend.items()]
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=len(legend), frameon=False, fontsize=10, columnspacing=1
-    )
+    place = "outside lower center"
+    figure.legend(handles=handles, loc=place, ncols=len(legend), frameon=False, fontsize=10, columnspacing=1)
     return png(figure, DPI)
 
 

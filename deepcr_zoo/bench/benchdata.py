@@ -54,7 +54,6 @@ def find_data(
 
 
 def _data_of_runs(subjects: Sequence[Subject]) -> tuple[Dataset, Recipe]:
-    """Return the training set of the runs; they must share one."""
     runs = [subject.run for subject in subjects if subject.run is not None]
     if not runs:
         raise UsageError("expected --data RECIPE, or the folder of a training set: models of the zoo bring no data")

@@ -25,8 +25,6 @@ FILE = Path("zoo", "training_visits.yaml")
 
 
 class VisitList(Document):
-    """Visits used for training."""
-
     source: str = Field(description="where the list was published")
     filter: str
     visits: list[Annotated[str, Field(pattern=r"^\d{5}-[0-9A-Z]{2}$")]] = Field(min_length=1, description="PROPOSAL-VISIT")
@@ -163,7 +161,6 @@ def _shared(visit: VisitRecord, manifest: Manifest, other: Manifest) -> str | No
 
 
 def same_observation(one: VisitRecord, other: VisitRecord) -> bool:
-    """True if two visits share an observation."""
     return one.key == other.key or not one.observations.isdisjoint(other.observations)
 
 

@@ -151,7 +151,6 @@ def imported_verdict(candidate: Candidate) -> ModelVerdict:
 
 
 def checks_of_imported(candidate: Candidate) -> Iterator[Check]:
-    """Yield the checks of a network that was imported from another package."""
     tolerance, of_tiles = f"{candidate.tolerance:g} at most", {"side": TILE_SIDE}
     has_source = "1 or more; where none is published, a caution to its users"
     yield Check(Gate.WEIGHTS, "same sha256 and size", partial(_weights, candidate))
@@ -163,7 +162,6 @@ def checks_of_imported(candidate: Candidate) -> Iterator[Check]:
 
 
 def checks_of_trained(evidence: Evidence) -> Iterator[Check]:
-    """Yield the checks of a network that was trained here."""
     tolerance, of_tiles = f"{evidence.tolerance:g} at most", {"side": TILE_SIDE}
     yield Check(Gate.CARD, "follows its schema, nothing left open", partial(_card, evidence))
     yield Check(Gate.FILES, "same sha256", partial(_files, evidence))
@@ -342,7 +340,6 @@ def _labels(evidence: Evidence) -> Measured:
 
 
 def _lead(evidence: Evidence, field_type: str, fpr: float) -> Measured:
-    """Measure the lead over the best L.A.Cosmic."""
     found = _comparison(evidence, BEST, field_type, fpr)
     if found.value is None:
         raise NotMeasuredError("one of the two has no TPR at this FPR: a wider grid of sigclip may reach it")

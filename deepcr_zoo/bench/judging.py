@@ -202,7 +202,6 @@ def _runtime(
 
 
 def _software(methods: Sequence[MethodResult]) -> dict[str, str]:
-    """Return the versions of the packages that computed the results."""
     packages = {"numpy", "scipy", "torch"}
     for result in methods:
         if isinstance(result.method, ModelMethod):

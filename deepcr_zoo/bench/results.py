@@ -79,8 +79,6 @@ class Data(MeasuredOn):
 
 
 class ModelMethod(Document):
-    """A network."""
-
     kind: Literal["model"] = "model"
     reference: str = Field(description="task/name@version")
     sha256: Sha256 = Field(description="hash of the weights")
@@ -90,8 +88,6 @@ class ModelMethod(Document):
 
 
 class BaselineMethod(Document):
-    """A method that is not a network."""
-
     kind: Literal["baseline"] = "baseline"
     name: str
     parameters: dict[str, Parameter] = Field(description="all parameters; by field type where they differ")
@@ -118,8 +114,6 @@ class RateAtFpr(Document):
 
 
 class CurvePoint(Document):
-    """The rates at one threshold."""
-
     threshold: float
     fpr: Probability
     tpr: Probability
@@ -148,8 +142,6 @@ class GroupRate(Document):
 
 
 class RegionRates(Document):
-    """TPR and FPR in a part of the stamps."""
-
     region: Region
     cosmic_rays: Count
     clean: Count
@@ -168,8 +160,6 @@ class ReliabilityBin(Document):
 
 
 class Diagnostics(Document):
-    """Rates of a mask by brightness, size and position."""
-
     star_cores: list[GroupRate] = Field(description="false-mask rate: clean pixels on star cores, by peak brightness, e-")
     cosmic_ray_brightness: list[GroupRate] = Field(description="TPR of pixels, by their excess over the surroundings, e-")
     cosmic_ray_size: list[GroupRate] = Field(description="TPR of pixels, by the size of their cosmic ray, pixels")
@@ -264,8 +254,6 @@ class Runtime(Document):
 
 
 class GateResult(Document):
-    """The result of one gate."""
-
     gate: str = Field(description="requirement, in words")
     field_type: str | None = None
     measured: str = Field(description="value with its unit, or why there is none")
@@ -278,8 +266,6 @@ class GateResult(Document):
 
 
 class ModelVerdict(Document):
-    """All gates of a model."""
-
     reference: str
     gate_set: Literal["trained", "imported"]
     gates: list[GateResult] = Field(min_length=1)
@@ -290,8 +276,6 @@ class ModelVerdict(Document):
 
 
 class Excluded(Document):
-    """A model that is not judged on this data."""
-
     reference: str
     reason: str
 

@@ -47,7 +47,6 @@ def network(load: Callable[[str], MaskModel | InpaintModel], device: str = "cpu"
 
 
 def lacosmic(settings: Lacosmic, sigclip: float) -> Work:
-    """Prepare L.A.Cosmic at one ``sigclip``."""
     return lambda image, mask: settings.mask(image, sigclip)
 
 
@@ -82,17 +81,12 @@ def measure(
     for name, method in methods.items():
         outcome = _in_a_process(method, side, repeats, limit_s)
         if isinstance(outcome, Timed):
-            megapixels = side**2 / 1e6
+            seconds, peak_bytes, size = outcome.seconds, outcome.peak_bytes, side**2 / 1e6
+            speed = size / statistics.median(seconds)
             runtimes.append(
-                Runtime(
-                    method=name,
-                    megapixels=megapixels,
-                    seconds=outcome.seconds,
-                    megapixels_per_s=megapixels / statistics.median(outcome.seconds),
-                    peak_bytes=outcome.peak_bytes,
-                )
+                Runtime(method=name, megapixels=size, seconds=seconds, megapixels_per_s=speed, peak_bytes=peak_bytes)
             )
-            if outcome.peak_bytes is None:
+            if peak_bytes is None:
                 cautions.append(f"largest memory of {name} was not measured: this system does not report it")
         else:
             cautions.append(f"runtime of {name} was not measured: {outcome}")
@@ -138,7 +132,6 @@ def _in_a_process(method: Method, side: int, repeats: int, limit_s: float) -> Ti
 
 
 def _report(sender: Connection, method: Method, side: int, repeats: int, threads: int) -> None:
-    """Run in a process of its own."""
     torch.set_num_threads(threads)
     try:
         outcome: Timed | str = _timed(method(), side, repeats)

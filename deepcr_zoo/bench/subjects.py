@@ -48,7 +48,6 @@ class Subject:
         return load_resolved(self.origin, device, engine=engine)
 
     def load(self, device: str = "auto", engine: str = "auto") -> Subject:
-        """Return the same subject with its network loaded."""
         return replace(self, loaded=self.model(device, engine))
 
     def previous(self) -> Subject | None:

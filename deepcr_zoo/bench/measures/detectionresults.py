@@ -168,7 +168,6 @@ def _regions(tally: Tally, thresholds: Thresholds) -> list[RegionRates]:
 
 
 def _rates(tally: Tally, thresholds: Thresholds) -> list[list[float | None]]:
-    """Return the rates of each group, at each threshold."""
     return [list(rates) for rates in zip(*(tally.rates(threshold) for threshold in thresholds), strict=True)]
 
 

@@ -46,7 +46,6 @@ class ErrorSums:
 
     @classmethod
     def none(cls, blocks: int) -> ErrorSums:
-        """Return the sums over no pixels."""
         return cls(np.zeros(blocks, np.int64), *np.zeros((3, blocks)))
 
     @classmethod
@@ -68,7 +67,6 @@ class ErrorSums:
         return cls(*map(np.concatenate, zip(*(one._arrays for one in parts), strict=True)))
 
     def __add__(self, other: ErrorSums) -> ErrorSums:
-        """Add sums over the same blocks."""
         return ErrorSums(*(one + two for one, two in zip(self._arrays, other._arrays, strict=True)))
 
     def mse(self, weights: Values | None = None) -> Values:
@@ -85,7 +83,6 @@ class ErrorSums:
         return self.pixels, self.squared, self.absolute, self.signed
 
     def errors(self) -> InpaintingErrors:
-        """Return the mean errors over all blocks."""
         pixels = int(self.pixels.sum())
         if pixels == 0:
             return InpaintingErrors(pixels=0)
@@ -118,12 +115,10 @@ class Draws:
     others: Numbers
 
     def within(self, numbers: range) -> Draws:
-        """Return the draws of consecutive stamps."""
         part = slice(*np.searchsorted(self.stamps, [numbers.start, numbers.stop]))
         return Draws(self.stamps[part], self.others[part])
 
     def batches(self, size: int = AT_ONCE) -> Iterator[Draws]:
-        """Yield `size` draws at a time."""
         for first in range(0, len(self.stamps), size):
             yield Draws(self.stamps[first : first + size], self.others[first : first + size])
 

@@ -48,7 +48,6 @@ class Sweep:
         return
 
     def _rates(self) -> tuple[Rates, Rates]:
-        """Return FPR and TPR at each ``sigclip``."""
         return self.classes.masked[0] / self.clean, self.classes.masked[1] / self.cosmic_rays
 
 

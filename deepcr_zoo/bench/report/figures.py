@@ -58,8 +58,6 @@ class Picture:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure before it is drawn."""
-
     name: str
     topic: Topic
     title: str
@@ -69,8 +67,6 @@ class Plot:
 
 @dataclass(frozen=True)
 class Style:
-    """The colour, marker and dash of a method."""
-
     colour: str
     marker: str
     dash: str
@@ -88,7 +84,6 @@ def plots(results: BenchmarkResults) -> list[Plot]:
 
 
 def styles(results: BenchmarkResults) -> dict[str, Style]:
-    """Return the style of each method by its name."""
     found: dict[str, Style] = {BEFORE: Style("#7F7F7F", "x", ":")}
     networks = [one.name for one in results.methods if isinstance(one.method, ModelMethod)]
     baselines = [one.name for one in results.methods if not isinstance(one.method, ModelMethod)]
@@ -99,14 +94,12 @@ def styles(results: BenchmarkResults) -> dict[str, Style]:
     return found
 
 
+Draw = Callable[[BenchmarkResults, str, Any], None]
+HasData = Callable[[FieldResult], object]
+
+
 def _per_field(
-    results: BenchmarkResults,
-    name: str,
-    topic: Topic,
-    title: str,
-    caption: str,
-    draw: Callable[[BenchmarkResults, str, Any], None],
-    has_data: Callable[[FieldResult], object],
+    results: BenchmarkResults, name: str, topic: Topic, title: str, caption: str, draw: Draw, has_data: HasData
 ) -> Iterator[Plot]:
     """Yield a plot for each field type on which any method has data."""
     for field_type in results.data.pixels:
@@ -154,11 +147,10 @@ def _diagnostics(results: BenchmarkResults) -> Iterator[Plot]:
 
 def _inpainting(results: BenchmarkResults) -> Iterator[Plot]:
     if results.data.inpainting is not None:
-        values = {
-            one.name: [error.mse if (error := one.fields[key].inpainting) else None for key in results.data.pixels]
-            for one in results.methods
-        }
-        names = [field_name(key) for key in results.data.pixels]
+        keys = results.data.pixels.keys()
+        errors = {one.name: [one.fields[key].inpainting for key in keys] for one in results.methods}
+        values = {name: [one.mse if one else None for one in of_method] for name, of_method in errors.items()}
+        names = [field_name(key) for key in keys]
         yield Plot(
             "inpainting-mse", Topic.INPAINTING, "Mean squared error of filled pixels",
             "Lower is better; the scale is logarithmic.", partial(_dots, results, names, values, "MSE ((e-)²)"),
@@ -170,10 +162,8 @@ def _photometry(results: BenchmarkResults) -> Iterator[Plot]:
     for field_type in dict.fromkeys(row.field_type for row in rows):
         errors = {(row.method, row.kind): row.error for row in rows if row.field_type == field_type}
         methods, kinds = (list(dict.fromkeys(keys)) for keys in zip(*errors, strict=True))
-        values = {
-            method: [None if (error := errors.get((method, kind))) is None else 100 * error for kind in kinds]
-            for method in methods
-        }
+        percents = {key: None if error is None else 100 * error for key, error in errors.items()}
+        values = {method: [percents.get((method, kind)) for kind in kinds] for method in methods}
         names = ["stars" if kind == "star" else "galaxies" for kind in kinds]
         yield Plot(
             f"photometry-{field_type}", Topic.PHOTOMETRY, f"Error of fluxes: {field_name(field_type)}",

@@ -27,7 +27,6 @@ def stretched(image: Shades, clean: Shades) -> Shades:
 
 
 def grey(brightness: Shades) -> Shades:
-    """Return brightness as red, green and blue."""
     return np.repeat(brightness[..., None], 3, axis=2)
 
 

@@ -38,9 +38,9 @@ class Grouping:
     title: str
     caption: str
     x_label: str
-    y_label: str
-    highest_percent: float | None
     select: Callable[[Diagnostics], Sequence[GroupRate]]
+    y_label: str = "TPR (%)"
+    highest_percent: float | None = 100
 
     def groups(self, field: FieldResult) -> Sequence[GroupRate]:
         """Return the groups of one method on one field type; none without diagnostics."""
@@ -53,17 +53,15 @@ GROUPINGS = (
         "False masks on star cores",
         "Share of clean pixels on star cores that are masked, by the peak brightness of the star. Lower is better.",
         "peak brightness of the star (e-)",
+        lambda found: found.star_cores,
         "clean pixels masked (%)",
         None,
-        lambda found: found.star_cores,
     ),
     Grouping(
         "brightness",
         "TPR by brightness of the cosmic ray",
         "Share of cosmic-ray pixels that are found, by their excess over the surroundings. Higher is better.",
         "excess over the surroundings (e-)",
-        "TPR (%)",
-        100,
         lambda found: found.cosmic_ray_brightness,
     ),
     Grouping(
@@ -71,8 +69,6 @@ GROUPINGS = (
         "TPR by size of the cosmic ray",
         "Share of cosmic-ray pixels that are found, by the size of the cosmic ray. Higher is better.",
         "pixels of the cosmic ray",
-        "TPR (%)",
-        100,
         lambda found: found.cosmic_ray_size,
     ),
 )
@@ -80,8 +76,6 @@ GROUPINGS = (
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table."""
-
     text: str
     is_bold: bool = False
 
@@ -144,7 +138,6 @@ def diagnostics(results: BenchmarkResults) -> list[Table]:
 
 
 def operating_points(points: Sequence[OperatingPoint]) -> Table:
-    """Return the table of thresholds by FPR and field type."""
     names = sorted({point.field_type for point in points}, key=lambda name: (name != POOLED, name))
     texts = {(one.field_type, one.fpr): Cell(f"{one.threshold:.4g} → {percent(one.tpr)}") for one in points}
     fprs = sorted({point.fpr for point in points})
@@ -154,7 +147,6 @@ def operating_points(points: Sequence[OperatingPoint]) -> Table:
 
 
 def photometry(results: BenchmarkResults) -> Table | None:
-    """Return the table of fluxes of sources hit by cosmic rays, if they were measured."""
     if results.photometry is None:
         return None
     groups: dict[str, list[Row]] = {}
@@ -168,7 +160,6 @@ def photometry(results: BenchmarkResults) -> Table | None:
 
 
 def runtime(results: BenchmarkResults) -> Table | None:
-    """Return the table of speed and memory, if they were measured."""
     if not results.runtime:
         return None
     rows = []

@@ -187,5 +187,4 @@ def _drawn(
 
 
 def _slug(reference: str) -> str:
-    """Return a reference as part of a file name."""
     return "".join(letter if letter.isalnum() or letter in ".-" else "-" for letter in reference)

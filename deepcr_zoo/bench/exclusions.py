@@ -88,14 +88,14 @@ def of_run(run: Run, registry: Registry) -> TrainedOn:
     except (DatasetError, RunError) as error:
         unknown = f"its training set is not available: {error}"
     instrument = f"{block.telescope} {block.instrument}/{block.detector}"
-    start = _start_of(run.recipe, registry) or TrainedOn("", {})
+    start = _start_of(run.recipe, registry)
     return TrainedOn(instrument, start.visits, manifests, unknown or start.unknown)
 
 
-def _start_of(recipe: Recipe, registry: Registry) -> TrainedOn | None:
-    """Return what the model that a recipe starts from was trained on; None if it starts from nothing."""
+def _start_of(recipe: Recipe, registry: Registry) -> TrainedOn:
+    """Return what the model that a recipe starts from, if any, was trained on."""
     if recipe.train.init_from is None:
-        return None
+        return TrainedOn("", {})
     return of_model(registry.resolve(for_task(recipe.train.init_from, recipe.task)))
 
 
@@ -105,7 +105,7 @@ def seen_in_training(recipe: Recipe, dataset: Dataset, registry: Registry) -> li
     Real visits are PROPOSAL-VISIT, simulated ones have their names. None if the visits of the first model are unknown.
     """
     seen = {name for visit in visits_of(dataset.manifest, "train") for name in _sky_names(visit, dataset.manifest)}
-    start = _start_of(recipe, registry) or TrainedOn("", {})
+    start = _start_of(recipe, registry)
     return None if start.unknown is not None else sorted(seen | start.visits.keys())
 
 
@@ -146,11 +146,8 @@ def _is_same_name(one: str, other: str) -> bool:
 
 def visits_of(manifest: Manifest, split: Split) -> list[VisitRecord]:
     """Return the visits of a split that have stamps in use."""
-    return [
-        visit.record
-        for visit in manifest.visits
-        if visit.split == split and any(kinds.keys() - {"guard"} for kinds in visit.stamps)
-    ]
+    used = [visit for visit in manifest.visits if any(kinds.keys() - {"guard"} for kinds in visit.stamps)]
+    return [visit.record for visit in used if visit.split == split]
 
 
 def _shared(visit: VisitRecord, manifest: Manifest, other: Manifest) -> str | None:

@@ -315,9 +315,8 @@ def _label_bounds(recipe: Recipe) -> str:
 def _labels(evidence: Evidence) -> Measured:
     """Check the most extreme exposures; those rejected by the build have no stamps and do not count."""
     block = evidence.recipe.build.quality
-    pairs = (
-        pair for visit in evidence.dataset.manifest.visits for pair in zip(visit.record.exposures, visit.stamps, strict=True)
-    )
+    visits = evidence.dataset.manifest.visits
+    pairs = (pair for visit in visits for pair in zip(visit.record.exposures, visit.stamps, strict=True))
     exposures = [exposure for exposure, stamps in pairs if stamps.keys() - {"guard"}]
 
     def factor(ratio: float | None) -> float:
@@ -328,14 +327,12 @@ def _labels(evidence: Evidence) -> Measured:
         beyond_chance = one.star_excess_chance is not None and one.star_excess_chance < CHANCE
         return one.star_excess is not None and one.star_excess > block.max_star_excess and beyond_chance
 
-    background = max((factor(one.background_ratio) for one in exposures), default=math.inf)
+    sky = max((factor(one.background_ratio) for one in exposures), default=math.inf)
     rate = max((factor(one.rate_ratio) for one in exposures), default=math.inf)
     excess = max((one.star_excess or 0.0 for one in exposures), default=math.inf)
     starry = [one.name for one in exposures if has_masked_stars(one)]
-    text = (
-        f"{len(exposures)} exposures: background within {background:.3g}, rate within {rate:.3g}, star excess {excess:.3g}"
-    )
-    holds = background <= block.max_background_ratio and rate <= block.max_rate_ratio and not starry
+    text = f"{len(exposures)} exposures: background within {sky:.3g}, rate within {rate:.3g}, star excess {excess:.3g}"
+    holds = sky <= block.max_background_ratio and rate <= block.max_rate_ratio and not starry
     return Measured(f"{text}{'; masked stars in ' if starry else ''}{', '.join(starry)}", holds)
 
 

@@ -34,7 +34,7 @@ Methods = dict[str, tuple[ModelMethod | BaselineMethod, Fill]]
 
 
 def judge_inpainting(
-    models: Sequence[InpaintModel], compared: int, dataset: Dataset, recipe: Recipe, on_exposure: OnExposure | None = None
+    models: Sequence[InpaintModel], compared: int, dataset: Dataset, recipe: Recipe, on_exposure: OnExposure = None
 ) -> Findings:
     """Fill the same pixels by networks and baselines; compare the first `compared` networks with the rest.
 
@@ -47,9 +47,7 @@ def judge_inpainting(
     classical, cautions = _baselines()
     methods: Methods = {model.reference: (as_method(model), model.fill) for model in models} | classical
     fills = {name: fill for name, (_, fill) in methods.items()}
-    sums: dict[str, dict[str, ErrorSums]] = {
-        name: judge(fills, dataset, name, blocks, draws, on_exposure) for name, blocks in sky.items()
-    }
+    sums = {str(name): judge(fills, dataset, name, blocks, draws, on_exposure) for name, blocks in sky.items()}
     sums[POOLED] = {name: ErrorSums.joined([one[name] for one in sums.values()]) for name in fills}
     results = []
     for name, (method, _) in methods.items():
@@ -57,19 +55,17 @@ def judge_inpainting(
         results.append(MethodResult(name=name, method=method, score=None, fields=fields))
     comparisons = []
     for one, other in pairs(list(fills), compared):
-        for field_type, of_field in sums.items():
-            ratio, interval = mse_ratio(of_field[one], of_field[other], weights[field_type])
+        for name, of_field in sums.items():
+            ratio, between = mse_ratio(of_field[one], of_field[other], weights[name])
             comparisons.append(
-                Comparison(
-                    method=one, against=other, field_type=field_type, quantity="MSE ratio", value=ratio, interval=interval
-                )
+                Comparison(method=one, against=other, field_type=name, quantity="MSE ratio", value=ratio, interval=between)
             )
     measured, missing = _photometry(fills, dataset, settings.seed, on_exposure)
     return Findings(results, comparisons, cautions + missing, added, measured)
 
 
 def _photometry(
-    fills: Mapping[str, Fill], dataset: Dataset, seed: int, on_exposure: OnExposure | None
+    fills: Mapping[str, Fill], dataset: Dataset, seed: int, on_exposure: OnExposure
 ) -> tuple[Photometry | None, list[str]]:
     try:
         ratios = {name: photometry.flux_ratios(fills, dataset, name, seed, on_exposure) for name in field_types_of(dataset)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +53,7 @@ def judge_masks(
     dataset: Dataset,
     recipe: Recipe,
     lacosmic: bool,
-    on_exposure: OnExposure | None = None,
+    on_exposure: OnExposure = None,
 ) -> Findings:
     """Judge networks, and L.A.Cosmic over a grid, on the same pixels; compare the first `compared` networks with the rest.
 
@@ -76,12 +77,8 @@ def judge_masks(
     if lacosmic:
         judged += [_paper(sweeps, weights, dataset, recipe), _best(sweeps, weights, dataset, recipe)]
     counts = {name: one.shape[1] for name, one in weights.items()}
-    comparisons = [
-        _comparison(one, other, name, index, count)
-        for one, other in pairs(judged, compared)
-        for name, count in counts.items()
-        for index in range(len(fprs))
-    ]
+    every = product(pairs(judged, compared), counts.items(), range(len(fprs)))
+    comparisons = [_comparison(*both, name, index, count) for both, (name, count), index in every]
     return Findings([_with_intervals(one, counts) for one in judged], comparisons, cautions)
 
 
@@ -130,9 +127,7 @@ def _best(sweeps: Sweeps, weights: Mapping[str, Values], dataset: Dataset, recip
     """Return L.A.Cosmic with the objlim that is best on these very pixels at each FPR; pooled, one for all field types."""
     fprs = recipe.benchmark.fprs
     common = sorted(set.intersection(*(set(by_objlim) for by_objlim in sweeps.values())))
-    pooled = {
-        objlim: _with_pooled({name: by_objlim[objlim] for name, by_objlim in sweeps.items()})[POOLED] for objlim in common
-    }
+    pooled = {objlim: _with_pooled({name: one[objlim] for name, one in sweeps.items()})[POOLED] for objlim in common}
     fields: dict[str, FieldResult] = {}
     resampled: dict[str, Values] = {}
     chosen: dict[str, dict[str, float]] = {f"objlim at FPR {100 * fpr:g} %": {} for fpr in fprs}

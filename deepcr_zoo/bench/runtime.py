@@ -81,12 +81,10 @@ def measure(
     for name, method in methods.items():
         outcome = _in_a_process(method, side, repeats, limit_s)
         if isinstance(outcome, Timed):
-            seconds, peak_bytes, size = outcome.seconds, outcome.peak_bytes, side**2 / 1e6
+            seconds, peak, size = outcome.seconds, outcome.peak_bytes, side**2 / 1e6
             speed = size / statistics.median(seconds)
-            runtimes.append(
-                Runtime(method=name, megapixels=size, seconds=seconds, megapixels_per_s=speed, peak_bytes=peak_bytes)
-            )
-            if peak_bytes is None:
+            runtimes.append(Runtime(method=name, megapixels=size, seconds=seconds, megapixels_per_s=speed, peak_bytes=peak))
+            if peak is None:
                 cautions.append(f"largest memory of {name} was not measured: this system does not report it")
         else:
             cautions.append(f"runtime of {name} was not measured: {outcome}")

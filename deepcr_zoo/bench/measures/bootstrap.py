@@ -89,5 +89,4 @@ def _rates(tally: Tally, weights: Values, which: int) -> Values:
 
 
 def _ratio(part: Values, whole: Values) -> Values:
-    ratio: Values = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
-    return ratio
+    return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)

@@ -98,7 +98,7 @@ def detect(
     dataset: Dataset,
     field_type: FieldType,
     blocks: SkyBlocks,
-    on_exposure: OnExposure | None = None,
+    on_exposure: OnExposure = None,
 ) -> dict[Name, Detections]:
     """Count what several methods (`network`, `masks_of`) mask in the test stamps of a field type."""
     found: dict[Name, Detections] = {}

@@ -161,7 +161,7 @@ def judge(
     field_type: FieldType,
     blocks: SkyBlocks,
     draws: Draws,
-    on_exposure: OnExposure | None = None,
+    on_exposure: OnExposure = None,
 ) -> dict[str, ErrorSums]:
     """Fill the same pixels of the test stamps of a field type by several methods, and sum their errors.
 

@@ -16,18 +16,15 @@ from deepcr_zoo.models.model import Model
 from deepcr_zoo.zoo.cards import contract_sha256
 from deepcr_zoo.zoo.recipe import FIELD_TYPES, FieldType
 
-OnExposure = Callable[[ExposureStamps], Any]
+OnExposure = Callable[[ExposureStamps], Any] | None
 """Called after each exposure that has been judged."""
 
 
 def as_method(model: Model) -> ModelMethod:
     """Return the description of a network for ``results.json``."""
+    contract, device = contract_sha256(model.card), str(model.device)
     return ModelMethod(
-        reference=model.reference,
-        sha256=model.sha256,
-        contract_sha256=contract_sha256(model.card),
-        engine=model.engine,
-        device=str(model.device),
+        reference=model.reference, sha256=model.sha256, contract_sha256=contract, engine=model.engine, device=device
     )
 
 
@@ -50,7 +47,7 @@ def field_types_of(dataset: Dataset) -> list[FieldType]:
     return [field_type for field_type in FIELD_TYPES if any(dataset.exposures("test", field_type))]
 
 
-def judged_stamps(dataset: Dataset, field_type: FieldType, on_exposure: OnExposure | None = None) -> Iterator[JudgedStamps]:
+def judged_stamps(dataset: Dataset, field_type: FieldType, on_exposure: OnExposure = None) -> Iterator[JudgedStamps]:
     """Yield the test stamps of a field type, with one exposure in memory at a time."""
     first = 0
     for group in dataset.exposures("test"):

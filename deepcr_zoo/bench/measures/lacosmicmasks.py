@@ -83,10 +83,8 @@ class MaskSet:
 
     def compute(self) -> Masks:
         """Compute and keep the masks, shape (T, N, S, S)."""
-        masks = masked_as_chips(
-            **self.group.read("image", "position", "chip"),
-            mask=lambda frame: [self.method.mask(frame, sigclip) for sigclip in self.sigclips],
-        )
+        layers = self.group.read("image", "position", "chip")
+        masks = masked_as_chips(**layers, mask=lambda frame: [self.method.mask(frame, sigclip) for sigclip in self.sigclips])
         data = io.BytesIO()
         # the bits of a pixel side by side: few patterns occur, because masks of rising sigclip nearly contain one another
         np.savez_compressed(data, planes=np.packbits(masks, axis=0))
@@ -104,9 +102,7 @@ def lacosmic_of(exposure: ExposureRecord, recipe: Recipe, objlim: float) -> Laco
     return Lacosmic(objlim, recipe.instrument.read_noise_electron if read_noise is None else read_noise)
 
 
-def lacosmic_masks(
-    dataset: Dataset, group: ExposureStamps, method: Lacosmic, sigclips: Sequence[float]
-) -> NDArray[np.bool_]:
+def lacosmic_masks(dataset: Dataset, group: ExposureStamps, method: Lacosmic, sigclips: Sequence[float]) -> Masks:
     """Return the masks of an exposure's stamps at **ascending** sigclips, shape (T, N, S, S), computed once and kept."""
     wanted = _mask_set(dataset, group, method, sigclips)
     kept = wanted.kept()

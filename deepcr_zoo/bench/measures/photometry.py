@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from deepcr_zoo.bench.measures.inpainting import Fill
 from deepcr_zoo.bench.measures.judged import JudgedStamps, OnExposure, judged_stamps
-from deepcr_zoo.bench.measures.stars import BOX, IN_CORE, Places, around, find_stars
+from deepcr_zoo.bench.measures.stars import BOX, IN_CORE, Images, Masks, Places, around, find_stars
 from deepcr_zoo.bench.results import PhotometryRow
 from deepcr_zoo.dataset.reading import Dataset, Stamp
 from deepcr_zoo.machine import require
@@ -44,8 +44,6 @@ MOST_CONCENTRATION = 0.55
 BEFORE = "before"
 """Method name of the images with their cosmic rays."""
 
-Images = NDArray[np.float32]
-Masks = NDArray[np.bool_]
 Values = NDArray[np.float64]
 FluxRatios = dict[tuple[str, Kind], Values]
 """Measured / true flux of each source, by method and kind."""
@@ -81,7 +79,7 @@ def describe() -> str:
 
 
 def flux_ratios(
-    fills: Mapping[str, Fill], dataset: Dataset, field_type: FieldType, seed: int, on_exposure: OnExposure | None = None
+    fills: Mapping[str, Fill], dataset: Dataset, field_type: FieldType, seed: int, on_exposure: OnExposure = None
 ) -> FluxRatios:
     """Measure the sources that cosmic rays have hit in the test stamps of a field type; see `describe`.
 

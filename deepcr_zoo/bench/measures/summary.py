@@ -18,11 +18,7 @@ class Row:
 
 def rows(results: BenchmarkResults) -> list[Row]:
     """Return the rows field type by field type, with all methods of each."""
-    return [
-        Row(result.name, field_type, _figures(result.fields[field_type]))
-        for field_type in results.data.pixels
-        for result in results.methods
-    ]
+    return [Row(one.name, name, _figures(one.fields[name])) for name in results.data.pixels for one in results.methods]
 
 
 def figure_text(item: tuple[str, float | None]) -> str:

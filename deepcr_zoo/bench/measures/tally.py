@@ -40,9 +40,8 @@ class Tally:
 
     def beside(self, other: Tally) -> Tally:
         """Return the groups of both, these first."""
-        return Tally(
-            self.thresholds, np.concatenate([self.masked, other.masked]), np.concatenate([self.pixels, other.pixels])
-        )
+        masked = np.concatenate([self.masked, other.masked])
+        return Tally(self.thresholds, masked, np.concatenate([self.pixels, other.pixels]))
 
     def summed(self, groups: int) -> Tally:
         """Return `groups` groups: each is the sum of every `groups`-th one."""

@@ -81,12 +81,8 @@ def _finding(results: BenchmarkResults, method: MethodResult) -> str | None:
     field_type = _main_field(results)
     fprs = [rate.fpr for rate in method.fields[field_type].at_fpr]
     fpr = USUAL_FPR if USUAL_FPR in fprs else next(iter(fprs), None)
-    known = {
-        one.name: rate
-        for one in results.methods
-        for rate in one.fields[field_type].at_fpr
-        if rate.fpr == fpr and rate.tpr is not None
-    }
+    rates = [(one.name, rate) for one in results.methods for rate in one.fields[field_type].at_fpr]
+    known = {name: rate for name, rate in rates if rate.fpr == fpr and rate.tpr is not None}
     if fpr is None or method.name not in known:
         return None
     own = known[method.name]

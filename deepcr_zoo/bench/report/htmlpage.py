@@ -108,9 +108,8 @@ def _sections(results: BenchmarkResults, cards: Mapping[str, Card], pictures: Se
     yield Section("Speed and memory", [runtime] if runtime else [])
     yield Section("Gates", [tables.gates(verdict) for verdict in results.verdicts], table_class="gates")
     methods = [(one.name, list(_method(one, cards))) for one in results.methods]
-    yield Section(
-        "Data, methods and software", facts=[("Data", list(_data(results))), *methods, ("Run", list(_run(results)))]
-    )
+    facts = [("Data", list(_data(results))), *methods, ("Run", list(_run(results)))]
+    yield Section("Data, methods and software", facts=facts)
     yield Section("Cautions", notes=results.cautions)
     yield Section("Not judged", notes=[f"{one.reference}: {one.reason}" for one in results.excluded])
     limits = dict.fromkeys(f"{name}: {limit}" for name, card in cards.items() for limit in card.limits)

@@ -188,11 +188,8 @@ def gates(verdict: ModelVerdict) -> Table:
 
 def _per_field(results: BenchmarkResults, row_of: Callable[[MethodResult, str], Row]) -> list[Block]:
     """Return a block per field type with a row per method, without empty rows and blocks."""
-    blocks = [
-        Block(field_name(field_type), [row for one in results.methods if (row := row_of(one, field_type))])
-        for field_type in results.data.pixels
-    ]
-    return [block for block in blocks if block.rows]
+    rows = {name: [row for one in results.methods if (row := row_of(one, name))] for name in results.data.pixels}
+    return [Block(field_name(name), of_field) for name, of_field in rows.items() if of_field]
 
 
 def _rates_table(title: str, reading: str, results: BenchmarkResults, rates: Rates, *, is_main: bool = False) -> Table:
@@ -216,11 +213,8 @@ def _rates_table(title: str, reading: str, results: BenchmarkResults, rates: Rat
 
 def _inpainting_errors(results: BenchmarkResults) -> Table:
     networks = [one.name for one in results.methods if one.method.kind == "model"]
-    known = {
-        (one.method, one.against, one.field_type): number_with_interval(one.value, one.interval)
-        for one in results.comparisons
-        if one.quantity == "MSE ratio"
-    }
+    compared = [one for one in results.comparisons if one.quantity == "MSE ratio"]
+    known = {(one.method, one.against, one.field_type): number_with_interval(one.value, one.interval) for one in compared}
 
     def row_of(method: MethodResult, field_type: str) -> Row:
         errors = method.fields[field_type].inpainting

@@ -36,14 +36,20 @@ def find_data(
     """Find or build the training set to judge on, and return it with its recipe (of a rehearsal, `Recipe.rehearsed`).
 
     `given` names a recipe, whose training set is built if there is none, or the folder of a training set; without it, the
-    training set of the runs is used. The recipe of a folder is `recipe`, or one of the runs or of the shipped recipes.
+    one training set of the runs is used. The recipe of a folder is `recipe`, or one of the runs or of the shipped recipes.
     """
+    runs = [subject.run for subject in subjects if subject.run is not None]
     if given is None:
-        return _data_of_runs(subjects)
+        if not runs:
+            raise UsageError("expected --data RECIPE, or the folder of a training set: models of the zoo bring no data")
+        if len({run.facts.manifest_sha256 for run in runs}) > 1:
+            raise UsageError(
+                "the runs were trained on different data: expected --data RECIPE, or the folder of a training set"
+            )
+        return runs[0].dataset(), runs[0].recipe
     if dataset := find_built([given]):
         rehearsal = dataset.manifest.rehearsal
-        of_runs = [subject.run.recipe for subject in subjects if subject.run is not None]
-        known = [recipe] if recipe else [*of_runs, *map(read_recipe, shipped_recipes().values())]
+        known = [recipe] if recipe else [*(run.recipe for run in runs), *map(read_recipe, shipped_recipes().values())]
         found = [one for one in known if recipe_key(one, rehearsal) == dataset.manifest.recipe_key]
         if not found:
             raise UsageError(f"{given}: no known recipe is that of this training set: name it with --recipe, and --set")
@@ -51,15 +57,6 @@ def find_data(
     path = find_recipe(given)
     read = read_recipe(path, settings)
     return find_or_build(read, (), rehearse, jobs, path.parent, reporter), read.rehearsed if rehearse else read
-
-
-def _data_of_runs(subjects: Sequence[Subject]) -> tuple[Dataset, Recipe]:
-    runs = [subject.run for subject in subjects if subject.run is not None]
-    if not runs:
-        raise UsageError("expected --data RECIPE, or the folder of a training set: models of the zoo bring no data")
-    if len({run.facts.manifest_sha256 for run in runs}) > 1:
-        raise UsageError("the runs were trained on different data: expected --data RECIPE, or the folder of a training set")
-    return runs[0].dataset(), runs[0].recipe
 
 
 def check_data(dataset: Dataset, recipe: Recipe) -> None:

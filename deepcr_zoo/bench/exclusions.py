@@ -152,8 +152,7 @@ def visits_of(manifest: Manifest, split: Split) -> list[VisitRecord]:
 
 def _shared(visit: VisitRecord, manifest: Manifest, other: Manifest) -> str | None:
     """Return the name of the first training visit of another training set that is the same as a test visit."""
-    by_observation = manifest.split_by == other.split_by == "observation"
-    same = same_observation if by_observation else same_sky
+    same = same_observation if manifest.split_by == other.split_by == "observation" else same_sky
     return next((one.name for one in visits_of(other, "train") if same(visit, one)), None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from scipy.special import expit, logit
@@ -138,11 +139,8 @@ def calibration(classes: Tally) -> list[ReliabilityBin]:
 
 def _diagnostics(found: Detections, thresholds: Thresholds, reliability: Sequence[ReliabilityBin] = ()) -> Diagnostics:
     def grouped(tally: Tally, bounds: Sequence[float | None]) -> list[GroupRate]:
-        rates = _rates(tally, thresholds)
-        return [
-            GroupRate(low=low, high=high, pixels=int(pixels), rates=rates[group])
-            for group, (low, high, pixels) in enumerate(zip(bounds[:-1], bounds[1:], tally.pixels, strict=True))
-        ]
+        groups = zip(pairwise(bounds), tally.pixels, _rates(tally, thresholds), strict=True)
+        return [GroupRate(low=low, high=high, pixels=int(pixels), rates=rates) for (low, high), pixels, rates in groups]
 
     return Diagnostics(
         star_cores=grouped(found.stars, [None, *stars.PEAK_EDGES, None]),

@@ -78,15 +78,9 @@ class Detections:
 
     def _joined(self, other: Detections, blocks: Tally) -> Detections:
         exact = [one for one in (self.exact, other.exact) if one is not None]
-        return Detections(
-            blocks=blocks,
-            regions=self.regions + other.regions,
-            brightness=self.brightness + other.brightness,
-            sizes=self.sizes + other.sizes,
-            stars=self.stars + other.stars,
-            dilated=self.dilated + other.dilated,
-            exact=roc.merge(exact, MAX_THRESHOLDS) if exact else None,
-        )
+        names = ("regions", "brightness", "sizes", "stars", "dilated")
+        sums = {name: getattr(self, name) + getattr(other, name) for name in names}
+        return Detections(blocks, **sums, exact=roc.merge(exact, MAX_THRESHOLDS) if exact else None)
 
 
 Method = Callable[[JudgedStamps, PixelGroups], Detections]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from deepcr_zoo.bench.measures.blocks import SkyBlocks, key
 from deepcr_zoo.bench.measures.bootstrap import Values, interval
 from deepcr_zoo.bench.measures.judged import OnExposure, judged_stamps
+from deepcr_zoo.bench.measures.stars import Images, Masks
 from deepcr_zoo.bench.results import InpaintingErrors, Interval
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.errors import DataError, InvalidImageError
@@ -28,8 +29,6 @@ MASKS_PER_STAMP = 1
 AT_ONCE = 64
 """Stamps that are filled at a time: memory does not grow with the draws."""
 
-Images = NDArray[np.float32]
-Masks = NDArray[np.bool_]
 Numbers = NDArray[np.intp]
 Fill = Callable[[Images, Masks], Images]
 """Fills images, shape (N, S, S), where the masks are set: `InpaintModel.fill`, `baselines.medmask`."""

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcr_zoo import batch
+from deepcr_zoo.bench.measures.stars import Images, Masks
 from deepcr_zoo.bench.results import BaselineMethod
 from deepcr_zoo.dataset.reading import Dataset, ExposureStamps
 from deepcr_zoo.dataset.store import ExposureRecord, Home, key_of, reporting_full_disk
@@ -31,8 +32,6 @@ from deepcr_zoo.zoo.recipe import FieldType, Recipe
 FORMAT = 2
 """Part of the hash in the file names; raised when masks on disk can no longer be used."""
 
-Images = NDArray[np.float32]
-Masks = NDArray[np.bool_]
 OnDone = Callable[[int, int], Any]
 """Called with the sets of masks that exist, and how many there are in all."""
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from deepcr_zoo.bench.measures.stars import Groups, Images, Masks
 from deepcr_zoo.bench.measures.tally import NO_GROUP
 from deepcr_zoo.bench.results import Region
 from deepcr_zoo.models.images import replace_from_neighbours
@@ -23,10 +24,6 @@ REGIONS: tuple[Region, ...] = ("outer 8 pixels", "interior")
 """Parts of a stamp, in the order of `region_group`."""
 
 OUTER_PIXELS = 8
-
-Images = NDArray[np.float32]
-Masks = NDArray[np.bool_]
-Groups = NDArray[np.int32]
 
 _WITHIN_STAMP = np.zeros((3, 3, 3), dtype=bool)  # touching pixels, corners too, but never those of the next stamp
 _WITHIN_STAMP[1] = True

@@ -152,16 +152,12 @@ def _diagnostics(found: Detections, thresholds: Thresholds, reliability: Sequenc
 
 
 def _regions(tally: Tally, thresholds: Thresholds) -> list[RegionRates]:
-    rates, pixels = _rates(tally, thresholds), tally.pixels
+    rates, pixels = _rates(tally, thresholds), [int(one) for one in tally.pixels]
     return [
-        RegionRates(
-            region=region,
-            clean=int(pixels[2 * index]),
-            cosmic_rays=int(pixels[2 * index + 1]),
-            fprs=rates[2 * index],
-            tprs=rates[2 * index + 1],
+        RegionRates(region=region, clean=clean, cosmic_rays=cosmic_rays, fprs=fprs, tprs=tprs)
+        for region, clean, cosmic_rays, fprs, tprs in zip(
+            tracks.REGIONS, pixels[::2], pixels[1::2], rates[::2], rates[1::2], strict=True
         )
-        for index, region in enumerate(tracks.REGIONS)
     ]
 
 

@@ -59,13 +59,8 @@ class RocCounts:
         if not scores.size or scores[-1] != LOWEST:  # the threshold that masks everything
             scores = np.append(scores, LOWEST)
             cosmic_rays, clean = np.append(cosmic_rays, 0), np.append(clean, 0)
-        return RocCurve(
-            thresholds=scores,
-            true_positives=np.cumsum(cosmic_rays) - cosmic_rays,
-            false_positives=np.cumsum(clean) - clean,
-            cosmic_rays=int(cosmic_rays.sum()),
-            clean=int(clean.sum()),
-        )
+        true_positives, false_positives = np.cumsum(cosmic_rays) - cosmic_rays, np.cumsum(clean) - clean
+        return RocCurve(scores, true_positives, false_positives, int(cosmic_rays.sum()), int(clean.sum()))
 
 
 @dataclass(frozen=True, eq=False)

@@ -78,7 +78,7 @@ def judge_masks(
         judged += [_paper(sweeps, weights, dataset, recipe), _best(sweeps, weights, dataset, recipe)]
     counts = {name: one.shape[1] for name, one in weights.items()}
     every = product(pairs(judged, compared), counts.items(), range(len(fprs)))
-    comparisons = [_comparison(*both, name, index, count) for both, (name, count), index in every]
+    comparisons = [_comparison(one, other, name, index, count) for (one, other), (name, count), index in every]
     return Findings([_with_intervals(one, counts) for one in judged], comparisons, cautions)
 
 

@@ -181,8 +181,9 @@ def _drawn(
     draw(places)
     figure.suptitle(f"{title}\n{subtitle}", size=10)
     handles = [Patch(facecolor=colour, label=label) for label, colour in legend.items()]
-    place = "outside lower center"
-    figure.legend(handles=handles, loc=place, ncols=len(legend), frameon=False, fontsize=10, columnspacing=1)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=len(legend), frameon=False, fontsize=10, columnspacing=1
+    )
     return png(figure, DPI)
 
 

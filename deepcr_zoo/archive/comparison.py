@@ -9,8 +9,7 @@ from deepcr_zoo.archive.listing import Product, request_of
 from deepcr_zoo.zoo.instruments import default_instruments
 from deepcr_zoo.zoo.recipe import Recipe, VisitRule
 
-TIME_TOLERANCE = 0.05
-"""Published exposure times are rounded."""
+TIME_TOLERANCE = 0.05  # published exposure times are rounded
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,5 @@ def _compare_rule(name: str, rule: VisitRule, expected: int | None, members: Seq
         differs.append(f"{hidden} not public")
     if mean is not None and rule.exposure_time_s is not None and abs(mean / rule.exposure_time_s - 1) > TIME_TOLERANCE:
         differs.append(f"{rule.exposure_time_s:g} s expected, {mean:g} s found")
-    return RuleComparison(
-        rule=name,
-        split=rule.split or "train and test",
-        expected_exposures=expected,
-        found_exposures=len(public),
-        expected_time_s=rule.exposure_time_s,
-        found_time_s=mean,
-        differs=tuple(differs),
-    )
+    split = rule.split or "train and test"
+    return RuleComparison(name, split, expected, len(public), rule.exposure_time_s, mean, tuple(differs))

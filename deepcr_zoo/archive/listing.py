@@ -96,11 +96,8 @@ def query_of(recipe: Recipe) -> Query:
             )
     rules = recipe.data.visits.values()
     requests = {request.model_dump_json(): request for request in (request_of(recipe, rule) for rule in rules)}
-    block = recipe.instrument
     return Query(
-        telescope=block.telescope,
-        instrument=block.instrument,
-        detector=block.detector,
+        **recipe.instrument.model_dump(include={"telescope", "instrument", "detector"}),
         product=recipe.data.product,
         kinds=sorted({"spectrum" if rule.field_type == "spectrum" else "image" for rule in rules}),
         visits=[requests[key] for key in sorted(requests)],

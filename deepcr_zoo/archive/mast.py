@@ -19,19 +19,12 @@ from deepcr_zoo.errors import ArchiveBusyError, ArchiveError, ArchiveUnreachable
 from deepcr_zoo.machine import require
 from deepcr_zoo.zoo.recipe import visit_code
 
-CONNECT_S, READ_S = 10.0, 60.0
-"""Seconds that the archive may be silent; astroquery itself would wait for ever."""
-
+CONNECT_S, READ_S = 10.0, 60.0  # seconds that the archive may be silent; astroquery itself would wait for ever
 CHUNK_BYTES = 1 << 16
 
-PROPOSALS_AT_ONCE, OBSERVATIONS_AT_ONCE = 50, 200
-"""Most items in one request of a search."""
-
-TELESCOPES = ("HST",)
-"""Telescopes whose file names (ipppssoot) can be read here."""
-
-_BUSY = (429, 503)
-_REFUSED = (401, 403)
+PROPOSALS_AT_ONCE, OBSERVATIONS_AT_ONCE = 50, 200  # most items in one request of a search
+TELESCOPES = ("HST",)  # telescopes whose file names (ipppssoot) can be read here
+_LACKING = (LookupError, TypeError, ValueError, AttributeError)  # from astroquery where an answer lacks what it expects
 
 Row = Mapping[str, Any]
 
@@ -66,7 +59,7 @@ class Archive:
     def __init__(self, pace: Pace | None = None) -> None:
         require("astroquery", "the archive is searched with astroquery, which is not installed", "mast")
         self._pace = pace or Pace()
-        self._observations, self._session, self.address = _connect(_chosen_address())
+        self._observations, self._session, self.address = _connect()
 
     def search(self, query: Query) -> list[Product]:
         """Return the exposures of a query, public or not, each once, in order of their names."""
@@ -107,13 +100,8 @@ class Archive:
             return response
 
     def _chunks(self, product: Product, response: Any) -> Iterator[bytes]:
-        chunks = response.iter_content(CHUNK_BYTES)
-        while True:
-            with self._reporting_failures(product.name):
-                chunk = next(chunks, None)
-            if chunk is None:
-                return
-            yield chunk
+        with self._reporting_failures(product.name):
+            yield from response.iter_content(CHUNK_BYTES)
 
     def _observations_of(self, query: Query) -> Iterator[Observation]:
         searches: list[dict[str, Any]] = []
@@ -150,25 +138,20 @@ class Archive:
             raise _refusal(where, error.response) from None
         except (requests.RequestException, OSError, exceptions.TimeoutError) as error:
             raise ArchiveUnreachableError(f"{where} {_failure(error)}") from None
-        except (
-            exceptions.RemoteServiceError,
-            exceptions.InvalidQueryError,
-            # these come from astroquery where an answer lacks what it expects
-            LookupError,
-            TypeError,
-            ValueError,
-            AttributeError,
-        ) as error:
+        except (exceptions.RemoteServiceError, exceptions.InvalidQueryError, *_LACKING) as error:
             detail = " ".join(str(error).split()) or type(error).__name__
             raise ArchiveError(f"{where} sent an answer that cannot be understood: {detail}") from None
 
 
-def _connect(chosen: str | None) -> tuple[Any, Any, str]:
-    """Return astroquery's interface to an address, by default its own, with its session and that address.
+def _connect() -> tuple[Any, Any, str]:
+    """Return astroquery's interface to the chosen address, by default its own, with its session and that address.
 
     astroquery reads its setting once, at import, and has no public way to set the address or the timeouts of a session.
     Its private attributes are used here alone.
     """
+    chosen = os.environ.get("DEEPCR_ZOO_MAST")
+    if chosen and not re.match(r"https?://[^/]", chosen):
+        raise UsageError(f"DEEPCR_ZOO_MAST is {chosen!r}: expected an address, https://HOST")
     from astroquery.mast import ObservationsClass, conf
     from requests.adapters import HTTPAdapter
 
@@ -176,20 +159,13 @@ def _connect(chosen: str | None) -> tuple[Any, Any, str]:
         def send(self, *arguments: Any, **options: Any) -> Any:
             return super().send(*arguments, **options | {"timeout": options.get("timeout") or (CONNECT_S, READ_S)})
 
-    observations, address = ObservationsClass(), chosen or conf.server.rstrip("/")
+    observations, address = ObservationsClass(), (chosen or conf.server).rstrip("/")
     portal, session = observations._portal_api_connection, observations._session
     portal.MAST_REQUEST_URL = f"{address}/api/v0/invoke"
     portal.COLUMNS_CONFIG_URL = f"{address}/portal/Mashup/Mashup.asmx/columnsconfig"
     for scheme in ("https://", "http://"):
         session.mount(scheme, TimeoutAdapter())
     return observations, session, address
-
-
-def _chosen_address() -> str | None:
-    chosen = os.environ.get("DEEPCR_ZOO_MAST")
-    if chosen and not re.match(r"https?://[^/]", chosen):
-        raise UsageError(f"DEEPCR_ZOO_MAST is {chosen!r}: expected an address, https://HOST")
-    return chosen.rstrip("/") if chosen else None
 
 
 def _observation(row: Row) -> Observation | None:
@@ -277,20 +253,18 @@ def _validator(response: Any) -> str | None:
 
 
 def _total(response: Any) -> int | None:
-    if response.status_code == 206:
-        total = response.headers.get("Content-Range", "").rpartition("/")[2]
-    else:
-        total = response.headers.get("Content-Length", "")
+    header = "Content-Range" if response.status_code == 206 else "Content-Length"
+    total = response.headers.get(header, "").rpartition("/")[2]
     return int(total) if total.isdigit() else None
 
 
 def _refusal(where: str, response: Any) -> ArchiveError:
     status = response.status_code
-    if status in _BUSY:
+    if status in (429, 503):
         wait = _seconds(response.headers.get("Retry-After"))
         when = "later" if wait is None else f"in {wait:.0f} s"
         return ArchiveBusyError(f"{where} is busy ({status}): come back {when}", wait)
-    if status in _REFUSED:
+    if status in (401, 403):
         return ArchiveError(f"{where} does not make it public ({status}): leave out its visit, or supply the file")
     if status == 404:
         return ArchiveError(f"{where} lists it but does not have it ({status}): supply the file, or ask the archive")

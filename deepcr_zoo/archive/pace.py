@@ -9,11 +9,8 @@ from typing import TypeVar
 
 from deepcr_zoo.errors import ArchiveBusyError, InterruptedWorkError
 
-FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 600.0
-"""Without a Retry-After each wait is twice the one before; a longer wait than the longest is an error."""
-
-BUSY_ATTEMPTS = 6
-"""Times in a row that the archive may be busy."""
+FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 600.0  # without a Retry-After each wait doubles; a longer one is an error
+BUSY_ATTEMPTS = 6  # times in a row that the archive may be busy
 
 Answer = TypeVar("Answer")
 

@@ -21,18 +21,12 @@ from deepcr_zoo.documents import Document, as_json
 from deepcr_zoo.errors import ArchiveBusyError, ArchiveError, ArchiveUnreachableError, DeepcrZooError, OutputError
 from deepcr_zoo.files import sha256_of, sweep_leftovers, write_atomically
 
-ATTEMPTS = 3
-"""Connections in a row that may break off without a byte."""
-
-WAIT_S = 1.0
-"""Wait before the second attempt; each wait is twice the one before."""
-
-END_S = 5.0
-"""Time that downloads have to end after a stop, all together."""
+ATTEMPTS = 3  # connections in a row that may break off without a byte
+WAIT_S = 1.0  # wait before the second attempt; each wait is twice the one before
+END_S = 5.0  # time that downloads have to end after a stop, all together
 
 OpenPart = Callable[[Product, int, str | None], AbstractContextManager[Part]]
-Advance = Callable[[int], None]
-"""Gets the number of bytes that have arrived; a negative number if they must come again."""
+Advance = Callable[[int], None]  # gets the number of bytes that have arrived; a negative number if they must come again
 
 
 class DownloadRecord(Document):
@@ -141,23 +135,18 @@ class Downloader:
     def download_all(
         self, products: Sequence[Product], jobs: int, expected: Mapping[str, str]
     ) -> Generator[tuple[Product, str | DeepcrZooError], None, None]:
-        """Download several products at a time; yield the SHA-256 or the error of each as it ends.
-
-        `expected` maps names to the SHA-256 of products that are downloaded again.
-        """
+        """Download several products at a time; yield the SHA-256 (see `expected`, by name) or error of each."""
         waiting = deque(products)
         ended: queue.SimpleQueue[tuple[Product, str | BaseException]] = queue.SimpleQueue()
 
         def work() -> None:
-            while True:
-                try:
+            with suppress(IndexError):  # none is waiting
+                while True:
                     product = waiting.popleft()
-                except IndexError:
-                    return
-                try:
-                    ended.put((product, self.download(product, expected.get(product.name))))
-                except BaseException as error:
-                    ended.put((product, error))
+                    try:
+                        ended.put((product, self.download(product, expected.get(product.name))))
+                    except BaseException as error:
+                        ended.put((product, error))
 
         # daemons, so that an interrupted process does not wait for a silent host; nothing is lost
         threads = [threading.Thread(target=work, daemon=True) for _ in range(min(jobs, len(products)))]

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-REACH = 4
-"""Largest offset that can be found, pixels."""
+REACH = 4  # largest offset that can be found, pixels
 
 # sigma of the Gaussians whose difference keeps stars and removes the background, pixels
 _STAR_SIGMA, _BACKGROUND_SIGMA = 1.0, 8.0
@@ -45,12 +44,9 @@ def _find_peak(correlation: NDArray[np.float32]) -> NDArray[np.float64]:
     middle = np.roll(correlation, (REACH + 1, REACH + 1), axis=(0, 1))[: side + 2, : side + 2]
     row, column = (int(place) + 1 for place in np.unravel_index(np.argmax(middle[1:-1, 1:-1]), (side, side)))
     top = middle[row, column]
-    return np.array(
-        [
-            row - REACH - 1 + _find_vertex(middle[row - 1, column], top, middle[row + 1, column]),
-            column - REACH - 1 + _find_vertex(middle[row, column - 1], top, middle[row, column + 1]),
-        ]
-    )
+    up = _find_vertex(middle[row - 1, column], top, middle[row + 1, column])
+    right = _find_vertex(middle[row, column - 1], top, middle[row, column + 1])
+    return np.array([row - REACH - 1 + up, column - REACH - 1 + right])
 
 
 def _find_vertex(before: float, top: float, after: float) -> float:

@@ -14,7 +14,6 @@ from deepcr_zoo.dataset import ignore, quality
 from deepcr_zoo.dataset.exposures import ExposureFacts, read_chips
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.dataset.planned import PlannedVisit
-from deepcr_zoo.dataset.quality import Outlier
 from deepcr_zoo.dataset.sky import measure_sky
 from deepcr_zoo.dataset.store import Rejected
 from deepcr_zoo.simulate.truth import truth_path
@@ -30,70 +29,59 @@ class Candidate:
     background_ratio: float | None  # background per second / that of the visit; None where the latter is zero
 
 
-@dataclass(frozen=True)
-class _Levels:
-    sky_electron: float
-    rate: float  # background, e-/s
-    exposure_time_s: float
-
-
 def without_odd_backgrounds(
     visit: PlannedVisit, exposures: Sequence[ExposureFacts]
 ) -> tuple[list[Candidate], list[Rejected]]:
     """Return the exposures with the background of their visit, and the others with reasons."""
     measured = [_measure_levels(visit, exposure) for exposure in exposures]
+    rates = [rate for _, rate in measured]
     same_target = [sibling for sibling in visit.siblings if sibling.target == exposures[0].target]
-    others = [levels.rate for one in same_target if math.isfinite((levels := _measure_levels(visit, one)).rate)]
-    left = [index for index, levels in enumerate(measured) if math.isfinite(levels.rate)]
+    others = [rate for one in same_target if math.isfinite(rate := _measure_levels(visit, one)[1])]
+    left = [index for index, rate in enumerate(rates) if math.isfinite(rate)]
     rejected = [
         Rejected(what=exposure.name, reason="all of its pixels are to be ignored")
-        for exposure, levels in zip(exposures, measured, strict=True)
-        if not math.isfinite(levels.rate)
+        for exposure, rate in zip(exposures, rates, strict=True)
+        if not math.isfinite(rate)
     ]
     while len(left) >= visit.build.quality.min_exposures:
-        odd = _find_odd_background(visit, [measured[index] for index in left], others)
+        odd = _find_odd_background(visit, [exposures[index] for index in left], [rates[index] for index in left], others)
         if odd is None:
             break
         rejected.append(Rejected(what=exposures[left[odd.index]].name, reason=odd.reason))
         del left[odd.index]
-    ratios = quality.ratios_to_typical([measured[index].rate for index in left], others) if left else []
-    return [
-        Candidate(
-            exposures[index],
-            truth_path(exposures[index].path) if visit.simulated else None,
-            measured[index].sky_electron,
-            ratio if math.isfinite(ratio) else None,
-        )
-        for index, ratio in zip(left, ratios, strict=True)
-    ], rejected
+    ratios = quality.ratios_to_typical([rates[index] for index in left], others) if left else []
+    found = []
+    for index, ratio in zip(left, ratios, strict=True):
+        truth = truth_path(exposures[index].path) if visit.simulated else None
+        found.append(Candidate(exposures[index], truth, measured[index][0], ratio if math.isfinite(ratio) else None))
+    return found, rejected
 
 
-def _find_odd_background(visit: PlannedVisit, found: Sequence[_Levels], others: Sequence[float]) -> Outlier | None:
-    """Return the exposure with the oddest background beyond the recipe's limit."""
-    rates = [one.rate for one in found]
+def _find_odd_background(
+    visit: PlannedVisit, exposures: Sequence[ExposureFacts], rates: Sequence[float], others: Sequence[float]
+) -> quality.Outlier | None:
     limit, ratios = visit.build.quality.max_background_ratio, quality.ratios_to_typical(rates, others)
+    typical, within = quality.typical_values(rates, others), visit.instrument.read_noise_electron
     # differences below the read noise do not count: near zero a ratio means nothing
-    differences = [
-        abs(one.rate - typical) * one.exposure_time_s
-        for one, typical in zip(found, quality.typical_values(rates, others), strict=True)
+    counted = [
+        1.0 if abs(rate - usual) * one.exposure_time_s < within else ratio
+        for one, rate, usual, ratio in zip(exposures, rates, typical, ratios, strict=True)
     ]
-    within = visit.instrument.read_noise_electron
-    index = quality.find_worst(
-        [1.0 if difference < within else ratio for difference, ratio in zip(differences, ratios, strict=True)], limit
-    )
+    index = quality.find_worst(counted, limit)
     if index is None:
         return None
     reason = f"its background of {rates[index]:.3g} e-/s is {ratios[index]:.2g} times what is usual in its visit"
-    return Outlier(index, f"{reason} (build.quality.max_background_ratio is {limit:g})")
+    return quality.Outlier(index, f"{reason} (build.quality.max_background_ratio is {limit:g})")
 
 
-def _measure_levels(visit: PlannedVisit, exposure: ExposureFacts) -> _Levels:
+def _measure_levels(visit: PlannedVisit, exposure: ExposureFacts) -> tuple[float, float]:
+    """Return the sky level, e-, and the background, e-/s."""
     chips = read_chips(exposure, visit.instrument)
     images = [chip.image for chip in chips]
     ignored = [ignore.ignore_mask(chip.image, chip.quality, visit.kept_bits, visit.build.ignore) for chip in chips]
     sky = measure_sky(images, ignored)
     background = _plain_median(images, ignored) if LABEL_METHODS[visit.build.labels].same_pixels else sky
-    return _Levels(sky, background / exposure.exposure_time_s, exposure.exposure_time_s)
+    return sky, background / exposure.exposure_time_s
 
 
 def _plain_median(images: Sequence[NDArray[np.float32]], ignored: Sequence[NDArray[np.bool_]]) -> float:

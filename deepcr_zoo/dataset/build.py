@@ -12,32 +12,18 @@ import numpy as np
 
 from deepcr_zoo import batch
 from deepcr_zoo.batch import ForEach, Jobs, Outcome
-from deepcr_zoo.dataset import splits, visits
+from deepcr_zoo.dataset import splits, store, visits
 from deepcr_zoo.dataset.drizzle import require_drizzlepac
 from deepcr_zoo.dataset.labels import label_visit
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.dataset.plans import BuildPlan, plan_build
 from deepcr_zoo.dataset.reading import Dataset, read_tensors
-from deepcr_zoo.dataset.splits import VisitStamps
-from deepcr_zoo.dataset.store import (
-    MANIFEST_FILE,
-    STAMP_SPLITS,
-    DatasetVisit,
-    Home,
-    Manifest,
-    Rejected,
-    StampSplit,
-    VisitRecord,
-    recipe_key,
-    reporting_full_disk,
-    write_document,
-)
 from deepcr_zoo.errors import DataError, InterruptedWorkError
 from deepcr_zoo.files import sweep_leftovers, sweep_partial
 from deepcr_zoo.models.baselines import require_astroscrappy
 from deepcr_zoo.zoo.recipe import FIELD_TYPES, FieldType, Recipe
 
-Labelled = Sequence[tuple[PlannedVisit, VisitRecord]]
+Labelled = Sequence[tuple[PlannedVisit, store.VisitRecord]]
 
 
 def build_dataset(
@@ -46,7 +32,7 @@ def build_dataset(
     rehearse: bool = False,
     jobs: Jobs = 1,
     beside: Path | None = None,
-    home: Home | None = None,
+    home: store.Home | None = None,
 ) -> Dataset:
     """Build the training set of a recipe; visits that are labelled already are not labelled again.
 
@@ -91,7 +77,7 @@ def build_dataset(
     return assemble_labelled(plan, label_visits(plan, jobs))
 
 
-def label_visits(plan: BuildPlan, jobs: Jobs = 1) -> Iterator[Outcome[VisitRecord]]:
+def label_visits(plan: BuildPlan, jobs: Jobs = 1) -> Iterator[Outcome[store.VisitRecord]]:
     """Label the unfinished visits of a plan, several at once, and yield an outcome for every visit in order.
 
     The path of an outcome is the name of its visit; a visit with an error is to be tried again.
@@ -107,7 +93,7 @@ def label_visits(plan: BuildPlan, jobs: Jobs = 1) -> Iterator[Outcome[VisitRecor
     return batch.run(ForEach(partial(_label, plan.home), by_name), list(by_name), jobs)
 
 
-def assemble_labelled(plan: BuildPlan, outcomes: Iterable[Outcome[VisitRecord]]) -> Dataset:
+def assemble_labelled(plan: BuildPlan, outcomes: Iterable[Outcome[store.VisitRecord]]) -> Dataset:
     """Wait for the outcomes of `label_visits` and assemble the training set; raise InterruptedWorkError if one failed."""
     failures = [outcome.error for outcome in outcomes if outcome.error is not None]
     if failures:
@@ -128,11 +114,11 @@ def assemble(plan: BuildPlan) -> Dataset:
     if plan.split_by == "sky":
         visits.check_apart([(v.name, v.name, v.split, [np.array(one) for one in r.outlines]) for v, r in used])
     members = _assign_splits(plan, used)
-    manifest = Manifest(
+    manifest = store.Manifest(
         name=plan.recipe.name,
         key=plan.key,
         rehearsal=plan.rehearsal,
-        recipe_key=recipe_key(plan.recipe, plan.rehearsal),
+        recipe_key=store.recipe_key(plan.recipe, plan.rehearsal),
         stamp_size=plan.visits[0].build.stamps.size,
         split_by=plan.split_by,
         counts=_counts(members),
@@ -147,63 +133,54 @@ def assemble(plan: BuildPlan) -> Dataset:
     return Dataset(plan.folder, plan.home, manifest)
 
 
-def _label(home: Home, visit: PlannedVisit) -> VisitRecord:
+def _label(home: store.Home, visit: PlannedVisit) -> store.VisitRecord:
     sweep_leftovers(home.visits)  # each machine recognises only its own dead processes
     return label_visit(visit, home)
 
 
-def _assign_splits(plan: BuildPlan, used: Labelled) -> list[DatasetVisit]:
+def _assign_splits(plan: BuildPlan, used: Labelled) -> list[store.DatasetVisit]:
     stamps = [_stamps_of(plan, visit, record) for visit, record in used]
     fraction = plan.visits[0].build.stamps.validation_fraction
     assigned = splits.assign_splits(stamps, fraction, plan.recipe.build.seed)
     return [
-        DatasetVisit(record=record, split=visit.split, stamps=of_visit)
+        store.DatasetVisit(record=record, split=visit.split, stamps=of_visit)
         for (visit, record), of_visit in zip(used, assigned, strict=True)
     ]
 
 
-def _stamps_of(plan: BuildPlan, visit: PlannedVisit, record: VisitRecord) -> VisitStamps:
+def _stamps_of(plan: BuildPlan, visit: PlannedVisit, record: store.VisitRecord) -> splits.VisitStamps:
     folder = plan.home.visit(record.key)
     tensors = [read_tensors(folder / one.stamps.name, ("position", "corners")) for one in record.exposures]
-    return VisitStamps(
-        f"{visit.exposures[0].proposal:05d}-{visit.exposures[0].visit}" if visit.exposures else visit.name,
-        visit.split,
-        record.largest_dither_arcsec,
-        [one["position"] for one in tensors],
-        [one["corners"] for one in tensors],
-    )
+    positions, corners = ([one[name] for one in tensors] for name in ("position", "corners"))
+    pointing = f"{visit.exposures[0].proposal:05d}-{visit.exposures[0].visit}" if visit.exposures else visit.name
+    return splits.VisitStamps(pointing, visit.split, record.largest_dither_arcsec, positions, corners)
 
 
-def _write_manifest(plan: BuildPlan, manifest: Manifest) -> None:
-    path = plan.folder / MANIFEST_FILE
-    with reporting_full_disk(plan.home, plan.recipe.name):
+def _write_manifest(plan: BuildPlan, manifest: store.Manifest) -> None:
+    path = plan.folder / store.MANIFEST_FILE
+    with store.reporting_full_disk(plan.home, plan.recipe.name):
         sweep_partial(path)
         before = path.read_bytes() if path.is_file() else None
-        write_document(path, manifest)
+        store.write_document(path, manifest)
     if before not in (None, path.read_bytes()):
         shutil.rmtree(plan.folder / "report", ignore_errors=True)  # it describes another manifest
 
 
-def _rejections(labelled: Labelled) -> list[Rejected]:
-    """Return the rejected visits, followed by their rejected exposures."""
-    records = [record for _, record in labelled]
-    whole = [Rejected(what=record.name, reason=record.rejection) for record in records if record.rejection is not None]
-    return whole + [
-        Rejected(what=f"{record.name}, {one.what}", reason=one.reason)
-        for record in records
-        if record.rejection is not None
-        for one in record.rejected
-    ]
+def _rejections(labelled: Labelled) -> list[store.Rejected]:
+    records = [record for _, record in labelled if record.rejection is not None]
+    found = [(record.name, str(record.rejection)) for record in records]
+    found += [(f"{record.name}, {one.what}", one.reason) for record in records for one in record.rejected]
+    return [store.Rejected(what=what, reason=reason) for what, reason in found]
 
 
-def _counts(members: Sequence[DatasetVisit]) -> dict[FieldType, dict[StampSplit, int]]:
-    total: Counter[tuple[FieldType, StampSplit]] = Counter()
+def _counts(members: Sequence[store.DatasetVisit]) -> dict[FieldType, dict[store.StampSplit, int]]:
+    total: Counter[tuple[FieldType, store.StampSplit]] = Counter()
     for member in members:
         for of_exposure in member.stamps:
             for split, indices in of_exposure.items():
                 total[member.record.field_type, split] += len(indices)
     present = [field_type for field_type in FIELD_TYPES if any(one == field_type for one, _ in total)]
-    return {field_type: {split: total[field_type, split] for split in STAMP_SPLITS} for field_type in present}
+    return {field_type: {split: total[field_type, split] for split in store.STAMP_SPLITS} for field_type in present}
 
 
 def _shared_sky(plan: BuildPlan, used: Labelled) -> list[str]:
@@ -217,10 +194,9 @@ def _shared_sky(plan: BuildPlan, used: Labelled) -> list[str]:
     ]
 
 
-def _one_sided(members: Sequence[DatasetVisit]) -> list[str]:
+def _one_sided(members: Sequence[store.DatasetVisit]) -> list[str]:
     """Return a caution for each field type that only training or only test has."""
-    training = {member.record.field_type for member in members if member.split == "train"}
-    testing = {member.record.field_type for member in members if member.split == "test"}
+    training, testing = ({one.record.field_type for one in members if one.split == split} for split in ("train", "test"))
     return [
         f"{one}: there are visits for {'training' if one in training else 'testing'} alone"
         for one in FIELD_TYPES
@@ -228,7 +204,7 @@ def _one_sided(members: Sequence[DatasetVisit]) -> list[str]:
     ]
 
 
-def _no_training(manifest: Manifest) -> str:
+def _no_training(manifest: store.Manifest) -> str:
     reasons = [f"  {one.what}: {one.reason}" for one in manifest.rejected]
     reasons += [f"  missing: {line}" for line in manifest.missing]
     validation, guard = (sum(of_type.get(one, 0) for of_type in manifest.counts.values()) for one in ("validation", "guard"))

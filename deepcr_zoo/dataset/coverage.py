@@ -10,8 +10,7 @@ import numpy as np
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-STEP = 64
-"""Distance of the pixels whose sky position is computed; between them distortion bends lines by less than 0.1 pixel."""
+STEP = 64  # between pixels whose sky position is computed; distortion bends the lines between them by less than 0.1 pixel
 
 
 @dataclass(frozen=True)
@@ -30,10 +29,11 @@ def seen_by_others(chip: GoodPixels, others: Sequence[GoodPixels]) -> NDArray[np
     sky = chip.wcs.all_pix2world(grid[1], grid[0], 0)
     for other in others:
         x, y = other.wcs.all_world2pix(*sky, 0, quiet=True)
-        if not _reaches(y, x, other.good.shape):
+        height, width = other.good.shape
+        if not (y.max() > -1 and x.max() > -1 and y.min() < height and x.min() < width):
             continue
         # strip by strip: the coordinates of a whole chip would take 100 MB
-        lines = [_along_columns(places, columns, seen.shape[1]) for places in (y, x)]
+        lines = [np.stack([np.interp(np.arange(seen.shape[1]), columns, line) for line in places]) for places in (y, x)]
         for index, (first, last) in enumerate(pairwise(rows.tolist())):
             strip = np.arange(first, last + 1)
             between = ((strip - first) / (last - first))[:, None]
@@ -46,15 +46,6 @@ def _good_at(good: NDArray[np.bool_], y: NDArray[np.float64], x: NDArray[np.floa
     row, column = np.rint(y).astype(np.int64), np.rint(x).astype(np.int64)
     inside = (row >= 0) & (row < good.shape[0]) & (column >= 0) & (column < good.shape[1])
     return np.asarray(inside & good[np.where(inside, row, 0), np.where(inside, column, 0)])
-
-
-def _reaches(y: NDArray[np.float64], x: NDArray[np.float64], shape: tuple[int, ...]) -> bool:
-    return bool(y.max() > -1 and x.max() > -1 and y.min() < shape[0] and x.min() < shape[1])
-
-
-def _along_columns(places: NDArray[np.float64], nodes: NDArray[np.int64], width: int) -> NDArray[np.float64]:
-    """Interpolate each row of nodes to every column."""
-    return np.stack([np.interp(np.arange(width), nodes, line) for line in places])
 
 
 def _nodes(side: int) -> NDArray[np.int64]:

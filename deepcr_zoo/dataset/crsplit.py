@@ -18,14 +18,9 @@ from deepcr_zoo.zoo.recipe import CrSplitBlock
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-TOUCHING = np.ones((3, 3), dtype=bool)
-"""A pixel and its eight neighbours."""
-
-_NEIGHBOURHOOD = 5
-"""Side of the medians that estimate the sky of a pixel."""
-
-_ALONG = 7
-"""Length of the medians along rows and columns: a signal that continues over four pixels is a line or ridge, not hot."""
+TOUCHING = np.ones((3, 3), dtype=bool)  # a pixel and its eight neighbours
+_NEIGHBOURHOOD = 5  # side of the medians that estimate the sky of a pixel
+_ALONG = 7  # length of the medians along rows and columns: a signal that goes on over four pixels is a line, not hot
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,14 +79,14 @@ def label_repeats(exposures: Sequence[RepeatedExposure], hot: Mask, settings: Cr
         _compare(one, [*exposures[:index], *exposures[index + 1 :]], settings) for index, one in enumerate(exposures)
     ]
     usable = np.stack([one.usable for one in exposures])
-    near = np.stack([ndimage.binary_dilation(one.hit, TOUCHING) for one in compared]) & usable
+    near = np.stack([ndimage.binary_dilation(hit, TOUCHING) for hit, _, _ in compared]) & usable
     labels = []
-    for index, (exposure, one) in enumerate(zip(exposures, compared, strict=True)):
+    for index, (hit, raised, expected) in enumerate(compared):
         others = usable.sum(axis=0) - usable[index]
         spoils = others if settings.reference == "minimum" else (others + 1) // 2  # hits that falsify the prediction
-        useless = ~exposure.usable | hot | (others == 0)
-        hidden = one.raised & ~one.hit & (near.sum(axis=0) - near[index] >= spoils) & ~useless
-        labels.append(RepeatLabel(one.hit & ~useless, useless | hidden, hidden, one.expected))
+        useless = ~usable[index] | hot | (others == 0)
+        hidden = raised & ~hit & (near.sum(axis=0) - near[index] >= spoils) & ~useless
+        labels.append(RepeatLabel(hit & ~useless, useless | hidden, hidden, expected))
     return labels
 
 
@@ -100,16 +95,10 @@ def grow(strong: Mask, weak: Mask, pixels: int) -> Mask:
     return np.asarray(strong | (weak & ndimage.binary_dilation(strong, TOUCHING, iterations=pixels)))
 
 
-@dataclass(frozen=True, eq=False)
-class _Compared:
-    """Pixels of an exposure that exceed the others (`hit`), and that exceed the sky around them (`raised`)."""
-
-    hit: Mask
-    raised: Mask
-    expected: Image
-
-
-def _compare(exposure: RepeatedExposure, others: Sequence[RepeatedExposure], settings: CrSplitBlock) -> _Compared:
+def _compare(
+    exposure: RepeatedExposure, others: Sequence[RepeatedExposure], settings: CrSplitBlock
+) -> tuple[Mask, Mask, Image]:
+    """Return the pixels that exceed the others, those that exceed the sky around them, and the prediction of the others."""
     expected = _expect(exposure, others, settings)
     lower = np.minimum(exposure.image, expected)
     sky = ndimage.median_filter(lower, _NEIGHBOURHOOD)
@@ -125,7 +114,7 @@ def _compare(exposure: RepeatedExposure, others: Sequence[RepeatedExposure], set
     strong, weak = (excess > snr * sigma + scale * slope for snr, scale in passes)
     (_, (snr, scale)) = passes
     raised = exposure.image - sky > snr * exposure.noise(level) + scale * slope
-    return _Compared(grow(strong, weak, settings.grow), raised, expected.astype(np.float32))
+    return grow(strong, weak, settings.grow), raised, expected.astype(np.float32)
 
 
 def _expect(exposure: RepeatedExposure, others: Sequence[RepeatedExposure], settings: CrSplitBlock) -> Image:
@@ -141,8 +130,7 @@ def _expect(exposure: RepeatedExposure, others: Sequence[RepeatedExposure], sett
     seen = usable.any(axis=0)
     stack = np.where(usable | ~seen, np.stack(scaled), np.float32(np.nan))  # pixels that no exposure has seen are ignored
     reduce = np.nanmin if settings.reference == "minimum" else np.nanmedian
-    expected: Image = reduce(stack, axis=0)
-    return expected
+    return np.asarray(reduce(stack, axis=0))
 
 
 def _steepest(sky: Image) -> Image:

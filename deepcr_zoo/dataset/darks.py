@@ -16,14 +16,9 @@ from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, read_chips
 from deepcr_zoo.errors import DataError
 from deepcr_zoo.zoo.recipe import InstrumentBlock, Split
 
-LEAST = 3
-"""Fewest darks whose median is free of the cosmic rays of each."""
-
-_NEIGHBOURHOOD = 5
-"""Side of the median around a hot pixel."""
-
-_BAND = 128
-"""Rows processed together: the median of many full frames must not double the memory they take."""
+LEAST = 3  # fewest darks whose median is free of the cosmic rays of each
+_NEIGHBOURHOOD = 5  # side of the median around a hot pixel
+_BAND = 128  # rows processed together: the median of many full frames must not double the memory they take
 
 
 @dataclass(frozen=True)
@@ -69,19 +64,14 @@ def split_darks(darks: Sequence[ExposureFacts], test_fraction: float, seed: int)
 
 @lru_cache(maxsize=2)  # once in a process for each of training and test
 def read_hits(darks: tuple[ExposureFacts, ...], detection: Detection) -> tuple[tuple[DarkHits, ...], ...]:
-    """Return the cosmic rays of each dark, for each chip in the order of EXTVER.
-
-    The darks are `LEAST` or more, with chips of the same shapes; all of them are in memory at once.
-    """
+    """Return the cosmic rays of each of `LEAST` or more darks of the same shapes, for each chip in the order of EXTVER."""
+    # all of them are in memory at once
     chips = [[_as_repeat(dark, chip, detection) for chip in read_chips(dark, detection.instrument)] for dark in darks]
     return tuple(tuple(find_hits(repeats, detection)) for repeats in zip(*chips, strict=True))
 
 
 def find_hits(repeats: Sequence[RepeatedExposure], detection: Detection) -> list[DarkHits]:
-    """Find the cosmic rays in each of `LEAST` or more darks of one chip, in two passes (see `crsplit`).
-
-    Each dark has its own offset from the median, because the bias drifts.
-    """
+    """Find the cosmic rays in each of `LEAST` or more darks of one chip, in two passes (see `crsplit`)."""
     rate = _median_rate(repeats)
     around = ndimage.median_filter(rate, _NEIGHBOURHOOD)
     hits = []
@@ -89,7 +79,7 @@ def find_hits(repeats: Sequence[RepeatedExposure], detection: Detection) -> list
         level, smooth = (per_second * np.float32(one.exposure_time_s) for per_second in (rate, around))
         hot = level - smooth > detection.hot_snr * one.noise(smooth)
         excess = one.image - level
-        excess -= np.median(excess)
+        excess -= np.median(excess)  # the bias drifts
         good, noise = one.usable & ~hot, one.noise(level)
         strong, weak = (good & (excess > snr * noise) for snr in detection.snr)
         rows, columns = np.nonzero(grow(strong, weak, detection.grow))
@@ -99,12 +89,9 @@ def find_hits(repeats: Sequence[RepeatedExposure], detection: Detection) -> list
 
 def _as_repeat(dark: ExposureFacts, chip: ChipPixels, detection: Detection) -> RepeatedExposure:
     finite = np.isfinite(chip.image)
-    return RepeatedExposure(
-        np.where(finite, chip.image, np.float32(0)),
-        finite & ((chip.quality.astype(np.int64) & ~detection.kept_bits) == 0),
-        dark.exposure_time_s,
-        dark.read_noise_or(detection.read_noise_electron),
-    )
+    image = np.where(finite, chip.image, np.float32(0))
+    usable = finite & ((chip.quality.astype(np.int64) & ~detection.kept_bits) == 0)
+    return RepeatedExposure(image, usable, dark.exposure_time_s, dark.read_noise_or(detection.read_noise_electron))
 
 
 def _median_rate(repeats: Sequence[RepeatedExposure]) -> NDArray[np.float32]:

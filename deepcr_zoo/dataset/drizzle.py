@@ -34,41 +34,20 @@ _SHIFTS = "shifts.txt"
 _DISK_FULL = re.compile(rf"\[Errno ({errno.ENOSPC}|{errno.EDQUOT}|{errno.EFBIG})\]|\d+ requested and \d+ written")
 """Messages of Python and numpy about a full disk."""
 
-_TEMPORARY_FAILURE = 75
-"""Exit status if the machine is to blame and another attempt may succeed: EX_TEMPFAIL of sysexits.h."""
+_TEMPORARY_FAILURE = 75  # exit status if the machine is to blame and another attempt may succeed: EX_TEMPFAIL of sysexits.h
 
 # parameters of AstroDrizzle that a recipe does not set
 _FIXED: dict[str, Any] = {
     "output": "final",
     "updatewcs": False,  # needs reference files from the archive
     "wcskey": "",
-    "build": False,
     "clean": False,  # masks and blotted images are intermediate files
-    "preserve": False,
-    "restore": False,
-    "overwrite": False,
     "num_cores": 1,
-    "in_memory": False,
-    "context": False,
-    "static": False,
-    "skysub": True,
     "skymethod": "localmin",
     "stepsize": 10,
-    "driz_separate": True,
-    "median": True,
-    "blot": True,
-    "driz_cr": True,
-    "driz_cr_corr": True,
-    "driz_combine": False,
+    **dict.fromkeys(("skysub", "driz_separate", "median", "blot", "driz_cr", "driz_cr_corr"), True),
+    **dict.fromkeys(("build", "preserve", "restore", "overwrite", "in_memory", "context", "static", "driz_combine"), False),
 }
-
-
-@dataclass(frozen=True)
-class ChipLabel:
-    """Results of AstroDrizzle for one chip of one exposure, shape (H, W)."""
-
-    cosmic_rays: NDArray[np.bool_]  # CR mask, True = cosmic ray
-    blotted: NDArray[np.float32]  # the visit's median as this chip would have seen it, e-, sky included
 
 
 @dataclass(frozen=True)
@@ -91,11 +70,11 @@ class DrizzledVisit:
         """Return an exposure on the grid of the visit, zero where it has no data, shape (H, W)."""
         return _read(self.folder / f"{_stem(index)}_single_sci.fits").astype(np.float32)
 
-    def label(self, index: int, version: int) -> ChipLabel:
-        """Return the label of a chip, by the index of its exposure and its EXTVER."""
+    def label(self, index: int, version: int) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """Return the CR mask of a chip (H, W), and the visit's median as this chip would have seen it, e-, sky included."""
         stem = f"{_stem(index)}_sci{version}"
         good = _read(self.folder / f"{stem}_crmask.fits")  # 1 = good, 0 = cosmic ray
-        return ChipLabel(good == 0, _read(self.folder / f"{stem}_blt.fits").astype(np.float32))
+        return good == 0, _read(self.folder / f"{stem}_blt.fits").astype(np.float32)
 
 
 def require_drizzlepac() -> None:
@@ -104,12 +83,7 @@ def require_drizzlepac() -> None:
 
 
 def drizzle_visit(
-    exposures: Sequence[Path],
-    folder: Path,
-    settings: DrizzleBlock,
-    good_bits: int,
-    tweakreg: TweakReg | None,
-    log: Path,
+    exposures: Sequence[Path], folder: Path, settings: DrizzleBlock, good_bits: int, tweakreg: TweakReg | None, log: Path
 ) -> DrizzledVisit:
     """Align copies of calibrated exposures in an empty folder (unless `tweakreg` is None) and run AstroDrizzle on them.
 
@@ -121,18 +95,12 @@ def drizzle_visit(
     copies = [f"{_stem(index)}_flc.fits" for index in range(len(exposures))]
     for path, copy in zip(exposures, copies, strict=True):
         (folder / copy).write_bytes(unpacked(read_unchanged(path), path))
-    parameters = {
-        "resetbits": settings.resetbits,
-        "combine_type": settings.combine_type,
-        "driz_cr_snr": settings.driz_cr_snr,
-        "driz_cr_grow": settings.driz_cr_grow,
-        "driz_sep_bits": str(good_bits),
-        "final_bits": str(good_bits),
-    }
+    parameters = settings.model_dump(include={"resetbits", "combine_type", "driz_cr_snr", "driz_cr_grow"})
+    bits = dict.fromkeys(("driz_sep_bits", "final_bits"), str(good_bits))
     job = {
         "files": copies,
-        "astrodrizzle": _FIXED | parameters,
-        "tweakreg": _tweakreg_parameters(tweakreg),
+        "astrodrizzle": _FIXED | parameters | bits,
+        "tweakreg": tweakreg and _tweakreg_parameters(tweakreg),
         "max_fit_rms_pixels": settings.max_fit_rms_pixels,
     }
     (folder / _JOB).write_text(json.dumps(job))
@@ -151,23 +119,20 @@ def _run_process(folder: Path, log: Path, heading: str) -> None:
     with open(log, "w", encoding="utf-8") as output:
         output.write(heading + "\n")
         output.flush()
-        process = subprocess.Popen(
+        with subprocess.Popen(
             [sys.executable, "-m", "deepcr_zoo.dataset.drizzle"],
             cwd=folder,
             env=environment,
             stdin=subprocess.PIPE,  # closed when this process ends, which ends the other one too
             stdout=output,
             stderr=subprocess.STDOUT,
-        )
-        try:
-            status = process.wait()
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()
+        ) as process:
+            try:
+                status = process.wait()
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
     if status != 0 or not (folder / _RESULT).is_file():
         raise _failure(status, log)
 
@@ -190,20 +155,14 @@ def _failure(status: int, log: Path) -> Exception:
     )
 
 
-def _tweakreg_parameters(settings: TweakReg | None) -> dict[str, Any] | None:
-    if settings is None:
-        return None
+def _tweakreg_parameters(settings: TweakReg) -> dict[str, Any]:
     return {
-        "updatehdr": True,
-        "updatewcs": False,
         "wcsname": "TWEAK",
-        "reusename": True,
-        "interactive": False,
-        "see2dplot": False,
         "residplot": "No plot",
+        **dict.fromkeys(("updatehdr", "reusename", "shiftfile"), True),
+        **dict.fromkeys(("updatewcs", "interactive", "see2dplot"), False),
         # its first guess of a shift is off by up to 1.4 pixels (drizzlepac 3.11.0), more than its default of 1 allows
         "tolerance": 2.0,
-        "shiftfile": True,
         "outshifts": _SHIFTS,
         "imagefindcfg": {"conv_width": settings.conv_width, "threshold": settings.threshold},
     }

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.dataset import drizzle, ignore
 from deepcr_zoo.dataset.coverage import GoodPixels, seen_by_others
-from deepcr_zoo.dataset.drizzle import DrizzledVisit
 from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, detector_of, read_chips
 from deepcr_zoo.dataset.labelling import LabelledExposure, VisitRejectedError, check_room, largest_dither
 from deepcr_zoo.dataset.planned import PlannedVisit
@@ -44,7 +43,7 @@ class DrizzledLabelling:
     compares_exposures = True
 
     def __init__(
-        self, visit: PlannedVisit, exposures: Sequence[ExposureFacts], drizzled: DrizzledVisit, good_bits: int
+        self, visit: PlannedVisit, exposures: Sequence[ExposureFacts], drizzled: drizzle.DrizzledVisit, good_bits: int
     ) -> None:
         self._visit, self._exposures, self._drizzled = visit, exposures, drizzled
         self.good = [
@@ -63,7 +62,7 @@ class DrizzledLabelling:
             ignore.ignore_mask(chip.image, chip.quality, visit.kept_bits, visit.build.ignore) | ~seen_by_others(own, others)
             for chip, own in zip(chips, self.good[index], strict=True)
         ]
-        return LabelledExposure(chips, [one.cosmic_rays for one in labels], ignored, [one.blotted for one in labels])
+        return LabelledExposure(chips, [mask for mask, _ in labels], ignored, [blotted for _, blotted in labels])
 
     def aligned(self, index: int) -> NDArray[np.float32]:
         """Return an exposure on the grid of the visit, zero where it has no data, shape (H, W)."""

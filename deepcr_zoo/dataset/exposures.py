@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -15,6 +14,7 @@ from astropy.io import fits
 from astropy.stats import sigma_clip
 from astropy.wcs import WCS
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from deepcr_zoo.dataset import footprints
 from deepcr_zoo.dataset.footprints import Positions
@@ -32,27 +32,18 @@ class ExposureFacts:
 
     path: Path
     sha256: str
-    versions: tuple[int, ...]
-    """EXTVER of all chips in the file, or of one where a file holds repeats."""
-    name: str
-    """Observation, with EXTVER where a file holds repeats; stamps are stored under it."""
-    observation: str
-    """ROOTNAME, else the name of the file."""
-    proposal: int
-    """0 if the header has none."""
-    visit: str
-    """Two characters, upper case."""
+    versions: tuple[int, ...]  # EXTVER of all chips in the file, or of one where a file holds repeats
+    name: str  # observation, with EXTVER where a file holds repeats; stamps are stored under it
+    observation: str  # ROOTNAME, else the name of the file
+    proposal: int  # 0 if the header has none
+    visit: str  # two characters, upper case
     target: str
     filter_name: str
     exposure_time_s: float
-    read_noise_electron: float | None
-    """Mean of the amplifiers, or of the overscan in raw frames."""
-    start_mjd: float
-    """0 if the header has none."""
-    shapes: tuple[tuple[int, int], ...]
-    """Rows and columns of each chip."""
-    outlines: tuple[Positions, ...]
-    """Convex outline of each chip on the sky; none for a dark."""
+    read_noise_electron: float | None  # mean of the amplifiers, or of the overscan in raw frames
+    start_mjd: float  # 0 if the header has none
+    shapes: tuple[tuple[int, int], ...]  # rows and columns of each chip
+    outlines: tuple[Positions, ...]  # convex outline of each chip on the sky; none for a dark
     cautions: tuple[str, ...]
 
     def read_noise_or(self, electron: float) -> float:
@@ -64,18 +55,12 @@ class ExposureFacts:
 class ChipPixels:
     """The part of a chip that sees light; arrays have shape (H, W)."""
 
-    version: int
-    """EXTVER."""
-    image: NDArray[np.float32]
-    """e-, without bias and overscan."""
-    quality: NDArray[np.integer]
-    """DQ flags; all 0 in raw frames."""
-    wcs: WCS
-    """Sky coordinates; for spectra see `_slit_coordinates`, for darks those of the pixels."""
-    area_cm2: float
-    """Area of the silicon."""
-    mdrizsky: float | None
-    """Sky level from AstroDrizzle, e-."""
+    version: int  # EXTVER
+    image: NDArray[np.float32]  # e-, without bias and overscan
+    quality: NDArray[np.integer]  # DQ flags; all 0 in raw frames
+    wcs: WCS  # sky coordinates; for spectra see `_slit_coordinates`, for darks those of the pixels
+    area_cm2: float  # area of the silicon
+    mdrizsky: float | None  # sky level from AstroDrizzle, e-
 
 
 def detector_of(block: InstrumentBlock) -> Instrument:
@@ -101,8 +86,7 @@ def read_facts(
     _check(exposure, block, labels)
     if is_dark:
         _check_dark(exposure)
-    with _hdus(exposure) as hdus:
-        chips = list(_chips(exposure, hdus, block, is_dark))
+    chips = list(_chips(exposure, block, is_dark))
     repeats = exposure.instrument is not None and exposure.instrument.every_chip_is_an_exposure
     groups = [[chip] for chip in chips] if repeats else [chips]
     return [_facts(exposure, group, repeats, is_dark) for group in groups]
@@ -116,23 +100,13 @@ def read_chips(facts: ExposureFacts, block: InstrumentBlock, path: Path | None =
     exposure = read_exposure(path or facts.path)
     if path is None and facts.sha256 != exposure.sha256:
         raise InvalidFileError(f"{facts.path}: has changed since its visit was planned: run again when it is at rest")
-    with _hdus(exposure) as hdus:
-        return list(_chips(exposure, hdus, block, is_dark=not facts.outlines, versions=facts.versions))
+    return list(_chips(exposure, block, is_dark=not facts.outlines, versions=facts.versions))
 
 
 def _read_noise(keywords: Keywords) -> float | None:
-    """Return the mean read noise of the amplifiers, e-; None if the header gives none.
-
-    Calibration fills in READNSEA to READNSED of ACS and WFC3; raw files have 0 (from memory).
-    """
+    """Return the mean read noise of the amplifiers, e-, filled in by calibration (0 in raw files, from memory), or None."""
     given = [noise for amplifier in "ABCD" if (noise := positive(keywords, f"READNSE{amplifier}")) is not None]
     return fmean(given) if given else None
-
-
-@contextmanager
-def _hdus(exposure: Exposure) -> Iterator[fits.HDUList]:
-    with quiet_astropy(), fits.open(io.BytesIO(exposure.data)) as hdus:
-        yield hdus
 
 
 def _facts(exposure: Exposure, chips: list[ChipPixels], repeats: bool, is_dark: bool) -> ExposureFacts:
@@ -169,32 +143,26 @@ def _overscan_noise(chip: Chip) -> float:
 
 
 def _chips(
-    exposure: Exposure, hdus: fits.HDUList, block: InstrumentBlock, is_dark: bool, versions: tuple[int, ...] | None = None
+    exposure: Exposure, block: InstrumentBlock, is_dark: bool, versions: tuple[int, ...] | None = None
 ) -> Iterator[ChipPixels]:
     """Yield the chips of some versions, or all, in the order of EXTVER."""
-    for chip in sorted(exposure.chips, key=lambda one: one.version):
-        if versions is not None and chip.version not in versions:
-            continue
-        assert chip.area_cm2 is not None  # see _check
-        lit = _lit(chip)
-        wcs = WCS(naxis=2) if is_dark else _slit_coordinates(chip, block) or _sky_coordinates(hdus, chip.hdu, chip.where)
-        sky = value(hdus[chip.hdu].header, "MDRIZSKY")
-        yield ChipPixels(
-            version=chip.version,
-            image=np.ma.getdata(chip.in_unit("electron"))[lit],
-            quality=_flags(hdus, chip)[lit],
-            wcs=wcs if chip.image_area is None else wcs.slice(lit),
-            area_cm2=chip.area_cm2,
-            mdrizsky=float(sky) if isinstance(sky, (int, float)) else None,
-        )
-
-
-def _lit(chip: Chip) -> tuple[slice, slice]:
-    """Return the rows and columns that see light."""
-    if chip.image_area is None:
-        return slice(0, chip.pixels.shape[0]), slice(0, chip.pixels.shape[1])
-    rows, columns = (np.flatnonzero(chip.image_area.any(axis=axis)) for axis in (1, 0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    with quiet_astropy(), fits.open(io.BytesIO(exposure.data)) as hdus:
+        for chip in sorted(exposure.chips, key=lambda one: one.version):
+            if versions is not None and chip.version not in versions:
+                continue
+            assert chip.area_cm2 is not None  # see _check
+            # the rows and columns that see light
+            lit = np.s_[:, :] if chip.image_area is None else ndimage.find_objects(chip.image_area.astype(np.int8))[0]
+            wcs = WCS(naxis=2) if is_dark else _slit_coordinates(chip, block) or _sky_coordinates(hdus, chip.hdu, chip.where)
+            sky = value(hdus[chip.hdu].header, "MDRIZSKY")
+            yield ChipPixels(
+                version=chip.version,
+                image=np.ma.getdata(chip.in_unit("electron"))[lit],
+                quality=_flags(hdus, chip)[lit],
+                wcs=wcs if chip.image_area is None else wcs.slice(lit),
+                area_cm2=chip.area_cm2,
+                mdrizsky=float(sky) if isinstance(sky, (int, float)) else None,
+            )
 
 
 def _check(exposure: Exposure, block: InstrumentBlock, labels: Labels) -> None:

@@ -19,22 +19,15 @@ from deepcr_zoo.errors import ArchiveError, ArchiveUnreachableError, DeepcrZooEr
 from deepcr_zoo.progress import Reporter
 from deepcr_zoo.zoo.recipe import Recipe
 
-SOURCE = "mast"
-"""Stands for the archive in place of a folder; a folder of this name is ``./mast``."""
-
-DOWNLOADS, MOST_DOWNLOADS = 4, 8
-"""Downloads at a time, by default and at most: many people share the archive."""
-
+SOURCE = "mast"  # stands for the archive in place of a folder; a folder of this name is ``./mast``
+DOWNLOADS, MOST_DOWNLOADS = 4, 8  # downloads at a time, by default and at most: many people share the archive
 _ELSEWHERE = "get them elsewhere"
 
 _MEGABYTE = 1_000_000
 
 
 def list_products(recipe: Recipe) -> ArchiveManifest:
-    """Search the archive for the visits of a recipe and keep the list; nothing is downloaded.
-
-    If the archive cannot be reached, the error lists what to get elsewhere.
-    """
+    """Search the archive for a recipe's visits and keep the list; if it cannot be reached, the error lists what to get."""
     query = query_of(recipe)
     before = manifest.read_kept(query)
     try:
@@ -145,12 +138,10 @@ def _is_of_archive(place: str | Path) -> bool:
 
 @contextmanager
 def _reserved(folder: transfers.DownloadFolder, reporter: Reporter) -> Iterator[None]:
-    def report_wait() -> None:
-        reporter.message("waiting", f"another process downloads to {folder.folder}", "caution")
-
+    waiting = f"another process downloads to {folder.folder}"
     with ExitStack() as stack:
         try:
-            stack.enter_context(folder.reserved(report_wait))
+            stack.enter_context(folder.reserved(lambda: reporter.message("waiting", waiting, "caution")))
         except OSError as error:
             reason = f"cannot be written: {error.strerror}"
             raise OutputError(f"{folder.folder}: {reason}; name another folder with DEEPCR_ZOO_CACHE") from None

@@ -16,12 +16,8 @@ from scipy.spatial import ConvexHull, cKDTree
 
 Positions = NDArray[np.float64]
 
-EDGE_POINTS = 9
-"""Points along each edge of a chip, whose distorted edges are curved."""
-
-POINTING_ARCSEC = 1.0
-"""Offset between visits with different guide stars (Guide Star Catalog 1.1)."""
-
+EDGE_POINTS = 9  # points along each edge of a chip, whose distorted edges are curved
+POINTING_ARCSEC = 1.0  # offset between visits with different guide stars (Guide Star Catalog 1.1)
 _ARCSEC = 3600 * 180 / np.pi
 
 
@@ -55,10 +51,7 @@ def distance_arcsec(one: Positions, other: Positions) -> NDArray[np.float64]:
 
 
 def in_plane(positions: Positions, origin: Positions) -> Positions:
-    """Project positions about `origin`, arcsec, same shape (gnomonic; Calabretta & Greisen 2002, section 5.1.3).
-
-    Positions in the other hemisphere become NaN.
-    """
+    """Project positions about `origin`, arcsec (gnomonic; Calabretta & Greisen 2002, 5.1.3); NaN in the other hemisphere."""
     ra, dec = np.radians(positions[..., 0]), np.radians(positions[..., 1])
     ra0, dec0 = np.radians(origin)
     depth = np.sin(dec) * np.sin(dec0) + np.cos(dec) * np.cos(dec0) * np.cos(ra - ra0)
@@ -97,14 +90,11 @@ def overlap(ones: Sequence[Positions], others: Sequence[Positions]) -> bool:
 
 
 def neighbours(groups: Sequence[Sequence[Positions]]) -> list[tuple[int, int]]:
-    """Return pairs of groups of polygons whose circumscribed circles overlap, each once, in order.
-
-    A tree finds the pairs, since there may be thousands of visits.
-    """
+    """Return pairs of groups of polygons whose circumscribed circles overlap, each once, in order."""
     if len(groups) < 2:
         return []
     middles, radii = map(np.array, zip(*map(_circle, groups), strict=True))
-    # chords are shorter than arcs, so no near pair is missed
+    # a tree, since there may be thousands of visits; chords are shorter than arcs, so no near pair is missed
     pairs = cKDTree(directions(middles)).query_pairs((2 * radii.max() + POINTING_ARCSEC) / _ARCSEC, output_type="ndarray")
     near = distance_arcsec(middles[pairs[:, 0]], middles[pairs[:, 1]]) < radii[pairs].sum(axis=1) + POINTING_ARCSEC
     return sorted((int(one), int(other)) for one, other in pairs[near])

@@ -13,33 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.dataset import darkpaste, drizzled, footprints, quality, repeats
+from deepcr_zoo.dataset import darkpaste, drizzled, footprints, quality, repeats, store
 from deepcr_zoo.dataset.alignment import measure_offsets
 from deepcr_zoo.dataset.backgrounds import Candidate, without_odd_backgrounds
 from deepcr_zoo.dataset.cutting import cut_stamps, stamp_positions
-from deepcr_zoo.dataset.drizzled import DrizzledLabelling
 from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of, read_facts
 from deepcr_zoo.dataset.labelling import LabelledExposure, LabellingInMemory, VisitRejectedError
 from deepcr_zoo.dataset.planned import PlannedVisit
-from deepcr_zoo.dataset.quality import MaskCount, Outlier
 from deepcr_zoo.dataset.sky import choose_sky_level
-from deepcr_zoo.dataset.store import (
-    VISIT_FILE,
-    ExposureRecord,
-    Home,
-    Rejected,
-    StoredFile,
-    VisitRecord,
-    reporting_full_disk,
-    write_document,
-    write_tensors,
-)
 from deepcr_zoo.files import new_folder, scratch_folder
 from deepcr_zoo.simulate.simulation import write_visit
 from deepcr_zoo.simulate.truth import Truth, read_truth
 from deepcr_zoo.zoo.recipe import Labels
 
-Labelling = DrizzledLabelling | LabellingInMemory
+Labelling = drizzled.DrizzledLabelling | LabellingInMemory
 Labeller = Callable[[PlannedVisit, Sequence[ExposureFacts], Path, Path], Labelling]
 """Label the sound exposures of a visit, with a scratch folder and a path for a log."""
 
@@ -56,24 +43,13 @@ Cut = Callable[[Sequence[NDArray[Any]], type[np.generic]], NDArray[Any]]
 
 @dataclass(frozen=True)
 class _Assessment:
-    """Measurements of the quality gate on a labelled exposure."""
-
-    masked: MaskCount
+    masked: quality.MaskCount
     ignored_fraction: float
     rate: float  # cosmic rays per cm2 and s
     rate_ratio: float = math.nan
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """Records of the stored exposures of a visit, and facts about their labels."""
-
-    exposures: list[ExposureRecord] = dataclasses.field(default_factory=list)
-    software: str = ""
-    largest_dither_arcsec: float = 0.0
-
-
-def label_visit(visit: PlannedVisit, home: Home) -> VisitRecord:
+def label_visit(visit: PlannedVisit, home: store.Home) -> store.VisitRecord:
     """Label a visit and store its stamps, or return the record of the finished visit."""
     key = visit.key
     finished = home.finished_visit(key)
@@ -81,34 +57,33 @@ def label_visit(visit: PlannedVisit, home: Home) -> VisitRecord:
         return finished
     target = home.visit(key)
     shutil.rmtree(target, ignore_errors=True)  # a visit that has lost files
-    with reporting_full_disk(home, visit.name), scratch_folder(target) as scratch, new_folder(target) as folder:
+    with store.reporting_full_disk(home, visit.name), scratch_folder(target) as scratch, new_folder(target) as folder:
         record = _label(visit, key, scratch, folder, home.log(key))
-        write_document(folder / VISIT_FILE, record)
+        store.write_document(folder / store.VISIT_FILE, record)
     return record
 
 
-def _label(visit: PlannedVisit, key: str, scratch: Path, folder: Path, log: Path) -> VisitRecord:
+def _label(visit: PlannedVisit, key: str, scratch: Path, folder: Path, log: Path) -> store.VisitRecord:
     """Label the sound exposures; if one is an outlier, label again without it."""
     exposures = visit.exposures or _simulate(visit, scratch)
     sound, rejected = without_odd_backgrounds(visit, exposures)
-    stored, rejection = _Stored(), None
+    stored: dict[str, Any] = {"software": ""}
+    rejection = None
     try:
-        while isinstance(outcome := _attempt(visit, sound, len(exposures), scratch, folder, log), Outlier):
-            rejected.append(Rejected(what=sound.pop(outcome.index).facts.name, reason=outcome.reason))
+        while isinstance(outcome := _attempt(visit, sound, len(exposures), scratch, folder, log), quality.Outlier):
+            rejected.append(store.Rejected(what=sound.pop(outcome.index).facts.name, reason=outcome.reason))
         stored = outcome
     except VisitRejectedError as error:
         rejection = str(error)
-    return VisitRecord(
+    return store.VisitRecord(
         key=key,
         name=visit.name,
         field_type=visit.field_type,
         instrument=detector_of(visit.instrument).name,
         filter_name=exposures[0].filter_name,
         stamp_size=visit.build.stamps.size,
-        software=stored.software,
-        largest_dither_arcsec=stored.largest_dither_arcsec,
         outlines=[outline.tolist() for one in sound for outline in one.facts.outlines],
-        exposures=stored.exposures,
+        **stored,
         darks=[dark.name for dark in visit.darks],
         rejected=rejected,
         rejection=rejection,
@@ -124,8 +99,8 @@ def _simulate(visit: PlannedVisit, scratch: Path) -> tuple[ExposureFacts, ...]:
 
 def _attempt(
     visit: PlannedVisit, sound: Sequence[Candidate], planned: int, scratch: Path, folder: Path, log: Path
-) -> _Stored | Outlier:
-    """Label exposures; store their stamps unless one of them is an outlier. `planned` counts all exposures of the visit."""
+) -> dict[str, Any] | quality.Outlier:
+    """Label exposures and store their stamps; return fields of the visit's record, or an outlier among the exposures."""
     if len(sound) < visit.build.quality.min_exposures:
         raise VisitRejectedError(_too_few(visit, len(sound), planned))
     with scratch_folder(scratch / "attempt") as attempt:
@@ -137,7 +112,8 @@ def _attempt(
             _store(visit, labelling.labelled(index), one, assessment, labelling.fit_rms_pixels(index), folder)
             for index, (one, assessment) in enumerate(zip(sound, assessments, strict=True))
         ]
-    return _Stored(records, labelling.software, labelling.largest_dither_arcsec)
+    dither = labelling.largest_dither_arcsec
+    return {"exposures": records, "software": labelling.software, "largest_dither_arcsec": dither}
 
 
 def _assess(visit: PlannedVisit, labelling: Labelling, sound: Sequence[Candidate]) -> list[_Assessment]:
@@ -147,7 +123,7 @@ def _assess(visit: PlannedVisit, labelling: Labelling, sound: Sequence[Candidate
         pixels = sum(chip.image.size for chip in labelled.chips)
         chips = zip(labelled.cosmic_rays, labelled.ignored, labelled.expected, strict=True)
         counts = (quality.count_masked(*chip, visit.instrument.read_noise_electron) for chip in chips)
-        masked = sum(counts, start=MaskCount())
+        masked = sum(counts, start=quality.MaskCount())
         area_cm2 = sum(chip.area_cm2 for chip in labelled.chips) * masked.pixels / pixels
         rate = masked.groups / (area_cm2 * one.facts.exposure_time_s) if area_cm2 else 0.0
         found.append(_Assessment(masked, 1 - masked.pixels / pixels, rate))
@@ -157,21 +133,21 @@ def _assess(visit: PlannedVisit, labelling: Labelling, sound: Sequence[Candidate
     return [dataclasses.replace(one, rate_ratio=ratio) for one, ratio in zip(found, ratios, strict=True)]
 
 
-def _find_outlier(visit: PlannedVisit, found: Sequence[_Assessment], labelling: Labelling) -> Outlier | None:
+def _find_outlier(visit: PlannedVisit, found: Sequence[_Assessment], labelling: Labelling) -> quality.Outlier | None:
     """Return the exposure that spoils the labels of the others, by its rate of cosmic rays or its alignment."""
     limits = visit.build.quality
     worst = quality.find_worst([one.rate_ratio for one in found], limits.max_rate_ratio)
     if worst is not None:
         rate, ratio = found[worst].rate, found[worst].rate_ratio
         reason = f"its rate of {rate:.3g} cosmic rays per cm2 and s is {ratio:.2g} times what is usual in its visit"
-        return Outlier(worst, f"{reason} (build.quality.max_rate_ratio is {limits.max_rate_ratio:g})")
+        return quality.Outlier(worst, f"{reason} (build.quality.max_rate_ratio is {limits.max_rate_ratio:g})")
     if not any(one.masked.exceeds(limits.max_star_excess) for one in found):
         return None
     # a misaligned exposure spoils the masks of its partners too: only the images show which one it is
     offsets = np.hypot(*measure_offsets([labelling.aligned(index) for index in range(len(found))]).T)
     index = int(np.argmax(offsets))
     excess = max(one.masked.star_excess or 0.0 for one in found)
-    return Outlier(
+    return quality.Outlier(
         index,
         f"the masks of its visit cluster on stars, {excess:.2g} times as many as in dark sky "
         f"(build.quality.max_star_excess is {limits.max_star_excess:g}), and it lies farthest beside the others, by "
@@ -186,8 +162,7 @@ def _store(
     assessment: _Assessment,
     fit_rms_pixels: float | None,
     folder: Path,
-) -> ExposureRecord:
-    """Cut an exposure into stamps and store them."""
+) -> store.ExposureRecord:
     size, facts = visit.build.stamps.size, one.facts
     sky = choose_sky_level(visit.build.sky, [chip.mdrizsky for chip in labelled.chips], one.sky_electron)
     positions = [stamp_positions(chip.image.shape, visit.build.stamps) for chip in labelled.chips]
@@ -206,24 +181,21 @@ def _store(
         "chip": np.concatenate([np.full(len(at), chip.version, np.int32) for chip, at in chips]),
         "corners": np.concatenate([footprints.corners(chip.wcs, at, size) for chip, at in chips]),
     }
+    both: dict[str, Any] = {"exposure_time_s": facts.exposure_time_s, "sky_electron": sky.electron, "sky_source": sky.source}
     about = {
         "exposure": facts.name,
         "visit": visit.name,
         "field_type": visit.field_type,
         "instrument": detector_of(visit.instrument).name,
         "filter": facts.filter_name,
-        "exposure_time_s": facts.exposure_time_s,
-        "sky_electron": sky.electron,
-        "sky_source": sky.source,
+        **both,
     }
-    return ExposureRecord(
+    return store.ExposureRecord(
         name=facts.name,
-        stamps=write_tensors(folder / f"{facts.name}.safetensors", tensors, about),
+        stamps=store.write_tensors(folder / f"{facts.name}.safetensors", tensors, about),
         truth=_store_truth(one.truth, cut, about, folder / f"{facts.name}.truth.safetensors"),
         count=len(tensors["image"]),
-        exposure_time_s=facts.exposure_time_s,
-        sky_electron=sky.electron,
-        sky_source=sky.source,
+        **both,
         background_ratio=one.background_ratio,
         cosmic_ray_fraction=assessment.masked.fraction,
         cosmic_rays_per_cm2_s=assessment.rate,
@@ -237,12 +209,12 @@ def _store(
     )
 
 
-def _store_truth(source: Path | None, cut: Cut, about: dict[str, Any], path: Path) -> StoredFile | None:
+def _store_truth(source: Path | None, cut: Cut, about: dict[str, Any], path: Path) -> store.StoredFile | None:
     if source is None:
         return None
     chips: list[Truth] = read_truth(source)
     layers = {field.name: [getattr(chip, field.name) for chip in chips] for field in dataclasses.fields(Truth)}
-    return write_tensors(path, {name: cut(layer, np.float32) for name, layer in layers.items()}, about)
+    return store.write_tensors(path, {name: cut(layer, np.float32) for name, layer in layers.items()}, about)
 
 
 def _too_few(visit: PlannedVisit, left: int, planned: int) -> str:

@@ -14,28 +14,15 @@ from deepcr_zoo.files import write_together
 from deepcr_zoo.zoo.recipe import FieldType
 
 SHOWN_SPLITS = STAMP_SPLITS[:3]
-STAMPS_SHOWN = 3
-"""Stamps of each field type and split."""
-
+STAMPS_SHOWN = 3  # stamps of each field type and split
 DPI = 110
 
 Row = tuple[str, ...]
 
 HEADINGS: Row = (
-    "visit",
-    "field type",
-    "split",
-    "exposure",
-    "time (s)",
-    "sky (e-)",
-    "sky from",
-    "background ratio",
-    "masked (%)",
-    "rays / cm2 / s",
-    "star excess",
-    "ignored (%)",
-    "stamps",
-)
+    "visit", "field type", "split", "exposure", "time (s)", "sky (e-)", "sky from", "background ratio", "masked (%)",
+    "rays / cm2 / s", "star excess", "ignored (%)", "stamps",
+)  # fmt: skip
 
 
 def write_report(dataset: Dataset, folder: Path | None = None) -> list[Path]:
@@ -121,8 +108,7 @@ def _sheet(dataset: Dataset) -> bytes:
     figure.suptitle(f"{dataset.manifest.name}: stamps of {dataset.manifest.stamp_size} pixels")
     for line, field_type in zip(figure.subplots(len(field_types), columns, squeeze=False), field_types, strict=True):
         for axes, (split, stamp) in zip(line, _examples(dataset, field_type), strict=True):
-            axes.set_xticks([])
-            axes.set_yticks([])
+            axes.set(xticks=[], yticks=[])
             axes.set_title(f"{field_type.replace('_', ' ')}\n{split}", fontsize="small")
             if stamp is None:
                 axes.set_axis_off()
@@ -164,7 +150,6 @@ def _histograms(manifest: Manifest) -> bytes:
             [value for value, (kind, _) in zip(values, exposures, strict=True) if kind == one] for one in manifest.counts
         ]
         axes.hist(parts, bins=np.histogram_bin_edges(values, bins=20), stacked=True, label=list(manifest.counts))
-        axes.set_xlabel(label)
-        axes.set_ylabel("exposures")
+        axes.set(xlabel=label, ylabel="exposures")
     axes.legend(fontsize="small")
     return png(figure, DPI)

@@ -90,14 +90,8 @@ def rehearsed_visits(recipe: Recipe) -> list[PlannedVisit]:
     test: list[Split] = ["test"] * rehearsal.visits.test
     visits = []
     for seed, (field_type, split) in enumerate(((one, two) for one in field_types for two in train + test), rehearsal.seed):
-        to_simulate = SimulatedVisit(
-            instrument=instrument,
-            field_type=field_type,
-            seed=seed,
-            exposures=rehearsal.exposures,
-            exposure_time_s=rehearsal.exposure_time_s[field_type],
-            side=rehearsal.side,
-        )
+        seconds = rehearsal.exposure_time_s[field_type]
+        to_simulate = SimulatedVisit(instrument, field_type, seed, rehearsal.exposures, seconds, rehearsal.side)
         name = f"simulated-{field_type}-{seed}"
         visits.append(PlannedVisit(name, field_type, split, (), to_simulate, None, recipe.instrument, build))
     return visits

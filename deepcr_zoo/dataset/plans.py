@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 from deepcr_zoo import batch
-from deepcr_zoo.batch import Jobs
 from deepcr_zoo.dataset import darks, ignore, visits
 from deepcr_zoo.dataset.expectations import RESERVED, SPLITS
 from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of, read_facts
@@ -36,14 +35,13 @@ class BuildPlan:
     @property
     def key(self) -> str:
         """The hash of all that stamps and splits depend on."""
-        stamps = self.visits[0].build.stamps
         return key_of(
             {
                 "format": FORMAT,
                 "name": self.recipe.name,
                 "rehearsal": self.rehearsal,
                 "visits": [[visit.key, visit.split] for visit in self.visits],
-                "validation_fraction": stamps.validation_fraction,
+                "validation_fraction": self.visits[0].build.stamps.validation_fraction,
                 "recipe": recipe_key(self.recipe, self.rehearsal),
                 "seed": self.recipe.build.seed,
             }
@@ -64,7 +62,7 @@ def plan_build(
     recipe: Recipe,
     data: Sequence[str | Path] = (),
     rehearse: bool = False,
-    jobs: Jobs = 1,
+    jobs: batch.Jobs = 1,
     beside: Path | None = None,
     home: Home | None = None,
 ) -> BuildPlan:
@@ -121,7 +119,7 @@ def _planned(
     )
 
 
-def _dark_banks(recipe: Recipe, beside: Path | None, jobs: Jobs) -> tuple[DarkBanks, list[Rejected]]:
+def _dark_banks(recipe: Recipe, beside: Path | None, jobs: batch.Jobs) -> tuple[DarkBanks, list[Rejected]]:
     """Return the darks of training and of test visits, if the label method needs some, and unusable files."""
     if recipe.build.labels != "dark_paste":
         return dict.fromkeys(SPLITS, ()), []
@@ -144,7 +142,7 @@ def _check_no_dark_is_data(facts: Sequence[ExposureFacts], banks: DarkBanks) -> 
 
 
 def _read_all(
-    recipe: Recipe, files: Sequence[Path], jobs: Jobs, is_dark: bool = False
+    recipe: Recipe, files: Sequence[Path], jobs: batch.Jobs, is_dark: bool = False
 ) -> tuple[list[ExposureFacts], list[Rejected]]:
     """Return the facts of usable files, and the other files unless the recipe refuses them."""
     facts, rejected = [], []
@@ -165,20 +163,14 @@ def _facts_of(recipe: Recipe, is_dark: bool, path: str) -> list[ExposureFacts]:
 
 
 def _large_enough(recipe: Recipe, found: Sequence[visits.Visit]) -> tuple[list[visits.Visit], list[Rejected]]:
-    """Return the visits with enough exposures, and the others."""
     needed = recipe.build.quality.min_exposures
     usable = [visit for visit in found if len(visit.exposures) >= needed]
-    too_small = [
-        Rejected(
-            what=visit.name,
-            reason=f"{', '.join(one.name for one in visit.exposures)}: no other exposure of this visit, target and filter "
-            f"overlaps; labels need {needed} (build.quality.min_exposures)"
-            if len(visit.exposures) == 1
-            else f"has {len(visit.exposures)} exposures, labels need {needed} (build.quality.min_exposures)",
-        )
-        for visit in found
-        if len(visit.exposures) < needed
-    ]
+    too_small = []
+    for visit in (one for one in found if len(one.exposures) < needed):
+        reason = f"has {len(visit.exposures)} exposures,"
+        if len(visit.exposures) == 1:
+            reason = f"{visit.exposures[0].name}: no other exposure of this visit, target and filter overlaps;"
+        too_small.append(Rejected(what=visit.name, reason=f"{reason} labels need {needed} (build.quality.min_exposures)"))
     return usable, too_small
 
 

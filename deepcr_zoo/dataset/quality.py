@@ -10,14 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 
-STAR_SIGMA = 10.0
-"""Pixels of the visit's median this far above the background count as stars (or cores of galaxies)."""
-
-DARK_SHARE = 0.25
-"""Share of the darkest pixels, which are compared with those on stars; in a crowded field few others are free of stars."""
-
-CHANCE = 0.01
-"""Excess on stars that is at least this likely is accepted: a few stars prove nothing."""
+STAR_SIGMA = 10.0  # pixels of the visit's median this far above the background count as stars (or cores of galaxies)
+DARK_SHARE = 0.25  # of the pixels, the darkest, are compared with those on stars; in a crowded field few others are free
+CHANCE = 0.01  # excess on stars that is at least this likely is accepted: a few stars prove nothing
 
 # the background is a low percentile of a neighbourhood, computed on every fourth pixel
 _BACKGROUND_STEP, _BACKGROUND_SIZE, _BACKGROUND_PERCENTILE = 4, 9, 30

@@ -11,17 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from deepcr_zoo.dataset.store import (
-    MANIFEST_FILE,
-    ExposureRecord,
-    Home,
-    Manifest,
-    StampSplit,
-    StoredFile,
-    VisitRecord,
-    read_manifest,
-    recipe_key,
-)
+from deepcr_zoo.dataset import store
 from deepcr_zoo.errors import DatasetError
 from deepcr_zoo.files import sha256_of
 from deepcr_zoo.zoo.recipe import FieldType, Recipe
@@ -40,8 +30,8 @@ class Stamp:
     image: NDArray[np.float32]
     cosmic_rays: NDArray[np.uint8]
     ignore: NDArray[np.uint8]
-    exposure: ExposureRecord
-    visit: VisitRecord
+    exposure: store.ExposureRecord
+    visit: store.VisitRecord
     index: int
 
 
@@ -51,8 +41,8 @@ class ExposureStamps:
 
     path: Path
     truth: Path | None
-    exposure: ExposureRecord
-    visit: VisitRecord
+    exposure: store.ExposureRecord
+    visit: store.VisitRecord
     indices: tuple[int, ...]
 
     def read(self, *names: str) -> dict[str, NDArray[Any]]:
@@ -105,11 +95,11 @@ class Dataset:
     """
 
     folder: Path
-    home: Home
-    manifest: Manifest
+    home: store.Home
+    manifest: store.Manifest
 
     @classmethod
-    def open(cls, folder: Path, home: Home | None = None) -> Dataset:
+    def open(cls, folder: Path, home: store.Home | None = None) -> Dataset:
         """Open a training set by its folder.
 
         Parameters
@@ -123,14 +113,14 @@ class Dataset:
         DatasetError
             If the manifest is missing or not of this format.
         """
-        return cls(folder, home or Home(folder.absolute().parents[1]), read_manifest(folder))
+        return cls(folder, home or store.Home(folder.absolute().parents[1]), store.read_manifest(folder))
 
     @property
     def manifest_sha256(self) -> str:
         """Hash of the manifest's file."""
-        return sha256_of(self.folder / MANIFEST_FILE)
+        return sha256_of(self.folder / store.MANIFEST_FILE)
 
-    def exposures(self, split: StampSplit, field_type: FieldType | None = None) -> Iterator[ExposureStamps]:
+    def exposures(self, split: store.StampSplit, field_type: FieldType | None = None) -> Iterator[ExposureStamps]:
         """Yield the exposures that have stamps of a split, of one field type or all, in the order of the manifest."""
         for visit in self.manifest.visits:
             if field_type not in (None, visit.record.field_type):
@@ -141,7 +131,7 @@ class Dataset:
                     truth = folder / exposure.truth.name if exposure.truth else None
                     yield ExposureStamps(folder / exposure.stamps.name, truth, exposure, visit.record, tuple(chosen))
 
-    def stamps(self, split: StampSplit, field_type: FieldType | None = None) -> Stamps:
+    def stamps(self, split: store.StampSplit, field_type: FieldType | None = None) -> Stamps:
         """Return the stamps of a split, of one field type or all, in the order of the manifest."""
         return Stamps(list(self.exposures(split, field_type)))
 
@@ -158,7 +148,7 @@ class Dataset:
         DatasetError
             If it was built from another recipe, or with other settings.
         """
-        if self.manifest.recipe_key != recipe_key(recipe, rehearsal):
+        if self.manifest.recipe_key != store.recipe_key(recipe, rehearsal):
             name = f"the rehearsal of {recipe.name}" if rehearsal else recipe.name
             raise DatasetError(
                 f"{self.folder}: was built from another recipe than {name}, or with other settings of instrument, data or "
@@ -198,7 +188,7 @@ def _opened(path: Path) -> Any:
         raise DatasetError(f"{path}: cannot be read: {error}; remove its folder and {_REBUILD}") from None
 
 
-def _difference(path: Path, recorded: StoredFile) -> str | None:
+def _difference(path: Path, recorded: store.StoredFile) -> str | None:
     try:
         found = sha256_of(path)
     except OSError as error:

@@ -9,7 +9,6 @@ import numpy as np
 
 from deepcr_zoo._version import __version__
 from deepcr_zoo.dataset import crsplit, ignore
-from deepcr_zoo.dataset.crsplit import RepeatedExposure, RepeatLabel
 from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, read_chips
 from deepcr_zoo.dataset.labelling import LabelledExposure, LabellingInMemory, VisitRejectedError, check_room
 from deepcr_zoo.dataset.planned import PlannedVisit
@@ -33,21 +32,17 @@ def label(visit: PlannedVisit, exposures: Sequence[ExposureFacts], scratch: Path
         )
         hot = crsplit.find_hot_pixels([*own, *others], visit.build.cr_split.hot_snr)
         by_chip.append(crsplit.label_repeats(own, hot, visit.build.cr_split))
-    labelled = [_labelled(own, labels) for own, labels in zip(chips, zip(*by_chip, strict=True), strict=True)]
+    labelled = [
+        LabelledExposure(
+            own, [one.cosmic_rays for one in labels], [one.ignore for one in labels], [one.expected for one in labels]
+        )
+        for own, labels in zip(chips, zip(*by_chip, strict=True), strict=True)
+    ]
     return LabellingInMemory(labelled, True, f"deepcr-zoo {__version__}", 0.0)
 
 
-def _labelled(chips: list[ChipPixels], labels: Sequence[RepeatLabel]) -> LabelledExposure:
-    return LabelledExposure(
-        chips,
-        [one.cosmic_rays for one in labels],
-        [one.ignore for one in labels],
-        [one.expected for one in labels],
-    )
-
-
-def _repeated(visit: PlannedVisit, facts: ExposureFacts, chip: ChipPixels) -> RepeatedExposure:
+def _repeated(visit: PlannedVisit, facts: ExposureFacts, chip: ChipPixels) -> crsplit.RepeatedExposure:
     ignored = ignore.ignore_mask(chip.image, chip.quality, visit.kept_bits, visit.build.ignore)
     image = np.where(np.isfinite(chip.image), chip.image, np.float32(0))
     noise = facts.read_noise_or(visit.instrument.read_noise_electron)
-    return RepeatedExposure(image, ~ignored, facts.exposure_time_s, noise)
+    return crsplit.RepeatedExposure(image, ~ignored, facts.exposure_time_s, noise)

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 Source = Literal["mdrizsky", "measured"]
 
-SAMPLE = 1_000_000
-"""Number of pixels used for a sky level: its error is then 0.001 of the noise."""
+SAMPLE = 1_000_000  # number of pixels used for a sky level: its error is then 0.001 of the noise
 
 
 @dataclass(frozen=True)

@@ -34,16 +34,10 @@ TENSORS = {
 }
 """Tensors in the file of an exposure."""
 
-FORMAT = 1
-"""Part of the hash of a visit; a new number makes all earlier visits unusable."""
-
+FORMAT = 1  # part of the hash of a visit; a new number makes all earlier visits unusable
 VISIT_FILE, MANIFEST_FILE = "visit.json", "manifest.json"
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-StampSplit = Literal["train", "validation", "test", "guard"]
-"""Use of a stamp; guard stamps are unused, because they lie too near to validation stamps."""
-
+StampSplit = Literal["train", "validation", "test", "guard"]  # guard stamps are unused: too near to validation stamps
 STAMP_SPLITS: tuple[StampSplit, ...] = ("train", "validation", "test", "guard")
 
 
@@ -186,12 +180,11 @@ class Home:
     def make(self) -> None:
         """Create the folder of visits and check that it can be written."""
         try:
-            self.visits.mkdir(parents=True, exist_ok=True)
-            with files.scratch_folder(self.visits / "try"):
-                pass
+            with reporting_full_disk(self, "training sets"):
+                self.visits.mkdir(parents=True, exist_ok=True)
+                with files.scratch_folder(self.visits / "try"):
+                    pass
         except OSError as error:
-            if error.errno in _DISK_FULL:
-                raise _disk_full(self, "training sets") from None
             reason = f"cannot be written: {error.strerror}"
             raise OutputError(f"{self.root}: {reason}; name another folder with DEEPCR_ZOO_DATA") from None
 
@@ -262,16 +255,12 @@ def reporting_full_disk(home: Home, written: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _DISK_FULL:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        raise _disk_full(home, written) from None
-
-
-def _disk_full(home: Home, written: str) -> OutputError:
-    return OutputError(
-        f"{written}: no space left under {home.root}: free some, or name another folder with DEEPCR_ZOO_DATA; what is "
-        "finished stays, the same command goes on from there"
-    )
+        raise OutputError(
+            f"{written}: no space left under {home.root}: free some, or name another folder with DEEPCR_ZOO_DATA; what is "
+            "finished stays, the same command goes on from there"
+        ) from None
 
 
 def _read_document(path: Path, schema: type[DocumentT]) -> DocumentT:

@@ -8,8 +8,9 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import combinations
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,7 @@ from deepcr_zoo.dataset.visitnames import VisitName
 from deepcr_zoo.errors import DataError, MissingDataError, UsageError
 from deepcr_zoo.zoo.recipe import FieldType, Recipe, Split, SplitBy, TweakReg, VisitRule, visit_code
 
-SAME_PIXELS = 0.2
-"""Repeats are shifted by less than this, in pixels."""
-
+SAME_PIXELS = 0.2  # repeats are shifted by less than this, in pixels
 MOST_SIBLINGS = 12
 
 
@@ -50,9 +49,9 @@ class FoundVisits:
     """Visits in order of name, what the recipe names and is missing, why files are unused, and cautions."""
 
     visits: list[Visit]
-    missing: list[str] = field(default_factory=list)
-    unused: dict[str, str] = field(default_factory=dict)
-    cautions: list[str] = field(default_factory=list)
+    missing: list[str]
+    unused: dict[str, str]
+    cautions: list[str]
 
 
 def beside(folder: Path | None, places: Iterable[str]) -> list[Path]:
@@ -181,11 +180,10 @@ def _repeats(recipe: Recipe, exposures: list[ExposureFacts]) -> list[list[Exposu
     reach = SAME_PIXELS * recipe.instrument.pixel_scale_arcsec
     groups: list[list[ExposureFacts]] = []
     for exposure in exposures:
-        same = next((found for found in groups if _coincide(found[0], exposure, reach)), None)
-        if same is None:
-            groups.append([exposure])
-        else:
-            same.append(exposure)
+        same = next((found for found in groups if _coincide(found[0], exposure, reach)), [])
+        if not same:
+            groups.append(same)
+        same.append(exposure)
     return groups
 
 
@@ -205,10 +203,8 @@ def siblings(visit: Visit, found: Sequence[Visit]) -> tuple[ExposureFacts, ...]:
     """
     first = visit.exposures[0]
 
-    def same(other: ExposureFacts) -> bool:
-        return (other.proposal, other.visit, other.filter_name) == (first.proposal, first.visit, first.filter_name)
-
-    others = [one for other in found if other.name != visit.name for one in other.exposures if same(one)]
+    same = attrgetter("proposal", "visit", "filter_name")
+    others = [one for other in found if other.name != visit.name for one in other.exposures if same(one) == same(first)]
     return tuple(sorted(others, key=lambda one: (abs(one.start_mjd - first.start_mjd), one.name))[:MOST_SIBLINGS])
 
 
@@ -219,9 +215,7 @@ def _with_splits(recipe: Recipe, groups: list[tuple[str, tuple[ExposureFacts, ..
         rule = recipe.data.visits[rule_name]
         visits.append(Visit(name, rule_name, rule.field_type, rule.split or "train", rule.tweakreg, exposures))
     drawn = _drawn_for_test(recipe, visits)
-    return sorted(
-        (replace(visit, split="test") if visit.name in drawn else visit for visit in visits), key=lambda visit: visit.name
-    )
+    return sorted((replace(one, split="test") if one.name in drawn else one for one in visits), key=attrgetter("name"))
 
 
 def _names(groups: list[tuple[ExposureFacts, ...]], split_by: SplitBy) -> list[str]:

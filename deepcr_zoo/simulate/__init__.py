@@ -46,5 +46,4 @@ if TYPE_CHECKING:
     from deepcr_zoo.simulate.simulation import SimulatedVisit as SimulatedVisit
     from deepcr_zoo.simulate.simulation import write_visit as write_visit
 
-VERSION = 1
-"""Raised whenever the pixels of a simulated exposure change: a network and its judge must see the same sky."""
+VERSION = 1  # raised whenever the pixels of a simulated exposure change: a network and its judge must see the same sky

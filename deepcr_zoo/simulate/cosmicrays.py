@@ -128,10 +128,7 @@ def _walk(
     instrument: SimulatedInstrument,
     rng: np.random.Generator,
 ) -> Deposits:
-    """Follow electrons that lose energy and are deflected at each step until they stop or leave.
-
-    The deflection follows Highland's formula, as in the Particle Data Group's review, with 13.6 MeV.
-    """
+    """Follow electrons that lose energy and are deflected at each step until they stop or leave."""
     position = np.concatenate([place * instrument.pixel_size_um, depth_um[:, None]], axis=1)
     energy = energy_kev.copy()
     positions, losses = [], []
@@ -143,6 +140,7 @@ def _walk(
         step = np.minimum(_STEP_UM, np.maximum(_LEAST_STEP_UM, 0.3 * energy / loss_per_um))
         loss = np.minimum(energy, loss_per_um * step * rng.gamma(4.0, 0.25, energy.size))
         momentum_mev = np.sqrt(energy * (energy + 2 * _REST_KEV)) / 1000
+        # Highland's formula, as in the Particle Data Group's review, with 13.6 MeV
         deflection = _SCATTERING * 13.6 / (momentum_mev * np.sqrt(beta2)) * np.sqrt(step / _RADIATION_LENGTH_UM)
         direction = direction + rng.standard_normal((energy.size, 3)) * np.minimum(deflection, 1.2)[:, None]
         direction /= np.linalg.norm(direction, axis=1)[:, None]

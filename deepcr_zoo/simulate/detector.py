@@ -98,10 +98,7 @@ def read_out(
 
 
 def bloom(charge: NDArray[np.float32], full_well: float) -> None:
-    """Spill charge beyond the full well half up and half down its column, in place.
-
-    Charge is conserved unless it leaves the chip at an edge.
-    """
+    """Spill charge beyond the full well half up and half down its column, in place; it is lost only at the chip's edges."""
     rows, columns = np.nonzero(charge > full_well)
     for column in np.unique(columns):
         line = charge[:, column].astype(np.float64)

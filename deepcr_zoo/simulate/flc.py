@@ -107,9 +107,7 @@ def _chip_cards(label: ExposureLabel, chip: ReadChip, camera: Camera) -> Cards:
         "INHERIT": True,
         "EXPNAME": label.root,
         "CCDCHIP": pointing.window.chip,
-        "BINAXIS1": 1,
-        "BINAXIS2": 1,
-        "NCOMBINE": 1,
+        **dict.fromkeys(("BINAXIS1", "BINAXIS2", "NCOMBINE"), 1),
         "WCSAXES": 2,
         "CTYPE1": f"RA---TAN{suffix}",
         "CTYPE2": f"DEC--TAN{suffix}",
@@ -125,8 +123,7 @@ def _chip_cards(label: ExposureLabel, chip: ReadChip, camera: Camera) -> Cards:
         "PA_APER": pointing.orientation_deg,
         "LTV1": float(-pointing.window.corner[1]),
         "LTV2": float(-pointing.window.corner[0]),
-        "LTM1_1": 1.0,
-        "LTM2_2": 1.0,
+        **dict.fromkeys(("LTM1_1", "LTM2_2"), 1.0),
     }
     for axis in (1, 2):
         cards[f"CUNIT{axis}"] = "deg"
@@ -151,7 +148,6 @@ def _science(chip: ReadChip, seconds: float, instrument: SimulatedInstrument) ->
         "BUNIT": "ELECTRONS",
         "NGOODPIX": int((chip.reading.quality == 0).sum()),
         "MEANDARK": instrument.dark_electron_s * seconds,
-        "MEANBLEV": 0.0,
-        "MEANFLSH": 0.0,
+        **dict.fromkeys(("MEANBLEV", "MEANFLSH"), 0.0),
         "MDRIZSKY": chip.sky_electron,
     }

@@ -16,22 +16,18 @@ _REACH = 4.0  # Gaussians are drawn out to this many sigma
 
 
 class PointSpreadTransforms:
-    """Fourier transforms of a kernel from `optics.point_spread` at each phase of a star within its pixel.
-
-    `shape` is that of the largest image to draw.
-    """
+    """Fourier transforms of an `optics.point_spread` at each phase of a star within its pixel, for images up to `shape`."""
 
     def __init__(self, kernel: NDArray[np.float32], shape: tuple[int, int]) -> None:
         rows, columns = (fft.next_fast_len(min(TILE, side) + 2 * HALF_WIDTH, real=True) for side in shape)
         self.shape = (rows, columns)
         reach = np.arange(-HALF_WIDTH, HALF_WIDTH)
         self.phases: dict[tuple[int, int], NDArray[np.complex64]] = {}
-        for y in range(OVERSAMPLING):
-            for x in range(OVERSAMPLING):
-                spread = np.zeros(self.shape, np.float32)
-                lines = (reach + HALF_WIDTH) * OVERSAMPLING + OVERSAMPLING
-                spread[np.ix_(reach + 1, reach + 1)] = kernel[np.ix_(lines - y, lines - x)]
-                self.phases[y, x] = fft.rfft2(spread)
+        lines = (reach + HALF_WIDTH) * OVERSAMPLING + OVERSAMPLING
+        for y, x in np.ndindex(OVERSAMPLING, OVERSAMPLING):
+            spread = np.zeros(self.shape, np.float32)
+            spread[np.ix_(reach + 1, reach + 1)] = kernel[np.ix_(lines - y, lines - x)]
+            self.phases[y, x] = fft.rfft2(spread)
 
     def convolve(self, canvas: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the pixels of a canvas of sub-pixels; `HALF_WIDTH` pixels at its edges miss light from outside it."""

@@ -17,9 +17,7 @@ ABSORPTION_UM = 3.3
 It makes stars of ACS/WFC 0.108 arcsec wide (FWHM); the ACS Instrument Handbook, 5.6.6, has 0.10 to 0.13 over the field.
 """
 
-JITTER_PIXELS = 0.12
-"""Sigma of pointing jitter within an exposure, 6 milliarcseconds for ACS/WFC (HST Primer 2005: below 7 rms)."""
-
+JITTER_PIXELS = 0.12  # sigma within an exposure, 6 milliarcseconds for ACS/WFC (HST Primer 2005: below 7 rms)
 ARCSEC = np.pi / 180 / 3600
 
 _PUPIL_SAMPLES = 160

@@ -98,11 +98,11 @@ class ChipPointing:
         Pixels count from 0 at the centre of the first; positions far outside the window give NaN.
         """
         ideal = project(sky_deg, self.crval) @ np.linalg.inv(self.cd).T
-        inverse = self._inverse
-        near = ((ideal >= inverse.low) & (ideal <= inverse.high)).all(axis=1)
+        inverse, low, high = self._inverse
+        near = ((ideal >= low) & (ideal <= high)).all(axis=1)
         offsets = np.full(ideal.shape, np.nan)
         x, y = ideal[near].T / _SCALE
-        offsets[near] = ideal[near] + np.stack([polynomial.polyval2d(x, y, terms) for terms in inverse.terms], axis=1)
+        offsets[near] = ideal[near] + np.stack([polynomial.polyval2d(x, y, terms) for terms in inverse], axis=1)
         return np.asarray(offsets + self.crpix - 1)
 
     @property
@@ -118,7 +118,8 @@ class ChipPointing:
         return offsets + np.stack([_polynomial(terms, offsets) for terms in (self.a, self.b)], axis=1)
 
     @cached_property
-    def _inverse(self) -> _Inverse:
+    def _inverse(self) -> tuple[Floats, Floats, Floats]:
+        """Polynomials that invert the distortion to better than 0.01 pixels between two corners; they diverge outside."""
         low = np.array([1.0, 1.0]) - self.crpix - _SURROUNDINGS
         high = np.array(self.window.shape[::-1]) - self.crpix + _SURROUNDINGS
         axes = [np.linspace(start, end, _FIT_POINTS) for start, end in zip(low, high, strict=True)]
@@ -127,16 +128,7 @@ class ChipPointing:
         x, y = ideal.T / _SCALE
         design = polynomial.polyvander2d(x, y, [_FIT_ORDER, _FIT_ORDER])
         terms: Floats = np.asarray(np.linalg.lstsq(design, offsets - ideal, rcond=None)[0], dtype=np.float64)
-        return _Inverse(terms.T.reshape(2, _FIT_ORDER + 1, _FIT_ORDER + 1), ideal.min(axis=0), ideal.max(axis=0))
-
-
-@dataclass(frozen=True)
-class _Inverse:
-    """Polynomials that invert a distortion to better than 0.01 pixels between two corners; they diverge outside."""
-
-    terms: Floats
-    low: Floats
-    high: Floats
+        return terms.T.reshape(2, _FIT_ORDER + 1, _FIT_ORDER + 1), ideal.min(axis=0), ideal.max(axis=0)
 
 
 def _polynomial(terms: Mapping[tuple[int, int], float], offsets: Floats) -> Floats:

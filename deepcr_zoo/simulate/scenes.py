@@ -44,8 +44,7 @@ class FieldContent:
 # numbers, magnitudes and sizes are assumed unless a comment says they are fitted
 CONTENTS: dict[SimulatedFieldType, FieldContent] = {
     "extragalactic": FieldContent(
-        stars=LuminosityFunction(12, 17.0, 27.0, 0.12),
-        galaxies=LuminosityFunction(220, 19.0, 28.3, 0.30),
+        stars=LuminosityFunction(12, 17.0, 27.0, 0.12), galaxies=LuminosityFunction(220, 19.0, 28.3, 0.30)
     ),
     # stars at the centre are fitted to Zhang & Bloom 2020, Table 2
     "globular_cluster": FieldContent(
@@ -90,11 +89,7 @@ class Sources:
 
 
 def draw_scene(
-    content: FieldContent,
-    zeropoint_ab: float,
-    half_size_arcsec: tuple[float, float],
-    roll: Floats,
-    rng: np.random.Generator,
+    content: FieldContent, zeropoint_ab: float, half_size_arcsec: tuple[float, float], roll: Floats, rng: np.random.Generator
 ) -> Sources:
     """Draw sources (e- per second) in the plane tangent to the sky at the centre of a field, arcsec east and north.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
@@ -28,25 +27,15 @@ READOUT_S = 50.0  # time in seconds that cosmic rays still hit a chip during rea
 MEAN_DEFOCUS, DEFOCUS_SCATTER = 0.03, 0.025
 """Waves rms, assumed: despace varies by some micrometres within an orbit (Cox & Lallo 2012, Proc. SPIE 8442)."""
 
-POINTING_ERROR_PIXELS = 0.09
-"""Sigma of the pointing error relative to the header, each axis: fitted to Zhang & Bloom 2020, Table 2."""
-
+POINTING_ERROR_PIXELS = 0.09  # sigma relative to the header, each axis: fitted to Zhang & Bloom 2020, Table 2
 SKY_SCATTER = 0.15  # sigma of the natural logarithm of the sky level between visits, as zodiacal light varies (assumed)
 _SCENE_MARGIN_ARCSEC = 5.0
 _OVERHEAD_S = 120.0
 _FIRST_MJD = 56_000.0
 _LEAST_SIDE = 128
 
-
-class _Stream(IntEnum):
-    """Independent random streams of a visit."""
-
-    SETTING = 0
-    SCENE = 1
-    DEFECTS = 2
-    POINTING = 3
-    COSMIC_RAYS = 4
-    READING = 5
+# independent random streams of a visit
+_SETTING, _SCENE, _DEFECTS, _POINTING, _COSMIC_RAYS, _READING = range(6)
 
 
 @dataclass(frozen=True)
@@ -138,7 +127,7 @@ class _Simulation:
         self.visit = visit
         self.camera = camera(visit.instrument)
         self.identity = identify(visit.field_type, visit.seed, self.camera)
-        setting = self._rng(_Stream.SETTING)
+        setting = self._rng(_SETTING)
         self.roll_deg = float(setting.uniform(0, 360))
         self.sky_electron_s = visit.instrument.sky_electron_s * float(np.exp(setting.normal(0, SKY_SCATTER)))
         self.chips = [self._chip(window) for window in _windows(visit, setting)]
@@ -147,35 +136,29 @@ class _Simulation:
 
     def expose(self, exposure: int) -> tuple[ExposureLabel, list[ReadChip], list[Truth]]:
         """Return the label, the chips and the truth of one exposure."""
-        rng = self._rng(_Stream.POINTING, exposure)
+        rng = self._rng(_POINTING, exposure)
         offset = dither(exposure, rng)
         error = rng.normal(0, POINTING_ERROR_PIXELS, 2) * self.visit.instrument.pixel_scale_arcsec
         defocus = MEAN_DEFOCUS + rng.normal(0, DEFOCUS_SCATTER)
-        kernel = point_spread(self.visit.instrument, defocus)
-        transforms = PointSpreadTransforms(kernel, self.chips[0].window.shape)
+        transforms = PointSpreadTransforms(point_spread(self.visit.instrument, defocus), self.chips[0].window.shape)
         exposed = [self._expose_chip(exposure, chip, offset, error, transforms) for chip in self.chips]
         return self._label(exposure), [chip for chip, _ in exposed], [truth for _, truth in exposed]
 
     def _expose_chip(
-        self,
-        exposure: int,
-        chip: _SimulatedChip,
-        offset: Floats,
-        error: Floats,
-        transforms: PointSpreadTransforms,
+        self, exposure: int, chip: _SimulatedChip, offset: Floats, error: Floats, transforms: PointSpreadTransforms
     ) -> tuple[ReadChip, Truth]:
         visit, shape = self.visit, chip.window.shape
         seconds = visit.exposure_time_s
         light = render(self._sources(self._point(chip.window, offset + error)), transforms, shape)
         sky_electron = (self.sky_electron_s + CONTENTS[visit.field_type].diffuse_electron_s) * seconds
         scene = light + np.float32(sky_electron) + chip.unflagged_excess * np.float32(seconds)
-        rng = self._rng(_Stream.COSMIC_RAYS, exposure, chip.window.chip)
+        rng = self._rng(_COSMIC_RAYS, exposure, chip.window.chip)
         hits = cosmic_rays(shape, seconds + READOUT_S, visit.instrument, IN_ORBIT, rng)
-        rng = self._rng(_Stream.READING, exposure, chip.window.chip)
+        rng = self._rng(_READING, exposure, chip.window.chip)
         reading = read_out(scene, hits, chip.defects, chip.transfers, seconds, visit.instrument, rng)
         return ReadChip(self._point(chip.window, offset), reading, sky_electron), Truth(hits, scene, reading.noise)
 
-    def _rng(self, stream: _Stream, *index: int) -> np.random.Generator:
+    def _rng(self, stream: int, *index: int) -> np.random.Generator:
         """Return the generator of a stream, which is the same in every run."""
         visit = self.visit
         name = zlib.crc32(f"{visit.instrument.instrument}/{visit.instrument.detector}".encode())
@@ -185,7 +168,7 @@ class _Simulation:
     def _chip(self, window: Window) -> _SimulatedChip:
         """Draw a chip; its defects do not depend on the window, since they are drawn for the whole chip."""
         rows, columns = self.visit.instrument.chip_shape
-        rng = self._rng(_Stream.DEFECTS, window.chip)
+        rng = self._rng(_DEFECTS, window.chip)
         defects = draw_defects((rows, columns), rng)
         warm = unflagged_warm_pixels((rows, columns), rng)
         (top, left), (height, width) = window.corner, window.shape
@@ -203,7 +186,7 @@ class _Simulation:
         x, y = (0.52 * side * instrument.pixel_scale_arcsec + _SCENE_MARGIN_ARCSEC for side in (width, height))
         pointing = self._point(self.chips[0].window, np.zeros(2))
         roll = np.linalg.inv(pointing.pixels_per_arcsec) / instrument.pixel_scale_arcsec
-        return draw_scene(content, instrument.zeropoint_ab, (x, y), np.asarray(roll), self._rng(_Stream.SCENE))
+        return draw_scene(content, instrument.zeropoint_ab, (x, y), np.asarray(roll), self._rng(_SCENE))
 
     def _point(self, window: Window, offset_arcsec: Floats) -> ChipPointing:
         """Point a chip at an offset (x, y) from the centre of the visit."""

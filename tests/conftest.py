@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 from hypothesis import settings
 
@@ -24,6 +25,7 @@ STIS_EXPOSURES = sorted((CHECKOUT.parent / "shared" / "data" / "stis_crsplit").g
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # tests run in as many processes as there are processors: more threads would only wait for each other
 os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 # a slow machine is no failure, and CI shall not find by chance what nobody changed
 settings.register_profile("patient", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("patient")

@@ -1,4 +1,4 @@
-"""Files of the package that a piece of work enters: a measure of how far a reader must follow it."""
+"""Files of the package that a thing passes through: a measure of how far a reader must follow it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ import deepcr_zoo
 PACKAGE = Path(deepcr_zoo.__file__).parent
 
 
-def files_entered(work: Callable[[], Any]) -> list[str]:
-    """Return the modules of which a function is called, by path within the package; imports do not count."""
-    entered = set()
+def files_passed(work: Callable[[], Any], kinds: tuple[type, ...]) -> list[str]:
+    """Return the modules with a function that receives an object of one of these kinds, alone or in a container."""
+    passed = set()
 
     def note(frame: FrameType, event: str, argument: Any) -> None:
         path = Path(frame.f_code.co_filename)
-        if event == "call" and frame.f_code.co_name != "<module>" and path.is_relative_to(PACKAGE):
-            entered.add(str(path.relative_to(PACKAGE)))
+        if event == "call" and path.is_relative_to(PACKAGE) and any(map(carries, frame.f_locals.values())):
+            passed.add(str(path.relative_to(PACKAGE)))
+
+    def carries(value: Any) -> bool:
+        inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        return isinstance(value, kinds) or any(isinstance(one, kinds) for one in inside)
 
     threading.setprofile(note)
     sys.setprofile(note)
@@ -30,4 +34,4 @@ def files_entered(work: Callable[[], Any]) -> list[str]:
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
-    return sorted(entered)
+    return sorted(passed)

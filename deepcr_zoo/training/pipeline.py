@@ -142,6 +142,10 @@ def resume(
     device, jobs, prove, reporter
         As for `train`.
 
+    Returns
+    -------
+    Run
+
     Raises
     ------
     RunError

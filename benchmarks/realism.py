@@ -159,7 +159,7 @@ def judge_lacosmic(visits: list[LabelledVisit], sigclips: tuple[float, ...], job
 
 
 def published(card: Card, field_type: str, fpr: float, band: str) -> float | None:
-    """TPR in per cent that the card has from the literature for this field type, in this band if it tells them apart."""
+    """Return the card's published TPR in per cent for this field type, in this band if the card has it."""
     metric = f"TPR at FPR {100 * fpr:g} %, in %"
     for field in (f"{words(field_type)}, {band}", words(field_type)):
         for figure in [one for evaluation in card.published_evaluation for one in evaluation.figures]:

@@ -124,7 +124,7 @@ def recipe_of(case: Case, batch: int, epochs: int, frozen_after: int, seed: int)
 
 
 def upstream_module(name: str) -> types.ModuleType:
-    """A module of deepCR without the package's own imports: its trainer wants tensorboard, which the loop does not."""
+    """A module of deepCR without the package's own imports: its trainer needs tensorboard, the loop does not."""
     if "deepCR" not in sys.modules:
         sys.modules["deepCR"] = module_from_spec(find_spec("deepCR"))
     return import_module(f"deepCR.{name}")

@@ -26,7 +26,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # tests run in as many processes as there are processors: more threads would only wait for each other
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
-# a slow machine is no failure, and CI shall not find by chance what nobody changed
+# a slow machine is no failure, and CI draws the same examples each time
 settings.register_profile("patient", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("patient")
 # before the registry is read: without the updates and settings of the person who runs the tests

@@ -89,7 +89,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Evidence(Candidate):
-    """What the gates of a model trained here need in addition: its data, its recipe with the bounds, and its results."""
+    """A model trained here, with the data, the recipe (for the bounds) and the results that its gates need."""
 
     dataset: Dataset
     recipe: Recipe

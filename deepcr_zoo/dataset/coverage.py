@@ -1,4 +1,4 @@
-"""Which pixels of a chip other exposures have seen too."""
+"""Pixels of a chip that other exposures cover too."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ LABEL_METHODS: dict[Labels, LabelMethod] = {
     "dark_paste": LabelMethod(
         "dark_paste",
         "cosmic rays of dark exposures (Chen et al. 2024), added by",
-        "the exposures' own cosmic rays, as far as DQ flags and L.A.Cosmic tell them, and pixels around them",
+        "the exposures' own cosmic rays, as far as DQ flags and L.A.Cosmic show them, and pixels around them",
     ),
 }
 

@@ -49,7 +49,7 @@ class BuildPlan:
 
     @property
     def split_by(self) -> SplitBy:
-        """What training and test do not share; simulated visits never share their sky."""
+        """Return the unit that training and test never share; for simulated visits it is the sky."""
         return "sky" if self.rehearsal else self.recipe.data.split_by
 
     @property

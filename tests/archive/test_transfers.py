@@ -105,7 +105,7 @@ def cut(served):
 @pytest.mark.parametrize("heeds_conditions", [True, False])
 @pytest.mark.parametrize("validators", [("ETag", "Last-Modified"), ("ETag",), ("Last-Modified",), ()])
 def test_a_product_that_changes_in_between_is_never_spliced(archive, one_visit, first, validators, heeds_conditions):
-    """Same name, size and version: only ETag and Last-Modified tell."""
+    """Same name, size and version: only ETag and Last-Modified differ."""
     name, served = first
     served.validators, served.heeds_conditions = validators, heeds_conditions
     cut(served)

@@ -21,7 +21,7 @@ DARK_ELECTRON_S = 0.02
 def write_darks(folder: Path, count: int = COUNT, shape: tuple[int, int] = SHAPE) -> None:
     """Darks from which no dark current has been subtracted, and beside each the electrons of its cosmic rays.
 
-    Their DQ knows half of the hot pixels; they differ a little in exposure time, and in bias.
+    Their DQ flags half of the hot pixels; they differ a little in exposure time, and in bias.
     """
     folder.mkdir(parents=True, exist_ok=True)
     instrument = shipped().instrument.model_copy(update={"dark_electron_s": DARK_ELECTRON_S})

@@ -19,7 +19,7 @@ def batch_of(image, numbers=None, sky=100.0):
 
 
 def distinct(count, side=4):
-    """Stamps all pixels of which differ, with masks that tell the same pixels."""
+    """Return stamps whose pixels all differ, with masks that mark the same pixels."""
     image = torch.arange(side**2).view(1, side, side).expand(count, -1, -1).float().contiguous()
     return StampBatch(torch.arange(count), image, image % 3 == 0, image > 5, torch.full((count,), 100.0))
 

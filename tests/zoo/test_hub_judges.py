@@ -1,4 +1,4 @@
-"""Second opinions on the contract server, by tools that nobody here wrote: git-lfs, and the mirror server olah."""
+"""Second opinions on the contract server, by independent tools: git-lfs, and the mirror server olah."""
 
 from __future__ import annotations
 

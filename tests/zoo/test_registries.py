@@ -165,9 +165,9 @@ def test_a_prefix_that_nobody_has_lists_those_that_there_are(institute):
 def test_of_two_packages_with_one_prefix_none_is_used_and_both_are_named(institute, monkeypatch):
     points = [EntryPoint("keck", f"{package}:registry", registries.ENTRY_POINTS) for package in ("one", "two")]
     monkeypatch.setattr(registries, "entry_points", lambda group: points)
-    with pytest.warns(SourceWarning, match="is not used: another package has the same prefix") as told:
+    with pytest.warns(SourceWarning, match="is not used: another package has the same prefix") as caught:
         assert list(registries.other_registries()) == ["inst"]
-    assert len(told) == 2
+    assert len(caught) == 2
     monkeypatch.setattr(registries, "entry_points", lambda group: [EntryPoint("inst", "one:registry", group)])
     with pytest.warns(SourceWarning, match="is not used: the settings name another one"):
         assert registries.other_registries()["inst"].home.label == "settings"

@@ -85,7 +85,7 @@ def pinned(root, name, version="1.0"):
 
 
 def push(hub, files):
-    """Put files into the registry's repository past all checks, as somebody might who has its password."""
+    """Put files into the registry's repository past all checks, as anyone with its password could."""
     repository = HubRepository(updates.REPOSITORY)
     return repository.commit(files, "past all checks", parent=repository.head()).id
 

@@ -40,7 +40,7 @@ BOX = np.indices((5, 5)).reshape(2, -1).T - 2
 """Steps (rows, columns) from the middle of 5x5 pixels to each of them."""
 
 IN_CORE = np.abs(BOX).max(axis=1) <= 1
-"""Which of them are the 3x3 in the middle."""
+"""True for the 3x3 steps in the middle."""
 
 _STEPS = np.indices((11, 11)).reshape(2, -1).T - 5
 _DISTANCE = np.hypot(*_STEPS.T)

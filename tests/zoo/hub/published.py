@@ -16,7 +16,7 @@ VERSION = "1.0"
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """A model whose registry entry knows no source but a Hub repository at one commit.
+    """A model whose only source in the registry is a Hub repository at one commit.
 
     Attributes
     ----------

@@ -55,7 +55,7 @@ class LoggedCommit:
 
 
 class Repository:
-    """A repository with a work tree that nobody checks out; every write is git plumbing."""
+    """A repository with a work tree that is never checked out; every write is git plumbing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

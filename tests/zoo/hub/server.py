@@ -64,7 +64,7 @@ ACCOUNTS = {
 
 
 class Refusal(Exception):  # noqa: N818 - what the server answers, not what goes wrong in it
-    """An answer other than success, with the headers from which the client tells its exceptions apart."""
+    """An answer other than success, with the headers by which the client distinguishes its exceptions."""
 
     def __init__(self, status: int, message: str, code: str | None = None) -> None:
         super().__init__(message)
@@ -214,7 +214,7 @@ class ContractServer:
         return account
 
     def _open(self, request: Request, *, to_write: bool = False, to_download: bool = False) -> Repository:
-        """The repository that the request names, if whoever asks may use it in this way."""
+        """Return the repository that the request names, if the caller may use it in this way."""
         account, name = self._account(request), _repository_name(request)
         repository = self.repository(name)
         refused = 403 if account else 401

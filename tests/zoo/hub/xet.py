@@ -1,6 +1,6 @@
 """Xet without a server of its own: the client writes its chunks to the disk, as hf_xet does for its own tests.
 
-The contract server tells the client an address ``local://FOLDER``; the real client chunks, deduplicates and writes there,
+The contract server gives the client an address ``local://FOLDER``; the real client chunks, deduplicates and writes there,
 and from there the server rebuilds each file for its LFS storage, with hf_xet as well.
 """
 
@@ -26,7 +26,7 @@ TOKEN_EXPIRY = 4_000_000_000
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file as Xet knows it."""
+    """A file as Xet stores it."""
 
     xet_hash: str
     size: int

@@ -165,7 +165,7 @@ class _Tasks:
         from distributed.protocol.serialize import serialize_bytes
 
         path = self.paths[index]
-        # bytes, because the scheduler unpickles tasks and need not have their modules
+        # bytes, because the scheduler looks into tasks and need not have their modules
         packed = serialize_bytes(batch.part_for(self.work, path))
         future = self.client.submit(
             _work,

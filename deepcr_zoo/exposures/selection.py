@@ -123,7 +123,8 @@ def _outside_domain(model: ResolvedModel, card: Card, exposure: Exposure) -> lis
     ):
         camera = f"{made_for.telescope} {made_for.instrument}/{made_for.detector}"
         return [
-            f"{model.reference} was made for {camera}, this is {exposure.description}: its performance there has not been measured"
+            f"{model.reference} was made for {camera}, this is {exposure.description}: its performance there has not been "
+            "measured"
         ]
     if card.input.normalisation == "frame-standardise" and any(
         list(chip.pixels.shape) != known.chip_shape for chip in exposure.chips

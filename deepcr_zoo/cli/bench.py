@@ -31,8 +31,7 @@ def bench(
     rehearse: Annotated[bool, Option("--rehearse", help="the simulated visits of the recipe")] = False,
     against: Annotated[str, Option(metavar="lacosmic,NAME,...", help="methods to compare with, or none")] = LACOSMIC,
     recipe: Annotated[
-        str | None,
-        Option(metavar="RECIPE", help="recipe of the data [default: search the shipped ones]"),
+        str | None, Option(metavar="RECIPE", help="recipe of the data [default: search the shipped ones]")
     ] = None,
     output_dir: Annotated[Path | None, Option(help="folder of the report [default: that of the run, or bench/NAME]")] = None,
     record: Annotated[bool, Option("--record", help="append operating points to this checkout's results")] = False,

@@ -273,10 +273,7 @@ def _print_expected(what: str, rows: list[Expected]) -> None:
 
 
 def fetch(
-    file: Annotated[
-        str | None,
-        Argument(metavar="RECIPE", help="file, or name of a shipped recipe"),
-    ] = None,
+    file: Annotated[str | None, Argument(metavar="RECIPE", help="file, or name of a shipped recipe")] = None,
     manifest: Annotated[Path | None, Option(metavar="FILE", help="download what this manifest lists")] = None,
     to: Annotated[Path | None, Option("--output", help="write a copy of the manifest, to keep it")] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="list products and their sizes, download nothing")] = False,

@@ -173,10 +173,7 @@ def verify(
 def convert(
     names: Names = None,
     all_models: All = False,
-    card: Annotated[
-        Path | None,
-        Option(exists=True, dir_okay=False, help="card of a new model to import"),
-    ] = None,
+    card: Annotated[Path | None, Option(exists=True, dir_okay=False, help="card of a new model to import")] = None,
     to: Annotated[Path | None, Option(help="write the converted weights into this folder, as a mirror")] = None,
     sdists: Annotated[Path, Option(help="folder of upstream releases; pip fetches missing ones")] = Path("upstream-sdists"),
     as_json: AsJson = False,

@@ -12,10 +12,7 @@ RecipeFile = Annotated[str, Argument(metavar="RECIPE", help="a file, or the name
 Settings = Annotated[list[str] | None, Option("--set", metavar="FIELD=VALUE", help="override a field of the recipe")]
 Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps")]
 Engine = Annotated[str, Option(help="auto, torch or openvino")]
-OnScheduler = Annotated[
-    str | None,
-    Option(metavar="ADDRESS", help="instead of --jobs: Dask scheduler, tcp://HOST:PORT"),
-]
+OnScheduler = Annotated[str | None, Option(metavar="ADDRESS", help="instead of --jobs: Dask scheduler, tcp://HOST:PORT")]
 AsJson = Annotated[bool, Option("--json", help="print JSON for machines")]
 
 BYTES_PER_VISIT = 4_500_000_000

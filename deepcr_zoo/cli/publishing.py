@@ -24,10 +24,7 @@ if TYPE_CHECKING:
     from deepcr_zoo.publishing.upload import Publication
     from deepcr_zoo.publishing.workflow import Published
 
-Repo = Annotated[
-    str | None,
-    Option("--repo", metavar="ORG/NAME", help="repository on the Hub [default: the zoo's]"),
-]
+Repo = Annotated[str | None, Option("--repo", metavar="ORG/NAME", help="repository on the Hub [default: the zoo's]")]
 Into = Annotated[Path | None, Option("--into", metavar="DIR", help="checkout for entry and card [default: this one]")]
 
 
@@ -109,8 +106,7 @@ def update(
 def check(
     folder: Annotated[Path | None, Argument(metavar="DIR", help="checkout or registry [default: this checkout]")] = None,
     against: Annotated[
-        Path | None,
-        Option("--against", metavar="DIR", help="earlier checkout; nothing in it may be altered"),
+        Path | None, Option("--against", metavar="DIR", help="earlier checkout; nothing in it may be altered")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

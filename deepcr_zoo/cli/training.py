@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    file: Annotated[
-        str | None,
-        Argument(metavar="RECIPE", help="file, or name of a shipped recipe"),
-    ] = None,
+    file: Annotated[str | None, Argument(metavar="RECIPE", help="file, or name of a shipped recipe")] = None,
     data: Annotated[
         list[str] | None,
         Option(help="exposures (folder, wildcard, file), mast, a manifest of fetch, or a training set; may be repeated"),
@@ -35,10 +32,7 @@ def train(
     resume: Annotated[Path | None, Option(metavar="RUN", help="continue a run where it ended")] = None,
     runs: Annotated[Path, Option(help="folder of all runs")] = Path("runs"),
     device: Annotated[str, Option(help="auto, cpu, cuda or cuda:N")] = "auto",
-    jobs: Annotated[
-        int | None,
-        Option(help="processes [default: as processors and memory allow]"),
-    ] = None,
+    jobs: Annotated[int | None, Option(help="processes [default: as processors and memory allow]")] = None,
     prove: Annotated[bool, Option(help="benchmark beside baselines, check gates, write a report")] = True,
     settings: Settings = None,
     as_json: AsJson = False,

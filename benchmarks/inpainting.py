@@ -37,7 +37,7 @@ from synthetic_visits import (
 
 import deepcr_zoo
 from deepcr_zoo.bench.measures.inpainting import MASKS_PER_STAMP, ErrorSums, Fill, HiddenPixels, draw
-from deepcr_zoo.bench.measures.judged import as_method
+from deepcr_zoo.bench.measures.judgedpixels import as_method
 from deepcr_zoo.bench.results import (
     AddedMasks,
     BaselineMethod,

@@ -39,7 +39,7 @@ from synthetic_visits import (
 import deepcr_zoo
 from deepcr_zoo.bench.measures import roc
 from deepcr_zoo.bench.measures.detectionresults import CURVE_POINTS, SWEEP_TPR, TPR_AT_FPR, field_result
-from deepcr_zoo.bench.measures.judged import as_method
+from deepcr_zoo.bench.measures.judgedpixels import as_method
 from deepcr_zoo.bench.measures.lacosmic import Sweep
 from deepcr_zoo.bench.measures.roc import RocCounts, RocCurve
 from deepcr_zoo.bench.measures.tally import Tally, tally_masks

@@ -25,7 +25,7 @@ from synthetic_visits import CACHE, PACKAGES, command, words
 from torch import nn
 
 from deepcr_zoo.bench.measures import roc
-from deepcr_zoo.bench.measures.judged import check_input, judged_stamps
+from deepcr_zoo.bench.measures.judgedpixels import check_input, judged_stamps
 from deepcr_zoo.bench.measures.roc import RocCounts
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.dataset.build import build_dataset

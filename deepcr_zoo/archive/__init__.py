@@ -4,8 +4,6 @@ Imports zoo and flat files; the rooms above import it.
 Promise: only `mast` imports astroquery; a file is kept only if it has the size that the archive lists.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 import lazy_loader

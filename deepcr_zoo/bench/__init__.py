@@ -6,8 +6,6 @@ Imports dataset, exposures, models, zoo and flat files; training, publishing and
 Promises that all methods see the same pixels, and that no model is judged on sky it was trained on.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 import lazy_loader

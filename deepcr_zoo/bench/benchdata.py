@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from deepcr_zoo.bench.measures.judged import field_types_of, judged_stamps
+from deepcr_zoo.bench.measures.judgedpixels import field_types_of, judged_stamps
 from deepcr_zoo.bench.results import AddedMasks, Data, PixelCounts
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.dataset.descriptions import describe_ignored_pixels, describe_labels

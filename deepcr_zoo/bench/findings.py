@@ -11,7 +11,7 @@ import numpy as np
 
 from deepcr_zoo.bench.measures.blocks import SkyBlocks, sky_blocks
 from deepcr_zoo.bench.measures.bootstrap import Values, resample
-from deepcr_zoo.bench.measures.judged import field_types_of
+from deepcr_zoo.bench.measures.judgedpixels import field_types_of
 from deepcr_zoo.bench.results import AddedMasks, Comparison, MethodResult, Photometry
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.zoo.recipe import BenchmarkBlock, FieldType

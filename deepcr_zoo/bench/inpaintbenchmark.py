@@ -9,7 +9,7 @@ from deepcr_zoo._version import __version__
 from deepcr_zoo.bench.findings import Findings, pairs, resampled_sky
 from deepcr_zoo.bench.measures import photometry
 from deepcr_zoo.bench.measures.inpainting import MASKS_PER_STAMP, ErrorSums, Fill, draw, judge, mse_ratio
-from deepcr_zoo.bench.measures.judged import OnExposure, as_method, field_types_of
+from deepcr_zoo.bench.measures.judgedpixels import OnExposure, as_method, field_types_of
 from deepcr_zoo.bench.results import (
     AddedMasks,
     BaselineMethod,

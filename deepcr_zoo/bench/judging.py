@@ -14,7 +14,7 @@ from deepcr_zoo.bench.benchdata import check_data, describe
 from deepcr_zoo.bench.inpaintbenchmark import BIHARMONIC, MEDIAN, judge_inpainting
 from deepcr_zoo.bench.maskbenchmark import PAPER, judge_masks
 from deepcr_zoo.bench.measures import lacosmicmasks
-from deepcr_zoo.bench.measures.judged import check_input
+from deepcr_zoo.bench.measures.judgedpixels import check_input
 from deepcr_zoo.bench.results import BenchmarkResults, Excluded, MethodResult, ModelMethod, Runtime
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject

@@ -23,9 +23,9 @@ from deepcr_zoo.bench.measures.detectionresults import (
     sweep_field,
 )
 from deepcr_zoo.bench.measures.detections import Detections, Method, detect, masks_of, network
-from deepcr_zoo.bench.measures.judged import JudgedStamps, OnExposure, as_method
+from deepcr_zoo.bench.measures.judgedpixels import JudgedStamps, OnExposure, as_method
 from deepcr_zoo.bench.measures.lacosmicmasks import described, lacosmic_masks, lacosmic_of, objlims_of
-from deepcr_zoo.bench.operating import operating_points
+from deepcr_zoo.bench.operatingpoints import operating_points
 from deepcr_zoo.bench.results import BaselineMethod, Comparison, FieldResult, MethodResult, Parameter
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.models.model import MaskModel

@@ -6,8 +6,6 @@ Imports: every other room. Imported by the rooms above.
 Promise: results go to stdout, messages to stderr; exit codes are 0 done, 1 some inputs failed, 2 wrong usage.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 import lazy_loader

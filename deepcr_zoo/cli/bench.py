@@ -95,11 +95,11 @@ def _subjects(names: list[str], all_models: bool) -> list[Subject]:
 
 def _record(results: BenchmarkResults) -> list[Path]:
     """Append the operating points of the zoo's networks to their results; return the files."""
-    from deepcr_zoo.bench import operating
+    from deepcr_zoo.bench import operatingpoints
 
     known = default_registry().references()
     ours = [one.name for one in results.methods if one.operating_points and one.name in known]
-    return [operating.record(results, reference, files.data_root()) for reference in ours]
+    return [operatingpoints.record(results, reference, files.data_root()) for reference in ours]
 
 
 def _folder(subjects: list[Subject], data: str | None) -> Path:

@@ -4,8 +4,6 @@ Imports archive, simulate, exposures, models, zoo and flat files; the rooms abov
 Promise: the same inputs give the same bytes; only `drizzle` imports drizzlepac, in a process of its own.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 import lazy_loader

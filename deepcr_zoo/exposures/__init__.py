@@ -6,8 +6,6 @@ Imports: models, zoo and flat files. Imported by the rooms above.
 Promise: `CleanOptions` and `CleanedFile`; the input is never written, and a product is whole or absent.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 import lazy_loader

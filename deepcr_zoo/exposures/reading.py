@@ -257,12 +257,7 @@ def _unit(header: Keywords, instrument: Instrument | None, where: str) -> UnitSp
 
 
 def _overscan(
-    header: Keywords,
-    unit: UnitSpelling,
-    instrument: Instrument | None,
-    shape: tuple[int, ...],
-    version: int,
-    where: str,
+    header: Keywords, unit: UnitSpelling, instrument: Instrument | None, shape: tuple[int, ...], version: int, where: str
 ) -> Overscan | None:
     """Return the overscan of a raw frame; None for a calibrated one."""
     if not _is_raw(header, unit, instrument):

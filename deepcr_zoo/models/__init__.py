@@ -7,8 +7,6 @@ Imports: zoo and the flat files.
 Promises: `MaskModel` and `InpaintModel`, which hold no state between calls. Only `engines` imports openvino.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 import lazy_loader

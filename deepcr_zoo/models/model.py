@@ -8,7 +8,6 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 from deepcr_zoo.errors import DeviceError, ModelWarning, UsageError
 from deepcr_zoo.models import weights
 from deepcr_zoo.models.engines import Block, Engine, select_engine
-from deepcr_zoo.models.images import Mask, read_image, read_mask
+from deepcr_zoo.models.images import read_image, read_mask
+from deepcr_zoo.models.networkinput import image_channel, inpainting_channels, scaling_of
 from deepcr_zoo.models.tiling import Span, plan_windows
 from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.cards import Card, check_threshold, read_card
@@ -118,8 +118,8 @@ class MaskModel(Model):
         stack = read_image(image, self.card.input.unit)
         logits = np.empty(stack.pixels.shape, dtype=np.float32)
         for (pixels, valid), out in zip(stack.frames(), logits, strict=True):
-            scaling = _scaling(self.card, pixels, valid)
-            network_input = partial(_image_channel, pixels, scaling)
+            scaling = scaling_of(self.card, pixels, valid)
+            network_input = partial(image_channel, pixels, scaling)
             for rows, columns, output in self._windows(pixels.shape, network_input, tile):
                 out[rows, columns] = output
             if valid is not None:
@@ -191,8 +191,8 @@ class InpaintModel(Model):
         masks = read_mask(mask, stack.shape)
         filled = stack.pixels.copy()
         for (pixels, valid), masked, out in zip(stack.frames(masks), masks, filled, strict=True):
-            scaling = _scaling(self.card, pixels, valid)
-            network_input = partial(_inpainting_channels, pixels, masked, scaling)
+            scaling = scaling_of(self.card, pixels, valid)
+            network_input = partial(inpainting_channels, pixels, masked, scaling)
             for rows, columns, output in self._windows(pixels.shape, network_input, tile):
                 wanted = masked[rows, columns]
                 out[rows, columns][wanted] = scaling.undo(output[wanted])
@@ -295,56 +295,6 @@ def select_device(name: str | torch.device) -> torch.device:
     if chosen not in present:
         raise DeviceError(f"device {str(name)!r} does not exist here: expected auto or one of {', '.join(present)}")
     return torch.device(chosen)
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """Scaling to the values that a network was trained on: ``(value / scale - mean) / deviation``."""
-
-    scale: np.float32
-    mean: np.float32
-    deviation: np.float32
-
-    def apply(self, pixels: Block) -> Block:
-        return (pixels / self.scale - self.mean) / self.deviation
-
-    def undo(self, values: Block) -> Block:
-        return (values * self.deviation + self.mean) * self.scale
-
-
-def _image_channel(pixels: Block, scaling: Scaling, rows: slice, columns: slice) -> Block:
-    return scaling.apply(pixels[rows, columns])[None]
-
-
-def _inpainting_channels(pixels: Block, masked: Mask, scaling: Scaling, rows: slice, columns: slice) -> Block | None:
-    """Return [image * (1 - mask), mask] (Zhang & Bloom 2020), or None where nothing is masked."""
-    hidden = masked[rows, columns]
-    if not hidden.any():
-        return None
-    return np.stack([np.where(hidden, np.float32(0), scaling.apply(pixels[rows, columns])), hidden.astype(np.float32)])
-
-
-def _scaling(card: Card, pixels: Block, valid: Mask | None) -> Scaling:
-    scale = np.float32(card.input.scale)
-    if card.input.normalisation == "scale":
-        return Scaling(scale, np.float32(0), np.float32(1))
-    mean, deviation = _frame_statistics(pixels, valid)
-    # a constant frame has no deviation: it becomes zero, not NaN
-    return Scaling(scale, np.float32(mean / scale), np.float32(deviation / scale or 1))
-
-
-def _frame_statistics(pixels: Block, valid: Mask | None) -> tuple[float, float]:
-    """Return mean and standard deviation of the valid pixels, in float64 without a float64 copy of the frame."""
-
-    def total(function: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> float:
-        rows = zip(pixels, valid if valid is not None else [...] * len(pixels), strict=True)
-        return sum(float(function(row[good].astype(np.float64)).sum()) for row, good in rows)
-
-    count = pixels.size if valid is None else int(valid.sum())
-    if count == 0:
-        return 0.0, 0.0
-    mean = total(lambda row: row) / count
-    return mean, float(np.sqrt(total(lambda row: (row - mean) ** 2) / count))
 
 
 def _extended(block: Block, rows: Span, columns: Span) -> Block:

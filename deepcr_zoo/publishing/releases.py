@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deepcr_zoo.bench import exclusions, gates, operating
+from deepcr_zoo.bench import exclusions, gates, operatingpoints
 from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, ModelVerdict
 from deepcr_zoo.bench.runs import RECIPE_FILE, Run
 from deepcr_zoo.bench.subjects import Subject
@@ -139,7 +139,7 @@ def release_of_run(run: Run) -> Release:
         dataset = run.dataset()
         _check_card(run, card, exclusions.seen_in_training(run.recipe, dataset, default_registry()))
         verdict = gates.verdict(gates.Evidence(Subject(run), model, dataset, run.recipe, results))
-        measurement = operating.measurement(results, run.reference)
+        measurement = operatingpoints.measurement(results, run.reference)
     except (DatasetError, NotMeasuredError) as error:
         raise PublishError(f"{run.folder}: its gates cannot be applied: {error}: {_bench_advice(run)}") from None
     names = (WEIGHTS_FILE, TEST_VECTOR_FILE, CARD_FILE, RECIPE_FILE, RESULTS_FILE, REPORT_FILE)

@@ -34,8 +34,6 @@ to 9 points of TPR at an FPR of 0.05 %; charge-transfer trails, more warm pixels
 the difference. Full frames hold as many stars at the centre of a cluster as cut-outs do, and therefore fewer per area.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 import lazy_loader

@@ -6,8 +6,6 @@ May import bench and the rooms below it, never publishing. Promises `train` and 
 any moment and resumed, and ends with the same bytes.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 import lazy_loader

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from deepcr_zoo.errors import TrainingError, UsageError
 from deepcr_zoo.progress import TrainingStep
 from deepcr_zoo.training.distributed import ALONE, Ranks
-from deepcr_zoo.training.frozen import FrozenNorm
+from deepcr_zoo.training.frozenbatchnorm import FrozenNorm
 from deepcr_zoo.training.objectives import NATIVE, Examples, Feed, summed_loss
 from deepcr_zoo.training.randomness import order
 from deepcr_zoo.training.state import TrainingState

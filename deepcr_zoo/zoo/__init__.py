@@ -7,8 +7,6 @@ Promise: nothing here imports torch, astropy or scipy, so ``list`` and ``pull`` 
 huggingface_hub.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 import lazy_loader

@@ -11,7 +11,7 @@ import deepcr_zoo
 from deepcr_zoo.bench.measures.blocks import sky_blocks
 from deepcr_zoo.bench.measures.detectionresults import best_sweep_field, calibration, network_field, sweep_field
 from deepcr_zoo.bench.measures.detections import detect, masks_of, network
-from deepcr_zoo.bench.measures.judged import check_input
+from deepcr_zoo.bench.measures.judgedpixels import check_input
 from deepcr_zoo.errors import DatasetError, UsageError
 from deepcr_zoo.models.model import WHOLE_FRAME
 from tests.bench.stamps import EXPOSURES, FIELD, SIDE, SKY_ELECTRON, STAMPS, layers, recipe_of, write_dataset

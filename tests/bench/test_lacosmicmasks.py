@@ -9,7 +9,7 @@ import pytest
 from astroscrappy import detect_cosmics
 
 from deepcr_zoo.bench.measures import lacosmicmasks
-from deepcr_zoo.bench.measures.judged import judged_stamps
+from deepcr_zoo.bench.measures.judgedpixels import judged_stamps
 from deepcr_zoo.bench.measures.lacosmic import Sweep
 from deepcr_zoo.bench.measures.lacosmicmasks import (
     described,

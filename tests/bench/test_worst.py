@@ -6,7 +6,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from deepcr_zoo.bench.measures.judged import judged_stamps
+from deepcr_zoo.bench.measures.judgedpixels import judged_stamps
 from deepcr_zoo.bench.report import worst
 from deepcr_zoo.bench.report.figures import Topic
 from deepcr_zoo.bench.report.shading import BLUE, ORANGE, RED

@@ -7,7 +7,7 @@ from torch import nn
 
 from deepcr_zoo.errors import TrainingError
 from deepcr_zoo.training import loop
-from deepcr_zoo.training.frozen import FrozenNorm
+from deepcr_zoo.training.frozenbatchnorm import FrozenNorm
 from deepcr_zoo.training.loop import LossIsNotFiniteError, batches, fit, validation_loss
 from deepcr_zoo.training.objectives import NATIVE, summed_loss
 from deepcr_zoo.training.stamps import MappedStamps, ResidentStamps

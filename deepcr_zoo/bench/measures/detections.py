@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from deepcr_zoo.bench.measures import roc, stars, tally, tracks
 from deepcr_zoo.bench.measures.blocks import SkyBlocks, key
-from deepcr_zoo.bench.measures.judged import JudgedStamps, OnExposure, judged_stamps
+from deepcr_zoo.bench.measures.judgedpixels import JudgedStamps, OnExposure, judged_stamps
 from deepcr_zoo.bench.measures.roc import RocCounts
 from deepcr_zoo.bench.measures.tally import Tally
 from deepcr_zoo.dataset.reading import Dataset

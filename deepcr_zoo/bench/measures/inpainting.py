@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.bench.measures.blocks import SkyBlocks, key
 from deepcr_zoo.bench.measures.bootstrap import Values, interval
-from deepcr_zoo.bench.measures.judged import OnExposure, judged_stamps
+from deepcr_zoo.bench.measures.judgedpixels import OnExposure, judged_stamps
 from deepcr_zoo.bench.measures.stars import Images, Masks
 from deepcr_zoo.bench.results import InpaintingErrors, Interval
 from deepcr_zoo.dataset.reading import Dataset

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepcr_zoo.bench.measures.inpainting import Fill
-from deepcr_zoo.bench.measures.judged import JudgedStamps, OnExposure, judged_stamps
+from deepcr_zoo.bench.measures.judgedpixels import JudgedStamps, OnExposure, judged_stamps
 from deepcr_zoo.bench.measures.stars import BOX, IN_CORE, Images, Masks, Places, around, find_stars
 from deepcr_zoo.bench.results import PhotometryRow
 from deepcr_zoo.dataset.reading import Dataset, Stamp

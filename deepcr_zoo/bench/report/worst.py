@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from deepcr_zoo.bench.measures.judged import JudgedStamps, field_types_of, judged_stamps
+from deepcr_zoo.bench.measures.judgedpixels import JudgedStamps, field_types_of, judged_stamps
 from deepcr_zoo.bench.report.figures import DPI, WIDTH, Picture, Topic
 from deepcr_zoo.bench.report.shading import BLUE, GREY, ORANGE, RED, Colour, Shades, filling_panels, stretched
 from deepcr_zoo.bench.report.wording import USUAL_FPR, field_name, fpr_name

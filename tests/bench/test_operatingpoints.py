@@ -10,7 +10,7 @@ import yaml
 from deepcr_zoo import files
 from deepcr_zoo.bench.judging import Extent, benchmark
 from deepcr_zoo.bench.measures import roc
-from deepcr_zoo.bench.operating import FPRS, operating_points, record
+from deepcr_zoo.bench.operatingpoints import FPRS, operating_points, record
 from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.errors import DeepcrZooError
 from deepcr_zoo.zoo.records import threshold_at

@@ -21,6 +21,8 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 TEST_CACHE = Path(os.environ.get("DEEPCR_ZOO_TEST_CACHE", CHECKOUT / ".test-cache"))
 STIS_EXPOSURES = sorted((CHECKOUT.parent / "shared" / "data" / "stis_crsplit").glob("*_raw.fits"))
 """Real exposures, which are not part of this repository."""
+# tables are tested at the width of a pipe; parallel workers of pytest set 80 columns
+os.environ.pop("COLUMNS", None)
 # the tests judge the CPU; a GPU would be picked by device="auto"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # tests run in as many processes as there are processors: more threads would only wait for each other

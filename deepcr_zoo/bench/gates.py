@@ -37,7 +37,7 @@ from deepcr_zoo.models.model import WHOLE_FRAME, InpaintModel, MaskModel
 from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.cards import contract_sha256, find_open_points
 from deepcr_zoo.zoo.recipe import EnoughTpr, Recipe
-from deepcr_zoo.zoo.records import POOLED, read_results
+from deepcr_zoo.zoo.records import POOLED, read_records
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, ResolvedModel
 
 FRAME_SIDE, TILE_SIDE = 512, 64
@@ -238,7 +238,7 @@ def _test_vector(candidate: Candidate) -> Measured:
 
 
 def _parity(candidate: Candidate) -> Measured:
-    records = read_results(_resolved(candidate)).parity
+    records = read_records(_resolved(candidate)).parity
     known = [one for one in records if one.weights_sha256 == candidate.model.sha256]
     if not known:
         raise NotMeasuredError("there is no parity record of these weights; benchmarks/parity.py makes one")

@@ -20,7 +20,7 @@ from deepcr_zoo.simulate.truth import truth_path
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidateExposure:
     """An exposure that has not been rejected so far."""
 
     facts: ExposureFacts
@@ -31,7 +31,7 @@ class Candidate:
 
 def without_odd_backgrounds(
     visit: PlannedVisit, exposures: Sequence[ExposureFacts]
-) -> tuple[list[Candidate], list[Rejected]]:
+) -> tuple[list[CandidateExposure], list[Rejected]]:
     """Return the exposures with the background of their visit, and the others with reasons."""
     measured = [_measure_levels(visit, exposure) for exposure in exposures]
     rates = [rate for _, rate in measured]
@@ -53,7 +53,7 @@ def without_odd_backgrounds(
     found = []
     for index, ratio in zip(left, ratios, strict=True):
         truth = truth_path(exposures[index].path) if visit.simulated else None
-        found.append(Candidate(exposures[index], truth, measured[index][0], ratio if math.isfinite(ratio) else None))
+        found.append(CandidateExposure(exposures[index], truth, measured[index][0], ratio if math.isfinite(ratio) else None))
     return found, rejected
 
 

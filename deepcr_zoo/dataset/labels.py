@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.dataset import darkpaste, drizzled, footprints, quality, repeats, store
 from deepcr_zoo.dataset.alignment import measure_offsets
-from deepcr_zoo.dataset.backgrounds import Candidate, without_odd_backgrounds
+from deepcr_zoo.dataset.backgrounds import CandidateExposure, without_odd_backgrounds
 from deepcr_zoo.dataset.cutting import cut_stamps, stamp_positions
 from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of, read_facts
 from deepcr_zoo.dataset.labelling import LabelledExposure, LabellingInMemory, VisitRejectedError
@@ -98,7 +98,7 @@ def _simulate(visit: PlannedVisit, scratch: Path) -> tuple[ExposureFacts, ...]:
 
 
 def _attempt(
-    visit: PlannedVisit, sound: Sequence[Candidate], planned: int, scratch: Path, folder: Path, log: Path
+    visit: PlannedVisit, sound: Sequence[CandidateExposure], planned: int, scratch: Path, folder: Path, log: Path
 ) -> dict[str, Any] | quality.Outlier:
     """Label exposures and store their stamps; return fields of the visit's record, or an outlier among the exposures."""
     if len(sound) < visit.build.quality.min_exposures:
@@ -116,7 +116,7 @@ def _attempt(
     return {"exposures": records, "software": labelling.software, "largest_dither_arcsec": dither}
 
 
-def _assess(visit: PlannedVisit, labelling: Labelling, sound: Sequence[Candidate]) -> list[_Assessment]:
+def _assess(visit: PlannedVisit, labelling: Labelling, sound: Sequence[CandidateExposure]) -> list[_Assessment]:
     found = []
     for index, one in enumerate(sound):
         labelled = labelling.labelled(index)
@@ -158,7 +158,7 @@ def _find_outlier(visit: PlannedVisit, found: Sequence[_Assessment], labelling: 
 def _store(
     visit: PlannedVisit,
     labelled: LabelledExposure,
-    one: Candidate,
+    one: CandidateExposure,
     assessment: _Assessment,
     fit_rms_pixels: float | None,
     folder: Path,

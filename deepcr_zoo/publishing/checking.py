@@ -20,7 +20,7 @@ from deepcr_zoo.zoo.merging import alterations
 from deepcr_zoo.zoo.names import TASKS, for_task
 from deepcr_zoo.zoo.recipe import Recipe
 from deepcr_zoo.zoo.recipefiles import read_recipe
-from deepcr_zoo.zoo.records import read_results
+from deepcr_zoo.zoo.records import read_records
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, ModelEntry, Registry, ResolvedModel, read_registry
 
 
@@ -95,7 +95,7 @@ def _model(registry: Registry, reference: str) -> Iterator[str]:
         if citation.doi.lower() not in citation.bibtex.lower():
             yield f"citation: the BibTeX record of {citation.doi} has another DOI, or none"
     yield from _recipe_beside_card(model, card)
-    for record in read_results(model).parity:
+    for record in read_records(model).parity:
         if record.weights_sha256 != model.locked.weights.sha256:
             yield f"results: the parity record of {record.date} is of other weights"
 
@@ -151,7 +151,7 @@ def _alterations(before: Path, registry: Registry) -> Iterator[str]:
     earlier = read_registry(before)
     yield from alterations(earlier, registry, complete=True)
     for reference in set(earlier.references()) & set(registry.references()):
-        old, new = (read_results(one.resolve(reference)) for one in (earlier, registry))
+        old, new = (read_records(one.resolve(reference)) for one in (earlier, registry))
         for kind in ("measurements", "parity"):
             known = getattr(old, kind)
             if getattr(new, kind)[: len(known)] != known:

@@ -14,7 +14,7 @@ from deepcr_zoo.files import write_together
 from deepcr_zoo.publishing.releases import Release
 from deepcr_zoo.zoo.merging import MEANING
 from deepcr_zoo.zoo.names import VERSION_PATTERN
-from deepcr_zoo.zoo.records import Measurement, Results, read_results
+from deepcr_zoo.zoo.records import Measurement, Results, read_records
 from deepcr_zoo.zoo.registry import CARD_FILE, HubPin, LockedVersion, ModelEntry, Registry, read_registry
 
 
@@ -56,7 +56,7 @@ def write_entry(release: Release, pin: HubPin, checkout: Path) -> list[Path]:
     card = checkout / "cards" / release.entry / f"{release.card.identity.version}.yaml"
     contents = {card.with_suffix(suffix): data for suffix, data in release.beside_card.items()}
     if release.measurement is not None:
-        recorded = Results() if known is None else read_results(registry.resolve(release.reference))
+        recorded = Results() if known is None else read_records(registry.resolve(release.reference))
         contents[card.with_suffix(".results.yaml")] = as_yaml(_with_measurement(recorded, release.measurement))
     contents[card] = release.files[CARD_FILE]
     contents[checkout / "zoo" / f"{release.entry}.yaml"] = entry_text(_pinned_entry(release, registry, pin))

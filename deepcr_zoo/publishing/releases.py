@@ -20,7 +20,7 @@ from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.cards import Card, read_card
 from deepcr_zoo.zoo.names import for_task
 from deepcr_zoo.zoo.recipe import BenchmarkBlock, GatesBlock, QualityBlock, Recipe
-from deepcr_zoo.zoo.records import Measurement, read_results, results_path
+from deepcr_zoo.zoo.records import Measurement, read_records, results_path
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import (
     CARD_FILE,
@@ -239,7 +239,7 @@ def release_of_model(model: ResolvedModel) -> Release:
         weights=locked.weights,
         verdict=verdict,
         cautions=[caution.partition(": ")[2] for caution in model.cautions],
-        measurements=read_results(model).measurements,
+        measurements=read_records(model).measurements,
     )
     files = {
         CARD_FILE: model.card_path.read_bytes(),

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from deepcr_zoo.simulate.optics import HALF_WIDTH, OVERSAMPLING
-from deepcr_zoo.simulate.scenes import Floats, Sources
+from deepcr_zoo.simulate.scenes import Floats, SceneSources
 
 TILE = 1024  # side of a tile in pixels
 _EXTENDED_PIXELS = 1.5  # Gaussians of this sigma or more are drawn on pixels, smaller ones pass the point spread
@@ -37,7 +37,7 @@ class PointSpreadTransforms:
         return np.asarray(fft.irfft2(total, self.shape))
 
 
-def render(sources: Sources, transforms: PointSpreadTransforms, shape: tuple[int, int]) -> NDArray[np.float32]:
+def render(sources: SceneSources, transforms: PointSpreadTransforms, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Return the electrons of these sources on a chip, shape (H, W), never negative.
 
     Their light is in electrons, their pixels count from 0 at the centre of the first.
@@ -58,7 +58,7 @@ def render(sources: Sources, transforms: PointSpreadTransforms, shape: tuple[int
 
 
 def _canvas(
-    sources: Sources, compact: NDArray[np.bool_], transforms: PointSpreadTransforms, corner: tuple[int, int]
+    sources: SceneSources, compact: NDArray[np.bool_], transforms: PointSpreadTransforms, corner: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Draw stars and compact Gaussians on sub-pixels, from the `corner` (row, column) of the chip."""
     rows, columns = (side * OVERSAMPLING for side in transforms.shape)

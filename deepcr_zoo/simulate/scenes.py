@@ -78,7 +78,7 @@ _LEAST_RATE = 2e-4  # e- per second: weaker components are left out
 
 
 @dataclass(frozen=True)
-class Sources:
+class SceneSources:
     """N stars, and M Gaussians (blobs) that make up galaxies: positions x, y and light, in units of arcsec or of pixels."""
 
     stars: Floats  # (N, 2)
@@ -90,7 +90,7 @@ class Sources:
 
 def draw_scene(
     content: FieldContent, zeropoint_ab: float, half_size_arcsec: tuple[float, float], roll: Floats, rng: np.random.Generator
-) -> Sources:
+) -> SceneSources:
     """Draw sources (e- per second) in the plane tangent to the sky at the centre of a field, arcsec east and north.
 
     Half width and half height lie along the axes of the detector; `roll`, shape (2, 2), turns those to east and north.
@@ -106,7 +106,7 @@ def draw_scene(
         for place, magnitude in zip(galaxies, content.galaxies.draw(len(galaxies), rng), strict=True)
         for blob in _galaxy(magnitude, rate(magnitude, zeropoint_ab), place, rng)
     ]
-    return Sources(
+    return SceneSources(
         stars=places @ roll.T,
         star_light=rate(magnitudes, zeropoint_ab),
         blobs=np.array([place for place, _, _ in blobs]).reshape(-1, 2) @ roll.T,

@@ -19,7 +19,7 @@ from deepcr_zoo.simulate.flc import ExposureLabel, ReadChip, flc_bytes
 from deepcr_zoo.simulate.imaging import PointSpreadTransforms, render
 from deepcr_zoo.simulate.optics import point_spread
 from deepcr_zoo.simulate.pointing import DITHERS_ARCSEC, ChipPointing, Window, deproject, dither, identify, point_chip
-from deepcr_zoo.simulate.scenes import CONTENTS, Floats, Sources, draw_scene
+from deepcr_zoo.simulate.scenes import CONTENTS, Floats, SceneSources, draw_scene
 from deepcr_zoo.simulate.truth import Truth, truth_bytes, truth_path
 from deepcr_zoo.zoo.recipe import MOST_SEEDS, SIMULATED_FIELD_TYPES, SimulatedFieldType, SimulatedInstrument
 
@@ -178,7 +178,7 @@ class _Simulation:
         kept = Defects(defects.quality[part], defects.excess[part])
         return _SimulatedChip(window, kept, warm[part], transfers[part[0]].astype(np.float32))
 
-    def _draw_scene(self) -> Sources:
+    def _draw_scene(self) -> SceneSources:
         instrument, content = self.visit.instrument, CONTENTS[self.visit.field_type]
         height = sum(chip.window.shape[0] for chip in self.chips) + instrument.chip_gap_pixels * (len(self.chips) - 1)
         width = self.chips[0].window.shape[1]
@@ -196,13 +196,13 @@ class _Simulation:
         aim = deproject(step_deg[None], self.identity.centre)[0]
         return point_chip(window, (float(aim[0]), float(aim[1])), self.roll_deg, instrument, self.camera)
 
-    def _sources(self, pointing: ChipPointing) -> Sources:
+    def _sources(self, pointing: ChipPointing) -> SceneSources:
         """Return the sources near a chip, in its pixels and in electrons."""
         seconds = self.visit.exposure_time_s
         turn = pointing.pixels_per_arcsec
         stars, blobs = (pointing.pixels(places) for places in self.scene_sky)
         star, blob = (np.isfinite(places[:, 0]) for places in (stars, blobs))
-        return Sources(
+        return SceneSources(
             stars=stars[star],
             star_light=self.scene.star_light[star] * seconds,
             blobs=blobs[blob],

@@ -75,7 +75,7 @@ class Results(Document):
     parity: list[ParityRecord] = Field(default_factory=list)
 
 
-def read_results(model: ResolvedModel) -> Results:
+def read_records(model: ResolvedModel) -> Results:
     """Return the measured results of a version; empty if there is no file."""
     path = results_path(model)
     return read_document(path, Results, model.root) if path.is_file() else Results()
@@ -92,7 +92,7 @@ def append(model: ResolvedModel, record: Measurement | ParityRecord) -> Path:
             f"{model.reference}: results are kept in a checkout, and {model.root} belongs to an installed package: "
             "run the command from a checkout of the repository"
         )
-    results, path = read_results(model), results_path(model)
+    results, path = read_records(model), results_path(model)
     kind = "parity" if isinstance(record, ParityRecord) else "measurements"
     grown = results.model_copy(update={kind: [*getattr(results, kind), record]})
     try:
@@ -107,7 +107,7 @@ def threshold_at(model: ResolvedModel, fpr: float, allow_synthetic: bool) -> tup
 
     The newest measurement on real data is preferred, then, if allowed, the newest on synthetic data.
     """
-    latest_first = reversed(read_results(model).measurements)  # of several of one day the last counts
+    latest_first = reversed(read_records(model).measurements)  # of several of one day the last counts
     measured = sorted(latest_first, key=lambda run: (run.data.kind == "real", run.date), reverse=True)
     known = [(run, point) for run in measured for point in run.operating_points if point.field_type == POOLED]
     for run, point in known:

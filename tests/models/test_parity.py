@@ -12,7 +12,7 @@ from deepcr_zoo.models import testvectors
 from deepcr_zoo.models.model import MaskModel
 from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.cards import read_card
-from deepcr_zoo.zoo.records import read_results
+from deepcr_zoo.zoo.records import read_records
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE
 from tests.published_networks import PUBLISHED
@@ -42,7 +42,7 @@ def test_a_seed_model_agrees_with_upstreams_own_network(name: str, upstream_sdis
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_parity_of_a_seed_model_is_on_record(name: str) -> None:
     resolved = default_registry().resolve(name)
-    upstream, latest = read_card(resolved).provenance.upstream, read_results(resolved).parity[-1]
+    upstream, latest = read_card(resolved).provenance.upstream, read_records(resolved).parity[-1]
     assert upstream is not None
     assert latest.max_difference <= latest.tolerance == parity.tolerance(resolved)
     assert (latest.package, latest.release, latest.file_sha256) == ("deepCR", upstream.release, PUBLISHED[name][0])

@@ -8,7 +8,7 @@ import yaml
 from deepcr_zoo import files
 from deepcr_zoo.errors import OutputError, UsageError
 from deepcr_zoo.publishing.entries import entry_text, find_checkout, write_entry
-from deepcr_zoo.zoo.records import read_results
+from deepcr_zoo.zoo.records import read_records
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import CARD_FILE, HubPin, read_registry
 from tests.registries import SMALL, copy_registry
@@ -59,12 +59,12 @@ def test_the_first_version_of_a_new_name_is_its_default(release, tmp_path):
 
 
 def test_recipe_and_operating_points_stand_beside_the_card(release, checkout):
-    measured = read_results(read_registry(checkout).resolve(SMALL)).measurements[0]
+    measured = read_records(read_registry(checkout).resolve(SMALL)).measurements[0]
     newer = as_version(release, "2.0", beside_card={".recipe.yaml": b"name: x\n"}, measurement=measured)
     write_entry(newer, PIN, checkout)
     folder = checkout / "cards" / SMALL
     assert {path.name for path in folder.glob("2.0*")} == {"2.0.yaml", "2.0.results.yaml", "2.0.recipe.yaml"}
-    assert read_results(read_registry(checkout).resolve(f"{SMALL}@2.0")).measurements == [measured]
+    assert read_records(read_registry(checkout).resolve(f"{SMALL}@2.0")).measurements == [measured]
     assert write_entry(newer, PIN, checkout) == []
 
 

@@ -4,7 +4,7 @@ import pytest
 from deepcr_zoo.simulate import imaging
 from deepcr_zoo.simulate.imaging import PointSpreadTransforms, render
 from deepcr_zoo.simulate.optics import point_spread
-from deepcr_zoo.simulate.scenes import Sources
+from deepcr_zoo.simulate.scenes import SceneSources
 from tests.simulate.visits import instrument
 
 
@@ -14,7 +14,7 @@ def kernel():
 
 
 def sources(stars, electrons, blobs=(), blob_electrons=(), sigma=1.0):
-    return Sources(
+    return SceneSources(
         stars=np.array(stars, dtype=float).reshape(-1, 2),
         star_light=np.array(electrons, dtype=float),
         blobs=np.array(blobs, dtype=float).reshape(-1, 2),

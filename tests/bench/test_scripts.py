@@ -93,6 +93,7 @@ def test_with_more_sky_the_network_sees_another_image_and_labels_stay(monkeypatc
             np.testing.assert_array_equal(getattr(counts, name), getattr(expected, name))
 
 
+@pytest.mark.slow
 @pytest.mark.network
 def test_training_is_timed_beside_upstreams_own_network_in_both_phases(upstream_sdists, tmp_path):
     with tarfile.open(upstream_sdists / "deepCR-0.3.1.tar.gz") as archive:

@@ -118,6 +118,7 @@ def test_the_sky_level_is_that_of_astrodrizzle_and_says_so(built, exposures):
         assert stamps.exposure.sky_electron == pytest.approx(np.median(image), rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_measured_sky_level_can_be_asked_for(exposures, tmp_path):
     folder = exposures / "extragalactic"
     files = sorted(folder.glob("*_flc.fits"))[:2]
@@ -130,6 +131,7 @@ def test_a_measured_sky_level_can_be_asked_for(exposures, tmp_path):
         assert stamps.exposure.sky_electron == pytest.approx(np.median(image), rel=0.02)
 
 
+@pytest.mark.slow
 def test_flags_that_the_archive_has_set_on_cosmic_rays_hide_none_of_them(built, exposures, tmp_path):
     def flag(hdus, file):
         (truth,) = read_truth(truth_path(file))
@@ -208,6 +210,7 @@ def test_visits_without_a_split_are_drawn_for_testing_and_overlapping_ones_stay_
     assert len(seen) > 1
 
 
+@pytest.mark.slow
 def test_one_pointing_through_several_filters_has_its_validation_stamps_in_one_strip(exposures, tmp_path):
     def through(band, hdus):
         name = "FILTER1" if hdus[0].header["FILTER1"] == "F606W" else "FILTER2"
@@ -277,6 +280,7 @@ def test_settings_that_labels_depend_on_make_other_visits(exposures, tmp_path):
         assert not keys(setting) & plain
 
 
+@pytest.mark.slow
 def test_equal_input_gives_equal_bytes_for_any_order_folder_and_number_of_processes(built, exposures, tmp_path):
     recipe = three_visits(exposures, field_types=("extragalactic", "globular_cluster"))
     files = [path for path in sorted(exposures.rglob("*_flc.fits")) if path.parent.name != "resolved_galaxy"]
@@ -392,6 +396,7 @@ def test_folders_wildcards_and_the_recipes_own_files_give_each_exposure_once(exp
         plan_build(recipe, [f"{exposures}/*/*"], beside=exposures, home=Home(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_rehearsal_needs_no_data_and_takes_none(exposures, tmp_path):
     recipe = shipped("rehearsal.visits={train: 1, test: 1}")
     with pytest.raises(UsageError, match="leave out --data"):

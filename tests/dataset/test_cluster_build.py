@@ -37,6 +37,7 @@ def build(home, *options):
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_files_are_read_and_visits_labelled_on_the_cluster(built, exposures, two_workers, tmp_path):
     home = Home(tmp_path / "home")
     jobs = cluster.on_scheduler(two_workers.address, [home.visits])

@@ -293,6 +293,7 @@ def test_aligned_visits_have_no_more_masked_pixels_on_stars_than_elsewhere(built
 # Alignment and labels
 
 
+@pytest.mark.slow
 def test_tweakreg_aligns_a_shifted_exposure_and_its_rms_is_recorded(exposures, tmp_path):
     folder = tmp_path / "visit"
     files = [copy_changed(file, folder) for file in sorted((exposures / "globular_cluster").glob("*_flc.fits"))]
@@ -317,6 +318,7 @@ def test_a_visit_that_tweakreg_cannot_align_is_rejected_with_the_log_of_drizzlep
     assert "Traceback" in log.read_text()
 
 
+@pytest.mark.slow
 def test_an_alignment_worse_than_the_recipe_allows_rejects_the_visit(exposures, tmp_path):
     folder = exposures / "globular_cluster"
     strict = rule(min(folder.glob("*_flc.fits")), "globular_cluster", tweakreg={"conv_width": 3.5, "threshold": 50.0})
@@ -325,6 +327,7 @@ def test_an_alignment_worse_than_the_recipe_allows_rejects_the_visit(exposures, 
         build_dataset(recipe, [folder], home=Home(tmp_path))
 
 
+@pytest.mark.slow
 def test_pixels_that_only_one_exposure_has_seen_are_ignored(exposures, tmp_path):
     """AstroDrizzle cannot find cosmic rays there."""
     folder = tmp_path / "visit"

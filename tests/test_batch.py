@@ -145,6 +145,7 @@ def test_a_killed_process_fails_its_own_file_alone(tmp_path):
     assert "was killed, perhaps for want of memory" in failed[0].error
 
 
+@pytest.mark.slow
 def test_a_file_whose_process_was_killed_is_tried_once_more(tmp_path):
     paths = ["a", "once", "b", "c"]
     outcomes = list(batch.run(partial(work, folder=tmp_path), paths, 2))
@@ -180,7 +181,8 @@ def command(folder, out, jobs):
     return [*files, "--model", SMALL, "--inpaint", "medmask"]
 
 
-@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
 def test_sixty_files_with_five_broken_ones_survive_a_kill_half_way(jobs, tmp_path):
     broken = {3, 20, 31, 44, 59}
     night, out = tmp_path / "night", tmp_path / "out"

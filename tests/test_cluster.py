@@ -192,6 +192,7 @@ def test_a_worker_with_several_threads_is_refused(tmp_path):
             list(batch.run(work, ["a"], cluster.on_scheduler(made.address)))
 
 
+@pytest.mark.slow
 def test_workers_may_come_late_and_a_scheduler_that_is_gone_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "PATIENCE_S", 0.0)
     monkeypatch.setattr(cluster, "POLL_S", 0.2)
@@ -269,6 +270,7 @@ def test_a_night_of_files_survives_a_worker_and_has_the_bytes_of_a_local_run(tmp
     assert len(pids) == len(set(pids)) == 2, "each worker loads the model once"
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_begins_nothing_else_and_goes_on_when_given_again(tmp_path):
     night, out = tmp_path / "night", tmp_path / "out"
     write_night(night, 20, set(), (200, 300))

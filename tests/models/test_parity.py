@@ -19,8 +19,12 @@ from tests.published_networks import PUBLISHED
 from tests.upstream import parity
 
 
+FEW = ("mask/ACS-WFC-F606W-2-4@1.0", "mask/ACS-WFC-2-32@1.0", "inpaint/ACS-WFC-F606W-2-32@1.0")
+"""One network of each kind; the others are slow."""
+
+
 @pytest.mark.network
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in PUBLISHED])
 def test_a_seed_model_agrees_with_upstreams_own_network(name: str, upstream_sdists: Path, tmp_path: Path) -> None:
     resolved = default_registry().resolve(name)
     model, tolerance = deepcr_zoo.load(name), parity.tolerance(resolved)

@@ -136,6 +136,7 @@ def test_wrong_usage_ends_everything(jobs):
         list(batch.run(work, ["a", "usage", "b"], jobs))
 
 
+@pytest.mark.slow
 def test_a_killed_process_fails_its_own_file_alone(tmp_path):
     paths = [*(f"a{i}" for i in range(5)), "die", *(f"b{i}" for i in range(12))]
     outcomes = list(batch.run(work, paths, 2))
@@ -145,7 +146,6 @@ def test_a_killed_process_fails_its_own_file_alone(tmp_path):
     assert "was killed, perhaps for want of memory" in failed[0].error
 
 
-@pytest.mark.slow
 def test_a_file_whose_process_was_killed_is_tried_once_more(tmp_path):
     paths = ["a", "once", "b", "c"]
     outcomes = list(batch.run(partial(work, folder=tmp_path), paths, 2))

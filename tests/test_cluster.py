@@ -95,6 +95,7 @@ def test_what_the_machine_failed_is_tried_again_and_then_reported(everything, tm
     assert outcomes[2].error == "never: interrupted"
 
 
+@pytest.mark.slow
 def test_a_file_that_kills_its_workers_fails_alone(everything):
     paths = [*(f"a{i}" for i in range(5)), "die", *(f"b{i}" for i in range(12))]
     outcomes = everything(paths)
@@ -121,6 +122,7 @@ def test_settings_of_a_command_last_for_one_task(monkeypatch):
     assert "SOURCE_DATE_EPOCH" not in os.environ
 
 
+@pytest.mark.slow
 def test_named_items_travel_alone(two_workers):
     things = {name: name * 1000 for name in "abc"}
     alone = batch.part_for(batch.ForEach(len, things), "b")

@@ -186,6 +186,7 @@ def run_demo(*arguments):
     return done.stdout, Path(done.stdout.splitlines()[-1].removeprefix("picture: "))
 
 
+@pytest.mark.slow
 def test_the_demo_cleans_an_exposure_says_what_it_found_and_draws_it(tmp_path):
     text, picture = run_demo(str(tmp_path), "--side", "512")
     found, hit = map(int, re.search(r"(\d+) of the (\d+) pixels that a simulated cosmic ray hit", text).groups())
@@ -195,6 +196,7 @@ def test_the_demo_cleans_an_exposure_says_what_it_found_and_draws_it(tmp_path):
     assert len(list(tmp_path.glob("*_flc_crclean.fits"))) == 1
 
 
+@pytest.mark.slow
 def test_the_demo_takes_an_exposure_of_the_user_even_one_that_the_zoo_has_no_network_for(tmp_path):
     stis = {**STIS, "BLEVCORR": "COMPLETE"}
     for name, keywords, model in (

@@ -36,6 +36,7 @@ def test_a_model_gets_a_report_and_results_in_a_folder_of_its_name(dataset, tmp_
     assert list(report.with_name("report").glob("*.png"))
 
 
+@pytest.mark.slow
 def test_results_are_json_for_machines(dataset, tmp_path):
     done = bench(
         NAME, "--data", dataset.folder, "--against", "none", "--no-runtime", "--json", "--output-dir", tmp_path / "x"

@@ -22,6 +22,7 @@ def build(*arguments, settings=()):
     return CliRunner().invoke(app, ["build", *map(str, arguments), *options])
 
 
+@pytest.mark.slow
 def test_a_rehearsal_ends_in_a_manifest_and_pictures_and_is_not_done_twice():
     done = build("acs-wfc-f606w", "--rehearse", "--report", settings=SMALL)
     assert done.exit_code == 0, done.output

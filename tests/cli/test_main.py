@@ -362,6 +362,7 @@ def test_clean_goes_on_where_an_option_does_not_suit_one_of_the_files(night):
     assert (night / "out" / "a_flc_crclean.fits").exists()
 
 
+@pytest.mark.slow
 def test_clean_can_be_interrupted_and_leaves_nothing_half_written(night):
     for index in range(30):
         acs_flc(night / f"{index:02}_flc.fits", shape=(256, 256))

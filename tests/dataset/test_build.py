@@ -411,6 +411,7 @@ def test_a_rehearsal_needs_no_data_and_takes_none(exposures, tmp_path):
     assert all(visit.build.drizzle == recipe.build.drizzle for visit in plan.visits)
 
 
+@pytest.mark.slow
 def test_a_rehearsal_stores_the_truth_beside_the_stamps(tmp_path):
     recipe = shipped(
         "rehearsal.side=256",

@@ -80,7 +80,8 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("moment", [*(pytest.param(one, marks=pytest.mark.slow) for one in MOMENTS if one != LAST), LAST])
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_a_killed_build_is_resumed_and_ends_with_the_same_bytes(uninterrupted, exposures, tmp_path, script, moment):
     home = tmp_path / "home"
     process = start(script, exposures, home, 1)

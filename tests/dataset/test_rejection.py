@@ -266,9 +266,10 @@ def test_a_visit_with_too_few_sound_exposures_is_rejected(folder, built, exposur
         build_dataset(recipe_of(rules(folder)), [folder], home=Home(tmp_path / "home"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field_type", "pixels"),
-    [("globular_cluster", 1.0), pytest.param("resolved_galaxy", 1.5, marks=pytest.mark.slow)],
+    [("globular_cluster", 1.0), ("resolved_galaxy", 1.5)],
 )
 def test_a_misaligned_exposure_is_found_by_its_masks_on_stars(exposures, tmp_path, field_type, pixels):
     folder = tmp_path / "visit"

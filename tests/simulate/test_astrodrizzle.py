@@ -21,7 +21,8 @@ AstroDrizzle(sorted(glob.glob("*_flc.fits")), configobj=None, output="final", up
 """
 
 
-@pytest.mark.parametrize("name", [pytest.param("acs-wfc", marks=pytest.mark.slow), "wfc3-uvis"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["acs-wfc", "wfc3-uvis"])
 def test_astrodrizzle_takes_a_visit_and_finds_its_cosmic_rays(tmp_path, name):
     paths = write_visit(small_visit(11, name=name, exposures=3, side=512), tmp_path)
     done = subprocess.run([sys.executable, "-c", DRIZZLE], cwd=tmp_path, capture_output=True, text=True)

@@ -72,11 +72,10 @@ def partial(home):
     return [path for path in (home / "visits").glob(".*") if path.name.endswith(".part")]
 
 
-LAST = "a visit is finished"
 MOMENTS = {
     "drizzlepac starts": lambda home: list(home.glob("visits/.*/.*/job.json")),
     "stamps are written": lambda home: list(home.glob("visits/.*/*.safetensors")),
-    LAST: lambda home: list(home.glob("visits/[!.]*")),
+    "a visit is finished": lambda home: list(home.glob("visits/[!.]*")),
 }
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from deepcr_zoo.dataset.reading import Dataset
 from tests.training.stamps import write_dataset
@@ -22,13 +20,3 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def folder(tmp_path: Path) -> Path:
     """Where a test writes a training set of its own."""
     return tmp_path / "home"
-
-
-# of a whole module, so that runs in fixtures are trained so, too
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other cost more than stamps this small, the more so beside other tests."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

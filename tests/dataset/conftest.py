@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,15 +26,20 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def made_once(folder: Path, write: Callable[[Path], object]) -> Path:
+    """Fill a folder in the first process that asks for it; it appears under its name when it is whole."""
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            unfinished = folder.with_name(f"unfinished-{folder.name}")
+            write(unfinished)
+            unfinished.rename(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def exposures(shared_folder: Path) -> Path:
     """Folder with a visit of each field type; its files are not to be changed."""
-    with FileLock(shared_folder / "exposures.lock"):
-        done = shared_folder / "exposures"
-        if not done.exists():
-            write_three(shared_folder / "unfinished")
-            (shared_folder / "unfinished").rename(done)
-    return done
+    return made_once(shared_folder / "exposures", write_three)
 
 
 @pytest.fixture(scope="session")
@@ -46,9 +52,4 @@ def built(shared_folder: Path, exposures: Path) -> Dataset:
 @pytest.fixture(scope="session")
 def dark_folder(shared_folder: Path) -> Path:
     """Folder with dark exposures and their truth; its files are not to be changed."""
-    with FileLock(shared_folder / "darks.lock"):
-        done = shared_folder / "darks"
-        if not done.exists():
-            write_darks(shared_folder / "unfinished-darks")
-            (shared_folder / "unfinished-darks").rename(done)
-    return done
+    return made_once(shared_folder / "darks", write_darks)

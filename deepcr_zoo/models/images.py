@@ -46,6 +46,11 @@ class ImageStack:
             yield replace_from_neighbours(pixels, ~valid, valid if masks is None else valid & ~masks[index]), valid
 
 
+def has_value(values: NDArray[Any]) -> Mask:
+    """Return True where a pixel holds a value: neither NaN nor infinite nor beyond `LIMIT`."""
+    return np.asarray((values < LIMIT) & (values > -LIMIT))  # comparisons with NaN are False
+
+
 def read_image(image: Any, unit: str | None) -> ImageStack:
     """Read an array_like, MaskedArray, Quantity, NDData or CCDData of shape (H, W) or (N, H, W).
 
@@ -66,7 +71,7 @@ def read_image(image: Any, unit: str | None) -> ImageStack:
     shape = values.shape
     with np.errstate(over="ignore"):
         pixels = values.astype(np.float32, copy=False).reshape(-1, *shape[-2:])
-    valid = (pixels < LIMIT) & (pixels > -LIMIT)  # False for NaN too
+    valid = has_value(pixels)
     if masked is not None:
         valid &= ~np.broadcast_to(np.asarray(masked, dtype=bool), shape).reshape(pixels.shape)
     return ImageStack(pixels, None if valid.all() else valid, shape)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from deepcr_zoo.errors import ImageWarning, InvalidImageError
-from deepcr_zoo.models.images import local_median, read_image, read_mask, replace_from_neighbours
+from deepcr_zoo.models.images import has_value, local_median, read_image, read_mask, replace_from_neighbours
 
 COUNTS = np.arange(12).reshape(3, 4) + 100
 
@@ -67,6 +67,13 @@ def test_nan_infinity_and_sentinels_are_invalid(value):
     pixels, valid = next(stack.frames())
     assert not valid[1, 2]
     assert 100 <= pixels[1, 2] <= 111
+
+
+@pytest.mark.parametrize("dtype", ["f4", ">f4", "f8"])
+def test_a_pixel_holds_a_value_unless_nan_infinite_or_a_sentinel(dtype):
+    values = np.array([[0, -100, 9e8, np.nan], [np.inf, -np.inf, -1e10, 3e38]], dtype)
+    np.testing.assert_array_equal(has_value(values), [[True, True, True, False], [False] * 4])
+    assert has_value(np.arange(4, dtype="u1")).all()
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.models.baselines import CLASSICAL
+from deepcr_zoo.models.containers import is_nddata, renewed, replaced_values, wrap_again
+from deepcr_zoo.models.images import read_contents
 from deepcr_zoo.models.model import InpaintModel, MaskModel, load_resolved
 from deepcr_zoo.zoo.names import Task, for_task
 from deepcr_zoo.zoo.registries import default_registry
@@ -20,6 +22,38 @@ Filler = Callable[[Any, Any], NDArray[np.float32]]
 ModelT = TypeVar("ModelT", MaskModel, InpaintModel)
 
 
+class _NDData(Protocol):
+    """What NDData and CCDData have, and arrays have not."""
+
+    @property
+    def uncertainty(self) -> Any: ...
+    @property
+    def wcs(self) -> Any: ...
+    @property
+    def meta(self) -> Any: ...
+
+
+NDDataT = TypeVar("NDDataT", bound=_NDData)
+
+
+@overload
+def clean(
+    image: NDDataT,
+    mask: str | MaskModel,
+    inpaint: str | InpaintModel | None = ...,
+    threshold: float | None = ...,
+    *,
+    device: str = ...,
+) -> NDDataT: ...
+@overload
+def clean(
+    image: Any,
+    mask: str | MaskModel,
+    inpaint: str | InpaintModel | None = ...,
+    threshold: float | None = ...,
+    *,
+    device: str = ...,
+) -> tuple[NDArray[np.bool_], NDArray[Any] | None]: ...
 def clean(
     image: Any,
     mask: str | MaskModel,
@@ -27,13 +61,15 @@ def clean(
     threshold: float | None = None,
     *,
     device: str = "auto",
-) -> tuple[NDArray[np.bool_], NDArray[np.float32] | None]:
+) -> Any:
     """Find and repaint the cosmic rays of an image.
 
     Parameters
     ----------
     image : array_like, shape (H, W) or (N, H, W)
-        Pixel values in the unit of the models' cards: an array, MaskedArray, Quantity, NDData or CCDData.
+        Pixel values: an array, a masked array, a Quantity, NDData, CCDData, Cutout2D, an HDU, a tensor, a Dask or xarray
+        array, or a sequence of these. Values with a unit are converted to that of the models' cards; values without one
+        are taken to be in it. Masked pixels are never marked.
     mask : str or MaskModel
         Name of a mask model, or a loaded one, which saves time in repeated calls.
     inpaint : str, InpaintModel or None
@@ -46,23 +82,35 @@ def clean(
 
     Returns
     -------
+    NDData or CCDData
+        For these alone, one new object of the class that was given: repainted in its own unit, with its mask or cosmic
+        ray as mask, and with its uncertainty, WCS, meta, flags and PSF. With ``inpaint=None`` the data stay.
     mask : ndarray of bool
-        True for a cosmic ray; same shape as the image.
-    cleaned : ndarray of float32, or None
-        The image with new values where the mask is set, in the unit of the mask model's card. Zhang & Bloom 2020 do not
-        show that photometry on repainted pixels can be trusted.
+        For any other image: True for a cosmic ray; same shape as the image.
+    cleaned : ndarray of float32, Quantity, masked array, or None
+        For any other image: new values where the mask is set. A Quantity keeps its unit and a masked array keeps its mask
+        and unit; anything else becomes an array in the unit of the mask model's card. Zhang & Bloom 2020 do not show that
+        photometry on repainted pixels can be trusted.
 
     Raises
     ------
     UsageError
         If a model has the wrong task, or the two models take different units.
+    InvalidImageError
+        If the image, its mask or its unit cannot be used.
     DeepcrZooError
         As for `load` and `MaskModel.mask`.
     """
     mask_model = loaded(mask, MaskModel, device)
-    fill = None if inpaint is None else filler(inpaint, mask_model.card.input.unit, device)
-    cosmic_rays = mask_model.mask(image, threshold)
-    return cosmic_rays, None if fill is None else fill(image, cosmic_rays)
+    unit = mask_model.card.input.unit
+    fill = None if inpaint is None else filler(inpaint, unit, device)
+    contents = read_contents(image)  # once: it may have to be computed, or copied from another device
+    cosmic_rays = mask_model.mask(contents, threshold)
+    filled = None if fill is None else fill(contents, cosmic_rays)
+    if is_nddata(image):
+        values = contents.values.copy() if filled is None else replaced_values(contents, filled, cosmic_rays, unit)
+        return renewed(image, values, cosmic_rays if contents.mask is None else contents.mask | cosmic_rays)
+    return cosmic_rays, None if filled is None else wrap_again(image, contents, filled, cosmic_rays, unit)
 
 
 def filler(inpaint: str | InpaintModel, unit: str, device: str) -> Filler:

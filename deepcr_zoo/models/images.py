@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcr_zoo.errors import ImageWarning, InvalidImageError
+from deepcr_zoo.models.containers import Contents, scaled, unwrap
+from deepcr_zoo.models.units import conversion_factor
 
 LIMIT = 1e9  # values beyond this are sentinels, not light: no detector pixel holds 1e9 e-, and float32 sums would overflow
+MOST_COLOURS = 4  # a last axis this short, after longer ones, holds colours and not columns
 WINDOW = 5  # side of the neighbourhood in pixels: the 5x5 masked median of Zhang & Bloom 2020
 _BAND_PIXELS = 2**16  # image pixels processed at a time, which bounds the memory for their neighbourhoods
 
@@ -52,34 +55,54 @@ def has_value(values: NDArray[Any]) -> Mask:
 
 
 def read_image(image: Any, unit: str | None) -> ImageStack:
-    """Read an array_like, MaskedArray, Quantity, NDData or CCDData of shape (H, W) or (N, H, W).
+    """Read an image of shape (H, W) or (N, H, W) in any container that `unwrap` takes.
 
     Integers and floats of any size and byte order are accepted. Values with a unit are converted to `unit` unless it is
     None; plain arrays are taken to be in `unit`.
     """
-    try:
-        values, masked = _unwrap(image, unit)
-    except (ValueError, TypeError) as error:
-        raise InvalidImageError(f"the image cannot be read as an array: {error}") from None
+    contents = read_contents(image)
+    values, shape = contents.values, contents.values.shape
     if values.dtype.kind not in "uif":
         raise InvalidImageError(
             f"the image holds {values.dtype}: expected an array of integers or real floating-point numbers, "
             "for example astropy.io.fits.getdata(path, ext=1)"
         )
-    if values.ndim not in (2, 3) or values.size == 0:
-        raise InvalidImageError(f"the image has shape {values.shape}: expected (H, W) or (N, H, W), none of them zero")
-    shape = values.shape
+    _check_shape(shape)
+    factor = conversion_factor(contents.unit, unit)
     with np.errstate(over="ignore"):
-        pixels = values.astype(np.float32, copy=False).reshape(-1, *shape[-2:])
+        in_unit = values if factor == 1 else scaled(values, factor)
+        pixels = in_unit.astype(np.float32, copy=False).reshape(-1, *shape[-2:])
     valid = has_value(pixels)
-    if masked is not None:
-        valid &= ~np.broadcast_to(np.asarray(masked, dtype=bool), shape).reshape(pixels.shape)
+    if contents.mask is not None:
+        valid &= ~contents.mask.reshape(pixels.shape)
     return ImageStack(pixels, None if valid.all() else valid, shape)
+
+
+def read_contents(image: Any, name: str = "image") -> Contents:
+    """Return what `unwrap` does; whatever a library raises becomes an `InvalidImageError`."""
+    try:
+        return unwrap(image)
+    except (ValueError, TypeError, RuntimeError, OSError) as error:
+        raise InvalidImageError(f"the {name} cannot be read as an array: {error}") from None
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    expected = f"the image has shape {shape}: expected (H, W) or (N, H, W)"
+    if len(shape) == 4 and 1 in (shape[1], shape[-1]):
+        raise InvalidImageError(f"{expected}; give image{'[:, 0]' if shape[1] == 1 else '[..., 0]'}")
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise InvalidImageError(f"{expected}, none of them zero")
+    if len(shape) == 3 and shape[2] <= MOST_COLOURS < min(shape[:2]):
+        planes = f", or numpy.moveaxis(image, -1, 0) for all {shape[2]} planes" if shape[2] > 1 else ""
+        raise InvalidImageError(f"{expected}; give image[..., 0]{planes}")
 
 
 def read_mask(mask: Any, shape: tuple[int, ...]) -> Mask:
     """Return an inpainting mask as booleans, shape (N, H, W): it has the image's shape and holds booleans or 0 and 1."""
-    values = np.asarray(mask)
+    contents = read_contents(mask, "mask")
+    values = contents.values
+    if contents.unit is not None or (contents.mask is not None and contents.mask.any()):
+        raise InvalidImageError("the mask has a unit or is itself masked: give a plain array of booleans")
     if values.shape != shape:
         raise InvalidImageError(f"the mask has shape {values.shape}: expected {shape}, the shape of the image")
     if values.dtype.kind != "b":
@@ -156,33 +179,3 @@ def _nearest_good(image: Image, good: Mask) -> Callable[[Indices, Indices], Imag
         return values
 
     return nearest
-
-
-def _unwrap(image: Any, unit: str | None) -> tuple[NDArray[Any], Any]:
-    """Return the plain values in `unit`, and the caller's mask if there is one."""
-    if isinstance(image, np.ma.MaskedArray):
-        return np.asarray(image.data), np.ma.getmaskarray(image)
-    if not hasattr(image, "unit"):
-        return np.asarray(image), None
-    from astropy.nddata import NDData
-
-    # NDData and masked quantities carry their own mask
-    mask = getattr(image, "mask", None)
-    values = np.asarray(image.data if isinstance(image, NDData) else image.value)
-    factor = _conversion(image.unit, unit)
-    return values if factor == 1 else values * factor, mask
-
-
-def _conversion(found: Any, wanted: str | None) -> float:
-    """Return the factor from one unit to the other; 1 if either is None."""
-    if found is None or wanted is None:
-        return 1
-    from astropy import units
-
-    try:
-        return float(found.to(units.Unit(wanted)))
-    except units.UnitConversionError:
-        shown = str(found) or "no unit (dimensionless)"
-        raise InvalidImageError(
-            f"the image is in {shown}: the model expects {wanted}; convert it (gain, exposure time) first"
-        ) from None

@@ -1,0 +1,237 @@
+"""Images as astronomers hold them: unwrapped into values, mask and unit, and wrapped again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcr_zoo.errors import InvalidImageError
+from deepcr_zoo.models.units import conversion_factor, ratio
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a container holds."""
+
+    values: NDArray[Any]  # as given: any shape, type and byte order
+    mask: NDArray[np.bool_] | None = None  # True where masked, same shape as the values
+    unit: Any = None  # unit of astropy, or a text
+
+    def masked(self, mask: Any) -> Contents:
+        """Add a mask, which may be None, and which numpy may have to broadcast."""
+        if mask is None or mask is np.ma.nomask:
+            return self
+        more = np.asarray(mask, dtype=bool)
+        try:
+            more = np.broadcast_to(more, self.values.shape)
+        except ValueError:
+            raise InvalidImageError(
+                f"the mask of the image has shape {more.shape}: expected {self.values.shape}, the shape of its values"
+            ) from None
+        return Contents(self.values, more if self.mask is None else self.mask | more, self.unit)
+
+    def measured(self, unit: Any) -> Contents:
+        """Add a unit, which may be None, to values without one."""
+        return self if unit is None or unit == "" else Contents(self.values, self.mask, unit)
+
+
+def unwrap(image: Any) -> Contents:
+    """Return the plain values of an image, with its mask and its unit; refuse a container whose mask or unit is not known.
+
+    Containers of optional libraries are recognised without importing these: an object of a library comes with it.
+    """
+    found = _first_match(_READERS, image)
+    return _unknown(image) if found is None else found(image)
+
+
+def wrap_again(image: Any, contents: Contents, filled: NDArray[np.float32], replaced: NDArray[np.bool_], unit: str) -> Any:
+    """Return the repainted image, which is in `unit`, as a container like the given one.
+
+    Quantity and masked arrays keep unit and mask; anything else becomes the plain array `filled`.
+    """
+    wrap = _first_match(_WRITERS, image)
+    return filled if wrap is None else wrap(image, contents, replaced_values(contents, filled, replaced, unit))
+
+
+def replaced_values(
+    contents: Contents, filled: NDArray[np.float32], replaced: NDArray[np.bool_], unit: str
+) -> NDArray[np.floating[Any]]:
+    """Return the values in the unit they came in, with those in `replaced` from `filled`, which is in `unit`."""
+    values = contents.values.astype(np.result_type(contents.values.dtype, np.float32))
+    values[replaced] = filled[replaced] / conversion_factor(contents.unit, unit)
+    return values
+
+
+def scaled(values: NDArray[Any], factor: float) -> NDArray[Any]:
+    """Return the product, in float32 or better: 1000 electron overflow a float16."""
+    product: NDArray[Any] = np.multiply(values, factor, dtype=np.result_type(values.dtype, np.float32))
+    return product
+
+
+def is_nddata(image: Any) -> bool:
+    """True for NDData, CCDData and other classes made from them."""
+    return _is_instance(image, "astropy.nddata.NDData")
+
+
+def renewed(image: Any, values: NDArray[Any], mask: NDArray[np.bool_]) -> Any:
+    """Return an NDData or CCDData with other values and mask, and with copies of all else that it holds."""
+    kept = {name: deepcopy(getattr(image, name)) for name in ("uncertainty", "wcs", "meta", "psf")}
+    try:
+        made = type(image)(values, mask=mask, unit=image.unit, **kept)
+    except TypeError:
+        raise InvalidImageError(
+            f"a {type(image).__name__} cannot be made anew: pass astropy.nddata.CCDData or the values alone"
+        ) from None
+    if hasattr(image, "flags"):
+        made.flags = deepcopy(image.flags)
+    return made
+
+
+def _array(image: Any) -> Contents:
+    # columns of tables and other arrays with a unit attribute
+    unit = getattr(image, "unit", None) or getattr(image, "units", None)
+    return Contents(np.asarray(image), unit=unit)
+
+
+def _quantity(image: Any) -> Contents:
+    return Contents(np.asarray(image.value), unit=image.unit)
+
+
+def _masked_array(image: Any) -> Contents:
+    inside = unwrap(image.data)  # may be a Quantity
+    return inside.masked(np.ma.getmask(image)).measured(getattr(image, "unit", None))
+
+
+def _masked(image: Any) -> Contents:
+    return unwrap(image.unmasked).masked(image.mask)
+
+
+def _nddata(image: Any) -> Contents:
+    return unwrap(image.data).masked(image.mask).measured(image.unit)
+
+
+def _hdu(image: Any) -> Contents:
+    if image.data is None:
+        raise InvalidImageError("the HDU holds no image: pass one that does, for example hdulist['SCI', 1]")
+    return unwrap(image.data).measured(str(image.header.get("BUNIT", "")).strip())
+
+
+def _tensor(image: Any) -> Contents:
+    import torch
+
+    if hasattr(image, "get_mask"):  # torch.masked: True where valid
+        return unwrap(image.get_data()).masked(unwrap(~image.get_mask()).values)
+    plain = image.detach().to_dense() if image.layout != torch.strided else image.detach()
+    plain = plain.cpu().resolve_conj().resolve_neg()
+    narrow = plain.is_floating_point() and plain.itemsize < 4  # bfloat16 and float8 do not exist in numpy
+    return Contents((plain.float() if narrow else plain).numpy())
+
+
+def _labelled_array(image: Any) -> Contents:
+    return unwrap(image.data).measured(image.attrs.get("units", image.attrs.get("unit")))
+
+
+def _sequence(images: Any) -> Contents:
+    """Stack images, or the rows of one; masks count, and units are converted to that of the first."""
+    if all(isinstance(one, Real) for one in images):
+        return Contents(np.asarray(images))
+    parts = [unwrap(one) for one in images]
+    stack = Contents(np.stack([_in_unit_of(parts[0], part, index) for index, part in enumerate(parts)]), unit=parts[0].unit)
+    if all(part.mask is None for part in parts):
+        return stack
+    return stack.masked(np.stack([np.zeros(part.values.shape, bool) if part.mask is None else part.mask for part in parts]))
+
+
+def _in_unit_of(first: Contents, other: Contents, index: int) -> NDArray[Any]:
+    """Return the values of another image in the unit of the first."""
+    units = (first.unit, other.unit)
+    factor = 1 if units == (None, None) else None if None in units else ratio(other.unit, first.unit)
+    if factor is None:
+        shown = ["no unit" if unit is None else str(unit) for unit in units]
+        raise InvalidImageError(f"image 0 is in {shown[0]}, image {index} in {shown[1]}: give all the same unit")
+    return other.values if factor == 1 else scaled(other.values, factor)
+
+
+def _unknown(image: Any) -> Contents:
+    for name in ("unit", "units", "mask"):
+        if (held := getattr(image, name, None)) is not None and not callable(held):
+            kind = f"{type(image).__module__}.{type(image).__qualname__}"
+            raise InvalidImageError(
+                f"the image is a {kind} with a {name}, which cannot be read: pass a Quantity, CCDData or masked array"
+            )
+    return Contents(np.asarray(image))
+
+
+def _refuse(instead: str) -> Callable[[Any], NoReturn]:
+    def refuse(image: Any) -> NoReturn:
+        raise InvalidImageError(f"the image is a {type(image).__name__}: pass {instead}")
+
+    return refuse
+
+
+_PATH = _refuse("its pixel values, for example astropy.io.fits.getdata(path, ext=1), or call deepcr_zoo.clean_file(path)")
+_READERS: Mapping[str, Callable[[Any], Contents]] = {  # the first class that fits; subclasses stand before their bases
+    f"{__name__}.Contents": lambda contents: contents,
+    "builtins.str": _PATH,
+    "builtins.bytes": _PATH,
+    "os.PathLike": _PATH,
+    "builtins.memoryview": lambda view: Contents(np.asarray(view)),
+    "astropy.io.fits.HDUList": _refuse("one of its HDUs, for example hdulist['SCI', 1]"),
+    "astropy.io.fits.PrimaryHDU": _hdu,
+    "astropy.io.fits.ImageHDU": _hdu,
+    "astropy.io.fits.CompImageHDU": _hdu,
+    "astropy.nddata.NDData": _nddata,
+    "astropy.nddata.Cutout2D": lambda cutout: unwrap(cutout.data),
+    "astropy.utils.masked.Masked": _masked,
+    "astropy.units.Quantity": _quantity,
+    "numpy.ma.MaskedArray": _masked_array,
+    "numpy.ndarray": _array,
+    "torch.Tensor": _tensor,
+    "xarray.Dataset": _refuse("one of its variables, for example dataset['flux']"),
+    "xarray.DataArray": _labelled_array,
+    "xarray.Variable": _labelled_array,
+    "dask.array.Array": lambda array: unwrap(array.compute()),
+    "pandas.DataFrame": lambda frame: Contents(frame.to_numpy()),
+    "collections.abc.Sequence": _sequence,
+}
+
+
+def _same_masked(image: Any, contents: Contents, values: NDArray[Any]) -> Any:
+    from astropy.utils.masked import Masked
+
+    return Masked(_same_quantity(image, contents, values) if hasattr(image, "unit") else values, mask=image.mask.copy())
+
+
+def _same_quantity(image: Any, contents: Contents, values: NDArray[Any]) -> Any:
+    from astropy.units import Quantity
+
+    return Quantity(values, contents.unit)
+
+
+def _same_masked_array(image: Any, contents: Contents, values: NDArray[Any]) -> Any:
+    return np.ma.MaskedArray(values, np.ma.getmaskarray(image).copy())
+
+
+_WRITERS: Mapping[str, Callable[[Any, Contents, NDArray[Any]], Any]] = {
+    "astropy.utils.masked.Masked": _same_masked,
+    "astropy.units.Quantity": _same_quantity,
+    "numpy.ma.MaskedArray": _same_masked_array,
+}
+
+
+def _first_match(functions: Mapping[str, Callable[..., Any]], image: Any) -> Callable[..., Any] | None:
+    return next((function for path, function in functions.items() if _is_instance(image, path)), None)
+
+
+def _is_instance(image: Any, path: str) -> bool:
+    """True for an object of the class at this path, without importing its module."""
+    module, _, name = path.rpartition(".")
+    kind = getattr(sys.modules.get(module), name, None)
+    return isinstance(kind, type) and isinstance(image, kind)

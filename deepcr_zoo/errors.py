@@ -93,7 +93,11 @@ class MissingExtraError(DeepcrZooError):
 
 
 class ConversionError(DeepcrZooError):
-    """An upstream file that is missing or differs from its card."""
+    """An upstream file that is missing, differs from its card or holds no network of the deepCR package."""
+
+
+class AbsentAttributeError(UsageError, AttributeError):
+    """An attribute of the deepCR package's class that has another name or no equivalent here."""
 
 
 class DrizzleError(DeepcrZooError):
@@ -161,7 +165,11 @@ class NotMeasuredError(DeepcrZooError):
 
 
 class ModelWarning(UserWarning):
-    """A caution that the registry attaches to this version of a model."""
+    """A caution that the registry attaches to this version of a model, or that a file without a card needs."""
+
+
+class CompatibilityWarning(UserWarning):
+    """A difference from the deepCR package that a script written for it may not expect."""
 
 
 class ImageWarning(UserWarning):

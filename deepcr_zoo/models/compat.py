@@ -5,14 +5,19 @@ from deepcr_zoo import deepCR        # was: from deepCR import deepCR
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.errors import DeviceError, UsageError
+from deepcr_zoo.errors import AbsentAttributeError, CompatibilityWarning, DeviceError, UsageError
 from deepcr_zoo.models.imagecleaning import Filler, filler, loaded
-from deepcr_zoo.models.model import WHOLE_FRAME, MaskModel, select_device
+from deepcr_zoo.models.images import read_contents
+from deepcr_zoo.models.model import WHOLE_FRAME, InpaintModel, MaskModel, select_device
+from deepcr_zoo.models.upstream import load_mask_file
 from deepcr_zoo.zoo.cards import check_threshold
 
 
@@ -24,28 +29,52 @@ class deepCR:  # noqa: N801 - upstream's name
 
     Parameters
     ----------
-    mask : str
-        Name of a mask model. The path of a ``.pth`` file is refused.
-    inpaint : str, optional
-        Name of an inpainting model (default: the 5x5 masked median).
+    mask : str, path or MaskModel
+        Name of a mask model, a loaded one, or the path of a ``.pth`` file that deepCR has trained. Such a file has no card:
+        its network takes pixel values unscaled, as in deepCR, and a warning says so.
+    inpaint : str or InpaintModel, optional
+        Name of an inpainting model or a loaded one (default: the 5x5 masked median).
     device : {"CPU", "GPU"}
         ``GPU`` means CUDA or MPS, and is an error where there is none.
     hidden : int
-        Ignored, as upstream ignores it for named models: the registry fixes the architecture.
+        Ignored: the registry or the ``.pth`` file fixes the architecture.
+
+    Attributes
+    ----------
+    scale : float
+        Number that the mask network divides pixel values by.
+    norm : bool
+        Whether the mask network standardises the whole frame.
 
     Raises
     ------
     DeepcrZooError
-        As for `deepcr_zoo.load`.
+        As for `deepcr_zoo.load`, and if a ``.pth`` file holds no network of deepCR.
     """
 
-    def __init__(self, mask: str = "ACS-WFC", inpaint: str | None = None, device: str = "CPU", hidden: int = 32) -> None:
-        if mask.endswith(".pth"):
-            raise UsageError(f"mask={mask!r}: expected a model name: .pth files are not loaded, since they can run code")
+    def __init__(
+        self,
+        mask: str | os.PathLike[str] | MaskModel = "ACS-WFC",
+        inpaint: str | InpaintModel | None = None,
+        device: str = "CPU",
+        hidden: int = 32,
+    ) -> None:
         target = _device(device)
-        self.mask_model: MaskModel = loaded(mask, MaskModel, target)
+        self.mask_model: MaskModel = _mask_model(mask, target)
         self._names_inpainter = inpaint is not None
-        self._fill: Filler = filler(inpaint or "medmask", self.mask_model.card.input.unit, target)
+        self._fill: Filler = filler("medmask" if inpaint is None else inpaint, self.mask_model.card.input.unit, target)
+
+    @property
+    def scale(self) -> float:
+        return self.mask_model.card.input.scale
+
+    @property
+    def norm(self) -> bool:
+        return self.mask_model.card.input.normalisation == "frame-standardise"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        instead = _INSTEAD.get(name, "expected one of clean, inpaint, mask_model, scale, norm")
+        raise AbsentAttributeError(f"{type(self).__name__!r} object has no attribute {name!r}: {instead}")
 
     def clean(
         self,
@@ -56,44 +85,65 @@ class deepCR:  # noqa: N801 - upstream's name
         segment: bool = True,
         patch: int = 1024,
         n_jobs: int = 1,
-    ) -> NDArray[np.float32] | tuple[NDArray[np.float32], NDArray[np.float32]]:
+    ) -> NDArray[Any] | tuple[NDArray[Any], NDArray[np.float32]]:
         """Mask the cosmic rays of an image and, optionally, repaint them.
 
         Parameters
         ----------
         img0 : array_like, shape (H, W)
-            Pixel values in the unit of the model's card.
+            Pixel values in the unit of the model's card, in any container that `deepcr_zoo.clean` takes.
         threshold : float
             Probability above which a pixel is masked: 0.5 as upstream, not the card's threshold.
         inpaint : bool, optional
-            Whether to return the cleaned image too. None means yes if an inpainter was named, so that the paper's
-            example, which unpacks two values, works; deepCR 0.3.1 returns only the mask unless this is True.
+            Whether to return the cleaned image too. None means yes if an inpainter was named, with a warning, so that the
+            paper's example, which unpacks two values, works; deepCR 0.3.1 returns only the mask unless this is True.
         binary : bool
-            Return the mask as 0 and 1, not as a probability.
+            Return a mask, not probabilities.
         segment : bool
             Work in tiles of `patch` pixels, which saves memory and does not change the result.
         patch : int
             Side of a tile in pixels.
         n_jobs : int
-            Ignored: torch already uses all cores.
+            Type of the mask alone, as in deepCR: torch already uses all cores.
 
         Returns
         -------
-        mask : ndarray of float32
-            0 and 1, or probabilities, as upstream returns them.
+        mask : ndarray of float32 or bool
+            0 and 1 in float32 or, if `n_jobs` is not 1, where deepCR returns integers, a bool; or probabilities.
         cleaned : ndarray of float32
             The repainted image, only when inpainting.
         """
-        probability = self.mask_model.predict(img0, tile=patch if segment else WHOLE_FRAME)
+        contents = read_contents(img0)
+        probability = self.mask_model.predict(contents, tile=patch if segment else WHOLE_FRAME)
         cosmic_rays = probability > check_threshold(threshold)
-        mask = cosmic_rays.astype(np.float32) if binary else probability
+        mask = probability if not binary else cosmic_rays.astype(np.float32) if n_jobs == 1 else cosmic_rays
+        if inpaint is None and self._names_inpainter:
+            warnings.warn(_TWO_VALUES, CompatibilityWarning, stacklevel=2)
         if not (self._names_inpainter if inpaint is None else inpaint):
             return mask
-        return mask, self.inpaint(img0, cosmic_rays)
+        return mask, self.inpaint(contents, cosmic_rays)
 
     def inpaint(self, img0: Any, mask: Any) -> NDArray[np.float32]:
         """Repaint the masked pixels of an image, in the unit of the mask model's card."""
         return self._fill(img0, mask)
+
+
+_TWO_VALUES = (
+    "clean returns (mask, cleaned) since an inpainter was named, where deepCR 0.3.1 returns the mask alone: "
+    "say inpaint=True for both or inpaint=False for the mask"
+)
+_INSTEAD = {
+    "maskNet": "mask_model.predict(image) gives its probabilities, and mask_model.logits(image) its log-odds",
+    "inpaintNet": "inpaint(image, mask) applies it, and deepcr_zoo.load('inpaint/NAME') is the network with its card",
+}
+
+
+def _mask_model(mask: str | os.PathLike[str] | MaskModel | None, device: str) -> MaskModel:
+    if mask is None:
+        raise UsageError("mask=None: expected the name of a mask model, such as 'ACS-WFC', or the path of a .pth file")
+    if isinstance(mask, os.PathLike) or (isinstance(mask, str) and mask.endswith((".pth", ".pt"))):
+        return load_mask_file(Path(mask), device)
+    return loaded(mask, MaskModel, device)
 
 
 def _device(name: str) -> str:

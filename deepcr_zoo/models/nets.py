@@ -5,6 +5,8 @@ Shapes are (N, C, H, W). A network of depth D needs H and W that are multiples o
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,10 @@ from deepcr_zoo.zoo.registry import Architecture
 
 CHANNELS: dict[Task, int] = {"mask": 1, "inpaint": 2}
 """Input channels: the image, or [image * (1 - mask), mask]. The output always has one."""
+
+# by depth of the network; a pixel of the output depends on pixels up to 9 and 22 away, and halos are multiples of 8
+MULTIPLE: dict[int, Literal[2, 4]] = {2: 2, 3: 4}
+HALO = {2: 16, 3: 24}
 
 BATCH_NORM_MOMENTUM = 0.005  # Zhang & Bloom 2020
 

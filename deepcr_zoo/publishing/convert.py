@@ -1,14 +1,9 @@
-"""Conversion of upstream .pth files to safetensors: the only module that unpickles.
-
-The file's hash is checked first, and torch unpickles it with ``weights_only=True``.
-"""
+"""Conversion of upstream .pth files, of a verified hash, to safetensors."""
 
 from __future__ import annotations
 
 import datetime
 import hashlib
-import io
-import pickle
 import subprocess
 import sys
 import tarfile
@@ -17,18 +12,15 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import yaml
-from torch import Tensor
 
 from deepcr_zoo.documents import parse_document
 from deepcr_zoo.errors import ConversionError
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.models import testvectors, weights
+from deepcr_zoo.models.upstream import convert_state
 from deepcr_zoo.zoo.cards import Card, UpstreamFile
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, Architecture, LockedFile, LockedVersion, Sources
-
-_LAYERS = {"batch": {"0": "conv1", "1": "norm1", "3": "conv2", "4": "norm2"}, "none": {"0": "conv1", "2": "conv2"}}
 
 
 @dataclass(frozen=True)
@@ -89,29 +81,6 @@ def import_model(card_path: Path, sdists: Path, to: Path) -> str:
     )
     entry = {card.identity.version: locked.model_dump(exclude_none=True)}
     return textwrap.indent(yaml.safe_dump(entry, sort_keys=False), "  ")
-
-
-def convert_state(pickled: bytes) -> tuple[Architecture, dict[str, Tensor]]:
-    """Rename an upstream state dict, from a .pth file with a verified hash, to our names; fold weight normalisation."""
-    try:
-        upstream: dict[str, Tensor] = torch.load(io.BytesIO(pickled), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError):
-        raise ConversionError("the file does not hold tensors alone, or is damaged: it was not loaded") from None
-    architecture = _architecture(upstream)
-    modules = _module_names(architecture)
-    state: dict[str, Tensor] = {}
-    for name, tensor in upstream.items():
-        module, _, parameter = name.rpartition(".")
-        if module not in modules:
-            raise ConversionError(f"{name}: expected a parameter of an upstream UNet of {architecture}")
-        if parameter == "weight_g":
-            continue
-        if parameter == "weight_v":
-            parameter, tensor = "weight", _weight_norm(tensor, upstream[f"{module}.weight_g"])
-        elif parameter == "num_batches_tracked":
-            tensor = tensor.to(torch.int64)
-        state[f"{modules[module]}.{parameter}"] = tensor
-    return architecture, state
 
 
 def read_upstream(file: UpstreamFile, sdists: Path) -> bytes:
@@ -186,40 +155,3 @@ def _check_input_scale(converted: ConvertedModel, card_path: Path) -> None:
             f"add input_variance: {variance:.3g}"
         )
     weights.check_fingerprint(state, card, str(card_path))
-
-
-def _architecture(upstream: dict[str, Tensor]) -> Architecture:
-    try:
-        hidden = upstream["module.inc.conv.conv.0.bias"].shape[0]
-    except (KeyError, TypeError):
-        raise ConversionError("the file does not hold the weights of an upstream UNet") from None
-    has_third_level = any(name.startswith("module.down2.") for name in upstream)
-    has_weight_norm = any(name.endswith(".weight_g") for name in upstream)
-    return Architecture(depth=3 if has_third_level else 2, hidden=hidden, norm="none" if has_weight_norm else "batch")
-
-
-def _module_names(architecture: Architecture) -> dict[str, str]:
-    """Return our module names by upstream's."""
-    blocks = {"inc.conv": "encoder.0", "outc.conv": "head"}
-    for level in range(1, architecture.depth):
-        # upstream counts its decoder down from up8, which works at full resolution; ours counts up to it
-        step = architecture.depth - 1 - level
-        blocks |= {
-            f"down{level}.mpconv.1": f"encoder.{level}",
-            f"up{9 - level}.up": f"upsample.{step}",
-            f"up{9 - level}.conv": f"decoder.{step}",
-        }
-    modules = {f"module.{upstream}": ours for upstream, ours in blocks.items()}
-    for upstream, ours in blocks.items():
-        modules |= {
-            f"module.{upstream}.conv.{number}": f"{ours}.{layer}" for number, layer in _LAYERS[architecture.norm].items()
-        }
-    return modules
-
-
-def _weight_norm(direction: Tensor, length: Tensor) -> Tensor:
-    """Return the weight g * v / |v|, with |v| over all but the first axis (Salimans & Kingma 2016, Eq. 2), in float64."""
-    wide = direction.double()
-    norm = wide.flatten(1).square().sum(dim=1).sqrt()[:, None, None, None]
-    folded: Tensor = (length.double() * wide / norm).float()
-    return folded

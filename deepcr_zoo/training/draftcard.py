@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
 
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from deepcr_zoo.bench.runs import EpochRecord
 from deepcr_zoo.dataset.descriptions import describe_labels
 from deepcr_zoo.dataset.store import DatasetVisit, Manifest, StampSplit
 from deepcr_zoo.models import testvectors, weights
+from deepcr_zoo.models.nets import HALO, MULTIPLE
 from deepcr_zoo.training.state import decays
 from deepcr_zoo.zoo import cards
 from deepcr_zoo.zoo.recipe import AugmentationBlock, Recipe, Split
@@ -26,9 +26,6 @@ from deepcr_zoo.zoo.registry import Architecture
 # Zhang & Bloom 2020, the source of the networks and their training: cited where the recipe cites nothing
 METHOD_DOI = "10.3847/1538-4357/ab3fa6"
 
-# by depth of the network; a pixel of the output depends on pixels up to 9 and 22 away, and halos are multiples of 8
-MULTIPLE: dict[int, Literal[2, 4]] = {2: 2, 3: 4}
-HALO = {2: 16, 3: 24}
 THRESHOLD = 0.5
 # for float32, folded, any engine: ten times what networks of 32 channels need, and just what those of 4 channels do
 TOLERANCE = 1e-4

@@ -3,13 +3,12 @@ import io
 import tarfile
 
 import pytest
-import torch
 import yaml
 
 from deepcr_zoo import files
 from deepcr_zoo.errors import ConversionError
 from deepcr_zoo.models import testvectors
-from deepcr_zoo.publishing.convert import convert, convert_state, import_model, read_upstream
+from deepcr_zoo.publishing.convert import convert, import_model, read_upstream
 from deepcr_zoo.zoo.cards import UpstreamFile, read_card
 from deepcr_zoo.zoo.registries import default_registry
 from tests.conftest import ALL_MODELS
@@ -97,31 +96,3 @@ def test_the_hash_of_the_release_and_of_the_file_are_both_checked(tmp_path):
     ]:
         with pytest.raises(ConversionError, match=message):
             read_upstream(upstream.model_copy(update=change), tmp_path)
-
-
-def test_a_file_that_would_run_code_is_never_unpickled(tmp_path):
-    class Malicious:
-        def __reduce__(self):
-            return open, (str(tmp_path / "owned"), "w")
-
-    buffer = io.BytesIO()
-    torch.save({"module.inc.conv.conv.0.bias": Malicious()}, buffer)
-    with pytest.raises(ConversionError, match="does not hold tensors alone"):
-        convert_state(buffer.getvalue())
-    assert not (tmp_path / "owned").exists()
-
-
-@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"no pickle"])
-def test_a_damaged_file_is_refused(data):
-    with pytest.raises(ConversionError, match="or is damaged"):
-        convert_state(data)
-
-
-@pytest.mark.parametrize(
-    "state", [{}, {"x": torch.zeros(1)}, {"module.inc.conv.conv.0.bias": torch.zeros(4), "odd": torch.zeros(1)}]
-)
-def test_what_is_not_an_upstream_unet_is_refused(state):
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    with pytest.raises(ConversionError, match="upstream UNet"):
-        convert_state(buffer.getvalue())

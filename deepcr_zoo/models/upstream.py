@@ -1,0 +1,135 @@
+"""Networks of the deepCR package: their .pth files become networks of ours. The only module that unpickles.
+
+torch unpickles with ``weights_only=True``, which builds tensors and runs no code of the file.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deepcr_zoo.errors import ConversionError, InvalidNameError, ModelWarning, UnknownModelError, UsageError
+from deepcr_zoo.models import weights
+from deepcr_zoo.models.model import MaskModel, load_files
+from deepcr_zoo.models.nets import HALO, MULTIPLE
+from deepcr_zoo.zoo import cards
+from deepcr_zoo.zoo.names import for_task
+from deepcr_zoo.zoo.registries import default_registry
+from deepcr_zoo.zoo.registry import Architecture
+
+SAFE_SINCE = "2.6"  # weights_only=True could still run code in earlier releases of torch: CVE-2025-32434
+_LAYERS = {"batch": {"0": "conv1", "1": "norm1", "3": "conv2", "4": "norm2"}, "none": {"0": "conv1", "2": "conv2"}}
+
+
+def load_mask_file(path: Path, device: str) -> MaskModel:
+    """Load the mask network in a .pth file that deepCR has trained, with a caution: no card says what it takes."""
+    where = f"mask={str(path)!r}"
+    if torch.__version__ < SAFE_SINCE:
+        raise UsageError(f"{where}: .pth files need torch {SAFE_SINCE} or newer to be safe, and this is {torch.__version__}")
+    instead = _same_name(path)
+    try:
+        architecture, state = convert_state(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{where}: {error.strerror}; {instead or 'expected a .pth file or a model name'}") from None
+    except ConversionError as error:
+        raise ConversionError(f"{where}: {error}") from None
+    model = load_files(weights.serialise(state), _card(path, architecture), architecture, str(path), device)
+    assert isinstance(model, MaskModel)  # as its card says
+    caution = "a .pth file has no card: pixel values go in unscaled, as in deepCR, and error rates are unknown"
+    if variance := weights.input_variance(state, 1):
+        caution += f"; in training they had a standard deviation of about {math.sqrt(variance):.2g}"
+    warnings.warn(f"{where}: {caution}{instead and '; '}{instead}", ModelWarning, stacklevel=4)
+    return model
+
+
+def convert_state(pickled: bytes) -> tuple[Architecture, dict[str, Tensor]]:
+    """Rename an upstream state dict, from the bytes of a .pth file, to our names; fold weight normalisation."""
+    try:
+        upstream: dict[str, Tensor] = torch.load(io.BytesIO(pickled), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError):
+        raise ConversionError("the file does not hold tensors alone, or is damaged: it was not loaded") from None
+    architecture = _architecture(upstream)
+    modules = _module_names(architecture)
+    state: dict[str, Tensor] = {}
+    for name, tensor in upstream.items():
+        module, _, parameter = name.rpartition(".")
+        if module not in modules or not isinstance(tensor, Tensor):
+            raise ConversionError(f"{name}: expected a parameter of an upstream UNet of {architecture}")
+        if parameter == "weight_g":
+            continue
+        if parameter == "weight_v" and f"{module}.weight_g" in upstream:
+            parameter, tensor = "weight", _weight_norm(tensor, upstream[f"{module}.weight_g"])
+        elif parameter == "num_batches_tracked":
+            tensor = tensor.to(torch.int64)
+        state[f"{modules[module]}.{parameter}"] = tensor
+    return architecture, state
+
+
+def _architecture(upstream: Any) -> Architecture:
+    try:
+        (hidden,) = upstream["module.inc.conv.conv.0.bias"].shape
+        has_third_level = any(name.startswith("module.down2.") for name in upstream)
+        has_weight_norm = any(name.endswith(".weight_g") for name in upstream)
+        return Architecture(depth=3 if has_third_level else 2, hidden=hidden, norm="none" if has_weight_norm else "batch")
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+        raise ConversionError("the file does not hold the weights of an upstream UNet") from None
+
+
+def _module_names(architecture: Architecture) -> dict[str, str]:
+    """Return our module names by upstream's."""
+    blocks = {"inc.conv": "encoder.0", "outc.conv": "head"}
+    for level in range(1, architecture.depth):
+        # upstream counts its decoder down from up8, which works at full resolution; ours counts up to it
+        step = architecture.depth - 1 - level
+        blocks |= {
+            f"down{level}.mpconv.1": f"encoder.{level}",
+            f"up{9 - level}.up": f"upsample.{step}",
+            f"up{9 - level}.conv": f"decoder.{step}",
+        }
+    modules = {f"module.{upstream}": ours for upstream, ours in blocks.items()}
+    for upstream, ours in blocks.items():
+        modules |= {
+            f"module.{upstream}.conv.{number}": f"{ours}.{layer}" for number, layer in _LAYERS[architecture.norm].items()
+        }
+    return modules
+
+
+def _weight_norm(direction: Tensor, length: Tensor) -> Tensor:
+    """Return the weight g * v / |v|, with |v| over all but the first axis (Salimans & Kingma 2016, Eq. 2), in float64."""
+    wide = direction.double()
+    norm = wide.flatten(1).square().sum(dim=1).sqrt()[:, None, None, None]
+    folded: Tensor = (length.double() * wide / norm).float()
+    return folded
+
+
+def _same_name(path: Path) -> str:
+    """Return a hint if the zoo has a mask model of the file's name, else nothing."""
+    try:
+        default_registry().resolve(for_task(path.stem, "mask"))
+    except (InvalidNameError, UnknownModelError):
+        return ""
+    return f"the zoo has a network of this name, with its unit and scale: mask={path.stem!r}"
+
+
+def _card(path: Path, architecture: Architecture) -> cards.Card:
+    """Return what can be said of a network of which only the file is known; the other parts of the card are absent."""
+    return cards.Card.model_construct(
+        identity=cards.CardIdentity(name="unnamed", task="mask", version="0.0", title=str(path), authors=["not known"]),
+        input=cards.CardInput(
+            unit="electron",  # what deepCR asks for
+            normalisation="scale",
+            scale=1,
+            multiple=MULTIPLE[architecture.depth],
+            halo=HALO[architecture.depth],
+        ),
+        output=cards.CardOutput(
+            quantity="cosmic-ray probability", threshold=0.5, threshold_choice="0.5, the default of the released code"
+        ),
+    )

@@ -70,6 +70,7 @@ def test_the_python_examples_of_the_readme_run_as_printed():
     "document",
     [
         "docs/guide/python.md",
+        "docs/guide/migration.md",
         pytest.param("docs/guide/training-sets.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/training.md", marks=pytest.mark.slow),
     ],
@@ -80,7 +81,8 @@ def test_the_python_examples_of_the_guide_run_as_printed(document):
 
 def test_every_document_with_python_is_run():
     with_python = {document for document in DOCUMENTS if blocks(document, "python")}
-    assert with_python == {"README.md", "docs/guide/python.md", "docs/guide/training-sets.md", "docs/guide/training.md"}
+    guides = {f"docs/guide/{name}.md" for name in ("migration", "python", "training", "training-sets")}
+    assert with_python == {"README.md", *guides}
 
 
 @pytest.mark.usefixtures("beside_the_demo")

@@ -140,7 +140,7 @@ def _labelled_array(image: Any) -> Contents:
 
 def _sequence(images: Any) -> Contents:
     """Stack images, or the rows of one; masks count, and units are converted to that of the first."""
-    if all(isinstance(one, Real) for one in images):
+    if all(issubclass(kind, Real) for kind in set(map(type, images))):
         return Contents(np.asarray(images))
     parts = [unwrap(one) for one in images]
     stack = Contents(np.stack([_in_unit_of(parts[0], part, index) for index, part in enumerate(parts)]), unit=parts[0].unit)

@@ -88,7 +88,7 @@ def read_contents(image: Any, name: str = "image") -> Contents:
 
 def _check_shape(shape: tuple[int, ...]) -> None:
     expected = f"the image has shape {shape}: expected (H, W) or (N, H, W)"
-    if len(shape) == 4 and 1 in (shape[1], shape[-1]):
+    if len(shape) == 4 and (shape[1] == 1 or shape[-1] <= MOST_COLOURS):
         raise InvalidImageError(f"{expected}; give image{'[:, 0]' if shape[1] == 1 else '[..., 0]'}")
     if len(shape) not in (2, 3) or 0 in shape:
         raise InvalidImageError(f"{expected}, none of them zero")

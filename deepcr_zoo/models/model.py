@@ -100,8 +100,8 @@ class MaskModel(Model):
         Parameters
         ----------
         image : array_like, shape (H, W) or (N, H, W)
-            Pixel values in the card's unit: an array, MaskedArray, Quantity, NDData or CCDData. A model with the
-            normalisation frame-standardise needs the whole frame, never a crop.
+            Pixel values in the card's unit, in any container that `deepcr_zoo.clean` takes. A model with the normalisation
+            frame-standardise needs the whole frame, never a crop.
         tile : int, optional
             Side of a tile in pixels, 0 for the whole frame at once. It affects memory and speed, not the result.
 
@@ -170,7 +170,7 @@ class InpaintModel(Model):
         Parameters
         ----------
         image : array_like, shape (H, W) or (N, H, W)
-            Pixel values in the card's unit: an array, MaskedArray, Quantity, NDData or CCDData.
+            Pixel values in the card's unit, in any container that `deepcr_zoo.clean` takes.
         mask : array_like of bool, or of 0 and 1
             The inpainting mask, same shape as the image. It should cover the cosmic rays fully: the rest of one beside
             the mask brightens the result.

@@ -1,11 +1,14 @@
 """Every container of an image gives the mask of the plain array, or is refused: its unit and its mask always count."""
 
+import subprocess
+import sys
 from collections import deque
 from functools import cache
 
 import astropy.units as u
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
@@ -111,12 +114,13 @@ CONTAINERS = {
     "DataArray": (data_array(np.asarray), "unit"),
     "DataArray of Dask": (data_array(da.from_array), "unit"),
     "tensor": (tensor, ""),
+    "DataFrame": (lambda values, mask, unit: pd.DataFrame(values), ""),
 }
 
 
 @pytest.mark.parametrize("stacked", [False, True], ids=["alone", "list of two"])
 @pytest.mark.parametrize("name", CONTAINERS)
-@settings(max_examples=12)
+@settings(max_examples=10)
 @given(dtype=TYPES, unit=UNITS, seed=st.none() | st.integers(0, 9))
 def test_a_container_gives_the_mask_of_the_plain_array_or_is_refused(name, stacked, dtype, unit, seed):
     build, kept = CONTAINERS[name]
@@ -178,8 +182,20 @@ def test_a_unit_has_the_spellings_that_files_use(found, wanted):
     assert read_image(fits.ImageHDU(COUNTS, header), wanted).pixels[0, 0, 0] == 100
 
 
+def test_a_scaled_count_is_a_scaled_adu():
+    assert read_image(COUNTS * u.Unit(1000 * u.ct), "adu").pixels[0, 0, 0] == 100_000
+
+
 def test_a_scaled_unit_does_not_overflow_a_narrow_type():
     assert read_image(u.Quantity(COUNTS.astype("f2"), u.Unit(1000 * u.electron)), "electron").valid is None
+
+
+def test_recognising_containers_imports_none_of_their_libraries():
+    code = "import sys, numpy; from deepcr_zoo.models.images import read_image; read_image(numpy.zeros((4, 4)), 'electron');"
+    code += "read_image([[1, 2], [3, 4]], 'electron'); print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "numpy" in loaded
+    assert not {"astropy", "torch", "dask", "xarray", "pandas"} & set(loaded)
 
 
 class Detector:
@@ -243,6 +259,7 @@ def test_a_masked_tensor_counts_its_mask():
         ((60, 50, 1), r"expected \(H, W\) or \(N, H, W\); give image\[..., 0\]$"),
         ((6, 5, 4), r"give image\[..., 0\]"),
         ((8, 1, 20, 20), r"give image\[:, 0\]$"),
+        ((2, 20, 20, 3), r"give image\[..., 0\]$"),
         ((8, 20, 20, 1), r"give image\[..., 0\]$"),
     ],
 )

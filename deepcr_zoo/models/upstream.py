@@ -129,6 +129,7 @@ def _card(path: Path, architecture: Architecture) -> cards.Card:
             multiple=MULTIPLE[architecture.depth],
             halo=HALO[architecture.depth],
         ),
+        training=cards.CardTraining(data="not known", method="not known", unknown=["everything"], source="the file alone"),
         output=cards.CardOutput(
             quantity="cosmic-ray probability", threshold=0.5, threshold_choice="0.5, the default of the released code"
         ),

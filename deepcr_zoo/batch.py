@@ -6,6 +6,7 @@ import glob
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import traceback
@@ -24,9 +25,24 @@ from deepcr_zoo.errors import DeepcrZooError, InterruptedWorkError, NotAnExposur
 from deepcr_zoo.machine import processors
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts")
-COMPRESSED_SUFFIXES = (".gz", ".fz")
+PACKED_SUFFIXES = (".gz", ".bz2", ".xz")
+"""Endings of files that are packed as a whole; they are read by content, whatever their names."""
+
+COMPRESSED_SUFFIXES = (*PACKED_SUFFIXES, ".fz")
 MASK_ENDING, COPY_ENDING = "_crmask.fits", "_crclean.fits"
 _FITS_ENDINGS = tuple(f"{end}{packed}" for end in FITS_SUFFIXES for packed in ("", *COMPRESSED_SUFFIXES))
+
+_LEFT_OUT = re.compile(
+    r".*(\.(fits|fit|fts)\.(z|zst|lz4|lz|lzma|zip|rar|7z|part|partial|crdownload|download|tmp|html?|\d+)"
+    r"|\.(zip|tar|tar\.\w+|tgz|tbz2?|txz|rar|7z|asdf|h5|hdf5|xisf))"
+)
+"""Names that may stand for exposures and are not read: other packings and formats, unfinished downloads, saved pages."""
+
+_EXTENSION = re.compile(r"(?P<file>.+?)(\[(?P<brackets>[^\[\]]+)\](\[[^\[\]]*\])*|\+(?P<number>\d+))", re.DOTALL)
+"""A file with an extension as in IRAF and CFITSIO: ``x.fits[1]``, ``x.fits[SCI,1]``, ``x.fits+1``."""
+
+MOST_NAMES = 5
+"""Names of left-out files in a message."""
 
 INTERRUPTED = 130
 """Exit code after an interruption, as in shells: 128 + SIGINT."""
@@ -80,17 +96,20 @@ class Request:
     paths: list[str]  # each file once, in order
     named: set[str]  # named one by one; the others come from folders or wildcards
     empty: dict[str, str]  # arguments without files, and why
+    left_out: list[str]  # a line for each folder with files that may hold exposures and are not read
 
 
 def expand(arguments: Sequence[str]) -> Request:
     """Turn files, wildcards, folders and ``@list.txt`` into files, each once and without products of this package."""
-    request = Request([], set(), {})
+    request = Request([], set(), {}, [])
     seen: set[str] = set()
     for argument in chain.from_iterable(map(_list_items, arguments)):
         found = _find(argument)
         if isinstance(found, str):
             request.empty[argument] = found
             continue
+        if left_out := _left_out(argument):
+            request.left_out.append(left_out)
         if found == [argument]:
             request.named.add(argument)
         for path in found:
@@ -153,21 +172,57 @@ def _list_items(argument: str) -> list[str]:
     return items
 
 
+def extension_in(argument: str) -> str | None:
+    """Return what to give in place of ``FILE[EXTENSION]`` or ``FILE+NUMBER``; None if it is none, or no such file exists."""
+    found = _EXTENSION.fullmatch(argument)
+    if found is None or os.path.lexists(argument) or not os.path.isfile(found["file"]):
+        return None
+    extension = found["number"] or found["brackets"]
+    if re.search("[:*]", extension):
+        return f"a section of an image is not read: give the file, {found['file']}, or save the section as a file"
+    return f"give the file and --extension {extension}"
+
+
 def _find(argument: str) -> list[str] | str:
     """Return the files that an argument stands for, or the reason why there are none."""
     try:
         if os.path.isdir(argument):
-            inside = (str(Path(argument, name)) for name in sorted(os.listdir(argument)))
-            found = [path for path in inside if path.lower().endswith(_FITS_ENDINGS) and os.path.isfile(path)]
-            nothing = "the folder holds no FITS file but products of deepcr-zoo, or none at all"
+            found = [path for path in _files_in(argument) if path.lower().endswith(_FITS_ENDINGS)]
+            nothing = (
+                f"the folder holds no file, but products of deepcr-zoo, whose name ends in {', '.join(FITS_SUFFIXES)} "
+                f"(or in one of these and {', '.join(COMPRESSED_SUFFIXES)}): name the files"
+            )
         elif os.path.lexists(argument) or not glob.has_magic(argument):
-            return [argument]  # a file that is not there fails by name, like any other that cannot be read
+            return extension_in(argument) or [argument]  # a missing file fails by name, like any that cannot be read
         else:
             found = sorted(path for path in glob.glob(argument, recursive=True) if os.path.isfile(path))
-            nothing = "nothing matches" if not found else "matches products of deepcr-zoo alone: name the exposures"
+            nothing = "matches products of deepcr-zoo alone: name the exposures"
+            if not found:
+                nothing = extension_in(argument) or "nothing matches"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     return [path for path in found if not path.endswith((MASK_ENDING, COPY_ENDING))] or nothing
+
+
+def _files_in(folder: str) -> Iterator[str]:
+    """Yield the files in a folder, in order; hidden ones are left out, as wildcards leave them out."""
+    inside = (str(Path(folder, name)) for name in sorted(os.listdir(folder)) if not name.startswith("."))
+    return (path for path in inside if os.path.isfile(path))
+
+
+def left_out(paths: Iterable[str | Path]) -> list[str]:
+    """Return the paths that may hold exposures and are not read, by their names."""
+    return [path for path in map(str, paths) if _LEFT_OUT.fullmatch(path.lower())]
+
+
+def _left_out(argument: str) -> str:
+    """Return a line about the files in a folder that may hold exposures and are not read; empty if there are none."""
+    names = [Path(path).name for path in left_out(_files_in(argument))] if os.path.isdir(argument) else []
+    if not names:
+        return ""
+    shown = ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
+    files = "1 file" if len(names) == 1 else f"{len(names)} files"
+    return f"{argument}: {files} left out, not FITS by their names: {shown}; unpack or rename them if they are exposures"
 
 
 def _in_processes(work: Work[Result], paths: Sequence[str], jobs: int) -> Iterator[Outcome[Result]]:

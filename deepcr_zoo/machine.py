@@ -16,7 +16,7 @@ CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _MALLOC_OPTIONS = ((-4, 0), (-1, 2**31 - 1))
 """M_MMAP_MAX and M_TRIM_THRESHOLD of mallopt(3): no separate mapping for large blocks, no memory returned."""
 
-_CPUINFO = Path("/proc/cpuinfo")
+_CPUINFO, _MEMINFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")
 
 
 def processors() -> int:
@@ -32,6 +32,18 @@ def memory_bytes() -> int | None:
     if CONTAINER_LIMIT.is_file() and (limit := CONTAINER_LIMIT.read_text().strip()).isdecimal():
         memory = min(memory, int(limit))
     return memory
+
+
+def free_memory_bytes() -> int | None:
+    """Return the memory that is free or can be freed at once, at most `memory_bytes`; None if nothing is reported."""
+    known = [memory_bytes(), _available_bytes()]
+    return min((one for one in known if one is not None), default=None)
+
+
+def _available_bytes() -> int | None:
+    """Return what Linux reports as available, in bytes (proc_meminfo(5))."""
+    lines = _MEMINFO.read_text().splitlines() if _MEMINFO.exists() else []
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def keep_freed_memory() -> None:

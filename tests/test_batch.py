@@ -44,7 +44,68 @@ def test_a_folder_gives_its_fits_files_and_none_of_our_products(night):
     request = batch.expand(["night"])
     assert request.paths == [f"night/{name}" for name in ("a.FITS.gz", "b.fits", "c.fits.fz", "x[1].fits")]
     assert request.named == set()
-    assert batch.expand(["."]).empty == {".": "the folder holds no FITS file but products of deepcr-zoo, or none at all"}
+    assert batch.expand(["."]).empty["."].startswith("the folder holds no file, but products of deepcr-zoo, whose name")
+    assert request.left_out == []
+
+
+def test_packed_files_in_a_folder_are_found_by_any_fits_ending(night):
+    for name in ("d.fits.bz2", "e.FIT.XZ", "f.fts"):
+        (night / name).touch()
+    assert batch.expand(["night"]).paths[-4:-1] == ["night/d.fits.bz2", "night/e.FIT.XZ", "night/f.fts"]
+    assert batch.expand(["night/*.bz2"]).paths == ["night/d.fits.bz2"]
+
+
+def test_files_in_a_folder_that_may_be_exposures_and_are_not_read_are_named_once(night):
+    for name in (
+        "g.fits.Z",
+        "h.fits.html",
+        "i.fits.crdownload",
+        "night.tar.gz",
+        "j.zip",
+        "k.fits.1",
+        "preview.png",
+        "g.fits.md5",
+    ):
+        (night / name).touch()
+    request = batch.expand(["night"])
+    assert [Path(path).name for path in request.paths] == ["a.FITS.gz", "b.fits", "c.fits.fz", "x[1].fits"]
+    assert request.left_out == [
+        "night: 6 files left out, not FITS by their names: g.fits.Z, h.fits.html, i.fits.crdownload, j.zip, k.fits.1 and 1 "
+        "more; unpack or rename them if they are exposures"
+    ]
+
+
+def test_hidden_files_in_a_folder_are_left_alone(night):
+    (night / "._b.fits").touch()
+    assert "night/._b.fits" not in batch.expand(["night"]).paths
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [
+        ("night/b.fits[1]", "give the file and --extension 1"),
+        ("night/b.fits[SCI,1]", "give the file and --extension SCI,1"),
+        ("night/b.fits[SCI]", "give the file and --extension SCI"),
+        ("night/b.fits+2", "give the file and --extension 2"),
+        ("night/a.FITS.gz[0]", "give the file and --extension 0"),
+        (
+            "night/b.fits[1:100,*]",
+            "a section of an image is not read: give the file, night/b.fits, or save the section as a file",
+        ),
+        ("night/gone.fits[1]", "nothing matches"),
+    ],
+)
+def test_an_extension_in_brackets_names_the_option_that_chooses_it(asked, answer, night):
+    assert batch.expand([asked, "night/b.fits"]).empty == {asked: answer}
+
+
+def test_wildcards_with_brackets_come_before_extensions(night):
+    (night / "b.fits1").touch()
+    assert batch.expand(["night/b.fits[1]", "night/[bc].fits*"]).paths == [
+        "night/b.fits1",
+        "night/b.fits",
+        "night/c.fits.fz",
+    ]
 
 
 def test_wildcards_give_sorted_files_and_none_of_our_products(night):

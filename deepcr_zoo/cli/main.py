@@ -258,6 +258,8 @@ def clean(
     paths = [path for path in request.paths if path not in refused]
     with interruptible():
         try:
+            for line in request.left_out:
+                message("left out", line, "caution")
             for name, reason in refused.items():
                 report.add(batch.Outcome(name, None, f"{name}: {reason}"))
             for outcome in TerminalReporter().track(batch.run(work, paths, where), "cleaning", len(paths)):

@@ -24,7 +24,8 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from deepcr_zoo.errors import DrizzleError, InterruptedWorkError
-from deepcr_zoo.exposures.fitsfiles import read_unchanged, unpacked
+from deepcr_zoo.exposures.fitsfiles import read_unchanged
+from deepcr_zoo.exposures.packing import unpacked
 from deepcr_zoo.machine import require
 from deepcr_zoo.zoo.recipe import DrizzleBlock, TweakReg
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,8 +15,11 @@ from deepcr_zoo.archive.listing import Product, Query, query_of
 from deepcr_zoo.archive.manifest import ArchiveManifest, ManifestProduct
 from deepcr_zoo.archive.mast import Archive
 from deepcr_zoo.archive.pace import Pace
+from deepcr_zoo.batch import PACKED_SUFFIXES
 from deepcr_zoo.dataset import visits
 from deepcr_zoo.errors import ArchiveError, ArchiveUnreachableError, DeepcrZooError, OutputError, UsageError
+from deepcr_zoo.exposures.fitsfiles import read_unchanged
+from deepcr_zoo.exposures.packing import unpacked
 from deepcr_zoo.progress import Reporter
 from deepcr_zoo.zoo.recipe import Recipe
 
@@ -83,7 +87,7 @@ def exposures_of(recipe: Recipe, data: Sequence[str | Path], beside: Path | None
     if len(places) == len(data):
         return list(data)
     own = visits.find_files([*places, *visits.beside(beside, recipe.data.files)], recipe.data.product)
-    supplied = {path.name.lower().removesuffix(".gz"): path for path in own}
+    supplied = {_unpacked_name(path): path for path in own}
     found: list[str | Path] = []
     for place in data:
         if os.fspath(place) == SOURCE:
@@ -122,13 +126,18 @@ def _of_recipe(recipe: Recipe, supplied: Mapping[str, Path], reporter: Reporter)
 def _check_supplied(listed: ArchiveManifest, supplied: Mapping[str, Path]) -> None:
     for product in listed.products:
         path = supplied.get(product.name)
-        if path is None or product.sha256 is None or path.suffix == ".gz":  # the hash is of the unpacked file
+        if path is None or product.sha256 is None:
             continue
-        if (found := files.sha256_of(path)) != product.sha256:
+        if (found := hashlib.sha256(unpacked(read_unchanged(path), path)).hexdigest()) != product.sha256:
             raise ArchiveError(
                 f"{path}: has the SHA-256 {found}, the manifest says {product.sha256}: leave it out, or make a new manifest "
                 "with deepcr-zoo fetch RECIPE"
             )
+
+
+def _unpacked_name(path: Path) -> str:
+    name = path.name.lower()
+    return name.removesuffix(path.suffix.lower()) if name.endswith(PACKED_SUFFIXES) else name
 
 
 def _is_of_archive(place: str | Path) -> bool:

@@ -76,6 +76,7 @@ def plan_build(
     if not files:
         raise visits.no_data(recipe)
     facts, rejected = _read_all(recipe, files, jobs)
+    rejected += _unread(recipe, places)
     banks, unusable_darks = _dark_banks(recipe, beside, jobs)
     _check_no_dark_is_data(facts, banks)
     found = visits.group(recipe, facts)
@@ -156,6 +157,15 @@ def _read_all(
         else:
             rejected.append(Rejected(what=outcome.path, reason=str(outcome.error).removeprefix(f"{outcome.path}: ")))
     return facts, rejected
+
+
+def _unread(recipe: Recipe, places: Sequence[str | Path]) -> list[Rejected]:
+    """Return files in folders that are packed in ways that are not read, unless the recipe refuses such files."""
+    reason = f"is not read as it is packed: unpack it (what ends in {', '.join(batch.PACKED_SUFFIXES)} is read)"
+    paths = visits.unread_files(places, recipe.data.product)
+    if paths and recipe.build.quality.on_bad_file == "refuse":
+        raise InvalidFileError(f"{paths[0]}: {reason}; the recipe refuses such files (build.quality.on_bad_file)")
+    return [Rejected(what=path, reason=reason) for path in paths]
 
 
 def _facts_of(recipe: Recipe, is_dark: bool, path: str) -> list[ExposureFacts]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deepcr_zoo import batch
 from deepcr_zoo.dataset import footprints
 from deepcr_zoo.dataset.expectations import why_no_rehearsal
 from deepcr_zoo.dataset.exposures import ExposureFacts
@@ -64,18 +65,35 @@ def find_files(places: Iterable[str | os.PathLike[str]], product: str, setting: 
 
     `product` is the ending of file names in folders, such as ``flc``; `setting` is the recipe's field that names it.
     """
-    endings = (f"_{product}.fits", f"_{product}.fits.gz")
+    endings = _endings(product)
     found: dict[str, Path] = {}
     for place in places:
         paths = _expand(os.fspath(place), endings)
         if not paths:
-            raise UsageError(
-                f"{place}: expected a folder, wildcards or a file with exposures (*{endings[0]}, see {setting}), found none"
-            )
+            unread = unread_files([place], product)
+            but = f" but {unread[0]} and others like it: unpack them" if unread else ""
+            expected = f"a folder, wildcards or a file with exposures (*{endings[0]}, see {setting})"
+            raise UsageError(f"{place}: expected {expected}, found none{but}")
         if wrong := [path for path in paths if not path.name.lower().endswith(endings)]:
-            raise UsageError(f"{wrong[0]}: the recipe takes files that end in {endings[0]} ({setting})")
+            raise UsageError(f"{wrong[0]}: the recipe takes files that end in {', '.join(endings)} ({setting})")
         found.update({os.path.realpath(path): path for path in paths if os.path.realpath(path) not in found})
     return list(found.values())
+
+
+def unread_files(places: Iterable[str | os.PathLike[str]], product: str) -> list[str]:
+    """Return files in folders that are exposures by their names, packed in ways that are not read, or unfinished."""
+    folders = [path for path in (Path(place).expanduser() for place in places) if path.is_dir()]
+    inside = sorted(str(Path(folder, name)) for top in folders for folder, _, names in os.walk(top) for name in names)
+    fpacked, start = f"_{product}.fits.fz", f"_{product}.fits."
+    return [
+        path
+        for path in inside
+        if path.lower().endswith(fpacked) or (start in Path(path).name.lower() and batch.left_out([path]))
+    ]
+
+
+def _endings(product: str) -> tuple[str, ...]:
+    return tuple(f"_{product}.fits{packed}" for packed in ("", *batch.PACKED_SUFFIXES))
 
 
 def _expand(place: str, endings: tuple[str, ...]) -> list[Path]:

@@ -112,7 +112,7 @@ def clean_file(
     Parameters
     ----------
     path : path
-        FITS file, plain, gzipped or fpacked.
+        FITS file, plain or packed (gzip, bzip2, xz, fpack).
     model : str
         Name of a mask model, or ``"auto"`` for the registry's first choice for the instrument and filter.
     inpaint : str

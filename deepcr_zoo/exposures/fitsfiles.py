@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import os
+import stat
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,14 +14,14 @@ from typing import Any
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
-from deepcr_zoo.batch import COMPRESSED_SUFFIXES, FITS_SUFFIXES
+from deepcr_zoo.batch import COMPRESSED_SUFFIXES, FITS_SUFFIXES, extension_in
 from deepcr_zoo.errors import InvalidFileError
+from deepcr_zoo.exposures.filekinds import FIRST_KEYWORD, HEAD_BYTES, not_fits
 from deepcr_zoo.zoo.instruments import text, value
 
 FITS_BLOCK = 2880
 """Bytes of a FITS block (FITS standard 4.0, section 3.1)."""
 
-_GZIP_MAGIC = b"\x1f\x8b"
 _CHECKSUM_FAILED = "verification failed for HDU"
 
 
@@ -37,10 +36,14 @@ def root_name(path: Path) -> str:
 def read_unchanged(path: Path) -> bytes:
     """Return the bytes of a file; raise `InvalidFileError` if it changes while it is read."""
     try:
+        _check_regular(path)
         with open(path, "rb") as file:
             before = os.fstat(file.fileno())
             data = file.read()
             after = os.fstat(file.fileno())
+    except FileNotFoundError as error:
+        asked = extension_in(os.fspath(path))
+        raise InvalidFileError(f"{path}: {asked}" if asked else f"{path}: cannot be read: {error.strerror}") from None
     except OSError as error:
         raise InvalidFileError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:  # a name that no file can have
@@ -50,14 +53,14 @@ def read_unchanged(path: Path) -> bytes:
     return data
 
 
-def unpacked(data: bytes, path: Path) -> bytes:
-    """Return the content of a gzipped file; other bytes unchanged."""
-    if not data.startswith(_GZIP_MAGIC):
-        return data
-    try:
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error):
-        raise InvalidFileError(f"{path}: is truncated or damaged (gzip): get it again") from None
+def _check_regular(path: Path) -> None:
+    """Raise `InvalidFileError` for what is no plain file; a pipe would block until something writes to it."""
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise InvalidFileError(f"{path}: is a folder: expected a FITS file")
+    if not stat.S_ISREG(mode):
+        kind = "pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
+        raise InvalidFileError(f"{path}: is a {kind}, not a file: save what it gives as a FITS file first")
 
 
 @contextmanager
@@ -66,6 +69,8 @@ def opened(content: bytes, path: Path) -> Iterator[tuple[fits.HDUList, bytes, li
 
     Raises `InvalidFileError` for anything but a complete FITS file.
     """
+    if not content.startswith(FIRST_KEYWORD):
+        raise InvalidFileError(f"{path}: {not_fits(content[:HEAD_BYTES])}")
     # some writers leave out the end of the last block
     data = content + b"\0" * (-len(content) % FITS_BLOCK)
     with quiet_astropy() as ignored:
@@ -112,8 +117,6 @@ def reason(error: Exception) -> str:
 
 
 def _open(data: bytes, path: Path) -> fits.HDUList:
-    if not data.startswith(b"SIMPLE  ="):
-        raise InvalidFileError(f"{path}: is not a FITS file: expected SIMPLE as its first keyword")
     try:
         hdus = fits.open(io.BytesIO(data), lazy_load_hdus=False, checksum=True)
     except MemoryError:

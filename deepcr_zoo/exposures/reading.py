@@ -22,8 +22,8 @@ from deepcr_zoo.exposures.fitsfiles import (
     read_unchanged,
     reason,
     root_name,
-    unpacked,
 )
+from deepcr_zoo.exposures.packing import unpacked
 from deepcr_zoo.models.images import LIMIT
 from deepcr_zoo.zoo.instruments import (
     Gain,
@@ -102,7 +102,7 @@ class Exposure:
     """A FITS file with its science images."""
 
     path: Path
-    data: bytes  # the FITS file, unpacked if it was gzipped
+    data: bytes  # the FITS file, unpacked if it was packed as a whole
     sha256: str  # of the file on disk
     instrument: Instrument | None  # None if the table of instruments does not list it
     keywords: Keywords  # header of the first chip, then that of the primary
@@ -125,7 +125,7 @@ class Exposure:
 
 
 def read_exposure(path: Path) -> Exposure:
-    """Read a FITS file (plain, gzipped or fpacked) and find its science images.
+    """Read a FITS file (plain, or packed with gzip, bzip2, xz or fpack) and find its science images.
 
     Raises `InvalidFileError` for a file that is damaged, changes while it is read, is a combined product, or holds no
     image of known unit and bias level.

@@ -286,7 +286,9 @@ def test_clean_goes_on_after_a_failure_names_it_and_ends_with_1(night):
         ("b_flc.fits", "cleaned"),
         ("c_flc.fits", "failed"),
     ]
-    assert lines[2]["error"] == "c_flc.fits: is not a FITS file: expected SIMPLE as its first keyword"
+    assert lines[2]["error"] == (
+        "c_flc.fits: is a text, not a FITS file (it begins with 'no FITS file'): expected SIMPLE as its first keyword"
+    )
     assert lines[0]["error"] is None
     assert {"pixels", "fraction", "rate", "seconds"} <= lines[0].keys() == lines[2].keys()
     assert "1 of 3 failed: c_flc.fits" in done.stderr
@@ -304,7 +306,8 @@ def test_clean_warns_of_a_model_for_another_instrument_once(night):
 @pytest.mark.parametrize(
     ("arguments", "message", "code"),
     [
-        (("c_flc.fits",), "c_flc.fits: is not a FITS file", 1),
+        (("c_flc.fits",), "c_flc.fits: is a text, not a FITS file", 1),
+        (("a_flc.fits[1]",), "a_flc.fits[1]: give the file and --extension 1", 1),
         (("gone.fits",), "gone.fits: cannot be read: No such file or directory", 1),
         (("a_flc.fits", "--fpr", "0.005"), "--allow-synthetic accepts those from synthetic data", 1),
         (("a_flc.fits", "--model", "WFC3-UVIS-2-32", "--fpr", "0.005"), "it has none yet: give --threshold instead", 1),
@@ -338,6 +341,15 @@ def test_clean_skips_what_is_no_exposure_in_a_folder_but_not_what_is_named(night
     assert "skipped a_drc.fits: is no single exposure (drizzled image)" in done.stderr
     assert "error a_drc.fits" in (named := run("clean", "a_drc.fits", "--model", SMALL)).stderr
     assert named.returncode == 1
+
+
+def test_clean_names_files_in_a_folder_that_it_leaves_out(night):
+    (night / "a_flc.fits").rename(night / "a_flc.fits.Z")
+    (night / "c_flc.fits").rename(night / "c_flc.fits.html")
+    done = run("clean", ".", "--model", SMALL)
+    assert done.returncode == 0
+    left_out = "left out .: 2 files left out, not FITS by their names: a_flc.fits.Z, c_flc.fits.html; unpack or rename them"
+    assert done.stderr.count(left_out) == 1
 
 
 def test_clean_goes_on_where_two_files_would_become_the_same_products(night):

@@ -1,5 +1,8 @@
 """Unusable files and outlying exposures are named, and skipped or refused as the recipe says."""
 
+import bz2
+import gzip
+import lzma
 import os
 import shutil
 
@@ -48,9 +51,10 @@ def no_fits(path):
     path.write_bytes(b"not found")
 
 
+PACK = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
 BAD = {
     "truncated": (truncated, "is truncated"),
-    "no FITS file": (no_fits, "is not a FITS file"),
+    "no FITS file": (no_fits, "is a text, not a FITS file"),
     "counts": (header(BUNIT="COUNTS"), "is in COUNTS: expected ELECTRONS"),
     "a rate": (header(BUNIT="ELECTRONS/S"), "is in ELECTRONS/S: expected ELECTRONS"),
     "no flags": (without_flags, "has no DQ: expected an extension DQ,1"),
@@ -94,6 +98,32 @@ def test_a_file_that_cannot_be_used_is_named_and_skipped_or_refused(folder, tmp_
     assert str(raised.value).startswith(str(bad))
     assert reason in str(raised.value)
     assert "build.quality.on_bad_file" in str(raised.value)
+
+
+def test_packed_exposures_are_planned_like_plain_ones(folder, tmp_path):
+    plain = plan_build(recipe_of(rules(folder)), [folder], home=Home(tmp_path)).visits[0].exposures
+    recipe = recipe_of(rules(folder))
+    for file, (ending, pack) in zip(sorted(folder.iterdir()), PACK.items(), strict=True):
+        (folder / f"{file.name}{ending}").write_bytes(pack(file.read_bytes()))
+        file.unlink()
+    found = plan_build(recipe, [folder], home=Home(tmp_path)).visits[0].exposures
+    assert [one.path.suffix for one in found] == [".gz", ".bz2", ".xz"]
+    assert [one.name for one in found] == [one.name for one in plain]
+    for one, other in zip(plain, found, strict=True):
+        np.testing.assert_array_equal(one.outlines[0], other.outlines[0])
+
+
+@pytest.mark.parametrize("ending", [".Z", ".zip", ".fz", ".part"])
+def test_files_that_are_packed_otherwise_are_named_and_skipped_or_refused(ending, folder, tmp_path):
+    recipe, refusing = recipe_of(rules(folder)), recipe_of(rules(folder), "build.quality.on_bad_file=refuse")
+    last = max(folder.iterdir())
+    last.rename(folder / f"{last.name}{ending}")
+    (folder / f"{last.name}.md5").touch()
+    (rejected,) = plan_build(recipe, [folder], home=Home(tmp_path)).rejected
+    assert rejected.what == f"{last}{ending}"
+    assert rejected.reason == "is not read as it is packed: unpack it (what ends in .gz, .bz2, .xz is read)"
+    with pytest.raises(InvalidFileError, match=r"is not read as it is packed: .* \(build.quality.on_bad_file\)"):
+        plan_build(refusing, [folder], home=Home(tmp_path))
 
 
 def test_a_visit_with_one_exposure_is_named(folder, exposures, tmp_path):

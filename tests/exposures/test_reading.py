@@ -132,7 +132,16 @@ def test_the_detector_area_takes_binning_into_account(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "root"),
-    [("x_flc.fits", "x_flc"), ("x.fits.gz", "x"), ("x.FIT", "x"), ("x.fits.fz", "x"), ("a.b.fts", "a.b"), ("raw", "raw")],
+    [
+        ("x_flc.fits", "x_flc"),
+        ("x.fits.gz", "x"),
+        ("x.FITS.BZ2", "x"),
+        ("x.fit.xz", "x"),
+        ("x.FIT", "x"),
+        ("x.fits.fz", "x"),
+        ("a.b.fts", "a.b"),
+        ("raw", "raw"),
+    ],
 )
 def test_the_root_of_a_name_is_what_stands_before_the_fits_endings(name, root):
     assert root_name(Path("somewhere") / name) == root
@@ -229,12 +238,12 @@ def without_value(make, path, name):
     return data[: place + 9] + b" " * 71 + data[place + 80 :]
 
 
-NOT_FITS, NOTHING = b"JFIF and more", b""
+NOT_FITS, NOTHING = b"JFIF\0 and more", b""
 BAD_FILES = {
     "missing": (lambda path: None, "cannot be read: No such file"),
-    "folder": (lambda path: path.mkdir(), "cannot be read: Is a directory"),
+    "folder": (lambda path: path.mkdir(), "is a folder: expected a FITS file"),
     "not FITS": (lambda path: path.write_bytes(NOT_FITS), "is not a FITS file"),
-    "empty": (lambda path: path.write_bytes(NOTHING), "is not a FITS file"),
+    "empty": (lambda path: path.write_bytes(NOTHING), "is empty: get it again"),
     "only a keyword": (lambda path: path.write_bytes(b"SIMPLE  =                    T"), "is truncated or damaged"),
     "damaged gzip": (lambda path: path.write_bytes(b"\x1f\x8b rubbish"), r"is truncated or damaged \(gzip\)"),
     "no image": (lambda path: write(path), "holds no image"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,24 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.machine import require
 
-MAX_SIDE = 1024
-"""Longest side of a panel in image pixels; larger chips are binned down."""
+DPI = 130
+MOST_INCHES = 30.0
+"""Longest side of a picture, 3900 pixels; panels shrink to fit."""
+
+MOST_CHIPS = 64
+"""Chips in a picture: all of DECam's, but not every part of a file with thousands."""
+
+AT_A_LINE, TALL_AT_A_LINE = 4, 2
+"""Fewest chips side by side, or above each other if they are tall, before a new line begins."""
+
+IMAGE_SHARE = 0.75
+"""Part of a panel's sides that its image fills at least, beside title and margins."""
+
+MOST_CONSTRAINED = 12
+"""Panels up to which matplotlib's constrained layout is quick."""
+
+TALL, WIDE, STRIP = 1.5, 4.0, 20.0
+"""Ratios of sides: layers of tall chips stand side by side, those of wide ones get wide panels, strips are stretched."""
 
 _MADE_BY = "deepcr-zoo"
 
@@ -35,31 +52,96 @@ def require_matplotlib() -> None:
 
 
 def draw(chips: Sequence[Panels], heading: str, made_by: str) -> bytes:
-    """Return a PNG with a column per chip: input, mask and cleaned image, one zscale stretch per chip.
+    """Return a PNG with input, mask and cleaned image of each chip, one zscale stretch per chip.
 
-    `made_by` is stored in the file and read back by `description`.
+    The chips stand in columns, or in rows if they are tall; the picture has at most 3900 pixels a side, and the first 64
+    chips. `made_by` is stored in the file and read back by `description`.
     """
     require_matplotlib()
-    from astropy.visualization import ZScaleInterval
     from matplotlib.figure import Figure
 
-    rows = 2 if any(chip.cleaned is None for chip in chips) else 3
-    height, width = chips[0].image.shape
-    figure = Figure(figsize=(5 * len(chips), rows * max(1.5, 4.6 * height / width) + 0.6), layout="constrained")
-    figure.suptitle(heading)
-    for chip, column in zip(chips, figure.subplots(rows, len(chips), squeeze=False).T, strict=True):
-        shown = chip.image if chip.cleaned is None else chip.cleaned
-        low, high = ZScaleInterval().get_limits(shown[np.isfinite(shown)])
-        layers = {"input": chip.image, f"mask, {chip.mask.mean():.2%}": chip.mask, "cleaned": chip.cleaned}
-        for axes, (label, pixels) in zip(column, layers.items(), strict=False):
-            assert pixels is not None
-            limits = (0, 1) if pixels.dtype == bool else (low, high)
-            axes.imshow(
-                _reduced(pixels), origin="lower", cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest"
-            )
-            axes.set_title(f"{chip.title}: {label}", fontsize="medium")
-            axes.set_axis_off()
-    return png(figure, 130, {_MADE_BY: made_by})
+    shown = chips[:MOST_CHIPS]
+    if len(shown) < len(chips):
+        heading = f"{heading} (the first {len(shown)} of {len(chips)} chips)"
+    layers = 2 if any(chip.cleaned is None for chip in chips) else 3
+    grid = _arrange(len(shown), layers, *np.max([chip.image.shape for chip in chips], axis=0).tolist())
+    sides = grid.columns * grid.width, grid.rows * grid.height + 0.6
+    figure = Figure(figsize=sides, layout="constrained" if grid.rows * grid.columns <= MOST_CONSTRAINED else None)
+    if figure.get_layout_engine() is None:
+        title = 1.8 * grid.font_points / 72 / grid.height  # in units of a panel
+        figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.6 / sides[1] - title / grid.rows, wspace=0.06, hspace=title)
+    figure.suptitle(heading, wrap=True, **({} if figure.get_layout_engine() else {"y": 1 - 0.15 / sides[1]}))
+    axes = figure.subplots(grid.rows, grid.columns, squeeze=False)
+    for unused in axes.flat:
+        unused.set_axis_off()
+    for number, chip in enumerate(shown):
+        _draw_chip(chip, [axes[grid.place(number, layer)] for layer in range(layers)], grid)
+    return png(figure, DPI, {_MADE_BY: made_by})
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Places of all panels, and the sides of one in inches."""
+
+    chips: int
+    layers: int
+    at_a_line: int
+    is_tall: bool  # layers stand side by side and chips above each other, else the other way around
+    width: float
+    height: float
+    font_points: float
+
+    @property
+    def rows(self) -> int:
+        return self.at_a_line if self.is_tall else self._across
+
+    @property
+    def columns(self) -> int:
+        return self._across if self.is_tall else self.at_a_line
+
+    @property
+    def _across(self) -> int:
+        return self.layers * -(-self.chips // self.at_a_line)
+
+    def place(self, chip: int, layer: int) -> tuple[int, int]:
+        """Return row and column of a panel."""
+        line, position = divmod(chip, self.at_a_line)
+        across = line * self.layers + layer
+        return (position, across) if self.is_tall else (across, position)
+
+
+def _arrange(chips: int, layers: int, height: int, width: int) -> _Grid:
+    """Arrange chips of H x W pixels so that the picture is neither long nor large."""
+    is_tall = height > TALL * width
+    longest = 9.2
+    if is_tall:
+        panel_width, panel_height = max(2.2, longest * width / height + 0.4), longest
+    else:
+        panel_width = longest if width > WIDE * height else 5.0
+        panel_height = max(1.5, 0.92 * panel_width * height / width)
+    at_a_line = min(chips, max(TALL_AT_A_LINE if is_tall else AT_A_LINE, math.ceil(math.sqrt(chips * layers))))
+    grid = _Grid(chips, layers, at_a_line, is_tall, panel_width, panel_height, 10.0)
+    scale = min(1.0, MOST_INCHES / (grid.columns * panel_width), (MOST_INCHES - 0.6) / (grid.rows * panel_height))
+    points = max(3.0, 10.0 * min(1.0, scale * panel_width / 2.5))
+    return replace(grid, width=scale * panel_width, height=scale * panel_height, font_points=points)
+
+
+def _draw_chip(chip: Panels, axes: Sequence[Any], grid: _Grid) -> None:
+    from astropy.visualization import ZScaleInterval
+
+    shown = chip.image if chip.cleaned is None else chip.cleaned
+    low, high = ZScaleInterval().get_limits(shown[np.isfinite(shown)])
+    layers = {"input": chip.image, f"mask, {chip.mask.mean():.2%}": chip.mask, "cleaned": chip.cleaned}
+    sides = chip.image.shape
+    aspect = "auto" if max(sides) > STRIP * min(sides) else "equal"
+    for one, (label, pixels) in zip(axes, layers.items(), strict=False):
+        assert pixels is not None
+        limits = (0, 1) if pixels.dtype == bool else (low, high)
+        small = _reduced(pixels, grid, aspect == "auto")
+        one.imshow(
+            small, origin="lower", cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest", aspect=aspect
+        )
+        one.set_title(f"{chip.title}: {label}{', not to scale' if aspect == 'auto' else ''}", fontsize=grid.font_points)
 
 
 def outline(axes: Any, mask: NDArray[Any], colour: Any, width: float = 0.4) -> None:
@@ -97,14 +179,24 @@ def description(path: Path) -> str | None:
     return data[place + len(key) : place + 4 + length].decode("latin-1")
 
 
-def _reduced(pixels: NDArray[np.float32] | NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return binned pixels: a mask keeps every track, an image its mean level."""
-    step = -(-max(pixels.shape) // MAX_SIDE)
-    if step == 1:
+def _reduced(pixels: NDArray[np.float32] | NDArray[np.bool_], grid: _Grid, is_stretched: bool) -> NDArray[np.float32]:
+    """Return pixels binned to what a panel can show: a mask keeps every track, an image the mean of its finite pixels."""
+    sides = (IMAGE_SHARE * DPI * grid.height, IMAGE_SHARE * DPI * grid.width)
+    steps = [math.ceil(side / shown) for side, shown in zip(pixels.shape, sides, strict=True)]
+    if not is_stretched:
+        steps = [max(steps)] * 2
+    if max(steps) == 1:
         return pixels.astype(np.float32)
-    whole = pixels[: pixels.shape[0] // step * step, : pixels.shape[1] // step * step]
-    if not whole.size:
-        return pixels.astype(np.float32)
-    blocks = whole.reshape(whole.shape[0] // step, step, whole.shape[1] // step, step)
-    reduced = blocks.max(axis=(1, 3)) if pixels.dtype == bool else blocks.mean(axis=(1, 3))
-    return np.asarray(reduced, dtype=np.float32)
+    if pixels.dtype == bool:
+        return _in_blocks(np.maximum, pixels, steps).astype(np.float32)
+    finite = np.isfinite(pixels)
+    with np.errstate(invalid="ignore"):
+        means = _in_blocks(np.add, np.where(finite, pixels, 0), steps) / _in_blocks(np.add, finite.astype(np.uint8), steps)
+    return np.asarray(means, dtype=np.float32)
+
+
+def _in_blocks(reduce: np.ufunc, pixels: NDArray[Any], steps: Sequence[int]) -> NDArray[Any]:
+    kind = bool if pixels.dtype == bool else np.float64
+    for axis, step in enumerate(steps):
+        pixels = reduce.reduceat(pixels, np.arange(0, pixels.shape[axis], step), axis=axis, dtype=kind)
+    return pixels

@@ -1,5 +1,6 @@
 """``deepcr-zoo fetch``, ``--data mast`` and archive manifests: downloads can be repeated."""
 
+import bz2
 import json
 import os
 import random
@@ -108,6 +109,13 @@ def test_a_file_of_the_user_that_differs_from_the_manifest_is_refused(archive, r
     assert len(exposures_of(recipe, [own, kept], None, NullReporter())) == 9  # the folder, and what it has not
     (own / file.name).write_bytes(file.read_bytes()[::-1])
     with pytest.raises(ArchiveError, match=f"{file.name}: has the SHA-256 .*, the manifest says"):
+        exposures_of(recipe, [own, kept], None, NullReporter())
+    (own / file.name).unlink()
+    packed = own / f"{file.name}.bz2"
+    packed.write_bytes(bz2.compress(file.read_bytes()))
+    assert len(exposures_of(recipe, [own, kept], None, NullReporter())) == 9
+    packed.write_bytes(bz2.compress(file.read_bytes()[:-1] + b"x"))
+    with pytest.raises(ArchiveError, match=f"{packed.name}: has the SHA-256 .*, the manifest says"):
         exposures_of(recipe, [own, kept], None, NullReporter())
 
 

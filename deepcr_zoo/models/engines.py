@@ -10,7 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepcr_zoo.errors import MissingExtraError, UsageError
+from deepcr_zoo.models.isolation import isolated
 from deepcr_zoo.models.nets import UNet
 
 ENGINES = ("auto", "torch", "openvino")
@@ -82,7 +83,7 @@ class TorchEngine:
     def _start(self, uploaded: Callable[[Tensor], Tensor], blocks: list[Block]) -> Callable[[], Block]:
         """Queue one batch and return a function that waits for its output, shape (N, h, w)."""
         # not held across a yield: the caller's code would run with these settings
-        with torch.inference_mode(), _full_precision(self.device):
+        with isolated(self.device), torch.inference_mode():
             batch = torch.from_numpy(np.stack(blocks)).contiguous(memory_format=torch.channels_last)
             return _download(self.network(uploaded(batch))[:, 0])
 
@@ -120,8 +121,10 @@ class OpenVinoEngine:
         # one request a call: safe between threads, and its memory is freed with it
         request = self._compiled.create_infer_request()
         for block in blocks:
-            request.infer(np.ascontiguousarray(block[None]), share_inputs=True)
-            yield request.get_output_tensor().data[0, 0].copy()
+            with isolated(self.device):
+                request.infer(np.ascontiguousarray(block[None]), share_inputs=True)
+                output = request.get_output_tensor().data[0, 0].copy()
+            yield output
 
 
 def select_engine(name: str, device: torch.device, hidden: int) -> Callable[[UNet, torch.device], Engine]:
@@ -160,19 +163,11 @@ def _without_telemetry() -> Iterator[None]:
 
 def _traced(network: UNet) -> tuple[Any, Tensor]:
     """Return the network in the form that OpenVINO converts, and the input that it was traced with."""
-    example = torch.zeros(1, next(network.parameters()).shape[1], EXAMPLE_SIDE, EXAMPLE_SIDE)
+    example = torch.zeros(1, next(network.parameters()).shape[1], EXAMPLE_SIDE, EXAMPLE_SIDE, dtype=torch.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # OpenVINO has no other fast input format
         # OpenVINO's own tracing lets torch check the trace, which costs half a second of imports
         return torch.jit.trace(network, example, check_trace=False), example  # type: ignore[no-untyped-call]
-
-
-def _full_precision(device: torch.device) -> AbstractContextManager[None]:
-    """Keep CUDA from its default TF32 convolutions, whose errors of 1e-3 would break parity and tiling."""
-    if device.type != "cuda":
-        return nullcontext()
-    now = torch.backends.cudnn
-    return now.flags(now.enabled, now.benchmark, deterministic=now.deterministic, allow_tf32=False)
 
 
 def _uploader(device: torch.device) -> Callable[[Tensor], Tensor]:
@@ -196,7 +191,7 @@ def _download(output: Tensor) -> Callable[[], Block]:
     """Return a function that waits for an output; from CUDA the copy is queued now, behind the computation."""
     if output.device.type != "cuda":
         return lambda: output.cpu().numpy()
-    host = torch.empty(output.shape, pin_memory=True)
+    host = torch.empty(output.shape, dtype=output.dtype, pin_memory=True)
     host.copy_(output, non_blocking=True)
     copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
     copied.record(torch.cuda.current_stream(output.device))

@@ -19,6 +19,7 @@ from deepcr_zoo.errors import DeviceError, ModelWarning, UsageError
 from deepcr_zoo.models import weights
 from deepcr_zoo.models.engines import Block, Engine, select_engine
 from deepcr_zoo.models.images import read_image, read_mask
+from deepcr_zoo.models.isolation import isolated
 from deepcr_zoo.models.networkinput import image_channel, inpainting_channels, scaling_of
 from deepcr_zoo.models.tiling import Span, plan_windows
 from deepcr_zoo.zoo import sources
@@ -26,6 +27,7 @@ from deepcr_zoo.zoo.cards import Card, check_threshold, read_card
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import WEIGHTS_FILE, Architecture, ResolvedModel
 
+CPU = torch.device("cpu")
 WHOLE_FRAME = 0  # the tile side for no tiles
 
 log = logging.getLogger("deepcr_zoo")
@@ -137,7 +139,8 @@ class MaskModel(Model):
             Same shape as the image, in [0, 1]; 0 where the image is NaN, infinite or masked.
         """
         probability = self.logits(image, tile=tile)
-        torch.from_numpy(probability).sigmoid_()
+        with isolated(CPU):
+            torch.from_numpy(probability).sigmoid_()
         return probability
 
     def mask(self, image: Any, threshold: float | None = None, *, tile: int | None = None) -> NDArray[np.bool_]:
@@ -279,7 +282,8 @@ def load_files(
     """
     target = select_device(device)
     make_engine = select_engine(engine, target, architecture.hidden)
-    built = make_engine(weights.inference_network(data, architecture, card, reference), target)
+    with isolated(target):
+        built = make_engine(weights.inference_network(data, architecture, card, reference), target)
     kind = MaskModel if card.identity.task == "mask" else InpaintModel
     return kind(reference, hashlib.sha256(data).hexdigest(), card, built)
 

@@ -5,6 +5,7 @@ Shapes are (N, C, H, W). A network of depth D needs H and W that are multiples o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -20,6 +21,7 @@ CHANNELS: dict[Task, int] = {"mask": 1, "inpaint": 2}
 MULTIPLE: dict[int, Literal[2, 4]] = {2: 2, 3: 4}
 HALO = {2: 16, 3: 24}
 
+DTYPE = torch.float32  # whatever the caller's default is
 BATCH_NORM_MOMENTUM = 0.005  # Zhang & Bloom 2020
 
 
@@ -28,9 +30,9 @@ class ConvBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, norm: str) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1, dtype=DTYPE)
         self.norm1 = _norm(norm, out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, dtype=DTYPE)
         self.norm2 = _norm(norm, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,9 +53,9 @@ class UNet(nn.Module):
         inputs = [CHANNELS[task], *widths[:-1]]
         self.encoder = nn.ModuleList(ConvBlock(i, o, architecture.norm) for i, o in zip(inputs, widths, strict=True))
         steps = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
-        self.upsample = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, stride=2) for i, o in steps)
+        self.upsample = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, stride=2, dtype=DTYPE) for i, o in steps)
         self.decoder = nn.ModuleList(ConvBlock(i, o, architecture.norm) for i, o in steps)
-        self.head = nn.Conv2d(widths[0], 1, 1)
+        self.head = nn.Conv2d(widths[0], 1, 1, dtype=DTYPE)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, 1, H, W)."""
@@ -73,14 +75,21 @@ def fold_batch_norm(network: UNet, architecture: Architecture, task: Task) -> UN
 
     Products in float64 limit the error of folding to one rounding of each weight.
     """
-    folded = without_norm(architecture, task)
-    folded.load_state_dict(folded_parameters(network, torch.float64))
-    return folded.eval()
+    return with_state(_plain(architecture), task, folded_parameters(network, torch.float64)).eval()
+
+
+def with_state(architecture: Architecture, task: Task, state: Mapping[str, Tensor]) -> UNet:
+    """Return a network on the CPU that holds copies of these tensors; no random numbers are drawn for it."""
+    with torch.device("meta"):
+        network = UNet(architecture, task)
+    network.to_empty(device="cpu")
+    network.load_state_dict(state)
+    return network
 
 
 def without_norm(architecture: Architecture, task: Task) -> UNet:
     """Return a network that takes folded parameters."""
-    return UNet(architecture.model_copy(update={"norm": "none"}), task)
+    return UNet(_plain(architecture), task)
 
 
 def folded_parameters(network: UNet, precision: torch.dtype) -> dict[str, Tensor]:
@@ -102,5 +111,9 @@ def folded_parameters(network: UNet, precision: torch.dtype) -> dict[str, Tensor
     return folded
 
 
+def _plain(architecture: Architecture) -> Architecture:
+    return architecture.model_copy(update={"norm": "none"})
+
+
 def _norm(kind: str, channels: int) -> nn.Module:
-    return nn.BatchNorm2d(channels, momentum=BATCH_NORM_MOMENTUM) if kind == "batch" else nn.Identity()
+    return nn.BatchNorm2d(channels, momentum=BATCH_NORM_MOMENTUM, dtype=DTYPE) if kind == "batch" else nn.Identity()

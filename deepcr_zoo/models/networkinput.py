@@ -22,10 +22,12 @@ class Scaling:
     deviation: np.float32
 
     def apply(self, pixels: Block) -> Block:
-        return (pixels / self.scale - self.mean) / self.deviation
+        with np.errstate(all="ignore"):  # the caller may have set another state
+            return (pixels / self.scale - self.mean) / self.deviation
 
     def undo(self, values: Block) -> Block:
-        return (values * self.deviation + self.mean) * self.scale
+        with np.errstate(all="ignore"):
+            return (values * self.deviation + self.mean) * self.scale
 
 
 def image_channel(pixels: Block, scaling: Scaling, rows: slice, columns: slice) -> Block:
@@ -46,9 +48,10 @@ def scaling_of(card: Card, pixels: Block, valid: Mask | None) -> Scaling:
     scale = np.float32(card.input.scale)
     if card.input.normalisation == "scale":
         return Scaling(scale, np.float32(0), np.float32(1))
-    mean, deviation = _frame_statistics(pixels, valid)
-    # a constant frame has no deviation: it becomes zero, not NaN
-    return Scaling(scale, np.float32(mean / scale), np.float32(deviation / scale or 1))
+    with np.errstate(all="ignore"):
+        mean, deviation = _frame_statistics(pixels, valid)
+        # a constant frame has no deviation: it becomes zero, not NaN
+        return Scaling(scale, np.float32(mean / scale), np.float32(deviation / scale or 1))
 
 
 def _frame_statistics(pixels: Block, valid: Mask | None) -> tuple[float, float]:

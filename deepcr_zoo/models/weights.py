@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from deepcr_zoo.documents import unique_keys
 from deepcr_zoo.errors import InvalidWeightsError
-from deepcr_zoo.models.nets import UNet, fold_batch_norm
+from deepcr_zoo.models.nets import UNet, fold_batch_norm, with_state
 from deepcr_zoo.zoo.cards import Card
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.registry import Architecture
@@ -122,9 +122,7 @@ def check_fingerprint(state: Mapping[str, Tensor], card: Card, where: str) -> No
 
 def trained_network(data: bytes, architecture: Architecture, task: Task, where: str) -> UNet:
     """Return the network as it was trained, with its BatchNorm layers, in evaluation mode."""
-    network = UNet(architecture, task)
-    network.load_state_dict(read_state(data, architecture, task, where))
-    return network.eval()
+    return with_state(architecture, task, read_state(data, architecture, task, where)).eval()
 
 
 def inference_network(data: bytes, architecture: Architecture, card: Card, where: str) -> UNet:

@@ -1,0 +1,79 @@
+"""Fork in every way after a model was loaded and used; run as ``python -m tests.models.forks ENGINE EXPOSURE``."""
+
+import multiprocessing
+import os
+import sys
+import threading
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+import torch
+
+import deepcr_zoo
+from tests.registries import SMALL
+from tests.scenes import star_field
+
+FORK = multiprocessing.get_context("fork")
+IMAGES = [star_field((200, 160), seed)[0] for seed in range(2)]
+
+
+def load():
+    return deepcr_zoo.load(SMALL, "cpu", engine=sys.argv[1])
+
+
+def masks(number):
+    return MODEL.mask(IMAGES[number])
+
+
+def masks_of_a_new_model(number):
+    return load().mask(IMAGES[number])
+
+
+def cleaned(number):
+    return deepcr_zoo.clean_file(sys.argv[2], model=SMALL, engine=sys.argv[1], output_dir=str(number), overwrite=True).pixels
+
+
+def in_a_fork(work, number):
+    """What `work` gives in a child that os.fork starts."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, np.packbits(work(number)).tobytes())
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        return np.unpackbits(np.frombuffer(pipe.read(), np.uint8), count=IMAGES[number].size).reshape(IMAGES[number].shape)
+
+
+def check(expected):
+    with FORK.Pool(2) as pool:
+        np.testing.assert_array_equal(pool.map(masks, range(2)), expected)
+    with ProcessPoolExecutor(2, FORK) as pool:
+        np.testing.assert_array_equal(list(pool.map(masks_of_a_new_model, range(2))), expected)
+    for work in (masks, masks_of_a_new_model):
+        np.testing.assert_array_equal(in_a_fork(work, 0), expected[0])
+
+
+def work_until(stop):
+    while not stop.is_set():
+        MODEL.mask(IMAGES[0][:100, :100])
+        load()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    MODEL = load()
+    expected = [MODEL.mask(image) for image in IMAGES]
+    check(expected)
+    with FORK.Pool(2) as pool:
+        assert pool.map(cleaned, range(2)) == [cleaned(2)] * 2
+    stop = threading.Event()
+    thread = threading.Thread(target=work_until, args=(stop,))
+    thread.start()
+    check(expected)
+    stop.set()
+    thread.join()
+    np.testing.assert_array_equal(MODEL.mask(IMAGES[0]), expected[0])
+    assert torch.get_num_threads() == 2
+    print("the same masks")

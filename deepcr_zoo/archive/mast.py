@@ -17,10 +17,13 @@ from deepcr_zoo.archive.listing import Product, Query, VisitRequest
 from deepcr_zoo.archive.pace import Pace
 from deepcr_zoo.errors import ArchiveBusyError, ArchiveError, ArchiveUnreachableError, UsageError
 from deepcr_zoo.machine import require
+from deepcr_zoo.zoo.networksettings import PROXY_REFUSAL, socks_advice, with_settings, without_passwords
 from deepcr_zoo.zoo.recipe import visit_code
 
 CONNECT_S, READ_S = 10.0, 60.0  # seconds that the archive may be silent; astroquery itself would wait for ever
 CHUNK_BYTES = 1 << 16
+CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Variables from which the client takes certificates."""
 
 PROPOSALS_AT_ONCE, OBSERVATIONS_AT_ONCE = 50, 200  # most items in one request of a search
 TELESCOPES = ("HST",)  # telescopes whose file names (ipppssoot) can be read here
@@ -260,6 +263,9 @@ def _total(response: Any) -> int | None:
 
 def _refusal(where: str, response: Any) -> ArchiveError:
     status = response.status_code
+    if status == PROXY_REFUSAL:
+        reason = with_settings(f"the proxy wants a name and a password ({status})", CERTIFICATES)
+        return ArchiveUnreachableError(f"{where} cannot be reached: {reason}")
     if status in (429, 503):
         wait = _seconds(response.headers.get("Retry-After"))
         when = "later" if wait is None else f"in {wait:.0f} s"
@@ -292,11 +298,16 @@ def _failure(error: BaseException) -> str:
         return "does not answer in time"
     if isinstance(error, requests.exceptions.JSONDecodeError):
         return "did not answer with JSON: is there a login page in between?"
+    if isinstance(error, requests.exceptions.InvalidSchema):  # of a proxy: the address of the archive is checked
+        return f"cannot be reached: {socks_advice('pysocks')}"
     chain: list[BaseException] = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)
     reasons = [one.strerror for one in chain if isinstance(one, OSError) and one.strerror]
-    return f"cannot be reached: {reasons[-1]}" if reasons else "broke off"
+    of_settings = isinstance(error, (requests.exceptions.ProxyError, requests.exceptions.InvalidURL))
+    if not reasons and (of_settings or type(error) is OSError):  # an OSError of requests is one of the certificates
+        reasons = [without_passwords(" ".join(str(chain[-1]).split()))]
+    return f"cannot be reached: {with_settings(reasons[-1], CERTIFICATES)}" if reasons else "broke off"
 
 
 def _filters(row: Row) -> frozenset[str]:

@@ -15,10 +15,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from deepcr_zoo.errors import HubConflictError, HubError, HubUnreachableError, SourceError, UsageError
+from deepcr_zoo.zoo.networksettings import PROXY_REFUSAL, socks_advice, with_settings, without_passwords
 
 PATIENCE_S = 1.5  # default of DEEPCR_ZOO_HUB_TIMEOUT; the client itself would retry a silent Hub for more than 20 s
 WAY_OUT = "name another --source (or a mirror with --from), or update deepcr-zoo"
 """Advice where a download asks for something that the Hub does not have."""
+
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+"""Variables from which the Hub's client takes certificates."""
 
 _TOKEN = re.compile(r"\bhf_\w+")
 _TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
@@ -42,7 +46,22 @@ def client() -> Any:
     if huggingface_hub.is_offline_mode():
         raise HubUnreachableError("the Hub is switched off (HF_HUB_OFFLINE)")
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None  # the client would keep the slash and get 404
-    return huggingface_hub.HfApi(endpoint=endpoint, library_name="deepcr-zoo")
+    api = huggingface_hub.HfApi(endpoint=endpoint, library_name="deepcr-zoo")
+    _check_settings(api)
+    return api
+
+
+def _check_settings(api: Any) -> None:
+    """Raise `HubUnreachableError` if the client cannot use the proxies and certificates of the environment."""
+    from huggingface_hub import utils
+
+    try:
+        utils.get_session()  # type: ignore[attr-defined]  # the one that all requests share
+    except ImportError:
+        raise HubUnreachableError(f"{shown_endpoint(api)} cannot be used: {socks_advice('socksio')}") from None
+    except Exception as error:  # a malformed address, or certificates that cannot be read
+        reason = with_settings(_reason(error), CERTIFICATES)
+        raise HubUnreachableError(f"{shown_endpoint(api)} cannot be used: {reason}") from None
 
 
 def disable_progress_bars() -> None:
@@ -60,7 +79,7 @@ def without_secrets(text: str) -> str:
     """Return a text without passwords in addresses and without tokens."""
     for token in filter(None, (os.environ.get(name) for name in _TOKEN_VARIABLES)):
         text = text.replace(token, "...")
-    return _TOKEN.sub("hf_...", re.sub(r"(?<=://)[^/@\s]*@", "", text))
+    return _TOKEN.sub("hf_...", without_passwords(text))
 
 
 def patience() -> float:
@@ -122,7 +141,8 @@ def translated(call: Callable[[], ResultT], request: HubRequest, api: Any) -> Re
         raise _refusal(error, request, shown_endpoint(api)) from None
     # LocalEntryNotFoundError, an OSError, means that the client got no usable answer
     except (httpx.RequestError, httpx.InvalidURL, OSError) as error:
-        raise HubUnreachableError(f"{shown_endpoint(api)} cannot be used: {_reason(error)}") from None
+        reason = with_settings(_reason(error), CERTIFICATES)
+        raise HubUnreachableError(f"{shown_endpoint(api)} cannot be used: {reason}") from None
     except RuntimeError as error:  # wraps the cause of a failed upload by LFS or Xet
         if isinstance(error.__cause__, errors.HfHubHTTPError):
             raise _refusal(error.__cause__, request, shown_endpoint(api)) from None
@@ -150,6 +170,9 @@ def _refusal(error: Exception, request: HubRequest, endpoint: str) -> SourceErro
             return HubError(f"{where} has no commit {request.commit}, its history was rewritten: {request.way_out}")
         case errors.EntryNotFoundError():
             return HubError(f"{where} has no file {request.filename} at commit {request.commit}: {request.way_out}")
+    if status == PROXY_REFUSAL:
+        reason = with_settings(f"the proxy wants a name and a password ({status})", CERTIFICATES)
+        return HubUnreachableError(f"{endpoint} cannot be used: {reason}")
     if status in (401, 403):
         return HubError(f"{where} refused the request ({status}): check HF_TOKEN")
     if status in (409, 412):

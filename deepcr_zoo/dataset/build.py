@@ -125,7 +125,7 @@ def assemble(plan: BuildPlan) -> Dataset:
         visits=members,
         rejected=[*plan.rejected, *_rejections(labelled)],
         missing=list(plan.missing),
-        cautions=[*plan.cautions, *_shared_sky(plan, used), *_one_sided(members)],
+        cautions=[*plan.cautions, *_shared_sky(plan, used), *_one_sided(members), *_of_exposures(members)],
     )
     if not sum(of_type.get("train", 0) for of_type in manifest.counts.values()):
         raise DataError(_no_training(manifest))
@@ -202,6 +202,12 @@ def _one_sided(members: Sequence[store.DatasetVisit]) -> list[str]:
         for one in FIELD_TYPES
         if one in training ^ testing
     ]
+
+
+def _of_exposures(members: Sequence[store.DatasetVisit]) -> list[str]:
+    """Return the cautions of all exposures, each with the name of its exposure."""
+    exposures = [exposure for member in members for exposure in member.record.exposures]
+    return [f"{exposure.name}: {caution}" for exposure in exposures for caution in exposure.cautions]
 
 
 def _no_training(manifest: store.Manifest) -> str:

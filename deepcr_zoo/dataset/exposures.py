@@ -21,6 +21,7 @@ from deepcr_zoo.dataset.footprints import Positions
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.errors import InvalidDocumentError, InvalidFileError
 from deepcr_zoo.exposures.fitsfiles import extension_name, extension_version, quiet_astropy, reason, root_name
+from deepcr_zoo.exposures.noisecheck import level_cautions
 from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
 from deepcr_zoo.zoo.instruments import Instrument, Keywords, default_instruments, positive, text, value
 from deepcr_zoo.zoo.recipe import InstrumentBlock, Labels, visit_code
@@ -132,7 +133,7 @@ def _facts(exposure: Exposure, chips: list[ChipPixels], repeats: bool, is_dark: 
         start_mjd=float(start) if isinstance(start, (int, float)) else 0.0,
         shapes=tuple(chip.image.shape for chip in chips),
         outlines=tuple(footprints.hull(footprints.outline(chip.wcs, chip.image.shape)) for chip in chips if not is_dark),
-        cautions=exposure.cautions,
+        cautions=(*exposure.cautions, *level_cautions(chip for chip in exposure.chips if chip.version in versions)),
     )
 
 

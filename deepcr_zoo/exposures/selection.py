@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deepcr_zoo.errors import NoModelError
+from deepcr_zoo.exposures.noisecheck import level_cautions
 from deepcr_zoo.exposures.options import AUTO, NO_INPAINTING, CleanOptions, named_model
 from deepcr_zoo.exposures.reading import Exposure
 from deepcr_zoo.models.baselines import CLASSICAL
+from deepcr_zoo.models.images import read_image
+from deepcr_zoo.models.model import outside_sky_range
 from deepcr_zoo.zoo.cards import Card, read_card
 from deepcr_zoo.zoo.names import Task
-from deepcr_zoo.zoo.records import threshold_at
+from deepcr_zoo.zoo.records import sky_range, threshold_at
 from deepcr_zoo.zoo.registry import RankedModel, Registry, ResolvedModel
 
 
@@ -48,6 +51,7 @@ def select(exposure: Exposure, registry: Registry, options: CleanOptions) -> Sel
     inpainter, why_inpaint = _inpainter(exposure, registry, options.inpainter, card)
     threshold, why_threshold = _threshold(mask, card, options)
     cautions = [*exposure.cautions, *mask.cautions, *_outside_domain(mask, card, exposure), *_unit_cautions(card, exposure)]
+    cautions += level_cautions(exposure.chips)
     if isinstance(inpainter, ResolvedModel):
         cautions += [*inpainter.cautions, *_outside_domain(inpainter, read_card(inpainter), exposure)]
     reasons = (f"{mask.reference}: {why_mask}", f"inpainting: {why_inpaint}", f"threshold {threshold:g}: {why_threshold}")
@@ -80,11 +84,32 @@ def _inpainter(exposure: Exposure, registry: Registry, inpaint: str, card: Card)
                 f"name an inpainter for the same unit, or one of {', '.join(CLASSICAL)}"
             )
         return resolved, f"{resolved.reference}, {why}"
+    passed_over: list[str] = []
     for ranked in _ranked(exposure, registry, "inpaint"):
         resolved = registry.resolve(ranked.model)
-        if read_card(resolved).input.unit == card.input.unit:
-            return resolved, f"{resolved.reference}, first choice for {exposure.description}: {ranked.reason}"
+        network = read_card(resolved)
+        if network.input.unit != card.input.unit:
+            continue
+        if problem := _outside_sky_range(resolved, network, exposure):
+            passed_over.append(problem)
+            continue
+        choice = "next choice" if passed_over else "first choice"
+        why = f"{resolved.reference}, {choice} for {exposure.description}: {ranked.reason}"
+        return resolved, "; ".join([why, *passed_over])
+    if passed_over:
+        return "medmask", "; ".join(["medmask, which no sky level biases", *passed_over])
     return "medmask", f"medmask, because the zoo has no inpainting network for {exposure.description} in {card.input.unit}s"
+
+
+def _outside_sky_range(model: ResolvedModel, card: Card, exposure: Exposure) -> str | None:
+    """Return a text if the sky level of a chip is out of a model's range."""
+    known = sky_range(model, card)
+    if known is None:
+        return None
+    stacks = [read_image(chip.in_unit(card.input.unit), None) for chip in exposure.chips]
+    levels = [level for stack in stacks for level in stack.sky_levels()]
+    outside = next((level for level in levels if not known.holds(level)), None)
+    return None if outside is None else outside_sky_range(model.reference, known, outside)
 
 
 def _ranked(exposure: Exposure, registry: Registry, task: Task) -> list[RankedModel]:

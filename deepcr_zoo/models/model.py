@@ -7,7 +7,7 @@ import logging
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deepcr_zoo.errors import DeviceError, ModelWarning, UsageError
+from deepcr_zoo.errors import DeviceError, ImageWarning, ModelWarning, UsageError
 from deepcr_zoo.models import weights
 from deepcr_zoo.models.engines import Block, Engine, select_engine
 from deepcr_zoo.models.images import read_image, read_mask
@@ -24,6 +24,7 @@ from deepcr_zoo.models.networkinput import image_channel, inpainting_channels, s
 from deepcr_zoo.models.tiling import Span, plan_windows
 from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.cards import Card, check_threshold, read_card
+from deepcr_zoo.zoo.records import SkyRange, sky_range, trained_sky_range
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import WEIGHTS_FILE, Architecture, ResolvedModel
 
@@ -49,18 +50,29 @@ class Model:
     device : torch.device
     engine : str
         ``torch`` or ``openvino``.
+    sky_range : SkyRange or None
+        Sky levels that the model copes with, as measured or as in its training; None if unknown. Images outside of it
+        cause an `ImageWarning`.
     """
 
-    def __init__(self, reference: str, sha256: str, card: Card, engine: Engine) -> None:
+    def __init__(self, reference: str, sha256: str, card: Card, engine: Engine, sky_range: SkyRange | None = None) -> None:
         self.reference = reference
         self.sha256 = sha256
         self.card = card
+        self.sky_range = sky_range
         self.device = engine.device
         self.engine = engine.name
         self._engine = engine
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.reference} on {self.device} with {self.engine}>"
+
+    def _warn_of_sky(self, levels: Iterable[float]) -> None:
+        """Warn once if the sky level of an image is out of the model's range."""
+        known = self.sky_range
+        outside = None if known is None else next((level for level in levels if not known.holds(level)), None)
+        if known is not None and outside is not None:
+            warnings.warn(outside_sky_range(self.reference, known, outside), ImageWarning, stacklevel=3)
 
     def _windows(
         self, shape: tuple[int, ...], channels: Callable[[slice, slice], Block | None], tile: int | None
@@ -118,6 +130,7 @@ class MaskModel(Model):
             If the shape, type or unit of the image cannot be used.
         """
         stack = read_image(image, self.card.input.unit)
+        self._warn_of_sky(stack.sky_levels())
         logits = np.empty(stack.pixels.shape, dtype=np.float32)
         for (pixels, valid), out in zip(stack.frames(), logits, strict=True):
             scaling = scaling_of(self.card, pixels, valid)
@@ -192,6 +205,7 @@ class InpaintModel(Model):
         """
         stack = read_image(image, self.card.input.unit)
         masks = read_mask(mask, stack.shape)
+        self._warn_of_sky(stack.sky_levels(masks))
         filled = stack.pixels.copy()
         for (pixels, valid), masked, out in zip(stack.frames(masks), masks, filled, strict=True):
             scaling = scaling_of(self.card, pixels, valid)
@@ -259,7 +273,9 @@ def load_resolved(
     select_engine(engine, select_device(device), architecture.hidden)  # wrong usage is an error before anything is fetched
     card = read_card(model)
     file = sources.fetch(model, WEIGHTS_FILE, source=source, mirror=mirror)
-    loaded = load_files(file.data, card, architecture, model.reference, device, engine=engine)
+    loaded = load_files(
+        file.data, card, architecture, model.reference, device, engine=engine, sky_range=sky_range(model, card)
+    )
     facts = (f"bytes from the {file.source}", f"engine {loaded.engine} on {loaded.device}")
     log.info("%s", "; ".join([model.reference, *model.notes, *facts]))
     for caution in model.cautions:
@@ -275,17 +291,24 @@ def load_files(
     device: str | torch.device = "auto",
     *,
     engine: str = "auto",
+    sky_range: SkyRange | None = None,
 ) -> MaskModel | InpaintModel:
     """Make a model from the bytes of a weights file that no registry has locked, such as that of a run; see `load`.
 
-    Errors, products and results call the model by `reference`.
+    Errors, products and results call the model by `reference`. The range of sky levels is the card's if none is given.
     """
     target = select_device(device)
     make_engine = select_engine(engine, target, architecture.hidden)
     with isolated(target):
         built = make_engine(weights.inference_network(data, architecture, card, reference), target)
     kind = MaskModel if card.identity.task == "mask" else InpaintModel
-    return kind(reference, hashlib.sha256(data).hexdigest(), card, built)
+    return kind(reference, hashlib.sha256(data).hexdigest(), card, built, sky_range or trained_sky_range(card))
+
+
+def outside_sky_range(reference: str, known: SkyRange, level: float) -> str:
+    """Return the caution for an image whose sky level is out of a model's range."""
+    unit = "e-" if known.unit == "electron" else known.unit
+    return f"{reference} copes with sky levels of {known} ({known.source}), this image has {level:.3g} {unit}"
 
 
 def select_device(name: str | torch.device) -> torch.device:

@@ -152,7 +152,7 @@ def _alterations(before: Path, registry: Registry) -> Iterator[str]:
     yield from alterations(earlier, registry, complete=True)
     for reference in set(earlier.references()) & set(registry.references()):
         old, new = (read_records(one.resolve(reference)) for one in (earlier, registry))
-        for kind in ("measurements", "parity"):
+        for kind in ("measurements", "parity", "sky"):
             known = getattr(old, kind)
             if getattr(new, kind)[: len(known)] != known:
                 yield f"{reference}: results: {kind}: may be added to, not altered"

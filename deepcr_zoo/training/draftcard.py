@@ -74,6 +74,7 @@ def draft_card(recipe: Recipe, version: str, state: Mapping[str, Tensor], facts:
         training=cards.CardTraining(
             data=_data(recipe, facts),
             visits=facts.visits,
+            sky_range=_sky_range(recipe, facts),
             method=_method(recipe, facts.history),
             unknown=[] if facts.visits is not None else [f"which visits {recipe.train.init_from} was trained on"],
             source="resolved recipe, manifest of the training set and metrics of the run",
@@ -153,6 +154,22 @@ def _data(recipe: Recipe, facts: DraftFacts) -> str:
     if manifest.split_by == "observation":
         parts.append("training and test are split by observation and may show the same sky")
     return "; ".join(parts)
+
+
+def _sky_range(recipe: Recipe, facts: DraftFacts) -> list[float] | None:
+    """Return the lowest and the highest sky level that training showed to the network, augmentation included."""
+    trained = facts.visits_for("train")
+    skies = [
+        exposure.sky_electron
+        for visit in trained
+        for exposure, indices in zip(visit.record.exposures, visit.stamps, strict=True)
+        if indices.get("train")
+    ]
+    if not skies or recipe.train.input.unit != "electron":
+        return None
+    alphas = recipe.train.augmentation.sky or [0.0]
+    shown = [sky * (1 + alpha) for sky in skies for alpha in alphas]
+    return [float(f"{level:.3g}") for level in (min(shown), max(shown))]
 
 
 def _stamps(manifest: Manifest, split: StampSplit) -> str:

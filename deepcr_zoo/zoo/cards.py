@@ -136,6 +136,12 @@ class CardTraining(Document):
         description="every visit that the network, or the model it started from, saw in training, and is never judged on; "
         "absent where zoo/training_visits.yaml lists them, or where they are unknown",
     )
+    sky_range: list[float] | None = Field(
+        default=None,
+        min_length=2,
+        max_length=2,
+        description="lowest and highest sky level of the training images, augmentation included, in the input unit",
+    )
     method: str = Field(description="how it was trained")
     unknown: list[str] = Field(description="what no source states")
     source: str = Field(description="source of these facts")

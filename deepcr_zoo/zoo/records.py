@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,7 +17,8 @@ from deepcr_zoo import files
 from deepcr_zoo.documents import Document, as_yaml, read_document
 from deepcr_zoo.errors import NoModelError, OutputError, UsageError
 from deepcr_zoo.files import write_atomically
-from deepcr_zoo.zoo.cards import Positive, Probability
+from deepcr_zoo.zoo.cards import Card, Positive, Probability
+from deepcr_zoo.zoo.instruments import PixelUnit
 from deepcr_zoo.zoo.registry import ResolvedModel, Sha256
 
 POOLED = "all"  # field type of the pooled data
@@ -70,9 +72,65 @@ class ParityRecord(Document):
     tolerance: Positive = Field(description="largest allowed difference")
 
 
+class SkyRecord(Document):
+    """Range of sky levels at which a model was measured to do well."""
+
+    date: datetime.date = Field(description="day of the run")
+    software: str = Field(description="names and versions of the software used")
+    command: str = Field(description="command that repeats it")
+    machine: str = Field(description="processor")
+    data: MeasuredOn
+    simulator_version: int | None = Field(default=None, description="version of the simulator, for synthetic data")
+    seeds: list[int] = Field(description="seeds of the visits")
+    rule: str = Field(description="what a level must meet")
+    lowest: float | None = Field(
+        default=None, description="lowest sky level, in the card's input unit; absent if the lowest measured did well"
+    )
+    highest: float | None = Field(default=None, description="highest sky level; absent if the highest measured did well")
+
+
 class Results(Document):
     measurements: list[Measurement] = Field(default_factory=list)
     parity: list[ParityRecord] = Field(default_factory=list)
+    sky: list[SkyRecord] = Field(default_factory=list, exclude_if=lambda records: not records)
+
+
+@dataclass(frozen=True)
+class SkyRange:
+    """Sky levels that a model is known to cope with; None for no known limit."""
+
+    lowest: float | None
+    highest: float | None
+    unit: PixelUnit
+    source: str  # how it is known
+
+    def holds(self, level: float) -> bool:
+        """True if a sky level lies in the range."""
+        return (self.lowest is None or level >= self.lowest) and (self.highest is None or level <= self.highest)
+
+    def __str__(self) -> str:
+        unit = "e-" if self.unit == "electron" else self.unit
+        if self.lowest is None:
+            return f"up to {self.highest:g} {unit}"
+        return f"from {self.lowest:g} {unit} up" if self.highest is None else f"{self.lowest:g} to {self.highest:g} {unit}"
+
+
+def sky_range(model: ResolvedModel, card: Card) -> SkyRange | None:
+    """Return the range of sky levels of a version: the newest measured one, else that of its card; None if unknown."""
+    measured = read_records(model).sky
+    if not measured:
+        return trained_sky_range(card)
+    newest = max(reversed(measured), key=lambda record: record.date)
+    if newest.lowest is None and newest.highest is None:
+        return None
+    return SkyRange(newest.lowest, newest.highest, card.input.unit, f"measured on {newest.date}")
+
+
+def trained_sky_range(card: Card) -> SkyRange | None:
+    """Return the range of sky levels that a card states."""
+    if card.training.sky_range is None:
+        return None
+    return SkyRange(*card.training.sky_range, card.input.unit, "as in its training images")
 
 
 def read_records(model: ResolvedModel) -> Results:
@@ -85,7 +143,7 @@ def results_path(model: ResolvedModel) -> Path:
     return model.card_path.with_suffix(".results.yaml")
 
 
-def append(model: ResolvedModel, record: Measurement | ParityRecord) -> Path:
+def append(model: ResolvedModel, record: Measurement | ParityRecord | SkyRecord) -> Path:
     """Append a record to the results of a version and return the file's path."""
     if model.root.resolve() == files.PACKAGE / "_data":
         raise UsageError(
@@ -93,7 +151,7 @@ def append(model: ResolvedModel, record: Measurement | ParityRecord) -> Path:
             "run the command from a checkout of the repository"
         )
     results, path = read_records(model), results_path(model)
-    kind = "parity" if isinstance(record, ParityRecord) else "measurements"
+    kind = {Measurement: "measurements", ParityRecord: "parity", SkyRecord: "sky"}[type(record)]
     grown = results.model_copy(update={kind: [*getattr(results, kind), record]})
     try:
         write_atomically(as_yaml(grown), path)

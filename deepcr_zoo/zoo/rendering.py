@@ -16,6 +16,7 @@ from deepcr_zoo import files
 from deepcr_zoo.zoo.cards import Card, PublishedEvaluation, read_card
 from deepcr_zoo.zoo.instruments import InstrumentTable, read_instruments
 from deepcr_zoo.zoo.recipefiles import recipe_json_schema
+from deepcr_zoo.zoo.records import sky_range
 from deepcr_zoo.zoo.registry import Registry, ResolvedModel, read_registry
 
 
@@ -93,6 +94,7 @@ def card_text(model: ResolvedModel, card: Card) -> list[tuple[str, str]]:
     """Return a card as pairs of label and text."""
     locked, sizes = model.locked, model.locked.architecture
     threshold = card.output.threshold
+    sky = sky_range(model, card)
     filters = "all filters" if card.instrument.filters == ["*"] else f"filter {', '.join(card.instrument.filters)}"
     return [
         ("model", model.reference),
@@ -102,6 +104,7 @@ def card_text(model: ResolvedModel, card: Card) -> list[tuple[str, str]]:
         ("made for", f"{card.instrument.telescope} {card.instrument.instrument}/{card.instrument.detector}, "
                      f"{filters}; {card.instrument.data_product}"),
         ("input", input_text(card)),
+        *([] if sky is None else [("sky level", f"{sky}, {sky.source}")]),
         ("output", card.output.quantity + ("" if threshold is None else f", threshold {threshold:g}")),
         *([("threshold", card.output.threshold_choice)] if card.output.threshold_choice else []),
         ("architecture", f"UNet of depth {sizes.depth}, {sizes.hidden} channels, normalisation {sizes.norm}"),

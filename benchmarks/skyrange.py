@@ -1,4 +1,4 @@
-"""Sky levels that the networks of the zoo cope with: simulated scenes at skies of -100 to 10,000 e-.
+"""Sky levels that the networks for ACS/WFC cope with: simulated scenes at skies of -100 to 10,000 e-.
 
 The sky of a simulated exposure is replaced and its noise drawn anew. Two series: a sky of its own, and a sky of 40 e- whose
 level is then shifted, as a subtraction does. Masks are the true cosmic rays.
@@ -48,7 +48,6 @@ MASKS = {
         "mask/ACS-WFC-F606W-2-4@1.0",
         "mask/ACS-WFC-F814W-2-32@1.0",
     ),
-    "wfc3-uvis": ("mask/WFC3-UVIS-2-32@1.0",),
 }
 OWN_SKIES = (0, 2, 5, 10, 15, 20, 30, 40, 60, 80, 120, 200, 300, 450, 600, 800, 1000, 1500, 2000, 4000, 10_000)
 SUBTRACTED = (-100, -50, -20, -10, -5, 0, 5, 10, 15, 20, 30)

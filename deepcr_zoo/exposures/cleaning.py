@@ -24,16 +24,13 @@ from deepcr_zoo.exposures.products import ChipMask, Count
 from deepcr_zoo.exposures.provenance import MaskProvenance
 from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
 from deepcr_zoo.exposures.selection import Selection, select
+from deepcr_zoo.exposures.suspicions import suspicions
 from deepcr_zoo.files import sweep_partial, write_together
 from deepcr_zoo.models.imagecleaning import Filler, filler
 from deepcr_zoo.models.images import read_image
 from deepcr_zoo.models.model import MaskModel, load_resolved
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import ResolvedModel
-
-SUSPICIOUS_FRACTION = 0.2
-"""A larger share of masked pixels is a sign of a wrong unit or model: cosmic rays hit 1.5 to 3 % of the pixels of HST's
-CCDs in 1000 s (ACS Instrument Handbook 2005, on cosmic rays)."""
 
 _TOUCHING = np.ones((3, 3))
 
@@ -224,18 +221,20 @@ def _make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOp
     unit = selection.card.input.unit
     fill = _filler(selection, options) if plan.repaints else None
     chip_masks, filled, panels = [], [], []
+    suspect: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ImageWarning)
         for chip in exposure.chips:
             image = chip.in_unit(unit)
             found = _find_cosmic_rays(chip, image, mask_model, plan.mask_provenance)
             chip_masks.append(found)
+            suspect += suspicions(found, image, exposure.instrument)
             cleaned = None if fill is None else fill(image, found.mask)
             if cleaned is not None:
                 filled.append(chip.from_unit(cleaned, unit, found.mask))
             if plan.picture:
                 panels.append(Panels(f"{chip.name or 'chip'} {chip.version}", np.ma.getdata(image), found.mask, cleaned))
-    cautions = [*dict.fromkeys(str(warning.message) for warning in caught), *_suspicions(chip_masks)]
+    cautions = [*dict.fromkeys(str(warning.message) for warning in caught), *suspect]
     history = [*selection.cautions, *cautions]
     contents = {}
     if plan.copy:
@@ -257,16 +256,6 @@ def _find_cosmic_rays(chip: Chip, image: Any, model: MaskModel, provenance: Mask
         valid = read_image(image, None).valid
         mask = ndimage.binary_dilation(mask, _TOUCHING, iterations=provenance.grow) & (True if valid is None else valid[0])
     return ChipMask(chip, mask, events, probability if provenance.probability else None)
-
-
-def _suspicions(chip_masks: list[ChipMask]) -> list[str]:
-    shares = [(found.chip, products.count([found]).fraction) for found in chip_masks]
-    return [
-        f"{chip.name or 'image'},{chip.version}: {share:.0%} of the pixels are masked, which no cosmic rays do: "
-        "check unit, gain, bias and model"
-        for chip, share in shares
-        if share > SUSPICIOUS_FRACTION
-    ]
 
 
 def _write(contents: dict[Path, bytes]) -> None:

@@ -55,8 +55,8 @@ def level_problem(image: NDArray[np.floating], usable: Mask | None, read_noise: 
     if noise < TOO_QUIET * least:
         return (
             f"the noise of the background, {noise:.2g} e-, is {noise / least:.2g} of what its level of {level:,.0f} e- "
-            "would give: the image seems to hold a pedestal (bias or BZERO not subtracted), or is no single exposure in "
-            "electrons; check bias, unit and exposure time"
+            "would give: the image seems to hold a pedestal (bias or BZERO not subtracted), or to be divided by its "
+            "exposure time; check bias, unit and exposure time"
         )
     if noise > most and level > IS_A_LEVEL * noise:
         return (

@@ -43,6 +43,22 @@ from deepcr_zoo.zoo.instruments import (
 _NO_CHIPS = ("ERR", "DQ", "WHT", "CTX", "MASK", "UNCERT")
 
 
+GAINS = (1e-3, 1e3)
+"""e- per count that a camera can have: electron-multiplying and 16-bit CMOS cameras are at one end, old CCDs near 100."""
+
+EXPOSURE_TIMES_S = (1e-6, 1e6)
+"""From high-speed cameras to eleven days."""
+
+
+def is_plausible(number: float, limits: tuple[float, float]) -> bool:
+    """True if a number of a header lies in the range that any camera can have."""
+    return limits[0] <= number <= limits[1]
+
+
+def _correct(limits: tuple[float, float]) -> str:
+    return f"expected {limits[0]:g} to {limits[1]:g}; correct the header of a copy"
+
+
 @dataclass(frozen=True)
 class Chip:
     """One science image of an exposure."""
@@ -88,6 +104,9 @@ class Chip:
                     "gain (e- per count) for this chip: set it"
                 )
             gain = self.gain.electron_per_count
+            if not is_plausible(gain, GAINS):
+                given = f"{self.gain.keyword} is {gain:g} e- per count"
+                raise InvalidFileError(f"{self.where}: {given}, which is implausible: {_correct(GAINS)}")
             factor *= gain if wanted == "electron" else 1 / gain
         return factor
 
@@ -207,6 +226,10 @@ def _read_chip(hdus: fits.HDUList, index: int, place: int, instrument: Instrumen
     if unit.per_second and time is None:
         found = text(keywords, "EXPTIME") or "absent"
         raise InvalidFileError(f"{where}: is in {text(keywords, 'BUNIT')} and EXPTIME is {found}: set the exposure time")
+    if time is not None and not is_plausible(time, EXPOSURE_TIMES_S):
+        if unit.per_second:
+            raise InvalidFileError(f"{where}: EXPTIME is {time:g} s, which is implausible: {_correct(EXPOSURE_TIMES_S)}")
+        time = None  # only a rate of cosmic rays needs it
     geometry = _overscan(keywords, unit, instrument, shape, version, where)
     pixels = _pixels(hdu, where)
     area = None if geometry is None else _image_area(shape, geometry, version)

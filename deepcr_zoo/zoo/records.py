@@ -130,7 +130,8 @@ def trained_sky_range(card: Card) -> SkyRange | None:
     """Return the range of sky levels that a card states."""
     if card.training.sky_range is None:
         return None
-    return SkyRange(*card.training.sky_range, card.input.unit, "as in its training images")
+    lowest, highest = card.training.sky_range
+    return SkyRange(lowest, highest, card.input.unit, "as in its training images")
 
 
 def read_records(model: ResolvedModel) -> Results:

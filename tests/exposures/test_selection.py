@@ -18,6 +18,12 @@ def exposure_of(keywords, tmp_path, unit="ELECTRONS"):
     return read_exposure(write(tmp_path / "x.fits", science(ELECTRONS, unit), **{"BLEVCORR": "COMPLETE", **keywords}))
 
 
+def selection_at(level, tmp_path, **options):
+    """The selection for an ACS exposure whose sky has this level, e-."""
+    path = write(tmp_path / "x.fits", science((ELECTRONS - 50 + level).astype("float32")), **ACS)
+    return select(read_exposure(path), default_registry(), CleanOptions(**options))
+
+
 def chosen(keywords, tmp_path, **options):
     checked = CleanOptions(**options)
     checked.check()
@@ -49,6 +55,23 @@ def test_auto_takes_the_first_choice_of_the_registry_and_says_why(keywords, mask
 def test_where_the_zoo_ranks_nothing_auto_is_an_error_that_lists_candidates_and_the_override(keywords, tmp_path):
     with pytest.raises(NoModelError, match=r"the zoo ranks no mask model for .*: name one with --model; there are ACS"):
         chosen(keywords, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("level", "inpaint", "reason"),
+    [
+        (40, "inpaint/ACS-WFC-F606W-2-32@1.0", "first choice for HST ACS/WFC"),
+        (8, "inpaint/ACS-WFC-F606W-3-32@1.0", "next choice for HST ACS/WFC"),
+        (0, "medmask", "medmask, which no sky level biases; inpaint/ACS-WFC-F606W-2-32@1.0 copes with sky levels of"),
+        (-20, "medmask", "this image has -20"),
+        (-100, "medmask", "copes with sky levels of"),
+        (10_000, "medmask", "this image has 1e+04 e-"),
+    ],
+)
+def test_auto_repaints_with_what_copes_with_the_sky_level_and_says_why(level, inpaint, reason, tmp_path):
+    selection = selection_at(level, tmp_path)
+    assert selection.inpaint_reference == inpaint
+    assert reason in selection.reasons[1]
 
 
 def test_a_named_model_is_taken_as_asked(tmp_path):

@@ -348,3 +348,42 @@ def test_a_missing_device_is_reported_before_anything_is_fetched(monkeypatch, tm
     monkeypatch.setenv("DEEPCR_ZOO_MIRROR", str(tmp_path / "not-there"))
     with pytest.raises(DeviceError, match="does not exist here"):
         deepcr_zoo.load(SMALL, device="gpu", source="mirror")
+
+
+# Sky levels
+
+
+SKY = np.random.default_rng(4).normal(0, 7, (96, 96)).astype(np.float32)
+
+
+@pytest.mark.parametrize("level", [0.0, -20.0, -100.0, 10_000.0])
+def test_an_inpainting_network_warns_once_where_its_sky_range_ends(level):
+    network = load("inpaint/ACS-WFC-F606W-2-32")
+    mask = np.zeros((3, 96, 96), dtype=bool)
+    mask[:, 40:43, 40] = True
+    expected = r"ACS-WFC-F606W-2-32@1.0 copes with sky levels of 15 to 300 e- .*, this image has"
+    with pytest.warns(ImageWarning, match=expected) as caught:
+        network.fill(np.stack([SKY + level] * 3), mask)
+    assert len(caught) == 1
+    network.fill(SKY + level, np.zeros(SKY.shape, dtype=bool))  # nothing is repainted: ImageWarning is an error in tests
+    network.fill(SKY + 40, mask[0])
+
+
+def test_a_mask_network_warns_beyond_the_sky_level_that_was_measured():
+    network = load("mask/ACS-WFC-F606W-2-4")
+    assert network.sky_range.holds(40)
+    assert not network.sky_range.holds(5000)
+    with pytest.warns(ImageWarning, match=r"copes with sky levels of up to"):
+        network.mask(SKY + 5000)
+    network.mask(SKY + 40)
+
+
+def test_the_compatible_class_and_clean_warn_as_the_network_does():
+    compatible = deepcr_zoo.deepCR("ACS-WFC-F606W-2-4", inpaint="ACS-WFC-F606W-2-32")
+    image = SKY.copy()
+    image[40, 40:44] += 3000
+    with pytest.warns(ImageWarning, match="copes with sky levels"):
+        compatible.clean(image)
+    with pytest.warns(ImageWarning, match="copes with sky levels"):
+        deepcr_zoo.clean(image, "ACS-WFC-F606W-2-4", "ACS-WFC-F606W-2-32")
+    deepcr_zoo.clean(image, "ACS-WFC-F606W-2-4", "medmask")

@@ -1,0 +1,129 @@
+"""Levels and scales that cannot be are named with their cause, and sound exposures are left alone."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from deepcr_zoo import clean_file
+from deepcr_zoo.errors import InvalidFileError
+from deepcr_zoo.exposures.noisecheck import ReadNoise, level_problem, read_noise_of
+from deepcr_zoo.exposures.reading import read_exposure
+from tests.fitsfiles import ACS, science, write
+from tests.registries import SMALL
+from tests.scenes import star_field
+
+SHAPE = (192, 192)
+
+
+def frame(sky=39.8, read_noise=4.4, seed=1):
+    """Electrons of an exposure of 400 s."""
+    rng = np.random.default_rng(seed)
+    return rng.poisson(sky, SHAPE) + rng.normal(0, read_noise, SHAPE)
+
+
+SOUND = {
+    "an exposure of 400 s": frame(),
+    "a true short exposure": frame(sky=0.05),
+    "a dark": frame(sky=2.0),
+    "a faint frame in the ultraviolet": frame(sky=0.1, read_noise=3.0),
+    "a bright sky": frame(sky=10_000),
+    "sky subtracted": frame(sky=1000) - 1000,
+    "sky subtracted, too much": frame(sky=200) - 300,
+    "binned 4 x 4": frame(sky=640, read_noise=5),
+    "integers of a gain of 7": np.round(frame() / 7) * 7,
+    "sum of four": frame(1, 5, 1) + frame(1, 5, 2) + frame(1, 5, 3) + frame(1, 5, 4),
+    "mean of two": (frame(seed=1) + frame(seed=2)) / 2,
+    "stars": star_field(SHAPE, seed=3)[0],
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_a_sound_frame_has_no_problem(name):
+    assert level_problem(SOUND[name], None) is None
+
+
+PEDESTAL = "seems to hold a pedestal"
+FAULTS = {
+    "BZERO left over": (frame() + 32768, PEDESTAL),
+    "bias of 300 counts, gain 2": (np.round(frame() / 2 + 300) * 2, PEDESTAL),
+    "bias of 1000 counts": (frame() + 1000, PEDESTAL),
+    "bias of 10,000 counts": (frame() + 10_000, PEDESTAL),
+    "divided by the exposure time": (frame() / 400, "seems to be divided by its exposure time"),
+    "multiplied by a setting": (frame() / 2 * 139, "gain or exposure time seem too large"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_level_or_scale_that_cannot_be_is_one_sentence_with_the_likely_cause(name):
+    image, cause = FAULTS[name]
+    problem = level_problem(image, None)
+    assert cause in problem
+    assert "check" in problem
+    assert ". " not in problem
+
+
+def test_pixels_that_are_not_usable_are_left_out():
+    image, usable = frame(), np.ones(SHAPE, dtype=bool)
+    image[:120] += 32768
+    usable[:120] = False
+    assert level_problem(image, usable) is None
+
+
+def test_a_known_read_noise_finds_a_smaller_fault():
+    assert level_problem(frame() / 5, None) is None
+    assert "to be divided by its exposure time" in level_problem(frame() / 5, None, ReadNoise(3.0, 6.0))
+
+
+def test_the_read_noise_of_hst_comes_from_its_header(tmp_path):
+    noises = {f"READNSE{amplifier}": noise for amplifier, noise in zip("ABCD", (4.0, 4.2, 4.1, 4.5), strict=True)}
+    path = write(tmp_path / "x_flc.fits", science(frame()), **ACS, **noises)
+    found = read_noise_of(read_exposure(path).chips[0])
+    assert 2 < found.least < 4.0
+    assert 4.5 < found.most < 8
+
+
+@pytest.mark.parametrize(
+    ("pixels", "keywords", "unit", "cause"),
+    [
+        (frame() + 32768, {}, "ELECTRONS", PEDESTAL),
+        (frame() / 400, {"EXPTIME": 1.0}, "ELECTRONS/S", "seems to be divided by its exposure time"),
+        (np.round(frame() / 2 + 1000).astype(np.int32), {"ATODGAIN": 2.0}, "COUNTS", PEDESTAL),
+        (np.round(frame() / 2 + 2500).astype(np.uint32), {"ATODGAIN": 2.0}, "COUNTS", PEDESTAL),
+        (np.round(frame() / 2 + 300).astype(np.int16), {"ATODGAIN": 2.0}, "COUNTS", PEDESTAL),
+        ((frame() / 2 + 10_000).astype(np.float32), {"ATODGAIN": 2.0}, "COUNTS", PEDESTAL),
+        (frame() / 2, {"ATODGAIN": 139.0}, "COUNTS", "gain or exposure time seem too large"),
+        (frame(), {}, "ELECTRONS", None),
+        (frame() / 400, {"EXPTIME": 400.0}, "ELECTRONS/S", None),
+        (frame(sky=0.05) / 0.5, {"EXPTIME": 0.5}, "ELECTRONS/S", None),
+    ],
+)
+def test_cleaning_a_file_says_so_in_result_and_history(pixels, keywords, unit, cause, tmp_path):
+    image = pixels.astype(np.float32) if pixels.dtype == np.float64 else pixels
+    path = write(tmp_path / "x_flc.fits", science(image, unit), **{**ACS, **keywords})
+    done = clean_file(path, model=SMALL, inpaint="none")
+    found = [caution for caution in done.cautions if "noise of the background" in caution]
+    if cause is None:
+        assert found == []
+        return
+    assert len(found) == 1
+    assert cause in found[0]
+    assert found[0].startswith("SCI,1: ")
+    history = " ".join(str(line) for line in fits.getheader(done.outputs[0])["HISTORY"])
+    assert cause in " ".join(history.split())
+    assert cause in " ".join(clean_file(path, model=SMALL, inpaint="none").cautions)  # finished: said again
+
+
+def test_a_gain_that_no_camera_has_is_refused(tmp_path):
+    for gain in (1e300, 1e-300, 1e5):
+        path = write(tmp_path / "x_flc.fits", science(frame().astype(np.float32), "COUNTS"), **{**ACS, "ATODGAIN": gain})
+        with pytest.raises(InvalidFileError, match=r"ATODGAIN is .* e- per count, which is implausible: expected 0.001"):
+            clean_file(path, model=SMALL)
+
+
+def test_an_exposure_time_that_cannot_be_is_refused_where_it_is_needed(tmp_path):
+    image = frame().astype(np.float32)
+    rate = write(tmp_path / "rate_flc.fits", science(image / 400, "ELECTRONS/S"), **{**ACS, "EXPTIME": 1e300})
+    with pytest.raises(InvalidFileError, match=r"EXPTIME is 1e\+300 s, which is implausible: expected"):
+        clean_file(rate, model=SMALL)
+    total = write(tmp_path / "total_flc.fits", science(image), **{**ACS, "EXPTIME": 1e300})
+    assert clean_file(total, model=SMALL, inpaint="none").rate is None

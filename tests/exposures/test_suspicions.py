@@ -1,0 +1,92 @@
+"""Masks that cosmic rays do not make get a sentence, and masks of cosmic rays get none."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from deepcr_zoo.exposures.suspicions import find_structures, too_few
+
+SHAPE = (384, 384)
+
+
+def tracks(number, seed=1, shape=SHAPE, longest=60):
+    """Straight tracks in all directions, most of them short."""
+    rng, mask = np.random.default_rng(seed), np.zeros(shape, dtype=bool)
+    for _ in range(number):
+        steps = np.arange(min(longest, 2 + rng.exponential(5)))
+        angle = rng.uniform(0, np.pi)
+        rows = (rng.uniform(0, shape[0]) + steps * np.sin(angle)).astype(int)
+        columns = (rng.uniform(0, shape[1]) + steps * np.cos(angle)).astype(int)
+        inside = (rows < shape[0]) & (columns < shape[1]) & (columns >= 0)
+        mask[rows[inside], columns[inside]] = True
+    return mask
+
+
+def sky(seed=1, shape=SHAPE):
+    return np.random.default_rng(seed).normal(40, 8, shape)
+
+
+def sentences(mask, image=None):
+    image = sky(shape=mask.shape) if image is None else image
+    return list(find_structures(mask, np.where(mask, image + 500, image)))
+
+
+@pytest.mark.parametrize("number", [0, 3, 100, 600, 1800])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_cosmic_rays_get_no_sentence(number, seed):
+    assert sentences(tracks(number, seed)) == []
+
+
+def test_a_few_columns_or_rows_that_hold_much_of_the_mask_are_named():
+    mask = tracks(100)
+    mask[:, [30, 31, 200]] = True
+    (found,) = sentences(mask)
+    assert "3 columns hold" in found
+    assert "the first is number 31" in found
+    (found,) = sentences(mask.T)
+    assert "3 rows hold" in found
+
+
+def test_one_bad_column_among_many_cosmic_rays_is_no_reason():
+    mask = tracks(1500)
+    mask[:, 30] = True
+    assert sentences(mask) == []
+
+
+@pytest.mark.parametrize("angle", [0.1, 0.8, 2.0])
+def test_a_straight_trail_across_the_frame_has_a_sentence_of_its_own(angle):
+    mask = tracks(300)
+    rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    away = (columns - 192) * np.sin(angle) - (rows - 192) * np.cos(angle)
+    broken = np.random.default_rng(1).random(SHAPE) < 0.85
+    (found,) = sentences(mask | ((np.abs(away) < 2) & broken))
+    assert "trail of a satellite" in found
+
+
+def test_trailed_stars_share_direction_and_length():
+    mask, rng = tracks(20), np.random.default_rng(3)
+    for _ in range(30):
+        row, column = rng.integers(10, 360), rng.integers(10, 340)
+        steps = np.arange(rng.integers(12, 18))
+        mask[(row + 0.5 * steps).astype(int), column + steps] = True
+    (found,) = sentences(mask)
+    assert "share direction" in found
+    assert "trailed stars" in found
+
+
+def test_light_of_a_spectrum_under_the_mask_is_noticed():
+    rows = np.arange(SHAPE[0])[:, None]
+    trace = 2000 * np.exp(-0.5 * ((rows - 190) / 4) ** 2) * np.ones(SHAPE)
+    mask, rng = tracks(50), np.random.default_rng(4)
+    assert sentences(mask, sky() + trace) == []
+    pieces = ndimage.binary_dilation(rng.random(SHAPE) < 0.02, np.ones((3, 3))) & (np.abs(rows - 190) < 6)
+    (found,) = sentences(mask | pieces, sky() + trace)
+    assert "of the light of extended sources" in found
+
+
+def test_far_too_few_cosmic_rays_for_the_exposure_time_are_noticed():
+    assert too_few(700, 18.9, 60.0, True) is None
+    assert "20 cosmic rays were found, and 794 or more" in too_few(20, 18.9, 60.0, True)
+    assert too_few(20, 18.9, 60.0, False) is None  # on the ground 19 are expected
+    assert "0 cosmic rays were found" in too_few(0, 18.9, 1200.0, False)
+    assert too_few(0, 18.9, 0.5, True) is None  # a short exposure proves nothing

@@ -21,9 +21,8 @@ import numpy as np
 from astropy.io import fits
 from scipy import ndimage
 
-from deepcr_zoo.exposures.noisecheck import UNKNOWN, ReadNoise, level_problem
+from deepcr_zoo.exposures.noisecheck import UNKNOWN, ReadNoise, level_problem, measure_background
 from deepcr_zoo.machine import processor_name
-from deepcr_zoo.models.background import measure_background
 from deepcr_zoo.simulate.cameras import simulated
 from deepcr_zoo.simulate.simulation import SimulatedVisit, write_visit
 from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES

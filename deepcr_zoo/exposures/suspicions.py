@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from deepcr_zoo.exposures.noisecheck import measure_background
 from deepcr_zoo.exposures.products import ChipMask
-from deepcr_zoo.models.background import measure_background
 from deepcr_zoo.models.images import Mask
 from deepcr_zoo.zoo.instruments import Instrument
 

@@ -18,6 +18,7 @@ LIMIT = 1e9  # values beyond this are sentinels, not light: no detector pixel ho
 MOST_COLOURS = 4  # a last axis this short, after longer ones, holds colours and not columns
 WINDOW = 5  # side of the neighbourhood in pixels: the 5x5 masked median of Zhang & Bloom 2020
 _LEVEL_PIXELS = 20_000  # pixels whose median is the sky level: its error is then below 0.01 of the noise
+_LEAST_PIXELS = 1000  # fewer show a part of a star, not the sky
 _BAND_PIXELS = 2**16  # image pixels processed at a time, which bounds the memory for their neighbourhoods
 
 Image = NDArray[np.float32]
@@ -50,7 +51,7 @@ class ImageStack:
             yield replace_from_neighbours(pixels, ~valid, valid if masks is None else valid & ~masks[index]), valid
 
     def sky_levels(self, masks: Mask | None = None) -> Iterator[float]:
-        """Yield the sky level of each image that has a valid pixel and, with `masks` (N, H, W), a masked one."""
+        """Yield the sky level of each image that has enough valid pixels and, with `masks` (N, H, W), a masked one."""
         for index, pixels in enumerate(self.pixels):
             if masks is not None and not masks[index].any():
                 continue
@@ -60,11 +61,11 @@ class ImageStack:
 
 
 def sky_level(pixels: Image, valid: Mask | None = None) -> float | None:
-    """Return the median of the valid pixels of an image (H, W), from a regular sample; None if none is valid."""
+    """Return the median of the valid pixels of an image (H, W), from a regular sample; None if there are too few."""
     step = max(1, int(np.sqrt(pixels.size / _LEVEL_PIXELS)))
     sample = pixels[::step, ::step]
     sample = sample.ravel() if valid is None else sample[valid[::step, ::step]]
-    return float(np.median(sample)) if sample.size else None
+    return float(np.median(sample)) if sample.size >= _LEAST_PIXELS else None
 
 
 def has_value(values: NDArray[Any]) -> Mask:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deepcr_zoo.models.background import measure_background
+from deepcr_zoo.exposures.noisecheck import measure_background
 
 SHAPE = (256, 256)
 

@@ -63,6 +63,7 @@ def test_the_inpaint_method_repaints_a_given_mask():
     np.testing.assert_array_equal(mdl.inpaint(IMAGE, COSMIC_RAYS.astype(float)), expected)
 
 
+@pytest.mark.filterwarnings("ignore::deepcr_zoo.errors.ImageWarning")  # the inpainter is not made for such values
 def test_the_path_of_a_pth_file_is_a_mask_model_as_in_deepcr(tmp_path):
     path = write_pth(tmp_path / "mine_epoch50.pth")
     for mask in (str(path), path):

@@ -307,7 +307,11 @@ def _failure(error: BaseException) -> str:
     of_settings = isinstance(error, (requests.exceptions.ProxyError, requests.exceptions.InvalidURL))
     if not reasons and (of_settings or type(error) is OSError):  # an OSError of requests is one of the certificates
         reasons = [without_passwords(" ".join(str(chain[-1]).split()))]
-    return f"cannot be reached: {with_settings(reasons[-1], CERTIFICATES)}" if reasons else "broke off"
+    if reasons:
+        return f"cannot be reached: {with_settings(reasons[-1], CERTIFICATES)}"
+    if isinstance(error, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, ConnectionError)):
+        return "broke off"
+    return f"cannot be used: {without_passwords(' '.join(str(error).split()) or type(error).__name__)}"
 
 
 def _filters(row: Row) -> frozenset[str]:

@@ -20,6 +20,7 @@ from deepcr_zoo.zoo.recipe import IgnoreBlock
 
 def label(visit: PlannedVisit, exposures: Sequence[ExposureFacts], scratch: Path, log: Path) -> DrizzledLabelling:
     """Label exposures with AstroDrizzle; its files must stay in `scratch` as long as the labels are used."""
+    check_room((shape for one in exposures for shape in one.shapes), visit.build.stamps)
     good_bits = _good_bits(visit)
     files = [one.path for one in exposures]
     try:
@@ -32,9 +33,7 @@ def label(visit: PlannedVisit, exposures: Sequence[ExposureFacts], scratch: Path
         raise InterruptedWorkError(f"{visit.name}: {error}") from None
     if drizzled.fit_rms_pixels and max(drizzled.fit_rms_pixels) > visit.build.drizzle.max_fit_rms_pixels:
         raise VisitRejectedError(_badly_aligned(visit, drizzled.fit_rms_pixels, exposures))
-    labelling = DrizzledLabelling(visit, exposures, drizzled, good_bits)
-    check_room((chip.good.shape for chips in labelling.good for chip in chips), visit.build.stamps)
-    return labelling
+    return DrizzledLabelling(visit, exposures, drizzled, good_bits)
 
 
 class DrizzledLabelling:

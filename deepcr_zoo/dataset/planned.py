@@ -38,6 +38,14 @@ class PlannedVisit:
         return ignore.kept_bits(self.build.ignore, detector_of(self.instrument))
 
     @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Rows and columns of the chips of all exposures."""
+        if self.simulated is not None:
+            side, (rows, columns) = self.simulated.side, self.instrument.chip_shape
+            return [(side or rows, side or columns)]
+        return [shape for exposure in self.exposures for shape in exposure.shapes]
+
+    @property
     def key(self) -> str:
         """The hash of all that the stamps depend on."""
         build = self.build

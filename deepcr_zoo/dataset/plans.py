@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 
 from deepcr_zoo import batch
-from deepcr_zoo.dataset import darks, ignore, visits
+from deepcr_zoo.dataset import darks, ignore, splits, visits
 from deepcr_zoo.dataset.expectations import RESERVED, SPLITS
 from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of, read_facts
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
@@ -88,7 +89,9 @@ def plan_build(
         visits.check_apart([(visit.name, visit.rule, visit.split, visit.outlines) for visit in usable])
     planned = tuple(_planned(recipe, visit, usable, banks[visit.split]) for visit in usable)
     left_out = tuple(rejected + too_small + unusable_darks)
-    return BuildPlan(recipe, home, False, planned, left_out, tuple(found.missing), tuple(found.cautions))
+    plan = BuildPlan(recipe, home, False, planned, left_out, tuple(found.missing), tuple(found.cautions))
+    _check_training(plan, "build.stamps", "give larger exposures or smaller stamps")
+    return plan
 
 
 def _plan_rehearsal(recipe: Recipe, data: Sequence[str | Path], home: Home) -> BuildPlan:
@@ -100,7 +103,25 @@ def _plan_rehearsal(recipe: Recipe, data: Sequence[str | Path], home: Home) -> B
     if data:
         raise UsageError("--rehearse simulates its exposures: leave out --data")
     cautions = (RESERVED,) if recipe.rehearsal.is_reserved else ()
-    return BuildPlan(recipe, home, True, tuple(rehearsed_visits(recipe)), cautions=cautions)
+    plan = BuildPlan(recipe, home, True, tuple(rehearsed_visits(recipe)), cautions=cautions)
+    _check_training(plan, "rehearsal.stamps", "make rehearsal.side larger or rehearsal.stamps.size smaller")
+    return plan
+
+
+def _check_training(plan: BuildPlan, block: str, advice: str) -> None:
+    """Raise `DataError` before hours of labelling if no chip is large enough for a stamp that is for training."""
+    stamps = plan.visits[0].build.stamps
+    fraction = stamps.validation_fraction
+    grids = [stamps.grid(shape) for visit in plan.visits if visit.split == "train" for shape in visit.shapes]
+    if not grids or any(rows and splits.training_columns(columns, fraction) for rows, columns in grids):
+        return
+    rows, columns = max(grids, key=prod)
+    needed = next(count for count in range(1, 1000) if splits.training_columns(count, fraction))
+    raise DataError(
+        f"{plan.recipe.name}: no stamp would be left for training: the chips of training visits hold at most {rows} x "
+        f"{columns} stamps of {stamps.size} pixels within borders of {stamps.border} ({block}): expected {needed} columns "
+        f"or more, some for validation and one as guard; {advice}"
+    )
 
 
 def _planned(

@@ -48,10 +48,19 @@ def _first_labels(visit: VisitStamps, positions: NDArray[np.int32], fraction: fl
         # the same edge for all exposures, whatever the order of visits
         left = hashlib.sha256(f"{seed} {visit.pointing}".encode()).digest()[0] % 2 == 0
         columns = np.unique(np.concatenate(visit.positions)[:, 1])
-        count = max(1, round(fraction * len(columns)))
+        count = _strip(len(columns), fraction)
         strip = columns[:count] if left else columns[-count:]
         labels[np.isin(positions[:, 1], strip)] = "validation"
     return labels
+
+
+def training_columns(columns: int, fraction: float) -> int:
+    """Return the most columns of a chip's stamps that are left for training, beside those for validation and guard."""
+    return columns if fraction == 0 else max(0, columns - _strip(columns, fraction) - 1)
+
+
+def _strip(columns: int, fraction: float) -> int:
+    return max(1, round(fraction * columns))
 
 
 def _mark_guard(visits: Sequence[VisitStamps], labels: list[list[NDArray[np.str_]]]) -> None:

@@ -6,6 +6,7 @@ place: at any moment there is one whole checkpoint, the old one or the new one.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 from collections.abc import Iterator
@@ -20,11 +21,14 @@ from torch import Tensor
 
 from deepcr_zoo.documents import Document, as_json, first_problem
 from deepcr_zoo.errors import OutputError, RunError
-from deepcr_zoo.files import sweep_leftovers, write_atomically
+from deepcr_zoo.files import sha256_of, sweep_leftovers, write_atomically
 from deepcr_zoo.training.state import TrainingProgress, TrainingState
 
 CHECKPOINT_FILE = "checkpoint.json"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # state of Adam for each parameter
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Checkpoint(Document):
@@ -65,15 +69,27 @@ def reporting_failures(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kept = ", the last checkpoint too" if has_checkpoint(folder) else ""
+        remedy = "make room" if error.errno in _FULL else "make it writable"
         raise OutputError(
-            f"{folder}: cannot be written: {error.strerror}; what was there is intact{kept}: make room, then deepcr-zoo "
-            f"train --resume {folder} goes on"
+            f"{folder}: cannot be written: {error.strerror}; {condition(folder)}: {remedy}, then deepcr-zoo train --resume "
+            f"{folder} {'goes on' if has_checkpoint(folder) else 'starts it again'}"
         ) from None
 
 
 def has_checkpoint(folder: Path) -> bool:
     return (folder / CHECKPOINT_FILE).is_file()
+
+
+def condition(folder: Path) -> str:
+    """Return in words whether a run has a checkpoint, and whether its files are as they were written."""
+    if not has_checkpoint(folder):
+        return "there is no checkpoint yet"
+    try:
+        checkpoint = Checkpoint.model_validate_json((folder / CHECKPOINT_FILE).read_bytes())
+        is_intact = sha256_of(folder / checkpoint.tensors) == checkpoint.sha256
+    except (OSError, ValidationError):
+        is_intact = False
+    return "the last checkpoint is intact" if is_intact else "the last checkpoint is damaged"
 
 
 def restore(state: TrainingState, folder: Path, recipe_sha256: str) -> None:

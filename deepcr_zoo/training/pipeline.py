@@ -22,7 +22,7 @@ from deepcr_zoo.training import checkpoints
 from deepcr_zoo.training.distributed import Ranks, joined
 from deepcr_zoo.training.finalize import finalize
 from deepcr_zoo.training.interruption import noting_signals
-from deepcr_zoo.training.loop import LossIsNotFiniteError, fit
+from deepcr_zoo.training.loop import LossIsNotFiniteError, batch_size, fit
 from deepcr_zoo.training.objectives import Feed
 from deepcr_zoo.training.runs import add_environment, current_environment, new_run, write_metrics
 from deepcr_zoo.training.stamps import open_stamps
@@ -105,6 +105,8 @@ def train(
     target = _training_device(device)
     with joined(target) as ranks:
         state = ranks.by_all(lambda: initial_state(trained, target))  # a model that does not fit fails before the long work
+        ranks.by_all(lambda: _check_validation(trained))
+        ranks.by_all(lambda: batch_size(state, state.schedule.batch_size, ranks))  # as do more processes than stamps
         shown = _writers_reporter(reporter, ranks)
         built = ranks.path_by_writer(
             lambda: (dataset or find_or_build(original, data, rehearse, jobs, beside, shown)).folder.absolute()
@@ -162,6 +164,14 @@ def resume(
         state = ranks.by_all(lambda: initial_state(run.recipe, target))
         feeds = ranks.by_all(lambda: _feeds(run.recipe, used, state))
         return _fit_and_finalize(run, used, state, feeds, ranks, _writers_reporter(reporter, ranks), prove, jobs)
+
+
+def _check_validation(recipe: Recipe) -> None:
+    """Raise `TrainingError` if a recipe sets no stamps aside for validation, which training needs."""
+    if recipe.build.stamps.validation_fraction == 0:
+        raise TrainingError(
+            f"{recipe.name}: validation_fraction of the stamps is 0: expected more, training ends by the validation loss"
+        )
 
 
 def _writers_reporter(reporter: Reporter | None, ranks: Ranks) -> Reporter:
@@ -246,7 +256,7 @@ def _training_device(name: str) -> torch.device:
 def _not_finite(run: Run, error: LossIsNotFiniteError, ranks: Ranks) -> TrainingError:
     """Keep the batch whose loss is not finite, and return the error to raise."""
     advice = "a smaller train.schedule.learning_rate or a train.schedule.gradient_clip may help, in a new run"
-    saved = "the last checkpoint is intact" if checkpoints.has_checkpoint(run.folder) else "there is no checkpoint yet"
+    saved = checkpoints.condition(run.folder)
     if error.examples is None:
         return TrainingError(f"{run.folder}: {error}; {saved}; {advice}")
     path = run.folder / (BAD_BATCH_FILE if ranks.is_writer else f"rank{ranks.rank}-{BAD_BATCH_FILE}")

@@ -82,7 +82,8 @@ def fetch(
         if keep and supplier in ("mirror", "hub"):
             path = _keep(data, files.cache_root() / model.shelf / filename) or path
         return VerifiedFile(data, supplier, path)
-    raise SourceError(f"{model.reference}: no source could supply {filename} ({'; '.join(reasons)})")
+    way_out = "" if source is None else ": leave out --source to try the others"
+    raise SourceError(f"{model.reference}: no source could supply {filename} ({'; '.join(reasons)}){way_out}")
 
 
 def pull(name: str, *, to: Address | None = None, mirror: Address | None = None, source: Source | None = None) -> Path:
@@ -221,7 +222,7 @@ def _refuse_links(path: Path) -> None:
 def _read_from_hub(model: ResolvedModel, filename: str) -> _Read:
     pin = model.locked.sources.hub
     if pin is None:
-        raise SourceError("this version is not published on the Hub: leave out --source")
+        raise SourceError("this version is not published on the Hub")
     locked = model.locked_file(filename)
     data = downloads.download(pin, filename, locked.size)
     return data, None, locked.mismatch(data)

@@ -392,7 +392,7 @@ def test_folders_wildcards_and_the_recipes_own_files_give_each_exposure_once(exp
     assert all(len(visit.exposures) == EXPOSURES for visit in plan.visits)
     with pytest.raises(UsageError, match="nothing_here: expected a folder, wildcards or a file"):
         plan_build(recipe, ["nothing_here"], beside=exposures, home=Home(tmp_path))
-    with pytest.raises(UsageError, match=re.escape("the recipe takes files that end in _flc.fits (data.product)")):
+    with pytest.raises(UsageError, match=r"_flc.fits.gz, _flc.fits.bz2, _flc.fits.xz \(data.product\)"):
         plan_build(recipe, [f"{exposures}/*/*"], beside=exposures, home=Home(tmp_path))
 
 
@@ -409,6 +409,18 @@ def test_a_rehearsal_needs_no_data_and_takes_none(exposures, tmp_path):
     assert seeds == list(range(recipe.rehearsal.seed, recipe.rehearsal.seed + 6))
     assert all(visit.build.stamps == recipe.rehearsal.stamps for visit in plan.visits)
     assert all(visit.build.drizzle == recipe.build.drizzle for visit in plan.visits)
+
+
+@pytest.mark.parametrize(("side", "held"), [(256, "1 x 1"), (384, "2 x 2")])
+def test_a_rehearsal_that_is_too_small_for_stamps_is_an_error_at_once(side, held, tmp_path):
+    with pytest.raises(DataError) as raised:
+        build_dataset(shipped(f"rehearsal.side={side}"), rehearse=True, home=Home(tmp_path / "home"))
+    assert f"hold at most {held} stamps of 128 pixels within borders of 32 (rehearsal.stamps): expected 3 col" in str(
+        raised.value
+    )
+    assert str(raised.value).endswith("make rehearsal.side larger or rehearsal.stamps.size smaller")
+    assert not (tmp_path / "home").exists()
+    assert plan_build(shipped("rehearsal.side=512"), rehearse=True, home=Home(tmp_path))
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Unusable files and outlying exposures are named, and skipped or refused as the recipe says."""
 
 import bz2
+import dataclasses
 import gzip
 import lzma
 import os
@@ -13,6 +14,7 @@ from scipy import ndimage
 
 from deepcr_zoo.dataset.backgrounds import without_odd_backgrounds
 from deepcr_zoo.dataset.build import assemble, build_dataset, label_visits
+from deepcr_zoo.dataset.labels import label_visit
 from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.store import Home
 from deepcr_zoo.errors import DataError, InterruptedWorkError, InvalidDocumentError, InvalidFileError, OutputError
@@ -203,10 +205,25 @@ def test_an_unwritable_home_is_one_error(folder, tmp_path):
         label_visits(plan)
 
 
-def test_chips_that_are_too_small_for_a_stamp_reject_their_visit(folder, tmp_path):
-    recipe = recipe_of(rules(folder), "build.stamps.size=512")
-    with pytest.raises(DataError, match="its chips are too small for stamps of 512 pixels within borders of 32"):
-        build_dataset(recipe, [folder], home=Home(tmp_path / "home"))
+@pytest.mark.parametrize(("size", "held"), [(512, "0 x 0"), (192, "1 x 1"), (160, "2 x 2")])
+def test_chips_that_leave_no_stamp_for_training_are_an_error_before_labelling(size, held, folder, tmp_path):
+    recipe = recipe_of(rules(folder), f"build.stamps.size={size}")
+    with pytest.raises(DataError) as raised:
+        plan_build(recipe, [folder], home=Home(tmp_path / "home"))
+    assert str(raised.value) == (
+        f"{recipe.name}: no stamp would be left for training: the chips of training visits hold at most {held} stamps of "
+        f"{size} pixels within borders of 32 (build.stamps): expected 3 columns or more, some for validation and one as "
+        "guard; give larger exposures or smaller stamps"
+    )
+    assert not (tmp_path / "home").exists()
+
+
+def test_chips_that_are_too_small_for_a_stamp_reject_their_visit_before_it_is_drizzled(folder, tmp_path, monkeypatch):
+    (visit,) = plan_build(recipe_of(rules(folder)), [folder], home=Home(tmp_path)).visits
+    build = visit.build.model_copy(update={"stamps": visit.build.stamps.model_copy(update={"size": 512})})
+    monkeypatch.setattr("deepcr_zoo.dataset.drizzle.drizzle_visit", None)
+    record = label_visit(dataclasses.replace(visit, build=build), Home(tmp_path))
+    assert record.rejection == "its chips are too small for stamps of 512 pixels within borders of 32"
 
 
 def test_an_unknown_instrument_is_an_error(tmp_path):

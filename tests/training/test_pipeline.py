@@ -1,7 +1,9 @@
 """Whole runs: from a recipe and its training set to a model, its evaluation and its pictures."""
 
+import errno
 import json
 import math
+import os
 import shutil
 
 import numpy as np
@@ -11,10 +13,11 @@ import yaml
 
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.documents import parse_document
-from deepcr_zoo.errors import DatasetError, RunError, TrainingError
+from deepcr_zoo.errors import DatasetError, OutputError, RunError, TrainingError
 from deepcr_zoo.models import testvectors
 from deepcr_zoo.models.model import MaskModel
 from deepcr_zoo.progress import NullReporter
+from deepcr_zoo.training.checkpoints import condition, reporting_failures
 from deepcr_zoo.training.pipeline import resume, train
 from deepcr_zoo.zoo.cards import Card
 from tests.training.stamps import recipe_of, same_bytes, write_dataset
@@ -207,6 +210,31 @@ def test_a_loss_that_is_not_finite_after_a_checkpoint_leaves_that_intact(recipe,
     with pytest.raises(TrainingError, match="the validation loss after epoch 2 is nan; the last checkpoint is intact"):
         train(recipe, dataset=dataset, runs=tmp_path, prove=False)
     assert len(list(tmp_path.rglob("checkpoint-0001-000000.safetensors"))) == 1
+
+
+def test_without_a_checkpoint_none_is_called_intact(recipe, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr("deepcr_zoo.training.loop.validation_loss", lambda *_, **__: math.nan)
+    with pytest.raises(
+        TrainingError, match="the validation loss after epoch 1 is nan; there is no checkpoint yet; a smaller"
+    ):
+        train(recipe, dataset=dataset, runs=tmp_path, prove=False)
+
+
+def test_a_damaged_checkpoint_is_not_called_intact(tmp_path):
+    (tmp_path / "checkpoint.json").write_text("{}")
+    assert condition(tmp_path) == "the last checkpoint is damaged"
+    damaged = r"Read-only file system; the last checkpoint is damaged: make it writable, then"
+    with pytest.raises(OutputError, match=damaged), reporting_failures(tmp_path):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+    (tmp_path / "checkpoint.json").unlink()
+    none = r"there is no checkpoint yet: make room, then .* starts it again"
+    with pytest.raises(OutputError, match=none), reporting_failures(tmp_path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_what_no_training_set_can_mend_is_told_before_one_is_built(tmp_path):
+    with pytest.raises(TrainingError, match="validation_fraction of the stamps is 0: expected more"):
+        train(recipe_of("mask", "build.stamps.validation_fraction=0"), data=["gone"], runs=tmp_path)
 
 
 FITS = ("train.architecture.hidden=4", "train.init_from=ACS-WFC-F606W-2-4@1.0")

@@ -59,7 +59,8 @@ def acs_flc(path: Path, seed: int = 1, shape: tuple[int, int] = SHAPE, **changes
     rng = np.random.default_rng(seed)
     for version in (2, 1):
         image, _ = scene(10 * seed + version, shape)
-        quality = rng.choice([0, 16, 256, 2048], size=shape, p=[0.9, 0.04, 0.03, 0.03]).astype(np.int16)
+        quality = rng.choice([0, 16], size=shape, p=[0.96, 0.04]).astype(np.int16)
+        quality[:3, :3], quality[-3:, -3:] = 256, 2048
         error = fits.ImageHDU(np.sqrt(np.abs(image) + 25), name="ERR", ver=version)
         hdus += [science(image, version=version, CCDCHIP=3 - version), error, fits.ImageHDU(quality, name="DQ", ver=version)]
     columns = [fits.Column("WCS_key", "A", array=["O", "A"]), fits.Column("offsets", "PD()", array=_offsets())]

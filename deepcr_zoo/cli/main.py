@@ -214,6 +214,18 @@ def clean(
     output_dir: Annotated[Path | None, Option(help="folder of the products [default: that of the input]")] = None,
     overwrite: Annotated[bool, Option("--overwrite", help="replace products, finished or made otherwise")] = False,
     dq_only: Annotated[bool, Option("--dq-only", help="set the DQ bit in the copy, repaint nothing")] = False,
+    ignore_dq: Annotated[
+        str | None, Option(help="DQ bits that leave a pixel usable, such as 16,64; or none, all [default: the instrument's]")
+    ] = None,
+    extension: Annotated[
+        list[str] | None, Option(help="science image: number, NAME, NAME,VERSION or wildcard; may be repeated")
+    ] = None,
+    unit: Annotated[str | None, Option(help="unit of the pixels, in place of BUNIT")] = None,
+    gain: Annotated[
+        str | None, Option(help="e- per count, in place of the header's: one, or one per image as 1.1,1.2")
+    ] = None,
+    bias: Annotated[str | None, Option(help="bias level of raw counts, or overscan to measure it there")] = None,
+    exposure_time: Annotated[float | None, Option(help="seconds, in place of EXPTIME")] = None,
     prob: Annotated[bool, Option("--prob", help="write the probability into the mask file")] = False,
     preview: Annotated[bool, Option("--preview", help="write a PNG beside the products")] = False,
     device: Device = "auto",
@@ -244,6 +256,12 @@ def clean(
         output_dir=output_dir,
         overwrite=overwrite,
         dq_only=dq_only,
+        ignore_dq=ignore_dq,
+        extension=extension,
+        unit=unit,
+        gain=gain,
+        bias=bias,
+        exposure_time=exposure_time,
         prob=prob,
         preview=preview,
         device=device,

@@ -23,6 +23,7 @@ from deepcr_zoo.dataset.darks import DarkHits, Detection, describe_shapes, read_
 from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, detector_of, read_chips
 from deepcr_zoo.dataset.labelling import LabelledExposure, LabellingInMemory, VisitRejectedError, check_room, largest_dither
 from deepcr_zoo.dataset.planned import PlannedVisit
+from deepcr_zoo.exposures.usablepixels import has_bits
 from deepcr_zoo.models.baselines import Lacosmic
 
 
@@ -67,8 +68,8 @@ def find_own_cosmic_rays(visit: PlannedVisit, facts: ExposureFacts, chips: Seque
     Raises VisitRejectedError if the recipe uses only DQ flags and no pixel has one.
     """
     block = visit.build.dark_paste
-    bits = ignore.cosmic_ray_bits(detector_of(visit.instrument))
-    masks = [(chip.quality.astype(np.int64) & bits) != 0 for chip in chips]
+    bits = detector_of(visit.instrument).cosmic_ray_bits
+    masks = [has_bits(chip.quality, bits) for chip in chips]
     if block.own == "lacosmic":
         method = Lacosmic(block.own_objlim, facts.read_noise_or(visit.instrument.read_noise_electron))
         masks = [mask | method.mask(chip.image, block.own_sigclip) for mask, chip in zip(masks, chips, strict=True)]
@@ -87,7 +88,7 @@ def detection_settings(visit: PlannedVisit) -> Detection:
     block = visit.build.dark_paste
     read_noise = visit.instrument.read_noise_electron
     snr = block.snr[0], block.snr[1]
-    return Detection(snr, block.grow, block.hot_snr, visit.kept_bits, read_noise, visit.instrument)
+    return Detection(snr, block.grow, block.hot_snr, visit.quality_bits, read_noise, visit.instrument)
 
 
 def random_for(seed: int, *names: object) -> np.random.Generator:
@@ -105,7 +106,7 @@ def _labelled(visit: PlannedVisit, facts: ExposureFacts, bank: Sequence[Sequence
     ]
     chips = [dataclasses.replace(chip, image=chip.image + more) for chip, more in zip(before, added, strict=True)]
     ignored = [
-        own | ignore.ignore_mask(chip.image, chip.quality, visit.kept_bits, visit.build.ignore)
+        own | ignore.ignore_mask(chip.image, chip.quality, visit.quality_bits, visit.build.ignore)
         for own, chip in zip(find_own_cosmic_rays(visit, facts, before), chips, strict=True)
     ]
     return LabelledExposure(chips, [more > 0 for more in added], ignored, [chip.image for chip in before])

@@ -14,6 +14,8 @@ from scipy import ndimage
 from deepcr_zoo.dataset.crsplit import RepeatedExposure, grow
 from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, read_chips
 from deepcr_zoo.errors import DataError
+from deepcr_zoo.exposures.usablepixels import QualityBits, bad_pixels
+from deepcr_zoo.models.images import has_value
 from deepcr_zoo.zoo.recipe import InstrumentBlock, Split
 
 LEAST = 3  # fewest darks whose median is free of the cosmic rays of each
@@ -28,7 +30,7 @@ class Detection:
     snr: tuple[float, float]  # thresholds of both passes, in sigma of read and Poisson noise
     grow: int  # the second threshold applies this many pixels around those above the first
     hot_snr: float  # pixels whose median of all darks exceeds the surroundings by this are not used
-    kept_bits: int  # DQ bits that do not exclude a pixel
+    bits: QualityBits  # meaning of the DQ bits
     read_noise_electron: float  # for files without a read noise
     instrument: InstrumentBlock = field(compare=False)  # not part of the key of `read_hits`: pixels of darks ignore it
 
@@ -88,9 +90,8 @@ def find_hits(repeats: Sequence[RepeatedExposure], detection: Detection) -> list
 
 
 def _as_repeat(dark: ExposureFacts, chip: ChipPixels, detection: Detection) -> RepeatedExposure:
-    finite = np.isfinite(chip.image)
-    image = np.where(finite, chip.image, np.float32(0))
-    usable = finite & ((chip.quality.astype(np.int64) & ~detection.kept_bits) == 0)
+    image = np.where(has_value(chip.image), chip.image, np.float32(0))
+    usable = ~bad_pixels(chip.image, chip.quality, detection.bits)
     return RepeatedExposure(image, usable, dark.exposure_time_s, dark.read_noise_or(detection.read_noise_electron))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deepcr_zoo.dataset.exposures import detector_of
-from deepcr_zoo.dataset.ignore import kept_bits
+from deepcr_zoo.dataset.ignore import quality_bits
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.zoo.recipe import Recipe
 
@@ -21,7 +21,8 @@ def describe_labels(recipe: Recipe, software: Sequence[str]) -> str:
 def describe_ignored_pixels(recipe: Recipe) -> str:
     """Return the kinds of pixels that a recipe ignores."""
     block = recipe.build.ignore
-    kept, side = kept_bits(block, detector_of(recipe.instrument)), block.saturation_dilation
+    bits, side = quality_bits(block, detector_of(recipe.instrument)), block.saturation_dilation
+    kept = bits.usable | bits.saturated
     return (
         f"DQ flags but for those of {kept}; pixels above {block.saturation_electron:g} e- and those in {side} x {side} "
         f"around them; pixels without a value; {LABEL_METHODS[recipe.build.labels].ignored_pixels}"

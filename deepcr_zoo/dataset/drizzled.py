@@ -15,6 +15,7 @@ from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, detector_of,
 from deepcr_zoo.dataset.labelling import LabelledExposure, VisitRejectedError, check_room, largest_dither
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.errors import DrizzleError, InterruptedWorkError
+from deepcr_zoo.exposures.usablepixels import has_bits
 from deepcr_zoo.zoo.recipe import IgnoreBlock
 
 
@@ -46,7 +47,7 @@ class DrizzledLabelling:
     ) -> None:
         self._visit, self._exposures, self._drizzled = visit, exposures, drizzled
         self.good = [
-            [GoodPixels((chip.quality.astype(np.int64) & ~good_bits) == 0, chip.wcs) for chip in self._chips(index)]
+            [GoodPixels(~has_bits(chip.quality, ~good_bits), chip.wcs) for chip in self._chips(index)]
             for index in range(len(exposures))
         ]
         self.software = drizzled.software
@@ -57,8 +58,9 @@ class DrizzledLabelling:
         visit, chips = self._visit, self._chips(index)
         others = [chip for other, good in enumerate(self.good) if other != index for chip in good]
         labels = [self._drizzled.label(index, chip.version) for chip in chips]
+        block = visit.build.ignore
         ignored = [
-            ignore.ignore_mask(chip.image, chip.quality, visit.kept_bits, visit.build.ignore) | ~seen_by_others(own, others)
+            ~seen_by_others(own, others) | ignore.ignore_mask(chip.image, chip.quality, visit.quality_bits, block)
             for chip, own in zip(chips, self.good[index], strict=True)
         ]
         return LabelledExposure(chips, [mask for mask, _ in labels], ignored, [blotted for _, blotted in labels])
@@ -79,7 +81,8 @@ def _good_bits(visit: PlannedVisit) -> int:
     """Return the DQ bits that AstroDrizzle must not treat as bad pixels: saturation and cosmic rays."""
     detector = detector_of(visit.instrument)
     known = detector.saturation is not None and detector.cosmic_ray_bit is not None
-    return ignore.kept_bits(IgnoreBlock() if known else visit.build.ignore, detector)
+    bits = ignore.quality_bits(IgnoreBlock() if known else visit.build.ignore, detector)
+    return bits.usable | bits.saturated
 
 
 def _badly_aligned(visit: PlannedVisit, rms: Sequence[float], exposures: Sequence[ExposureFacts]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -20,10 +20,11 @@ from deepcr_zoo.dataset import footprints
 from deepcr_zoo.dataset.footprints import Positions
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.errors import InvalidDocumentError, InvalidFileError
-from deepcr_zoo.exposures.fitsfiles import extension_name, extension_version, quiet_astropy, reason, root_name
+from deepcr_zoo.exposures.fitsfiles import quiet_astropy, reason, root_name
 from deepcr_zoo.exposures.noisecheck import level_cautions
 from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
-from deepcr_zoo.zoo.instruments import Instrument, Keywords, default_instruments, positive, text, value
+from deepcr_zoo.models.images import LIMIT, has_value
+from deepcr_zoo.zoo.instruments import Instrument, Keywords, default_instruments, number, positive, text
 from deepcr_zoo.zoo.recipe import InstrumentBlock, Labels, visit_code
 
 
@@ -113,7 +114,7 @@ def _read_noise(keywords: Keywords) -> float | None:
 def _facts(exposure: Exposure, chips: list[ChipPixels], repeats: bool, is_dark: bool) -> ExposureFacts:
     keywords, versions = exposure.keywords, tuple(chip.version for chip in chips)
     first = next(chip for chip in exposure.chips if chip.version == versions[0])
-    proposal, start = value(keywords, "PROPOSID"), value(first.keywords, "EXPSTART")
+    proposal = number(keywords, "PROPOSID") or 0.0
     observation = text(keywords, "ROOTNAME")
     if not re.fullmatch(r"\w[\w.+-]*", observation):
         observation = root_name(exposure.path)
@@ -124,17 +125,27 @@ def _facts(exposure: Exposure, chips: list[ChipPixels], repeats: bool, is_dark: 
         versions=versions,
         name=f"{observation}-{versions[0]}".lower() if repeats else observation.lower(),
         observation=observation.lower(),
-        proposal=proposal if isinstance(proposal, int) else 0,
+        proposal=int(proposal) if proposal.is_integer() else 0,
         visit=visit_code(text(keywords, "LINENUM").partition(".")[0] or observation[4:6]),
         target=text(keywords, "TARGNAME"),
         filter_name=exposure.filter_name,
         exposure_time_s=first.exposure_time_s,
         read_noise_electron=_overscan_noise(first) if first.image_area is not None else _read_noise(keywords),
-        start_mjd=float(start) if isinstance(start, (int, float)) else 0.0,
+        start_mjd=number(first.keywords, "EXPSTART") or 0.0,
         shapes=tuple(chip.image.shape for chip in chips),
         outlines=tuple(footprints.hull(footprints.outline(chip.wcs, chip.image.shape)) for chip in chips if not is_dark),
-        cautions=(*exposure.cautions, *level_cautions(chip for chip in exposure.chips if chip.version in versions)),
+        cautions=(
+            *exposure.cautions,
+            *level_cautions(chip for chip in exposure.chips if chip.version in versions),
+            *_without_value(chips),
+        ),
     )
+
+
+def _without_value(chips: Sequence[ChipPixels]) -> list[str]:
+    """Return a caution about pixels that hold no value, which are ignored."""
+    pixels = sum(int((~has_value(chip.image)).sum()) for chip in chips)
+    return [f"{pixels:,} pixels hold no value (NaN, infinite or beyond {LIMIT:g}) and are ignored"] if pixels else []
 
 
 def _overscan_noise(chip: Chip) -> float:
@@ -155,14 +166,13 @@ def _chips(
             # the rows and columns that see light
             lit = np.s_[:, :] if chip.image_area is None else ndimage.find_objects(chip.image_area.astype(np.int8))[0]
             wcs = WCS(naxis=2) if is_dark else _slit_coordinates(chip, block) or _sky_coordinates(hdus, chip.hdu, chip.where)
-            sky = value(hdus[chip.hdu].header, "MDRIZSKY")
             yield ChipPixels(
                 version=chip.version,
                 image=np.ma.getdata(chip.in_unit("electron"))[lit],
-                quality=_flags(hdus, chip)[lit],
+                quality=_flags(chip)[lit],
                 wcs=wcs if chip.image_area is None else wcs.slice(lit),
                 area_cm2=chip.area_cm2,
-                mdrizsky=float(sky) if isinstance(sky, (int, float)) else None,
+                mdrizsky=number(hdus[chip.hdu].header, "MDRIZSKY"),
             )
 
 
@@ -189,24 +199,15 @@ def _check_dark(exposure: Exposure) -> None:
         raise InvalidFileError(f"{exposure.path}: {found}: expected DARK, a dark exposure")
 
 
-def _flags(hdus: fits.HDUList, chip: Chip) -> NDArray[np.integer]:
+def _flags(chip: Chip) -> NDArray[np.integer]:
     """Return the DQ flags, all 0 in raw frames, whose DQ is not filled in yet."""
-    shape = chip.pixels.shape
-    found = {extension_version(hdu): hdu for hdu in hdus if extension_name(hdu) == "DQ"}
     if chip.image_area is not None:
-        return np.zeros(shape, dtype=np.int16)
-    if chip.version not in found:
+        return np.zeros(chip.pixels.shape, dtype=np.int16)
+    if chip.flags is None:
         raise InvalidFileError(
             f"{chip.where}: has no DQ: expected an extension DQ,{chip.version}, as calibrated exposures have"
         )
-    try:
-        flags = found[chip.version].data
-    except Exception as error:  # astropy raises anything on damaged data
-        raise InvalidFileError(f"{chip.where}: its DQ is truncated or damaged: {reason(error)}") from None
-    if flags is None or flags.shape != shape or not np.issubdtype(flags.dtype, np.integer):
-        described = "nothing" if flags is None else f"{flags.dtype.name} of shape {flags.shape}"
-        raise InvalidFileError(f"{chip.where}: its DQ holds {described}: expected flags (integers) of shape {shape}")
-    return np.asarray(flags)
+    return chip.flags
 
 
 def _slit_coordinates(chip: Chip, block: InstrumentBlock) -> WCS | None:
@@ -218,8 +219,8 @@ def _slit_coordinates(chip: Chip, block: InstrumentBlock) -> WCS | None:
     keywords = chip.keywords
     if text(keywords, "CTYPE1")[:4] not in ("WAVE", "LAMB", "AWAV"):
         return None
-    place = [value(keywords, name) for name in ("RA_APER", "DEC_APER", "PA_APER")]
-    if not all(isinstance(one, (int, float)) for one in place):
+    place = [found for name in ("RA_APER", "DEC_APER", "PA_APER") if (found := number(keywords, name)) is not None]
+    if len(place) < 3:
         raise InvalidFileError(
             f"{chip.where}: is a spectrum without RA_APER, DEC_APER and PA_APER: expected the slit's place"
         )

@@ -22,6 +22,7 @@ from deepcr_zoo.dataset.labelling import LabelledExposure, LabellingInMemory, Vi
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.dataset.sky import choose_sky_level
 from deepcr_zoo.files import new_folder, scratch_folder
+from deepcr_zoo.models.images import has_value
 from deepcr_zoo.simulate.simulation import write_visit
 from deepcr_zoo.simulate.truth import Truth, read_truth
 from deepcr_zoo.zoo.recipe import Labels
@@ -171,7 +172,7 @@ def _store(
         stamps = [cut_stamps(layer, at, size) for layer, at in zip(layers, positions, strict=True)]
         return np.concatenate(stamps).astype(dtype)
 
-    images = [np.where(np.isfinite(chip.image), chip.image, np.float32(sky.electron)) for chip in labelled.chips]
+    images = [np.where(has_value(chip.image), chip.image, np.float32(sky.electron)) for chip in labelled.chips]
     chips = list(zip(labelled.chips, positions, strict=True))
     tensors = {
         "image": cut(images, np.float32),

@@ -10,6 +10,7 @@ from deepcr_zoo.dataset import ignore
 from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.dataset.store import FORMAT, key_of
+from deepcr_zoo.exposures.usablepixels import QualityBits
 from deepcr_zoo.simulate import VERSION as SIMULATOR
 from deepcr_zoo.simulate.cameras import simulated
 from deepcr_zoo.simulate.simulation import SimulatedVisit
@@ -33,9 +34,9 @@ class PlannedVisit:
     darks: tuple[ExposureFacts, ...] = ()  # dark exposures whose cosmic rays are added
 
     @property
-    def kept_bits(self) -> int:
-        """DQ bits that do not exclude a pixel."""
-        return ignore.kept_bits(self.build.ignore, detector_of(self.instrument))
+    def quality_bits(self) -> QualityBits:
+        """Meaning of the DQ bits."""
+        return ignore.quality_bits(self.build.ignore, detector_of(self.instrument))
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -64,7 +65,7 @@ class PlannedVisit:
                 "field_type": self.field_type,
                 "instrument": instrument,
                 "detector": detector_of(self.instrument).model_dump(
-                    mode="json", exclude={"sources", "every_chip_is_an_exposure"}
+                    mode="json", exclude={"sources", "every_chip_is_an_exposure", "usable_bits"}
                 ),
                 "tweakreg": self.tweakreg and self.tweakreg.model_dump(mode="json"),
                 **self._label_content(),

@@ -68,7 +68,7 @@ def plan_build(
     home: Home | None = None,
 ) -> BuildPlan:
     """Plan the training set of a recipe; every file is read once. For parameters and errors see `build.build_dataset`."""
-    ignore.kept_bits(recipe.build.ignore, detector_of(recipe.instrument))  # an unknown instrument fails at once
+    ignore.quality_bits(recipe.build.ignore, detector_of(recipe.instrument))  # an unknown instrument fails at once
     home = home or Home.default()
     if rehearse:
         return _plan_rehearsal(recipe, data, home)

@@ -12,6 +12,7 @@ from deepcr_zoo.dataset import crsplit, ignore
 from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, read_chips
 from deepcr_zoo.dataset.labelling import LabelledExposure, LabellingInMemory, VisitRejectedError, check_room
 from deepcr_zoo.dataset.planned import PlannedVisit
+from deepcr_zoo.models.images import has_value
 
 
 def label(visit: PlannedVisit, exposures: Sequence[ExposureFacts], scratch: Path, log: Path) -> LabellingInMemory:
@@ -42,7 +43,7 @@ def label(visit: PlannedVisit, exposures: Sequence[ExposureFacts], scratch: Path
 
 
 def _repeated(visit: PlannedVisit, facts: ExposureFacts, chip: ChipPixels) -> crsplit.RepeatedExposure:
-    ignored = ignore.ignore_mask(chip.image, chip.quality, visit.kept_bits, visit.build.ignore)
-    image = np.where(np.isfinite(chip.image), chip.image, np.float32(0))
+    ignored = ignore.ignore_mask(chip.image, chip.quality, visit.quality_bits, visit.build.ignore)
+    image = np.where(has_value(chip.image), chip.image, np.float32(0))
     noise = facts.read_noise_or(visit.instrument.read_noise_electron)
     return crsplit.RepeatedExposure(image, ~ignored, facts.exposure_time_s, noise)

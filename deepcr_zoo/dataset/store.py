@@ -34,7 +34,7 @@ TENSORS = {
 }
 """Tensors in the file of an exposure."""
 
-FORMAT = 1  # part of the hash of a visit; a new number makes all earlier visits unusable
+FORMAT = 2  # part of the hash of a visit; a new number makes all earlier visits unusable
 VISIT_FILE, MANIFEST_FILE = "visit.json", "manifest.json"
 
 StampSplit = Literal["train", "validation", "test", "guard"]  # guard stamps are unused: too near to validation stamps

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -17,17 +17,17 @@ from scipy import ndimage
 
 from deepcr_zoo.errors import ImageWarning, ModelWarning, OutputError
 from deepcr_zoo.exposures import pictures, products
+from deepcr_zoo.exposures.missing import MissingFactsError
 from deepcr_zoo.exposures.options import AUTO, CleanOptions
 from deepcr_zoo.exposures.pictures import Panels
 from deepcr_zoo.exposures.plan import Plan, finished, make_plan, not_ours, stale
 from deepcr_zoo.exposures.products import ChipMask, Count
 from deepcr_zoo.exposures.provenance import MaskProvenance
 from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
-from deepcr_zoo.exposures.selection import Selection, select
+from deepcr_zoo.exposures.selection import Selection, missing_model, ranked_models, select
 from deepcr_zoo.exposures.suspicions import suspicions
 from deepcr_zoo.files import sweep_partial, write_together
 from deepcr_zoo.models.imagecleaning import Filler, filler
-from deepcr_zoo.models.images import read_image
 from deepcr_zoo.models.model import MaskModel, load_resolved
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import ResolvedModel
@@ -96,6 +96,12 @@ def clean_file(
     output_dir: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     dq_only: bool = False,
+    ignore_dq: str | int | Sequence[int] | None = None,
+    extension: str | int | Sequence[str | int] | None = None,
+    unit: str | None = None,
+    gain: float | str | Sequence[float] | None = None,
+    bias: float | str | None = None,
+    exposure_time: float | None = None,
     prob: bool = False,
     preview: bool = False,
     device: str = "auto",
@@ -129,6 +135,21 @@ def clean_file(
         Replace products that were made otherwise or are finished. Files that are not products are never replaced.
     dq_only : bool
         Set the DQ bit in the copy and leave its pixel values unchanged.
+    ignore_dq : str, int or sequence of int, optional
+        DQ bits that leave a pixel usable, such as ``"16,64"``; ``"none"``: every flagged pixel is left out; ``"all"``: DQ,
+        MASK and BPM extensions are not used. The default is the instrument's: bits of cosmic rays and, for example, of
+        warm pixels. A pixel that is not usable is never masked and never repainted, nor is one near saturation.
+    extension : str, int or sequence of these, optional
+        Science images by number, ``NAME``, ``NAME,VERSION`` or wildcard; the default is all SCI extensions, else the
+        primary image or the only one.
+    unit : str, optional
+        Unit of the pixels, such as ``"electron"`` or ``"counts"``, in place of BUNIT.
+    gain : float, str or sequence of float, optional
+        Electrons per count, in place of the headers' gain: one number, or one for each image.
+    bias : float or "overscan", optional
+        Bias level of raw counts, or ``"overscan"`` to measure it in the overscan by DATASEC, TRIMSEC and BIASSEC.
+    exposure_time : float, optional
+        Seconds, in place of EXPTIME.
     prob : bool
         Write the probability into the mask file too.
     preview : bool
@@ -163,6 +184,12 @@ def clean_file(
         output_dir=output_dir,
         overwrite=overwrite,
         dq_only=dq_only,
+        ignore_dq=ignore_dq,
+        extension=extension,
+        unit=unit,
+        gain=gain,
+        bias=bias,
+        exposure_time=exposure_time,
         prob=prob,
         preview=preview,
         device=device,
@@ -182,7 +209,7 @@ def clean_with(
 ) -> CleanedFile:
     """Clean a file with checked options; `on_choice` receives each reason for a choice before the work begins."""
     started = time.perf_counter()
-    exposure = read_exposure(Path(path))
+    exposure = _read(Path(path), options)
     selection = select(exposure, default_registry(), options)
     plan = make_plan(exposure, selection, options)
     cautions = [*selection.cautions, *stale(plan, exposure, options.output_dir)]
@@ -213,6 +240,16 @@ def clean_with(
         cautions=cautions,
         advice=products.drizzle_advice(exposure) if plan.copy else "",
     )
+
+
+def _read(path: Path, options: CleanOptions) -> Exposure:
+    try:
+        return read_exposure(path, options.reading)
+    except MissingFactsError as error:
+        registry = default_registry()
+        without_model = options.model == AUTO and not ranked_models(error.instrument, registry, "mask")
+        more = [missing_model(registry)] if without_model else []
+        raise MissingFactsError(error.where, [*error.missing, *more], error.instrument) from None
 
 
 def _make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOptions) -> tuple[Count, list[str]]:
@@ -249,12 +286,11 @@ def _make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOp
 
 
 def _find_cosmic_rays(chip: Chip, image: Any, model: MaskModel, provenance: MaskProvenance) -> ChipMask:
-    probability = model.predict(image)
+    probability = np.where(chip.searched, model.predict(image), np.float32(0))
     mask = probability > provenance.threshold
     _, events = ndimage.label(mask, _TOUCHING)
     if provenance.grow:
-        valid = read_image(image, None).valid
-        mask = ndimage.binary_dilation(mask, _TOUCHING, iterations=provenance.grow) & (True if valid is None else valid[0])
+        mask = ndimage.binary_dilation(mask, _TOUCHING, iterations=provenance.grow) & chip.searched
     return ChipMask(chip, mask, events, probability if provenance.probability else None)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deepcr_zoo.errors import UnknownModelError, UsageError
 from deepcr_zoo.exposures import pictures
+from deepcr_zoo.exposures.readingoptions import ReadingOptions
 from deepcr_zoo.models import baselines
 from deepcr_zoo.models.baselines import CLASSICAL
 from deepcr_zoo.models.engines import select_engine
@@ -34,6 +36,12 @@ class CleanOptions:
     output_dir: str | os.PathLike[str] | None = None
     overwrite: bool = False
     dq_only: bool = False
+    ignore_dq: str | int | Sequence[int] | None = None
+    extension: str | int | Sequence[str | int] | None = None
+    unit: str | None = None
+    gain: float | str | Sequence[float] | None = None
+    bias: float | str | None = None
+    exposure_time: float | None = None
     prob: bool = False
     preview: bool = False
     device: str = "auto"
@@ -43,6 +51,11 @@ class CleanOptions:
     def inpainter(self) -> str:
         """`inpaint`, or ``none`` where only the DQ bit is set."""
         return NO_INPAINTING if self.dq_only else self.inpaint
+
+    @property
+    def reading(self) -> ReadingOptions:
+        """What the user says of the files in place of their headers."""
+        return ReadingOptions.parse(self.extension, self.unit, self.gain, self.bias, self.exposure_time, self.ignore_dq)
 
     def check(self) -> None:
         """Refuse options that are wrong for every file.
@@ -58,6 +71,7 @@ class CleanOptions:
         MissingExtraError
             If an option needs an optional dependency that is not installed.
         """
+        _ = self.reading
         if self.grow < 0:
             raise UsageError(f"grow is {self.grow}: expected a number of pixels, 0 or more")
         if self.dq_only and self.inpaint not in (AUTO, NO_INPAINTING):

@@ -62,6 +62,7 @@ def make_plan(exposure: Exposure, selection: Selection, options: CleanOptions) -
             model_sha256=selection.mask.locked.weights.sha256,
             threshold=selection.threshold,
             grow=options.grow,
+            reading=str(options.reading),
             input_sha256=exposure.sha256,
         )
     )

@@ -162,7 +162,7 @@ def _editable(hdus: fits.HDUList, images: fits.HDUList, index: int) -> _Editable
 
 def _repaint(science: _Editable, mask: NDArray[np.bool_], values: NDArray[np.float64]) -> None:
     """Put new values into the masked pixels, as stored values; the others keep their bits."""
-    stored = science.hdu.data
+    stored = science.hdu.data.reshape(mask.shape)  # a view: an image may have further axes of length 1
     values = (values - science.zero) / science.step
     if stored.dtype.kind in "iu":
         limits = np.iinfo(stored.dtype)
@@ -186,12 +186,12 @@ def _flag(hdus: fits.HDUList, images: fits.HDUList, found: ChipMask, bit: int) -
         quality.data = np.full(found.mask.shape, quality.header.get("PIXVALUE", 0), dtype=np.int16)
         for keyword in ("NPIX1", "NPIX2", "PIXVALUE"):
             quality.header.remove(keyword, ignore_missing=True)
-    kind = quality.data.dtype
-    if quality.data.shape != found.mask.shape:
-        raise InvalidFileError(f"{where} has the shape {quality.data.shape}: expected {found.mask.shape}, that of its chip")
+    kind, shape = quality.data.dtype, found.mask.shape
+    if quality.data.shape[-2:] != shape or quality.data.size != found.mask.size:
+        raise InvalidFileError(f"{where} has the shape {quality.data.shape}: expected {shape}, that of its chip")
     if kind.kind not in "iu" or bit > np.iinfo(kind).max:
         raise InvalidFileError(f"{where} holds {kind}, which has no room for the bit {bit}: use --inpaint none")
-    quality.data[found.mask] |= kind.type(bit)
+    quality.data.reshape(shape)[found.mask] |= kind.type(bit)  # a view
     return index
 
 

@@ -14,7 +14,7 @@ Cards = dict[str, tuple[Any, str]]
 
 SOFTWARE = f"deepcr-zoo {__version__}"
 
-FORMAT = 1
+FORMAT = 2
 """Increase it with every change of code or instrument table that changes results, so that older products are remade."""
 
 
@@ -26,6 +26,7 @@ class Provenance:
     model_sha256: str
     threshold: float
     grow: int  # pixels
+    reading: str  # options that replace facts of the file's headers; empty if there are none
     input_sha256: str
 
     def cards(self) -> Cards:
@@ -35,6 +36,7 @@ class Provenance:
             "CRSHA256": (self.model_sha256, "weights"),
             "CRTHRESH": (self.threshold, "pixels of a higher probability are masked"),
             "CRGROW": (self.grow, "[pixel] dilation of the mask"),
+            "CROPTION": (self.reading, "given in place of the headers' facts"),
             "CRINPUT": (self.input_sha256, "input"),
             "CRFORMAT": (FORMAT, "changes when the same input would give another result"),
             "CRSOFT": (SOFTWARE, "software that made this file"),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import math
 from collections import ChainMap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from deepcr_zoo.errors import InvalidFileError, NotAnExposureError
+from deepcr_zoo.exposures.extensions import quality_of, science_images
 from deepcr_zoo.exposures.fitsfiles import (
     extension_name,
     extension_version,
@@ -23,13 +26,16 @@ from deepcr_zoo.exposures.fitsfiles import (
     reason,
     root_name,
 )
+from deepcr_zoo.exposures.missing import Missing, MissingFactsError
 from deepcr_zoo.exposures.packing import unpacked
-from deepcr_zoo.models.images import LIMIT
+from deepcr_zoo.exposures.rawframes import RawFrame, assumed_bias, is_unsigned, read_raw_frame
+from deepcr_zoo.exposures.readingoptions import ALL, ReadingOptions
+from deepcr_zoo.exposures.usablepixels import QualityBits, bad_pixels, combined, near, saturated_pixels
+from deepcr_zoo.models.images import LIMIT, Mask, has_value
 from deepcr_zoo.zoo.instruments import (
     Gain,
     Instrument,
     Keywords,
-    Overscan,
     PixelUnit,
     UnitSpelling,
     default_instruments,
@@ -37,10 +43,9 @@ from deepcr_zoo.zoo.instruments import (
     positive,
     read_gain,
     text,
-    value,
 )
 
-_NO_CHIPS = ("ERR", "DQ", "WHT", "CTX", "MASK", "UNCERT")
+AS_THE_FILE_SAYS = ReadingOptions()
 
 
 GAINS = (1e-3, 1e3)
@@ -55,10 +60,6 @@ def is_plausible(number: float, limits: tuple[float, float]) -> bool:
     return limits[0] <= number <= limits[1]
 
 
-def _correct(limits: tuple[float, float]) -> str:
-    return f"expected {limits[0]:g} to {limits[1]:g}; correct the header of a copy"
-
-
 @dataclass(frozen=True)
 class Chip:
     """One science image of an exposure."""
@@ -70,25 +71,55 @@ class Chip:
     header: fits.Header
     keywords: Keywords  # header of the chip, then that of the primary
     pixels: NDArray[np.float32]  # shape (H, W), in `unit`
-    unit: UnitSpelling  # from BUNIT
+    unit: UnitSpelling  # from BUNIT or the user
     gain: Gain | None
     exposure_time_s: float | None  # EXPTIME if positive
-    bias: NDArray[np.float32] | None  # bias level of each column of a raw frame, shape (W,), counts
-    overscan: tuple[NDArray[np.float32], ...]  # overscan columns of each amplifier, in the rows that see light, counts
-    image_area: NDArray[np.bool_] | None  # False in the overscan of a raw frame, shape (H, W)
+    bias: NDArray[np.float32] | None  # bias level of a raw frame, of a shape that broadcasts to (H, W), file's unit
+    overscan: tuple[NDArray[np.float32], ...]  # overscan of each amplifier, in the rows that see light, counts
+    image_area: Mask | None  # False in the overscan of a raw frame, shape (H, W)
     area_cm2: float | None  # area of the detector that sees light, if the pixel size is known
+    flags: NDArray[np.integer] | None  # DQ flags, shape (H, W)
+    masked: Mask | None  # pixels that the file masks without a flag (MASK, BPM), shape (H, W)
+    bits: QualityBits  # meaning of the flags
+    saturation_electron: float | None  # level of the detector above its bias, e-
+    saturation_stored: float | None  # level as the file's own pixel value
 
-    def in_unit(self, wanted: PixelUnit) -> Any:
-        """Return the pixels in `wanted`, bias subtracted: a float32 array, masked outside the image area of a raw frame."""
+    @cached_property
+    def bad(self) -> Mask:
+        """The pixels without a value, outside the image area, masked or flagged bad, shape (H, W)."""
+        bad = bad_pixels(self.pixels, self.flags, self.bits)
+        if self.masked is not None:
+            bad |= self.masked
+        return bad if self.image_area is None else bad | ~self.image_area
+
+    @cached_property
+    def saturated(self) -> Mask:
+        """The pixels that are saturated by flag or level and not bad, shape (H, W)."""
+        levels = [] if self.saturation_stored is None else [self.saturation_stored]
+        if self.saturation_electron is not None and (self.unit.quantity == "electron" or self.gain is not None):
+            bias = 0.0 if self.bias is None else float(np.max(self.bias))
+            levels.append(self.saturation_electron / self.factor("electron") + bias)
+        return saturated_pixels(self.pixels, self.flags, self.bits, min(levels, default=None)) & ~self.bad
+
+    @cached_property
+    def searched(self) -> Mask:
+        """The pixels where a cosmic ray can be found: usable, and not beside a saturated one, shape (H, W)."""
+        return ~(self.bad | near(self.saturated))
+
+    def in_unit(self, wanted: PixelUnit) -> np.ma.MaskedArray[Any, np.dtype[np.float32]]:
+        """Return the pixels in `wanted` as float32, bias subtracted; bad pixels are masked.
+
+        Saturated pixels keep their values: networks were trained on images that hold them.
+        """
         factor = np.float32(self.factor(wanted))
         level = np.float32(0) if self.bias is None else self.bias
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             image = (self.pixels - level) * factor
-        return image if self.image_area is None else np.ma.MaskedArray(image, mask=~self.image_area)
+        return np.ma.MaskedArray(image, mask=self.bad)
 
-    def from_unit(self, image: NDArray[np.float32], unit: PixelUnit, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def from_unit(self, image: NDArray[np.float32], unit: PixelUnit, mask: Mask) -> NDArray[np.float64]:
         """Return the masked pixels of an image in the file's own unit, shape (masked pixels,): the inverse of `in_unit`."""
-        level = 0 if self.bias is None else self.bias[np.nonzero(mask)[1]].astype(np.float64)
+        level = 0 if self.bias is None else np.broadcast_to(self.bias, mask.shape)[mask].astype(np.float64)
         return image[mask].astype(np.float64) / self.factor(unit) + level
 
     def factor(self, wanted: PixelUnit) -> float:
@@ -101,12 +132,14 @@ class Chip:
             if self.gain is None:
                 raise InvalidFileError(
                     f"{self.where}: is in {self.unit.spellings[0]} and the network takes {wanted}s, but the header has no "
-                    "gain (e- per count) for this chip: set it"
+                    "gain for this chip: give --gain E_PER_COUNT"
                 )
             gain = self.gain.electron_per_count
             if not is_plausible(gain, GAINS):
-                given = f"{self.gain.keyword} is {gain:g} e- per count"
-                raise InvalidFileError(f"{self.where}: {given}, which is implausible: {_correct(GAINS)}")
+                raise InvalidFileError(
+                    f"{self.where}: {self.gain.keyword or 'gain'} is {gain:g} e- per count, which is implausible: expected "
+                    f"{GAINS[0]:g} to {GAINS[1]:g}: give --gain E_PER_COUNT"
+                )
             factor *= gain if wanted == "electron" else 1 / gain
         return factor
 
@@ -143,7 +176,7 @@ class Exposure:
         return " ".join([self.instrument.name, *filter(None, [self.filter_name])])
 
 
-def read_exposure(path: Path) -> Exposure:
+def read_exposure(path: Path, options: ReadingOptions = AS_THE_FILE_SAYS) -> Exposure:
     """Read a FITS file (plain, or packed with gzip, bzip2, xz or fpack) and find its science images.
 
     Raises `InvalidFileError` for a file that is damaged, changes while it is read, is a combined product, or holds no
@@ -151,39 +184,17 @@ def read_exposure(path: Path) -> Exposure:
     """
     packed = read_unchanged(path)
     with opened(unpacked(packed, path), path) as (hdus, data, cautions):
-        indices = _science_indices(hdus, path)
+        indices, missing = science_images(hdus, options.extension, path)
         keywords = ChainMap(hdus[indices[0]].header, hdus[0].header)
         instrument = default_instruments().recognise(keywords)
         _refuse_products(keywords, instrument, path)
-        numbered = enumerate(indices, 1)
-        chips = tuple(_read_chip(hdus, index, place, instrument, path) for place, index in numbered)
+        chips = _read_chips(hdus, indices, missing, instrument, options, path)
         bit = _cosmic_ray_bit(hdus, instrument)
     digest = hashlib.sha256(packed).hexdigest()
-    return Exposure(path, data, digest, instrument, keywords, chips, bit, tuple(cautions))
-
-
-def _science_indices(hdus: fits.HDUList, path: Path) -> list[int]:
-    """Return all SCI extensions by EXTVER; else the primary image; else the image extensions."""
-    images = [i for i, hdu in enumerate(hdus) if hdu.is_image and value(hdu.header, "NAXIS")]
-    science = [i for i, hdu in enumerate(hdus) if extension_name(hdu) == "SCI"]
-    if science:
-        empty = [extension_version(hdus[i]) for i in science if i not in images]
-        if empty:
-            raise InvalidFileError(f"{path}: SCI,{empty[0]}: holds no pixels")
-        if len({extension_version(hdus[i]) for i in science}) < len(science):
-            raise InvalidFileError(f"{path}: two SCI extensions have the same EXTVER: number them")
-        return sorted(science, key=lambda i: extension_version(hdus[i]))
-    images = [i for i in images if extension_name(hdus[i]) not in _NO_CHIPS]
-    if not images:
-        raise NotAnExposureError(f"{path}: holds no image: expected a SCI extension or an image in the primary")
-    if images[0] == 0:
-        return [0]
-    known = default_instruments().recognise(ChainMap(hdus[images[0]].header, hdus[0].header))
-    if len(images) > 1 and not (known and known.every_image_is_a_chip):
-        raise InvalidFileError(
-            f"{path}: holds {len(images)} images and it is not known which are exposures: name those SCI (EXTNAME)"
-        )
-    return images
+    if any(_is_unit_assumed(chip.keywords, instrument, options) for chip, _ in chips):
+        cautions.append("it has no BUNIT: its unsigned 16-bit integers were taken for counts")
+    cautions += assumed_bias([raw for _, raw in chips])
+    return Exposure(path, data, digest, instrument, keywords, tuple(chip for chip, _ in chips), bit, tuple(cautions))
 
 
 def _refuse_products(keywords: Keywords, instrument: Instrument | None, path: Path) -> None:
@@ -212,29 +223,56 @@ def _signs_of_a_product(keywords: Keywords, instrument: Instrument | None, path:
             yield kind
 
 
-def _read_chip(hdus: fits.HDUList, index: int, place: int, instrument: Instrument | None, path: Path) -> Chip:
+def _read_chips(
+    hdus: fits.HDUList,
+    indices: list[int],
+    missing: list[Missing],
+    instrument: Instrument | None,
+    options: ReadingOptions,
+    path: Path,
+) -> list[tuple[Chip, RawFrame]]:
+    """Read all science images; what is missing in any of them is refused in one sentence."""
+    if len(options.gain) > 1 and len(options.gain) != len(indices):
+        raise InvalidFileError(f"{path}: holds {len(indices)} images: expected one gain or as many, got {len(options.gain)}")
+    read = []
+    for place, index in enumerate(indices, 1):
+        found = _read_chip(hdus, index, place, instrument, options, path)
+        if isinstance(found, list):
+            missing += found
+        else:
+            read.append(found)
+    if missing:
+        raise MissingFactsError(str(path), missing, instrument)
+    return read
+
+
+def _read_chip(
+    hdus: fits.HDUList, index: int, place: int, instrument: Instrument | None, options: ReadingOptions, path: Path
+) -> tuple[Chip, RawFrame] | list[Missing]:
     hdu = hdus[index]
     keywords = ChainMap(hdu.header, hdus[0].header)
     name = extension_name(hdu)
     version = extension_version(hdu) if name == "SCI" else place
     where = f"{path}: {name or 'image'},{version}"
-    shape = hdu.shape
-    if len(shape) != 2 or 0 in shape:
-        raise InvalidFileError(f"{where}: has the shape {tuple(shape)}: expected an image of two axes")
-    unit = _unit(keywords, instrument, where)
-    time = positive(keywords, "EXPTIME")
-    if unit.per_second and time is None:
-        found = text(keywords, "EXPTIME") or "absent"
-        raise InvalidFileError(f"{where}: is in {text(keywords, 'BUNIT')} and EXPTIME is {found}: set the exposure time")
-    if time is not None and not is_plausible(time, EXPOSURE_TIMES_S):
-        if unit.per_second:
-            raise InvalidFileError(f"{where}: EXPTIME is {time:g} s, which is implausible: {_correct(EXPOSURE_TIMES_S)}")
-        time = None  # only a rate of cosmic rays needs it
-    geometry = _overscan(keywords, unit, instrument, shape, version, where)
     pixels = _pixels(hdu, where)
-    area = None if geometry is None else _image_area(shape, geometry, version)
-    overscan = () if geometry is None or area is None else _overscan_columns(pixels, geometry, area)
-    return Chip(
+    unit = options.pixel_unit or _unit(keywords, instrument)
+    time = _exposure_time(keywords, options)
+    gain = _gain(keywords, instrument, options, place)
+    missing = [] if isinstance(unit, UnitSpelling) else [unit]
+    if isinstance(unit, UnitSpelling) and unit.per_second and time is None:
+        found = text(keywords, "EXPTIME") or "absent"
+        missing.append(Missing(f"it is in {unit.spellings[0]} and EXPTIME is {found}", "--exposure-time SECONDS"))
+    quantity = unit.quantity if isinstance(unit, UnitSpelling) else "adu"  # what a file without BUNIT most likely holds
+    raw = read_raw_frame(pixels, keywords, quantity, instrument, version, options)
+    if isinstance(raw, Missing):
+        missing.append(raw)
+    if missing and gain is None and quantity == "adu":
+        missing.append(Missing("its header has no gain", "--gain E_PER_COUNT"))
+    if missing or isinstance(unit, Missing) or isinstance(raw, Missing):
+        return missing
+    flags, masked = (None, None) if options.ignore_dq == ALL else quality_of(hdus, index, version, where)
+    saturation = instrument.saturation if instrument else None
+    chip = Chip(
         where=where,
         hdu=index,
         name=name,
@@ -243,91 +281,84 @@ def _read_chip(hdus: fits.HDUList, index: int, place: int, instrument: Instrumen
         keywords=keywords,
         pixels=pixels,
         unit=unit,
-        gain=instrument.gain(keywords) if instrument else read_gain(keywords, default_instruments().generic.gain_keywords),
+        gain=gain,
         exposure_time_s=time,
-        bias=None if geometry is None else _bias(pixels.shape[1], geometry, overscan),
-        overscan=overscan,
-        image_area=area,
-        area_cm2=_area_cm2(keywords, instrument, pixels.size if area is None else int(area.sum())),
+        bias=raw.bias,
+        overscan=raw.overscan,
+        image_area=raw.image_area,
+        area_cm2=_area_cm2(keywords, instrument, pixels.size if raw.image_area is None else int(raw.image_area.sum())),
+        flags=flags,
+        masked=masked,
+        bits=_quality_bits(instrument, options),
+        saturation_electron=saturation.level_electron if saturation and matches(keywords, saturation.requires) else None,
+        saturation_stored=_stored_saturation(keywords, pixels, instrument),
     )
+    return chip, raw
+
+
+def _quality_bits(instrument: Instrument | None, options: ReadingOptions) -> QualityBits:
+    """Return the meaning of the DQ bits; of an unknown camera any bit is bad."""
+    if instrument is None:
+        usable, saturated = 0, 0
+    else:
+        usable = combined(instrument.usable_bits) | instrument.cosmic_ray_bits
+        saturated = combined(instrument.saturation.bits if instrument.saturation else [])
+    if isinstance(options.ignore_dq, int):
+        usable = options.ignore_dq
+    return QualityBits(usable, saturated & ~usable)
+
+
+def _stored_saturation(keywords: Keywords, pixels: NDArray[np.float32], instrument: Instrument | None) -> float | None:
+    """Return the last level below saturation by the header of an unknown camera, or of the converter of a raw frame."""
+    converter = float(2**16 - 2) if is_unsigned(keywords) else math.inf
+    stated = math.inf if instrument else positive(keywords, "SATURATE") or math.inf
+    if np.median(pixels) >= stated:
+        stated = math.inf  # a leftover in another unit
+    level = min(converter, np.nextafter(stated, 0))
+    return level if level < LIMIT else None
 
 
 def _pixels(hdu: Any, where: str) -> NDArray[np.float32]:
+    """Return an image of two axes, or of more whose other lengths are 1 (NAXIS3 = 1), shape (H, W)."""
+    shape = hdu.shape
+    if len(shape) < 2 or 0 in shape or any(length != 1 for length in shape[:-2]):
+        raise InvalidFileError(f"{where}: has the shape {tuple(shape)}: expected an image of two axes")
     try:
         with np.errstate(over="ignore"):
-            pixels = np.asarray(hdu.data).astype(np.float32)
+            pixels = np.asarray(hdu.data).reshape(shape[-2:]).astype(np.float32)
     except MemoryError:
         raise
     except Exception as error:  # astropy raises anything on damaged data
         raise InvalidFileError(f"{where}: is truncated or damaged: {reason(error)}") from None
-    if not (np.abs(pixels) < LIMIT).any():
+    if not has_value(pixels).any():
         raise InvalidFileError(f"{where}: holds no valid pixel, all are NaN, infinite or beyond {LIMIT:g}")
     return pixels
 
 
-def _unit(header: Keywords, instrument: Instrument | None, where: str) -> UnitSpelling:
-    spelling = text(header, "BUNIT") or (instrument and instrument.unit_if_absent) or ""
-    unit = default_instruments().unit(spelling)
-    if unit is None:
-        spellings = [spelling for known in default_instruments().units for spelling in known.spellings[:1]]
-        expected = f"expected one of {', '.join(spellings)}"
-        if spelling:
-            raise InvalidFileError(
-                f"{where}: BUNIT is {spelling!r}: {expected}; convert the pixels, or correct BUNIT if it is wrong"
-            )
-        raise InvalidFileError(f"{where}: has no BUNIT: {expected}; set it to what the pixels hold")
-    return unit
+def _unit(header: Keywords, instrument: Instrument | None) -> UnitSpelling | Missing:
+    spelling = text(header, "BUNIT") or (instrument and instrument.unit_if_absent) or ("adu" if is_unsigned(header) else "")
+    known = default_instruments().unit(spelling)
+    if known is not None:
+        return known
+    what = f"its BUNIT is {spelling!r}, which is none of {', '.join(default_instruments().unit_names)}"
+    return Missing(what if spelling else "it has no BUNIT", "--unit UNIT" if spelling else "--unit counts (or electron)")
 
 
-def _overscan(
-    header: Keywords, unit: UnitSpelling, instrument: Instrument | None, shape: tuple[int, ...], version: int, where: str
-) -> Overscan | None:
-    """Return the overscan of a raw frame; None for a calibrated one."""
-    if not _is_raw(header, unit, instrument):
-        return None
-    known = instrument.overscan if instrument else []
-    for geometry in known:
-        has_rows = str(version) in geometry.image_rows or "*" in geometry.image_rows
-        if list(shape) == geometry.shape and has_rows and matches(header, geometry.requires):
-            return geometry
-    source = ("this readout of " if known else "") + (instrument.name if instrument else "this instrument")
-    raise InvalidFileError(
-        f"{where}: holds raw counts, and where the bias level of {source} stands is not known: "
-        "give the calibrated exposure, or subtract the bias and save as floating point"
-    )
+def _is_unit_assumed(header: Keywords, instrument: Instrument | None, options: ReadingOptions) -> bool:
+    """True where unsigned integers without BUNIT are taken for counts."""
+    return not (options.unit or text(header, "BUNIT") or (instrument and instrument.unit_if_absent))
 
 
-def _is_raw(header: Keywords, unit: UnitSpelling, instrument: Instrument | None) -> bool:
-    """True for counts as read out: overscan not subtracted (BLEVCORR), or unsigned 16-bit numbers."""
-    if unit.quantity == "electron":
-        return False
-    if instrument is not None and instrument.raw_when and matches(header, instrument.raw_when):
-        return True
-    if text(header, "BLEVCORR"):
-        return text(header, "BLEVCORR").upper() != "COMPLETE"
-    return bool(value(header, "BITPIX") == 16 and value(header, "BZERO") == 2**15)
+def _exposure_time(header: Keywords, options: ReadingOptions) -> float | None:
+    """Return the exposure time, s; None if it is not known or no camera can have it."""
+    time = options.exposure_time or positive(header, "EXPTIME")
+    return time if time is not None and is_plausible(time, EXPOSURE_TIMES_S) else None
 
 
-def _image_area(shape: tuple[int, ...], geometry: Overscan, version: int) -> NDArray[np.bool_]:
-    area = np.zeros(shape, dtype=bool)
-    rows = geometry.image_rows.get(str(version)) or geometry.image_rows["*"]
-    area[slice(*rows), slice(*geometry.image_columns)] = True
-    return area
-
-
-def _overscan_columns(
-    pixels: NDArray[np.float32], geometry: Overscan, area: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], ...]:
-    rows = area.any(axis=1)
-    return tuple(pixels[rows, slice(*bias.level)] for bias in geometry.bias)
-
-
-def _bias(width: int, geometry: Overscan, overscan: tuple[NDArray[np.float32], ...]) -> NDArray[np.float32]:
-    """Return the bias level of each column: the median of its amplifier's overscan in the rows that see light."""
-    levels = np.zeros(width, dtype=np.float32)
-    for bias, columns in zip(geometry.bias, overscan, strict=True):
-        levels[slice(*bias.applies_to)] = np.median(columns)
-    return levels
+def _gain(header: Keywords, instrument: Instrument | None, options: ReadingOptions, place: int) -> Gain | None:
+    if options.gain:
+        return Gain(options.gain[place - 1] if len(options.gain) > 1 else options.gain[0], "")
+    return instrument.gain(header) if instrument else read_gain(header, default_instruments().generic.gain_keywords)
 
 
 def _area_cm2(header: Keywords, instrument: Instrument | None, pixels: int) -> float | None:

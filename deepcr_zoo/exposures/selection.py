@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deepcr_zoo.errors import NoModelError
+from deepcr_zoo.exposures.missing import Missing
 from deepcr_zoo.exposures.noisecheck import level_cautions
 from deepcr_zoo.exposures.options import AUTO, NO_INPAINTING, CleanOptions, named_model
 from deepcr_zoo.exposures.reading import Exposure
@@ -12,6 +13,7 @@ from deepcr_zoo.models.baselines import CLASSICAL
 from deepcr_zoo.models.images import read_image
 from deepcr_zoo.models.model import outside_sky_range
 from deepcr_zoo.zoo.cards import Card, read_card
+from deepcr_zoo.zoo.instruments import Instrument, default_instruments, matches, text
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.records import sky_range, threshold_at
 from deepcr_zoo.zoo.registry import RankedModel, Registry, ResolvedModel
@@ -50,8 +52,8 @@ def select(exposure: Exposure, registry: Registry, options: CleanOptions) -> Sel
     card = read_card(mask)
     inpainter, why_inpaint = _inpainter(exposure, registry, options.inpainter, card)
     threshold, why_threshold = _threshold(mask, card, options)
-    cautions = [*exposure.cautions, *mask.cautions, *_outside_domain(mask, card, exposure), *_unit_cautions(card, exposure)]
-    cautions += level_cautions(exposure.chips)
+    cautions = [*exposure.cautions, *_no_image_of_the_sky(exposure), *mask.cautions]
+    cautions += [*_outside_domain(mask, card, exposure), *_unit_cautions(card, exposure), *level_cautions(exposure.chips)]
     if isinstance(inpainter, ResolvedModel):
         cautions += [*inpainter.cautions, *_outside_domain(inpainter, read_card(inpainter), exposure)]
     reasons = (f"{mask.reference}: {why_mask}", f"inpainting: {why_inpaint}", f"threshold {threshold:g}: {why_threshold}")
@@ -61,12 +63,16 @@ def select(exposure: Exposure, registry: Registry, options: CleanOptions) -> Sel
 def _mask_model(exposure: Exposure, registry: Registry, model: str) -> tuple[ResolvedModel, str]:
     if model != AUTO:
         return named_model(registry, "mask", model)
-    ranked = _ranked(exposure, registry, "mask")
+    ranked = ranked_models(exposure.instrument, registry, "mask", exposure.filter_name)
     if not ranked:
-        masks = ", ".join(entry.name for entry in registry.find("mask/*"))
+        tried = "; ".join(f"{registry.entries[ranked.model].name} ({ranked.reason})" for ranked in registry.foreign)
+        known = {ranked.model for ranked in registry.foreign}
+        others = ", ".join(entry.name for entry in registry.find("mask/*") if entry.reference not in known)
+        no_gain = any(chip.gain is None and chip.unit.quantity == "adu" for chip in exposure.chips)
         raise NoModelError(
-            f"{exposure.path}: the zoo ranks no mask model for {exposure.description}: name one with --model; "
-            f"there are {masks}"
+            f"{exposure.path}: the zoo ranks no mask model for {exposure.description}: name one with --model"
+            f"{', and the gain with --gain, which the header lacks' if no_gain else ''}; best for other CCDs: "
+            f"{tried or 'none'}; made for their own cameras alone: {others}"
         )
     return registry.resolve(ranked[0].model), f"first choice for {exposure.description}: {ranked[0].reason}"
 
@@ -85,7 +91,7 @@ def _inpainter(exposure: Exposure, registry: Registry, inpaint: str, card: Card)
             )
         return resolved, f"{resolved.reference}, {why}"
     passed_over: list[str] = []
-    for ranked in _ranked(exposure, registry, "inpaint"):
+    for ranked in ranked_models(exposure.instrument, registry, "inpaint", exposure.filter_name):
         resolved = registry.resolve(ranked.model)
         network = read_card(resolved)
         if network.input.unit != card.input.unit:
@@ -112,11 +118,15 @@ def _outside_sky_range(model: ResolvedModel, card: Card, exposure: Exposure) -> 
     return None if outside is None else outside_sky_range(model.reference, known, outside)
 
 
-def _ranked(exposure: Exposure, registry: Registry, task: Task) -> list[RankedModel]:
-    known = exposure.instrument
-    if known is None:
-        return []
-    return registry.ranking(task, known.telescope, known.instrument, known.detector, exposure.filter_name)
+def ranked_models(known: Instrument | None, registry: Registry, task: Task, filter_name: str = "") -> list[RankedModel]:
+    """Return the registry's models for an instrument and filter, best first."""
+    return [] if known is None else registry.ranking(task, known.telescope, known.instrument, known.detector, filter_name)
+
+
+def missing_model(registry: Registry) -> Missing:
+    """Return the choice that a user must make for a camera without a network."""
+    best = registry.entries[registry.foreign[0].model].name if registry.foreign else "NAME"
+    return Missing("no network is made for its camera", f"--model {best}")
 
 
 def _threshold(mask: ResolvedModel, card: Card, options: CleanOptions) -> tuple[float, str]:
@@ -130,32 +140,43 @@ def _threshold(mask: ResolvedModel, card: Card, options: CleanOptions) -> tuple[
 
 def _unit_cautions(card: Card, exposure: Exposure) -> list[str]:
     """Caution about gains assumed by convention; raise an error if a chip cannot be converted to the model's unit."""
-    cautions = []
+    by_convention: dict[str, list[str]] = {}
     for chip in exposure.chips:
         chip.factor(card.input.unit)
-        if exposure.instrument is None and chip.gain and chip.unit.quantity != card.input.unit:
-            cautions.append(f"{chip.gain.keyword} = {chip.gain.electron_per_count:g} was taken for the gain in e- per count")
-    return cautions
+        if exposure.instrument is None and chip.gain and chip.gain.keyword and chip.unit.quantity != card.input.unit:
+            by_convention.setdefault(chip.gain.keyword, []).append(f"{chip.gain.electron_per_count:g}")
+    return [f"{name} = {', '.join(gains)} was taken for the gain in e- per count" for name, gains in by_convention.items()]
 
 
 def _outside_domain(model: ResolvedModel, card: Card, exposure: Exposure) -> list[str]:
     """Caution where an exposure lies outside the domain that a model was made for."""
     made_for, known = card.instrument, exposure.instrument
+    whole = card.input.normalisation == "frame-standardise"
     if known is None or (known.telescope, known.instrument, known.detector) != (
         made_for.telescope,
         made_for.instrument,
         made_for.detector,
     ):
         camera = f"{made_for.telescope} {made_for.instrument}/{made_for.detector}"
+        need = "; it standardises over the frame, so give whole frames" if whole else ""
         return [
             f"{model.reference} was made for {camera}, this is {exposure.description}: its performance there has not been "
-            "measured"
+            f"measured{need}"
         ]
-    if card.input.normalisation == "frame-standardise" and any(
-        list(chip.pixels.shape) != known.chip_shape for chip in exposure.chips
-    ):
+    if whole and any(list(chip.pixels.shape) != known.chip_shape for chip in exposure.chips):
         return [f"{model.reference} was made for whole chips, because it standardises over the frame: this is a part of one"]
     if "*" not in made_for.filters and exposure.filter_name not in made_for.filters:
         found = exposure.filter_name or "no filter"
         return [f"{model.reference} was trained on {', '.join(made_for.filters)}, this is {found}"]
     return []
+
+
+def _no_image_of_the_sky(exposure: Exposure) -> list[str]:
+    """Caution where a header says that a frame is a calibration frame or not of a CCD."""
+    table, keywords = default_instruments(), exposure.keywords
+    found = []
+    for kind in (*table.frame_kinds, *table.no_ccd):
+        keyword = next((name for name in kind.keywords if matches(keywords, {name: kind.values})), None)
+        if keyword is not None:
+            found.append(f"{keyword} is {text(keywords, keyword)}: this is {kind.meaning}: {kind.consequence}")
+    return found[:1]

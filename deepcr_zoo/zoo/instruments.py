@@ -22,6 +22,9 @@ Keywords = Mapping[str, Any]  # a FITS header or any other mapping of keywords
 _PER_SECOND = re.compile(r"[\s.*]+(S|SEC|SECOND)(\*\*|\^)?-1$|\s*/\s*(S|SEC|SECOND)$")
 """Spellings of "per second" at the end of a unit, in capitals."""
 
+_PER_PIXEL = re.compile(r"(?<=\w)\s*/\s*PIX(EL)?S?\b|[\s.*]+PIX(EL)?(\*\*|\^)?-1\b")
+"""Spellings of "per pixel" in a unit, in capitals; every pixel value is one of a pixel."""
+
 Patterns = Mapping[str, str | list[str]]  # keywords and the patterns of their values; one of several patterns must match
 Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
 
@@ -43,6 +46,7 @@ class Combined(Document):
 class Saturation(Document):
     bits: list[int] = Field(min_length=1, description="DQ bits that mean saturated")
     level_electron: float = Field(gt=0, description="pixels above this are saturated, e-")
+    requires: dict[str, str | list[str]] = Field(default={}, description="keywords and values for which this level holds")
 
 
 class Bias(Document):
@@ -65,7 +69,7 @@ class Overscan(Document):
 @dataclass(frozen=True)
 class Gain:
     electron_per_count: float
-    keyword: str
+    keyword: str  # empty if the user gave the gain
 
 
 class GainByChip(Document):
@@ -106,6 +110,9 @@ class Instrument(Document):
     combination_bit: int | None = Field(
         default=None, description="DQ bit of pixels rejected when the pipeline combined repeated exposures"
     )
+    usable_bits: list[int] = Field(
+        default=[], description="DQ bits that leave a pixel usable, beside those of cosmic rays and saturation"
+    )
     saturation: Saturation | None = None
     overscan: list[Overscan] = Field(default=[], description="none: raw frames are refused")
     sources: dict[str, str] = Field(description="where each fact stands, by field")
@@ -117,6 +124,11 @@ class Instrument(Document):
         if missing := sorted(stated - self.sources.keys()):
             raise ValueError(f"a source for each fact, none stands for {', '.join(missing)}")
         return self
+
+    @property
+    def cosmic_ray_bits(self) -> int:
+        """The DQ bits that mark cosmic rays, as one number; 0 if there are none."""
+        return (self.cosmic_ray_bit or 0) | (self.combination_bit or 0)
 
     def matches(self, keywords: Keywords) -> bool:
         """True if these headers belong to this detector."""
@@ -137,6 +149,16 @@ class Instrument(Document):
         return "+".join(v for v in values if not any(fnmatch.fnmatchcase(v.upper(), none) for none in self.no_filter))
 
 
+class FrameKind(Document):
+    """Frames that are no exposures of the sky with a CCD, by their headers."""
+
+    keywords: list[str] = Field(min_length=1, description="keywords that name the kind of a frame or its detector")
+    values: list[str] = Field(min_length=1, description="patterns of values of this kind")
+    meaning: str = Field(description="what such a frame is")
+    consequence: str = Field(description="why its mask may be wrong")
+    source: str
+
+
 class GenericImages(Document):
     """Facts assumed for images of instruments that are not in the table."""
 
@@ -151,6 +173,8 @@ class InstrumentTable(Document):
     units: list[UnitSpelling]
     combined: Combined
     generic: GenericImages
+    frame_kinds: list[FrameKind] = Field(default=[], description="calibration frames, by keywords of any camera")
+    no_ccd: list[FrameKind] = Field(default=[], description="detectors that are no CCDs")
     instruments: list[Instrument]
 
     def recognise(self, keywords: Keywords) -> Instrument | None:
@@ -162,9 +186,14 @@ class InstrumentTable(Document):
         wanted = (telescope, instrument, detector)
         return next((one for one in self.instruments if (one.telescope, one.instrument, one.detector) == wanted), None)
 
+    @property
+    def unit_names(self) -> list[str]:
+        """One spelling of each unit."""
+        return [known.spellings[0] for known in self.units]
+
     def unit(self, spelling: str) -> UnitSpelling | None:
         """Return the unit that a value of BUNIT stands for, if it is in the table."""
-        rate = _PER_SECOND.sub("/S", spelling.strip().upper())
+        rate = _PER_SECOND.sub("/S", _PER_PIXEL.sub("", spelling.strip().upper()))
         wanted = "".join(rate.split())
         return next((unit for unit in self.units if wanted in unit.spellings), None)
 
@@ -212,8 +241,19 @@ def text(keywords: Keywords, name: str) -> str:
     return "" if found is None else str(found).strip()
 
 
+def number(keywords: Keywords, name: str) -> float | None:
+    """Return a keyword's value if it is a finite number, also one that is stored as text ('4', '400.0', '4.0D2')."""
+    found = value(keywords, name)
+    if isinstance(found, bool) or not isinstance(found, Real | str):
+        return None
+    try:
+        read = float(found.upper().replace("D", "E")) if isinstance(found, str) else float(found)
+    except ValueError:
+        return None
+    return read if math.isfinite(read) else None
+
+
 def positive(keywords: Keywords, name: str) -> float | None:
     """Return a keyword's value if it is a positive number, else None."""
-    found = value(keywords, name)
-    number = float(found) if isinstance(found, Real) and not isinstance(found, bool) else 0.0
-    return number if 0 < number < math.inf else None
+    found = number(keywords, name)
+    return found if found is not None and found > 0 else None

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -109,7 +110,7 @@ def _state_of_file(path: Path) -> tuple[int, int, int] | None:
 @lru_cache(maxsize=4)
 def _default_registry(state: tuple[object, ...]) -> Registry:
     own = updates.with_update(updates.shipped_registry())
-    return Registry(own.home, own.entries, own.preferences, own.elsewhere, others=other_registries)
+    return replace(own, others=other_registries)
 
 
 @lru_cache(maxsize=4)

@@ -6,7 +6,7 @@ import datetime
 import difflib
 import fnmatch
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -159,6 +159,9 @@ class Preferences(Document):
     """``zoo/preferences.yaml``."""
 
     preferences: list[Preference]
+    foreign: list[RankedModel] = Field(
+        default=[], description="mask models to try on a camera without a network of its own, best first"
+    )
 
 
 @dataclass(frozen=True)
@@ -249,6 +252,8 @@ class Registry:
         Ranked models for each detector and filter.
     elsewhere : mapping of str to Origin
         Origins of versions added by an update, by ``task/name@version``.
+    foreign : list of RankedModel
+        Mask models to try on cameras without a network of their own, best first.
     others : callable
         Return the registries of names with a prefix; called only for such names.
     """
@@ -257,6 +262,7 @@ class Registry:
     entries: dict[str, ModelEntry]
     preferences: list[Preference]
     elsewhere: Mapping[str, Origin] = field(default_factory=dict)
+    foreign: Sequence[RankedModel] = ()
     others: Callable[[], Mapping[str, Registry]] = dict
 
     @property
@@ -384,8 +390,8 @@ def read_registry(root: Path, origin: Origin | None = None) -> Registry:
                 raise InvalidDocumentError(f"{where}: task and name: expected {expected}, got {entry.reference}")
             entries[entry.reference] = entry
     ranked = root / "zoo" / "preferences.yaml"
-    preferences = read_document(ranked, Preferences, root).preferences if ranked.is_file() else []
-    registry = Registry(origin or Origin(root, str(root)), entries, preferences)
+    ranking = read_document(ranked, Preferences, root) if ranked.is_file() else Preferences(preferences=[])
+    registry = Registry(origin or Origin(root, str(root)), entries, ranking.preferences, foreign=ranking.foreign)
     check_consistency(registry)
     return registry
 
@@ -398,10 +404,11 @@ def check_consistency(registry: Registry) -> None:
             if f"{entry.task}/{name}" in taken:
                 raise InvalidDocumentError(f"zoo/{entry.reference}.yaml: aliases: expected an unused name, got {name!r}")
             taken.add(f"{entry.task}/{name}")
-    for preference in registry.preferences:
-        for ranked in preference.models:
-            if ranked.model not in registry.entries or not ranked.model.startswith(f"{preference.task}/"):
+    blocks = [(block.task, block.models) for block in registry.preferences]
+    for task, models in (*blocks, ("mask", registry.foreign)):
+        for ranked in models:
+            if ranked.model not in registry.entries or not ranked.model.startswith(f"{task}/"):
                 raise InvalidDocumentError(
-                    f"zoo/preferences.yaml: models: expected a model of this registry for the task {preference.task}, "
+                    f"zoo/preferences.yaml: models: expected a model of this registry for the task {task}, "
                     f"got {ranked.model!r}"
                 )

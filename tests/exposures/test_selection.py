@@ -53,7 +53,10 @@ def test_auto_takes_the_first_choice_of_the_registry_and_says_why(keywords, mask
 
 @pytest.mark.parametrize("keywords", [STIS, WFPC2, {}, {**ACS, "DETECTOR": "HRC"}])
 def test_where_the_zoo_ranks_nothing_auto_is_an_error_that_lists_candidates_and_the_override(keywords, tmp_path):
-    with pytest.raises(NoModelError, match=r"the zoo ranks no mask model for .*: name one with --model; there are ACS"):
+    with pytest.raises(
+        NoModelError,
+        match=r"no mask model for .*: name one with --model; best for other CCDs: ACS-WFC-2-32 \(.*alone: .*DECam",
+    ):
         chosen(keywords, tmp_path)
 
 
@@ -208,3 +211,37 @@ def test_an_exposure_of_an_unknown_instrument_is_described_by_its_header(tmp_pat
     bare = fits.PrimaryHDU(ELECTRONS, fits.Header({"BUNIT": "ELECTRONS"}))
     bare.writeto(tmp_path / "z.fits")
     assert read_exposure(tmp_path / "z.fits").description == "an instrument that its header does not name"
+
+
+@pytest.mark.parametrize(
+    ("keywords", "meaning"),
+    [
+        ({"IMAGETYP": "BIAS"}, "IMAGETYP is BIAS: this is a bias frame"),
+        ({"IMAGETYP": "zero"}, "a bias frame"),
+        ({"OBSTYPE": "SKYFLAT"}, "OBSTYPE is SKYFLAT: this is a flat field"),
+        ({"HIERARCH ESO DPR TYPE": "FLAT,SKY"}, "a flat field"),
+        ({"OBSTYPE": "ARC"}, "an exposure of a lamp"),
+        ({"HIERARCH ESO DPR TYPE": "DARK"}, "a dark exposure"),
+        ({"INSTRUME": "NIRSPEC"}, "an infrared array"),
+        ({"TELESCOP": "HST", "INSTRUME": "ACS", "DETECTOR": "SBC"}, "no CCD"),
+    ],
+)
+def test_a_frame_that_is_no_ccd_exposure_of_the_sky_is_a_caution(keywords, meaning, tmp_path):
+    found = select(exposure_of(keywords, tmp_path), default_registry(), CleanOptions(SMALL)).cautions
+    assert any(meaning in caution for caution in found)
+
+
+@pytest.mark.parametrize("keywords", [ACS, STIS, {"IMAGETYP": "object"}, {"OBSTYPE": "STANDARD"}, {"IMAGETYP": "Light"}])
+def test_an_exposure_of_the_sky_has_no_such_caution(keywords, tmp_path):
+    found = select(exposure_of(keywords, tmp_path), default_registry(), CleanOptions(SMALL)).cautions
+    assert not any("this is a" in caution and "networks were trained" in caution for caution in found)
+
+
+def test_a_network_for_whole_frames_says_so_on_another_camera(tmp_path):
+    cautions = select(exposure_of({}, tmp_path), default_registry(), CleanOptions("WFC3-UVIS-2-32")).cautions
+    assert any("standardises over the frame, so give whole frames" in caution for caution in cautions)
+
+
+def test_all_that_a_camera_without_a_network_needs_is_asked_for_at_once(tmp_path):
+    with pytest.raises(NoModelError, match="name one with --model, and the gain with --gain, which the header lacks"):
+        select(exposure_of({}, tmp_path, "adu"), default_registry(), CleanOptions())

@@ -1,0 +1,148 @@
+"""Which images of a FITS file are science images, and which hold the quality of their pixels."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections import ChainMap
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from deepcr_zoo.errors import InvalidFileError, NotAnExposureError
+from deepcr_zoo.exposures.fitsfiles import extension_name, extension_version, reason
+from deepcr_zoo.exposures.missing import Missing
+from deepcr_zoo.models.images import Mask
+from deepcr_zoo.zoo.instruments import default_instruments
+
+FLAGS = ("DQ",)  # extensions of DQ flags
+MASKS = ("MASK", "BPM")  # extensions where any number but 0 marks a bad pixel (astropy's CCDData; LCO's BANZAI)
+_OTHER = ("ERR", "UNCERT", "WHT", "CTX", "IVAR", "VAR", "VARIANCE", "WEIGHT", "SIGMA", "STAT", "QUAL", "APERTURE", "CAT")
+NO_SCIENCE = (*FLAGS, *MASKS, *_OTHER)
+"""Names of extensions that describe a science image."""
+
+
+def science_images(hdus: fits.HDUList, chosen: Sequence[str], path: Path) -> tuple[list[int], list[Missing]]:
+    """Return the chosen images; else all SCI extensions by EXTVER, the primary image, or the only image extension.
+
+    Where none of this decides, all images come with the choice that is missing.
+    """
+    images = [index for index, hdu in enumerate(hdus) if hdu.is_image and hdu.shape]
+    if chosen:
+        return _chosen(hdus, images, chosen, path), []
+    science = [index for index, hdu in enumerate(hdus) if extension_name(hdu) == "SCI"]
+    if science:
+        return _numbered(hdus, images, science, path), []
+    images = [index for index in images if extension_name(hdus[index]) not in NO_SCIENCE and len(hdus[index].shape) > 1]
+    if not images:
+        raise NotAnExposureError(f"{path}: holds no image: expected a SCI extension or an image in the primary")
+    known = default_instruments().recognise(ChainMap(hdus[images[0]].header, hdus[0].header))
+    if known and known.every_image_is_a_chip and images[0] != 0:
+        return images, []
+    if images[0] == 0 and not any(_pixels(hdus[other]) > _pixels(hdus[0]) for other in images):
+        return [0], []
+    if len(images) > 1:
+        what = f"it holds {len(images)} images, {_listed(hdus, images)}, and it is not known which are exposures"
+        return images, [Missing(what, f"--extension {_pattern([_label(hdus, index) for index in images])}")]
+    return images, []
+
+
+def quality_of(hdus: fits.HDUList, index: int, version: int, where: str) -> tuple[NDArray[np.integer] | None, Mask | None]:
+    """Return the DQ flags and the mask of a science image, shape (H, W); None if the file has none.
+
+    A constant array of the HST pipelines, without pixels, gives no flags.
+    """
+    flags = masks = None
+    for hdu in hdus:
+        name, alone = extension_name(hdu), version == 1 and "EXTVER" not in hdu.header
+        if name not in (*FLAGS, *MASKS) or not (extension_version(hdu) == version or alone):
+            continue
+        values = _quality_values(hdu, _shape(hdus[index]), f"{where}: its {name} extension")
+        if values is None:
+            continue
+        if name in FLAGS:
+            flags = values
+        else:
+            masks = values != 0 if masks is None else masks | (values != 0)
+    return flags, masks
+
+
+def _quality_values(hdu: Any, shape: tuple[int, int], where: str) -> NDArray[np.integer] | None:
+    way_out = "give --ignore-dq all to do without it"
+    try:
+        values = hdu.data if hdu.is_image else None
+    except MemoryError:
+        raise
+    except Exception as error:  # astropy raises anything on damaged data
+        raise InvalidFileError(f"{where} is truncated or damaged: {reason(error)}; {way_out}") from None
+    if values is None:
+        if hdu.is_image and hdu.header.get("PIXVALUE"):
+            return np.full(shape, int(hdu.header["PIXVALUE"]), dtype=np.int16)
+        return None
+    if values.ndim > 2 and values.size == shape[0] * shape[1]:
+        values = values.reshape(values.shape[-2:])
+    if values.shape != shape or values.dtype.kind not in "iub":
+        raise InvalidFileError(
+            f"{where} holds {values.dtype} of shape {values.shape}: expected integers of shape {shape}; {way_out}"
+        )
+    return np.asarray(values)
+
+
+def _shape(hdu: Any) -> tuple[int, int]:
+    return tuple(hdu.shape[-2:])
+
+
+def _pixels(hdu: Any) -> int:
+    return int(np.prod(hdu.shape))
+
+
+def _numbered(hdus: fits.HDUList, images: list[int], science: list[int], path: Path) -> list[int]:
+    empty = [extension_version(hdus[index]) for index in science if index not in images]
+    if empty:
+        raise InvalidFileError(f"{path}: SCI,{empty[0]}: holds no pixels")
+    if len({extension_version(hdus[index]) for index in science}) < len(science):
+        raise InvalidFileError(f"{path}: two SCI extensions have the same EXTVER: choose with --extension NUMBER")
+    return sorted(science, key=lambda index: extension_version(hdus[index]))
+
+
+def _chosen(hdus: fits.HDUList, images: list[int], chosen: Sequence[str], path: Path) -> list[int]:
+    """Return the images that match the wishes: a number, a NAME, NAME,VERSION or a wildcard; each image once."""
+    found: list[int] = []
+    for wish in chosen:
+        matching = [index for index in range(len(hdus)) if _is_meant(hdus, index, wish)]
+        if not matching:
+            raise InvalidFileError(f"{path}: has no extension {wish}: expected one of {_listed(hdus, images)}")
+        if no_image := [index for index in matching if index not in images]:
+            raise InvalidFileError(f"{path}: extension {wish}: {_label(hdus, no_image[0])} holds no pixels")
+        found += [index for index in matching if index not in found]
+    return found
+
+
+def _is_meant(hdus: fits.HDUList, index: int, wish: str) -> bool:
+    if wish.strip().isdigit():
+        return index == int(wish)
+    name, comma, version = wish.upper().rpartition(",")
+    if not (comma and version.strip().isdigit()):
+        name, version = wish.upper(), str(extension_version(hdus[index]))
+    found = extension_name(hdus[index]) or ("PRIMARY" if index == 0 else "")
+    return fnmatch.fnmatchcase(found, name.strip()) and extension_version(hdus[index]) == int(version)
+
+
+def _label(hdus: fits.HDUList, index: int) -> str:
+    return text if (text := str(hdus[index].header.get("EXTNAME", "")).strip()) else str(index)
+
+
+def _listed(hdus: fits.HDUList, images: Sequence[int]) -> str:
+    shown = [f"{_label(hdus, index)} ({' x '.join(map(str, hdus[index].shape))})" for index in images[:8]]
+    return ", ".join(shown) + (f" and {len(images) - 8} more" if len(images) > 8 else "")
+
+
+def _pattern(labels: list[str]) -> str:
+    """Return what to give to choose: a wildcard where the names begin alike, else the names or numbers."""
+    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*labels, strict=False))
+    common = "".join(letters[0] for letters in alike)
+    return f"'{common}*'" if len(common) > 1 and not common.isdigit() else " or ".join(labels[:4])

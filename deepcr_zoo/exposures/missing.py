@@ -1,0 +1,33 @@
+"""What a file does not say and the user can: collected, and refused in one sentence with the options that supply it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deepcr_zoo.errors import InvalidFileError
+from deepcr_zoo.zoo.instruments import Instrument
+
+
+@dataclass(frozen=True)
+class Missing:
+    """One fact that is missing, as a clause ("it has no BUNIT"), and the option that supplies it."""
+
+    what: str
+    option: str
+
+
+class MissingFactsError(InvalidFileError):
+    """A sound file that does not say enough of its pixels; `instrument` is that of its headers, if known."""
+
+    def __init__(self, where: str, missing: Sequence[Missing], instrument: Instrument | None) -> None:
+        self.where = where
+        self.missing = tuple(missing)
+        self.instrument = instrument
+        clauses = list(dict.fromkeys(one.what for one in missing))
+        options = dict.fromkeys(one.option for one in missing)
+        super().__init__(f"{where}: {'; '.join(clauses)}: give {' '.join(options)}")
+
+    def __reduce__(self) -> tuple[type[MissingFactsError], tuple[str, tuple[Missing, ...], Instrument | None]]:
+        """Keep what is missing when the error goes to another process."""
+        return type(self), (self.where, self.missing, self.instrument)

@@ -1,0 +1,171 @@
+"""Raw frames: where the light is, where the overscan is, and the bias level that is subtracted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcr_zoo.exposures.missing import Missing
+from deepcr_zoo.exposures.readingoptions import OVERSCAN, ReadingOptions
+from deepcr_zoo.models.images import Mask
+from deepcr_zoo.zoo.instruments import Instrument, Keywords, Overscan, PixelUnit, matches, text, value
+
+IMAGE_SECTIONS = ("TRIMSEC", "DATASEC")
+"""Keywords of the pixels that see light, and of what to keep of them (NOAO's conventions for CCD headers, IRAF ccdproc)."""
+
+BIAS_SECTION = "BIASSEC"
+
+_SECTION = re.compile(r"\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]")
+"""A section as in IRAF: columns, then rows, counted from 1, the last included."""
+
+Section = tuple[slice, slice]  # rows, columns
+
+
+@dataclass(frozen=True)
+class RawFrame:
+    """The geometry of a frame with overscan, or with a bias level that the user gave."""
+
+    image_area: Mask | None  # True where a pixel sees light, shape (H, W); None if all do
+    bias: NDArray[np.float32] | None  # bias level, file's unit, of a shape that broadcasts to (H, W)
+    overscan: tuple[NDArray[np.float32], ...] = ()  # overscan of each amplifier, in the rows that see light, counts
+    source: str = ""  # where a bias level was measured, if the header alone says so
+
+
+def read_raw_frame(
+    pixels: NDArray[np.float32],
+    header: Keywords,
+    quantity: PixelUnit,
+    instrument: Instrument | None,
+    version: int,
+    options: ReadingOptions,
+) -> RawFrame | Missing:
+    """Return the geometry of a frame and its bias level, or what is missing to find them."""
+    if isinstance(options.bias, float):
+        return RawFrame(_lit(header, pixels.shape), np.float32(options.bias).reshape(1, 1))
+    is_raw = _is_raw(header, quantity, instrument)
+    if is_raw and instrument and (known := _known(header, instrument, pixels.shape, version)):
+        return _of_known_camera(pixels, known, version)
+    wanted = options.bias == OVERSCAN
+    if not (is_raw or wanted):
+        return RawFrame(_lit(header, pixels.shape), None)
+    lit = _lit(header, pixels.shape)
+    section = _section(header, BIAS_SECTION, pixels.shape)
+    if section is not None and (lit is None or not lit[section].any()):
+        return _from_section(pixels, section, lit, f"{BIAS_SECTION}={text(header, BIAS_SECTION)}")
+    if wanted and lit is not None:
+        return _from_section(pixels, _beside(lit), lit, f"outside {_first(header)}")
+    if wanted:
+        return Missing(f"its header has no {BIAS_SECTION}, DATASEC or TRIMSEC that shows an overscan", "--bias LEVEL")
+    source = "this instrument" if instrument is None else instrument.name
+    readout = f"this readout of {source}" if instrument and instrument.overscan else source
+    what = f"it holds raw counts, and where the bias level of {readout} stands is not known"
+    return Missing(what, "--bias LEVEL" if lit is None else "--bias overscan")
+
+
+def _is_raw(header: Keywords, quantity: PixelUnit, instrument: Instrument | None) -> bool:
+    """True for counts as read out: overscan not subtracted (BLEVCORR), or unsigned 16-bit numbers."""
+    if quantity == "electron":
+        return False
+    if instrument is not None and instrument.raw_when and matches(header, instrument.raw_when):
+        return True
+    if text(header, "BLEVCORR"):
+        return text(header, "BLEVCORR").upper() != "COMPLETE"
+    return is_unsigned(header)
+
+
+def is_unsigned(header: Keywords) -> bool:
+    """True for unsigned 16-bit numbers, as converters give them."""
+    return bool(value(header, "BITPIX") == 16 and value(header, "BZERO") == 2**15)
+
+
+def _known(header: Keywords, instrument: Instrument, shape: tuple[int, ...], version: int) -> Overscan | None:
+    def fits_frame(geometry: Overscan) -> bool:
+        has_rows = str(version) in geometry.image_rows or "*" in geometry.image_rows
+        return list(shape) == geometry.shape and has_rows and matches(header, geometry.requires)
+
+    return next(filter(fits_frame, instrument.overscan), None)
+
+
+def _of_known_camera(pixels: NDArray[np.float32], geometry: Overscan, version: int) -> RawFrame:
+    """Return the bias level of each column: the median of its amplifier's overscan in the rows that see light."""
+    area = np.zeros(pixels.shape, dtype=bool)
+    rows = geometry.image_rows.get(str(version)) or geometry.image_rows["*"]
+    area[slice(*rows), slice(*geometry.image_columns)] = True
+    overscan = tuple(pixels[area.any(axis=1), slice(*bias.level)] for bias in geometry.bias)
+    levels = np.zeros((1, pixels.shape[1]), dtype=np.float32)
+    for bias, columns in zip(geometry.bias, overscan, strict=True):
+        levels[:, slice(*bias.applies_to)] = np.median(columns)
+    return RawFrame(area, levels, overscan)
+
+
+def _from_section(pixels: NDArray[np.float32], section: Section, lit: Mask | None, source: str) -> RawFrame:
+    """Return a frame with one amplifier, whose bias level is the median of a section."""
+    if lit is None:
+        lit = np.ones(pixels.shape, dtype=bool)
+        lit[section] = False
+    level = np.median(pixels[section])
+    return RawFrame(lit, np.full((1, 1), level, dtype=np.float32), (pixels[section],), source)
+
+
+def assumed_bias(frames: Sequence[RawFrame]) -> list[str]:
+    """Return a caution about bias levels that were measured where the header says that the overscan is."""
+    assumed = [frame for frame in frames if frame.source and frame.bias is not None]
+    if not assumed:
+        return []
+    levels = ", ".join(f"{float(frame.bias.flat[0]):g}" for frame in assumed if frame.bias is not None)
+    return [f"bias measured in the overscan ({assumed[0].source}) and subtracted: {levels} counts"]
+
+
+def _lit(header: Keywords, shape: tuple[int, ...]) -> Mask | None:
+    """Return the pixels that see light by the header; None if that is all of them or its sections do not fit the image."""
+    sections = [found for name in IMAGE_SECTIONS if (found := _section(header, name, shape)) is not None]
+    lit = np.zeros(shape, dtype=bool)
+    if not sections:
+        return None
+    lit[sections[0]] = True
+    for other in sections[1:]:
+        both = np.zeros(shape, dtype=bool)
+        both[other] = True
+        lit = lit & both if (lit & both).any() else lit
+    overscan = _section(header, BIAS_SECTION, shape)
+    if overscan is not None:
+        lit[overscan] = False
+    return None if lit.all() or not lit.any() else lit
+
+
+def _first(header: Keywords) -> str:
+    return next(f"{name}={text(header, name)}" for name in IMAGE_SECTIONS if text(header, name))
+
+
+def _beside(lit: Mask) -> Section:
+    """Return the widest band of rows or columns beside the pixels that see light."""
+    rows, columns = (np.flatnonzero(lit.any(axis=axis)) for axis in (1, 0))
+    height, width = lit.shape
+    inside = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    bands = {
+        columns[0]: (inside[0], slice(0, columns[0])),
+        width - 1 - columns[-1]: (inside[0], slice(columns[-1] + 1, width)),
+        rows[0]: (slice(0, rows[0]), inside[1]),
+        height - 1 - rows[-1]: (slice(rows[-1] + 1, height), inside[1]),
+    }
+    return bands[max(bands)]
+
+
+def _section(header: Mapping[str, Any], keyword: str, shape: tuple[int, ...]) -> Section | None:
+    """Return a section of the header; None if it is absent, cannot be read or does not lie inside the image.
+
+    A section that a pipeline has left behind after trimming the image does not fit it any more.
+    """
+    found = _SECTION.fullmatch(text(header, keyword))
+    if found is None:
+        return None
+    x1, x2, y1, y2 = map(int, found.groups())
+    columns, rows = sorted((x1, x2)), sorted((y1, y2))
+    if columns[0] < 1 or rows[0] < 1 or columns[1] > shape[1] or rows[1] > shape[0]:
+        return None
+    return slice(rows[0] - 1, rows[1]), slice(columns[0] - 1, columns[1])

@@ -34,8 +34,10 @@ _LINE_FRACTION, _LEAST_LINE = 0.25, 40  # share and number of the pixels of a ro
 _LINE_EXCESS = 8.0  # times the mean of all rows or columns
 _LINE_SHARE = 0.2  # of the mask, in all such lines together
 
+_SPREAD = 0.68  # of the length of a line, between the 10th and 90th percentile of its masked pixels; 0.8 if it is full
+
 _TRAIL_FRACTION = 0.6  # of the cells along a straight line across the frame
-_TRAIL_REACH = 0.75  # of the shorter side, its length
+_TRAIL_REACH, _LEAST_TRAIL = 0.75, 300  # its length: of the shorter side, and in pixels; tracks of particles are shorter
 _CELLS = 256  # a frame is divided into cells, at most this many along its longer side
 _MOST_CELLS = 0.25  # of all cells: where more hold masked pixels, lines come by chance
 
@@ -83,8 +85,8 @@ def find_structures(mask: Mask, image: NDArray[np.floating], usable: Mask | None
         share = mask.take(lines, axis=1 - axis).sum() / max(mask.sum(), 1)
         if share > _LINE_SHARE:
             found.append(
-                f"{lines.size} {name} hold {share:.0%} of the masked pixels, as bad {name}, sky lines or a spectrum do: "
-                f"check these {name}, the first is number {lines[0] + 1}"
+                f"{share:.0%} of the masked pixels lie in {lines.size} of {mask.shape[1 - axis]} {name}, as in bad columns, "
+                f"sky lines and spectra: check them, the first is number {lines[0] + 1}"
             )
         rest[(slice(None), lines) if axis == 0 else lines] = False
     if _has_trail(rest):
@@ -117,8 +119,23 @@ def too_few(found: int, area_cm2: float, seconds: float, in_space: bool) -> str 
 def _lines(mask: Mask, usable: Mask, axis: int) -> NDArray[np.intp]:
     """Return the columns (axis 0) or rows (axis 1) of which a large part is masked."""
     masked, pixels = mask.sum(axis=axis), usable.sum(axis=axis)
-    dense = (masked >= _LEAST_LINE) & (masked >= _LINE_FRACTION * pixels)
-    return np.flatnonzero(dense & (masked >= _LINE_EXCESS * masked.mean()))
+    dense = (masked >= _LEAST_LINE) & (masked >= _LINE_FRACTION * pixels) & (masked >= _LINE_EXCESS * masked.mean())
+    lines = np.flatnonzero(dense)
+    places = [np.flatnonzero(mask.take(line, axis=1 - axis)) for line in lines]
+    is_no_track = [_spans(one, float(pixels[line])) or _is_in_pieces(one) for one, line in zip(places, lines, strict=True)]
+    return np.asarray(lines[np.array(is_no_track, dtype=bool)])
+
+
+def _is_in_pieces(places: NDArray[np.intp]) -> bool:
+    """True if no run of neighbouring places holds half of them: a track along the line is one run."""
+    runs = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
+    return 2 * max(run.size for run in runs) < places.size
+
+
+def _spans(places: NDArray[Any], length: float) -> bool:
+    """True if places along a line are spread over most of its length, as those of a long track are not."""
+    low, high = np.quantile(places, [0.1, 0.9])
+    return bool(high - low >= _SPREAD * length)
 
 
 def _has_trail(mask: Mask) -> bool:
@@ -128,7 +145,8 @@ def _has_trail(mask: Mask) -> bool:
     rows, columns = np.nonzero(mask)
     masked = np.bincount(rows // side * width + columns // side, minlength=height * width)
     cells = np.flatnonzero(masked >= max(1, side / 2))  # a trail crosses a cell, most cosmic rays end in it
-    least = _TRAIL_FRACTION * _TRAIL_REACH * min(height, width)
+    shortest = max(_TRAIL_REACH * min(height, width), _LEAST_TRAIL / side)
+    least = _TRAIL_FRACTION * shortest
     if not least <= cells.size <= _MOST_CELLS * masked.size:
         return False
     y, x = cells // width - height / 2 + 0.5, cells % width - width / 2 + 0.5
@@ -138,7 +156,10 @@ def _has_trail(mask: Mask) -> bool:
         votes = np.bincount(np.rint(x * normal[0] + y * normal[1]).astype(int) + reach)
         for offset in np.flatnonzero(votes >= least) - reach:
             length = _chord(float(offset), normal, height, width)
-            if length >= _TRAIL_REACH * min(height, width) and votes[offset + reach] >= _TRAIL_FRACTION * length:
+            if length < shortest or votes[offset + reach] < _TRAIL_FRACTION * length:
+                continue
+            on_line = np.rint(x * normal[0] + y * normal[1]) == offset
+            if _spans((y * normal[0] - x * normal[1])[on_line], length):
                 return True
     return False
 

@@ -17,7 +17,7 @@ from deepcr_zoo.dataset.build import build_dataset
 from deepcr_zoo.dataset.expectations import doubts
 from deepcr_zoo.dataset.exposures import read_chips, read_facts
 from deepcr_zoo.dataset.labels import label_visit
-from deepcr_zoo.dataset.overview import write_report
+from deepcr_zoo.dataset.overview import text, write_report
 from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.store import Home
 from deepcr_zoo.errors import DataError, UsageError
@@ -117,6 +117,19 @@ def test_one_observation_alone_is_labelled_as_well_as_one_of_several(tmp_path):
     fractions = [one.cosmic_ray_fraction for one in found]
     assert fractions[1] == pytest.approx(fractions[0], rel=0.1)
     assert found[1].ignored_fraction < found[0].ignored_fraction + 0.005
+
+
+def test_a_pedestal_is_told_in_the_report(tmp_path):
+    for number in (1, 4):
+        path = write_observation(tmp_path / "in", number).path
+        with fits.open(path, mode="update") as hdus:
+            for version in (1, 2):
+                hdus["SCI", version].data += 0 if number == 1 else 10_000
+    recipe = recipe_of("build.quality.max_background_ratio=1.0e+9")
+    built = build_dataset(recipe, [tmp_path / "in"], home=Home(tmp_path / "home"))
+    cautions = [one for one in built.manifest.cautions if "noise of the background" in one]
+    assert [one.partition(": the noise")[0] for one in cautions] == ["o56500410-1: SCI,1", "o56500410-2: SCI,2"]
+    assert all("seems to hold a pedestal" in one and one in text(built.manifest) for one in cautions)
 
 
 def test_test_observations_of_one_target_are_drawn_by_the_test_fraction(folder, tmp_path):

@@ -41,15 +41,22 @@ def test_a_few_columns_or_rows_that_hold_much_of_the_mask_are_named():
     mask = tracks(100)
     mask[:, [30, 31, 200]] = True
     (found,) = sentences(mask)
-    assert "3 columns hold" in found
+    assert "of the masked pixels lie in 3 of 384 columns" in found
     assert "the first is number 31" in found
     (found,) = sentences(mask.T)
-    assert "3 rows hold" in found
+    assert "of the masked pixels lie in 3 of 384 rows" in found
 
 
 def test_one_bad_column_among_many_cosmic_rays_is_no_reason():
     mask = tracks(1500)
     mask[:, 30] = True
+    assert sentences(mask) == []
+
+
+def test_a_long_track_of_a_muon_is_no_trail_and_no_bad_column():
+    mask = tracks(20)
+    mask[60:280, 100:102] = True
+    mask[np.arange(40, 300), np.arange(40, 300)] = True
     assert sentences(mask) == []
 
 

@@ -81,7 +81,7 @@ def test_sections_that_do_not_fit_the_image_do_not_count(stale, tmp_path):
 
 def test_a_level_given_by_the_user_is_subtracted_from_any_frame_and_added_back(tmp_path):
     path = write(tmp_path / "x_raw.fits", science(frame()[:, :96], "COUNTS"), **{**ACS, "BLEVCORR": "PERFORM"})
-    with pytest.raises(InvalidFileError, match=r"bias level of this readout of HST ACS/WFC is not known: give --bias"):
+    with pytest.raises(InvalidFileError, match=r"this readout of HST ACS/WFC stands is not known: give --bias"):
         read(path)
     (chip,) = read(path, bias=1000.0).chips
     image = chip.in_unit("electron")

@@ -201,7 +201,7 @@ def _repository(given: str) -> str:
 def _show(release: Release, repository: str) -> None:
     """Print the files to upload and the verdict of each gate; exit code 1 if one fails."""
     typer.echo(f"{release.reference} -> {repository}, commit {release.title!r}, then tag {release.tag}")
-    _show_files(dict(release.files))
+    _show_files(dict(release.in_repository(repository).files))
     print_gates(release.verdict)
     for remark in release.remarks:
         message("caution", remark, "caution")

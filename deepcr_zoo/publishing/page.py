@@ -10,11 +10,12 @@ from jinja2 import Environment, StrictUndefined
 
 from deepcr_zoo.bench.report.wording import field_name
 from deepcr_zoo.bench.results import BenchmarkResults, GateResult, MethodResult, ModelVerdict
+from deepcr_zoo.models.nets import CHANNELS
 from deepcr_zoo.zoo.cards import Card, Figure, FigureUnit
 from deepcr_zoo.zoo.hub.frontmatter import Evaluation, front_matter
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.records import Measurement
-from deepcr_zoo.zoo.registry import Architecture, LockedFile
+from deepcr_zoo.zoo.registry import ORGANISATION, Architecture, LockedFile
 from deepcr_zoo.zoo.rendering import input_text
 
 TEMPLATE = "page.md.jinja"
@@ -46,6 +47,12 @@ class PageFacts:
     base_repository: str | None = None  # repository of that model on the Hub
     picture: str | None = None  # file with its ROC curve, beside the page
     remarks: Sequence[str] = ()  # bounds of gates that are not the defaults
+    organisation: str = ORGANISATION  # owner of the repository that the page is for
+
+    @property
+    def is_of_the_zoo(self) -> bool:
+        """True for a repository of the zoo, whose registry lists the model by its plain name."""
+        return self.organisation == ORGANISATION
 
     @property
     def judged(self) -> MethodResult | None:
@@ -64,6 +71,7 @@ def render(facts: PageFacts) -> bytes:
         card=card,
         reference=f"{card.identity.task}/{card.identity.name}@{card.identity.version}",
         input_text=input_text(card),
+        channels=CHANNELS[card.identity.task],
         published=[_published_table(one.figures) for one in card.published_evaluation],
         measured=_measured_table(facts),
         operating=[_operating_points(one) for one in facts.measurements],

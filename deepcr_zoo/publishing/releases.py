@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import re
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.errors import DatasetError, GateError, NotMeasuredError, PublishError, UsageError
 from deepcr_zoo.files import data_root
 from deepcr_zoo.models.model import load_resolved
+from deepcr_zoo.publishing.configuration import CONFIG_FILE, configuration
 from deepcr_zoo.publishing.page import PageFacts, render
 from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.cards import Card, read_card
@@ -53,6 +55,7 @@ class Release:
     verdict: ModelVerdict
     summary: str  # one line for tables
     released: datetime.date  # day on which the version enters the registry
+    facts: PageFacts  # what its page is rendered from
     seed: bool = False  # true if this package bundles it
     warning: str | None = None
     deprecated: str | None = None
@@ -89,6 +92,11 @@ class Release:
     def locked_files(self) -> dict[str, bytes]:
         """Files whose hashes the registry locks."""
         return {name: self.files[name] for name in LOCKED_FILES}
+
+    def in_repository(self, repository: str) -> Release:
+        """Return the release with the page for a repository, whose owner decides how the model is loaded."""
+        facts = dataclasses.replace(self.facts, organisation=repository.partition("/")[0])
+        return dataclasses.replace(self, facts=facts, files={**self.files, README_FILE: render(facts)})
 
     def locked(self, pin: HubPin | None) -> LockedVersion:
         """Return the registry's lock of this version, with its place on the Hub."""
@@ -165,7 +173,14 @@ def release_of_run(run: Run) -> Release:
     return Release(
         card=card,
         architecture=run.recipe.train.architecture,
-        files={**files, **pictures, README_FILE: render(facts), LICENCE_FILE: _licence(data_root(), card)},
+        files={
+            **files,
+            **pictures,
+            README_FILE: render(facts),
+            LICENCE_FILE: _licence(data_root(), card),
+            CONFIG_FILE: configuration(card, run.recipe.train.architecture),
+        },
+        facts=facts,
         verdict=verdict,
         summary=run.recipe.publish.summary,
         released=datetime.datetime.now(datetime.UTC).date(),
@@ -243,6 +258,7 @@ def release_of_model(model: ResolvedModel) -> Release:
     )
     files = {
         CARD_FILE: model.card_path.read_bytes(),
+        CONFIG_FILE: configuration(card, locked.architecture),
         LICENCE_FILE: _licence(model.root, card),
         README_FILE: render(facts),
         TEST_VECTOR_FILE: sources.fetch(model, TEST_VECTOR_FILE).data,
@@ -254,6 +270,7 @@ def release_of_model(model: ResolvedModel) -> Release:
         card=card,
         architecture=locked.architecture,
         files=files,
+        facts=facts,
         verdict=verdict,
         summary=model.entry.summary,
         released=locked.released,

@@ -6,6 +6,7 @@ therefore break off at any moment: uploaded files stay, the next try goes on fro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deepcr_zoo.bench.results import RESULTS_FILE
@@ -112,10 +113,11 @@ def stale_files(release: Release, repository: HubRepository, head: str) -> list[
     return [path for path in old if path in VERSION_FILES or path.startswith(f"{REPORT_PICTURES}/")]
 
 
-def read_back(release: Release, pin: HubPin) -> None:
-    """Download the locked files of a release, compare every byte, and run the network on its test vector."""
-    got = downloads.download_all(pin, {name: len(data) for name, data in release.locked_files.items()})
-    for name, data in release.locked_files.items():
+def read_back(release: Release, pin: HubPin, also: Sequence[str] = ()) -> None:
+    """Download the locked files of a release and others, compare every byte, and run the network on its test vector."""
+    sent = release.locked_files | {name: release.files[name] for name in also}
+    got = downloads.download_all(pin, {name: len(data) for name, data in sent.items()})
+    for name, data in sent.items():
         if got[name] != data:
             raise IntegrityError(f"{pin.repo} at commit {pin.commit}: {name}: the Hub gives back other bytes: run it again")
     model = load_files(got[WEIGHTS_FILE], release.card, release.architecture, release.reference, "cpu", engine="torch")

@@ -11,6 +11,7 @@ from deepcr_zoo import files
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.errors import PublishError, UsageError
+from deepcr_zoo.publishing.configuration import CONFIG_FILE
 from deepcr_zoo.publishing.entries import check_entry, write_entry
 from deepcr_zoo.publishing.pullrequests import Proposal, find_merged, open_pull_request
 from deepcr_zoo.publishing.releases import Release, release_of_model, release_of_run
@@ -41,16 +42,19 @@ def find_release(given: str | os.PathLike[str]) -> Release:
 
 def publish(release: Release, repository: str, checkout: Path, *, private: bool = False) -> Published:
     """Publish a release, and write its registry entry into a checkout once the Hub has given it back unchanged."""
+    release = release.in_repository(repository)
     release.check_gates()
     check_entry(release, repository, checkout)
     whoami()
     publication = upload(release, HubRepository(repository), private=private)
-    read_back(release, publication.pin)
+    # versions that were published before config.json existed stay as they are
+    read_back(release, publication.pin, also=(CONFIG_FILE,) if publication.is_new else ())
     return Published(publication, write_entry(release, publication.pin, checkout))
 
 
 def propose(release: Release, repository: str) -> Proposal:
     """Open a pull request on the Hub with a release; no registry entry is written before it is merged."""
+    release = release.in_repository(repository)
     release.check_gates()
     check_entry(release, repository, files.data_root())
     whoami()

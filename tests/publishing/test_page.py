@@ -1,6 +1,10 @@
 """The page of a model on the Hub, as the Hub's own client reads it."""
 
 import dataclasses
+import json
+import re
+import subprocess
+import sys
 from functools import cache
 
 import pytest
@@ -112,3 +116,41 @@ def test_a_licence_that_the_hub_has_no_word_for_is_other_and_named():
     block = front_matter(name="x", spdx="CECILL-2.1", tags=[], pipeline="x", base_model=None, evaluations=[])
     found = ModelCard(f"{block}\n").data
     assert (found.license, found.license_name, found.license_link) == ("other", "cecill-2.1", "LICENSE")
+
+
+@pytest.mark.parametrize("name", ["mask/ACS-WFC-F606W-2-4@1.0", "mask/WFC3-UVIS-2-32@1.0", "inpaint/ACS-WFC-F606W-3-32@1.0"])
+def test_the_example_of_the_page_meets_the_test_vector_without_this_package(name, tmp_path):
+    files = release_of(name).files
+    for filename in ("config.json", "model.safetensors", "test_vector.safetensors"):
+        (tmp_path / filename).write_bytes(files[filename])
+    [example] = [code for code in code_blocks(files["README.md"]) if "safetensors" in code]
+    alone = "import sys\nsys.modules['deepcr_zoo'] = None\n"
+    shown = "\nprint('met', float((found - vector['expected']).abs().max() / largest))"
+    command = [sys.executable, "-c", alone + example + shown]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.startswith("met "), done.stderr
+    assert len(example.splitlines()) <= 40
+
+
+def code_blocks(page):
+    return re.findall(r"```python\n(.*?)```", page.decode(), flags=re.DOTALL)
+
+
+def test_config_json_has_what_the_card_and_the_registry_state():
+    release = release_of("mask/ACS-WFC-F606W-2-4@1.0")
+    found = json.loads(release.files["config.json"])
+    assert found["architecture"] == {"family": "UNet", "in_channels": 1, "depth": 2, "hidden": 4, "norm": "batch"}
+    assert found["input"] == {"unit": "electron", "scale": 100.0, "normalisation": "scale", "multiple": 2, "halo": 16}
+    assert found["output"] == {"quantity": "cosmic-ray probability", "threshold": release.card.output.threshold}
+    assert set(found["files"].values()) <= set(release.files)
+
+
+def test_the_page_of_another_repository_names_no_model_of_the_zoo_and_the_way_to_load_it():
+    release = release_of("mask/ACS-WFC-F606W-2-4@1.0")
+    own, other = (release.in_repository(f"{owner}/mask-ACS-WFC-F606W-2-4") for owner in ("deepcr-zoo", "keck"))
+    assert own.files == release.files
+    text = other.files["README.md"].decode()
+    assert "deepcr_zoo.load(" not in text
+    assert "deepcr-zoo pull" not in text
+    assert "deepcr-zoo list ACS-WFC-F606W-2-4" in text
+    assert other.locked_files == release.locked_files

@@ -40,9 +40,8 @@ def test_a_release_is_one_commit_and_one_tag_and_its_entry_pins_the_commit(contr
     assert contents(contract_hub, "v1.0") == dict(release.files)
     assert entry(checkout).sources.hub == done.publication.pin
     assert done.written == [checkout / "zoo" / f"{SMALL}.yaml"]
-    assert {"README.md", "LICENSE", "card.yaml", "results.yaml", "model.safetensors", "test_vector.safetensors"} == set(
-        release.files
-    )
+    texts = {"README.md", "LICENSE", "card.yaml", "results.yaml", "config.json"}
+    assert texts | {"model.safetensors", "test_vector.safetensors"} == set(release.files)
 
 
 @pytest.mark.parametrize("server", ["contract_hub", "xet_hub"])

@@ -22,14 +22,18 @@ from rich.text import Text
 from deepcr_zoo.batch import INTERRUPTED
 from deepcr_zoo.progress import FinishedEpoch, Item, Level, NullReporter, TrainingStep
 
-WIDE = 160
-"""Width of tables in a file or a pipe."""
+UNLIMITED = 100_000
+"""Width of lines in a file or a pipe: each row is one line, as for grep."""
+
+LEAST_TEXT = 12
+"""Width that a column of text may shrink to; longer words are folded."""
 
 SECONDS_BETWEEN_LINES = 10.0
 """Pause between progress lines without a terminal, so that a log stays short."""
 
 # no markup: names and messages may hold brackets
-output = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE)
+_limited = (sys.stdout is not None and sys.stdout.isatty()) or "COLUMNS" in os.environ
+output = Console(markup=False, highlight=False, soft_wrap=True, width=None if _limited else UNLIMITED)
 notes = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
 _STYLES: dict[Level, str] = {"info": "bold", "success": "green", "caution": "yellow", "error": "bold red"}
@@ -46,21 +50,53 @@ def print_json(content: Any) -> None:
 
 
 def whole(header: str, justify: JustifyMethod = "left") -> Column:
-    """Return a column, usually of numbers, whose cells never wrap."""
+    """Return a column, usually of numbers, whose cells never wrap; its header may."""
     return Column(header, no_wrap=True, justify=justify)
 
 
 def print_table(columns: Sequence[str | Column], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table on stdout; the first column and `whole` ones never wrap, even if lines exceed the console."""
-    first, *others = (Column(one, overflow="fold") if isinstance(one, str) else one for one in columns)
-    first.no_wrap = True
-    table = Table(first, *others, box=SIMPLE_HEAD)
-    for row in rows:
+    """Print a table on stdout, or lines of header and value where the console is too narrow for its numbers."""
+    cells, headers = list(rows), [one if isinstance(one, str) else str(one.header) for one in columns]
+    table = Table(*columns, box=SIMPLE_HEAD)
+    for row in cells:
         table.add_row(*row)
-    for column in table.columns:
-        if column.no_wrap:
-            column.min_width = max((cell_len(line) for cell in column.cells for line in str(cell).split("\n")), default=0)
-    output.print(table, crop=False)
+    table_room = output.width - 3 * len(headers) - 1  # padding and separators
+    widths = _widths(headers, [not isinstance(one, str) for one in columns], cells, table_room)
+    if sum(widths) > table_room:
+        for row in cells:
+            for header, cell in zip(headers, row, strict=True):
+                output.print(f"{header}: {cell}" if header else cell)
+        return
+    for column, width in zip(table.columns, widths, strict=True):
+        column.width, column.no_wrap, column.overflow = width, False, "fold"
+    output.print(table, soft_wrap=False)
+
+
+def _widths(headers: Sequence[str], whole_ones: Sequence[bool], rows: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Return a width for each column; to fit into the room, texts fold first, then headers of whole columns do."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(headers)
+    longest_cells = [max((cell_len(line) for cell in column for line in cell.split("\n")), default=0) for column in columns]
+    longest_words = [max(map(cell_len, header.split()), default=0) for header in headers]
+    widths = [max(cell_len(header), longest) for header, longest in zip(headers, longest_cells, strict=True)]
+    least = [
+        max(word, longest if is_whole else min(longest, LEAST_TEXT))
+        for word, longest, is_whole in zip(longest_words, longest_cells, whole_ones, strict=True)
+    ]
+    for kind in (False, True):
+        shrinking = [index for index, is_whole in enumerate(whole_ones) if is_whole == kind]
+        while sum(widths) > room and (able := [index for index in shrinking if widths[index] > least[index]]):
+            widths[max(able, key=widths.__getitem__)] -= 1
+    return widths
+
+
+def print_facts(facts: Iterable[tuple[str, str]]) -> None:
+    """Print pairs of label and text on stdout."""
+    table = Table(show_header=False, box=None)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, text in facts:
+        table.add_row(label, text)
+    output.print(table, soft_wrap=False)
 
 
 @contextmanager

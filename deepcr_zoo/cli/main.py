@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from typer import Argument, Option
 
 from deepcr_zoo._version import __version__
@@ -28,7 +27,7 @@ from deepcr_zoo.cli.console import (
     interruptible,
     message,
     notes,
-    output,
+    print_facts,
     print_json,
     print_table,
     whole,
@@ -105,12 +104,7 @@ def info(name: Annotated[str, Argument(help="[mask/|inpaint/]NAME[@VERSION]")], 
     if as_json:
         print_json(card.model_dump(mode="json") | {"locked": model.locked.model_dump(mode="json")})
         return
-    facts = Table(show_header=False, box=None)
-    facts.add_column(style="bold", no_wrap=True)
-    facts.add_column(overflow="fold")
-    for label, text in card_text(model, card):
-        facts.add_row(label, text)
-    output.print(facts)
+    print_facts(card_text(model, card))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Fork in every way after a model was loaded and used; run as ``python -m tests.models.forks ENGINE EXPOSURE``."""
+"""Fork in every way after a load and a use; run as ``python -m tests.models.forks ENGINE EXPOSURE quiet|busy``."""
 
 import multiprocessing
 import os
@@ -68,12 +68,13 @@ if __name__ == "__main__":
     check(expected)
     with FORK.Pool(2) as pool:
         assert pool.map(cleaned, range(2)) == [cleaned(2)] * 2
-    stop = threading.Event()
-    thread = threading.Thread(target=work_until, args=(stop,))
-    thread.start()
-    check(expected)
-    stop.set()
-    thread.join()
+    if sys.argv[3] == "busy":
+        stop = threading.Event()
+        thread = threading.Thread(target=work_until, args=(stop,))
+        thread.start()
+        check(expected)
+        stop.set()
+        thread.join()
     np.testing.assert_array_equal(MODEL.mask(IMAGES[0]), expected[0])
     assert torch.get_num_threads() == 2
     print("the same masks")

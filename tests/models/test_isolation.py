@@ -252,10 +252,11 @@ def test_the_settings_of_the_process_are_restored_when_the_last_of_several_threa
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.parametrize("parent", ["quiet", pytest.param("busy", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_forked_processes_give_the_same_masks_and_do_not_hang(engine, tmp_path):
+def test_forked_processes_give_the_same_masks_and_do_not_hang(engine, parent, tmp_path):
     exposure = acs_flc(tmp_path / "one_flc.fits")
-    command = [sys.executable, "-W", "ignore", "-m", "tests.models.forks", engine, str(exposure)]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.models.forks", engine, str(exposure), parent]
     done = subprocess.run(
         command, cwd=tmp_path, env=checkout_on_path(), capture_output=True, text=True, timeout=LONGEST_S, check=False
     )

@@ -95,7 +95,10 @@ class Release:
 
     def in_repository(self, repository: str) -> Release:
         """Return the release with the page for a repository, whose owner decides how the model is loaded."""
-        facts = dataclasses.replace(self.facts, organisation=repository.partition("/")[0])
+        organisation = repository.partition("/")[0]
+        if organisation == self.facts.organisation:
+            return self
+        facts = dataclasses.replace(self.facts, organisation=organisation)
         return dataclasses.replace(self, facts=facts, files={**self.files, README_FILE: render(facts)})
 
     def locked(self, pin: HubPin | None) -> LockedVersion:

@@ -2,9 +2,14 @@
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from scipy import ndimage
 
+from deepcr_zoo import clean_file
 from deepcr_zoo.exposures.suspicions import find_structures, too_few
+from tests.fitsfiles import ACS, science, write
+from tests.registries import SMALL
+from tests.scenes import star_field
 
 SHAPE = (384, 384)
 
@@ -97,3 +102,23 @@ def test_far_too_few_cosmic_rays_for_the_exposure_time_are_noticed():
     assert too_few(20, 18.9, 60.0, False) is None  # on the ground 19 are expected
     assert "0 cosmic rays were found" in too_few(0, 18.9, 1200.0, False)
     assert too_few(0, 18.9, 0.5, True) is None  # a short exposure proves nothing
+
+
+def test_cleaning_a_file_says_so_in_result_and_history(tmp_path):
+    image = star_field((64, 96), seed=1)[0]
+    path = write(tmp_path / "x_flc.fits", science(image), **{**ACS, "EXPTIME": 20_000.0})
+    done = clean_file(path, model=SMALL, inpaint="none")
+    (caution,) = [one for one in done.cautions if "cosmic rays were found" in one]
+    assert caution.startswith("SCI,1: ")
+    history = " ".join(str(line) for line in fits.getheader(done.outputs[0])["HISTORY"])
+    assert "cosmic rays were found" in history
+
+
+def test_a_named_network_out_of_its_sky_range_leaves_a_caution_and_auto_takes_another(tmp_path):
+    path = write(tmp_path / "x_flc.fits", science(star_field((64, 96), seed=1)[0] - 50), **ACS)
+    named = clean_file(path, model=SMALL, inpaint="ACS-WFC-F606W-2-32", output_dir=tmp_path / "named")
+    assert any("ACS-WFC-F606W-2-32@1.0 copes with sky levels of" in one for one in named.cautions)
+    auto = clean_file(path, model=SMALL, output_dir=tmp_path / "auto")
+    assert auto.inpaint == "medmask"
+    assert not any("copes with" in one for one in auto.cautions)
+    assert "medmask, which no sky level biases" in auto.reasons[1]

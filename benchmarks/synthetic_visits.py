@@ -25,7 +25,7 @@ from deepcr_zoo.bench.results import Data, PixelCounts
 from deepcr_zoo.dataset.coverage import GoodPixels, seen_by_others
 from deepcr_zoo.dataset.drizzle import drizzle_visit
 from deepcr_zoo.dataset.exposures import ChipPixels, detector_of, read_chips, read_facts
-from deepcr_zoo.dataset.ignore import ignore_mask, kept_bits
+from deepcr_zoo.dataset.ignore import ignore_mask, quality_bits
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.simulate import VERSION
 from deepcr_zoo.simulate.simulation import SimulatedVisit, write_visit
@@ -78,7 +78,8 @@ class LabelledVisit:
     def chips(self) -> Iterator[JudgedChip]:
         """Every chip of every exposure."""
         block = self.recipe.build.ignore
-        kept = kept_bits(block, detector_of(self.recipe.instrument))
+        bits = quality_bits(block, detector_of(self.recipe.instrument))
+        kept = bits.usable | bits.saturated
         good = [
             [
                 GoodPixels((chip.quality.astype(np.int64) & ~kept) == 0, chip.wcs)
@@ -91,7 +92,7 @@ class LabelledVisit:
                 others = [chip for other, chips in enumerate(good) if other != index for chip in chips]
                 chips = zip(_chips(path, self.recipe.instrument), good[index], read_truth(truth_path(path)), strict=True)
                 for chip, own, truth in chips:
-                    ignore = ignore_mask(chip.image, chip.quality, kept, block) | ~seen_by_others(own, others)
+                    ignore = ignore_mask(chip.image, chip.quality, bits, block) | ~seen_by_others(own, others)
                     yield JudgedChip(chip.image, labels[_key(index, chip.version)], ignore, truth)
 
 
@@ -198,7 +199,8 @@ def _made(visit: SimulatedVisit, build: BuildBlock, cache: Path) -> Path:
     try:
         exposures = sorted(write_visit(visit, unfinished))
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
-            kept = kept_bits(build.ignore, detector_of(visit.instrument))
+            bits = quality_bits(build.ignore, detector_of(visit.instrument))
+            kept = bits.usable | bits.saturated
             log = unfinished / "drizzle.log"
             drizzled = drizzle_visit(exposures, Path(scratch), build.drizzle, kept, None, log)
             masks = {

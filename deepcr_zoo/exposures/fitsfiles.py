@@ -76,7 +76,7 @@ def opened(content: bytes, path: Path) -> Iterator[tuple[fits.HDUList, bytes, li
     with quiet_astropy() as ignored:
         hdus = _open(data, path)
         cautions = _check_complete(hdus, data, len(content), path)
-        cautions += [str(warning) for warning in ignored if _CHECKSUM_FAILED in str(warning)]
+        cautions += [reason(warning) for warning in ignored if _CHECKSUM_FAILED in str(warning)]
         yield hdus, data, cautions
 
 

@@ -72,7 +72,7 @@ def quality_of(hdus: fits.HDUList, index: int, version: int, where: str) -> tupl
 
 
 def _quality_values(hdu: Any, shape: tuple[int, int], where: str) -> NDArray[np.integer] | None:
-    way_out = "give --ignore-dq all to do without it"
+    way_out = "clean does without it if you give --ignore-dq all"
     try:
         values = hdu.data if hdu.is_image else None
     except MemoryError:

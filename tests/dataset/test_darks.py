@@ -9,11 +9,12 @@ from deepcr_zoo.dataset.crsplit import RepeatedExposure
 from deepcr_zoo.dataset.darks import Detection
 from deepcr_zoo.dataset.exposures import read_chips, read_facts
 from deepcr_zoo.errors import DataError, InvalidFileError
+from deepcr_zoo.exposures.usablepixels import QualityBits
 from tests.dataset.darks import COUNT, DARK_ELECTRON_S, SECONDS, SHAPE, write_darks
 from tests.dataset.visits import copy_changed, shipped
 
 INSTRUMENT = shipped().instrument
-DETECTION = Detection((5.0, 2.5), 1, 5.0, 256 | 2048 | 4096 | 8192, 9.0, INSTRUMENT)
+DETECTION = Detection((5.0, 2.5), 1, 5.0, QualityBits(4096 | 8192, 256 | 2048), 9.0, INSTRUMENT)
 NOISE = float(np.hypot(INSTRUMENT.read_noise_electron, np.sqrt(DARK_ELECTRON_S * SECONDS)))
 
 

@@ -60,7 +60,10 @@ BAD = {
     "counts": (header(BUNIT="COUNTS"), "is in COUNTS: expected ELECTRONS"),
     "a rate": (header(BUNIT="ELECTRONS/S"), "is in ELECTRONS/S: expected ELECTRONS"),
     "no flags": (without_flags, "has no DQ: expected an extension DQ,1"),
-    "odd flags": (flags_of_another_shape, "its DQ holds int16 of shape (10, 384): expected flags"),
+    "odd flags": (
+        flags_of_another_shape,
+        "its DQ extension holds >i2 of shape (10, 384): expected integers of shape (384, 384)",
+    ),
     "no time": (header(EXPTIME=0.0), "has no positive EXPTIME"),
     "no sky": (without_sky, "its place on the sky (WCS) cannot be read"),
     "another camera": (header(INSTRUME="WFC3", DETECTOR="UVIS"), "is of HST WFC3/UVIS"),

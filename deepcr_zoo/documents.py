@@ -23,7 +23,11 @@ class Document(BaseModel):
 DocumentT = TypeVar("DocumentT", bound=BaseModel)
 
 
-class _Loader(yaml.SafeLoader):
+# libyaml reads about ten times as fast; a PyYAML that was built without it has only the other
+_Fastest: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Fastest):  # type: ignore[misc]
     """Safe YAML that refuses duplicate keys; PyYAML would silently keep the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -35,7 +39,8 @@ class _Loader(yaml.SafeLoader):
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
             seen.add(key)
-        return super().construct_mapping(node, deep)
+        content: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return content
 
 
 Place = tuple[Hashable, ...]
@@ -43,6 +48,9 @@ Place = tuple[Hashable, ...]
 
 MOST_VALUES = 100_000
 """Aliases can stand for more values than fit into memory."""
+
+MOST_DEPTH = 50
+"""Deepest nesting; libyaml would overflow the stack of the process at some ten thousand."""
 
 MOST_BYTES = 10_000_000
 """Largest accepted document; those of the zoo have a few thousand bytes."""
@@ -56,6 +64,7 @@ def parse_yaml(text: str | bytes, where: str | Path) -> tuple[Any, dict[Place, i
     try:
         if len(text) > MOST_BYTES:
             raise ValueError(f"at most {MOST_BYTES:,} bytes, got {len(text):,}")
+        _check_events(text)
         loader = _Loader(text)
         node = loader.get_single_node()
         content = None if node is None else loader.construct_document(node)
@@ -65,6 +74,19 @@ def parse_yaml(text: str | bytes, where: str | Path) -> tuple[Any, dict[Place, i
         return content, dict(lines)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a 13th month, no UTF-8
         raise InvalidDocumentError(f"{where}: expected a YAML document: {' '.join(str(error).split())}") from None
+
+
+def _check_events(text: str | bytes) -> None:
+    """Refuse a document that is nested too deeply or has too many values, before any of it is kept."""
+    loader, depth, nodes = _Loader(text), 0, 0
+    while loader.check_event():
+        event = loader.get_event()
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        nodes += isinstance(event, yaml.NodeEvent)
+        if depth > MOST_DEPTH:
+            raise ValueError(f"at most {MOST_DEPTH} levels of nesting")
+        if nodes > 2 * MOST_VALUES:  # keys are nodes too
+            raise ValueError(f"at most {MOST_VALUES} values")
 
 
 def _lines(node: yaml.Node, place: Place) -> Iterator[tuple[Place, int]]:

@@ -43,7 +43,8 @@ def test_a_gain_of_zero_counts_as_absent_and_settings_become_gains():
     stis, wfpc2 = instruments["HST STIS/CCD"], instruments["HST WFPC2"]
     assert stis.gain({"ATODGAIN": 0.0, "CCDGAIN": 1}) == Gain(1, "CCDGAIN")
     assert stis.gain({"ATODGAIN": 1.01, "CCDGAIN": 1}) == Gain(1.01, "ATODGAIN")
-    assert stis.gain({"ATODGAIN": "1.01", "CCDGAIN": True}) is None
+    assert stis.gain({"ATODGAIN": "1.01"}) == Gain(1.01, "ATODGAIN")
+    assert stis.gain({"ATODGAIN": "none", "CCDGAIN": True}) is None
     assert stis.gain({"CCDGAIN": np.float32(2)}) == Gain(2, "CCDGAIN")
     assert wfpc2.gain({"ATODGAIN": 7.0, "DETECTOR": 3}) == Gain(6.90, "ATODGAIN")
     assert wfpc2.gain({"ATODGAIN": 8.0, "DETECTOR": 3}) is None

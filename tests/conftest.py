@@ -82,3 +82,18 @@ def upstream_sdists() -> Path:
             except ConversionError as error:
                 pytest.skip(f"upstream's releases are needed: {error}")
     return folder
+
+
+LONG_FILES = (
+    "test_cluster.py",
+    "test_distributed.py",
+    "test_interruption.py",
+    "test_build.py",
+    "test_updates.py",
+    "test_batch.py",
+)
+"""Files that start first, so that none of them is left to one worker at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG_FILES)

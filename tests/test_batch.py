@@ -207,12 +207,14 @@ def test_a_killed_process_fails_its_own_file_alone(tmp_path):
     assert "was killed, perhaps for want of memory" in failed[0].error
 
 
+@pytest.mark.slow
 def test_a_file_whose_process_was_killed_is_tried_once_more(tmp_path):
     paths = ["a", "once", "b", "c"]
     outcomes = list(batch.run(partial(work, folder=tmp_path), paths, 2))
     assert [outcome.result for outcome in outcomes] == ["A", "ONCE", "B", "C"]
 
 
+@pytest.mark.slow
 def test_jobs_share_the_processors():
     paths = ["threads"] * 4
     each = max(1, len(os.sched_getaffinity(0)) // 2)

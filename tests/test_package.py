@@ -166,6 +166,7 @@ def test_the_wheel_carries_the_registry_the_cards_the_seed_and_both_licences(ins
     assert len(list(installed.glob("*.dist-info/licenses/**/LICENSE*"))) == 2
 
 
+@pytest.mark.slow
 def test_the_wheel_works_without_a_checkout_and_without_a_network(installed, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(installed), "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
     code = f"import deepcr_zoo, numpy; print(deepcr_zoo.__file__); deepcr_zoo.load('{SMALL}').mask(numpy.zeros((9, 9)))"

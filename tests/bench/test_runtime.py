@@ -53,6 +53,7 @@ def measured():
     return {one.method: one for one in runtimes}, cautions, reported
 
 
+@pytest.mark.slow
 def test_each_method_is_timed_after_a_first_call_that_does_not_count(measured):
     runtimes, _, _ = measured
     for one in runtimes.values():
@@ -62,12 +63,14 @@ def test_each_method_is_timed_after_a_first_call_that_does_not_count(measured):
         assert one.megapixels_per_s == pytest.approx(one.megapixels / np.median(one.seconds))
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_the_method_not_that_of_who_asks(measured):
     network, greedy = (measured[0][name].peak_bytes for name in ("network", "greedy"))
     assert 50 * MB < network < OURS
     assert GREED + 50 * MB < greedy < OURS
 
 
+@pytest.mark.slow
 def test_a_method_that_fails_or_dies_is_a_caution_and_the_others_go_on(measured):
     runtimes, cautions, reported = measured
     assert list(runtimes) == ["network", "greedy"]

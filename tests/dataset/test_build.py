@@ -187,6 +187,7 @@ def test_visits_for_training_and_for_testing_that_overlap_are_an_error_that_name
         plan_build(recipe, [exposures / "extragalactic", tmp_path / "again"], home=Home(tmp_path / "home"))
 
 
+@pytest.mark.slow
 def test_visits_without_a_split_are_drawn_for_testing_and_overlapping_ones_stay_together(exposures, tmp_path):
     def renamed(hdus):
         hdus[0].header["PROPOSID"] = 7

@@ -148,6 +148,7 @@ def test_copies_of_a_model_work_and_leave_it_as_it_was(wide):
 
 
 @pytest.mark.parametrize("engine", BOTH)
+@pytest.mark.slow
 def test_no_engine_uses_more_threads_than_torch_is_allowed(engine):
     code = f"""
 import time, numpy, torch

@@ -253,7 +253,7 @@ def test_the_settings_of_the_process_are_restored_when_the_last_of_several_threa
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.parametrize("parent", ["quiet", pytest.param("busy", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ["openvino", pytest.param("torch", marks=pytest.mark.slow)])
 def test_forked_processes_give_the_same_masks_and_do_not_hang(engine, parent, tmp_path):
     exposure = acs_flc(tmp_path / "one_flc.fits")
     command = [sys.executable, "-W", "ignore", "-m", "tests.models.forks", engine, str(exposure), parent]

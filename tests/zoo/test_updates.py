@@ -278,6 +278,7 @@ def test_a_kept_update_that_is_damaged_is_left_out_with_a_warning_and_mended_by_
     assert f"{NEW}@1.0" in default_registry().references()
 
 
+@pytest.mark.slow
 def test_older_updates_are_removed_and_all_can_be_forgotten(contract_hub, keepers, users_data):
     first = publish_registry(keepers, updates.REPOSITORY).pin.commit
     updates.update()

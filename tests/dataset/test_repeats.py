@@ -69,6 +69,26 @@ def test_labels_find_the_cosmic_rays_that_were_put_in_and_few_others(dataset, ob
     assert cosmic_rays[~truth & counted].mean() < 0.003
 
 
+SENTINELS = (-1e30, 3e38, -1e10, np.nan, np.inf)
+
+
+def test_pixels_without_a_value_are_ignored_reported_and_kept_out_of_the_stamps(tmp_path):
+    spoilt = [write_observation(tmp_path / "files", number).path for number in NUMBERS][0]
+    columns = [20, 40, 60, 80, 100]
+    with fits.open(spoilt, mode="update") as hdus:
+        hdus["SCI", 1].data = hdus["SCI", 1].data.astype(np.float64)
+        hdus["SCI", 1].data[:, columns] = SENTINELS
+    dataset = build_dataset(recipe_of(), [tmp_path / "files"], home=Home(tmp_path / "home"))
+    (group,) = (one for one in dataset.exposures("train") if one.exposure.name == "o56500110-1")
+    layers = group.read("image", "ignore", "position")
+    assert np.isfinite(layers["image"]).all()
+    assert np.abs(layers["image"]).max() < 1e6
+    for ignore, (_, column) in zip(layers["ignore"], layers["position"], strict=True):
+        inside = [one - column for one in columns if column <= one < column + ignore.shape[1]]
+        assert ignore[:, inside].all()
+    assert "pixels hold no value (NaN, infinite or beyond 1e+09) and are ignored" in text(dataset.manifest)
+
+
 def test_hot_pixels_are_ignored_in_every_observation(dataset, observations):
     for number in (1, 4):
         _, ignore = labels_of(dataset, number)

@@ -92,7 +92,7 @@ class LabelledVisit:
                 others = [chip for other, chips in enumerate(good) if other != index for chip in chips]
                 chips = zip(_chips(path, self.recipe.instrument), good[index], read_truth(truth_path(path)), strict=True)
                 for chip, own, truth in chips:
-                    ignore = ignore_mask(chip.image, chip.quality, bits, block) | ~seen_by_others(own, others)
+                    ignore = ignore_mask(chip, bits, block) | ~seen_by_others(own, others)
                     yield JudgedChip(chip.image, labels[_key(index, chip.version)], ignore, truth)
 
 

@@ -78,7 +78,7 @@ def _measure_levels(visit: PlannedVisit, exposure: ExposureFacts) -> tuple[float
     """Return the sky level, e-, and the background, e-/s."""
     chips = read_chips(exposure, visit.instrument)
     images = [chip.image for chip in chips]
-    ignored = [ignore.ignore_mask(chip.image, chip.quality, visit.quality_bits, visit.build.ignore) for chip in chips]
+    ignored = [ignore.ignore_mask(chip, visit.quality_bits, visit.build.ignore) for chip in chips]
     sky = measure_sky(images, ignored)
     background = _plain_median(images, ignored) if LABEL_METHODS[visit.build.labels].same_pixels else sky
     return sky, background / exposure.exposure_time_s

@@ -106,7 +106,7 @@ def _labelled(visit: PlannedVisit, facts: ExposureFacts, bank: Sequence[Sequence
     ]
     chips = [dataclasses.replace(chip, image=chip.image + more) for chip, more in zip(before, added, strict=True)]
     ignored = [
-        own | ignore.ignore_mask(chip.image, chip.quality, visit.quality_bits, visit.build.ignore)
+        own | ignore.ignore_mask(chip, visit.quality_bits, visit.build.ignore)
         for own, chip in zip(find_own_cosmic_rays(visit, facts, before), chips, strict=True)
     ]
     return LabelledExposure(chips, [more > 0 for more in added], ignored, [chip.image for chip in before])

@@ -91,7 +91,7 @@ def find_hits(repeats: Sequence[RepeatedExposure], detection: Detection) -> list
 
 def _as_repeat(dark: ExposureFacts, chip: ChipPixels, detection: Detection) -> RepeatedExposure:
     image = np.where(has_value(chip.image), chip.image, np.float32(0))
-    usable = ~bad_pixels(chip.image, chip.quality, detection.bits)
+    usable = ~(chip.masked | bad_pixels(chip.image, chip.quality, detection.bits))
     return RepeatedExposure(image, usable, dark.exposure_time_s, dark.read_noise_or(detection.read_noise_electron))
 
 

@@ -60,7 +60,7 @@ class DrizzledLabelling:
         labels = [self._drizzled.label(index, chip.version) for chip in chips]
         block = visit.build.ignore
         ignored = [
-            ~seen_by_others(own, others) | ignore.ignore_mask(chip.image, chip.quality, visit.quality_bits, block)
+            ~seen_by_others(own, others) | ignore.ignore_mask(chip, visit.quality_bits, block)
             for chip, own in zip(chips, self.good[index], strict=True)
         ]
         return LabelledExposure(chips, [mask for mask, _ in labels], ignored, [blotted for _, blotted in labels])

@@ -60,6 +60,7 @@ class ChipPixels:
     version: int  # EXTVER
     image: NDArray[np.float32]  # e-, without bias and overscan
     quality: NDArray[np.integer]  # DQ flags; all 0 in raw frames
+    masked: NDArray[np.bool_]  # masked without a flag (MASK, BPM)
     wcs: WCS  # sky coordinates; for spectra see `_slit_coordinates`, for darks those of the pixels
     area_cm2: float  # area of the silicon
     mdrizsky: float | None  # sky level from AstroDrizzle, e-
@@ -170,6 +171,7 @@ def _chips(
                 version=chip.version,
                 image=np.ma.getdata(chip.in_unit("electron"))[lit],
                 quality=_flags(chip)[lit],
+                masked=np.zeros_like(chip.bad[lit]) if chip.quality.masked is None else chip.quality.masked[lit],
                 wcs=wcs if chip.image_area is None else wcs.slice(lit),
                 area_cm2=chip.area_cm2,
                 mdrizsky=number(hdus[chip.hdu].header, "MDRIZSKY"),
@@ -203,11 +205,11 @@ def _flags(chip: Chip) -> NDArray[np.integer]:
     """Return the DQ flags, all 0 in raw frames, whose DQ is not filled in yet."""
     if chip.image_area is not None:
         return np.zeros(chip.pixels.shape, dtype=np.int16)
-    if chip.flags is None:
+    if chip.quality.flags is None:
         raise InvalidFileError(
             f"{chip.where}: has no DQ: expected an extension DQ,{chip.version}, as calibrated exposures have"
         )
-    return chip.flags
+    return chip.quality.flags
 
 
 def _slit_coordinates(chip: Chip, block: InstrumentBlock) -> WCS | None:

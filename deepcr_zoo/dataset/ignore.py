@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcr_zoo.dataset.exposures import ChipPixels
 from deepcr_zoo.errors import InvalidDocumentError
 from deepcr_zoo.exposures.usablepixels import QualityBits, bad_pixels, combined, near, saturated_pixels
 from deepcr_zoo.zoo.instruments import Instrument
@@ -28,12 +29,10 @@ def quality_bits(block: IgnoreBlock, detector: Instrument) -> QualityBits:
     return QualityBits(detector.cosmic_ray_bits, saturated)
 
 
-def ignore_mask(
-    image: NDArray[np.float32], quality: NDArray[np.integer], bits: QualityBits, block: IgnoreBlock
-) -> NDArray[np.bool_]:
+def ignore_mask(chip: ChipPixels, bits: QualityBits, block: IgnoreBlock) -> NDArray[np.bool_]:
     """Mask pixels that are not usable, and those near saturation; True = excluded.
 
-    `image` is in e-. The level of saturation and its reach (70000 e-, 7 x 7 pixels) follow Zhang & Bloom 2020, not verified.
+    The level of saturation and its reach (70000 e-, 7 x 7 pixels) follow Zhang & Bloom 2020, not verified.
     """
-    saturated = saturated_pixels(image, quality, bits, block.saturation_electron)
-    return bad_pixels(image, quality, bits) | near(saturated, block.saturation_dilation)
+    saturated = saturated_pixels(chip.image, chip.quality, bits, block.saturation_electron)
+    return chip.masked | bad_pixels(chip.image, chip.quality, bits) | near(saturated, block.saturation_dilation)

@@ -43,7 +43,7 @@ def label(visit: PlannedVisit, exposures: Sequence[ExposureFacts], scratch: Path
 
 
 def _repeated(visit: PlannedVisit, facts: ExposureFacts, chip: ChipPixels) -> crsplit.RepeatedExposure:
-    ignored = ignore.ignore_mask(chip.image, chip.quality, visit.quality_bits, visit.build.ignore)
+    ignored = ignore.ignore_mask(chip, visit.quality_bits, visit.build.ignore)
     image = np.where(has_value(chip.image), chip.image, np.float32(0))
     noise = facts.read_noise_or(visit.instrument.read_noise_electron)
     return crsplit.RepeatedExposure(image, ~ignored, facts.exposure_time_s, noise)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import glob
 from collections import ChainMap
 from collections.abc import Sequence
 from itertools import takewhile
@@ -49,6 +50,15 @@ def science_images(hdus: fits.HDUList, chosen: Sequence[str], path: Path) -> tup
         what = f"it holds {len(images)} images, {_listed(hdus, images)}, and it is not known which are exposures"
         return images, [Missing(what, f"--extension {_pattern([_label(hdus, index) for index in images])}")]
     return images, []
+
+
+def versions(hdus: fits.HDUList, indices: Sequence[int]) -> list[int]:
+    """Return the number of each image, which its quality layers and products share: EXTVER, else its place in the file."""
+    stated = [extension_version(hdus[i]) for i in indices if extension_name(hdus[i]) == "SCI" or "EXTVER" in hdus[i].header]
+    if len(set(stated)) == len(indices):
+        return stated
+    images = [i for i, hdu in enumerate(hdus) if hdu.is_image and hdu.shape and extension_name(hdu) not in NO_SCIENCE]
+    return [1 + images.index(index) if index in images else 1 + len(images) + index for index in indices]
 
 
 def quality_of(hdus: fits.HDUList, index: int, version: int, where: str) -> tuple[NDArray[np.integer] | None, Mask | None]:
@@ -114,6 +124,8 @@ def _chosen(hdus: fits.HDUList, images: list[int], chosen: Sequence[str], path: 
     found: list[int] = []
     for wish in chosen:
         matching = [index for index in range(len(hdus)) if _is_meant(hdus, index, wish)]
+        if glob.has_magic(wish):
+            matching = [index for index in matching if index in images]
         if not matching:
             raise InvalidFileError(f"{path}: has no extension {wish}: expected one of {_listed(hdus, images)}")
         if no_image := [index for index in matching if index not in images]:

@@ -74,7 +74,9 @@ def difference(provenance: Provenance, header: Mapping[str, Any]) -> str | None:
 
     The version of the software is not compared; `FORMAT` takes its place.
     """
-    for keyword, (value, _) in provenance.cards().items():
+    cards = provenance.cards()
+    for keyword in ("CRFORMAT", *cards):  # first, because another format may have other keywords
+        value, _ = cards[keyword]
         found = header.get(keyword)
         # a FITS card holds fewer digits of a number than memory does
         same = math.isclose(found, value) if isinstance(found, float) else found == value

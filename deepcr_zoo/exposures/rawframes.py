@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.exposures.missing import Missing
 from deepcr_zoo.exposures.readingoptions import OVERSCAN, ReadingOptions
-from deepcr_zoo.models.images import Mask
+from deepcr_zoo.models.images import Mask, has_value
 from deepcr_zoo.zoo.instruments import Instrument, Keywords, Overscan, PixelUnit, matches, text, value
 
 IMAGE_SECTIONS = ("TRIMSEC", "DATASEC")
@@ -22,6 +22,8 @@ BIAS_SECTION = "BIASSEC"
 
 _SECTION = re.compile(r"\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]")
 """A section as in IRAF: columns, then rows, counted from 1, the last included."""
+
+_NO_LEVEL = Missing("its overscan holds no value", "--bias LEVEL")
 
 Section = tuple[slice, slice]  # rows, columns
 
@@ -91,7 +93,7 @@ def _known(header: Keywords, instrument: Instrument, shape: tuple[int, ...], ver
     return next(filter(fits_frame, instrument.overscan), None)
 
 
-def _of_known_camera(pixels: NDArray[np.float32], geometry: Overscan, version: int) -> RawFrame:
+def _of_known_camera(pixels: NDArray[np.float32], geometry: Overscan, version: int) -> RawFrame | Missing:
     """Return the bias level of each column: the median of its amplifier's overscan in the rows that see light."""
     area = np.zeros(pixels.shape, dtype=bool)
     rows = geometry.image_rows.get(str(version)) or geometry.image_rows["*"]
@@ -99,16 +101,25 @@ def _of_known_camera(pixels: NDArray[np.float32], geometry: Overscan, version: i
     overscan = tuple(pixels[area.any(axis=1), slice(*bias.level)] for bias in geometry.bias)
     levels = np.zeros((1, pixels.shape[1]), dtype=np.float32)
     for bias, columns in zip(geometry.bias, overscan, strict=True):
-        levels[:, slice(*bias.applies_to)] = np.median(columns)
+        if (level := _level(columns)) is None:
+            return _NO_LEVEL
+        levels[:, slice(*bias.applies_to)] = level
     return RawFrame(area, levels, overscan)
 
 
-def _from_section(pixels: NDArray[np.float32], section: Section, lit: Mask | None, source: str) -> RawFrame:
+def _level(overscan: NDArray[np.float32]) -> float | None:
+    """Return the median of the overscan pixels that hold a value; None if none does."""
+    found = overscan[has_value(overscan)]
+    return float(np.median(found)) if found.size else None
+
+
+def _from_section(pixels: NDArray[np.float32], section: Section, lit: Mask | None, source: str) -> RawFrame | Missing:
     """Return a frame with one amplifier, whose bias level is the median of a section."""
     if lit is None:
         lit = np.ones(pixels.shape, dtype=bool)
         lit[section] = False
-    level = np.median(pixels[section])
+    if (level := _level(pixels[section])) is None:
+        return _NO_LEVEL
     return RawFrame(lit, np.full((1, 1), level, dtype=np.float32), (pixels[section],), source)
 
 

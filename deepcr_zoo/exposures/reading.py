@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import math
 from collections import ChainMap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +16,9 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from deepcr_zoo.errors import InvalidFileError, NotAnExposureError
-from deepcr_zoo.exposures.extensions import quality_of, science_images
+from deepcr_zoo.exposures.extensions import quality_of, science_images, versions
 from deepcr_zoo.exposures.fitsfiles import (
     extension_name,
-    extension_version,
     opened,
     read_unchanged,
     reason,
@@ -29,8 +27,8 @@ from deepcr_zoo.exposures.fitsfiles import (
 from deepcr_zoo.exposures.missing import Missing, MissingFactsError
 from deepcr_zoo.exposures.packing import unpacked
 from deepcr_zoo.exposures.rawframes import RawFrame, assumed_bias, is_unsigned, read_raw_frame
-from deepcr_zoo.exposures.readingoptions import ALL, ReadingOptions
-from deepcr_zoo.exposures.usablepixels import QualityBits, bad_pixels, combined, near, saturated_pixels
+from deepcr_zoo.exposures.readingoptions import ALL, EXPOSURE_TIMES_S, GAINS, ReadingOptions, is_plausible
+from deepcr_zoo.exposures.usablepixels import Quality, QualityBits, bad_pixels, combined, near, saturated_pixels
 from deepcr_zoo.models.images import LIMIT, Mask, has_value
 from deepcr_zoo.zoo.instruments import (
     Gain,
@@ -48,18 +46,6 @@ from deepcr_zoo.zoo.instruments import (
 AS_THE_FILE_SAYS = ReadingOptions()
 
 
-GAINS = (1e-3, 1e3)
-"""e- per count that a camera can have: electron-multiplying and 16-bit CMOS cameras are at one end, old CCDs near 100."""
-
-EXPOSURE_TIMES_S = (1e-6, 1e6)
-"""From high-speed cameras to eleven days."""
-
-
-def is_plausible(number: float, limits: tuple[float, float]) -> bool:
-    """True if a number of a header lies in the range that any camera can have."""
-    return limits[0] <= number <= limits[1]
-
-
 @dataclass(frozen=True)
 class Chip:
     """One science image of an exposure."""
@@ -67,7 +53,7 @@ class Chip:
     where: str  # file, extension and number, for messages
     hdu: int  # index in the file
     name: str  # EXTNAME
-    version: int  # EXTVER of a SCI extension, else the position among the chips
+    version: int  # EXTVER, else the position among the images
     header: fits.Header
     keywords: Keywords  # header of the chip, then that of the primary
     pixels: NDArray[np.float32]  # shape (H, W), in `unit`
@@ -78,28 +64,25 @@ class Chip:
     overscan: tuple[NDArray[np.float32], ...]  # overscan of each amplifier, in the rows that see light, counts
     image_area: Mask | None  # False in the overscan of a raw frame, shape (H, W)
     area_cm2: float | None  # area of the detector that sees light, if the pixel size is known
-    flags: NDArray[np.integer] | None  # DQ flags, shape (H, W)
-    masked: Mask | None  # pixels that the file masks without a flag (MASK, BPM), shape (H, W)
-    bits: QualityBits  # meaning of the flags
-    saturation_electron: float | None  # level of the detector above its bias, e-
-    saturation_stored: float | None  # level as the file's own pixel value
+    quality: Quality
 
     @cached_property
     def bad(self) -> Mask:
         """The pixels without a value, outside the image area, masked or flagged bad, shape (H, W)."""
-        bad = bad_pixels(self.pixels, self.flags, self.bits)
-        if self.masked is not None:
-            bad |= self.masked
+        bad = bad_pixels(self.pixels, self.quality.flags, self.quality.bits)
+        if self.quality.masked is not None:
+            bad |= self.quality.masked
         return bad if self.image_area is None else bad | ~self.image_area
 
     @cached_property
     def saturated(self) -> Mask:
-        """The pixels that are saturated by flag or level and not bad, shape (H, W)."""
-        levels = [] if self.saturation_stored is None else [self.saturation_stored]
-        if self.saturation_electron is not None and (self.unit.quantity == "electron" or self.gain is not None):
-            bias = 0.0 if self.bias is None else float(np.max(self.bias))
-            levels.append(self.saturation_electron / self.factor("electron") + bias)
-        return saturated_pixels(self.pixels, self.flags, self.bits, min(levels, default=None)) & ~self.bad
+        """The pixels that are saturated by flag or level, shape (H, W)."""
+        known, level = self.quality, None
+        if known.saturation_electron is not None and self.has_electrons:
+            level = known.saturation_electron / self.factor("electron")
+        light = self.pixels if self.bias is None else self.pixels - self.bias
+        saturated = saturated_pixels(light, known.flags, known.bits, level)
+        return saturated if known.saturation_stored is None else saturated | (self.pixels >= known.saturation_stored)
 
     @cached_property
     def searched(self) -> Mask:
@@ -142,6 +125,12 @@ class Chip:
                 )
             factor *= gain if wanted == "electron" else 1 / gain
         return factor
+
+    @property
+    def has_electrons(self) -> bool:
+        """True if the pixels convert to electrons: they are, or their gain is known and plausible."""
+        known = self.gain is not None and is_plausible(self.gain.electron_per_count, GAINS)
+        return self.unit.quantity == "electron" or known
 
     @property
     def lit_pixels(self) -> int:
@@ -235,8 +224,8 @@ def _read_chips(
     if len(options.gain) > 1 and len(options.gain) != len(indices):
         raise InvalidFileError(f"{path}: holds {len(indices)} images: expected one gain or as many, got {len(options.gain)}")
     read = []
-    for place, index in enumerate(indices, 1):
-        found = _read_chip(hdus, index, place, instrument, options, path)
+    for place, (index, version) in enumerate(zip(indices, versions(hdus, indices), strict=True)):
+        found = _read_chip(hdus, index, version, place, instrument, options, path)
         if isinstance(found, list):
             missing += found
         else:
@@ -247,12 +236,17 @@ def _read_chips(
 
 
 def _read_chip(
-    hdus: fits.HDUList, index: int, place: int, instrument: Instrument | None, options: ReadingOptions, path: Path
+    hdus: fits.HDUList,
+    index: int,
+    version: int,
+    place: int,
+    instrument: Instrument | None,
+    options: ReadingOptions,
+    path: Path,
 ) -> tuple[Chip, RawFrame] | list[Missing]:
     hdu = hdus[index]
     keywords = ChainMap(hdu.header, hdus[0].header)
     name = extension_name(hdu)
-    version = extension_version(hdu) if name == "SCI" else place
     where = f"{path}: {name or 'image'},{version}"
     pixels = _pixels(hdu, where)
     unit = options.pixel_unit or _unit(keywords, instrument)
@@ -270,8 +264,6 @@ def _read_chip(
         missing.append(Missing("its header has no gain", "--gain E_PER_COUNT"))
     if missing or isinstance(unit, Missing) or isinstance(raw, Missing):
         return missing
-    flags, masked = (None, None) if options.ignore_dq == ALL else quality_of(hdus, index, version, where)
-    saturation = instrument.saturation if instrument else None
     chip = Chip(
         where=where,
         hdu=index,
@@ -287,13 +279,26 @@ def _read_chip(
         overscan=raw.overscan,
         image_area=raw.image_area,
         area_cm2=_area_cm2(keywords, instrument, pixels.size if raw.image_area is None else int(raw.image_area.sum())),
-        flags=flags,
-        masked=masked,
-        bits=_quality_bits(instrument, options),
-        saturation_electron=saturation.level_electron if saturation and matches(keywords, saturation.requires) else None,
-        saturation_stored=_stored_saturation(keywords, pixels, instrument),
+        quality=_quality(hdus, index, version, keywords, pixels, instrument, options, where),
     )
     return chip, raw
+
+
+def _quality(
+    hdus: fits.HDUList,
+    index: int,
+    version: int,
+    keywords: Keywords,
+    pixels: NDArray[np.float32],
+    instrument: Instrument | None,
+    options: ReadingOptions,
+    where: str,
+) -> Quality:
+    flags, masked = (None, None) if options.ignore_dq == ALL else quality_of(hdus, index, version, where)
+    saturation = instrument.saturation if instrument else None
+    level = saturation.level_electron if saturation and matches(keywords, saturation.requires) else None
+    stored = _stored_saturation(keywords, pixels, instrument)
+    return Quality(flags, masked, _quality_bits(instrument, options), level, stored)
 
 
 def _quality_bits(instrument: Instrument | None, options: ReadingOptions) -> QualityBits:
@@ -304,18 +309,18 @@ def _quality_bits(instrument: Instrument | None, options: ReadingOptions) -> Qua
         usable = combined(instrument.usable_bits) | instrument.cosmic_ray_bits
         saturated = combined(instrument.saturation.bits if instrument.saturation else [])
     if isinstance(options.ignore_dq, int):
-        usable = options.ignore_dq
+        found_before = instrument.cosmic_ray_bits if instrument else 0
+        usable = options.ignore_dq | found_before if options.ignore_dq else 0
     return QualityBits(usable, saturated & ~usable)
 
 
 def _stored_saturation(keywords: Keywords, pixels: NDArray[np.float32], instrument: Instrument | None) -> float | None:
-    """Return the last level below saturation by the header of an unknown camera, or of the converter of a raw frame."""
-    converter = float(2**16 - 2) if is_unsigned(keywords) else math.inf
-    stated = math.inf if instrument else positive(keywords, "SATURATE") or math.inf
-    if np.median(pixels) >= stated:
-        stated = math.inf  # a leftover in another unit
-    level = min(converter, np.nextafter(stated, 0))
-    return level if level < LIMIT else None
+    """Return the lowest saturated value by the header of an unknown camera, or by the converter of a raw frame."""
+    levels = [float(2**16 - 1)] if is_unsigned(keywords) else []
+    stated = None if instrument else positive(keywords, "SATURATE")
+    if stated is not None and np.median(pixels) < stated:  # else a leftover in another unit
+        levels.append(stated)
+    return min(levels, default=None)
 
 
 def _pixels(hdu: Any, where: str) -> NDArray[np.float32]:
@@ -357,7 +362,7 @@ def _exposure_time(header: Keywords, options: ReadingOptions) -> float | None:
 
 def _gain(header: Keywords, instrument: Instrument | None, options: ReadingOptions, place: int) -> Gain | None:
     if options.gain:
-        return Gain(options.gain[place - 1] if len(options.gain) > 1 else options.gain[0], "")
+        return Gain(options.gain[place] if len(options.gain) > 1 else options.gain[0], "")
     return instrument.gain(header) if instrument else read_gain(header, default_instruments().generic.gain_keywords)
 
 

@@ -13,6 +13,18 @@ OVERSCAN = "overscan"
 ALL, NONE = "all", "none"  # of --ignore-dq
 
 
+GAINS = (1e-3, 1e3)
+"""e- per count that a camera can have: electron-multiplying and 16-bit CMOS cameras are at one end, old CCDs near 100."""
+
+EXPOSURE_TIMES_S = (1e-6, 1e6)
+"""From high-speed cameras to eleven days."""
+
+
+def is_plausible(number: float, limits: tuple[float, float]) -> bool:
+    """True if a number of a header lies in the range that any camera can have."""
+    return limits[0] <= number <= limits[1]
+
+
 @dataclass(frozen=True)
 class ReadingOptions:
     """Facts that replace those of the headers; the defaults take what the file says."""
@@ -38,8 +50,9 @@ class ReadingOptions:
         chosen = [] if extension is None else [extension] if isinstance(extension, str | int) else list(extension)
         if unit is not None and default_instruments().unit(unit) is None:
             raise UsageError(f"unit is {unit!r}: expected one of {', '.join(default_instruments().unit_names)}")
-        if exposure_time is not None and not 0 < exposure_time < math.inf:
-            raise UsageError(f"exposure_time is {exposure_time}: expected a positive number of seconds")
+        if exposure_time is not None and not is_plausible(exposure_time, EXPOSURE_TIMES_S):
+            least, most = EXPOSURE_TIMES_S
+            raise UsageError(f"exposure_time is {exposure_time}: expected seconds, {least:g} to {most:g}")
         return cls(tuple(map(str, chosen)), unit, _gains(gain), _bias(bias), exposure_time, _bits(ignore_dq))
 
     @property

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from deepcr_zoo.models.images import Mask, has_value
-
-BLEEDING = 7
-"""Side in pixels of the square around a saturated pixel where its charge may have bled (Zhang & Bloom 2020)."""
+from deepcr_zoo.zoo.instruments import BLEEDING
 
 EVERY_BIT = -1  # an integer with all bits set
 
@@ -28,6 +25,17 @@ class QualityBits:
     def bad(self) -> int:
         """Return the bits that make a pixel unusable for another reason than saturation."""
         return EVERY_BIT & ~(self.usable | self.saturated)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What is known of the quality of an image's pixels; arrays have shape (H, W)."""
+
+    flags: NDArray[np.integer] | None  # DQ flags
+    masked: Mask | None  # masked without a flag (MASK, BPM)
+    bits: QualityBits  # meaning of the flags
+    saturation_electron: float | None  # level of the detector above its bias, e-: what is above is saturated
+    saturation_stored: float | None  # lowest saturated value of the file, in its unit and with its bias
 
 
 def combined(bits: Iterable[int]) -> int:
@@ -49,7 +57,7 @@ def bad_pixels(pixels: NDArray[np.floating], flags: NDArray[np.integer] | None, 
 def saturated_pixels(
     pixels: NDArray[np.floating], flags: NDArray[np.integer] | None, bits: QualityBits, level: float | None
 ) -> Mask:
-    """Return the pixels that are saturated by their flag or above `level`, which has the unit of the pixels."""
+    """Return the pixels that are saturated by their flag, whatever their values, or above `level`, in their unit."""
     with np.errstate(invalid="ignore"):
         saturated = np.zeros(pixels.shape, dtype=bool) if level is None else pixels > level
     return saturated if flags is None else saturated | has_bits(flags, bits.saturated)
@@ -57,4 +65,15 @@ def saturated_pixels(
 
 def near(pixels: Mask, side: int = BLEEDING) -> Mask:
     """Return the pixels within a square of this side around those given."""
-    return np.asarray(ndimage.maximum_filter(pixels, size=side)) if pixels.any() else pixels
+    if not pixels.any():
+        return pixels
+    before, after = side // 2, side - 1 - side // 2
+    for axis in (0, 1):
+        given = np.moveaxis(pixels, axis, 0)
+        grown = given.copy()
+        for step in range(1, before + 1):
+            grown[step:] |= given[:-step]
+        for step in range(1, after + 1):
+            grown[:-step] |= given[step:]
+        pixels = np.moveaxis(grown, 0, axis)
+    return pixels

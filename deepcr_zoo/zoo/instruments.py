@@ -17,6 +17,9 @@ from pydantic import Field, model_validator
 from deepcr_zoo import files
 from deepcr_zoo.documents import Document, read_document
 
+BLEEDING = 7
+"""Side in pixels of the square around a saturated pixel where its charge may have bled (Zhang & Bloom 2020)."""
+
 PixelUnit = Literal["electron", "adu"]  # unit of the pixel values of an image
 Keywords = Mapping[str, Any]  # a FITS header or any other mapping of keywords
 _PER_SECOND = re.compile(r"[\s.*]+(S|SEC|SECOND)(\*\*|\^)?-1$|\s*/\s*(S|SEC|SECOND)$")

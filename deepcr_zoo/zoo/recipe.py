@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from deepcr_zoo.documents import Document
+from deepcr_zoo.zoo.instruments import BLEEDING
 from deepcr_zoo.zoo.names import NAME_PATTERN, Task
 from deepcr_zoo.zoo.registry import REPOSITORY_PATTERN, Architecture
 
@@ -224,7 +225,7 @@ class IgnoreBlock(Document):
     )
     saturation_electron: Positive = Field(default=70_000.0, description="brighter pixels and their neighbours are excluded")
     saturation_dilation: int = Field(
-        default=7, ge=1, le=101, description="side of the square by which saturated pixels are dilated"
+        default=BLEEDING, ge=1, le=101, description="side of the square by which saturated pixels are dilated"
     )
 
 

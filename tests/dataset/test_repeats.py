@@ -73,7 +73,7 @@ SENTINELS = (-1e30, 3e38, -1e10, np.nan, np.inf)
 
 
 def test_pixels_without_a_value_are_ignored_reported_and_kept_out_of_the_stamps(tmp_path):
-    spoilt = [write_observation(tmp_path / "files", number).path for number in NUMBERS][0]
+    spoilt, *_ = (write_observation(tmp_path / "files", number).path for number in NUMBERS)
     columns = [20, 40, 60, 80, 100]
     with fits.open(spoilt, mode="update") as hdus:
         hdus["SCI", 1].data = hdus["SCI", 1].data.astype(np.float64)

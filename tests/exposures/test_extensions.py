@@ -41,6 +41,26 @@ def test_extensions_are_chosen_by_number_name_version_or_wildcard(wishes, found,
     assert chosen(path, *wishes) == found
 
 
+@pytest.mark.parametrize(("wish", "row"), [("IMAGE,1", 10), ("IMAGE,2", 20), ("1", 10), ("3", 20)])
+def test_a_chosen_image_has_its_own_quality_and_number(wish, row, tmp_path):
+    hdus = []
+    for version in (1, 2):
+        flags = np.zeros(SHAPE, np.int16)
+        flags[10 * version] = 4
+        hdus += [fits.ImageHDU(ELECTRONS, fits.Header({"BUNIT": "ELECTRONS"}), "IMAGE", ver=version)]
+        hdus += [fits.ImageHDU(flags, name="DQ", ver=version)]
+    path = write(tmp_path / "x.fits", *hdus)
+    (chip,) = read_exposure(path, ReadingOptions(extension=(wish,))).chips
+    assert np.flatnonzero(chip.bad.all(axis=1)).tolist() == [row]
+    assert chip.version == row // 10
+
+
+def test_images_of_one_number_are_numbered_by_their_place(tmp_path):
+    path = write(tmp_path / "x.fits", image("A", EXTVER=1), image("B", OTHER, EXTVER=1))
+    assert [chip.version for chip in read_exposure(path, ReadingOptions(extension=("A", "B"))).chips] == [1, 2]
+    assert [chip.hdu for chip in read_exposure(path, ReadingOptions(extension=("*",))).chips] == [1, 2]
+
+
 def test_one_choice_is_one_product_of_that_extension(tmp_path):
     path = write(tmp_path / "x.fits", image("A"), image("B", OTHER))
     clean_file(path, SMALL, extension="B")

@@ -79,6 +79,17 @@ def test_sections_that_do_not_fit_the_image_do_not_count(stale, tmp_path):
     assert chip.image_area is None
 
 
+def test_pixels_without_a_value_do_not_count_for_the_bias(tmp_path):
+    counts = frame().astype(np.float32)
+    counts[:5, 96:] = np.nan
+    keywords = {**ACS, "BLEVCORR": "PERFORM", **COLUMNS}
+    (chip,) = read(write(tmp_path / "x_raw.fits", science(counts, "COUNTS"), **keywords)).chips
+    assert float(chip.bias.flat[0]) == pytest.approx(1000, abs=1)
+    counts[:, 96:] = np.nan
+    with pytest.raises(InvalidFileError, match="its overscan holds no value: give --bias LEVEL"):
+        read(write(tmp_path / "y_raw.fits", science(counts, "COUNTS"), **keywords))
+
+
 def test_a_level_given_by_the_user_is_subtracted_from_any_frame_and_added_back(tmp_path):
     path = write(tmp_path / "x_raw.fits", science(frame()[:, :96], "COUNTS"), **{**ACS, "BLEVCORR": "PERFORM"})
     with pytest.raises(InvalidFileError, match=r"this readout of HST ACS/WFC stands is not known: give --bias"):
@@ -103,7 +114,8 @@ def test_an_honest_unit_leads_to_a_result_as_a_false_one_did(tmp_path):
         ({"gain": "1.1,x"}, "gain is 1.1,x: expected e- per count"),
         ({"bias": "dark"}, "bias is dark: expected a level in counts, or overscan"),
         ({"bias": float("nan")}, "bias is nan: expected a level"),
-        ({"exposure_time": -1}, "exposure_time is -1: expected a positive number of seconds"),
+        ({"exposure_time": 2e6}, "exposure_time is 2000000.0: expected seconds"),
+        ({"exposure_time": -1}, "exposure_time is -1: expected seconds, 1e-06 to 1e"),
     ],
 )
 def test_a_wrong_option_is_wrong_usage_before_anything_is_read(options, message, tmp_path):

@@ -5,6 +5,7 @@ import pytest
 from astropy import units
 from astropy.io import fits
 from astropy.nddata import CCDData
+from scipy import ndimage
 
 import deepcr_zoo
 from deepcr_zoo.errors import InvalidFileError, UsageError
@@ -56,6 +57,30 @@ def test_saturation_reaches_three_pixels_in_all_directions():
     saturated[5, 5] = True
     assert near(saturated).sum() == 49
     assert not near(np.zeros((3, 3), dtype=bool)).any()
+
+
+@pytest.mark.parametrize(("bit", "value"), [(256, np.nan), (256 | 4, 70_000), (256 | 4, -1e30)])
+def test_a_saturated_core_that_is_bad_too_protects_its_neighbours(bit, value, tmp_path):
+    image, core = saturated_star()
+    image[core] = value
+    chip = chip_of(write(tmp_path / "x_flc.fits", science(image), flagged(bit, core), **ACS))
+    assert not chip.searched[near(core)].any()
+
+
+def test_each_amplifier_saturates_above_its_own_bias(tmp_path):
+    counts = np.full((2068, 4144), 2000, dtype=np.uint16)
+    counts[:, 18:24], counts[:, 4120:4126] = 1900, 5900
+    counts[:, 2072:4120] = 6000
+    counts[500, 100], counts[500, 3000] = 1900 + 43_000, 5900 + 43_000  # 86,000 e- at a gain of 2
+    keywords = {**ACS, "BLEVCORR": "PERFORM"}
+    chip = chip_of(write(tmp_path / "x_raw.fits", science(counts, "COUNTS", version=2), **keywords))
+    assert np.argwhere(chip.saturated).tolist() == [[500, 100], [500, 3000]]
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 7])
+def test_nearness_is_that_of_a_square_of_any_side(side):
+    pixels = np.random.default_rng(1).random((30, 40)) < 0.02
+    np.testing.assert_array_equal(near(pixels, side), ndimage.maximum_filter(pixels, size=side))
 
 
 @pytest.mark.parametrize("bit", [256, 2048])
@@ -126,6 +151,7 @@ def test_which_flags_count_depends_on_the_camera_and_on_the_user(tmp_path):
     assert [share(path) for path in (hot, bad, found_before, foreign)] == [1, 0, 1, 0]
     assert [share(path, ignore_dq="none") for path in (hot, bad, found_before)] == [0, 0, 0]
     assert [share(path, ignore_dq="all") for path in (hot, bad, foreign)] == [1, 1, 1]
+    assert [share(found_before, ignore_dq=bits) for bits in ("16", "16,64", "none")] == [1, 1, 0]
     assert [share(bad, ignore_dq=bits) for bits in ("4", "16+4", "16,4", 4, [16, 4], 20, 16)] == [1, 1, 1, 1, 1, 1, 0]
 
 
@@ -151,6 +177,16 @@ def test_growing_the_mask_does_not_reach_pixels_that_are_left_alone(tmp_path):
     grown = mask_of(path, grow=3)
     assert not grown[near(core)].any()
     assert grown.sum() > 2 * COSMIC_RAYS.sum()
+
+
+def test_products_of_an_earlier_format_are_told_by_it(tmp_path):
+    path = write(tmp_path / "x_flc.fits", science(ELECTRONS), **ACS)
+    for product in deepcr_zoo.clean_file(path, SMALL).outputs:
+        with fits.open(product, mode="update") as hdus:
+            hdus[0].header["CRFORMAT"] = 1
+            del hdus[0].header["CROPTION"]
+    with pytest.raises(deepcr_zoo.errors.OutputError, match=r"made otherwise .CRFORMAT is 1 there"):
+        deepcr_zoo.clean_file(path, SMALL)
 
 
 def test_options_that_change_the_result_remake_the_products(tmp_path):

@@ -38,8 +38,9 @@ class Contents:
         return Contents(self.values, more if self.mask is None else self.mask | more, self.unit)
 
     def measured(self, unit: Any) -> Contents:
-        """Add a unit, which may be None, to values without one."""
-        return self if unit is None or unit == "" else Contents(self.values, self.mask, unit)
+        """Add a unit, which may be None or blank as in a header, to values without one; dimensionless is a unit."""
+        absent = unit is None or (isinstance(unit, str) and not unit.strip())
+        return self if absent else Contents(self.values, self.mask, unit)
 
 
 def unwrap(image: Any) -> Contents:

@@ -30,6 +30,7 @@ SHAPE = (24, 20)
 FITS_ELECTRON = u.Unit("ELECTRONS", parse_strict="silent")  # as NDData and headers hold it
 FACTORS = {None: 1, u.electron: 1, u.Unit(1024 * u.electron): 1024, FITS_ELECTRON: 1}
 OTHER_UNITS = [u.adu, u.electron / u.s, u.ct, u.mag(u.electron), u.Unit("COUNTS/S", parse_strict="silent")]
+NO_DIMENSION = u.dimensionless_unscaled
 UNITS = st.sampled_from([*FACTORS, *OTHER_UNITS])
 TYPES = st.sampled_from(["<f4", ">f4", "<f8", ">f8", "<i2", ">i2", "<u2", ">i4", "<i8"])
 
@@ -140,6 +141,16 @@ def test_a_container_gives_the_mask_of_the_plain_array_or_is_refused(name, stack
     whole = values * float(FACTORS[unit])
     plain = whole if masked is None else np.where(masked, np.nan, whole)
     np.testing.assert_array_equal(model().mask(image), model().mask(np.stack([plain, whole]) if stacked else plain))
+
+
+@pytest.mark.parametrize("name", [name for name, (_, kept) in CONTAINERS.items() if "unit" in kept])
+def test_a_dimensionless_image_is_refused_unless_its_unit_is_a_blank_text(name):
+    image = CONTAINERS[name][0](scene("<f4"), None, NO_DIMENSION)
+    if "HDU" in name or "DataArray" in name:  # as files without a unit write it
+        np.testing.assert_array_equal(model().mask(image), model().mask(scene("<f4")))
+        return
+    with pytest.raises(InvalidImageError, match=r"the image is in no unit \(dimensionless\): the model expects electron"):
+        model().mask(image)
 
 
 COUNTS = np.arange(30).reshape(5, 6) + 100.0

@@ -97,20 +97,21 @@ class OpenVinoEngine:
     def __init__(self, network: UNet, device: torch.device) -> None:
         self.device = device
         self.network = network
-        with _without_telemetry():
-            import openvino
-
-            traced, example = _traced(network)
-            # no shared weights: torch moves the network's when it is sent to another process
-            model = openvino.convert_model(traced, example_input=example, share_weights=False)
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 or float16 where the processor supports them
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,
             "CPU_RUNTIME_CACHE_CAPACITY": KERNEL_CACHE,
         }
-        # dynamic shapes are as fast as fixed ones and save compiling for each image size
-        self._compiled = openvino.Core().compile_model(model, "CPU", settings)
+        with isolated(device):  # for copies too, which no other function isolates
+            with _importing_openvino():
+                import openvino
+
+                traced, example = _traced(network)
+                # no shared weights: torch moves the network's when it is sent to another process
+                model = openvino.convert_model(traced, example_input=example, share_weights=False)
+            # dynamic shapes are as fast as fixed ones and save compiling for each image size
+            self._compiled = openvino.Core().compile_model(model, "CPU", settings)
 
     def __reduce__(self) -> tuple[type[OpenVinoEngine], tuple[UNet, torch.device]]:
         """Compile copies anew: a compiled model cannot be sent to another process."""
@@ -140,7 +141,7 @@ def select_engine(name: str, device: torch.device, hidden: int) -> Callable[[UNe
     if device.type != "cpu":
         raise UsageError(f"engine 'openvino' does not run on {device}: give device='cpu', or engine='torch'")
     try:
-        with _without_telemetry():
+        with _importing_openvino():
             import openvino  # noqa: F401
     except ImportError as error:
         if name == "auto":
@@ -152,9 +153,12 @@ def select_engine(name: str, device: torch.device, hidden: int) -> Callable[[UNe
 
 
 @contextmanager
-def _without_telemetry() -> Iterator[None]:
-    """Hide the package by which OpenVINO reports its import and each conversion to its maker, unasked."""
-    with _TELEMETRY_LOCK, ExitStack() as undo:  # else one thread could show it again while another imports OpenVINO
+def _importing_openvino() -> Iterator[None]:
+    """Hide the package by which OpenVINO reports its import and each conversion to its maker, and hold off forks.
+
+    The lock keeps one thread from showing the package again while another imports OpenVINO. A fork would copy a held lock.
+    """
+    with isolated(torch.device("cpu")), _TELEMETRY_LOCK, ExitStack() as undo:
         if _TELEMETRY not in sys.modules:
             undo.callback(sys.modules.pop, _TELEMETRY, None)
             sys.modules[_TELEMETRY] = None  # type: ignore[assignment]

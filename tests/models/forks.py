@@ -1,9 +1,14 @@
-"""Fork in every way after a load and a use; run as ``python -m tests.models.forks ENGINE EXPOSURE quiet|busy``."""
+"""Fork during the first load, or in every way after a load and a use.
+
+Run as ``python -m tests.models.forks ENGINE EXPOSURE loading|quiet|busy``.
+"""
 
 import multiprocessing
 import os
 import sys
 import threading
+import time
+import traceback
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -38,8 +43,14 @@ def in_a_fork(work, number):
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writing, np.packbits(work(number)).tobytes())
-        os._exit(0)
+        status = 1
+        try:
+            os.write(writing, np.packbits(work(number)).tobytes())
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:  # else an error would go on as a second parent
+            os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
     os.close(writing)
     with open(reading, "rb") as pipe:
@@ -61,14 +72,26 @@ def work_until(stop):
         load()
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(2)
+def check_during_a_first_load():
+    """Fork while another thread imports OpenVINO, which holds locks."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(masks_of_a_new_model(0)))
+    thread.start()
+    while "openvino" not in sys.modules:  # it is there from the start of its import
+        time.sleep(0.001)
+    in_child = in_a_fork(masks_of_a_new_model, 0)
+    thread.join()
+    np.testing.assert_array_equal(in_child, found[0])
+
+
+def check_after_a_load(busy):
+    global MODEL
     MODEL = load()
     expected = [MODEL.mask(image) for image in IMAGES]
     check(expected)
     with FORK.Pool(2) as pool:
         assert pool.map(cleaned, range(2)) == [cleaned(2)] * 2
-    if sys.argv[3] == "busy":
+    if busy:
         stop = threading.Event()
         thread = threading.Thread(target=work_until, args=(stop,))
         thread.start()
@@ -76,5 +99,13 @@ if __name__ == "__main__":
         stop.set()
         thread.join()
     np.testing.assert_array_equal(MODEL.mask(IMAGES[0]), expected[0])
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    if sys.argv[3] == "loading":
+        check_during_a_first_load()
+    else:
+        check_after_a_load(sys.argv[3] == "busy")
     assert torch.get_num_threads() == 2
     print("the same masks")

@@ -158,6 +158,13 @@ def test_another_number_of_threads_gives_the_same_mask(engine):
         np.testing.assert_array_equal(found[1], expected[1])
 
 
+def umask():
+    """The process's umask, which can only be read by setting it."""
+    found = os.umask(0o022)
+    os.umask(found)
+    return found
+
+
 def state():
     """What belongs to the whole process or to this thread, by name."""
     image_mode = torch.empty(0)
@@ -176,7 +183,7 @@ def state():
         "stdout": (sys.stdout, sys.stderr, sys.excepthook),
         "path": list(sys.path),
         "recursion": sys.getrecursionlimit(),
-        "umask": os.umask(0o022),
+        "umask": umask(),
         "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
         "default tensor": (image_mode.dtype, image_mode.device, image_mode.requires_grad, image_mode.is_inference()),
         "modes": (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")),
@@ -252,8 +259,16 @@ def test_the_settings_of_the_process_are_restored_when_the_last_of_several_threa
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-@pytest.mark.parametrize("parent", ["quiet", pytest.param("busy", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("engine", ["openvino", pytest.param("torch", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("engine", "parent"),
+    [
+        pytest.param("openvino", "loading", marks=pytest.mark.slow),
+        ("openvino", "quiet"),
+        pytest.param("openvino", "busy", marks=pytest.mark.slow),
+        pytest.param("torch", "quiet", marks=pytest.mark.slow),
+        pytest.param("torch", "busy", marks=pytest.mark.slow),
+    ],
+)
 def test_forked_processes_give_the_same_masks_and_do_not_hang(engine, parent, tmp_path):
     exposure = acs_flc(tmp_path / "one_flc.fits")
     command = [sys.executable, "-W", "ignore", "-m", "tests.models.forks", engine, str(exposure), parent]

@@ -3,6 +3,12 @@
 Each message says in one sentence, or a short list, what was wrong, where, what was expected and what to do.
 """
 
+import os
+import sys
+import warnings
+
+_PACKAGE = os.path.dirname(__file__) + os.sep
+
 
 class DeepcrZooError(Exception):
     """Base of all errors that the command line shows without a traceback."""
@@ -178,3 +184,11 @@ class ImageWarning(UserWarning):
 
 class SourceWarning(UserWarning):
     """A local copy that was damaged or could not be kept; the result is not affected."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn at the caller's line, the innermost one outside this package, however deep inside the cause lies."""
+    frame, level = sys._getframe(), 1  # skip_file_prefixes of warnings.warn needs Python 3.12
+    while frame.f_back and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

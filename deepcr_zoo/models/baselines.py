@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.errors import ImageWarning
+from deepcr_zoo.errors import ImageWarning, warn
 from deepcr_zoo.machine import require
 from deepcr_zoo.models.images import Image, Mask, local_median, read_image, read_mask
 
@@ -104,7 +103,7 @@ def _fill(image: Any, mask: Any, unit: str | None, fill: Callable[[Image, Mask, 
         if not masked.any():
             continue
         if not good.any():
-            warnings.warn("an image has no good pixel outside the mask: it is left as it is", ImageWarning, stacklevel=3)
+            warn("an image has no good pixel outside the mask: it is left as it is", ImageWarning)
             continue
         out[masked] = fill(out, masked, good)
     return filled.reshape(stack.shape)

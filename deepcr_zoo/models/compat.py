@@ -6,14 +6,13 @@ from deepcr_zoo import deepCR        # was: from deepCR import deepCR
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.errors import AbsentAttributeError, CompatibilityWarning, DeviceError, UsageError
+from deepcr_zoo.errors import AbsentAttributeError, CompatibilityWarning, DeviceError, UsageError, warn
 from deepcr_zoo.models.imagecleaning import Filler, filler, loaded
 from deepcr_zoo.models.images import read_contents
 from deepcr_zoo.models.model import WHOLE_FRAME, InpaintModel, MaskModel, select_device
@@ -118,7 +117,7 @@ class deepCR:  # noqa: N801 - upstream's name
         cosmic_rays = probability > check_threshold(threshold)
         mask = probability if not binary else cosmic_rays.astype(np.float32) if n_jobs == 1 else cosmic_rays
         if inpaint is None and self._names_inpainter:
-            warnings.warn(_TWO_VALUES, CompatibilityWarning, stacklevel=2)
+            warn(_TWO_VALUES, CompatibilityWarning)
         if not (self._names_inpainter if inpaint is None else inpaint):
             return mask
         return mask, self.inpaint(contents, cosmic_rays)

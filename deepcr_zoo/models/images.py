@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.errors import ImageWarning, InvalidImageError
+from deepcr_zoo.errors import ImageWarning, InvalidImageError, warn
 from deepcr_zoo.models.containers import Contents, scaled, unwrap
 from deepcr_zoo.models.units import conversion_factor
 
@@ -47,7 +46,7 @@ class ImageStack:
                 continue
             if not valid.any():
                 label = f"image {index}" if len(self.shape) == 3 else "the image"
-                warnings.warn(f"{label} has no valid pixel", ImageWarning, stacklevel=4)
+                warn(f"{label} has no valid pixel", ImageWarning)
             yield replace_from_neighbours(pixels, ~valid, valid if masks is None else valid & ~masks[index]), valid
 
     def sky_levels(self, masks: Mask | None = None) -> Iterator[float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deepcr_zoo.errors import DeviceError, ImageWarning, ModelWarning, UsageError
+from deepcr_zoo.errors import DeviceError, ImageWarning, ModelWarning, UsageError, warn
 from deepcr_zoo.models import weights
 from deepcr_zoo.models.engines import Block, Engine, select_engine
 from deepcr_zoo.models.images import read_image, read_mask
@@ -72,7 +71,7 @@ class Model:
         known = self.sky_range
         outside = None if known is None else next((level for level in levels if not known.holds(level)), None)
         if known is not None and outside is not None:
-            warnings.warn(outside_sky_range(self.reference, known, outside), ImageWarning, stacklevel=3)
+            warn(outside_sky_range(self.reference, known, outside), ImageWarning)
 
     def _windows(
         self, shape: tuple[int, ...], channels: Callable[[slice, slice], Block | None], tile: int | None
@@ -279,7 +278,7 @@ def load_resolved(
     facts = (f"bytes from the {file.source}", f"engine {loaded.engine} on {loaded.device}")
     log.info("%s", "; ".join([model.reference, *model.notes, *facts]))
     for caution in model.cautions:
-        warnings.warn(caution, ModelWarning, stacklevel=3)
+        warn(caution, ModelWarning)
     return loaded
 
 

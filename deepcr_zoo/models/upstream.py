@@ -8,14 +8,13 @@ from __future__ import annotations
 import io
 import math
 import pickle
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from deepcr_zoo.errors import ConversionError, InvalidNameError, ModelWarning, UnknownModelError, UsageError
+from deepcr_zoo.errors import ConversionError, InvalidNameError, ModelWarning, UnknownModelError, UsageError, warn
 from deepcr_zoo.models import weights
 from deepcr_zoo.models.model import MaskModel, load_files
 from deepcr_zoo.models.nets import HALO, MULTIPLE
@@ -45,7 +44,7 @@ def load_mask_file(path: Path, device: str) -> MaskModel:
     caution = "a .pth file has no card: pixel values go in unscaled, as in deepCR, and error rates are unknown"
     if variance := weights.input_variance(state, 1):
         caution += f"; in training they had a standard deviation of about {math.sqrt(variance):.2g}"
-    warnings.warn(f"{where}: {caution}{instead and '; '}{instead}", ModelWarning, stacklevel=4)
+    warn(f"{where}: {caution}{instead and '; '}{instead}", ModelWarning)
     return model
 
 

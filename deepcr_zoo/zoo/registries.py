@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ from typing import Any
 from pydantic import Field
 
 from deepcr_zoo.documents import Document, read_document
-from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, SourceWarning, UsageError
+from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, SourceWarning, UsageError, warn
 from deepcr_zoo.files import configuration_file, data_root
 from deepcr_zoo.zoo import updates
 from deepcr_zoo.zoo.names import NAME_PATTERN
@@ -126,12 +125,12 @@ def _other_registries(state: tuple[object, ...], points: Sequence[EntryPoint]) -
                 raise UsageError("another package has the same prefix")
             found[point.name] = _read(point.name, _load(point), package)
         except Exception as error:  # another package's code may raise anything
-            warnings.warn(f"the registry {point.name!r} of {package} is not used: {error}", SourceWarning, stacklevel=2)
+            warn(f"the registry {point.name!r} of {package} is not used: {error}", SourceWarning)
     for name, place in settings.items():
         try:
             found[name] = _read(name, place, "settings")
         except DeepcrZooError as error:
-            warnings.warn(f"the registry {name!r} of the settings is not used: {error}", SourceWarning, stacklevel=2)
+            warn(f"the registry {name!r} of the settings is not used: {error}", SourceWarning)
     return found
 
 

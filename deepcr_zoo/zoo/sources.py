@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from deepcr_zoo import files
-from deepcr_zoo.errors import IntegrityError, SourceError, SourceWarning, UsageError
+from deepcr_zoo.errors import IntegrityError, SourceError, SourceWarning, UsageError, warn
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.hub import downloads
@@ -186,7 +185,7 @@ def _mirror_root(mirror: Address | None) -> Path | None:
     if root is not None and not root.is_dir():
         if mirror is not None:
             raise SourceError(f"{root}: the mirror is not a folder; name one that 'deepcr-zoo pull --to DIR' wrote")
-        warnings.warn(f"DEEPCR_ZOO_MIRROR: {root} is not a folder", SourceWarning, stacklevel=4)
+        warn(f"DEEPCR_ZOO_MIRROR: {root} is not a folder", SourceWarning)
     return root
 
 
@@ -232,7 +231,7 @@ def _keep(data: bytes, path: Path) -> Path | None:
     try:
         write_atomically(data, path)
     except OSError as error:
-        warnings.warn(f"{path.parent}: the cache cannot be written to ({error.strerror})", SourceWarning, stacklevel=4)
+        warn(f"{path.parent}: the cache cannot be written to ({error.strerror})", SourceWarning)
         return None
     return path
 
@@ -244,5 +243,5 @@ def _discard(path: Path | None, problem: str) -> str:
         fate = "was removed"
     except OSError as error:
         fate = f"is ignored, since it cannot be removed ({error.strerror})"
-    warnings.warn(f"{path}: a damaged copy in the cache {fate}: {problem}", SourceWarning, stacklevel=4)
+    warn(f"{path}: a damaged copy in the cache {fate}: {problem}", SourceWarning)
     return fate

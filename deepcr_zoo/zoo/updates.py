@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import re
 import shutil
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from pydantic import Field, ValidationError
 
 from deepcr_zoo import files
 from deepcr_zoo.documents import Document, as_json
-from deepcr_zoo.errors import DeepcrZooError, OutputError, SourceWarning, UpdateError
+from deepcr_zoo.errors import DeepcrZooError, OutputError, SourceWarning, UpdateError, warn
 from deepcr_zoo.files import new_folder, sweep_leftovers, write_atomically
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.hub import downloads
@@ -110,7 +109,7 @@ def with_update(shipped: Registry) -> Registry:
         _refuse_alterations(registry, alterations(shipped, registry, complete=False))
         return merged(shipped, registry)  # cards are checked when they are read
     except DeepcrZooError as error:
-        warnings.warn(f"the registry update in {folder()} is not used: {error}", SourceWarning, stacklevel=2)
+        warn(f"the registry update in {folder()} is not used: {error}", SourceWarning)
         return shipped
 
 

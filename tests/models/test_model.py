@@ -1,3 +1,4 @@
+import warnings
 from functools import cache
 
 import numpy as np
@@ -376,6 +377,30 @@ def test_a_mask_network_warns_beyond_the_sky_level_that_was_measured():
     with pytest.warns(ImageWarning, match=r"copes with sky levels of up to"):
         network.mask(SKY + 5000)
     network.mask(SKY + 40)
+
+
+def test_a_warning_points_at_the_line_of_the_caller():
+    finder, painter = load("mask/ACS-WFC-F606W-2-4"), load("inpaint/ACS-WFC-F606W-2-32")
+    compatible = deepcr_zoo.deepCR(finder, painter)
+    bright, mask = SKY + 20_000, SKY > 20
+    calls = [
+        lambda: finder.logits(bright),
+        lambda: finder.predict(bright),
+        lambda: finder.mask(bright),
+        lambda: painter.fill(bright, mask),
+        lambda: deepcr_zoo.clean(bright, finder, painter),
+        lambda: compatible.clean(bright, inpaint=True),
+        lambda: compatible.inpaint(bright, mask),
+        lambda: finder.mask(np.full((9, 9), np.nan)),
+        lambda: deepcr_zoo.clean(np.full((9, 9), np.nan), finder),
+        lambda: deepcr_zoo.load("DECam-2-32", engine="torch"),
+        lambda: deepcr_zoo.deepCR("DECam-2-32"),
+    ]
+    for call in calls:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            call()
+        assert {(note.filename, note.lineno) for note in caught} == {(__file__, call.__code__.co_firstlineno)}
 
 
 def test_the_compatible_class_and_clean_warn_as_the_network_does():

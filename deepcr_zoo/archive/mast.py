@@ -264,7 +264,7 @@ def _total(response: Any) -> int | None:
 def _refusal(where: str, response: Any) -> ArchiveError:
     status = response.status_code
     if status == PROXY_REFUSAL:
-        reason = with_settings(f"the proxy wants a name and a password ({status})", CERTIFICATES)
+        reason = with_settings(f"the proxy requires a name and a password ({status})", CERTIFICATES)
         return ArchiveUnreachableError(f"{where} cannot be reached: {reason}")
     if status in (429, 503):
         wait = _seconds(response.headers.get("Retry-After"))

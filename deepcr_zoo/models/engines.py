@@ -154,7 +154,7 @@ def select_engine(name: str, device: torch.device, hidden: int) -> Callable[[UNe
 
 @contextmanager
 def _importing_openvino() -> Iterator[None]:
-    """Hide the package by which OpenVINO reports its import and each conversion to its maker, and hold off forks.
+    """Hide the package by which OpenVINO reports its import and each conversion to its vendor, and hold off forks.
 
     The lock keeps one thread from showing the package again while another imports OpenVINO. A fork would copy a held lock.
     """

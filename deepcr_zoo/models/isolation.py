@@ -1,7 +1,7 @@
 """Networks compute as in a fresh process: settings of the calling code change no result, and stay as they were.
 
 A forked process has one thread and copies of the locks and pools of its parent. So a fork waits for the computation in
-progress, and a forked process computes with one thread: OpenMP and OpenVINO would wait for ever for the others.
+progress, and a forked process computes with one thread: OpenMP and OpenVINO would block for ever on the others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 SMALLEST = np.float32(1e-45)
-"""Denormal number: a thread that flushes denormals takes it for zero."""
+"""Denormal number: it is zero in a thread that flushes denormals."""
 
 
 class _Computations:
@@ -106,7 +106,7 @@ def _denormals() -> Iterator[None]:
 
 
 def _set_for_process() -> ExitStack:
-    """Ask torch for full precision and its usual kernels in all threads; closing the result restores the settings."""
+    """Set torch to full precision and its usual kernels in all threads; closing the result restores the settings."""
     undo = ExitStack()
     for place, name, wanted in _process_settings():
         found = getattr(place, name)

@@ -10,7 +10,7 @@ MIN_WINDOW_PIXELS = 192 * 192
 
 @dataclass(frozen=True)
 class Span:
-    """One axis of a window, in pixels of the frame: the part that the network sees and the part that is kept."""
+    """One axis of a window, in pixels of the frame: the part that the network takes and the part that is kept."""
 
     start: int  # multiple of the network's `multiple`, like `stop`, which may lie beyond the frame
     stop: int

@@ -28,7 +28,7 @@ _LAYERS = {"batch": {"0": "conv1", "1": "norm1", "3": "conv2", "4": "norm2"}, "n
 
 
 def load_mask_file(path: Path, device: str) -> MaskModel:
-    """Load the mask network in a .pth file that deepCR has trained, with a caution: no card says what it takes."""
+    """Load the mask network in a .pth file that deepCR has trained, with a caution, because it has no card."""
     where = f"mask={str(path)!r}"
     if torch.__version__ < SAFE_SINCE:
         raise UsageError(f"{where}: .pth files need torch {SAFE_SINCE} or newer to be safe, and this is {torch.__version__}")
@@ -40,7 +40,7 @@ def load_mask_file(path: Path, device: str) -> MaskModel:
     except ConversionError as error:
         raise ConversionError(f"{where}: {error}") from None
     model = load_files(weights.serialise(state), _card(path, architecture), architecture, str(path), device)
-    assert isinstance(model, MaskModel)  # as its card says
+    assert isinstance(model, MaskModel)  # the task of its card
     caution = "a .pth file has no card: pixel values go in unscaled, as in deepCR, and error rates are unknown"
     if variance := weights.input_variance(state, 1):
         caution += f"; in training they had a standard deviation of about {math.sqrt(variance):.2g}"
@@ -122,7 +122,7 @@ def _card(path: Path, architecture: Architecture) -> cards.Card:
     return cards.Card.model_construct(
         identity=cards.CardIdentity(name="unnamed", task="mask", version="0.0", title=str(path), authors=["not known"]),
         input=cards.CardInput(
-            unit="electron",  # what deepCR asks for
+            unit="electron",  # the unit of deepCR
             normalisation="scale",
             scale=1,
             multiple=MULTIPLE[architecture.depth],

@@ -103,7 +103,9 @@ def test_a_proxy_that_wants_a_password_is_named_without_one(published, empty_arc
     through_proxies.setenv("HTTP_PROXY", refusing_proxy)
     shown = refusing_proxy.replace("user:secret@", "")
     for failure in (failure_of_the_hub(published), failure_of_the_archive()):
-        assert failure.endswith(f"the proxy wants a name and a password (407) (with HTTP_PROXY={shown} in the environment)")
+        assert failure.endswith(
+            f"the proxy requires a name and a password (407) (with HTTP_PROXY={shown} in the environment)"
+        )
 
 
 @pytest.mark.parametrize("address", ["http://[::1", "http://127.0.0.1:port", "htp://127.0.0.1:9"])

@@ -171,7 +171,7 @@ def _refusal(error: Exception, request: HubRequest, endpoint: str) -> SourceErro
         case errors.EntryNotFoundError():
             return HubError(f"{where} has no file {request.filename} at commit {request.commit}: {request.way_out}")
     if status == PROXY_REFUSAL:
-        reason = with_settings(f"the proxy wants a name and a password ({status})", CERTIFICATES)
+        reason = with_settings(f"the proxy requires a name and a password ({status})", CERTIFICATES)
         return HubUnreachableError(f"{endpoint} cannot be used: {reason}")
     if status in (401, 403):
         return HubError(f"{where} refused the request ({status}): check HF_TOKEN")

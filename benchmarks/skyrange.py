@@ -1,4 +1,4 @@
-"""Sky levels that the networks for ACS/WFC cope with: simulated scenes at skies of -100 to 10,000 e-.
+"""Sky levels at which the networks for ACS/WFC do well: simulated scenes at skies of -100 to 10,000 e-.
 
 The sky of a simulated exposure is replaced and its noise drawn anew. Two series: a sky of its own, and a sky of 40 e- whose
 level is then shifted, as a subtraction does. Masks are the true cosmic rays.

@@ -6,7 +6,8 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from scipy import ndimage
 from deepcr_zoo.errors import ImageWarning, ModelWarning, OutputError
 from deepcr_zoo.exposures import pictures, products
 from deepcr_zoo.exposures.missing import MissingFactsError
+from deepcr_zoo.exposures.noisecheck import level_cautions
 from deepcr_zoo.exposures.options import AUTO, CleanOptions
 from deepcr_zoo.exposures.pictures import Panels
 from deepcr_zoo.exposures.plan import Plan, finished, make_plan, not_ours, stale
@@ -258,9 +260,9 @@ def _make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOp
     unit = selection.card.input.unit
     fill = _filler(selection, options) if plan.repaints else None
     chip_masks, filled, panels = [], [], []
+    warned: dict[str, None] = {}
     suspect: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ImageWarning)
+    with _image_warnings(warned):
         for chip in exposure.chips:
             image = chip.in_unit(unit)
             found = _find_cosmic_rays(chip, image, mask_model, plan.mask_provenance)
@@ -271,7 +273,7 @@ def _make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOp
                 filled.append(chip.from_unit(cleaned, unit, found.mask))
             if plan.picture:
                 panels.append(Panels(f"{chip.name or 'chip'} {chip.version}", np.ma.getdata(image), found.mask, cleaned))
-    cautions = [*dict.fromkeys(str(warning.message) for warning in caught), *suspect]
+    cautions = [*level_cautions(exposure.chips), *warned, *suspect]
     history = [*selection.cautions, *cautions]
     contents = {}
     if plan.copy:
@@ -283,6 +285,19 @@ def _make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOp
     contents[plan.mask] = products.mask_file(exposure, chip_masks, plan.mask_provenance, history)
     _write(contents)
     return products.count(chip_masks), cautions
+
+
+@contextmanager
+def _image_warnings(messages: dict[str, None]) -> Iterator[None]:
+    """Collect warnings about images, each once; others are issued as usual."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ImageWarning)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, ImageWarning):
+            messages[str(warning.message)] = None
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def _find_cosmic_rays(chip: Chip, image: Any, model: MaskModel, provenance: MaskProvenance) -> ChipMask:

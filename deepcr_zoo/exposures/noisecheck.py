@@ -7,12 +7,13 @@ noise as it is; a wrong gain or exposure time multiplies both.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.exposures.reading import Chip
+from deepcr_zoo.exposures.reading import GAINS, Chip, is_plausible
 from deepcr_zoo.models.images import Mask
 from deepcr_zoo.zoo.instruments import Keywords, positive
 
@@ -49,7 +50,10 @@ _AMPLIFIERS_DIFFER = 1.5
 
 def level_problem(image: NDArray[np.floating], usable: Mask | None, read_noise: ReadNoise = UNKNOWN) -> str | None:
     """Return what is wrong with level or scale of an image (H, W) in electrons, and the likely cause; None if nothing is."""
-    background = measure_background(image, usable)
+    return _problem(measure_background(image, usable), read_noise)
+
+
+def _problem(background: Background | None, read_noise: ReadNoise) -> str | None:
     if background is None or background.noise is None:
         return None
     level, noise = background.level, background.noise
@@ -75,14 +79,43 @@ def level_problem(image: NDArray[np.floating], usable: Mask | None, read_noise: 
 
 
 def level_cautions(chips: Iterable[Chip]) -> Iterator[str]:
-    """Yield a caution for each chip whose level or scale cannot be; chips of unknown gain are passed over."""
+    """Yield a caution for each chip whose level or scale cannot be, and one where an implausible gain prevents the check.
+
+    Chips of unknown gain are passed over.
+    """
+    implausible = []
     for chip in chips:
-        if chip.unit.quantity != "electron" and chip.gain is None:
-            continue
-        image = chip.in_unit("electron")
-        usable = None if np.ma.getmask(image) is np.ma.nomask else ~np.ma.getmaskarray(image)
-        if problem := level_problem(np.ma.getdata(image), usable, read_noise_of(chip)):
+        if chip.unit.quantity != "electron":
+            if chip.gain is None:
+                continue
+            if not is_plausible(chip.gain.electron_per_count, GAINS):
+                implausible.append(f"{chip.gain.keyword or 'the gain'} is {chip.gain.electron_per_count:g} e- per count")
+                continue
+        if problem := _problem(_background_electron(chip), read_noise_of(chip)):
             yield f"{chip.name or 'image'},{chip.version}: {problem}"
+    if implausible:
+        yield (
+            f"{', '.join(dict.fromkeys(implausible))}, which is implausible: level and saturation were not checked in "
+            "electrons; --gain E_PER_COUNT gives the true one"
+        )
+
+
+def _background_electron(chip: Chip) -> Background | None:
+    side = _side(chip.pixels.shape)
+    image = part_of(chip, _sampled(chip.pixels.shape)).in_unit("electron")
+    return _background(_blocks(np.ma.getdata(image), side), _blocks(~np.ma.getmaskarray(image), side))
+
+
+def part_of(chip: Chip, places: Any) -> Chip:
+    """Return a chip with the pixels at an index of two axes alone: converting it takes less time."""
+    shape = chip.pixels.shape
+    arrays = {field.name: getattr(chip, field.name) for field in fields(chip)}
+    parts = {
+        name: np.broadcast_to(array, shape)[places]
+        for name, array in arrays.items()
+        if isinstance(array, np.ndarray) and array.ndim == 2
+    }
+    return replace(chip, **parts)
 
 
 def read_noise_of(chip: Chip) -> ReadNoise:
@@ -112,32 +145,57 @@ def measure_background(image: NDArray[np.floating], usable: Mask | None = None) 
     and the lines of a spectrum do not count. Only pairs with a low sum count: sums and differences of noise are independent,
     so the choice leaves out sources and does not change the noise.
     """
-    blocks = _dark_blocks(image, usable)
-    if blocks is None:
+    places, side = _sampled(image.shape), _side(image.shape)
+    return _background(_blocks(image[places], side), None if usable is None else _blocks(usable[places], side))
+
+
+def _side(shape: tuple[int, ...]) -> int:
+    return min(_BLOCK, *shape)
+
+
+def _sampled(shape: tuple[int, ...]) -> tuple[NDArray[np.intp], ...]:
+    """Return the index of blocks spread over an image: all of a small one."""
+    side = _side(shape)
+    starts = [np.arange(0, size - side + 1, side) for size in shape]
+    step = max(1, int(np.ceil(np.sqrt(starts[0].size * starts[1].size / _MOST_BLOCKS))))
+    return np.ix_(*((some[::step, None] + np.arange(side)).ravel() for some in starts))
+
+
+def _blocks(mosaic: NDArray[Any], side: int) -> NDArray[Any]:
+    """Return the blocks that an image of adjacent blocks holds, shape (N, B, B)."""
+    rows, columns = (size // side for size in mosaic.shape)
+    return mosaic.reshape(rows, side, columns, side).swapaxes(1, 2).reshape(-1, side, side)
+
+
+def _background(blocks: NDArray[np.floating], usable: Mask | None) -> Background | None:
+    """Return the background from blocks of an image, shape (N, B, B)."""
+    dark = _dark_blocks(blocks.astype(np.float64) if usable is None else np.where(usable, blocks, np.nan))
+    if dark is None:
         return None
-    scales = [_scale(_dark_differences(blocks, *step)) for step in _NEIGHBOURS]
+    scales = [_scale(_dark_differences(dark, *step)) for step in _NEIGHBOURS]
     found = [scale for scale in scales if scale is not None]
-    return Background(float(np.nanmedian(blocks)), min(found) / np.sqrt(2) if found else None)
+    return Background(float(np.nanmedian(dark)), min(found) / np.sqrt(2) if found else None)
 
 
-def _dark_blocks(image: NDArray[np.floating], usable: Mask | None) -> NDArray[np.float64] | None:
-    """Return the darkest blocks of an image, shape (N, B, B), NaN where a pixel is not usable."""
-    side = min(_BLOCK, *image.shape)
-    rows, columns = (np.arange(0, size - side + 1, side) for size in image.shape)
-    step = max(1, int(np.ceil(np.sqrt(rows.size * columns.size / _MOST_BLOCKS))))
-    places = [np.s_[row : row + side, column : column + side] for row in rows[::step] for column in columns[::step]]
-    blocks = np.stack([image[place] for place in places]).astype(np.float64)
-    if usable is not None:
-        blocks[~np.stack([usable[place] for place in places])] = np.nan
+def _dark_blocks(blocks: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Return the darkest blocks, shape (N, B, B), NaN where a pixel is not usable."""
     # half of a block must be usable, and no block constant: such are the unexposed edges that a pipeline fills
-    filled = np.isfinite(blocks).sum(axis=(1, 2)) >= side**2 / 2
+    filled = np.isfinite(blocks).sum(axis=(1, 2)) >= blocks[0].size / 2
     blocks = blocks[filled]
     blocks = blocks[np.nanmin(blocks, axis=(1, 2)) < np.nanmax(blocks, axis=(1, 2))] if len(blocks) else blocks
     if not len(blocks):
         return None
     wanted = max(1, round(_DARK_SHARE * len(blocks)))
-    dark = blocks[np.argsort(np.nanmedian(blocks, axis=(1, 2)), kind="stable")[:wanted]]
+    dark = blocks[np.argsort(medians(blocks.reshape(len(blocks), -1)), kind="stable")[:wanted]]
     return dark if np.isfinite(dark).sum() >= _LEAST_PIXELS else None
+
+
+def medians(rows: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the median of each row (N, M) without NaN, shape (N,); NaN where a row holds nothing else."""
+    ordered = np.sort(rows, axis=1)  # NaN comes last
+    numbers = (~np.isnan(ordered)).sum(axis=1)
+    each = np.arange(len(rows))
+    return np.asarray((ordered[each, np.maximum(numbers - 1, 0) // 2] + ordered[each, numbers // 2]) / 2)
 
 
 def _dark_differences(blocks: NDArray[np.float64], down: int, right: int) -> NDArray[np.float64]:
@@ -146,7 +204,7 @@ def _dark_differences(blocks: NDArray[np.float64], down: int, right: int) -> NDA
     one = blocks[:, : side - down, max(0, -right) : side - max(0, right)]
     other = blocks[:, down:, max(0, right) : side + min(0, right)]
     sums = one + other
-    dark = sums <= np.nanmedian(sums, axis=(1, 2), keepdims=True)
+    dark = sums <= medians(sums.reshape(len(sums), -1))[:, None, None]
     return (one - other)[dark]
 
 

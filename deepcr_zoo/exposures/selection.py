@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from deepcr_zoo.errors import NoModelError
 from deepcr_zoo.exposures.missing import Missing
-from deepcr_zoo.exposures.noisecheck import level_cautions
+from deepcr_zoo.exposures.noisecheck import part_of
 from deepcr_zoo.exposures.options import AUTO, NO_INPAINTING, CleanOptions, named_model
 from deepcr_zoo.exposures.reading import Exposure
 from deepcr_zoo.models.baselines import CLASSICAL
-from deepcr_zoo.models.images import read_image
+from deepcr_zoo.models.images import read_image, sky_sample
 from deepcr_zoo.models.model import outside_sky_range
 from deepcr_zoo.zoo.cards import Card, read_card
 from deepcr_zoo.zoo.instruments import Instrument, default_instruments, matches, text
@@ -53,7 +53,7 @@ def select(exposure: Exposure, registry: Registry, options: CleanOptions) -> Sel
     inpainter, why_inpaint = _inpainter(exposure, registry, options.inpainter, card)
     threshold, why_threshold = _threshold(mask, card, options)
     cautions = [*exposure.cautions, *_no_image_of_the_sky(exposure), *mask.cautions]
-    cautions += [*_outside_domain(mask, card, exposure), *_unit_cautions(card, exposure), *level_cautions(exposure.chips)]
+    cautions += [*_outside_domain(mask, card, exposure), *_unit_cautions(card, exposure)]
     if isinstance(inpainter, ResolvedModel):
         cautions += [*inpainter.cautions, *_outside_domain(inpainter, read_card(inpainter), exposure)]
     reasons = (f"{mask.reference}: {why_mask}", f"inpainting: {why_inpaint}", f"threshold {threshold:g}: {why_threshold}")
@@ -112,8 +112,8 @@ def _outside_sky_range(model: ResolvedModel, card: Card, exposure: Exposure) -> 
     known = sky_range(model, card)
     if known is None:
         return None
-    stacks = [read_image(chip.in_unit(card.input.unit), None) for chip in exposure.chips]
-    levels = [level for stack in stacks for level in stack.sky_levels()]
+    samples = [part_of(chip, sky_sample(chip.pixels.shape)) for chip in exposure.chips]
+    levels = [level for chip in samples for level in read_image(chip.in_unit(card.input.unit), None).sky_levels()]
     outside = next((level for level in levels if not known.holds(level)), None)
     return None if outside is None else outside_sky_range(model.reference, known, outside)
 

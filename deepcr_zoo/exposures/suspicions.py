@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepcr_zoo.exposures.noisecheck import measure_background
+from deepcr_zoo.exposures.noisecheck import measure_background, medians
 from deepcr_zoo.exposures.products import ChipMask
 from deepcr_zoo.models.images import Mask
 from deepcr_zoo.zoo.instruments import Instrument
@@ -64,7 +64,7 @@ def suspicions(found: ChipMask, image: Any, instrument: Instrument | None) -> It
     unusable = np.ma.getmask(image)
     usable = None if unusable is np.ma.nomask else ~unusable
     sentences = [
-        _too_many(int(found.mask.sum()), chip.lit_pixels),
+        _too_many(int(np.count_nonzero(found.mask)), chip.lit_pixels),
         *find_structures(found.mask, np.ma.getdata(image), usable),
     ]
     if instrument is not None and chip.area_cm2 and chip.exposure_time_s:
@@ -78,23 +78,33 @@ def find_structures(mask: Mask, image: NDArray[np.floating], usable: Mask | None
     The image (H, W) is as it was before repainting, in any unit.
     """
     usable = np.ones(mask.shape, dtype=bool) if usable is None else usable
-    rest = mask.copy()
+    masked = _places(mask)
+    in_lines = np.zeros(masked.shape[1], dtype=bool)
     found = []
     for axis, name in enumerate(("columns", "rows")):
-        lines = _lines(mask, usable, axis)
-        share = mask.take(lines, axis=1 - axis).sum() / max(mask.sum(), 1)
+        lines = _lines(mask, masked, usable, axis)
+        here = np.isin(masked[1 - axis], lines)
+        share = here.sum() / max(here.size, 1)
         if share > _LINE_SHARE:
             found.append(
                 f"{share:.0%} of the masked pixels lie in {lines.size} of {mask.shape[1 - axis]} {name}, as in bad columns, "
                 f"sky lines and spectra: check them, the first is number {lines[0] + 1}"
             )
-        rest[(slice(None), lines) if axis == 0 else lines] = False
-    if _has_trail(rest):
+        in_lines |= here
+    rest = mask.copy()
+    rest[tuple(masked[:, in_lines])] = False
+    kept = masked[:, ~in_lines]
+    if _has_trail(kept, mask.shape):
         found.append(
             "the mask follows a straight line across the frame, as the trail of a satellite or of a spectrum does: check "
             "it, its pixels are repainted like a cosmic ray"
         )
-    yield from found or filter(None, (_alike_groups(rest), _light_taken(rest, image, usable)))
+    yield from found or filter(None, (_alike_groups(rest, kept), _light_taken(rest, kept, image, usable)))
+
+
+def _places(mask: Mask) -> NDArray[np.intp]:
+    """Return rows and columns of the masked pixels, shape (2, masked pixels): faster than `numpy.nonzero`."""
+    return np.stack(np.divmod(np.flatnonzero(mask), mask.shape[1]))
 
 
 def _too_many(masked: int, pixels: int) -> str | None:
@@ -116,14 +126,14 @@ def too_few(found: int, area_cm2: float, seconds: float, in_space: bool) -> str 
     )
 
 
-def _lines(mask: Mask, usable: Mask, axis: int) -> NDArray[np.intp]:
+def _lines(mask: Mask, masked: NDArray[np.intp], usable: Mask, axis: int) -> NDArray[np.intp]:
     """Return the columns (axis 0) or rows (axis 1) of which a large part is masked."""
-    masked, pixels = mask.sum(axis=axis), usable.sum(axis=axis)
-    dense = (masked >= _LEAST_LINE) & (masked >= _LINE_FRACTION * pixels) & (masked >= _LINE_EXCESS * masked.mean())
-    lines = np.flatnonzero(dense)
-    places = [np.flatnonzero(mask.take(line, axis=1 - axis)) for line in lines]
-    is_no_track = [_spans(one, float(pixels[line])) or _is_in_pieces(one) for one, line in zip(places, lines, strict=True)]
-    return np.asarray(lines[np.array(is_no_track, dtype=bool)])
+    number = np.bincount(masked[1 - axis], minlength=mask.shape[1 - axis])
+    many = np.flatnonzero((number >= _LEAST_LINE) & (number >= _LINE_EXCESS * number.mean()))
+    lengths = {line: int(np.count_nonzero(usable.take(line, axis=1 - axis))) for line in many}
+    dense = [line for line, length in lengths.items() if number[line] >= _LINE_FRACTION * length]
+    places = {line: np.flatnonzero(mask.take(line, axis=1 - axis)) for line in dense}
+    return np.array([line for line in dense if _spans(places[line], lengths[line]) or _is_in_pieces(places[line])], np.intp)
 
 
 def _is_in_pieces(places: NDArray[np.intp]) -> bool:
@@ -138,11 +148,11 @@ def _spans(places: NDArray[Any], length: float) -> bool:
     return bool(high - low >= _SPREAD * length)
 
 
-def _has_trail(mask: Mask) -> bool:
+def _has_trail(places: NDArray[np.intp], shape: tuple[int, ...]) -> bool:
     """True if masked pixels line up across the frame, in any direction (Hough transform)."""
-    side = max(1, -(-max(mask.shape) // _CELLS))
-    height, width = (-(-size // side) for size in mask.shape)
-    rows, columns = np.nonzero(mask)
+    side = max(1, -(-max(shape) // _CELLS))
+    height, width = (-(-size // side) for size in shape)
+    rows, columns = places
     masked = np.bincount(rows // side * width + columns // side, minlength=height * width)
     cells = np.flatnonzero(masked >= max(1, side / 2))  # a trail crosses a cell, most cosmic rays end in it
     shortest = max(_TRAIL_REACH * min(height, width), _LEAST_TRAIL / side)
@@ -183,9 +193,9 @@ class _Groups:
     length: NDArray[np.float64]  # pixels
 
 
-def _long_groups(mask: Mask) -> _Groups:
+def _long_groups(mask: Mask, places: NDArray[np.intp]) -> _Groups:
     labels, number = ndimage.label(mask, np.ones((3, 3)))
-    rows, columns = np.nonzero(mask)
+    rows, columns = places
     group = labels[rows, columns] - 1
     pixels = np.maximum(np.bincount(group, minlength=number), 1)
 
@@ -201,9 +211,9 @@ def _long_groups(mask: Mask) -> _Groups:
     return _Groups(np.degrees(np.arctan2(2 * xy, xx - yy)[long] / 2) % 180, length[long])
 
 
-def _alike_groups(mask: Mask) -> str | None:
+def _alike_groups(mask: Mask, places: NDArray[np.intp]) -> str | None:
     """Return a sentence if most long groups share direction and length."""
-    groups = _long_groups(mask)
+    groups = _long_groups(mask, places)
     if groups.angle.size < _LEAST_GROUPS:
         return None
     apart = np.abs((groups.angle[:, None] - np.arange(0, 180, 3) + 90) % 180 - 90) <= _ALIKE_DEGREES
@@ -218,25 +228,28 @@ def _alike_groups(mask: Mask) -> str | None:
     )
 
 
-def _light_taken(mask: Mask, image: NDArray[np.floating], usable: Mask) -> str | None:
+def _light_taken(mask: Mask, places: NDArray[np.intp], image: NDArray[np.floating], usable: Mask) -> str | None:
     """Return a sentence if a large share of the light of extended sources is under the mask."""
     background = measure_background(image, usable)
     if background is None or not background.noise:
         return None
     limit = background.level + _SOURCE_SIGMA * background.noise
-    light, sources, others = [], [], []
-    for pixels in (np.flatnonzero(mask & usable), np.arange(mask.size)):
-        sample = pixels[:: max(1, pixels.size // _SAMPLE)]
-        number = pixels.size / max(sample.size, 1)  # pixels for each of the sample
-        rows, columns = np.unravel_index(sample[usable.flat[sample]], mask.shape)
-        smooth = _smooth(image, usable & ~mask, rows, columns)
+
+    def light_at(sample: NDArray[np.intp], pixels: int) -> tuple[float, float, float]:
+        """Return the light of sources above the background, and the number of bright and of other pixels."""
+        number = pixels / max(sample.shape[1], 1)  # pixels for each of the sample
+        smooth = _smooth(image, usable, mask, *sample[:, usable[tuple(sample)]])
         bright = smooth > limit
-        light.append(float((smooth[bright] - background.level).sum()) * number)
-        sources.append(float(bright.sum()) * number)
-        others.append(float((~bright).sum()) * number)
-    if sources[1] < _LEAST_SOURCES * mask.size:
+        light = float((smooth[bright] - background.level).sum())
+        return light * number, float(bright.sum()) * number, float((~bright).sum()) * number
+
+    step = max(1, mask.size // _SAMPLE)
+    light, sources, others = light_at(np.stack(np.divmod(np.arange(0, mask.size, step), mask.shape[1])), mask.size)
+    if sources < _LEAST_SOURCES * mask.size:
         return None
-    taken, elsewhere = light[0] / light[1], others[0] / max(others[1], 1.0)
+    under = places[:, usable[tuple(places)]]
+    light_under, _, others_under = light_at(under[:, :: max(1, under.shape[1] // _SAMPLE)], under.shape[1])
+    taken, elsewhere = light_under / light, others_under / max(others, 1.0)
     if taken <= max(_TAKEN, _TAKEN_EXCESS * elsewhere):
         return None
     return (
@@ -246,9 +259,9 @@ def _light_taken(mask: Mask, image: NDArray[np.floating], usable: Mask) -> str |
 
 
 def _smooth(
-    image: NDArray[np.floating], good: Mask, rows: NDArray[np.intp], columns: NDArray[np.intp]
+    image: NDArray[np.floating], usable: Mask, mask: Mask, rows: NDArray[np.intp], columns: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Return the larger of the medians of good pixels along row and column, -inf where there are too few of them."""
+    """Return the larger of the medians of usable pixels without mask along row and column, -inf where there are too few."""
     steps = np.arange(-_REACH, _REACH + 1)
     found = []
     for down, right in ((0, 1), (1, 0)):
@@ -256,7 +269,8 @@ def _smooth(
             np.clip(rows[:, None] + down * steps, 0, image.shape[0] - 1),
             np.clip(columns[:, None] + right * steps, 0, image.shape[1] - 1),
         )
-        values = np.where(good[near], image[near], np.nan)
-        values[good[near].sum(axis=1) < _LEAST_NEIGHBOURS] = -np.inf
-        found.append(np.nanmedian(values, axis=1))
+        is_good = usable[near] & ~mask[near]
+        values = np.where(is_good, image[near], np.nan)
+        values[is_good.sum(axis=1) < _LEAST_NEIGHBOURS] = -np.inf
+        found.append(medians(values))
     return np.asarray(np.maximum(*found))

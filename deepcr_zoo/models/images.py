@@ -61,10 +61,15 @@ class ImageStack:
 
 def sky_level(pixels: Image, valid: Mask | None = None) -> float | None:
     """Return the median of the valid pixels of an image (H, W), from a regular sample; None if there are too few."""
-    step = max(1, int(np.sqrt(pixels.size / _LEVEL_PIXELS)))
-    sample = pixels[::step, ::step]
-    sample = sample.ravel() if valid is None else sample[valid[::step, ::step]]
+    places = sky_sample(pixels.shape)
+    sample = pixels[places].ravel() if valid is None else pixels[places][valid[places]]
     return float(np.median(sample)) if sample.size >= _LEAST_PIXELS else None
+
+
+def sky_sample(shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Return the places in an image (H, W) whose median is its sky level."""
+    step = max(1, int(np.sqrt(shape[0] * shape[1] / _LEVEL_PIXELS)))
+    return np.s_[::step, ::step]
 
 
 def has_value(values: NDArray[Any]) -> Mask:

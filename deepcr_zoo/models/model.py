@@ -50,7 +50,7 @@ class Model:
     engine : str
         ``torch`` or ``openvino``.
     sky_range : SkyRange or None
-        Sky levels that the model copes with, as measured or as in its training; None if unknown. Images outside of it
+        Sky levels at which the model does well, as measured or as in its training; None if unknown. Images outside of it
         cause an `ImageWarning`.
     """
 
@@ -307,7 +307,7 @@ def load_files(
 def outside_sky_range(reference: str, known: SkyRange, level: float) -> str:
     """Return the caution for an image whose sky level is out of a model's range."""
     unit = "e-" if known.unit == "electron" else known.unit
-    return f"{reference} copes with sky levels of {known} ({known.source}), this image has {level:.3g} {unit}"
+    return f"{reference} does well at sky levels of {known} ({known.source}), this image has {level:.3g} {unit}"
 
 
 def select_device(name: str | torch.device) -> torch.device:

@@ -97,7 +97,7 @@ class Results(Document):
 
 @dataclass(frozen=True)
 class SkyRange:
-    """Sky levels that a model is known to cope with; None for no known limit."""
+    """Sky levels at which a model is known to do well; None for no known limit."""
 
     lowest: float | None
     highest: float | None

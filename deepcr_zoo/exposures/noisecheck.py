@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.exposures.reading import GAINS, Chip, is_plausible
+from deepcr_zoo.exposures.reading import Chip
 from deepcr_zoo.models.images import Mask
 from deepcr_zoo.zoo.instruments import Keywords, positive
 
@@ -79,24 +79,20 @@ def _problem(background: Background | None, read_noise: ReadNoise) -> str | None
 
 
 def level_cautions(chips: Iterable[Chip]) -> Iterator[str]:
-    """Yield a caution for each chip whose level or scale cannot be, and one where an implausible gain prevents the check.
+    """Yield a caution for each chip whose level or scale cannot be, and one if gains are implausible.
 
-    Chips of unknown gain are passed over.
+    Chips of unknown or implausible gain are not judged.
     """
-    implausible = []
+    chips = list(chips)
     for chip in chips:
-        if chip.unit.quantity != "electron":
-            if chip.gain is None:
-                continue
-            if not is_plausible(chip.gain.electron_per_count, GAINS):
-                implausible.append(f"{chip.gain.keyword or 'the gain'} is {chip.gain.electron_per_count:g} e- per count")
-                continue
-        if problem := _problem(_background_electron(chip), read_noise_of(chip)):
+        if chip.has_electrons and (problem := _problem(_background_electron(chip), read_noise_of(chip))):
             yield f"{chip.name or 'image'},{chip.version}: {problem}"
-    if implausible:
+    gains = [chip.gain for chip in chips if chip.gain is not None and not chip.has_electrons]
+    if gains:
+        named = dict.fromkeys(f"{gain.keyword or 'the gain'} is {gain.electron_per_count:g} e- per count" for gain in gains)
         yield (
-            f"{', '.join(dict.fromkeys(implausible))}, which is implausible: level and saturation were not checked in "
-            "electrons; --gain E_PER_COUNT gives the true one"
+            f"{', '.join(named)}, which is implausible: no level in electrons was checked; --gain E_PER_COUNT gives the "
+            "true one"
         )
 
 
@@ -107,15 +103,14 @@ def _background_electron(chip: Chip) -> Background | None:
 
 
 def part_of(chip: Chip, places: Any) -> Chip:
-    """Return a chip with the pixels at an index of two axes alone: converting it takes less time."""
-    shape = chip.pixels.shape
-    arrays = {field.name: getattr(chip, field.name) for field in fields(chip)}
-    parts = {
-        name: np.broadcast_to(array, shape)[places]
-        for name, array in arrays.items()
-        if isinstance(array, np.ndarray) and array.ndim == 2
-    }
-    return replace(chip, **parts)
+    """Return a chip with the pixels at an index of two axes alone, which convert in less time."""
+
+    def parts(record: Any) -> dict[str, Any]:
+        values = {field.name: getattr(record, field.name) for field in fields(record)}
+        arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray) and value.ndim == 2}
+        return {name: np.broadcast_to(array, chip.pixels.shape)[places] for name, array in arrays.items()}
+
+    return replace(chip, **parts(chip), quality=replace(chip.quality, **parts(chip.quality)))
 
 
 def read_noise_of(chip: Chip) -> ReadNoise:
@@ -169,7 +164,8 @@ def _blocks(mosaic: NDArray[Any], side: int) -> NDArray[Any]:
 
 def _background(blocks: NDArray[np.floating], usable: Mask | None) -> Background | None:
     """Return the background from blocks of an image, shape (N, B, B)."""
-    dark = _dark_blocks(blocks.astype(np.float64) if usable is None else np.where(usable, blocks, np.nan))
+    values = blocks.astype(np.float64)
+    dark = _dark_blocks(values if usable is None else np.where(usable, values, np.nan))
     if dark is None:
         return None
     scales = [_scale(_dark_differences(dark, *step)) for step in _NEIGHBOURS]

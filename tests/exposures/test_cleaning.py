@@ -7,6 +7,7 @@ import platform
 import resource
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from deepcr_zoo import clean_file
-from deepcr_zoo.errors import DeepcrZooError, InvalidFileError, NoModelError, OutputError, UsageError
+from deepcr_zoo.errors import DeepcrZooError, ImageWarning, InvalidFileError, NoModelError, OutputError, UsageError
 from deepcr_zoo.exposures import cleaning
 from deepcr_zoo.exposures.plan import clashes
 from deepcr_zoo.models.model import load_resolved
@@ -100,6 +101,21 @@ def test_more_masked_pixels_than_cosmic_rays_can_hit_is_a_caution(tmp_path, capl
     assert "check unit, gain, bias and model" in done.cautions[-1]
     assert "check unit, gain, bias and model" in caplog.text
     assert "check unit, gain, bias and model" in " ".join(fits.getheader(done.outputs[0])["HISTORY"])
+
+
+def test_a_warning_of_a_library_is_shown_and_is_no_caution(flc, monkeypatch):
+    def warn(*_):
+        warnings.warn("of a library", RuntimeWarning, stacklevel=1)
+        warnings.warn("of the image", ImageWarning, stacklevel=1)
+        return []
+
+    monkeypatch.setattr(cleaning, "suspicions", warn)
+    with pytest.warns(RuntimeWarning, match="of a library"):
+        done = clean(flc)
+    assert done.cautions == ["of the image"]
+    history = " ".join(map(str, fits.getheader(done.outputs[0])["HISTORY"]))
+    assert "of the image" in history
+    assert "of a library" not in history
 
 
 def test_a_model_for_another_instrument_warns_in_the_log_and_the_header(tmp_path, caplog):

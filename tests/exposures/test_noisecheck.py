@@ -6,9 +6,10 @@ from astropy.io import fits
 
 from deepcr_zoo import clean_file
 from deepcr_zoo.errors import InvalidFileError
-from deepcr_zoo.exposures.noisecheck import ReadNoise, level_problem, read_noise_of
+from deepcr_zoo.exposures.noisecheck import ReadNoise, level_cautions, level_problem, measure_background, read_noise_of
 from deepcr_zoo.exposures.reading import read_exposure
-from tests.fitsfiles import ACS, science, write
+from deepcr_zoo.exposures.readingoptions import ReadingOptions
+from tests.fitsfiles import ACS, DECAM, science, write
 from tests.registries import SMALL
 from tests.scenes import star_field
 
@@ -110,7 +111,8 @@ def test_cleaning_a_file_says_so_in_result_and_history(pixels, keywords, unit, c
     assert found[0].startswith("SCI,1: ")
     history = " ".join(str(line) for line in fits.getheader(done.outputs[0])["HISTORY"])
     assert cause in " ".join(history.split())
-    assert cause in " ".join(clean_file(path, model=SMALL, inpaint="none").cautions)  # finished: said again
+    assert cause in " ".join(clean_file(path, model=SMALL, inpaint="none", overwrite=True).cautions)
+    assert clean_file(path, model=SMALL, inpaint="none").status == "finished"
 
 
 def test_a_gain_that_no_camera_has_is_refused(tmp_path):
@@ -118,6 +120,55 @@ def test_a_gain_that_no_camera_has_is_refused(tmp_path):
         path = write(tmp_path / "x_flc.fits", science(frame().astype(np.float32), "COUNTS"), **{**ACS, "ATODGAIN": gain})
         with pytest.raises(InvalidFileError, match=r"ATODGAIN is .* e- per count, which is implausible: expected 0.001"):
             clean_file(path, model=SMALL)
+
+
+@pytest.mark.parametrize("chips", [1, 2])
+def test_an_implausible_gain_that_nothing_needs_is_one_caution(chips, tmp_path):
+    images = [science(np.round(frame(seed=one)).astype(np.float32), "COUNTS", version=one) for one in range(1, chips + 1)]
+    path = write(tmp_path / "x.fits", *images, **{**DECAM, "ARAWGAIN": 2000.0})
+    done = clean_file(path, inpaint="none")  # the network takes counts
+    (caution,) = [one for one in done.cautions if "implausible" in one]
+    assert caution.startswith("ARAWGAIN is 2000 e- per count, which is implausible")
+    assert "implausible" in " ".join(map(str, fits.getheader(done.outputs[0])["HISTORY"]))
+
+
+@pytest.mark.parametrize("gain", [None, 2000.0])
+def test_a_gain_is_no_matter_where_the_file_holds_electrons(gain, tmp_path):
+    path = write(tmp_path / "x_flc.fits", science(frame() + 32768), **{**ACS, "ATODGAIN": gain, "CCDGAIN": gain})
+    (caution,) = level_cautions(read_exposure(path).chips)
+    assert PEDESTAL in caution
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("place", [np.s_[:, ::2], np.s_[::2], np.s_[:80, :80]])
+def test_lines_without_a_value_leave_no_warning_and_no_caution(place, tmp_path):
+    image = frame().astype(np.float32)
+    image[place] = np.nan
+    path = write(tmp_path / "x_flc.fits", science(image), **ACS)
+    assert clean_file(path, model=SMALL, inpaint="none").cautions == []
+
+
+def test_every_second_column_without_a_value_still_shows_the_noise():
+    image = frame()
+    image[:, ::2] = np.nan
+    assert measure_background(image, np.isfinite(image)).noise == pytest.approx(np.hypot(np.sqrt(39.8), 4.4), rel=0.06)
+
+
+def test_a_chip_is_judged_by_the_same_pixels_as_its_image(tmp_path):
+    """A large chip in counts, with DQ flags and a bias level that is subtracted."""
+    rng = np.random.default_rng(2)
+    shape = (900, 1100)
+    counts = (rng.poisson(40, shape) + rng.normal(0, 5, shape) + 5000) / 2 + 300
+    flags = rng.choice([0, 256], size=shape, p=[0.9, 0.1]).astype(np.int16)
+    counts[flags > 0] = 60_000
+    hdus = science(counts.astype(np.float32), "COUNTS"), fits.ImageHDU(flags, name="DQ", ver=1)
+    path = write(tmp_path / "x_flc.fits", *hdus, **{**ACS, "ATODGAIN": 2.0})
+    (chip,) = read_exposure(path, ReadingOptions(bias=300.0)).chips
+    (caution,) = level_cautions([chip])
+    assert "bad" not in vars(chip)  # no work on the whole chip
+    image = chip.in_unit("electron")
+    assert caution == f"SCI,1: {level_problem(image.data, ~image.mask)}"
+    assert "its level of 5,0" in caution
 
 
 def test_an_exposure_time_that_cannot_be_is_refused_where_it_is_needed(tmp_path):

@@ -6,16 +6,22 @@ from deepcr_zoo.errors import InvalidDocumentError, NoModelError, UnknownModelEr
 from deepcr_zoo.exposures import CleanOptions
 from deepcr_zoo.exposures.reading import read_exposure
 from deepcr_zoo.exposures.selection import select
+from deepcr_zoo.models.images import read_image
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import read_registry
 from tests.fitsfiles import ACS, DECAM, STIS, WFC3, WFPC2, scene, science, write
 from tests.registries import SMALL, copy_registry
+from tests.scenes import star_field
 
 ELECTRONS, _ = scene()
 
 
 def exposure_of(keywords, tmp_path, unit="ELECTRONS"):
     return read_exposure(write(tmp_path / "x.fits", science(ELECTRONS, unit), **{"BLEVCORR": "COMPLETE", **keywords}))
+
+
+def exposure_of_image(image, tmp_path, unit):
+    return read_exposure(write(tmp_path / "x.fits", science(image.astype("float32"), unit), **ACS))
 
 
 def selection_at(level, tmp_path, **options):
@@ -75,6 +81,16 @@ def test_auto_repaints_with_what_does_well_at_the_sky_level_and_says_why(level, 
     selection = selection_at(level, tmp_path)
     assert selection.inpaint_reference == inpaint
     assert reason in selection.reasons[1]
+
+
+def test_the_sky_level_comes_from_a_sample_of_the_chip(tmp_path):
+    image = star_field((600, 500), seed=2)[0]
+    (chip,) = exposure_of_image(image / 2, tmp_path, "COUNTS").chips
+    wanted = list(read_image(chip.in_unit("electron"), None).sky_levels())
+    fresh = exposure_of_image(image / 2 + 1000, tmp_path, "COUNTS")
+    reason = select(fresh, default_registry(), CleanOptions(SMALL)).reasons[1]
+    assert f"this image has {wanted[0] + 2000:.3g} e-" in reason
+    assert "bad" not in vars(fresh.chips[0])  # no work on the whole chip
 
 
 def test_a_named_model_is_taken_as_asked(tmp_path):

@@ -39,6 +39,7 @@ def science_images(hdus: fits.HDUList, chosen: Sequence[str], path: Path) -> tup
     if science:
         return _numbered(hdus, images, science, path), []
     images = [index for index in images if extension_name(hdus[index]) not in NO_SCIENCE and len(hdus[index].shape) > 1]
+    images = [index for index in images if is_plane(hdus[index].shape)] or images
     if not images:
         raise NotAnExposureError(f"{path}: holds no image: expected a SCI extension or an image in the primary")
     known = default_instruments().recognise(ChainMap(hdus[images[0]].header, hdus[0].header))
@@ -50,6 +51,11 @@ def science_images(hdus: fits.HDUList, chosen: Sequence[str], path: Path) -> tup
         what = f"it holds {len(images)} images, {_listed(hdus, images)}, and it is not known which are exposures"
         return images, [Missing(what, f"--extension {_pattern([_label(hdus, index) for index in images])}")]
     return images, []
+
+
+def is_plane(shape: tuple[int, ...]) -> bool:
+    """True for two axes, or more whose other lengths are 1 (NAXIS3 = 1)."""
+    return len(shape) >= 2 and 0 not in shape and all(length == 1 for length in shape[:-2])
 
 
 def versions(hdus: fits.HDUList, indices: Sequence[int]) -> list[int]:

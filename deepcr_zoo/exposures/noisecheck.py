@@ -21,6 +21,7 @@ from deepcr_zoo.zoo.instruments import Keywords, positive
 TOO_QUIET = 0.4  # of the expected noise: averages of 6 exposures and resampled images are at this bound, faults far below
 TOO_NOISY = 3.0  # times the expected noise
 UNEVENNESS = 0.05  # sensitivity varies by a few percent from pixel to pixel where no flat field is divided out
+TOO_LOW = 50.0  # times the noise below zero; frames whose sky was subtracted lie within a few
 IS_A_LEVEL = 4.0  # times the noise: what is lower may be the rest of a subtracted sky, and its noise says nothing
 
 _BLOCK = 32  # side of the blocks in which an image is sampled, pixels
@@ -63,6 +64,11 @@ def _problem(background: Background | None, read_noise: ReadNoise) -> str | None
         return (
             f"the noise of the background is {noise:.2g} e-, below the read noise of any detector of its kind: the image "
             "seems to be divided by its exposure time or by a gain; check unit, exposure time and gain"
+        )
+    if level < -TOO_LOW * noise:
+        return (
+            f"the background is at {level:,.0f} e-, {-level / noise:,.0f} times its noise below zero: BZERO was lost, or "
+            "too much bias or sky was subtracted; check these"
         )
     if noise < TOO_QUIET * least:
         return (

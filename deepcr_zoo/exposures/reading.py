@@ -16,7 +16,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from deepcr_zoo.errors import InvalidFileError, NotAnExposureError
-from deepcr_zoo.exposures.extensions import quality_of, science_images, versions
+from deepcr_zoo.exposures.extensions import is_plane, quality_of, science_images, versions
 from deepcr_zoo.exposures.fitsfiles import (
     extension_name,
     opened,
@@ -183,6 +183,8 @@ def read_exposure(path: Path, options: ReadingOptions = AS_THE_FILE_SAYS) -> Exp
     if any(_is_unit_assumed(chip.keywords, instrument, options) for chip, _ in chips):
         cautions.append("it has no BUNIT: its unsigned 16-bit integers were taken for counts")
     cautions += assumed_bias([raw for _, raw in chips])
+    if isinstance(options.bias, float) and all(raw.image_area is None for _, raw in chips):
+        cautions.append("the header does not say where the overscan is: if the frame has one, its pixels are searched too")
     return Exposure(path, data, digest, instrument, keywords, tuple(chip for chip, _ in chips), bit, tuple(cautions))
 
 
@@ -260,7 +262,7 @@ def _read_chip(
     raw = read_raw_frame(pixels, keywords, quantity, instrument, version, options)
     if isinstance(raw, Missing):
         missing.append(raw)
-    if missing and gain is None and quantity == "adu":
+    if missing and gain is None and quantity == "adu" and not text(keywords, "BUNIT"):
         missing.append(Missing("its header has no gain", "--gain E_PER_COUNT"))
     if missing or isinstance(unit, Missing) or isinstance(raw, Missing):
         return missing
@@ -326,8 +328,9 @@ def _stored_saturation(keywords: Keywords, pixels: NDArray[np.float32], instrume
 def _pixels(hdu: Any, where: str) -> NDArray[np.float32]:
     """Return an image of two axes, or of more whose other lengths are 1 (NAXIS3 = 1), shape (H, W)."""
     shape = hdu.shape
-    if len(shape) < 2 or 0 in shape or any(length != 1 for length in shape[:-2]):
-        raise InvalidFileError(f"{where}: has the shape {tuple(shape)}: expected an image of two axes")
+    if not is_plane(shape):
+        way_out = ": save the plane that is an exposure as a file of its own" if len(shape) > 2 else ""
+        raise InvalidFileError(f"{where}: has the shape {tuple(shape)}: expected an image of two axes{way_out}")
     try:
         with np.errstate(over="ignore"):
             pixels = np.asarray(hdu.data).reshape(shape[-2:]).astype(np.float32)
@@ -345,8 +348,10 @@ def _unit(header: Keywords, instrument: Instrument | None) -> UnitSpelling | Mis
     known = default_instruments().unit(spelling)
     if known is not None:
         return known
+    if not spelling:
+        return Missing("it has no BUNIT", "--unit counts (or electron)")
     what = f"its BUNIT is {spelling!r}, which is none of {', '.join(default_instruments().unit_names)}"
-    return Missing(what if spelling else "it has no BUNIT", "--unit UNIT" if spelling else "--unit counts (or electron)")
+    return Missing(what, "--unit UNIT if the pixels hold one of these, else convert them")
 
 
 def _is_unit_assumed(header: Keywords, instrument: Instrument | None, options: ReadingOptions) -> bool:

@@ -9,6 +9,7 @@ from deepcr_zoo.exposures.missing import Missing
 from deepcr_zoo.exposures.noisecheck import part_of
 from deepcr_zoo.exposures.options import AUTO, NO_INPAINTING, CleanOptions, named_model
 from deepcr_zoo.exposures.reading import Exposure
+from deepcr_zoo.exposures.usablepixels import has_bits
 from deepcr_zoo.models.baselines import CLASSICAL
 from deepcr_zoo.models.images import read_image, sky_sample
 from deepcr_zoo.models.model import outside_sky_range
@@ -52,7 +53,7 @@ def select(exposure: Exposure, registry: Registry, options: CleanOptions) -> Sel
     card = read_card(mask)
     inpainter, why_inpaint = _inpainter(exposure, registry, options.inpainter, card)
     threshold, why_threshold = _threshold(mask, card, options)
-    cautions = [*exposure.cautions, *_no_image_of_the_sky(exposure), *mask.cautions]
+    cautions = [*exposure.cautions, *_no_image_of_the_sky(exposure), *_flagged_before(exposure, options), *mask.cautions]
     cautions += [*_outside_domain(mask, card, exposure), *_unit_cautions(card, exposure)]
     if isinstance(inpainter, ResolvedModel):
         cautions += [*inpainter.cautions, *_outside_domain(inpainter, read_card(inpainter), exposure)]
@@ -69,9 +70,9 @@ def _mask_model(exposure: Exposure, registry: Registry, model: str) -> tuple[Res
         known = {ranked.model for ranked in registry.foreign}
         others = ", ".join(entry.name for entry in registry.find("mask/*") if entry.reference not in known)
         no_gain = any(chip.gain is None and chip.unit.quantity == "adu" for chip in exposure.chips)
+        wanted = f"{missing_model(registry).option}{' --gain E_PER_COUNT' if no_gain else ''}"
         raise NoModelError(
-            f"{exposure.path}: the zoo ranks no mask model for {exposure.description}: name one with --model"
-            f"{', and the gain with --gain, which the header lacks' if no_gain else ''}; best for other CCDs: "
+            f"{exposure.path}: the zoo ranks no mask model for {exposure.description}: give {wanted}; best for other CCDs: "
             f"{tried or 'none'}; made for their own cameras alone: {others}"
         )
     return registry.resolve(ranked[0].model), f"first choice for {exposure.description}: {ranked[0].reason}"
@@ -169,6 +170,16 @@ def _outside_domain(model: ResolvedModel, card: Card, exposure: Exposure) -> lis
         found = exposure.filter_name or "no filter"
         return [f"{model.reference} was trained on {', '.join(made_for.filters)}, this is {found}"]
     return []
+
+
+def _flagged_before(exposure: Exposure, options: CleanOptions) -> list[str]:
+    """Caution where flags of cosmic rays in the input make pixels unusable."""
+    bits = exposure.instrument.cosmic_ray_bits if exposure.instrument else 0
+    flags = [chip.quality.flags for chip in exposure.chips if chip.quality.flags is not None]
+    found = sum(int(has_bits(one, bits).sum()) for one in flags) if options.reading.ignore_dq == 0 else 0
+    return (
+        [f"{found:,} pixels carry cosmic-ray flags and were not searched, because --ignore-dq none asks so"] if found else []
+    )
 
 
 def _no_image_of_the_sky(exposure: Exposure) -> list[str]:

@@ -307,7 +307,8 @@ def load_files(
 def outside_sky_range(reference: str, known: SkyRange, level: float) -> str:
     """Return the caution for an image whose sky level is out of a model's range."""
     unit = "e-" if known.unit == "electron" else known.unit
-    return f"{reference} does well at sky levels of {known} ({known.source}), this image has {level:.3g} {unit}"
+    number = f"{level:,.0f}" if abs(level) >= 100 else f"{level:.3g}"
+    return f"{reference} does well at sky levels of {known} ({known.source}), this image has {number} {unit}"
 
 
 def select_device(name: str | torch.device) -> torch.device:

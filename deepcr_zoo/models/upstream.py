@@ -25,6 +25,7 @@ from deepcr_zoo.zoo.registry import Architecture
 
 SAFE_SINCE = "2.6"  # weights_only=True could still run code in earlier releases of torch: CVE-2025-32434
 _LAYERS = {"batch": {"0": "conv1", "1": "norm1", "3": "conv2", "4": "norm2"}, "none": {"0": "conv1", "2": "conv2"}}
+_SAVE = "expected what torch.save(model.state_dict(), path) writes"
 
 
 def load_mask_file(path: Path, device: str) -> MaskModel:
@@ -53,7 +54,7 @@ def convert_state(pickled: bytes) -> tuple[Architecture, dict[str, Tensor]]:
     try:
         upstream: dict[str, Tensor] = torch.load(io.BytesIO(pickled), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError):
-        raise ConversionError("the file does not hold tensors alone, or is damaged: it was not loaded") from None
+        raise ConversionError(f"the file does not hold tensors alone, or is damaged: it was not loaded; {_SAVE}") from None
     architecture = _architecture(upstream)
     modules = _module_names(architecture)
     state: dict[str, Tensor] = {}
@@ -78,7 +79,7 @@ def _architecture(upstream: Any) -> Architecture:
         has_weight_norm = any(name.endswith(".weight_g") for name in upstream)
         return Architecture(depth=3 if has_third_level else 2, hidden=hidden, norm="none" if has_weight_norm else "batch")
     except (KeyError, IndexError, TypeError, AttributeError, ValueError):
-        raise ConversionError("the file does not hold the weights of an upstream UNet") from None
+        raise ConversionError(f"the file does not hold the weights of an upstream UNet; {_SAVE}") from None
 
 
 def _module_names(architecture: Architecture) -> dict[str, str]:

@@ -28,6 +28,9 @@ _PER_SECOND = re.compile(r"[\s.*]+(S|SEC|SECOND)(\*\*|\^)?-1$|\s*/\s*(S|SEC|SECO
 _PER_PIXEL = re.compile(r"(?<=\w)\s*/\s*PIX(EL)?S?\b|[\s.*]+PIX(EL)?(\*\*|\^)?-1\b")
 """Spellings of "per pixel" in a unit, in capitals; every pixel value is one of a pixel."""
 
+_WITH_UNIT = re.compile(r"(?P<number>\d+\.?\d*|\.\d+)\s*(e-?|electrons?)\s*/\s*(adu|dn|counts?)", re.IGNORECASE)
+"""A gain with its unit, such as ``0.8 e-/ADU``."""
+
 Patterns = Mapping[str, str | list[str]]  # keywords and the patterns of their values; one of several patterns must match
 Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
 
@@ -225,9 +228,19 @@ def matches(keywords: Keywords, patterns: Patterns) -> bool:
 
 
 def read_gain(keywords: Keywords, names: Sequence[str]) -> Gain | None:
-    """Return the first of these keywords that holds a positive number, as a gain."""
-    gains = (Gain(gain, name) for name in names if (gain := positive(keywords, name)) is not None)
-    return next(gains, None)
+    """Return the first of these keywords that holds a positive number, perhaps with a unit, as a gain.
+
+    A text with digits that is no such number hides the keywords behind it, which may be settings.
+    """
+    for name in names:
+        stated = text(keywords, name)
+        numbered = _WITH_UNIT.fullmatch(stated)
+        found = positive({name: numbered["number"]} if numbered else keywords, name)
+        if found is not None:
+            return Gain(found, name)
+        if re.search(r"\d", stated) and number(keywords, name) is None:
+            return None
+    return None
 
 
 def value(keywords: Keywords, name: str) -> Any:

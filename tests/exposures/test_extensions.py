@@ -118,7 +118,15 @@ def test_axes_of_length_one_are_kept_in_the_copy(tmp_path):
     assert fits.getdata(tmp_path / "x_flc_crmask.fits", "CRMASK").shape == SHAPE
 
 
+def test_a_preview_in_colours_does_not_count_as_an_image(tmp_path):
+    preview = fits.PrimaryHDU(np.zeros((20, 26, 3), np.uint8))
+    fits.HDUList([preview, image()]).writeto(tmp_path / "x.fits")
+    assert chosen(tmp_path / "x.fits") == [1]
+
+
 def test_a_cube_is_refused(tmp_path):
     path = write(tmp_path / "x.fits", science(np.stack([ELECTRONS, OTHER])))
-    with pytest.raises(InvalidFileError, match=r"has the shape \(2, 64, 96\): expected an image of two axes"):
+    with pytest.raises(
+        InvalidFileError, match=r"has the shape \(2, 64, 96\): expected an image of two axes: save the plane"
+    ):
         read_exposure(path)

@@ -178,3 +178,10 @@ def test_an_exposure_time_that_cannot_be_is_refused_where_it_is_needed(tmp_path)
         clean_file(rate, model=SMALL)
     total = write(tmp_path / "total_flc.fits", science(image), **{**ACS, "EXPTIME": 1e300})
     assert clean_file(total, model=SMALL, inpaint="none").rate is None
+
+
+@pytest.mark.parametrize(("level", "is_wrong"), [(-32_768, True), (-2500, True), (-100, False), (0, False)])
+def test_a_background_far_below_zero_is_noticed(level, is_wrong):
+    image = np.random.default_rng(1).normal(level, 8, (256, 256))
+    problem = level_problem(image, None)
+    assert ("below zero: BZERO was lost" in (problem or "")) == is_wrong

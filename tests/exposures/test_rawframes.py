@@ -94,7 +94,9 @@ def test_a_level_given_by_the_user_is_subtracted_from_any_frame_and_added_back(t
     path = write(tmp_path / "x_raw.fits", science(frame()[:, :96], "COUNTS"), **{**ACS, "BLEVCORR": "PERFORM"})
     with pytest.raises(InvalidFileError, match=r"this readout of HST ACS/WFC stands is not known: give --bias"):
         read(path)
-    (chip,) = read(path, bias=1000.0).chips
+    exposure = read(path, bias=1000.0)
+    assert any("does not say where the overscan is" in caution for caution in exposure.cautions)
+    (chip,) = exposure.chips
     image = chip.in_unit("electron")
     assert np.ma.median(image) == pytest.approx(2 * np.median(LIT), abs=4)
     np.testing.assert_allclose(chip.from_unit(image.data, "electron", chip.searched), chip.pixels[chip.searched], rtol=1e-6)

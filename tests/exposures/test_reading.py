@@ -253,7 +253,7 @@ BAD_FILES = {
     "three axes": (bad(np.stack([ELECTRONS, ELECTRONS])), r"has the shape \(2, 64, 96\): expected an image of two axes"),
     "unknown unit": (
         bad(unit="Jy"),
-        "BUNIT is 'Jy', which is none of ELECTRONS, .*: give --unit",
+        "BUNIT is 'Jy', which is none of ELECTRONS, .*, else convert them",
     ),
     "no unit": (bad(unit=None), "has no BUNIT: give --unit"),
     "only NaN": (bad(np.full(SHAPE, np.nan, np.float32)), "holds no valid pixel"),
@@ -466,3 +466,16 @@ def test_other_units_are_not_guessed(spelling):
 def test_the_gain_stands_under_several_keywords(keyword, tmp_path):
     path = write(tmp_path / "x.fits", science(ELECTRONS / 4, "adu"), **{keyword: 4.0})
     np.testing.assert_allclose(electrons_of(path), ELECTRONS, rtol=1e-6)
+
+
+def test_a_gain_with_its_unit_is_read_and_one_that_cannot_be_hides_settings(tmp_path):
+    path = write(tmp_path / "x.fits", science(ELECTRONS / 0.8, "adu"), EGAIN="0.8 e-/ADU", GAIN=139.0)
+    np.testing.assert_allclose(electrons_of(path), ELECTRONS, rtol=1e-6)
+    assert only_chip(write(tmp_path / "y.fits", science(ELECTRONS, "adu"), EGAIN="0,8", GAIN=139.0)).gain is None
+    assert only_chip(write(tmp_path / "z.fits", science(ELECTRONS, "adu"), CCDGAIN="low", GAIN=2.0)).gain.keyword == "GAIN"
+
+
+def test_a_unit_that_is_not_known_is_not_blamed_on_the_gain(tmp_path):
+    with pytest.raises(InvalidFileError) as refused:
+        read_exposure(write(tmp_path / "x.fits", science(ELECTRONS, "1000 electron")))
+    assert str(refused.value).endswith("give --unit UNIT if the pixels hold one of these, else convert them")

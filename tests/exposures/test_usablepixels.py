@@ -205,3 +205,24 @@ def test_bits_that_are_none_are_wrong_usage(bits, tmp_path):
 
 def test_bits_are_combined_into_one_number():
     assert (combined([]), combined([16, 64, 16])) == (0, 80)
+
+
+def test_flags_of_cosmic_rays_that_hide_pixels_are_a_caution(tmp_path):
+    path = write(tmp_path / "x_flc.fits", science(ELECTRONS), flagged(4096, COSMIC_RAYS), **ACS)
+    expected = f"{COSMIC_RAYS.sum():,} pixels carry cosmic-ray flags and were not searched"
+    assert any(expected in caution for caution in deepcr_zoo.clean_file(path, SMALL, ignore_dq="none").cautions)
+    assert not any("not searched" in one for one in deepcr_zoo.clean_file(path, SMALL, overwrite=True).cautions)
+
+
+def test_masks_around_hidden_cores_of_stars_are_a_caution(tmp_path):
+    rows, columns = np.mgrid[:256, :256]
+    image = np.random.default_rng(1).normal(50, 8, (256, 256))
+    places = [(row, column) for row in range(20, 256, 50) for column in range(20, 256, 50)]
+    for row, column in places:
+        image += 3e5 * np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 8)
+    hidden = (image > 40_000).astype(np.uint8)
+    sky = science(image.astype(np.float32))
+    unaware = deepcr_zoo.clean_file(write(tmp_path / "x.fits", sky), SMALL)
+    masked = deepcr_zoo.clean_file(write(tmp_path / "y.fits", sky, fits.ImageHDU(hidden, name="MASK", ver=1)), SMALL)
+    assert any("touch areas that are not usable" in caution for caution in masked.cautions)
+    assert not any("touch areas" in caution for caution in unaware.cautions)

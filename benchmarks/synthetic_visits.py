@@ -79,7 +79,7 @@ class LabelledVisit:
         """Every chip of every exposure."""
         block = self.recipe.build.ignore
         bits = quality_bits(block, detector_of(self.recipe.instrument))
-        kept = bits.usable | bits.saturated
+        kept = bits.kept
         good = [
             [
                 GoodPixels((chip.quality.astype(np.int64) & ~kept) == 0, chip.wcs)
@@ -200,7 +200,7 @@ def _made(visit: SimulatedVisit, build: BuildBlock, cache: Path) -> Path:
         exposures = sorted(write_visit(visit, unfinished))
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
             bits = quality_bits(build.ignore, detector_of(visit.instrument))
-            kept = bits.usable | bits.saturated
+            kept = bits.kept
             log = unfinished / "drizzle.log"
             drizzled = drizzle_visit(exposures, Path(scratch), build.drizzle, kept, None, log)
             masks = {

@@ -22,8 +22,7 @@ def describe_ignored_pixels(recipe: Recipe) -> str:
     """Return the kinds of pixels that a recipe ignores."""
     block = recipe.build.ignore
     bits, side = quality_bits(block, detector_of(recipe.instrument)), block.saturation_dilation
-    kept = bits.usable | bits.saturated
     return (
-        f"DQ flags but for those of {kept}; pixels above {block.saturation_electron:g} e- and those in {side} x {side} "
+        f"DQ flags but for those of {bits.kept}; pixels above {block.saturation_electron:g} e- and those in {side} x {side} "
         f"around them; pixels without a value; {LABEL_METHODS[recipe.build.labels].ignored_pixels}"
     )

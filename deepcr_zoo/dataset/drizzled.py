@@ -81,8 +81,7 @@ def _good_bits(visit: PlannedVisit) -> int:
     """Return the DQ bits that AstroDrizzle must not treat as bad pixels: saturation and cosmic rays."""
     detector = detector_of(visit.instrument)
     known = detector.saturation is not None and detector.cosmic_ray_bit is not None
-    bits = ignore.quality_bits(IgnoreBlock() if known else visit.build.ignore, detector)
-    return bits.usable | bits.saturated
+    return ignore.quality_bits(IgnoreBlock() if known else visit.build.ignore, detector).kept
 
 
 def _badly_aligned(visit: PlannedVisit, rms: Sequence[float], exposures: Sequence[ExposureFacts]) -> str:

@@ -21,7 +21,7 @@ from deepcr_zoo.dataset.footprints import Positions
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.errors import InvalidDocumentError, InvalidFileError
 from deepcr_zoo.exposures.fitsfiles import quiet_astropy, reason, root_name
-from deepcr_zoo.exposures.noisecheck import level_cautions
+from deepcr_zoo.exposures.noisecheck import amplifier_noise, level_cautions
 from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
 from deepcr_zoo.models.images import LIMIT, has_value
 from deepcr_zoo.zoo.instruments import Instrument, Keywords, default_instruments, number, positive, text
@@ -107,8 +107,8 @@ def read_chips(facts: ExposureFacts, block: InstrumentBlock, path: Path | None =
 
 
 def _read_noise(keywords: Keywords) -> float | None:
-    """Return the mean read noise of the amplifiers, e-, filled in by calibration (0 in raw files, from memory), or None."""
-    given = [noise for amplifier in "ABCD" if (noise := positive(keywords, f"READNSE{amplifier}")) is not None]
+    """Return the mean read noise of the amplifiers, e-, or None if calibration has not filled it in."""
+    given = amplifier_noise(keywords)
     return fmean(given) if given else None
 
 
@@ -171,7 +171,7 @@ def _chips(
                 version=chip.version,
                 image=np.ma.getdata(chip.in_unit("electron"))[lit],
                 quality=_flags(chip)[lit],
-                masked=np.zeros_like(chip.bad[lit]) if chip.quality.masked is None else chip.quality.masked[lit],
+                masked=_masked(chip)[lit],
                 wcs=wcs if chip.image_area is None else wcs.slice(lit),
                 area_cm2=chip.area_cm2,
                 mdrizsky=number(hdus[chip.hdu].header, "MDRIZSKY"),
@@ -210,6 +210,10 @@ def _flags(chip: Chip) -> NDArray[np.integer]:
             f"{chip.where}: has no DQ: expected an extension DQ,{chip.version}, as calibrated exposures have"
         )
     return chip.quality.flags
+
+
+def _masked(chip: Chip) -> NDArray[np.bool_]:
+    return np.zeros(chip.pixels.shape, dtype=bool) if chip.quality.masked is None else chip.quality.masked
 
 
 def _slit_coordinates(chip: Chip, block: InstrumentBlock) -> WCS | None:

@@ -18,7 +18,7 @@ from deepcr_zoo.errors import InvalidFileError, NotAnExposureError
 from deepcr_zoo.exposures.fitsfiles import extension_name, extension_version, reason
 from deepcr_zoo.exposures.missing import Missing
 from deepcr_zoo.models.images import Mask
-from deepcr_zoo.zoo.instruments import default_instruments
+from deepcr_zoo.zoo.instruments import default_instruments, text
 
 FLAGS = ("DQ",)  # extensions of DQ flags
 MASKS = ("MASK", "BPM")  # extensions where any number but 0 marks a bad pixel (astropy's CCDData; LCO's BANZAI)
@@ -74,8 +74,8 @@ def quality_of(hdus: fits.HDUList, index: int, version: int, where: str) -> tupl
     """
     flags = masks = None
     for hdu in hdus:
-        name, alone = extension_name(hdu), version == 1 and "EXTVER" not in hdu.header
-        if name not in (*FLAGS, *MASKS) or not (extension_version(hdu) == version or alone):
+        name = extension_name(hdu)
+        if name not in (*FLAGS, *MASKS) or extension_version(hdu) != version:
             continue
         values = _quality_values(hdu, _shape(hdus[index]), f"{where}: its {name} extension")
         if values is None:
@@ -151,7 +151,7 @@ def _is_meant(hdus: fits.HDUList, index: int, wish: str) -> bool:
 
 
 def _label(hdus: fits.HDUList, index: int) -> str:
-    return text if (text := str(hdus[index].header.get("EXTNAME", "")).strip()) else str(index)
+    return text(hdus[index].header, "EXTNAME") or str(index)
 
 
 def _listed(hdus: fits.HDUList, images: Sequence[int]) -> str:

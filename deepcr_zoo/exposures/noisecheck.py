@@ -7,7 +7,7 @@ noise as it is; a wrong gain or exposure time multiplies both.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,7 @@ def level_cautions(chips: Iterable[Chip]) -> Iterator[str]:
     chips = list(chips)
     for chip in chips:
         if chip.has_electrons and (problem := _problem(_background_electron(chip), read_noise_of(chip))):
-            yield f"{chip.name or 'image'},{chip.version}: {problem}"
+            yield f"{chip.label}: {problem}"
     gains = [chip.gain for chip in chips if chip.gain is not None and not chip.has_electrons]
     if gains:
         named = dict.fromkeys(f"{gain.keyword or 'the gain'} is {gain.electron_per_count:g} e- per count" for gain in gains)
@@ -104,30 +104,20 @@ def level_cautions(chips: Iterable[Chip]) -> Iterator[str]:
 
 def _background_electron(chip: Chip) -> Background | None:
     side = _side(chip.pixels.shape)
-    image = part_of(chip, _sampled(chip.pixels.shape)).in_unit("electron")
+    image = chip.part(_sampled(chip.pixels.shape)).in_unit("electron")
     return _background(_blocks(np.ma.getdata(image), side), _blocks(~np.ma.getmaskarray(image), side))
-
-
-def part_of(chip: Chip, places: Any) -> Chip:
-    """Return a chip with the pixels at an index of two axes alone, which convert in less time."""
-
-    def parts(record: Any) -> dict[str, Any]:
-        values = {field.name: getattr(record, field.name) for field in fields(record)}
-        arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray) and value.ndim == 2}
-        return {name: np.broadcast_to(array, chip.pixels.shape)[places] for name, array in arrays.items()}
-
-    return replace(chip, **parts(chip), quality=replace(chip.quality, **parts(chip.quality)))
 
 
 def read_noise_of(chip: Chip) -> ReadNoise:
     """Return the range of a chip's read noise, from READNSEA to READNSED (HST) where calibration has filled them in."""
-    given = _hst_read_noise(chip.keywords)
+    given = amplifier_noise(chip.keywords)
     if not given:
         return UNKNOWN
     return ReadNoise(min(given) / _AMPLIFIERS_DIFFER, max(given) * _AMPLIFIERS_DIFFER)
 
 
-def _hst_read_noise(keywords: Keywords) -> list[float]:
+def amplifier_noise(keywords: Keywords) -> list[float]:
+    """Return the read noise of each amplifier, e-, which HST's calibration fills in (0 in raw files, from memory)."""
     return [noise for amplifier in "ABCD" if (noise := positive(keywords, f"READNSE{amplifier}")) is not None]
 
 

@@ -52,10 +52,9 @@ def read_raw_frame(
     is_raw = _is_raw(header, quantity, instrument)
     if is_raw and instrument and (known := _known(header, instrument, pixels.shape, version)):
         return _of_known_camera(pixels, known, version)
-    wanted = options.bias == OVERSCAN
+    wanted, lit = options.bias == OVERSCAN, _lit(header, pixels.shape)
     if not (is_raw or wanted):
-        return RawFrame(_lit(header, pixels.shape), None)
-    lit = _lit(header, pixels.shape)
+        return RawFrame(lit, None)
     section = _section(header, BIAS_SECTION, pixels.shape)
     if section is not None and (lit is None or not lit[section].any()):
         return _from_section(pixels, section, lit, f"{BIAS_SECTION}={text(header, BIAS_SECTION)}")
@@ -135,9 +134,9 @@ def assumed_bias(frames: Sequence[RawFrame]) -> list[str]:
 def _lit(header: Keywords, shape: tuple[int, ...]) -> Mask | None:
     """Return the pixels that see light by the header; None if that is all of them or its sections do not fit the image."""
     sections = [found for name in IMAGE_SECTIONS if (found := _section(header, name, shape)) is not None]
-    lit = np.zeros(shape, dtype=bool)
     if not sections:
         return None
+    lit = np.zeros(shape, dtype=bool)
     lit[sections[0]] = True
     for other in sections[1:]:
         both = np.zeros(shape, dtype=bool)

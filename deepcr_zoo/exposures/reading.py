@@ -6,7 +6,7 @@ import fnmatch
 import hashlib
 from collections import ChainMap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,11 @@ class Chip:
     area_cm2: float | None  # area of the detector that sees light, if the pixel size is known
     quality: Quality
 
+    @property
+    def label(self) -> str:
+        """The name and number of the chip, for messages about its file."""
+        return f"{self.name or 'image'},{self.version}"
+
     @cached_property
     def bad(self) -> Mask:
         """The pixels without a value, outside the image area, masked or flagged bad, shape (H, W)."""
@@ -104,6 +109,16 @@ class Chip:
         """Return the masked pixels of an image in the file's own unit, shape (masked pixels,): the inverse of `in_unit`."""
         level = 0 if self.bias is None else np.broadcast_to(self.bias, mask.shape)[mask].astype(np.float64)
         return image[mask].astype(np.float64) / self.factor(unit) + level
+
+    def part(self, places: Any) -> Chip:
+        """Return the chip with the pixels at an index of two axes alone, which convert in less time."""
+
+        def parts(record: Any) -> dict[str, Any]:
+            values = {field.name: getattr(record, field.name) for field in fields(record)}
+            arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray) and value.ndim == 2}
+            return {name: np.broadcast_to(array, self.pixels.shape)[places] for name, array in arrays.items()}
+
+        return replace(self, **parts(self), quality=replace(self.quality, **parts(self.quality)))
 
     def factor(self, wanted: PixelUnit) -> float:
         """Return the factor from the file's pixel values to `wanted`; an error if it needs a gain that is unknown."""
@@ -305,14 +320,12 @@ def _quality(
 
 def _quality_bits(instrument: Instrument | None, options: ReadingOptions) -> QualityBits:
     """Return the meaning of the DQ bits; of an unknown camera any bit is bad."""
-    if instrument is None:
-        usable, saturated = 0, 0
-    else:
-        usable = combined(instrument.usable_bits) | instrument.cosmic_ray_bits
-        saturated = combined(instrument.saturation.bits if instrument.saturation else [])
-    if isinstance(options.ignore_dq, int):
-        found_before = instrument.cosmic_ray_bits if instrument else 0
-        usable = options.ignore_dq | found_before if options.ignore_dq else 0
+    cosmic_rays = instrument.cosmic_ray_bits if instrument else 0
+    ignored = options.ignore_dq
+    if not isinstance(ignored, int):
+        ignored = combined(instrument.usable_bits) if instrument else 0
+    usable = 0 if options.ignore_dq == 0 else ignored | cosmic_rays
+    saturated = combined(instrument.saturation.bits) if instrument and instrument.saturation else 0
     return QualityBits(usable, saturated & ~usable)
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from deepcr_zoo.errors import NoModelError
 from deepcr_zoo.exposures.missing import Missing
-from deepcr_zoo.exposures.noisecheck import part_of
 from deepcr_zoo.exposures.options import AUTO, NO_INPAINTING, CleanOptions, named_model
 from deepcr_zoo.exposures.reading import Exposure
 from deepcr_zoo.exposures.usablepixels import has_bits
@@ -113,7 +112,7 @@ def _outside_sky_range(model: ResolvedModel, card: Card, exposure: Exposure) -> 
     known = sky_range(model, card)
     if known is None:
         return None
-    samples = [part_of(chip, sky_sample(chip.pixels.shape)) for chip in exposure.chips]
+    samples = [chip.part(sky_sample(chip.pixels.shape)) for chip in exposure.chips]
     levels = [level for chip in samples for level in read_image(chip.in_unit(card.input.unit), None).sky_levels()]
     outside = next((level for level in levels if not known.holds(level)), None)
     return None if outside is None else outside_sky_range(model.reference, known, outside)
@@ -184,10 +183,9 @@ def _flagged_before(exposure: Exposure, options: CleanOptions) -> list[str]:
 
 def _no_image_of_the_sky(exposure: Exposure) -> list[str]:
     """Caution where a header says that a frame is a calibration frame or not of a CCD."""
-    table, keywords = default_instruments(), exposure.keywords
-    found = []
-    for kind in (*table.frame_kinds, *table.no_ccd):
+    keywords = exposure.keywords
+    for kind in default_instruments().frame_kinds:
         keyword = next((name for name in kind.keywords if matches(keywords, {name: kind.values})), None)
         if keyword is not None:
-            found.append(f"{keyword} is {text(keywords, keyword)}: this is {kind.meaning}: {kind.consequence}")
-    return found[:1]
+            return [f"{keyword} is {text(keywords, keyword)}: this is {kind.meaning}: {kind.consequence}"]
+    return []

@@ -72,7 +72,7 @@ def suspicions(found: ChipMask, image: Any, instrument: Instrument | None) -> It
     ]
     if instrument is not None and chip.area_cm2 and chip.exposure_time_s:
         sentences.append(too_few(found.events, chip.area_cm2, chip.exposure_time_s, instrument.telescope == _IN_SPACE))
-    yield from (f"{chip.name or 'image'},{chip.version}: {sentence}" for sentence in sentences if sentence)
+    yield from (f"{chip.label}: {sentence}" for sentence in sentences if sentence)
 
 
 def find_structures(mask: Mask, image: NDArray[np.floating], usable: Mask | None = None) -> Iterator[str]:

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from deepcr_zoo.models.images import Mask, has_value
 from deepcr_zoo.zoo.instruments import BLEEDING
 
-EVERY_BIT = -1  # an integer with all bits set
-
 
 @dataclass(frozen=True)
 class QualityBits:
@@ -22,9 +20,14 @@ class QualityBits:
     saturated: int
 
     @property
+    def kept(self) -> int:
+        """Return the bits that leave a pixel usable or mean saturation, as one number."""
+        return self.usable | self.saturated
+
+    @property
     def bad(self) -> int:
         """Return the bits that make a pixel unusable for another reason than saturation."""
-        return EVERY_BIT & ~(self.usable | self.saturated)
+        return ~self.kept
 
 
 @dataclass(frozen=True)

@@ -179,8 +179,10 @@ class InstrumentTable(Document):
     units: list[UnitSpelling]
     combined: Combined
     generic: GenericImages
-    frame_kinds: list[FrameKind] = Field(default=[], description="calibration frames, by keywords of any camera")
-    no_ccd: list[FrameKind] = Field(default=[], description="detectors that are no CCDs")
+    frame_kinds: list[FrameKind] = Field(
+        default=[],
+        description="calibration frames and frames of other detectors, by any camera's keywords; the first counts",
+    )
     instruments: list[Instrument]
 
     def recognise(self, keywords: Keywords) -> Instrument | None:

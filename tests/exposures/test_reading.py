@@ -13,7 +13,6 @@ from astropy.nddata import CCDData
 from deepcr_zoo.errors import InvalidFileError, NotAnExposureError
 from deepcr_zoo.exposures.fitsfiles import root_name
 from deepcr_zoo.exposures.reading import read_exposure
-from deepcr_zoo.zoo import instruments
 from tests.fitsfiles import ACS, DECAM, SHAPE, STIS, WFPC2, acs_flc, scene, science, write
 
 ELECTRONS, _ = scene()
@@ -343,7 +342,6 @@ def test_running_out_of_memory_is_not_blamed_on_the_file(tmp_path):
 import resource
 from pathlib import Path
 from deepcr_zoo.exposures.reading import read_exposure
-from deepcr_zoo.zoo import instruments
 used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 100_000_000, -1))
 try:
@@ -409,7 +407,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path):
         writer.wait()
 
 
-# Numbers as text, and units as people write them
+# Numbers as text, and gains as people write them
 
 
 def test_numbers_held_as_text_are_numbers(tmp_path):
@@ -419,47 +417,6 @@ def test_numbers_held_as_text_are_numbers(tmp_path):
     np.testing.assert_allclose(electrons_of(path), ELECTRONS, rtol=1e-5)
     with pytest.raises(NotAnExposureError, match="NCOMBINE is 4"):
         read_exposure(write(tmp_path / "z.fits", science(ELECTRONS), NCOMBINE="4"))
-
-
-@pytest.mark.parametrize(
-    ("stored", "number"),
-    [
-        ("4.0D2", 400),
-        (" 12 ", 12),
-        (3, 3),
-        ("low", None),
-        ("", None),
-        (True, None),
-        ("inf", None),
-        ("nan", None),
-        ("T", None),
-    ],
-)
-def test_a_number_is_read_however_it_is_stored(stored, number):
-    assert instruments.number({"KEY": stored}, "KEY") == number
-
-
-@pytest.mark.parametrize(
-    ("spelling", "quantity", "per_second"),
-    [
-        ("counts / pixel", "adu", False),
-        ("DN/s/pixel", "adu", True),
-        ("DN/pixel/s", "adu", True),
-        ("electrons/pixel", "electron", False),
-        ("electron pix-1", "electron", False),
-        ("ADUs", "adu", False),
-        ("data number", "adu", False),
-        ("electron s-1 pixel-1", "electron", True),
-    ],
-)
-def test_a_unit_may_be_per_pixel_or_in_the_plural(spelling, quantity, per_second):
-    unit = instruments.default_instruments().unit(spelling)
-    assert (unit.quantity, unit.per_second) == (quantity, per_second)
-
-
-@pytest.mark.parametrize("spelling", ["nanomaggy", "Jy/pixel", "pixel", "electron/pixel2", "mag"])
-def test_other_units_are_not_guessed(spelling):
-    assert instruments.default_instruments().unit(spelling) is None
 
 
 @pytest.mark.parametrize("keyword", ["GAIN", "EGAIN", "CCDGAIN", "HIERARCH ESO DET OUT1 CONAD"])

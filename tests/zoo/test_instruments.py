@@ -5,7 +5,7 @@ import pytest
 from astropy import units
 from astropy.io import fits
 
-from deepcr_zoo.zoo.instruments import Gain, InstrumentTable, default_instruments, text
+from deepcr_zoo.zoo.instruments import Gain, InstrumentTable, default_instruments, number, text
 from deepcr_zoo.zoo.registries import default_registry
 from tests.fitsfiles import ACS, DECAM, STIS, WFC3, WFPC2
 
@@ -90,15 +90,44 @@ def spellings(unit):
         ("ELECTRONS/SEC", "electron", True),
         ("counts", "adu", False),
         (" DN ", "adu", False),
+        ("counts / pixel", "adu", False),
+        ("DN/s/pixel", "adu", True),
+        ("DN/pixel/s", "adu", True),
+        ("electrons/pixel", "electron", False),
+        ("electron pix-1", "electron", False),
+        ("ADUs", "adu", False),
+        ("data number", "adu", False),
+        ("electron s-1 pixel-1", "electron", True),
     ],
 )
 def test_units_are_known_in_any_case_and_spelling(spelling, quantity, per_second):
     assert (TABLE.unit(spelling).quantity, TABLE.unit(spelling).per_second) == (quantity, per_second)
 
 
-@pytest.mark.parametrize("spelling", ["Jy", "mJy/beam", "ELECTRONS/HOUR", "S-1", "counts s", ""])
+NO_COUNTS = ["Jy", "mJy/beam", "Jy/pixel", "nanomaggy", "mag", "pixel", "electron/pixel2", "ELECTRONS/HOUR", "S-1"]
+
+
+@pytest.mark.parametrize("spelling", [*NO_COUNTS, "counts s", ""])
 def test_other_units_are_not(spelling):
     assert TABLE.unit(spelling) is None
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        ("4.0D2", 400),
+        (" 12 ", 12),
+        (3, 3),
+        ("low", None),
+        ("", None),
+        (True, None),
+        ("inf", None),
+        ("nan", None),
+        ("T", None),
+    ],
+)
+def test_a_number_is_read_however_it_is_stored(stored, expected):
+    assert number({"KEY": stored}, "KEY") == expected
 
 
 def test_the_instruments_of_the_registry_are_all_in_the_table():

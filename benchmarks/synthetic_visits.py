@@ -26,6 +26,7 @@ from deepcr_zoo.dataset.coverage import GoodPixels, seen_by_others
 from deepcr_zoo.dataset.drizzle import drizzle_visit
 from deepcr_zoo.dataset.exposures import ChipPixels, detector_of, read_chips, read_facts
 from deepcr_zoo.dataset.ignore import ignore_mask, quality_bits
+from deepcr_zoo.exposures.usablepixels import has_bits
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.simulate import VERSION
 from deepcr_zoo.simulate.simulation import SimulatedVisit, write_visit
@@ -79,12 +80,8 @@ class LabelledVisit:
         """Every chip of every exposure."""
         block = self.recipe.build.ignore
         bits = quality_bits(block, detector_of(self.recipe.instrument))
-        kept = bits.kept
         good = [
-            [
-                GoodPixels((chip.quality.astype(np.int64) & ~kept) == 0, chip.wcs)
-                for chip in _chips(path, self.recipe.instrument)
-            ]
+            [GoodPixels(~has_bits(chip.quality, bits.bad), chip.wcs) for chip in _chips(path, self.recipe.instrument)]
             for path in self.exposures
         ]
         with np.load(self.folder / LABELS) as labels:
@@ -200,11 +197,10 @@ def _made(visit: SimulatedVisit, build: BuildBlock, cache: Path) -> Path:
         exposures = sorted(write_visit(visit, unfinished))
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
             bits = quality_bits(build.ignore, detector_of(visit.instrument))
-            kept = bits.kept
             log = unfinished / "drizzle.log"
-            drizzled = drizzle_visit(exposures, Path(scratch), build.drizzle, kept, None, log)
+            drizzled = drizzle_visit(exposures, Path(scratch), build.drizzle, bits.kept, None, log)
             masks = {
-                _key(index, chip.version): drizzled.label(index, chip.version).cosmic_rays
+                _key(index, chip.version): drizzled.label(index, chip.version)[0]
                 for index, path in enumerate(exposures)
                 for chip in _chips(path, visit.instrument)
             }

@@ -84,12 +84,14 @@ def write_atomically(data: bytes, path: Path) -> None:
 def write_together(contents: Mapping[Path, bytes]) -> None:
     """Write several files atomically, and rename none of them before all are on the disk.
 
-    Only a kill during the renames leaves some of them old; the last one is renamed last.
+    Only a kill during the renames leaves some of them old; the last one is renamed last. What earlier processes left of
+    these files, unfinished, is removed.
     """
     partial: dict[Path, Path] = {}
     try:
         for path, data in contents.items():
             path.parent.mkdir(parents=True, exist_ok=True)
+            sweep_partial(path)
             partial[path] = _partial_path(path)
             with open(partial[path], "xb") as file:
                 file.write(data)

@@ -82,7 +82,6 @@ def read(path: Path) -> ArchiveManifest:
 def write(path: Path, manifest: ArchiveManifest) -> None:
     """Write a manifest as JSON; its bytes depend on its content alone."""
     try:
-        files.sweep_partial(path)
         files.write_atomically(as_json(manifest), path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None

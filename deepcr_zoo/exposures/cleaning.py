@@ -28,7 +28,7 @@ from deepcr_zoo.exposures.provenance import MaskProvenance
 from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
 from deepcr_zoo.exposures.selection import Selection, missing_model, ranked_models, select
 from deepcr_zoo.exposures.suspicions import suspicions
-from deepcr_zoo.files import sweep_partial, write_together
+from deepcr_zoo.files import write_together
 from deepcr_zoo.models.imagecleaning import Filler, filler
 from deepcr_zoo.models.model import MaskModel, load_resolved
 from deepcr_zoo.zoo.registries import default_registry
@@ -315,7 +315,6 @@ def _write(contents: dict[Path, bytes]) -> None:
         for path in contents:
             if os.path.lexists(path) and not path.is_file():
                 raise not_ours(path)
-            sweep_partial(path)
         write_together(contents)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written to: {error.strerror}; choose another --output-dir") from None

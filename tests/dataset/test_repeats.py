@@ -1,13 +1,6 @@
 """Training sets of repeated exposures: one pointing each, labelled by each other, split by observation."""
 
 import dataclasses
-import os
-import random
-import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -22,9 +15,8 @@ from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.store import Home
 from deepcr_zoo.errors import DataError, UsageError
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
-from tests.conftest import CHECKOUT, STIS_EXPOSURES
+from tests.conftest import STIS_EXPOSURES
 from tests.dataset.repeated import LIT, NOISE, RAW_SHAPE, SHAPE, recipe_of, write_observation
-from tests.dataset.visits import content
 
 NUMBERS = (1, 2, 3, 4)
 
@@ -238,42 +230,6 @@ def test_only_settings_of_the_label_method_change_the_key_of_a_visit(folder, tmp
 def test_spectra_cannot_be_rehearsed():
     with pytest.raises(UsageError, match="cannot be simulated"):
         plan_build(recipe_of("build.labels=astrodrizzle"), rehearse=True)
-
-
-BUILD = """
-import sys
-from pathlib import Path
-from deepcr_zoo.dataset.build import build_dataset
-from deepcr_zoo.dataset.store import Home
-from tests.dataset.repeated import recipe_of
-
-print("ready", flush=True)
-build_dataset(recipe_of(), [sys.argv[1]], home=Home(Path(sys.argv[2])))
-"""
-
-KILLS = int(os.environ.get("DEEPCR_ZOO_KILLS", "6"))
-
-
-@pytest.mark.slow
-def test_a_build_killed_at_random_moments_ends_with_the_same_bytes(folder, dataset, tmp_path):
-    home, moments = Home(tmp_path / "home"), random.Random(7)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-c", BUILD, str(folder), str(home.root)]
-    killed = unfinished = 0
-    while killed < KILLS:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
-        assert process.stdout.readline() == b"ready\n"
-        time.sleep(moments.uniform(0.1, 3.0))
-        process.send_signal(signal.SIGKILL)
-        if process.wait() == -signal.SIGKILL:
-            killed += 1
-            unfinished += any(path.name.startswith(".") for path in home.visits.glob("*"))
-        else:  # the build finished first: start another
-            shutil.rmtree(home.root)
-    finished = build_dataset(recipe_of(), [folder], home=home)
-    assert unfinished, "no kill hit an unfinished visit"
-    assert content(finished) == content(dataset)
-    assert not [path for path in home.visits.iterdir() if path.name.startswith(".")]
 
 
 @pytest.mark.slow

@@ -1,0 +1,71 @@
+"""Every command, killed again and again: what can be seen is whole, and the next run ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from tests import forks
+from tests.attack.targets import COMMANDS, Target
+
+pytest_plugins = ["tests.zoo.hub.fixtures"]
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+KILLS = int(os.environ.get("DEEPCR_ZOO_KILLS", 20))
+"""Of each command; a release is tested with more."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The process that has imported everything, so that no command is killed before it does anything."""
+    assert forks.start(["--version"], tmp_path_factory.mktemp("warm") / "log").wait() == 0
+
+
+@pytest.fixture(params=COMMANDS)
+def target(request: pytest.FixtureRequest) -> Target:
+    """A command to attack."""
+    found: Target = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(KILLS, marks=pytest.mark.slow)])
+def test_a_command_that_is_killed_leaves_nothing_half_written_and_the_next_one_ends_as_if_nothing_had_happened(
+    target, kills, tmp_path
+):
+    moments, log = random.Random(kills), tmp_path / "log"
+    target.prepare()
+    begun = time.monotonic()
+    alone = forks.start(target.arguments(), log)
+    assert alone.wait() == 0, alone.said()
+    duration, expected = time.monotonic() - begun, target.content()
+    assert alone.steps
+    assert expected
+
+    target.prepare()
+    killed = 0
+    while killed < kills:
+        status = _killed_run(target, log, moments, alone.steps, duration, by_step=killed % 2 == 0)
+        target.check()
+        if status == -signal.SIGKILL:
+            killed += 1
+            continue
+        assert status == 0, log.read_text()
+        assert target.content() == expected
+        target.prepare()
+    last = forks.start(target.arguments(), log)
+    assert last.wait() == 0, last.said()
+    target.check()
+    assert target.content() == expected
+
+
+def _killed_run(target: Target, log, moments: random.Random, steps: int, duration: float, *, by_step: bool) -> int:
+    """Run the command until it changes the file system for some time, or for some time; return its exit status."""
+    if by_step:
+        return forks.start(target.arguments(), log, killed_at=moments.randint(1, steps)).wait()
+    run = forks.start(target.arguments(), log)
+    run.process.join(moments.uniform(0, duration))
+    return run.kill()

@@ -90,7 +90,8 @@ def label_visits(plan: BuildPlan, jobs: Jobs = 1) -> Iterator[Outcome[store.Visi
         require_drizzlepac()
     if any(visit.build.labels == "dark_paste" and visit.build.dark_paste.own == "lacosmic" for visit in unfinished):
         require_astroscrappy()
-    return batch.run(ForEach(partial(_label, plan.home), by_name), list(by_name), jobs)
+    # processes take seconds to start: none does where every visit is labelled
+    return batch.run(ForEach(partial(_label, plan.home), by_name), list(by_name), jobs if unfinished else 1)
 
 
 def assemble_labelled(plan: BuildPlan, outcomes: Iterable[Outcome[store.VisitRecord]]) -> Dataset:

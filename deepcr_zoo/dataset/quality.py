@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, stats
+from scipy import ndimage, special
 
 STAR_SIGMA = 10.0  # pixels of the visit's median this far above the background count as stars (or cores of galaxies)
 DARK_SHARE = 0.25  # of the pixels, the darkest, are compared with those on stars; in a crowded field few others are free
@@ -69,7 +69,8 @@ class MaskCount:
             return None
         per_group = self.masked / self.groups
         allowed = max_star_excess * self.masked_in_dark / self.in_dark * self.on_stars
-        return float(stats.poisson.sf(self.masked_on_stars / per_group - 1, allowed / per_group))
+        fewer = math.floor(self.masked_on_stars / per_group - 1)
+        return 1.0 if fewer < 0 else float(special.pdtrc(fewer, allowed / per_group))
 
 
 def count_masked(

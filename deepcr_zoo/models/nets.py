@@ -82,8 +82,9 @@ def with_state(architecture: Architecture, task: Task, state: Mapping[str, Tenso
     """Return a network on the CPU that holds copies of these tensors; no random numbers are drawn for it."""
     with torch.device("meta"):
         network = UNet(architecture, task)
-    network.to_empty(device="cpu")
-    network.load_state_dict(state)
+    plain = torch.contiguous_format
+    copies = {name: one.detach().to("cpu", copy=True, memory_format=plain) for name, one in state.items()}
+    network.load_state_dict(copies, assign=True)  # to_empty would import packages for a second
     return network
 
 

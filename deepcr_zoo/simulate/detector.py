@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import signal
 
 from deepcr_zoo.zoo.recipe import SimulatedInstrument
 
@@ -122,6 +121,8 @@ def leave_trails(charge: NDArray[np.float32], transfers: NDArray[np.float32]) ->
     years, half of it with each of two release lengths (shapes after Anderson & Bedin 2010; amounts estimated). `charge` is
     in e- and not negative; `transfers` as for `read_out`.
     """
+    from scipy import signal  # it takes a second to import
+
     upwards = transfers.sum() < 0
     lost = _TRAPPED * np.abs(transfers[:, None]) / _ROWS_OF_LOSS * charge**_TRAPPED_POWER
     if upwards:

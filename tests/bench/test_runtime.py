@@ -115,6 +115,14 @@ def test_what_is_timed_is_what_a_network_gives(name, request):
     np.testing.assert_array_equal(network(lambda device: model)(image, mask), expected)
 
 
+def test_a_slow_method_is_repeated_less_often(monkeypatch):
+    calls = []
+    for enough, expected in ((60.0, 3), (0.0, 1)):
+        monkeypatch.setattr(runtime, "ENOUGH_S", enough)
+        assert len(runtime._timed(lambda image, mask: calls.append(1), 64, 3).seconds) == expected
+    assert len(calls) == 4 + 2, "a first call does not count"
+
+
 def test_what_is_timed_is_the_mask_of_lacosmic():
     image, mask = example_frame(SIDE)
     settings = Lacosmic(2.0, 4.0)

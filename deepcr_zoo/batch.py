@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from deepcr_zoo.errors import DeepcrZooError, InterruptedWorkError, NotAnExposureError, UsageError
-from deepcr_zoo.machine import processors
+from deepcr_zoo.files import read_file
+from deepcr_zoo.machine import is_out_of_memory, processors
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts")
 PACKED_SUFFIXES = (".gz", ".bz2", ".xz")
@@ -40,6 +41,9 @@ _LEFT_OUT = re.compile(
 
 _EXTENSION = re.compile(r"(?P<file>.+?)(\[(?P<brackets>[^\[\]]+)\](\[[^\[\]]*\])*|\+(?P<number>\d+))", re.DOTALL)
 """A file with an extension as in IRAF and CFITSIO: ``x.fits[1]``, ``x.fits[SCI,1]``, ``x.fits+1``."""
+
+MOST_LIST_BYTES = 100_000_000
+"""Largest list of files, about a million names."""
 
 MOST_NAMES = 5
 """Names of left-out files in a message."""
@@ -142,11 +146,11 @@ def attempt(work: Work[Result], path: str) -> Outcome[Result]:
         raise
     except DeepcrZooError as error:
         again = isinstance(error, InterruptedWorkError)
-        return Outcome(path, None, str(error), isinstance(error, NotAnExposureError), again)
-    except MemoryError:
-        reason = "does not fit into memory: use fewer --jobs, or fewer workers on each machine"
-        return Outcome(path, None, f"{path}: {reason}", again=True)
+        return Outcome(path, None, "; ".join(map(str, error.args)), isinstance(error, NotAnExposureError), again)
     except Exception as error:
+        if is_out_of_memory(error):
+            reason = "does not fit into memory: use fewer --jobs, or fewer workers on each machine"
+            return Outcome(path, None, f"{path}: {reason}", again=True)
         reason = " ".join(str(error).split()) or "no reason given"
         place = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{type(error).__name__}: {reason} ({Path(place.filename).name}, line {place.lineno})"
@@ -163,8 +167,10 @@ def _list_items(argument: str) -> list[str]:
     if not argument.startswith("@") or os.path.lexists(argument):
         return [argument]
     try:
-        lines = Path(argument[1:]).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
+        lines = read_file(Path(argument[1:]), MOST_LIST_BYTES).decode().splitlines()
+    except OSError as error:
+        raise UsageError(f"{argument}: the list cannot be read: {error.strerror}") from None
+    except ValueError as error:
         raise UsageError(f"{argument}: the list cannot be read: {error}") from None
     items = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     if nested := [item for item in items if item.startswith("@")]:
@@ -185,6 +191,8 @@ def extension_in(argument: str) -> str | None:
 
 def _find(argument: str) -> list[str] | str:
     """Return the files that an argument stands for, or the reason why there are none."""
+    if "\0" in argument:
+        return "no file can have this name"
     try:
         if os.path.isdir(argument):
             found = [path for path in _files_in(argument) if path.lower().endswith(_FITS_ENDINGS)]

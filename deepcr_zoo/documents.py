@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from deepcr_zoo.errors import InvalidDocumentError
+from deepcr_zoo import files
+from deepcr_zoo.errors import InvalidDocumentError, printable
 
 
 class Document(BaseModel):
@@ -28,7 +29,15 @@ _Fastest: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Fastest):  # type: ignore[misc]
-    """Safe YAML that refuses duplicate keys; PyYAML would silently keep the last one."""
+    """Safe YAML that refuses duplicate keys, of which PyYAML would keep the last, and numbers of absurd length."""
+
+    def construct_number(self, node: yaml.ScalarNode) -> Any:
+        """Return a number; PyYAML takes hours for a long one in base 60, and others have no decimal form."""
+        if len(node.value) > MOST_DIGITS:
+            problem = f"a number has at most {MOST_DIGITS} digits, got {len(node.value)}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        integer = node.tag.endswith(":int")
+        return self.construct_yaml_int(node) if integer else self.construct_yaml_float(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -43,6 +52,10 @@ class _Loader(_Fastest):  # type: ignore[misc]
         return content
 
 
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
+
+
 Place = tuple[Hashable, ...]
 """Keys and indices that lead to a value."""
 
@@ -52,14 +65,23 @@ MOST_VALUES = 100_000
 MOST_DEPTH = 50
 """Deepest nesting; libyaml would overflow the stack of the process at some ten thousand."""
 
-MOST_BYTES = 10_000_000
-"""Largest accepted document; those of the zoo have a few thousand bytes."""
+MOST_BYTES = 1_000_000
+"""Largest accepted document, which is read within seconds; those of the zoo have a few thousand bytes."""
+
+MOST_DIGITS = 100
+"""Longest accepted number."""
+
+MOST_SHOWN = 120
+"""Characters of a value or of another library's reason in an error text."""
+
+MOST_PROBLEMS = 20
+"""Wrong fields that one error names."""
 
 
 def parse_yaml(text: str | bytes, where: str | Path) -> tuple[Any, dict[Place, int]]:
     """Return the content of a YAML document and the line of each value.
 
-    Tags, duplicate keys and documents beyond `MOST_VALUES` or `MOST_BYTES` raise `InvalidDocumentError`.
+    Tags, duplicate keys, and documents or values beyond the bounds above raise `InvalidDocumentError`.
     """
     try:
         if len(text) > MOST_BYTES:
@@ -72,8 +94,23 @@ def parse_yaml(text: str | bytes, where: str | Path) -> tuple[Any, dict[Place, i
         if len(lines) > MOST_VALUES:
             raise ValueError(f"at most {MOST_VALUES} values, each use of an alias counted")
         return content, dict(lines)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a 13th month, no UTF-8
-        raise InvalidDocumentError(f"{where}: expected a YAML document: {' '.join(str(error).split())}") from None
+    # ValueError: a 13th month, no UTF-8; OverflowError: a number in base 60
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidDocumentError(f"{where}: expected a YAML document: {_yaml_problem(error)}") from None
+
+
+def _yaml_problem(error: Exception) -> str:
+    """Return the reason and the place of a YAML error, without the context that PyYAML repeats."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return brief(error)
+    return f"{brief(getattr(error, 'problem', None) or error)} (line {mark.line + 1}, column {mark.column + 1})"
+
+
+def brief(found: object) -> str:
+    """Return a value or another library's reason on one line, cut to `MOST_SHOWN` characters."""
+    shown = printable(" ".join(str(found)[: 2 * MOST_SHOWN].split()))
+    return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}..."
 
 
 def _check_events(text: str | bytes) -> None:
@@ -111,7 +148,15 @@ def validate(content: Any, schema: type[DocumentT], where: Callable[[Place], str
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        raise InvalidDocumentError("\n".join(explain(where(line["loc"]), line) for line in error.errors())) from None
+        raise InvalidDocumentError(*problems(error, where)) from None
+
+
+def problems(error: ValidationError, where: Callable[[Place], str | Path]) -> list[str]:
+    """Return a sentence for each wrong field, up to `MOST_PROBLEMS`."""
+    found = error.errors(include_url=False, include_context=False)
+    sentences = [explain(where(one["loc"]), one) for one in found[:MOST_PROBLEMS]]
+    more = len(found) - MOST_PROBLEMS
+    return [*sentences, f"{where(())}: and {more} more problems"] if more > 0 else sentences
 
 
 def read_document(path: Path, schema: type[DocumentT], root: Path) -> DocumentT:
@@ -120,10 +165,10 @@ def read_document(path: Path, schema: type[DocumentT], root: Path) -> DocumentT:
     return parse_document(read_file(path, where), schema, where)
 
 
-def read_file(path: Path, where: str | Path) -> bytes:
-    """Return the bytes of a file; an `InvalidDocumentError` calls it `where`."""
+def read_file(path: Path, where: str | Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """Return the bytes of a document; an `InvalidDocumentError` calls it `where`."""
     try:
-        return path.read_bytes()
+        return files.read_file(path, most_bytes)
     except OSError as error:
         raise InvalidDocumentError(f"{where}: cannot be read: {error.strerror}") from None
 
@@ -166,27 +211,37 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def first_problem(error: ValidationError) -> str:
     """Return place and text of the first problem, for files that people do not write by hand."""
     first = error.errors()[0]
-    place = ".".join(map(str, first["loc"])) or "the document"
-    return f"{place}: {first['msg']}"
+    return f"{_field(first)}: {brief(first['msg'])}"
 
 
 def explain(where: str | Path, error: Any) -> str:
     """Return one of pydantic's errors as a sentence that names file, field, expectation and value."""
-    field = ".".join(str(part) for part in error["loc"]) or "the document"
+    field, given = _field(error), _shown(error["input"])
     match error["type"]:
         case "extra_forbidden":
-            return f"{where}: {field}: expected no such key, got {error['input']!r}; remove it or correct its name"
+            return f"{where}: {field}: expected no such key, got {given}; remove it or correct its name"
         case "missing":
             return f"{where}: {field}: expected a value, got none; add the key"
         case "string_type" if isinstance(error["input"], (int, float)):
-            return f"{where}: {field}: expected a text, got the number {error['input']!r}; put it in quotes"
+            return f"{where}: {field}: expected a text, got the number {given}; put it in quotes"
         case "float_type" if _is_number(error["input"]):
-            return f"{where}: {field}: expected a number, got the text {error['input']!r}; YAML needs 1.0e-3 for 1e-3"
+            return f"{where}: {field}: expected a number, got the text {given}; YAML needs 1.0e-3 for 1e-3"
         case _:
             expectation = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
             # a whole section is too long to repeat
-            found = "" if isinstance(error["input"], (dict, list)) else f", got {error['input']!r}"
-            return f"{where}: {field}: expected {expectation}{found}"
+            found = "" if isinstance(error["input"], (dict, list)) else f", got {given}"
+            return f"{where}: {field}: expected {brief(expectation)}{found}"
+
+
+def _field(error: Any) -> str:
+    return brief(".".join(map(str, error["loc"]))) or "the document"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as in Python, cut; a text is cut before, which costs nothing however long it is."""
+    if isinstance(value, int) and value.bit_length() > 8 * MOST_DIGITS:  # Python writes no longer ones
+        return f"a number of {value.bit_length()} bits"
+    return brief(repr(value[:MOST_SHOWN] if isinstance(value, str) else value))
 
 
 def _is_number(found: Any) -> bool:

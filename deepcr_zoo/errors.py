@@ -5,15 +5,19 @@ Each message says in one sentence, or a short list, what was wrong, where, what 
 
 import os
 import sys
+import unicodedata
 import warnings
 
 _PACKAGE = os.path.dirname(__file__) + os.sep
 
 
 class DeepcrZooError(Exception):
-    """Base of all errors that the command line shows without a traceback."""
+    """Base of all errors that the command line shows without a traceback; several arguments are several lines."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 class UsageError(DeepcrZooError):
@@ -67,7 +71,7 @@ class UpdateError(DeepcrZooError):
 
 
 class InvalidWeightsError(DeepcrZooError):
-    """Weights that do not fit the architecture or the input scale in registry and card."""
+    """Weights that do not fit the architecture or the input scale in registry and card, or that give no numbers."""
 
 
 class DeviceError(UsageError):
@@ -186,9 +190,25 @@ class SourceWarning(UserWarning):
     """A local copy that was damaged or could not be kept; the result is not affected."""
 
 
+def printable(text: str) -> str:
+    """Return a text on one line, whose characters that a terminal obeys or hides are escaped as in Python.
+
+    These are control characters, line breaks, bidirectional marks and bytes that are no text.
+    """
+    return "".join(character if _is_shown(character) else _escaped(character) for character in text)
+
+
+def _is_shown(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"  # blanks of any width
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
 def warn(message: str, category: type[Warning]) -> None:
     """Warn at the caller's line, the innermost one outside this package, however deep inside the cause lies."""
     frame, level = sys._getframe(), 1  # skip_file_prefixes of warnings.warn needs Python 3.12
     while frame.f_back and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level)
+    warnings.warn(printable(message), category, stacklevel=level)

@@ -1,18 +1,22 @@
-"""Files: atomic writes, hashes, and the folders of the package, of the cache and of the user's data."""
+"""Files: bounded reads, atomic writes, hashes, and the folders of the package, of the cache and of the user's data."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import platform
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 from deepcr_zoo.errors import UsageError
+from deepcr_zoo.machine import free_memory_bytes
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -28,7 +32,7 @@ def data_root() -> Path:
 def cache_root() -> Path:
     """Return the folder of verified downloads (``DEEPCR_ZOO_CACHE``, else the platform's cache folder)."""
     if chosen := os.environ.get("DEEPCR_ZOO_CACHE"):
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("deepcr-zoo", appauthor=False)) / "models"
@@ -42,7 +46,7 @@ def exposures_root() -> Path:
 def user_data_root() -> Path:
     """Return the folder of training sets and registry updates (``DEEPCR_ZOO_DATA``, else the platform's data folder)."""
     if chosen := os.environ.get("DEEPCR_ZOO_DATA"):
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     import platformdirs
 
     return Path(platformdirs.user_data_dir("deepcr-zoo", appauthor=False))
@@ -51,7 +55,7 @@ def user_data_root() -> Path:
 def configuration_file() -> Path:
     """Return the user's settings file (``DEEPCR_ZOO_CONFIG``, else in the platform's settings folder)."""
     if chosen := os.environ.get("DEEPCR_ZOO_CONFIG"):
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     import platformdirs
 
     return Path(platformdirs.user_config_dir("deepcr-zoo", appauthor=False)) / "config.yaml"
@@ -73,7 +77,46 @@ def directory(address: str | os.PathLike[str]) -> Path:
         if not text.startswith("file://"):
             raise UsageError(f"{text}: expected a folder or a file:// address; nothing else can be a mirror")
         text = url2pathname(urlsplit(text).path)
-    return Path(text).expanduser()
+    return expanded(text)
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path with ``~`` and ``~user`` replaced; a user without a home folder raises `UsageError`."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{path}: no such user's home folder: write the path out, or ./{path} for a name with ~") from None
+
+
+@contextmanager
+def opened_file(path: Path) -> Iterator[BufferedReader]:
+    """Open a regular file to read; anything else raises `OSError`: a pipe would block, and a device never ends."""
+    try:
+        # without waiting for the other end of a pipe; checked when open, so that it cannot be exchanged in between
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError:
+        raise OSError(errno.EINVAL, "no file can have this name", str(path)) from None
+    with open(descriptor, "rb") as file:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, f"is a {'pipe' if stat.S_ISFIFO(mode) else 'device'}, not a file", str(path))
+        yield file
+
+
+def read_file(path: Path, most_bytes: int | None = None) -> bytes:
+    """Return the bytes of a regular file; one of more than `most_bytes` (default: the free memory) raises `OSError`."""
+    if most_bytes is None:
+        most_bytes = free_memory_bytes()
+    with opened_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if most_bytes is not None and size > most_bytes:
+            raise OSError(errno.EFBIG, f"has {size:,} bytes, at most {most_bytes:,} can be read", str(path))
+        data = file.read(size + 1)
+    if len(data) > size:
+        raise OSError(errno.EBUSY, "grows while it is read", str(path))
+    return data
 
 
 def write_atomically(data: bytes, path: Path) -> None:
@@ -107,7 +150,7 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file of any size."""
-    with open(path, "rb") as file:
+    with opened_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import importlib.util
 import os
 import platform
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from deepcr_zoo.errors import MissingExtraError
 
-CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
-"""Memory limit of a container in bytes, or ``max``."""
+CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+"""Groups of processes that share a memory limit, as of a container or a batch job, and those of this process."""
+
+_CGROUP_FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
+"""Limit and use in bytes, in version 2 and in version 1 (Documentation/admin-guide/cgroup-v2.rst of Linux)."""
 
 _MALLOC_OPTIONS = ((-4, 0), (-1, 2**31 - 1))
 """M_MMAP_MAX and M_TRIM_THRESHOLD of mallopt(3): no separate mapping for large blocks, no memory returned."""
@@ -29,21 +35,64 @@ def memory_bytes() -> int | None:
     if not hasattr(os, "sysconf"):
         return None
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if CONTAINER_LIMIT.is_file() and (limit := CONTAINER_LIMIT.read_text().strip()).isdecimal():
-        memory = min(memory, int(limit))
-    return memory
+    return min([memory, *(limit for limit, _ in _cgroup_limits())])
 
 
 def free_memory_bytes() -> int | None:
     """Return the memory that is free or can be freed at once, at most `memory_bytes`; None if nothing is reported."""
-    known = [memory_bytes(), _available_bytes()]
+    known = [memory_bytes(), _available_bytes(), *(max(0, limit - used) for limit, used in _cgroup_limits())]
     return min((one for one in known if one is not None), default=None)
 
 
 def _available_bytes() -> int | None:
     """Return what Linux reports as available, in bytes (proc_meminfo(5))."""
-    lines = _MEMINFO.read_text().splitlines() if _MEMINFO.exists() else []
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+    return next((1024 * size for name, size in _numbers(_MEMINFO) if name == "MemAvailable:"), None)
+
+
+def _cgroup_limits() -> Iterator[tuple[int, int]]:
+    """Yield limit and use, without what the page cache can give back, of each group with a limit, in bytes."""
+    for folder in _cgroups():
+        for limit_file, used_file in _CGROUP_FILES:
+            limit = next(iter(_words(folder / limit_file)), "max")
+            if limit.isdecimal():
+                used = int(next(iter(_words(folder / used_file)), "0"))
+                cached = next((size for name, size in _numbers(folder / "memory.stat") if name == "inactive_file"), 0)
+                yield int(limit), max(0, used - cached)
+
+
+def _cgroups() -> set[Path]:
+    """Return the folders of the groups of this process and of those around them."""
+    folders = {CGROUPS, CGROUPS / "memory"}
+    for line in _words(OWN_CGROUPS):  # such as 0::/slurm/job_1 or 9:memory:/slurm/job_1
+        _, controllers, group = [*line.split(":", 2), "", ""][:3]
+        if controllers in ("", "memory"):
+            own = CGROUPS / controllers / group.strip("/")
+            folders |= {own, *(folder for folder in own.parents if folder.is_relative_to(CGROUPS))}
+    return folders
+
+
+def _words(path: Path) -> list[str]:
+    """Return the words of a file of the kernel; none where it does not exist."""
+    try:
+        return path.read_text().split()
+    except (OSError, ValueError):
+        return []
+
+
+def _numbers(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield names and numbers of a file of the kernel; its units are left out."""
+    words = _words(path)
+    return ((name, int(number)) for name, number in pairwise(words) if number.isdecimal())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True if memory could not be had: torch and others raise errors of their own."""
+    return (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
 
 
 def keep_freed_memory() -> None:

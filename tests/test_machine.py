@@ -1,14 +1,33 @@
 """What this machine has."""
 
+import pytest
+
 from deepcr_zoo import machine
 
 
-def test_a_container_limits_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(machine, "CONTAINER_LIMIT", tmp_path / "memory.max")
+@pytest.mark.parametrize(
+    ("own", "folder", "limit", "used"),
+    [
+        ("0::/\n", "", "memory.max", "memory.current"),
+        ("0::/slurm/job_1\n", "slurm/job_1", "memory.max", "memory.current"),
+        ("0::/slurm/job_1\n", "slurm", "memory.max", "memory.current"),
+        ("9:cpu:/x\n4:memory:/pod/1\n", "memory/pod/1", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ],
+)
+def test_a_container_or_a_batch_job_limits_memory(own, folder, limit, used, tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(machine, "OWN_CGROUPS", tmp_path / "own")
+    (tmp_path / "own").write_text(own)
+    group = tmp_path / "cgroup" / folder
+    group.mkdir(parents=True)
     whole = machine.memory_bytes()
-    (tmp_path / "memory.max").write_text("1000000\n")
+    (group / limit).write_text("1000000\n")
+    (group / used).write_text("700000\n")
     assert machine.memory_bytes() == 1_000_000
-    (tmp_path / "memory.max").write_text("max\n")
+    assert machine.free_memory_bytes() == 300_000
+    (group / "memory.stat").write_text("cache 5\ninactive_file 200000\nother 1\n")
+    assert machine.free_memory_bytes() == 500_000
+    (group / limit).write_text("max\n")
     assert machine.memory_bytes() == whole
 
 

@@ -12,6 +12,7 @@ from deepcr_zoo import files
 from deepcr_zoo.archive.listing import Product, Query
 from deepcr_zoo.documents import Document, as_json, first_problem
 from deepcr_zoo.errors import ArchiveError, OutputError
+from deepcr_zoo.files import read_file
 
 
 class ManifestProduct(Product):
@@ -72,7 +73,7 @@ def read_kept(query: Query) -> ArchiveManifest | None:
 def read(path: Path) -> ArchiveManifest:
     """Read a manifest."""
     try:
-        return ArchiveManifest.model_validate_json(path.read_bytes())
+        return ArchiveManifest.model_validate_json(read_file(path))
     except OSError as error:
         raise ArchiveError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:

@@ -19,7 +19,7 @@ from deepcr_zoo.archive.mast import Part
 from deepcr_zoo.archive.pace import Pace
 from deepcr_zoo.documents import Document, as_json
 from deepcr_zoo.errors import ArchiveBusyError, ArchiveError, ArchiveUnreachableError, DeepcrZooError, OutputError
-from deepcr_zoo.files import sha256_of, sweep_leftovers, write_atomically
+from deepcr_zoo.files import read_file, sha256_of, sweep_leftovers, write_atomically
 
 ATTEMPTS = 3  # connections in a row that may break off without a byte
 WAIT_S = 1.0  # wait before the second attempt; each wait is twice the one before
@@ -58,7 +58,7 @@ class DownloadFolder:
     def record(self, product: Product) -> DownloadRecord | None:
         """Return the record of this very product; None if there is none that can be read."""
         try:
-            record = DownloadRecord.model_validate_json(self._record_path(product).read_bytes())
+            record = DownloadRecord.model_validate_json(read_file(self._record_path(product)))
         except (OSError, ValidationError):
             return None
         return record if record.product.is_same_file(product) else None

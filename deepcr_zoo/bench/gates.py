@@ -32,6 +32,7 @@ from deepcr_zoo.dataset.quality import CHANCE
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import ExposureRecord, Manifest, VisitRecord
 from deepcr_zoo.errors import DeepcrZooError, NotMeasuredError
+from deepcr_zoo.files import read_file
 from deepcr_zoo.models import testvectors, verification
 from deepcr_zoo.models.model import WHOLE_FRAME, InpaintModel, MaskModel
 from deepcr_zoo.zoo import sources
@@ -230,7 +231,7 @@ def _test_vector(candidate: Candidate) -> Measured:
         data = sources.fetch(origin, TEST_VECTOR_FILE).data
     else:
         try:
-            data = (origin.folder / TEST_VECTOR_FILE).read_bytes()
+            data = read_file(origin.folder / TEST_VECTOR_FILE)
         except OSError as error:
             raise NotMeasuredError(f"{TEST_VECTOR_FILE} cannot be read: {error.strerror}") from None
     found = verification.compare(candidate.model, testvectors.read(data, candidate.subject.reference))

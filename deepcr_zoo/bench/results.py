@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from deepcr_zoo.documents import Document, as_json, explain, read_file, unique_keys
+from deepcr_zoo.documents import Document, as_json, brief, problems, read_file, unique_keys
 from deepcr_zoo.errors import InvalidDocumentError
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.zoo.cards import Probability
@@ -31,6 +31,9 @@ NOT_MEASURED = "not measured: "
 Count = Annotated[int, Field(ge=0)]
 Region = Literal["outer 8 pixels", "interior"]
 Parameter = bool | int | float | str | list[float] | dict[str, float] | None
+
+MOST_RESULTS_BYTES = 100_000_000
+"""Largest accepted results, whose curves have a million bytes for each method."""
 
 
 class PixelCounts(Document):
@@ -357,11 +360,11 @@ def read_results(path: Path) -> BenchmarkResults:
     InvalidDocumentError
         If the file cannot be read, is not JSON, repeats a key, or breaks the schema; names the fields.
     """
-    text = read_file(path, path)
+    text = read_file(path, path, MOST_RESULTS_BYTES)
     try:
         json.loads(text, object_pairs_hook=unique_keys)
         return BenchmarkResults.model_validate_json(text)
     except ValidationError as error:
-        raise InvalidDocumentError("\n".join(explain(path, line) for line in error.errors())) from None
-    except ValueError as error:
-        raise InvalidDocumentError(f"{path}: expected a JSON document: {error}") from None
+        raise InvalidDocumentError(*problems(error, lambda _: path)) from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidDocumentError(f"{path}: expected a JSON document: {brief(error)}") from None

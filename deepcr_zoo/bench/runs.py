@@ -15,8 +15,9 @@ from pydantic import Field, ValidationError
 from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, read_results
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import MANIFEST_FILE
-from deepcr_zoo.documents import Document, parse_document
+from deepcr_zoo.documents import Document, parse_document, read_document
 from deepcr_zoo.errors import RunError
+from deepcr_zoo.files import read_file
 from deepcr_zoo.models.model import InpaintModel, MaskModel, load_files
 from deepcr_zoo.zoo.cards import Card
 from deepcr_zoo.zoo.recipe import Recipe
@@ -89,8 +90,8 @@ class Run:
         """
         path = Path(folder)
         try:
-            facts = RunFacts.model_validate_json((path / FACTS_FILE).read_bytes())
-            text = (path / RECIPE_FILE).read_bytes()
+            facts = RunFacts.model_validate_json(read_file(path / FACTS_FILE))
+            text = read_file(path / RECIPE_FILE)
         except (OSError, ValidationError):
             raise RunError(f"{path}: expected the folder of a run, which holds {FACTS_FILE} and {RECIPE_FILE}") from None
         if hashlib.sha256(text).hexdigest() != facts.recipe_sha256:
@@ -158,7 +159,7 @@ class Run:
         """
         path = self.folder / METRICS_FILE
         try:
-            lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+            lines = read_file(path).decode().splitlines() if path.is_file() else []
             return [EpochRecord.model_validate_json(line) for line in lines]
         except (OSError, ValueError):
             raise RunError(f"{path}: cannot be read, or is damaged; train again without --resume") from None
@@ -177,7 +178,7 @@ class Run:
         """
         if not self.is_trained:
             raise RunError(f"{self.folder}: has no model yet: deepcr-zoo train --resume {self.folder} finishes it")
-        return parse_document((self.folder / CARD_FILE).read_bytes(), Card, self.folder / CARD_FILE)
+        return read_document(self.folder / CARD_FILE, Card, Path())
 
     def model(self, device: str = "auto", engine: str = "auto") -> MaskModel | InpaintModel:
         """Load its model, as `deepcr_zoo.load` does.
@@ -201,7 +202,10 @@ class Run:
             As for `deepcr_zoo.load`.
         """
         card = self.card()
-        weights = (self.folder / WEIGHTS_FILE).read_bytes()
+        try:
+            weights = read_file(self.folder / WEIGHTS_FILE)
+        except OSError as error:
+            raise RunError(f"{self.folder / WEIGHTS_FILE}: cannot be read: {error.strerror}") from None
         return load_files(weights, card, self.recipe.train.architecture, self.reference, device, engine=engine)
 
     def results(self) -> BenchmarkResults:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
 from typing import Any
 
-import typer
-
 from deepcr_zoo.batch import Outcome
-from deepcr_zoo.cli.console import message, notes, print_table, whole
+from deepcr_zoo.cli.console import message, notes, print_json, print_table, whole
 from deepcr_zoo.exposures import CleanedFile
 from deepcr_zoo.progress import Level
 
@@ -51,7 +48,7 @@ class CleanReport:
         else:
             message("error", str(outcome.error), "error")
         if self.as_json:
-            typer.echo(json.dumps(_record(outcome, "skipped" if skipped else "failed")))
+            print_json(_record(outcome, "skipped" if skipped else "failed"), indent=None)
         elif result and not notes.is_terminal:
             message(result.status, f"{result.path}: {result.fraction:.2%} masked, {result.seconds:.1f} s")
 

@@ -1,4 +1,7 @@
-"""Terminal output: results on stdout; messages and progress on stderr."""
+"""Terminal output: results on stdout; messages and progress on stderr.
+
+Every text of a command goes through this module, which escapes what a terminal would obey. JSON keeps the real text.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Any
 
 import typer
@@ -20,6 +24,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from deepcr_zoo.batch import INTERRUPTED
+from deepcr_zoo.errors import DeepcrZooError, printable
 from deepcr_zoo.progress import FinishedEpoch, Item, Level, NullReporter, TrainingStep
 
 UNLIMITED = 100_000
@@ -31,6 +36,8 @@ LEAST_TEXT = 12
 SECONDS_BETWEEN_LINES = 10.0
 """Pause between progress lines without a terminal, so that a log stays short."""
 
+if isinstance(sys.stdout, TextIOWrapper):
+    sys.stdout.reconfigure(errors="surrogateescape")  # paths need not be text
 # no markup: names and messages may hold brackets
 _limited = (sys.stdout is not None and sys.stdout.isatty()) or "COLUMNS" in os.environ
 output = Console(markup=False, highlight=False, soft_wrap=True, width=None if _limited else UNLIMITED)
@@ -41,12 +48,35 @@ _STYLES: dict[Level, str] = {"info": "bold", "success": "green", "caution": "yel
 
 def message(label: str, text: str, level: Level = "info") -> None:
     """Print a line on stderr, with a coloured label."""
-    notes.print(Text.assemble((label, _STYLES[level]), " ", text))
+    notes.print(Text.assemble((printable(label), _STYLES[level]), " ", printable(text)))
 
 
-def print_json(content: Any) -> None:
-    """Print one JSON document on stdout."""
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+def print_error(error: DeepcrZooError) -> None:
+    """Print an error on stderr; only its own lines are lines."""
+    first, *more = error.args or ("",)
+    message("error", str(first), "error")
+    for line in more:
+        note(str(line))
+
+
+def note(text: str) -> None:
+    """Print a line without a label on stderr."""
+    notes.print(printable(text))
+
+
+def line(text: str) -> None:
+    """Print a line on stdout."""
+    output.print(printable(text))
+
+
+def result(text: str | os.PathLike[str]) -> None:
+    """Print a result for scripts, such as a path, on stdout: as it is in a file or a pipe, escaped on a terminal."""
+    typer.echo(printable(os.fspath(text)) if output.is_terminal else os.fspath(text))
+
+
+def print_json(content: Any, indent: int | None = 2) -> None:
+    """Print one JSON document on stdout; its escapes keep the real text."""
+    typer.echo(json.dumps(content, indent=indent))
 
 
 def whole(header: str, justify: JustifyMethod = "left") -> Column:
@@ -54,9 +84,14 @@ def whole(header: str, justify: JustifyMethod = "left") -> Column:
     return Column(header, no_wrap=True, justify=justify)
 
 
-def print_table(columns: Sequence[str | Column], rows: Iterable[Sequence[str]]) -> None:
+Cell = str | Sequence[str]
+"""A text, or several lines."""
+
+
+def print_table(columns: Sequence[str | Column], rows: Iterable[Sequence[Cell]]) -> None:
     """Print a table on stdout, or lines of header and value where the console is too narrow for its numbers."""
-    cells, headers = list(rows), [one if isinstance(one, str) else str(one.header) for one in columns]
+    cells = [[_lines([cell] if isinstance(cell, str) else cell) for cell in row] for row in rows]
+    headers = [one if isinstance(one, str) else str(one.header) for one in columns]
     table = Table(*columns, box=SIMPLE_HEAD)
     for row in cells:
         table.add_row(*row)
@@ -70,6 +105,10 @@ def print_table(columns: Sequence[str | Column], rows: Iterable[Sequence[str]]) 
     for column, width in zip(table.columns, widths, strict=True):
         column.width, column.no_wrap, column.overflow = width, False, "fold"
     output.print(table, soft_wrap=False)
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "\n".join(map(printable, lines))
 
 
 def _widths(headers: Sequence[str], whole_ones: Sequence[bool], rows: Sequence[Sequence[str]], room: int) -> list[int]:
@@ -90,12 +129,12 @@ def _widths(headers: Sequence[str], whole_ones: Sequence[bool], rows: Sequence[S
 
 
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:
-    """Print pairs of label and text on stdout."""
+    """Print pairs of label and text on stdout; the lines of a text stay in their column."""
     table = Table(show_header=False, box=None)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for label, text in facts:
-        table.add_row(label, text)
+        table.add_row(printable(label), _lines(text.rstrip().split("\n")))
     output.print(table, soft_wrap=False)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typer import Argument, Option
 
 from deepcr_zoo import files
 from deepcr_zoo.batch import Outcome
-from deepcr_zoo.cli.console import TerminalReporter, interruptible, message, output, print_json, print_table, whole
+from deepcr_zoo.cli.console import TerminalReporter, interruptible, line, message, print_json, print_table, result, whole
 from deepcr_zoo.cli.options import AsJson, OnScheduler, RecipeFile, Settings, default_jobs
 from deepcr_zoo.cluster import jobs_or_scheduler
 from deepcr_zoo.dataset.expectations import Expected, doubts, expected, expected_rehearsal
@@ -71,7 +70,7 @@ def check(
 
 
 def _print_check(path: Path, recipe: Recipe) -> None:
-    output.print(f"{path}: valid; {recipe.task}/{recipe.name}, {', '.join(recipe.instrument.filters)}; {recipe.data.source}")
+    line(f"{path}: valid; {recipe.task}/{recipe.name}, {', '.join(recipe.instrument.filters)}; {recipe.data.source}")
     _print_expected("data", expected(recipe))
     _print_expected("rehearsal", expected_rehearsal(recipe))
     for doubt in doubts(recipe):
@@ -94,13 +93,13 @@ def new(
         text = text.replace(STARTER_SIZES, f"depth: {sizes[1]}, hidden: {sizes[2]}")
     with _reporting_write_failures(path):
         write_atomically(text.replace(STARTER_NAME, name).replace("NAME.yaml", path.name).encode(), path)
-    typer.echo(str(path))
+    result(path)
 
 
 @recipe_commands.command()
 def schema() -> None:
     """Print the JSON Schema of recipes, for editors."""
-    typer.echo(json.dumps(recipe_json_schema(), indent=2))
+    print_json(recipe_json_schema())
 
 
 def simulate(
@@ -145,7 +144,7 @@ def simulate(
         with _reporting_write_failures(folder):
             written = write_visit(visit, folder)
         for path in written:
-            typer.echo(str(path))
+            result(path)
 
 
 def build(
@@ -198,7 +197,7 @@ def build(
         return
     _print_dataset(dataset.manifest)
     for written in (*pictures, manifest):
-        typer.echo(str(written))
+        result(written)
 
 
 @contextmanager
@@ -227,8 +226,8 @@ def _print_dataset(manifest: Manifest) -> None:
     print_table(["stamps", *map(whole, STAMP_SPLITS)], rows)
     for one in manifest.rejected:
         message("rejected", f"{one.what}: {one.reason}", "caution")
-    for line in manifest.missing:
-        message("missing", line, "caution")
+    for visit in manifest.missing:
+        message("missing", visit, "caution")
     for caution in manifest.cautions:
         message("caution", caution, "caution")
 
@@ -335,4 +334,4 @@ def _print_archive_manifest(listed: ArchiveManifest, path: Path, dry_run: bool, 
         message("archive", f"{len(listed.products)} products, {listed.bytes / 1e6:.1f} MB, in {folder}", "success")
     if listed.not_public:
         message("not public", f"left out: {', '.join(listed.not_public)}", "caution")
-    typer.echo(str(path))
+    result(path)

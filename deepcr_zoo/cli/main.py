@@ -26,10 +26,12 @@ from deepcr_zoo.cli.console import (
     hiding_logs,
     interruptible,
     message,
-    notes,
+    note,
+    print_error,
     print_facts,
     print_json,
     print_table,
+    result,
     whole,
 )
 from deepcr_zoo.cli.datasets import build, fetch, recipe_commands, simulate
@@ -79,7 +81,7 @@ def list_command(
         origins = [registry.origin(f"{entry.reference}@{version}").label for version in entry.versions]
         details = [entry.summary, f"input {input_text(card)}", *(f"alias {alias}" for alias in entry.alias_texts)]
         name = f"{registry.home.registry}:{entry.reference}" if registry.home.registry else entry.reference
-        rows.append((name, "\n".join(versions), "\n".join(dict.fromkeys(origins)), "\n".join(details)))
+        rows.append((name, versions, list(dict.fromkeys(origins)), details))
     print_table(["model", "versions", "from", "for"], rows)
 
 
@@ -120,11 +122,9 @@ def pull(
 
     def work(model: ResolvedModel) -> dict[str, Any]:
         pulled = pull_resolved(model, to=to, mirror=mirror, source=_source(source))
-        notes.print(
-            f"{model.reference}: sha256 and size verified, from the {pulled.source}" + (f", into {to}" if to else "")
-        )
+        note(f"{model.reference}: sha256 and size verified, from the {pulled.source}" + (f", into {to}" if to else ""))
         if not as_json:
-            typer.echo(str(pulled.path))
+            result(pulled.path)
         return {"model": model.reference, "path": str(pulled.path), "source": pulled.source}
 
     _, failed = _for_each(names, all_models, work, "pulling", as_json)
@@ -178,7 +178,8 @@ def convert(
     if card is not None:
         if names or all_models or to is None:
             raise UsageError("--card makes one new model: give it with --to and without names or --all")
-        typer.echo(conversion.import_model(card, sdists, to))
+        for line in conversion.import_model(card, sdists, to).splitlines():
+            console.line(line)
         return
 
     def work(model: ResolvedModel) -> dict[str, Any]:
@@ -189,7 +190,7 @@ def convert(
 
     rows, failed = _for_each(names, all_models, work, "converting", as_json)
     for row in rows if not as_json else ():
-        typer.echo(f"{row['model']}: " + (f"differs: {row['differs']}" if row["differs"] else "matches the registry"))
+        console.line(f"{row['model']}: " + (f"differs: {row['differs']}" if row["differs"] else "matches the registry"))
     if failed or any(row["differs"] for row in rows):
         raise typer.Exit(1)
 
@@ -288,7 +289,7 @@ def clean(
 def version(show: Annotated[bool, Option("--version", help="print the version")] = False) -> None:
     """Handle options that need no command."""
     if show:
-        typer.echo(__version__)
+        result(__version__)
         raise typer.Exit
 
 
@@ -298,7 +299,7 @@ def main() -> None:
         with _warnings_as_messages(), hiding_logs():
             app()
     except DeepcrZooError as error:
-        message("error", str(error), "error")
+        print_error(error)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # the reader has closed the pipe
@@ -319,7 +320,7 @@ def _for_each(
         except UsageError:
             raise
         except DeepcrZooError as error:
-            message("error", str(error), "error")
+            print_error(error)
             failures.append({"model": name, "error": str(error)})
     if as_json:
         print_json(rows + failures)
@@ -339,7 +340,7 @@ def _resolve(name: str) -> ResolvedModel:
     """Resolve a name; print what was chosen, and cautions."""
     model = default_registry().resolve(name)
     if model.notes:
-        notes.print(f"{name} -> {model.reference}: {'; '.join(model.notes)}")
+        note(f"{name} -> {model.reference}: {'; '.join(model.notes)}")
     for caution in model.cautions:
         message("caution", caution, "caution")
     return model

@@ -11,7 +11,18 @@ from typer import Argument, Option
 
 from deepcr_zoo import files
 from deepcr_zoo.cli.bench import print_gates
-from deepcr_zoo.cli.console import TerminalReporter, message, notes, output, print_json, print_table, whole
+from deepcr_zoo.cli.console import (
+    TerminalReporter,
+    line,
+    message,
+    note,
+    notes,
+    print_error,
+    print_json,
+    print_table,
+    result,
+    whole,
+)
 from deepcr_zoo.cli.options import AsJson
 from deepcr_zoo.errors import DeepcrZooError, UsageError
 from deepcr_zoo.zoo import registries, updates
@@ -59,7 +70,7 @@ def publish(
     if finish and what is not None and not Path(what).is_dir():
         publication = workflow.tag_registered(what)
         how = "tag set" if publication.is_new else "had its tag before"
-        notes.print(f"{what}: {how}, {publication.address} at commit {publication.pin.commit}")
+        note(f"{what}: {how}, {publication.address} at commit {publication.pin.commit}")
     elif what is not None:
         checkout = None if as_pull_request or dry_run else find_checkout(into)
         release = workflow.find_release(what)
@@ -89,18 +100,18 @@ def update(
     """Fetch the newest registry from the Hub: it may add names and versions, but never alter any."""
     if forget:
         updates.forget()
-        typer.echo("the registry is that of this package")
+        line("the registry is that of this package")
         return
     disable_progress_bars()  # else one for each file
     found = updates.update(_repository(repo))
     if as_json:
         print_json(found.kept.model_dump(mode="json") | {"added": found.added, "is_new": found.is_new})
         return
-    notes.print(f"{repo} at commit {found.kept.commit}" + ("" if found.is_new else ": known already"))
+    note(f"{repo} at commit {found.kept.commit}" + ("" if found.is_new else ": known already"))
     for reference in found.added:
-        typer.echo(reference)
+        result(reference)
     if not found.added:
-        notes.print("no new versions")
+        note("no new versions")
 
 
 def check(
@@ -130,26 +141,26 @@ def check(
     if as_json:
         print_json([{"what": found.what, "problems": list(found.problems)} for found in looked])
     wrong = sum(bool(found.problems) for found in looked)
-    notes.print(f"{len(looked)} looked at, {wrong} wrong")
+    note(f"{len(looked)} looked at, {wrong} wrong")
     if wrong:
         raise typer.Exit(1)
 
 
 def _print_checked(found: CheckedItem) -> None:
-    output.print(f"{'wrong' if found.problems else 'right'}  {found.what}")
+    line(f"{'wrong' if found.problems else 'right'}  {found.what}")
     for problem in found.problems:
-        output.print(f"       {problem}")
+        line(f"       {problem}")
 
 
 def _propose(release: Release, repository: str) -> None:
     from deepcr_zoo.publishing import workflow
 
     proposal = workflow.propose(release, repository)
-    notes.print(f"{release.reference}: " + ("waits to be merged" if proposal.is_new else "was proposed before"))
-    notes.print("after the merge the same command with --finish in place of --pr writes the registry entry")
+    note(f"{release.reference}: " + ("waits to be merged" if proposal.is_new else "was proposed before"))
+    note("after the merge the same command with --finish in place of --pr writes the registry entry")
     for remark in release.remarks:
         message("caution", remark, "caution")
-    typer.echo(proposal.address)
+    result(proposal.address)
 
 
 def _publish_seed(organisation: str | None, dry_run: bool, private: bool, into: Path | None) -> None:
@@ -175,7 +186,7 @@ def _publish_seed(organisation: str | None, dry_run: bool, private: bool, into: 
         except (DeepcrZooError, typer.Exit) as error:
             failed.append(reference)
             if isinstance(error, DeepcrZooError):
-                message("error", str(error), "error")
+                print_error(error)
     if failed:
         message("error", f"{len(failed)} of {len(references)} failed: {', '.join(failed)}", "error")
         raise typer.Exit(1)
@@ -200,7 +211,7 @@ def _repository(given: str) -> str:
 
 def _show(release: Release, repository: str) -> None:
     """Print the files to upload and the verdict of each gate; exit code 1 if one fails."""
-    typer.echo(f"{release.reference} -> {repository}, commit {release.title!r}, then tag {release.tag}")
+    line(f"{release.reference} -> {repository}, commit {release.title!r}, then tag {release.tag}")
     _show_files(dict(release.in_repository(repository).files))
     print_gates(release.verdict)
     for remark in release.remarks:
@@ -208,7 +219,7 @@ def _show(release: Release, repository: str) -> None:
     if not release.verdict.passes:
         message("refused", f"{release.reference}: a gate fails, it would not be published", "error")
         raise typer.Exit(1)
-    notes.print("nothing was uploaded (--dry-run)")
+    note("nothing was uploaded (--dry-run)")
 
 
 def _show_files(files: dict[str, bytes]) -> None:
@@ -222,11 +233,11 @@ def _print_published(release: Release, done: Published) -> None:
     _print_publication(release.reference, done.publication)
     for remark in [*release.remarks, *([done.caution] if done.caution else [])]:
         message("caution", remark, "caution")
-    notes.print("downloaded again and verified" + ("; to be committed:" if done.written else "; the checkout has its entry"))
+    note("downloaded again and verified" + ("; to be committed:" if done.written else "; the checkout has its entry"))
     for path in done.written:
-        typer.echo(str(path))
+        result(path)
 
 
 def _print_publication(what: str, publication: Publication) -> None:
     how = "published" if publication.is_new else "was published before"
-    notes.print(f"{what}: {how}, {publication.address} at commit {publication.pin.commit}")
+    note(f"{what}: {how}, {publication.address} at commit {publication.pin.commit}")

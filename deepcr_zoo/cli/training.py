@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from typer import Argument, Option
 
 from deepcr_zoo.cli.bench import print_results
-from deepcr_zoo.cli.console import TerminalReporter, interruptible, print_json
+from deepcr_zoo.cli.console import TerminalReporter, interruptible, print_json, result
 from deepcr_zoo.cli.options import AsJson, Settings, default_jobs
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
@@ -98,4 +97,4 @@ def _print_run(run: Run, as_json: bool) -> None:
         return
     if results is not None:
         print_results(results)
-    typer.echo(str(run.folder))
+    result(run.folder)

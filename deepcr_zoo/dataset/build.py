@@ -19,7 +19,7 @@ from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.dataset.plans import BuildPlan, plan_build
 from deepcr_zoo.dataset.reading import Dataset, read_tensors
 from deepcr_zoo.errors import DataError, InterruptedWorkError
-from deepcr_zoo.files import sweep_leftovers, sweep_partial
+from deepcr_zoo.files import read_file, sweep_leftovers, sweep_partial
 from deepcr_zoo.models.baselines import require_astroscrappy
 from deepcr_zoo.zoo.recipe import FIELD_TYPES, FieldType, Recipe
 
@@ -98,7 +98,7 @@ def assemble_labelled(plan: BuildPlan, outcomes: Iterable[Outcome[store.VisitRec
     """Wait for the outcomes of `label_visits` and assemble the training set; raise InterruptedWorkError if one failed."""
     failures = [outcome.error for outcome in outcomes if outcome.error is not None]
     if failures:
-        raise InterruptedWorkError("\n".join([*failures, f"{len(failures)} of {len(plan.visits)} visits are not labelled"]))
+        raise InterruptedWorkError(*failures, f"{len(failures)} of {len(plan.visits)} visits are not labelled")
     return assemble(plan)
 
 
@@ -129,7 +129,7 @@ def assemble(plan: BuildPlan) -> Dataset:
         cautions=[*plan.cautions, *_shared_sky(plan, used), *_one_sided(members), *_of_exposures(members)],
     )
     if not sum(of_type.get("train", 0) for of_type in manifest.counts.values()):
-        raise DataError(_no_training(manifest))
+        raise DataError(*_no_training(manifest))
     _write_manifest(plan, manifest)
     return Dataset(plan.folder, plan.home, manifest)
 
@@ -161,9 +161,9 @@ def _write_manifest(plan: BuildPlan, manifest: store.Manifest) -> None:
     path = plan.folder / store.MANIFEST_FILE
     with store.reporting_full_disk(plan.home, plan.recipe.name):
         sweep_partial(path)
-        before = path.read_bytes() if path.is_file() else None
+        before = read_file(path) if path.is_file() else None
         store.write_document(path, manifest)
-    if before not in (None, path.read_bytes()):
+    if before not in (None, read_file(path)):
         shutil.rmtree(plan.folder / "report", ignore_errors=True)  # it describes another manifest
 
 
@@ -211,10 +211,10 @@ def _of_exposures(members: Sequence[store.DatasetVisit]) -> list[str]:
     return [f"{exposure.name}: {caution}" for exposure in exposures for caution in exposure.cautions]
 
 
-def _no_training(manifest: store.Manifest) -> str:
+def _no_training(manifest: store.Manifest) -> list[str]:
     reasons = [f"  {one.what}: {one.reason}" for one in manifest.rejected]
     reasons += [f"  missing: {line}" for line in manifest.missing]
     validation, guard = (sum(of_type.get(one, 0) for of_type in manifest.counts.values()) for one in ("validation", "guard"))
     reasons += [f"  {validation} stamps are for validation"] if validation else []
     reasons += [f"  {guard} stamps lie too near to those for validation"] if guard else []
-    return f"{manifest.name}: no stamp is left for training:\n" + "\n".join(reasons)
+    return [f"{manifest.name}: no stamp is left for training:", *reasons]

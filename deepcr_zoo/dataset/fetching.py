@@ -38,12 +38,12 @@ def list_products(recipe: Recipe) -> ArchiveManifest:
         found = Archive().search(query)
     except ArchiveUnreachableError as error:
         if before is None:
-            raise ArchiveUnreachableError(f"{error}\n{visits.no_data(recipe, _ELSEWHERE)}") from None
+            raise ArchiveUnreachableError(*error.args, *visits.no_data(recipe, _ELSEWHERE).args) from None
         raise _unfinished(error, before.products) from None
     listed = manifest.manifest_of(query, found, before)
     if not listed.products:
         hidden = f"; not public: {', '.join(listed.not_public)}" if listed.not_public else ""
-        raise ArchiveError(f"the archive has no public exposures of them{hidden}\n{visits.no_data(recipe, _ELSEWHERE)}")
+        raise ArchiveError(f"the archive has no public exposures of them{hidden}", *visits.no_data(recipe, _ELSEWHERE).args)
     manifest.write(manifest.kept_path(query), listed)
     return listed
 
@@ -171,9 +171,9 @@ def _check_unchanged(query: Query, missing: Sequence[ManifestProduct]) -> None:
         raise _unfinished(error, missing) from None
     if changes := list(_changes(missing, found)):
         raise ArchiveError(
-            "the archive has changed since the manifest:\n"
-            + "\n".join(f"  {line}" for line in changes)
-            + "\nsupply the earlier files with --data DIR, or make a new manifest with deepcr-zoo fetch RECIPE"
+            "the archive has changed since the manifest:",
+            *(f"  {line}" for line in changes),
+            "supply the earlier files with --data DIR, or make a new manifest with deepcr-zoo fetch RECIPE",
         )
 
 
@@ -198,7 +198,7 @@ def _download(
             else:
                 hashes[product.name] = outcome
     if failures:
-        raise ArchiveError("\n".join([*failures, f"{len(failures)} of {len(missing)} products are still to come"]))
+        raise ArchiveError(*failures, f"{len(failures)} of {len(missing)} products are still to come")
     return hashes
 
 
@@ -229,8 +229,9 @@ def _changes(missing: Sequence[ManifestProduct], found: Mapping[str, Product]) -
 
 def _unfinished(error: ArchiveUnreachableError, missing: Sequence[ManifestProduct]) -> ArchiveUnreachableError:
     return ArchiveUnreachableError(
-        f"{error}\nstill missing are\n"
-        + "\n".join(f"  {one.name} ({one.size or 'unknown'} bytes, {one.uri})" for one in missing)
-        + "\nrun the same command again, it goes on where this one ended; or get them elsewhere and give their folder with "
-        "--data DIR"
+        *error.args,
+        "still missing are",
+        *(f"  {one.name} ({one.size or 'unknown'} bytes, {one.uri})" for one in missing),
+        "run the same command again, it goes on where this one ended; or get them elsewhere and give their folder with "
+        "--data DIR",
     )

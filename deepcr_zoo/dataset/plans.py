@@ -153,8 +153,7 @@ def _dark_banks(recipe: Recipe, beside: Path | None, jobs: batch.Jobs) -> tuple[
     try:
         return darks.split_darks(visits.each_once(found), block.test_fraction, recipe.build.seed), rejected
     except DataError as error:
-        reasons = "".join(f"\n  {one.what}: {one.reason}" for one in rejected)
-        raise DataError(f"{recipe.name}: {error}{reasons}") from None
+        raise DataError(f"{recipe.name}: {error}", *(f"  {one.what}: {one.reason}" for one in rejected)) from None
 
 
 def _check_no_dark_is_data(facts: Sequence[ExposureFacts], banks: DarkBanks) -> None:
@@ -206,6 +205,6 @@ def _large_enough(recipe: Recipe, found: Sequence[visits.Visit]) -> tuple[list[v
 
 
 def _nothing_usable(recipe: Recipe, found: visits.FoundVisits, rejected: Sequence[Rejected]) -> DataError:
-    reasons = "\n".join(f"  {one.what}: {one.reason}" for one in rejected)
-    missing = "\n".join(f"  {line}" for line in found.missing)
-    return DataError(f"{recipe.name}: no visit can be labelled:\n{reasons}\nstill missing:\n{missing}")
+    reasons = (f"  {one.what}: {one.reason}" for one in rejected)
+    missing = (f"  {line}" for line in found.missing)
+    return DataError(f"{recipe.name}: no visit can be labelled:", *reasons, "still missing:", *missing)

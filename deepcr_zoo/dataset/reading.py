@@ -170,7 +170,7 @@ class Dataset:
                 files = (exposure.stamps, exposure.truth)
                 problems += [problem for file in files if file and (problem := _difference(folder / file.name, file))]
         if problems:
-            raise DatasetError("\n".join(problems) + f"\nremove the folder of each such visit and {_REBUILD}")
+            raise DatasetError(*problems, f"remove the folder of each such visit and {_REBUILD}")
 
 
 def read_tensors(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:

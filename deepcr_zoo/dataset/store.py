@@ -22,6 +22,7 @@ from deepcr_zoo import files
 from deepcr_zoo.dataset.labelmethods import settings_of_others
 from deepcr_zoo.documents import Document, DocumentT, as_json, first_problem
 from deepcr_zoo.errors import DatasetError, OutputError
+from deepcr_zoo.files import read_file
 from deepcr_zoo.zoo.recipe import FieldType, Recipe, Split, SplitBy
 
 TENSORS = {
@@ -265,7 +266,7 @@ def reporting_full_disk(home: Home, written: str) -> Iterator[None]:
 
 def _read_document(path: Path, schema: type[DocumentT]) -> DocumentT:
     try:
-        return schema.model_validate_json(path.read_bytes())
+        return schema.model_validate_json(read_file(path))
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}; build the dataset again") from None
     except ValidationError as error:

@@ -147,10 +147,9 @@ def no_data(recipe: Recipe, archive: str = "get them from the archive with --dat
     missing = _missing(recipe, [])
     rehearse = ", or try the whole path on simulated exposures with --rehearse" if why_no_rehearsal(recipe) is None else ""
     return MissingDataError(
-        f"{recipe.name}: no exposures: expected exposures (*_{recipe.data.product}.fits) of\n"
-        + "\n".join(f"  {line}" for line in missing)
-        + f"\n{archive}, and give their folder with --data DIR (or name it under "
-        f"data.files of the recipe){rehearse}"
+        f"{recipe.name}: no exposures: expected exposures (*_{recipe.data.product}.fits) of",
+        *(f"  {line}" for line in missing),
+        f"{archive}, and give their folder with --data DIR (or name it under data.files of the recipe){rehearse}",
     )
 
 

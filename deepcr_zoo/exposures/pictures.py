@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcr_zoo.files import read_file
 from deepcr_zoo.machine import require
 
 DPI = 130
@@ -167,7 +168,7 @@ def png(figure: Any, dpi: float, metadata: Mapping[str, str] | None = None) -> b
 def description(path: Path) -> str | None:
     """Return the `made_by` that `draw` stored in a picture; None if `draw` did not make it."""
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError:
         return None
     key = b"tEXt" + _MADE_BY.encode() + b"\0"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from deepcr_zoo.errors import ConversionError, InvalidNameError, ModelWarning, UnknownModelError, UsageError, warn
+from deepcr_zoo.files import read_file
 from deepcr_zoo.models import weights
 from deepcr_zoo.models.model import MaskModel, load_files
 from deepcr_zoo.models.nets import HALO, MULTIPLE
@@ -35,7 +36,7 @@ def load_mask_file(path: Path, device: str) -> MaskModel:
         raise UsageError(f"{where}: .pth files need torch {SAFE_SINCE} or newer to be safe, and this is {torch.__version__}")
     instead = _same_name(path)
     try:
-        architecture, state = convert_state(path.read_bytes())
+        architecture, state = convert_state(read_file(path))
     except OSError as error:
         raise UsageError(f"{where}: {error.strerror}; {instead or 'expected a .pth file or a model name'}") from None
     except ConversionError as error:

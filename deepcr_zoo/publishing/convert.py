@@ -14,9 +14,10 @@ from pathlib import Path
 
 import yaml
 
+from deepcr_zoo import documents
 from deepcr_zoo.documents import parse_document
 from deepcr_zoo.errors import ConversionError
-from deepcr_zoo.files import write_atomically
+from deepcr_zoo.files import read_file, write_atomically
 from deepcr_zoo.models import testvectors, weights
 from deepcr_zoo.models.upstream import convert_state
 from deepcr_zoo.zoo.cards import Card, UpstreamFile
@@ -61,7 +62,7 @@ def import_model(card_path: Path, sdists: Path, to: Path) -> str:
     The files go into ``task/name/version/`` under `to`. The entry is YAML to put under ``versions`` in
     ``zoo/<task>/<name>.yaml``. A network with BatchNorm needs a card that ties its weights to their input scale.
     """
-    card_bytes = card_path.read_bytes()
+    card_bytes = documents.read_file(card_path, card_path)
     card = parse_document(card_bytes, Card, card_path)
     place = Path(card.identity.task, card.identity.name, f"{card.identity.version}.yaml")
     if card_path.resolve().parts[-3:] != place.parts:
@@ -90,7 +91,7 @@ def read_upstream(file: UpstreamFile, sdists: Path) -> bytes:
         if not archive.is_file():
             sdists.mkdir(parents=True, exist_ok=True)
             _pip_download(file, sdists)
-        _check_hash(archive.read_bytes(), file.sdist_sha256, str(archive))
+        _check_hash(read_file(archive), file.sdist_sha256, str(archive))
     except OSError as error:
         raise ConversionError(f"{sdists} cannot be used as a folder of releases: {error.strerror}") from None
     with tarfile.open(archive) as content:
@@ -136,7 +137,7 @@ def write_weights(converted: ConvertedModel, to: Path) -> None:
 
 def _write_new(data: bytes, path: Path) -> None:
     try:
-        if path.exists() and path.read_bytes() != data:
+        if path.exists() and read_file(path) != data:
             raise ConversionError(
                 f"{path} holds other bytes: a version never changes meaning; delete the file if it has not been released"
             )

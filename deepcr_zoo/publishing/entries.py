@@ -10,7 +10,7 @@ import yaml
 from deepcr_zoo import files
 from deepcr_zoo.documents import as_yaml
 from deepcr_zoo.errors import OutputError, PublishError, UsageError
-from deepcr_zoo.files import write_together
+from deepcr_zoo.files import read_file, write_together
 from deepcr_zoo.publishing.releases import Release
 from deepcr_zoo.zoo.merging import MEANING
 from deepcr_zoo.zoo.names import VERSION_PATTERN
@@ -60,7 +60,7 @@ def write_entry(release: Release, pin: HubPin, checkout: Path) -> list[Path]:
         contents[card.with_suffix(".results.yaml")] = as_yaml(_with_measurement(recorded, release.measurement))
     contents[card] = release.files[CARD_FILE]
     contents[checkout / "zoo" / f"{release.entry}.yaml"] = entry_text(_pinned_entry(release, registry, pin))
-    changed = {path: data for path, data in contents.items() if not path.is_file() or path.read_bytes() != data}
+    changed = {path: data for path, data in contents.items() if not path.is_file() or read_file(path) != data}
     try:
         write_together(changed)
     except OSError as error:

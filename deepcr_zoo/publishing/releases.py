@@ -14,7 +14,7 @@ from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, ModelVerdic
 from deepcr_zoo.bench.runs import RECIPE_FILE, Run
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.errors import DatasetError, GateError, NotMeasuredError, PublishError, UsageError
-from deepcr_zoo.files import data_root
+from deepcr_zoo.files import data_root, read_file
 from deepcr_zoo.models.model import load_resolved
 from deepcr_zoo.publishing.configuration import CONFIG_FILE, configuration
 from deepcr_zoo.publishing.page import PageFacts, render
@@ -156,7 +156,7 @@ def release_of_run(run: Run) -> Release:
     names = (WEIGHTS_FILE, TEST_VECTOR_FILE, CARD_FILE, RECIPE_FILE, RESULTS_FILE, REPORT_FILE)
     files = {name: _read(run, name) for name in names}
     drawn = sorted((run.folder / REPORT_PICTURES).glob("*.png"))
-    pictures = {f"{REPORT_PICTURES}/{path.name}": path.read_bytes() for path in drawn}
+    pictures = {f"{REPORT_PICTURES}/{path.name}": read_file(path) for path in drawn}
     start, remarks = run.recipe.train.init_from, _remarks(run.recipe)
     base = None if start is None else default_registry().resolve(for_task(start, run.recipe.task))
     facts = PageFacts(
@@ -234,7 +234,7 @@ def _remarks(recipe: Recipe) -> list[str]:
 
 def _read(run: Run, name: str) -> bytes:
     try:
-        return (run.folder / name).read_bytes()
+        return read_file(run.folder / name)
     except OSError as error:
         raise PublishError(f"{run.folder / name}: cannot be read: {error.strerror}: {_bench_advice(run)}") from None
 
@@ -260,7 +260,7 @@ def release_of_model(model: ResolvedModel) -> Release:
         measurements=read_records(model).measurements,
     )
     files = {
-        CARD_FILE: model.card_path.read_bytes(),
+        CARD_FILE: read_file(model.card_path),
         CONFIG_FILE: configuration(card, locked.architecture),
         LICENCE_FILE: _licence(model.root, card),
         README_FILE: render(facts),
@@ -268,7 +268,7 @@ def release_of_model(model: ResolvedModel) -> Release:
         WEIGHTS_FILE: sources.fetch(model, WEIGHTS_FILE).data,
     }
     if results_path(model).is_file():
-        files[VERSION_RESULTS_FILE] = results_path(model).read_bytes()
+        files[VERSION_RESULTS_FILE] = read_file(results_path(model))
     return Release(
         card=card,
         architecture=locked.architecture,
@@ -287,6 +287,6 @@ def _licence(root: Path, card: Card) -> bytes:
     """Return the text of a model's licence, whose path in the card starts from `root`."""
     path = root / card.licence.file
     try:
-        return path.read_bytes()
+        return read_file(path)
     except OSError as error:
         raise PublishError(f"licence.file: {path} cannot be read: {error.strerror}: put the licence's text there") from None

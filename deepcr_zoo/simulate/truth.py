@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from deepcr_zoo.errors import InvalidFileError
+from deepcr_zoo.files import read_file
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def truth_bytes(chips: Sequence[Truth]) -> bytes:
 def read_truth(path: Path) -> list[Truth]:
     """Read the truth of an exposure's chips, in the order of EXTVER."""
     try:
-        arrays = load(path.read_bytes())
+        arrays = load(read_file(path))
         chips = len(arrays) // len(fields(Truth))
         return [
             Truth(**{field.name: arrays[f"{field.name}_{version}"] for field in fields(Truth)})

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from deepcr_zoo.documents import Document, as_json, first_problem
 from deepcr_zoo.errors import OutputError, RunError
-from deepcr_zoo.files import sha256_of, sweep_leftovers, write_atomically
+from deepcr_zoo.files import read_file, sha256_of, sweep_leftovers, write_atomically
 from deepcr_zoo.training.state import TrainingProgress, TrainingState
 
 CHECKPOINT_FILE = "checkpoint.json"
@@ -85,7 +85,7 @@ def condition(folder: Path) -> str:
     if not has_checkpoint(folder):
         return "there is no checkpoint yet"
     try:
-        checkpoint = Checkpoint.model_validate_json((folder / CHECKPOINT_FILE).read_bytes())
+        checkpoint = Checkpoint.model_validate_json(read_file(folder / CHECKPOINT_FILE))
         is_intact = sha256_of(folder / checkpoint.tensors) == checkpoint.sha256
     except (OSError, ValidationError):
         is_intact = False
@@ -96,8 +96,8 @@ def restore(state: TrainingState, folder: Path, recipe_sha256: str) -> None:
     """Put a new state of the same recipe into that of a checkpoint; RunError if that is damaged or does not fit."""
     path = folder / CHECKPOINT_FILE
     try:
-        checkpoint = Checkpoint.model_validate_json(path.read_bytes())
-        data = (folder / checkpoint.tensors).read_bytes()
+        checkpoint = Checkpoint.model_validate_json(read_file(path))
+        data = read_file(folder / checkpoint.tensors)
     except OSError as error:
         raise RunError(f"{error.filename}: cannot be read: {error.strerror}; train again without --resume") from None
     except ValidationError as error:

@@ -24,7 +24,7 @@ from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import key_of
 from deepcr_zoo.documents import Document, as_json
 from deepcr_zoo.errors import OutputError, RunError
-from deepcr_zoo.files import write_atomically
+from deepcr_zoo.files import read_file, write_atomically
 from deepcr_zoo.training.checkpoints import reporting_failures
 from deepcr_zoo.zoo.recipe import Recipe
 
@@ -100,7 +100,7 @@ def add_environment(run: Run, environment: Environment) -> None:
     """Add to ``environment.json`` where a run is trained, unless that is its last entry already."""
     path = run.folder / ENVIRONMENT_FILE
     try:
-        known = _ENVIRONMENTS.validate_json(path.read_bytes()) if path.is_file() else []
+        known = _ENVIRONMENTS.validate_json(read_file(path)) if path.is_file() else []
     except ValidationError:
         raise RunError(f"{path}: cannot be read: restore it, or remove it") from None
     if known[-1:] != [environment]:

@@ -16,7 +16,7 @@ from typing import Literal, get_args
 
 from deepcr_zoo import files
 from deepcr_zoo.errors import IntegrityError, SourceError, SourceWarning, UsageError, warn
-from deepcr_zoo.files import write_atomically
+from deepcr_zoo.files import read_file, write_atomically
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.hub import downloads
 from deepcr_zoo.zoo.registries import default_registry
@@ -138,9 +138,9 @@ def _write_mirror(model: ResolvedModel, files: dict[str, bytes], root: Path) -> 
     """Write a model's files, its card and the licence under a mirror's root, and return the path of the weights."""
     licence = model.root / read_card(model).licence.file  # reading the card checks it against the lock
     contents = {root / model.shelf / name: data for name, data in files.items()}
-    contents[root / model.shelf / CARD_FILE] = model.card_path.read_bytes()
+    contents[root / model.shelf / CARD_FILE] = read_file(model.card_path)
     try:
-        contents[root / licence.name] = licence.read_bytes()
+        contents[root / licence.name] = read_file(licence)
     except OSError as error:
         raise SourceError(f"{licence}: the licence of {model.reference} cannot be read: {error.strerror}") from None
     try:
@@ -202,7 +202,7 @@ def _read_from(folder: Path | None, filename: str, locked: LockedFile, *, refuse
             raise SourceError(f"{path} is no regular file")
         if facts.st_size > locked.size:
             return b"", path, f"expected {locked.size} bytes, found {facts.st_size}"
-        data = path.read_bytes()
+        data = read_file(path)
     except FileNotFoundError:
         raise SourceError(f"{path} does not exist") from None
     except OSError as error:

@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 from deepcr_zoo import files
 from deepcr_zoo.documents import Document, as_json
 from deepcr_zoo.errors import DeepcrZooError, OutputError, SourceWarning, UpdateError, warn
-from deepcr_zoo.files import new_folder, sweep_leftovers, write_atomically
+from deepcr_zoo.files import new_folder, read_file, sweep_leftovers, write_atomically
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.hub import downloads
 from deepcr_zoo.zoo.hub.repositories import HubRepository
@@ -64,7 +64,7 @@ def lock_files(root: Path) -> dict[str, bytes]:
     """Return every registry file below a root, by relative path, in stable order."""
     paths = [path for part in ("zoo", "cards") for path in (root / part).rglob("*")] + [root / "LICENSE"]
     names = sorted(path.relative_to(root).as_posix() for path in paths if path.is_file())
-    found = {name: (root / name).read_bytes() for name in names if is_lock_file(name)}
+    found = {name: read_file(root / name) for name in names if is_lock_file(name)}
     for name, data in found.items():
         _check_size(name, len(data))
     return found
@@ -93,7 +93,7 @@ def current() -> KeptUpdate | None:
     """Return the update in use, if there is one."""
     path = current_file()
     try:
-        return KeptUpdate.model_validate_json(path.read_bytes())
+        return KeptUpdate.model_validate_json(read_file(path))
     except FileNotFoundError:
         return None
     except (OSError, ValidationError):

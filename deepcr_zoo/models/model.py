@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deepcr_zoo.errors import DeviceError, ImageWarning, ModelWarning, UsageError, warn
+from deepcr_zoo.errors import DeviceError, ImageWarning, InvalidWeightsError, ModelWarning, UsageError, warn
 from deepcr_zoo.models import weights
 from deepcr_zoo.models.engines import Block, Engine, select_engine
 from deepcr_zoo.models.images import read_image, read_mask
@@ -94,7 +94,16 @@ class Model:
 
         for output in self._engine.run(blocks()):
             rows, columns = pending.popleft()
-            yield rows.keep, columns.keep, output[rows.keep_inside, columns.keep_inside]
+            yield rows.keep, columns.keep, self._finite(output[rows.keep_inside, columns.keep_inside])
+
+    def _finite(self, values: Block) -> Block:
+        """Return these values of the network if they are numbers: NaN exceeds no threshold, and would mean nothing found."""
+        if not np.isfinite(values).all():
+            raise InvalidWeightsError(
+                f"{self.reference}: the network gives values that are not finite, with {self.engine} on {self.device}: "
+                "use another model, or tell its authors"
+            )
+        return values
 
 
 class MaskModel(Model):
@@ -127,6 +136,8 @@ class MaskModel(Model):
         ------
         InvalidImageError
             If the shape, type or unit of the image cannot be used.
+        InvalidWeightsError
+            If the network gives values that are not finite.
         """
         stack = read_image(image, self.card.input.unit)
         self._warn_of_sky(stack.sky_levels())
@@ -201,6 +212,8 @@ class InpaintModel(Model):
         ------
         InvalidImageError
             If the image or the mask cannot be used.
+        InvalidWeightsError
+            If the network gives values that are not finite.
         """
         stack = read_image(image, self.card.input.unit)
         masks = read_mask(mask, stack.shape)
@@ -211,7 +224,7 @@ class InpaintModel(Model):
             network_input = partial(inpainting_channels, pixels, masked, scaling)
             for rows, columns, output in self._windows(pixels.shape, network_input, tile):
                 wanted = masked[rows, columns]
-                out[rows, columns][wanted] = scaling.undo(output[wanted])
+                out[rows, columns][wanted] = self._finite(scaling.undo(output[wanted]))
         return filled.reshape(stack.shape)
 
 

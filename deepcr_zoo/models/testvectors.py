@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from deepcr_zoo.errors import InvalidWeightsError
+from deepcr_zoo.models.images import LIMIT, has_value
 from deepcr_zoo.models.nets import UNet
 from deepcr_zoo.models.weights import TensorFacts, check_tensors, read_header
 from deepcr_zoo.zoo.cards import Card
@@ -44,9 +45,20 @@ def read(data: bytes, where: str) -> VectorArrays:
     check_tensors(header, expected, where, "a test vector")
     try:
         arrays = safetensors.numpy.load(data)
-        return VectorArrays(arrays["image"], arrays["mask"].astype(bool), arrays["expected"])
     except safetensors.SafetensorError as error:
         raise InvalidWeightsError(f"{where}: expected a safetensors file with image, mask and expected: {error}") from None
+    vector = VectorArrays(arrays["image"], arrays["mask"].astype(bool), arrays["expected"])
+    _check(vector, where)
+    return vector
+
+
+def _check(vector: VectorArrays, where: str) -> None:
+    """Refuse a test vector that no network can fail."""
+    for name, values in (("image", vector.image), ("expected", vector.expected)):
+        if not has_value(values).all():
+            raise InvalidWeightsError(f"{where}: test vector: {name}: expected numbers between -{LIMIT:g} and {LIMIT:g}")
+    if not vector.mask.any():
+        raise InvalidWeightsError(f"{where}: test vector: mask: expected a cosmic ray, got none")
 
 
 def serialise(vector: VectorArrays) -> bytes:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from deepcr_zoo.documents import unique_keys
 from deepcr_zoo.errors import InvalidWeightsError
-from deepcr_zoo.models.nets import UNet, fold_batch_norm, with_state
+from deepcr_zoo.models.nets import HALO, MULTIPLE, UNet, fold_batch_norm, with_state
 from deepcr_zoo.zoo.cards import Card
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.registry import Architecture
@@ -25,6 +25,8 @@ FINGERPRINT_TOLERANCE = 0.05
 """Cards state the variance to three digits; a wrong input scale, such as a gain of 1.5, changes it by the square."""
 
 FIRST_VARIANCE = "encoder.0.norm1.running_var"
+
+_VARIANCE = ".running_var"
 
 _LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
 _DTYPES = {torch.float32: "F32", torch.int64: "I64"}  # safetensors' names for the types in a network
@@ -81,7 +83,7 @@ def serialise(state: Mapping[str, Tensor]) -> bytes:
 def read_state(data: bytes, architecture: Architecture, task: Task, where: str) -> dict[str, Tensor]:
     """Parse a safetensors file that holds exactly the tensors of the architecture, which is checked before any is allocated.
 
-    All values must be finite.
+    All values must be finite, and variances not negative.
     """
     with torch.device("meta"):
         wanted = UNet(architecture, task).state_dict()
@@ -94,6 +96,8 @@ def read_state(data: bytes, architecture: Architecture, task: Task, where: str) 
     for name in sorted(state):
         if not torch.isfinite(state[name]).all():
             raise InvalidWeightsError(f"{where}: {name}: expected finite numbers")
+        if name.endswith(_VARIANCE) and bool((state[name] < 0).any()):
+            raise InvalidWeightsError(f"{where}: {name}: expected variances of 0 or more, got {state[name].min():g}")
     return state
 
 
@@ -120,6 +124,20 @@ def check_fingerprint(state: Mapping[str, Tensor], card: Card, where: str) -> No
         )
 
 
+def check_geometry(card: Card, architecture: Architecture, where: str) -> None:
+    """Refuse a card whose halo or multiple is not enough for the depth of its network: tiles would differ."""
+    needed, stated = HALO[architecture.depth], card.input.halo
+    if stated < needed:
+        raise InvalidWeightsError(
+            f"{where}: input.halo: expected {needed} or more, the reach of a network of depth {architecture.depth}, got {stated}"
+        )
+    if card.input.multiple % MULTIPLE[architecture.depth]:
+        raise InvalidWeightsError(
+            f"{where}: input.multiple: expected {MULTIPLE[architecture.depth]}, as a network of depth {architecture.depth} "
+            f"needs, got {card.input.multiple}"
+        )
+
+
 def trained_network(data: bytes, architecture: Architecture, task: Task, where: str) -> UNet:
     """Return the network as it was trained, with its BatchNorm layers, in evaluation mode."""
     return with_state(architecture, task, read_state(data, architecture, task, where)).eval()
@@ -128,9 +146,15 @@ def trained_network(data: bytes, architecture: Architecture, task: Task, where: 
 def inference_network(data: bytes, architecture: Architecture, card: Card, where: str) -> UNet:
     """Return the network for use: checked, folded, in channels-last layout, without gradients."""
     task = card.identity.task
+    check_geometry(card, architecture, where)
     network = trained_network(data, architecture, task, where)
     check_fingerprint(network.state_dict(), card, where)
     folded = fold_batch_norm(network, architecture, task)
+    for name, tensor in folded.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise InvalidWeightsError(
+                f"{where}: {name}: is not finite once BatchNorm is folded into it: the weights are damaged"
+            )
     folded.requires_grad_(False)
     nn.Module.to(folded, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return folded

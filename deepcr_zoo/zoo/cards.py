@@ -21,7 +21,9 @@ from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.registry import Name, ResolvedModel, Sha256, Version
 
 Positive = Annotated[float, Field(gt=0)]
-BelowOne = Annotated[float, Field(gt=0, lt=1)]
+Tolerance = Annotated[float, Field(gt=0, le=1e-3)]
+"""Ten times the largest in use: engines and processors differ by their rounding alone."""
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -194,8 +196,8 @@ class Citation(Document):
 
 class CardTestVector(Document):
     description: str = Field(description="what the image shows and how it was made")
-    tolerance: BelowOne = Field(
-        description="largest allowed difference: of probability (mask), or relative to the largest value (inpaint)"
+    tolerance: Tolerance = Field(
+        description="largest allowed difference: of probability (mask), or relative to the largest filled value (inpaint)"
     )
 
 

@@ -271,7 +271,7 @@ def _tiles(candidate: Candidate) -> Measured:
         model.predict(image, tile=tile) if isinstance(model, MaskModel) else model.fill(image, mask, tile=tile)
         for tile in (TILE_SIDE, WHOLE_FRAME)
     )
-    unit = 1.0 if isinstance(model, MaskModel) else float(np.abs(whole).max())
+    unit = 1.0 if isinstance(model, MaskModel) else float(np.abs(whole[mask]).max())
     difference = float(np.abs(tiled - whole).max()) / unit
     return Measured(f"differ by {difference:.2g} at most", difference <= candidate.tolerance)
 

@@ -129,7 +129,7 @@ def check_geometry(card: Card, architecture: Architecture, where: str) -> None:
     needed, stated = HALO[architecture.depth], card.input.halo
     if stated < needed:
         raise InvalidWeightsError(
-            f"{where}: input.halo: expected {needed} or more, the reach of a network of depth {architecture.depth}, got {stated}"
+            f"{where}: input.halo: expected {needed} or more, which depth {architecture.depth} needs, got {stated}"
         )
     if card.input.multiple % MULTIPLE[architecture.depth]:
         raise InvalidWeightsError(
@@ -152,9 +152,7 @@ def inference_network(data: bytes, architecture: Architecture, card: Card, where
     folded = fold_batch_norm(network, architecture, task)
     for name, tensor in folded.state_dict().items():
         if not torch.isfinite(tensor).all():
-            raise InvalidWeightsError(
-                f"{where}: {name}: is not finite once BatchNorm is folded into it: the weights are damaged"
-            )
+            raise InvalidWeightsError(f"{where}: {name}: expected finite numbers with BatchNorm folded in")
     folded.requires_grad_(False)
     nn.Module.to(folded, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return folded

@@ -34,6 +34,12 @@ def _check_relative(name: str) -> str:
     return name
 
 
+def _check_ascending(limits: list[float] | None) -> list[float] | None:
+    if limits is not None and limits[0] > limits[1]:
+        raise ValueError("the smaller number first")
+    return limits
+
+
 FileName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_relative)]
 """Path of a file below the folder that a card or an archive belongs to."""
 
@@ -96,7 +102,7 @@ class CardInstrument(Document):
     instrument: str = Field(description="INSTRUME")
     detector: str = Field(description="DETECTOR")
     filters: list[str] = Field(min_length=1, description="filters of the training data; * if not restricted")
-    exposure_time_s: list[Positive] | None = Field(
+    exposure_time_s: Annotated[list[Positive] | None, AfterValidator(_check_ascending)] = Field(
         default=None,
         min_length=2,
         max_length=2,
@@ -138,7 +144,7 @@ class CardTraining(Document):
         description="every visit that the network, or the model it started from, saw in training, and is never judged on; "
         "absent where zoo/training_visits.yaml lists them, or where they are unknown",
     )
-    sky_range: list[float] | None = Field(
+    sky_range: Annotated[list[float] | None, AfterValidator(_check_ascending)] = Field(
         default=None,
         min_length=2,
         max_length=2,

@@ -186,6 +186,10 @@ class ImageWarning(UserWarning):
     """An image whose result may be worse than the user expects."""
 
 
+class MachineWarning(UserWarning):
+    """Work for which the memory of this machine may not be enough."""
+
+
 class SourceWarning(UserWarning):
     """A local copy that was damaged or could not be kept; the result is not affected."""
 

@@ -88,21 +88,30 @@ def expanded(path: str | os.PathLike[str]) -> Path:
         raise UsageError(f"{path}: no such user's home folder: write the path out, or ./{path} for a name with ~") from None
 
 
+class NotAFileError(OSError):
+    """A pipe, a socket or a device where a file is expected."""
+
+
 @contextmanager
 def opened_file(path: Path) -> Iterator[BufferedReader]:
     """Open a regular file to read; anything else raises `OSError`: a pipe would block, and a device never ends."""
     try:
-        # without waiting for the other end of a pipe; checked when open, so that it cannot be exchanged in between
+        _check_regular(os.stat(path).st_mode, path)
+        # without waiting for the other end of a pipe; checked again, since it can be exchanged in between
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except ValueError:
         raise OSError(errno.EINVAL, "no file can have this name", str(path)) from None
     with open(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
-        if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, f"is a {'pipe' if stat.S_ISFIFO(mode) else 'device'}, not a file", str(path))
+        _check_regular(os.fstat(descriptor).st_mode, path)
         yield file
+
+
+def _check_regular(mode: int, path: Path) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
+    if not stat.S_ISREG(mode):
+        kind = "pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
+        raise NotAFileError(errno.EINVAL, f"is a {kind}, not a file", str(path))
 
 
 def read_file(path: Path, most_bytes: int | None = None) -> bytes:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from deepcr_zoo import documents
 from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, read_results
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import MANIFEST_FILE
-from deepcr_zoo.documents import Document, parse_document, read_document
+from deepcr_zoo.documents import Document, parse_document
 from deepcr_zoo.errors import RunError
 from deepcr_zoo.files import read_file
 from deepcr_zoo.models.model import InpaintModel, MaskModel, load_files
@@ -178,7 +179,8 @@ class Run:
         """
         if not self.is_trained:
             raise RunError(f"{self.folder}: has no model yet: deepcr-zoo train --resume {self.folder} finishes it")
-        return read_document(self.folder / CARD_FILE, Card, Path())
+        path = self.folder / CARD_FILE
+        return parse_document(documents.read_file(path, path), Card, path)
 
     def model(self, device: str = "auto", engine: str = "auto") -> MaskModel | InpaintModel:
         """Load its model, as `deepcr_zoo.load` does.

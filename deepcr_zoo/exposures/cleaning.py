@@ -16,8 +16,9 @@ from typing import Any, Literal
 import numpy as np
 from scipy import ndimage
 
-from deepcr_zoo.errors import ImageWarning, ModelWarning, OutputError
+from deepcr_zoo.errors import ImageWarning, MachineWarning, ModelWarning, OutputError, warn
 from deepcr_zoo.exposures import pictures, products
+from deepcr_zoo.exposures.fitsfiles import check_room
 from deepcr_zoo.exposures.missing import MissingFactsError
 from deepcr_zoo.exposures.noisecheck import level_cautions
 from deepcr_zoo.exposures.options import AUTO, CleanOptions
@@ -29,12 +30,17 @@ from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
 from deepcr_zoo.exposures.selection import Selection, missing_model, ranked_models, select
 from deepcr_zoo.exposures.suspicions import suspicions
 from deepcr_zoo.files import write_together
+from deepcr_zoo.machine import free_memory_bytes
 from deepcr_zoo.models.imagecleaning import Filler, filler
 from deepcr_zoo.models.model import MaskModel, load_resolved
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import ResolvedModel
 
 _TOUCHING = np.ones((3, 3))
+
+_BYTES_PER_PIXEL, _PICTURE_BYTES, _COPIES = 21, 4, 3
+"""Memory for cleaning beyond the exposure itself, measured with images of 4 to 16 million pixels: for each pixel, for each
+pixel of a picture, and as copies of the file."""
 
 log = logging.getLogger(__name__)
 
@@ -218,6 +224,7 @@ def clean_with(
     status: Literal["cleaned", "finished"] = "finished"
     count = finished(plan, options.overwrite)
     if count is None:
+        _check_memory(exposure, plan)
         status = "cleaned"
         for reason in selection.reasons:
             log.info("%s: %s", path, reason)
@@ -252,6 +259,17 @@ def _read(path: Path, options: CleanOptions) -> Exposure:
         without_model = options.model == AUTO and not ranked_models(error.instrument, registry, "mask")
         more = [missing_model(registry)] if without_model else []
         raise MissingFactsError(error.where, [*error.missing, *more], error.instrument) from None
+
+
+def _check_memory(exposure: Exposure, plan: Plan) -> None:
+    """Warn if cleaning needs more than half of the free memory; raise `InvalidFileError` if it needs more than all."""
+    pixels = sum(chip.pixels.size for chip in exposure.chips)
+    needed = _BYTES_PER_PIXEL * pixels + _COPIES * len(exposure.data) + (_PICTURE_BYTES * pixels if plan.picture else 0)
+    what = f"{exposure.path}: cleaning needs about {needed / 1e9:.2g} GB of memory"
+    check_room(needed, what)
+    free = free_memory_bytes()
+    if free is not None and needed > free / 2:
+        warn(f"{what}, {free / 1e9:.2g} GB are free", MachineWarning)
 
 
 def _make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOptions) -> tuple[Count, list[str]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import math
 from collections import ChainMap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,18 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from deepcr_zoo.errors import InvalidFileError, NotAnExposureError
-from deepcr_zoo.exposures.fitsfiles import extension_name, extension_version, reason
+from deepcr_zoo.exposures.fitsfiles import extension_name, extension_version, image_values
 from deepcr_zoo.exposures.missing import Missing
 from deepcr_zoo.models.images import Mask
-from deepcr_zoo.zoo.instruments import default_instruments, text
+from deepcr_zoo.zoo.instruments import Keywords, default_instruments, number, text
 
 FLAGS = ("DQ",)  # extensions of DQ flags
 MASKS = ("MASK", "BPM")  # extensions where any number but 0 marks a bad pixel (astropy's CCDData; LCO's BANZAI)
 _OTHER = ("ERR", "UNCERT", "WHT", "CTX", "IVAR", "VAR", "VARIANCE", "WEIGHT", "SIGMA", "STAT", "QUAL", "APERTURE", "CAT")
 NO_SCIENCE = (*FLAGS, *MASKS, *_OTHER)
 """Names of extensions that describe a science image."""
+
+_INT16 = np.iinfo(np.int16)
 
 
 def science_images(hdus: fits.HDUList, chosen: Sequence[str], path: Path) -> tuple[list[int], list[Missing]]:
@@ -64,20 +67,32 @@ def versions(hdus: fits.HDUList, indices: Sequence[int]) -> list[int]:
     if len(set(stated)) == len(indices):
         return stated
     images = [i for i, hdu in enumerate(hdus) if hdu.is_image and hdu.shape and extension_name(hdu) not in NO_SCIENCE]
-    return [1 + images.index(index) if index in images else 1 + len(images) + index for index in indices]
+    places = {index: place for place, index in enumerate(images, 1)}
+    return [places.get(index, 1 + len(images) + index) for index in indices]
 
 
-def quality_of(hdus: fits.HDUList, index: int, version: int, where: str) -> tuple[NDArray[np.integer] | None, Mask | None]:
-    """Return the DQ flags and the mask of a science image, shape (H, W); None if the file has none.
+QualityLayers = Mapping[int, Sequence[Any]]
+"""Extensions of flags and masks by the number of their science image."""
+
+
+def quality_layers(hdus: fits.HDUList) -> QualityLayers:
+    """Return the extensions of DQ flags and masks, by EXTVER."""
+    layers: dict[int, list[Any]] = {}
+    for hdu in hdus:
+        if extension_name(hdu) in (*FLAGS, *MASKS):
+            layers.setdefault(extension_version(hdu), []).append(hdu)
+    return layers
+
+
+def quality_of(layers: Sequence[Any], shape: tuple[int, ...], where: str) -> tuple[NDArray[np.integer] | None, Mask | None]:
+    """Return the DQ flags and the mask of a science image, shape (H, W), from its layers; None if the file has none.
 
     A constant array of the HST pipelines, without pixels, gives no flags.
     """
     flags = masks = None
-    for hdu in hdus:
+    for hdu in layers:
         name = extension_name(hdu)
-        if name not in (*FLAGS, *MASKS) or extension_version(hdu) != version:
-            continue
-        values = _quality_values(hdu, _shape(hdus[index]), f"{where}: its {name} extension")
+        values = _quality_values(hdu, (shape[-2], shape[-1]), f"{where}: its {name} extension")
         if values is None:
             continue
         if name in FLAGS:
@@ -87,18 +102,21 @@ def quality_of(hdus: fits.HDUList, index: int, version: int, where: str) -> tupl
     return flags, masks
 
 
+def constant_flags(header: Keywords) -> int:
+    """Return the flags of every pixel in a constant array of the HST pipelines, which has no pixels (PIXVALUE)."""
+    stated = number(header, "PIXVALUE") or 0
+    return int(stated) if _INT16.min <= stated <= _INT16.max else 0
+
+
 def _quality_values(hdu: Any, shape: tuple[int, int], where: str) -> NDArray[np.integer] | None:
     way_out = "clean does without it if you give --ignore-dq all"
     try:
-        values = hdu.data if hdu.is_image else None
-    except MemoryError:
-        raise
-    except Exception as error:  # astropy raises anything on damaged data
-        raise InvalidFileError(f"{where} is truncated or damaged: {reason(error)}; {way_out}") from None
+        values = image_values(hdu, where) if hdu.is_image else None
+    except InvalidFileError as error:
+        raise InvalidFileError(f"{error}; {way_out}") from None
     if values is None:
-        if hdu.is_image and hdu.header.get("PIXVALUE"):
-            return np.full(shape, int(hdu.header["PIXVALUE"]), dtype=np.int16)
-        return None
+        constant = constant_flags(hdu.header) if hdu.is_image else 0
+        return np.full(shape, constant, dtype=np.int16) if constant else None
     if values.ndim > 2 and values.size == shape[0] * shape[1]:
         values = values.reshape(values.shape[-2:])
     if values.shape != shape or values.dtype.kind not in "iub":
@@ -108,16 +126,12 @@ def _quality_values(hdu: Any, shape: tuple[int, int], where: str) -> NDArray[np.
     return np.asarray(values)
 
 
-def _shape(hdu: Any) -> tuple[int, int]:
-    return tuple(hdu.shape[-2:])
-
-
 def _pixels(hdu: Any) -> int:
-    return int(np.prod(hdu.shape))
+    return math.prod(hdu.shape)
 
 
 def _numbered(hdus: fits.HDUList, images: list[int], science: list[int], path: Path) -> list[int]:
-    empty = [extension_version(hdus[index]) for index in science if index not in images]
+    empty = [extension_version(hdus[index]) for index in sorted(set(science) - set(images))]
     if empty:
         raise InvalidFileError(f"{path}: SCI,{empty[0]}: holds no pixels")
     if len({extension_version(hdus[index]) for index in science}) < len(science):
@@ -127,17 +141,17 @@ def _numbered(hdus: fits.HDUList, images: list[int], science: list[int], path: P
 
 def _chosen(hdus: fits.HDUList, images: list[int], chosen: Sequence[str], path: Path) -> list[int]:
     """Return the images that match the wishes: a number, a NAME, NAME,VERSION or a wildcard; each image once."""
-    found: list[int] = []
+    found: dict[int, None] = {}
     for wish in chosen:
         matching = [index for index in range(len(hdus)) if _is_meant(hdus, index, wish)]
         if glob.has_magic(wish):
-            matching = [index for index in matching if index in images]
+            matching = [index for index in matching if index in set(images)]
         if not matching:
             raise InvalidFileError(f"{path}: has no extension {wish}: expected one of {_listed(hdus, images)}")
         if no_image := [index for index in matching if index not in images]:
             raise InvalidFileError(f"{path}: extension {wish}: {_label(hdus, no_image[0])} holds no pixels")
-        found += [index for index in matching if index not in found]
-    return found
+        found.update(dict.fromkeys(matching))
+    return list(found)
 
 
 def _is_meant(hdus: fits.HDUList, index: int, wish: str) -> bool:

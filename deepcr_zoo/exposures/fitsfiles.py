@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
 import os
-import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,9 @@ from astropy.utils.exceptions import AstropyWarning
 from deepcr_zoo.batch import COMPRESSED_SUFFIXES, FITS_SUFFIXES, extension_in
 from deepcr_zoo.errors import InvalidFileError
 from deepcr_zoo.exposures.filekinds import FIRST_KEYWORD, HEAD_BYTES, not_fits
-from deepcr_zoo.zoo.instruments import text, value
+from deepcr_zoo.files import NotAFileError, opened_file
+from deepcr_zoo.machine import free_memory_bytes
+from deepcr_zoo.zoo.instruments import number, text, value
 
 FITS_BLOCK = 2880
 """Bytes of a FITS block (FITS standard 4.0, section 3.1)."""
@@ -36,31 +38,53 @@ def root_name(path: Path) -> str:
 def read_unchanged(path: Path) -> bytes:
     """Return the bytes of a file; raise `InvalidFileError` if it changes while it is read."""
     try:
-        _check_regular(path)
-        with open(path, "rb") as file:
+        with opened_file(path) as file:
             before = os.fstat(file.fileno())
-            data = file.read()
+            check_room(before.st_size, f"{path}: has {before.st_size / 1e9:.3g} GB")
+            data = file.read(before.st_size + 1)
             after = os.fstat(file.fileno())
+    except IsADirectoryError:
+        raise InvalidFileError(f"{path}: is a folder: expected a FITS file") from None
+    except NotAFileError as error:
+        raise InvalidFileError(f"{path}: {error.strerror}: save what it gives as a FITS file first") from None
     except FileNotFoundError as error:
         asked = extension_in(os.fspath(path))
         raise InvalidFileError(f"{path}: {asked}" if asked else f"{path}: cannot be read: {error.strerror}") from None
     except OSError as error:
         raise InvalidFileError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:  # a name that no file can have
-        raise InvalidFileError(f"{str(path)!r}: cannot be read: {error}") from None
     if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size) or len(data) != after.st_size:
         raise InvalidFileError(f"{path}: changed while it was read: wait until it is complete, then run again")
     return data
 
 
-def _check_regular(path: Path) -> None:
-    """Raise `InvalidFileError` for what is no plain file; a pipe would block until something writes to it."""
-    mode = os.stat(path).st_mode
-    if stat.S_ISDIR(mode):
-        raise InvalidFileError(f"{path}: is a folder: expected a FITS file")
-    if not stat.S_ISREG(mode):
-        kind = "pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
-        raise InvalidFileError(f"{path}: is a {kind}, not a file: save what it gives as a FITS file first")
+def check_room(needed_bytes: float, what: str) -> None:
+    """Raise `InvalidFileError` if less memory is free; `what` says of which file it is, and why it needs so much."""
+    free = free_memory_bytes()
+    if free is not None and needed_bytes > free:
+        raise InvalidFileError(f"{what}, {free / 1e9:.3g} GB of memory are free: clean it where more is free")
+
+
+def image_values(hdu: Any, where: str) -> Any:
+    """Return the pixels of an image, None if it has none; `where` names it.
+
+    Its header says how large it is before it is unpacked. Raises `InvalidFileError` if that does not fit into memory, or
+    if the data are damaged.
+    """
+    shape = hdu.shape
+    stored = abs(int(number(hdu.header, "BITPIX") or 0)) // 8 or 8
+    # scaled to floats of up to 8 bytes, then copied to float32
+    declared = math.prod(shape) * (max(stored, 8 if _is_scaled(hdu.header) else 0) + 4) if shape else 0
+    check_room(declared, f"{where}: its header announces {' x '.join(map(str, shape))} pixels, {declared / 1e9:.3g} GB")
+    try:
+        return hdu.data
+    except MemoryError:
+        raise
+    except Exception as error:  # astropy raises anything on damaged data
+        raise InvalidFileError(f"{where}: is truncated or damaged: {reason(error)}") from None
+
+
+def _is_scaled(header: Any) -> bool:
+    return (number(header, "BSCALE"), number(header, "BZERO")) not in {(None, None), (1.0, 0.0)}
 
 
 @contextmanager
@@ -105,10 +129,8 @@ def extension_name(hdu: Any) -> str:
 
 def extension_version(hdu: Any) -> int:
     """Return EXTVER, which some writers store as text or float; 1 if it is absent."""
-    try:
-        return int(float(text(hdu.header, "EXTVER") or 1))
-    except ValueError:
-        return 1
+    stated = number(hdu.header, "EXTVER")
+    return 1 if stated is None else int(stated)
 
 
 def reason(error: Exception) -> str:

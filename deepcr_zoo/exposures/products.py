@@ -16,11 +16,12 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from deepcr_zoo.errors import InvalidFileError
+from deepcr_zoo.errors import InvalidFileError, UsageError
+from deepcr_zoo.exposures.extensions import constant_flags
 from deepcr_zoo.exposures.fitsfiles import FITS_BLOCK, extension_name, extension_version, quiet_astropy
 from deepcr_zoo.exposures.provenance import SOFTWARE, Cards, CleanedProvenance, MaskProvenance, Provenance
 from deepcr_zoo.exposures.reading import Chip, Exposure
-from deepcr_zoo.zoo.instruments import Keywords, text, value
+from deepcr_zoo.zoo.instruments import Keywords, number, text, value
 
 DRIZZLE_DEFAULT_BIT = 4096
 """DQ bit that AstroDrizzle clears by default (resetbits, drizzlepac documentation)."""
@@ -85,7 +86,7 @@ def mask_file(
     """Return a FITS file with a tile-compressed CRMASK extension (uint8) per chip, and CRPROB (float32) if present."""
     with quiet_astropy():
         primary = fits.PrimaryHDU()
-        primary.header.update({keyword: text(exposure.keywords, keyword) for keyword in _IDENTITY})
+        primary.header.update({keyword: _printable(text(exposure.keywords, keyword)) for keyword in _IDENTITY})
         primary.header["CRFILE"] = _printable(exposure.path.name)
         _describe(primary.header, provenance, count(chip_masks), cautions)
         hdus = [primary]
@@ -113,7 +114,7 @@ def cleaned_file(
         fits.open(io.BytesIO(exposure.data), lazy_load_hdus=True) as images,  # parsed only as far as it is used
     ):
         before = value(hdus[0].header, "CRTHRESH")
-        edited = {0}
+        edited, flags = {0}, _flag_places(hdus)
         for index, found in enumerate(chip_masks):
             science = _editable(hdus, images, found.chip.hdu)
             if filled is not None:
@@ -121,7 +122,7 @@ def cleaned_file(
             science.hdu.header.update({**provenance.cards(), **count([found]).cards()})
             edited.add(found.chip.hdu)
             if exposure.cosmic_ray_bit is not None:
-                edited.add(_flag(hdus, images, found, exposure.cosmic_ray_bit))
+                edited.add(_flag(hdus, images, flags.get(found.chip.version), found, exposure.cosmic_ray_bit))
         _describe_copy(hdus, provenance, count(chip_masks), exposure, cautions)
         if before is not None:
             hdus[0].header.add_history(f"CRTHRESH was {before!r} before, a setting of the calibration pipeline")
@@ -155,7 +156,8 @@ def _editable(hdus: fits.HDUList, images: fits.HDUList, index: int) -> _Editable
     """Return the image at `index` of `hdus`; a compressed one is replaced by a plain one first."""
     stored = hdus[index]
     if isinstance(stored, fits.PrimaryHDU | fits.ImageHDU):
-        return _Editable(stored, stored.header.get("BZERO", 0), stored.header.get("BSCALE", 1))
+        zero, step = number(stored.header, "BZERO"), number(stored.header, "BSCALE")
+        return _Editable(stored, 0 if zero is None else zero, 1 if step is None else step)
     hdus[index] = fits.ImageHDU(images[index].data, images[index].header)
     return _Editable(hdus[index], 0, 1)
 
@@ -170,12 +172,19 @@ def _repaint(science: _Editable, mask: NDArray[np.bool_], values: NDArray[np.flo
     stored[mask] = np.where(np.isfinite(values), values, stored[mask])
 
 
-def _flag(hdus: fits.HDUList, images: fits.HDUList, found: ChipMask, bit: int) -> int:
-    """Set the bit on masked pixels of the chip's DQ extension, which is added if absent; return its index."""
-    version = found.chip.version
-    index = next((i for i, hdu in enumerate(hdus) if (extension_name(hdu), extension_version(hdu)) == ("DQ", version)), None)
+def _flag_places(hdus: fits.HDUList) -> dict[int, int]:
+    """Return the index of the first DQ extension of each number."""
+    places: dict[int, int] = {}
+    for index, hdu in enumerate(hdus):
+        if extension_name(hdu) == "DQ":
+            places.setdefault(extension_version(hdu), index)
+    return places
+
+
+def _flag(hdus: fits.HDUList, images: fits.HDUList, index: int | None, found: ChipMask, bit: int) -> int:
+    """Set the bit on masked pixels of the DQ extension at `index`, which is added if None; return its index."""
     if index is None:
-        hdus.append(fits.ImageHDU(np.where(found.mask, bit, 0).astype(np.int16), name="DQ", ver=version))
+        hdus.append(fits.ImageHDU(np.where(found.mask, bit, 0).astype(np.int16), name="DQ", ver=found.chip.version))
         return len(hdus) - 1
     where = f"{found.chip.where}: its DQ extension"
     if not images[index].is_image:
@@ -183,7 +192,7 @@ def _flag(hdus: fits.HDUList, images: fits.HDUList, found: ChipMask, bit: int) -
     quality = _editable(hdus, images, index).hdu
     if quality.header["NAXIS"] == 0:
         # a constant array of the HST pipelines: PIXVALUE stands for every pixel
-        quality.data = np.full(found.mask.shape, quality.header.get("PIXVALUE", 0), dtype=np.int16)
+        quality.data = np.full(found.mask.shape, constant_flags(quality.header), dtype=np.int16)
         for keyword in ("NPIX1", "NPIX2", "PIXVALUE"):
             quality.header.remove(keyword, ignore_missing=True)
     kind, shape = quality.data.dtype, found.mask.shape
@@ -237,7 +246,10 @@ def _printable(line: str) -> str:
 def _now() -> str:
     """Return the time of writing; SOURCE_DATE_EPOCH fixes it, for reproducible files."""
     fixed = os.environ.get("SOURCE_DATE_EPOCH")
-    moment = datetime.datetime.fromtimestamp(int(fixed), datetime.UTC) if fixed else datetime.datetime.now(datetime.UTC)
+    try:
+        moment = datetime.datetime.fromtimestamp(int(fixed), datetime.UTC) if fixed else datetime.datetime.now(datetime.UTC)
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(f"SOURCE_DATE_EPOCH is {fixed}: expected seconds since 1970, as in 1700000000") from None
     return moment.strftime("%Y-%m-%dT%H:%M:%S")
 
 
@@ -251,7 +263,7 @@ def _layers(found: ChipMask, place: fits.Header, provenance: MaskProvenance) -> 
         layers.append(fits.ImageHDU(found.probability, place.copy(), name="CRPROB"))
     for hdu in layers:
         hdu.ver = found.chip.version
-        hdu.header["CREXT"] = (found.chip.name or "PRIMARY", "extension of the exposure")
+        hdu.header["CREXT"] = (_printable(found.chip.name) or "PRIMARY", "extension of the exposure")
     return layers
 
 

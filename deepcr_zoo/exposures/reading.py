@@ -16,9 +16,10 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from deepcr_zoo.errors import InvalidFileError, NotAnExposureError
-from deepcr_zoo.exposures.extensions import is_plane, quality_of, science_images, versions
+from deepcr_zoo.exposures.extensions import QualityLayers, is_plane, quality_layers, quality_of, science_images, versions
 from deepcr_zoo.exposures.fitsfiles import (
     extension_name,
+    image_values,
     opened,
     read_unchanged,
     reason,
@@ -240,9 +241,9 @@ def _read_chips(
     """Read all science images; what is missing in any of them is refused in one sentence."""
     if len(options.gain) > 1 and len(options.gain) != len(indices):
         raise InvalidFileError(f"{path}: holds {len(indices)} images: expected one gain or as many, got {len(options.gain)}")
-    read = []
+    read, layers = [], quality_layers(hdus)
     for place, (index, version) in enumerate(zip(indices, versions(hdus, indices), strict=True)):
-        found = _read_chip(hdus, index, version, place, instrument, options, path)
+        found = _read_chip(hdus, layers, index, version, place, instrument, options, path)
         if isinstance(found, list):
             missing += found
         else:
@@ -254,6 +255,7 @@ def _read_chips(
 
 def _read_chip(
     hdus: fits.HDUList,
+    layers: QualityLayers,
     index: int,
     version: int,
     place: int,
@@ -296,13 +298,14 @@ def _read_chip(
         overscan=raw.overscan,
         image_area=raw.image_area,
         area_cm2=_area_cm2(keywords, instrument, pixels.size if raw.image_area is None else int(raw.image_area.sum())),
-        quality=_quality(hdus, index, version, keywords, pixels, instrument, options, where),
+        quality=_quality(hdus, layers, index, version, keywords, pixels, instrument, options, where),
     )
     return chip, raw
 
 
 def _quality(
     hdus: fits.HDUList,
+    layers: QualityLayers,
     index: int,
     version: int,
     keywords: Keywords,
@@ -311,7 +314,8 @@ def _quality(
     options: ReadingOptions,
     where: str,
 ) -> Quality:
-    flags, masked = (None, None) if options.ignore_dq == ALL else quality_of(hdus, index, version, where)
+    ignored = options.ignore_dq == ALL
+    flags, masked = (None, None) if ignored else quality_of(layers.get(version, []), hdus[index].shape, where)
     saturation = instrument.saturation if instrument else None
     level = saturation.level_electron if saturation and matches(keywords, saturation.requires) else None
     stored = _stored_saturation(keywords, pixels, instrument)
@@ -344,12 +348,11 @@ def _pixels(hdu: Any, where: str) -> NDArray[np.float32]:
     if not is_plane(shape):
         way_out = ": save the plane that is an exposure as a file of its own" if len(shape) > 2 else ""
         raise InvalidFileError(f"{where}: has the shape {tuple(shape)}: expected an image of two axes{way_out}")
+    values = image_values(hdu, where)
     try:
         with np.errstate(over="ignore"):
-            pixels = np.asarray(hdu.data).reshape(shape[-2:]).astype(np.float32)
-    except MemoryError:
-        raise
-    except Exception as error:  # astropy raises anything on damaged data
+            pixels = np.asarray(values).reshape(shape[-2:]).astype(np.float32)
+    except (ValueError, TypeError) as error:  # other pixels than its header announces
         raise InvalidFileError(f"{where}: is truncated or damaged: {reason(error)}") from None
     if not has_value(pixels).any():
         raise InvalidFileError(f"{where}: holds no valid pixel, all are NaN, infinite or beyond {LIMIT:g}")

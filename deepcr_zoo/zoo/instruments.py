@@ -266,7 +266,7 @@ def number(keywords: Keywords, name: str) -> float | None:
         return None
     try:
         read = float(found.upper().replace("D", "E")) if isinstance(found, str) else float(found)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return read if math.isfinite(read) else None
 

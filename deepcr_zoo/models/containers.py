@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, NoReturn
 
@@ -23,6 +23,7 @@ class Contents:
     values: NDArray[Any]  # as given: any shape, type and byte order
     mask: NDArray[np.bool_] | None = None  # True where masked, same shape as the values
     unit: Any = None  # unit of astropy, or a text
+    parts: tuple[Contents, ...] = ()  # of a sequence, what each of its images holds
 
     def masked(self, mask: Any) -> Contents:
         """Add a mask, which may be None, and which numpy may have to broadcast."""
@@ -35,12 +36,12 @@ class Contents:
             raise InvalidImageError(
                 f"the mask of the image has shape {more.shape}: expected {self.values.shape}, the shape of its values"
             ) from None
-        return Contents(self.values, more if self.mask is None else self.mask | more, self.unit)
+        return replace(self, mask=more if self.mask is None else self.mask | more)
 
     def measured(self, unit: Any) -> Contents:
         """Add a unit, which may be None or blank as in a header, to values without one; dimensionless is a unit."""
         absent = unit is None or (isinstance(unit, str) and not unit.strip())
-        return self if absent else Contents(self.values, self.mask, unit)
+        return self if absent else replace(self, unit=unit)
 
 
 def unwrap(image: Any) -> Contents:
@@ -55,8 +56,12 @@ def unwrap(image: Any) -> Contents:
 def wrap_again(image: Any, contents: Contents, filled: NDArray[np.float32], replaced: NDArray[np.bool_], unit: str) -> Any:
     """Return the repainted image, which is in `unit`, as a container like the given one.
 
-    Quantity and masked arrays keep unit and mask; anything else becomes the plain array `filled`.
+    Quantity and masked arrays keep unit and mask, and a sequence of them becomes a list; anything else becomes the plain
+    array `filled`.
     """
+    if contents.parts:
+        made = [wrap_again(*one, unit) for one in zip(image, contents.parts, filled, replaced, strict=True)]
+        return made if any(type(one) is not np.ndarray for one in made) else filled
     wrap = _first_match(_WRITERS, image)
     return filled if wrap is None else wrap(image, contents, replaced_values(contents, filled, replaced, unit))
 
@@ -76,13 +81,28 @@ def scaled(values: NDArray[Any], factor: float) -> NDArray[Any]:
     return product
 
 
-def is_nddata(image: Any) -> bool:
-    """True for NDData, CCDData and other classes made from them."""
-    return _is_instance(image, "astropy.nddata.NDData")
+def holds_nddata(image: Any, contents: Contents) -> bool:
+    """True for NDData, CCDData and other classes made from them, and for sequences of these alone."""
+    if not contents.parts:
+        return _is_instance(image, "astropy.nddata.NDData")
+    kinds = {holds_nddata(*one) for one in zip(image, contents.parts, strict=True)}
+    if len(kinds) > 1:
+        raise InvalidImageError("some of the images are NDData or CCDData, others are not: give all in one class")
+    return kinds.pop()
 
 
-def renewed(image: Any, values: NDArray[Any], mask: NDArray[np.bool_]) -> Any:
-    """Return an NDData or CCDData with other values and mask, and with copies of all else that it holds."""
+def renewed(
+    image: Any, contents: Contents, filled: NDArray[np.float32] | None, cosmic_rays: NDArray[np.bool_], unit: str
+) -> Any:
+    """Return an NDData or CCDData, or a list of them, with cosmic rays in its mask, repainted if `filled` is given.
+
+    It holds copies of all else.
+    """
+    if contents.parts:
+        new = [None] * len(cosmic_rays) if filled is None else filled
+        return [renewed(*one, unit) for one in zip(image, contents.parts, new, cosmic_rays, strict=True)]
+    values = contents.values.copy() if filled is None else replaced_values(contents, filled, cosmic_rays, unit)
+    mask = cosmic_rays if contents.mask is None else contents.mask | cosmic_rays
     kept = {name: deepcopy(getattr(image, name)) for name in ("uncertainty", "wcs", "meta", "psf")}
     try:
         made = type(image)(values, mask=mask, unit=image.unit, **kept)
@@ -143,8 +163,9 @@ def _sequence(images: Any) -> Contents:
     """Stack images, or the rows of one; masks count, and units are converted to that of the first."""
     if all(issubclass(kind, Real) for kind in set(map(type, images))):
         return Contents(np.asarray(images))
-    parts = [unwrap(one) for one in images]
-    stack = Contents(np.stack([_in_unit_of(parts[0], part, index) for index, part in enumerate(parts)]), unit=parts[0].unit)
+    parts = tuple(unwrap(one) for one in images)
+    values = np.stack([_in_unit_of(parts[0], part, index) for index, part in enumerate(parts)])
+    stack = Contents(values, unit=parts[0].unit, parts=parts)
     if all(part.mask is None for part in parts):
         return stack
     return stack.masked(np.stack([np.zeros(part.values.shape, bool) if part.mask is None else part.mask for part in parts]))

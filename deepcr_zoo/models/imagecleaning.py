@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar, overload
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.models.baselines import CLASSICAL
-from deepcr_zoo.models.containers import is_nddata, renewed, replaced_values, wrap_again
+from deepcr_zoo.models.containers import holds_nddata, renewed, wrap_again
 from deepcr_zoo.models.images import read_contents
 from deepcr_zoo.models.model import InpaintModel, MaskModel, load_resolved
 from deepcr_zoo.zoo.names import Task, for_task
@@ -45,6 +45,15 @@ def clean(
     *,
     device: str = ...,
 ) -> NDDataT: ...
+@overload
+def clean(
+    image: Sequence[NDDataT],
+    mask: str | MaskModel,
+    inpaint: str | InpaintModel | None = ...,
+    threshold: float | None = ...,
+    *,
+    device: str = ...,
+) -> list[NDDataT]: ...
 @overload
 def clean(
     image: Any,
@@ -84,13 +93,14 @@ def clean(
     -------
     NDData or CCDData
         For these alone, one new object of the class that was given: repainted in its own unit, with its mask or cosmic
-        ray as mask, and with its uncertainty, WCS, meta, flags and PSF. With ``inpaint=None`` the data stay.
+        ray as mask, and with its uncertainty, WCS, meta, flags and PSF. With ``inpaint=None`` the data stay. For a
+        sequence of them, a list.
     mask : ndarray of bool
         For any other image: True for a cosmic ray; same shape as the image.
-    cleaned : ndarray of float32, Quantity, masked array, or None
+    cleaned : ndarray of float32, Quantity, masked array, list of these, or None
         For any other image: new values where the mask is set. A Quantity keeps its unit and a masked array keeps its mask
-        and unit; anything else becomes an array in the unit of the mask model's card. Zhang & Bloom 2020 do not show that
-        photometry on repainted pixels can be trusted.
+        and unit; a sequence of these becomes a list. Anything else becomes an array in the unit of the mask model's card.
+        Zhang & Bloom 2020 do not show that photometry on repainted pixels can be trusted.
 
     Raises
     ------
@@ -105,11 +115,11 @@ def clean(
     unit = mask_model.card.input.unit
     fill = None if inpaint is None else filler(inpaint, unit, device)
     contents = read_contents(image)  # once: it may have to be computed, or copied from another device
+    is_nddata = holds_nddata(image, contents)
     cosmic_rays = mask_model.mask(contents, threshold)
     filled = None if fill is None else fill(contents, cosmic_rays)
-    if is_nddata(image):
-        values = contents.values.copy() if filled is None else replaced_values(contents, filled, cosmic_rays, unit)
-        return renewed(image, values, cosmic_rays if contents.mask is None else contents.mask | cosmic_rays)
+    if is_nddata:
+        return renewed(image, contents, filled, cosmic_rays, unit)
     return cosmic_rays, None if filled is None else wrap_again(image, contents, filled, cosmic_rays, unit)
 
 

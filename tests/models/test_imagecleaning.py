@@ -69,6 +69,59 @@ def test_a_masked_array_keeps_its_mask(wrap):
     np.testing.assert_allclose(plain(cleaned)[mask], medmask(np.where(HOLES, np.nan, IMAGE), mask)[mask])
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        np.ma.MaskedArray,
+        Masked,
+        lambda values, mask: Masked(values * u.electron, mask),
+        lambda values, mask: u.Quantity(values / 1000, 1000 * u.electron),
+        lambda values, mask: CCDData(values, mask=mask, unit="electron"),
+        lambda values, mask: NDData(values, mask=mask),
+    ],
+)
+@pytest.mark.parametrize("inpaint", ["medmask", None])
+def test_a_sequence_becomes_a_list_of_what_each_image_alone_becomes(wrap, inpaint):
+    images = tuple(wrap(values, HOLES) for values in (IMAGE.astype(float), IMAGE[::-1].astype(float)))
+    alone = [deepcr_zoo.clean(image, SMALL, inpaint) for image in images]
+    found = deepcr_zoo.clean(images, SMALL, inpaint)
+    if isinstance(alone[0], NDData):
+        cleaned, expected = found, alone
+        np.testing.assert_array_equal([one.mask for one in cleaned], [one.mask for one in expected])
+    else:
+        expected = [one[1] for one in alone]
+        mask, cleaned = found
+        np.testing.assert_array_equal(mask, [one[0] for one in alone])
+    if cleaned is None:
+        assert inpaint is None
+        assert expected == [None, None]
+        return
+    assert type(cleaned) is list
+    for one, other in zip(cleaned, expected, strict=True):
+        assert type(one) is type(other)
+        np.testing.assert_array_equal(plain(one), plain(other))
+        assert getattr(one, "unit", None) == getattr(other, "unit", None)
+        np.testing.assert_array_equal(getattr(one, "mask", False), getattr(other, "mask", False))
+
+
+def test_rows_of_a_quantity_come_back_as_rows():
+    _, cleaned = deepcr_zoo.clean(list(IMAGE * u.electron), SMALL)
+    assert {row.unit for row in cleaned} == {u.electron}
+    np.testing.assert_array_equal(u.Quantity(cleaned).value, deepcr_zoo.clean(IMAGE, SMALL)[1])
+
+
+def test_images_in_other_units_of_one_kind_keep_their_own():
+    thousands = u.Unit(1000 * u.electron)
+    _, (one, other) = deepcr_zoo.clean([IMAGE * u.electron, u.Quantity(IMAGE / 1000, thousands)], SMALL)
+    assert (one.unit, other.unit) == (u.electron, thousands)
+    np.testing.assert_allclose(one.value, other.value * 1000, rtol=1e-5)
+
+
+def test_ccddata_among_other_images_is_refused():
+    with pytest.raises(InvalidImageError, match="some of the images are NDData or CCDData, others are not"):
+        deepcr_zoo.clean([CCDData(IMAGE, unit="electron"), IMAGE * u.electron], SMALL)
+
+
 def plain(image):
     return np.asarray(getattr(image, "unmasked", image.data))
 

@@ -1,14 +1,7 @@
-"""Networks compute as in a fresh process: settings of the calling code change no result, and stay as they were.
-
-A forked process has one thread and copies of the locks and pools of its parent. So a fork waits for the computation in
-progress, and a forked process computes with one thread: OpenMP and OpenVINO would block for ever on the others.
-"""
+"""Networks compute as in a fresh process: settings of the calling code change no result, and stay as they were."""
 
 from __future__ import annotations
 
-import os
-import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -16,72 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from deepcr_zoo.models.forks import COMPUTATIONS
+
 SMALLEST = np.float32(1e-45)
 """Denormal number: it is zero in a thread that flushes denormals."""
-
-
-class _Computations:
-    """Threads that compute, so that a fork finds none of them halfway, and the settings of torch for the process."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._depths: Counter[int] = Counter()  # nested computations of each thread
-        self._forks = 0
-        self._undo = ExitStack()
-
-    @contextmanager
-    def one_more(self) -> Iterator[None]:
-        """Hold off forks; the first computation sets what holds for the process, and the last restores it."""
-        thread = threading.get_ident()
-        with self._changed:
-            self._changed.wait_for(lambda: not self._forks or thread in self._depths)
-            if not self._depths:
-                self._undo = _set_for_process()
-            self._depths[thread] += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._depths[thread] -= 1
-                if not self._depths[thread]:
-                    del self._depths[thread]
-                if not self._depths:
-                    self._undo.close()
-                self._changed.notify_all()
-
-    def before_fork(self) -> None:
-        """Wait for the computations of other threads, and let no new one start."""
-        self._changed.acquire()
-        self._forks += 1
-        self._changed.wait_for(lambda: self._depths.keys() <= {threading.get_ident()})
-
-    def after_fork(self) -> None:
-        """Let computations go on."""
-        self._forks -= 1
-        self._changed.notify_all()
-        self._changed.release()
-
-    def in_child(self) -> None:
-        """Go on with the only thread of the child."""
-        self._forks = 1  # other threads that were about to fork are not here
-        self.after_fork()
-        torch.set_num_threads(1)
-
-
-_COMPUTATIONS = _Computations()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_COMPUTATIONS.before_fork,
-        after_in_parent=_COMPUTATIONS.after_fork,
-        after_in_child=_COMPUTATIONS.in_child,
-    )
 
 
 @contextmanager
 def isolated(device: torch.device) -> Iterator[None]:
     """Build or run a network on a device, whatever the caller has set; the caller's settings are restored."""
     with (
-        _COMPUTATIONS.one_more(),
+        COMPUTATIONS.one_more(_set_for_process),
         torch.device("cpu"),  # where new tensors go
         torch.autocast(device.type, enabled=False),
         torch.inference_mode(False),  # parameters that are made in this mode could not be shared between processes

@@ -1,6 +1,6 @@
-"""Fork during the first load, or in every way after a load and a use.
+"""Fork while another thread imports a module for the first time, or in every way after a load and a use.
 
-Run as ``python -m tests.models.forks ENGINE EXPOSURE loading|quiet|busy``.
+Run as ``python -m tests.models.forks ENGINE EXPOSURE MODULE|quiet|busy``.
 """
 
 import multiprocessing
@@ -12,7 +12,6 @@ import traceback
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
-import torch
 
 import deepcr_zoo
 from tests.registries import SMALL
@@ -72,16 +71,22 @@ def work_until(stop):
         load()
 
 
-def check_during_a_first_load():
-    """Fork while another thread imports OpenVINO, which holds locks."""
+def pixels(number):
+    return np.array([cleaned(number)], np.uint8)
+
+
+def check_during_the_import_of(module):
+    """Fork while another thread holds the locks of an import, also of modules that wait for it."""
+    work = pixels if "exposures" in module else masks_of_a_new_model
     found = []
-    thread = threading.Thread(target=lambda: found.append(masks_of_a_new_model(0)))
+    thread = threading.Thread(target=lambda: found.append(work(0)))
     thread.start()
-    while "openvino" not in sys.modules:  # it is there from the start of its import
-        time.sleep(0.001)
-    in_child = in_a_fork(masks_of_a_new_model, 0)
+    while module not in sys.modules:  # it is there from the start of its import
+        time.sleep(0.0001)
+    in_child = in_a_fork(work, 1)
     thread.join()
-    np.testing.assert_array_equal(in_child, found[0])
+    np.testing.assert_array_equal(in_child, in_a_fork(work, 1))
+    np.testing.assert_array_equal(found[0], work(0))
 
 
 def check_after_a_load(busy):
@@ -102,10 +107,12 @@ def check_after_a_load(busy):
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
-    if sys.argv[3] == "loading":
-        check_during_a_first_load()
-    else:
+    if sys.argv[3] in ("quiet", "busy"):
+        import torch
+
+        torch.set_num_threads(2)
         check_after_a_load(sys.argv[3] == "busy")
-    assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 2
+    else:
+        check_during_the_import_of(sys.argv[3])
     print("the same masks")

@@ -262,7 +262,10 @@ def test_the_settings_of_the_process_are_restored_when_the_last_of_several_threa
 @pytest.mark.parametrize(
     ("engine", "parent"),
     [
-        pytest.param("openvino", "loading", marks=pytest.mark.slow),
+        pytest.param("openvino", "openvino", marks=pytest.mark.slow),
+        ("torch", "torch"),
+        pytest.param("torch", "deepcr_zoo.models.model", marks=pytest.mark.slow),
+        pytest.param("torch", "deepcr_zoo.exposures", marks=pytest.mark.slow),
         ("openvino", "quiet"),
         pytest.param("openvino", "busy", marks=pytest.mark.slow),
         pytest.param("torch", "quiet", marks=pytest.mark.slow),

@@ -1,0 +1,103 @@
+"""Forks of the calling process, which would copy the locks that other threads hold: a fork waits for these.
+
+A forked process has one thread and copies of the locks and pools of its parent. So a fork waits for imports and
+computations in progress, and a forked process computes with one thread: OpenMP and OpenVINO would block for ever on the
+others.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+_IMPORTED = {"astropy", "deepcr_zoo", "numpy", "openvino", "pydantic", "safetensors", "scipy", "torch", "yaml"}
+"""Packages whose import is waited for: those that models and exposures need. An import in a forked process needs its lock."""
+
+
+class _Computations:
+    """Threads that compute, so that a fork finds none of them halfway, and what is set for the process meanwhile."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._depths: Counter[int] = Counter()  # nested computations of each thread
+        self._forks = 0
+        self._undo = ExitStack()
+
+    @contextmanager
+    def one_more(self, set_for_process: Callable[[], ExitStack]) -> Iterator[None]:
+        """Hold off forks; the first computation sets what holds for the process, and the last restores it."""
+        thread = threading.get_ident()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._forks or thread in self._depths)
+            if not self._depths:
+                self._undo = set_for_process()
+            self._depths[thread] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._depths[thread] -= 1
+                if not self._depths[thread]:
+                    del self._depths[thread]
+                if not self._depths:
+                    self._undo.close()
+                self._changed.notify_all()
+
+    def before_fork(self) -> None:
+        """Wait for the computations of other threads, and let no new one start."""
+        self._changed.acquire()
+        self._forks += 1
+        self._changed.wait_for(lambda: self._depths.keys() <= {threading.get_ident()})
+
+    def after_fork(self) -> None:
+        """Let computations go on."""
+        self._forks -= 1
+        self._changed.notify_all()
+        self._changed.release()
+
+    def in_child(self) -> None:
+        """Go on with the only thread of the child."""
+        self._forks = 1  # other threads that were about to fork are not here
+        self.after_fork()
+
+
+COMPUTATIONS = _Computations()
+
+
+def _finish_imports() -> None:
+    """Wait for the imports of other threads, and for those that follow at once."""
+    waited: set[str] = set()  # an import that this thread is in itself does not end here
+    while names := [name for name in list(sys.modules) if name not in waited and _is_being_imported(name)]:
+        waited.update(names)
+        for name in names:
+            with suppress(Exception):  # where it fails, the other thread gets the error
+                importlib.import_module(name)
+
+
+def _is_being_imported(name: str) -> bool:
+    # Python has no public name for it; every import asks this of a module that it finds
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return name.partition(".")[0] in _IMPORTED and getattr(spec, "_initializing", False)
+
+
+def _before_fork() -> None:
+    _finish_imports()
+    COMPUTATIONS.before_fork()
+    _finish_imports()
+
+
+def _in_child() -> None:
+    COMPUTATIONS.in_child()
+    if "deepcr_zoo.models.isolation" in sys.modules:
+        import torch
+
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=COMPUTATIONS.after_fork, after_in_child=_in_child)

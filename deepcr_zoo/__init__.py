@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
-import deepcr_zoo.models.forks  # a fork must wait for imports, so before any of them
+import deepcr_zoo.models.forks  # noqa: F401 - a fork must wait for imports, so before any of them
 from deepcr_zoo._version import __version__
 
 __getattr__, _, _names = lazy_loader.attach(

@@ -141,6 +141,11 @@ def test_nothing_is_unpickled_outside_of_one_module(path):
         assert not PICKLE.search(path.read_text())
 
 
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_no_property_holds_a_lock_that_a_fork_would_copy(path):
+    assert "functools.cached_property" not in imports(path, top_level_only=False)  # Python 3.11 locks them
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """The wheel, unpacked into a folder of its own."""

@@ -319,11 +319,12 @@ def _image_warnings(messages: dict[str, None]) -> Iterator[None]:
 
 
 def _find_cosmic_rays(chip: Chip, image: Any, model: MaskModel, provenance: MaskProvenance) -> ChipMask:
-    probability = np.where(chip.searched, model.predict(image), np.float32(0))
+    searched = chip.searched
+    probability = np.where(searched, model.predict(image), np.float32(0))
     mask = probability > provenance.threshold
     _, events = ndimage.label(mask, _TOUCHING)
     if provenance.grow:
-        mask = ndimage.binary_dilation(mask, _TOUCHING, iterations=provenance.grow) & chip.searched
+        mask = ndimage.binary_dilation(mask, _TOUCHING, iterations=provenance.grow) & searched
     return ChipMask(chip, mask, events, probability if provenance.probability else None)
 
 

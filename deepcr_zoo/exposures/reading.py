@@ -7,7 +7,6 @@ import hashlib
 from collections import ChainMap
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +71,7 @@ class Chip:
         """The name and number of the chip, for messages about its file."""
         return f"{self.name or 'image'},{self.version}"
 
-    @cached_property
+    @property
     def bad(self) -> Mask:
         """The pixels without a value, outside the image area, masked or flagged bad, shape (H, W)."""
         bad = bad_pixels(self.pixels, self.quality.flags, self.quality.bits)
@@ -80,7 +79,7 @@ class Chip:
             bad |= self.quality.masked
         return bad if self.image_area is None else bad | ~self.image_area
 
-    @cached_property
+    @property
     def saturated(self) -> Mask:
         """The pixels that are saturated by flag or level, shape (H, W)."""
         known, level = self.quality, None
@@ -90,7 +89,7 @@ class Chip:
         saturated = saturated_pixels(light, known.flags, known.bits, level)
         return saturated if known.saturation_stored is None else saturated | (self.pixels >= known.saturation_stored)
 
-    @cached_property
+    @property
     def searched(self) -> Mask:
         """The pixels where a cosmic ray can be found: usable, and not beside a saturated one, shape (H, W)."""
         return ~(self.bad | near(self.saturated))

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 _IMPORTED = {"astropy", "deepcr_zoo", "numpy", "openvino", "pydantic", "safetensors", "scipy", "torch", "yaml"}
-"""Packages whose import is waited for: those that models and exposures need. An import in a forked process needs its lock."""
+"""Packages whose import is waited for: those that models and exposures need, whose locks a forked process needs."""
 
 
 class _Computations:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.polynomial import polynomial
@@ -98,7 +97,7 @@ class ChipPointing:
         Pixels count from 0 at the centre of the first; positions far outside the window give NaN.
         """
         ideal = project(sky_deg, self.crval) @ np.linalg.inv(self.cd).T
-        inverse, low, high = self._inverse
+        inverse, low, high = self._inverse()
         near = ((ideal >= low) & (ideal <= high)).all(axis=1)
         offsets = np.full(ideal.shape, np.nan)
         x, y = ideal[near].T / _SCALE
@@ -117,7 +116,6 @@ class ChipPointing:
         """Add SIP's polynomials to offsets from the reference pixel."""
         return offsets + np.stack([_polynomial(terms, offsets) for terms in (self.a, self.b)], axis=1)
 
-    @cached_property
     def _inverse(self) -> tuple[Floats, Floats, Floats]:
         """Polynomials that invert the distortion to better than 0.01 pixels between two corners; they diverge outside."""
         low = np.array([1.0, 1.0]) - self.crpix - _SURROUNDINGS

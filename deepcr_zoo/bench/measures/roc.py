@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -81,11 +80,6 @@ class RocCurve:
         """True if there are pixels of both classes."""
         return self.cosmic_rays > 0 and self.clean > 0
 
-    @cached_property
-    def _fprs(self) -> NDArray[np.float64]:
-        # divided, not compared with fpr x clean: 29 of 100 is 0.29, but 0.29 x 100 is below 29
-        return self.false_positives / self.clean
-
     def at_fpr(self, fpr: float) -> RocPoint | None:
         """Return the point of the largest TPR among the thresholds whose FPR is not above `fpr`.
 
@@ -122,12 +116,13 @@ class RocCurve:
 
     def _best(self, fprs: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return the indices of the thresholds that `at_fpr` chooses."""
-        last = np.searchsorted(self._fprs, fprs, side="right") - 1
+        # divided, not compared with fpr x clean: 29 of 100 is 0.29, but 0.29 x 100 is below 29
+        last = np.searchsorted(self.false_positives / self.clean, fprs, side="right") - 1
         return np.searchsorted(self.true_positives, self.true_positives[last], side="left")
 
     def _point(self, index: np.intp) -> RocPoint:
         tpr = int(self.true_positives[index]) / self.cosmic_rays
-        return RocPoint(float(self.thresholds[index]), float(self._fprs[index]), tpr)
+        return RocPoint(float(self.thresholds[index]), float(self.false_positives[index] / self.clean), tpr)
 
 
 def count(scores: Scores, cosmic_rays: ArrayLike, ignore: ArrayLike | None = None, limit: int = MAX_THRESHOLDS) -> RocCounts:

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.dataset.exposures import ChipPixels
 from deepcr_zoo.errors import InvalidDocumentError
-from deepcr_zoo.exposures.usablepixels import QualityBits, bad_pixels, combined, near, saturated_pixels
+from deepcr_zoo.exposures.usablepixels import QualityBits, bad_pixels, combined, saturated_pixels
+from deepcr_zoo.models.images import near
 from deepcr_zoo.zoo.instruments import Instrument
 from deepcr_zoo.zoo.recipe import IgnoreBlock
 

@@ -28,8 +28,8 @@ from deepcr_zoo.exposures.missing import Missing, MissingFactsError
 from deepcr_zoo.exposures.packing import unpacked
 from deepcr_zoo.exposures.rawframes import RawFrame, assumed_bias, is_unsigned, read_raw_frame
 from deepcr_zoo.exposures.readingoptions import ALL, EXPOSURE_TIMES_S, GAINS, ReadingOptions, is_plausible
-from deepcr_zoo.exposures.usablepixels import Quality, QualityBits, bad_pixels, combined, near, saturated_pixels
-from deepcr_zoo.models.images import LIMIT, Mask, has_value
+from deepcr_zoo.exposures.usablepixels import Quality, QualityBits, bad_pixels, combined, saturated_pixels
+from deepcr_zoo.models.images import LIMIT, Mask, has_value, near
 from deepcr_zoo.zoo.instruments import (
     Gain,
     Instrument,

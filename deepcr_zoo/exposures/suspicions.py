@@ -12,8 +12,7 @@ from scipy import ndimage
 
 from deepcr_zoo.exposures.noisecheck import measure_background, medians
 from deepcr_zoo.exposures.products import ChipMask
-from deepcr_zoo.exposures.usablepixels import near
-from deepcr_zoo.models.images import Mask
+from deepcr_zoo.models.images import Mask, hidden_cores
 from deepcr_zoo.zoo.instruments import Instrument
 
 # the bounds give no false alarm on simulated cosmic rays: benchmarks/suspicions.py
@@ -41,8 +40,6 @@ _TRAIL_FRACTION = 0.6  # of the cells along a straight line across the frame
 _TRAIL_REACH, _LEAST_TRAIL = 0.75, 300  # its length: of the shorter side, and in pixels; tracks of particles are shorter
 _CELLS = 256  # a frame is divided into cells, at most this many along its longer side
 _MOST_CELLS = 0.25  # of all cells: where more hold masked pixels, lines come by chance
-
-_LEAST_BESIDE, _BESIDE_EXCESS = 40, 8.0  # masked pixels beside unusable areas, and times their number elsewhere
 
 _LONG, _THIN = 6.0, 2.5  # length in pixels, and length / width: smaller groups have few possible directions
 _LEAST_GROUPS = 12
@@ -102,26 +99,9 @@ def find_structures(mask: Mask, image: NDArray[np.floating], usable: Mask | None
             "the mask follows a straight line across the frame, as the trail of a satellite or of a spectrum does: check "
             "it, its pixels are repainted like a cosmic ray"
         )
-    if sentence := _beside_hidden(mask, usable):
+    if sentence := hidden_cores(mask, usable):
         found.append(sentence)
     yield from found or filter(None, (_alike_groups(rest, kept), _light_taken(rest, kept, image, usable)))
-
-
-def _beside_hidden(mask: Mask, usable: Mask) -> str | None:
-    """Return a sentence if masked pixels crowd around areas that are not usable, as around the hidden core of a star."""
-    hidden = ndimage.binary_opening(~usable, np.ones((3, 3)))
-    if not hidden.any():
-        return None
-    beside = near(hidden) & usable
-    here, pixels = int(np.count_nonzero(mask & beside)), int(np.count_nonzero(beside))
-    elsewhere = int(np.count_nonzero(mask)) - here, max(int(np.count_nonzero(usable)) - pixels, 1)
-    expected = elsewhere[0] / elsewhere[1] * pixels
-    if here < _LEAST_BESIDE or here < _BESIDE_EXCESS * expected:
-        return None
-    return (
-        f"{here:,} of the masked pixels touch areas that are not usable, where {expected:,.0f} are expected: if these hide "
-        "the cores of stars, their wings are taken for cosmic rays: flag the cores as saturated in DQ, or unmask them"
-    )
 
 
 def _places(mask: Mask) -> NDArray[np.intp]:

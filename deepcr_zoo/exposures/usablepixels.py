@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcr_zoo.models.images import Mask, has_value
-from deepcr_zoo.zoo.instruments import BLEEDING
 
 
 @dataclass(frozen=True)
@@ -64,19 +63,3 @@ def saturated_pixels(
     with np.errstate(invalid="ignore"):
         saturated = np.zeros(pixels.shape, dtype=bool) if level is None else pixels > level
     return saturated if flags is None else saturated | has_bits(flags, bits.saturated)
-
-
-def near(pixels: Mask, side: int = BLEEDING) -> Mask:
-    """Return the pixels within a square of this side around those given."""
-    if not pixels.any():
-        return pixels
-    before, after = side // 2, side - 1 - side // 2
-    for axis in (0, 1):
-        given = np.moveaxis(pixels, axis, 0)
-        grown = given.copy()
-        for step in range(1, before + 1):
-            grown[step:] |= given[:-step]
-        for step in range(1, after + 1):
-            grown[:-step] |= given[step:]
-        pixels = np.moveaxis(grown, 0, axis)
-    return pixels

@@ -12,12 +12,18 @@ from numpy.typing import NDArray
 from deepcr_zoo.errors import ImageWarning, InvalidImageError, warn
 from deepcr_zoo.models.containers import Contents, scaled, unwrap
 from deepcr_zoo.models.units import conversion_factor
+from deepcr_zoo.zoo.instruments import BLEEDING
 
 LIMIT = 1e9  # values beyond this are sentinels, not light: no detector pixel holds 1e9 e-, and float32 sums would overflow
 MOST_COLOURS = 4  # a last axis this short, after longer ones, holds colours and not columns
 WINDOW = 5  # side of the neighbourhood in pixels: the 5x5 masked median of Zhang & Bloom 2020
 _LEVEL_PIXELS = 20_000  # pixels whose median is the sky level: its error is then below 0.01 of the noise
 _LEAST_PIXELS = 1000  # fewer show a part of a star, not the sky
+_SIGMA_OF_MAD = 1.4826  # sigma of a Gaussian / its median absolute deviation
+_SOURCE_SIGMA, _LEAST_RISE, _MOST_RISE = 5.0, 0.3, 100.0
+"""A masked pixel belongs to a source if those around it lie so many sigma of the noise above the sky, and if it lies at
+least and at most so many times as far above the sky: benchmarks/masked.py."""
+_LEAST_BESIDE, _BESIDE_EXCESS = 40, 8.0  # masked pixels beside hidden areas, and times their number elsewhere
 _BAND_PIXELS = 2**16  # image pixels processed at a time, which bounds the memory for their neighbourhoods
 
 Image = NDArray[np.float32]
@@ -49,6 +55,14 @@ class ImageStack:
                 warn(f"{label} has no valid pixel", ImageWarning)
             yield replace_from_neighbours(pixels, ~valid, valid if masks is None else valid & ~masks[index]), valid
 
+    def frames_as_found(self) -> Iterator[tuple[Image, Mask | None]]:
+        """Yield each image as a network searches it: `frames`, but with the masked cores of stars as they are.
+
+        Without its core, a star is a ring, and networks take rings for cosmic rays.
+        """
+        for pixels, (replaced, valid) in zip(self.pixels, self.frames(), strict=True):
+            yield (replaced if valid is None else _with_masked_stars(pixels, replaced, valid)), valid
+
     def sky_levels(self, masks: Mask | None = None) -> Iterator[float]:
         """Yield the sky level of each image that has enough valid pixels and, with `masks` (N, H, W), a masked one."""
         for index, pixels in enumerate(self.pixels):
@@ -70,6 +84,22 @@ def sky_sample(shape: tuple[int, ...]) -> tuple[slice, slice]:
     """Return the places in an image (H, W) whose median is its sky level."""
     step = max(1, int(np.sqrt(shape[0] * shape[1] / _LEVEL_PIXELS)))
     return np.s_[::step, ::step]
+
+
+def _with_masked_stars(pixels: Image, replaced: Image, valid: Mask) -> Image:
+    """Return the replaced image (H, W) with the values of masked pixels where these continue a source around them."""
+    places = np.nonzero(~valid & has_value(pixels))
+    level = sky_level(pixels, valid) if places[0].size else None
+    if level is None:
+        return replaced
+    sample = sky_sample(pixels.shape)
+    noise = _SIGMA_OF_MAD * float(np.median(np.abs(pixels[sample][valid[sample]] - level)))
+    around, inside = replaced[places] - level, pixels[places] - level
+    goes_on = (around > _SOURCE_SIGMA * noise) & (inside > _LEAST_RISE * around) & (inside < _MOST_RISE * around)
+    rows, columns = (one[goes_on] for one in places)
+    seen = replaced.copy()
+    seen[rows, columns] = pixels[rows, columns]
+    return seen
 
 
 def has_value(values: NDArray[Any]) -> Mask:
@@ -133,6 +163,42 @@ def read_mask(mask: Any, shape: tuple[int, ...]) -> Mask:
             raise InvalidImageError("the mask holds other values than 0 and 1: apply a threshold to a probability first")
         values = values.astype(bool)
     return values.reshape(-1, *shape[-2:])
+
+
+def hidden_cores(mask: Mask, usable: Mask) -> str | None:
+    """Return a sentence if pixels of a mask (H, W) crowd around areas that are not usable."""
+    from scipy.ndimage import binary_opening
+
+    hidden = binary_opening(~usable, np.ones((3, 3)))
+    if not hidden.any():
+        return None
+    beside = near(hidden) & usable
+    here, pixels = int(np.count_nonzero(mask & beside)), int(np.count_nonzero(beside))
+    elsewhere = int(np.count_nonzero(mask)) - here, max(int(np.count_nonzero(usable)) - pixels, 1)
+    expected = elsewhere[0] / elsewhere[1] * pixels
+    if here < _LEAST_BESIDE or here < _BESIDE_EXCESS * expected:
+        return None
+    return (
+        f"{here:,} of the masked pixels touch areas that are not usable, where {expected:,.0f} are expected: if these hide "
+        "the cores of stars, their wings are taken for cosmic rays: keep the values of the cores under the mask, or flag "
+        "them as saturated in DQ"
+    )
+
+
+def near(pixels: Mask, side: int = BLEEDING) -> Mask:
+    """Return the pixels within a square of this side around those given."""
+    if not pixels.any():
+        return pixels
+    before, after = side // 2, side - 1 - side // 2
+    for axis in (0, 1):
+        given = np.moveaxis(pixels, axis, 0)
+        grown = given.copy()
+        for step in range(1, before + 1):
+            grown[step:] |= given[:-step]
+        for step in range(1, after + 1):
+            grown[:-step] |= given[step:]
+        pixels = np.moveaxis(grown, 0, axis)
+    return pixels
 
 
 def local_median(image: Image, wanted: Mask, good: Mask) -> Image:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from deepcr_zoo.errors import DeviceError, ImageWarning, InvalidWeightsError, ModelWarning, UsageError, warn
 from deepcr_zoo.models import weights
 from deepcr_zoo.models.engines import Block, Engine, select_engine
-from deepcr_zoo.models.images import read_image, read_mask
+from deepcr_zoo.models.images import ImageStack, hidden_cores, read_image, read_mask
 from deepcr_zoo.models.isolation import isolated
 from deepcr_zoo.models.networkinput import image_channel, inpainting_channels, scaling_of
 from deepcr_zoo.models.tiling import Span, plan_windows
@@ -140,16 +140,20 @@ class MaskModel(Model):
             If the network gives values that are not finite.
         """
         stack = read_image(image, self.card.input.unit)
+        return self._logits(stack, tile).reshape(stack.shape)
+
+    def _logits(self, stack: ImageStack, tile: int | None) -> NDArray[np.float32]:
+        """Return log-odds, shape (N, H, W)."""
         self._warn_of_sky(stack.sky_levels())
         logits = np.empty(stack.pixels.shape, dtype=np.float32)
-        for (pixels, valid), out in zip(stack.frames(), logits, strict=True):
+        for (pixels, valid), out in zip(stack.frames_as_found(), logits, strict=True):
             scaling = scaling_of(self.card, pixels, valid)
             network_input = partial(image_channel, pixels, scaling)
             for rows, columns, output in self._windows(pixels.shape, network_input, tile):
                 out[rows, columns] = output
             if valid is not None:
                 out[~valid] = -np.inf
-        return logits.reshape(stack.shape)
+        return logits
 
     def predict(self, image: Any, *, tile: int | None = None) -> NDArray[np.float32]:
         """Return the probability of being a cosmic ray.
@@ -161,13 +165,21 @@ class MaskModel(Model):
         ndarray of float32
             Same shape as the image, in [0, 1]; 0 where the image is NaN, infinite or masked.
         """
-        probability = self.logits(image, tile=tile)
+        stack = read_image(image, self.card.input.unit)
+        return self._probability(stack, tile).reshape(stack.shape)
+
+    def _probability(self, stack: ImageStack, tile: int | None) -> NDArray[np.float32]:
+        """Return probabilities, shape (N, H, W)."""
+        probability = self._logits(stack, tile)
         with isolated(CPU):
             torch.from_numpy(probability).sigmoid_()
         return probability
 
     def mask(self, image: Any, threshold: float | None = None, *, tile: int | None = None) -> NDArray[np.bool_]:
         """Return the cosmic-ray mask: True where the probability exceeds the threshold.
+
+        Masked pixels are never marked. A network sees them where their values continue a star around them, else values of
+        their neighbours. An `ImageWarning` says where the mask crowds around them.
 
         Parameters
         ----------
@@ -184,7 +196,12 @@ class MaskModel(Model):
             If the threshold is not a probability.
         """
         limit = check_threshold(self.threshold if threshold is None else threshold)
-        return self.predict(image, tile=tile) > limit
+        stack = read_image(image, self.card.input.unit)
+        masks = self._probability(stack, tile) > limit
+        for mask, valid in zip(masks, () if stack.valid is None else stack.valid, strict=False):
+            if problem := hidden_cores(mask, valid):
+                warn(problem, ImageWarning)
+        return masks.reshape(stack.shape)
 
 
 class InpaintModel(Model):

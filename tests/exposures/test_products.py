@@ -14,7 +14,7 @@ from astropy.utils.exceptions import AstropyWarning
 
 from deepcr_zoo import clean_file
 from deepcr_zoo.errors import InvalidFileError
-from deepcr_zoo.exposures.usablepixels import near
+from deepcr_zoo.models.images import near
 from deepcr_zoo.zoo.registries import default_registry
 from tests.fitsfiles import ACS, DECAM, SHAPE, STIS, acs_flc, scene, science, write
 from tests.registries import SMALL

@@ -1,5 +1,9 @@
 """Pixels that are searched for cosmic rays, and those that are left alone, in whole files."""
 
+import itertools
+import warnings
+from functools import cache
+
 import numpy as np
 import pytest
 from astropy import units
@@ -8,12 +12,14 @@ from astropy.nddata import CCDData
 from scipy import ndimage
 
 import deepcr_zoo
-from deepcr_zoo.errors import InvalidFileError, UsageError
+from deepcr_zoo.errors import ImageWarning, InvalidFileError, UsageError
 from deepcr_zoo.exposures.reading import read_exposure
 from deepcr_zoo.exposures.readingoptions import ReadingOptions
-from deepcr_zoo.exposures.usablepixels import QualityBits, bad_pixels, combined, near, saturated_pixels
+from deepcr_zoo.exposures.usablepixels import QualityBits, bad_pixels, combined, saturated_pixels
+from deepcr_zoo.models.images import near
 from tests.fitsfiles import ACS, SHAPE, STIS, scene, science, write
 from tests.registries import SMALL
+from tests.scenes import star_field
 
 ELECTRONS, COSMIC_RAYS = scene()
 STAR = np.s_[20:26, 30:36]
@@ -214,15 +220,48 @@ def test_flags_of_cosmic_rays_that_hide_pixels_are_a_caution(tmp_path):
     assert not any("not searched" in one for one in deepcr_zoo.clean_file(path, SMALL, overwrite=True).cautions)
 
 
-def test_masks_around_hidden_cores_of_stars_are_a_caution(tmp_path):
+@cache
+def bright_stars():
+    """An image of bright stars, and where their cores are."""
     rows, columns = np.mgrid[:256, :256]
     image = np.random.default_rng(1).normal(50, 8, (256, 256))
-    places = [(row, column) for row in range(20, 256, 50) for column in range(20, 256, 50)]
-    for row, column in places:
+    for row, column in itertools.product(range(20, 256, 50), repeat=2):
         image += 3e5 * np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 8)
-    hidden = (image > 40_000).astype(np.uint8)
-    sky = science(image.astype(np.float32))
-    unaware = deepcr_zoo.clean_file(write(tmp_path / "x.fits", sky), SMALL)
-    masked = deepcr_zoo.clean_file(write(tmp_path / "y.fits", sky, fits.ImageHDU(hidden, name="MASK", ver=1)), SMALL)
-    assert any("touch areas that are not usable" in caution for caution in masked.cautions)
-    assert not any("touch areas" in caution for caution in unaware.cautions)
+    return image.astype(np.float32), image > 40_000
+
+
+def test_masked_cores_of_stars_change_no_mask_around_them(tmp_path):
+    image, cores = bright_stars()
+    model = deepcr_zoo.load("ACS-WFC-2-32")
+    ccd = CCDData(image, unit="electron", mask=cores)
+    ccd.write(tmp_path / "x.fits")
+    done = deepcr_zoo.clean_file(tmp_path / "x.fits", "ACS-WFC-2-32")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ImageWarning)
+        mask = model.mask(ccd)
+    assert (mask != model.mask(image) & ~cores).mean() < 2e-5
+    np.testing.assert_array_equal(fits.getdata(done.outputs[0], "CRMASK"), mask)
+    assert not any("touch areas" in caution for caution in done.cautions)
+
+
+@pytest.mark.parametrize("lost", [0, np.nan])
+def test_masks_around_hidden_cores_of_stars_without_their_values_are_a_caution(lost, tmp_path):
+    image, cores = bright_stars()
+    ccd = CCDData(np.where(cores, np.float32(lost), image), unit="electron", mask=cores)
+    ccd.write(tmp_path / "x.fits")
+    done = deepcr_zoo.clean_file(tmp_path / "x.fits", SMALL)
+    assert any("touch areas that are not usable" in caution for caution in done.cautions)
+    with pytest.warns(ImageWarning, match="touch areas that are not usable"):
+        deepcr_zoo.clean(ccd, SMALL)
+
+
+@pytest.mark.parametrize("excess", [300, 5000, 1e5])
+def test_masked_hot_columns_and_pixels_are_replaced_from_their_neighbours(excess):
+    sky, _ = star_field((128, 128), seed=1)
+    masked = np.zeros(sky.shape, bool)
+    masked[:, 50] = masked[::9, ::7] = True
+    is_sky = ndimage.maximum_filter(sky, 9) < 100  # no star is near
+    hot = np.ma.MaskedArray(sky + excess * (masked & is_sky), masked)
+    np.testing.assert_array_equal(
+        deepcr_zoo.load(SMALL).mask(hot), deepcr_zoo.load(SMALL).mask(np.ma.MaskedArray(sky, masked))
+    )

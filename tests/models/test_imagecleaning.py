@@ -151,7 +151,7 @@ def test_ccddata_comes_back_with_all_that_it_holds():
     image = ccd(flags=np.arange(IMAGE.size).reshape(IMAGE.shape), psf=np.ones((3, 3)))
     before = image.copy()
     cleaned = deepcr_zoo.clean(image, SMALL)
-    mask, repainted = deepcr_zoo.clean(np.where(HOLES, np.nan, IMAGE), SMALL)
+    mask, repainted = deepcr_zoo.clean(np.ma.MaskedArray(IMAGE, HOLES), SMALL)
     assert type(cleaned) is CCDData
     assert mask.any()
     np.testing.assert_array_equal(cleaned.mask, HOLES | mask)

@@ -1,7 +1,7 @@
 """Noise of the background / what its level would give, of simulated frames that are sound and that are not.
 
 Ratios are to the least and to the greatest expected noise (see `deepcr_zoo.exposures.noisecheck`); a caution falls below
-0.4 of the least and, where there is a level, above 3 times the greatest.
+0.4 of the least (0.7 for whole numbers) and, where there is a level, above 3 times the greatest.
 
     python benchmarks/levels.py
 """
@@ -34,7 +34,8 @@ READ_NOISES = (2.0, 5.0, 15.0)
 GAINS = (0.5, 1.2, 2.0, 5.0)
 TIMES_S = (0.5, 10.0, 400.0, 2000.0)
 
-Frame = tuple[np.ndarray, ReadNoise]
+Frame = tuple[np.ndarray, ReadNoise] | tuple[np.ndarray, ReadNoise, bool]
+"""Electrons, read noise, and whether it was read out as whole numbers."""
 
 
 def blank(sky: float, read_noise: float, rng: np.random.Generator, shape: tuple[int, int] = SHAPE) -> np.ndarray:
@@ -90,21 +91,26 @@ def sound(rng: np.random.Generator, options: argparse.Namespace) -> Iterator[tup
     """Frames without a fault: what they are, and the frame."""
     for name, (image, noise) in visits(options):
         yield f"simulated {name}, all field types, 0.5 to 2000 s", (image, noise)
+        for gain in GAINS:
+            yield "the same, whole numbers at 0.5 to 5 e-", (np.round(image / gain) * gain, noise, True)
         yield "the same, sky subtracted", (image - np.median(image), noise)
         yield "the same, turned by 7 degrees (linear interpolation)", (resampled(image), noise)
     for sky, read_noise in product(SKIES, READ_NOISES):
         image = blank(sky, read_noise, rng)
+        fields = crowded(sky, read_noise, rng), spectrum(sky, read_noise, rng)
         yield "blank", (image, UNKNOWN)
         for gain in GAINS:
-            yield "blank, integers at 0.5 to 5 e-", (np.round(image / gain) * gain, UNKNOWN)
-        yield "crowded", (crowded(sky, read_noise, rng), UNKNOWN)
-        yield "spectrum with sky lines and bad columns", (spectrum(sky, read_noise, rng), UNKNOWN)
+            for kind, drawn in (("blank", image), ("crowded", fields[0]), ("spectrum", fields[1])):
+                yield f"{kind}, whole numbers at 0.5 to 5 e-", (np.round(drawn / gain) * gain, UNKNOWN, True)
+        yield "crowded", (fields[0], UNKNOWN)
+        yield "spectrum with sky lines and bad columns", (fields[1], UNKNOWN)
         yield "binned 2 x 2 or 4 x 4", (binned(blank(sky, read_noise, rng, (2048, 2048)), int(rng.choice([2, 4]))), UNKNOWN)
         for level in (0, -20, -100):
             yield "sky subtracted, level 0, -20, -100 e-", (image - sky + level, UNKNOWN)
         yield "turned by 7 degrees (linear interpolation)", (resampled(image), UNKNOWN)
         yield "not flat-fielded, 3 % from pixel to pixel", (image * rng.normal(1, 0.03, SHAPE), UNKNOWN)
         frames = [blank(sky, read_noise, rng) for _ in range(16)]
+        yield "mean of 5", (np.mean(frames[:5], axis=0), UNKNOWN)
         for number in (2, 4, 16):
             yield f"sum of {number}", (np.sum(frames[:number], axis=0), UNKNOWN)
             yield f"mean of {number}", (np.mean(frames[:number], axis=0), UNKNOWN)
@@ -116,9 +122,13 @@ def faulty(rng: np.random.Generator, options: argparse.Namespace) -> Iterator[tu
         image = blank(40, 5, rng)
         yield "BZERO of 32768 left over", (image + 32768, UNKNOWN)
         for bias in (300, 1000, 2500, 10_000):
-            yield f"bias of {bias} counts left in, gain 2", (np.round(image / 2 + bias) * 2, UNKNOWN)
+            for gain in (1, 2):
+                raw = np.round(image / gain + bias) * gain
+                yield f"bias of {bias} counts left in, gain {gain}, whole numbers", (raw, UNKNOWN, True)
         for bias, sky in product((1000, 10_000), (200, 1000)):
-            yield f"bias of {bias} e- left in, sky {sky} e-", (blank(sky, 5, rng) + bias, UNKNOWN)
+            image_and_bias = blank(sky, 5, rng) + bias
+            yield f"bias of {bias} e- left in, sky {sky} e-", (image_and_bias, UNKNOWN)
+            yield f"the same, whole numbers, sky {sky} e-", (np.round(image_and_bias), UNKNOWN, True)
         for seconds in (5, 20, 50, 400):
             yield f"divided by {seconds} s", (image / seconds, UNKNOWN)
             yield f"divided by {seconds} s, read noise known", (image / seconds, ReadNoise(5 / 1.5, 5 * 1.5))
@@ -131,9 +141,9 @@ def faulty(rng: np.random.Generator, options: argparse.Namespace) -> Iterator[tu
 def row(name: str, frames: list[Frame]) -> str:
     """A line of the table."""
     ratios, cautions = [], 0
-    for image, read_noise in frames:
+    for image, read_noise, *is_readout in frames:
         found = measure_background(image)
-        cautions += level_problem(image, None, read_noise) is not None
+        cautions += level_problem(image, None, read_noise, *is_readout) is not None
         if found is not None and found.noise is not None:
             level = max(found.level, 0)
             ratios.append([found.noise / np.hypot(np.sqrt(level), one) for one in (read_noise.least, read_noise.most)])

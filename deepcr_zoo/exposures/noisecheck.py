@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcr_zoo.exposures.reading import Chip
-from deepcr_zoo.models.images import Mask
+from deepcr_zoo.models.images import Mask, has_value
 from deepcr_zoo.zoo.instruments import Keywords, positive
 
 # benchmarks/levels.py measures sound and faulty frames against these bounds
 TOO_QUIET = 0.4  # of the expected noise: averages of 6 exposures and resampled images are at this bound, faults far below
+TOO_QUIET_READOUT = 0.7  # of the same, for whole numbers: a converter gives these, averaging and resampling do not
 TOO_NOISY = 3.0  # times the expected noise
 UNEVENNESS = 0.05  # sensitivity varies by a few percent from pixel to pixel where no flat field is divided out
 TOO_LOW = 50.0  # times the noise below zero; frames whose sky was subtracted lie within a few
@@ -49,12 +50,17 @@ _AMPLIFIERS_DIFFER = 1.5
 """READNSE of HST is the mean of an amplifier over years."""
 
 
-def level_problem(image: NDArray[np.floating], usable: Mask | None, read_noise: ReadNoise = UNKNOWN) -> str | None:
-    """Return what is wrong with level or scale of an image (H, W) in electrons, and the likely cause; None if nothing is."""
-    return _problem(measure_background(image, usable), read_noise)
+def level_problem(
+    image: NDArray[np.floating], usable: Mask | None, read_noise: ReadNoise = UNKNOWN, is_readout: bool = False
+) -> str | None:
+    """Return what is wrong with level or scale of an image (H, W) in electrons, and the likely cause; None if nothing is.
+
+    A readout is an image of whole numbers in the unit of its file.
+    """
+    return _problem(measure_background(image, usable), read_noise, is_readout)
 
 
-def _problem(background: Background | None, read_noise: ReadNoise) -> str | None:
+def _problem(background: Background | None, read_noise: ReadNoise, is_readout: bool) -> str | None:
     if background is None or background.noise is None:
         return None
     level, noise = background.level, background.noise
@@ -70,7 +76,7 @@ def _problem(background: Background | None, read_noise: ReadNoise) -> str | None
             f"the background is at {level:,.0f} e-, {-level / noise:,.0f} times its noise below zero: BZERO was lost, or "
             "too much bias or sky was subtracted; check these"
         )
-    if noise < TOO_QUIET * least:
+    if noise < (TOO_QUIET_READOUT if is_readout else TOO_QUIET) * least:
         return (
             f"the noise of the background, {noise:.2g} e-, is {noise / least:.2g} of what its level of {level:,.0f} e- "
             "would give: the image seems to hold a pedestal (bias or BZERO not subtracted), or to be divided by its "
@@ -91,8 +97,11 @@ def level_cautions(chips: Iterable[Chip]) -> Iterator[str]:
     """
     chips = list(chips)
     for chip in chips:
-        if chip.has_electrons and (problem := _problem(_background_electron(chip), read_noise_of(chip))):
-            yield f"{chip.label}: {problem}"
+        if chip.has_electrons:
+            sample = chip.part(_sampled(chip.pixels.shape))
+            problem = _problem(_background_electron(sample), read_noise_of(chip), _is_whole(sample.pixels))
+            if problem is not None:
+                yield f"{chip.label}: {problem}"
     gains = [chip.gain for chip in chips if chip.gain is not None and not chip.has_electrons]
     if gains:
         named = dict.fromkeys(f"{gain.keyword or 'the gain'} is {gain.electron_per_count:g} e- per count" for gain in gains)
@@ -102,10 +111,16 @@ def level_cautions(chips: Iterable[Chip]) -> Iterator[str]:
         )
 
 
-def _background_electron(chip: Chip) -> Background | None:
-    side = _side(chip.pixels.shape)
-    image = chip.part(_sampled(chip.pixels.shape)).in_unit("electron")
+def _background_electron(sample: Chip) -> Background | None:
+    side = _side(sample.pixels.shape)
+    image = sample.in_unit("electron")
     return _background(_blocks(np.ma.getdata(image), side), _blocks(~np.ma.getmaskarray(image), side))
+
+
+def _is_whole(pixels: NDArray[np.floating]) -> bool:
+    """True if all pixels with a value hold whole numbers."""
+    values = pixels[has_value(pixels)]
+    return bool(np.array_equal(values, np.rint(values)))
 
 
 def read_noise_of(chip: Chip) -> ReadNoise:

@@ -44,6 +44,7 @@ def test_a_sound_frame_has_no_problem(name):
 
 
 PEDESTAL = "seems to hold a pedestal"
+RAW = [np.int16, np.uint16, np.int32, np.uint32, np.float32]
 FAULTS = {
     "BZERO left over": (frame() + 32768, PEDESTAL),
     "bias of 300 counts, gain 2": (np.round(frame() / 2 + 300) * 2, PEDESTAL),
@@ -92,6 +93,9 @@ def test_the_read_noise_of_hst_comes_from_its_header(tmp_path):
         (np.round(frame() / 2 + 2500).astype(np.uint32), {"ATODGAIN": 2.0}, "COUNTS", PEDESTAL),
         (np.round(frame() / 2 + 300).astype(np.int16), {"ATODGAIN": 2.0}, "COUNTS", PEDESTAL),
         ((frame() / 2 + 10_000).astype(np.float32), {"ATODGAIN": 2.0}, "COUNTS", PEDESTAL),
+        *((np.round(frame() + 300).astype(kind), {"ATODGAIN": 1.0}, "COUNTS", PEDESTAL) for kind in RAW),
+        ((frame() + frame(seed=2) + frame(seed=3) + frame(seed=4) + frame(seed=5)) / 5, {}, "ELECTRONS", None),
+        *((np.round(frame(sky)).astype(np.int16), {"ATODGAIN": 1.0}, "COUNTS", None) for sky in (0.5, 40, 4000)),
         (frame() / 2, {"ATODGAIN": 139.0}, "COUNTS", "gain or exposure time seem too large"),
         (frame(), {}, "ELECTRONS", None),
         (frame() / 400, {"EXPTIME": 400.0}, "ELECTRONS/S", None),

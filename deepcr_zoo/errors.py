@@ -94,6 +94,10 @@ class OutputError(DeepcrZooError):
     """A product that cannot be written or would replace another file."""
 
 
+class InUseError(DeepcrZooError):
+    """A folder that another process is writing to."""
+
+
 class NoModelError(DeepcrZooError):
     """A request for which the registry has no model or no operating point."""
 

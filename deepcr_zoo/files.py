@@ -10,15 +10,18 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
-from deepcr_zoo.errors import UsageError
+from deepcr_zoo.errors import InUseError, UsageError
 from deepcr_zoo.machine import free_memory_bytes
 
 PACKAGE = Path(__file__).resolve().parent
+
+LOCK_FILE = ".lock"
+"""In each folder that one process at a time may write to; it stays there, and the kernel ends the lock with its process."""
 
 _PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]*)-(?P<process>\d+)-[0-9a-f]+\.part", re.DOTALL)
 
@@ -179,6 +182,28 @@ def _sweep(folder: Path, name: str | None) -> None:
         found = _PARTIAL.fullmatch(leftover)
         if found and name in (None, found["name"]) and found["host"] == _host() and not _is_running(int(found["process"])):
             _remove(folder / leftover)
+
+
+@contextmanager
+def locked(folder: Path, report_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold the lock of an existing folder, so that no other process writes to it.
+
+    If another process has it, this one calls `report_wait` and waits; without `report_wait` it raises `InUseError`.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if report_wait is None:
+            raise InUseError(f"{folder}: another process is writing there: wait until it has ended, or stop it") from None
+        report_wait()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from deepcr_zoo.archive.mast import Part
 from deepcr_zoo.archive.pace import Pace
 from deepcr_zoo.documents import Document, as_json
 from deepcr_zoo.errors import ArchiveBusyError, ArchiveError, ArchiveUnreachableError, DeepcrZooError, OutputError
-from deepcr_zoo.files import read_file, sha256_of, sweep_leftovers, write_atomically
+from deepcr_zoo.files import locked, read_file, sha256_of, sweep_leftovers, write_atomically
 
 ATTEMPTS = 3  # connections in a row that may break off without a byte
 WAIT_S = 1.0  # wait before the second attempt; each wait is twice the one before
@@ -84,17 +84,7 @@ class DownloadFolder:
     def reserved(self, report_wait: Callable[[], None]) -> Iterator[None]:
         """Let no other process download to this folder; one that must wait for it calls `report_wait` first."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            yield
-            return
-        with open(self.folder / ".lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                report_wait()
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with locked(self.folder, report_wait):
             sweep_leftovers(self.folder)
             yield
 

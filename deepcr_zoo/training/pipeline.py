@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import safetensors.torch
@@ -15,7 +16,7 @@ from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.trainingsets import find_or_build
 from deepcr_zoo.errors import DatasetError, DeviceError, RunError, StoppedError, TrainingError, UsageError
-from deepcr_zoo.files import write_atomically
+from deepcr_zoo.files import locked, write_atomically
 from deepcr_zoo.models.model import select_device
 from deepcr_zoo.progress import NullReporter, Reporter
 from deepcr_zoo.training import checkpoints
@@ -103,7 +104,7 @@ def train(
         original, beside = read_recipe(file, settings), file.parent
     trained = original.rehearsed if rehearse else original
     target = _training_device(device)
-    with joined(target) as ranks:
+    with joined(target) as ranks, ExitStack() as held:
         state = ranks.by_all(lambda: initial_state(trained, target))  # a model that does not fit fails before the long work
         ranks.by_all(lambda: _check_validation(trained))
         ranks.by_all(lambda: batch_size(state, state.schedule.batch_size, ranks))  # as do more processes than stamps
@@ -118,6 +119,7 @@ def train(
         parent = Path(runs) if ranks.count == 1 else Path(runs).absolute()
         made = ranks.path_by_writer(lambda: new_run(trained, used, parent, command).folder)
         run = ranks.by_all(lambda: Run.open(_shared_folder(made)))
+        ranks.by_writer(lambda: _lock(run, held))
         return _fit_and_finalize(run, used, state, feeds, ranks, shown, prove, jobs)
 
 
@@ -152,18 +154,27 @@ def resume(
     ------
     RunError
         If the run is damaged, or of another recipe or training set.
+    InUseError
+        If another process trains the run.
     DeepcrZooError
         As for `train`.
     """
     target = _training_device(device)
-    with joined(target) as ranks:
+    with joined(target) as ranks, ExitStack() as held:
         run = ranks.by_all(lambda: _open_run(Path(folder), recipe))
         if run.is_finished:
             return run
+        ranks.by_writer(lambda: _lock(run, held))
         used = ranks.by_all(lambda: run.dataset(dataset))
         state = ranks.by_all(lambda: initial_state(run.recipe, target))
         feeds = ranks.by_all(lambda: _feeds(run.recipe, used, state))
         return _fit_and_finalize(run, used, state, feeds, ranks, _writers_reporter(reporter, ranks), prove, jobs)
+
+
+def _lock(run: Run, held: ExitStack) -> None:
+    """Keep other processes from training this run until `held` is closed."""
+    with checkpoints.reporting_failures(run.folder):
+        held.enter_context(locked(run.folder))
 
 
 def _check_validation(recipe: Recipe) -> None:

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import hashlib
+import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -24,7 +27,7 @@ from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import key_of
 from deepcr_zoo.documents import Document, as_json
 from deepcr_zoo.errors import OutputError, RunError
-from deepcr_zoo.files import read_file, write_atomically
+from deepcr_zoo.files import read_file, scratch_folder, sweep_leftovers, write_atomically
 from deepcr_zoo.training.checkpoints import reporting_failures
 from deepcr_zoo.zoo.recipe import Recipe
 
@@ -35,7 +38,7 @@ PACKAGES = ("torch", "numpy", "scipy", "astropy", "drizzlepac", "safetensors", "
 
 
 def new_run(recipe: Recipe, dataset: Dataset, runs: Path, command: str) -> Run:
-    """Make a run's folder, with its recipe and facts."""
+    """Make a run's folder, which has its recipe and facts as soon as it can be seen."""
     now = datetime.datetime.now(datetime.UTC)
     text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True).encode()
     facts = RunFacts(
@@ -50,24 +53,29 @@ def new_run(recipe: Recipe, dataset: Dataset, runs: Path, command: str) -> Run:
     )
     key = key_of({"recipe": facts.recipe_sha256, "manifest": facts.manifest_sha256})[:8]
     try:
-        folder = _make_folder(runs / recipe.name, f"{now:%Y%m%dT%H%M%S}", key)
-        write_atomically(text, folder / RECIPE_FILE)
-        write_atomically(as_json(facts), folder / FACTS_FILE)
+        contents = {RECIPE_FILE: text, FACTS_FILE: as_json(facts)}
+        folder = _make_folder(runs / recipe.name, f"{now:%Y%m%dT%H%M%S}", key, contents)
     except OSError as error:
         reason = f"a run cannot be written there: {error.strerror}"
         raise OutputError(f"{runs}: {reason}; name another folder with --runs") from None
     return Run(folder, recipe, facts)
 
 
-def _make_folder(parent: Path, timestamp: str, key: str) -> Path:
-    """Make a new folder; runs that start in the same second get numbers."""
-    for number in range(1, MOST_RUNS_IN_A_SECOND):
-        folder = parent / (f"{timestamp}-{key}" if number == 1 else f"{timestamp}-{number}-{key}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
+def _make_folder(parent: Path, timestamp: str, key: str, contents: Mapping[str, bytes]) -> Path:
+    """Make a new folder with some files; runs that start in the same second get numbers."""
+    sweep_leftovers(parent)
+    with scratch_folder(parent / f"{timestamp}-{key}") as scratch:
+        for name, data in contents.items():
+            write_atomically(data, scratch / name)
+        for number in range(1, MOST_RUNS_IN_A_SECOND):
+            folder = parent / (f"{timestamp}-{key}" if number == 1 else f"{timestamp}-{number}-{key}")
+            try:
+                os.rename(scratch, folder)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # another run has this name
+                    raise
+                continue
+            return folder
     raise FileExistsError(parent)
 
 

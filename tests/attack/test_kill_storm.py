@@ -69,3 +69,29 @@ def _killed_run(target: Target, log, moments: random.Random, steps: int, duratio
     run = forks.start(target.arguments(), log)
     run.process.join(moments.uniform(0, duration))
     return run.kill()
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(KILLS // 2, marks=pytest.mark.slow)])
+def test_two_trainers_that_are_killed_in_one_run_lose_nothing(train, rounds, tmp_path):
+    moments, logs = random.Random(rounds), (tmp_path / "one", tmp_path / "two")
+    train.prepare()
+    begun = time.monotonic()
+    assert forks.start(train.arguments(), logs[0]).wait() == 0
+    duration, expected = time.monotonic() - begun, train.content()
+    refused = 0
+    for _ in range(rounds):
+        train.prepare()
+        first = forks.start(train.arguments(), logs[0])
+        while not list(train.folder.glob("*/*/run.json")):
+            assert first.process.is_alive(), first.said()
+            time.sleep(0.001)
+        for _ in range(2):  # each time, the two that come next find what the killed ones have left
+            trainers = [forks.start(train.arguments(), log) for log in logs]
+            trainers[0].process.join(moments.uniform(0, duration))
+            for one in (first, *trainers):
+                one.kill()
+            refused += sum("another process" in one.said() for one in trainers)
+            train.check()
+        assert forks.start(train.arguments(), logs[0]).wait() == 0, logs[0].read_text()
+        assert train.content() == expected
+    assert refused

@@ -23,6 +23,7 @@ from deepcr_zoo.zoo.cards import Card
 from tests.training.stamps import recipe_of, same_bytes, write_dataset
 
 FILES = {
+    ".lock",
     "recipe.yaml",
     "run.json",
     "environment.json",

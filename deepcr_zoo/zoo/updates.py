@@ -30,6 +30,7 @@ REPOSITORY = f"{ORGANISATION}/registry"  # Hub repository of the zoo's lock and 
 CURRENT = "current.json"
 MOST_FILES = 10_000
 MOST_BYTES = 1_000_000  # largest accepted registry file; the largest card has a few thousand bytes
+MOST_BYTES_IN_ALL = 100_000_000  # of an update, which is held in memory until it is checked
 
 _LOCK_FILE = re.compile(
     rf"zoo/(mask|inpaint)/{NAME_PATTERN}\.yaml"
@@ -70,9 +71,10 @@ def lock_files(root: Path) -> dict[str, bytes]:
     return found
 
 
-def _check_size(name: str, size: int | None) -> None:
+def _check_size(name: str, size: int | None) -> int:
     if size is None or size > MOST_BYTES:
         raise UpdateError(f"{name}: expected at most {MOST_BYTES:,} bytes, got {size}: nothing was changed")
+    return size
 
 
 def folder() -> Path:
@@ -147,9 +149,12 @@ def fetch_lock(remote: HubRepository, commit: str, root: Path) -> None:
     files = {name: file for name, file in remote.files(commit).items() if is_lock_file(name)}
     if not files or len(files) > MOST_FILES:
         raise UpdateError(f"{remote.address} at commit {commit}: expected the files of a registry, got {len(files)}")
-    for name, file in files.items():
-        _check_size(name, file.size)
-    contents = downloads.download_all(HubPin(repo=remote.name, commit=commit), {name: files[name].size for name in files})
+    sizes = {name: _check_size(name, file.size) for name, file in files.items()}
+    if (total := sum(sizes.values())) > MOST_BYTES_IN_ALL:
+        raise UpdateError(
+            f"{remote.address} at commit {commit}: expected at most {MOST_BYTES_IN_ALL:,} bytes, got {total:,}"
+        )
+    contents = downloads.download_all(HubPin(repo=remote.name, commit=commit), sizes)
     for name, data in contents.items():
         if not files[name].holds(data):
             raise UpdateError(f"{remote.address} at commit {commit}: {name}: got other bytes than the commit has")

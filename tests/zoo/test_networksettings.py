@@ -61,7 +61,7 @@ def through_proxies(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPa
 
 def failure_of_the_hub(published: PublishedModel) -> str:
     with pytest.raises(HubUnreachableError) as caught:
-        download(published.pin, WEIGHTS_FILE)
+        download(published.pin, WEIGHTS_FILE, 10_000)
     text = str(caught.value)
     assert text.startswith(f"{published.hub.url} cannot be used: ")
     assert "\n" not in text

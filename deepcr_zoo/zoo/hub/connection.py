@@ -94,27 +94,32 @@ def patience() -> float:
 def probe(call: Callable[[float], ResultT]) -> ResultT:
     """Make a first request, which gets the timeout in seconds and, unlike others, is not retried."""
     seconds = patience()
+    return within(seconds, lambda: call(seconds))
+
+
+def within(seconds: float, call: Callable[[], ResultT]) -> ResultT:
+    """Make a request that must be answered in some seconds; `TimeoutError` if it is not."""
     answer: Future[ResultT] = Future()
 
     def work() -> None:
         try:
-            answer.set_result(_first(call, seconds))
+            answer.set_result(_translating_silence(call, seconds))
         except BaseException as error:
             answer.set_exception(error)
 
-    # in a thread, because no client timeout covers a hanging name lookup
+    # in a thread, because no client timeout covers a hanging name lookup or a head that arrives byte by byte
     threading.Thread(target=work, daemon=True).start()
     if not wait([answer], seconds).done:
         raise _silence(seconds)
     return answer.result()
 
 
-def _first(call: Callable[[float], ResultT], seconds: float) -> ResultT:
+def _translating_silence(call: Callable[[], ResultT], seconds: float) -> ResultT:
     from huggingface_hub import errors
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
     try:
-        return call(seconds)
+        return call()
     except errors.HfHubHTTPError:
         raise
     except httpx.TimeoutException:

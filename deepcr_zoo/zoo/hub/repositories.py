@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from deepcr_zoo.errors import HubError
+from deepcr_zoo.zoo.hub.answers import read_commit
 from deepcr_zoo.zoo.hub.connection import HubRequest, client, probe, shown_endpoint, translated
 
 ResultT = TypeVar("ResultT")
@@ -82,14 +83,14 @@ class HubRepository:
 
     def head(self) -> str:
         """Return the newest commit of the main branch; not retried if the Hub does not answer."""
-        return str(self._translated(lambda: probe(lambda seconds: self._api.model_info(self.name, timeout=seconds))).sha)
+        return self._translated(lambda: read_commit(self._api, self.name)).sha
 
     def files(self, commit: str) -> dict[str, RemoteFile]:
         """Return every file of a commit, by path."""
-        found = self._translated(lambda: self._api.model_info(self.name, revision=commit, files_metadata=True), commit)
+        found = self._translated(lambda: read_commit(self._api, self.name, commit), commit)
         return {
-            file.rfilename: RemoteFile(file.size, file.blob_id, None if file.lfs is None else file.lfs.sha256)
-            for file in found.siblings or ()
+            file.rfilename: RemoteFile(file.size, file.blob, None if file.lfs is None else file.lfs.sha256)
+            for file in found.siblings
         }
 
     def holds(self, commit: str, files: Mapping[str, bytes]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import Callable
 
 from starlette.responses import Response
@@ -22,12 +23,6 @@ def truncated(response: Response) -> Response:
     return _with_body(response, bytes(response.body[: len(response.body) // 2]))
 
 
-def size_not_announced(response: Response) -> Response:
-    """What a mirror does that leaves out the header from which the client would notice a truncated file."""
-    del response.headers["X-Linked-Size"]
-    return response
-
-
 def login_page(_: Response) -> Response:
     """What a captive portal does: it answers everything, and with a page of its own."""
     return Response("<html>Please log in to this network.</html>", media_type="text/html")
@@ -40,6 +35,36 @@ def unavailable(_: Response) -> Response:
 def forbidden(_: Response) -> Response:
     """What the client does not try again."""
     return Response(status_code=403)
+
+
+class with_headers:  # noqa: N801 - used as a function, like the others
+    """The answer has other headers besides, as a hostile Hub or one between could send them."""
+
+    def __init__(self, **headers: str) -> None:
+        self._headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def __call__(self, response: Response) -> Response:
+        response.headers.update(self._headers)
+        return response
+
+
+class answering:  # noqa: N801 - used as a function, like the others
+    """Another answer altogether."""
+
+    def __init__(self, content: bytes, status: int = 200, **headers: str) -> None:
+        self._content, self._status = content, status
+        self._headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def __call__(self, response: Response) -> Response:
+        kept = {"X-Repo-Commit": response.headers["X-Repo-Commit"]} if "X-Repo-Commit" in response.headers else {}
+        return Response(self._content, self._status, kept | self._headers)
+
+
+def packed(response: Response) -> Response:
+    """The body as gzip, although that was not asked for."""
+    other = _with_body(response, gzip.compress(bytes(response.body)))
+    other.headers["Content-Encoding"] = "gzip"
+    return other
 
 
 class redirected:  # noqa: N801 - used as a function, like the others
@@ -75,6 +100,35 @@ class stalled(_Interrupted):  # noqa: N801 - used as a function, like the others
         await super().__call__(scope, receive, send)
         while (await receive())["type"] != "http.disconnect":
             pass
+
+
+class _Endless(Response):
+    """Sends a body without a size and without an end, a piece at a time, until the client goes away."""
+
+    def __init__(self, piece: bytes, pause_s: float) -> None:
+        self._piece, self._pause_s = piece, pause_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        gone = asyncio.ensure_future(_disconnected(receive))
+        while not gone.done():
+            await send({"type": "http.response.body", "body": self._piece, "more_body": True})
+            await asyncio.sleep(self._pause_s)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def endless(_: Response) -> Response:
+    """More and more bytes."""
+    return _Endless(bytes(100_000), 0.001)
+
+
+def dripping(_: Response) -> Response:
+    """A byte now and then."""
+    return _Endless(b"x", 0.05)
 
 
 class Together:

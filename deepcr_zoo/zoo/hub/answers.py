@@ -1,0 +1,113 @@
+"""Answers of the Hub, read without its client, which would take names of files, sizes and addresses from them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from deepcr_zoo.zoo.hub.connection import patience, within
+from deepcr_zoo.zoo.incoming import bounded, check_announced
+
+MOST_REDIRECTS = 5
+HOP_S = 15.0  # for the head of each answer, and between two pieces of a body
+MOST_JSON_BYTES = 20_000_000  # a registry of 10,000 files has about 3 million
+
+
+def read_file(api: Any, repository: str, commit: str, filename: str, size: int, *, first: bool) -> bytes:
+    """Return a file of at most `size` bytes; `first`: the endpoint must answer within the user's patience."""
+    path = f"{quote(repository)}/resolve/{quote(commit, safe='')}/{quote(filename)}"
+    return _read(api, path, size, filename, patience() if first else HOP_S, commit)
+
+
+class ListedLfs(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class ListedFile(BaseModel):
+    """A file in the list of a commit; other keys are left alone."""
+
+    model_config = ConfigDict(strict=True)
+
+    rfilename: str
+    size: int | None = Field(default=None, ge=0)
+    blob: str | None = Field(default=None, alias="blobId", pattern="^[0-9a-f]{40}$")
+    lfs: ListedLfs | None = None
+
+
+class ListedCommit(BaseModel):
+    """What the Hub says of a commit of a repository."""
+
+    model_config = ConfigDict(strict=True)
+
+    sha: str = Field(pattern="^[0-9a-f]{40}$")
+    siblings: list[ListedFile] = []
+
+
+def read_commit(api: Any, repository: str, commit: str | None = None) -> ListedCommit:
+    """Return the files of a commit with their sizes and hashes; without one, the newest of the main branch."""
+    path = f"api/models/{quote(repository)}" + ("" if commit is None else f"/revision/{quote(commit, safe='')}?blobs=true")
+    data = _read(api, path, MOST_JSON_BYTES, f"the list of {repository}", patience())
+    try:
+        found = ListedCommit.model_validate_json(data)
+    except ValidationError:
+        raise OSError("its answer is not that of a Hub") from None
+    if commit not in (None, found.sha):
+        raise OSError(f"it was asked for commit {commit} and answers with {found.sha}")
+    return found
+
+
+def _read(api: Any, path: str, most: int, what: str, seconds: float, commit: str | None = None) -> bytes:
+    """Return the body of an answer, which must be of a commit; statuses of errors raise the exceptions of the client."""
+    response = _open(api, path, seconds, commit)
+    try:
+        announced = check_announced(response.headers, most, what)
+        # as they arrive: chunks of a size would be waited for
+        data = b"".join(bounded(response.iter_raw(), most, what))
+    finally:
+        response.close()
+    if announced is not None and len(data) < announced:
+        raise ConnectionError(f"{what} broke off after {len(data)} of {announced} bytes")
+    return data
+
+
+def _open(api: Any, path: str, seconds: float, commit: str | None) -> Any:
+    """Ask the endpoint, follow it elsewhere, and return an answer that is open; the token goes to the endpoint alone."""
+    from huggingface_hub import utils
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    session: Any = utils.get_session()  # type: ignore[attr-defined]
+    endpoint = utils.httpx.URL(api.endpoint)  # type: ignore[attr-defined]
+    address = utils.httpx.URL(f"{api.endpoint}/{path}")  # type: ignore[attr-defined]
+    own = build_hf_headers(library_name="deepcr-zoo") | {"Accept-Encoding": "identity"}
+    foreign = {"User-Agent": own["user-agent"], "Accept-Encoding": "identity"}
+    is_of_commit = commit is None
+    for hop in range(MOST_REDIRECTS + 1):
+        is_own = (address.scheme, address.host, address.port) == (endpoint.scheme, endpoint.host, endpoint.port)
+        request = session.build_request("GET", address, headers=own if is_own else foreign, timeout=HOP_S)
+        ask = partial(session.send, request, stream=True, follow_redirects=False)
+        response = within(seconds if hop == 0 else HOP_S, ask)
+        is_of_commit |= is_own and response.headers.get("X-Repo-Commit") == commit
+        if not response.has_redirect_location:
+            break
+        response.close()
+        address = address.join(response.headers["Location"])
+        if address.scheme not in ("https", endpoint.scheme):
+            raise OSError("it leads to an address without https")
+    if response.status_code == 200 and is_of_commit:
+        return response
+    response.close()
+    _raise_for_status(response)
+    raise OSError("its answer is not that of a Hub")
+
+
+def _raise_for_status(response: Any) -> None:
+    """Raise the client's exception for a status of an error; the body of the answer, which could be endless, is not read."""
+    from huggingface_hub.utils import hf_raise_for_status, httpx  # type: ignore[attr-defined]
+
+    kept = {name: response.headers[name] for name in ("X-Error-Code", "X-Error-Message") if name in response.headers}
+    hf_raise_for_status(httpx.Response(response.status_code, headers=kept, request=response.request))

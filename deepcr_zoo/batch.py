@@ -54,6 +54,10 @@ INTERRUPTED = 130
 QUEUE = 4
 """Files submitted per process: outcomes come in order, and a slow file must not leave the other processes idle."""
 
+ALONE = "close other programs, or use a machine with more"
+_SEVERAL = "use fewer jobs"
+"""What to do where memory could not be had, for one process and for several."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Work = Callable[[str], Result]
@@ -134,12 +138,15 @@ def run(work: Work[Result], paths: Sequence[str], jobs: Jobs) -> Iterator[Outcom
     if jobs < 1:
         raise UsageError(f"jobs is {jobs}: expected 1 or more")
     if jobs == 1 or len(paths) <= 1:
-        return (attempt(work, path) for path in paths)
+        return (attempt(work, path, ALONE) for path in paths)
     return _in_processes(work, paths, min(jobs, len(paths)))
 
 
-def attempt(work: Work[Result], path: str) -> Outcome[Result]:
-    """Do `work` for one path in this process; every error but a `UsageError` becomes part of the outcome."""
+def attempt(work: Work[Result], path: str, if_too_large: str) -> Outcome[Result]:
+    """Do `work` for one path in this process; every error but a `UsageError` becomes part of the outcome.
+
+    `if_too_large` is what to do where memory could not be had.
+    """
     try:
         return Outcome(path, work(path), None)
     except UsageError:
@@ -149,8 +156,7 @@ def attempt(work: Work[Result], path: str) -> Outcome[Result]:
         return Outcome(path, None, "; ".join(map(str, error.args)), isinstance(error, NotAnExposureError), again)
     except Exception as error:
         if is_out_of_memory(error):
-            reason = "does not fit into memory: use fewer --jobs, or fewer workers on each machine"
-            return Outcome(path, None, f"{path}: {reason}", again=True)
+            return Outcome(path, None, f"{path}: does not fit into memory: {if_too_large}", again=True)
         reason = " ".join(str(error).split()) or "no reason given"
         place = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{type(error).__name__}: {reason} ({Path(place.filename).name}, line {place.lineno})"
@@ -179,9 +185,14 @@ def _list_items(argument: str) -> list[str]:
 
 
 def extension_in(argument: str) -> str | None:
-    """Return what to give in place of ``FILE[EXTENSION]`` or ``FILE+NUMBER``; None if it is none, or no such file exists."""
+    """Return what to give in place of ``FILE[EXTENSION]`` or ``FILE+NUMBER``; None if it is none, or no such file exists.
+
+    FILE may hold wildcards.
+    """
     found = _EXTENSION.fullmatch(argument)
-    if found is None or os.path.lexists(argument) or not os.path.isfile(found["file"]):
+    if found is None or os.path.lexists(argument):
+        return None
+    if not any(map(os.path.isfile, (found["file"], *glob.iglob(found["file"])))):
         return None
     extension = found["number"] or found["brackets"]
     if re.search("[:*]", extension):
@@ -243,7 +254,7 @@ def _in_processes(work: Work[Result], paths: Sequence[str], jobs: int) -> Iterat
             with suppress(BrokenProcessPool):
                 while waiting or running:
                     while waiting and len(running) < QUEUE * jobs:
-                        running.append((waiting[0], _submit(pool, work, waiting[0])))
+                        running.append((waiting[0], _submit(pool, work, waiting[0], _SEVERAL)))
                         waiting.popleft()
                     yield running[0][1].result()
                     running.popleft()
@@ -262,7 +273,7 @@ def _one_by_one(work: Work[Result], tasks: Iterable[tuple[str, Future[Outcome[Re
         for path, future in tasks:
             lost = future.cancelled() or future.exception() is not None
             try:
-                yield (_submit(pool, work, path) if lost else future).result()
+                yield (_submit(pool, work, path, ALONE) if lost else future).result()
             except BrokenProcessPool:
                 error = f"{path}: the process that worked on it was killed, perhaps for want of memory"
                 yield Outcome(path, None, error, again=True)
@@ -272,13 +283,13 @@ def _one_by_one(work: Work[Result], tasks: Iterable[tuple[str, Future[Outcome[Re
         _end(pool)
 
 
-def _submit(pool: ProcessPoolExecutor, work: Work[Result], path: str) -> Future[Outcome[Result]]:
+def _submit(pool: ProcessPoolExecutor, work: Work[Result], path: str, if_too_large: str) -> Future[Outcome[Result]]:
     """Submit a file; SIGINT is blocked meanwhile, so that a process started here inherits the block."""
     if not hasattr(signal, "pthread_sigmask"):
-        return pool.submit(attempt, part_for(work, path), path)
+        return pool.submit(attempt, part_for(work, path), path, if_too_large)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return pool.submit(attempt, part_for(work, path), path)
+        return pool.submit(attempt, part_for(work, path), path, if_too_large)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -253,7 +253,7 @@ def _work(packed: bytes, path: str, is_file: bool, terms: _Terms) -> Outcome[Any
     with _environment(terms.settings), chdir(terms.folder):
         if is_file and not os.path.exists(path):
             raise _not_shared(Path(path).absolute())
-        outcome = batch.attempt(work, path)
+        outcome = batch.attempt(work, path, "start fewer workers on each machine")
     if outcome.again:
         raise _RetryError(outcome)
     return outcome

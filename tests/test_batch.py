@@ -93,6 +93,8 @@ def test_hidden_files_in_a_folder_are_left_alone(night):
             "a section of an image is not read: give the file, night/b.fits, or save the section as a file",
         ),
         ("night/gone.fits[1]", "nothing matches"),
+        ("night/b*.fits[1]", "give the file and --extension 1"),
+        ("night/gone*.fits[1]", "nothing matches"),
     ],
 )
 def test_an_extension_in_brackets_names_the_option_that_chooses_it(asked, answer, night):
@@ -296,3 +298,15 @@ def test_workers_die_with_a_killed_parent(tmp_path):
         time.sleep(0.05)
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
     assert workers
+
+
+def too_large(path):
+    raise MemoryError
+
+
+@pytest.mark.parametrize(
+    ("jobs", "advice"), [(1, "close other programs, or use a machine with more"), (2, "use fewer jobs")]
+)
+def test_what_does_not_fit_into_memory_gets_advice_that_can_be_followed(jobs, advice):
+    errors = {outcome.error for outcome in batch.run(too_large, ["a", "b"], jobs)}
+    assert errors == {f"{name}: does not fit into memory: {advice}" for name in "ab"}

@@ -144,7 +144,8 @@ def _failure(status: int, log: Path) -> Exception:
     where = f"all that it said is in {log}"
     if status < 0:
         return InterruptedWorkError(
-            f"drizzlepac was killed by signal {-status}, perhaps for want of memory: run again, with fewer --jobs; {where}"
+            f"drizzlepac was killed by signal {-status}, perhaps for want of memory: run again with more, or with fewer "
+            f"jobs; {where}"
         )
     if status != _TEMPORARY_FAILURE:
         return DrizzleError(f"drizzlepac failed: {lines[-1][:300]}; {where}")

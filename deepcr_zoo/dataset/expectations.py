@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.simulate.cameras import simulated
 from deepcr_zoo.zoo.instruments import default_instruments
-from deepcr_zoo.zoo.recipe import FIELD_TYPES, RESERVED_SEED, SIMULATED_FIELD_TYPES, FieldType, Recipe, Split
+from deepcr_zoo.zoo.recipe import FIELD_TYPES, RESERVED_SEED, SIMULATED_FIELD_TYPES, FieldType, Recipe, Split, StampBlock
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 
@@ -66,6 +67,19 @@ def why_no_rehearsal(recipe: Recipe) -> str | None:
     return None
 
 
+def _no_training_stamps(what: str, stamps: StampBlock, shape: Sequence[int]) -> list[str]:
+    """Return a sentence if chips of this shape leave no stamp for training."""
+    from deepcr_zoo.dataset.splits import training_columns
+
+    rows, columns = stamps.grid(shape)
+    if rows and training_columns(columns, stamps.validation_fraction):
+        return []
+    return [
+        f"{what} would have no stamps: chips of {' x '.join(map(str, shape))} pixels hold {rows} x {columns} stamps of "
+        f"{stamps.size} pixels within borders of {stamps.border}, and some columns are for validation and guard"
+    ]
+
+
 def doubts(recipe: Recipe) -> list[str]:
     """Return what is uncertain about a recipe, one sentence each."""
     rules, block = recipe.data.visits.items(), recipe.instrument
@@ -76,6 +90,9 @@ def doubts(recipe: Recipe) -> list[str]:
         found.append(f"{', '.join(uncounted)}: the number of exposures is not given")
     if (why := why_no_rehearsal(recipe)) is not None:
         found.append(f"it cannot be rehearsed: {why}")
+    else:
+        found += _no_training_stamps("a rehearsal", recipe.rehearsal.stamps, (recipe.rehearsal.side, recipe.rehearsal.side))
+    found += _no_training_stamps("a training", recipe.build.stamps, recipe.instrument.chip_shape)
     if recipe.rehearsal.is_reserved:
         found.append(RESERVED)
     names = (block.telescope, block.instrument, block.detector)

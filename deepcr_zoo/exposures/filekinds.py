@@ -33,6 +33,7 @@ _KINDS = (
     _Kind(b"\x1f\x8b", "is packed with gzip", "unpack it once more"),
     _Kind(b"BZh", "is packed with bzip2", "unpack it once more"),
     _Kind(b"\xfd7zXZ\0", "is packed with xz", "unpack it once more"),
+    _Kind(b"\x5d\0\0", "is packed with lzma, which is not read", "unpack it with unlzma"),
     _Kind(b"\x1f\x9d", "is packed with compress (.Z), which is not read", "unpack it with gzip -d"),
     _Kind(b"\x28\xb5\x2f\xfd", "is packed with zstd, which is not read", "unpack it with zstd -d"),
     _Kind(b"\x04\x22\x4d\x18", "is packed with lz4, which is not read", "unpack it with lz4 -d"),

@@ -209,7 +209,7 @@ def _refuse_products(keywords: Keywords, instrument: Instrument | None, path: Pa
     if reason := next(_signs_of_a_product(keywords, instrument, path), None):
         raise NotAnExposureError(
             f"{path}: is no single exposure ({reason}), so its cosmic rays and noise are not those of one: "
-            "give the exposures themselves (flc, flt)"
+            f"give the exposures themselves{' (flc, flt)' if text(keywords, 'TELESCOP') == 'HST' else ''}"
         )
 
 

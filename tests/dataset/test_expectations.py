@@ -43,6 +43,20 @@ def test_uncertain_parts_of_a_recipe_are_listed():
     assert [doubt for doubt in doubts(new) if "HST ACS HRC is not in the table of instruments yet" in doubt]
 
 
+@pytest.mark.parametrize(
+    ("setting", "what"),
+    [
+        ("rehearsal.side=352", "a rehearsal"),
+        ("rehearsal.stamps.size=480", "a rehearsal"),
+        ("build.stamps.size=1500", "a training"),
+    ],
+)
+def test_chips_that_leave_no_training_stamp_are_doubtful(setting, what):
+    recipe = find_recipe("acs-wfc-f606w")
+    assert any(f"{what} would have no stamps: chips of" in doubt for doubt in doubts(read_recipe(recipe, [setting])))
+    assert not any("no stamps" in doubt for doubt in doubts(read_recipe(recipe)))
+
+
 @pytest.mark.parametrize(("seed", "reserved"), [(1000, False), (899_991, False), (899_992, True), (900_000, True)])
 def test_a_rehearsal_on_reserved_seeds_is_doubtful(seed, reserved):
     recipe = read_recipe(find_recipe("acs-wfc-f606w"), [f"rehearsal.seed={seed}"])

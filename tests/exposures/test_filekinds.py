@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import lzma
 import os
 import socket
 import tarfile
@@ -51,6 +52,7 @@ def array():
 KINDS = {
     "compress": (b"\x1f\x9d\x90\x53", r"is packed with compress \(.Z\), which is not read: unpack it with gzip -d"),
     "zstd": (b"\x28\xb5\x2f\xfd\0\0", "is packed with zstd, which is not read: unpack it with zstd -d"),
+    "lzma": (lzma.compress(b"SIMPLE", format=lzma.FORMAT_ALONE), "is packed with lzma, which is not read: unpack it with"),
     "zip": (zipped(), "is a zip archive: unpack it, and give the FITS files in it"),
     "tar": (tarred(), "is a tar archive: unpack it, and give the FITS files in it"),
     "packed tar": (tarred("w:gz"), "is packed with gzip, and its content is a tar archive: unpack it"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,27 @@ def isolated(device: torch.device) -> Iterator[None]:
         _denormals(),
     ):
         yield
+
+
+@contextmanager
+def isolated_training(device: torch.device) -> Iterator[None]:
+    """Train a network on a device, whatever the caller has set; the caller's settings are restored."""
+    dtype = torch.get_default_dtype()
+    with (
+        # a default device costs time in every call
+        nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu"),
+        torch.autocast(device.type, enabled=False),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"),
+        _denormals(),
+        _set_for_process() if device.type == "cpu" else nullcontext(),
+    ):
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
 
 
 @contextmanager

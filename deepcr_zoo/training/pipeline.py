@@ -17,6 +17,7 @@ from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.trainingsets import find_or_build
 from deepcr_zoo.errors import DatasetError, DeviceError, RunError, StoppedError, TrainingError, UsageError
 from deepcr_zoo.files import locked, write_atomically
+from deepcr_zoo.models.isolation import isolated_training
 from deepcr_zoo.models.model import select_device
 from deepcr_zoo.progress import NullReporter, Reporter
 from deepcr_zoo.training import checkpoints
@@ -104,7 +105,7 @@ def train(
         original, beside = read_recipe(file, settings), file.parent
     trained = original.rehearsed if rehearse else original
     target = _training_device(device)
-    with joined(target) as ranks, ExitStack() as held:
+    with joined(target) as ranks, isolated_training(target), ExitStack() as held:
         state = ranks.by_all(lambda: initial_state(trained, target))  # a model that does not fit fails before the long work
         ranks.by_all(lambda: _check_validation(trained))
         ranks.by_all(lambda: batch_size(state, state.schedule.batch_size, ranks))  # as do more processes than stamps
@@ -160,7 +161,7 @@ def resume(
         As for `train`.
     """
     target = _training_device(device)
-    with joined(target) as ranks, ExitStack() as held:
+    with joined(target) as ranks, isolated_training(target), ExitStack() as held:
         run = ranks.by_all(lambda: _open_run(Path(folder), recipe))
         if run.is_finished:
             return run

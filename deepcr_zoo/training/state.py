@@ -152,7 +152,7 @@ def initial_state(recipe: Recipe, device: torch.device) -> TrainingState:
 
 def _random_network(recipe: Recipe) -> UNet:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.train.seed)
+        torch.default_generator.manual_seed(recipe.train.seed)  # torch.manual_seed changes CUDA's numbers too
         return UNet(recipe.train.architecture, recipe.task)
 
 

@@ -190,7 +190,7 @@ def state():
         "determinism": (torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()),
         "oneDNN": (torch.backends.mkldnn.enabled, torch.backends.mkldnn.deterministic),
         "cuDNN": (torch.backends.cudnn.enabled, torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32),
-        "denormals": float(torch.tensor(1e-310, dtype=torch.float64) * 1),
+        "denormals": float(torch.tensor(1e-310, dtype=torch.float64, device="cpu") * 1),
         "Python's threads": threading.active_count(),
     }
 

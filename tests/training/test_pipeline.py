@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from deepcr_zoo.progress import NullReporter
 from deepcr_zoo.training.checkpoints import condition, reporting_failures
 from deepcr_zoo.training.pipeline import resume, train
 from deepcr_zoo.zoo.cards import Card
+from tests.models.test_isolation import SETTINGS, state
 from tests.training.stamps import recipe_of, same_bytes, write_dataset
 
 FILES = {
@@ -102,6 +104,34 @@ def test_the_same_recipe_gives_the_same_model(run, recipe, dataset, tmp_path):
         assert same_bytes(run.folder / name, again.folder / name), name
     losses = [[record.validation_loss for record in one.history()] for one in (run, again)]
     assert losses[0] == losses[1]
+
+
+DISTURBING = (
+    "autocast to bfloat16",
+    "float64 by default",
+    "inference_mode",
+    "denormals are zero",
+    "short matrix products",
+    "no oneDNN",
+    "numpy raises",
+    "deterministic algorithms",
+    "signals in the middle",
+    "meta by default",
+)
+
+
+def test_settings_of_the_caller_change_no_byte_of_a_run_and_stay(run, recipe, dataset, copied, tmp_path):
+    for name in ("results.json", "card.yaml", "model.safetensors", "test_vector.safetensors"):
+        (copied.folder / name).unlink()
+    with ExitStack() as entered:
+        for name in DISTURBING:
+            entered.enter_context(SETTINGS[name]())
+        before = state()
+        made = [train(recipe, dataset=dataset, runs=tmp_path / "runs", prove=False), resume(copied.folder, prove=False)]
+        after = state()
+    assert {name: after[name] for name in before if after[name] != before[name]} == {}
+    for name in ("model.safetensors", "test_vector.safetensors"):
+        assert all(same_bytes(run.folder / name, one.folder / name) for one in made), name
 
 
 def test_another_seed_gives_another_model(run, dataset, tmp_path):

@@ -5,13 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from deepcr_zoo import files
 from deepcr_zoo.zoo import rendering
+from tests import warm
 from tests.conftest import CHECKOUT
 
 DOCUMENTS = ["README.md", *sorted(str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "docs" / "guide").glob("*.md"))]
@@ -88,8 +88,7 @@ def test_every_document_with_python_is_run():
 @pytest.mark.usefixtures("beside_the_demo")
 @pytest.mark.parametrize("command", examples())
 def test_a_command_runs_as_printed(command):
-    scripts = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    environment = {**os.environ, "PATH": warm.path(), "PYTHONPATH": str(CHECKOUT)}
     done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout

@@ -18,6 +18,7 @@ SHORT = (
     "train.schedule.max_epochs=12",
     "train.schedule.freeze_after_epochs=8",
     "benchmark.lacosmic_objlims=[2.0]",
+    "benchmark.lacosmic_objlim={spectrum: 2.0}",
     "benchmark.lacosmic_sigclips=[6.3, 16.0, 30.0]",
     "gates.max_star_core_rate=0.4",
     "benchmark.bootstrap_blocks=200",
@@ -39,7 +40,7 @@ def test_a_network_of_real_exposures_passes_its_gates_is_published_and_cleans_a_
     settings = " ".join(f"--set '{setting}'" for setting in SHORT)
     trained = said(
         checkout,
-        f"deepcr-zoo train recipes/stis-ccd.yaml --data {exposures} --jobs 2 {settings}",
+        f"deepcr-zoo train recipes/stis-ccd.yaml --data {exposures} {settings}",
         DEEPCR_ZOO_DATA=str(tmp_path / "data"),
     )
     assert "passes its gates" in trained, trained

@@ -28,6 +28,7 @@ _forks.set_forkserver_preload(
         "deepcr_zoo.bench.report.figures",
         "astropy.io.fits",
         "scipy.ndimage",
+        "torch._dynamo",  # Adam imports it
     ]
 )
 

@@ -14,12 +14,13 @@ from deepcr_zoo.errors import OutputError, RunError
 from deepcr_zoo.training import checkpoints
 from deepcr_zoo.training.pipeline import resume, train
 from deepcr_zoo.training.state import initial_state
-from tests import processes
+from tests import forks, processes
 from tests.conftest import CHECKOUT
 from tests.training.stamps import CPU, read_progress, recipe_of, same_bytes, write_dataset
 
-KILLS = 20
-EPOCHS = 2 * KILLS + 4
+KILLS = 5
+"""As many as there are kinds of moments, and a few; tests/attack kills again and again."""
+EPOCHS = 3 * KILLS + 5
 LONG = (f"train.schedule.max_epochs={EPOCHS}", f"train.schedule.freeze_after_epochs={KILLS}")
 STEPS = 3
 """In an epoch: 24 stamps in batches of 8."""
@@ -40,19 +41,9 @@ def uninterrupted(recipe, dataset, tmp_path_factory):
     return train(recipe, dataset=dataset, runs=tmp_path_factory.mktemp("runs"), prove=False)
 
 
-# a server that has imported everything forks children that train, so that a kill costs no second of imports
-TRAINERS = """
-import os, sys
-from deepcr_zoo.training.pipeline import resume
-
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        resume(line.strip(), prove=False)
-        os._exit(0)
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
+def resumed(run, log):
+    """A process of its own that goes on with a run, forked from one that has imported everything."""
+    return forks.start(["train", "--resume", run.folder, "--no-prove"], log)
 
 
 def start_python(*arguments):
@@ -74,18 +65,14 @@ def begun(recipe, dataset, folder):
 @pytest.mark.parametrize("kills", [1, pytest.param(KILLS, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_and_resumed_ends_with_the_same_weights(kills, uninterrupted, recipe, dataset, tmp_path):
     run = begun(recipe, dataset, tmp_path)
-    moments, server = random.Random(5), start_python("-c", TRAINERS)
+    moments = random.Random(5)
     for _ in range(kills):
-        before = read_progress(run.folder).epoch
-        print(run.folder, file=server.stdin, flush=True)
-        child = int(server.stdout.readline())
+        before, process = read_progress(run.folder).epoch, resumed(run, tmp_path / "log")
         while read_progress(run.folder).epoch == before:
+            assert process.process.is_alive(), process.said()
             time.sleep(0.001)
         time.sleep(moments.uniform(0, 0.05))  # in an epoch, in a checkpoint, or between the two
-        os.kill(child, signal.SIGKILL)
-        assert int(server.stdout.readline()) == -signal.SIGKILL
-    server.stdin.close()
-    server.wait()
+        assert process.kill() == -signal.SIGKILL
     assert read_progress(run.folder).epoch < EPOCHS
     resume(run.folder, prove=False)
     assert same_bytes(run.folder / "model.safetensors", uninterrupted.folder / "model.safetensors")
@@ -96,13 +83,13 @@ def test_a_run_that_is_killed_and_resumed_ends_with_the_same_weights(kills, unin
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])
 def test_a_run_that_is_stopped_by_a_signal_saves_and_resumes_in_mid_epoch(number, uninterrupted, recipe, dataset, tmp_path):
     run = begun(recipe, dataset, tmp_path)
-    process = start_python("-m", "deepcr_zoo", "train", "--resume", run.folder, "--no-prove")
+    process = resumed(run, tmp_path / "log")
     while not checkpoints.has_checkpoint(run.folder):
-        assert process.poll() is None, process.communicate()
+        assert process.process.is_alive(), process.said()
         time.sleep(0.001)
-    process.send_signal(number)
-    said = process.communicate()[1]
-    assert process.returncode == 130, said
+    os.kill(process.process.pid, number)
+    status, said = process.wait(), process.said()
+    assert status == 130, said
     assert f"stopped, and saved: deepcr-zoo train --resume {run.folder} goes on" in said
     assert "Traceback" not in said
     progress = read_progress(run.folder)
@@ -173,26 +160,18 @@ def test_a_damaged_checkpoint_is_refused(recipe, tmp_path):
 @pytest.mark.slow
 def test_two_processes_started_by_torchrun_make_one_run(recipe, dataset, tmp_path):
     schedule = ("batch_size=8", "max_epochs=2", "freeze_after_epochs=0")
-    settings = ["--set=train.architecture.hidden=2", *(f"--set=train.schedule.{one}" for one in schedule)]
-    losses = []
-    for count in (1, 2):
-        runs = tmp_path / str(count)
-        command = ["-m", "torch.distributed.run", "--nnodes=1", f"--nproc-per-node={count}", "--rdzv-backend=c10d"]
-        command += [
-            "--rdzv-endpoint=127.0.0.1:0",
-            "--local-addr=127.0.0.1",
-            "-m",
-            "deepcr_zoo",
-            "train",
-            "--no-prove",
-            "acs-wfc-f606w-2-4",
-        ]
-        process = start_python(*command, "--data", dataset.folder, "--runs", runs, *settings)
-        out, said = process.communicate()
-        assert process.returncode == 0, said
-        (folder,) = runs.glob("*/*")
-        assert out.splitlines()[-1] == str(folder)
-        losses.append([(one.train_loss, one.validation_loss) for one in Run.open(folder).history()])
+    changes = ["train.architecture.hidden=2", *(f"train.schedule.{one}" for one in schedule)]
+    settings = [f"--set={one}" for one in changes]
+    runs = tmp_path / "runs"
+    command = ["-m", "torch.distributed.run", "--nnodes=1", "--nproc-per-node=2", "--rdzv-backend=c10d"]
+    command += ["--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1", "-m", "deepcr_zoo"]
+    command += ["train", "--no-prove", "acs-wfc-f606w-2-4"]
+    out, said = (process := start_python(*command, "--data", dataset.folder, "--runs", runs, *settings)).communicate()
+    assert process.returncode == 0, said
+    (folder,) = runs.glob("*/*")
+    assert out.splitlines()[-1] == str(folder)
+    alone = train("acs-wfc-f606w-2-4", dataset=dataset, settings=changes, runs=tmp_path / "alone", prove=False)
+    losses = [[(one.train_loss, one.validation_loss) for one in run.history()] for run in (alone, Run.open(folder))]
     assert len(losses[0]) == 2
     for one, two in zip(*losses, strict=True):
         assert two == pytest.approx(one, rel=1e-5)

@@ -85,15 +85,27 @@ def upstream_sdists() -> Path:
 
 
 LONG_FILES = (
+    "test_kill_storm.py",
+    "test_whole_path.py",
+    "test_readme.py",
     "test_cluster.py",
-    "test_distributed.py",
+    "test_real_exposures.py",
+    "test_two_nodes.py",
     "test_interruption.py",
+    "test_cluster_build.py",
     "test_build.py",
+    "test_distributed.py",
+    "test_repeats.py",
+    "test_engines.py",
+    "test_isolation.py",
+    "test_hub_judges.py",
+    "test_main.py",
     "test_updates.py",
     "test_batch.py",
 )
-"""Files that start first, so that none of them is left to one worker at the end."""
+"""Files that start first, the longest before the others, so that none of them is left to one worker at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name not in LONG_FILES)
+    rank = {name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))

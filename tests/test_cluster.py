@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -57,6 +58,8 @@ def work(path, folder=None):
             raise InterruptedWorkError(f"{path}: interrupted")
     if path.startswith("never"):
         raise InterruptedWorkError(f"{path}: interrupted")
+    if path.startswith("grown"):  # the cluster, which the test notes in this file
+        wait_for(Path(folder, path).exists)
     if path.startswith("slow"):
         time.sleep(0.5)
     if path.startswith("where"):
@@ -215,10 +218,13 @@ def test_an_adaptive_cluster_grows_from_nothing(tmp_path):
         n_workers=0, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", local_directory=tmp_path
     )
     with made:
-        made.adapt(minimum=0, maximum=2, interval="100ms")
-        outcomes = list(batch.run(work, ["slow"] * 20, cluster.on_scheduler(made.scheduler_address)))
-        assert [outcome.result for outcome in outcomes] == ["SLOW"] * 20
-        assert len(made.workers) == 2
+        made.adapt(minimum=0, maximum=2, interval="100ms", target_duration="500ms")
+        with ThreadPoolExecutor(1) as pool:
+            jobs = cluster.on_scheduler(made.scheduler_address)
+            outcomes = pool.submit(list, batch.run(partial(work, folder=tmp_path), ["grown"] * 8, jobs))
+            wait_for(lambda: len(made.workers) == 2)
+            (tmp_path / "grown").touch()
+            assert [outcome.result for outcome in outcomes.result()] == ["GROWN"] * 8
 
 
 def test_jobs_and_a_scheduler_exclude_each_other_and_dask_is_an_extra(monkeypatch):
@@ -244,7 +250,7 @@ def test_a_night_of_files_survives_a_worker_and_has_the_bytes_of_a_local_run(tmp
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1790000000")  # products hold the time at which they were written
     night, here, there = tmp_path / "night", tmp_path / "here", tmp_path / "there"
     write_night(night, 30, {3}, (200, 300))
-    local = subprocess.run([*command(night, here), "--json"], cwd=CHECKOUT, capture_output=True, text=True)
+    local = subprocess.run([*command(night, here), "--json", "--jobs", "1"], cwd=CHECKOUT, capture_output=True, text=True)
     (tmp_path / "counted.py").write_text(COUNTED)
     loads = tmp_path / "loads"
     options = ["--no-nanny", "--preload", str(tmp_path / "counted.py")]

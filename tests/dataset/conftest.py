@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
 
+from deepcr_zoo.dataset import drizzle
 from deepcr_zoo.dataset.build import build_dataset
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import Home
+from tests import warm
 from tests.archive.fixtures import archive, empty_archive, one_visit, recipe, recipe_file  # noqa: F401
 from tests.dataset.darks import write_darks
 from tests.dataset.visits import three_visits, write_three
@@ -42,10 +46,26 @@ def exposures(shared_folder: Path) -> Path:
     return made_once(shared_folder / "exposures", write_three)
 
 
+@contextmanager
+def quick_drizzlepac() -> Iterator[None]:
+    """Fork the processes of drizzlepac from one that has imported it, which takes longer than to label a small visit."""
+    python = warm.programs(("drizzlepac.astrodrizzle", "drizzlepac.tweakreg")) / "python"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drizzle, "sys", SimpleNamespace(executable=str(python)))
+        yield
+
+
+@pytest.fixture
+def drizzlepac_starts_at_once() -> Iterator[None]:
+    """For tests of what is labelled; not for those of its processes."""
+    with quick_drizzlepac():
+        yield
+
+
 @pytest.fixture(scope="session")
 def built(shared_folder: Path, exposures: Path) -> Dataset:
     """The training set of these visits; its files are not to be changed."""
-    with FileLock(shared_folder / "built.lock"):
+    with FileLock(shared_folder / "built.lock"), quick_drizzlepac():
         return build_dataset(three_visits(exposures), [exposures], home=Home(shared_folder / "home"))
 
 

@@ -33,6 +33,8 @@ from tests.dataset.visits import (
     three_visits,
 )
 
+pytestmark = pytest.mark.usefixtures("drizzlepac_starts_at_once")
+
 # Content
 
 

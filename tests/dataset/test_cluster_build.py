@@ -56,7 +56,7 @@ def at_work(workers, home):
 @pytest.mark.slow
 def test_a_build_survives_a_lost_worker_and_ends_with_the_hashes_of_a_local_build(two_workers, tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
-    local = build(here, "--jobs", "2")
+    local = build(here, "--jobs", "1")
     assert local.wait() == 0, local.stderr.read()
     process = build(there, "--scheduler", two_workers.address)
     victims = []

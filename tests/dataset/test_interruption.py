@@ -80,6 +80,7 @@ MOMENTS = {
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("drizzlepac_starts_at_once")  # when it goes on, here
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_killed_build_is_resumed_and_ends_with_the_same_bytes(uninterrupted, exposures, tmp_path, script, moment):
     home = tmp_path / "home"

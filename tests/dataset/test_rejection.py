@@ -21,6 +21,8 @@ from deepcr_zoo.errors import DataError, InterruptedWorkError, InvalidDocumentEr
 from deepcr_zoo.simulate.truth import read_truth, truth_path
 from tests.dataset.visits import copy_changed, recipe_of, rule
 
+pytestmark = pytest.mark.usefixtures("drizzlepac_starts_at_once")
+
 # Files
 
 

@@ -17,7 +17,7 @@ from asyncio import CancelledError as AsyncCancelledError
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager, ExitStack, chdir, contextmanager
+from contextlib import AbstractContextManager, ExitStack, chdir, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -213,6 +213,9 @@ class _Tasks:
         if now - self.asked < POLL_S:
             return
         self.asked = now
+        for marker in self.terms.markers:
+            with suppress(OSError):
+                os.utime(marker)  # an old one would be swept as left over
         try:
             workers = self.client.scheduler_info(n_workers=0)["n_workers"]
         except Exception:

@@ -10,18 +10,28 @@ import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
-from deepcr_zoo.errors import InUseError, UsageError
+from deepcr_zoo.errors import DeepcrZooError, IntegrityError, InUseError, OutputError, UsageError
 from deepcr_zoo.machine import free_memory_bytes
 
 PACKAGE = Path(__file__).resolve().parent
 
 LOCK_FILE = ".lock"
 """In each folder that one process at a time may write to; it stays there, and the kernel ends the lock with its process."""
+
+OLD_S = 86400.0
+"""Age at which anything unfinished is left over: names of machines and numbers of processes are used again."""
+
+NAME_BYTES = 100
+"""Of the name in that of an unfinished file, so that this is never the longer one."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a disk, a quota or a largest file size that leaves no room."""
 
 _PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]*)-(?P<process>\d+)-[0-9a-f]+\.part", re.DOTALL)
 
@@ -160,6 +170,76 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
         raise
 
 
+def write_failure(
+    where: str | Path, error: OSError, elsewhere: str, kind: type[DeepcrZooError] = OutputError
+) -> DeepcrZooError:
+    """Return the error for something that cannot be written; `elsewhere` is the way out, as in "choose another --to"."""
+    reason, way_out = error.strerror or str(error), elsewhere
+    if error.errno in FULL:
+        way_out = f"make room there, or {elsewhere}"
+    elif error.errno == errno.ENAMETOOLONG:
+        parts = Path(os.fsdecode(error.filename2 or error.filename or str(where))).parts
+        longest = max(parts, key=lambda part: len(os.fsencode(part)), default=str(where))
+        way_out = f"the name {longest} has {len(os.fsencode(longest))} bytes: shorten it"
+    return kind(f"{where}: cannot be written: {reason}; {way_out}")
+
+
+@contextmanager
+def reporting_failures(where: str | Path, elsewhere: str, kind: type[DeepcrZooError] = OutputError) -> Iterator[None]:
+    """Turn an OSError of what is written into one sentence; see `write_failure`."""
+    try:
+        yield
+    except OSError as error:
+        raise write_failure(where, error, elsewhere, kind) from None
+
+
+def is_folder(path: Path) -> bool:
+    """True for a folder, False for anything else or nothing; OSError if that cannot be known, on every Python."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """True for a regular file, False for anything else or nothing; OSError if that cannot be known, on every Python."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return all files and links to files below a folder, in order; OSError if a part cannot be read, which globs hide."""
+    found: list[Path] = []
+    if is_folder(folder):
+        for top, _, names in os.walk(folder, onerror=_raise):
+            found += (Path(top, name) for name in names)
+    return sorted(found)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def refuse_links(path: Path, root: Path) -> None:
+    """Raise `IntegrityError` if a part of a path below `root` is a symbolic link, which could lead to any file."""
+    for part in (*reversed([one for one in path.parents if one != root and one.is_relative_to(root)]), path):
+        if os.path.islink(part):
+            raise IntegrityError(
+                f"{part} is a symbolic link: expected plain files and folders alone, put the file itself there"
+            )
+
+
+def refuse_links_below(folder: Path) -> None:
+    """Raise `IntegrityError` if there is a symbolic link in a folder or below it, OSError if a part cannot be read."""
+    refuse_links(folder, folder.parent)
+    if is_folder(folder):
+        for top, folders, names in os.walk(folder, onerror=_raise):
+            for name in sorted((*folders, *names)):
+                refuse_links(Path(top, name), Path(top))
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file of any size."""
     with opened_file(path) as file:
@@ -167,12 +247,12 @@ def sha256_of(path: Path) -> str:
 
 
 def sweep_partial(path: Path) -> None:
-    """Remove unfinished versions of `path`, file or folder, left by killed processes of this machine."""
-    _sweep(path.parent, path.name)
+    """Remove unfinished versions of `path`, file or folder, left by killed processes of this machine, and all old ones."""
+    _sweep(path.parent, _name_part(path))
 
 
 def sweep_leftovers(folder: Path) -> None:
-    """Remove everything unfinished in a folder that killed processes of this machine left."""
+    """Remove everything unfinished in a folder that killed processes of this machine left, and all that is old."""
     _sweep(folder, None)
 
 
@@ -180,8 +260,19 @@ def _sweep(folder: Path, name: str | None) -> None:
     # listed, not globbed: the name may hold wildcards
     for leftover in os.listdir(folder) if folder.is_dir() else ():
         found = _PARTIAL.fullmatch(leftover)
-        if found and name in (None, found["name"]) and found["host"] == _host() and not _is_running(int(found["process"])):
+        if found and name in (None, found["name"]) and (_has_lost_its_process(found) or _is_old(folder / leftover)):
             _remove(folder / leftover)
+
+
+def _has_lost_its_process(found: re.Match[str]) -> bool:
+    return found["host"] == _host() and not _is_running(int(found["process"]))
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.lstat().st_mtime > OLD_S
+    except OSError:  # its process has renamed or removed it
+        return False
 
 
 @contextmanager
@@ -238,11 +329,15 @@ def _remove(path: Path) -> None:
 
 
 def _partial_path(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part")
+    return path.with_name(f".{_name_part(path)}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part")
+
+
+def _name_part(path: Path) -> str:
+    return os.fsencode(path.name)[:NAME_BYTES].decode(errors="ignore")
 
 
 def _host() -> str:
-    return platform.node().partition(".")[0]
+    return platform.node().partition(".")[0][:NAME_BYTES]
 
 
 def _is_running(process: int) -> bool:

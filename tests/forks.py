@@ -62,17 +62,41 @@ class Forked:
         return self.log.read_text(errors="replace")
 
 
-def start(arguments: Sequence[object], log: Path, killed_at: int | None = None) -> Forked:
+@dataclass(frozen=True)
+class Limits:
+    """What a command may not do: reach what its modes forbid, as the administrator may, or write larger files."""
+
+    obeys_modes: bool = False
+    largest_file: int | None = None
+
+    def impose(self) -> None:
+        """Give these limits to this process."""
+        if self.obeys_modes and os.geteuid() == 0:
+            _drop_capabilities()
+        if self.largest_file is not None:
+            import resource
+
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.largest_file, self.largest_file))
+
+
+def start(arguments: Sequence[object], log: Path, killed_at: int | None = None, limits: Limits = Limits()) -> Forked:
     """Run a command of deepcr-zoo in the environment of the caller; `killed_at` is the step that it does not survive."""
     counter = _forks.RawValue(ctypes.c_long, 0)
-    facts = ([str(one) for one in arguments], dict(os.environ), os.getcwd(), str(log), counter, killed_at)
+    facts = ([str(one) for one in arguments], dict(os.environ), os.getcwd(), str(log), counter, killed_at, limits)
     process = _forks.Process(target=_run, args=facts)
     process.start()
     return Forked(process, log, counter)
 
 
 def _run(
-    arguments: list[str], environment: dict[str, str], folder: str, log: str, counter: Any, killed_at: int | None
+    arguments: list[str],
+    environment: dict[str, str],
+    folder: str,
+    log: str,
+    counter: Any,
+    killed_at: int | None,
+    limits: Limits,
 ) -> None:
     os.environ.clear()
     os.environ.update(environment)
@@ -82,10 +106,18 @@ def _run(
     os.dup2(output, 2)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _count_steps(counter, killed_at)
+    limits.impose()
     sys.argv = ["deepcr-zoo", *arguments]
     from deepcr_zoo.cli.main import main
 
     main()
+
+
+def _drop_capabilities() -> None:
+    """Make the modes of files count for the administrator too, who stays the owner of them (Linux)."""
+    header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    if ctypes.CDLL(None, use_errno=True).capset(header, none):
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def _count_steps(counter: Any, killed_at: int | None) -> None:

@@ -93,6 +93,8 @@ class Run:
         try:
             facts = RunFacts.model_validate_json(read_file(path / FACTS_FILE))
             text = read_file(path / RECIPE_FILE)
+        except PermissionError as error:
+            raise RunError(f"{error.filename}: cannot be read: {error.strerror}: make it readable") from None
         except (OSError, ValidationError):
             raise RunError(f"{path}: expected the folder of a run, which holds {FACTS_FILE} and {RECIPE_FILE}") from None
         if hashlib.sha256(text).hexdigest() != facts.recipe_sha256:

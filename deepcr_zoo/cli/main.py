@@ -6,6 +6,7 @@ Results go to stdout, messages and warnings to stderr. Exit codes: 0 done, 1 som
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import sys
 import warnings
@@ -39,11 +40,18 @@ from deepcr_zoo.cli.options import AsJson, Device, Engine, OnScheduler
 from deepcr_zoo.cli.publishing import check, publish, update
 from deepcr_zoo.cli.training import train
 from deepcr_zoo.errors import DeepcrZooError, ModelWarning, UsageError
+from deepcr_zoo.files import FULL
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.registries import default_registry, other_registries
 from deepcr_zoo.zoo.registry import ModelEntry, Registry, ResolvedModel
 from deepcr_zoo.zoo.rendering import card_text, input_text
 from deepcr_zoo.zoo.sources import SOURCES, Source, pull_resolved
+
+_STATES_OF_MACHINES = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ESTALE, errno.EMFILE),
+    *FULL,
+}
+"""Errors of files that are no fault of this package, wherever they come up."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -304,6 +312,11 @@ def main() -> None:
     except BrokenPipeError:
         # the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in _STATES_OF_MACHINES:
+            raise
+        message("error", f"{error.filename or 'the output'}: {error.strerror}", "error")
         sys.exit(1)
 
 

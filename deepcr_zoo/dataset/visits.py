@@ -22,6 +22,7 @@ from deepcr_zoo.dataset.exposures import ExposureFacts
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.dataset.visitnames import VisitName
 from deepcr_zoo.errors import DataError, MissingDataError, UsageError
+from deepcr_zoo.files import files_below
 from deepcr_zoo.zoo.recipe import FieldType, Recipe, Split, SplitBy, TweakReg, VisitRule, visit_code
 
 SAME_PIXELS = 0.2  # repeats are shifted by less than this, in pixels
@@ -99,8 +100,11 @@ def _endings(product: str) -> tuple[str, ...]:
 def _expand(place: str, endings: tuple[str, ...]) -> list[Path]:
     path = Path(place).expanduser()
     if path.is_dir():
-        inside = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
-        return sorted(one for one in inside if one.name.lower().endswith(endings))
+        try:
+            inside = files_below(path)
+        except OSError as error:
+            raise UsageError(f"{error.filename}: cannot be read: {error.strerror}: make it readable") from None
+        return [one for one in inside if one.name.lower().endswith(endings)]
     if path.is_file() or not glob.has_magic(place):
         return [path] if path.is_file() else []
     return sorted(one for name in glob.glob(str(path), recursive=True) if (one := Path(name)).is_file())

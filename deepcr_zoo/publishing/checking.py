@@ -12,6 +12,7 @@ from deepcr_zoo.bench.exclusions import FILE as TRAINING_VISITS
 from deepcr_zoo.bench.exclusions import TrainingVisits
 from deepcr_zoo.documents import parse_document, read_document, read_file
 from deepcr_zoo.errors import DeepcrZooError
+from deepcr_zoo.files import files_below
 from deepcr_zoo.models.verification import verify
 from deepcr_zoo.zoo import rendering, updates
 from deepcr_zoo.zoo.cards import Card, find_open_points, read_card
@@ -21,7 +22,16 @@ from deepcr_zoo.zoo.names import TASKS, for_task
 from deepcr_zoo.zoo.recipe import Recipe
 from deepcr_zoo.zoo.recipefiles import read_recipe
 from deepcr_zoo.zoo.records import read_records
-from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, ModelEntry, Registry, ResolvedModel, read_registry
+from deepcr_zoo.zoo.registry import (
+    TEST_VECTOR_FILE,
+    WEIGHTS_FILE,
+    ModelEntry,
+    Registry,
+    ResolvedModel,
+    entry_files,
+    read_registry,
+    reporting_unreadable,
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,7 @@ def check(root: Path, before: Path | None = None) -> Iterator[CheckedItem]:
 
     `before` is an earlier state of it: what that has may be added to, not altered.
     """
-    entries = [path for task in TASKS for path in sorted((root / "zoo" / task).glob("*.yaml"))]
+    entries = [path for task in TASKS for path in entry_files(root, task)]
     # each entry by itself first, so that a broken one does not hide another
     broken = [item for path in entries if (item := _item(str(path.relative_to(root)), partial(_entry, path, root))).problems]
     yield from broken
@@ -46,7 +56,9 @@ def check(root: Path, before: Path | None = None) -> Iterator[CheckedItem]:
     if registry is not None:
         yield from _registered(root, registry, before)
     yield _item("zoo/instruments.yaml", partial(_instruments, root))
-    for path in sorted((root / "recipes").glob("*.yaml")):
+    with reporting_unreadable(root / "recipes"):
+        recipes = [path for path in files_below(root / "recipes") if path.match("recipes/*.yaml")]
+    for path in recipes:
         yield _item(f"recipes/{path.name}", partial(_recipe, path, registry))
 
 

@@ -43,6 +43,9 @@ def _check_ascending(limits: list[float] | None) -> list[float] | None:
 FileName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_relative)]
 """Path of a file below the folder that a card or an archive belongs to."""
 
+LICENCE_PATTERN = r"^([A-Za-z0-9_][\w.-]*/)*LICENSE(\.[\w-]+)?$"
+"""No other file of this machine can land in a mirror or on the Hub as a licence, or be replaced by one."""
+
 FigureUnit = Literal["percent", "fraction", "electron^2", "(100 electron)^2"]  # unit of a published figure
 UNIT_TEXTS: dict[FigureUnit, str] = {"percent": "%", "fraction": "", "electron^2": "e-^2", "(100 electron)^2": "(100 e-)^2"}
 """Units as tables show them."""
@@ -191,7 +194,11 @@ class PublishedEvaluation(Document):
 class Licence(Document):
     spdx: str = Field(description="SPDX identifier")
     copyright: str = Field(description="copyright line")
-    file: FileName = Field(description="path of the licence text in this repository")
+    file: str = Field(
+        pattern=LICENCE_PATTERN,
+        max_length=200,
+        description="path of the licence text, LICENSE or LICENSE.NAME",
+    )
 
 
 class Citation(Document):

@@ -20,10 +20,10 @@ from pydantic import Field
 
 from deepcr_zoo.documents import Document, read_document
 from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, SourceWarning, UsageError, warn
-from deepcr_zoo.files import configuration_file, data_root
+from deepcr_zoo.files import configuration_file, data_root, is_file, is_folder
 from deepcr_zoo.zoo import updates
 from deepcr_zoo.zoo.names import NAME_PATTERN
-from deepcr_zoo.zoo.registry import Name, Origin, Registry, read_registry
+from deepcr_zoo.zoo.registry import Name, Origin, Registry, read_registry, reporting_unreadable
 
 ENTRY_POINTS = "deepcr_zoo.registries"
 """Entry-point group of packages that offer a registry; the entry point's name is the prefix of its models' names."""
@@ -43,11 +43,24 @@ class Configuration(Document):
 
 
 def read_configuration() -> Configuration:
-    """Return the user's settings, or the defaults; a ``DEEPCR_ZOO_CONFIG`` that names no file is an error."""
-    path = configuration_file()
-    if not path.is_file() and "DEEPCR_ZOO_CONFIG" in os.environ:
+    """Return the user's settings, or the defaults; a ``DEEPCR_ZOO_CONFIG`` that names no file is an error.
+
+    Settings at the platform's place that cannot be read are left out with a warning.
+    """
+    path, is_named = configuration_file(), "DEEPCR_ZOO_CONFIG" in os.environ
+    try:
+        with reporting_unreadable(path):
+            exists = is_file(path)
+            if exists and not is_named:
+                os.close(os.open(path, os.O_RDONLY))
+    except InvalidDocumentError as error:
+        if is_named:
+            raise
+        warn(f"the settings are not used: {error}", SourceWarning)
+        return Configuration()
+    if not exists and is_named:
         raise InvalidDocumentError(f"{path}: no such file (DEEPCR_ZOO_CONFIG): correct it, or unset it")
-    return read_document(path, Configuration, path.parent) if path.is_file() else Configuration()
+    return read_document(path, Configuration, path.parent) if exists else Configuration()
 
 
 def default_registry() -> Registry:
@@ -145,9 +158,11 @@ def _read(name: str, place: RegistryPlace, label: str) -> Registry:
     if not re.fullmatch(NAME_PATTERN, name):
         raise UsageError(f"{name!r}: expected letters, digits, '_' and '-' as the prefix of a registry")
     root = Path(place.root).expanduser()
-    if not (root / "zoo").is_dir() or not (root / "cards").is_dir():
-        raise UsageError(f"{root}: expected the folder of a registry, with zoo/ and cards/")
+    with reporting_unreadable(root):
+        if not is_folder(root / "zoo") or not is_folder(root / "cards"):
+            raise UsageError(f"{root}: expected the folder of a registry, with zoo/ and cards/")
     mirror = None if place.mirror is None else Path(place.mirror).expanduser()
-    if mirror is not None and not mirror.is_dir():
-        raise UsageError(f"{mirror}: expected the folder of a mirror, as 'deepcr-zoo pull --to' writes it")
+    with reporting_unreadable(root if mirror is None else mirror):
+        if mirror is not None and not is_folder(mirror):
+            raise UsageError(f"{mirror}: expected the folder of a mirror, as 'deepcr-zoo pull --to' writes it")
     return read_registry(root, Origin(root, label, registry=name, mirror=mirror))

@@ -6,13 +6,16 @@ import datetime
 import difflib
 import fnmatch
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from deepcr_zoo import files
 from deepcr_zoo.documents import Document, read_document
 from deepcr_zoo.errors import InvalidDocumentError, UnknownModelError
 from deepcr_zoo.zoo import names
@@ -379,21 +382,52 @@ class Registry:
         return f"; did you mean {' or '.join(suggestions)}?" if suggestions else ""
 
 
-def read_registry(root: Path, origin: Origin | None = None) -> Registry:
-    """Read every entry under ``root/zoo`` and check that they agree; the default origin is the folder."""
+def read_registry(root: Path, origin: Origin | None = None, *, may_have_links: bool = False) -> Registry:
+    """Read every entry under ``root/zoo`` and check that they agree; the default origin is the folder.
+
+    A registry that others offer may not have symbolic links: they could lead to any file of this machine.
+    """
+    if not may_have_links:
+        _refuse_links(root)
     entries: dict[str, ModelEntry] = {}
     for task in TASKS:
-        for path in sorted((root / "zoo" / task).glob("*.yaml")):
+        for path in entry_files(root, task):
             entry = read_document(path, ModelEntry, root)
             if (entry.task, entry.name) != (task, path.stem):
                 where, expected = path.relative_to(root), f"{task}/{path.stem}"
                 raise InvalidDocumentError(f"{where}: task and name: expected {expected}, got {entry.reference}")
             entries[entry.reference] = entry
     ranked = root / "zoo" / "preferences.yaml"
-    ranking = read_document(ranked, Preferences, root) if ranked.is_file() else Preferences(preferences=[])
+    with reporting_unreadable(ranked):
+        has_ranking = files.is_file(ranked)
+    ranking = read_document(ranked, Preferences, root) if has_ranking else Preferences(preferences=[])
     registry = Registry(origin or Origin(root, str(root)), entries, ranking.preferences, foreign=ranking.foreign)
     check_consistency(registry)
     return registry
+
+
+def entry_files(root: Path, task: Task) -> list[Path]:
+    """Return the files of a registry's entries, in order; a folder that cannot be read never looks empty."""
+    folder = root / "zoo" / task
+    with reporting_unreadable(folder):
+        return (
+            sorted(folder / name for name in os.listdir(folder) if name.endswith(".yaml")) if files.is_folder(folder) else []
+        )
+
+
+def _refuse_links(root: Path) -> None:
+    for name in ("zoo", "cards", "LICENSE"):
+        with reporting_unreadable(root / name):
+            files.refuse_links_below(root / name)
+
+
+@contextmanager
+def reporting_unreadable(path: Path) -> Iterator[None]:
+    """Turn an OSError into an error that names what cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise InvalidDocumentError(f"{error.filename or path}: cannot be read: {error.strerror}") from None
 
 
 def check_consistency(registry: Registry) -> None:

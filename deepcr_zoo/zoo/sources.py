@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from deepcr_zoo import files
-from deepcr_zoo.errors import IntegrityError, SourceError, SourceWarning, UsageError, warn
+from deepcr_zoo.errors import IntegrityError, OutputError, SourceError, SourceWarning, UsageError, warn
 from deepcr_zoo.files import read_file, write_atomically
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.hub import downloads
@@ -70,6 +70,10 @@ def fetch(
             if problem:
                 data, path, problem = read()
         except SourceError as error:
+            if isinstance(error, _UnreadableError):
+                if mirror is not None and supplier == "mirror":
+                    raise
+                warn(f"{supplier}: {error}", SourceWarning)
             reasons.append(f"{supplier}: {error}")
             continue
         if problem:
@@ -134,21 +138,31 @@ def pull_resolved(
     return PulledModel(weights.path, weights.source)
 
 
-def _write_mirror(model: ResolvedModel, files: dict[str, bytes], root: Path) -> Path:
+def _write_mirror(model: ResolvedModel, supplied: dict[str, bytes], root: Path) -> Path:
     """Write a model's files, its card and the licence under a mirror's root, and return the path of the weights."""
     licence = model.root / read_card(model).licence.file  # reading the card checks it against the lock
-    contents = {root / model.shelf / name: data for name, data in files.items()}
+    contents = {root / model.shelf / name: data for name, data in supplied.items()}
     contents[root / model.shelf / CARD_FILE] = read_file(model.card_path)
     try:
-        contents[root / licence.name] = read_file(licence)
+        if not _is_shipped(model):
+            files.refuse_links(licence, model.root)
+        contents[root / (model.origin.registry or "") / licence.name] = read_file(licence)
     except OSError as error:
         raise SourceError(f"{licence}: the licence of {model.reference} cannot be read: {error.strerror}") from None
-    try:
+    elsewhere = "choose another folder with --to"
+    with files.reporting_failures(root, elsewhere, SourceError):
+        for path, data in contents.items():
+            files.refuse_links(path, root)
+            if os.path.lexists(path) and not (files.is_file(path) and read_file(path) == data):
+                raise OutputError(f"{path}: exists with other content, which is not replaced: move it away, or {elsewhere}")
         for path, data in contents.items():
             write_atomically(data, path)
-    except OSError as error:
-        raise SourceError(f"{root}: cannot be written: {error.strerror}; choose another folder with --to") from None
     return root / model.shelf / WEIGHTS_FILE
+
+
+def _is_shipped(model: ResolvedModel) -> bool:
+    """True for a model of this package's own registry, all files of which an installer may have linked."""
+    return model.root == files.data_root()
 
 
 def _suppliers(
@@ -161,41 +175,49 @@ def _suppliers(
     own_mirror = model.origin.mirror
     if source == "mirror" and mirror_root is None and own_mirror is None:
         raise UsageError("the source mirror needs a folder: give one (--from DIR, mirror=DIR) or set DEEPCR_ZOO_MIRROR")
-    seed = model.root / "zoo" / "weights" / model.folder if model.locked.sources.seed else None
-    folders: dict[Source, list[Path | None]] = {
-        "cache": [files.cache_root() / model.shelf],
-        # a registry's own mirror may have been written by `pull`, with the registry's prefix
-        "mirror": [
-            *([mirror_root / model.shelf] if mirror_root else []),
-            *([own_mirror / model.folder, own_mirror / model.shelf] if own_mirror else []),
-        ],
-        "seed": [seed] if seed or source == "seed" else [],
+    seeds = model.root / "zoo" / "weights"
+    cache = files.cache_root()
+    # a registry's own mirror may have been written by `pull`, with the registry's prefix
+    mirrors = [(mirror_root, model.shelf), (own_mirror, model.folder), (own_mirror, model.shelf)]
+    folders: dict[Source, list[partial[_Read]]] = {
+        "cache": [partial(_read_from, cache / model.shelf)],
+        "mirror": [partial(_read_from, root / shelf, plain_below=root) for root, shelf in mirrors if root],
+        "seed": [partial(_read_from, seeds / model.folder, plain_below=None if _is_shipped(model) else seeds)],
     }
+    if not model.locked.sources.seed:
+        folders["seed"] = [partial(_read_from, None)] if source == "seed" else []
     locked = model.locked_file(filename)
     for name in order if source is None else (source,):
         if name == "hub":
             yield name, partial(_read_from_hub, model, filename)
-        for folder in folders.get(name, ()):
-            yield name, partial(_read_from, folder, filename, locked, refuse_links=name == "mirror")
+        for read in folders.get(name, ()):
+            yield name, partial(read, filename, locked)
 
 
 def _mirror_root(mirror: Address | None) -> Path | None:
     """Return the mirror's folder; a missing one is an error if the call names it and a warning if the environment does."""
     root = files.mirror_root() if mirror is None else files.directory(mirror)
-    if root is not None and not root.is_dir():
-        if mirror is not None:
-            raise SourceError(f"{root}: the mirror is not a folder; name one that 'deepcr-zoo pull --to DIR' wrote")
-        warn(f"DEEPCR_ZOO_MIRROR: {root} is not a folder", SourceWarning)
+    if root is None or os.path.isdir(root):
+        return root
+    if mirror is not None:
+        raise SourceError(
+            f"{root}: the mirror is not a folder, or cannot be read; name one that 'deepcr-zoo pull --to DIR' wrote"
+        )
+    warn(f"DEEPCR_ZOO_MIRROR: {root} is not a folder, or cannot be read", SourceWarning)
     return root
 
 
-def _read_from(folder: Path | None, filename: str, locked: LockedFile, *, refuse_links: bool) -> _Read:
-    """Read a file from a folder, unless it is larger than the lock allows."""
+class _UnreadableError(SourceError):
+    """A file that may be there, and cannot be read."""
+
+
+def _read_from(folder: Path | None, filename: str, locked: LockedFile, *, plain_below: Path | None = None) -> _Read:
+    """Read a file from a folder, unless it is larger than the lock allows; `plain_below` a folder links are refused."""
     if folder is None:
         raise SourceError("the registry names no bundled copy of this version")
     path = folder / filename
-    if refuse_links:
-        _refuse_links(path)
+    if plain_below is not None:
+        files.refuse_links(path, plain_below)
     try:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode):
@@ -203,19 +225,11 @@ def _read_from(folder: Path | None, filename: str, locked: LockedFile, *, refuse
         if facts.st_size > locked.size:
             return b"", path, f"expected {locked.size} bytes, found {facts.st_size}"
         data = read_file(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise SourceError(f"{path} does not exist") from None
     except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}") from None
+        raise _UnreadableError(f"{path} cannot be read: {error.strerror}") from None
     return data, path, locked.mismatch(data)
-
-
-def _refuse_links(path: Path) -> None:
-    """Raise `IntegrityError` for links in a mirror, which could lead to any file of this machine."""
-    for part in (*reversed(path.parents[:3]), path):  # task, name, version, file
-        if part.is_symlink():
-            advice = "a mirror holds plain files alone: put the file itself there"
-            raise IntegrityError(f"{part} is a symbolic link, and {advice}")
 
 
 def _read_from_hub(model: ResolvedModel, filename: str) -> _Read:

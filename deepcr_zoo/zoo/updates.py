@@ -7,6 +7,7 @@ none.
 from __future__ import annotations
 
 import datetime
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from pydantic import Field, ValidationError
 
 from deepcr_zoo import files
 from deepcr_zoo.documents import Document, as_json
-from deepcr_zoo.errors import DeepcrZooError, OutputError, SourceWarning, UpdateError, warn
+from deepcr_zoo.errors import DeepcrZooError, SourceWarning, UpdateError, warn
 from deepcr_zoo.files import new_folder, read_file, sweep_leftovers, write_atomically
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.hub import downloads
@@ -63,8 +64,8 @@ def is_lock_file(name: str) -> bool:
 
 def lock_files(root: Path) -> dict[str, bytes]:
     """Return every registry file below a root, by relative path, in stable order."""
-    paths = [path for part in ("zoo", "cards") for path in (root / part).rglob("*")] + [root / "LICENSE"]
-    names = sorted(path.relative_to(root).as_posix() for path in paths if path.is_file())
+    paths = [path for part in ("zoo", "cards") for path in files.files_below(root / part)] + [root / "LICENSE"]
+    names = sorted(path.relative_to(root).as_posix() for path in paths if files.is_file(path))
     found = {name: read_file(root / name) for name in names if is_lock_file(name)}
     for name, data in found.items():
         _check_size(name, len(data))
@@ -88,7 +89,7 @@ def current_file() -> Path:
 def shipped_registry() -> Registry:
     """Return the registry that ships with this package, or of this checkout."""
     root = files.data_root()
-    return read_registry(root, Origin(root, "shipped"))
+    return read_registry(root, Origin(root, "shipped"), may_have_links=True)  # installers may link all files
 
 
 def current() -> KeptUpdate | None:
@@ -98,7 +99,9 @@ def current() -> KeptUpdate | None:
         return KeptUpdate.model_validate_json(read_file(path))
     except FileNotFoundError:
         return None
-    except (OSError, ValidationError):
+    except OSError as error:
+        raise UpdateError(f"{path} cannot be read: {error.strerror}: make it readable") from None
+    except ValidationError:
         raise UpdateError(f"{path} is damaged: run 'deepcr-zoo update' or remove it") from None
 
 
@@ -132,7 +135,7 @@ def update(repository: str = REPOSITORY) -> Update:
         _check(fetched, shipped, before)
         write_atomically(as_json(kept), current_file())
     except OSError as error:
-        raise OutputError(f"{folder()}: cannot be written: {error.strerror}; DEEPCR_ZOO_DATA names another folder") from None
+        raise files.write_failure(folder(), error, "name another folder with DEEPCR_ZOO_DATA") from None
     _remove_others({commit, *([] if before is None else [before.root.name])})
     known = set((shipped if before is None else merged(shipped, before)).references())
     added = [reference for reference in merged(shipped, fetched).references() if reference not in known]
@@ -172,8 +175,9 @@ def _readable_current() -> Registry | None:
 
 def _read_kept(kept: KeptUpdate) -> Registry:
     root = folder() / kept.commit
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise UpdateError(f"{root} is missing: run 'deepcr-zoo update'")
+    files.refuse_links(root, folder())
     return _read(root, kept)
 
 

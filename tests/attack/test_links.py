@@ -1,0 +1,113 @@
+"""Symbolic links and foreign files: none is followed where others may have put it, and none is replaced."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from deepcr_zoo.errors import IntegrityError, OutputError, SourceWarning
+from deepcr_zoo.publishing.registryfiles import registry_files
+from deepcr_zoo.zoo import registries, sources
+from deepcr_zoo.zoo.cards import Licence
+from tests.registries import SMALL, copy_registry
+
+FILES = ("model.safetensors", "test_vector.safetensors", "card.yaml")
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """A file of this machine that nobody else may see."""
+    path = tmp_path / "secret"
+    path.write_text("secret\n")
+    return path
+
+
+@pytest.fixture
+def keck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The root of a registry that the settings name."""
+    root, file = copy_registry(tmp_path / "keck"), tmp_path / "settings.yaml"
+    file.write_text(f"registries: {{keck: {{root: {root}}}}}\n")
+    monkeypatch.setenv("DEEPCR_ZOO_CONFIG", str(file))
+    monkeypatch.setenv("DEEPCR_ZOO_CACHE", str(tmp_path / "cache"))
+    return root
+
+
+def linked(path: Path, elsewhere: Path) -> None:
+    """Move a file or folder away and put a link to it in its place."""
+    shutil.move(path, elsewhere)
+    path.symlink_to(elsewhere)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("zoo", "zoo/mask", f"zoo/{SMALL}.yaml", "cards", f"cards/{SMALL}/1.0.yaml"),
+        *("zoo/weights/LICENSE.deepCR", f"zoo/weights/{SMALL}/1.0", f"zoo/weights/{SMALL}/1.0/model.safetensors"),
+    ],
+)
+def test_a_registry_with_a_link_is_refused(place, keck, tmp_path):
+    linked(keck / place, tmp_path / "moved")
+    with pytest.warns(SourceWarning, match=f"keck.*not used: {keck / place} is a symbolic link"):
+        assert registries.other_registries() == {}
+    with pytest.raises(IntegrityError, match="is a symbolic link"):
+        registry_files(keck)
+
+
+def test_a_link_at_the_licence_reaches_no_mirror_and_not_the_hub(keck, secret, tmp_path):
+    model = registries.default_registry().resolve(f"keck:{SMALL}")
+    licence = keck / "zoo" / "weights" / "LICENSE.deepCR"
+    licence.unlink()
+    licence.symlink_to(secret)  # after the registry was read
+    with pytest.raises(IntegrityError, match=r"LICENSE.deepCR is a symbolic link"):
+        sources.pull_resolved(model, to=tmp_path / "mirror")
+    assert not (tmp_path / "mirror").exists()
+
+
+@pytest.mark.parametrize(
+    "name", [".bashrc", "zoo/.bashrc", "/etc/passwd", "/LICENSE", "../LICENSE", "a/../LICENSE", "LICENSE.a/b", "card.yaml"]
+)
+def test_a_licence_is_called_license(name):
+    with pytest.raises(ValueError, match="pattern"):
+        Licence(spdx="MIT", copyright="-", file=name)
+    for good in ("LICENSE", "LICENSE.deepCR", "zoo/weights/LICENSE.deepCR"):
+        assert Licence(spdx="MIT", copyright="-", file=good).file == good
+
+
+def test_the_licence_of_another_registry_lies_in_its_own_folder_of_the_mirror(keck, tmp_path):
+    mirror = tmp_path / "mirror"
+    sources.pull(SMALL, to=mirror)
+    (keck / "zoo" / "weights" / "LICENSE.deepCR").write_text("others' terms\n")
+    sources.pull(f"keck:{SMALL}", to=mirror)
+    assert (mirror / "keck" / "LICENSE.deepCR").read_text() == "others' terms\n"
+    assert (mirror / "LICENSE.deepCR").read_text() != "others' terms\n"
+    sources.pull(f"keck:{SMALL}", to=mirror)  # once more: nothing is in the way
+
+
+@pytest.mark.parametrize("name", ["LICENSE.deepCR", *(f"{SMALL}/1.0/{one}" for one in FILES)])
+def test_a_foreign_file_in_the_folder_of_a_mirror_is_kept(name, tmp_path):
+    foreign = tmp_path / "mirror" / name
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("mine\n")
+    with pytest.raises(OutputError, match=f"{foreign}: exists with other content"):
+        sources.pull(SMALL, to=tmp_path / "mirror")
+    assert [path for path in (tmp_path / "mirror").rglob("*") if path.is_file()] == [foreign]
+    assert foreign.read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("place", ["mask", SMALL, f"{SMALL}/1.0", f"{SMALL}/1.0/model.safetensors", "LICENSE.deepCR"])
+def test_a_mirror_is_not_written_through_a_link(place, tmp_path):
+    mirror, elsewhere = tmp_path / "mirror", tmp_path / "elsewhere"
+    sources.pull(SMALL, to=mirror)
+    linked(mirror / place, elsewhere)
+    with pytest.raises(IntegrityError, match=f"{mirror / place} is a symbolic link"):
+        sources.pull(SMALL, to=mirror)
+
+
+def test_a_mirror_is_not_read_through_a_link_at_the_prefix_of_a_registry(keck, tmp_path):
+    mirror = tmp_path / "mirror"
+    sources.pull(f"keck:{SMALL}", to=mirror)
+    linked(mirror / "keck", tmp_path / "elsewhere")
+    with pytest.raises(IntegrityError, match=f"{mirror / 'keck'} is a symbolic link"):
+        sources.pull(f"keck:{SMALL}", mirror=mirror, source="mirror")

@@ -16,12 +16,12 @@ from typing import Any, Literal
 import numpy as np
 from scipy import ndimage
 
-from deepcr_zoo.errors import ImageWarning, MachineWarning, ModelWarning, OutputError, warn
+from deepcr_zoo.errors import DeepcrZooError, ImageWarning, MachineWarning, ModelWarning, OutputError, warn
 from deepcr_zoo.exposures import pictures, products
 from deepcr_zoo.exposures.fitsfiles import check_room
 from deepcr_zoo.exposures.missing import MissingFactsError
 from deepcr_zoo.exposures.noisecheck import level_cautions
-from deepcr_zoo.exposures.options import AUTO, CleanOptions
+from deepcr_zoo.exposures.options import AUTO, CleanOptions, in_python
 from deepcr_zoo.exposures.pictures import Panels
 from deepcr_zoo.exposures.plan import Plan, finished, make_plan, not_ours, stale
 from deepcr_zoo.exposures.products import ChipMask, Count
@@ -203,7 +203,11 @@ def clean_file(
         device=device,
         engine=engine,
     )
-    return check_and_clean(path, options)
+    try:
+        return check_and_clean(path, options)
+    except DeepcrZooError as error:
+        error.args = tuple(in_python(part) if isinstance(part, str) else part for part in error.args)
+        raise
 
 
 def check_and_clean(path: str | os.PathLike[str], options: CleanOptions) -> CleanedFile:

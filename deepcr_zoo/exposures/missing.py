@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from deepcr_zoo.errors import InvalidFileError
 from deepcr_zoo.zoo.instruments import Instrument
@@ -28,6 +29,6 @@ class MissingFactsError(InvalidFileError):
         options = dict.fromkeys(one.option for one in missing)
         super().__init__(f"{where}: {'; '.join(clauses)}: give {' '.join(options)}")
 
-    def __reduce__(self) -> tuple[type[MissingFactsError], tuple[str, tuple[Missing, ...], Instrument | None]]:
-        """Keep what is missing when the error goes to another process."""
-        return type(self), (self.where, self.missing, self.instrument)
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep what is missing, and the message, when the error goes to another process."""
+        return type(self), (self.where, self.missing, self.instrument), {"args": self.args}

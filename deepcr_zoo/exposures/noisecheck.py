@@ -105,10 +105,7 @@ def level_cautions(chips: Iterable[Chip]) -> Iterator[str]:
     gains = [chip.gain for chip in chips if chip.gain is not None and not chip.has_electrons]
     if gains:
         named = dict.fromkeys(f"{gain.keyword or 'the gain'} is {gain.electron_per_count:g} e- per count" for gain in gains)
-        yield (
-            f"{', '.join(named)}, which is implausible: no level in electrons was checked; --gain E_PER_COUNT gives the "
-            "true one"
-        )
+        yield (f"{', '.join(named)}, which is implausible: no level in electrons was checked; give the true gain")
 
 
 def _background_electron(sample: Chip) -> Background | None:

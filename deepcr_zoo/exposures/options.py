@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 
 from deepcr_zoo.errors import UnknownModelError, UsageError
 from deepcr_zoo.exposures import pictures
@@ -93,6 +95,29 @@ class CleanOptions:
             pictures.require_matplotlib()
         if self.inpaint == "biharmonic":
             baselines.require_scikit_image()
+
+
+_VALUE = r"(?: (?P<value>'[^']*'|[\w*,./-]*\d[\w*,./-]*(?<![.,-])|[A-Z][A-Z_]+\b|none\b|all\b|overscan\b|counts\b))?"
+_PLACEHOLDERS = ("E_PER_COUNT", "LEVEL", "SECONDS", "NUMBER", "UNIT", "NAME")
+
+
+def in_python(message: str) -> str:
+    """Return a message with options as Python spells them: ``gain=E_PER_COUNT`` for ``--gain E_PER_COUNT``."""
+    for field in fields(CleanOptions):
+        option = rf"--{field.name.replace('_', '-')}(?![\w-])"
+        if isinstance(field.default, bool):
+            message = re.sub(option, f"{field.name}=True", message)
+        else:
+            message = re.sub(option + _VALUE, partial(_argument, field.name), message)
+    return re.sub(r'(\b[a-z_]+=(?:"[^"]*"|\w+)) (?=[a-z_]+=)', r"\1, ", message)
+
+
+def _argument(name: str, found: re.Match[str]) -> str:
+    value = found["value"]
+    if value is None:
+        return name
+    is_bare = value in _PLACEHOLDERS or value.isdecimal()
+    return f"{name}={value}" if is_bare else f'{name}="{value.strip(chr(39))}"'
 
 
 def named_model(registry: Registry, task: Task, name: str) -> tuple[ResolvedModel, str]:

@@ -177,7 +177,9 @@ def _flagged_before(exposure: Exposure, options: CleanOptions) -> list[str]:
     flags = [chip.quality.flags for chip in exposure.chips if chip.quality.flags is not None]
     found = sum(int(has_bits(one, bits).sum()) for one in flags) if options.reading.ignore_dq == 0 else 0
     return (
-        [f"{found:,} pixels carry cosmic-ray flags and were not searched, because --ignore-dq none asks so"] if found else []
+        [f"{found:,} pixels carry cosmic-ray flags and were not searched, because no bit leaves a pixel usable"]
+        if found
+        else []
     )
 
 

@@ -80,12 +80,12 @@ def fetch(
             hub = f"{pin.repo} at commit {pin.commit}" if (pin := model.locked.sources.hub) else ""
             raise IntegrityError(
                 f"{model.reference}: {filename} from the {supplier} ({path or hub}) is not what the "
-                f"registry locked: {problem}; it was refused: replace that copy, or name another --source"
+                f"registry locked: {problem}; it was refused: replace that copy, or name another source"
             )
         if keep and supplier in ("mirror", "hub"):
             path = _keep(data, files.cache_root() / model.shelf / filename) or path
         return VerifiedFile(data, supplier, path)
-    way_out = "" if source is None else ": leave out --source to try the others"
+    way_out = "" if source is None else ": name no source to try them all"
     raise SourceError(f"{model.reference}: no source could supply {filename} ({'; '.join(reasons)}){way_out}")
 
 

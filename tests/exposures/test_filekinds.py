@@ -119,5 +119,5 @@ def test_devices_and_sockets_are_named(tmp_path, monkeypatch):
 
 def test_an_extension_in_brackets_is_answered_in_python_too(tmp_path):
     path = write(tmp_path / "x.fits", science(scene()[0]), **ACS)
-    with pytest.raises(InvalidFileError, match=r"x.fits\[1\]: give the file and --extension 1"):
+    with pytest.raises(InvalidFileError, match=r"x.fits\[1\]: give the file and extension=1"):
         clean_file(f"{path}[1]")

@@ -178,7 +178,7 @@ def test_a_chip_is_judged_by_the_same_pixels_as_its_image(tmp_path):
 def test_an_exposure_time_that_cannot_be_is_refused_where_it_is_needed(tmp_path):
     image = frame().astype(np.float32)
     rate = write(tmp_path / "rate_flc.fits", science(image / 400, "ELECTRONS/S"), **{**ACS, "EXPTIME": 1e300})
-    with pytest.raises(InvalidFileError, match=r"EXPTIME is 1e\+300: give --exposure-time SECONDS"):
+    with pytest.raises(InvalidFileError, match=r"EXPTIME is 1e\+300: give exposure_time=SECONDS"):
         clean_file(rate, model=SMALL)
     total = write(tmp_path / "total_flc.fits", science(image), **{**ACS, "EXPTIME": 1e300})
     assert clean_file(total, model=SMALL, inpaint="none").rate is None

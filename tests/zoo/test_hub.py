@@ -266,7 +266,7 @@ def test_a_file_that_is_missing_is_named(published: PublishedModel) -> None:
 
 @pytest.mark.parametrize(("change", "filename"), [({"commit": "0" * 40}, WEIGHTS_FILE), ({}, "missing.safetensors")])
 def test_what_is_gone_comes_with_a_way_out(published: PublishedModel, change: dict[str, str], filename: str) -> None:
-    with pytest.raises(HubError, match="--source"):
+    with pytest.raises(HubError, match="name another source"):
         get(published, filename, published.pin.model_copy(update=change))
 
 

@@ -73,7 +73,7 @@ def test_a_corrupt_mirror_is_refused_and_nothing_enters_the_cache(tmp_path, clea
     message = str(raised.value)
     assert str(tmp_path) in message
     assert f"expected sha256 {MODEL.locked.weights.sha256}, found " in message
-    assert "replace that copy, or name another --source" in message
+    assert "replace that copy, or name another source" in message
     assert all_files(clean_environment) == []
 
 

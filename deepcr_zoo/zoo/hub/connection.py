@@ -18,7 +18,7 @@ from deepcr_zoo.errors import HubConflictError, HubError, HubUnreachableError, S
 from deepcr_zoo.zoo.networksettings import PROXY_REFUSAL, socks_advice, with_settings, without_passwords
 
 PATIENCE_S = 1.5  # default of DEEPCR_ZOO_HUB_TIMEOUT; the client itself would retry a silent Hub for more than 20 s
-WAY_OUT = "name another --source (or a mirror with --from), or update deepcr-zoo"
+WAY_OUT = "name another source (or a mirror), or update deepcr-zoo"
 """Advice where a download asks for something that the Hub does not have."""
 
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")

@@ -58,6 +58,7 @@ class Chip:
     keywords: Keywords  # header of the chip, then that of the primary
     pixels: NDArray[np.float32]  # shape (H, W), in `unit`
     unit: UnitSpelling  # from BUNIT or the user
+    per_count: float  # pixel value of one count or electron of `unit`: 1, or the factor of a calibrated image
     gain: Gain | None
     exposure_time_s: float | None  # EXPTIME if positive
     bias: NDArray[np.float32] | None  # bias level of a raw frame, of a shape that broadcasts to (H, W), file's unit
@@ -122,7 +123,7 @@ class Chip:
 
     def factor(self, wanted: PixelUnit) -> float:
         """Return the factor from the file's pixel values to `wanted`; an error if it needs a gain that is unknown."""
-        factor = 1.0
+        factor = 1 / self.per_count
         if self.unit.per_second:
             assert self.exposure_time_s is not None  # read_exposure demands one of a rate
             factor *= self.exposure_time_s
@@ -291,6 +292,7 @@ def _read_chip(
         keywords=keywords,
         pixels=pixels,
         unit=unit,
+        per_count=1.0 if options.unit else _per_count(keywords),
         gain=gain,
         exposure_time_s=time,
         bias=raw.bias,
@@ -360,13 +362,19 @@ def _pixels(hdu: Any, where: str) -> NDArray[np.float32]:
 
 def _unit(header: Keywords, instrument: Instrument | None) -> UnitSpelling | Missing:
     spelling = text(header, "BUNIT") or (instrument and instrument.unit_if_absent) or ("adu" if is_unsigned(header) else "")
-    known = default_instruments().unit(spelling)
+    known = default_instruments().unit("adu" if _per_count(header) != 1 else spelling)
     if known is not None:
         return known
     if not spelling:
         return Missing("it has no BUNIT", "--unit counts (or electron)")
     what = f"its BUNIT is {spelling!r}, which is none of {', '.join(default_instruments().unit_names)}"
     return Missing(what, "--unit UNIT if the pixels hold one of these, else convert them")
+
+
+def _per_count(header: Keywords) -> float:
+    """Return the pixel value of one count in a calibrated image whose header has the factor; 1 for others."""
+    keyword = default_instruments().generic.calibrated.get(text(header, "BUNIT").upper())
+    return (keyword and positive(header, keyword)) or 1.0
 
 
 def _is_unit_assumed(header: Keywords, instrument: Instrument | None, options: ReadingOptions) -> bool:

@@ -170,6 +170,9 @@ class GenericImages(Document):
 
     gain_keywords: list[str] = Field(description="keywords of the gain, e- per count; the first that is not zero is used")
     cosmic_ray_bit: int = Field(description="bit that is set in a DQ extension that deepcr-zoo adds")
+    calibrated: dict[str, str] = Field(
+        default={}, description="units that are counts times a factor: value of BUNIT, upper case, and keyword of the factor"
+    )
     source: str
 
 

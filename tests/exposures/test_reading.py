@@ -436,3 +436,12 @@ def test_a_unit_that_is_not_known_is_not_blamed_on_the_gain(tmp_path):
     with pytest.raises(InvalidFileError) as refused:
         read_exposure(write(tmp_path / "x.fits", science(ELECTRONS, "1000 electron")))
     assert str(refused.value).endswith("give --unit UNIT if the pixels hold one of these, else convert them")
+
+
+def test_nanomaggies_become_counts_by_the_factor_of_the_header(tmp_path):
+    calibrated = science((ELECTRONS / 4 * 0.005).astype(np.float32), "nanomaggy")
+    (chip,) = read_exposure(write(tmp_path / "frame.fits", calibrated, NMGY=0.005, GAIN=4.0)).chips
+    np.testing.assert_allclose(chip.in_unit("electron").data, ELECTRONS, rtol=1e-5)
+    np.testing.assert_allclose(chip.from_unit(ELECTRONS, "electron", ELECTRONS > 0), chip.pixels[ELECTRONS > 0], rtol=1e-5)
+    with pytest.raises(InvalidFileError, match="its BUNIT is 'nanomaggy', which is none of"):
+        read_exposure(write(tmp_path / "other.fits", calibrated, GAIN=4.0))

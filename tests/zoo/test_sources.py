@@ -99,7 +99,9 @@ def test_a_mirror_that_lacks_the_file_leaves_the_next_source_to_serve(tmp_path):
 
 
 def test_a_mirror_that_is_no_folder_is_missed_aloud(tmp_path, monkeypatch):
-    with pytest.raises(SourceError, match="the mirror is not a folder, or cannot be read; name one that 'deepcr-zoo pull --to DIR' wrote"):
+    with pytest.raises(
+        SourceError, match="the mirror is not a folder, or cannot be read; name one that 'deepcr-zoo pull --to DIR' wrote"
+    ):
         sources.fetch(MODEL, WEIGHTS_FILE, mirror=tmp_path / "nowhere")
     with pytest.raises(UsageError, match="expected a folder or a file:// address"):
         sources.fetch(MODEL, WEIGHTS_FILE, mirror="http://127.0.0.1/mirror")

@@ -1,15 +1,49 @@
-"""Proxies and certificates that the environment names, for messages about a host that cannot be used."""
+"""Addresses, passwords, proxies and certificates that the environment names."""
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote
 
 PROXY_REFUSAL = 407
 """Status with which a proxy, not the host, refuses a request (RFC 9110, section 15.5.8)."""
 
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
+ENDPOINT = "HF_ENDPOINT"
+PUBLIC_HUB = "https://huggingface.co"
+WITH_PASSWORDS = (ENDPOINT, "DEEPCR_ZOO_MAST", *PROXIES)
+"""Variables whose addresses may hold a name and a password."""
+
+SHORTEST_SECRET = 4
+"""A shorter password is a part of too many words to be taken out wherever it stands."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """An address without name and password, and the header (RFC 7617) that sends these; None if there are none."""
+
+    url: str
+    basic: str | None = None
+
+
+def address_of(text: str) -> Address:
+    """Take name and password out of an address, so that no client shows them in a log or an error."""
+    scheme, separator, rest = text.strip().rstrip("/").partition("://")
+    login, at, host = rest.rpartition("@")
+    if not at:
+        return Address(text.strip().rstrip("/"))
+    user, _, password = login.partition(":")
+    encoded = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
+    return Address(f"{scheme}{separator}{host}", f"Basic {encoded}")
+
+
+def hub_endpoint() -> Address:
+    """Return the address of the Hub, from ``HF_ENDPOINT``."""
+    return address_of(os.environ.get(ENDPOINT) or PUBLIC_HUB)
 
 
 def with_settings(reason: str, certificates: Sequence[str]) -> str:
@@ -34,8 +68,21 @@ def socks_advice(package: str) -> str:
 
 
 def without_passwords(text: str) -> str:
-    """Return a text without user names and passwords in addresses."""
+    """Return a text without names and passwords in addresses, and without those that the environment names."""
+    for login in _logins():
+        text = text.replace(f"{login}@", "")
+        password = login.partition(":")[2]
+        for spelled in {password, unquote(password)}:
+            if len(spelled) >= SHORTEST_SECRET:
+                text = text.replace(spelled, "...")
     return re.sub(r"(?<=://)[^/@\s]*@", "", text)
+
+
+def _logins() -> Iterator[str]:
+    for name in (spelled for variable in WITH_PASSWORDS for spelled in (variable, variable.lower())):
+        login, at, _ = os.environ.get(name, "").partition("://")[2].rpartition("@")
+        if at:
+            yield login
 
 
 def _proxies() -> Iterator[str]:

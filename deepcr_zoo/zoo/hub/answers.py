@@ -63,7 +63,7 @@ def read_commit(api: Any, repository: str, commit: str | None = None) -> ListedC
 
 def _read(api: Any, path: str, most: int, what: str, seconds: float, commit: str | None = None) -> bytes:
     """Return the body of an answer, which must be of a commit; statuses of errors raise the exceptions of the client."""
-    response = _open(api, path, seconds, commit)
+    response = _open(api, path, most, seconds, commit)
     try:
         announced = check_announced(response.headers, most, what)
         # as they arrive: chunks of a size would be waited for
@@ -75,10 +75,12 @@ def _read(api: Any, path: str, most: int, what: str, seconds: float, commit: str
     return data
 
 
-def _open(api: Any, path: str, seconds: float, commit: str | None) -> Any:
+def _open(api: Any, path: str, most: int, seconds: float, commit: str | None) -> Any:
     """Ask the endpoint, follow it elsewhere, and return an answer that is open; the token goes to the endpoint alone."""
     from huggingface_hub import utils
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    from deepcr_zoo.zoo.hub.guard import MOST_BYTES
 
     session: Any = utils.get_session()  # type: ignore[attr-defined]
     endpoint = utils.httpx.URL(api.endpoint)  # type: ignore[attr-defined]
@@ -88,7 +90,8 @@ def _open(api: Any, path: str, seconds: float, commit: str | None) -> Any:
     is_of_commit = commit is None
     for hop in range(MOST_REDIRECTS + 1):
         is_own = (address.scheme, address.host, address.port) == (endpoint.scheme, endpoint.host, endpoint.port)
-        request = session.build_request("GET", address, headers=own if is_own else foreign, timeout=HOP_S)
+        headers, bound = own if is_own else foreign, {MOST_BYTES: most}
+        request = session.build_request("GET", address, headers=headers, timeout=HOP_S, extensions=bound)
         ask = partial(session.send, request, stream=True, follow_redirects=False)
         response = within(seconds if hop == 0 else HOP_S, ask)
         is_of_commit |= is_own and response.headers.get("X-Repo-Commit") == commit

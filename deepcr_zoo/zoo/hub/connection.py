@@ -1,29 +1,37 @@
 """Connection to the Hub: endpoint, timeout, and translation of the client's exceptions.
 
-The endpoint is ``HF_ENDPOINT`` and the token ``HF_TOKEN`` (or the one stored by the Hub's own login). The client drops the
-token when it is redirected to another host.
+The endpoint is ``HF_ENDPOINT`` and the token ``HF_TOKEN`` (or the one stored by the Hub's own login). `guard` keeps the
+token from other hosts.
 """
 
 from __future__ import annotations
 
+import errno
+import math
 import os
 import re
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from deepcr_zoo.errors import HubConflictError, HubError, HubUnreachableError, SourceError, UsageError
-from deepcr_zoo.zoo.networksettings import PROXY_REFUSAL, socks_advice, with_settings, without_passwords
+from deepcr_zoo.errors import HubConflictError, HubError, HubUnreachableError, OutputError, SourceError, UsageError
+from deepcr_zoo.zoo import incoming
+from deepcr_zoo.zoo.networksettings import PROXY_REFUSAL, hub_endpoint, socks_advice, with_settings, without_passwords
 
 PATIENCE_S = 1.5  # default of DEEPCR_ZOO_HUB_TIMEOUT; the client itself would retry a silent Hub for more than 20 s
+LONGEST_PATIENCE_S = 3600.0
+QUESTION_S = 60.0  # for all pages of an answer; the client itself would follow them without end
 WAY_OUT = "name another source (or a mirror), or update deepcr-zoo"
 """Advice where a download asks for something that the Hub does not have."""
 
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 """Variables from which the Hub's client takes certificates."""
 
+MOST_SHOWN = 500
+"""Characters of a reason that the Hub gives."""
+
+_LACKING = (LookupError, TypeError, AttributeError, OverflowError, RecursionError)  # where an answer lacks what is expected
+_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _TOKEN = re.compile(r"\bhf_\w+")
 _TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 ResultT = TypeVar("ResultT")
@@ -45,8 +53,8 @@ def client() -> Any:
 
     if huggingface_hub.is_offline_mode():
         raise HubUnreachableError("the Hub is switched off (HF_HUB_OFFLINE)")
-    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None  # the client would keep the slash and get 404
-    api = huggingface_hub.HfApi(endpoint=endpoint, library_name="deepcr-zoo")
+    # without a slash at the end, with which the client would get 404, and without a password, which it would log
+    api = huggingface_hub.HfApi(endpoint=hub_endpoint().url, library_name="deepcr-zoo")
     _check_settings(api)
     return api
 
@@ -56,12 +64,15 @@ def _check_settings(api: Any) -> None:
     from huggingface_hub import utils
 
     try:
-        utils.get_session()  # type: ignore[attr-defined]  # the one that all requests share
+        session = utils.get_session()  # type: ignore[attr-defined]  # the one that all requests share
     except ImportError:
         raise HubUnreachableError(f"{shown_endpoint(api)} cannot be used: {socks_advice('socksio')}") from None
     except Exception as error:  # a malformed address, or certificates that cannot be read
         reason = with_settings(_reason(error), CERTIFICATES)
         raise HubUnreachableError(f"{shown_endpoint(api)} cannot be used: {reason}") from None
+    from deepcr_zoo.zoo.hub.guard import guard
+
+    guard(session)
 
 
 def disable_progress_bars() -> None:
@@ -86,9 +97,13 @@ def patience() -> float:
     """Return the seconds to wait for a silent Hub, from ``DEEPCR_ZOO_HUB_TIMEOUT``."""
     text = os.environ.get("DEEPCR_ZOO_HUB_TIMEOUT", str(PATIENCE_S))
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
-        raise UsageError(f"DEEPCR_ZOO_HUB_TIMEOUT is {text!r}: expected a number of seconds") from None
+        seconds = math.nan
+    if not 0 < seconds <= LONGEST_PATIENCE_S:
+        shown = f"expected a number of seconds, at most {LONGEST_PATIENCE_S:g}"
+        raise UsageError(f"DEEPCR_ZOO_HUB_TIMEOUT is {text[:40]!r}: {shown}")
+    return seconds
 
 
 def probe(call: Callable[[float], ResultT]) -> ResultT:
@@ -99,19 +114,15 @@ def probe(call: Callable[[float], ResultT]) -> ResultT:
 
 def within(seconds: float, call: Callable[[], ResultT]) -> ResultT:
     """Make a request that must be answered in some seconds; `TimeoutError` if it is not."""
-    answer: Future[ResultT] = Future()
+    try:
+        return incoming.within(seconds, lambda: _translating_silence(call, seconds))
+    except TimeoutError:
+        raise _silence(seconds) from None
 
-    def work() -> None:
-        try:
-            answer.set_result(_translating_silence(call, seconds))
-        except BaseException as error:
-            answer.set_exception(error)
 
-    # in a thread, because no client timeout covers a hanging name lookup or a head that arrives byte by byte
-    threading.Thread(target=work, daemon=True).start()
-    if not wait([answer], seconds).done:
-        raise _silence(seconds)
-    return answer.result()
+def ask(call: Callable[[], ResultT]) -> ResultT:
+    """Make all requests of a question, however many pages the Hub announces, in bounded time and size."""
+    return incoming.within(QUESTION_S, call)
 
 
 def _translating_silence(call: Callable[[], ResultT], seconds: float) -> ResultT:
@@ -124,7 +135,7 @@ def _translating_silence(call: Callable[[], ResultT], seconds: float) -> ResultT
         raise
     except httpx.TimeoutException:
         raise _silence(seconds) from None  # either the client or the waiting thread may give up first
-    except (KeyError, TypeError, ValueError) as error:  # such as the page of a captive portal
+    except (ValueError, *_LACKING) as error:  # such as the page of a captive portal
         raise OSError(f"its answer is not that of a Hub ({type(error).__name__}: {error})") from None
 
 
@@ -135,7 +146,8 @@ def _silence(seconds: float) -> TimeoutError:
 def translated(call: Callable[[], ResultT], request: HubRequest, api: Any) -> ResultT:
     """Run `call` and translate the client's exceptions into ours, which never show a password or a token.
 
-    They are `HubUnreachableError`, `HubConflictError` (the repository has changed in between) and `HubError`.
+    They are `HubUnreachableError`, `HubConflictError` (the repository has changed in between), `HubError`, and `OutputError`
+    where this machine's disk is at fault.
     """
     from huggingface_hub import errors
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
@@ -146,6 +158,8 @@ def translated(call: Callable[[], ResultT], request: HubRequest, api: Any) -> Re
         raise _refusal(error, request, shown_endpoint(api)) from None
     # LocalEntryNotFoundError, an OSError, means that the client got no usable answer
     except (httpx.RequestError, httpx.InvalidURL, OSError) as error:
+        if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
+            raise OutputError(f"{error.filename or 'the disk'}: cannot be written: {error.strerror}: make room") from None
         reason = with_settings(_reason(error), CERTIFICATES)
         raise HubUnreachableError(f"{shown_endpoint(api)} cannot be used: {reason}") from None
     except RuntimeError as error:  # wraps the cause of a failed upload by LFS or Xet
@@ -155,10 +169,14 @@ def translated(call: Callable[[], ResultT], request: HubRequest, api: Any) -> Re
         raise HubUnreachableError(f"{shown_endpoint(api)}: a large file could not be moved: {reason}") from None
     except ValueError as error:  # refused metadata, or a page in place of an answer
         raise HubError(f"{shown_endpoint(api)}/{request.repo} refused the request: {_reason(error)}") from None
+    except _LACKING as error:
+        reason = f"its answer is not that of a Hub ({type(error).__name__}: {_reason(error)})"
+        raise HubUnreachableError(f"{shown_endpoint(api)} cannot be used: {reason}") from None
 
 
 def _reason(error: BaseException) -> str:
-    return without_secrets(" ".join(str(error).split()) or type(error).__name__)
+    reason = without_secrets(" ".join(str(error)[: 4 * MOST_SHOWN].split()) or type(error).__name__)
+    return reason if len(reason) <= MOST_SHOWN else f"{reason[:MOST_SHOWN]}..."
 
 
 def _refusal(error: Exception, request: HubRequest, endpoint: str) -> SourceError:

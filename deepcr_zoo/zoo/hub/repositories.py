@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from deepcr_zoo.errors import HubError
+from deepcr_zoo.zoo import incoming
 from deepcr_zoo.zoo.hub.answers import read_commit
-from deepcr_zoo.zoo.hub.connection import HubRequest, client, probe, shown_endpoint, translated
+from deepcr_zoo.zoo.hub.connection import HubRequest, ask, client, probe, shown_endpoint, translated
 
 ResultT = TypeVar("ResultT")
 
@@ -75,7 +76,7 @@ class HubRepository:
         return self._translated(ask)
 
     def is_private(self) -> bool:
-        return bool(self._translated(lambda: self._api.model_info(self.name)).private)
+        return bool(self._read(lambda: self._api.model_info(self.name)).private)
 
     def create(self, private: bool) -> None:
         """Create the repository if it does not exist."""
@@ -100,23 +101,40 @@ class HubRepository:
 
     def commits(self) -> list[Commit]:
         """Return the commits of the main branch, newest first."""
-        return [Commit(one.commit_id, one.title) for one in self._translated(lambda: self._api.list_repo_commits(self.name))]
+
+        def read() -> list[Commit]:
+            found = self._api.list_repo_commits(self.name)
+            return [Commit(incoming.commit_id(one.commit_id), str(one.title)) for one in found]
+
+        return self._read(read)
 
     def tags(self) -> dict[str, str]:
         """Return commits by tag."""
-        references = self._translated(lambda: self._api.list_repo_refs(self.name))
-        return {tag.name: tag.target_commit for tag in references.tags}
+
+        def read() -> dict[str, str]:
+            found = self._api.list_repo_refs(self.name).tags
+            return {str(tag.name): incoming.commit_id(tag.target_commit) for tag in found}
+
+        return self._read(read)
 
     def pull_requests(self) -> dict[int, str]:
         """Return the newest commit of every pull request, open or closed, by number."""
-        references = self._translated(lambda: self._api.list_repo_refs(self.name, include_pull_requests=True))
-        return {int(one.ref.rpartition("/")[2]): one.target_commit for one in references.pull_requests or ()}
+
+        def read() -> dict[int, str]:
+            found = self._api.list_repo_refs(self.name, include_pull_requests=True).pull_requests or ()
+            return {int(one.ref.rpartition("/")[2]): incoming.commit_id(one.target_commit) for one in found}
+
+        return self._read(read)
 
     def pull_request(self, number: int) -> PullRequest:
         """Return the state of a pull request."""
-        found = self._translated(lambda: self._api.get_discussion_details(self.name, number))
-        address = f"{self.address}/discussions/{number}"
-        return PullRequest(address, found.status in ("open", "draft"), found.merge_commit_oid)
+
+        def read() -> PullRequest:
+            found = self._api.get_discussion_details(self.name, number)
+            merged_as = None if found.merge_commit_oid is None else incoming.commit_id(found.merge_commit_oid)
+            return PullRequest(f"{self.address}/discussions/{number}", found.status in ("open", "draft"), merged_as)
+
+        return self._read(read)
 
     def commit(
         self,
@@ -136,12 +154,19 @@ class HubRepository:
         operations: list[Any] = [CommitOperationAdd(path, data) for path, data in files.items()]
         operations += [CommitOperationDelete(path) for path in without]
         options = {"commit_message": title, "parent_commit": parent, "create_pr": pull_request}
-        made = self._translated(lambda: self._api.create_commit(self.name, operations, **options))
-        return Commit(str(made.oid), title, made.pr_url)
+
+        def make() -> Commit:
+            made = self._api.create_commit(self.name, operations, **options)
+            return Commit(incoming.commit_id(made.oid), title, made.pr_url)
+
+        return self._translated(make)
 
     def tag(self, name: str, commit: str) -> None:
         """Tag a commit; an existing tag raises `HubConflictError`."""
         self._translated(lambda: self._api.create_tag(self.name, tag=name, revision=commit, exist_ok=False), commit)
+
+    def _read(self, call: Callable[[], ResultT], commit: str | None = None) -> ResultT:
+        return self._translated(lambda: ask(call), commit)
 
     def _translated(self, call: Callable[[], ResultT], commit: str | None = None) -> ResultT:
         return translated(call, HubRequest(self.name, commit, way_out="look at its history in a browser"), self._api)

@@ -1,0 +1,88 @@
+"""Guard of the session that the Hub's client shares with other programs; only the requests of deepcr-zoo are concerned.
+
+Their token goes to the endpoint's host alone, they accept no compressed answers, and answers are bounded (`incoming`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its name differs with the client's version
+
+from deepcr_zoo.zoo import incoming
+from deepcr_zoo.zoo.networksettings import Address, hub_endpoint
+
+LIBRARY = "deepcr-zoo"
+"""Start of the User-Agent that the client gives to these requests, in whatever thread."""
+
+MOST_BYTES = "deepcr_zoo_most_bytes"
+"""Extension of a request: the bytes that its answer may have."""
+
+LONGEST_SILENCE_S = 60.0
+LONGEST_WAIT_S = 60.0
+"""Longest wait that the Hub may ask for; the client itself would sleep for any time."""
+
+SECRETS = ("Authorization", "Cookie", "Proxy-Authorization")
+
+
+def guard(session: Any) -> None:
+    """Watch the requests of a session, once."""
+    for kind, hook in (("request", _on_request), ("response", _on_response)):
+        if hook not in session.event_hooks[kind]:
+            session.event_hooks[kind].append(hook)
+
+
+def _on_request(request: Any) -> None:
+    if not _is_ours(request):
+        return
+    incoming.check_time()
+    request.headers["Accept-Encoding"] = "identity"
+    endpoint = hub_endpoint()
+    if not _is_at(request.url, endpoint):
+        for header in SECRETS:
+            request.headers.pop(header, None)
+    elif endpoint.basic is not None:
+        request.headers["Authorization"] = endpoint.basic
+    timeouts = request.extensions.get("timeout") or {}
+    limits = {kind: timeouts.get(kind) or LONGEST_SILENCE_S for kind in ("connect", "read", "write", "pool")}
+    request.extensions = {**request.extensions, "timeout": limits}
+
+
+def _on_response(response: Any) -> None:
+    if not _is_ours(response.request):
+        return
+    most = response.request.extensions.get(MOST_BYTES, incoming.MOST_ANSWER_BYTES)
+    incoming.check_announced(response.headers, incoming.LARGEST_SIZE, "its answer")
+    response.headers.pop("RateLimit", None)  # the client would wait as long as it says
+    seconds = incoming.seconds_to_wait(response.headers.get("Retry-After")) if response.status_code in (429, 503) else None
+    if seconds is not None and seconds > LONGEST_WAIT_S:
+        raise OSError(f"it asks to come back in {seconds:.0f} s ({response.status_code})")
+    response.stream = _Bounded(response.stream, most)
+
+
+def _is_ours(request: Any) -> bool:
+    return bool(request.headers.get("User-Agent", "").startswith(LIBRARY))
+
+
+def _is_at(url: Any, endpoint: Address) -> bool:
+    """True for the endpoint's own host and port, also where it redirects from http to https."""
+    here = httpx.URL(endpoint.url)
+    if url.host != here.host:
+        return False
+    return (url.scheme, url.port) == (here.scheme, here.port) or (here.scheme == "http" and _is_default_https(url, here))
+
+
+def _is_default_https(url: Any, here: Any) -> bool:
+    return bool(url.scheme == "https" and url.port in (None, 443) and here.port in (None, 80))
+
+
+class _Bounded(httpx.SyncByteStream):
+    def __init__(self, stream: Any, most: int) -> None:
+        self._stream, self._most = stream, most
+
+    def __iter__(self) -> Iterator[bytes]:
+        return incoming.bounded(self._stream, self._most, "its answer")
+
+    def close(self) -> None:
+        self._stream.close()

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from functools import partial
+from io import BytesIO
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from deepcr_zoo.archive.listing import Product, Query, VisitRequest
 from deepcr_zoo.archive.pace import Pace
-from deepcr_zoo.errors import ArchiveBusyError, ArchiveError, ArchiveUnreachableError, UsageError
+from deepcr_zoo.documents import brief
+from deepcr_zoo.errors import ArchiveBusyError, ArchiveError, ArchiveUnreachableError, IntegrityError, UsageError
 from deepcr_zoo.machine import require
-from deepcr_zoo.zoo.networksettings import PROXY_REFUSAL, socks_advice, with_settings, without_passwords
+from deepcr_zoo.zoo import incoming
+from deepcr_zoo.zoo.networksettings import PROXY_REFUSAL, Address, address_of, socks_advice, with_settings, without_passwords
 from deepcr_zoo.zoo.recipe import visit_code
 
 CONNECT_S, READ_S = 10.0, 60.0  # seconds that the archive may be silent; astroquery itself would wait for ever
+HEAD_S = 120.0  # for the head of a download, redirects included
+SEARCH_S, POLL_S = 600.0, 0.5  # for all answers of a question, and between two questions whether it is ready
+MOST_ANSWER_BYTES = 200_000_000  # all pages together; the visits of fifty proposals have a tenth
+LARGEST_PRODUCT_BYTES = 10**11
 CHUNK_BYTES = 1 << 16
+MOST_STATUS_BYTES = 1000  # the status stands at the beginning
 CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Variables from which the client takes certificates."""
 
 PROPOSALS_AT_ONCE, OBSERVATIONS_AT_ONCE = 50, 200  # most items in one request of a search
 TELESCOPES = ("HST",)  # telescopes whose file names (ipppssoot) can be read here
-_LACKING = (LookupError, TypeError, ValueError, AttributeError)  # from astroquery where an answer lacks what it expects
+# from astroquery where an answer lacks what it expects
+_LACKING = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 
 Row = Mapping[str, Any]
 
@@ -62,7 +71,7 @@ class Archive:
     def __init__(self, pace: Pace | None = None) -> None:
         require("astroquery", "the archive is searched with astroquery, which is not installed", "mast")
         self._pace = pace or Pace()
-        self._observations, self._session, self.address = _connect()
+        self._observations, self._session, self.address = _connect(self._pace)
 
     def search(self, query: Query) -> list[Product]:
         """Return the exposures of a query, public or not, each once, in order of their names."""
@@ -74,7 +83,8 @@ class Archive:
         observations = {one.id: one for one in self._observations_of(query) if _is_requested(query, one)}
         parts = _parts(sorted(observations), OBSERVATIONS_AT_ONCE)
         rows = [row for part in parts for row in self._ask("get_product_list", list(part))]
-        return _products(query, observations, rows)
+        with self._reporting_failures(SEARCH):
+            return _products(query, observations, rows)
 
     @contextmanager
     def open(self, product: Product, start: int = 0, validator: str | None = None) -> Iterator[Part]:
@@ -97,14 +107,17 @@ class Archive:
             headers |= {"Range": f"bytes={start}-", "If-Range": validator}
         with self._reporting_failures(product.name):
             url = f"{self.address}/api/v0.1/Download/file?uri={quote(product.uri, safe=':/')}"
-            response = self._session.get(url, headers=headers, stream=True)
+            ask = partial(self._session.get, url, headers=headers, stream=True)
+            response = incoming.within(HEAD_S, ask)
+            incoming.check_announced(response.headers, LARGEST_PRODUCT_BYTES, "its answer")
             if start == 0 or response.status_code != 416:  # 416: no bytes from there on, so the whole file is next
                 response.raise_for_status()
             return response
 
     def _chunks(self, product: Product, response: Any) -> Iterator[bytes]:
         with self._reporting_failures(product.name):
-            yield from response.iter_content(CHUNK_BYTES)
+            # as they arrive: iter_content would wait for a whole chunk of a host that sends a byte a minute
+            yield from iter(partial(_arrived, response), b"")
 
     def _observations_of(self, query: Query) -> Iterator[Observation]:
         searches: list[dict[str, Any]] = []
@@ -117,21 +130,29 @@ class Archive:
             searches.append({"target_name": pattern, "instrument_name": f"{query.instrument}/{query.detector}"})
         for search in searches:
             kind = {"obs_collection": query.telescope, "dataproduct_type": query.kinds}
-            yield from filter(None, map(_observation, self._ask("query_criteria", **search, **kind)))
+            rows = self._ask("query_criteria", **search, **kind)
+            with self._reporting_failures(SEARCH):
+                found = [one for one in map(_observation, rows) if one is not None]
+            yield from found
 
     def _ask(self, method: str, *arguments: Any, **criteria: Any) -> list[Row]:
         def ask() -> list[Row]:
-            with self._reporting_failures("search for exposures"), warnings.catch_warnings():
+            with self._reporting_failures(SEARCH), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # an empty result is reported by the callers
-                table = getattr(self._observations, method)(*arguments, **criteria)
-                return [dict(zip(table.colnames, row, strict=True)) for row in table.iterrows()]
+                return incoming.within(SEARCH_S, read, MOST_ANSWER_BYTES, waiting)
 
+        def read() -> list[Row]:
+            table = getattr(self._observations, method)(*arguments, **criteria)
+            return [dict(zip(table.colnames, row, strict=True)) for row in table.iterrows()]
+
+        waiting = partial(self._pace.report, f"the archive at {self.address} works on the search")
         return self._pace.ask(ask)
 
     @contextmanager
     def _reporting_failures(self, activity: str) -> Iterator[None]:
         """Turn any failure of astroquery into one sentence."""
         import requests
+        import urllib3
         from astroquery import exceptions
 
         where = f"{activity}: the archive at {self.address}"
@@ -139,14 +160,19 @@ class Archive:
             yield
         except requests.HTTPError as error:
             raise _refusal(where, error.response) from None
-        except (requests.RequestException, OSError, exceptions.TimeoutError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, exceptions.TimeoutError) as error:
             raise ArchiveUnreachableError(f"{where} {_failure(error)}") from None
+        except IntegrityError as error:
+            raise ArchiveError(f"{where} cannot be used: {error}") from None
         except (exceptions.RemoteServiceError, exceptions.InvalidQueryError, *_LACKING) as error:
-            detail = " ".join(str(error).split()) or type(error).__name__
+            detail = brief(without_passwords(str(error)[:1000])) or type(error).__name__
             raise ArchiveError(f"{where} sent an answer that cannot be understood: {detail}") from None
 
 
-def _connect() -> tuple[Any, Any, str]:
+SEARCH = "search for exposures"
+
+
+def _connect(pace: Pace) -> tuple[Any, Any, str]:
     """Return astroquery's interface to the chosen address, by default its own, with its session and that address.
 
     astroquery reads its setting once, at import, and has no public way to set the address or the timeouts of a session.
@@ -158,23 +184,61 @@ def _connect() -> tuple[Any, Any, str]:
     from astroquery.mast import ObservationsClass, conf
     from requests.adapters import HTTPAdapter
 
-    class TimeoutAdapter(HTTPAdapter):
-        def send(self, *arguments: Any, **options: Any) -> Any:
-            return super().send(*arguments, **options | {"timeout": options.get("timeout") or (CONNECT_S, READ_S)})
+    address = address_of(chosen or conf.server)
 
-    observations, address = ObservationsClass(), (chosen or conf.server).rstrip("/")
+    class GuardedAdapter(HTTPAdapter):
+        """Requests with a timeout, and answers that are bounded and not packed."""
+
+        def send(self, request: Any, *arguments: Any, **options: Any) -> Any:
+            incoming.check_time()
+            pace.check()
+            request.headers["Accept-Encoding"] = "identity"  # sizes are compared with the bytes that arrive
+            if address.basic is not None and _is_at(request.url, address):
+                request.headers["Authorization"] = address.basic
+            is_file = options.get("stream", False)
+            options |= {"timeout": options.get("timeout") or (CONNECT_S, READ_S), "stream": True}
+            response = super().send(request, *arguments, **options)
+            return response if is_file else _read_whole(response, pace)
+
+    observations = ObservationsClass()
     portal, session = observations._portal_api_connection, observations._session
-    portal.MAST_REQUEST_URL = f"{address}/api/v0/invoke"
-    portal.COLUMNS_CONFIG_URL = f"{address}/portal/Mashup/Mashup.asmx/columnsconfig"
+    portal.MAST_REQUEST_URL = f"{address.url}/api/v0/invoke"
+    portal.COLUMNS_CONFIG_URL = f"{address.url}/portal/Mashup/Mashup.asmx/columnsconfig"
     for scheme in ("https://", "http://"):
-        session.mount(scheme, TimeoutAdapter())
-    return observations, session, address
+        session.mount(scheme, GuardedAdapter())
+    return observations, session, address.url
+
+
+def _is_at(url: str, address: Address) -> bool:
+    asked, own = urlsplit(url), urlsplit(address.url)
+    return (asked.scheme, asked.hostname, asked.port) == (own.scheme, own.hostname, own.port)
+
+
+def _read_whole(response: Any, pace: Pace) -> Any:
+    """Return a response with its body in memory; one that says that the search still runs comes with a pause."""
+    try:
+        incoming.check_announced(response.headers, MOST_ANSWER_BYTES, "its answer")
+        body = b"".join(incoming.bounded(iter(partial(_arrived, response), b""), MOST_ANSWER_BYTES, "its answer"))
+    finally:
+        response.close()
+    announced = incoming.whole_number(response.headers.get("Content-Length", ""))
+    if announced is not None and len(body) < announced:
+        raise ConnectionError(f"broke off after {len(body)} of {announced} bytes")
+    response.raw = BytesIO(body)
+    if b'"EXECUTING"' in body[:MOST_STATUS_BYTES]:
+        pace.wait(POLL_S)  # astroquery asks again at once
+    return response
+
+
+def _arrived(response: Any) -> bytes:
+    """Return the bytes that have arrived since; none at the end."""
+    return bytes(response.raw.read1(CHUNK_BYTES, decode_content=False))
 
 
 def _observation(row: Row) -> Observation | None:
     """Return the observation of a row; None for high-level products (hst_*), made from those of the pipeline."""
     name, proposal = _text(row, "obs_id"), _text(row, "proposal_id")
-    if name.lower().startswith("hst_") or not proposal.isdigit():
+    if name.lower().startswith("hst_") or not re.fullmatch("[0-9]{1,9}", proposal):
         return None
     return Observation(
         id=_text(row, "obsid"),
@@ -224,11 +288,10 @@ def _product(
     root = name.partition("_")[0]
     if not any(one.matches(observation.proposal, visit, observation.target, set(filters), root) for one in requests):
         return None
-    size = _number(row, "size")
     return Product(
         name=name,
         uri=_text(row, "dataURI"),
-        size=int(size) if size is not None and size > 0 else None,
+        size=_size(name, row),
         version=_text(row, "prvversion"),
         project=_text(row, "project"),
         observation=observation.name,
@@ -245,8 +308,8 @@ def _can_resume(response: Any, start: int, validator: str | None) -> bool:
     """True if a response to a request from `start` on is the whole file, or the rest of the same file."""
     if response.status_code != 206:
         return bool(response.status_code == 200)
-    begins = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    return begins is not None and int(begins[1]) == start and _validator(response) in (None, validator)
+    begins = re.match(r"bytes ([0-9]{1,15})-", response.headers.get("Content-Range", ""))
+    return begins is not None and int(begins[1]) == start and _validator(response) == validator
 
 
 def _validator(response: Any) -> str | None:
@@ -257,8 +320,7 @@ def _validator(response: Any) -> str | None:
 
 def _total(response: Any) -> int | None:
     header = "Content-Range" if response.status_code == 206 else "Content-Length"
-    total = response.headers.get(header, "").rpartition("/")[2]
-    return int(total) if total.isdigit() else None
+    return incoming.whole_number(response.headers.get(header, "").rpartition("/")[2])
 
 
 def _refusal(where: str, response: Any) -> ArchiveError:
@@ -267,7 +329,7 @@ def _refusal(where: str, response: Any) -> ArchiveError:
         reason = with_settings(f"the proxy requires a name and a password ({status})", CERTIFICATES)
         return ArchiveUnreachableError(f"{where} cannot be reached: {reason}")
     if status in (429, 503):
-        wait = _seconds(response.headers.get("Retry-After"))
+        wait = incoming.seconds_to_wait(response.headers.get("Retry-After"))
         when = "later" if wait is None else f"in {wait:.0f} s"
         return ArchiveBusyError(f"{where} is busy ({status}): come back {when}", wait)
     if status in (401, 403):
@@ -275,26 +337,15 @@ def _refusal(where: str, response: Any) -> ArchiveError:
     if status == 404:
         return ArchiveError(f"{where} lists it but does not have it ({status}): supply the file, or ask the archive")
     kind = ArchiveUnreachableError if status >= 500 else ArchiveError
-    return kind(f"{where} answers {status} {response.reason or ''}".rstrip())
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """Return the time to wait, from a Retry-After in seconds or as a date."""
-    if not retry_after:
-        return None
-    if retry_after.strip().isdigit():
-        return float(retry_after)
-    try:
-        return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return None
+    return kind(f"{where} answers {status} {brief(response.reason or '')}".rstrip())
 
 
 def _failure(error: BaseException) -> str:
     """Return in a few words why there is no answer."""
     import requests
+    import urllib3
 
-    if isinstance(error, (requests.Timeout, TimeoutError)):
+    if isinstance(error, (requests.Timeout, TimeoutError, urllib3.exceptions.TimeoutError)):
         return "does not answer in time"
     if isinstance(error, requests.exceptions.JSONDecodeError):
         return "did not answer with JSON: is there a login page in between?"
@@ -309,9 +360,10 @@ def _failure(error: BaseException) -> str:
         reasons = [without_passwords(" ".join(str(chain[-1]).split()))]
     if reasons:
         return f"cannot be reached: {with_settings(reasons[-1], CERTIFICATES)}"
-    if isinstance(error, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, ConnectionError)):
+    broken = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, ConnectionError)
+    if isinstance(error, (*broken, urllib3.exceptions.HTTPError)):
         return "broke off"
-    return f"cannot be used: {without_passwords(' '.join(str(error).split()) or type(error).__name__)}"
+    return f"cannot be used: {brief(without_passwords(str(error)[:1000])) or type(error).__name__}"
 
 
 def _filters(row: Row) -> frozenset[str]:
@@ -335,5 +387,17 @@ def _text(row: Row, name: str) -> str:
 
 
 def _number(row: Row, name: str) -> float | None:
+    """Return a finite number of a row; None where the archive lists none, or one that cannot be."""
     found = row.get(name)
-    return None if found is None or getattr(found, "mask", False) else float(found)
+    number = math.nan if found is None or getattr(found, "mask", False) else float(found)
+    return number if math.isfinite(number) else None
+
+
+def _size(name: str, row: Row) -> int | None:
+    """Return the size of a product; one that is infinite or absurd would be no bound for its download."""
+    found = row.get("size")
+    if found is None or getattr(found, "mask", False):
+        return None
+    if not float(found) <= LARGEST_PRODUCT_BYTES:
+        raise ArchiveError(f"{name}: the archive lists a size of {brief(found)} bytes: supply the file with --data DIR")
+    return int(found) if found > 0 else None

@@ -18,10 +18,20 @@ from deepcr_zoo.archive.listing import Product
 from deepcr_zoo.archive.mast import Part
 from deepcr_zoo.archive.pace import Pace
 from deepcr_zoo.documents import Document, as_json
-from deepcr_zoo.errors import ArchiveBusyError, ArchiveError, ArchiveUnreachableError, DeepcrZooError, OutputError
+from deepcr_zoo.errors import (
+    ArchiveBusyError,
+    ArchiveError,
+    ArchiveUnreachableError,
+    DeepcrZooError,
+    IntegrityError,
+    OutputError,
+)
 from deepcr_zoo.files import locked, read_file, sha256_of, sweep_leftovers, write_atomically
+from deepcr_zoo.zoo import incoming
 
-ATTEMPTS = 3  # connections in a row that may break off without a byte
+ATTEMPTS = 3  # connections in a row that may bring next to nothing
+MIN_PROGRESS = 1000  # at least the size divided by this
+MOST_UNLISTED_BYTES = 4_000_000_000  # of a product whose size neither listing nor answer gives
 WAIT_S = 1.0  # wait before the second attempt; each wait is twice the one before
 END_S = 5.0  # time that downloads have to end after a stop, all together
 
@@ -101,7 +111,7 @@ class Downloader:
     def download(self, product: Product, expected_sha256: str | None = None) -> str:
         """Download a product unless it is there; return its SHA-256.
 
-        A download that breaks off `ATTEMPTS` times without a byte is kept, and the next call resumes it. One of another
+        A download that breaks off or drips `ATTEMPTS` times with next to nothing is kept, and the next call resumes it. One of another
         size or hash than expected is removed.
         """
         finished = self.folder.finished(product)
@@ -116,8 +126,9 @@ class Downloader:
                 return _finish(product, self.folder, size, expected_sha256)
             except ArchiveBusyError:
                 raise
-            except ArchiveUnreachableError:
-                failures = 0 if _size(partial) > before else failures + 1
+            except ArchiveUnreachableError as error:
+                least = max(1, (product.size or 0) // MIN_PROGRESS)
+                failures = 0 if _size(partial) - before >= least and not isinstance(error, _SlowError) else failures + 1
                 if failures == ATTEMPTS:
                     raise
             self.pace.wait(WAIT_S * 2**failures / 2)
@@ -171,18 +182,25 @@ class Downloader:
             if part.start == 0:
                 partial.unlink(missing_ok=True)  # before the record that would vouch for it
                 self.folder.write_record(DownloadRecord(product=product, size=size, validator=part.validator))
+            most = (MOST_UNLISTED_BYTES if size is None else size) - part.start
+            incoming.check_room(self.folder.folder, 0 if size is None else most)
             arrived = part.start
             self.advance(arrived)
             try:
                 with open(partial, "ab", buffering=0) as file:
-                    for chunk in part.chunks:
+                    for chunk in incoming.bounded(part.chunks, most, product.name):
                         self.pace.check()
                         file.write(chunk)
                         arrived += len(chunk)
                         self.advance(len(chunk))
                     os.fsync(file.fileno())
-            except BaseException:
+            except BaseException as error:
                 self.advance(-arrived)
+                if isinstance(error, IntegrityError):
+                    self.folder.forget(product)
+                    raise _size_error(product, "sends more") from None
+                if isinstance(error, TimeoutError):
+                    raise _SlowError(str(error)) from None
                 raise
         if size is not None and arrived < size:
             self.advance(-arrived)
@@ -190,10 +208,18 @@ class Downloader:
         return arrived if size is None else size
 
 
+class _SlowError(ArchiveUnreachableError):
+    """A download that drips."""
+
+
 def _announced_size(product: Product, folder: DownloadFolder, part: Part) -> int | None:
     if None not in (product.size, part.total) and product.size != part.total:
         folder.forget(product)
         raise _size_error(product, f"sends {part.total}")
+    record = folder.record(product)
+    if part.start and record is not None and None not in (record.size, part.total) and record.size != part.total:
+        folder.forget(product)
+        raise ArchiveUnreachableError(f"{product.name}: had {record.size} bytes, and now the archive sends {part.total}")
     return part.total if product.size is None else product.size
 
 

@@ -30,12 +30,12 @@ _ELSEWHERE = "get them elsewhere"
 _MEGABYTE = 1_000_000
 
 
-def list_products(recipe: Recipe) -> ArchiveManifest:
+def list_products(recipe: Recipe, reporter: Reporter | None = None) -> ArchiveManifest:
     """Search the archive for a recipe's visits and keep the list; if it cannot be reached, the error lists what to get."""
     query = query_of(recipe)
     before = manifest.read_kept(query)
     try:
-        found = Archive().search(query)
+        found = Archive(_pace(reporter)).search(query)
     except ArchiveUnreachableError as error:
         if before is None:
             raise ArchiveUnreachableError(*error.args, *visits.no_data(recipe, _ELSEWHERE).args) from None
@@ -71,7 +71,7 @@ def download_manifest(
         hashes = _finished(folder, wanted)
         missing = [product for product in wanted if product.name not in hashes]
         if missing and not is_fresh:
-            _check_unchanged(listed.query, missing)
+            _check_unchanged(listed.query, missing, reporter)
         if missing:
             hashes |= _download(missing, folder, reporter, jobs)
     products = [one.model_copy(update={"sha256": hashes.get(one.name, one.sha256)}) for one in listed.products]
@@ -163,10 +163,15 @@ def _finished(folder: transfers.DownloadFolder, wanted: Sequence[ManifestProduct
     return {name: there for name, (listed, there) in found.items() if there is not None and listed in (None, there)}
 
 
-def _check_unchanged(query: Query, missing: Sequence[ManifestProduct]) -> None:
+def _pace(reporter: Reporter | None) -> Pace:
+    """Return the pace of requests; waits are reported."""
+    return Pace(None if reporter is None else lambda text: reporter.message("waiting", text, "caution"))
+
+
+def _check_unchanged(query: Query, missing: Sequence[ManifestProduct], reporter: Reporter) -> None:
     """Check that the archive still has the products as the manifest lists them."""
     try:
-        found = {product.name: product for product in Archive().search(query)}
+        found = {product.name: product for product in Archive(_pace(reporter)).search(query)}
     except ArchiveUnreachableError as error:
         raise _unfinished(error, missing) from None
     if changes := list(_changes(missing, found)):
@@ -180,7 +185,7 @@ def _check_unchanged(query: Query, missing: Sequence[ManifestProduct]) -> None:
 def _download(
     missing: Sequence[ManifestProduct], folder: transfers.DownloadFolder, reporter: Reporter, jobs: int
 ) -> dict[str, str]:
-    pace = Pace()
+    pace = _pace(reporter)
     archive = Archive(pace)
     hashes: dict[str, str] = {}
     failures: list[str] = []

@@ -111,8 +111,8 @@ class Downloader:
     def download(self, product: Product, expected_sha256: str | None = None) -> str:
         """Download a product unless it is there; return its SHA-256.
 
-        A download that breaks off or drips `ATTEMPTS` times with next to nothing is kept, and the next call resumes it. One of another
-        size or hash than expected is removed.
+        A download that breaks off or drips `ATTEMPTS` times with next to nothing is kept, and the next call resumes it.
+        One of another size or hash than expected is removed.
         """
         finished = self.folder.finished(product)
         if finished is not None and expected_sha256 in (None, finished):
@@ -159,6 +159,8 @@ class Downloader:
                 if isinstance(outcome, OSError):
                     reason = f"cannot be written: {outcome.strerror or outcome}"
                     raise OutputError(f"{self.folder.folder}: {reason}; name another folder with DEEPCR_ZOO_CACHE")
+                if isinstance(outcome, OutputError):  # the others would meet the same full disk
+                    raise outcome
                 if isinstance(outcome, BaseException) and not isinstance(outcome, DeepcrZooError):
                     raise outcome
                 yield product, outcome
@@ -179,11 +181,11 @@ class Downloader:
             return start
         with self.open_part(product, start, None if record is None else record.validator) as part:
             size = _announced_size(product, self.folder, part)
+            most = (MOST_UNLISTED_BYTES if size is None else size) - part.start
+            incoming.check_room(self.folder.folder, 0 if size is None else most)
             if part.start == 0:
                 partial.unlink(missing_ok=True)  # before the record that would vouch for it
                 self.folder.write_record(DownloadRecord(product=product, size=size, validator=part.validator))
-            most = (MOST_UNLISTED_BYTES if size is None else size) - part.start
-            incoming.check_room(self.folder.folder, 0 if size is None else most)
             arrived = part.start
             self.advance(arrived)
             try:

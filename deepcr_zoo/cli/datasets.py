@@ -243,8 +243,9 @@ def _compared_with_archive(recipe: Recipe) -> list[RuleComparison]:
     from deepcr_zoo.archive.comparison import compare
     from deepcr_zoo.archive.listing import query_of
     from deepcr_zoo.archive.mast import Archive
+    from deepcr_zoo.dataset.fetching import reporting_pace
 
-    return compare(recipe, Archive().search(query_of(recipe)))
+    return compare(recipe, Archive(reporting_pace(TerminalReporter())).search(query_of(recipe)))
 
 
 def _print_comparison(rows: list[RuleComparison]) -> None:
@@ -302,7 +303,7 @@ def fetch(
         else:
             recipe = read_recipe(find_recipe(file or ""), settings or ())
             if dry_run:
-                listed = archive.list_products(recipe)
+                listed = archive.list_products(recipe, TerminalReporter())
                 path = manifests.kept_path(listed.query)
             else:
                 path, listed = archive.fetch(recipe, TerminalReporter(), jobs)

@@ -35,7 +35,7 @@ def list_products(recipe: Recipe, reporter: Reporter | None = None) -> ArchiveMa
     query = query_of(recipe)
     before = manifest.read_kept(query)
     try:
-        found = Archive(_pace(reporter)).search(query)
+        found = Archive(reporting_pace(reporter)).search(query)
     except ArchiveUnreachableError as error:
         if before is None:
             raise ArchiveUnreachableError(*error.args, *visits.no_data(recipe, _ELSEWHERE).args) from None
@@ -99,7 +99,7 @@ def exposures_of(recipe: Recipe, data: Sequence[str | Path], beside: Path | None
 
 def fetch(recipe: Recipe, reporter: Reporter, jobs: int = DOWNLOADS) -> tuple[Path, ArchiveManifest]:
     """Search the archive for the visits of a recipe and download them; return the manifest and its path."""
-    listed = list_products(recipe)
+    listed = list_products(recipe, reporter)
     path = manifest.kept_path(listed.query)
     # earlier hashes are dropped: that of a damaged or changed file would only be in the way of the new list
     fresh = [one.model_copy(update={"sha256": None}) for one in listed.products]
@@ -115,7 +115,7 @@ def _of_recipe(recipe: Recipe, supplied: Mapping[str, Path], reporter: Reporter)
     if before is not None and all(one.sha256 is not None or one.name in supplied for one in before.products):
         reporter.message("archive", f"as in {manifest.kept_path(query)}; deepcr-zoo fetch asks the archive anew")
         return download_manifest(before, reporter, supplied=supplied)[1]
-    listed = list_products(recipe)
+    listed = list_products(recipe, reporter)
     if listed.not_public:
         reporter.message("not public", ", ".join(listed.not_public), "caution")
     done, found = download_manifest(listed, reporter, supplied=supplied, is_fresh=True)
@@ -163,7 +163,7 @@ def _finished(folder: transfers.DownloadFolder, wanted: Sequence[ManifestProduct
     return {name: there for name, (listed, there) in found.items() if there is not None and listed in (None, there)}
 
 
-def _pace(reporter: Reporter | None) -> Pace:
+def reporting_pace(reporter: Reporter | None) -> Pace:
     """Return the pace of requests; waits are reported."""
     return Pace(None if reporter is None else lambda text: reporter.message("waiting", text, "caution"))
 
@@ -171,7 +171,7 @@ def _pace(reporter: Reporter | None) -> Pace:
 def _check_unchanged(query: Query, missing: Sequence[ManifestProduct], reporter: Reporter) -> None:
     """Check that the archive still has the products as the manifest lists them."""
     try:
-        found = {product.name: product for product in Archive(_pace(reporter)).search(query)}
+        found = {product.name: product for product in Archive(reporting_pace(reporter)).search(query)}
     except ArchiveUnreachableError as error:
         raise _unfinished(error, missing) from None
     if changes := list(_changes(missing, found)):
@@ -185,7 +185,7 @@ def _check_unchanged(query: Query, missing: Sequence[ManifestProduct], reporter:
 def _download(
     missing: Sequence[ManifestProduct], folder: transfers.DownloadFolder, reporter: Reporter, jobs: int
 ) -> dict[str, str]:
-    pace = _pace(reporter)
+    pace = reporting_pace(reporter)
     archive = Archive(pace)
     hashes: dict[str, str] = {}
     failures: list[str] = []

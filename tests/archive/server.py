@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -61,6 +61,8 @@ class Served:
     validators: tuple[str, ...] = ("ETag", "Last-Modified")
     takes_ranges: bool = True
     heeds_conditions: bool = True
+    confirms: bool = True
+    """Whether the rest of a file comes with its validators."""
     breaks_after: deque[int] = field(default_factory=deque)
     """Bytes after which the connection is cut, once each."""
     chunk_delay_s: float = 0.0
@@ -101,6 +103,8 @@ class ArchiveServer:
         self.polls_before_results = 0
         self.other_answers: deque[Any] = deque()
         """Answers instead of the results of the next searches."""
+        self.instead: Callable[[BaseHTTPRequestHandler], bool] | None = None
+        """Answers a request in another way, if it returns true."""
         self.delay_s = 0.0
         self.begun = threading.Event()
         self.url = ""
@@ -249,7 +253,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-        if self._refused():
+        if self._refused() or (self.archive.instead and self.archive.instead(self)):
             return
         if self.path == "/portal/Mashup/Mashup.asmx/columnsconfig":
             self._json(COLUMNS if form["colConfigId"][0] in ("Mast.Caom.Cone", "Mast.Caom.Products") else {})
@@ -259,7 +263,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
 
     def do_GET(self) -> None:
-        if self._refused():
+        if self._refused() or (self.archive.instead and self.archive.instead(self)):
             return
         address = urlsplit(self.path)
         uri = parse_qs(address.query).get("uri", [""])[0]
@@ -304,7 +308,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(416)
             return
         self.send_response(206 if start else 200)
-        for header, text in served.headers.items():
+        for header, text in served.headers.items() if start == 0 or served.confirms else ():
             self.send_header(header, text)
         self.send_header("Content-Length", str(len(data) - start))
         if start:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from deepcr_zoo import files
-from deepcr_zoo.errors import DeepcrZooError, IntegrityError, SourceError
+from deepcr_zoo.errors import DeepcrZooError, IntegrityError, OutputError, SourceError, UsageError
 from deepcr_zoo.zoo import incoming, updates
+from deepcr_zoo.zoo.hub import connection
+from deepcr_zoo.zoo.hub.repositories import HubRepository
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE
 from deepcr_zoo.zoo.sources import pull_resolved
 from tests.registries import edit_entry
@@ -161,3 +164,71 @@ def test_wrong_bytes_of_the_right_size_are_refused(published):
     with pytest.raises(IntegrityError, match="refused"):
         pull_resolved(published.model)
     assert everything(files.cache_root()) == set()
+
+
+# Listings other than those of files, which the client reads
+
+
+def test_a_wait_of_a_day_before_a_listing_is_not_waited_for(published):
+    published.hub.inject(faults.answering(b"", 429, Retry_After="86400"), where="/commits/")
+    begun = time.monotonic()
+    with pytest.raises(SourceError, match=r"asks to come back in 86400 s \(429\)"):
+        HubRepository(published.pin.repo).commits()
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("fault", [faults.endless, faults.packed])
+def test_a_listing_without_end_is_given_up(published, monkeypatch, fault):
+    monkeypatch.setattr(incoming, "MOST_ANSWER_BYTES", 1_000_000)
+    published.hub.inject(fault, where="/api/models/")
+    for ask in (HubRepository.commits, HubRepository.tags, HubRepository.is_private, HubRepository.exists):
+        with pytest.raises(DeepcrZooError, match=r"more arrive|packed as 'gzip'"):
+            ask(HubRepository(published.pin.repo))
+
+
+def test_pages_without_end_are_given_up(published, monkeypatch):
+    monkeypatch.setattr(connection, "QUESTION_S", 1.0)
+    again = f"{published.hub.url}/api/models/{published.pin.repo}/commits/main"
+    published.hub.inject(faults.with_headers(Link=f'<{again}>; rel="next"'), where="/commits/")
+    with pytest.raises(SourceError, match=r"no answer within 1 s|take too long"):
+        HubRepository(published.pin.repo).commits()
+    count = len(published.hub.log)
+    time.sleep(0.5)
+    assert len(published.hub.log) <= count + 1, "pages are asked for although nobody waits"
+
+
+def test_an_answer_that_is_no_listing_is_one_sentence(published):
+    for answer in (b"[" * 100_000, b"null", b"7", b'[{"id": 7}]', b'{"tags": [{"name": {}}]}'):
+        published.hub.calm()
+        published.hub.inject(faults.answering(answer), where="/api/models/")
+        for ask in (HubRepository.commits, HubRepository.tags, HubRepository.pull_requests):
+            with pytest.raises(DeepcrZooError) as caught:
+                ask(HubRepository(published.pin.repo))
+            assert "\n" not in str(caught.value)
+            assert len(str(caught.value)) < 700
+
+
+def test_a_tag_names_a_commit_of_forty_digits(published):
+    for commit in ("../../evil", "main", 7, None, "0" * 39):
+        tag = {"name": "1.0", "ref": "refs/tags/1.0", "targetCommit": commit}
+        published.hub.calm()
+        published.hub.inject(
+            faults.answering(json.dumps({"tags": [tag], "branches": [], "converts": []}).encode()), where="/refs"
+        )
+        with pytest.raises(SourceError, match="where a commit is expected"):
+            HubRepository(published.pin.repo).tags()
+
+
+def test_a_patience_without_end_is_refused(contract_hub, monkeypatch):
+    for seconds in ("inf", "nan", "-1", "0", "1e400", "soon", "1" * 5000):
+        monkeypatch.setenv("DEEPCR_ZOO_HUB_TIMEOUT", seconds)
+        with pytest.raises(UsageError, match="expected a number of seconds, at most 3600"):
+            HubRepository("deepcr-zoo/registry").exists()
+
+
+def test_a_full_disk_is_not_blamed_on_the_hub(contract_hub):
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device", "/cache/xet")
+
+    with pytest.raises(OutputError, match="/cache/xet: cannot be written: No space left on device"):
+        connection.translated(full, connection.HubRequest("x/y"), connection.client())

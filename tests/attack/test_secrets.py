@@ -1,0 +1,187 @@
+"""Secrets: passwords in addresses are sent and never shown, and the token goes to the endpoint's host alone."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from deepcr_zoo.archive.listing import query_of
+from deepcr_zoo.archive.mast import Archive
+from deepcr_zoo.errors import DeepcrZooError
+from deepcr_zoo.zoo.hub import connection
+from deepcr_zoo.zoo.hub.repositories import HubRepository, whoami
+from deepcr_zoo.zoo.networksettings import address_of, without_passwords
+from deepcr_zoo.zoo.sources import pull_resolved
+from tests.zoo.hub import faults
+from tests.zoo.hub.server import serve
+
+pytest_plugins = ["tests.zoo.hub.fixtures"]
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+LOGINS = ["user:secret", "user:se@cret", "user:se%2Fcret", "user:pa/secret", "secret"]
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """Another host, which collects tokens."""
+    with serve(tmp_path / "elsewhere") as server:
+        yield server
+
+
+def with_login(url, login):
+    return url.replace("://", f"://{login}@")
+
+
+# Passwords in addresses
+
+
+@pytest.mark.parametrize("login", LOGINS)
+def test_a_password_of_the_endpoint_is_in_no_error_and_no_log(contract_hub, monkeypatch, caplog, capfd, login):
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("HF_ENDPOINT", with_login(contract_hub.url, login))
+    contract_hub.inject(faults.unavailable, where="/", times=2)  # the client logs the addresses of what it repeats
+    shown = []
+    for ask in (HubRepository("deepcr-zoo/registry").head, HubRepository("deepcr-zoo/registry").commits):
+        with pytest.raises(DeepcrZooError) as error:
+            ask()
+        shown.append(str(error.value))
+    assert contract_hub.log, "nothing was asked"
+    assert "secret" not in "".join([*shown, caplog.text, *capfd.readouterr()]).replace("test_secrets", "")
+
+
+@pytest.mark.parametrize("login", LOGINS)
+def test_a_password_of_the_archive_is_in_no_error_and_no_log(empty_archive, recipe, monkeypatch, caplog, login):
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("DEEPCR_ZOO_MAST", with_login(empty_archive.url, login))
+    empty_archive.refusals.append((500, None))
+    with pytest.raises(DeepcrZooError) as error:
+        Archive().search(query_of(recipe))
+    assert "answers 500" in str(error.value)
+    assert "secret" not in (str(error.value) + caplog.text).replace("test_secrets", "")
+
+
+def test_the_passwords_are_sent_all_the_same(contract_hub, empty_archive, recipe, monkeypatch):
+    asked = []
+
+    def note(handler):
+        asked.append(handler.headers["Authorization"])
+        return False
+
+    empty_archive.instead = note
+    monkeypatch.setenv("DEEPCR_ZOO_MAST", with_login(empty_archive.url, "user:se%2Fcret"))
+    Archive().search(query_of(recipe))
+    assert set(asked) == {"Basic " + base64.b64encode(b"user:se/cret").decode()}
+    monkeypatch.setenv("HF_ENDPOINT", with_login(contract_hub.url, "user:secret"))
+    with pytest.raises(DeepcrZooError):
+        HubRepository("deepcr-zoo/registry").head()
+    assert [request.authorised for request in contract_hub.log] == [True]
+
+
+def test_a_password_of_the_archive_does_not_follow_a_redirect(empty_archive, recipe, elsewhere, monkeypatch):
+    def redirect(handler):
+        handler.send_response(307)
+        handler.send_header("Location", elsewhere.url.replace("127.0.0.1", "localhost") + "/api/v0/invoke")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+        return True
+
+    empty_archive.instead = redirect
+    monkeypatch.setenv("DEEPCR_ZOO_MAST", with_login(empty_archive.url, "user:secret"))
+    with pytest.raises(DeepcrZooError):
+        Archive().search(query_of(recipe))
+    assert elsewhere.log
+    assert not any(request.authorised for request in elsewhere.log)
+
+
+def test_a_password_is_not_on_the_terminal():
+    script = "from deepcr_zoo.cli.main import main; main()"
+    environment = {"HF_ENDPOINT": "http://user:se@cret@127.0.0.1:9", "DEEPCR_ZOO_DATA": "/nowhere", "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", script, "update"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "http://127.0.0.1:9 cannot be used" in " ".join(done.stderr.split())
+    assert "cret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("see http://user:pw@host/x", "see http://host/x"),
+        ("http://host/cards/mask/NAME@1.0", "http://host/cards/mask/NAME@1.0"),
+        ("the answer repeats hunter2 alone", "the answer repeats ... alone"),
+        ("and http://keeper:hun/ter@host, cut", "and http://host, cut"),
+    ],
+)
+def test_a_text_of_a_server_is_shown_without_passwords(monkeypatch, text, shown):
+    monkeypatch.setenv("HF_ENDPOINT", "http://user:hunter2@host")
+    monkeypatch.setenv("DEEPCR_ZOO_MAST", "http://keeper:hun/ter@host")
+    assert without_passwords(text) == shown
+
+
+def test_an_address_without_a_login_stays_as_it_is():
+    assert address_of("https://host/path/") == address_of("https://host/path")
+    assert address_of("https://host").basic is None
+
+
+# The token
+
+
+@pytest.fixture
+def token(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_write")
+
+
+def test_the_next_page_of_a_listing_at_another_host_gets_no_token(published, elsewhere, token):
+    page = faults.with_headers(Link=f'<{elsewhere.url}/api/models/x/y/commits/main>; rel="next"')
+    published.hub.inject(page, where="/commits/")
+    with pytest.raises(DeepcrZooError):
+        HubRepository(published.pin.repo).commits()
+    assert elsewhere.log, "the other page was not asked for"
+    assert not any(request.authorised for request in elsewhere.log)
+
+
+def test_the_headers_of_xet_lead_the_token_nowhere(published, elsewhere, token):
+    leading = faults.with_headers(
+        X_Xet_Hash="0" * 64, Link=f'<{elsewhere.url}/token>; rel="xet-auth"', X_Xet_Refresh_Route=f"{elsewhere.url}/token"
+    )
+    published.hub.inject(leading, where="/resolve/")
+    assert pull_resolved(published.model).source == "hub"
+    assert elsewhere.log == []
+
+
+def test_the_check_after_an_upload_at_another_host_gets_no_token(contract_hub, elsewhere, token, release):
+    from deepcr_zoo.publishing.upload import upload
+    from tests.publishing.releases import REPOSITORY
+
+    def verified_elsewhere(response):
+        body = bytes(response.body).replace(
+            f"{contract_hub.url}/{REPOSITORY}.git/info/lfs/verify".encode(), f"{elsewhere.url}/verify".encode()
+        )
+        return faults._with_body(response, body)
+
+    contract_hub.inject(verified_elsewhere, method="POST", where="/info/lfs/objects/batch")
+    with pytest.raises(DeepcrZooError):
+        upload(release, HubRepository(REPOSITORY))
+    assert {request.path for request in elsewhere.log} == {"/verify"}
+    assert not any(request.authorised for request in elsewhere.log)
+
+
+def test_the_same_name_at_another_port_is_another_host(contract_hub, elsewhere, token):
+    contract_hub.inject(faults.redirected(f"{elsewhere.url}/api/whoami-v2"), where="/whoami")
+    with pytest.raises(DeepcrZooError):
+        whoami()
+    assert elsewhere.log
+    assert not any(request.authorised for request in elsewhere.log)
+
+
+def test_a_session_is_guarded_once_and_other_programs_are_left_alone(contract_hub, elsewhere, token):
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import get_session
+
+    connection.client(), connection.client()
+    hooks = [hook.__name__ for hook in get_session().event_hooks["request"]]
+    assert hooks.count("_on_request") == 1
+    assert HfApi(endpoint=elsewhere.url).whoami()["name"] == "keeper"

@@ -94,8 +94,9 @@ def parse_yaml(text: str | bytes, where: str | Path) -> tuple[Any, dict[Place, i
         if len(lines) > MOST_VALUES:
             raise ValueError(f"at most {MOST_VALUES} values, each use of an alias counted")
         return content, dict(lines)
-    # ValueError: a 13th month, no UTF-8; OverflowError: a number in base 60
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # beside its own, PyYAML raises anything on values that do not fit their tag
         raise InvalidDocumentError(f"{where}: expected a YAML document: {_yaml_problem(error)}") from None
 
 

@@ -12,6 +12,7 @@ from deepcr_zoo.dataset.store import STAMP_SPLITS, Manifest, VisitRecord
 from deepcr_zoo.exposures.pictures import outline, png, require_matplotlib
 from deepcr_zoo.files import write_together
 from deepcr_zoo.zoo.recipe import FieldType
+from deepcr_zoo.zoo.rendering import markdown_row
 
 SHOWN_SPLITS = STAMP_SPLITS[:3]
 STAMPS_SHOWN = 3  # stamps of each field type and split
@@ -87,13 +88,17 @@ def text(manifest: Manifest) -> str:
     left_out = [(visit.record.name, one.what, one.reason) for visit in manifest.visits for one in visit.record.rejected]
     left_out += [("", one.what, one.reason) for one in manifest.rejected]
     parts += ["## Not used", _table(("visit", "what", "why"), left_out)] if left_out else []
-    parts += ["## Missing", "\n".join(f"- {line}" for line in manifest.missing)] if manifest.missing else []
-    parts += ["## Cautions", "\n".join(f"- {line}" for line in manifest.cautions)] if manifest.cautions else []
+    parts += ["## Missing", _bullets(manifest.missing)] if manifest.missing else []
+    parts += ["## Cautions", _bullets(manifest.cautions)] if manifest.cautions else []
     return "\n\n".join(parts) + "\n"
 
 
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {' '.join(line.split())}" for line in lines)
+
+
 def _table(headings: Row, lines: Sequence[Row]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in (headings, tuple("---" for _ in headings), *lines))
+    return "\n".join(map(markdown_row, (headings, tuple("---" for _ in headings), *lines)))
 
 
 def _sheet(dataset: Dataset) -> bytes:

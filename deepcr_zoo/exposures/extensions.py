@@ -16,7 +16,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from deepcr_zoo.errors import InvalidFileError, NotAnExposureError
-from deepcr_zoo.exposures.fitsfiles import extension_name, extension_version, image_values
+from deepcr_zoo.exposures.fitsfiles import extension_name, extension_version, image_values, is_image
 from deepcr_zoo.exposures.missing import Missing
 from deepcr_zoo.models.images import Mask
 from deepcr_zoo.zoo.instruments import Keywords, default_instruments, number, text
@@ -35,7 +35,7 @@ def science_images(hdus: fits.HDUList, chosen: Sequence[str], path: Path) -> tup
 
     Where none of this decides, all images come with the choice that is missing.
     """
-    images = [index for index, hdu in enumerate(hdus) if hdu.is_image and hdu.shape]
+    images = [index for index, hdu in enumerate(hdus) if is_image(hdu) and hdu.shape]
     if chosen:
         return _chosen(hdus, images, chosen, path), []
     science = [index for index, hdu in enumerate(hdus) if extension_name(hdu) == "SCI"]
@@ -66,7 +66,7 @@ def versions(hdus: fits.HDUList, indices: Sequence[int]) -> list[int]:
     stated = [extension_version(hdus[i]) for i in indices if extension_name(hdus[i]) == "SCI" or "EXTVER" in hdus[i].header]
     if len(set(stated)) == len(indices):
         return stated
-    images = [i for i, hdu in enumerate(hdus) if hdu.is_image and hdu.shape and extension_name(hdu) not in NO_SCIENCE]
+    images = [i for i, hdu in enumerate(hdus) if is_image(hdu) and hdu.shape and extension_name(hdu) not in NO_SCIENCE]
     places = {index: place for place, index in enumerate(images, 1)}
     return [places.get(index, 1 + len(images) + index) for index in indices]
 
@@ -111,11 +111,11 @@ def constant_flags(header: Keywords) -> int:
 def _quality_values(hdu: Any, shape: tuple[int, int], where: str) -> NDArray[np.integer] | None:
     way_out = "clean does without it if you give --ignore-dq all"
     try:
-        values = image_values(hdu, where) if hdu.is_image else None
+        values = image_values(hdu, where) if is_image(hdu) else None
     except InvalidFileError as error:
         raise InvalidFileError(f"{error}; {way_out}") from None
     if values is None:
-        constant = constant_flags(hdu.header) if hdu.is_image else 0
+        constant = constant_flags(hdu.header) if is_image(hdu) else 0
         return np.full(shape, constant, dtype=np.int16) if constant else None
     if values.ndim > 2 and values.size == shape[0] * shape[1]:
         values = values.reshape(values.shape[-2:])

@@ -26,6 +26,11 @@ FITS_BLOCK = 2880
 
 _CHECKSUM_FAILED = "verification failed for HDU"
 
+_COUNTS, MOST_COUNTED = (b"NAXIS   =", b"ZNAXIS  =", b"TFIELDS ="), 999
+"""Keywords that count other keywords, and their largest value (FITS standard 4.0, sections 4.4.1, 7.3.1 and 10.1.1)."""
+
+_CARD_BYTES = 80
+
 
 def root_name(path: Path) -> str:
     """Return a file's name without its FITS suffixes: ``x_flc.fits.gz`` becomes ``x_flc``."""
@@ -138,7 +143,27 @@ def reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def is_image(hdu: Any) -> bool:
+    """True for images, compressed ones included; astropy's own property trusts the header."""
+    return isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU | fits.CompImageHDU)
+
+
+def _check_counts(data: bytes, path: Path) -> None:
+    """Refuse headers that announce more axes or columns than FITS has: astropy would look for each of them."""
+    for keyword in _COUNTS:
+        place = data.find(keyword)
+        while place >= 0:
+            card = data[place : place + _CARD_BYTES].decode("latin-1")
+            counted = number({"count": card[len(keyword) :].partition("/")[0].strip()}, "count")
+            if place % _CARD_BYTES == 0 and counted is not None and not 0 <= counted <= MOST_COUNTED:
+                raise InvalidFileError(
+                    f"{path}: is damaged: its header has {card.strip()}, at most {MOST_COUNTED} is possible"
+                )
+            place = data.find(keyword, place + 1)
+
+
 def _open(data: bytes, path: Path) -> fits.HDUList:
+    _check_counts(data, path)
     try:
         hdus = fits.open(io.BytesIO(data), lazy_load_hdus=False, checksum=True)
     except MemoryError:
@@ -147,6 +172,9 @@ def _open(data: bytes, path: Path) -> fits.HDUList:
         raise InvalidFileError(f"{path}: is truncated or damaged: {reason(error)}") from None
     if not isinstance(hdus[0], fits.PrimaryHDU):
         raise InvalidFileError(f"{path}: is not a FITS file of the standard kind: expected SIMPLE = T")
+    for index, hdu in enumerate(hdus):
+        if not hasattr(hdu, "fileinfo"):  # what astropy makes of a header that it cannot use
+            raise InvalidFileError(f"{path}: is damaged: the header of HDU {index} cannot be read; get it again")
     return hdus
 
 

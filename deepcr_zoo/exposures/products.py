@@ -7,7 +7,8 @@ import io
 import os
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -16,9 +17,10 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from deepcr_zoo.errors import InvalidFileError, UsageError
+from deepcr_zoo.documents import brief
+from deepcr_zoo.errors import DeepcrZooError, InvalidFileError, UsageError
 from deepcr_zoo.exposures.extensions import constant_flags
-from deepcr_zoo.exposures.fitsfiles import FITS_BLOCK, extension_name, extension_version, quiet_astropy
+from deepcr_zoo.exposures.fitsfiles import FITS_BLOCK, extension_name, extension_version, is_image, quiet_astropy
 from deepcr_zoo.exposures.provenance import SOFTWARE, Cards, CleanedProvenance, MaskProvenance, Provenance
 from deepcr_zoo.exposures.reading import Chip, Exposure
 from deepcr_zoo.zoo.instruments import Keywords, number, text, value
@@ -84,7 +86,7 @@ def mask_file(
     exposure: Exposure, chip_masks: Sequence[ChipMask], provenance: MaskProvenance, cautions: Iterable[str]
 ) -> bytes:
     """Return a FITS file with a tile-compressed CRMASK extension (uint8) per chip, and CRPROB (float32) if present."""
-    with quiet_astropy():
+    with _from_damaged_headers(exposure), quiet_astropy():
         primary = fits.PrimaryHDU()
         primary.header.update({keyword: _printable(text(exposure.keywords, keyword)) for keyword in _IDENTITY})
         primary.header["CRFILE"] = _printable(exposure.path.name)
@@ -109,6 +111,7 @@ def cleaned_file(
     unchanged. The cautions go into HISTORY.
     """
     with (
+        _from_damaged_headers(exposure),
         quiet_astropy(),
         _as_stored(exposure.data) as hdus,
         fits.open(io.BytesIO(exposure.data), lazy_load_hdus=True) as images,  # parsed only as far as it is used
@@ -136,6 +139,19 @@ def drizzle_advice(exposure: Exposure) -> str:
     """Return advice for drizzling the copy with AstroDrizzle; empty if it does not apply to the instrument."""
     concerned = exposure.instrument is not None and exposure.cosmic_ray_bit == DRIZZLE_DEFAULT_BIT
     return "run AstroDrizzle with resetbits=0: its default, 4096, erases the cosmic-ray flags" if concerned else ""
+
+
+@contextmanager
+def _from_damaged_headers(exposure: Exposure) -> Iterator[None]:
+    """Raise `InvalidFileError` where astropy cannot write what it has read."""
+    try:
+        yield
+    except (DeepcrZooError, MemoryError):
+        raise
+    except Exception as error:  # astropy raises anything on damaged headers
+        raise InvalidFileError(
+            f"{exposure.path}: its headers are damaged, so that they cannot be written again: {brief(error)}"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -187,7 +203,7 @@ def _flag(hdus: fits.HDUList, images: fits.HDUList, index: int | None, found: Ch
         hdus.append(fits.ImageHDU(np.where(found.mask, bit, 0).astype(np.int16), name="DQ", ver=found.chip.version))
         return len(hdus) - 1
     where = f"{found.chip.where}: its DQ extension"
-    if not images[index].is_image:
+    if not is_image(images[index]):
         raise InvalidFileError(f"{where} is no image: use --inpaint none for the mask alone")
     quality = _editable(hdus, images, index).hdu
     if quality.header["NAXIS"] == 0:

@@ -16,7 +16,7 @@ from deepcr_zoo.zoo.hub.frontmatter import Evaluation, front_matter
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.records import Measurement
 from deepcr_zoo.zoo.registry import ORGANISATION, Architecture, LockedFile
-from deepcr_zoo.zoo.rendering import input_text
+from deepcr_zoo.zoo.rendering import input_text, markdown_row
 
 TEMPLATE = "page.md.jinja"
 
@@ -174,7 +174,4 @@ def _gates_table(verdict: ModelVerdict) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def cell(text: str) -> str:
-        return " ".join(text.split()).replace("|", "\\|")
-
-    return "\n".join(f"| {' | '.join(map(cell, row))} |" for row in [header, ["---"] * len(header), *rows])
+    return "\n".join(map(markdown_row, [header, ["---"] * len(header), *rows]))

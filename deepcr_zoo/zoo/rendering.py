@@ -23,7 +23,13 @@ from deepcr_zoo.zoo.registry import Registry, ResolvedModel, read_registry
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table."""
     dashes = "|" + "---|" * len(header)
-    return "\n".join([f"| {' | '.join(header)} |", dashes, *(f"| {' | '.join(row)} |" for row in rows)])
+    return "\n".join([markdown_row(header), dashes, *map(markdown_row, rows)])
+
+
+def markdown_row(cells: Iterable[str]) -> str:
+    """Return a row of a Markdown table: a cell is one line, and a bar in it ends no cell."""
+    shown = (" ".join(cell.split()).replace("|", r"\|") for cell in cells)
+    return f"| {' | '.join(shown)} |"
 
 
 def models_table(registry: Registry) -> str:

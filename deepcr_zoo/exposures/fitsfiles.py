@@ -15,6 +15,7 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
 from deepcr_zoo.batch import COMPRESSED_SUFFIXES, FITS_SUFFIXES, extension_in
+from deepcr_zoo.documents import brief
 from deepcr_zoo.errors import InvalidFileError
 from deepcr_zoo.exposures.filekinds import FIRST_KEYWORD, HEAD_BYTES, not_fits
 from deepcr_zoo.files import NotAFileError, opened_file
@@ -45,7 +46,7 @@ def read_unchanged(path: Path) -> bytes:
     try:
         with opened_file(path) as file:
             before = os.fstat(file.fileno())
-            check_room(before.st_size, f"{path}: has {before.st_size / 1e9:.3g} GB")
+            check_room(before.st_size, f"{path}: has {before.st_size:,} bytes")
             data = file.read(before.st_size + 1)
             after = os.fstat(file.fileno())
     except IsADirectoryError:
@@ -62,7 +63,7 @@ def read_unchanged(path: Path) -> bytes:
     return data
 
 
-def check_room(needed_bytes: float, what: str) -> None:
+def check_room(needed_bytes: int, what: str) -> None:
     """Raise `InvalidFileError` if less memory is free; `what` says of which file it is, and why it needs so much."""
     free = free_memory_bytes()
     if free is not None and needed_bytes > free:
@@ -78,8 +79,10 @@ def image_values(hdu: Any, where: str) -> Any:
     shape = hdu.shape
     stored = abs(int(number(hdu.header, "BITPIX") or 0)) // 8 or 8
     # scaled to floats of up to 8 bytes, then copied to float32
+    if not all(isinstance(length, int) for length in shape):
+        raise InvalidFileError(f"{where}: is damaged: its header announces a shape of {brief(shape)}")
     declared = math.prod(shape) * (max(stored, 8 if _is_scaled(hdu.header) else 0) + 4) if shape else 0
-    check_room(declared, f"{where}: its header announces {' x '.join(map(str, shape))} pixels, {declared / 1e9:.3g} GB")
+    check_room(declared, f"{where}: its header announces {brief(' x '.join(map(str, shape)))} pixels")
     try:
         return hdu.data
     except MemoryError:
@@ -156,9 +159,7 @@ def _check_counts(data: bytes, path: Path) -> None:
             card = data[place : place + _CARD_BYTES].decode("latin-1")
             counted = number({"count": card[len(keyword) :].partition("/")[0].strip()}, "count")
             if place % _CARD_BYTES == 0 and counted is not None and not 0 <= counted <= MOST_COUNTED:
-                raise InvalidFileError(
-                    f"{path}: is damaged: its header has {card.strip()}, at most {MOST_COUNTED} is possible"
-                )
+                raise InvalidFileError(f"{path}: is damaged: its header has {brief(card)}: expected {MOST_COUNTED} at most")
             place = data.find(keyword, place + 1)
 
 

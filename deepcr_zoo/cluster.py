@@ -62,7 +62,7 @@ def on_scheduler(address: str, shared: Sequence[Path] = ()) -> Runner:
     made if absent. The runner raises `ClusterError` if the scheduler cannot be reached or is lost, or if workers cannot
     do the work.
     """
-    if not re.fullmatch(r"((tcp|tls|ucx|ws|wss)://)?[^/\s]+:\d+", address):
+    if not re.fullmatch(r"((tcp|tls|ucx|ws|wss)://)?(\[[0-9A-Fa-f:.]+\]|[^/\s\[\]]+):\d{1,5}", address):
         raise UsageError(f"--scheduler {address}: expected the address that `dask scheduler` prints, as in tcp://host:8786")
     require("distributed", f"--scheduler {address} needs dask", "dask")
 

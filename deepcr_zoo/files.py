@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import hashlib
 import os
@@ -89,8 +90,20 @@ def directory(address: str | os.PathLike[str]) -> Path:
 
         if not text.startswith("file://"):
             raise UsageError(f"{text}: expected a folder or a file:// address; nothing else can be a mirror")
-        text = url2pathname(urlsplit(text).path)
+        try:
+            text = url2pathname(urlsplit(text).path)
+        except ValueError:
+            raise UsageError(f"{text}: expected a file:// address of a folder, as in file:///data/mirror") from None
     return expanded(text)
+
+
+def moment_of_writing() -> datetime.datetime:
+    """Return the present time, UTC; ``SOURCE_DATE_EPOCH`` fixes it, for reproducible files."""
+    fixed = os.environ.get("SOURCE_DATE_EPOCH")
+    try:
+        return datetime.datetime.fromtimestamp(int(fixed), datetime.UTC) if fixed else datetime.datetime.now(datetime.UTC)
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(f"SOURCE_DATE_EPOCH is {fixed!r}: expected seconds since 1970, as in 1700000000") from None
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
+from deepcr_zoo.errors import printable
+
 __all__ = ["NullReporter", "Reporter"]
 
 Item = TypeVar("Item")
+
+
+class _Printable(logging.Filter):
+    """Puts a line of a log on one line, without what a terminal obeys."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = printable(record.getMessage()), ()
+        return True
+
+
+def logger(name: str) -> logging.Logger:
+    """Return the logger of this name, whose lines are `printable`."""
+    log = logging.getLogger(name)
+    if not any(isinstance(one, _Printable) for one in log.filters):
+        log.addFilter(_Printable())
+    return log
+
+
 Level = Literal["info", "success", "caution", "error"]
 
 

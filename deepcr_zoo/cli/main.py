@@ -40,7 +40,7 @@ from deepcr_zoo.cli.options import AsJson, Device, Engine, OnScheduler
 from deepcr_zoo.cli.publishing import check, publish, update
 from deepcr_zoo.cli.training import train
 from deepcr_zoo.errors import DeepcrZooError, ModelWarning, UsageError
-from deepcr_zoo.files import FULL
+from deepcr_zoo.files import FULL, moment_of_writing
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.registries import default_registry, other_registries
 from deepcr_zoo.zoo.registry import ModelEntry, Registry, ResolvedModel
@@ -305,6 +305,7 @@ def main() -> None:
     """Run the command line; a user's mistake is one line on stderr, not a traceback."""
     try:
         with _warnings_as_messages(), hiding_logs():
+            moment_of_writing()  # numpy cannot be imported where SOURCE_DATE_EPOCH is no number
             app()
     except DeepcrZooError as error:
         print_error(error)

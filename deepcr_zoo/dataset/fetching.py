@@ -93,7 +93,7 @@ def exposures_of(recipe: Recipe, data: Sequence[str | Path], beside: Path | None
         if os.fspath(place) == SOURCE:
             found += _of_recipe(recipe, supplied, reporter)
         elif _is_of_archive(place):
-            found += download_manifest(manifest.read(Path(place).expanduser()), reporter, supplied=supplied)[1]
+            found += download_manifest(manifest.read(files.expanded(place)), reporter, supplied=supplied)[1]
     return [*places, *found]
 
 

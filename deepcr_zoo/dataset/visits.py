@@ -22,7 +22,7 @@ from deepcr_zoo.dataset.exposures import ExposureFacts
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.dataset.visitnames import VisitName
 from deepcr_zoo.errors import DataError, MissingDataError, UsageError
-from deepcr_zoo.files import files_below
+from deepcr_zoo.files import expanded, files_below
 from deepcr_zoo.zoo.recipe import FieldType, Recipe, Split, SplitBy, TweakReg, VisitRule, visit_code
 
 SAME_PIXELS = 0.2  # repeats are shifted by less than this, in pixels
@@ -58,7 +58,7 @@ class FoundVisits:
 
 def beside(folder: Path | None, places: Iterable[str]) -> list[Path]:
     """Return places that a recipe names; relative ones start at its folder, or at the current one."""
-    return [(folder or Path()) / Path(place).expanduser() for place in places]
+    return [(folder or Path()) / expanded(place) for place in places]
 
 
 def find_files(places: Iterable[str | os.PathLike[str]], product: str, setting: str = "data.product") -> list[Path]:
@@ -83,7 +83,7 @@ def find_files(places: Iterable[str | os.PathLike[str]], product: str, setting: 
 
 def unread_files(places: Iterable[str | os.PathLike[str]], product: str) -> list[str]:
     """Return files in folders that are exposures by their names, packed in ways that are not read, or unfinished."""
-    folders = [path for path in (Path(place).expanduser() for place in places) if path.is_dir()]
+    folders = [path for path in (expanded(place) for place in places) if path.is_dir()]
     inside = sorted(str(Path(folder, name)) for top in folders for folder, _, names in os.walk(top) for name in names)
     fpacked, start = f"_{product}.fits.fz", f"_{product}.fits."
     return [
@@ -98,7 +98,7 @@ def _endings(product: str) -> tuple[str, ...]:
 
 
 def _expand(place: str, endings: tuple[str, ...]) -> list[Path]:
-    path = Path(place).expanduser()
+    path = expanded(place)
     if path.is_dir():
         try:
             inside = files_below(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 import warnings
@@ -33,6 +32,7 @@ from deepcr_zoo.files import write_together
 from deepcr_zoo.machine import free_memory_bytes
 from deepcr_zoo.models.imagecleaning import Filler, filler
 from deepcr_zoo.models.model import MaskModel, load_resolved
+from deepcr_zoo.progress import logger
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import ResolvedModel
 
@@ -42,7 +42,7 @@ _BYTES_PER_PIXEL, _PICTURE_BYTES, _COPIES = 21, 4, 3
 """Memory for cleaning beyond the exposure itself, measured with images of 4 to 16 million pixels: for each pixel, for each
 pixel of a picture, and as copies of the file."""
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 @dataclass(frozen=True)

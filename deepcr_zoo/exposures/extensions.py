@@ -155,10 +155,10 @@ def _chosen(hdus: fits.HDUList, images: list[int], chosen: Sequence[str], path: 
 
 
 def _is_meant(hdus: fits.HDUList, index: int, wish: str) -> bool:
-    if wish.strip().isdigit():
+    if wish.strip().isdecimal():
         return index == int(wish)
     name, comma, version = wish.upper().rpartition(",")
-    if not (comma and version.strip().isdigit()):
+    if not (comma and version.strip().isdecimal()):
         name, version = wish.upper(), str(extension_version(hdus[index]))
     found = extension_name(hdus[index]) or ("PRIMARY" if index == 0 else "")
     return fnmatch.fnmatchcase(found, name.strip()) and extension_version(hdus[index]) == int(version)
@@ -177,4 +177,4 @@ def _pattern(labels: list[str]) -> str:
     """Return what to give to choose: a wildcard where the names begin alike, else the names or numbers."""
     alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*labels, strict=False))
     common = "".join(letters[0] for letters in alike)
-    return f"'{common}*'" if len(common) > 1 and not common.isdigit() else " or ".join(labels[:4])
+    return f"'{common}*'" if len(common) > 1 and not common.isdecimal() else " or ".join(labels[:4])

@@ -25,6 +25,10 @@ AUTO = "auto"
 NO_INPAINTING = "none"
 
 
+MOST_GROWN = 1000
+"""Largest dilation of a mask, pixels; it is made step by step."""
+
+
 @dataclass(frozen=True)
 class CleanOptions:
     """Options for cleaning files; the attributes are the parameters of `deepcr_zoo.clean_file`."""
@@ -74,8 +78,8 @@ class CleanOptions:
             If an option needs an optional dependency that is not installed.
         """
         _ = self.reading
-        if self.grow < 0:
-            raise UsageError(f"grow is {self.grow}: expected a number of pixels, 0 or more")
+        if not 0 <= self.grow <= MOST_GROWN:
+            raise UsageError(f"grow is {self.grow}: expected a number of pixels, 0 to {MOST_GROWN}")
         if self.dq_only and self.inpaint not in (AUTO, NO_INPAINTING):
             raise UsageError(
                 f"inpaint={self.inpaint} and dq_only are given: expected one of the two, dq_only repaints nothing"

@@ -20,6 +20,7 @@ from deepcr_zoo.exposures.products import Count
 from deepcr_zoo.exposures.provenance import FORMAT, CleanedProvenance, MaskProvenance, Provenance, difference
 from deepcr_zoo.exposures.reading import Exposure
 from deepcr_zoo.exposures.selection import Selection
+from deepcr_zoo.files import expanded, opened_file
 
 PICTURE_ENDING = "_crpreview.png"
 
@@ -93,7 +94,7 @@ def clashes(paths: Iterable[str], output_dir: str | os.PathLike[str] | None) -> 
 
 def target(path: Path, output_dir: str | os.PathLike[str] | None, ending: str) -> Path:
     """Return the path of a file's product."""
-    folder = path.parent if output_dir is None else Path(output_dir).expanduser()
+    folder = path.parent if output_dir is None else expanded(output_dir)
     return folder / (root_name(path) + ending)
 
 
@@ -126,8 +127,11 @@ def _difference(path: Path, plan: Plan) -> str | None:
 def _product_header(path: Path) -> Any:
     """Return the primary header of a product; None if the file is not one."""
     try:
-        header = fits.getheader(path)
-    except OSError:
+        with opened_file(path) as file:
+            header = fits.getheader(file)
+    except MemoryError:
+        raise
+    except Exception:  # astropy raises anything on damaged files
         return None
     return header if "CRMODEL" in header else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import io
 import os
 import re
@@ -18,11 +17,12 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from deepcr_zoo.documents import brief
-from deepcr_zoo.errors import DeepcrZooError, InvalidFileError, UsageError
+from deepcr_zoo.errors import DeepcrZooError, InvalidFileError
 from deepcr_zoo.exposures.extensions import constant_flags
 from deepcr_zoo.exposures.fitsfiles import FITS_BLOCK, extension_name, extension_version, is_image, quiet_astropy
 from deepcr_zoo.exposures.provenance import SOFTWARE, Cards, CleanedProvenance, MaskProvenance, Provenance
 from deepcr_zoo.exposures.reading import Chip, Exposure
+from deepcr_zoo.files import moment_of_writing
 from deepcr_zoo.zoo.instruments import Keywords, number, text, value
 
 DRIZZLE_DEFAULT_BIT = 4096
@@ -260,13 +260,7 @@ def _printable(line: str) -> str:
 
 
 def _now() -> str:
-    """Return the time of writing; SOURCE_DATE_EPOCH fixes it, for reproducible files."""
-    fixed = os.environ.get("SOURCE_DATE_EPOCH")
-    try:
-        moment = datetime.datetime.fromtimestamp(int(fixed), datetime.UTC) if fixed else datetime.datetime.now(datetime.UTC)
-    except (ValueError, OverflowError, OSError):
-        raise UsageError(f"SOURCE_DATE_EPOCH is {fixed}: expected seconds since 1970, as in 1700000000") from None
-    return moment.strftime("%Y-%m-%dT%H:%M:%S")
+    return moment_of_writing().strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _layers(found: ChipMask, place: fits.Header, provenance: MaskProvenance) -> list[Any]:

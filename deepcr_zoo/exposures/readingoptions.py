@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from deepcr_zoo.errors import UsageError
+from deepcr_zoo.models.images import LIMIT
 from deepcr_zoo.zoo.instruments import UnitSpelling, default_instruments
 
 OVERSCAN = "overscan"
@@ -81,8 +82,11 @@ def _gains(given: float | str | Sequence[float] | None) -> tuple[float, ...]:
         gains = tuple(map(float, parts))
     except ValueError:
         gains = (math.nan,)
-    if not all(0 < gain < math.inf for gain in gains):
-        raise UsageError(f"gain is {given}: expected e- per count, one positive number or one for each image (1.1,1.2)")
+    if not all(is_plausible(gain, GAINS) for gain in gains):
+        least, most = GAINS
+        raise UsageError(
+            f"gain is {given}: expected e- per count, {least:g} to {most:g}, one number or one for each image (1.1,1.2)"
+        )
     return gains
 
 
@@ -93,7 +97,7 @@ def _bias(given: float | str | None) -> float | str | None:
         level = float(given)
     except ValueError:
         level = math.nan
-    if not math.isfinite(level):
+    if not abs(level) < LIMIT:
         raise UsageError(f"bias is {given}: expected a level in counts, or {OVERSCAN}")
     return level
 

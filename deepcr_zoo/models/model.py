@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +20,7 @@ from deepcr_zoo.models.images import ImageStack, hidden_cores, read_image, read_
 from deepcr_zoo.models.isolation import isolated
 from deepcr_zoo.models.networkinput import image_channel, inpainting_channels, scaling_of
 from deepcr_zoo.models.tiling import Span, plan_windows
+from deepcr_zoo.progress import logger
 from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.cards import Card, check_threshold, read_card
 from deepcr_zoo.zoo.records import SkyRange, sky_range, trained_sky_range
@@ -30,7 +30,7 @@ from deepcr_zoo.zoo.registry import WEIGHTS_FILE, Architecture, ResolvedModel
 CPU = torch.device("cpu")
 WHOLE_FRAME = 0  # the tile side for no tiles
 
-log = logging.getLogger("deepcr_zoo")
+log = logger("deepcr_zoo")
 
 
 class Model:

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from deepcr_zoo.documents import Document, read_document
 from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, SourceWarning, UsageError, warn
-from deepcr_zoo.files import configuration_file, data_root, is_file, is_folder
+from deepcr_zoo.files import configuration_file, data_root, expanded, is_file, is_folder
 from deepcr_zoo.zoo import updates
 from deepcr_zoo.zoo.names import NAME_PATTERN
 from deepcr_zoo.zoo.registry import Name, Origin, Registry, read_registry, reporting_unreadable
@@ -157,11 +157,11 @@ def _load(point: EntryPoint) -> RegistryPlace:
 def _read(name: str, place: RegistryPlace, label: str) -> Registry:
     if not re.fullmatch(NAME_PATTERN, name):
         raise UsageError(f"{name!r}: expected letters, digits, '_' and '-' as the prefix of a registry")
-    root = Path(place.root).expanduser()
+    root = expanded(place.root)
     with reporting_unreadable(root):
         if not is_folder(root / "zoo") or not is_folder(root / "cards"):
             raise UsageError(f"{root}: expected the folder of a registry, with zoo/ and cards/")
-    mirror = None if place.mirror is None else Path(place.mirror).expanduser()
+    mirror = None if place.mirror is None else expanded(place.mirror)
     with reporting_unreadable(root if mirror is None else mirror):
         if mirror is not None and not is_folder(mirror):
             raise UsageError(f"{mirror}: expected the folder of a mirror, as 'deepcr-zoo pull --to' writes it")

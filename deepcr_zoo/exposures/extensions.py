@@ -156,12 +156,17 @@ def _chosen(hdus: fits.HDUList, images: list[int], chosen: Sequence[str], path: 
 
 def _is_meant(hdus: fits.HDUList, index: int, wish: str) -> bool:
     if wish.strip().isdecimal():
-        return index == int(wish)
+        return _is_number(wish, index)
     name, comma, version = wish.upper().rpartition(",")
     if not (comma and version.strip().isdecimal()):
         name, version = wish.upper(), str(extension_version(hdus[index]))
     found = extension_name(hdus[index]) or ("PRIMARY" if index == 0 else "")
-    return fnmatch.fnmatchcase(found, name.strip()) and extension_version(hdus[index]) == int(version)
+    return fnmatch.fnmatchcase(found, name.strip()) and _is_number(version, extension_version(hdus[index]))
+
+
+def _is_number(text: str, number: int) -> bool:
+    """Compare as text, which may have more digits than Python reads."""
+    return text.strip().lstrip("0") == str(number).lstrip("0")
 
 
 def _label(hdus: fits.HDUList, index: int) -> str:

@@ -204,7 +204,7 @@ def _mirror_root(mirror: Address | None) -> Path | None:
             f"{root}: the mirror is not a folder, or cannot be read; name one that 'deepcr-zoo pull --to DIR' wrote"
         )
     warn(f"DEEPCR_ZOO_MIRROR: {root} is not a folder, or cannot be read", SourceWarning)
-    return None
+    return root
 
 
 class _UnreadableError(SourceError):

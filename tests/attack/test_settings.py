@@ -1,0 +1,138 @@
+"""Settings, options and names as users mistype them: one sentence, and exit code 1 or 2, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deepcr_zoo import batch, files
+from deepcr_zoo.errors import HubUnreachableError, InvalidFileError, SourceError, UsageError
+from deepcr_zoo.exposures.options import CleanOptions
+from deepcr_zoo.exposures.reading import read_exposure
+from deepcr_zoo.zoo import sources
+from deepcr_zoo.zoo.hub import connection
+from deepcr_zoo.zoo.registries import default_registry
+from deepcr_zoo.zoo.registry import WEIGHTS_FILE
+from tests.fitsfiles import acs_flc
+from tests.registries import SMALL
+
+LONG = "y" * 300
+NOBODY = "~nosuchuser/x"
+MODEL = default_registry().resolve(SMALL)
+
+
+def test_the_command_line_answers_wrong_settings_in_one_sentence(tmp_path):
+    wrong = {"SOURCE_DATE_EPOCH": "inf", "HF_ENDPOINT": "http://[::1", "DEEPCR_ZOO_DATA": NOBODY, "DEEPCR_ZOO_CONFIG": LONG}
+    for name, value in wrong.items():
+        command = [sys.executable, "-m", "deepcr_zoo", *(["update"] if name == "HF_ENDPOINT" else ["list"])]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=os.environ | {name: value}, timeout=120, cwd=tmp_path, check=False
+        )
+        assert done.returncode in (1, 2)
+        assert done.stderr.startswith("error "), name
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["DEEPCR_ZOO_CACHE", "DEEPCR_ZOO_DATA", "DEEPCR_ZOO_CONFIG", "DEEPCR_ZOO_MIRROR"])
+def test_a_folder_of_an_unknown_user_is_named(name, monkeypatch):
+    monkeypatch.setenv(name, NOBODY)
+    roots = [files.cache_root, files.user_data_root, files.configuration_file, files.mirror_root]
+    with pytest.raises(UsageError, match="~nosuchuser/x: no such user's home folder"):
+        [root() for root in roots]
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "-1", "0", "1e300", "x", ""])
+def test_a_waiting_time_that_cannot_be_waited_is_refused(seconds, monkeypatch):
+    monkeypatch.setenv("DEEPCR_ZOO_HUB_TIMEOUT", seconds)
+    with pytest.raises(UsageError, match=r"DEEPCR_ZOO_HUB_TIMEOUT is .*: expected a number of seconds, up to 86400"):
+        connection.patience()
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://127.0.0.1:99999999", "x", "http://", "ftp://x", "file:///x"])
+def test_an_address_of_the_hub_that_is_none_is_refused(address, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    with pytest.raises(HubUnreachableError, match=r"HF_ENDPOINT is .*: expected an address, https://HOST"):
+        connection.client()
+
+
+def test_a_password_in_a_malformed_address_is_not_shown(monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://user:secret@[::1")
+    with pytest.raises(HubUnreachableError) as raised:
+        connection.client()
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("mirror", "error"),
+    [
+        (LONG, SourceError),
+        (NOBODY, UsageError),
+        ("file://[::1/x", UsageError),
+        ("file:///%00", SourceError),
+        ("x\0y", SourceError),
+    ],
+)
+def test_a_mirror_that_cannot_be_a_folder_is_named(mirror, error):
+    with pytest.raises(error):
+        sources.fetch(MODEL, WEIGHTS_FILE, mirror=mirror)
+
+
+def test_a_mirror_of_the_environment_that_cannot_be_a_folder_is_a_warning(monkeypatch):
+    monkeypatch.setenv("DEEPCR_ZOO_MIRROR", LONG)
+    with pytest.warns(UserWarning, match="DEEPCR_ZOO_MIRROR: y+ is not a folder"):
+        assert sources.fetch(MODEL, WEIGHTS_FILE).source == "seed"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"grow": 10**9},
+        {"grow": 10**30},
+        {"grow": -1},
+        {"threshold": float("nan")},
+        {"gain": "1e300"},
+        {"gain": "1e400"},
+        {"gain": "nan"},
+        {"gain": "²"},
+        {"bias": 1e300},
+        {"bias": "inf"},
+        {"exposure_time": float("inf")},
+        {"ignore_dq": "9" * 5000},
+        {"ignore_dq": "²"},
+    ],
+    ids=str,
+)
+def test_options_that_no_exposure_can_need_are_refused(options):
+    with pytest.raises(UsageError, match="expected"):
+        CleanOptions(**options).check()
+
+
+@pytest.mark.parametrize(
+    "wish", ["²", "SCI,²", "9" * 5000, "SCI," + "9" * 5000, "[", "y" * 10_000], ids=lambda wish: wish[:9]
+)
+def test_an_extension_that_is_none_is_named(wish, tmp_path):
+    path = acs_flc(tmp_path / "x_flc.fits")
+    options = CleanOptions(extension=wish)
+    with pytest.raises(InvalidFileError, match="has no extension"):
+        read_exposure(path, options.reading)
+
+
+def test_a_list_with_a_nul_loses_that_file_alone(tmp_path):
+    listed = tmp_path / "list.txt"
+    listed.write_bytes(b"a.fits\nb\0.fits\n" + LONG.encode() + b".fits\nc.fits\n")
+    request = batch.expand([f"@{listed}"])
+    assert request.paths == ["a.fits", f"{LONG}.fits", "c.fits"]
+    assert request.empty == {"b\0.fits": "no file can have this name"}
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir], ids=["pipe", "zero", "folder"]
+)
+def test_a_list_that_is_no_file_is_refused_at_once(make, tmp_path):
+    make(tmp_path / "list.txt")
+    with pytest.raises(UsageError, match=r"the list cannot be read: is a (pipe|device|folder)"):
+        batch.expand([f"@{tmp_path / 'list.txt'}"])

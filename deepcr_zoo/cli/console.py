@@ -71,7 +71,9 @@ def line(text: str) -> None:
 
 def result(text: str | os.PathLike[str]) -> None:
     """Print a result for scripts, such as a path, on stdout: as it is in a file or a pipe, escaped on a terminal."""
-    typer.echo(printable(os.fspath(text)) if output.is_terminal else os.fspath(text))
+    # not by typer, which removes colours
+    sys.stdout.write(f"{printable(os.fspath(text)) if output.is_terminal else os.fspath(text)}\n")
+    sys.stdout.flush()
 
 
 def print_json(content: Any, indent: int | None = 2) -> None:

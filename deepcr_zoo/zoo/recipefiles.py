@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deepcr_zoo import files
-from deepcr_zoo.documents import Place, parse_yaml, read_file, validate
+from deepcr_zoo.documents import Place, brief, parse_yaml, read_file, validate
 from deepcr_zoo.errors import InvalidDocumentError, UsageError
 from deepcr_zoo.zoo.recipe import Recipe
 
@@ -116,11 +116,11 @@ def _override(setting: str) -> tuple[Content, Origins]:
     field, equals, text = setting.partition("=")
     keys = tuple(field.split("."))
     if not equals or not all(keys):
-        raise UsageError(f"--set {setting}: expected path.to.field=VALUE, as in train.schedule.batch_size=8")
-    content, _ = parse_yaml(text, f"--set {setting}")
+        raise UsageError(f"--set {brief(setting)}: expected path.to.field=VALUE, as in train.schedule.batch_size=8")
+    content, _ = parse_yaml(text, f"--set {brief(setting)}")
     for key in reversed(keys):
         content = {key: content}
-    return content, {keys[:end]: f"--set {setting}" for end in range(1, len(keys) + 1)}
+    return content, {keys[:end]: f"--set {brief(setting)}" for end in range(1, len(keys) + 1)}
 
 
 def _origin(place: Place, origins: Origins, path: Path) -> str:

@@ -1,0 +1,143 @@
+"""Claims of a card that can be computed are computed; documents are bounded, and errors about them are short."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+import yaml
+
+from deepcr_zoo.documents import MOST_BYTES, parse_document, parse_yaml, read_document
+from deepcr_zoo.errors import InvalidDocumentError, InvalidWeightsError
+from deepcr_zoo.models.model import load_files
+from deepcr_zoo.zoo import sources
+from deepcr_zoo.zoo.cards import Card
+from deepcr_zoo.zoo.recipe import Recipe
+from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
+from deepcr_zoo.zoo.registries import default_registry
+from deepcr_zoo.zoo.registry import WEIGHTS_FILE, ModelEntry
+from deepcr_zoo.zoo.rendering import markdown_table
+from tests.registries import SMALL
+
+MODEL = default_registry().resolve(SMALL)
+WEIGHTS = sources.fetch(MODEL, WEIGHTS_FILE).data
+
+
+def card_with(place, value):
+    content = yaml.safe_load(MODEL.card_path.read_bytes())
+    *parents, last = place.split(".")
+    block = content
+    for name in parents:
+        block = block[name]
+    block[last] = value
+    return yaml.safe_dump(content).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value"),
+    [(SMALL, "input.halo", 0), (SMALL, "input.halo", 8), ("inpaint/ACS-WFC-F606W-3-32", "input.multiple", 2)],
+)
+def test_a_card_cannot_claim_less_context_than_its_network_needs(name, place, value):
+    model = default_registry().resolve(name)
+    content = yaml.safe_load(model.card_path.read_bytes())
+    block, field = place.split(".")
+    content[block][field] = value
+    card = parse_document(yaml.safe_dump(content).encode(), Card, "mine")
+    data = sources.fetch(model, WEIGHTS_FILE).data
+    with pytest.raises(InvalidWeightsError, match=rf"mine: {place}: expected \d+"):
+        load_files(data, card, model.locked.architecture, "mine", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("test_vector.tolerance", 0.99),
+        ("test_vector.tolerance", 0.002),
+        ("training.sky_range", [3.0, 1.0]),
+        ("instrument.exposure_time_s", [500.0, 20.0]),
+        ("input.scale", 10**400),
+    ],
+)
+def test_a_card_cannot_claim_what_makes_its_proof_worthless(place, value):
+    with pytest.raises(InvalidDocumentError, match=f"mine: .*{place}|a number has at most"):
+        parse_document(card_with(place, value), Card, "mine")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "0x" + "f" * 5000,
+        "0b" + "1" * 20_000,
+        "1" + ":59" * 400,
+        "1" + ":59" * 400 + ".5",
+        "1" * 5000,
+        "1." + "0" * 5000,
+        "!!bool x",
+    ],
+    ids=lambda value: value[:6],
+)
+@pytest.mark.parametrize("schema", [Card, ModelEntry, Recipe])
+def test_a_number_of_absurd_length_is_refused_in_one_short_sentence(value, schema):
+    with pytest.raises(InvalidDocumentError) as raised:
+        parse_document(f"name: {value}".encode(), schema, "mine")
+    assert len(str(raised.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "text", [b"a: 1" + b":1" * 499_000, b'a: "' + b"\n x" * 300_000 + b'"', b"a: !" + b"x" * 900_000 + b" 1"]
+)
+def test_a_document_within_the_bound_is_read_or_refused_within_seconds(text):
+    started = time.process_time()
+    try:
+        parse_yaml(text[:MOST_BYTES], "mine")
+    except InvalidDocumentError as error:
+        assert len(str(error)) < 300  # noqa: PT017
+    assert time.process_time() - started < 5
+
+
+def test_an_error_repeats_at_most_one_line_of_a_document():
+    text = b"identity:\n" + b"  secret: |\n" + b"    line\n" * 500 + b"more: " + b"x" * 100_000 + b"\n"
+    with pytest.raises(InvalidDocumentError) as raised:
+        parse_document(text, Card, "mine")
+    assert all(len(line) < 400 for line in raised.value.args)
+    assert len(raised.value.args) <= 21
+
+
+def test_an_error_names_at_most_twenty_fields():
+    text = "\n".join(f"key{number}: 1" for number in range(1000)).encode()
+    with pytest.raises(InvalidDocumentError, match=r"mine: and \d{3} more problems$") as raised:
+        parse_document(text, Card, "mine")
+    assert len(raised.value.args) == 21
+
+
+def test_keys_of_a_document_cannot_obey_a_terminal_or_fake_a_line():
+    with pytest.raises(InvalidDocumentError) as raised:
+        parse_document(b'"x\\n\\e[31mall is well": 1\nidentity: "\\e]0;t\\a"', Card, "mine")
+    assert all(line.isprintable() for line in raised.value.args)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "zero"])
+def test_a_document_that_is_no_file_is_refused_at_once(make, tmp_path):
+    make(tmp_path / "x.yaml")
+    with pytest.raises(InvalidDocumentError, match=r"x\.yaml: cannot be read: is a (pipe|device), not a file"):
+        read_document(tmp_path / "x.yaml", Card, tmp_path)
+    with pytest.raises(InvalidDocumentError, match=r"x\.yaml: cannot be read: is a (pipe|device), not a file"):
+        read_recipe(tmp_path / "x.yaml")
+
+
+def test_a_document_of_ten_gigabytes_is_refused_before_it_is_read(tmp_path):
+    with open(tmp_path / "x.yaml", "wb") as file:
+        file.truncate(10**10)
+    with pytest.raises(InvalidDocumentError, match=r"x\.yaml: cannot be read: has 10,000,000,000 bytes, at most 1,000,000"):
+        read_document(tmp_path / "x.yaml", Card, tmp_path)
+
+
+def test_a_setting_of_absurd_length_is_refused():
+    with pytest.raises(InvalidDocumentError, match="a number has at most 100 digits"):
+        read_recipe(find_recipe("acs-wfc-f606w-2-4"), ["train.seed=0x" + "f" * 5000])
+
+
+def test_a_bar_or_a_line_break_ends_no_cell_of_a_table():
+    table = markdown_table(["a", "b"], [["x|y", "one\n| two"]])
+    assert table.splitlines()[2:] == [r"| x\|y | one \| two |"]

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
@@ -84,7 +85,8 @@ def image_values(hdu: Any, where: str) -> Any:
     declared = math.prod(shape) * (max(stored, 8 if _is_scaled(hdu.header) else 0) + 4) if shape else 0
     check_room(declared, f"{where}: its header announces {brief(' x '.join(map(str, shape)))} pixels")
     try:
-        return hdu.data
+        with np.errstate(over="ignore", invalid="ignore"):
+            return hdu.data
     except MemoryError:
         raise
     except Exception as error:  # astropy raises anything on damaged data

@@ -1,0 +1,218 @@
+"""FITS files that announce more than memory holds, that are no files, or whose headers no camera writes."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import socket
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from deepcr_zoo import batch
+from deepcr_zoo.errors import InvalidFileError, MachineWarning, OutputError
+from deepcr_zoo.exposures import cleaning, fitsfiles
+from deepcr_zoo.exposures.cleaning import clean_file
+from deepcr_zoo.exposures.packing import unpacked
+from deepcr_zoo.exposures.reading import read_exposure
+from tests.fitsfiles import ACS, acs_flc, scene, science, write
+from tests.registries import SMALL
+
+
+def attempt(work, path):
+    (outcome,) = batch.run(work, [str(path)], 1)
+    return outcome
+
+
+def patched(path: Path, keyword: str, value: str, place: int = -1) -> Path:
+    """The file with the value of a card replaced as bytes, which astropy would refuse to write."""
+    data = bytearray(path.read_bytes())
+    cards = [at for at in range(0, len(data), 80) if data[at : at + 10] == f"{keyword:8}= ".encode()]
+    data[cards[place] : cards[place] + 80] = f"{keyword:8}= {value:>20}".ljust(80).encode("latin-1")
+    path.write_bytes(data)
+    return path
+
+
+def compressed(path: Path, name: str = "SCI") -> Path:
+    image, _ = scene(1)
+    hdu = fits.CompImageHDU(image.astype(np.int16), fits.Header({"BUNIT": "ELECTRONS"}), name=name)
+    more = [] if name == "SCI" else [science(image)]
+    return write(path, *more, hdu, **ACS)
+
+
+@pytest.mark.parametrize("name", ["SCI", "DQ"])
+def test_a_compressed_image_that_announces_ten_thousand_gigabytes_is_refused_before_it_is_unpacked(name, tmp_path):
+    path = compressed(tmp_path / "x.fits", name)
+    for keyword in ("ZNAXIS1", "ZNAXIS2"):
+        patched(path, keyword, "1000000")
+    tracemalloc.start()
+    with pytest.raises(
+        InvalidFileError, match=r"announces 1000000 x 1000000 pixels, .* GB of memory are free: clean it where"
+    ):
+        read_exposure(path)
+    assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    tracemalloc.stop()
+
+
+def test_an_image_is_refused_by_its_announced_size_against_the_free_memory(tmp_path, monkeypatch):
+    path = compressed(tmp_path / "x.fits")
+    monkeypatch.setattr(fitsfiles, "free_memory_bytes", lambda: path.stat().st_size + 20_000)
+    with pytest.raises(InvalidFileError, match=r"its header announces 64 x 96 pixels, .* are free"):
+        read_exposure(path)
+
+
+def test_a_file_larger_than_the_free_memory_is_not_read(tmp_path):
+    with open(tmp_path / "x.fits", "wb") as file:
+        file.write(b"SIMPLE  =                    T")
+        file.truncate(10**13)
+    with pytest.raises(InvalidFileError, match=r"x\.fits: has 10,000,000,000,000 bytes, .* GB of memory are free"):
+        read_exposure(tmp_path / "x.fits")
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress], ids=["gzip", "bzip2", "xz"])
+def test_a_packed_file_is_refused_when_it_exceeds_half_of_the_free_memory(pack):
+    packed = pack(b"SIMPLE  =                    T".ljust(2880) + bytes(30 << 20))
+    with pytest.raises(InvalidFileError, match="half of the free memory"):
+        unpacked(packed, Path("x.fits.gz"), most_bytes=10**7)
+
+
+def test_a_packed_file_of_zeros_is_refused_when_it_exceeds_the_ratio():
+    packed = gzip.compress(b"SIMPLE  =                    T".ljust(2880) + bytes(140 << 20), compresslevel=1)
+    with pytest.raises(InvalidFileError, match="unpacks to more than 200 times its size"):
+        unpacked(packed, Path("x.fits.gz"))
+
+
+def test_cleaning_states_what_it_needs_where_that_is_more_than_half_of_what_is_free(tmp_path, monkeypatch):
+    path = acs_flc(tmp_path / "x_flc.fits")
+    size = 21 * 2 * 64 * 96 + 3 * path.stat().st_size
+    monkeypatch.setattr(cleaning, "free_memory_bytes", lambda: int(1.5 * size))
+    with pytest.warns(MachineWarning, match=r"x_flc\.fits: cleaning needs about .* GB of memory, .* GB are free"):
+        clean_file(path, SMALL, "medmask")
+
+
+def test_a_batch_loses_only_the_file_for_which_memory_is_not_enough(tmp_path, monkeypatch):
+    small, large = acs_flc(tmp_path / "a_flc.fits"), acs_flc(tmp_path / "b_flc.fits", shape=(256, 256))
+    monkeypatch.setattr(fitsfiles, "free_memory_bytes", lambda: 3_000_000)
+    work = cleaning.CleanOptions(model=SMALL, inpaint="none", output_dir=tmp_path / "out")
+    outcomes = list(batch.run(lambda path: cleaning.check_and_clean(path, work), [str(large), str(small)], 1))
+    assert [outcome.error is None for outcome in outcomes] == [False, True]
+    assert str(large) in outcomes[0].error
+    assert "memory" in outcomes[0].error
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch raises on a GPU."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(12, "Cannot allocate memory"),
+        RuntimeError("[enforce fail] can't allocate memory"),
+        OutOfMemoryError(),
+    ],
+    ids=["numpy", "system", "torch", "cuda"],
+)
+def test_every_way_to_run_out_of_memory_is_told_as_such(error):
+    def work(path):
+        raise error
+
+    outcome = attempt(work, "x.fits")
+    assert outcome.error.startswith("x.fits: does not fit into memory")
+    assert outcome.again
+
+
+def test_an_endless_recursion_fails_one_file():
+    def work(path):
+        return work(path)
+
+    assert attempt(work, "x.fits").error.startswith("x.fits: failed unexpectedly")
+
+
+# what is no file
+
+
+def listen(path: Path) -> None:
+    socket.socket(socket.AF_UNIX).bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [(os.mkfifo, "pipe"), (lambda path: path.symlink_to("/dev/zero"), "device"), (listen, "socket")],
+    ids=["pipe", "zero", "socket"],
+)
+def test_only_files_are_read(make, what, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make(Path("x.fits"))
+    with pytest.raises(InvalidFileError, match=f"x.fits: is a {what}, not a file"):
+        read_exposure(Path("x.fits"))
+
+
+@pytest.mark.parametrize("ending", ["_crmask.fits", "_crclean.fits", "_crpreview.png"])
+def test_a_pipe_at_the_place_of_a_product_is_refused_at_once(ending, tmp_path):
+    path = acs_flc(tmp_path / "x_flc.fits")
+    os.mkfifo(tmp_path / f"x_flc{ending}")
+    with pytest.raises(OutputError, match="is no product of deepcr-zoo"):
+        clean_file(path, SMALL, "medmask", preview=True)
+
+
+# headers
+
+
+@pytest.mark.parametrize(("keyword", "value"), [("NAXIS", "99999999999"), ("NAXIS", "-3"), ("NAXIS", "1000")])
+def test_a_header_that_announces_more_axes_than_fits_has_is_refused_at_once(keyword, value, tmp_path):
+    path = patched(acs_flc(tmp_path / "x_flc.fits"), keyword, value, place=1)
+    with pytest.raises(InvalidFileError, match=r"x_flc\.fits: is damaged: its header has NAXIS = "):
+        read_exposure(path)
+
+
+@pytest.mark.parametrize("value", ["1E400", "-1E400", "NaN", "'x'", "9" * 60, "(1,2)"])
+@pytest.mark.parametrize("keyword", ["EXTVER", "BSCALE", "PIXVALUE", "NEXTEND", "EXPTIME"])
+def test_a_value_that_is_no_usable_number_ends_in_a_result_or_an_error(keyword, value, tmp_path):
+    path = acs_flc(tmp_path / "x_flc.fits", PIXVALUE=1)
+    with fits.open(path, mode="update") as hdus:
+        hdus["SCI", 1].header["BSCALE"] = 1.0
+    patched(path, keyword, value)
+    outcome = attempt(lambda one: clean_file(one, SMALL, "medmask"), path)
+    assert outcome.error is None or "failed unexpectedly" not in outcome.error
+
+
+@pytest.mark.parametrize("keyword", ["EXTNAME", "TARGNAME", "FILTER2"])
+def test_control_characters_in_a_header_end_in_a_result_or_an_error(keyword, tmp_path):
+    path = patched(acs_flc(tmp_path / "x_flc.fits", TARGNAME="x"), keyword, "'S\x1b[31m\n'", place=0)
+    outcome = attempt(lambda one: clean_file(one, SMALL, "medmask"), path)
+    assert outcome.error is None or "failed unexpectedly" not in outcome.error
+
+
+@pytest.mark.parametrize(("keyword", "value"), [("EXPTIME", "1E300"), ("CCDGAIN", "1E300")])
+def test_implausible_numbers_of_a_header_are_refused(keyword, value, tmp_path):
+    image, _ = scene(1)
+    path = write(tmp_path / "x_flc.fits", science(image, "COUNTS/S"), **ACS)
+    patched(path, keyword, value)
+    with pytest.raises(InvalidFileError, match=rf"{keyword} is 1[eE]\+?300"):
+        clean_file(path, SMALL, "none")
+
+
+def many_extensions(path: Path, number: int) -> Path:
+    image = scene(1, (32, 32))[0]
+    hdus = [science(image, version=version) for version in range(1, number + 1)]
+    return write(path, *hdus, checksum=False, **{**ACS, "INSTRUME": "X"})
+
+
+@pytest.mark.slow
+def test_the_time_for_many_extensions_grows_with_their_number(tmp_path):
+    seconds = []
+    for number in (20, 80):
+        path = many_extensions(tmp_path / f"{number}.fits", number)
+        started = time.process_time()
+        read_exposure(path)
+        clean_file(path, SMALL, "medmask")
+        seconds.append(time.process_time() - started)
+    assert seconds[1] < 7 * seconds[0]  # 4 times as many

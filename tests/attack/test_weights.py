@@ -46,9 +46,8 @@ def test_weights_that_are_not_finite_once_folded_are_refused_at_load():
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_an_output_that_is_not_finite_is_an_error_of_a_mask(engine):
-    if engine == "openvino":
-        if find_spec("openvino") is None:  # an import here would not be isolated
-            pytest.skip("needs openvino")
+    if engine == "openvino" and find_spec("openvino") is None:  # an import here would not be isolated
+        pytest.skip("needs openvino")
     model = load("head.weight", 3e38, engine=engine)
     for work in (model.logits, model.predict, model.mask):
         with pytest.raises(InvalidWeightsError, match=r"mine: the network gives values that are not finite"):

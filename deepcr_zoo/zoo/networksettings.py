@@ -7,7 +7,9 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
+
+from deepcr_zoo.errors import HubUnreachableError
 
 PROXY_REFUSAL = 407
 """Status with which a proxy, not the host, refuses a request (RFC 9110, section 15.5.8)."""
@@ -42,8 +44,16 @@ def address_of(text: str) -> Address:
 
 
 def hub_endpoint() -> Address:
-    """Return the address of the Hub, from ``HF_ENDPOINT``."""
-    return address_of(os.environ.get(ENDPOINT) or PUBLIC_HUB)
+    """Return the address of the Hub, from ``HF_ENDPOINT``; what is no address raises `HubUnreachableError`."""
+    endpoint = address_of(os.environ.get(ENDPOINT) or PUBLIC_HUB)
+    try:
+        parts = urlsplit(endpoint.url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets or a port that no address has
+        is_address = False
+    if not is_address:
+        raise HubUnreachableError(f"{ENDPOINT} is {endpoint.url[:80]!r}: expected an address, https://HOST")
+    return endpoint
 
 
 def with_settings(reason: str, certificates: Sequence[str]) -> str:

@@ -49,7 +49,7 @@ def test_a_folder_of_an_unknown_user_is_named(name, monkeypatch):
 @pytest.mark.parametrize("seconds", ["inf", "nan", "-1", "0", "1e300", "x", ""])
 def test_a_waiting_time_that_cannot_be_waited_is_refused(seconds, monkeypatch):
     monkeypatch.setenv("DEEPCR_ZOO_HUB_TIMEOUT", seconds)
-    with pytest.raises(UsageError, match=r"DEEPCR_ZOO_HUB_TIMEOUT is .*: expected a number of seconds, up to 86400"):
+    with pytest.raises(UsageError, match=r"DEEPCR_ZOO_HUB_TIMEOUT is .*: expected a number of seconds, at most 3600"):
         connection.patience()
 
 

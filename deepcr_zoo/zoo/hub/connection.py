@@ -49,12 +49,13 @@ class HubRequest:
 
 def client() -> Any:
     """Return the Hub's own client; offline mode raises `HubUnreachableError`."""
+    endpoint = hub_endpoint().url  # the client cannot be imported where it is malformed
     import huggingface_hub
 
     if huggingface_hub.is_offline_mode():
         raise HubUnreachableError("the Hub is switched off (HF_HUB_OFFLINE)")
     # without a slash at the end, with which the client would get 404, and without a password, which it would log
-    api = huggingface_hub.HfApi(endpoint=hub_endpoint().url, library_name="deepcr-zoo")
+    api = huggingface_hub.HfApi(endpoint=endpoint, library_name="deepcr-zoo")
     _check_settings(api)
     return api
 
@@ -76,6 +77,7 @@ def _check_settings(api: Any) -> None:
 
 
 def disable_progress_bars() -> None:
+    hub_endpoint()
     from huggingface_hub import utils
 
     utils.disable_progress_bars()  # type: ignore[attr-defined]

@@ -26,8 +26,8 @@ from typing import Any
 from deepcr_zoo import batch
 from deepcr_zoo._version import __version__
 from deepcr_zoo.batch import Jobs, Outcome, Result, Runner, Work
-from deepcr_zoo.errors import ClusterError, OutputError, UsageError
-from deepcr_zoo.files import configuration_file, scratch_folder, sweep_partial, user_data_root
+from deepcr_zoo.errors import ClusterError, UsageError
+from deepcr_zoo.files import configuration_file, scratch_folder, sweep_partial, user_data_root, write_failure
 from deepcr_zoo.machine import require
 
 QUEUE = 4
@@ -83,7 +83,7 @@ def _marker(folder: Path) -> AbstractContextManager[Path]:
         sweep_partial(place)
         return scratch_folder(place)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be written: {error.strerror}; choose another folder") from None
+        raise write_failure(folder, error, "choose another folder") from None
 
 
 def _connect(address: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,9 @@ from deepcr_zoo.archive.listing import Product, Query
 from deepcr_zoo.documents import Document, as_json, first_problem
 from deepcr_zoo.errors import ArchiveError, OutputError
 from deepcr_zoo.files import read_file
+
+ELSEWHERE = "name another folder with DEEPCR_ZOO_CACHE"
+"""The way out where downloads and manifests cannot be written."""
 
 
 class ManifestProduct(Product):
@@ -82,7 +86,22 @@ def read(path: Path) -> ArchiveManifest:
 
 def write(path: Path, manifest: ArchiveManifest) -> None:
     """Write a manifest as JSON; its bytes depend on its content alone."""
-    try:
+    with files.reporting_failures(path, ELSEWHERE):
         files.write_atomically(as_json(manifest), path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def write_copy(path: Path, manifest: ArchiveManifest) -> None:
+    """Write a copy of a manifest for the user, who may have other files: only a manifest is replaced."""
+    check_copy(path)
+    with files.reporting_failures(path, "name another file with --output"):
+        files.write_atomically(as_json(manifest), path)
+
+
+def check_copy(path: Path) -> None:
+    """Raise `OutputError` if there is something other than a manifest at the place of a copy."""
+    if os.path.lexists(path):
+        try:
+            read(path)
+        except ArchiveError:
+            reason = "exists and is not a manifest of deepcr-zoo fetch"
+            raise OutputError(f"{path}: {reason}: move it away, or name another file with --output") from None

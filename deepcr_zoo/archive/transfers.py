@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from deepcr_zoo.archive.listing import Product
+from deepcr_zoo.archive.manifest import ELSEWHERE
 from deepcr_zoo.archive.mast import Part
 from deepcr_zoo.archive.pace import Pace
 from deepcr_zoo.documents import Document, as_json
@@ -26,7 +27,7 @@ from deepcr_zoo.errors import (
     IntegrityError,
     OutputError,
 )
-from deepcr_zoo.files import locked, read_file, sha256_of, sweep_leftovers, write_atomically
+from deepcr_zoo.files import locked, read_file, sha256_of, sweep_leftovers, write_atomically, write_failure
 from deepcr_zoo.zoo import incoming
 
 ATTEMPTS = 3  # connections in a row that may bring next to nothing
@@ -157,8 +158,7 @@ class Downloader:
             for _ in products:
                 product, outcome = ended.get()
                 if isinstance(outcome, OSError):
-                    reason = f"cannot be written: {outcome.strerror or outcome}"
-                    raise OutputError(f"{self.folder.folder}: {reason}; name another folder with DEEPCR_ZOO_CACHE")
+                    raise write_failure(self.folder.folder, outcome, ELSEWHERE)
                 if isinstance(outcome, OutputError):  # the others would meet the same full disk
                     raise outcome
                 if isinstance(outcome, BaseException) and not isinstance(outcome, DeepcrZooError):

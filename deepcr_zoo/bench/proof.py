@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+from deepcr_zoo.bench import output
 from deepcr_zoo.bench.judging import Extent, benchmark
-from deepcr_zoo.bench.report.htmlpage import write_report
+from deepcr_zoo.bench.report.htmlpage import PAGE, write_report
 from deepcr_zoo.bench.report.worst import worst_stamps
 from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, ModelMethod, write_results
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.dataset.reading import Dataset
-from deepcr_zoo.errors import OutputError
 from deepcr_zoo.exposures.pictures import require_matplotlib
+from deepcr_zoo.files import locked, reporting_failures, scratch_folder
 from deepcr_zoo.progress import Reporter
 from deepcr_zoo.zoo.recipe import Recipe
 
@@ -33,15 +36,16 @@ def prove(
     jobs: int = 1,
     reporter: Reporter,
 ) -> tuple[BenchmarkResults, Path]:
-    """Run a benchmark (see `judging.benchmark`) and write its results and report, replacing those in `folder`.
+    """Run a benchmark (see `judging.benchmark`) and write its results and report, replacing earlier ones in `folder`.
 
     Returns the results and the path of the report.
     """
     require_matplotlib()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)  # before the long work, so that an unwritable folder fails at once
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written: {error.strerror}; name another folder") from None
+    output.check(folder, (RESULTS_FILE, PAGE))  # before the long work, as is an unwritable folder
+    with reporting_failures(folder, output.ELSEWHERE):
+        folder.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(folder / RESULTS_FILE):
+            pass
     subjects = [one.load(device, engine) for one in subjects]  # for the benchmark and for the pictures
     results = benchmark(
         subjects, dataset, recipe, command, extent=extent, device=device, engine=engine, jobs=jobs, reporter=reporter
@@ -58,3 +62,13 @@ def prove(
                 pictures += worst_stamps(one.model(device, engine), dataset, results)
                 drawn(one)
     return results, write_report(results, cards, folder, pictures)
+
+
+def prove_alone(
+    subjects: Sequence[Subject], dataset: Dataset, recipe: Recipe, command: str, folder: Path, **options: Any
+) -> tuple[BenchmarkResults, Path]:
+    """Do as `prove`, and let no other process write to the folder meanwhile."""
+    with reporting_failures(folder, output.ELSEWHERE), ExitStack() as held:
+        folder.mkdir(parents=True, exist_ok=True)
+        held.enter_context(locked(folder))
+        return prove(subjects, dataset, recipe, command, folder, **options)

@@ -13,9 +13,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from deepcr_zoo.bench import output
 from deepcr_zoo.documents import Document, as_json, brief, problems, read_file, unique_keys
 from deepcr_zoo.errors import InvalidDocumentError
-from deepcr_zoo.files import write_atomically
 from deepcr_zoo.zoo.cards import Probability
 from deepcr_zoo.zoo.records import MeasuredOn, OperatingPoint, Rate
 from deepcr_zoo.zoo.registry import Sha256
@@ -341,7 +341,7 @@ def _winner_and_loser(one: Comparison) -> tuple[str | None, str | None]:
 
 def write_results(results: BenchmarkResults, path: Path) -> None:
     """Write a ``results.json``; the same results give the same bytes."""
-    write_atomically(as_json(results), path)
+    output.replace(path.parent, {path.name: as_json(results)})
 
 
 def read_results(path: Path) -> BenchmarkResults:

@@ -49,7 +49,7 @@ def bench(
     """
     from deepcr_zoo.bench.benchdata import find_data
     from deepcr_zoo.bench.judging import Extent
-    from deepcr_zoo.bench.proof import prove
+    from deepcr_zoo.bench.proof import prove_alone
     from deepcr_zoo.bench.subjects import find_subject
 
     reporter = TerminalReporter()
@@ -62,12 +62,13 @@ def bench(
             data, subjects, recipe=known, rehearse=rehearse, settings=settings or [], jobs=jobs, reporter=reporter
         )
         compared = [find_subject(name) for name in others if name not in (LACOSMIC, NOTHING)]
-        results, report = prove(
+        folder = output_dir or _folder(subjects, data)
+        results, report = prove_alone(
             subjects,
             dataset,
             found_recipe,
             shlex.join(["deepcr-zoo", *sys.argv[1:]]),
-            output_dir or _folder(subjects, data),
+            folder,
             extent=Extent(against=compared, lacosmic=LACOSMIC in others, runtime=runtime),
             device=device,
             engine=engine,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +16,7 @@ from deepcr_zoo.cli.console import TerminalReporter, interruptible, line, messag
 from deepcr_zoo.cli.options import AsJson, OnScheduler, RecipeFile, Settings, default_jobs
 from deepcr_zoo.cluster import jobs_or_scheduler
 from deepcr_zoo.dataset.expectations import Expected, doubts, expected, expected_rehearsal
-from deepcr_zoo.errors import InvalidNameError, OutputError, UsageError
+from deepcr_zoo.errors import InvalidNameError, UsageError
 from deepcr_zoo.exposures.pictures import require_matplotlib
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.progress import Level
@@ -91,7 +89,7 @@ def new(
         raise UsageError(f"{path} exists: choose another name with --output, or remove it")
     if sizes := re.search(r"-([23])-(\d+)$", name):
         text = text.replace(STARTER_SIZES, f"depth: {sizes[1]}, hidden: {sizes[2]}")
-    with _reporting_write_failures(path):
+    with files.reporting_failures(path, "choose another file with --output"):
         write_atomically(text.replace(STARTER_NAME, name).replace("NAME.yaml", path.name).encode(), path)
     result(path)
 
@@ -141,7 +139,7 @@ def simulate(
             f"{taken[0]} is not empty: choose another --output-dir or remove it, exposures of two runs do not mix"
         )
     for visit, folder in TerminalReporter().track(list(zip(visits, folders, strict=True)), "simulating", len(visits)):
-        with _reporting_write_failures(folder):
+        with files.reporting_failures(folder, "choose another --output-dir"):
             written = write_visit(visit, folder)
         for path in written:
             result(path)
@@ -198,14 +196,6 @@ def build(
     _print_dataset(dataset.manifest)
     for written in (*pictures, manifest):
         result(written)
-
-
-@contextmanager
-def _reporting_write_failures(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def _print_visit(outcome: Outcome[VisitRecord]) -> None:
@@ -295,6 +285,8 @@ def fetch(
         raise UsageError("expected a RECIPE, or --manifest FILE, and not both")
     if settings and file is None:
         raise UsageError("--manifest takes what it lists: leave out --set")
+    if to is not None:
+        manifests.check_copy(to)
     with interruptible():
         if manifest is not None:
             path, listed = manifest, manifests.read(manifest)
@@ -312,7 +304,7 @@ def fetch(
                 for reason in row.differs if row.found_exposures or not listed.not_public else ():
                     message("differs", f"{row.rule}: {reason}", "caution")
         if to is not None:
-            manifests.write(to, listed)
+            manifests.write_copy(to, listed)
     _print_archive_manifest(listed, to or path, dry_run, as_json)
 
 

@@ -17,7 +17,7 @@ from deepcr_zoo.archive.mast import Archive
 from deepcr_zoo.archive.pace import Pace
 from deepcr_zoo.batch import PACKED_SUFFIXES
 from deepcr_zoo.dataset import visits
-from deepcr_zoo.errors import ArchiveError, ArchiveUnreachableError, DeepcrZooError, OutputError, UsageError
+from deepcr_zoo.errors import ArchiveError, ArchiveUnreachableError, DeepcrZooError, UsageError
 from deepcr_zoo.exposures.fitsfiles import read_unchanged
 from deepcr_zoo.exposures.packing import unpacked
 from deepcr_zoo.progress import Reporter
@@ -152,8 +152,7 @@ def _reserved(folder: transfers.DownloadFolder, reporter: Reporter) -> Iterator[
         try:
             stack.enter_context(folder.reserved(lambda: reporter.message("waiting", waiting, "caution")))
         except OSError as error:
-            reason = f"cannot be written: {error.strerror}"
-            raise OutputError(f"{folder.folder}: {reason}; name another folder with DEEPCR_ZOO_CACHE") from None
+            raise files.write_failure(folder.folder, error, manifest.ELSEWHERE) from None
         yield
 
 

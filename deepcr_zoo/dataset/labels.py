@@ -53,11 +53,13 @@ class _Assessment:
 def label_visit(visit: PlannedVisit, home: store.Home) -> store.VisitRecord:
     """Label a visit and store its stamps, or return the record of the finished visit."""
     key = visit.key
+    target = home.visit(key)
+    was_there = target.exists()
     finished = home.finished_visit(key)
     if finished is not None:
         return finished
-    target = home.visit(key)
-    shutil.rmtree(target, ignore_errors=True)  # a visit that has lost files
+    if was_there:  # a visit that has lost files, and not one that another process has just finished
+        shutil.rmtree(target, ignore_errors=True)
     with store.reporting_full_disk(home, visit.name), scratch_folder(target) as scratch, new_folder(target) as folder:
         record = _label(visit, key, scratch, folder, home.log(key))
         store.write_document(folder / store.VISIT_FILE, record)

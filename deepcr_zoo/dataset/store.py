@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import re
@@ -180,14 +179,11 @@ class Home:
 
     def make(self) -> None:
         """Create the folder of visits and check that it can be written."""
-        try:
-            with reporting_full_disk(self, "training sets"):
-                self.visits.mkdir(parents=True, exist_ok=True)
-                with files.scratch_folder(self.visits / "try"):
-                    pass
-        except OSError as error:
-            reason = f"cannot be written: {error.strerror}"
-            raise OutputError(f"{self.root}: {reason}; name another folder with DEEPCR_ZOO_DATA") from None
+        elsewhere = "name another folder with DEEPCR_ZOO_DATA"
+        with files.reporting_failures(self.root, elsewhere), reporting_full_disk(self, "training sets"):
+            self.visits.mkdir(parents=True, exist_ok=True)
+            with files.scratch_folder(self.visits / "try"):
+                pass
 
     def finished_visit(self, key: str) -> VisitRecord | None:
         """Return the record of a visit if it is finished and its files have the recorded sizes, else None."""
@@ -256,7 +252,7 @@ def reporting_full_disk(home: Home, written: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno not in files.FULL:
             raise
         raise OutputError(
             f"{written}: no space left under {home.root}: free some, or name another folder with DEEPCR_ZOO_DATA; what is "

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import ndimage
 
-from deepcr_zoo.errors import DeepcrZooError, ImageWarning, MachineWarning, ModelWarning, OutputError, warn
+from deepcr_zoo.errors import DeepcrZooError, ImageWarning, MachineWarning, ModelWarning, warn
 from deepcr_zoo.exposures import pictures, products
 from deepcr_zoo.exposures.fitsfiles import check_room
 from deepcr_zoo.exposures.missing import MissingFactsError
@@ -28,7 +28,7 @@ from deepcr_zoo.exposures.provenance import MaskProvenance
 from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
 from deepcr_zoo.exposures.selection import Selection, missing_model, ranked_models, select
 from deepcr_zoo.exposures.suspicions import suspicions
-from deepcr_zoo.files import write_together
+from deepcr_zoo.files import write_failure, write_together
 from deepcr_zoo.machine import free_memory_bytes
 from deepcr_zoo.models.imagecleaning import Filler, filler
 from deepcr_zoo.models.model import MaskModel, load_resolved
@@ -340,7 +340,7 @@ def _write(contents: dict[Path, bytes]) -> None:
                 raise not_ours(path)
         write_together(contents)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be written to: {error.strerror}; choose another --output-dir") from None
+        raise write_failure(folder, error, "choose another --output-dir") from None
 
 
 def _filler(selection: Selection, options: CleanOptions) -> Filler:

@@ -17,7 +17,7 @@ import yaml
 from deepcr_zoo import documents
 from deepcr_zoo.documents import parse_document
 from deepcr_zoo.errors import ConversionError
-from deepcr_zoo.files import read_file, write_atomically
+from deepcr_zoo.files import read_file, write_atomically, write_failure
 from deepcr_zoo.models import testvectors, weights
 from deepcr_zoo.models.upstream import convert_state
 from deepcr_zoo.zoo.cards import Card, UpstreamFile
@@ -143,7 +143,7 @@ def _write_new(data: bytes, path: Path) -> None:
             )
         write_atomically(data, path)
     except OSError as error:
-        raise ConversionError(f"{path} cannot be written: {error.strerror}; choose another folder with --to") from None
+        raise write_failure(path, error, "choose another folder with --to", ConversionError) from None
 
 
 def _check_input_scale(converted: ConvertedModel, card_path: Path) -> None:

@@ -9,7 +9,7 @@ import yaml
 
 from deepcr_zoo import files
 from deepcr_zoo.documents import as_yaml
-from deepcr_zoo.errors import OutputError, PublishError, UsageError
+from deepcr_zoo.errors import PublishError, UsageError
 from deepcr_zoo.files import read_file, write_together
 from deepcr_zoo.publishing.releases import Release
 from deepcr_zoo.zoo.merging import MEANING
@@ -48,6 +48,14 @@ def write_entry(release: Release, pin: HubPin, checkout: Path) -> list[Path]:
 
     If one cannot be written, none is. A new version does not become the default: people change that in the entry.
     """
+    with (
+        files.reporting_failures(checkout, "run the command again, with another --into if that stays"),
+        files.locked(checkout, lambda: None),
+    ):
+        return _write_entry(release, pin, checkout)
+
+
+def _write_entry(release: Release, pin: HubPin, checkout: Path) -> list[Path]:
     registry = read_registry(checkout)
     known = _locked(release, registry)
     if known and known.sources.hub and known.sources.hub != pin:
@@ -61,10 +69,7 @@ def write_entry(release: Release, pin: HubPin, checkout: Path) -> list[Path]:
     contents[card] = release.files[CARD_FILE]
     contents[checkout / "zoo" / f"{release.entry}.yaml"] = entry_text(_pinned_entry(release, registry, pin))
     changed = {path: data for path, data in contents.items() if not path.is_file() or read_file(path) != data}
-    try:
-        write_together(changed)
-    except OSError as error:
-        raise OutputError(f"{checkout}: cannot be written: {error.strerror}: run the command again, or --into DIR") from None
+    write_together(changed)
     return list(changed)
 
 

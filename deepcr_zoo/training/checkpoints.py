@@ -6,7 +6,6 @@ place: at any moment there is one whole checkpoint, the old one or the new one.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import math
 from collections.abc import Iterator
@@ -21,14 +20,11 @@ from torch import Tensor
 
 from deepcr_zoo.documents import Document, as_json, first_problem
 from deepcr_zoo.errors import OutputError, RunError
-from deepcr_zoo.files import read_file, sha256_of, sweep_leftovers, write_atomically
+from deepcr_zoo.files import FULL, read_file, sha256_of, sweep_leftovers, write_atomically
 from deepcr_zoo.training.state import TrainingProgress, TrainingState
 
 CHECKPOINT_FILE = "checkpoint.json"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # state of Adam for each parameter
-
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Checkpoint(Document):
@@ -69,7 +65,7 @@ def reporting_failures(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = "make room" if error.errno in _FULL else "make it writable"
+        remedy = "make room" if error.errno in FULL else "make it writable"
         raise OutputError(
             f"{folder}: cannot be written: {error.strerror}; {condition(folder)}: {remedy}, then deepcr-zoo train --resume "
             f"{folder} {'goes on' if has_checkpoint(folder) else 'starts it again'}"

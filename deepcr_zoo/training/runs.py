@@ -26,8 +26,8 @@ from deepcr_zoo.bench.runs import FACTS_FILE, METRICS_FILE, RECIPE_FILE, EpochRe
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import key_of
 from deepcr_zoo.documents import Document, as_json
-from deepcr_zoo.errors import OutputError, RunError
-from deepcr_zoo.files import read_file, scratch_folder, sweep_leftovers, write_atomically
+from deepcr_zoo.errors import RunError
+from deepcr_zoo.files import read_file, scratch_folder, sweep_leftovers, write_atomically, write_failure
 from deepcr_zoo.training.checkpoints import reporting_failures
 from deepcr_zoo.zoo.recipe import Recipe
 
@@ -56,8 +56,7 @@ def new_run(recipe: Recipe, dataset: Dataset, runs: Path, command: str) -> Run:
         contents = {RECIPE_FILE: text, FACTS_FILE: as_json(facts)}
         folder = _make_folder(runs / recipe.name, f"{now:%Y%m%dT%H%M%S}", key, contents)
     except OSError as error:
-        reason = f"a run cannot be written there: {error.strerror}"
-        raise OutputError(f"{runs}: {reason}; name another folder with --runs") from None
+        raise write_failure(runs, error, "name another folder with --runs") from None
     return Run(folder, recipe, facts)
 
 

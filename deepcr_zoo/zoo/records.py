@@ -15,7 +15,7 @@ from pydantic import Field
 
 from deepcr_zoo import files
 from deepcr_zoo.documents import Document, as_yaml, read_document
-from deepcr_zoo.errors import NoModelError, OutputError, UsageError
+from deepcr_zoo.errors import NoModelError, UsageError
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.zoo.cards import Card, Positive, Probability
 from deepcr_zoo.zoo.instruments import PixelUnit
@@ -151,13 +151,11 @@ def append(model: ResolvedModel, record: Measurement | ParityRecord | SkyRecord)
             f"{model.reference}: results are kept in a checkout, and {model.root} belongs to an installed package: "
             "run the command from a checkout of the repository"
         )
-    results, path = read_records(model), results_path(model)
+    path = results_path(model)
     kind = {Measurement: "measurements", ParityRecord: "parity", SkyRecord: "sky"}[type(record)]
-    grown = results.model_copy(update={kind: [*getattr(results, kind), record]})
-    try:
-        write_atomically(as_yaml(grown), path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}; nothing was recorded") from None
+    with files.reporting_failures(path, "nothing was recorded"), files.locked(model.root, lambda: None):
+        results = read_records(model)
+        write_atomically(as_yaml(results.model_copy(update={kind: [*getattr(results, kind), record]})), path)
     return path
 
 

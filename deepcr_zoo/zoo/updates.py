@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from deepcr_zoo.zoo.registry import ORGANISATION, HubPin, Origin, Registry, read
 
 REPOSITORY = f"{ORGANISATION}/registry"  # Hub repository of the zoo's lock and cards
 CURRENT = "current.json"
+ELSEWHERE = "name another folder with DEEPCR_ZOO_DATA"
 MOST_FILES = 10_000
 MOST_BYTES = 1_000_000  # largest accepted registry file; the largest card has a few thousand bytes
 MOST_BYTES_IN_ALL = 100_000_000  # of an update, which is held in memory until it is checked
@@ -120,11 +122,19 @@ def with_update(shipped: Registry) -> Registry:
 
 def update(repository: str = REPOSITORY) -> Update:
     """Fetch the newest lock and cards from a Hub repository, check them, and keep them."""
+    with ExitStack() as held:
+        with files.reporting_failures(folder(), ELSEWHERE):
+            folder().mkdir(parents=True, exist_ok=True)
+            held.enter_context(files.locked(folder(), lambda: None))
+        return _update(repository)
+
+
+def _update(repository: str) -> Update:
     shipped, before = shipped_registry(), _readable_current()
     remote = HubRepository(repository)
     commit = remote.head()
     kept = KeptUpdate(repo=repository, commit=commit, fetched=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}")
-    try:
+    with files.reporting_failures(folder(), ELSEWHERE):
         sweep_leftovers(folder())
         if not _is_whole(kept):
             shutil.rmtree(folder() / commit, ignore_errors=True)
@@ -134,8 +144,6 @@ def update(repository: str = REPOSITORY) -> Update:
         fetched = _read_kept(kept)
         _check(fetched, shipped, before)
         write_atomically(as_json(kept), current_file())
-    except OSError as error:
-        raise files.write_failure(folder(), error, "name another folder with DEEPCR_ZOO_DATA") from None
     _remove_others({commit, *([] if before is None else [before.root.name])})
     known = set((shipped if before is None else merged(shipped, before)).references())
     added = [reference for reference in merged(shipped, fetched).references() if reference not in known]

@@ -158,7 +158,7 @@ def train(folder: Path, tmp_path: Path) -> Target:
     file.write_bytes(as_yaml(recipe))
 
     def run() -> Path | None:
-        return max((path.parent for path in folder.glob("*/*/run.json")), default=None)
+        return max((path.parent for path in folder.glob("*/[!.]*/run.json")), default=None)
 
     def arguments() -> Sequence[object]:
         begun = (
@@ -172,7 +172,7 @@ def train(folder: Path, tmp_path: Path) -> Target:
             assert training_stamps.read_progress(found).epoch >= 0
 
     def trained() -> Content:
-        (found,) = folder.glob("*/*")
+        (found,) = folder.glob("*/[!.]*")
         return content(
             found, has_times=("metrics.jsonl", "run.json", "card.yaml", "environment.json", "checkpoint.json", "*.png")
         )

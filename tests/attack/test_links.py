@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from deepcr_zoo.archive import manifest
+from deepcr_zoo.bench import output
 from deepcr_zoo.errors import IntegrityError, OutputError, SourceWarning
 from deepcr_zoo.publishing.registryfiles import registry_files
 from deepcr_zoo.zoo import registries, sources
 from deepcr_zoo.zoo.cards import Licence
+from tests import forks
 from tests.registries import SMALL, copy_registry
 
 FILES = ("model.safetensors", "test_vector.safetensors", "card.yaml")
@@ -111,3 +115,58 @@ def test_a_mirror_is_not_read_through_a_link_at_the_prefix_of_a_registry(keck, t
     linked(mirror / "keck", tmp_path / "elsewhere")
     with pytest.raises(IntegrityError, match=f"{mirror / 'keck'} is a symbolic link"):
         sources.pull(f"keck:{SMALL}", mirror=mirror, source="mirror")
+
+
+NAMES = ("results.json", "report.html", "report/roc-all.png")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_benchmark_replaces_no_file_of_the_user(name, tmp_path):
+    foreign = tmp_path / name
+    foreign.parent.mkdir(exist_ok=True)
+    foreign.write_text("mine\n")
+    with pytest.raises(
+        OutputError, match=f"{foreign}: exists and is not of deepcr-zoo bench: move it away, or name another"
+    ):
+        output.replace(tmp_path, dict.fromkeys(NAMES, b"ours"))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [foreign]
+    assert foreign.read_text() == "mine\n"
+
+
+def test_a_benchmark_replaces_its_own_files_and_removes_none_of_the_user(tmp_path):
+    output.replace(tmp_path, {"report/old.png": b"ours", **dict.fromkeys(NAMES, b"ours")})
+    (tmp_path / "report" / "holiday.png").write_text("mine")
+    output.replace(tmp_path, dict.fromkeys(NAMES, b"new"), stale="report")
+    found = {path.relative_to(tmp_path).as_posix(): path.read_text() for path in tmp_path.rglob("[!.]*") if path.is_file()}
+    assert found == {**dict.fromkeys(NAMES, "new"), "report/holiday.png": "mine"}
+
+
+def test_a_list_that_names_files_elsewhere_is_not_believed(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "mine.png").write_text("mine")
+    for name in ("../mine.png", "report/../../mine.png", str(tmp_path / "mine.png"), "report/.hidden"):
+        (tmp_path / "out" / output.LIST_FILE).write_text(json.dumps({"files": [name]}))
+        output.replace(tmp_path / "out", {"new.json": b""}, stale="report")
+        (tmp_path / "out" / "new.json").unlink()
+    assert (tmp_path / "mine.png").read_text() == "mine"
+
+
+def test_the_command_says_at_once_that_a_file_of_the_user_is_in_the_way(bench, tmp_path):
+    bench.prepare()
+    place = bench.folder / "out" / "results.json"
+    place.parent.mkdir()
+    place.write_text("mine")
+    refused = forks.start(bench.arguments(), tmp_path / "log")
+    assert refused.wait() == 1
+    assert f"{place}: exists and is not of deepcr-zoo bench" in refused.said()
+    assert place.read_text() == "mine"
+    place.unlink()
+    assert forks.start(bench.arguments(), tmp_path / "log").wait() == 0
+    assert forks.start(bench.arguments(), tmp_path / "log").wait() == 0  # ours are replaced
+
+
+def test_a_copy_of_a_manifest_replaces_only_a_manifest(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(OutputError, match="exists and is not a manifest"):
+        manifest.check_copy(tmp_path / "thesis.tex")
+    manifest.check_copy(tmp_path / "new.json")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from deepcr_zoo.errors import InUseError
-from deepcr_zoo.files import locked
+from deepcr_zoo.files import OLD_S, locked, write_atomically
+from deepcr_zoo.zoo import records
+from deepcr_zoo.zoo.registry import read_registry
 from tests import forks
+from tests.registries import SMALL, copy_registry
 
 pytest_plugins = ["tests.zoo.hub.fixtures"]
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -26,7 +32,7 @@ def held_by_another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], text=True, **pipes) as process:
         assert process.stdout is not None
-        process.stdout.readline()
+        assert process.stdout.readline() == "\n"
         try:
             yield process
         finally:
@@ -50,7 +56,7 @@ def test_a_process_that_may_wait_for_the_lock_does(tmp_path):
 def test_a_second_trainer_of_a_run_is_refused_and_writes_nothing(train, tmp_path):
     train.prepare()
     first = forks.start(train.arguments(), tmp_path / "first")
-    while not (runs := list(train.folder.glob("*/*/run.json"))):
+    while not (runs := list(train.folder.glob("*/[!.]*/run.json"))):
         assert first.process.is_alive(), first.said()
     first.kill()
     run = runs[0].parent
@@ -70,3 +76,63 @@ def test_a_trainer_that_is_killed_while_it_makes_its_run_leaves_nothing_visible(
         forks.start(train.arguments(), tmp_path / "log", killed_at=step).wait()
         for run in train.folder.glob("*/[!.]*"):
             assert {"recipe.yaml", "run.json"} <= {path.name for path in run.iterdir()}
+
+
+def run_together(commands, tmp_path: Path) -> list[str]:
+    """Run commands at the same time; return what each printed, once all have succeeded."""
+    started = [forks.start(command, tmp_path / f"log{number}") for number, command in enumerate(commands)]
+    for one in started:
+        assert one.wait() == 0, one.said()
+    return [one.said() for one in started]
+
+
+@pytest.mark.parametrize("name", ["pull", "clean", "build", "fetch", "update"])
+def test_two_commands_that_write_to_one_place_end_as_one_does(name, request, tmp_path):
+    target = request.getfixturevalue(name)
+    target.prepare()
+    run_together([target.arguments()], tmp_path)
+    expected = target.content()
+    target.prepare()
+    run_together([target.arguments(), target.arguments()], tmp_path)
+    target.check()
+    assert target.content() == expected
+
+
+def test_two_benchmarks_do_not_mix_in_one_folder(bench, tmp_path):
+    bench.prepare()
+    (bench.folder / "out").mkdir()
+    with held_by_another_process(bench.folder / "out"):
+        second = forks.start(bench.arguments(), tmp_path / "log")
+        assert second.wait() == 1
+        assert f"{bench.folder / 'out'}: another process is writing there" in second.said()
+
+
+def test_records_that_two_processes_append_are_all_kept(tmp_path):
+    root = copy_registry(tmp_path / "checkout")
+    code = (
+        "import sys, datetime, pathlib\n"
+        "from deepcr_zoo.zoo import records\n"
+        "from deepcr_zoo.zoo.registry import read_registry\n"
+        "model = read_registry(pathlib.Path(sys.argv[1])).resolve(sys.argv[2])\n"
+        "for day in range(1, 11):\n"
+        "    data = records.MeasuredOn(kind='synthetic', description='-')\n"
+        "    records.append(model, records.SkyRecord(date=datetime.date(2026, int(sys.argv[3]), day), software='-',\n"
+        "        command='-', machine='-', data=data, simulator_version=1, seeds=[1], rule='-', lowest=1.0))\n"
+    )
+    model = read_registry(root).resolve(SMALL)
+    before = len(records.read_records(model).sky)
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(root), SMALL, month]) for month in ("1", "2")]
+    assert [one.wait() for one in processes] == [0, 0]
+    assert len(records.read_records(model).sky) == before + 20
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+@pytest.mark.parametrize("owner", ["elsewhere-1", "{host}-{process}"])
+def test_what_is_left_over_is_swept_when_it_is_old_although_its_owner_seems_to_live(owner, is_folder, tmp_path):
+    owner = owner.format(host=platform.node().partition(".")[0], process=os.getpid())
+    leftover, young = (tmp_path / f".x.yaml.{owner}-{number}.part" for number in ("0a", "0b"))
+    for path in (leftover, young):
+        path.mkdir() if is_folder else path.write_text("half")
+    os.utime(leftover, (time.time() - 2 * OLD_S,) * 2)
+    write_atomically(b"whole", tmp_path / "x.yaml")
+    assert {path.name for path in tmp_path.iterdir()} == {"x.yaml", young.name}

@@ -301,7 +301,7 @@ def test_an_inpainter_for_another_unit_is_refused(tmp_path):
 
 @pytest.mark.parametrize("folder", ["/proc/nowhere", "{file}"])
 def test_a_folder_that_cannot_be_written_to_is_one_sentence(folder, flc):
-    with pytest.raises(OutputError, match=r"cannot be written to: .*; choose another output_dir"):
+    with pytest.raises(OutputError, match=r"cannot be written: .*; choose another output_dir"):
         clean(flc, output_dir=folder.format(file=flc))
     assert names(flc.parent) == ["x_flc.fits"]
 
@@ -323,7 +323,7 @@ def test_a_file_size_limit_leaves_nothing_half_written(flc, tmp_path):
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )
     assert "OutputError" in done.stderr
-    assert "File too large; choose another output_dir" in done.stderr
+    assert "File too large; make room there, or choose another output_dir" in done.stderr
     assert names(flc.parent) == ["x_flc.fits"]
 
 
@@ -337,7 +337,7 @@ def test_a_full_disk_leaves_nothing_half_written(flc, tmp_path):
     )
     if "unshare" in done.stderr or "mount:" in done.stderr:
         pytest.skip(f"no disk of our own can be made here: {done.stderr.strip()}")
-    assert "No space left on device; choose another output_dir" in done.stderr
+    assert "No space left on device; make room there, or choose another output_dir" in done.stderr
     assert done.stdout == ""
 
 

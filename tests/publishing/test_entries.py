@@ -73,7 +73,7 @@ def test_an_entry_that_cannot_be_written_leaves_nothing(release, checkout, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("deepcr_zoo.publishing.entries.write_together", full)
-    with pytest.raises(OutputError, match="No space left on device: run the command again"):
+    with pytest.raises(OutputError, match="No space left on device; make room there, or run the command again"):
         write_entry(as_version(release, "2.0"), PIN, checkout)
     assert list(read_registry(checkout).entries[SMALL].versions) == ["1.0"]
 

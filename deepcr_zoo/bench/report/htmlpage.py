@@ -11,13 +11,13 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from deepcr_zoo.bench import output
 from deepcr_zoo.bench.report import tables
 from deepcr_zoo.bench.report.conclusions import conclusions
 from deepcr_zoo.bench.report.figures import Picture, Topic, figures
 from deepcr_zoo.bench.report.tables import Table
 from deepcr_zoo.bench.report.wording import field_name
 from deepcr_zoo.bench.results import BaselineMethod, BenchmarkResults, MethodResult
-from deepcr_zoo.files import write_together
 from deepcr_zoo.zoo.cards import Card
 
 PAGE, PICTURES = "report.html", "report"
@@ -63,13 +63,9 @@ def write_report(
     input gives the same bytes.
     """
     drawn = [*figures(results), *pictures]
-    page = folder / PAGE
-    contents = {folder / PICTURES / f"{one.name}.png": one.png for one in drawn}
-    write_together({**contents, page: render(results, cards, drawn).encode()})
-    for old in (folder / PICTURES).glob("*.png"):
-        if old not in contents:
-            old.unlink()
-    return page
+    contents = {f"{PICTURES}/{one.name}.png": one.png for one in drawn}
+    output.replace(folder, {**contents, PAGE: render(results, cards, drawn).encode()}, stale=PICTURES)
+    return folder / PAGE
 
 
 def render(results: BenchmarkResults, cards: Mapping[str, Card], pictures: Sequence[Picture]) -> str:

@@ -32,7 +32,9 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("no folder")
     error = simulate("acs-wfc-f606w", "--side", "256", "--output-dir", tmp_path / "file").exception
     assert isinstance(error, OutputError)
-    assert str(error) == f"{tmp_path}/file/extragalactic-1000: cannot be written: Not a directory"
+    assert (
+        str(error) == f"{tmp_path}/file/extragalactic-1000: cannot be written: Not a directory; choose another --output-dir"
+    )
 
 
 def test_exposures_of_two_runs_do_not_mix(tmp_path):

@@ -77,7 +77,7 @@ def test_a_run_that_is_killed_and_resumed_ends_with_the_same_weights(kills, unin
     resume(run.folder, prove=False)
     assert same_bytes(run.folder / "model.safetensors", uninterrupted.folder / "model.safetensors")
     assert [one.validation_loss for one in run.history()] == [one.validation_loss for one in uninterrupted.history()]
-    assert not [path.name for path in run.folder.iterdir() if path.name.startswith(".")]
+    assert not [path.name for path in run.folder.iterdir() if path.suffix == ".part"]
 
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])

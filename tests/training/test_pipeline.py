@@ -26,6 +26,7 @@ from tests.training.stamps import recipe_of, same_bytes, write_dataset
 
 FILES = {
     ".lock",
+    ".deepcr-zoo-bench.json",
     "recipe.yaml",
     "run.json",
     "environment.json",

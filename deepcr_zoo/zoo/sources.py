@@ -25,6 +25,7 @@ from deepcr_zoo.zoo.registry import CARD_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, L
 Source = Literal["cache", "mirror", "seed", "hub"]
 SOURCES: tuple[Source, ...] = get_args(Source)
 HUB_BEFORE_SEED: tuple[Source, ...] = ("cache", "mirror", "hub", "seed")
+HUB_BEFORE_SEED_S = 15.0  # seconds that a download may take where the bundled copy comes next
 Address = str | os.PathLike[str]  # a path, or for a mirror also a file:// address
 _Read = tuple[bytes, Path | None, str | None]  # bytes, the path they were read from, and how they differ from the lock
 
@@ -189,7 +190,9 @@ def _suppliers(
     locked = model.locked_file(filename)
     for name in order if source is None else (source,):
         if name == "hub":
-            yield name, partial(_read_from_hub, model, filename)
+            # a bundled copy that comes next is not kept waiting by a slow Hub
+            has_other = source is None and model.locked.sources.seed and "seed" in order[order.index(name) :]
+            yield name, partial(_read_from_hub, model, filename, HUB_BEFORE_SEED_S if has_other else None)
         for read in folders.get(name, ()):
             yield name, partial(read, filename, locked)
 
@@ -232,12 +235,12 @@ def _read_from(folder: Path | None, filename: str, locked: LockedFile, *, plain_
     return data, path, locked.mismatch(data)
 
 
-def _read_from_hub(model: ResolvedModel, filename: str) -> _Read:
+def _read_from_hub(model: ResolvedModel, filename: str, longest_s: float | None) -> _Read:
     pin = model.locked.sources.hub
     if pin is None:
         raise SourceError("this version is not published on the Hub")
     locked = model.locked_file(filename)
-    data = downloads.download(pin, filename, locked.size)
+    data = downloads.download(pin, filename, locked.size, longest_s)
     return data, None, locked.mismatch(data)
 
 

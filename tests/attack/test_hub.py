@@ -11,7 +11,7 @@ import pytest
 
 from deepcr_zoo import files
 from deepcr_zoo.errors import DeepcrZooError, IntegrityError, OutputError, SourceError, UsageError
-from deepcr_zoo.zoo import incoming, updates
+from deepcr_zoo.zoo import incoming, sources, updates
 from deepcr_zoo.zoo.hub import connection
 from deepcr_zoo.zoo.hub.repositories import HubRepository
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE
@@ -134,6 +134,15 @@ def test_a_body_that_drips_is_given_up(published, monkeypatch):
     with pytest.raises(SourceError, match="arrives too slowly"):
         pull_resolved(published.model)
     assert time.monotonic() - begun < 10
+
+
+def test_a_bundled_copy_is_used_instead_of_a_slow_hub(published, monkeypatch):
+    monkeypatch.setattr(sources, "HUB_BEFORE_SEED_S", 1.0)
+    edit_entry(published.root, lambda entry: entry["versions"][VERSION]["sources"].update(seed=True))
+    published.hub.inject(faults.dripping, where="/storage/")
+    begun = time.monotonic()
+    assert pull_resolved(published.model).source == "seed"
+    assert time.monotonic() - begun < 15
 
 
 def test_a_hub_that_says_to_come_back_tomorrow_is_not_waited_for(published):

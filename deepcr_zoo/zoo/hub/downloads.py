@@ -5,20 +5,29 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
+from deepcr_zoo.zoo import incoming
 from deepcr_zoo.zoo.hub.answers import read_file
 from deepcr_zoo.zoo.hub.connection import HubRequest, client, translated
 from deepcr_zoo.zoo.registry import HubPin
 
 CONNECTIONS = 8
+MARGIN_BYTES = 1_000_000  # of other answers on the way to a file
 WAIT_S = 0.5
 """Before a file is asked for once more."""
 
 
-def download(pin: HubPin, filename: str, size: int) -> bytes:
-    """Fetch one file; see `download_all`."""
-    return download_all(pin, {filename: size})[filename]
+def download(pin: HubPin, filename: str, size: int, longest_s: float | None = None) -> bytes:
+    """Fetch one file (see `download_all`), in `longest_s` at most, where another source has it too."""
+    if longest_s is None:
+        return download_all(pin, {filename: size})[filename]
+    api = client()
+    fetch = partial(
+        incoming.within, longest_s, partial(_fetch, api, pin, filename, size, first=True), 3 * size + MARGIN_BYTES
+    )
+    return translated(fetch, HubRequest(pin.repo, pin.commit, filename), api)
 
 
 def download_all(pin: HubPin, sizes: Mapping[str, int]) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gzip
 import json
@@ -10,6 +11,8 @@ import threading
 import time
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from deepcr_zoo.archive import mast, transfers
 from deepcr_zoo.archive.listing import query_of
@@ -152,6 +155,40 @@ def test_a_packed_answer_is_refused_before_it_is_unpacked(archive, one_visit, pa
     archive.instead = answering(once(bomb), to=path, headers={"Content-Encoding": "gzip"})
     with pytest.raises(ArchiveError, match="packed as 'gzip'"):
         run(one_visit)
+
+
+VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+KEYS = st.sampled_from(
+    [
+        "status",
+        "data",
+        "fields",
+        "name",
+        "type",
+        "paging",
+        "page",
+        "pageSize",
+        "pagesFiltered",
+        "rows",
+        "msg",
+        "obsid",
+        "obs_id",
+        "proposal_id",
+        "t_exptime",
+    ]
+) | st.text(max_size=5)
+JSON = st.recursive(
+    VALUES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=6), max_leaves=20
+)
+
+
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@given(JSON | st.fixed_dictionaries({"status": st.just("COMPLETE"), "data": JSON, "fields": JSON, "paging": JSON}))
+def test_any_json_is_an_answer_or_one_sentence(archive, recipe, content):
+    archive.other_answers.clear()
+    archive.other_answers.append(json.dumps(content).encode())
+    with contextlib.suppress(ArchiveError):
+        search(recipe)
 
 
 # Waiting

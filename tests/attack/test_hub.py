@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from deepcr_zoo import files
 from deepcr_zoo.errors import DeepcrZooError, IntegrityError, OutputError, SourceError, UsageError
@@ -173,6 +176,45 @@ def test_wrong_bytes_of_the_right_size_are_refused(published):
     with pytest.raises(IntegrityError, match="refused"):
         pull_resolved(published.model)
     assert everything(files.cache_root()) == set()
+
+
+VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+KEYS = st.sampled_from(
+    [
+        "sha",
+        "id",
+        "siblings",
+        "rfilename",
+        "size",
+        "lfs",
+        "sha256",
+        "blobId",
+        "tags",
+        "name",
+        "ref",
+        "targetCommit",
+        "branches",
+        "converts",
+        "pullRequests",
+        "title",
+    ]
+) | st.text(max_size=5)
+JSON = st.recursive(
+    VALUES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=6), max_leaves=20
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
+@given(JSON)
+def test_any_json_is_an_answer_or_one_sentence(contract_hub, content):
+    contract_hub.calm()
+    contract_hub.inject(faults.answering(json.dumps(content).encode()), where="/api/models/")
+    repository = HubRepository("deepcr-zoo/registry")
+    asked = [repository.head, repository.commits, repository.tags, repository.pull_requests, repository.is_private]
+    for ask in (*asked, lambda: repository.files("0" * 40), lambda: repository.pull_request(1)):
+        with contextlib.suppress(DeepcrZooError):
+            ask()
 
 
 # Listings other than those of files, which the client reads

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -30,6 +30,9 @@ OLD_S = 86400.0
 
 NAME_BYTES = 100
 """Of the name in that of an unfinished file, so that this is never the longer one."""
+
+SMALL_BYTES = 10_000_000
+"""A file of at most this size fits into any memory, which takes longer to ask for than to read."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a disk, a quota or a largest file size that leaves no room."""
@@ -142,10 +145,10 @@ def _check_regular(mode: int, path: Path) -> None:
 
 def read_file(path: Path, most_bytes: int | None = None) -> bytes:
     """Return the bytes of a regular file; one of more than `most_bytes` (default: the free memory) raises `OSError`."""
-    if most_bytes is None:
-        most_bytes = free_memory_bytes()
     with opened_file(path) as file:
         size = os.fstat(file.fileno()).st_size
+        if most_bytes is None and size > SMALL_BYTES:
+            most_bytes = free_memory_bytes()
         if most_bytes is not None and size > most_bytes:
             raise OSError(errno.EFBIG, f"has {size:,} bytes, at most {most_bytes:,} can be read", str(path))
         data = file.read(size + 1)
@@ -167,9 +170,10 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     """
     partial: dict[Path, Path] = {}
     try:
+        for folder in dict.fromkeys(path.parent for path in contents):
+            folder.mkdir(parents=True, exist_ok=True)
+            _sweep(folder, {_name_part(path) for path in contents if path.parent == folder})
         for path, data in contents.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            sweep_partial(path)
             partial[path] = _partial_path(path)
             with open(partial[path], "xb") as file:
                 file.write(data)
@@ -261,7 +265,7 @@ def sha256_of(path: Path) -> str:
 
 def sweep_partial(path: Path) -> None:
     """Remove unfinished versions of `path`, file or folder, left by killed processes of this machine, and all old ones."""
-    _sweep(path.parent, _name_part(path))
+    _sweep(path.parent, {_name_part(path)})
 
 
 def sweep_leftovers(folder: Path) -> None:
@@ -269,11 +273,15 @@ def sweep_leftovers(folder: Path) -> None:
     _sweep(folder, None)
 
 
-def _sweep(folder: Path, name: str | None) -> None:
-    # listed, not globbed: the name may hold wildcards
+def _sweep(folder: Path, names: Collection[str] | None) -> None:
+    # listed, not globbed: names may hold wildcards
     for leftover in os.listdir(folder) if folder.is_dir() else ():
         found = _PARTIAL.fullmatch(leftover)
-        if found and name in (None, found["name"]) and (_has_lost_its_process(found) or _is_old(folder / leftover)):
+        if (
+            found
+            and (names is None or found["name"] in names)
+            and (_has_lost_its_process(found) or _is_old(folder / leftover))
+        ):
             _remove(folder / leftover)
 
 

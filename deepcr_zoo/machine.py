@@ -32,16 +32,20 @@ def processors() -> int:
 
 def memory_bytes() -> int | None:
     """Return the memory that this process may use; None if the system does not report it."""
-    if not hasattr(os, "sysconf"):
-        return None
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([memory, *(limit for limit, _ in _cgroup_limits())])
+    return _least(_physical_bytes(), *(limit for limit, _ in _cgroup_limits()))
 
 
 def free_memory_bytes() -> int | None:
     """Return the memory that is free or can be freed at once, at most `memory_bytes`; None if nothing is reported."""
-    known = [memory_bytes(), _available_bytes(), *(max(0, limit - used) for limit, used in _cgroup_limits())]
+    return _least(_physical_bytes(), _available_bytes(), *(max(0, limit - used) for limit, used in _cgroup_limits()))
+
+
+def _least(*known: int | None) -> int | None:
     return min((one for one in known if one is not None), default=None)
+
+
+def _physical_bytes() -> int | None:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
 
 
 def _available_bytes() -> int | None:

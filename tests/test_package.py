@@ -38,6 +38,7 @@ ALONE = {  # packages that one place imports alone
     "huggingface_hub": "zoo.hub.",
     "astroquery": "archive.mast",
     "requests": "archive.mast",
+    "urllib3": "archive.mast",
     "drizzlepac": "dataset.drizzle",
     "openvino": "models.engines",
     "distributed": "cluster",

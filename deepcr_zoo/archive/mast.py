@@ -29,6 +29,7 @@ SEARCH_S, POLL_S = 600.0, 0.5  # for all answers of a question, and between two 
 MOST_ANSWER_BYTES = 200_000_000  # all pages together; the visits of fifty proposals have a tenth
 LARGEST_PRODUCT_BYTES = 10**11
 CHUNK_BYTES = 1 << 16
+SEARCH = "search for exposures"  # the activity in errors
 MOST_STATUS_BYTES = 1000  # the status stands at the beginning
 CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Variables from which the client takes certificates."""
@@ -167,9 +168,6 @@ class Archive:
         except (exceptions.RemoteServiceError, exceptions.InvalidQueryError, *_LACKING) as error:
             detail = brief(without_passwords(str(error)[:1000])) or type(error).__name__
             raise ArchiveError(f"{where} sent an answer that cannot be understood: {detail}") from None
-
-
-SEARCH = "search for exposures"
 
 
 def _connect(pace: Pace) -> tuple[Any, Any, str]:

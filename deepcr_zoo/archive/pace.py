@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from deepcr_zoo.errors import ArchiveBusyError, InterruptedWorkError
+from deepcr_zoo.zoo.incoming import REPORT_EVERY_S
 
-REPORT_EVERY_S = 15.0  # between two messages about a wait
 SHORT_S = 5.0  # waits that are not worth a message
 FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 600.0  # without a Retry-After each wait doubles; a longer one is an error
 BUSY_ATTEMPTS = 6  # times in a row that the archive may be busy

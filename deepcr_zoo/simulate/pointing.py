@@ -117,7 +117,7 @@ class ChipPointing:
         return offsets + np.stack([_polynomial(terms, offsets) for terms in (self.a, self.b)], axis=1)
 
     def _inverse(self) -> tuple[Floats, Floats, Floats]:
-        """Polynomials that invert the distortion to better than 0.01 pixels between two corners; they diverge outside."""
+        """Return polynomials that invert the distortion to better than 0.01 pixels, and the corners that bound their use."""
         low = np.array([1.0, 1.0]) - self.crpix - _SURROUNDINGS
         high = np.array(self.window.shape[::-1]) - self.crpix + _SURROUNDINGS
         axes = [np.linspace(start, end, _FIT_POINTS) for start, end in zip(low, high, strict=True)]

@@ -261,4 +261,5 @@ def bench(folder: Path, tmp_path: Path) -> Target:
     )
 
 
-COMMANDS = ("pull", "clean", "build", "train", "fetch", "update", "publish", "bench")
+QUICK = ("pull", "fetch", "update", "publish", "train")
+COMMANDS = (*QUICK, "clean", "build", "bench")

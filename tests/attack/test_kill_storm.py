@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests import forks
-from tests.attack.targets import COMMANDS, Target
+from tests.attack.targets import COMMANDS, QUICK, Target
 
 pytest_plugins = ["tests.zoo.hub.fixtures"]
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -25,14 +25,18 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
     assert forks.start(["--version"], tmp_path_factory.mktemp("warm") / "log").wait() == 0
 
 
-@pytest.fixture(params=COMMANDS)
+@pytest.fixture
 def target(request: pytest.FixtureRequest) -> Target:
     """A command to attack."""
     found: Target = request.getfixturevalue(request.param)
     return found
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(KILLS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("target", "kills"),
+    [*((name, 3) for name in QUICK), *(pytest.param(name, KILLS, marks=pytest.mark.slow) for name in COMMANDS)],
+    indirect=["target"],
+)
 def test_a_command_that_is_killed_leaves_nothing_half_written_and_the_next_one_ends_as_if_nothing_had_happened(
     target, kills, tmp_path
 ):
@@ -71,7 +75,8 @@ def _killed_run(target: Target, log, moments: random.Random, steps: int, duratio
     return run.kill()
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(KILLS // 2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rounds", [KILLS // 2])
 def test_two_trainers_that_are_killed_in_one_run_lose_nothing(train, rounds, tmp_path):
     moments, logs = random.Random(rounds), (tmp_path / "one", tmp_path / "two")
     train.prepare()

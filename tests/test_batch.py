@@ -193,7 +193,7 @@ def test_outcomes_come_in_order_and_failures_do_not_stop_the_rest(jobs):
     assert re.fullmatch(report, outcomes[3].error)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_wrong_usage_ends_everything(jobs):
     with pytest.raises(UsageError, match="wrong for all"):
         list(batch.run(work, ["a", "usage", "b"], jobs))

@@ -278,7 +278,7 @@ def test_clean_chooses_a_model_says_why_and_sums_up(night):
 
 
 def test_clean_goes_on_after_a_failure_names_it_and_ends_with_1(night):
-    done = run("clean", ".", "--model", SMALL, "--jobs", "2", "--json")
+    done = run("clean", ".", "--model", SMALL, "--jobs", "1", "--json")
     assert done.returncode == 1
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(line["path"], line["status"]) for line in lines] == [

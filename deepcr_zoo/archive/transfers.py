@@ -182,7 +182,7 @@ class Downloader:
         with self.open_part(product, start, None if record is None else record.validator) as part:
             size = _announced_size(product, self.folder, part)
             most = (MOST_UNLISTED_BYTES if size is None else size) - part.start
-            incoming.check_room(self.folder.folder, 0 if size is None else most)
+            incoming.check_disk(self.folder.folder, 0 if size is None else most)
             if part.start == 0:
                 partial.unlink(missing_ok=True)  # before the record that would vouch for it
                 self.folder.write_record(DownloadRecord(product=product, size=size, validator=part.validator))

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from deepcr_zoo.errors import DeepcrZooError, ImageWarning, MachineWarning, ModelWarning, warn
 from deepcr_zoo.exposures import pictures, products
-from deepcr_zoo.exposures.fitsfiles import check_room
+from deepcr_zoo.exposures.fitsfiles import check_memory
 from deepcr_zoo.exposures.missing import MissingFactsError
 from deepcr_zoo.exposures.noisecheck import level_cautions
 from deepcr_zoo.exposures.options import AUTO, CleanOptions, in_python
@@ -270,7 +270,7 @@ def _check_memory(exposure: Exposure, plan: Plan) -> None:
     pixels = sum(chip.pixels.size for chip in exposure.chips)
     needed = _BYTES_PER_PIXEL * pixels + _COPIES * len(exposure.data) + (_PICTURE_BYTES * pixels if plan.picture else 0)
     what = f"{exposure.path}: cleaning needs about {needed / 1e9:.2g} GB of memory"
-    check_room(needed, what)
+    check_memory(needed, what)
     free = free_memory_bytes()
     if free is not None and needed > free / 2:
         warn(f"{what}, {free / 1e9:.2g} GB are free", MachineWarning)

@@ -47,7 +47,7 @@ def read_unchanged(path: Path) -> bytes:
     try:
         with opened_file(path) as file:
             before = os.fstat(file.fileno())
-            check_room(before.st_size, f"{path}: has {before.st_size:,} bytes")
+            check_memory(before.st_size, f"{path}: has {before.st_size:,} bytes")
             data = file.read(before.st_size + 1)
             after = os.fstat(file.fileno())
     except IsADirectoryError:
@@ -64,7 +64,7 @@ def read_unchanged(path: Path) -> bytes:
     return data
 
 
-def check_room(needed_bytes: int, what: str) -> None:
+def check_memory(needed_bytes: int, what: str) -> None:
     """Raise `InvalidFileError` if less memory is free; `what` says of which file it is, and why it needs so much."""
     free = free_memory_bytes()
     if free is not None and needed_bytes > free:
@@ -78,12 +78,12 @@ def image_values(hdu: Any, where: str) -> Any:
     if the data are damaged.
     """
     shape = hdu.shape
-    stored = abs(int(number(hdu.header, "BITPIX") or 0)) // 8 or 8
-    # scaled to floats of up to 8 bytes, then copied to float32
     if not all(isinstance(length, int) for length in shape):
         raise InvalidFileError(f"{where}: is damaged: its header announces a shape of {brief(shape)}")
+    stored = abs(int(number(hdu.header, "BITPIX") or 0)) // 8 or 8
+    # scaled to floats of up to 8 bytes, then copied to float32
     declared = math.prod(shape) * (max(stored, 8 if _is_scaled(hdu.header) else 0) + 4) if shape else 0
-    check_room(declared, f"{where}: its header announces {brief(' x '.join(map(str, shape)))} pixels")
+    check_memory(declared, f"{where}: its header announces {brief(' x '.join(map(str, shape)))} pixels")
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             return hdu.data

@@ -112,7 +112,7 @@ def check_announced(headers: Mapping[str, str], most: int, what: str) -> int | N
     return size
 
 
-def check_room(folder: Path, size: int) -> None:
+def check_disk(folder: Path, size: int) -> None:
     """Raise `OutputError` if the disk of a folder has no room for so many more bytes."""
     free = shutil.disk_usage(folder).free
     if size > free - DISK_RESERVE_BYTES:

@@ -199,9 +199,9 @@ class SourceWarning(UserWarning):
 
 
 def printable(text: str) -> str:
-    """Return a text on one line, whose characters that a terminal obeys or hides are escaped as in Python.
+    """Return a text as one line, with control and invisible characters escaped as in Python.
 
-    These are control characters, line breaks, bidirectional marks and bytes that are no text.
+    These include line breaks, bidirectional marks and bytes that are no text.
     """
     return "".join(character if _is_shown(character) else _escaped(character) for character in text)
 

@@ -16,7 +16,7 @@ Item = TypeVar("Item")
 
 
 class _Printable(logging.Filter):
-    """Puts a line of a log on one line, without what a terminal obeys."""
+    """A filter of log records that makes them `printable`."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = printable(record.getMessage()), ()

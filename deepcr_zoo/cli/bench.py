@@ -11,7 +11,16 @@ import typer
 from typer import Argument, Option
 
 from deepcr_zoo import files
-from deepcr_zoo.cli.console import TerminalReporter, interruptible, line, message, print_json, print_table, result, whole
+from deepcr_zoo.cli.console import (
+    TerminalReporter,
+    interruptible,
+    message,
+    print_json,
+    print_line,
+    print_result,
+    print_table,
+    whole,
+)
 from deepcr_zoo.cli.options import AsJson, Device, Engine, Settings, default_jobs
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
@@ -81,7 +90,7 @@ def bench(
     else:
         print_results(results)
         for path in (*recorded, report):
-            result(path)
+            print_result(path)
     if any(not verdict.passes for verdict in results.verdicts):
         raise typer.Exit(1)
 
@@ -118,7 +127,7 @@ def print_results(results: BenchmarkResults) -> None:
     cells = [(row.field_type, row.method, *map(figure_text, row.figures.items())) for row in found]
     print_table(["field type", "method", *map(whole, found[0].figures)], cells)
     for verdict in results.verdicts:
-        line(f"{verdict.reference}: {'passes its gates' if verdict.passes else 'FAILS'}")
+        print_line(f"{verdict.reference}: {'passes its gates' if verdict.passes else 'FAILS'}")
         print_gates(verdict)
     for one in results.excluded:
         message("left out", f"{one.reference}: {one.reason}", "caution")

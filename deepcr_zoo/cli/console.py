@@ -1,6 +1,6 @@
 """Terminal output: results on stdout; messages and progress on stderr.
 
-Every text of a command goes through this module, which escapes what a terminal would obey. JSON keeps the real text.
+Every text of a command goes through this module, which escapes control characters. JSON keeps the real text.
 """
 
 from __future__ import annotations
@@ -56,20 +56,20 @@ def print_error(error: DeepcrZooError) -> None:
     first, *more = error.args or ("",)
     message("error", str(first), "error")
     for line in more:
-        note(str(line))
+        print_note(str(line))
 
 
-def note(text: str) -> None:
+def print_note(text: str) -> None:
     """Print a line without a label on stderr."""
     notes.print(printable(text))
 
 
-def line(text: str) -> None:
+def print_line(text: str) -> None:
     """Print a line on stdout."""
     output.print(printable(text))
 
 
-def result(text: str | os.PathLike[str]) -> None:
+def print_result(text: str | os.PathLike[str]) -> None:
     """Print a result for scripts, such as a path, on stdout: as it is in a file or a pipe, escaped on a terminal."""
     # not by typer, which removes colours
     sys.stdout.write(f"{printable(os.fspath(text)) if output.is_terminal else os.fspath(text)}\n")

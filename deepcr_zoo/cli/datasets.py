@@ -12,7 +12,16 @@ from typer import Argument, Option
 
 from deepcr_zoo import files
 from deepcr_zoo.batch import Outcome
-from deepcr_zoo.cli.console import TerminalReporter, interruptible, line, message, print_json, print_table, result, whole
+from deepcr_zoo.cli.console import (
+    TerminalReporter,
+    interruptible,
+    message,
+    print_json,
+    print_line,
+    print_result,
+    print_table,
+    whole,
+)
 from deepcr_zoo.cli.options import AsJson, OnScheduler, RecipeFile, Settings, default_jobs
 from deepcr_zoo.cluster import jobs_or_scheduler
 from deepcr_zoo.dataset.expectations import Expected, doubts, expected, expected_rehearsal
@@ -68,7 +77,7 @@ def check(
 
 
 def _print_check(path: Path, recipe: Recipe) -> None:
-    line(f"{path}: valid; {recipe.task}/{recipe.name}, {', '.join(recipe.instrument.filters)}; {recipe.data.source}")
+    print_line(f"{path}: valid; {recipe.task}/{recipe.name}, {', '.join(recipe.instrument.filters)}; {recipe.data.source}")
     _print_expected("data", expected(recipe))
     _print_expected("rehearsal", expected_rehearsal(recipe))
     for doubt in doubts(recipe):
@@ -91,7 +100,7 @@ def new(
         text = text.replace(STARTER_SIZES, f"depth: {sizes[1]}, hidden: {sizes[2]}")
     with files.reporting_failures(path, "choose another file with --output"):
         write_atomically(text.replace(STARTER_NAME, name).replace("NAME.yaml", path.name).encode(), path)
-    result(path)
+    print_result(path)
 
 
 @recipe_commands.command()
@@ -142,7 +151,7 @@ def simulate(
         with files.reporting_failures(folder, "choose another --output-dir"):
             written = write_visit(visit, folder)
         for path in written:
-            result(path)
+            print_result(path)
 
 
 def build(
@@ -195,7 +204,7 @@ def build(
         return
     _print_dataset(dataset.manifest)
     for written in (*pictures, manifest):
-        result(written)
+        print_result(written)
 
 
 def _print_visit(outcome: Outcome[VisitRecord]) -> None:
@@ -327,4 +336,4 @@ def _print_archive_manifest(listed: ArchiveManifest, path: Path, dry_run: bool, 
         message("archive", f"{len(listed.products)} products, {listed.bytes / 1e6:.1f} MB, in {folder}", "success")
     if listed.not_public:
         message("not public", f"left out: {', '.join(listed.not_public)}", "caution")
-    result(path)
+    print_result(path)

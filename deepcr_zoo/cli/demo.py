@@ -10,7 +10,7 @@ import typer
 from astropy.io import fits
 from typer import Argument, Option
 
-from deepcr_zoo.cli.console import hiding_logs, line, print_error
+from deepcr_zoo.cli.console import hiding_logs, print_error, print_line
 from deepcr_zoo.errors import DeepcrZooError, NoModelError
 from deepcr_zoo.exposures.cleaning import CleanedFile, clean_file
 from deepcr_zoo.models.verification import verify
@@ -54,29 +54,31 @@ def _demo(folder: Path, exposure: Path | None, side: int | None) -> None:
         _pull_and_verify(name)
     done = _clean_own(folder, exposure) if exposure else _clean_simulated(folder, side)
     for note in (*done.reasons, *done.cautions, *filter(None, [done.advice])):
-        line(f"  {note}")
-    line(f"{done.pixels} pixels ({done.fraction:.1%}) of {done.path} marked as cosmic ray, {done.rate or 0:.2f} per cm2 s")
+        print_line(f"  {note}")
+    print_line(
+        f"{done.pixels} pixels ({done.fraction:.1%}) of {done.path} marked as cosmic ray, {done.rate or 0:.2f} per cm2 s"
+    )
     for output in done.outputs:
-        line(f"  {output}")
-    line(f"picture: {done.outputs[-1]}")
+        print_line(f"  {output}")
+    print_line(f"picture: {done.outputs[-1]}")
 
 
 def _pull_and_verify(name: str) -> None:
     model = default_registry().resolve(name)
     pulled = sources.pull_resolved(model)
     outcome = verify(model)
-    line(f"{model.reference} ({'; '.join(model.notes)}), from the {pulled.source}: {pulled.path}")
-    line(f"  sha256 {model.locked.weights.sha256}")
+    print_line(f"{model.reference} ({'; '.join(model.notes)}), from the {pulled.source}: {pulled.path}")
+    print_line(f"  sha256 {model.locked.weights.sha256}")
     if outcome.max_difference is None:
         raise DeepcrZooError(f"{model.reference} fails: {outcome.reason}")
-    line(f"  {outcome.verdict} its test vector, largest difference {outcome.max_difference:.1e}")
+    print_line(f"  {outcome.verdict} its test vector, largest difference {outcome.max_difference:.1e}")
 
 
 def _clean_own(folder: Path, exposure: Path) -> CleanedFile:
     try:
         return clean_file(exposure, output_dir=folder, overwrite=True, preview=True)
     except NoModelError as error:
-        line(f"{error}; the demo takes {FALLBACK}")
+        print_line(f"{error}; the demo takes {FALLBACK}")
         return clean_file(exposure, FALLBACK, output_dir=folder, overwrite=True, preview=True)
 
 
@@ -84,7 +86,7 @@ def _clean_simulated(folder: Path, side: int | None) -> CleanedFile:
     """Simulate an exposure of galaxies, clean it, and compare with the truth."""
     instrument = simulated(read_recipe(find_recipe(RECIPE)).instrument)
     visit = SimulatedVisit(instrument, "extragalactic", SEED, exposures=1, exposure_time_s=500.0, side=side)
-    line(f"simulating a {visit.exposure_time_s:g} s exposure, seed {visit.seed}")
+    print_line(f"simulating a {visit.exposure_time_s:g} s exposure, seed {visit.seed}")
     (exposure,) = write_visit(visit, folder)
     done = clean_file(exposure, MASK, INPAINT, output_dir=folder, overwrite=True, preview=True)
     hits = found = 0
@@ -92,7 +94,7 @@ def _clean_simulated(folder: Path, side: int | None) -> CleanedFile:
         hit = truth.cosmic_rays > SIGMA * truth.noise
         hits += int(hit.sum())
         found += int((hit & (fits.getdata(done.outputs[0], ("CRMASK", version)) == 1)).sum())
-    line(f"{found} of the {hits} pixels that a simulated cosmic ray hit with more than {SIGMA:g} sigma were found")
+    print_line(f"{found} of the {hits} pixels that a simulated cosmic ray hit with more than {SIGMA:g} sigma were found")
     return done
 
 

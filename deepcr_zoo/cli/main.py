@@ -27,12 +27,13 @@ from deepcr_zoo.cli.console import (
     hiding_logs,
     interruptible,
     message,
-    note,
     print_error,
     print_facts,
     print_json,
+    print_line,
+    print_note,
+    print_result,
     print_table,
-    result,
     whole,
 )
 from deepcr_zoo.cli.datasets import build, fetch, recipe_commands, simulate
@@ -130,9 +131,9 @@ def pull(
 
     def work(model: ResolvedModel) -> dict[str, Any]:
         pulled = pull_resolved(model, to=to, mirror=mirror, source=_source(source))
-        note(f"{model.reference}: sha256 and size verified, from the {pulled.source}" + (f", into {to}" if to else ""))
+        print_note(f"{model.reference}: sha256 and size verified, from the {pulled.source}" + (f", into {to}" if to else ""))
         if not as_json:
-            result(pulled.path)
+            print_result(pulled.path)
         return {"model": model.reference, "path": str(pulled.path), "source": pulled.source}
 
     _, failed = _for_each(names, all_models, work, "pulling", as_json)
@@ -187,7 +188,7 @@ def convert(
         if names or all_models or to is None:
             raise UsageError("--card makes one new model: give it with --to and without names or --all")
         for line in conversion.import_model(card, sdists, to).splitlines():
-            console.line(line)
+            print_line(line)
         return
 
     def work(model: ResolvedModel) -> dict[str, Any]:
@@ -198,7 +199,7 @@ def convert(
 
     rows, failed = _for_each(names, all_models, work, "converting", as_json)
     for row in rows if not as_json else ():
-        console.line(f"{row['model']}: " + (f"differs: {row['differs']}" if row["differs"] else "matches the registry"))
+        print_line(f"{row['model']}: " + (f"differs: {row['differs']}" if row["differs"] else "matches the registry"))
     if failed or any(row["differs"] for row in rows):
         raise typer.Exit(1)
 
@@ -297,7 +298,7 @@ def clean(
 def version(show: Annotated[bool, Option("--version", help="print the version")] = False) -> None:
     """Handle options that need no command."""
     if show:
-        result(__version__)
+        print_result(__version__)
         raise typer.Exit
 
 
@@ -354,7 +355,7 @@ def _resolve(name: str) -> ResolvedModel:
     """Resolve a name; print what was chosen, and cautions."""
     model = default_registry().resolve(name)
     if model.notes:
-        note(f"{name} -> {model.reference}: {'; '.join(model.notes)}")
+        print_note(f"{name} -> {model.reference}: {'; '.join(model.notes)}")
     for caution in model.cautions:
         message("caution", caution, "caution")
     return model

@@ -13,14 +13,14 @@ from deepcr_zoo import files
 from deepcr_zoo.cli.bench import print_gates
 from deepcr_zoo.cli.console import (
     TerminalReporter,
-    line,
     message,
-    note,
     notes,
     print_error,
     print_json,
+    print_line,
+    print_note,
+    print_result,
     print_table,
-    result,
     whole,
 )
 from deepcr_zoo.cli.options import AsJson
@@ -70,7 +70,7 @@ def publish(
     if finish and what is not None and not Path(what).is_dir():
         publication = workflow.tag_registered(what)
         how = "tag set" if publication.is_new else "had its tag before"
-        note(f"{what}: {how}, {publication.address} at commit {publication.pin.commit}")
+        print_note(f"{what}: {how}, {publication.address} at commit {publication.pin.commit}")
     elif what is not None:
         checkout = None if as_pull_request or dry_run else find_checkout(into)
         release = workflow.find_release(what)
@@ -100,18 +100,18 @@ def update(
     """Fetch the newest registry from the Hub: it may add names and versions, but never alter any."""
     if forget:
         updates.forget()
-        line("the registry is that of this package")
+        print_line("the registry is that of this package")
         return
     disable_progress_bars()  # else one for each file
     found = updates.update(_repository(repo))
     if as_json:
         print_json(found.kept.model_dump(mode="json") | {"added": found.added, "is_new": found.is_new})
         return
-    note(f"{repo} at commit {found.kept.commit}" + ("" if found.is_new else ": known already"))
+    print_note(f"{repo} at commit {found.kept.commit}" + ("" if found.is_new else ": known already"))
     for reference in found.added:
-        result(reference)
+        print_result(reference)
     if not found.added:
-        note("no new versions")
+        print_note("no new versions")
 
 
 def check(
@@ -141,26 +141,26 @@ def check(
     if as_json:
         print_json([{"what": found.what, "problems": list(found.problems)} for found in looked])
     wrong = sum(bool(found.problems) for found in looked)
-    note(f"{len(looked)} looked at, {wrong} wrong")
+    print_note(f"{len(looked)} looked at, {wrong} wrong")
     if wrong:
         raise typer.Exit(1)
 
 
 def _print_checked(found: CheckedItem) -> None:
-    line(f"{'wrong' if found.problems else 'right'}  {found.what}")
+    print_line(f"{'wrong' if found.problems else 'right'}  {found.what}")
     for problem in found.problems:
-        line(f"       {problem}")
+        print_line(f"       {problem}")
 
 
 def _propose(release: Release, repository: str) -> None:
     from deepcr_zoo.publishing import workflow
 
     proposal = workflow.propose(release, repository)
-    note(f"{release.reference}: " + ("waits to be merged" if proposal.is_new else "was proposed before"))
-    note("after the merge the same command with --finish in place of --pr writes the registry entry")
+    print_note(f"{release.reference}: " + ("waits to be merged" if proposal.is_new else "was proposed before"))
+    print_note("after the merge the same command with --finish in place of --pr writes the registry entry")
     for remark in release.remarks:
         message("caution", remark, "caution")
-    result(proposal.address)
+    print_result(proposal.address)
 
 
 def _publish_seed(organisation: str | None, dry_run: bool, private: bool, into: Path | None) -> None:
@@ -211,7 +211,7 @@ def _repository(given: str) -> str:
 
 def _show(release: Release, repository: str) -> None:
     """Print the files to upload and the verdict of each gate; exit code 1 if one fails."""
-    line(f"{release.reference} -> {repository}, commit {release.title!r}, then tag {release.tag}")
+    print_line(f"{release.reference} -> {repository}, commit {release.title!r}, then tag {release.tag}")
     _show_files(dict(release.in_repository(repository).files))
     print_gates(release.verdict)
     for remark in release.remarks:
@@ -219,7 +219,7 @@ def _show(release: Release, repository: str) -> None:
     if not release.verdict.passes:
         message("refused", f"{release.reference}: a gate fails, it would not be published", "error")
         raise typer.Exit(1)
-    note("nothing was uploaded (--dry-run)")
+    print_note("nothing was uploaded (--dry-run)")
 
 
 def _show_files(files: dict[str, bytes]) -> None:
@@ -233,11 +233,11 @@ def _print_published(release: Release, done: Published) -> None:
     _print_publication(release.reference, done.publication)
     for remark in [*release.remarks, *([done.caution] if done.caution else [])]:
         message("caution", remark, "caution")
-    note("downloaded again and verified" + ("; to be committed:" if done.written else "; the checkout has its entry"))
+    print_note("downloaded again and verified" + ("; to be committed:" if done.written else "; the checkout has its entry"))
     for path in done.written:
-        result(path)
+        print_result(path)
 
 
 def _print_publication(what: str, publication: Publication) -> None:
     how = "published" if publication.is_new else "was published before"
-    note(f"{what}: {how}, {publication.address} at commit {publication.pin.commit}")
+    print_note(f"{what}: {how}, {publication.address} at commit {publication.pin.commit}")

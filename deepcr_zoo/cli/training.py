@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from deepcr_zoo.cli.bench import print_results
-from deepcr_zoo.cli.console import TerminalReporter, interruptible, print_json, result
+from deepcr_zoo.cli.console import TerminalReporter, interruptible, print_json, print_result
 from deepcr_zoo.cli.options import AsJson, Settings, default_jobs
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
@@ -97,4 +97,4 @@ def _print_run(run: Run, as_json: bool) -> None:
         return
     if results is not None:
         print_results(results)
-    result(run.folder)
+    print_result(run.folder)

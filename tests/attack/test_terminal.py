@@ -48,8 +48,8 @@ def test_characters_that_a_terminal_obeys_or_hides_are_escaped():
 
 def test_every_way_to_print_escapes(shown):
     console.message("chosen", EVIL)
-    console.note(EVIL)
-    console.line(EVIL)
+    console.print_note(EVIL)
+    console.print_line(EVIL)
     console.print_error(DataError(EVIL, f"  {EVIL}"))
     console.print_table(["file", console.whole("n")], [[EVIL, "1"], [[EVIL, "two"], "2"]])
     console.print_facts([(EVIL, EVIL.replace("\n", ""))])
@@ -120,10 +120,10 @@ def test_a_file_with_a_hostile_name_is_cleaned_and_refused_in_escaped_lines(tmp_
 
 
 def test_paths_for_scripts_are_real_in_a_pipe_and_escaped_on_a_terminal(capfdbinary, monkeypatch):
-    console.result(Path(EVIL))
+    console.print_result(Path(EVIL))
     assert capfdbinary.readouterr().out == os.fsencode(EVIL) + b"\n"
     monkeypatch.setattr(console, "output", Console(force_terminal=True))
-    console.result(Path(EVIL))
+    console.print_result(Path(EVIL))
     assert capfdbinary.readouterr().out.decode() == SHOWN + "\n"
 
 

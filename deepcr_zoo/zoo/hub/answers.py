@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deepcr_zoo.zoo.hub.connection import patience, within
 from deepcr_zoo.zoo.incoming import bounded, check_announced
+from deepcr_zoo.zoo.networksettings import hub_endpoint
 
 MOST_REDIRECTS = 5
 HOP_S = 15.0  # for the head of each answer, and between two pieces of a body
@@ -80,16 +81,16 @@ def _open(api: Any, path: str, most: int, seconds: float, commit: str | None) ->
     from huggingface_hub import utils
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    from deepcr_zoo.zoo.hub.guard import MOST_BYTES
+    from deepcr_zoo.zoo.hub.guard import MOST_BYTES, is_at
 
     session: Any = utils.get_session()  # type: ignore[attr-defined]
-    endpoint = utils.httpx.URL(api.endpoint)  # type: ignore[attr-defined]
+    endpoint = hub_endpoint()
     address = utils.httpx.URL(f"{api.endpoint}/{path}")  # type: ignore[attr-defined]
     own = build_hf_headers(library_name="deepcr-zoo") | {"Accept-Encoding": "identity"}
     foreign = {"User-Agent": own["user-agent"], "Accept-Encoding": "identity"}
     is_of_commit = commit is None
     for hop in range(MOST_REDIRECTS + 1):
-        is_own = (address.scheme, address.host, address.port) == (endpoint.scheme, endpoint.host, endpoint.port)
+        is_own = is_at(address, endpoint)
         headers, bound = own if is_own else foreign, {MOST_BYTES: most}
         request = session.build_request("GET", address, headers=headers, timeout=HOP_S, extensions=bound)
         ask = partial(session.send, request, stream=True, follow_redirects=False)
@@ -99,7 +100,7 @@ def _open(api: Any, path: str, most: int, seconds: float, commit: str | None) ->
             break
         response.close()
         address = address.join(response.headers["Location"])
-        if address.scheme not in ("https", endpoint.scheme):
+        if address.scheme != "https" and not endpoint.url.startswith(f"{address.scheme}://"):
             raise OSError("it leads to an address without https")
     if response.status_code == 200 and is_of_commit:
         return response

@@ -39,7 +39,7 @@ def _on_request(request: Any) -> None:
     incoming.check_time()
     request.headers["Accept-Encoding"] = "identity"
     endpoint = hub_endpoint()
-    if not _is_at(request.url, endpoint):
+    if not is_at(request.url, endpoint):
         for header in SECRETS:
             request.headers.pop(header, None)
     elif endpoint.basic is not None:
@@ -65,7 +65,7 @@ def _is_ours(request: Any) -> bool:
     return bool(request.headers.get("User-Agent", "").startswith(LIBRARY))
 
 
-def _is_at(url: Any, endpoint: Address) -> bool:
+def is_at(url: Any, endpoint: Address) -> bool:
     """True for the endpoint's own host and port, also where it redirects from http to https."""
     here = httpx.URL(endpoint.url)
     if url.host != here.host:

@@ -11,9 +11,10 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 
@@ -282,7 +283,8 @@ def _sweep(folder: Path, names: Collection[str] | None) -> None:
             and (names is None or found["name"] in names)
             and (_has_lost_its_process(found) or _is_old(folder / leftover))
         ):
-            _remove(folder / leftover)
+            with suppress(OSError):  # in a folder that others share it may be theirs
+                _remove(folder / leftover)
 
 
 def _has_lost_its_process(found: re.Match[str]) -> bool:
@@ -340,6 +342,16 @@ def scratch_folder(path: Path) -> Iterator[Path]:
         yield folder
     finally:
         _remove(folder)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a folder of this process alone, on the system's place for such; those of killed processes are removed."""
+    place = Path(tempfile.gettempdir(), "deepcr-zoo")
+    sweep_partial(place)
+    with scratch_folder(place) as folder:
+        folder.chmod(0o700)
+        yield folder
 
 
 def _remove(path: Path) -> None:

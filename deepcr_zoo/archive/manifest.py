@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -77,11 +78,14 @@ def read_kept(query: Query) -> ArchiveManifest | None:
 def read(path: Path) -> ArchiveManifest:
     """Read a manifest."""
     try:
-        return ArchiveManifest.model_validate_json(read_file(path))
+        found = ArchiveManifest.model_validate_json(read_file(path))
     except OSError as error:
         raise ArchiveError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
         raise ArchiveError(f"{path}: expected a manifest of deepcr-zoo fetch: {first_problem(error)}") from None
+    if again := [name for name, times in Counter(one.name for one in found.products).items() if times > 1]:
+        raise ArchiveError(f"{path}: lists {again[0]} more than once: remove all entries but one, or make a new manifest")
+    return found
 
 
 def write(path: Path, manifest: ArchiveManifest) -> None:

@@ -7,7 +7,6 @@ import hashlib
 import subprocess
 import sys
 import tarfile
-import tempfile
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import yaml
 from deepcr_zoo import documents
 from deepcr_zoo.documents import parse_document
 from deepcr_zoo.errors import ConversionError
-from deepcr_zoo.files import read_file, write_atomically, write_failure
+from deepcr_zoo.files import read_file, temporary_folder, write_atomically, write_failure
 from deepcr_zoo.models import testvectors, weights
 from deepcr_zoo.models.upstream import convert_state
 from deepcr_zoo.zoo.cards import Card, UpstreamFile
@@ -116,8 +115,8 @@ def _check_hash(data: bytes, expected: str, where: str) -> None:
 
 def _pip_download(file: UpstreamFile, folder: Path) -> None:
     requirement = f"{file.package}=={file.release} --hash=sha256:{file.sdist_sha256}\n"
-    with tempfile.TemporaryDirectory() as scratch:
-        listing = Path(scratch, "requirements.txt")
+    with temporary_folder() as scratch:
+        listing = scratch / "requirements.txt"
         listing.write_text(requirement)
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
         command += ["--require-hashes", "-r", str(listing), "-d", str(folder)]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from deepcr_zoo.errors import PublishError
+from deepcr_zoo.files import temporary_folder
 from deepcr_zoo.publishing.releases import README_FILE
 from deepcr_zoo.publishing.upload import Publication
 from deepcr_zoo.zoo import updates
@@ -56,9 +56,9 @@ def _refuse_unpublished(registry: Registry) -> None:
 
 
 def _refuse_alterations(remote: HubRepository, head: str, registry: Registry) -> None:
-    with tempfile.TemporaryDirectory(prefix="deepcr-zoo-") as scratch:
-        fetch_lock(remote, head, Path(scratch))
-        problems = alterations(read_registry(Path(scratch)), registry, complete=True)
+    with temporary_folder() as scratch:
+        fetch_lock(remote, head, scratch)
+        problems = alterations(read_registry(scratch), registry, complete=True)
     if problems:
         raise PublishError(
             f"{remote.address}: this checkout's registry alters what is published, and may only add: {'; '.join(problems)}"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from deepcr_zoo.errors import InUseError
-from deepcr_zoo.files import OLD_S, locked, write_atomically
+from deepcr_zoo.files import OLD_S, locked, temporary_folder, write_atomically
 from deepcr_zoo.zoo import records
 from deepcr_zoo.zoo.registry import read_registry
 from tests import forks
@@ -136,3 +136,17 @@ def test_what_is_left_over_is_swept_when_it_is_old_although_its_owner_seems_to_l
     os.utime(leftover, (time.time() - 2 * OLD_S,) * 2)
     write_atomically(b"whole", tmp_path / "x.yaml")
     assert {path.name for path in tmp_path.iterdir()} == {"x.yaml", young.name}
+
+
+def test_temporary_folders_of_killed_processes_are_removed(tmp_path, monkeypatch):
+    code = (
+        "import os; from deepcr_zoo.files import temporary_folder\nwith temporary_folder() as one: print(one); os._exit(9)"
+    )
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left = subprocess.run([sys.executable, "-u", "-c", code], text=True, capture_output=True).stdout.strip()
+    assert Path(left).is_dir()
+    with temporary_folder() as mine:
+        assert list(tmp_path.iterdir()) == [mine]
+        assert mine.stat().st_mode & 0o777 == 0o700
+    assert not list(tmp_path.iterdir())

@@ -100,6 +100,18 @@ def test_a_manifest_repeats_its_products_and_nothing_else(archive, recipe_file, 
     assert "jxg16e0lq_flc.fits" in fetched(recipe_file).read_text()
 
 
+def test_a_product_that_a_manifest_lists_twice_is_said_to_be_listed_twice(archive, recipe_file, tmp_path):
+    kept = tmp_path / "manifest.json"
+    fetched(recipe_file, "--output", kept)
+    content = json.loads(kept.read_text())
+    content["products"].append(content["products"][0] | {"sha256": "0" * 64})
+    kept.write_text(json.dumps(content))
+    error = fetch("--manifest", kept).exception
+    assert str(error).startswith(
+        f"{kept}: lists {content['products'][0]['name']} more than once: remove all entries but one"
+    )
+
+
 def test_a_file_of_the_user_that_differs_from_the_manifest_is_refused(archive, recipe, recipe_file, exposures, tmp_path):
     kept = fetched(recipe_file)
     own = tmp_path / "own"

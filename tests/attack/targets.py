@@ -261,5 +261,4 @@ def bench(folder: Path, tmp_path: Path) -> Target:
     )
 
 
-QUICK = ("pull", "fetch", "update", "publish", "train")
-COMMANDS = (*QUICK, "clean", "build", "bench")
+COMMANDS = ("pull", "fetch", "update", "publish", "train", "clean", "build", "bench")

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests import forks
-from tests.attack.targets import COMMANDS, QUICK, Target
+from tests.attack.targets import COMMANDS, Target
 
 pytest_plugins = ["tests.zoo.hub.fixtures"]
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -34,7 +34,7 @@ def target(request: pytest.FixtureRequest) -> Target:
 
 @pytest.mark.parametrize(
     ("target", "kills"),
-    [*((name, 3) for name in QUICK), *(pytest.param(name, KILLS, marks=pytest.mark.slow) for name in COMMANDS)],
+    [*((name, 3) for name in COMMANDS), *(pytest.param(name, KILLS, marks=pytest.mark.slow) for name in COMMANDS)],
     indirect=["target"],
 )
 def test_a_command_that_is_killed_leaves_nothing_half_written_and_the_next_one_ends_as_if_nothing_had_happened(

@@ -43,8 +43,8 @@ def _check_ascending(limits: list[float] | None) -> list[float] | None:
 FileName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_relative)]
 """Path of a file below the folder that a card or an archive belongs to."""
 
-LICENCE_PATTERN = r"^([A-Za-z0-9_][\w.-]*/)*LICENSE(\.[\w-]+)?$"
-"""No other file of this machine can land in a mirror or on the Hub as a licence, or be replaced by one."""
+LICENCE_PATTERN = r"^(([A-Za-z0-9_][\w.-]*/)*LICENSE(\.[\w-]+)?|TODO)$"
+"""No other file can land in a mirror or on the Hub as a licence, or be replaced by one; TODO stands in a draft."""
 
 FigureUnit = Literal["percent", "fraction", "electron^2", "(100 electron)^2"]  # unit of a published figure
 UNIT_TEXTS: dict[FigureUnit, str] = {"percent": "%", "fraction": "", "electron^2": "e-^2", "(100 electron)^2": "(100 e-)^2"}

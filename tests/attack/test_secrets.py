@@ -97,9 +97,9 @@ def test_a_password_of_the_archive_does_not_follow_a_redirect(empty_archive, rec
     assert not any(request.authorised for request in elsewhere.log)
 
 
-def test_a_password_is_not_on_the_terminal():
+def test_a_password_is_not_on_the_terminal(tmp_path):
     script = "from deepcr_zoo.cli.main import main; main()"
-    environment = {"HF_ENDPOINT": "http://user:se@cret@127.0.0.1:9", "DEEPCR_ZOO_DATA": "/nowhere", "PATH": ""}
+    environment = {"HF_ENDPOINT": "http://user:se@cret@127.0.0.1:9", "DEEPCR_ZOO_DATA": str(tmp_path), "PATH": ""}
     done = subprocess.run([sys.executable, "-c", script, "update"], env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert "http://127.0.0.1:9 cannot be used" in " ".join(done.stderr.split())

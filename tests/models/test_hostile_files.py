@@ -253,7 +253,7 @@ def replaced_by_link(path, target):
 def test_symbolic_links_in_a_mirror_are_refused_even_if_the_bytes_are_right(part, mirror, tmp_path):
     link = (mirror / MODEL.folder / part).resolve()
     replaced_by_link(link, tmp_path / "elsewhere")
-    with pytest.raises(IntegrityError, match="is a symbolic link, and a mirror holds plain files alone"):
+    with pytest.raises(IntegrityError, match="is a symbolic link: expected plain files and folders alone"):
         sources.fetch(MODEL, WEIGHTS_FILE, mirror=mirror, source="mirror")
 
 

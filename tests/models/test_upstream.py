@@ -62,7 +62,7 @@ def test_a_file_named_like_a_network_of_the_zoo_names_it(tmp_path):
         load_mask_file(Path("nowhere/ACS-WFC.pth"), "cpu")
     with pytest.raises(UsageError, match=r"No such file or directory; expected a .pth file or a model name"):
         load_mask_file(Path("nowhere/mine.pth"), "cpu")
-    with pytest.raises(UsageError, match=r"Is a directory; expected a .pth file"):
+    with pytest.raises(UsageError, match=r"is a folder; expected a .pth file"):
         load_mask_file(tmp_path, "cpu")
 
 

@@ -103,9 +103,7 @@ class Archive:
             response.close()
 
     def _get(self, product: Product, start: int, validator: str | None) -> Any:
-        headers = {"Accept-Encoding": "identity"}  # sizes are compared with the bytes that arrive
-        if start and validator:
-            headers |= {"Range": f"bytes={start}-", "If-Range": validator}
+        headers = {"Range": f"bytes={start}-", "If-Range": validator} if start and validator else {}
         with self._reporting_failures(product.name):
             url = f"{self.address}/api/v0.1/Download/file?uri={quote(product.uri, safe=':/')}"
             ask = partial(self._session.get, url, headers=headers, stream=True)
@@ -117,8 +115,7 @@ class Archive:
 
     def _chunks(self, product: Product, response: Any) -> Iterator[bytes]:
         with self._reporting_failures(product.name):
-            # as they arrive: iter_content would wait for a whole chunk of a host that sends a byte a minute
-            yield from iter(partial(_arrived, response), b"")
+            yield from _chunks(response)
 
     def _observations_of(self, query: Query) -> Iterator[Observation]:
         searches: list[dict[str, Any]] = []
@@ -215,22 +212,19 @@ def _is_at(url: str, address: Address) -> bool:
 def _read_whole(response: Any, pace: Pace) -> Any:
     """Return a response with its body in memory; one that says that the search still runs comes with a pause."""
     try:
-        incoming.check_announced(response.headers, MOST_ANSWER_BYTES, "its answer")
-        body = b"".join(incoming.bounded(iter(partial(_arrived, response), b""), MOST_ANSWER_BYTES, "its answer"))
+        body = incoming.whole(response.headers, _chunks(response), MOST_ANSWER_BYTES, "its answer")
     finally:
         response.close()
-    announced = incoming.whole_number(response.headers.get("Content-Length", ""))
-    if announced is not None and len(body) < announced:
-        raise ConnectionError(f"broke off after {len(body)} of {announced} bytes")
     response.raw = BytesIO(body)
     if b'"EXECUTING"' in body[:MOST_STATUS_BYTES]:
         pace.wait(POLL_S)  # astroquery asks again at once
     return response
 
 
-def _arrived(response: Any) -> bytes:
-    """Return the bytes that have arrived since; none at the end."""
-    return bytes(response.raw.read1(CHUNK_BYTES, decode_content=False))
+def _chunks(response: Any) -> Iterator[bytes]:
+    """Yield bytes as they arrive: `iter_content` would wait for a whole chunk of a host that sends a byte a minute."""
+    while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
+        yield bytes(chunk)
 
 
 def _observation(row: Row) -> Observation | None:

@@ -112,6 +112,15 @@ def check_announced(headers: Mapping[str, str], most: int, what: str) -> int | N
     return size
 
 
+def whole(headers: Mapping[str, str], chunks: Iterable[bytes], most: int, what: str) -> bytes:
+    """Return the body of an answer, checked and `bounded`; one that breaks off raises `ConnectionError`."""
+    announced = check_announced(headers, most, what)
+    body = b"".join(bounded(chunks, most, what))
+    if announced is not None and len(body) < announced:
+        raise ConnectionError(f"{what} broke off after {len(body)} of {announced} bytes")
+    return body
+
+
 def check_disk(folder: Path, size: int) -> None:
     """Raise `OutputError` if the disk of a folder has no room for so many more bytes."""
     free = shutil.disk_usage(folder).free

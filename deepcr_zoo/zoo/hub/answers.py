@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from deepcr_zoo.zoo import incoming
 from deepcr_zoo.zoo.hub.connection import patience, within
-from deepcr_zoo.zoo.incoming import bounded, check_announced
 from deepcr_zoo.zoo.networksettings import hub_endpoint
 
 MOST_REDIRECTS = 5
@@ -64,38 +64,32 @@ def read_commit(api: Any, repository: str, commit: str | None = None) -> ListedC
 
 def _read(api: Any, path: str, most: int, what: str, seconds: float, commit: str | None = None) -> bytes:
     """Return the body of an answer, which must be of a commit; statuses of errors raise the exceptions of the client."""
-    response = _open(api, path, most, seconds, commit)
+    response = _open(api, path, seconds, commit)
     try:
-        announced = check_announced(response.headers, most, what)
         # as they arrive: chunks of a size would be waited for
-        data = b"".join(bounded(response.iter_raw(), most, what))
+        return incoming.whole(response.headers, response.iter_raw(), most, what)
     finally:
         response.close()
-    if announced is not None and len(data) < announced:
-        raise ConnectionError(f"{what} broke off after {len(data)} of {announced} bytes")
-    return data
 
 
-def _open(api: Any, path: str, most: int, seconds: float, commit: str | None) -> Any:
-    """Ask the endpoint, follow it elsewhere, and return an answer that is open; the token goes to the endpoint alone."""
+def _open(api: Any, path: str, seconds: float, commit: str | None) -> Any:
+    """Ask the endpoint, follow it elsewhere, and return an open answer; `guard` keeps the token at the endpoint."""
     from huggingface_hub import utils
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    from deepcr_zoo.zoo.hub.guard import MOST_BYTES, is_at
+    from deepcr_zoo.zoo.hub.guard import BOUNDED, LIBRARY, guard, is_at
 
     session: Any = utils.get_session()  # type: ignore[attr-defined]
+    guard(session)  # it may be another one since the client was made
     endpoint = hub_endpoint()
     address = utils.httpx.URL(f"{api.endpoint}/{path}")  # type: ignore[attr-defined]
-    own = build_hf_headers(library_name="deepcr-zoo") | {"Accept-Encoding": "identity"}
-    foreign = {"User-Agent": own["user-agent"], "Accept-Encoding": "identity"}
+    headers = build_hf_headers(library_name=LIBRARY)
     is_of_commit = commit is None
     for hop in range(MOST_REDIRECTS + 1):
-        is_own = is_at(address, endpoint)
-        headers, bound = own if is_own else foreign, {MOST_BYTES: most}
-        request = session.build_request("GET", address, headers=headers, timeout=HOP_S, extensions=bound)
+        request = session.build_request("GET", address, headers=headers, timeout=HOP_S, extensions={BOUNDED: True})
         ask = partial(session.send, request, stream=True, follow_redirects=False)
         response = within(seconds if hop == 0 else HOP_S, ask)
-        is_of_commit |= is_own and response.headers.get("X-Repo-Commit") == commit
+        is_of_commit |= is_at(address, endpoint) and response.headers.get("X-Repo-Commit") == commit
         if not response.has_redirect_location:
             break
         response.close()

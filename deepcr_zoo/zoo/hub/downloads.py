@@ -14,20 +14,14 @@ from deepcr_zoo.zoo.hub.connection import HubRequest, client, translated
 from deepcr_zoo.zoo.registry import HubPin
 
 CONNECTIONS = 8
-MARGIN_BYTES = 1_000_000  # of other answers on the way to a file
+MARGIN_BYTES = 500_000  # of other answers on the way to a file
 WAIT_S = 0.5
 """Before a file is asked for once more."""
 
 
 def download(pin: HubPin, filename: str, size: int, longest_s: float | None = None) -> bytes:
     """Fetch one file (see `download_all`), in `longest_s` at most, where another source has it too."""
-    if longest_s is None:
-        return download_all(pin, {filename: size})[filename]
-    api = client()
-    fetch = partial(
-        incoming.within, longest_s, partial(_fetch, api, pin, filename, size, first=True), 3 * size + MARGIN_BYTES
-    )
-    return translated(fetch, HubRequest(pin.repo, pin.commit, filename), api)
+    return _fetch(client(), pin, filename, size, first=True, longest_s=longest_s)
 
 
 def download_all(pin: HubPin, sizes: Mapping[str, int]) -> dict[str, bytes]:
@@ -35,19 +29,23 @@ def download_all(pin: HubPin, sizes: Mapping[str, int]) -> dict[str, bytes]:
 
     `sizes` gives the bytes of each. Where the Hub sends or announces more, `IntegrityError` is raised and nothing is kept.
     """
-    api = client()
-
-    def fetch(filename: str, first: bool = False) -> bytes:
-        request = HubRequest(pin.repo, pin.commit, filename)
-        return translated(lambda: _fetch(api, pin, filename, sizes[filename], first), request, api)
-
-    names = list(sizes)
-    found = [fetch(name, first=True) for name in names[:1]]  # one that is not answered is not followed by others
+    api, names = client(), list(sizes)
+    found = [
+        _fetch(api, pin, name, sizes[name], first=True) for name in names[:1]
+    ]  # without an answer, no other is asked for
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        return dict(zip(names, [*found, *pool.map(fetch, names[1:])], strict=True))
+        others = pool.map(lambda name: _fetch(api, pin, name, sizes[name]), names[1:])
+        return dict(zip(names, [*found, *others], strict=True))
 
 
-def _fetch(api: Any, pin: HubPin, filename: str, size: int, first: bool) -> bytes:
+def _fetch(api: Any, pin: HubPin, filename: str, size: int, *, first: bool = False, longest_s: float | None = None) -> bytes:
+    read = partial(_read, api, pin, filename, size, first)
+    if longest_s is not None:  # half of the file may be lost before it breaks off and is asked for once more
+        read = partial(incoming.within, longest_s, read, size + size // 2 + MARGIN_BYTES)
+    return translated(read, HubRequest(pin.repo, pin.commit, filename), api)
+
+
+def _read(api: Any, pin: HubPin, filename: str, size: int, first: bool) -> bytes:
     """Return a file; one that breaks off is asked for once more."""
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 

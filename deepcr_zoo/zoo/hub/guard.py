@@ -16,8 +16,8 @@ from deepcr_zoo.zoo.networksettings import Address, hub_endpoint
 LIBRARY = "deepcr-zoo"
 """Start of the User-Agent that the client gives to these requests, in whatever thread."""
 
-MOST_BYTES = "deepcr_zoo_most_bytes"
-"""Extension of a request: the bytes that its answer may have."""
+BOUNDED = "deepcr_zoo_bounded"
+"""Extension of a request whose answer is bounded by whoever reads it."""
 
 LONGEST_SILENCE_S = 60.0
 LONGEST_WAIT_S = 60.0
@@ -52,13 +52,13 @@ def _on_request(request: Any) -> None:
 def _on_response(response: Any) -> None:
     if not _is_ours(response.request):
         return
-    most = response.request.extensions.get(MOST_BYTES, incoming.MOST_ANSWER_BYTES)
     incoming.check_announced(response.headers, incoming.LARGEST_SIZE, "its answer")
     response.headers.pop("RateLimit", None)  # the client would wait as long as it says
     seconds = incoming.seconds_to_wait(response.headers.get("Retry-After")) if response.status_code in (429, 503) else None
     if seconds is not None and seconds > LONGEST_WAIT_S:
         raise OSError(f"it asks to come back in {seconds:.0f} s ({response.status_code})")
-    response.stream = _Bounded(response.stream, most)
+    if BOUNDED not in response.request.extensions:
+        response.stream = _Bounded(response.stream)
 
 
 def _is_ours(request: Any) -> bool:
@@ -78,11 +78,11 @@ def _is_default_https(url: Any, here: Any) -> bool:
 
 
 class _Bounded(httpx.SyncByteStream):
-    def __init__(self, stream: Any, most: int) -> None:
-        self._stream, self._most = stream, most
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
 
     def __iter__(self) -> Iterator[bytes]:
-        return incoming.bounded(self._stream, self._most, "its answer")
+        return incoming.bounded(self._stream, incoming.MOST_ANSWER_BYTES, "its answer")
 
     def close(self) -> None:
         self._stream.close()

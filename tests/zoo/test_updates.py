@@ -285,11 +285,16 @@ def test_older_updates_are_removed_and_all_can_be_forgotten(contract_hub, keeper
     add_version(keepers)
     second = publish_registry(keepers, updates.REPOSITORY).pin.commit
     assert updates.update().added == [f"{SMALL}@1.1"]
-    assert {path.name for path in users_data.iterdir()} == {first, second, updates.CURRENT}  # one may still be in use
+    assert {path.name for path in users_data.iterdir()} == {
+        first,
+        second,
+        updates.CURRENT,
+        files.LOCK_FILE,
+    }  # one may be in use
     add_version(keepers, "1.2")
     third = publish_registry(keepers, updates.REPOSITORY).pin.commit
     updates.update()
-    assert {path.name for path in users_data.iterdir()} == {second, third, updates.CURRENT}
+    assert {path.name for path in users_data.iterdir()} == {second, third, updates.CURRENT, files.LOCK_FILE}
     updates.forget()
     assert default_registry().elsewhere == {}
     assert not users_data.exists()

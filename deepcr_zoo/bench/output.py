@@ -29,19 +29,19 @@ class Written(Document):
     files: list[Name]
 
 
-def check(folder: Path, names: Iterable[str]) -> None:
-    """Raise `OutputError` if one of the files to write exists and is not ours."""
+def check(folder: Path, names: Iterable[str]) -> set[str]:
+    """Return the names that earlier benchmarks have written; `OutputError` if one of those to write is of others."""
     listed, is_run = _listed(folder), os.path.isfile(folder / RUN_FILE)
     for name in names:
         if os.path.lexists(folder / name) and not is_run and name not in listed:
             raise OutputError(f"{folder / name}: exists and is not of deepcr-zoo bench: move it away, or {ELSEWHERE}")
+    return listed
 
 
 def replace(folder: Path, contents: Mapping[str, bytes], stale: str | None = None) -> None:
     """Write some files in place of those of an earlier benchmark; remove those in `stale`, a folder, that are obsolete."""
-    check(folder, contents)
+    before = check(folder, contents)
     with files.reporting_failures(folder, ELSEWHERE):
-        before = _listed(folder)
         _write_list(folder, {*before, *contents})  # first, so that a killed process leaves no file that looks foreign
         files.write_together({folder / name: data for name, data in contents.items()})
         gone = {name for name in before if stale is not None and name.startswith(f"{stale}/")} - contents.keys()

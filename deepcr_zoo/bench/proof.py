@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +67,7 @@ def prove_alone(
     subjects: Sequence[Subject], dataset: Dataset, recipe: Recipe, command: str, folder: Path, **options: Any
 ) -> tuple[BenchmarkResults, Path]:
     """Do as `prove`, and let no other process write to the folder meanwhile."""
-    with reporting_failures(folder, output.ELSEWHERE), ExitStack() as held:
+    with reporting_failures(folder, output.ELSEWHERE):
         folder.mkdir(parents=True, exist_ok=True)
-        held.enter_context(locked(folder))
-        return prove(subjects, dataset, recipe, command, folder, **options)
+        with locked(folder):
+            return prove(subjects, dataset, recipe, command, folder, **options)

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -122,11 +121,10 @@ def with_update(shipped: Registry) -> Registry:
 
 def update(repository: str = REPOSITORY) -> Update:
     """Fetch the newest lock and cards from a Hub repository, check them, and keep them."""
-    with ExitStack() as held:
-        with files.reporting_failures(folder(), ELSEWHERE):
-            folder().mkdir(parents=True, exist_ok=True)
-            held.enter_context(files.locked(folder(), lambda: None))
-        return _update(repository)
+    with files.reporting_failures(folder(), ELSEWHERE):
+        folder().mkdir(parents=True, exist_ok=True)
+        with files.locked(folder(), lambda: None):
+            return _update(repository)
 
 
 def _update(repository: str) -> Update:
@@ -134,16 +132,15 @@ def _update(repository: str) -> Update:
     remote = HubRepository(repository)
     commit = remote.head()
     kept = KeptUpdate(repo=repository, commit=commit, fetched=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}")
-    with files.reporting_failures(folder(), ELSEWHERE):
-        sweep_leftovers(folder())
-        if not _is_whole(kept):
-            shutil.rmtree(folder() / commit, ignore_errors=True)
-            with new_folder(folder() / commit) as scratch:
-                fetch_lock(remote, commit, scratch)
-                _check(_read(scratch, kept), shipped, before)
-        fetched = _read_kept(kept)
-        _check(fetched, shipped, before)
-        write_atomically(as_json(kept), current_file())
+    sweep_leftovers(folder())
+    if not _is_whole(kept):
+        shutil.rmtree(folder() / commit, ignore_errors=True)
+        with new_folder(folder() / commit) as scratch:
+            fetch_lock(remote, commit, scratch)
+            _check(_read(scratch, kept), shipped, before)
+    fetched = _read_kept(kept)
+    _check(fetched, shipped, before)
+    write_atomically(as_json(kept), current_file())
     _remove_others({commit, *([] if before is None else [before.root.name])})
     known = set((shipped if before is None else merged(shipped, before)).references())
     added = [reference for reference in merged(shipped, fetched).references() if reference not in known]

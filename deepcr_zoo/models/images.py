@@ -19,7 +19,7 @@ MOST_COLOURS = 4  # a last axis this short, after longer ones, holds colours and
 WINDOW = 5  # side of the neighbourhood in pixels: the 5x5 masked median of Zhang & Bloom 2020
 _LEVEL_PIXELS = 20_000  # pixels whose median is the sky level: its error is then below 0.01 of the noise
 _LEAST_PIXELS = 1000  # fewer show a part of a star, not the sky
-_SIGMA_OF_MAD = 1.4826  # sigma of a Gaussian / its median absolute deviation
+SIGMA_OF_MAD = 1.4826  # sigma of a Gaussian / its median absolute deviation
 _SOURCE_SIGMA, _LEAST_RISE, _MOST_RISE = 5.0, 0.3, 100.0
 """A masked pixel belongs to a source if those around it lie so many sigma of the noise above the sky, and if it lies at
 least and at most so many times as far above the sky: benchmarks/masked.py."""
@@ -93,7 +93,7 @@ def _with_masked_stars(pixels: Image, replaced: Image, valid: Mask) -> Image:
     if level is None:
         return replaced
     sample = sky_sample(pixels.shape)
-    noise = _SIGMA_OF_MAD * float(np.median(np.abs(pixels[sample][valid[sample]] - level)))
+    noise = SIGMA_OF_MAD * float(np.median(np.abs(pixels[sample][valid[sample]] - level)))
     around, inside = replaced[places] - level, pixels[places] - level
     goes_on = (around > _SOURCE_SIGMA * noise) & (inside > _LEAST_RISE * around) & (inside < _MOST_RISE * around)
     rows, columns = (one[goes_on] for one in places)

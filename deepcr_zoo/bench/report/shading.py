@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcr_zoo.models.images import SIGMA_OF_MAD
+
 GREY = (0.8, 0.8, 0.8)
 BLUE, ORANGE, RED = (0.0, 0.45, 0.7), (0.9, 0.6, 0.0), (0.8, 0.0, 0.2)
 """Distinguishable to colour-blind people too (after Okabe & Ito 2008)."""
@@ -20,7 +22,7 @@ Colour = tuple[float, float, float]
 def stretched(image: Shades, clean: Shades) -> Shades:
     """Return brightness from 0 to 1: linear near the sky of `clean`, logarithmic above (asinh, Lupton et al. 1999)."""
     sky = float(np.median(clean))
-    noise = max(float(np.median(np.abs(clean - sky))) * 1.4826, 1e-3)
+    noise = max(float(np.median(np.abs(clean - sky))) * SIGMA_OF_MAD, 1e-3)
     low, high = np.arcsinh(-1.0), np.arcsinh(50.0)
     brightness: Shades = np.clip((np.arcsinh((image - sky) / (3 * noise)) - low) / (high - low), 0, 1)
     return brightness

@@ -24,6 +24,7 @@ from deepcr_zoo.files import exposures_root
 from deepcr_zoo.progress import NullReporter
 from deepcr_zoo.zoo import incoming
 from tests.archive.fixtures import impatient, one_visit  # noqa: F401
+from tests.attack.hostile import hostile_json
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -157,28 +158,22 @@ def test_a_packed_answer_is_refused_before_it_is_unpacked(archive, one_visit, pa
         run(one_visit)
 
 
-VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
-KEYS = st.sampled_from(
-    [
-        "status",
-        "data",
-        "fields",
-        "name",
-        "type",
-        "paging",
-        "page",
-        "pageSize",
-        "pagesFiltered",
-        "rows",
-        "msg",
-        "obsid",
-        "obs_id",
-        "proposal_id",
-        "t_exptime",
-    ]
-) | st.text(max_size=5)
-JSON = st.recursive(
-    VALUES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=6), max_leaves=20
+JSON = hostile_json(
+    "status",
+    "data",
+    "fields",
+    "name",
+    "type",
+    "paging",
+    "page",
+    "pageSize",
+    "pagesFiltered",
+    "rows",
+    "msg",
+    "obsid",
+    "obs_id",
+    "proposal_id",
+    "t_exptime",
 )
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from deepcr_zoo import files
 from deepcr_zoo.errors import DeepcrZooError, IntegrityError, OutputError, SourceError, UsageError
@@ -19,6 +18,7 @@ from deepcr_zoo.zoo.hub import connection
 from deepcr_zoo.zoo.hub.repositories import HubRepository
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE
 from deepcr_zoo.zoo.sources import pull_resolved
+from tests.attack.hostile import hostile_json
 from tests.registries import edit_entry
 from tests.zoo.hub import faults
 from tests.zoo.hub.published import VERSION
@@ -178,29 +178,23 @@ def test_wrong_bytes_of_the_right_size_are_refused(published):
     assert everything(files.cache_root()) == set()
 
 
-VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
-KEYS = st.sampled_from(
-    [
-        "sha",
-        "id",
-        "siblings",
-        "rfilename",
-        "size",
-        "lfs",
-        "sha256",
-        "blobId",
-        "tags",
-        "name",
-        "ref",
-        "targetCommit",
-        "branches",
-        "converts",
-        "pullRequests",
-        "title",
-    ]
-) | st.text(max_size=5)
-JSON = st.recursive(
-    VALUES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=6), max_leaves=20
+JSON = hostile_json(
+    "sha",
+    "id",
+    "siblings",
+    "rfilename",
+    "size",
+    "lfs",
+    "sha256",
+    "blobId",
+    "tags",
+    "name",
+    "ref",
+    "targetCommit",
+    "branches",
+    "converts",
+    "pullRequests",
+    "title",
 )
 
 

@@ -76,8 +76,9 @@ def upstream_2_4() -> Method:
     from deepCR import deepCR
     from deepCR.unet import WrappedModel
     from deepCR.unet_batchnorm import UNet2SigmoidBatchNorm
+    from releases import fetch  # beside this script
 
-    from deepcr_zoo.publishing.convert import read_upstream
+    from deepcr_zoo.publishing.sdists import read_upstream
     from deepcr_zoo.zoo.cards import read_card
     from deepcr_zoo.zoo.registries import default_registry
 
@@ -87,6 +88,7 @@ def upstream_2_4() -> Method:
     cleaner.maskNet = WrappedModel(UNet2SigmoidBatchNorm(1, 1, 4))
     cleaner.scale = 100
     with tempfile.TemporaryDirectory() as folder:
+        fetch(upstream, Path(folder))
         weights = Path(folder, "net.pth")
         weights.write_bytes(read_upstream(upstream, Path(folder)))
         cleaner.maskNet.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))

@@ -14,8 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import deepcr_zoo
+from benchmarks import releases
 from deepcr_zoo._version import __version__
-from deepcr_zoo.publishing.convert import read_upstream
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.records import ParityRecord, append
 from deepcr_zoo.zoo.registries import default_registry
@@ -27,7 +27,7 @@ def measure(model: ResolvedModel, sdists: Path) -> ParityRecord:
     """Run ours and upstream's network on the same images."""
     upstream = read_card(model).provenance.upstream
     assert upstream is not None
-    read_upstream(upstream, sdists)
+    releases.fetch(upstream, sdists)
     with tempfile.TemporaryDirectory() as folder:
         cases = parity.run_upstream(model, sdists, Path(folder))
     ours = deepcr_zoo.load(model.reference, "cpu", engine="torch")

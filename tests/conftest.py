@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,8 @@ import torch
 from filelock import FileLock
 from hypothesis import settings
 
+from benchmarks import releases
 from deepcr_zoo import files
-from deepcr_zoo.errors import ConversionError
-from deepcr_zoo.publishing.convert import read_upstream
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.registries import default_registry
 
@@ -75,16 +75,16 @@ def upstream_sdists() -> Path:
     """Folder with the two deepCR releases that the seed came from, fetched by pinned hash on first use."""
     folder = TEST_CACHE / "upstream"
     folder.mkdir(parents=True, exist_ok=True)
-    releases = {}
+    pinned = {}
     for name in ALL_MODELS:
         if upstream := read_card(default_registry().resolve(name)).provenance.upstream:
-            releases[upstream.package, upstream.release] = upstream
+            pinned[upstream.package, upstream.release] = upstream
     with FileLock(folder / ".lock"):
-        for upstream in releases.values():
+        for upstream in pinned.values():
             try:
-                read_upstream(upstream, folder)
-            except ConversionError as error:
-                pytest.skip(f"upstream's releases are needed: {error}")
+                releases.fetch(upstream, folder)
+            except subprocess.CalledProcessError:
+                pytest.skip(f"upstream's release could not be fetched: {upstream.package} {upstream.release}")
     return folder
 
 

@@ -138,7 +138,7 @@ def test_cheap_modules_load_nothing_heavy(name):
 
 @pytest.mark.parametrize("path", MODULES, ids=dotted)
 def test_nothing_is_unpickled_outside_of_one_module(path):
-    if dotted(path) != "models.upstream":
+    if dotted(path) != "models.pthfiles":
         assert not PICKLE.search(path.read_text())
 
 

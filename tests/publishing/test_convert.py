@@ -8,7 +8,8 @@ import yaml
 from deepcr_zoo import files
 from deepcr_zoo.errors import ConversionError
 from deepcr_zoo.models import testvectors
-from deepcr_zoo.publishing.convert import convert, import_model, read_upstream
+from deepcr_zoo.publishing.convert import convert, import_model
+from deepcr_zoo.publishing.sdists import read_upstream
 from deepcr_zoo.zoo.cards import UpstreamFile, read_card
 from deepcr_zoo.zoo.registries import default_registry
 from tests.conftest import ALL_MODELS

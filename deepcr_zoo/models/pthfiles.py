@@ -1,0 +1,84 @@
+""".pth files: what torch would do with one is checked and bounded before it is loaded. The only module that unpickles.
+
+torch unpickles with ``weights_only=True``, which builds tensors and runs no code of the file. It would still allocate what a
+file asks for.
+"""
+
+from __future__ import annotations
+
+import io
+import pickletools
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deepcr_zoo.errors import ConversionError, UsageError
+
+SAFE_SINCE = "2.6"  # weights_only=True could still run code in earlier releases of torch: CVE-2025-32434
+EXPECTED = "expected what torch.save(model.state_dict(), path) writes"
+
+MOST_OPERATIONS = 1_000_000  # of all pickles in a file; that of deepCR's largest network has 2,000
+PICKLES = (
+    5  # at the beginning of a file of torch before 1.6: two numbers, the machine, the tensors, the names of their bytes
+)
+PROTOCOL = 2  # of torch.save
+_ZIP = b"PK\x03\x04"
+_NEEDED = {
+    "collections OrderedDict",
+    *(f"torch._utils _rebuild_{kind}" for kind in ("tensor_v2", "parameter")),
+    *(f"torch {kind}Storage" for kind in ("Float", "Double", "Half", "Long")),
+}
+"""All that plain tensors are made of; with others torch would also make bytes of any number, and tensors without values."""
+
+
+def load(data: bytes) -> Any:
+    """Return the content of a .pth file, whose tensors together are no larger than the file."""
+    if torch.__version__ < SAFE_SINCE:
+        raise UsageError(f".pth files need torch {SAFE_SINCE} or newer to be safe, and this is {torch.__version__}")
+    try:
+        plain = _unpacked(data) if data.startswith(_ZIP) else data
+        _check_operations(plain)
+        content = torch.load(io.BytesIO(plain), map_location="cpu", weights_only=True)
+    except Exception:  # torch raises nearly every class where a file is malformed
+        raise ConversionError(
+            f"the file does not hold tensors alone, or is damaged: it was not loaded; {EXPECTED}"
+        ) from None
+    tensors = [one for one in content.values() if isinstance(one, Tensor)] if isinstance(content, dict) else []
+    # the strides of a tensor may repeat one number without end
+    if sum(tensor.numel() * tensor.element_size() for tensor in tensors) > len(data):
+        raise ConversionError(f"the file announces tensors larger than itself: they were not used; {EXPECTED}")
+    return content
+
+
+def _unpacked(data: bytes) -> bytes:
+    """Return a zip file anew, with each record once and not packed; it must not be larger than before."""
+    copy = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as found, zipfile.ZipFile(copy, "w") as plain:
+        records = {record.filename: record for record in found.infolist()}
+        if sum(record.file_size for record in records.values()) > len(data):
+            raise zipfile.BadZipFile
+        for name, record in records.items():
+            plain.writestr(name, found.read(record))
+    return copy.getvalue()
+
+
+def _check_operations(data: bytes) -> None:
+    """Raise a ValueError if a file uses more than plain tensors are made of."""
+    for number, (code, argument) in enumerate(_operations(data)):
+        is_foreign = (code.endswith("GLOBAL") and argument not in _NEEDED) or (code == "PROTO" and argument != PROTOCOL)
+        if number > MOST_OPERATIONS or is_foreign:
+            raise ValueError(code)
+
+
+def _operations(data: bytes) -> Iterator[tuple[str, Any]]:
+    if data.startswith(_ZIP):
+        with zipfile.ZipFile(io.BytesIO(data)) as records:
+            pickles = [io.BytesIO(records.read(name)) for name in records.namelist() if name.endswith(".pkl")]
+    else:
+        pickles = [io.BytesIO(data)] * PICKLES  # each begins where the one before has ended
+    for pickle in pickles:
+        for operation, argument, _ in pickletools.genops(pickle):
+            yield operation.name, argument

@@ -14,7 +14,8 @@ demo: $(VENV)/.demo
 rehearse: $(VENV)/.rehearse
 	$(BIN)/deepcr-zoo train recipes/acs-wfc-f606w-2-4.yaml --rehearse
 
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+# where a worker crashes, the others would wait for ever for its tests
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 ## run the tests, in parallel, without those marked slow
 test: $(VENV)/.dev

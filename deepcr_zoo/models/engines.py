@@ -6,11 +6,14 @@ holds no state between calls and can be used from several threads at once.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from itertools import islice
 from typing import Any, Protocol
 
@@ -110,8 +113,9 @@ class OpenVinoEngine:
                 traced, example = _traced(network)
                 # no shared weights: torch moves the network's when it is sent to another process
                 model = openvino.convert_model(traced, example_input=example, share_weights=False)
+                core = _openvino_core(os.getpid())
             # dynamic shapes are as fast as fixed ones and save compiling for each image size
-            self._compiled = openvino.Core().compile_model(model, "CPU", settings)
+            self._compiled = core.compile_model(model, "CPU", settings)
 
     def __reduce__(self) -> tuple[type[OpenVinoEngine], tuple[UNet, torch.device]]:
         """Compile copies anew: a compiled model cannot be sent to another process."""
@@ -163,6 +167,21 @@ def _importing_openvino() -> Iterator[None]:
             undo.callback(sys.modules.pop, _TELEMETRY, None)
             sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
         yield
+
+
+@cache
+def _openvino_core(process: int) -> Any:
+    """Return the core of a process, which is never given back, with the CPU's part of OpenVINO loaded.
+
+    That part gives a stack for signals to the thread that loads it, and takes it back with its core: the next signal would
+    kill the process. So a thread that ends at once loads it, and there is one core.
+    """
+    import openvino
+
+    core = openvino.Core()
+    with ThreadPoolExecutor(max_workers=1) as loading:
+        loading.submit(core.get_property, "CPU", "FULL_DEVICE_NAME").result()
+    return core
 
 
 def _traced(network: UNet) -> tuple[Any, Tensor]:

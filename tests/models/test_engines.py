@@ -245,3 +245,18 @@ assert "openvino_telemetry" not in sys.modules  # hidden while OpenVINO was impo
     environment = {key: value for key, value in os.environ.items() if key != "CI"} | {"HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert not (tmp_path / "intel").exists()  # where it keeps the identity of a user
+
+
+def test_a_signal_does_no_harm_where_networks_of_openvino_were_loaded_and_dropped():
+    code = f"""
+import signal, deepcr_zoo
+handled = []
+signal.signal(signal.SIGTERM, lambda number, frame: handled.append(number))
+first, second = (deepcr_zoo.load("{SMALL}", "cpu", engine="openvino") for _ in range(2))
+del first
+signal.raise_signal(signal.SIGTERM)
+del second
+signal.raise_signal(signal.SIGTERM)
+assert len(handled) == 2
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -92,10 +92,14 @@ def directory(address: str | os.PathLike[str]) -> Path:
         from urllib.parse import urlsplit
         from urllib.request import url2pathname
 
-        if not text.startswith("file://"):
-            raise UsageError(f"{text}: expected a folder or a file:// address; nothing else can be a mirror")
+        scheme = text.partition("://")[0]
+        if scheme != "file":  # the rest may hold a password
+            raise UsageError(f"{scheme}://...: expected a folder or a file:// address; nothing else can be a mirror")
         try:
-            text = url2pathname(urlsplit(text).path)
+            parts = urlsplit(text)
+            if parts.query or parts.fragment:
+                raise ValueError
+            text = url2pathname(parts.path)
         except ValueError:
             raise UsageError(f"{text}: expected a file:// address of a folder, as in file:///data/mirror") from None
     return expanded(text)
@@ -306,7 +310,11 @@ def locked(folder: Path, report_wait: Callable[[], None] | None = None) -> Itera
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / LOCK_FILE)
+    path = folder / LOCK_FILE
+    refuse_links(path, folder)
+    if path.is_dir():
+        raise IntegrityError(f"{path} is a folder: expected a file or nothing, move it away")
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -20,7 +20,15 @@ from deepcr_zoo.documents import brief
 from deepcr_zoo.errors import ArchiveBusyError, ArchiveError, ArchiveUnreachableError, IntegrityError, UsageError
 from deepcr_zoo.machine import require
 from deepcr_zoo.zoo import incoming
-from deepcr_zoo.zoo.networksettings import PROXY_REFUSAL, Address, address_of, socks_advice, with_settings, without_passwords
+from deepcr_zoo.zoo.networksettings import (
+    MAST,
+    PROXY_REFUSAL,
+    Address,
+    host_address,
+    socks_advice,
+    with_settings,
+    without_passwords,
+)
 from deepcr_zoo.zoo.recipe import visit_code
 
 CONNECT_S, READ_S = 10.0, 60.0  # seconds that the archive may be silent; astroquery itself would wait for ever
@@ -173,13 +181,10 @@ def _connect(pace: Pace) -> tuple[Any, Any, str]:
     astroquery reads its setting once, at import, and has no public way to set the address or the timeouts of a session.
     Its private attributes are used here alone.
     """
-    chosen = os.environ.get("DEEPCR_ZOO_MAST")
-    if chosen and not re.match(r"https?://[^/]", chosen):
-        raise UsageError(f"DEEPCR_ZOO_MAST is {chosen!r}: expected an address, https://HOST")
     from astroquery.mast import ObservationsClass, conf
     from requests.adapters import HTTPAdapter
 
-    address = address_of(chosen or conf.server)
+    address = host_address(MAST, os.environ.get(MAST) or conf.server, UsageError)
 
     class GuardedAdapter(HTTPAdapter):
         """Requests with a timeout, and answers that are bounded and not packed."""

@@ -59,6 +59,13 @@ def print_error(error: DeepcrZooError) -> None:
         print_note(str(line))
 
 
+def print_usage_error(error: Any) -> None:
+    """Print typer's own message on a mistake in the arguments, which it repeats; a page of help repeats none."""
+    if not error.message.startswith("Usage:"):
+        error.message = printable(error.message)
+    error.show()
+
+
 def print_note(text: str) -> None:
     """Print a line without a label on stderr."""
     notes.print(printable(text))

@@ -34,6 +34,7 @@ from deepcr_zoo.cli.console import (
     print_note,
     print_result,
     print_table,
+    print_usage_error,
     whole,
 )
 from deepcr_zoo.cli.datasets import build, fetch, recipe_commands, simulate
@@ -53,6 +54,9 @@ _STATES_OF_MACHINES = {
     *FULL,
 }
 """Errors of files that are no fault of this package, wherever they come up."""
+
+_USAGE_ERROR: Any = typer.BadParameter.__base__
+"""Class of mistakes in the arguments, for which typer has no public name."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -307,7 +311,10 @@ def main() -> None:
     try:
         with _warnings_as_messages(), hiding_logs():
             moment_of_writing()  # numpy cannot be imported where SOURCE_DATE_EPOCH is no number
-            app()
+            sys.exit(app(standalone_mode=False))
+    except _USAGE_ERROR as error:
+        print_usage_error(error)
+        sys.exit(error.exit_code)
     except DeepcrZooError as error:
         print_error(error)
         sys.exit(error.exit_code)

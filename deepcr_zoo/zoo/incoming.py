@@ -77,6 +77,11 @@ def within(
     return answer.result()
 
 
+def longest_s(size: int) -> float:
+    """Return the seconds that so many bytes may take."""
+    return START_S + size / SLOWEST_BYTES_PER_S
+
+
 def check_time() -> None:
     """Raise `TimeoutError` where the call around (`within`) was given up, so that it makes no further request."""
     allowance = _allowance.get()
@@ -91,7 +96,7 @@ def bounded(chunks: Iterable[bytes], most: int, what: str) -> Iterator[bytes]:
         arrived += len(chunk)
         if arrived > most:
             raise IntegrityError(f"{what}: expected {most} bytes, and more arrive; nothing of it was kept")
-        if (seconds := time.monotonic() - begun) > START_S + arrived / SLOWEST_BYTES_PER_S:
+        if (seconds := time.monotonic() - begun) > longest_s(arrived):
             raise TimeoutError(f"{what} arrives too slowly: {arrived} bytes in {seconds:.0f} s")
         if allowance is not None:
             check_time()

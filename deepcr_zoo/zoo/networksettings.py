@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from deepcr_zoo.errors import HubUnreachableError
+from deepcr_zoo.errors import DeepcrZooError, HubUnreachableError
 
 PROXY_REFUSAL = 407
 """Status with which a proxy, not the host, refuses a request (RFC 9110, section 15.5.8)."""
@@ -17,11 +17,16 @@ PROXY_REFUSAL = 407
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 ENDPOINT = "HF_ENDPOINT"
 PUBLIC_HUB = "https://huggingface.co"
-WITH_PASSWORDS = (ENDPOINT, "DEEPCR_ZOO_MAST", *PROXIES)
+MAST = "DEEPCR_ZOO_MAST"
+WITH_PASSWORDS = (ENDPOINT, MAST, *PROXIES)
 """Variables whose addresses may hold a name and a password."""
 
 SHORTEST_SECRET = 4
 """A shorter password is a part of too many words to be taken out wherever it stands."""
+
+
+_BEHIND_PATH = re.compile(r"""(://[^\s?#"'<>]*)[?#][^\s"'<>]*""")
+"""Queries and fragments of addresses: signatures and tokens stand there."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +50,22 @@ def address_of(text: str) -> Address:
 
 def hub_endpoint() -> Address:
     """Return the address of the Hub, from ``HF_ENDPOINT``; what is no address raises `HubUnreachableError`."""
-    endpoint = address_of(os.environ.get(ENDPOINT) or PUBLIC_HUB)
+    return host_address(ENDPOINT, os.environ.get(ENDPOINT) or PUBLIC_HUB, HubUnreachableError)
+
+
+def host_address(name: str, text: str, kind: type[DeepcrZooError]) -> Address:
+    """Return the address in a setting, to which paths are added; anything else raises `kind`, and shows no secret."""
+    if re.search("[?#]", text):  # it could not be told whether a part of a password follows, or a token
+        raise kind(f"{name} has a ? or a #: expected an address alone, https://HOST; in a password write %3F and %23")
+    address = address_of(text)
     try:
-        parts = urlsplit(endpoint.url)
+        parts = urlsplit(address.url)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # brackets or a port that no address has
         is_address = False
     if not is_address:
-        raise HubUnreachableError(f"{ENDPOINT} is {endpoint.url[:80]!r}: expected an address, https://HOST")
-    return endpoint
+        raise kind(f"{name} is {address.url.rpartition('@')[2][:80]!r}: expected an address, https://HOST")
+    return address
 
 
 def with_settings(reason: str, certificates: Sequence[str]) -> str:
@@ -78,19 +90,20 @@ def socks_advice(package: str) -> str:
 
 
 def without_passwords(text: str) -> str:
-    """Return a text without names and passwords in addresses, and without those that the environment names."""
+    """Return a text without names, passwords, queries and fragments of addresses, and without those of the environment."""
     for login in _logins():
         text = text.replace(f"{login}@", "")
         password = login.partition(":")[2]
         for spelled in {password, unquote(password)}:
             if len(spelled) >= SHORTEST_SECRET:
                 text = text.replace(spelled, "...")
-    return re.sub(r"(?<=://)[^/@\s]*@", "", text)
+    return _BEHIND_PATH.sub(r"\1", re.sub(r"(?<=://)[^/@\s]*@", "", text))
 
 
 def _logins() -> Iterator[str]:
     for name in (spelled for variable in WITH_PASSWORDS for spelled in (variable, variable.lower())):
-        login, at, _ = os.environ.get(name, "").partition("://")[2].rpartition("@")
+        address = os.environ.get(name, "")  # that of a proxy may come without a scheme
+        login, at, _ = (address.partition("://")[2] or address).rpartition("@")
         if at:
             yield login
 

@@ -9,16 +9,19 @@ import time
 from pathlib import Path
 
 import pytest
+from huggingface_hub import HfApi, constants
+from huggingface_hub.utils import _detect_agent
 from hypothesis import HealthCheck, given, settings
 
 from deepcr_zoo import files
-from deepcr_zoo.errors import DeepcrZooError, IntegrityError, OutputError, SourceError, UsageError
+from deepcr_zoo.errors import DeepcrZooError, HubUnreachableError, IntegrityError, OutputError, SourceError, UsageError
 from deepcr_zoo.zoo import incoming, sources, updates
-from deepcr_zoo.zoo.hub import connection
-from deepcr_zoo.zoo.hub.repositories import HubRepository
+from deepcr_zoo.zoo.hub import connection, repositories
+from deepcr_zoo.zoo.hub.repositories import HubRepository, whoami
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE
 from deepcr_zoo.zoo.sources import pull_resolved
 from tests.attack.hostile import hostile_json
+from tests.publishing.releases import REPOSITORY
 from tests.registries import edit_entry
 from tests.zoo.hub import faults
 from tests.zoo.hub.published import VERSION
@@ -277,3 +280,51 @@ def test_a_full_disk_is_not_blamed_on_the_hub(contract_hub):
 
     with pytest.raises(OutputError, match="/cache/xet: cannot be written: No space left on device"):
         connection.translated(full, connection.HubRequest("x/y"), connection.client())
+
+
+# What the client does besides
+
+
+@pytest.fixture
+def telling(contract_hub, monkeypatch, tmp_path):
+    """The client asks for a list of coding agents, unless told otherwise."""
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", False)
+    monkeypatch.setattr(constants, "ENDPOINT", contract_hub.url)
+    monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(tmp_path / "agents.json"))
+    monkeypatch.setattr(_detect_agent, "_registry", None)
+
+
+def test_the_hub_is_not_asked_for_coding_agents(published, telling, keeper):
+    hub = published.hub
+    assert pull_resolved(published.model).source == "hub"
+    repository = HubRepository(published.pin.repo)
+    for ask in (repository.exists, repository.is_private, repository.head, repository.commits, repository.tags, whoami):
+        ask()
+    repository.commit({"new.safetensors": b"large"}, "new", parent=repository.head())
+    assert {request.method for request in hub.log} == {"GET", "POST", "PUT"}
+    assert not [request.path for request in hub.log if "agent" in request.path]
+    assert constants.HF_HUB_DISABLE_TELEMETRY is False
+    HfApi(endpoint=hub.url).whoami()  # another program's request is as it was
+    assert [request.path for request in hub.log if "agent" in request.path] == ["/api/agent-harnesses"]
+
+
+def test_the_setting_of_other_programs_is_restored_after_the_last_call(contract_hub, telling):
+    seen = []
+
+    def inner():
+        connection.translated(lambda: None, connection.HubRequest("x/y"), None)
+        seen.append(constants.HF_HUB_DISABLE_TELEMETRY)
+
+    connection.translated(inner, connection.HubRequest("x/y"), None)
+    assert [*seen, constants.HF_HUB_DISABLE_TELEMETRY] == [True, False]
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+def test_an_upload_without_an_answer_ends(contract_hub, keeper, release, monkeypatch, method):
+    repository = HubRepository(REPOSITORY)
+    repository.create(private=False)
+    monkeypatch.setattr(repositories, "QUESTION_S", 0.5)
+    monkeypatch.setattr(repositories, "REPEATS", 0)
+    contract_hub.inject(faults.silent, method=method, where="/")
+    with pytest.raises(HubUnreachableError, match=r"no answer within 0\.5 s"):
+        repository.commit(release.files, "files", parent=repository.head())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from deepcr_zoo import files
 from deepcr_zoo.archive import manifest
 from deepcr_zoo.bench import output
 from deepcr_zoo.errors import IntegrityError, OutputError, SourceWarning
@@ -42,6 +43,23 @@ def linked(path: Path, elsewhere: Path) -> None:
     """Move a file or folder away and put a link to it in its place."""
     shutil.move(path, elsewhere)
     path.symlink_to(elsewhere)
+
+
+@pytest.mark.parametrize("target", ["secret", "nothing"])
+def test_a_link_in_place_of_a_lock_is_refused_and_not_followed(secret, tmp_path, target):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / files.LOCK_FILE).symlink_to(tmp_path / target)
+    with pytest.raises(IntegrityError, match=r"run/\.lock is a symbolic link"), files.locked(folder):
+        pass
+    assert secret.read_text() == "secret\n"
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_folder_in_place_of_a_lock_is_named(tmp_path):
+    (tmp_path / files.LOCK_FILE).mkdir()
+    with pytest.raises(IntegrityError, match=r"\.lock is a folder: expected a file or nothing"), files.locked(tmp_path):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ import sys
 
 import pytest
 
+from deepcr_zoo import files
 from deepcr_zoo.archive.listing import query_of
 from deepcr_zoo.archive.mast import Archive
 from deepcr_zoo.errors import DeepcrZooError
 from deepcr_zoo.zoo.hub import connection
 from deepcr_zoo.zoo.hub.repositories import HubRepository, whoami
-from deepcr_zoo.zoo.networksettings import address_of, without_passwords
+from deepcr_zoo.zoo.networksettings import address_of, with_settings, without_passwords
 from deepcr_zoo.zoo.sources import pull_resolved
 from tests.zoo.hub import faults
 from tests.zoo.hub.server import serve
@@ -113,12 +114,52 @@ def test_a_password_is_not_on_the_terminal(tmp_path):
         ("http://host/cards/mask/NAME@1.0", "http://host/cards/mask/NAME@1.0"),
         ("the answer repeats hunter2 alone", "the answer repeats ... alone"),
         ("and http://keeper:hun/ter@host, cut", "and http://host, cut"),
+        ("403 for 'https://host/x?Signature=abc#d' see https://y/z?q", "403 for 'https://host/x' see https://y/z"),
     ],
 )
 def test_a_text_of_a_server_is_shown_without_passwords(monkeypatch, text, shown):
     monkeypatch.setenv("HF_ENDPOINT", "http://user:hunter2@host")
     monkeypatch.setenv("DEEPCR_ZOO_MAST", "http://keeper:hun/ter@host")
     assert without_passwords(text) == shown
+
+
+@pytest.mark.parametrize(
+    "behind",
+    ["?token=secret", "/#secret", "/?a=secret@b", "?", "/x?secret#y"],
+    ids=["query", "fragment", "at", "empty", "both"],
+)
+def test_an_address_with_a_query_or_a_fragment_is_refused_and_not_shown(monkeypatch, behind):
+    address = f"https://user:secret@host{behind}"
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    monkeypatch.setenv("DEEPCR_ZOO_MAST", address)
+    for name, ask in (("HF_ENDPOINT", connection.client), ("DEEPCR_ZOO_MAST", Archive)):
+        with pytest.raises(DeepcrZooError, match=rf"{name} has a \? or a #: expected an address alone") as error:
+            ask()
+        assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("address", ["user:secret@host", "ftp://user:secret@host", "http://user:secret@"])
+def test_an_address_that_is_none_is_shown_without_its_password(monkeypatch, address):
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    monkeypatch.setenv("DEEPCR_ZOO_MAST", address)
+    for ask in (connection.client, Archive):
+        with pytest.raises(DeepcrZooError, match="expected an address, https://HOST") as error:
+            ask()
+        assert "secret" not in str(error.value)
+
+
+def test_an_address_that_cannot_be_a_mirror_is_not_shown(monkeypatch):
+    for address in ("https://user:secret@host/x", "s3://bucket?token=secret"):
+        with pytest.raises(DeepcrZooError, match=r"(https|s3)://\.\.\.: expected a folder or a file:// address") as error:
+            files.directory(address)
+        assert "secret" not in str(error.value)
+    with pytest.raises(DeepcrZooError, match="expected a file:// address of a folder"):
+        files.directory("file:///data/mirror?version=2")
+
+
+def test_a_proxy_without_a_scheme_is_shown_without_its_password(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "user:secret@proxy:3128")
+    assert with_settings("no answer", ()) == "no answer (with HTTPS_PROXY=proxy:3128 in the environment)"
 
 
 def test_an_address_without_a_login_stays_as_it_is():

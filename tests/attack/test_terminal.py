@@ -46,6 +46,17 @@ def test_characters_that_a_terminal_obeys_or_hides_are_escaped():
         assert printable(text) == text
 
 
+@pytest.mark.parametrize(
+    "arguments", [["info", "x", EVIL], ["pull", f"--{EVIL}"], [EVIL]], ids=["extra", "option", "command"]
+)
+def test_a_mistake_in_the_arguments_is_repeated_with_escapes(arguments):
+    done = subprocess.run([sys.executable, "-m", "deepcr_zoo", *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Usage:" in done.stderr
+    assert "Error: " in done.stderr.splitlines()[-1]
+    assert not OBEYED & set(done.stderr)
+
+
 def test_every_way_to_print_escapes(shown):
     console.message("chosen", EVIL)
     console.print_note(EVIL)

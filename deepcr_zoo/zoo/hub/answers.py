@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from deepcr_zoo._version import __version__
 from deepcr_zoo.zoo import incoming
 from deepcr_zoo.zoo.hub.connection import patience, within
 from deepcr_zoo.zoo.networksettings import hub_endpoint
@@ -75,15 +76,14 @@ def _read(api: Any, path: str, most: int, what: str, seconds: float, commit: str
 def _open(api: Any, path: str, seconds: float, commit: str | None) -> Any:
     """Ask the endpoint, follow it elsewhere, and return an open answer; `guard` keeps the token at the endpoint."""
     from huggingface_hub import utils
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    from deepcr_zoo.zoo.hub.guard import BOUNDED, LIBRARY, guard, is_at
+    from deepcr_zoo.zoo.hub.guard import BOUNDED, guard, is_at
 
     session: Any = utils.get_session()  # type: ignore[attr-defined]
     guard(session)  # it may be another one since the client was made
     endpoint = hub_endpoint()
     address = utils.httpx.URL(f"{api.endpoint}/{path}")  # type: ignore[attr-defined]
-    headers = build_hf_headers(library_name=LIBRARY)
+    headers = _headers()
     is_of_commit = commit is None
     for hop in range(MOST_REDIRECTS + 1):
         request = session.build_request("GET", address, headers=headers, timeout=HOP_S, extensions={BOUNDED: True})
@@ -101,6 +101,16 @@ def _open(api: Any, path: str, seconds: float, commit: str | None) -> Any:
     response.close()
     _raise_for_status(response)
     raise OSError("its answer is not that of a Hub")
+
+
+def _headers() -> dict[str, str]:
+    """Return who asks, with the token if there is one; the client's own headers would tell more, and ask the Hub for it."""
+    from huggingface_hub import constants, get_token
+
+    from deepcr_zoo.zoo.hub.guard import LIBRARY
+
+    token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+    return {"User-Agent": f"{LIBRARY}/{__version__}"} | ({} if token is None else {"Authorization": f"Bearer {token}"})
 
 
 def _raise_for_status(response: Any) -> None:

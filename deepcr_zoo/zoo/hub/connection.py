@@ -10,7 +10,9 @@ import errno
 import math
 import os
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -34,6 +36,10 @@ _LACKING = (LookupError, TypeError, AttributeError, OverflowError, RecursionErro
 _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _TOKEN = re.compile(r"\bhf_\w+")
 _TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+_TELEMETRY_LOCK = threading.Lock()
+_telemetry: list[bool] = []
+"""What the setting was before each call that is under way."""
+
 ResultT = TypeVar("ResultT")
 
 
@@ -155,7 +161,8 @@ def translated(call: Callable[[], ResultT], request: HubRequest, api: Any) -> Re
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
     try:
-        return call()
+        with _without_telemetry():
+            return call()
     except errors.HfHubHTTPError as error:
         raise _refusal(error, request, shown_endpoint(api)) from None
     # LocalEntryNotFoundError, an OSError, means that the client got no usable answer
@@ -174,6 +181,24 @@ def translated(call: Callable[[], ResultT], request: HubRequest, api: Any) -> Re
     except _LACKING as error:
         reason = f"its answer is not that of a Hub ({type(error).__name__}: {_reason(error)})"
         raise HubUnreachableError(f"{shown_endpoint(api)} cannot be used: {reason}") from None
+
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Let the client tell the Hub nothing of this machine, as with HF_HUB_DISABLE_TELEMETRY; other programs tell it again.
+
+    It would ask the Hub for names of variables, without a bound, and tell which of them are set.
+    """
+    from huggingface_hub import constants
+
+    with _TELEMETRY_LOCK:
+        _telemetry.append(constants.HF_HUB_DISABLE_TELEMETRY)
+        constants.HF_HUB_DISABLE_TELEMETRY = True
+    try:
+        yield
+    finally:
+        with _TELEMETRY_LOCK:  # the first of several calls at once has noted the setting, and the last one restores it
+            constants.HF_HUB_DISABLE_TELEMETRY = _telemetry.pop()
 
 
 def _reason(error: BaseException) -> str:

@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 from deepcr_zoo.errors import HubError
 from deepcr_zoo.zoo import incoming
 from deepcr_zoo.zoo.hub.answers import read_commit
-from deepcr_zoo.zoo.hub.connection import HubRequest, ask, client, probe, shown_endpoint, translated
+from deepcr_zoo.zoo.hub.connection import QUESTION_S, HubRequest, ask, client, probe, shown_endpoint, translated
+
+REPEATS = 2  # of the time that the bytes of a commit may take: the client sends again what has broken off
 
 ResultT = TypeVar("ResultT")
 
@@ -76,11 +78,11 @@ class HubRepository:
         return self._translated(ask)
 
     def is_private(self) -> bool:
-        return bool(self._read(lambda: self._api.model_info(self.name)).private)
+        return bool(self._asked(lambda: self._api.model_info(self.name)).private)
 
     def create(self, private: bool) -> None:
         """Create the repository if it does not exist."""
-        self._translated(lambda: self._api.create_repo(self.name, private=private, exist_ok=True))
+        self._asked(lambda: self._api.create_repo(self.name, private=private, exist_ok=True))
 
     def head(self) -> str:
         """Return the newest commit of the main branch; not retried if the Hub does not answer."""
@@ -106,7 +108,7 @@ class HubRepository:
             found = self._api.list_repo_commits(self.name)
             return [Commit(incoming.commit_id(one.commit_id), str(one.title)) for one in found]
 
-        return self._read(read)
+        return self._asked(read)
 
     def tags(self) -> dict[str, str]:
         """Return commits by tag."""
@@ -115,7 +117,7 @@ class HubRepository:
             found = self._api.list_repo_refs(self.name).tags
             return {str(tag.name): incoming.commit_id(tag.target_commit) for tag in found}
 
-        return self._read(read)
+        return self._asked(read)
 
     def pull_requests(self) -> dict[int, str]:
         """Return the newest commit of every pull request, open or closed, by number."""
@@ -124,7 +126,7 @@ class HubRepository:
             found = self._api.list_repo_refs(self.name, include_pull_requests=True).pull_requests or ()
             return {int(one.ref.rpartition("/")[2]): incoming.commit_id(one.target_commit) for one in found}
 
-        return self._read(read)
+        return self._asked(read)
 
     def pull_request(self, number: int) -> PullRequest:
         """Return the state of a pull request."""
@@ -134,7 +136,7 @@ class HubRepository:
             merged_as = None if found.merge_commit_oid is None else incoming.commit_id(found.merge_commit_oid)
             return PullRequest(f"{self.address}/discussions/{number}", found.status in ("open", "draft"), merged_as)
 
-        return self._read(read)
+        return self._asked(read)
 
     def commit(
         self,
@@ -159,13 +161,14 @@ class HubRepository:
             made = self._api.create_commit(self.name, operations, **options)
             return Commit(incoming.commit_id(made.oid), title, made.pr_url)
 
-        return self._translated(make)
+        seconds = QUESTION_S + REPEATS * incoming.longest_s(sum(map(len, files.values())))
+        return self._translated(lambda: incoming.within(seconds, make))
 
     def tag(self, name: str, commit: str) -> None:
         """Tag a commit; an existing tag raises `HubConflictError`."""
-        self._translated(lambda: self._api.create_tag(self.name, tag=name, revision=commit, exist_ok=False), commit)
+        self._asked(lambda: self._api.create_tag(self.name, tag=name, revision=commit, exist_ok=False), commit)
 
-    def _read(self, call: Callable[[], ResultT], commit: str | None = None) -> ResultT:
+    def _asked(self, call: Callable[[], ResultT], commit: str | None = None) -> ResultT:
         return self._translated(lambda: ask(call), commit)
 
     def _translated(self, call: Callable[[], ResultT], commit: str | None = None) -> ResultT:

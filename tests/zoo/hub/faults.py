@@ -102,6 +102,18 @@ class stalled(_Interrupted):  # noqa: N801 - used as a function, like the others
             pass
 
 
+class _Silent(Response):
+    """Sends nothing at all, until the client goes away."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _disconnected(receive)
+
+
+def silent(_: Response) -> Response:
+    """No answer."""
+    return _Silent()
+
+
 class _Endless(Response):
     """Sends a body without a size and without an end, a piece at a time, until the client goes away."""
 

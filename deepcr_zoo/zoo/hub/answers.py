@@ -83,7 +83,7 @@ def _open(api: Any, path: str, seconds: float, commit: str | None) -> Any:
     guard(session)  # it may be another one since the client was made
     endpoint = hub_endpoint()
     address = utils.httpx.URL(f"{api.endpoint}/{path}")  # type: ignore[attr-defined]
-    headers = _headers()
+    headers = within(seconds, _headers)  # the client may ask for a new token first
     is_of_commit = commit is None
     for hop in range(MOST_REDIRECTS + 1):
         request = session.build_request("GET", address, headers=headers, timeout=HOP_S, extensions={BOUNDED: True})

@@ -180,7 +180,8 @@ def whoami() -> str:
     api = client()
     from huggingface_hub import get_token
 
-    if get_token() is None:
+    account = HubRequest("api/whoami-v2")
+    if translated(lambda: probe(lambda _: get_token()), account, api) is None:
         where = shown_endpoint(api)
         raise HubError(f"{where}: not logged in: set HF_TOKEN to a token that may write, or run 'hf auth login'")
-    return str(translated(lambda: probe(lambda _: api.whoami()["name"]), HubRequest("api/whoami-v2"), api))
+    return str(translated(lambda: probe(lambda _: api.whoami()["name"]), account, api))

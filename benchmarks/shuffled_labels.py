@@ -17,7 +17,8 @@ from synthetic_visits import CACHE
 
 import deepcr_zoo
 from deepcr_zoo.dataset.build import build_dataset
-from deepcr_zoo.dataset.reading import Dataset, read_tensors
+from deepcr_zoo.dataset.reading import Dataset
+from deepcr_zoo.dataset.stampfiles import stamps_of
 from deepcr_zoo.dataset.store import MANIFEST_FILE, DatasetVisit, Home, write_document, write_tensors
 from deepcr_zoo.machine import processors
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
@@ -42,7 +43,7 @@ def _copied(visit: DatasetVisit, source: Home, home: Home, random: np.random.Gen
     exposures = []
     for exposure in visit.record.exposures:
         path = folder / exposure.stamps.name
-        tensors = read_tensors(path, ())
+        tensors = stamps_of(home, visit.record, exposure).read()
         tensors["cosmic_rays"] = tensors["cosmic_rays"][random.permutation(exposure.count)]
         exposures.append(exposure.model_copy(update={"stamps": write_tensors(path, tensors, {})}))
     return visit.model_copy(update={"record": visit.record.model_copy(update={"exposures": exposures})})

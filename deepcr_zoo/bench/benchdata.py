@@ -60,7 +60,7 @@ def find_data(
 
 
 def check_data(dataset: Dataset, recipe: Recipe) -> None:
-    """Check that a training set was built from a recipe, by this version of the simulator, and has test stamps."""
+    """Check that a training set was built from a recipe, by this version of the simulator, and has sound test stamps."""
     rehearsal = dataset.manifest.rehearsal
     dataset.check_recipe(recipe, rehearsal)
     if rehearsal:
@@ -69,6 +69,7 @@ def check_data(dataset: Dataset, recipe: Recipe) -> None:
             raise DatasetError(f"{dataset.folder}: was simulated by another version than {SIMULATOR}: run the build again")
     if not field_types_of(dataset):
         raise DataError(f"{dataset.folder}: has no test stamp to judge on: give the recipe a visit whose split is test")
+    dataset.verify("test")
 
 
 def describe(dataset: Dataset, recipe: Recipe, added: AddedMasks | None) -> Data:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,16 +11,16 @@ import numpy as np
 
 from deepcr_zoo import batch
 from deepcr_zoo.batch import ForEach, Jobs, Outcome
-from deepcr_zoo.dataset import splits, store, visits
+from deepcr_zoo.dataset import splits, stampfiles, store, visits
 from deepcr_zoo.dataset.drizzle import require_drizzlepac
 from deepcr_zoo.dataset.labels import label_visit
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.dataset.plans import BuildPlan, plan_build
-from deepcr_zoo.dataset.reading import Dataset, read_tensors
+from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.errors import DataError, InterruptedWorkError
 from deepcr_zoo.files import read_file, sweep_leftovers
 from deepcr_zoo.models.baselines import require_astroscrappy
-from deepcr_zoo.zoo.recipe import FIELD_TYPES, FieldType, Recipe
+from deepcr_zoo.zoo.recipe import FIELD_TYPES, Recipe
 
 Labelled = Sequence[tuple[PlannedVisit, store.VisitRecord]]
 
@@ -122,7 +121,7 @@ def assemble(plan: BuildPlan) -> Dataset:
         recipe_key=store.recipe_key(plan.recipe, plan.rehearsal),
         stamp_size=plan.visits[0].build.stamps.size,
         split_by=plan.split_by,
-        counts=_counts(members),
+        counts=store.count_stamps(members),
         visits=members,
         rejected=[*plan.rejected, *_rejections(labelled)],
         missing=list(plan.missing),
@@ -150,8 +149,7 @@ def _assign_splits(plan: BuildPlan, used: Labelled) -> list[store.DatasetVisit]:
 
 
 def _stamps_of(plan: BuildPlan, visit: PlannedVisit, record: store.VisitRecord) -> splits.VisitStamps:
-    folder = plan.home.visit(record.key)
-    tensors = [read_tensors(folder / one.stamps.name, ("position", "corners")) for one in record.exposures]
+    tensors = [stampfiles.stamps_of(plan.home, record, one).read("position", "corners") for one in record.exposures]
     positions, corners = ([one[name] for one in tensors] for name in ("position", "corners"))
     pointing = f"{visit.exposures[0].proposal:05d}-{visit.exposures[0].visit}" if visit.exposures else visit.name
     return splits.VisitStamps(pointing, visit.split, record.largest_dither_arcsec, positions, corners)
@@ -171,16 +169,6 @@ def _rejections(labelled: Labelled) -> list[store.Rejected]:
     found = [(record.name, str(record.rejection)) for record in records]
     found += [(f"{record.name}, {one.what}", one.reason) for record in records for one in record.rejected]
     return [store.Rejected(what=what, reason=reason) for what, reason in found]
-
-
-def _counts(members: Sequence[store.DatasetVisit]) -> dict[FieldType, dict[store.StampSplit, int]]:
-    total: Counter[tuple[FieldType, store.StampSplit]] = Counter()
-    for member in members:
-        for of_exposure in member.stamps:
-            for split, indices in of_exposure.items():
-                total[member.record.field_type, split] += len(indices)
-    present = [field_type for field_type in FIELD_TYPES if any(one == field_type for one, _ in total)]
-    return {field_type: {split: total[field_type, split] for split in store.STAMP_SPLITS} for field_type in present}
 
 
 def _shared_sky(plan: BuildPlan, used: Labelled) -> list[str]:

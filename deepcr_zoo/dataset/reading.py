@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from deepcr_zoo.dataset import store
+from deepcr_zoo.dataset.stampfiles import StampFile, stamps_of, truth_of
 from deepcr_zoo.errors import DatasetError
 from deepcr_zoo.files import sha256_of
 from deepcr_zoo.zoo.recipe import FieldType, Recipe
-
-_REBUILD = "run the build again: it makes what is missing"
 
 
 @dataclass(frozen=True)
@@ -39,21 +37,26 @@ class Stamp:
 class ExposureStamps:
     """The stamps of one exposure for one use: their file, the file of the simulated truth if any, and their indices."""
 
-    path: Path
-    truth: Path | None
+    stamps: StampFile
+    truth: StampFile | None
     exposure: store.ExposureRecord
     visit: store.VisitRecord
     indices: tuple[int, ...]
 
+    @property
+    def path(self) -> Path:
+        """Path of the file of stamps."""
+        return self.stamps.path
+
     def read(self, *names: str) -> dict[str, NDArray[Any]]:
-        """Return tensors of these stamps, shape (N, ...); all of `store.TENSORS` if none is named."""
-        return {name: tensor[list(self.indices)] for name, tensor in read_tensors(self.path, names).items()}
+        """Return tensors of these stamps, shape (N, ...); all of `store.LAYERS` if none is named."""
+        return {name: tensor[list(self.indices)] for name, tensor in self.stamps.read(*names).items()}
 
     def read_truth(self) -> dict[str, NDArray[np.float32]]:
         """Return the simulated cosmic_rays, scene and noise, e-, shape (N, S, S)."""
         if self.truth is None:
             raise DatasetError(f"{self.exposure.name} is a real exposure: its true cosmic rays are unknown")
-        return {name: tensor[list(self.indices)] for name, tensor in read_tensors(self.truth, ()).items()}
+        return {name: tensor[list(self.indices)] for name, tensor in self.truth.read().items()}
 
 
 class Stamps(Sequence[Stamp]):
@@ -71,8 +74,7 @@ class Stamps(Sequence[Stamp]):
             return [self[one] for one in range(*number.indices(len(self)))]
         group, index = self._places[number]
         if group.path not in self._open:
-            file = _opened(group.path)
-            self._open[group.path] = {name: file.get_slice(name) for name in ("image", "cosmic_rays", "ignore")}
+            self._open[group.path] = group.stamps.slices("image", "cosmic_rays", "ignore")
         layers = {name: tensor[index] for name, tensor in self._open[group.path].items()}
         return Stamp(**layers, exposure=group.exposure, visit=group.visit, index=index)
 
@@ -113,7 +115,7 @@ class Dataset:
         DatasetError
             If the manifest is missing or not of this format.
         """
-        return cls(folder, home or store.Home(folder.absolute().parents[1]), store.read_manifest(folder))
+        return cls(folder, home or store.Home(folder.absolute().parent.parent), store.read_manifest(folder))
 
     @property
     def manifest_sha256(self) -> str:
@@ -125,11 +127,10 @@ class Dataset:
         for visit in self.manifest.visits:
             if field_type not in (None, visit.record.field_type):
                 continue
-            folder = self.home.visit(visit.record.key)
             for exposure, indices in zip(visit.record.exposures, visit.stamps, strict=True):
                 if chosen := indices.get(split):
-                    truth = folder / exposure.truth.name if exposure.truth else None
-                    yield ExposureStamps(folder / exposure.stamps.name, truth, exposure, visit.record, tuple(chosen))
+                    place = (self.home, visit.record, exposure)
+                    yield ExposureStamps(stamps_of(*place), truth_of(*place), exposure, visit.record, tuple(chosen))
 
     def stamps(self, split: store.StampSplit, field_type: FieldType | None = None) -> Stamps:
         """Return the stamps of a split, of one field type or all, in the order of the manifest."""
@@ -155,8 +156,15 @@ class Dataset:
                 "build: leave it out, and the right one is built"
             )
 
-    def verify(self) -> None:
-        """Compare every file with its hash in the manifest.
+    def verify(self, *splits: store.StampSplit) -> None:
+        """Compare files with their hashes in the manifest; one that has not changed since it was compared is not read again.
+
+        Every file is compared before it is read in any case; this names all that differ, before long work begins.
+
+        Parameters
+        ----------
+        *splits : str
+            Compare the files that have stamps of these splits; all files by default.
 
         Raises
         ------
@@ -165,32 +173,14 @@ class Dataset:
         """
         problems = []
         for visit in self.manifest.visits:
-            folder = self.home.visit(visit.record.key)
-            for exposure in visit.record.exposures:
-                files = (exposure.stamps, exposure.truth)
-                problems += [problem for file in files if file and (problem := _difference(folder / file.name, file))]
+            for exposure, uses in zip(visit.record.exposures, visit.stamps, strict=True):
+                if splits and not uses.keys() & set(splits):
+                    continue
+                place = (self.home, visit.record, exposure)
+                for file in filter(None, (stamps_of(*place), truth_of(*place))):
+                    try:
+                        file.check()
+                    except DatasetError as error:
+                        problems.append(str(error))
         if problems:
-            raise DatasetError(*problems, f"remove the folder of each such visit and {_REBUILD}")
-
-
-def read_tensors(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Read tensors of a file, all if none is named."""
-    file = _opened(path)
-    return {name: file.get_tensor(name) for name in names or file.keys()}
-
-
-def _opened(path: Path) -> Any:
-    try:
-        return safe_open(path, framework="numpy")
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: is missing: {_REBUILD}") from None
-    except (OSError, SafetensorError) as error:
-        raise DatasetError(f"{path}: cannot be read: {error}; remove its folder and {_REBUILD}") from None
-
-
-def _difference(path: Path, recorded: store.StoredFile) -> str | None:
-    try:
-        found = sha256_of(path)
-    except OSError as error:
-        return f"{path}: cannot be read: {error.strerror}"
-    return None if found == recorded.sha256 else f"{path}: differs from the manifest: expected sha256 {recorded.sha256}"
+            raise DatasetError(*problems)

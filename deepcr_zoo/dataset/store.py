@@ -5,48 +5,110 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from itertools import chain
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from deepcr_zoo import files
 from deepcr_zoo.dataset.labelmethods import settings_of_others
-from deepcr_zoo.documents import Document, DocumentT, as_json, first_problem
+from deepcr_zoo.documents import Document, DocumentT, as_json, brief, first_problem
 from deepcr_zoo.errors import DatasetError, OutputError
 from deepcr_zoo.files import read_file
-from deepcr_zoo.zoo.recipe import FieldType, Recipe, Split, SplitBy
+from deepcr_zoo.models.images import LIMIT, has_value
+from deepcr_zoo.zoo.recipe import FIELD_TYPES, FieldType, Recipe, Split, SplitBy
+from deepcr_zoo.zoo.registry import Sha256
 
-TENSORS = {
-    "image": "float32 (N, S, S), e-; pixels without a value hold the sky level, and are ignored",
-    "cosmic_rays": "uint8 (N, S, S), CR mask, 1 = cosmic ray",
-    "ignore": "uint8 (N, S, S), 1 = excluded from loss and metrics",
-    "position": "int32 (N, 2), row and column of the first pixel on its chip",
-    "chip": "int32 (N,), EXTVER",
-    "corners": "float64 (N, 4, 2), right ascension and declination of the corners, degrees",
-}
+_CUT_OUTS = ("N", "S", "S")
+
+
+class Values(NamedTuple):
+    """What the values of a tensor are, and where they are so."""
+
+    expected: str
+    hold: Callable[[NDArray[Any]], NDArray[np.bool_]]
+
+
+def _is_of_mask(values: NDArray[Any]) -> NDArray[np.bool_]:
+    return values <= 1
+
+
+_ELECTRONS, _NUMBERS = Values(f"values of at most {LIMIT:g} e-", has_value), Values("finite numbers", np.isfinite)
+_MASK = Values("a mask of 0 and 1", _is_of_mask)
+
+
+class Layer(NamedTuple):
+    """A tensor in a file of stamps: N stamps of S x S pixels."""
+
+    name: str
+    dtype: str  # as safetensors names it
+    axes: tuple[int | str, ...]
+    values: Values
+    meaning: str
+
+    def shape(self, count: int, side: int) -> tuple[int, ...]:
+        """Return its shape for so many stamps of this size."""
+        sizes = {"N": count, "S": side}
+        return tuple(axis if isinstance(axis, int) else sizes[axis] for axis in self.axes)
+
+
+LAYERS = (
+    Layer("image", "F32", _CUT_OUTS, _ELECTRONS, "e-; pixels without a value hold the sky level, and are ignored"),
+    Layer("cosmic_rays", "U8", _CUT_OUTS, _MASK, "CR mask, 1 = cosmic ray"),
+    Layer("ignore", "U8", _CUT_OUTS, _MASK, "1 = excluded from loss and metrics"),
+    Layer("position", "I32", ("N", 2), _NUMBERS, "row and column of the first pixel on its chip"),
+    Layer("chip", "I32", ("N",), _NUMBERS, "EXTVER"),
+    Layer("corners", "F64", ("N", 4, 2), _NUMBERS, "right ascension and declination of the corners, degrees"),
+)
 """Tensors in the file of an exposure."""
 
+TRUTH_LAYERS = (
+    Layer("cosmic_rays", "F32", _CUT_OUTS, _NUMBERS, "e-"),
+    Layer("scene", "F32", _CUT_OUTS, _NUMBERS, "e-, sky included, without cosmic rays, noise and saturation"),
+    Layer("noise", "F32", _CUT_OUTS, _NUMBERS, "sigma of the noise, e-"),
+)
+"""Tensors in the file of a simulated exposure's truth."""
+
+MOST_STAMPS, LARGEST_SIDE = 2**31, 2**16
+"""Of a file, and of a stamp in pixels; far beyond any, so that all numbers that follow from them are of usual size."""
+
 FORMAT = 2  # part of the hash of a visit; a new number makes all earlier visits unusable
+_BUILD_AGAIN = "remove its folder and build again"
 VISIT_FILE, MANIFEST_FILE = "visit.json", "manifest.json"
 
 StampSplit = Literal["train", "validation", "test", "guard"]  # guard stamps are unused: too near to validation stamps
 STAMP_SPLITS: tuple[StampSplit, ...] = ("train", "validation", "test", "guard")
+USES: dict[Split, set[StampSplit]] = {"train": {"train", "validation", "guard"}, "test": {"test", "guard"}}
+"""Uses of the stamps of a visit, by its split."""
+
+
+def _of_one_folder(name: str) -> str:
+    """Refuse what leads out of a folder; on Windows a drive and a backslash do, too."""
+    if name in ("", "..") or PurePath(name).name != name:
+        raise ValueError("expected a name without a folder")
+    return name
+
+
+PlainName = Annotated[str, AfterValidator(_of_one_folder)]
+Count = Annotated[int, Field(ge=0, le=MOST_STAMPS)]
+StampSize = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+Format = Annotated[int, Field(ge=FORMAT, le=FORMAT)]
 
 
 class StoredFile(Document):
     """A file of stamps."""
 
-    name: str
-    sha256: str
-    bytes: int
+    name: PlainName
+    sha256: Sha256
+    bytes: int = Field(ge=0)
 
 
 class Rejected(Document):
@@ -62,7 +124,7 @@ class ExposureRecord(Document):
     name: str = Field(description="ROOTNAME, with EXTVER where a file holds repeats")
     stamps: StoredFile
     truth: StoredFile | None = Field(default=None, description="of a simulated exposure")
-    count: int = Field(description="stamps")
+    count: Count = Field(description="stamps")
     exposure_time_s: float
     sky_electron: float
     sky_source: Literal["mdrizsky", "measured"]
@@ -88,13 +150,13 @@ class ExposureRecord(Document):
 class VisitRecord(Document):
     """``visits/<key>/visit.json``: a finished visit, labelled or rejected."""
 
-    format: int = FORMAT
-    key: str
+    format: Format = FORMAT
+    key: PlainName
     name: str
     field_type: FieldType
     instrument: str
     filter_name: str
-    stamp_size: int
+    stamp_size: StampSize
     software: str = Field(description="software that made the labels")
     largest_dither_arcsec: float = 0.0
     outlines: list[list[list[float]]] = Field(
@@ -122,16 +184,28 @@ class DatasetVisit(Document):
     split: Split
     stamps: list[dict[StampSplit, list[int]]] = Field(description="stamps of each exposure, by use")
 
+    @model_validator(mode="after")
+    def _each_stamp_has_one_use(self) -> DatasetVisit:
+        if len(self.stamps) != len(self.record.exposures):
+            raise ValueError(f"{self.record.name}: expected stamps of {len(self.record.exposures)} exposures")
+        for exposure, uses in zip(self.record.exposures, self.stamps, strict=True):
+            indices = list(chain.from_iterable(uses.values()))
+            if len(set(indices)) < len(indices) or not all(0 <= one < exposure.count for one in indices):
+                raise ValueError(f"{exposure.name}: expected each of its {exposure.count} stamps once at most")
+            if wrong := sorted(uses.keys() - USES[self.split]):
+                raise ValueError(f"{exposure.name}: expected no {wrong[0]} stamp in a visit whose split is {self.split}")
+        return self
+
 
 class Manifest(Document):
     """``datasets/NAME-<key>/manifest.json``: a training set."""
 
-    format: int = FORMAT
+    format: Format = FORMAT
     name: str = Field(description="of the recipe")
-    key: str
+    key: PlainName
     rehearsal: bool = Field(description="true if its exposures are simulated")
     recipe_key: str = Field(description="hash of the recipe's instrument, data, labels and rehearsal")
-    stamp_size: int
+    stamp_size: StampSize
     split_by: SplitBy = Field(
         default="sky",
         description="what training and test do not share",
@@ -142,6 +216,29 @@ class Manifest(Document):
     rejected: list[Rejected] = Field(description="files and visits that are not used")
     missing: list[str] = Field(description="visits and exposures of the recipe that are missing")
     cautions: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _is_of_its_visits(self) -> Manifest:
+        records = [visit.record for visit in self.visits]
+        files = [exposure.stamps.sha256 for record in records for exposure in record.exposures]
+        if len({record.key for record in records}) < len(records) or len(set(files)) < len(files):
+            raise ValueError("expected each visit and each file of stamps once: two splits must not share stamps")
+        if any(record.stamp_size != self.stamp_size for record in records):
+            raise ValueError(f"expected stamps of {self.stamp_size} pixels in each visit")
+        if self.counts != count_stamps(self.visits):
+            raise ValueError("counts: expected those of the stamps of its visits")
+        return self
+
+
+def count_stamps(visits: Iterable[DatasetVisit]) -> dict[FieldType, dict[StampSplit, int]]:
+    """Return the number of stamps of each field type that has any, by use."""
+    total: Counter[tuple[FieldType, StampSplit]] = Counter()
+    for visit in visits:
+        for of_exposure in visit.stamps:
+            for split, indices in of_exposure.items():
+                total[visit.record.field_type, split] += len(indices)
+    present = [field_type for field_type in FIELD_TYPES if any(one == field_type for one, _ in total)]
+    return {field_type: {split: total[field_type, split] for split in STAMP_SPLITS} for field_type in present}
 
 
 @dataclass(frozen=True)
@@ -191,6 +288,8 @@ class Home:
         if not (folder / VISIT_FILE).is_file():
             return None
         record = _read_document(folder / VISIT_FILE, VisitRecord)
+        if record.key != key:
+            raise DatasetError(f"{folder / VISIT_FILE}: key: expected {key}, got {brief(record.key)}: {_BUILD_AGAIN}")
         stored = [file for one in record.exposures for file in (one.stamps, one.truth) if file is not None]
         paths = {folder / file.name: file.bytes for file in stored}
         return record if all(path.is_file() and path.stat().st_size == size for path, size in paths.items()) else None
@@ -266,4 +365,4 @@ def _read_document(path: Path, schema: type[DocumentT]) -> DocumentT:
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}; build the dataset again") from None
     except ValidationError as error:
-        raise DatasetError(f"{path}: {first_problem(error)}: remove its folder and build again") from None
+        raise DatasetError(f"{path}: {first_problem(error)}: {_BUILD_AGAIN}") from None

@@ -17,13 +17,12 @@ from deepcr_zoo.zoo.recipe import Recipe
 def find_or_build(
     recipe: Recipe, data: Sequence[str | Path], rehearse: bool, jobs: int, beside: Path | None, reporter: Reporter
 ) -> Dataset:
-    """Return the training set of a recipe; build it unless `data` is the folder of one, whose files are then verified.
+    """Return the training set of a recipe; build it unless `data` is the folder of one.
 
     Otherwise `data` are folders, wildcards and files with exposures, ``mast`` for the archive, or manifests of it.
     `beside` is the folder of the recipe, where relative names in it start; `jobs` is how many visits are labelled at a time.
     """
     if built := find_built(data):
-        built.verify()
         return built
     places = data if rehearse else exposures_of(recipe, data, beside, reporter)
     plan = plan_build(recipe, places, rehearse, jobs, beside)

@@ -331,11 +331,11 @@ def test_missing_and_changed_files_are_named_and_made_again(built, exposures, tm
     with pytest.raises(DatasetError) as raised:
         dataset.verify()
     assert f"{first}: differs from the manifest" in str(raised.value)
-    assert f"{second}: cannot be read" in str(raised.value)
+    assert f"{second}: is missing" in str(raised.value)
     with pytest.raises(DatasetError, match="is missing: run the build again"):
         dataset.stamps("train")[25]
     first.write_bytes(b"x")
-    with pytest.raises(DatasetError, match="cannot be read"):
+    with pytest.raises(DatasetError, match="differs from the manifest"):
         dataset.stamps("train")[0]
     repaired = build_dataset(three_visits(exposures), [exposures], home=dataset.home)
     repaired.verify()

@@ -59,7 +59,7 @@ def visit(name: str, split: str, *times: float, filter_name: str = "F606W", reje
         exposures=exposures,
         rejection=rejection,
     )
-    return DatasetVisit(record=record, split=split, stamps=[{"train": [0]} for _ in exposures])
+    return DatasetVisit(record=record, split=split, stamps=[{split: [0]} for _ in exposures])
 
 
 def manifest_of(*visits: DatasetVisit, rehearsal: bool = False) -> Manifest:

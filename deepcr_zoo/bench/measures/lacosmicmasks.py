@@ -7,8 +7,8 @@ whole chips; networks get each stamp by itself, as in training.
 from __future__ import annotations
 
 import io
+import math
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -24,13 +24,17 @@ from deepcr_zoo.bench.measures.stars import Images, Masks
 from deepcr_zoo.bench.results import BaselineMethod
 from deepcr_zoo.dataset.reading import Dataset, ExposureStamps
 from deepcr_zoo.dataset.store import ExposureRecord, Home, key_of, reporting_full_disk
-from deepcr_zoo.errors import InterruptedWorkError
-from deepcr_zoo.files import sweep_leftovers, write_atomically
+from deepcr_zoo.errors import DatasetError, InterruptedWorkError
+from deepcr_zoo.files import opened_file, sweep_leftovers, write_atomically
+from deepcr_zoo.machine import free_memory_bytes
 from deepcr_zoo.models.baselines import Lacosmic, require_astroscrappy
 from deepcr_zoo.zoo.recipe import FieldType, Recipe
 
 FORMAT = 2
 """Part of the hash in the file names; raised when masks on disk can no longer be used."""
+
+BYTES_PER_PIXEL = 50
+"""Memory that L.A.Cosmic takes for each pixel of an image: measured with 2000 x 2000 pixels and astroscrappy 1.3."""
 
 OnDone = Callable[[int, int], Any]
 """Called with the sets of masks that exist, and how many there are in all."""
@@ -45,19 +49,31 @@ def masked_as_chips(
     `mask` returns T masks of an image in which pixels between stamps are NaN.
     """
     # filters of L.A.Cosmic do not reach the edges of an image: on single stamps it masks the wings of stars
-    side = image.shape[1]
+    side, position = image.shape[1], position.astype(np.int64)  # differences of int32 may overflow
     found: list[Any] = [None] * len(image)
     for one in np.unique(chip):
         numbers = np.flatnonzero(chip == one)
         first = position[numbers].min(axis=0)
         places = [tuple(slice(start, start + side) for start in place) for place in (position[numbers] - first).tolist()]
-        frame = np.full(position[numbers].max(axis=0) - first + side, np.nan, dtype=np.float32)
+        shape = position[numbers].max(axis=0) - first + side
+        _check_memory(shape.tolist(), f"chip {one}")
+        frame = np.full(shape, np.nan, dtype=np.float32)
         for number, place in zip(numbers, places, strict=True):
             frame[place] = image[number]
         masks = np.stack(mask(frame))
         for number, place in zip(numbers, places, strict=True):
             found[number] = masks[:, *place]
     return np.stack(found, axis=1)
+
+
+def _check_memory(shape: Sequence[int], what: str) -> None:
+    """Refuse positions that put stamps together to an image that does not fit into memory."""
+    free = free_memory_bytes()
+    if free is not None and (needed := BYTES_PER_PIXEL * math.prod(shape)) > free:
+        raise DatasetError(
+            f"the stamps of {what} span {shape[0]:,} x {shape[1]:,} pixels: L.A.Cosmic needs {needed / 1e9:.3g} GB of "
+            f"memory, {free / 1e9:.3g} GB are free: expected stamps of a chip beside each other"
+        )
 
 
 @dataclass(frozen=True)
@@ -71,12 +87,10 @@ class MaskSet:
 
     def kept(self) -> Masks | None:
         """Read the masks, shape (T, N, S, S); None if there is no file, or it is damaged."""
+        side = self.group.visit.stamp_size
         try:
-            with np.load(self.path) as arrays:
-                planes = arrays["planes"]
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
-            return None
-        if planes.dtype != np.uint8 or planes.shape[:2] != (-(-len(self.sigclips) // 8), len(self.group.indices)):
+            planes = _read_planes(self.path, (-(-len(self.sigclips) // 8), len(self.group.indices), side, side))
+        except Exception:  # zipfile, its decompressors and numpy raise anything on damaged files
             return None
         return np.unpackbits(planes, axis=0, count=len(self.sigclips)).view(bool)
 
@@ -90,6 +104,18 @@ class MaskSet:
         with reporting_full_disk(Home(self.path.parents[1]), "masks of L.A.Cosmic"):
             write_atomically(data.getvalue(), self.path)
         return masks
+
+
+def _read_planes(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Read the array that `MaskSet.compute` writes; no other type, shape or length is unpacked, which could be a bomb."""
+    with opened_file(path) as file, zipfile.ZipFile(file) as archive, archive.open("planes.npy") as member:
+        if np.lib.format.read_magic(member) != (1, 0):
+            raise ValueError("another version of the format")
+        header = np.lib.format.read_array_header_1_0(member)
+        if header != (shape, False, np.dtype(np.uint8)):
+            raise ValueError(f"an array of {header}")
+        data = member.read(math.prod(shape) + 1)
+    return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def lacosmic_of(exposure: ExposureRecord, recipe: Recipe, objlim: float) -> Lacosmic:

@@ -1,0 +1,337 @@
+"""Training sets and runs that others made: what differs from its record, or leads elsewhere, ends in one sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import struct
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+
+from deepcr_zoo.bench.judging import Extent, benchmark
+from deepcr_zoo.bench.measures.lacosmicmasks import MaskSet, lacosmic_masks
+from deepcr_zoo.bench.runs import Run
+from deepcr_zoo.bench.subjects import find_subject
+from deepcr_zoo.dataset.reading import Dataset
+from deepcr_zoo.dataset.store import MANIFEST_FILE, VISIT_FILE, Home, write_document
+from deepcr_zoo.errors import DatasetError
+from deepcr_zoo.models.baselines import Lacosmic
+from deepcr_zoo.training import pipeline
+from deepcr_zoo.training.stamps import MappedStamps, ResidentStamps
+from tests.bench import stamps as test_stamps
+from tests.registries import SMALL
+from tests.training.stamps import CPU, recipe_of, write_dataset
+
+Json = dict[str, Any]
+
+
+@pytest.fixture
+def recipe():
+    return recipe_of("mask", "train.schedule.max_epochs=1")
+
+
+@pytest.fixture
+def dataset(tmp_path, recipe) -> Dataset:
+    return write_dataset(tmp_path / "home", test=4, recipe=recipe)
+
+
+def first_file(dataset: Dataset, split: str = "train"):
+    return next(iter(dataset.exposures(split))).path
+
+
+def change_value(path):
+    """Change a pixel of a file, as no reader of safetensors notices."""
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 0x40
+    path.write_bytes(data)
+
+
+def a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def nothing(path):
+    path.write_bytes(b"")
+
+
+def half(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def read_resident(dataset):
+    ResidentStamps(list(dataset.exposures("train")), CPU)
+
+
+def read_mapped(dataset):
+    stamps = MappedStamps(list(dataset.exposures("train")), CPU)
+    stamps.take(torch.arange(len(stamps)))
+
+
+def read_one(dataset):
+    assert dataset.stamps("train")[0]
+
+
+def judge(dataset):
+    benchmark([find_subject(SMALL)], dataset, recipe_of("mask"), "test", extent=Extent(gates=False), engine="torch")
+
+
+@pytest.mark.parametrize("damage", [change_value, a_pipe, nothing, half])
+@pytest.mark.parametrize("use", [read_resident, read_mapped, read_one, Dataset.verify])
+def test_a_file_of_stamps_that_differs_from_the_manifest_is_used_by_nothing(dataset, damage, use):
+    path = first_file(dataset)
+    damage(path)
+    with pytest.raises(DatasetError, match=rf"{path}: (differs from the manifest|cannot be read: is a pipe, not a file)"):
+        use(Dataset.open(dataset.folder))
+
+
+@pytest.mark.parametrize("damage", [change_value, a_pipe])
+def test_bench_and_train_refuse_a_changed_set_before_their_work(dataset, recipe, tmp_path, damage):
+    path = first_file(dataset, "test")
+    damage(path)
+    opened = Dataset.open(dataset.folder)
+    with pytest.raises(DatasetError, match=f"{path}: "):
+        judge(opened)
+    with pytest.raises(DatasetError, match=f"{path}: "):
+        pipeline.train(recipe, dataset=opened, runs=tmp_path / "runs", device="cpu", prove=False)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_does_not_go_on_with_a_changed_set(dataset, recipe, tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "fit", stop)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.train(recipe, dataset=dataset, runs=tmp_path / "runs", device="cpu", prove=False)
+    monkeypatch.undo()
+    (folder,) = (path.parent for path in tmp_path.glob("runs/*/*/run.json"))
+    change_value(first_file(dataset))
+    with pytest.raises(DatasetError, match="differs from the manifest"):
+        pipeline.resume(folder, device="cpu", prove=False)
+    assert not Run.open(folder).is_trained
+
+
+def test_a_file_that_changes_after_it_was_compared_is_compared_again(dataset):
+    dataset.verify()
+    change_value(first_file(dataset))
+    with pytest.raises(DatasetError, match="differs from the manifest"):
+        read_resident(dataset)
+
+
+# Manifests
+
+
+def visit(content: Json) -> Json:
+    return content["visits"][0]
+
+
+def exposure(content: Json) -> Json:
+    return visit(content)["record"]["exposures"][0]
+
+
+def uses(content: Json) -> Json:
+    return visit(content)["stamps"][0]
+
+
+def again(content: Json) -> None:
+    """The visit once more, for testing."""
+    other = json.loads(json.dumps(visit(content)))
+    other["record"]["key"], other["split"] = "elsewhere", "test"
+    other["stamps"] = [{"test": numbers["train"]} for numbers in other["stamps"]]
+    content["visits"].append(other)
+
+
+MANIFESTS: dict[str, Callable[[Json], object]] = {
+    "a format of the future": lambda one: one.update(format=3),
+    "a file elsewhere": lambda one: exposure(one)["stamps"].update(name="../../../stolen.safetensors"),
+    "an absolute file": lambda one: exposure(one)["stamps"].update(name="/dev/zero"),
+    "the folder as a file": lambda one: exposure(one)["stamps"].update(name=".."),
+    "no name": lambda one: exposure(one)["stamps"].update(name=""),
+    "a truth elsewhere": lambda one: exposure(one).update(truth={**exposure(one)["stamps"], "name": "../x.safetensors"}),
+    "a visit elsewhere": lambda one: visit(one)["record"].update(key="../datasets"),
+    "an absolute visit": lambda one: visit(one)["record"].update(key="/tmp"),
+    "no hash": lambda one: exposure(one)["stamps"].update(sha256=""),
+    "a size below 0": lambda one: exposure(one)["stamps"].update(bytes=-1),
+    "a stamp beyond the last": lambda one: uses(one).update(train=[0, 99]),
+    "a stamp before the first": lambda one: uses(one).update(train=[-1]),
+    "a stamp twice": lambda one: uses(one).update(train=[5, 5]),
+    "a stamp for two uses": lambda one: uses(one).update(train=[5, 6], validation=[6]),
+    "test stamps of a training visit": lambda one: uses(one).update(test=uses(one).pop("train")),
+    "stamps of another number of exposures": lambda one: visit(one)["stamps"].pop(),
+    "a visit for training and for testing": again,
+    "stamps of no size": lambda one: (one.update(stamp_size=0), visit(one)["record"].update(stamp_size=0)),
+    "stamps of absurd size": lambda one: (one.update(stamp_size=10**30), visit(one)["record"].update(stamp_size=10**30)),
+    "stamps of another size": lambda one: visit(one)["record"].update(stamp_size=31),
+    "a number of stamps below 0": lambda one: exposure(one).update(count=-1),
+    "other counts": lambda one: one["counts"]["extragalactic"].update(train=10**6),
+    "a sky that is no number": lambda one: exposure(one).update(sky_electron=float("nan")),
+}
+
+
+@pytest.mark.parametrize("attack", MANIFESTS.values(), ids=MANIFESTS)
+def test_a_manifest_that_cannot_be_is_refused(dataset, attack):
+    path = dataset.folder / MANIFEST_FILE
+    content = json.loads(path.read_text())
+    attack(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(DatasetError) as raised:
+        Dataset.open(dataset.folder)
+    (sentence,) = str(raised.value).splitlines()
+    assert sentence.startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("count", [0, 30])
+def test_another_number_of_stamps_than_in_the_file_is_refused_when_that_is_opened(dataset, count):
+    path = dataset.folder / MANIFEST_FILE
+    content = json.loads(path.read_text())
+    for number in range(2):
+        content["visits"][0]["record"]["exposures"][number]["count"] = count
+        content["visits"][0]["stamps"][number] = {"train": list(range(count))}
+    content["counts"]["extragalactic"].update(train=2 * count, validation=0, guard=0)
+    path.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=r"image: expected F32 of shape \(\d+, 32, 32\), got F32 of shape \(18, 32, 32\)"):
+        Dataset.open(dataset.folder).verify()
+
+
+def test_the_record_of_another_visit_is_refused(dataset):
+    record = dataset.manifest.visits[0].record
+    home = Home(dataset.home.root)
+    write_document(home.visit("made-up") / VISIT_FILE, record.model_copy(update={"key": "for-testing"}))
+    with pytest.raises(DatasetError, match=r"visit\.json: key: expected made-up, got for-testing"):
+        home.finished_visit("made-up")
+
+
+# Files whose hashes are right
+
+
+def absent(tensors):
+    del tensors["ignore"]
+
+
+FILES: dict[str, Callable[[dict[str, np.ndarray]], object]] = {
+    "image: expected F32": lambda one: one.update(image=one["image"].astype(np.float64)),
+    r"cosmic_rays: expected U8 of shape \(\d+, 32, 32\)": lambda one: one.update(cosmic_rays=one["cosmic_rays"][:, :5]),
+    "position: expected I32": lambda one: one.update(position=one["position"][:, :1]),
+    "'ignore' is missing": absent,
+    "'evil' is missing or not one of them": lambda one: one.update(evil=one["chip"]),
+    r"image: expected values of at most 1e\+09 e-": lambda one: one["image"].__setitem__((-1, 3, 3), np.nan),
+    "image: expected values of at most": lambda one: one["image"].__setitem__((0, 3, 3), 3e38),
+    "corners: expected finite numbers": lambda one: one["corners"].__setitem__((0, 0), np.inf),
+    "ignore: expected a mask of 0 and 1": lambda one: one["ignore"].__setitem__((2, 3, 3), 7),
+}
+
+
+@pytest.mark.parametrize(("problem", "attack"), FILES.items(), ids=FILES)
+def test_tensors_that_training_and_judging_cannot_mean_are_refused(tmp_path, recipe, problem, attack):
+    dataset = write_dataset(tmp_path / "home", recipe=recipe, change=lambda _, tensors: attack(tensors))
+    for use in (read_resident, read_mapped, Dataset.verify):
+        with pytest.raises(DatasetError, match=problem):
+            use(dataset)
+
+
+def test_what_is_no_safetensors_file_is_refused_though_its_hash_is_right(dataset):
+    path, file = first_file(dataset), dataset.folder / MANIFEST_FILE
+    data = safetensors.numpy.save({"x": np.zeros(3)})[:-5]
+    path.write_bytes(data)
+    content = json.loads(file.read_text())
+    exposure(content)["stamps"].update(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+    file.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=f"{path}: cannot be read: "):
+        Dataset.open(dataset.folder).verify()
+
+
+def test_positions_that_spread_stamps_over_more_than_memory_are_refused(tmp_path):
+    def spread(_, tensors):
+        tensors["position"][1:] = [[-(2**31), -(2**31)], [2**31 - 1, 2**31 - 1], [0, 0]]
+
+    dataset = test_stamps.write_dataset(tmp_path, test_stamps.recipe_of(), (test_stamps.FIELD,), spread)
+    group = next(dataset.exposures("test"))
+    with pytest.raises(DatasetError, match=r"the stamps of chip 1 span 4,294,967,359 x 4,294,967,359 pixels"):
+        lacosmic_masks(dataset, group, Lacosmic(2.0, 4.1), (4.0, 8.0))
+
+
+# Masks of L.A.Cosmic on the disk
+
+
+def an_array(shape: object, dtype: str = "|u1", body: bytes = b"") -> bytes:
+    header = f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape!r}, }}".encode()
+    return numpy_file(header + b" " * (-(len(header) + 11) % 64) + b"\n", body)
+
+
+def numpy_file(header: bytes, body: bytes = b"") -> bytes:
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + body
+
+
+def packed(data: bytes, name: str = "planes.npy") -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, data)
+    return content.getvalue()
+
+
+def in_directory(offset: int, value: int) -> bytes:
+    """A byte of the archive's directory changed: 8 has the flags, 10 the method."""
+    data = bytearray(packed(SOUND))
+    data[data.find(b"PK\x01\x02") + offset] = value
+    return bytes(data)
+
+
+SHAPE = (1, test_stamps.STAMPS, test_stamps.SIDE, test_stamps.SIDE)
+SOUND = an_array(SHAPE, body=bytes(math.prod(SHAPE)))
+MASK_FILES = {
+    "empty": b"",
+    "no archive": b"junk",
+    "half": packed(SOUND)[:-40],
+    "an array alone": SOUND,
+    "a pickle": b"\x80\x02K\x01.",
+    "another name": packed(SOUND, "other.npy"),
+    "a pickle inside": packed(an_array((1, 2), "|O", b"cos\nsystem\n(S'exit 1'\ntR.")),
+    "larger than memory": packed(an_array((1, 3, 1 << 20, 1 << 20))),
+    "longer than it says": packed(SOUND + bytes(10**7)),
+    "shorter than it says": packed(SOUND[:-1]),
+    "another size of stamps": packed(an_array((*SHAPE[:2], 1, 1), body=b"abc")),
+    "other numbers": packed(an_array(SHAPE, "<f4", bytes(4 * math.prod(SHAPE)))),
+    "a size below 0": packed(an_array((1, -3, 64, 64))),
+    "no size": packed(an_array((), body=b"a")),
+    "a header of brackets": packed(numpy_file(b"(" * 9000)),
+    "a header without end": packed(b"\x93NUMPY\x01\x00\xff\xff("),
+    "another version": packed(b"\x93NUMPY\x02\x00" + SOUND[8:]),
+    "an unknown method": in_directory(10, 99),
+    "encrypted": in_directory(8, 1),
+}
+
+
+@pytest.fixture(scope="module")
+def to_mask(tmp_path_factory):
+    return test_stamps.write_dataset(tmp_path_factory.mktemp("to-mask"), test_stamps.recipe_of(), (test_stamps.FIELD,))
+
+
+@pytest.mark.parametrize("data", MASK_FILES.values(), ids=MASK_FILES)
+def test_masks_that_are_damaged_or_hostile_are_not_used(to_mask, tmp_path, data):
+    kept = MaskSet(tmp_path / "masks.npz", next(to_mask.exposures("test")), Lacosmic(2.0, 4.1), (4.0, 8.0))
+    kept.path.write_bytes(packed(SOUND))
+    assert kept.kept() is not None
+    kept.path.write_bytes(data)
+    assert kept.kept() is None
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["a pipe", "a device"])
+def test_masks_that_are_no_file_are_computed_again(to_mask, put):
+    group, method = next(to_mask.exposures("test")), Lacosmic(2.0, 4.1)
+    first = lacosmic_masks(to_mask, group, method, (4.0, 8.0))
+    (path,) = to_mask.home.baselines.glob("*.npz")
+    path.unlink()
+    put(path)
+    np.testing.assert_array_equal(lacosmic_masks(to_mask, group, method, (4.0, 8.0)), first)
+    assert path.is_file()
+    assert not path.is_symlink()

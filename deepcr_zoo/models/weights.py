@@ -64,6 +64,11 @@ def read_header(data: bytes, where: str) -> dict[str, TensorFacts]:
         raise InvalidWeightsError(f"{where}: expected a safetensors file: {reason}") from None
 
 
+def facts_of(state: Mapping[str, Tensor]) -> dict[str, TensorFacts]:
+    """Return type and shape of each tensor of a network."""
+    return {name: TensorFacts(_DTYPES[tensor.dtype], tuple(tensor.shape)) for name, tensor in state.items()}
+
+
 def check_tensors(found: Mapping[str, TensorFacts], expected: Mapping[str, TensorFacts], where: str, kind: str) -> None:
     """Refuse a file unless it holds exactly the tensors of this kind of content, naming the first that differs."""
     for name in sorted(expected.keys() | found.keys()):
@@ -87,8 +92,7 @@ def read_state(data: bytes, architecture: Architecture, task: Task, where: str) 
     """
     with torch.device("meta"):
         wanted = UNet(architecture, task).state_dict()
-    expected = {name: TensorFacts(_DTYPES[tensor.dtype], tuple(tensor.shape)) for name, tensor in wanted.items()}
-    check_tensors(read_header(data, where), expected, where, f"a network of {architecture}")
+    check_tensors(read_header(data, where), facts_of(wanted), where, f"a network of {architecture}")
     try:
         state = safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
@@ -96,9 +100,14 @@ def read_state(data: bytes, architecture: Architecture, task: Task, where: str) 
     for name in sorted(state):
         if not torch.isfinite(state[name]).all():
             raise InvalidWeightsError(f"{where}: {name}: expected finite numbers")
-        if name.endswith(_VARIANCE) and bool((state[name] < 0).any()):
+        if is_variance(name) and bool((state[name] < 0).any()):
             raise InvalidWeightsError(f"{where}: {name}: expected variances of 0 or more, got {state[name].min():g}")
     return state
+
+
+def is_variance(name: str) -> bool:
+    """True for the name of a tensor with running variances."""
+    return name.endswith(_VARIANCE)
 
 
 def input_variance(state: Mapping[str, Tensor], scale: float) -> float | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,23 +19,35 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from deepcr_zoo.documents import Document, as_json, first_problem
-from deepcr_zoo.errors import OutputError, RunError
+from deepcr_zoo.errors import InvalidWeightsError, OutputError, RunError
 from deepcr_zoo.files import FULL, read_file, sha256_of, sweep_leftovers, write_atomically
+from deepcr_zoo.models import weights
+from deepcr_zoo.models.weights import TensorFacts
 from deepcr_zoo.training.state import TrainingProgress, TrainingState
+from deepcr_zoo.zoo.recipe import Positive
+from deepcr_zoo.zoo.registry import Sha256
 
 CHECKPOINT_FILE = "checkpoint.json"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # state of Adam for each parameter
+PARTS = ("network", "best", *MOMENTS)
+NOT_NEGATIVE = ("step", "exp_avg_sq")
+_ADVICE = "; train again without --resume"
+_Parts = dict[str, dict[str, Tensor]]
+"""Tensors by part, and by their name in the network."""
 
 
 class Checkpoint(Document):
     """``checkpoint.json``."""
 
-    tensors: str = Field(description="file with weights, best weights and the state of the optimiser")
-    sha256: str
+    tensors: str = Field(
+        pattern=r"^checkpoint-\d{4,}-\d{6,}\.safetensors$",
+        description="file with weights, best weights and the state of the optimiser",
+    )
+    sha256: Sha256
     recipe_sha256: str = Field(description="hash of the recipe that is trained")
-    learning_rate: float
+    learning_rate: Positive
     plateau_best: float | None = Field(description="lowest validation loss seen by the schedule; none before the first")
-    plateau_bad_epochs: int
+    plateau_bad_epochs: int = Field(ge=0)
     progress: TrainingProgress = Field(description="random numbers need no state: they depend on seed, epoch and stamp")
 
 
@@ -95,17 +107,15 @@ def restore(state: TrainingState, folder: Path, recipe_sha256: str) -> None:
         checkpoint = Checkpoint.model_validate_json(read_file(path))
         data = read_file(folder / checkpoint.tensors)
     except OSError as error:
-        raise RunError(f"{error.filename}: cannot be read: {error.strerror}; train again without --resume") from None
+        raise RunError(f"{error.filename}: cannot be read: {error.strerror}{_ADVICE}") from None
     except ValidationError as error:
-        raise RunError(f"{path}: {first_problem(error)}; train again without --resume") from None
+        raise RunError(f"{path}: {first_problem(error)}{_ADVICE}") from None
     if checkpoint.recipe_sha256 != recipe_sha256:
         raise RunError(f"{path}: is of another recipe than {folder / 'recipe.yaml'}: expected the recipe that was trained")
     if hashlib.sha256(data).hexdigest() != checkpoint.sha256:
-        raise RunError(f"{folder / checkpoint.tensors}: differs from its hash in {path.name}; train again without --resume")
-    try:
-        tensors = safetensors.torch.load(data)
-    except SafetensorError as error:
-        raise RunError(f"{folder / checkpoint.tensors}: expected a safetensors file: {error}") from None
+        raise RunError(f"{folder / checkpoint.tensors}: differs from its hash in {path.name}{_ADVICE}")
+    _check_schedule(state, checkpoint, path)
+    tensors = _read_tensors(state, data, has_best=checkpoint.progress.best_epoch > 0, where=folder / checkpoint.tensors)
     sweep_leftovers(folder)
     _remove_others(folder, checkpoint.tensors)
     mixed = state.progress.mixed and checkpoint.progress.mixed  # the device may be another one
@@ -113,7 +123,50 @@ def restore(state: TrainingState, folder: Path, recipe_sha256: str) -> None:
     state.start_optimiser(checkpoint.learning_rate)
     state.plateau.best = math.inf if checkpoint.plateau_best is None else checkpoint.plateau_best
     state.plateau.num_bad_epochs = checkpoint.plateau_bad_epochs
-    _load_tensors(state, tensors, folder / checkpoint.tensors)
+    _load_tensors(state, tensors)
+
+
+def _check_schedule(state: TrainingState, checkpoint: Checkpoint, where: Path) -> None:
+    """Refuse a learning rate or an epoch that the recipe's schedule never comes to."""
+    schedule = state.schedule
+    highest = schedule.learning_rate * max(1, schedule.restart_learning_rate_factor)
+    if checkpoint.learning_rate > highest:
+        raise RunError(f"{where}: learning_rate: expected {highest:g} at most, got {checkpoint.learning_rate:g}{_ADVICE}")
+    if checkpoint.progress.epoch > schedule.max_epochs:
+        raise RunError(
+            f"{where}: progress.epoch: expected {schedule.max_epochs} at most, got {checkpoint.progress.epoch}{_ADVICE}"
+        )
+
+
+def _read_tensors(state: TrainingState, data: bytes, has_best: bool, where: Path) -> _Parts:
+    """Return the tensors of a checkpoint, by part; RunError unless they are those of such a state, finite and in range."""
+    try:
+        found = weights.read_header(data, str(where))
+        weights.check_tensors(found, _expected(state, found, has_best), str(where), f"a training of {state.architecture}")
+        tensors = safetensors.torch.load(data)
+    except (InvalidWeightsError, SafetensorError) as error:
+        raise RunError(f"{error}{_ADVICE}") from None
+    parts: _Parts = {part: {} for part in PARTS}
+    for name, tensor in tensors.items():
+        part, _, key = name.partition("/")
+        if not torch.isfinite(tensor).all():
+            raise RunError(f"{where}: {name}: expected finite numbers{_ADVICE}")
+        if (part in NOT_NEGATIVE or weights.is_variance(key)) and bool((tensor < 0).any()):
+            raise RunError(f"{where}: {name}: expected numbers of 0 or more{_ADVICE}")
+        parts[part][key] = tensor
+    return parts
+
+
+def _expected(state: TrainingState, found: Mapping[str, TensorFacts], has_best: bool) -> dict[str, TensorFacts]:
+    """Return type and shape of each tensor; a parameter has all moments of Adam or, as before its first step, none."""
+    network = weights.facts_of(state.network.state_dict())
+    expected = {
+        f"{part}/{name}": facts for part in ("network", *(["best"] if has_best else [])) for name, facts in network.items()
+    }
+    for name, _ in state.network.named_parameters():
+        if any(f"{moment}/{name}" in found for moment in MOMENTS):
+            expected |= {f"{moment}/{name}": network[name] for moment in MOMENTS} | {f"step/{name}": TensorFacts("F32", ())}
+    return expected
 
 
 def _tensors(state: TrainingState) -> dict[str, Tensor]:
@@ -126,15 +179,7 @@ def _tensors(state: TrainingState) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
 
 
-def _load_tensors(state: TrainingState, tensors: dict[str, Tensor], where: Path) -> None:
-    parts: dict[str, dict[str, Tensor]] = {part: {} for part in ("network", "best", *MOMENTS)}
-    for name, tensor in tensors.items():
-        part, _, key = name.partition("/")
-        parts.setdefault(part, {})[key] = tensor
-    expected = {name: tensor.shape for name, tensor in state.network.state_dict().items()}
-    for name in ("network", *(["best"] if parts["best"] else [])):
-        if {key: tensor.shape for key, tensor in parts[name].items()} != expected:
-            raise RunError(f"{where}: holds a network of another architecture than the recipe's {state.architecture}")
+def _load_tensors(state: TrainingState, parts: _Parts) -> None:
     state.network.load_state_dict(parts["network"])
     for name, parameter in state.network.named_parameters():
         if name in parts["exp_avg"]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -23,23 +24,35 @@ from deepcr_zoo.zoo.recipe import Recipe, ScheduleBlock
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import WEIGHTS_FILE, Architecture
 
+Count = Annotated[int, Field(ge=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
 
 class TrainingProgress(BaseModel):
     """Progress of a training, as ``checkpoint.json`` keeps it."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    epoch: int = 0  # finished epochs
-    step: int = 0  # finished batches of the next epoch; the three sums below are over these batches
+    epoch: Count = 0  # finished epochs
+    step: Count = 0  # finished batches of the next epoch; the three sums below are over these batches
     loss_sum: float = 0.0
-    pixels: float = 0.0  # pixels that counted in the loss
-    seconds: float = 0.0
+    pixels: NotNegative = 0.0  # pixels that counted in the loss
+    seconds: NotNegative = 0.0
     frozen: bool = False
-    decays: int = 0  # decays of the learning rate since the last improvement of the validation loss
+    decays: Count = 0  # decays of the learning rate since the last improvement of the validation loss
     best_loss: float | None = None
-    best_epoch: int = 0
+    best_epoch: Count = 0
     mixed: bool = False  # true if convolutions run in bfloat16
     history: list[EpochRecord] = []
+
+    @model_validator(mode="after")
+    def _is_of_one_training(self) -> TrainingProgress:
+        if [record.epoch for record in self.history] != list(range(1, self.epoch + 1)):
+            raise ValueError(f"expected a history of {self.epoch} epochs")
+        has_best = self.epoch > 0  # the first is the best so far
+        if self.best_epoch > self.epoch or not has_best == (self.best_epoch > 0) == (self.best_loss is not None):
+            raise ValueError(f"expected the best epoch among {self.epoch}, got {self.best_epoch}")
+        return self
 
 
 class TrainingState:

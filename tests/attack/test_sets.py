@@ -7,6 +7,8 @@ import io
 import json
 import math
 import os
+import re
+import shutil
 import struct
 import zipfile
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+import safetensors.torch
 import torch
 
 from deepcr_zoo.bench.judging import Extent, benchmark
@@ -23,13 +26,14 @@ from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import MANIFEST_FILE, VISIT_FILE, Home, write_document
-from deepcr_zoo.errors import DatasetError
+from deepcr_zoo.errors import DatasetError, RunError
 from deepcr_zoo.models.baselines import Lacosmic
-from deepcr_zoo.training import pipeline
+from deepcr_zoo.training import checkpoints, pipeline
+from deepcr_zoo.training.loop import fit
 from deepcr_zoo.training.stamps import MappedStamps, ResidentStamps
 from tests.bench import stamps as test_stamps
 from tests.registries import SMALL
-from tests.training.stamps import CPU, recipe_of, write_dataset
+from tests.training.stamps import CPU, feeds, new_training, recipe_of, write_dataset
 
 Json = dict[str, Any]
 
@@ -335,3 +339,117 @@ def test_masks_that_are_no_file_are_computed_again(to_mask, put):
     np.testing.assert_array_equal(lacosmic_masks(to_mask, group, method, (4.0, 8.0)), first)
     assert path.is_file()
     assert not path.is_symlink()
+
+
+# Checkpoints
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The folder of a run with a checkpoint in its second epoch, and its recipe."""
+    recipe, folder = recipe_of("mask"), tmp_path_factory.mktemp("saved")
+    dataset = write_dataset(folder / "home", recipe=recipe)
+    training = new_training(recipe)
+    stops = iter([False] * 4 + [True])
+    fit(training, *feeds(recipe, dataset), should_stop=lambda: next(stops))
+    assert (training.progress.epoch, training.progress.step) == (1, 2)
+    (folder / "run").mkdir()
+    checkpoints.save(training, folder / "run", "recipe")
+    return folder / "run", recipe
+
+
+@pytest.fixture
+def forged(saved, tmp_path):
+    """Change the JSON or the tensors of that checkpoint, whose hash is then right again, and restore it."""
+    source, recipe = saved
+
+    def restore(change_json=lambda content: None, change_tensors=lambda tensors: None, data=None):
+        folder = tmp_path / "run"
+        shutil.copytree(source, folder)
+        path = folder / checkpoints.CHECKPOINT_FILE
+        content = json.loads(path.read_text())
+        tensors = safetensors.torch.load_file(folder / content["tensors"])
+        change_tensors(tensors)
+        data = safetensors.torch.save(tensors) if data is None else data
+        (folder / content["tensors"]).write_bytes(data)
+        content["sha256"] = hashlib.sha256(data).hexdigest()
+        change_json(content)
+        path.write_text(json.dumps(content))
+        training = new_training(recipe)
+        checkpoints.restore(training, folder, "recipe")
+        return training
+
+    return restore
+
+
+def test_a_sound_checkpoint_is_restored(forged):
+    assert forged().progress.epoch == 1
+
+
+CHECKPOINTS: dict[str, Callable[[Json], object]] = {
+    "tensors elsewhere": lambda one: one.update(tensors="../checkpoint-0001-000002.safetensors"),
+    "an absolute file": lambda one: one.update(tensors="/dev/zero"),
+    "a name with a zero byte": lambda one: one.update(tensors="a\0b"),
+    "no hash": lambda one: one.update(sha256=""),
+    "a learning rate below 0": lambda one: one.update(learning_rate=-1.0),
+    "a learning rate of 0": lambda one: one.update(learning_rate=0.0),
+    "a learning rate beyond the recipe's": lambda one: one.update(learning_rate=1e300),
+    "a learning rate that is no number": lambda one: one.update(learning_rate=math.nan),
+    "epochs without patience": lambda one: one.update(plateau_bad_epochs=-1),
+    "an epoch below 0": lambda one: one["progress"].update(epoch=-5),
+    "a batch below 0": lambda one: one["progress"].update(step=-1),
+    "an epoch without its history": lambda one: one["progress"].update(epoch=3),
+    "more epochs than the recipe has": lambda one: one["progress"].update(
+        epoch=9, history=[{**one["progress"]["history"][0], "epoch": number} for number in range(1, 10)]
+    ),
+    "a sum that is no number": lambda one: one["progress"].update(loss_sum=math.inf),
+    "a best epoch to come": lambda one: one["progress"].update(best_epoch=4),
+    "no best epoch": lambda one: one["progress"].update(best_epoch=0, best_loss=None),
+    "no best loss": lambda one: one["progress"].update(best_loss=None),
+}
+
+
+@pytest.mark.parametrize("attack", CHECKPOINTS.values(), ids=CHECKPOINTS)
+def test_a_checkpoint_that_no_training_writes_is_refused(forged, attack):
+    with pytest.raises(RunError) as raised:
+        forged(attack)
+    (sentence,) = str(raised.value).splitlines()
+    assert re.search("checkpoint.json: .* train again without --resume", sentence)
+
+
+WEIGHT = "head.weight"
+VARIANCE = "encoder.0.norm1.running_var"
+TENSORS: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
+    f"exp_avg_sq/{WEIGHT}: expected a tensor, got none": lambda one: one.pop(f"exp_avg_sq/{WEIGHT}"),
+    f"step/{WEIGHT}: expected a tensor, got none": lambda one: one.pop(f"step/{WEIGHT}"),
+    f"best/{WEIGHT}: expected a tensor, got none": lambda one: one.pop(f"best/{WEIGHT}"),
+    "evil/x: expected no such tensor in a training": lambda one: one.update({"evil/x": torch.zeros(1)}),
+    f"exp_avg/{WEIGHT}: expected F32 of shape": lambda one: one.update({f"exp_avg/{WEIGHT}": torch.zeros(3, 7)}),
+    f"network/{WEIGHT}: expected F32": lambda one: one.update({f"network/{WEIGHT}": one[f"network/{WEIGHT}"].long()}),
+    f"step/{WEIGHT}: expected F32 of shape": lambda one: one.update({f"step/{WEIGHT}": torch.ones(2)}),
+    f"network/{WEIGHT}: expected finite numbers": lambda one: one[f"network/{WEIGHT}"].fill_(math.nan),
+    f"best/{WEIGHT}: expected finite numbers": lambda one: one[f"best/{WEIGHT}"].fill_(math.inf),
+    f"exp_avg/{WEIGHT}: expected finite numbers": lambda one: one[f"exp_avg/{WEIGHT}"].fill_(math.nan),
+    f"exp_avg_sq/{WEIGHT}: expected numbers of 0 or more": lambda one: one[f"exp_avg_sq/{WEIGHT}"].fill_(-1),
+    f"step/{WEIGHT}: expected numbers of 0 or more": lambda one: one[f"step/{WEIGHT}"].fill_(-1),
+    f"network/{VARIANCE}: expected numbers of 0 or more": lambda one: one[f"network/{VARIANCE}"].fill_(-1),
+    f"best/{VARIANCE}: expected numbers of 0 or more": lambda one: one[f"best/{VARIANCE}"].fill_(-1),
+}
+
+
+@pytest.mark.parametrize(("problem", "attack"), TENSORS.items(), ids=TENSORS)
+def test_tensors_that_are_of_no_training_are_refused(forged, problem, attack):
+    with pytest.raises(RunError, match=rf"checkpoint-0001-000002\.safetensors: {problem}.*; train again without --resume"):
+        forged(change_tensors=attack)
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 100, b"\xff" * 8 + b"{}"])
+def test_a_checkpoint_without_tensors_is_refused(forged, data):
+    with pytest.raises(RunError, match=r"expected a safetensors file: .*; train again without --resume"):
+        forged(data=data)
+
+
+def test_a_refused_checkpoint_removes_no_other(forged, tmp_path):
+    with pytest.raises(RunError):
+        forged(lambda content: content.update(learning_rate=1e300))
+    assert (tmp_path / "run" / "checkpoint-0001-000002.safetensors").exists()

@@ -18,7 +18,7 @@ from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.dataset.plans import BuildPlan, plan_build
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.errors import DataError, InterruptedWorkError
-from deepcr_zoo.files import read_file, sweep_leftovers
+from deepcr_zoo.files import read_file, reporting_failures, sweep_leftovers
 from deepcr_zoo.models.baselines import require_astroscrappy
 from deepcr_zoo.zoo.recipe import FIELD_TYPES, Recipe
 
@@ -157,7 +157,7 @@ def _stamps_of(plan: BuildPlan, visit: PlannedVisit, record: store.VisitRecord) 
 
 def _write_manifest(plan: BuildPlan, manifest: store.Manifest) -> None:
     path = plan.folder / store.MANIFEST_FILE
-    with store.reporting_full_disk(plan.home, plan.recipe.name):
+    with reporting_failures(path, store.ELSEWHERE):
         before = read_file(path) if path.is_file() else None
         store.write_document(path, manifest)
     if before not in (None, read_file(path)):

@@ -21,7 +21,7 @@ from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of, read_facts
 from deepcr_zoo.dataset.labelling import LabelledExposure, LabellingInMemory, VisitRejectedError
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.dataset.sky import choose_sky_level
-from deepcr_zoo.files import new_folder, scratch_folder
+from deepcr_zoo.files import new_folder, reporting_failures, scratch_folder
 from deepcr_zoo.models.images import has_value
 from deepcr_zoo.simulate.simulation import write_visit
 from deepcr_zoo.simulate.truth import Truth, read_truth
@@ -60,7 +60,7 @@ def label_visit(visit: PlannedVisit, home: store.Home) -> store.VisitRecord:
         return finished
     if was_there:  # a visit that has lost files, and not one that another process has just finished
         shutil.rmtree(target, ignore_errors=True)
-    with store.reporting_full_disk(home, visit.name), scratch_folder(target) as scratch, new_folder(target) as folder:
+    with reporting_failures(target, store.ELSEWHERE), scratch_folder(target) as scratch, new_folder(target) as folder:
         record = _label(visit, key, scratch, folder, home.log(key))
         store.write_document(folder / store.VISIT_FILE, record)
     return record

@@ -6,8 +6,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePath
@@ -21,7 +20,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from deepcr_zoo import files
 from deepcr_zoo.dataset.labelmethods import settings_of_others
 from deepcr_zoo.documents import Document, DocumentT, as_json, brief, first_problem
-from deepcr_zoo.errors import DatasetError, OutputError
+from deepcr_zoo.errors import DatasetError
 from deepcr_zoo.files import read_file
 from deepcr_zoo.models.images import LIMIT, has_value
 from deepcr_zoo.zoo.recipe import FIELD_TYPES, FieldType, Recipe, Split, SplitBy
@@ -81,6 +80,7 @@ MOST_STAMPS, LARGEST_SIDE = 2**31, 2**16
 """Of a file, and of a stamp in pixels; far beyond any, so that all numbers that follow from them are of usual size."""
 
 FORMAT = 2  # part of the hash of a visit; a new number makes all earlier visits unusable
+ELSEWHERE = "name another folder with DEEPCR_ZOO_DATA; what is finished stays, the same command goes on from there"
 _BUILD_AGAIN = "remove its folder and build again"
 VISIT_FILE, MANIFEST_FILE = "visit.json", "manifest.json"
 
@@ -276,8 +276,7 @@ class Home:
 
     def make(self) -> None:
         """Create the folder of visits and check that it can be written."""
-        elsewhere = "name another folder with DEEPCR_ZOO_DATA"
-        with files.reporting_failures(self.root, elsewhere), reporting_full_disk(self, "training sets"):
+        with files.reporting_failures(self.root, ELSEWHERE):
             self.visits.mkdir(parents=True, exist_ok=True)
             with files.scratch_folder(self.visits / "try"):
                 pass
@@ -343,20 +342,6 @@ def write_document(path: Path, document: Document) -> None:
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a training set."""
     return _read_document(folder / MANIFEST_FILE, Manifest)
-
-
-@contextmanager
-def reporting_full_disk(home: Home, written: str) -> Iterator[None]:
-    """Turn the error of a full disk into one sentence that names what could not be written."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in files.FULL:
-            raise
-        raise OutputError(
-            f"{written}: no space left under {home.root}: free some, or name another folder with DEEPCR_ZOO_DATA; what is "
-            "finished stays, the same command goes on from there"
-        ) from None
 
 
 def _read_document(path: Path, schema: type[DocumentT]) -> DocumentT:

@@ -32,6 +32,7 @@ def check_entry(release: Release, repository: str, checkout: Path) -> None:
     """Refuse a release, before any upload, if the checkout has its version with other bytes or elsewhere on the Hub."""
     known = _locked(release, read_registry(checkout))
     if known is None:
+        _check_card(release, checkout)
         return
     if (pin := known.sources.hub) is not None and pin.repo != repository:
         raise PublishError(f"{release.reference} is published in {pin.repo}: leave out --repo, or name that one")
@@ -61,7 +62,9 @@ def _write_entry(release: Release, pin: HubPin, checkout: Path) -> list[Path]:
     if known and known.sources.hub and known.sources.hub != pin:
         there = known.sources.hub
         raise PublishError(f"{release.reference} is pinned to {there.repo} at commit {there.commit}, not to {pin.commit}")
-    card = checkout / "cards" / release.entry / f"{release.card.identity.version}.yaml"
+    if known is None:
+        _check_card(release, checkout)
+    card = _card_path(release, checkout)
     contents = {card.with_suffix(suffix): data for suffix, data in release.beside_card.items()}
     if release.measurement is not None:
         recorded = Results() if known is None else read_records(registry.resolve(release.reference))
@@ -71,6 +74,20 @@ def _write_entry(release: Release, pin: HubPin, checkout: Path) -> list[Path]:
     changed = {path: data for path, data in contents.items() if not path.is_file() or read_file(path) != data}
     write_together(changed)
     return list(changed)
+
+
+def _card_path(release: Release, checkout: Path) -> Path:
+    return checkout / "cards" / release.entry / f"{release.card.identity.version}.yaml"
+
+
+def _check_card(release: Release, checkout: Path) -> None:
+    """Refuse to replace a card that no entry locks: it is somebody's work, or of an upload that was interrupted."""
+    path = _card_path(release, checkout)
+    if path.is_file() and read_file(path) != release.files[CARD_FILE]:
+        raise PublishError(
+            f"{path}: is another card of {release.reference}, without a registry entry: move it away, or set "
+            "identity.version in card.yaml to another version"
+        )
 
 
 class _EntryDumper(yaml.SafeDumper):

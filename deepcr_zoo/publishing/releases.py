@@ -14,7 +14,7 @@ from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, ModelVerdic
 from deepcr_zoo.bench.runs import RECIPE_FILE, Run
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.errors import DatasetError, GateError, NotMeasuredError, PublishError, UsageError
-from deepcr_zoo.files import data_root, read_file
+from deepcr_zoo.files import data_root, read_file, refuse_links_below
 from deepcr_zoo.models.model import load_resolved
 from deepcr_zoo.publishing.configuration import CONFIG_FILE, configuration
 from deepcr_zoo.publishing.page import PageFacts, render
@@ -142,8 +142,10 @@ def repository_of(release: Release, given: str | None) -> str:
 def release_of_run(run: Run) -> Release:
     """Return the release of a run; its gates are applied anew, to its files as they are now.
 
-    PublishError if it was not benchmarked, or not on its own training set, or a file is missing.
+    PublishError if it was not benchmarked, or not on its own training set, or a file is missing; IntegrityError for links,
+    which would publish whatever file they lead to.
     """
+    refuse_links_below(run.folder.resolve())
     card, results = run.card(), _own_results(run)
     model = run.model("cpu", "torch")
     try:
@@ -156,7 +158,7 @@ def release_of_run(run: Run) -> Release:
     names = (WEIGHTS_FILE, TEST_VECTOR_FILE, CARD_FILE, RECIPE_FILE, RESULTS_FILE, REPORT_FILE)
     files = {name: _read(run, name) for name in names}
     drawn = sorted((run.folder / REPORT_PICTURES).glob("*.png"))
-    pictures = {f"{REPORT_PICTURES}/{path.name}": read_file(path) for path in drawn}
+    pictures = {f"{REPORT_PICTURES}/{path.name}": _read(run, f"{REPORT_PICTURES}/{path.name}") for path in drawn}
     start, remarks = run.recipe.train.init_from, _remarks(run.recipe)
     base = None if start is None else default_registry().resolve(for_task(start, run.recipe.task))
     facts = PageFacts(

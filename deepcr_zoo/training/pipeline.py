@@ -16,7 +16,7 @@ from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.trainingsets import find_or_build
 from deepcr_zoo.errors import DatasetError, DeviceError, RunError, StoppedError, TrainingError, UsageError
-from deepcr_zoo.files import locked, write_atomically
+from deepcr_zoo.files import locked, sweep_leftovers, write_atomically
 from deepcr_zoo.models.isolation import isolated_training
 from deepcr_zoo.models.model import select_device
 from deepcr_zoo.progress import NullReporter, Reporter
@@ -166,6 +166,9 @@ def resume(
         if run.is_finished:
             return run
         ranks.by_writer(lambda: _lock(run, held))
+        ranks.by_writer(
+            lambda: sweep_leftovers(run.folder.absolute().parent)
+        )  # of trainings that were killed at their start
         used = ranks.by_all(lambda: run.dataset(dataset))
         state = ranks.by_all(lambda: initial_state(run.recipe, target))
         feeds = ranks.by_all(lambda: _feeds(run.recipe, used, state))

@@ -11,12 +11,16 @@ import pytest
 from deepcr_zoo import files
 from deepcr_zoo.archive import manifest
 from deepcr_zoo.bench import output
-from deepcr_zoo.errors import IntegrityError, OutputError, SourceWarning
+from deepcr_zoo.bench.runs import Run
+from deepcr_zoo.errors import IntegrityError, OutputError, RunError, SourceWarning
 from deepcr_zoo.publishing.registryfiles import registry_files
+from deepcr_zoo.publishing.releases import release_of_run
+from deepcr_zoo.training.runs import new_run
 from deepcr_zoo.zoo import registries, sources
 from deepcr_zoo.zoo.cards import Licence
 from tests import forks
 from tests.registries import SMALL, copy_registry
+from tests.training.stamps import recipe_of, write_dataset
 
 FILES = ("model.safetensors", "test_vector.safetensors", "card.yaml")
 
@@ -188,3 +192,22 @@ def test_a_copy_of_a_manifest_replaces_only_a_manifest(tmp_path):
     with pytest.raises(OutputError, match="exists and is not a manifest"):
         manifest.check_copy(tmp_path / "thesis.tex")
     manifest.check_copy(tmp_path / "new.json")
+
+
+@pytest.mark.parametrize("place", ["report/roc-all.png", "report.html", "results.json", "report"])
+def test_a_link_in_a_run_is_not_published(place, secret, tmp_path):
+    recipe = recipe_of("mask")
+    run = new_run(recipe, write_dataset(tmp_path / "home", recipe=recipe), tmp_path / "runs", "train")
+    link = run.folder / place
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(secret.parent if place == "report" else secret)
+    with pytest.raises(IntegrityError, match=f"{link} is a symbolic link"):
+        release_of_run(run)
+
+
+def test_a_run_in_a_linked_folder_is_read(tmp_path):
+    recipe = recipe_of("mask")
+    run = new_run(recipe, write_dataset(tmp_path / "home", recipe=recipe), tmp_path / "runs", "train")
+    (tmp_path / "best").symlink_to(run.folder)
+    with pytest.raises(RunError, match="has no model yet"):
+        release_of_run(Run.open(tmp_path / "best"))

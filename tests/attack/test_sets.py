@@ -30,6 +30,7 @@ from deepcr_zoo.errors import DatasetError, RunError
 from deepcr_zoo.models.baselines import Lacosmic
 from deepcr_zoo.training import checkpoints, pipeline
 from deepcr_zoo.training.loop import fit
+from deepcr_zoo.training.runs import new_run
 from deepcr_zoo.training.stamps import MappedStamps, ResidentStamps
 from tests.bench import stamps as test_stamps
 from tests.registries import SMALL
@@ -123,6 +124,15 @@ def test_a_run_does_not_go_on_with_a_changed_set(dataset, recipe, tmp_path, monk
     with pytest.raises(DatasetError, match="differs from the manifest"):
         pipeline.resume(folder, device="cpu", prove=False)
     assert not Run.open(folder).is_trained
+
+
+def test_a_run_that_goes_on_removes_what_killed_trainings_left_beside_it(dataset, recipe, tmp_path):
+    run = new_run(recipe, dataset, tmp_path / "runs", "train")
+    left = run.folder.with_name(f".{run.folder.name}.elsewhere-1-0123.part")
+    left.mkdir()
+    os.utime(left, (0, 0))
+    pipeline.resume(run.folder, device="cpu", prove=False)
+    assert not left.exists()
 
 
 def test_a_file_that_changes_after_it_was_compared_is_compared_again(dataset):

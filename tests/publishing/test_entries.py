@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from deepcr_zoo import files
-from deepcr_zoo.errors import OutputError, UsageError
-from deepcr_zoo.publishing.entries import entry_text, find_checkout, write_entry
+from deepcr_zoo.errors import OutputError, PublishError, UsageError
+from deepcr_zoo.publishing.entries import check_entry, entry_text, find_checkout, write_entry
 from deepcr_zoo.zoo.records import read_records
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import CARD_FILE, HubPin, read_registry
@@ -85,3 +85,16 @@ def test_a_checkout_is_found_or_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "data_root", lambda: files.PACKAGE / "_data")
     with pytest.raises(UsageError, match="this package is installed: name the checkout"):
         find_checkout(None)
+
+
+def test_a_card_without_an_entry_is_replaced_by_no_other(release, checkout):
+    newer, path = as_version(release, "2.0"), checkout / "cards" / SMALL / "2.0.yaml"
+    path.write_text("mine\n")
+    with pytest.raises(PublishError, match=f"{path}: is another card of {SMALL}@2.0, without a registry entry"):
+        check_entry(newer, PIN.repo, checkout)
+    with pytest.raises(PublishError, match="without a registry entry"):
+        write_entry(newer, PIN, checkout)
+    assert path.read_text() == "mine\n"
+    path.write_bytes(newer.files[CARD_FILE])  # of a command that was killed before it wrote the entry
+    check_entry(newer, PIN.repo, checkout)
+    assert path not in write_entry(newer, PIN, checkout)

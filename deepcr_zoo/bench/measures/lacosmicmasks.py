@@ -23,9 +23,9 @@ from deepcr_zoo import batch
 from deepcr_zoo.bench.measures.stars import Images, Masks
 from deepcr_zoo.bench.results import BaselineMethod
 from deepcr_zoo.dataset.reading import Dataset, ExposureStamps
-from deepcr_zoo.dataset.store import ExposureRecord, Home, key_of, reporting_full_disk
+from deepcr_zoo.dataset.store import ELSEWHERE, ExposureRecord, key_of
 from deepcr_zoo.errors import DatasetError, InterruptedWorkError
-from deepcr_zoo.files import opened_file, sweep_leftovers, write_atomically
+from deepcr_zoo.files import opened_file, reporting_failures, sweep_leftovers, write_atomically
 from deepcr_zoo.machine import free_memory_bytes
 from deepcr_zoo.models.baselines import Lacosmic, require_astroscrappy
 from deepcr_zoo.zoo.recipe import FieldType, Recipe
@@ -101,7 +101,7 @@ class MaskSet:
         data = io.BytesIO()
         # the bits of a pixel side by side: few patterns occur, because masks of rising sigclip nearly contain one another
         np.savez_compressed(data, planes=np.packbits(masks, axis=0))
-        with reporting_full_disk(Home(self.path.parents[1]), "masks of L.A.Cosmic"):
+        with reporting_failures(self.path, ELSEWHERE):
             write_atomically(data.getvalue(), self.path)
         return masks
 

@@ -125,19 +125,21 @@ class ExposureRecord(Document):
     stamps: StoredFile
     truth: StoredFile | None = Field(default=None, description="of a simulated exposure")
     count: Count = Field(description="stamps")
-    exposure_time_s: float
-    sky_electron: float
+    exposure_time_s: float = Field(ge=0)
+    sky_electron: float = Field(ge=-LIMIT, le=LIMIT)
     sky_source: Literal["mdrizsky", "measured"]
     background_ratio: float | None = Field(description="electrons per second, relative to the visit's usual value")
-    cosmic_ray_fraction: float = Field(description="masked pixels / pixels that are not ignored")
+    cosmic_ray_fraction: float = Field(ge=0, le=1, description="masked pixels / pixels that are not ignored")
     cosmic_rays_per_cm2_s: float = Field(description="groups of masked pixels")
     rate_ratio: float | None = Field(description="relative to the visit's usual value; null if that is zero")
     star_excess: float | None = Field(description="share of masked pixels on stars / where the sky is dark")
     star_excess_chance: float | None = Field(
         default=None, description="probability of so many if masks are as frequent on stars as the recipe allows"
     )
-    ignored_fraction: float
-    read_noise_electron: float | None = Field(default=None, description="mean of the amplifiers; null if no header gives it")
+    ignored_fraction: float = Field(ge=0, le=1)
+    read_noise_electron: float | None = Field(
+        default=None, ge=0, le=LIMIT, description="mean of the amplifiers; null if no header gives it"
+    )
     fit_rms_pixels: float | None = Field(default=None, description="of the alignment by TweakReg")
     cautions: list[str] = Field(default_factory=list)
 

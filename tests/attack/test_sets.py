@@ -188,6 +188,9 @@ MANIFESTS: dict[str, Callable[[Json], object]] = {
     "stamps of another size": lambda one: visit(one)["record"].update(stamp_size=31),
     "a number of stamps below 0": lambda one: exposure(one).update(count=-1),
     "other counts": lambda one: one["counts"]["extragalactic"].update(train=10**6),
+    "a sky beyond all light": lambda one: exposure(one).update(sky_electron=1e300),
+    "a read noise below 0": lambda one: exposure(one).update(read_noise_electron=-4.0),
+    "an exposure time below 0": lambda one: exposure(one).update(exposure_time_s=-1.0),
     "a sky that is no number": lambda one: exposure(one).update(sky_electron=float("nan")),
 }
 

@@ -137,7 +137,7 @@ def layers(dataset: Dataset, field_type: str = FIELD) -> tuple[np.ndarray, np.nd
 def _exposure(folder: Path, name: str, tensors: Tensors) -> ExposureRecord:
     return ExposureRecord(
         name=name,
-        stamps=write_tensors(folder / f"{name}.safetensors", tensors, {}),
+        stamps=write_tensors(folder / f"{name}.safetensors", tensors, {"visit": folder.name, "exposure": name}),
         count=len(tensors["image"]),
         exposure_time_s=400.0,
         sky_electron=SKY_ELECTRON,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deepcr_zoo.bench.measures.blocks import STAMPS_A_SIDE, key, sky_blocks
-from tests.bench.stamps import SIDE, recipe_of, write_dataset
+from tests.bench.stamps import SIDE, placed, recipe_of, write_dataset
 
 PIXEL_DEG = 0.05 / 3600
 FIELD_TYPES = ("extragalactic", "globular_cluster")
@@ -30,7 +30,10 @@ def a_dataset(folder, rows, columns, dithers, angle_deg, position=(359.999, -72.
     def change(field_type, tensors):
         expected, dither = left.pop(0)
         assert expected == field_type
-        tensors["corners"] = corners(rows, columns, np.array(dither), angle_deg, position)
+        count = rows * columns + 1
+        layers = {name: np.resize(tensors[name], (count, SIDE, SIDE)) for name in ("image", "cosmic_rays", "ignore")}
+        seen = corners(rows, columns, np.array(dither), angle_deg, position)
+        tensors.update({**layers, **placed(count, SIDE), "corners": seen})
 
     dataset = write_dataset(folder, recipe_of(), FIELD_TYPES, change)
     stamps = [{"guard": [0], "test": list(range(1, rows * columns + 1))} for _ in dithers]

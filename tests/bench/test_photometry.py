@@ -51,12 +51,13 @@ def stamps(field_type, tensors):
 
 def with_truth(dataset, electrons):
     """The same data set, simulated: each stamp has these cosmic rays."""
-    truth = np.stack([electrons] * (STAMPS + 1))
+    truth = {"cosmic_rays": np.stack([electrons] * (STAMPS + 1)).astype(np.float32)}
+    truth |= {name: np.zeros_like(truth["cosmic_rays"]) for name in ("scene", "noise")}
     visit = dataset.manifest.visits[0]
     exposures = []
     for record in visit.record.exposures:
         path = dataset.home.visit(visit.record.key) / f"{record.name}-truth.safetensors"
-        exposures.append(record.model_copy(update={"truth": write_tensors(path, {"cosmic_rays": truth}, {})}))
+        exposures.append(record.model_copy(update={"truth": write_tensors(path, truth, {})}))
     visit = visit.model_copy(update={"record": visit.record.model_copy(update={"exposures": exposures})})
     return Dataset(dataset.folder, dataset.home, dataset.manifest.model_copy(update={"visits": [visit]}))
 

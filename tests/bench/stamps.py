@@ -94,6 +94,7 @@ def write_dataset(
         for number in range(EXPOSURES):
             tensors = made_up(visit.field_type, number)
             change(visit.field_type, tensors)
+            side = tensors["image"].shape[-1]
             exposures.append(_exposure(home.visit(visit.key), f"exposure-{number}", tensors))
         record = VisitRecord(
             key=visit.key,
@@ -101,7 +102,7 @@ def write_dataset(
             field_type=visit.field_type,
             instrument="HST ACS/WFC",
             filter_name="F606W",
-            stamp_size=SIDE,
+            stamp_size=side,
             software="drizzlepac 3.11.0",
             exposures=exposures,
         )
@@ -113,7 +114,7 @@ def write_dataset(
         key=plan.key,
         rehearsal=rehearsal,
         recipe_key=recipe_key(recipe, rehearsal),
-        stamp_size=SIDE,
+        stamp_size=side,
         counts=count_stamps(visits),
         visits=visits,
         rejected=[],

@@ -21,9 +21,7 @@ SAFE_SINCE = "2.6"  # weights_only=True could still run code in earlier releases
 EXPECTED = "expected what torch.save(model.state_dict(), path) writes"
 
 MOST_OPERATIONS = 1_000_000  # of all pickles in a file; that of deepCR's largest network has 2,000
-PICKLES = (
-    5  # at the beginning of a file of torch before 1.6: two numbers, the machine, the tensors, the names of their bytes
-)
+PICKLES = 5  # at the beginning of a file of torch before 1.6: the fourth holds the tensors, without their bytes
 PROTOCOL = 2  # of torch.save
 _ZIP = b"PK\x03\x04"
 _NEEDED = {

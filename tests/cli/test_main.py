@@ -201,7 +201,7 @@ def test_convert_refuses_a_folder_of_releases_that_is_none(sdists):
     Path("a-file").write_text("")
     done = run("convert", SMALL, "--sdists", sdists)
     assert done.returncode == 1
-    assert "cannot be used as a folder of releases" in done.stderr
+    assert f"{sdists}/deepCR-0.3.1.tar.gz: cannot be read: Not a directory" in done.stderr
     assert "Traceback" not in done.stderr
 
 

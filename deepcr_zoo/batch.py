@@ -31,7 +31,7 @@ PACKED_SUFFIXES = (".gz", ".bz2", ".xz")
 
 COMPRESSED_SUFFIXES = (*PACKED_SUFFIXES, ".fz")
 MASK_ENDING, COPY_ENDING = "_crmask.fits", "_crclean.fits"
-_FITS_ENDINGS = tuple(f"{end}{packed}" for end in FITS_SUFFIXES for packed in ("", *COMPRESSED_SUFFIXES))
+FITS_ENDINGS = tuple(f"{end}{packed}" for end in FITS_SUFFIXES for packed in ("", *COMPRESSED_SUFFIXES))
 
 _LEFT_OUT = re.compile(
     r".*(\.(fits|fit|fts)\.(z|zst|lz4|lz|lzma|zip|rar|7z|part|partial|crdownload|download|tmp|html?|\d+)"
@@ -206,7 +206,7 @@ def _find(argument: str) -> list[str] | str:
         return "no file can have this name"
     try:
         if os.path.isdir(argument):
-            found = [path for path in _files_in(argument) if path.lower().endswith(_FITS_ENDINGS)]
+            found = [path for path in _files_in(argument) if path.lower().endswith(FITS_ENDINGS)]
             nothing = (
                 f"the folder holds no file, but products of deepcr-zoo, whose name ends in {', '.join(FITS_SUFFIXES)} "
                 f"(or in one of these and {', '.join(COMPRESSED_SUFFIXES)}): name the files"
@@ -220,7 +220,12 @@ def _find(argument: str) -> list[str] | str:
                 nothing = extension_in(argument) or "nothing matches"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    return [path for path in found if not path.endswith((MASK_ENDING, COPY_ENDING))] or nothing
+    return [path for path in found if not is_product(path)] or nothing
+
+
+def is_product(path: str) -> bool:
+    """True if a file is a product of `clean`, by its name."""
+    return path.endswith((MASK_ENDING, COPY_ENDING))
 
 
 def _files_in(folder: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deepcr_zoo.archive.listing import Product, request_of
-from deepcr_zoo.zoo.instruments import default_instruments
+from deepcr_zoo.zoo.instrumentfiles import default_instruments
 from deepcr_zoo.zoo.recipe import Recipe, VisitRule
 
 TIME_TOLERANCE = 0.05  # published exposure times are rounded

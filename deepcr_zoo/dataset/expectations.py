@@ -8,7 +8,7 @@ from math import prod
 
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.simulate.cameras import simulated
-from deepcr_zoo.zoo.instruments import default_instruments
+from deepcr_zoo.zoo.instrumentfiles import default_instruments
 from deepcr_zoo.zoo.recipe import FIELD_TYPES, RESERVED_SEED, SIMULATED_FIELD_TYPES, FieldType, Recipe, Split, StampBlock
 
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -96,9 +96,9 @@ def doubts(recipe: Recipe) -> list[str]:
     if recipe.rehearsal.is_reserved:
         found.append(RESERVED)
     names = (block.telescope, block.instrument, block.detector)
-    if default_instruments().named(*names) is None:
+    if block.description is None and default_instruments().named(*names) is None:
         found.append(
-            f"{' '.join(names)} is not in the table of instruments yet, and build needs it there (zoo/instruments.yaml)"
+            f"{' '.join(names)} is not described yet, and build needs that: deepcr-zoo instrument new FILE.fits describes it"
         )
     if not recipe.data.checked_against_archive:
         found.append(

@@ -23,9 +23,11 @@ def quality_bits(block: IgnoreBlock, detector: Instrument) -> QualityBits:
     if block.keep_bits is not None:
         usable = combined(block.keep_bits)
         return QualityBits(usable, saturated & ~usable)
+    if not detector.has_flags:
+        return QualityBits(detector.cosmic_ray_bits, saturated)
     if detector.saturation is None or detector.cosmic_ray_bit is None:
         raise InvalidDocumentError(
-            f"build.ignore.keep_bits: expected bits, because zoo/instruments.yaml does not list those of {detector.name}"
+            f"build.ignore.keep_bits: expected bits, because {detector.name} is described without those of its DQ"
         )
     return QualityBits(detector.cosmic_ray_bits, saturated)
 
@@ -36,4 +38,6 @@ def ignore_mask(chip: ChipPixels, bits: QualityBits, block: IgnoreBlock) -> NDAr
     The level of saturation and its reach (70000 e-, 7 x 7 pixels) follow Zhang & Bloom 2020, not verified.
     """
     saturated = saturated_pixels(chip.image, chip.quality, bits, block.saturation_electron)
+    if chip.saturated is not None:
+        saturated |= chip.saturated
     return chip.masked | bad_pixels(chip.image, chip.quality, bits) | near(saturated, block.saturation_dilation)

@@ -322,7 +322,12 @@ def recipe_key(recipe: Recipe, rehearsal: bool) -> str:
     content = recipe.model_dump(
         mode="json",
         include={"instrument": True, "build": True, **({"rehearsal": True} if rehearsal else {"data": used})},
-        exclude={"rehearsal": {"schedule", "benchmark", "gates"}, "data": {"visits": rules}, "build": without},
+        exclude={
+            "rehearsal": {"schedule", "benchmark", "gates"},
+            "data": {"visits": rules},
+            "build": without,
+            "instrument": {"description": {"sources"}},
+        },
     )
     return key_of(content)
 

@@ -10,7 +10,10 @@ _NAME = re.compile(r"(?P<proposal>\d{5})-(?P<visit>[0-9A-Z]{2})(?:-(?P<detail>.+
 
 @dataclass(frozen=True)
 class VisitName:
-    """Proposal and visit of the archive, and a detail such as a filter or an observation: 10420-01-F606W."""
+    """Proposal and visit of the archive, and a detail such as a filter or an observation: 10420-01-F606W.
+
+    Without a proposal (0) the visit is one of the ground, by its target and night: M31-20260109-R.
+    """
 
     proposal: int
     visit: str
@@ -24,7 +27,8 @@ class VisitName:
 
     def __str__(self) -> str:
         """Return the name, which `parse` reads."""
-        return f"{self.proposal:05d}-{self.visit}" + ("" if self.detail is None else f"-{self.detail}")
+        pointing = f"{self.proposal:05d}-{self.visit}" if self.proposal or len(self.visit) <= 2 else self.visit
+        return pointing + ("" if self.detail is None else f"-{self.detail}")
 
     def with_detail(self, detail: str | None) -> VisitName:
         """Return the name of the same visit with another detail, or with none."""

@@ -20,10 +20,12 @@ from deepcr_zoo.dataset import footprints
 from deepcr_zoo.dataset.expectations import why_no_rehearsal
 from deepcr_zoo.dataset.exposures import ExposureFacts
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
+from deepcr_zoo.dataset.nights import slug, with_visits
 from deepcr_zoo.dataset.visitnames import VisitName
 from deepcr_zoo.errors import DataError, MissingDataError, UsageError
+from deepcr_zoo.exposures.fitsfiles import root_name
 from deepcr_zoo.files import expanded, files_below
-from deepcr_zoo.zoo.recipe import FieldType, Recipe, Split, SplitBy, TweakReg, VisitRule, visit_code
+from deepcr_zoo.zoo.recipe import ANY_PRODUCT, FieldType, Recipe, Split, SplitBy, TweakReg, VisitRule, visit_code
 
 SAME_PIXELS = 0.2  # repeats are shifted by less than this, in pixels
 MOST_SIBLINGS = 12
@@ -66,14 +68,15 @@ def find_files(places: Iterable[str | os.PathLike[str]], product: str, setting: 
 
     `product` is the ending of file names in folders, such as ``flc``; `setting` is the recipe's field that names it.
     """
-    endings = _endings(product)
+    endings = endings_of(product)
     found: dict[str, Path] = {}
     for place in places:
         paths = _expand(os.fspath(place), endings)
         if not paths:
             unread = unread_files([place], product)
             but = f" but {unread[0]} and others like it: unpack them" if unread else ""
-            expected = f"a folder, wildcards or a file with exposures (*{endings[0]}, see {setting})"
+            shown = ".fits" if product == ANY_PRODUCT else endings[0]
+            expected = f"a folder, wildcards or a file with exposures (*{shown}, see {setting})"
             raise UsageError(f"{place}: expected {expected}, found none{but}")
         if wrong := [path for path in paths if not path.name.lower().endswith(endings)]:
             raise UsageError(f"{wrong[0]}: the recipe takes files that end in {', '.join(endings)} ({setting})")
@@ -85,7 +88,7 @@ def unread_files(places: Iterable[str | os.PathLike[str]], product: str) -> list
     """Return files in folders that are exposures by their names, packed in ways that are not read, or unfinished."""
     folders = [path for path in (expanded(place) for place in places) if path.is_dir()]
     inside = sorted(str(Path(folder, name)) for top in folders for folder, _, names in os.walk(top) for name in names)
-    fpacked, start = f"_{product}.fits.fz", f"_{product}.fits."
+    fpacked, start = (f"_{product}.fits.fz", f"_{product}.fits.") if product != ANY_PRODUCT else (" ", "")
     return [
         path
         for path in inside
@@ -93,7 +96,10 @@ def unread_files(places: Iterable[str | os.PathLike[str]], product: str) -> list
     ]
 
 
-def _endings(product: str) -> tuple[str, ...]:
+def endings_of(product: str) -> tuple[str, ...]:
+    """Return the endings of the names of a product's files, in lower case."""
+    if product == ANY_PRODUCT:
+        return batch.FITS_ENDINGS
     return tuple(f"_{product}.fits{packed}" for packed in ("", *batch.PACKED_SUFFIXES))
 
 
@@ -104,7 +110,7 @@ def _expand(place: str, endings: tuple[str, ...]) -> list[Path]:
             inside = files_below(path)
         except OSError as error:
             raise UsageError(f"{error.filename}: cannot be read: {error.strerror}: make it readable") from None
-        return [one for one in inside if one.name.lower().endswith(endings)]
+        return [one for one in inside if one.name.lower().endswith(endings) and not batch.is_product(one.name)]
     if path.is_file() or not glob.has_magic(place):
         return [path] if path.is_file() else []
     return sorted(one for name in glob.glob(str(path), recursive=True) if (one := Path(name)).is_file())
@@ -114,7 +120,7 @@ def group(recipe: Recipe, exposures: Sequence[ExposureFacts]) -> FoundVisits:
     """Group exposures into visits, each exposure by the first rule that it matches."""
     unused: dict[str, str] = {}
     matched: defaultdict[tuple[str, int, str, str, str], list[ExposureFacts]] = defaultdict(list)
-    for exposure in each_once(exposures):
+    for exposure in with_visits(each_once(exposures)):
         rules = recipe.data.visits.items()
         rule_name = next((name for name, rule in rules if _mismatch(recipe, rule, exposure) is None), None)
         if rule_name is None:
@@ -151,22 +157,32 @@ def no_data(recipe: Recipe, archive: str = "get them from the archive with --dat
     missing = _missing(recipe, [])
     rehearse = ", or try the whole path on simulated exposures with --rehearse" if why_no_rehearsal(recipe) is None else ""
     return MissingDataError(
-        f"{recipe.name}: no exposures: expected exposures (*_{recipe.data.product}.fits) of",
+        f"{recipe.name}: no exposures: expected exposures (*{endings_of(recipe.data.product)[0]}) of",
         *(f"  {line}" for line in missing),
         f"{archive}, and give their folder with --data DIR (or name it under data.files of the recipe){rehearse}",
     )
 
 
 def each_once(exposures: Iterable[ExposureFacts]) -> list[ExposureFacts]:
-    """Return the exposures without copies; different files of the same exposure are an error."""
+    """Return the exposures without copies; different files of the same exposure are an error.
+
+    Names that are those of files may come again in another folder, as cameras count from 1 each night: they get its name.
+    """
     kept: dict[str, ExposureFacts] = {}
     for exposure in exposures:
         first = kept.setdefault(exposure.name, exposure)
+        if first.sha256 != exposure.sha256 and first.path.parent != exposure.path.parent and _is_named_by_file(exposure):
+            name = f"{slug(exposure.path.parent.name)}-{exposure.name}".lower()
+            first = kept.setdefault(name, exposure := replace(exposure, name=name))
         if first.sha256 != exposure.sha256:
             raise DataError(
                 f"{first.path} and {exposure.path} are different files of the same exposure, {exposure.name}: remove one"
             )
     return list(kept.values())
+
+
+def _is_named_by_file(exposure: ExposureFacts) -> bool:
+    return exposure.observation == root_name(exposure.path).lower() and not exposure.proposal
 
 
 def _mismatch(recipe: Recipe, rule: VisitRule, exposure: ExposureFacts) -> tuple[int, str] | None:

@@ -6,7 +6,7 @@ import fnmatch
 import glob
 import math
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from deepcr_zoo.errors import InvalidFileError, NotAnExposureError
 from deepcr_zoo.exposures.fitsfiles import extension_name, extension_version, image_values, is_image
 from deepcr_zoo.exposures.missing import Missing
 from deepcr_zoo.models.images import Mask
-from deepcr_zoo.zoo.instruments import Keywords, default_instruments, number, text
+from deepcr_zoo.zoo.instruments import Instrument, Keywords, number, text
 
 FLAGS = ("DQ",)  # extensions of DQ flags
 MASKS = ("MASK", "BPM")  # extensions where any number but 0 marks a bad pixel (astropy's CCDData; LCO's BANZAI)
@@ -30,7 +30,9 @@ NO_SCIENCE = (*FLAGS, *MASKS, *_OTHER)
 _INT16 = np.iinfo(np.int16)
 
 
-def science_images(hdus: fits.HDUList, chosen: Sequence[str], path: Path) -> tuple[list[int], list[Missing]]:
+def science_images(
+    hdus: fits.HDUList, chosen: Sequence[str], path: Path, recognise: Callable[[Keywords], Instrument | None]
+) -> tuple[list[int], list[Missing]]:
     """Return the chosen images; else all SCI extensions by EXTVER, the primary image, or the only image extension.
 
     Where none of this decides, all images come with the choice that is missing.
@@ -45,7 +47,7 @@ def science_images(hdus: fits.HDUList, chosen: Sequence[str], path: Path) -> tup
     images = [index for index in images if is_plane(hdus[index].shape)] or images
     if not images:
         raise NotAnExposureError(f"{path}: holds no image: expected a SCI extension or an image in the primary")
-    known = default_instruments().recognise(ChainMap(hdus[images[0]].header, hdus[0].header))
+    known = recognise(ChainMap(hdus[images[0]].header, hdus[0].header))
     if known and known.every_image_is_a_chip and images[0] != 0:
         return images, []
     if images[0] == 0 and not any(_pixels(hdus[other]) > _pixels(hdus[0]) for other in images):

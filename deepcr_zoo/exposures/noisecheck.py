@@ -121,8 +121,8 @@ def _is_whole(pixels: NDArray[np.floating]) -> bool:
 
 
 def read_noise_of(chip: Chip) -> ReadNoise:
-    """Return the range of a chip's read noise, from READNSEA to READNSED (HST) where calibration has filled them in."""
-    given = amplifier_noise(chip.keywords)
+    """Return the range of a chip's read noise, by READNSEA to READNSED (HST), or by the description of its camera."""
+    given = amplifier_noise(chip.keywords) or [noise for noise in [chip.read_noise_electron] if noise is not None]
     if not given:
         return UNKNOWN
     return ReadNoise(min(given) / _AMPLIFIERS_DIFFER, max(given) * _AMPLIFIERS_DIFFER)

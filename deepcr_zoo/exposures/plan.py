@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -63,7 +65,7 @@ def make_plan(exposure: Exposure, selection: Selection, options: CleanOptions) -
             model_sha256=selection.mask.locked.weights.sha256,
             threshold=selection.threshold,
             grow=options.grow,
-            reading=str(options.reading),
+            reading="; ".join(filter(None, [str(options.reading), _description(exposure)])),
             input_sha256=exposure.sha256,
         )
     )
@@ -80,6 +82,14 @@ def make_plan(exposure: Exposure, selection: Selection, options: CleanOptions) -
             inpainter_sha256=network.locked.weights.sha256 if network else "",
         ),
     )
+
+
+def _description(exposure: Exposure) -> str:
+    """Return a hash of the description of an instrument that does not ship: another one may give other results."""
+    if exposure.instrument is None or exposure.instrument.is_shipped:
+        return ""
+    facts = json.dumps(exposure.instrument.facts, sort_keys=True)
+    return f"instrument {hashlib.sha256(facts.encode()).hexdigest()[:8]}"
 
 
 def clashes(paths: Iterable[str], output_dir: str | os.PathLike[str] | None) -> dict[str, str]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from deepcr_zoo.exposures.missing import Missing
 from deepcr_zoo.exposures.readingoptions import OVERSCAN, ReadingOptions
 from deepcr_zoo.models.images import Mask, has_value
-from deepcr_zoo.zoo.instruments import Instrument, Keywords, Overscan, PixelUnit, matches, text, value
+from deepcr_zoo.zoo.instruments import Amplifier, Instrument, Keywords, Overscan, PixelUnit, matches, text, value
 
 IMAGE_SECTIONS = ("TRIMSEC", "DATASEC")
 """Keywords of the pixels that see light, and of what to keep of them (NOAO's conventions for CCD headers, IRAF ccdproc)."""
@@ -36,6 +35,7 @@ class RawFrame:
     bias: NDArray[np.float32] | None  # bias level, file's unit, of a shape that broadcasts to (H, W)
     overscan: tuple[NDArray[np.float32], ...] = ()  # overscan of each amplifier, in the rows that see light, counts
     source: str = ""  # where a bias level was measured, if the header alone says so
+    gain_ratio: NDArray[np.float32] | None = None  # gain of each pixel's amplifier / that of the frame, shape (H, W)
 
 
 def read_raw_frame(
@@ -52,6 +52,10 @@ def read_raw_frame(
     is_raw = _is_raw(header, quantity, instrument)
     if is_raw and instrument and (known := _known(header, instrument, pixels.shape, version)):
         return _of_known_camera(pixels, known, version)
+    if is_raw and instrument and instrument.amplifiers:
+        found = _of_amplifiers(pixels, header, instrument)
+        if found is not None:
+            return found
     wanted, lit = options.bias == OVERSCAN, _lit(header, pixels.shape)
     if not (is_raw or wanted):
         return RawFrame(lit, None)
@@ -62,6 +66,8 @@ def read_raw_frame(
         return _from_section(pixels, _beside(lit), lit, f"outside {_first(header)}")
     if wanted:
         return Missing(f"its header has no {BIAS_SECTION}, DATASEC or TRIMSEC that shows an overscan", "--bias LEVEL")
+    if instrument is not None and instrument.bias_count is not None:
+        return RawFrame(lit, np.float32(instrument.bias_count).reshape(1, 1))
     source = "this instrument" if instrument is None else instrument.name
     readout = f"this readout of {source}" if instrument and instrument.overscan else source
     what = f"it holds raw counts, and where the bias level of {readout} stands is not known"
@@ -104,6 +110,44 @@ def _of_known_camera(pixels: NDArray[np.float32], geometry: Overscan, version: i
             return _NO_LEVEL
         levels[:, slice(*bias.applies_to)] = level
     return RawFrame(area, levels, overscan)
+
+
+def _of_amplifiers(pixels: NDArray[np.float32], header: Keywords, instrument: Instrument) -> RawFrame | Missing | None:
+    """Return the bias level of each amplifier: the median of its overscan; None if the header has none of its keywords."""
+    amplifiers = instrument.amplifiers
+    if not any(_stated(header, one.image) for one in amplifiers):
+        return None
+    area = np.zeros(pixels.shape, dtype=bool)
+    levels, ratios = np.zeros(pixels.shape, dtype=np.float32), np.ones(pixels.shape, dtype=np.float32)
+    whole, overscan = instrument.gain(header), []
+    for amplifier in amplifiers:
+        sections = _sections(header, amplifier, pixels.shape)
+        if sections is None:
+            named = " and ".join(filter(None, [amplifier.image, amplifier.bias]))
+            return Missing(f"{named}, as {instrument.name} is described, is no section of this frame", "--bias LEVEL")
+        light, dark = sections
+        if (level := _level(pixels[dark])) is None:
+            return _NO_LEVEL
+        own = amplifier.own_gain(header)
+        area[light], levels[light] = True, level
+        ratios[light] = own.electron_per_count / whole.electron_per_count if own and whole else 1
+        overscan.append(pixels[dark])
+    if len(amplifiers) == 1:
+        return RawFrame(area, np.full((1, 1), level, dtype=np.float32), tuple(overscan))
+    return RawFrame(area, levels, tuple(overscan), gain_ratio=None if (ratios == 1).all() else ratios)
+
+
+def _sections(header: Keywords, amplifier: Amplifier, shape: tuple[int, ...]) -> tuple[Section, Section] | None:
+    """Return the pixels of an amplifier that see light, and its overscan; None if they are not parts of the frame."""
+    light = _section(header, amplifier.image, shape)
+    if light is None:
+        return None
+    if amplifier.bias is not None:
+        dark = _section(header, amplifier.bias, shape)
+        return None if dark is None else (light, dark)
+    lit = np.zeros(shape, dtype=bool)
+    lit[light] = True
+    return None if lit.all() else (light, _beside(lit))
 
 
 def _level(overscan: NDArray[np.float32]) -> float | None:
@@ -166,12 +210,17 @@ def _beside(lit: Mask) -> Section:
     return bands[max(bands)]
 
 
-def _section(header: Mapping[str, Any], keyword: str, shape: tuple[int, ...]) -> Section | None:
-    """Return a section of the header; None if it is absent, cannot be read or does not lie inside the image.
+def _stated(header: Keywords, place: str) -> str:
+    """Return a section that a description gives, or that of the keyword which it names."""
+    return place if place.startswith("[") else text(header, place)
+
+
+def _section(header: Keywords, place: str, shape: tuple[int, ...]) -> Section | None:
+    """Return a section, or that of a keyword; None if it is absent, cannot be read or does not lie inside the image.
 
     A section that a pipeline has left behind after trimming the image does not fit it any more.
     """
-    found = _SECTION.fullmatch(text(header, keyword))
+    found = _SECTION.fullmatch(_stated(header, place))
     if found is None:
         return None
     x1, x2, y1, y2 = map(int, found.groups())

@@ -7,6 +7,7 @@ import hashlib
 from collections import ChainMap
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from deepcr_zoo.errors import InvalidFileError, NotAnExposureError
+from deepcr_zoo.errors import InvalidDocumentError, InvalidFileError, NotAnExposureError
 from deepcr_zoo.exposures.extensions import QualityLayers, is_plane, quality_layers, quality_of, science_images, versions
 from deepcr_zoo.exposures.fitsfiles import (
     extension_name,
@@ -30,16 +31,17 @@ from deepcr_zoo.exposures.rawframes import RawFrame, assumed_bias, is_unsigned, 
 from deepcr_zoo.exposures.readingoptions import ALL, EXPOSURE_TIMES_S, GAINS, ReadingOptions, is_plausible
 from deepcr_zoo.exposures.usablepixels import Quality, QualityBits, bad_pixels, combined, saturated_pixels
 from deepcr_zoo.models.images import LIMIT, Mask, has_value, near
+from deepcr_zoo.zoo.instrumentfiles import default_instruments
 from deepcr_zoo.zoo.instruments import (
     Gain,
     Instrument,
     Keywords,
     PixelUnit,
     UnitSpelling,
-    default_instruments,
     matches,
     positive,
     read_gain,
+    shipped_table,
     text,
 )
 
@@ -60,7 +62,9 @@ class Chip:
     unit: UnitSpelling  # from BUNIT or the user
     per_count: float  # pixel value of one count or electron of `unit`: 1, or the factor of a calibrated image
     gain: Gain | None
-    exposure_time_s: float | None  # EXPTIME if positive
+    gain_ratio: NDArray[np.float32] | None  # gain of each pixel's amplifier / `gain`, shape (H, W); None if all are alike
+    read_noise_electron: float | None  # of the description of the instrument, e-
+    exposure_time_s: float | None  # if positive
     bias: NDArray[np.float32] | None  # bias level of a raw frame, of a shape that broadcasts to (H, W), file's unit
     overscan: tuple[NDArray[np.float32], ...]  # overscan of each amplifier, in the rows that see light, counts
     image_area: Mask | None  # False in the overscan of a raw frame, shape (H, W)
@@ -104,12 +108,15 @@ class Chip:
         level = np.float32(0) if self.bias is None else self.bias
         with np.errstate(over="ignore", invalid="ignore"):
             image = (self.pixels - level) * factor
+            if (ratio := self._ratio(wanted)) is not None:
+                image *= ratio
         return np.ma.MaskedArray(image, mask=self.bad)
 
     def from_unit(self, image: NDArray[np.float32], unit: PixelUnit, mask: Mask) -> NDArray[np.float64]:
         """Return the masked pixels of an image in the file's own unit, shape (masked pixels,): the inverse of `in_unit`."""
         level = 0 if self.bias is None else np.broadcast_to(self.bias, mask.shape)[mask].astype(np.float64)
-        return image[mask].astype(np.float64) / self.factor(unit) + level
+        ratio = self._ratio(unit)
+        return image[mask].astype(np.float64) / self.factor(unit) / (1 if ratio is None else ratio[mask]) + level
 
     def part(self, places: Any) -> Chip:
         """Return the chip with the pixels at an index of two axes alone, which convert in less time."""
@@ -141,6 +148,10 @@ class Chip:
                 )
             factor *= gain if wanted == "electron" else 1 / gain
         return factor
+
+    def _ratio(self, wanted: PixelUnit) -> NDArray[np.float32] | None:
+        """Return the factors by which the gains of amplifiers differ, where a conversion needs a gain."""
+        return None if self.unit.quantity == wanted else self.gain_ratio
 
     @property
     def has_electrons(self) -> bool:
@@ -189,9 +200,10 @@ def read_exposure(path: Path, options: ReadingOptions = AS_THE_FILE_SAYS) -> Exp
     """
     packed = read_unchanged(path)
     with opened(unpacked(packed, path), path) as (hdus, data, cautions):
-        indices, missing = science_images(hdus, options.extension, path)
+        recognise = partial(_recognise, options, path)
+        indices, missing = science_images(hdus, options.extension, path, recognise)
         keywords = ChainMap(hdus[indices[0]].header, hdus[0].header)
-        instrument = default_instruments().recognise(keywords)
+        instrument = recognise(keywords)
         _refuse_products(keywords, instrument, path)
         chips = _read_chips(hdus, indices, missing, instrument, options, path)
         bit = _cosmic_ray_bit(hdus, instrument)
@@ -202,6 +214,15 @@ def read_exposure(path: Path, options: ReadingOptions = AS_THE_FILE_SAYS) -> Exp
     if isinstance(options.bias, float) and all(raw.image_area is None for _, raw in chips):
         cautions.append("the header does not say where the overscan is: if the frame has one, its pixels are searched too")
     return Exposure(path, data, digest, instrument, keywords, tuple(chip for chip, _ in chips), bit, tuple(cautions))
+
+
+def _recognise(options: ReadingOptions, path: Path, keywords: Keywords) -> Instrument | None:
+    if options.instrument is not None and options.instrument.matches(keywords):
+        return options.instrument
+    try:
+        return default_instruments().recognise(keywords)
+    except InvalidDocumentError as error:
+        raise InvalidFileError(f"{path}: {error}") from None
 
 
 def _refuse_products(keywords: Keywords, instrument: Instrument | None, path: Path) -> None:
@@ -215,7 +236,7 @@ def _refuse_products(keywords: Keywords, instrument: Instrument | None, path: Pa
 
 
 def _signs_of_a_product(keywords: Keywords, instrument: Instrument | None, path: Path) -> Iterator[str]:
-    table = default_instruments().combined
+    table = shipped_table().combined
     yield from (f"drizzled: {name} stands in its header" for name in table.keywords if name in keywords)
     yield from (meaning for suffix, meaning in table.suffixes.items() if root_name(path).lower().endswith(f"_{suffix}"))
     combined = positive(keywords, "NCOMBINE")
@@ -269,12 +290,13 @@ def _read_chip(
     where = f"{path}: {name or 'image'},{version}"
     pixels = _pixels(hdu, where)
     unit = options.pixel_unit or _unit(keywords, instrument)
-    time = _exposure_time(keywords, options)
+    time = _exposure_time(keywords, instrument, options)
     gain = _gain(keywords, instrument, options, place)
     missing = [] if isinstance(unit, UnitSpelling) else [unit]
     if isinstance(unit, UnitSpelling) and unit.per_second and time is None:
-        found = text(keywords, "EXPTIME") or "absent"
-        missing.append(Missing(f"it is in {unit.spellings[0]} and EXPTIME is {found}", "--exposure-time SECONDS"))
+        keyword = (instrument.exposure_time_keywords[:1] if instrument else None) or ["EXPTIME"]
+        found = text(keywords, keyword[0]) or "absent"
+        missing.append(Missing(f"it is in {unit.spellings[0]} and {keyword[0]} is {found}", "--exposure-time SECONDS"))
     quantity = unit.quantity if isinstance(unit, UnitSpelling) else "adu"  # what a file without BUNIT most likely holds
     raw = read_raw_frame(pixels, keywords, quantity, instrument, version, options)
     if isinstance(raw, Missing):
@@ -294,12 +316,14 @@ def _read_chip(
         unit=unit,
         per_count=1.0 if options.unit else _per_count(keywords),
         gain=gain,
+        gain_ratio=None if options.gain else raw.gain_ratio,
+        read_noise_electron=instrument.read_noise(keywords) if instrument else None,
         exposure_time_s=time,
         bias=raw.bias,
         overscan=raw.overscan,
         image_area=raw.image_area,
         area_cm2=_area_cm2(keywords, instrument, pixels.size if raw.image_area is None else int(raw.image_area.sum())),
-        quality=_quality(hdus, layers, index, version, keywords, pixels, instrument, options, where),
+        quality=_quality(hdus, layers, index, version, keywords, pixels, raw, instrument, options, where),
     )
     return chip, raw
 
@@ -311,6 +335,7 @@ def _quality(
     version: int,
     keywords: Keywords,
     pixels: NDArray[np.float32],
+    raw: RawFrame,
     instrument: Instrument | None,
     options: ReadingOptions,
     where: str,
@@ -319,7 +344,7 @@ def _quality(
     flags, masked = (None, None) if ignored else quality_of(layers.get(version, []), hdus[index].shape, where)
     saturation = instrument.saturation if instrument else None
     level = saturation.level_electron if saturation and matches(keywords, saturation.requires) else None
-    stored = _stored_saturation(keywords, pixels, instrument)
+    stored = _stored_saturation(keywords, pixels, instrument, raw)
     return Quality(flags, masked, _quality_bits(instrument, options), level, stored)
 
 
@@ -334,10 +359,15 @@ def _quality_bits(instrument: Instrument | None, options: ReadingOptions) -> Qua
     return QualityBits(usable, saturated & ~usable)
 
 
-def _stored_saturation(keywords: Keywords, pixels: NDArray[np.float32], instrument: Instrument | None) -> float | None:
-    """Return the lowest saturated value by the header of an unknown camera, or by the converter of a raw frame."""
+def _stored_saturation(
+    keywords: Keywords, pixels: NDArray[np.float32], instrument: Instrument | None, raw: RawFrame
+) -> float | None:
+    """Return the lowest saturated value of a file: by its header, by the description of its camera, or by its converter."""
     levels = [float(2**16 - 1)] if is_unsigned(keywords) else []
-    stated = None if instrument else positive(keywords, "SATURATE")
+    names = instrument.saturation_keywords if instrument else ["SATURATE"]
+    stated = next((level for name in names if (level := positive(keywords, name)) is not None), None)
+    if stated is None and instrument and raw.bias is not None:
+        stated = instrument.saturation_count
     if stated is not None and np.median(pixels) < stated:  # else a leftover in another unit
         levels.append(stated)
     return min(levels, default=None)
@@ -362,18 +392,18 @@ def _pixels(hdu: Any, where: str) -> NDArray[np.float32]:
 
 def _unit(header: Keywords, instrument: Instrument | None) -> UnitSpelling | Missing:
     spelling = text(header, "BUNIT") or (instrument and instrument.unit_if_absent) or ("adu" if is_unsigned(header) else "")
-    known = default_instruments().unit("adu" if _per_count(header) != 1 else spelling)
+    known = shipped_table().unit("adu" if _per_count(header) != 1 else spelling)
     if known is not None:
         return known
     if not spelling:
         return Missing("it has no BUNIT", "--unit counts (or electron)")
-    what = f"its BUNIT is {spelling!r}, which is none of {', '.join(default_instruments().unit_names)}"
+    what = f"its BUNIT is {spelling!r}, which is none of {', '.join(shipped_table().unit_names)}"
     return Missing(what, "--unit UNIT if the pixels hold one of these, else convert them")
 
 
 def _per_count(header: Keywords) -> float:
     """Return the pixel value of one count in a calibrated image whose header has the factor; 1 for others."""
-    keyword = default_instruments().generic.calibrated.get(text(header, "BUNIT").upper())
+    keyword = shipped_table().generic.calibrated.get(text(header, "BUNIT").upper())
     return (keyword and positive(header, keyword)) or 1.0
 
 
@@ -382,28 +412,27 @@ def _is_unit_assumed(header: Keywords, instrument: Instrument | None, options: R
     return not (options.unit or text(header, "BUNIT") or (instrument and instrument.unit_if_absent))
 
 
-def _exposure_time(header: Keywords, options: ReadingOptions) -> float | None:
+def _exposure_time(header: Keywords, instrument: Instrument | None, options: ReadingOptions) -> float | None:
     """Return the exposure time, s; None if it is not known or no camera can have it."""
-    time = options.exposure_time or positive(header, "EXPTIME")
+    time = options.exposure_time or (instrument.exposure_time(header) if instrument else positive(header, "EXPTIME"))
     return time if time is not None and is_plausible(time, EXPOSURE_TIMES_S) else None
 
 
 def _gain(header: Keywords, instrument: Instrument | None, options: ReadingOptions, place: int) -> Gain | None:
     if options.gain:
         return Gain(options.gain[place] if len(options.gain) > 1 else options.gain[0], "")
-    return instrument.gain(header) if instrument else read_gain(header, default_instruments().generic.gain_keywords)
+    return instrument.gain(header) if instrument else read_gain(header, shipped_table().generic.gain_keywords)
 
 
 def _area_cm2(header: Keywords, instrument: Instrument | None, pixels: int) -> float | None:
-    if instrument is None:
+    if instrument is None or instrument.pixel_size_um is None:
         return None
-    binning = [positive(header, name) or 1 for name in instrument.binning_keywords]
     side_cm = instrument.pixel_size_um * 1e-4
-    return float(pixels * side_cm**2 * np.prod(binning))
+    return float(pixels * side_cm**2 * np.prod(instrument.binning(header)))
 
 
 def _cosmic_ray_bit(hdus: fits.HDUList, instrument: Instrument | None) -> int | None:
     if instrument is not None:
         return instrument.cosmic_ray_bit
     foreign = any(extension_name(hdu) == "DQ" for hdu in hdus)
-    return None if foreign else default_instruments().generic.cosmic_ray_bit
+    return None if foreign else shipped_table().generic.cosmic_ray_bit

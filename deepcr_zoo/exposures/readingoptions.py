@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.models.images import LIMIT
-from deepcr_zoo.zoo.instruments import UnitSpelling, default_instruments
+from deepcr_zoo.zoo.instruments import Instrument, UnitSpelling, shipped_table
 
 OVERSCAN = "overscan"
 ALL, NONE = "all", "none"  # of --ignore-dq
@@ -36,6 +36,7 @@ class ReadingOptions:
     bias: float | str | None = None  # level in counts, or `OVERSCAN`
     exposure_time: float | None = None  # s
     ignore_dq: str | int | None = None  # DQ bits that leave a pixel usable, `ALL` for no use of DQ and MASK
+    instrument: Instrument | None = None  # description that comes before those of the settings, as a recipe may have one
 
     @classmethod
     def parse(
@@ -49,8 +50,8 @@ class ReadingOptions:
     ) -> ReadingOptions:
         """Read options as a user gives them; a wrong one raises `UsageError`."""
         chosen = [] if extension is None else [extension] if isinstance(extension, str | int) else list(extension)
-        if unit is not None and default_instruments().unit(unit) is None:
-            raise UsageError(f"unit is {unit!r}: expected one of {', '.join(default_instruments().unit_names)}")
+        if unit is not None and shipped_table().unit(unit) is None:
+            raise UsageError(f"unit is {unit!r}: expected one of {', '.join(shipped_table().unit_names)}")
         if exposure_time is not None and not is_plausible(exposure_time, EXPOSURE_TIMES_S):
             least, most = EXPOSURE_TIMES_S
             raise UsageError(f"exposure_time is {exposure_time}: expected seconds, {least:g} to {most:g}")
@@ -59,7 +60,7 @@ class ReadingOptions:
     @property
     def pixel_unit(self) -> UnitSpelling | None:
         """The unit that replaces BUNIT."""
-        return None if self.unit is None else default_instruments().unit(self.unit)
+        return None if self.unit is None else shipped_table().unit(self.unit)
 
     def __str__(self) -> str:
         """Return what is set, as kept with products; empty if nothing is."""

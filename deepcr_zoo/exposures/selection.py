@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deepcr_zoo.errors import NoModelError
+from deepcr_zoo.exposures.framekinds import frame_kind
 from deepcr_zoo.exposures.missing import Missing
 from deepcr_zoo.exposures.options import AUTO, NO_INPAINTING, CleanOptions, named_model
 from deepcr_zoo.exposures.reading import Exposure
@@ -13,7 +14,7 @@ from deepcr_zoo.models.baselines import CLASSICAL
 from deepcr_zoo.models.images import read_image, sky_sample
 from deepcr_zoo.models.model import outside_sky_range
 from deepcr_zoo.zoo.cards import Card, read_card
-from deepcr_zoo.zoo.instruments import Instrument, default_instruments, matches, text
+from deepcr_zoo.zoo.instruments import Instrument, text
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.records import sky_range, threshold_at
 from deepcr_zoo.zoo.registry import RankedModel, Registry, ResolvedModel
@@ -185,9 +186,8 @@ def _flagged_before(exposure: Exposure, options: CleanOptions) -> list[str]:
 
 def _no_image_of_the_sky(exposure: Exposure) -> list[str]:
     """Caution where a header says that a frame is a calibration frame or not of a CCD."""
-    keywords = exposure.keywords
-    for kind in default_instruments().frame_kinds:
-        keyword = next((name for name in kind.keywords if matches(keywords, {name: kind.values})), None)
-        if keyword is not None:
-            return [f"{keyword} is {text(keywords, keyword)}: this is {kind.meaning}: {kind.consequence}"]
-    return []
+    found = frame_kind(exposure.keywords)
+    if found is None:
+        return []
+    kind, keyword = found
+    return [f"{keyword} is {text(exposure.keywords, keyword)}: this is {kind.meaning}: {kind.consequence}"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepcr_zoo.errors import InvalidImageError
-from deepcr_zoo.zoo.instruments import default_instruments
+from deepcr_zoo.zoo.instruments import shipped_table
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def _measure(unit: Any) -> _Measure:
 
     if isinstance(unit, str):
         # files write ELECTRONS, e- or counts, which astropy does not read
-        if default_instruments().unit(unit):
+        if shipped_table().unit(unit):
             return _Measure(1, _quantity(unit))
         unit = units.Unit(unit, parse_strict="silent")
     if not isinstance(unit, units.UnitBase):  # magnitudes and structured units are no multiples of another unit
@@ -53,5 +53,5 @@ def _measure(unit: Any) -> _Measure:
 
 def _quantity(spelling: str) -> str:
     """Return electron, adu or one of them per second if the spelling is known, else the spelling."""
-    known = default_instruments().unit(spelling)
+    known = shipped_table().unit(spelling)
     return spelling if known is None else f"{known.quantity} / s" if known.per_second else known.quantity

@@ -19,7 +19,7 @@ from deepcr_zoo.models import testvectors, weights
 from deepcr_zoo.models.nets import HALO, MULTIPLE
 from deepcr_zoo.training.state import decays
 from deepcr_zoo.zoo import cards
-from deepcr_zoo.zoo.recipe import AugmentationBlock, Recipe, Split
+from deepcr_zoo.zoo.recipe import ANY_PRODUCT, AugmentationBlock, Recipe, Split
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import Architecture
 
@@ -109,10 +109,16 @@ def _instrument(recipe: Recipe, facts: DraftFacts) -> cards.CardInstrument:
         # the recipe may ask for more filters than there were exposures of
         filters=sorted({visit.record.filter_name for visit in visits}) or block.filters,
         exposure_time_s=[round(min(times), 1), round(max(times), 1)] if times else None,
-        data_product="raw frames, overscan subtracted (raw)"
-        if recipe.data.product == "raw"
-        else f"calibrated exposures in native geometry ({recipe.data.product})",
+        data_product=_product(recipe.data.product),
     )
+
+
+def _product(product: str) -> str:
+    if product == "raw":
+        return "raw frames, overscan subtracted (raw)"
+    if product == ANY_PRODUCT:
+        return "exposures as read out or calibrated"
+    return f"calibrated exposures in native geometry ({product})"
 
 
 def _input(recipe: Recipe, state: Mapping[str, Tensor]) -> cards.CardInput:

@@ -31,6 +31,9 @@ _PER_PIXEL = re.compile(r"(?<=\w)\s*/\s*PIX(EL)?S?\b|[\s.*]+PIX(EL)?(\*\*|\^)?-1
 _WITH_UNIT = re.compile(r"(?P<number>\d+\.?\d*|\.\d+)\s*(e-?|electrons?)\s*/\s*(adu|dn|counts?)", re.IGNORECASE)
 """A gain with its unit, such as ``0.8 e-/ADU``."""
 
+_PAIR = re.compile(r"\(?\s*([1-9]\d?)\s*[\s,xX*]\s*([1-9]\d?)\s*\)?")
+"""Binning of both axes in one keyword: ``2 2``, ``2,2`` or ``2x2``."""
+
 Patterns = Mapping[str, str | list[str]]  # keywords and the patterns of their values; one of several patterns must match
 Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
 
@@ -78,6 +81,30 @@ class Gain:
     keyword: str  # empty if the user gave the gain
 
 
+class Amplifier(Document):
+    """A part of a raw frame with a bias level of its own.
+
+    A section is written as in IRAF: columns, then rows, from 1, the last included, as in ``[1:1024,1:2048]``.
+    """
+
+    image: str = Field(min_length=1, description="section that sees light, or the keyword that holds it")
+    bias: str | None = Field(default=None, description="the same of its overscan; none: the widest band beside the light")
+    gain: Annotated[float, Field(gt=0)] | str | None = Field(
+        default=None, description="its gain, e- per count, or the keyword; none: the gain of the frame"
+    )
+
+    def own_gain(self, keywords: Keywords) -> Gain | None:
+        """Return the gain of this amplifier, or None if it has none of its own."""
+        if isinstance(self.gain, float):
+            return Gain(self.gain, "")
+        return None if self.gain is None else read_gain(keywords, [self.gain])
+
+
+def _optional(default: Any, description: str, **limits: Any) -> Any:
+    """Return a field that is not written where it has its default, so that hashes of other instruments stay the same."""
+    return Field(default=default, description=description, exclude_if=lambda found: found == default, **limits)
+
+
 class GainByChip(Document):
     """Gains of an instrument whose gain keyword holds a setting."""
 
@@ -91,15 +118,27 @@ class Instrument(Document):
     instrument: str
     detector: str
     recognise: dict[str, str | list[str]] = Field(min_length=1, description="keywords and patterns that their values match")
-    filter_keywords: list[str] = Field(min_length=1, description="keywords that name filters")
+    filter_keywords: list[str] = Field(description="keywords that name filters")
     no_filter: list[str] = Field(default=[], description="patterns of values that mean no filter")
-    gain_keywords: list[str] = Field(
-        min_length=1, description="keywords of the gain, e- per count; the first that is not zero is used"
-    )
+    filter_if_absent: str | None = _optional(None, "name for exposures without a filter")
+    gain_keywords: list[str] = Field(description="keywords of the gain, e- per count; the first that is not zero is used")
+    gain_electron_per_count: float | None = _optional(None, "gain of exposures without such a keyword", gt=0)
     gain_by_chip: GainByChip | None = Field(default=None, description="the true gains, if the keyword holds a setting")
+    read_noise_keywords: list[str] = _optional([], "keywords of the read noise, e-; the first that is not zero is used")
+    read_noise_electron: float | None = _optional(None, "read noise of exposures without such a keyword", gt=0)
+    exposure_time_keywords: list[str] = _optional([], "keywords of the exposure time, s; none: EXPTIME")
+    target_keywords: list[str] = _optional([], "keywords of the target's name; none: TARGNAME")
+    proposal_keywords: list[str] = _optional([], "keywords of the proposal's number; none: PROPOSID")
+    visit_keywords: list[str] = _optional([], "keywords of the visit in the proposal; none: LINENUM")
+    time_keywords: list[str] = _optional([], "keywords of the start of the exposure, as MJD or ISO 8601; none: EXPSTART")
     chip_shape: Pair = Field(description="rows and columns of a calibrated full frame, unbinned")
-    pixel_size_um: float = Field(gt=0, description="side of an unbinned pixel, micrometres")
-    binning_keywords: list[str] = Field(default=[], description="keywords of the unbinned pixels per pixel, for each axis")
+    chips: int | None = _optional(None, "chips of a full frame, an image each", ge=1)
+    pixel_size_um: float | None = Field(default=None, gt=0, description="side of an unbinned pixel, micrometres")
+    pixel_scale_arcsec: float | None = _optional(None, "side of an unbinned pixel on the sky", gt=0)
+    silicon_um: float | None = _optional(None, "thickness of the light-sensitive silicon", gt=0)
+    binning_keywords: list[str] = Field(
+        default=[], description="keywords of the unbinned pixels per pixel, for each axis, or one with both numbers"
+    )
     unit_if_absent: PixelUnit | None = Field(default=None, description="unit of exposures without BUNIT")
     raw_when: dict[str, str | list[str]] = Field(default={}, description="keywords and values of raw exposures")
     every_image_is_a_chip: bool = Field(default=False, description="whether extensions need not be called SCI")
@@ -112,6 +151,7 @@ class Instrument(Document):
     refused_names: dict[str, str] = Field(
         default={}, description="pattern of file names -> kind of file, if no single exposure"
     )
+    has_flags: bool = _optional(True, "whether exposures have DQ flags; without, what is saturated follows from levels")
     cosmic_ray_bit: int | None = Field(description="DQ bit that marks a cosmic ray; null where DQ holds codes, not bits")
     combination_bit: int | None = Field(
         default=None, description="DQ bit of pixels rejected when the pipeline combined repeated exposures"
@@ -120,16 +160,40 @@ class Instrument(Document):
         default=[], description="DQ bits that leave a pixel usable, beside those of cosmic rays and saturation"
     )
     saturation: Saturation | None = None
-    overscan: list[Overscan] = Field(default=[], description="none: raw frames are refused")
+    saturation_keywords: list[str] = _optional([], "keywords of the lowest saturated value, in the unit of the file")
+    saturation_count: float | None = _optional(None, "lowest saturated value of a raw frame, counts, bias included", gt=0)
+    overscan: list[Overscan] = Field(default=[], description="geometry by the shape of the raw frame")
+    amplifiers: list[Amplifier] = _optional([], "sections of raw frames; none and no overscan: TRIMSEC, DATASEC, BIASSEC")
+    bias_count: float | None = _optional(None, "bias level of raw frames without overscan, counts")
     sources: dict[str, str] = Field(description="where each fact stands, by field")
 
     @model_validator(mode="after")
     def _each_fact_has_its_source(self) -> Instrument:
         without = {"name", "telescope", "instrument", "detector", "no_filter", "sources"}
-        stated = self.model_fields_set - without
-        if missing := sorted(stated - self.sources.keys()):
+        facts = {name for name, field in type(self).model_fields.items() if getattr(self, name) not in (field.default, [])}
+        if missing := sorted((self.model_fields_set & facts) - without - self.sources.keys()):
             raise ValueError(f"a source for each fact, none stands for {', '.join(missing)}")
         return self
+
+    @model_validator(mode="after")
+    def _facts_can_be_found(self) -> Instrument:
+        if not (self.gain_keywords or self.gain_electron_per_count or any(one.gain for one in self.amplifiers)):
+            raise ValueError("gain_keywords, gain_electron_per_count or the gain of amplifiers")
+        if not (self.filter_keywords or self.filter_if_absent):
+            raise ValueError("filter_keywords or filter_if_absent")
+        if len(self.amplifiers) > 1 and any(one.bias is None for one in self.amplifiers):
+            raise ValueError("a bias section for each of several amplifiers")
+        return self
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All that results depend on, for JSON: the fields without their sources."""
+        return self.model_dump(mode="json", exclude={"sources"})
+
+    @property
+    def is_shipped(self) -> bool:
+        """True if every installation knows this instrument."""
+        return self in shipped_table().instruments
 
     @property
     def cosmic_ray_bits(self) -> int:
@@ -141,23 +205,46 @@ class Instrument(Document):
         return matches(keywords, self.recognise)
 
     def gain(self, keywords: Keywords) -> Gain | None:
-        """Return the gain, or None if the headers do not give it."""
+        """Return the gain, or None if neither the headers nor this description give it."""
         gain = read_gain(keywords, self.gain_keywords)
+        if gain is None and self.gain_electron_per_count is not None:
+            return Gain(self.gain_electron_per_count, "")
+        if gain is None and self.amplifiers:
+            return self.amplifiers[0].own_gain(keywords)
         if gain is None or self.gain_by_chip is None:
             return gain
         chips = self.gain_by_chip.settings.get(f"{gain.electron_per_count:g}", {})
         found = chips.get(text(keywords, self.gain_by_chip.keyword))
         return None if found is None else Gain(found, gain.keyword)
 
+    def read_noise(self, keywords: Keywords) -> float | None:
+        """Return the read noise, e-, or None if neither the headers nor this description give it."""
+        found = (positive(keywords, name) for name in self.read_noise_keywords)
+        return next((noise for noise in found if noise is not None), self.read_noise_electron)
+
+    def exposure_time(self, keywords: Keywords) -> float | None:
+        """Return the exposure time, s; None if no keyword holds a positive number."""
+        found = (positive(keywords, name) for name in self.exposure_time_keywords or ["EXPTIME"])
+        return next((time for time in found if time is not None), None)
+
+    def binning(self, keywords: Keywords) -> tuple[float, float]:
+        """Return the unbinned pixels per pixel along both axes; 1 where the headers do not give them."""
+        if len(self.binning_keywords) == 1 and (both := _PAIR.fullmatch(text(keywords, self.binning_keywords[0]))):
+            return float(both[1]), float(both[2])
+        first, second, *_ = [positive(keywords, name) or 1.0 for name in self.binning_keywords] + [1.0, 1.0]
+        return first, second
+
     def filter_name(self, keywords: Keywords) -> str:
         """Return the filter in the beam as cards spell it, several joined by ``+``; empty if there is none."""
         values = [words[0] for name in self.filter_keywords if (words := text(keywords, name).split())]
-        return "+".join(v for v in values if not any(fnmatch.fnmatchcase(v.upper(), none) for none in self.no_filter))
+        in_beam = [v for v in values if not any(fnmatch.fnmatchcase(v.upper(), none) for none in self.no_filter)]
+        return "+".join(in_beam) or self.filter_if_absent or ""
 
 
 class FrameKind(Document):
     """Frames that are no exposures of the sky with a CCD, by their headers."""
 
+    is_of: Literal["calibration", "dark", "other_detector"] = "calibration"
     keywords: list[str] = Field(min_length=1, description="keywords that name the kind of a frame or its detector")
     values: list[str] = Field(min_length=1, description="patterns of values of this kind")
     meaning: str = Field(description="what such a frame is")
@@ -188,15 +275,6 @@ class InstrumentTable(Document):
     )
     instruments: list[Instrument]
 
-    def recognise(self, keywords: Keywords) -> Instrument | None:
-        """Return the detector that these headers belong to, if it is in the table."""
-        return next((instrument for instrument in self.instruments if instrument.matches(keywords)), None)
-
-    def named(self, telescope: str, instrument: str, detector: str) -> Instrument | None:
-        """Return the detector with these names, as cards and recipes give them, if it is in the table."""
-        wanted = (telescope, instrument, detector)
-        return next((one for one in self.instruments if (one.telescope, one.instrument, one.detector) == wanted), None)
-
     @property
     def unit_names(self) -> list[str]:
         """One spelling of each unit."""
@@ -209,7 +287,7 @@ class InstrumentTable(Document):
         return next((unit for unit in self.units if wanted in unit.spellings), None)
 
 
-def default_instruments() -> InstrumentTable:
+def shipped_table() -> InstrumentTable:
     """Return the table that ships with this package, or of this checkout."""
     return _cached_instruments(files.data_root())
 
@@ -260,6 +338,11 @@ def text(keywords: Keywords, name: str) -> str:
     """Return a keyword's value without padding; empty if there is none."""
     found = value(keywords, name)
     return "" if found is None else str(found).strip()
+
+
+def first_text(keywords: Keywords, names: Sequence[str]) -> str:
+    """Return the value of the first of these keywords that has one, without padding; empty if none has."""
+    return next((found for name in names if (found := text(keywords, name))), "")
 
 
 def number(keywords: Keywords, name: str) -> float | None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from deepcr_zoo.documents import Document
-from deepcr_zoo.zoo.instruments import BLEEDING
+from deepcr_zoo.zoo.instruments import BLEEDING, Instrument
 from deepcr_zoo.zoo.names import NAME_PATTERN, Task
 from deepcr_zoo.zoo.registry import REPOSITORY_PATTERN, Architecture
 
@@ -25,6 +25,9 @@ Labels = Literal["astrodrizzle", "cr_split", "dark_paste"]
 
 RESERVED_SEED = 900_000
 """Simulated visits from this seed up are reserved for independent evaluation; no tuning, training or test uses them."""
+
+ANY_PRODUCT = "*"
+"""In place of the end of file names: every FITS file that is no product of this package."""
 
 MOST_SEEDS = 1_000_000  # upper bound of the seeds of simulated visits
 Number = TypeVar("Number", int, float)
@@ -62,8 +65,13 @@ class DetectorBlock(Document):
     gain_electron_per_count: Positive
     read_noise_electron: NotNegative
     saturation_electron: Positive = Field(description="full well, where charge begins to bloom")
-    chips: Literal[1, 2] = Field(description="chips of a full frame, one SCI extension each")
+    chips: Annotated[int, Field(ge=1, le=1000)] = Field(description="chips of a full frame, one image each")
     chip_shape: Shape = Field(description="rows and columns of a chip")
+    description: Instrument | None = Field(
+        default=None,
+        description="description of an instrument that does not ship, so that the recipe can be used anywhere",
+        exclude_if=lambda description: description is None,
+    )
 
 
 class InstrumentBlock(DetectorBlock):
@@ -145,7 +153,11 @@ class VisitRule(Document):
 class DataBlock(Document):
     """Exposures for training and testing."""
 
-    product: str = Field(default="flc", description="end of the file names of the exposures: flc, flt, raw")
+    product: str = Field(
+        default="flc",
+        description=f"end of the file names of the exposures: flc, flt, raw; {ANY_PRODUCT} for any FITS file, as is the "
+        "default with instrument.name",
+    )
     source: str = Field(description="source of this list of visits")
     split_by: SplitBy = Field(
         default="sky",
@@ -196,7 +208,9 @@ class DarkPasteBlock(Document):
     """Settings of the label method dark_paste: cosmic rays of darks in science exposures (Chen et al. 2024, ApJ 962, 7)."""
 
     darks: list[str] = Field(default_factory=list, description="folders or wildcards; relative ones start at the recipe")
-    product: str = Field(default="flt", description="end of the file names of the dark exposures, calibrated or raw")
+    product: str = Field(
+        default="flt", description=f"end of the file names of the dark exposures, calibrated or raw; {ANY_PRODUCT} for any"
+    )
     test_fraction: Fraction = Field(default=0.2, description="share of the darks used only in test visits; at least three")
     per_exposure: CountRange = Field(default=[1, 3], description="fewest and most darks whose cosmic rays go into a chip")
     snr: Thresholds = Field(

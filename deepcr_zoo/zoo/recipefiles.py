@@ -10,10 +10,10 @@ from deepcr_zoo import files
 from deepcr_zoo.documents import Place, brief, parse_yaml, read_file, validate
 from deepcr_zoo.errors import InvalidDocumentError, UsageError
 from deepcr_zoo.zoo.recipe import Recipe
+from deepcr_zoo.zoo.recipeinstruments import NAME, Content, fill_from_description
 
 EXTENDS = "extends"  # key that names the recipe to start from: a shipped recipe, or a file relative to the one with the key
 VISITS: Place = ("data", "visits")  # place where null removes an inherited rule
-Content = dict[Hashable, Any]
 Origins = dict[Place, str]  # origin of each field: ``FILE:LINE``, or the ``--set`` option
 
 
@@ -71,6 +71,8 @@ def read_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     content, origins = _read(path, ())
     for setting in settings:
         _merge(content, *_override(setting), origins)
+    origin = origins.get(("instrument", NAME), str(path))
+    fill_from_description(content, origin, {path.parent, Path(origin.rpartition(":")[0]).parent})
     return validate(content, Recipe, lambda place: _origin(place, origins, path))
 
 
@@ -136,6 +138,9 @@ def recipe_json_schema() -> dict[str, Any]:
     schema["properties"] = {EXTENDS: {"type": "string", "description": "recipe to start from"}, **schema["properties"]}
     for definition in (schema, *schema["$defs"].values()):
         definition.pop("required", None)
+    named = {"type": "string", "description": "name of a described instrument, whose facts fill the other fields"}
+    block = schema["$defs"]["InstrumentBlock"]
+    block["properties"] = {NAME: named, **block["properties"]}
     rules = schema["$defs"]["DataBlock"]["properties"]["visits"]
     rules["additionalProperties"] = {"anyOf": [rules["additionalProperties"], {"type": "null"}]}
     return schema

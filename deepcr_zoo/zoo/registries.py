@@ -72,7 +72,7 @@ def default_registry() -> Registry:
     -------
     Registry
     """
-    return _default_registry(_state_of_settings())
+    return _default_registry(state_of_settings())
 
 
 def other_registries() -> Mapping[str, Registry]:
@@ -81,7 +81,7 @@ def other_registries() -> Mapping[str, Registry]:
     A registry that cannot be read is left out with a warning, so that the others stay usable.
     """
     points = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)
-    return _other_registries(_state_of_settings(), tuple(points))
+    return _other_registries(state_of_settings(), tuple(points))
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -105,13 +105,13 @@ def list_models(pattern: str = "*") -> list[str]:
     return [] if registry is None else [f"{prefix}:{entry.reference}" for entry in registry.find(rest)]
 
 
-def _state_of_settings() -> tuple[object, ...]:
+def state_of_settings() -> tuple[object, ...]:
     """Return what the registries depend on: shipped data, importable packages, settings file and kept update."""
-    files = ((path, _state_of_file(path)) for path in (configuration_file(), updates.current_file()))
+    files = ((path, state_of_file(path)) for path in (configuration_file(), updates.current_file()))
     return (data_root(), tuple(sys.path), *files)
 
 
-def _state_of_file(path: Path) -> tuple[int, int, int] | None:
+def state_of_file(path: Path) -> tuple[int, int, int] | None:
     try:
         found = path.stat()
     except OSError:

@@ -8,7 +8,7 @@ from deepcr_zoo.dataset.exposures import ChipPixels, detector_of
 from deepcr_zoo.dataset.ignore import ignore_mask, quality_bits
 from deepcr_zoo.errors import InvalidDocumentError
 from deepcr_zoo.exposures.usablepixels import QualityBits
-from deepcr_zoo.zoo.instruments import default_instruments
+from deepcr_zoo.zoo.instrumentfiles import default_instruments
 from deepcr_zoo.zoo.recipe import IgnoreBlock
 from tests.dataset.visits import shipped
 
@@ -53,6 +53,6 @@ def test_saturated_pixels_are_ignored_with_a_square_around_them_and_so_are_pixel
 
 
 def test_a_detector_with_unknown_flags_needs_bits_in_the_recipe():
-    decam = next(one for one in default_instruments().instruments if one.name == "DECam")
+    decam = next(one for one in default_instruments() if one.name == "DECam")
     with pytest.raises(InvalidDocumentError, match=r"build\.ignore\.keep_bits: expected bits"):
         quality_bits(IgnoreBlock(), decam)

@@ -1,0 +1,99 @@
+"""Places of pixels on the sky, and substitutes for frames that have none: spectra, and cameras whose headers have no WCS."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from deepcr_zoo.dataset.identities import identify
+from deepcr_zoo.errors import InvalidFileError
+from deepcr_zoo.exposures.fitsfiles import reason
+from deepcr_zoo.exposures.reading import Chip, Exposure
+from deepcr_zoo.zoo.instruments import Keywords, number, positive, text
+from deepcr_zoo.zoo.recipe import InstrumentBlock
+
+_PLACE = ("RA_APER", "DEC_APER", "PA_APER")
+_WAVELENGTHS = ("WAVE", "LAMB", "AWAV")  # of CTYPE (FITS standard 4.0, Table 25); LAMBDA is of older writers
+
+
+def coordinates(exposure: Exposure, chip: Chip, hdus: fits.HDUList, block: InstrumentBlock) -> WCS:
+    """Return the sky coordinates of a chip, or a substitute that keeps blocks, guards and overlaps meaningful.
+
+    Frames of wavelength and position along a slit have those of an image around the slit. Without a WCS, all exposures of a
+    target (or else of a folder) have the same place, which its name chooses: what shows the same stays in one split.
+    """
+    is_spectrum = text(chip.keywords, "CTYPE1")[:4] in _WAVELENGTHS
+    if is_spectrum and (block.description is None or _is_placed(chip.keywords)):
+        return _slit_coordinates(chip, block)
+    if block.description is None or has_coordinates(chip.keywords):
+        return _sky_coordinates(hdus, chip.hdu, chip.where)
+    return _substitute(exposure, chip, block)
+
+
+def without_coordinates(exposure: Exposure, chip: Chip) -> list[str]:
+    """Return a caution about an exposure whose place on the sky is not known."""
+    known = exposure.instrument
+    if known is None or known.is_shipped or _is_placed(chip.keywords) or has_coordinates(chip.keywords):
+        return []
+    target = identify(exposure, chip.keywords).target
+    unit = f"the target {target}" if target else "its folder"
+    return [f"it has no WCS: all exposures of {unit} count as one place on the sky, which training and test do not share"]
+
+
+def has_coordinates(keywords: Keywords) -> bool:
+    """True if a header announces right ascension and declination."""
+    return any(text(keywords, f"CTYPE{axis}").upper().startswith("RA--") for axis in (1, 2))
+
+
+def _is_placed(keywords: Keywords) -> bool:
+    """True if a header gives the place of a slit."""
+    return all(number(keywords, name) is not None for name in _PLACE)
+
+
+def _substitute(exposure: Exposure, chip: Chip, block: InstrumentBlock) -> WCS:
+    name = identify(exposure, chip.keywords).target or exposure.path.resolve().parent.name
+    random = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
+    place = [random.uniform(0, 360), float(np.degrees(np.arcsin(random.uniform(-0.9, 0.9))))]
+    return _tangent(chip, block, place, np.diag([-1.0, 1.0]))
+
+
+def _slit_coordinates(chip: Chip, block: InstrumentBlock) -> WCS:
+    """Return the coordinates of an image around a slit (RA_APER, DEC_APER, PA_APER); wavelengths run across the slit."""
+    keywords = chip.keywords
+    place = [found for name in _PLACE if (found := number(keywords, name)) is not None]
+    if len(place) < 3:
+        raise InvalidFileError(
+            f"{chip.where}: is a spectrum without RA_APER, DEC_APER and PA_APER: expected the slit's place"
+        )
+    angle = np.radians(place[2])
+    return _tangent(chip, block, place[:2], np.array([[-np.cos(angle), np.sin(angle)], [np.sin(angle), np.cos(angle)]]))
+
+
+def _tangent(chip: Chip, block: InstrumentBlock, place: list[float], turn: Any) -> WCS:
+    """Return a tangent plane around a place (degrees) with pixels of the recipe's scale, times their binning."""
+    detector = block.description
+    if detector is not None:
+        binning = list(detector.binning(chip.keywords))
+    else:
+        binning = [positive(chip.keywords, name) or 1.0 for name in ("BINAXIS1", "BINAXIS2")]
+    height, width = chip.pixels.shape
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval, wcs.wcs.crpix = place, [(width + 1) / 2, (height + 1) / 2]
+    wcs.wcs.cd = block.pixel_scale_arcsec / 3600 * turn * np.array(binning)
+    return wcs
+
+
+def _sky_coordinates(hdus: fits.HDUList, index: int, where: str) -> WCS:
+    try:
+        wcs = WCS(hdus[index].header, hdus)
+        if wcs.has_celestial and np.isfinite(wcs.all_pix2world([[0.0, 0.0]], 0)).all():
+            return wcs
+        problem = "no right ascension and declination"
+    except Exception as error:  # astropy and its libraries raise anything on odd headers
+        problem = reason(error)
+    raise InvalidFileError(f"{where}: its place on the sky (WCS) cannot be read: {problem}")

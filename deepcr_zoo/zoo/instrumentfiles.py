@@ -1,0 +1,170 @@
+"""The instruments in use: those that ship, those of the settings folder and of other packages, and those beside a recipe.
+
+A user's file ``NAME.yaml`` describes one instrument, as a block of ``zoo/instruments.yaml`` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from deepcr_zoo import files
+from deepcr_zoo.documents import Document, parse_document, read_document, read_file
+from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, SourceWarning, warn
+from deepcr_zoo.files import configuration_file
+from deepcr_zoo.zoo.instruments import Instrument, Keywords, Patterns, shipped_table
+from deepcr_zoo.zoo.registries import other_registries, state_of_file, state_of_settings
+
+SHIPPED = "zoo/instruments.yaml"
+FOLDER = "instruments"
+"""Folder beside the settings file, and beside a recipe, whose YAML files describe an instrument each."""
+
+_SIGN = b"\nrecognise:"
+"""What a description has and a recipe has not; files beside a recipe may be either."""
+
+
+class OfferedInstruments(Document):
+    """``zoo/instruments.yaml`` of another registry; its other sections, as the zoo's own table has, are not used."""
+
+    instruments: list[Instrument]
+    units: Any = None
+    combined: Any = None
+    generic: Any = None
+    frame_kinds: Any = None
+
+
+@dataclass(frozen=True)
+class KnownInstrument:
+    """An instrument and the file that describes it."""
+
+    instrument: Instrument
+    where: str
+
+
+@dataclass(frozen=True)
+class KnownInstruments:
+    """Instruments of several files, which agree on what each name and header means."""
+
+    known: tuple[KnownInstrument, ...]
+
+    @classmethod
+    def merged(cls, known: Iterable[KnownInstrument]) -> KnownInstruments:
+        """Merge descriptions; copies count once, and two that share a name or headers are an `InvalidDocumentError`."""
+        kept: list[KnownInstrument] = []
+        for one in known:
+            if not any(one.instrument == other.instrument for other in kept):
+                kept.append(one)
+        for first, second in combinations(kept, 2):
+            if shared := _shared(first.instrument, second.instrument):
+                raise InvalidDocumentError(
+                    f"{second.where}: {second.instrument.name} and {first.instrument.name} of {first.where} have the same "
+                    f"{shared}: change or remove one"
+                )
+        return cls(tuple(kept))
+
+    def __iter__(self) -> Iterator[Instrument]:
+        """Iterate over the instruments, the shipped ones first."""
+        return (one.instrument for one in self.known)
+
+    def recognise(self, keywords: Keywords) -> Instrument | None:
+        """Return the instrument that these headers belong to; an `InvalidDocumentError` if it is more than one."""
+        found = [one for one in self.known if one.instrument.matches(keywords)]
+        if len(found) > 1:
+            names = " and ".join(f"{one.instrument.name} ({one.where})" for one in found[:2])
+            raise InvalidDocumentError(f"this header is of {names}: make recognise of one of them narrower")
+        return found[0].instrument if found else None
+
+    def named(self, telescope: str, instrument: str, detector: str) -> Instrument | None:
+        """Return the detector with these names, as cards and recipes give them."""
+        wanted = (telescope, instrument, detector)
+        return next((one for one in self if (one.telescope, one.instrument, one.detector) == wanted), None)
+
+    def called(self, name: str) -> KnownInstrument | None:
+        """Return the instrument with this name, in any case."""
+        return next((one for one in self.known if _folded(one.instrument.name) == _folded(name)), None)
+
+
+def default_instruments() -> KnownInstruments:
+    """Return the instruments that ship, those of the settings folder, and those of other registries.
+
+    Files that cannot be read are left out with a warning. The result is cached until settings or files change.
+    """
+    folder = settings_folder()
+    return _default_instruments((state_of_settings(), _state_of_folder(folder)))
+
+
+def instruments_beside(folders: Iterable[Path]) -> KnownInstruments:
+    """Return the default instruments and those of the YAML files in these folders of recipes, and below `FOLDER` in them."""
+    found = list(default_instruments().known)
+    paths = (path for folder in folders for place in (folder, folder / FOLDER) for path in _yaml_files(place))
+    for path in dict.fromkeys(one.resolve() for one in paths):
+        content = read_file(path, path)
+        if _SIGN in b"\n" + content and not any(one.where == str(path) for one in found):
+            found.append(KnownInstrument(parse_document(content, Instrument, path), str(path)))
+    return KnownInstruments.merged(found)
+
+
+def settings_folder() -> Path:
+    """Return the folder of the user's descriptions of instruments."""
+    return configuration_file().parent / FOLDER
+
+
+def read_instrument(path: Path) -> Instrument:
+    """Read a user's description of an instrument; an `InvalidDocumentError` names every wrong field."""
+    return parse_document(read_file(path, path), Instrument, path)
+
+
+@lru_cache(maxsize=4)
+def _default_instruments(state: tuple[object, ...]) -> KnownInstruments:
+    found = [KnownInstrument(one, SHIPPED) for one in shipped_table().instruments]
+    for path in _yaml_files(settings_folder()):
+        try:
+            found.append(KnownInstrument(read_instrument(path), str(path)))
+        except InvalidDocumentError as error:
+            warn(f"a description of an instrument is not used: {error}", SourceWarning)
+    for prefix, registry in other_registries().items():
+        try:
+            found += _offered(registry.home.root)
+        except DeepcrZooError as error:
+            warn(f"the instruments of the registry {prefix!r} are not used: {error}", SourceWarning)
+    return KnownInstruments.merged(found)
+
+
+def _offered(root: Path) -> list[KnownInstrument]:
+    path = root / "zoo" / "instruments.yaml"
+    if not files.is_file(path):
+        return []
+    table = read_document(path, OfferedInstruments, root)
+    return [KnownInstrument(one, str(path)) for one in table.instruments]
+
+
+def _yaml_files(folder: Path) -> Sequence[Path]:
+    return sorted(folder.glob("*.yaml")) if folder.is_dir() else ()
+
+
+def _state_of_folder(folder: Path) -> tuple[object, ...]:
+    return (folder, *((path, state_of_file(path)) for path in _yaml_files(folder)))
+
+
+def _shared(one: Instrument, other: Instrument) -> str | None:
+    """Return what two descriptions must not share, but do."""
+    if _folded(one.name) == _folded(other.name):
+        return f"name, {one.name}"
+    if (one.telescope, one.instrument, one.detector) == (other.telescope, other.instrument, other.detector):
+        return f"telescope, instrument and detector, {one.telescope} {one.instrument} {one.detector}"
+    return "keywords under recognise" if _canonical(one.recognise) == _canonical(other.recognise) else None
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.casefold().split())
+
+
+def _canonical(patterns: Patterns) -> dict[str, list[str]]:
+    return {
+        name.upper(): sorted(one.upper() for one in ([wanted] if isinstance(wanted, str) else wanted))
+        for name, wanted in patterns.items()
+    }

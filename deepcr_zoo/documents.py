@@ -188,10 +188,16 @@ _Dumper.add_representer(str, _text)
 def as_yaml(document: BaseModel) -> bytes:
     """Return a document as a YAML file with blank lines between sections; `parse_document` reverses it."""
     sections = document.model_dump(exclude_none=True).items()
-    dumped = (
-        yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120) for key, value in sections
-    )
-    return "\n".join(dumped).encode()
+    return "\n".join(_dumped({key: value}) for key, value in sections).encode()
+
+
+def as_short_yaml(document: BaseModel) -> bytes:
+    """Return the fields that were set as a YAML file; `parse_document` reverses it."""
+    return _dumped(document.model_dump(mode="json", exclude_unset=True)).encode()
+
+
+def _dumped(content: Any) -> str:
+    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
 
 
 def as_json(document: BaseModel) -> bytes:

@@ -34,14 +34,10 @@ def coordinates(exposure: Exposure, chip: Chip, hdus: fits.HDUList, block: Instr
     return _substitute(exposure, chip, block)
 
 
-def without_coordinates(exposure: Exposure, chip: Chip) -> list[str]:
-    """Return a caution about an exposure whose place on the sky is not known."""
+def is_substitute(exposure: Exposure, chip: Chip) -> bool:
+    """True if the place of an exposure on the sky is not known, so that `coordinates` returns a substitute."""
     known = exposure.instrument
-    if known is None or known.is_shipped or _is_placed(chip.keywords) or has_coordinates(chip.keywords):
-        return []
-    target = identify(exposure, chip.keywords).target
-    unit = f"the target {target}" if target else "its folder"
-    return [f"it has no WCS: all exposures of {unit} count as one place on the sky, which training and test do not share"]
+    return known is not None and not known.is_shipped and not (_is_placed(chip.keywords) or has_coordinates(chip.keywords))
 
 
 def has_coordinates(keywords: Keywords) -> bool:

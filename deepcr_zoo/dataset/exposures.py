@@ -10,20 +10,19 @@ from statistics import fmean
 
 import numpy as np
 from astropy.io import fits
-from astropy.stats import sigma_clip
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepcr_zoo.dataset import footprints
-from deepcr_zoo.dataset.coordinates import coordinates, without_coordinates
+from deepcr_zoo.dataset.coordinates import coordinates, is_substitute
 from deepcr_zoo.dataset.footprints import Positions
 from deepcr_zoo.dataset.identities import identify
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.errors import InvalidDocumentError, InvalidFileError
 from deepcr_zoo.exposures.fitsfiles import quiet_astropy
 from deepcr_zoo.exposures.framekinds import frame_kind
-from deepcr_zoo.exposures.noisecheck import amplifier_noise, level_cautions
+from deepcr_zoo.exposures.noisecheck import amplifier_noise, level_cautions, overscan_noise
 from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
 from deepcr_zoo.exposures.readingoptions import ReadingOptions
 from deepcr_zoo.models.images import LIMIT, has_value
@@ -51,6 +50,7 @@ class ExposureFacts:
     shapes: tuple[tuple[int, int], ...]  # rows and columns of each chip
     outlines: tuple[Positions, ...]  # convex outline of each chip on the sky; none for a dark
     cautions: tuple[str, ...]
+    has_coordinates: bool = True  # False if its place on the sky is a substitute, see `coordinates`
 
     def read_noise_or(self, electron: float) -> float:
         """Return the read noise, e-, or this value if the file gives none."""
@@ -133,15 +133,15 @@ def _facts(exposure: Exposure, chips: list[ChipPixels], repeats: bool, is_dark: 
             *exposure.cautions,
             *level_cautions(chip for chip in exposure.chips if chip.version in versions),
             *_without_value(chips),
-            *(() if is_dark else without_coordinates(exposure, first)),
         ),
+        has_coordinates=not is_substitute(exposure, first),
     )
 
 
 def _read_noise(chip: Chip) -> float | None:
     """Return the mean read noise of the amplifiers, e-: of the overscan, by the header or by the camera's description."""
     if chip.overscan:
-        return _overscan_noise(chip)
+        return fmean(overscan_noise(chip)) * chip.factor("electron")
     given = amplifier_noise(chip.keywords)
     return fmean(given) if given else chip.read_noise_electron
 
@@ -150,12 +150,6 @@ def _without_value(chips: Sequence[ChipPixels]) -> list[str]:
     """Return a caution about pixels that hold no value, which are ignored."""
     pixels = sum(int((~has_value(chip.image)).sum()) for chip in chips)
     return [f"{pixels:,} pixels hold no value (NaN, infinite or beyond {LIMIT:g}) and are ignored"] if pixels else []
-
-
-def _overscan_noise(chip: Chip) -> float:
-    """Return the mean read noise of the amplifiers, e-: the standard deviation of the overscan, clipped at 3 sigma."""
-    found = [float(np.std(sigma_clip(columns, sigma=3, masked=False))) for columns in chip.overscan]
-    return fmean(found) * chip.factor("electron")
 
 
 def _chips(

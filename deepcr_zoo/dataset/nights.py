@@ -30,7 +30,8 @@ def with_visits(exposures: Sequence[ExposureFacts]) -> list[ExposureFacts]:
     for (_, field, _), members in fields.items():
         for night in _nights(members):
             date = [f"{_MJD_0 + datetime.timedelta(days=night[0].start_mjd):%Y%m%d}"] if night[0].start_mjd else []
-            found.update(dict.fromkeys((one.name for one in night), "-".join([slug(field) or "FIELD", *date])))
+            named = slug(field) if len(slug(field)) > 2 else f"FIELD_{slug(field)}"  # visits of archives have two characters
+            found.update(dict.fromkeys((one.name for one in night), "-".join([named, *date])))
     return [replace(one, visit=one.visit or found[one.name]) for one in exposures]
 
 

@@ -155,6 +155,7 @@ def check_apart(visits: Sequence[tuple[str, str, Split, Sequence[footprints.Posi
 def no_data(recipe: Recipe, archive: str = "get them from the archive with --data mast, or by hand") -> MissingDataError:
     """Return the error for a recipe without any exposures, with the visits it names; `archive` says how to get them."""
     missing = _missing(recipe, [])
+    archive = "take them" if recipe.instrument.description is not None else archive
     rehearse = ", or try the whole path on simulated exposures with --rehearse" if why_no_rehearsal(recipe) is None else ""
     return MissingDataError(
         f"{recipe.name}: no exposures: expected exposures (*{endings_of(recipe.data.product)[0]}) of",
@@ -321,6 +322,11 @@ def _missing(recipe: Recipe, visits: Sequence[Visit]) -> list[str]:
 def _cautions(recipe: Recipe, visits: Sequence[Visit]) -> list[str]:
     """Return how visits differ from the recipe: short exposures may be among the files by mistake."""
     lines = []
+    if without := [visit.name for visit in visits if not all(one.has_coordinates for one in visit.exposures)]:
+        lines.append(
+            f"{', '.join(without)}: headers have no WCS, so that exposures of one target (or folder) count as one place on "
+            "the sky; training and test do not share it"
+        )
     for visit in visits:
         rule = recipe.data.visits[visit.rule]
         times = [exposure.exposure_time_s for exposure in visit.exposures]

@@ -87,7 +87,20 @@ AMPLIFIER_STEMS = (
 )
 AMPLIFIERS = f"{NOAO}; a section for each amplifier as in DECam (A, B) and NOAO ARCON (11 to 22)"
 
-NO_FILTER = ("CLEAR*", "OPEN*", "FREE*", "NONE*", "OUT", "AIR*", "EMPTY*", "NOTPRESENT*", "N/A", "HOLE*", "NOFILT*", "AG-CLEAR*")
+NO_FILTER = (
+    "CLEAR*",
+    "OPEN*",
+    "FREE*",
+    "NONE*",
+    "OUT",
+    "AIR*",
+    "EMPTY*",
+    "NOTPRESENT*",
+    "N/A",
+    "HOLE*",
+    "NOFILT*",
+    "AG-CLEAR*",
+)
 """Patterns of positions of a filter wheel without a filter, as in the headers of ESO, LCO, Lick and Isaac Newton Group."""
 
 NO_VALUE = ("", "UNKNOWN", "UNSPECIFIED", "N/A", "NONE", "NOTPRESENT", "-999999999")

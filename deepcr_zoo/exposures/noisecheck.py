@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from astropy.stats import sigma_clip
 from numpy.typing import NDArray
 
 from deepcr_zoo.exposures.reading import Chip
@@ -126,6 +127,11 @@ def read_noise_of(chip: Chip) -> ReadNoise:
     if not given:
         return UNKNOWN
     return ReadNoise(min(given) / _AMPLIFIERS_DIFFER, max(given) * _AMPLIFIERS_DIFFER)
+
+
+def overscan_noise(chip: Chip) -> tuple[float, ...]:
+    """Return the read noise of each amplifier in the unit of the file: the deviation of its overscan, clipped at 3 sigma."""
+    return tuple(float(np.std(sigma_clip(part, sigma=3, masked=False))) for part in chip.overscan if part.size)
 
 
 def amplifier_noise(keywords: Keywords) -> list[float]:

@@ -137,7 +137,8 @@ def cleaned_file(
 
 def drizzle_advice(exposure: Exposure) -> str:
     """Return advice for drizzling the copy with AstroDrizzle; empty if it does not apply to the instrument."""
-    concerned = exposure.instrument is not None and exposure.cosmic_ray_bit == DRIZZLE_DEFAULT_BIT
+    known = exposure.instrument
+    concerned = known is not None and known.is_shipped and exposure.cosmic_ray_bit == DRIZZLE_DEFAULT_BIT
     return "run AstroDrizzle with resetbits=0: its default, 4096, erases the cosmic-ray flags" if concerned else ""
 
 

@@ -59,11 +59,11 @@ def read_raw_frame(
     wanted, lit = options.bias == OVERSCAN, _lit(header, pixels.shape)
     if not (is_raw or wanted):
         return RawFrame(lit, None)
-    section = _section(header, BIAS_SECTION, pixels.shape)
+    section = section_of(header, BIAS_SECTION, pixels.shape)
     if section is not None and (lit is None or not lit[section].any()):
-        return _from_section(pixels, section, lit, f"{BIAS_SECTION}={text(header, BIAS_SECTION)}")
+        return _fromsection_of(pixels, section, lit, f"{BIAS_SECTION}={text(header, BIAS_SECTION)}")
     if wanted and lit is not None:
-        return _from_section(pixels, _beside(lit), lit, f"outside {_first(header)}")
+        return _fromsection_of(pixels, _beside(lit), lit, f"outside {_first(header)}")
     if wanted:
         return Missing(f"its header has no {BIAS_SECTION}, DATASEC or TRIMSEC that shows an overscan", "--bias LEVEL")
     if instrument is not None and instrument.bias_count is not None:
@@ -139,11 +139,11 @@ def _of_amplifiers(pixels: NDArray[np.float32], header: Keywords, instrument: In
 
 def _sections(header: Keywords, amplifier: Amplifier, shape: tuple[int, ...]) -> tuple[Section, Section] | None:
     """Return the pixels of an amplifier that see light, and its overscan; None if they are not parts of the frame."""
-    light = _section(header, amplifier.image, shape)
+    light = section_of(header, amplifier.image, shape)
     if light is None:
         return None
     if amplifier.bias is not None:
-        dark = _section(header, amplifier.bias, shape)
+        dark = section_of(header, amplifier.bias, shape)
         return None if dark is None else (light, dark)
     lit = np.zeros(shape, dtype=bool)
     lit[light] = True
@@ -156,7 +156,7 @@ def _level(overscan: NDArray[np.float32]) -> float | None:
     return float(np.median(found)) if found.size else None
 
 
-def _from_section(pixels: NDArray[np.float32], section: Section, lit: Mask | None, source: str) -> RawFrame | Missing:
+def _fromsection_of(pixels: NDArray[np.float32], section: Section, lit: Mask | None, source: str) -> RawFrame | Missing:
     """Return a frame with one amplifier, whose bias level is the median of a section."""
     if lit is None:
         lit = np.ones(pixels.shape, dtype=bool)
@@ -177,7 +177,7 @@ def assumed_bias(frames: Sequence[RawFrame]) -> list[str]:
 
 def _lit(header: Keywords, shape: tuple[int, ...]) -> Mask | None:
     """Return the pixels that see light by the header; None if that is all of them or its sections do not fit the image."""
-    sections = [found for name in IMAGE_SECTIONS if (found := _section(header, name, shape)) is not None]
+    sections = [found for name in IMAGE_SECTIONS if (found := section_of(header, name, shape)) is not None]
     if not sections:
         return None
     lit = np.zeros(shape, dtype=bool)
@@ -186,7 +186,7 @@ def _lit(header: Keywords, shape: tuple[int, ...]) -> Mask | None:
         both = np.zeros(shape, dtype=bool)
         both[other] = True
         lit = lit & both if (lit & both).any() else lit
-    overscan = _section(header, BIAS_SECTION, shape)
+    overscan = section_of(header, BIAS_SECTION, shape)
     if overscan is not None:
         lit[overscan] = False
     return None if lit.all() or not lit.any() else lit
@@ -215,7 +215,7 @@ def _stated(header: Keywords, place: str) -> str:
     return place if place.startswith("[") else text(header, place)
 
 
-def _section(header: Keywords, place: str, shape: tuple[int, ...]) -> Section | None:
+def section_of(header: Keywords, place: str, shape: tuple[int, ...]) -> Section | None:
     """Return a section, or that of a keyword; None if it is absent, cannot be read or does not lie inside the image.
 
     A section that a pipeline has left behind after trimming the image does not fit it any more.

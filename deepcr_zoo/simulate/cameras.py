@@ -126,6 +126,8 @@ def simulated(block: InstrumentBlock) -> SimulatedInstrument:
     """Return the instrument of a recipe with all the fields that the simulator needs, or raise `UsageError`."""
     camera(block)
     given = block.model_dump(exclude_none=True)
-    if missing := [name for name in SimulatedInstrument.model_fields if name not in given]:
+    if missing := [
+        name for name, one in SimulatedInstrument.model_fields.items() if one.is_required() and name not in given
+    ]:
         raise UsageError(f"instrument: the simulator needs {', '.join(missing)} too: add what is missing to the recipe")
     return SimulatedInstrument.model_validate(given)

@@ -176,11 +176,7 @@ class Instrument(Document):
         return self
 
     @model_validator(mode="after")
-    def _facts_can_be_found(self) -> Instrument:
-        if not (self.gain_keywords or self.gain_electron_per_count or any(one.gain for one in self.amplifiers)):
-            raise ValueError("gain_keywords, gain_electron_per_count or the gain of amplifiers")
-        if not (self.filter_keywords or self.filter_if_absent):
-            raise ValueError("filter_keywords or filter_if_absent")
+    def _amplifiers_have_their_own_overscan(self) -> Instrument:
         if len(self.amplifiers) > 1 and any(one.bias is None for one in self.amplifiers):
             raise ValueError("a bias section for each of several amplifiers")
         return self
@@ -229,10 +225,7 @@ class Instrument(Document):
 
     def binning(self, keywords: Keywords) -> tuple[float, float]:
         """Return the unbinned pixels per pixel along both axes; 1 where the headers do not give them."""
-        if len(self.binning_keywords) == 1 and (both := _PAIR.fullmatch(text(keywords, self.binning_keywords[0]))):
-            return float(both[1]), float(both[2])
-        first, second, *_ = [positive(keywords, name) or 1.0 for name in self.binning_keywords] + [1.0, 1.0]
-        return first, second
+        return read_binning(keywords, self.binning_keywords)
 
     def filter_name(self, keywords: Keywords) -> str:
         """Return the filter in the beam as cards spell it, several joined by ``+``; empty if there is none."""
@@ -324,6 +317,14 @@ def read_gain(keywords: Keywords, names: Sequence[str]) -> Gain | None:
         if re.search(r"\d", stated) and number(keywords, name) is None:
             return None
     return None
+
+
+def read_binning(keywords: Keywords, names: Sequence[str]) -> tuple[float, float]:
+    """Return the binning by a keyword for each axis, or by one with both numbers; 1 where there is none."""
+    if len(names) == 1 and (both := _PAIR.fullmatch(text(keywords, names[0]))):
+        return float(both[1]), float(both[2])
+    first, second, *_ = [positive(keywords, name) or 1.0 for name in names] + [1.0, 1.0]
+    return first, second
 
 
 def value(keywords: Keywords, name: str) -> Any:

@@ -40,7 +40,7 @@ def test_uncertain_parts_of_a_recipe_are_listed():
     assert any("visits by query" in doubt for doubt in doubts(read_recipe(find_recipe("wfc3-uvis"))))
     assert not any("query" in doubt for doubt in doubts(read_recipe(find_recipe("acs-wfc-f606w"))))
     new = read_recipe(find_recipe("acs-wfc-f606w"), ["instrument.detector=HRC"])
-    assert [doubt for doubt in doubts(new) if "HST ACS HRC is not in the table of instruments yet" in doubt]
+    assert [doubt for doubt in doubts(new) if "HST ACS HRC is not described yet" in doubt]
 
 
 @pytest.mark.parametrize(

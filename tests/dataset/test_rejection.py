@@ -234,7 +234,7 @@ def test_chips_that_are_too_small_for_a_stamp_reject_their_visit_before_it_is_dr
 def test_an_unknown_instrument_is_an_error(tmp_path):
     recipe = recipe_of({"a": {"proposal": 1, "visit": "01", "field_type": "extragalactic", "split": "train"}})
     unknown = recipe.model_copy(update={"instrument": recipe.instrument.model_copy(update={"detector": "HRC"})})
-    with pytest.raises(InvalidDocumentError, match=r"HST ACS HRC is not in zoo/instruments\.yaml"):
+    with pytest.raises(InvalidDocumentError, match=r"HST ACS HRC is not described"):
         plan_build(unknown, home=Home(tmp_path))
 
 

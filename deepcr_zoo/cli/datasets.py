@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +30,7 @@ from deepcr_zoo.errors import InvalidNameError, UsageError
 from deepcr_zoo.exposures.pictures import require_matplotlib
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.progress import Level
+from deepcr_zoo.zoo.instrumentfiles import instruments_beside
 from deepcr_zoo.zoo.names import NAME_PATTERN
 from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES, Recipe, SimulatedFieldType
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe, recipe_json_schema
@@ -43,7 +45,7 @@ recipe_commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=
 FALLBACK_EXPOSURE_TIME_S = 500.0
 """For a field type that the recipe does not rehearse."""
 
-STARTER = "new-instrument.yaml"
+STARTER, DESCRIBED_STARTER = "new-instrument.yaml", "described-camera.yaml"
 STARTER_NAME = "INSTRUMENT-DETECTOR-FILTER-2-32"
 STARTER_SIZES = "depth: 2, hidden: 32"
 """The sizes at the end of that name."""
@@ -88,12 +90,19 @@ def _print_check(path: Path, recipe: Recipe) -> None:
 def new(
     name: Annotated[str, Argument(metavar="NAME", help="name of the model, as in ACS-WFC-F606W-2-32")],
     file: Annotated[Path | None, Option("--output", help="file to write [default: NAME.yaml, in lower case]")] = None,
+    instrument: Annotated[str | None, Option(help="name of a described camera, see instrument list")] = None,
+    filters: Annotated[list[str] | None, Option("--filter", help="with --instrument: filter; may be repeated")] = None,
 ) -> None:
     """Write a commented recipe for a new instrument, to be filled in."""
     if not re.fullmatch(NAME_PATTERN, name):
         raise InvalidNameError(f"{name}: expected letters, digits, '_' and '-', as in ACS-WFC-F606W-2-32")
-    text = (files.data_root() / "recipes" / "base" / STARTER).read_text(encoding="utf-8")
     path = file or Path(f"{name.lower()}.yaml")
+    starter = STARTER if instrument is None else DESCRIBED_STARTER
+    text = (files.data_root() / "recipes" / "base" / starter).read_text(encoding="utf-8")
+    if instrument is not None:
+        text = _with_instrument(text, instrument, filters or [], path)
+    elif filters:
+        raise UsageError("--filter is for --instrument: give the name of a described camera, or leave it out")
     if path.exists():
         raise UsageError(f"{path} exists: choose another name with --output, or remove it")
     if sizes := re.search(r"-([23])-(\d+)$", name):
@@ -101,6 +110,19 @@ def new(
     with files.reporting_failures(path, "choose another file with --output"):
         write_atomically(text.replace(STARTER_NAME, name).replace("NAME.yaml", path.name).encode(), path)
     print_result(path)
+
+
+def _with_instrument(text: str, instrument: str, filters: list[str], path: Path) -> str:
+    """Return the starter of a described camera with its name and filters."""
+    known = instruments_beside([path.parent])
+    found = known.called(instrument)
+    if found is None:
+        raise UsageError(f"--instrument {instrument}: expected one of {', '.join(one.name for one in known)}")
+    if not filters:
+        raise UsageError("--instrument needs --filter NAME: the filter of the training data, as the headers spell it")
+    return text.replace("name: INSTRUMENT  ", f"name: {json.dumps(found.instrument.name)}  ").replace(
+        "filters: [FILTER]  ", f"filters: {json.dumps(filters)}  "
+    )
 
 
 @recipe_commands.command()

@@ -83,6 +83,13 @@ def detector_of(block: InstrumentBlock) -> Instrument:
     )
 
 
+def name_in_records(block: InstrumentBlock) -> str:
+    """Return the name of the instrument in records of visits, by which bench compares it with those of models."""
+    if block.description is not None:  # its name for people may differ from one settings folder to another
+        return f"{block.telescope} {block.instrument}/{block.detector}"
+    return detector_of(block).name
+
+
 def read_facts(
     path: Path, block: InstrumentBlock, labels: Labels = "astrodrizzle", is_dark: bool = False
 ) -> list[ExposureFacts]:

@@ -17,7 +17,7 @@ from deepcr_zoo.dataset import darkpaste, drizzled, footprints, quality, repeats
 from deepcr_zoo.dataset.alignment import measure_offsets
 from deepcr_zoo.dataset.backgrounds import CandidateExposure, without_odd_backgrounds
 from deepcr_zoo.dataset.cutting import cut_stamps, stamp_positions
-from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of, read_facts
+from deepcr_zoo.dataset.exposures import ExposureFacts, name_in_records, read_facts
 from deepcr_zoo.dataset.labelling import LabelledExposure, LabellingInMemory, VisitRejectedError
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.dataset.sky import choose_sky_level
@@ -82,7 +82,7 @@ def _label(visit: PlannedVisit, key: str, scratch: Path, folder: Path, log: Path
         key=key,
         name=visit.name,
         field_type=visit.field_type,
-        instrument=detector_of(visit.instrument).name,
+        instrument=name_in_records(visit.instrument),
         filter_name=exposures[0].filter_name,
         stamp_size=visit.build.stamps.size,
         outlines=[outline.tolist() for one in sound for outline in one.facts.outlines],
@@ -189,7 +189,7 @@ def _store(
         "exposure": facts.name,
         "visit": visit.name,
         "field_type": visit.field_type,
-        "instrument": detector_of(visit.instrument).name,
+        "instrument": name_in_records(visit.instrument),
         "filter": facts.filter_name,
         **both,
     }

@@ -14,6 +14,7 @@ from deepcr_zoo.errors import InvalidDocumentError, InvalidFileError, UsageError
 from deepcr_zoo.exposures.inspection import InspectedChip, gain_of_pair, inspect
 from deepcr_zoo.exposures.missing import MissingFactsError
 from deepcr_zoo.exposures.proposals import Draft, propose
+from deepcr_zoo.exposures.rawframes import section_of
 from deepcr_zoo.exposures.reading import Exposure, read_exposure
 from deepcr_zoo.exposures.readingoptions import ReadingOptions
 from deepcr_zoo.exposures.survey import Survey, SurveyedFile, survey
@@ -25,6 +26,7 @@ MOST_MEASURED = 6
 
 _GAINS_AGREE = 1.5  # times: the noise of spectra and crowded fields gives the gain no better
 _READ_NOISES_AGREE = 1.5  # times
+_LEVELS_DIFFER = 1.5  # times the noise of a pixel; a slope along the overscan of one amplifier is smaller
 GIVEN = "given by a person"
 """Source of a fact that no file states."""
 
@@ -57,6 +59,7 @@ def describe_camera(paths: Sequence[Path], name: str | None = None, settings: Se
     for setting in settings:
         _set(draft, setting)
     _measure_bias(surveyed, draft)
+    _part_overscan(surveyed, draft)
     _compare(surveyed, draft)
     return Described(draft.instrument(), draft.guessed, draft.missing, draft.notes)
 
@@ -91,6 +94,33 @@ def _measure_bias(surveyed: Survey, draft: Draft) -> None:
     options = ReadingOptions(instrument=draft.instrument(), bias=0.0, unit=draft.facts.get("unit_if_absent"))
     levels = [float(np.median(read_exposure(one.path, options).chips[0].pixels)) for one in frames[:MOST_MEASURED]]
     draft.add("bias_count", round(median(levels), 1), f"median of the bias frame {frames[0].path.name}")
+
+
+def _part_overscan(surveyed: Survey, draft: Draft) -> None:
+    """Describe two amplifiers where the halves of the overscan columns that no header parts have different levels."""
+    amplifiers, file = draft.facts.get("amplifiers", []), surveyed.lights[0]
+    is_one_band = len(amplifiers) == 1 and "bias" not in amplifiers[0] and len(file.images) == 1
+    exposure = _read(file, draft) if is_one_band else None
+    if exposure is None or len(set(surveyed.shapes)) > 1:
+        return
+    shape, band = file.shapes[0], exposure.chips[0].overscan[0]
+    light = section_of(file.images[0], amplifiers[0]["image"], shape)
+    if light is None or band.shape[0] != shape[0] or light[1].start != 0:
+        return  # no columns behind the light
+    halves = np.array_split(band, 2, axis=1)
+    levels = [float(np.median(half)) for half in halves]
+    if abs(levels[0] - levels[1]) < _LEVELS_DIFFER * max(float(np.std(half)) for half in halves):
+        return
+    rows = f"{light[0].start + 1}:{light[0].stop}"
+    width, first = light[1].stop, halves[0].shape[1]
+    images = (1, width // 2), (width // 2 + 1, width)
+    biases = (width + 1, width + first), (width + first + 1, width + band.shape[1])
+    sections = [
+        {"image": f"[{image[0]}:{image[1]},{rows}]", "bias": f"[{bias[0]}:{bias[1]},{rows}]"}
+        for image, bias in zip(images, biases, strict=True)
+    ]
+    listed = " and ".join(f"{level:g}" for level in levels)
+    draft.guess("amplifiers", sections, f"the overscan has two levels, {listed}: an amplifier for each half of the columns")
 
 
 def _compare(surveyed: Survey, draft: Draft) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,6 +29,7 @@ NO_FILTER_NAME = "clear"
 COSMIC_RAY_BIT = 4096
 LARGEST_UINT16 = 65535.0
 _MOST_BINNED = 16
+_MOST_OTHER_NAMES = 2  # keywords that stand in for INSTRUME: versions of software may be among those that follow
 _PIXEL_SIZES_UM = (1.0, 100.0)
 _PIXEL_SCALES_ARCSEC = (1e-3, 100.0)
 _READ_NOISES = (0.1, 100.0)
@@ -84,13 +86,17 @@ def _identity(survey: Survey, draft: Draft) -> None:
             raise UsageError(f"the files are of several cameras ({name} is {listed}): give those of one")
     names = {name: value for name in known.IDENTITY.names if (value := survey.constant(name)) is not None}
     if "INSTRUME" not in names:
-        names |= {name: value for name in known.OTHER_IDENTITY if (value := survey.constant(name)) is not None}
+        others = {name: value for name in known.OTHER_IDENTITY if (value := survey.constant(name)) is not None}
+        words = [(name, value) for name, value in others.items() if re.search(r"[A-Za-z]{3}", value)]  # no mere version
+        names |= dict(words[:_MOST_OTHER_NAMES])
     draft.facts["telescope"] = names.get("TELESCOP", UNKNOWN)
-    others = [value for name, value in names.items() if name not in ("TELESCOP", "DETECTOR")]
-    draft.facts["instrument"] = others[0] if others else UNKNOWN
+    cameras = [value for name, value in names.items() if name not in ("TELESCOP", "DETECTOR")]
+    draft.facts["instrument"] = cameras[0] if cameras else UNKNOWN
     draft.facts["detector"] = names.get("DETECTOR", "CCD")
     if names:
         draft.add("recognise", {name: glob.escape(value) for name, value in names.items()}, _header(survey))
+        if not cameras:
+            draft.notes.append(f"no keyword names the instrument: it is recognised by {' and '.join(names)} alone")
         return
     shape = dict(zip(("NAXIS2", "NAXIS1"), map(str, survey.shapes[0]), strict=True))
     draft.guess("recognise", shape, "no keyword names the camera: any frame of this size is taken for one of it")

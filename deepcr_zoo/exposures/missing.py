@@ -9,6 +9,9 @@ from typing import Any
 from deepcr_zoo.errors import InvalidFileError
 from deepcr_zoo.zoo.instruments import Instrument
 
+_OF_THE_CAMERA = ("--bias", "--extension", "--unit counts")
+"""Options that a description of the camera makes unnecessary."""
+
 
 @dataclass(frozen=True)
 class Missing:
@@ -27,7 +30,9 @@ class MissingFactsError(InvalidFileError):
         self.instrument = instrument
         clauses = list(dict.fromkeys(one.what for one in missing))
         options = dict.fromkeys(one.option for one in missing)
-        super().__init__(f"{where}: {'; '.join(clauses)}: give {' '.join(options)}")
+        is_of_the_camera = instrument is None and any(option.startswith(_OF_THE_CAMERA) for option in options)
+        once = "; 'deepcr-zoo instrument new' describes the camera for all its files" if is_of_the_camera else ""
+        super().__init__(f"{where}: {'; '.join(clauses)}: give {' '.join(options)}{once}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep what is missing, and the message, when the error goes to another process."""

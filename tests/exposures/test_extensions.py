@@ -101,7 +101,7 @@ def test_images_without_a_common_name_are_asked_for_once_with_everything_else_th
     with pytest.raises(InvalidFileError) as refused:
         clean_file(write(tmp_path / "x.fits", *hdus))
     expected = 'give extension="VIDINP*", bias=LEVEL, gain=E_PER_COUNT, model="ACS-WFC-2-32"'
-    assert str(refused.value).endswith(expected)
+    assert str(refused.value).endswith(f"{expected}; 'deepcr-zoo instrument new' describes the camera for all its files")
     supplied = {"extension": "VidInp*", "bias": 900, "gain": [1.5, 1.6], "model": SMALL}
     assert clean_file(tmp_path / "x.fits", **supplied).status == "cleaned"
 

@@ -64,7 +64,7 @@ def read_commit(api: Any, repository: str, commit: str | None = None) -> ListedC
 
 
 def _read(api: Any, path: str, most: int, what: str, seconds: float, commit: str | None = None) -> bytes:
-    """Return the body of an answer, which must be of a commit; statuses of errors raise the exceptions of the client."""
+    """Return the body of an answer, which must not be of another commit; statuses of errors raise the exceptions of the client."""
     response = _open(api, path, seconds, commit)
     try:
         # as they arrive: chunks of a size would be waited for
@@ -84,19 +84,21 @@ def _open(api: Any, path: str, seconds: float, commit: str | None) -> Any:
     endpoint = hub_endpoint()
     address = utils.httpx.URL(f"{api.endpoint}/{path}")  # type: ignore[attr-defined]
     headers = within(seconds, _headers)  # the client may ask for a new token first
-    is_of_commit = commit is None
+    is_of_another_commit = False
     for hop in range(MOST_REDIRECTS + 1):
         request = session.build_request("GET", address, headers=headers, timeout=HOP_S, extensions={BOUNDED: True})
         ask = partial(session.send, request, stream=True, follow_redirects=False)
         response = within(seconds if hop == 0 else HOP_S, ask)
-        is_of_commit |= is_at(address, endpoint) and response.headers.get("X-Repo-Commit") == commit
+        # a mirror may not say it; whoever asks hashes what it sends
+        is_of_another_commit |= is_at(address, endpoint) and response.headers.get("X-Repo-Commit", commit) != commit
         if not response.has_redirect_location:
             break
         response.close()
         address = address.join(response.headers["Location"])
         if address.scheme != "https" and not endpoint.url.startswith(f"{address.scheme}://"):
             raise OSError("it leads to an address without https")
-    if response.status_code == 200 and is_of_commit:
+    is_page = response.headers.get("Content-Type", "").startswith("text/html")  # of a login, or of one in between
+    if response.status_code == 200 and not (commit and (is_of_another_commit or is_page)):
         return response
     response.close()
     _raise_for_status(response)

@@ -64,7 +64,7 @@ def read_commit(api: Any, repository: str, commit: str | None = None) -> ListedC
 
 
 def _read(api: Any, path: str, most: int, what: str, seconds: float, commit: str | None = None) -> bytes:
-    """Return the body of an answer, which must not be of another commit; statuses of errors raise the exceptions of the client."""
+    """Return the body of an answer, not of another commit; statuses of errors raise the exceptions of the client."""
     response = _open(api, path, seconds, commit)
     try:
         # as they arrive: chunks of a size would be waited for

@@ -16,6 +16,7 @@ from deepcr_zoo.files import files_below
 from deepcr_zoo.models.verification import verify
 from deepcr_zoo.zoo import rendering, updates
 from deepcr_zoo.zoo.cards import Card, find_open_points, read_card
+from deepcr_zoo.zoo.instrumentfiles import read_offered
 from deepcr_zoo.zoo.instruments import read_instruments
 from deepcr_zoo.zoo.merging import alterations
 from deepcr_zoo.zoo.names import TASKS, for_task
@@ -177,8 +178,8 @@ def _rendered(root: Path) -> Iterator[str]:
 
 
 def _instruments(root: Path) -> None:
-    if (root / "zoo" / "instruments.yaml").is_file():
-        read_instruments(root)
+    if (root / "zoo" / "instruments.yaml").is_file() and read_offered(root).units is not None:
+        read_instruments(root)  # the whole table, as the zoo's own
 
 
 def _recipe(path: Path, registry: Registry | None) -> None:

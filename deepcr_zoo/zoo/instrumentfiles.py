@@ -118,6 +118,11 @@ def read_instrument(path: Path) -> Instrument:
     return parse_document(read_file(path, path), Instrument, path)
 
 
+def read_offered(root: Path) -> OfferedInstruments:
+    """Read the instruments that a registry describes under ``root/zoo``."""
+    return read_document(root / SHIPPED, OfferedInstruments, root)
+
+
 @lru_cache(maxsize=4)
 def _default_instruments(state: tuple[object, ...]) -> KnownInstruments:
     found = [KnownInstrument(one, SHIPPED) for one in shipped_table().instruments]
@@ -135,11 +140,8 @@ def _default_instruments(state: tuple[object, ...]) -> KnownInstruments:
 
 
 def _offered(root: Path) -> list[KnownInstrument]:
-    path = root / "zoo" / "instruments.yaml"
-    if not files.is_file(path):
-        return []
-    table = read_document(path, OfferedInstruments, root)
-    return [KnownInstrument(one, str(path)) for one in table.instruments]
+    path = root / SHIPPED
+    return [KnownInstrument(one, str(path)) for one in read_offered(root).instruments] if files.is_file(path) else []
 
 
 def _yaml_files(folder: Path) -> Sequence[Path]:

@@ -20,6 +20,9 @@ from deepcr_zoo.documents import Document, read_document
 BLEEDING = 7
 """Side in pixels of the square around a saturated pixel where its charge may have bled (Zhang & Bloom 2020)."""
 
+MOST_AMPLIFIERS = 256
+"""Amplifiers of one image; each takes time in every frame that is read."""
+
 PixelUnit = Literal["electron", "adu"]  # unit of the pixel values of an image
 Keywords = Mapping[str, Any]  # a FITS header or any other mapping of keywords
 _PER_SECOND = re.compile(r"[\s.*]+(S|SEC|SECOND)(\*\*|\^)?-1$|\s*/\s*(S|SEC|SECOND)$")
@@ -163,7 +166,9 @@ class Instrument(Document):
     saturation_keywords: list[str] = _optional([], "keywords of the lowest saturated value, in the unit of the file")
     saturation_count: float | None = _optional(None, "lowest saturated value of a raw frame, counts, bias included", gt=0)
     overscan: list[Overscan] = Field(default=[], description="geometry by the shape of the raw frame")
-    amplifiers: list[Amplifier] = _optional([], "sections of raw frames; none and no overscan: TRIMSEC, DATASEC, BIASSEC")
+    amplifiers: list[Amplifier] = _optional(
+        [], "sections of raw frames; none and no overscan: TRIMSEC, DATASEC, BIASSEC", max_length=MOST_AMPLIFIERS
+    )
     bias_count: float | None = _optional(None, "bias level of raw frames without overscan, counts")
     sources: dict[str, str] = Field(description="where each fact stands, by field")
 

@@ -9,6 +9,7 @@ from deepcr_zoo.dataset.exposures import detector_of, read_chips, read_facts
 from deepcr_zoo.dataset.ignore import ignore_mask, quality_bits
 from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.store import Home
+from deepcr_zoo.dataset.visitnames import VisitName
 from deepcr_zoo.errors import DataError
 from deepcr_zoo.zoo.recipefiles import read_recipe
 from tests.described import describe, settings_of, write_recipe
@@ -87,6 +88,26 @@ def test_pixels_above_the_level_of_the_description_are_ignored_with_their_surrou
     bits = quality_bits(block, detector_of(recipe.instrument))
     np.testing.assert_array_equal(ignore_mask(chip, bits, block), expected)
     assert chip.area_cm2 == pytest.approx(SHAPE[0] * SHAPE[1] * 13.5e-4**2)
+
+
+def test_darks_of_the_camera_serve_dark_paste_and_are_no_data(tmp_path, monkeypatch):
+    describe(settings_of(tmp_path / "settings", monkeypatch) / "my.yaml")
+    for number in range(6):
+        write_frame(tmp_path / "raw" / "darks" / f"{number}.fits", 1, number, TARGET="dark", OBSTYPE="Dark")
+    for target in TARGETS:
+        write_frame(tmp_path / "raw" / f"img{target}.fits", target)
+    build = {"labels": "dark_paste", "dark_paste": {"darks": ["raw/darks"]}, "quality": {"min_exposures": 1}}
+    recipe = read_recipe(write_recipe(tmp_path / "r.yaml", build={**build, "stamps": {"size": 32, "border": 4}}))
+    plan = plan_build(recipe, [tmp_path / "raw"], beside=tmp_path, home=Home(tmp_path / "home"))
+    assert len(plan.visits) == 4
+    assert {len(visit.darks) for visit in plan.visits} == {3}
+    assert [one.reason for one in plan.rejected] == ["OBSTYPE is Dark: this is a dark exposure, no exposure of the sky"] * 6
+
+
+def test_a_visit_of_the_ground_is_named_by_target_and_night_and_is_none_of_the_archive():
+    assert str(VisitName(0, "M31-20260109", "R")) == "M31-20260109-R"
+    assert VisitName.parse("M31-20260109-R") is None
+    assert str(VisitName.parse("10420-01-F606W")) == "10420-01-F606W"
 
 
 def test_exposures_of_another_camera_are_named(recipe, tmp_path):

@@ -155,6 +155,30 @@ def test_amplifiers_with_keywords_of_their_own_are_found_and_read_each_with_its_
     assert one.bias_count == (pytest.approx(1000, abs=1), pytest.approx(1500, abs=1))
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.int32, np.int16])
+def test_raw_frames_that_are_no_unsigned_integers_are_raw_by_their_sections(kind, tmp_path):
+    write_frame(tmp_path / "1.fits", BUNIT="adu")
+    with fits.open(tmp_path / "1.fits") as hdus:
+        header, stored = hdus[0].header.copy(), hdus[0].data.astype(kind)
+    fits.PrimaryHDU(stored, header).writeto(tmp_path / "1.fits", overwrite=True)
+    found = describe_camera([tmp_path / "1.fits"])
+    assert found.instrument.raw_when == {"BIASSEC": "*:*"}
+    (chip,) = inspect(read_exposure(tmp_path / "1.fits", ReadingOptions(instrument=found.instrument)))
+    assert chip.bias_count == (pytest.approx(BIAS, abs=1),)
+
+
+def test_windowed_frames_belong_to_the_camera_and_the_largest_frame_is_the_full_one(tmp_path):
+    write_frame(tmp_path / "1.fits")
+    write_frame(tmp_path / "2.fits", TRIMSEC="[1:288,1:100]", BIASSEC="[289:304,1:100]")
+    with fits.open(tmp_path / "2.fits") as hdus:
+        fits.PrimaryHDU(hdus[0].data[:100], hdus[0].header).writeto(tmp_path / "3.fits")
+    found = describe_camera([tmp_path / "1.fits", tmp_path / "3.fits"])
+    assert found.instrument.chip_shape == list(SHAPE)
+    assert any("the size of frames varies (256 x 288, 100 x 288)" in note for note in found.notes)
+    (chip,) = inspect(read_exposure(tmp_path / "3.fits", ReadingOptions(instrument=found.instrument)))
+    assert (chip.lit, len(chip.bias_count)) == (100 * 288, 1)
+
+
 def test_sections_that_are_no_part_of_a_frame_are_named_with_the_way_out(tmp_path, monkeypatch):
     describe(settings_of(tmp_path / "settings", monkeypatch) / "my.yaml")
     write_frame(tmp_path / "1.fits", BIASSEC="[3086:3100,1:2048]")

@@ -16,6 +16,7 @@ from deepcr_zoo.publishing.releases import release_of_model
 from deepcr_zoo.zoo.recipefiles import read_recipe
 from deepcr_zoo.zoo.registry import HubPin, LockedFile, read_registry
 from tests.conftest import CHECKOUT
+from tests.described import CAMERA
 from tests.registries import SMALL, copy_registry, edit, edit_card, edit_entry
 
 pytestmark = pytest.mark.filterwarnings("ignore::deepcr_zoo.errors.ModelWarning")
@@ -46,6 +47,13 @@ def test_this_checkout_is_right():
 
 def test_a_small_registry_is_right(root):
     assert problems(root) == {}
+
+
+def test_a_registry_may_describe_instruments_without_the_units_and_products_of_the_zoo(root):
+    (root / "zoo" / "instruments.yaml").write_text(yaml.safe_dump({"instruments": [CAMERA]}))
+    assert problems(root) == {}
+    (root / "zoo" / "instruments.yaml").write_text(yaml.safe_dump({"instruments": [CAMERA], "units": []}))
+    assert any("combined: expected a value" in problem for problem in problems(root)["zoo/instruments.yaml"])
 
 
 def break_schema(root):

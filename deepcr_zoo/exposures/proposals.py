@@ -29,6 +29,7 @@ NO_FILTER_NAME = "clear"
 COSMIC_RAY_BIT = 4096
 LARGEST_UINT16 = 65535.0
 _MOST_BINNED = 16
+_MOST_WORDS = 3  # of a filter's name; NOIRLab writes "g DECam SDSS c0001 4720.0 1520.0"
 _MOST_OTHER_NAMES = 2  # keywords that stand in for INSTRUME: versions of software may be among those that follow
 _PIXEL_SIZES_UM = (1.0, 100.0)
 _PIXEL_SCALES_ARCSEC = (1e-3, 100.0)
@@ -110,6 +111,7 @@ def _filters(survey: Survey, draft: Draft) -> None:
         draft.facts["filter_keywords"] = [one] if one else []
         if one is not None:
             draft.add("filter_keywords", [one], _says(survey, one))
+            _filter_names(survey, draft, [one])
             return
         draft.missing["filter_keywords"] = "no keyword names the filter"
         draft.guess("filter_if_absent", NO_FILTER_NAME, "no keyword names a filter")
@@ -117,8 +119,16 @@ def _filters(survey: Survey, draft: Draft) -> None:
     numbered = (patterns[0].format(wheel) for wheel in range(1, 10))
     wheels = [name for name in numbered if survey.first([name], lambda image, name: bool(text(image, name)))]
     draft.add("filter_keywords", wheels, _says(survey, *wheels))
+    _filter_names(survey, draft, wheels)
     draft.facts["no_filter"] = list(known.NO_FILTER)
     draft.add("filter_if_absent", NO_FILTER_NAME, "name for exposures whose filter wheels are all open")
+
+
+def _filter_names(survey: Survey, draft: Draft, names: Sequence[str]) -> None:
+    """Take whole values as names of filters, as ``Bessel R``, unless the first word is followed by a long description."""
+    words = [value.split() for name in names for value in survey.values(name)]
+    if any(1 < len(one) <= _MOST_WORDS for one in words):
+        draft.add("whole_filter_names", True, _says(survey, *names))
 
 
 def _gain(survey: Survey, draft: Draft) -> None:

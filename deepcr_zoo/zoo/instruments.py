@@ -123,6 +123,7 @@ class Instrument(Document):
     recognise: dict[str, str | list[str]] = Field(min_length=1, description="keywords and patterns that their values match")
     filter_keywords: list[str] = Field(description="keywords that name filters")
     no_filter: list[str] = Field(default=[], description="patterns of values that mean no filter")
+    whole_filter_names: bool = _optional(False, "whether a filter has all words of its value, joined by _, or the first")
     filter_if_absent: str | None = _optional(None, "name for exposures without a filter")
     gain_keywords: list[str] = Field(description="keywords of the gain, e- per count; the first that is not zero is used")
     gain_electron_per_count: float | None = _optional(None, "gain of exposures without such a keyword", gt=0)
@@ -234,8 +235,9 @@ class Instrument(Document):
 
     def filter_name(self, keywords: Keywords) -> str:
         """Return the filter in the beam as cards spell it, several joined by ``+``; empty if there is none."""
-        values = [words[0] for name in self.filter_keywords if (words := text(keywords, name).split())]
-        in_beam = [v for v in values if not any(fnmatch.fnmatchcase(v.upper(), none) for none in self.no_filter)]
+        values = [words for name in self.filter_keywords if (words := text(keywords, name).split())]
+        names = ["_".join(words if self.whole_filter_names else words[:1]) for words in values]
+        in_beam = [v for v in names if not any(fnmatch.fnmatchcase(v.upper(), none) for none in self.no_filter)]
         return "+".join(in_beam) or self.filter_if_absent or ""
 
 

@@ -84,6 +84,14 @@ def test_keywords_of_many_observatories_are_found(given, field, value, tmp_path)
     assert read_exposure(tmp_path / "1.fits", ReadingOptions(instrument=found.instrument)).instrument == found.instrument
 
 
+@pytest.mark.parametrize(
+    ("value", "name"), [("Bessel R", "Bessel_R"), ("R", "R"), ("g DECam SDSS c0001 4720.0 1520.0", "g"), ("g#782", "g#782")]
+)
+def test_filters_that_share_their_first_word_have_names_of_their_own(value, name, tmp_path):
+    found = described(tmp_path, FILTER=value)
+    assert read_exposure(tmp_path / "1.fits", ReadingOptions(instrument=found.instrument)).filter_name == name
+
+
 def test_what_no_header_says_is_listed_and_the_rest_is_measured(tmp_path):
     found = described(tmp_path, GAIN=None, RDNOISE=None, FILTER=None)
     assert found.instrument.gain_electron_per_count == pytest.approx(GAIN, rel=0.15)

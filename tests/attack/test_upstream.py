@@ -109,7 +109,9 @@ def test_an_archive_without_the_plain_file_is_refused_in_one_sentence(tmp_path, 
 
 
 @pytest.mark.parametrize(
-    "packed", [b"", b"\x1f\x8b\x08", gzip.compress(SOUND)[:60], gzip.compress(SOUND)[:-9] + b"123456789"]
+    "packed",
+    [b"", b"\x1f\x8b\x08", gzip.compress(SOUND)[:60], gzip.compress(SOUND)[:-9] + b"123456789"],
+    ids=["nothing", "start", "cut", "another-check-sum"],
 )
 def test_a_damaged_gzip_file_is_refused_in_one_sentence(tmp_path, packed):
     with pytest.raises(ConversionError, match=r"expected a .tar.gz file"):

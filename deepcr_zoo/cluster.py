@@ -27,7 +27,7 @@ from deepcr_zoo import batch
 from deepcr_zoo._version import __version__
 from deepcr_zoo.batch import Jobs, Outcome, Result, Runner, Work
 from deepcr_zoo.errors import ClusterError, UsageError
-from deepcr_zoo.files import configuration_file, scratch_folder, sweep_partial, user_data_root, write_failure
+from deepcr_zoo.files import NO_SETTINGS, configuration_file, scratch_folder, sweep_partial, user_data_root, write_failure
 from deepcr_zoo.machine import require
 
 QUEUE = 4
@@ -234,9 +234,12 @@ class _Tasks:
 
 
 def _settings() -> dict[str, str | None]:
-    """Return the environment variables that fix the known models and the date of files; each worker has its own cache."""
+    """Return the environment variables that fix models, instruments and the date of files; each worker has its own cache."""
+    settings = configuration_file().absolute()
+    if "DEEPCR_ZOO_CONFIG" not in os.environ and not settings.is_file():
+        settings = settings.with_name(NO_SETTINGS)  # descriptions of instruments may lie beside it
     return {
-        "DEEPCR_ZOO_CONFIG": str(configuration_file().absolute()),
+        "DEEPCR_ZOO_CONFIG": str(settings),
         "DEEPCR_ZOO_DATA": str(user_data_root().absolute()),
         "SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH"),
     }

@@ -38,6 +38,9 @@ SMALL_BYTES = 10_000_000
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a disk, a quota or a largest file size that leaves no room."""
 
+NO_SETTINGS = "no-settings"
+"""Name of a settings file that need not exist: workers of a cluster get it where their user has none."""
+
 _PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]*)-(?P<process>\d+)-[0-9a-f]+\.part", re.DOTALL)
 
 

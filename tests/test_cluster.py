@@ -22,9 +22,12 @@ from deepcr_zoo.errors import (
     OutputError,
     UsageError,
 )
+from deepcr_zoo.zoo.instrumentfiles import default_instruments
+from deepcr_zoo.zoo.registries import other_registries
 from tests.clusters import cluster as running
 from tests.clusters import hashes, kill, wait_for
 from tests.conftest import CHECKOUT
+from tests.described import describe
 from tests.processes import start
 from tests.registries import SMALL
 from tests.test_batch import write_night
@@ -123,6 +126,18 @@ def test_settings_of_a_command_last_for_one_task(monkeypatch):
         assert "DEEPCR_ZOO_DATA" not in os.environ
     assert os.environ["DEEPCR_ZOO_DATA"] == "the worker's"
     assert "SOURCE_DATE_EPOCH" not in os.environ
+
+
+def test_workers_know_the_cameras_of_a_command_that_has_no_settings_file(tmp_path, monkeypatch):
+    monkeypatch.delenv("DEEPCR_ZOO_CONFIG")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "mine"))
+    describe(tmp_path / "mine" / "deepcr-zoo" / "instruments" / "my.yaml")
+    settings = cluster._settings()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "the worker's"))
+    assert default_instruments().called("My camera") is None
+    with cluster._environment(settings):
+        assert default_instruments().called("My camera") is not None
+        assert other_registries() == {}
 
 
 @pytest.mark.slow

@@ -5,7 +5,8 @@ A user's file ``NAME.yaml`` describes one instrument, as a block of ``zoo/instru
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from deepcr_zoo import files
-from deepcr_zoo.documents import Document, parse_document, read_document, read_file
+from deepcr_zoo.documents import MOST_BYTES, Document, parse_document, read_document, read_file
 from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, SourceWarning, warn
 from deepcr_zoo.files import configuration_file
 from deepcr_zoo.zoo.instruments import Instrument, Keywords, Patterns, shipped_table
 from deepcr_zoo.zoo.registries import other_registries, state_of_file, state_of_settings
+from deepcr_zoo.zoo.registry import reporting_unreadable
 
 SHIPPED = "zoo/instruments.yaml"
 FOLDER = "instruments"
@@ -102,6 +104,8 @@ def instruments_beside(folders: Iterable[Path]) -> KnownInstruments:
     found = list(default_instruments().known)
     paths = (path for folder in folders for place in (folder, folder / FOLDER) for path in _yaml_files(place))
     for path in dict.fromkeys(one.resolve() for one in paths):
+        if files.is_file(path) and path.stat().st_size > MOST_BYTES:
+            continue  # something else
         content = read_file(path, path)
         if _SIGN in b"\n" + content and not any(one.where == str(path) for one in found):
             found.append(KnownInstrument(parse_document(content, Instrument, path), str(path)))
@@ -126,7 +130,12 @@ def read_offered(root: Path) -> OfferedInstruments:
 @lru_cache(maxsize=4)
 def _default_instruments(state: tuple[object, ...]) -> KnownInstruments:
     found = [KnownInstrument(one, SHIPPED) for one in shipped_table().instruments]
-    for path in _yaml_files(settings_folder()):
+    try:
+        paths = _yaml_files(settings_folder())
+    except InvalidDocumentError as error:
+        warn(f"no description of an instrument in the settings is used: {error}", SourceWarning)
+        paths = []
+    for path in paths:
         try:
             found.append(KnownInstrument(read_instrument(path), str(path)))
         except InvalidDocumentError as error:
@@ -144,12 +153,18 @@ def _offered(root: Path) -> list[KnownInstrument]:
     return [KnownInstrument(one, str(path)) for one in read_offered(root).instruments] if files.is_file(path) else []
 
 
-def _yaml_files(folder: Path) -> Sequence[Path]:
-    return sorted(folder.glob("*.yaml")) if folder.is_dir() else ()
+def _yaml_files(folder: Path) -> list[Path]:
+    """Return the YAML files in a folder, if it exists; one that cannot be read is an `InvalidDocumentError`."""
+    with reporting_unreadable(folder):
+        names = os.listdir(folder) if files.is_folder(folder) else []
+    return sorted(folder / name for name in names if name.endswith(".yaml") and not name.startswith("."))
 
 
 def _state_of_folder(folder: Path) -> tuple[object, ...]:
-    return (folder, *((path, state_of_file(path)) for path in _yaml_files(folder)))
+    try:
+        return (folder, *((path, state_of_file(path)) for path in _yaml_files(folder)))
+    except InvalidDocumentError as error:
+        return (folder, str(error))
 
 
 def _shared(one: Instrument, other: Instrument) -> str | None:

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from deepcr_zoo.documents import Document, read_document
 from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, SourceWarning, UsageError, warn
-from deepcr_zoo.files import configuration_file, data_root, expanded, is_file, is_folder
+from deepcr_zoo.files import NO_SETTINGS, configuration_file, data_root, expanded, is_file, is_folder
 from deepcr_zoo.zoo import updates
 from deepcr_zoo.zoo.names import NAME_PATTERN
 from deepcr_zoo.zoo.registry import Name, Origin, Registry, read_registry, reporting_unreadable
@@ -58,7 +58,7 @@ def read_configuration() -> Configuration:
             raise
         warn(f"the settings are not used: {error}", SourceWarning)
         return Configuration()
-    if not exists and is_named:
+    if not exists and is_named and path.name != NO_SETTINGS:
         raise InvalidDocumentError(f"{path}: no such file (DEEPCR_ZOO_CONFIG): correct it, or unset it")
     return read_document(path, Configuration, path.parent) if exists else Configuration()
 

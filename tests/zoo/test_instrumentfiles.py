@@ -1,5 +1,7 @@
 """Descriptions of instruments from the settings folder, other registries and beside recipes."""
 
+import errno
+import os
 import warnings
 
 import pytest
@@ -70,6 +72,30 @@ def test_a_description_that_cannot_be_read_is_left_out_with_a_warning(folder, co
     (folder / "bad.yaml").write_text(content)
     with pytest.warns(SourceWarning, match=r"a description of an instrument is not used: .*bad\.yaml"):
         assert len(list(default_instruments())) == len(shipped_table().instruments)
+
+
+def test_a_folder_of_descriptions_that_cannot_be_read_is_named_and_never_looks_empty(folder, monkeypatch):
+    folder.mkdir(parents=True)
+    listdir = os.listdir
+
+    def refused(path="."):
+        if path == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refused)
+    with pytest.warns(SourceWarning, match=rf"no description .* is used: {folder}: cannot be read: Permission denied"):
+        assert len(list(default_instruments())) == len(shipped_table().instruments)
+    with pytest.raises(InvalidDocumentError, match="cannot be read"):
+        instruments_beside([folder])
+
+
+def test_hidden_files_and_recipes_beside_descriptions_are_left_alone(folder, tmp_path):
+    describe(tmp_path / "my.yaml")
+    (tmp_path / "._my.yaml").write_bytes(b"\0\5\26\7")
+    (tmp_path / "other-recipe.yaml").write_text("name: [")
+    (tmp_path / "large.yaml").write_bytes(b"a: 1\n" * 300_000)
+    assert instruments_beside([tmp_path]).called("My camera") is not None
 
 
 def test_another_registry_may_describe_instruments_and_its_copy_of_the_zoos_own_is_no_clash(folder, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from deepcr_zoo.exposures.reading import Exposure
 from deepcr_zoo.zoo.instruments import Keywords, first_text, number, text
 from deepcr_zoo.zoo.recipe import visit_code
 
+MJD_0 = datetime.datetime(1858, 11, 17)
 _MJD_OF_JD_0 = 2_400_000.5
 _MJDS = (10_000.0, 200_000.0)  # from 1886 to 2406: what lies outside is no MJD
 _SPACE_TELESCOPE = "HST"
@@ -49,8 +51,6 @@ def identify(exposure: Exposure, chip_keywords: Keywords) -> Identity:
 
 def _start_mjd(keywords: Keywords, names: list[str]) -> float:
     """Return the first time that can be read: MJD, JD or ISO 8601, whose date and time may be two keywords; else 0."""
-    from astropy.time import Time
-
     for place, name in enumerate(names):
         found = number(keywords, name)
         if found is not None:
@@ -61,7 +61,8 @@ def _start_mjd(keywords: Keywords, names: list[str]) -> float:
         date = text(keywords, name)
         clock = next((text(keywords, other) for other in names[place + 1 :] if ":" in text(keywords, other)), "")
         try:
-            return float(Time(f"{date}T{clock}" if clock and ":" not in date else date, scale="utc").mjd)
+            moment = datetime.datetime.fromisoformat(f"{date}T{clock}" if clock and ":" not in date else date)
+            return (moment.replace(tzinfo=None) - MJD_0) / datetime.timedelta(days=1)
         except ValueError:
             continue
     return 0.0

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from deepcr_zoo.dataset.exposures import ExposureFacts
+from deepcr_zoo.dataset.identities import MJD_0
 
 NIGHT_ENDS_DAYS = 0.25
 """A night ends where no exposure begins for so long, at any longitude; clouds rarely stop a run of one target longer."""
-
-_MJD_0 = datetime.datetime(1858, 11, 17)
 
 
 def with_visits(exposures: Sequence[ExposureFacts]) -> list[ExposureFacts]:
@@ -29,7 +28,7 @@ def with_visits(exposures: Sequence[ExposureFacts]) -> list[ExposureFacts]:
     found = {}
     for (_, field, _), members in fields.items():
         for night in _nights(members):
-            date = [f"{_MJD_0 + datetime.timedelta(days=night[0].start_mjd):%Y%m%d}"] if night[0].start_mjd else []
+            date = [f"{MJD_0 + datetime.timedelta(days=night[0].start_mjd):%Y%m%d}"] if night[0].start_mjd else []
             named = slug(field) if len(slug(field)) > 2 else f"FIELD_{slug(field)}"  # visits of archives have two characters
             found.update(dict.fromkeys((one.name for one in night), "-".join([named, *date])))
     return [replace(one, visit=one.visit or found[one.name]) for one in exposures]

@@ -117,7 +117,7 @@ def _of_amplifiers(pixels: NDArray[np.float32], header: Keywords, instrument: In
     amplifiers = instrument.amplifiers
     if not any(_stated(header, one.image) for one in amplifiers):
         return None
-    area = np.zeros(pixels.shape, dtype=bool)
+    area, covered = np.zeros(pixels.shape, dtype=bool), np.zeros(pixels.shape, dtype=bool)
     levels, ratios = np.zeros(pixels.shape, dtype=np.float32), np.ones(pixels.shape, dtype=np.float32)
     whole, overscan = instrument.gain(header), []
     for amplifier in amplifiers:
@@ -132,6 +132,8 @@ def _of_amplifiers(pixels: NDArray[np.float32], header: Keywords, instrument: In
         area[light], levels[light] = True, level
         ratios[light] = own.electron_per_count / whole.electron_per_count if own and whole else 1
         overscan.append(pixels[dark])
+        covered[dark] = True
+    area &= ~covered
     if len(amplifiers) == 1:
         return RawFrame(area, np.full((1, 1), level, dtype=np.float32), tuple(overscan))
     return RawFrame(area, levels, tuple(overscan), gain_ratio=None if (ratios == 1).all() else ratios)

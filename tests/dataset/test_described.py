@@ -33,6 +33,7 @@ def recipe(tmp_path, monkeypatch):
     return read_recipe(write_recipe(tmp_path / "r.yaml"))
 
 
+@pytest.mark.slow
 def test_repeats_become_a_training_set_that_finds_their_cosmic_rays(frames, recipe, tmp_path, monkeypatch):
     folder, struck = frames
     plan = plan_build(recipe, [folder], home=Home(tmp_path / "home"))

@@ -285,6 +285,7 @@ REAL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", REAL)
 def test_real_frames_give_a_description_that_can_be_read_and_say_what_is_missing(pattern):
     paths = sorted(Path(FRAMES).glob(pattern))

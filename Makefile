@@ -14,8 +14,10 @@ demo: $(VENV)/.demo
 rehearse: $(VENV)/.rehearse
 	$(BIN)/deepcr-zoo train recipes/acs-wfc-f606w-2-4.yaml --rehearse
 
-# where a worker crashes, the others would wait for ever for its tests
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+# one worker more than there are processors, since many tests wait for servers; where a worker crashes, the others would wait
+# for ever for its tests
+WORKERS = $(shell $(BIN)/python -c 'import os; print(os.cpu_count() + 1)')
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 ## run the tests, in parallel, without those marked slow
 test: $(VENV)/.dev

@@ -20,13 +20,13 @@ FULL = forks.Limits(largest_file=2000)
     ("name", "way_out"),
     [
         ("pull", "DEEPCR_ZOO_CACHE"),
-        ("clean", "make room there, or choose another --output-dir"),
-        ("build", "DEEPCR_ZOO_DATA"),
+        pytest.param("clean", "make room there, or choose another --output-dir", marks=pytest.mark.slow),
+        pytest.param("build", "DEEPCR_ZOO_DATA", marks=pytest.mark.slow),
         ("train", "make room there, or name another folder with --runs"),
         ("fetch", "make room there, or name another folder with DEEPCR_ZOO_CACHE"),
         ("update", "make room there, or name another folder with DEEPCR_ZOO_DATA"),
         ("publish", "make room there, or run the command again, with another --into"),
-        ("bench", "make room there, or name another folder with --output-dir"),
+        pytest.param("bench", "make room there, or name another folder with --output-dir", marks=pytest.mark.slow),
     ],
 )
 def test_a_full_disk_is_said_with_its_place_and_the_way_out(name, way_out, request, tmp_path):

@@ -88,6 +88,7 @@ def test_where_the_system_does_not_report_memory_the_speed_is_measured_and_a_cau
     assert cautions == ["largest memory of network was not measured: this system does not report it"]
 
 
+@pytest.mark.slow
 def test_without_the_module_resource_training_can_be_imported_and_there_is_no_largest_memory():
     code = """
 import sys

@@ -21,7 +21,7 @@ from tests.scenes import star_field
 SCRIPTS = CHECKOUT / "benchmarks"
 
 
-@pytest.mark.parametrize("script", ["labels.py", "realism.py"])
+@pytest.mark.parametrize("script", ["labels.py", pytest.param("realism.py", marks=pytest.mark.slow)])
 def test_reserved_seeds_are_refused_before_anything_is_made(script, tmp_path):
     command = [sys.executable, SCRIPTS / script, "--seeds", "500", "900000", "--cache", tmp_path / "cache"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)

@@ -135,7 +135,7 @@ if hasattr(torch.backends.mkldnn, "conv"):
     SETTINGS["short convolutions"] = attribute(torch.backends.mkldnn.conv, "fp32_precision", "bf16")
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ["torch", pytest.param("openvino", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_setting_of_the_caller_changes_no_bit_of_a_result(setting, engine):
     models, expected = plain(engine)
@@ -266,7 +266,7 @@ def test_the_settings_of_the_process_are_restored_when_the_last_of_several_threa
         ("torch", "torch"),
         pytest.param("torch", "deepcr_zoo.models.model", marks=pytest.mark.slow),
         pytest.param("torch", "deepcr_zoo.exposures", marks=pytest.mark.slow),
-        ("openvino", "quiet"),
+        pytest.param("openvino", "quiet", marks=pytest.mark.slow),
         pytest.param("openvino", "busy", marks=pytest.mark.slow),
         pytest.param("torch", "quiet", marks=pytest.mark.slow),
         pytest.param("torch", "busy", marks=pytest.mark.slow),

@@ -18,8 +18,8 @@ from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE
 from tests.published_networks import PUBLISHED
 from tests.upstream import parity
 
-FEW = ("mask/ACS-WFC-F606W-2-4@1.0", "inpaint/ACS-WFC-F606W-2-32@1.0")
-"""One network for each task; the others are slow."""
+FEW = ("mask/ACS-WFC-F606W-2-4@1.0",)
+"""The others are slow."""
 
 
 @pytest.mark.network

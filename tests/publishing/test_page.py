@@ -118,7 +118,14 @@ def test_a_licence_that_the_hub_has_no_word_for_is_other_and_named():
     assert (found.license, found.license_name, found.license_link) == ("other", "cecill-2.1", "LICENSE")
 
 
-@pytest.mark.parametrize("name", ["mask/ACS-WFC-F606W-2-4@1.0", "mask/WFC3-UVIS-2-32@1.0", "inpaint/ACS-WFC-F606W-3-32@1.0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mask/ACS-WFC-F606W-2-4@1.0",
+        pytest.param("mask/WFC3-UVIS-2-32@1.0", marks=pytest.mark.slow),
+        pytest.param("inpaint/ACS-WFC-F606W-3-32@1.0", marks=pytest.mark.slow),
+    ],
+)
 def test_the_example_of_the_page_meets_the_test_vector_without_this_package(name, tmp_path):
     files = release_of(name).files
     for filename in ("config.json", "model.safetensors", "test_vector.safetensors"):

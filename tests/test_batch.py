@@ -305,7 +305,8 @@ def too_large(path):
 
 
 @pytest.mark.parametrize(
-    ("jobs", "advice"), [(1, "close other programs, or use a machine with more"), pytest.param(2, "use fewer jobs", marks=pytest.mark.slow)]
+    ("jobs", "advice"),
+    [(1, "close other programs, or use a machine with more"), pytest.param(2, "use fewer jobs", marks=pytest.mark.slow)],
 )
 def test_what_does_not_fit_into_memory_gets_advice_that_can_be_followed(jobs, advice):
     errors = {outcome.error for outcome in batch.run(too_large, ["a", "b"], jobs)}

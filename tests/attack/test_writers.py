@@ -88,7 +88,13 @@ def run_together(commands, tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     "name",
-    ["pull", pytest.param("clean", marks=pytest.mark.slow), pytest.param("build", marks=pytest.mark.slow), "fetch", "update"],
+    [
+        "pull",
+        pytest.param("clean", marks=pytest.mark.slow),
+        pytest.param("build", marks=pytest.mark.slow),
+        "fetch",
+        "update",
+    ],
 )
 def test_two_commands_that_write_to_one_place_end_as_one_does(name, request, tmp_path):
     target = request.getfixturevalue(name)

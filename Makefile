@@ -23,9 +23,9 @@ PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-
 test: $(VENV)/.dev
 	$(PYTEST) -m 'not slow'
 
-## run every test
+## run every test, a few of which stand for shorter ones
 test-all: $(VENV)/.dev
-	$(PYTEST)
+	$(PYTEST) -m 'not short'
 
 ## check style, formatting and types
 lint: $(VENV)/.dev

@@ -34,7 +34,10 @@ def target(request: pytest.FixtureRequest) -> Target:
 
 @pytest.mark.parametrize(
     ("target", "kills"),
-    [*((name, 3) for name in COMMANDS), *(pytest.param(name, KILLS, marks=pytest.mark.slow) for name in COMMANDS)],
+    [
+        *(pytest.param(name, 3, marks=pytest.mark.short) for name in COMMANDS),
+        *(pytest.param(name, KILLS, marks=pytest.mark.slow) for name in COMMANDS),
+    ],
     indirect=["target"],
 )
 def test_a_command_that_is_killed_leaves_nothing_half_written_and_the_next_one_ends_as_if_nothing_had_happened(

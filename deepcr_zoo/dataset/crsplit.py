@@ -1,7 +1,4 @@
-"""Cosmic rays in repeated exposures of one pointing (CR-SPLIT): signal that only one of them has.
-
-The two-pass test of AstroDrizzle's driz_cr (DrizzlePac Handbook), with the other exposures in place of the median image.
-"""
+"""Cosmic rays in repeated exposures of one pointing (CR-SPLIT): signal that only one of them has (see `twopass`)."""
 
 from __future__ import annotations
 
@@ -9,16 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
+from deepcr_zoo.dataset.twopass import TOUCHING, Image, Mask, find_excess, steepest
 from deepcr_zoo.errors import DataError
 from deepcr_zoo.zoo.recipe import CrSplitBlock
 
-Image = NDArray[np.float32]
-Mask = NDArray[np.bool_]
-
-TOUCHING = np.ones((3, 3), dtype=bool)  # a pixel and its eight neighbours
 _NEIGHBOURHOOD = 5  # side of the medians that estimate the sky of a pixel
 _ALONG = 7  # length of the medians along rows and columns: a signal that goes on over four pixels is a line, not hot
 
@@ -90,11 +83,6 @@ def label_repeats(exposures: Sequence[RepeatedExposure], hot: Mask, settings: Cr
     return labels
 
 
-def grow(strong: Mask, weak: Mask, pixels: int) -> Mask:
-    """Return `strong` (above the first threshold) and the pixels of `weak` (above the second) this near to it."""
-    return np.asarray(strong | (weak & ndimage.binary_dilation(strong, TOUCHING, iterations=pixels)))
-
-
 def _compare(
     exposure: RepeatedExposure, others: Sequence[RepeatedExposure], settings: CrSplitBlock
 ) -> tuple[Mask, Mask, Image]:
@@ -102,19 +90,16 @@ def _compare(
     expected = _expect(exposure, others, settings)
     lower = np.minimum(exposure.image, expected)
     sky = ndimage.median_filter(lower, _NEIGHBOURHOOD)
-    slope = _steepest(sky)
+    slope = steepest(sky)
     level = np.maximum(np.maximum(lower, sky), 0)  # `lower` has the Poisson noise of a warm pixel, its median does not
     # the prediction counts as noisy as one scaled exposure: the median of several is less, the minimum is biased
     ratios = np.array([exposure.exposure_time_s / other.exposure_time_s for other in others])
     read_noise = np.array([other.read_noise_electron for other in others])
     noise_squared = exposure.read_noise_electron**2 + np.mean((ratios * read_noise) ** 2)
     sigma = np.sqrt(noise_squared + (1 + ratios.mean()) * level)
-    excess = exposure.image - expected
-    passes = list(zip(settings.snr, settings.gradient, strict=True))  # sigma and slope of the first and the second
-    strong, weak = (excess > snr * sigma + scale * slope for snr, scale in passes)
-    (_, (snr, scale)) = passes
-    raised = exposure.image - sky > snr * exposure.noise(level) + scale * slope
-    return grow(strong, weak, settings.grow), raised, expected.astype(np.float32)
+    struck = find_excess(exposure.image - expected, sigma, slope, settings)
+    raised = exposure.image - sky > settings.snr[1] * exposure.noise(level) + settings.gradient[1] * slope
+    return struck, raised, expected.astype(np.float32)
 
 
 def _expect(exposure: RepeatedExposure, others: Sequence[RepeatedExposure], settings: CrSplitBlock) -> Image:
@@ -131,13 +116,6 @@ def _expect(exposure: RepeatedExposure, others: Sequence[RepeatedExposure], sett
     stack = np.where(usable | ~seen, np.stack(scaled), np.float32(np.nan))  # pixels that no exposure has seen are ignored
     reduce = np.nanmin if settings.reference == "minimum" else np.nanmedian
     return np.asarray(reduce(stack, axis=0))
-
-
-def _steepest(sky: Image) -> Image:
-    """Return the largest difference to one of the four neighbours (the derivative of AstroDrizzle's driz_cr)."""
-    padded = np.pad(sky, 1, mode="edge")
-    neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
-    return np.asarray(np.max([np.abs(sky - one) for one in neighbours], axis=0))
 
 
 def _check_shapes(exposures: Sequence[RepeatedExposure]) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepcr_zoo.dataset.crsplit import RepeatedExposure, grow
+from deepcr_zoo.dataset.crsplit import RepeatedExposure
 from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, read_chips
+from deepcr_zoo.dataset.twopass import grow
 from deepcr_zoo.errors import DataError
 from deepcr_zoo.exposures.usablepixels import QualityBits, bad_pixels
 from deepcr_zoo.models.images import has_value

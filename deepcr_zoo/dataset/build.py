@@ -17,6 +17,7 @@ from deepcr_zoo.dataset.labels import label_visit
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.dataset.plans import BuildPlan, plan_build
 from deepcr_zoo.dataset.reading import Dataset
+from deepcr_zoo.dataset.starmatching import require_matching
 from deepcr_zoo.errors import DataError, InterruptedWorkError
 from deepcr_zoo.files import read_file, reporting_failures, sweep_leftovers
 from deepcr_zoo.models.baselines import require_astroscrappy
@@ -87,6 +88,8 @@ def label_visits(plan: BuildPlan, jobs: Jobs = 1) -> Iterator[Outcome[store.Visi
     unfinished = [visit for visit in plan.visits if plan.home.finished_visit(visit.key) is None]
     if any(visit.build.labels == "astrodrizzle" for visit in unfinished):
         require_drizzlepac()
+    if any(visit.build.labels == "dithers" for visit in unfinished):
+        require_matching()
     if any(visit.build.labels == "dark_paste" and visit.build.dark_paste.own == "lacosmic" for visit in unfinished):
         require_astroscrappy()
     # processes take seconds to start: none does where every visit is labelled

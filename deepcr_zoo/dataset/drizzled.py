@@ -73,6 +73,9 @@ class DrizzledLabelling:
         """Return the RMS of TweakReg's fit, or None without TweakReg."""
         return None if self._drizzled.fit_rms_pixels is None else self._drizzled.fit_rms_pixels[index]
 
+    def comparison(self, index: int) -> None:
+        """Return None: AstroDrizzle keeps no record of it."""
+
     def _chips(self, index: int) -> list[ChipPixels]:
         return read_chips(self._exposures[index], self._visit.instrument, self._drizzled.exposure(index))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from deepcr_zoo.dataset import footprints
 from deepcr_zoo.dataset.cutting import stamp_positions
 from deepcr_zoo.dataset.exposures import ChipPixels
+from deepcr_zoo.dataset.store import DitherRecord
 from deepcr_zoo.zoo.recipe import StampBlock
 
 
@@ -24,27 +25,38 @@ class LabelledExposure:
     cosmic_rays: list[NDArray[np.bool_]]  # CR masks
     ignored: list[NDArray[np.bool_]]  # ignore masks
     expected: list[NDArray[np.float32]]  # the scene without cosmic rays as estimated by the label method, e-, with sky
+    defects: list[NDArray[np.bool_]] = field(
+        default_factory=list
+    )  # pixels that all exposures share, as the method found them
 
 
 @dataclass(frozen=True, eq=False)
 class LabellingInMemory:
-    """The labels of the exposures of a visit, which need no alignment; exposures are counted from 0."""
+    """The labels of the exposures of a visit; exposures are counted from 0."""
 
     exposures: list[LabelledExposure]
     compares_exposures: bool  # True if each exposure is labelled by the others, so that a bad one spoils all labels
     software: str
     largest_dither_arcsec: float
+    on_grid: Sequence[NDArray[np.float32]] = ()  # their first chips on one grid, if their own pixels differ
+    comparisons: Sequence[DitherRecord] = ()  # how exposures of different pixels were aligned and compared
+    residuals_pixels: Sequence[float | None] = ()  # RMS of the stars of each alignment
 
     def labelled(self, index: int) -> LabelledExposure:
         """Return an exposure with its labels."""
         return self.exposures[index]
 
     def aligned(self, index: int) -> NDArray[np.float32]:
-        """Return the first chip."""
-        return self.exposures[index].chips[0].image
+        """Return the first chip, on the grid that all share, zero or NaN where it has no data."""
+        return self.on_grid[index] if self.on_grid else self.exposures[index].chips[0].image
 
-    def fit_rms_pixels(self, index: int) -> None:
-        """Return None: no alignment was fitted."""
+    def fit_rms_pixels(self, index: int) -> float | None:
+        """Return the RMS of the fit of the alignment, or None if none was fitted."""
+        return self.residuals_pixels[index] if self.residuals_pixels else None
+
+    def comparison(self, index: int) -> DitherRecord | None:
+        """Return how an exposure was aligned and compared, or None if pixels are the same."""
+        return self.comparisons[index] if self.comparisons else None
 
 
 class VisitRejectedError(Exception):

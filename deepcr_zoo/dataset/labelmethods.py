@@ -19,11 +19,14 @@ class LabelMethod:
     ignored_pixels: str  # in addition to bad and saturated pixels
     is_calibrated: bool = False  # True if it takes only calibrated exposures, in electrons
     same_pixels: bool = False  # True if all exposures of a visit share one pixel grid
+    is_dithered: bool = False  # True if exposures see the sky on different pixels, and predict each other
 
 
 # descriptions are part of cards and results: a change makes published ones differ from new ones
 LABEL_METHODS: dict[Labels, LabelMethod] = {
-    "astrodrizzle": LabelMethod("drizzle", "AstroDrizzle of", "what no other exposure has seen", is_calibrated=True),
+    "astrodrizzle": LabelMethod(
+        "drizzle", "AstroDrizzle of", "what no other exposure has seen", is_calibrated=True, is_dithered=True
+    ),
     "cr_split": LabelMethod(
         "cr_split",
         "repeated exposures of one pointing, compared by",
@@ -34,6 +37,12 @@ LABEL_METHODS: dict[Labels, LabelMethod] = {
         "dark_paste",
         "cosmic rays of dark exposures (Chen et al. 2024), added by",
         "the exposures' own cosmic rays, as far as DQ flags and L.A.Cosmic show them, and pixels around them",
+    ),
+    "dithers": LabelMethod(
+        "dithers",
+        "dithered exposures, aligned by WCS and stars, compared by",
+        "what too few other exposures have seen; cores of stars where seeing differs too much; trails and moving objects",
+        is_dithered=True,
     ),
 }
 

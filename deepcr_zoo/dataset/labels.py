@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.dataset import darkpaste, drizzled, footprints, quality, repeats, store
+from deepcr_zoo.dataset import darkpaste, dithered, drizzled, footprints, quality, repeats, store, visitdefects
 from deepcr_zoo.dataset.alignment import measure_offsets
 from deepcr_zoo.dataset.backgrounds import CandidateExposure, without_odd_backgrounds
 from deepcr_zoo.dataset.cutting import cut_stamps, stamp_positions
@@ -21,6 +21,7 @@ from deepcr_zoo.dataset.exposures import ExposureFacts, name_in_records, read_fa
 from deepcr_zoo.dataset.labelling import LabelledExposure, LabellingInMemory, VisitRejectedError
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.dataset.sky import choose_sky_level
+from deepcr_zoo.dataset.visitdefects import ChipDefects, find_shared, ignoring
 from deepcr_zoo.files import new_folder, reporting_failures, scratch_folder
 from deepcr_zoo.models.images import has_value
 from deepcr_zoo.simulate.simulation import write_visit
@@ -28,13 +29,14 @@ from deepcr_zoo.simulate.truth import Truth, read_truth
 from deepcr_zoo.zoo.recipe import Labels
 
 Labelling = drizzled.DrizzledLabelling | LabellingInMemory
-Labeller = Callable[[PlannedVisit, Sequence[ExposureFacts], Path, Path], Labelling]
-"""Label the sound exposures of a visit, with a scratch folder and a path for a log."""
+Labeller = Callable[[PlannedVisit, Sequence[ExposureFacts], Path, Path], Labelling | quality.Outlier]
+"""Label the sound exposures of a visit, with a scratch folder and a path for a log, or return one that is not sound."""
 
 LABELLERS: dict[Labels, Labeller] = {
     "astrodrizzle": drizzled.label,
     "cr_split": repeats.label,
     "dark_paste": darkpaste.label,
+    "dithers": dithered.label,
 }
 """The code of each of the `labelmethods.LABEL_METHODS`; apart from them, because labellers read exposures by these facts."""
 
@@ -108,21 +110,33 @@ def _attempt(
         raise VisitRejectedError(_too_few(visit, len(sound), planned))
     with scratch_folder(scratch / "attempt") as attempt:
         labelling = LABELLERS[visit.build.labels](visit, [one.facts for one in sound], attempt, log)
-        assessments = _assess(visit, labelling, sound)
+        if isinstance(labelling, quality.Outlier):
+            return labelling
+        noise = [one.facts.read_noise_or(visit.instrument.read_noise_electron) for one in sound]
+        defects = find_shared(visit, (labelling.labelled(index) for index in range(len(sound))), noise)
+        assessments = _assess(visit, labelling, sound, defects)
         if labelling.compares_exposures and (outlier := _find_outlier(visit, assessments, labelling)):
             return outlier
         records = [
-            _store(visit, labelling.labelled(index), one, assessment, labelling.fit_rms_pixels(index), folder)
+            _store(
+                visit, ignoring(labelling.labelled(index), defects), one, assessment, _alignment(labelling, index), folder
+            )
             for index, (one, assessment) in enumerate(zip(sound, assessments, strict=True))
         ]
-    dither = labelling.largest_dither_arcsec
-    return {"exposures": records, "software": labelling.software, "largest_dither_arcsec": dither}
+    return {
+        "exposures": records,
+        "software": labelling.software,
+        "largest_dither_arcsec": labelling.largest_dither_arcsec,
+        "defects": visitdefects.records(defects),
+    }
 
 
-def _assess(visit: PlannedVisit, labelling: Labelling, sound: Sequence[CandidateExposure]) -> list[_Assessment]:
+def _assess(
+    visit: PlannedVisit, labelling: Labelling, sound: Sequence[CandidateExposure], defects: ChipDefects
+) -> list[_Assessment]:
     found = []
     for index, one in enumerate(sound):
-        labelled = labelling.labelled(index)
+        labelled = ignoring(labelling.labelled(index), defects)
         pixels = sum(chip.image.size for chip in labelled.chips)
         chips = zip(labelled.cosmic_rays, labelled.ignored, labelled.expected, strict=True)
         counts = (quality.count_masked(*chip, visit.instrument.read_noise_electron) for chip in chips)
@@ -134,6 +148,11 @@ def _assess(visit: PlannedVisit, labelling: Labelling, sound: Sequence[Candidate
         return found
     ratios = quality.ratios_to_typical([one.rate for one in found])
     return [dataclasses.replace(one, rate_ratio=ratio) for one, ratio in zip(found, ratios, strict=True)]
+
+
+def _alignment(labelling: Labelling, index: int) -> dict[str, Any]:
+    """Return fields of an exposure's record."""
+    return {"fit_rms_pixels": labelling.fit_rms_pixels(index), "dither": labelling.comparison(index)}
 
 
 def _find_outlier(visit: PlannedVisit, found: Sequence[_Assessment], labelling: Labelling) -> quality.Outlier | None:
@@ -163,7 +182,7 @@ def _store(
     labelled: LabelledExposure,
     one: CandidateExposure,
     assessment: _Assessment,
-    fit_rms_pixels: float | None,
+    alignment: Mapping[str, Any],
     folder: Path,
 ) -> store.ExposureRecord:
     size, facts = visit.build.stamps.size, one.facts
@@ -207,7 +226,7 @@ def _store(
         star_excess_chance=assessment.masked.chance(visit.build.quality.max_star_excess),
         ignored_fraction=assessment.ignored_fraction,
         read_noise_electron=facts.read_noise_electron,
-        fit_rms_pixels=fit_rms_pixels,
+        **alignment,
         cautions=list(facts.cautions),
     )
 

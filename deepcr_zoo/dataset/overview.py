@@ -26,6 +26,18 @@ HEADINGS: Row = (
 )  # fmt: skip
 
 
+ALIGNMENT_HEADINGS: Row = (
+    "visit", "exposure", "matched stars", "residual (pixels)", "FWHM (pixels)", "transparency", "ignored: unseen",
+    "ignored: cores", "ignored: trails, moving",
+)  # fmt: skip
+
+DEFECTS = """## Defects of the detector
+
+Pixels and columns that stand out at the same place in most exposures of a visit. They are ignored: labels cannot judge them,
+nor can a benchmark on these labels. A network may take them for cosmic rays: flag these columns before `clean`."""
+DEFECT_HEADINGS: Row = ("visit", "chip", "pixels", "columns", "columns, counted from 1")
+
+
 def write_report(dataset: Dataset, folder: Path | None = None) -> list[Path]:
     """Write ``stamps.png``, ``histograms.png`` and ``report.md``, by default to ``report`` in the training set's folder."""
     require_matplotlib()
@@ -74,6 +86,43 @@ def rows(manifest: Manifest) -> list[Row]:
     ]
 
 
+def alignment_rows(manifest: Manifest) -> list[Row]:
+    """Return the table of exposures that were aligned by stars, under `ALIGNMENT_HEADINGS`."""
+
+    def cell(value: float | None) -> str:
+        return "-" if value is None else f"{value:.2f}"
+
+    return [
+        (
+            visit.record.name,
+            one.name,
+            str(one.dither.matched_stars) if one.dither.matched_stars else "none: by WCS",
+            cell(one.fit_rms_pixels),
+            cell(one.dither.fwhm_pixels),
+            cell(one.dither.transparency),
+            *map(str, (one.dither.unseen_pixels, one.dither.core_pixels, one.dither.moving_pixels)),
+        )
+        for visit in manifest.visits
+        for one in visit.record.exposures
+        if one.dither is not None
+    ]
+
+
+def defect_rows(manifest: Manifest) -> list[Row]:
+    """Return the table of detector defects, under `DEFECT_HEADINGS`."""
+    return [
+        (visit.record.name, str(one.chip), str(one.pixels), str(len(one.columns)), in_runs(one.columns) or "-")
+        for visit in manifest.visits
+        for one in visit.record.defects
+    ]
+
+
+def in_runs(numbers: Sequence[int]) -> str:
+    """Return ascending numbers as people write them: 3, 7-9."""
+    runs = np.split(np.asarray(numbers, int), np.flatnonzero(np.diff(numbers) > 1) + 1) if numbers else []
+    return ", ".join(f"{run[0]}" if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
 def text(manifest: Manifest) -> str:
     """Return the content of a training set, and what was left out, as Markdown."""
     source = "simulated exposures (rehearsal)" if manifest.rehearsal else "exposures"
@@ -85,6 +134,8 @@ def text(manifest: Manifest) -> str:
         _table(("stamps", *STAMP_SPLITS), counts),
         _table(HEADINGS, rows(manifest)),
     ]
+    parts += ["## Alignment", _table(ALIGNMENT_HEADINGS, alignments)] if (alignments := alignment_rows(manifest)) else []
+    parts += [DEFECTS, _table(DEFECT_HEADINGS, defects)] if (defects := defect_rows(manifest)) else []
     left_out = [(visit.record.name, one.what, one.reason) for visit in manifest.visits for one in visit.record.rejected]
     left_out += [("", one.what, one.reason) for one in manifest.rejected]
     parts += ["## Not used", _table(("visit", "what", "why"), left_out)] if left_out else []

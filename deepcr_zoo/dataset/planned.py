@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deepcr_zoo.dataset import ignore
+from deepcr_zoo.dataset import ignore, persistent
 from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.dataset.store import FORMAT, key_of
@@ -69,6 +69,7 @@ class PlannedVisit:
                 ),
                 "tweakreg": self.tweakreg and self.tweakreg.model_dump(mode="json"),
                 **self._label_content(),
+                "defects": persistent.VERSION,
                 "ignore": build.ignore.model_dump(mode="json"),
                 "stamps": build.stamps.model_dump(mode="json", exclude={"validation_fraction"}),
                 "sky": build.sky,

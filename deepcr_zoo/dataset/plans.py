@@ -95,10 +95,10 @@ def plan_build(
 
 
 def _plan_rehearsal(recipe: Recipe, data: Sequence[str | Path], home: Home) -> BuildPlan:
-    if recipe.build.labels != "astrodrizzle":
+    if not LABEL_METHODS[recipe.build.labels].is_dithered:
         raise UsageError(
-            "--rehearse simulates dithered visits and no darks, which AstroDrizzle alone labels: give exposures with "
-            "--data, or --set build.labels=astrodrizzle"
+            "--rehearse simulates dithered visits and no darks: give exposures with --data, or --set "
+            "build.labels=astrodrizzle (or dithers)"
         )
     if data:
         raise UsageError("--rehearse simulates its exposures: leave out --data")

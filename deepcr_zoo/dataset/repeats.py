@@ -25,17 +25,22 @@ def label(visit: PlannedVisit, exposures: Sequence[ExposureFacts], scratch: Path
     check_room(shapes[exposures[0].name], visit.build.stamps)
     siblings = [(one, read_chips(one, visit.instrument)) for one in visit.siblings]
     alike = [(one, own) for one, own in siblings if [chip.image.shape for chip in own] == shapes[exposures[0].name]]
-    by_chip = []
+    by_chip, hot_by_chip = [], []
     for number in range(len(chips[0])):
         own, others = (
             [_repeated(visit, facts, pixels[number]) for facts, pixels in some]
             for some in (zip(exposures, chips, strict=True), alike)
         )
         hot = crsplit.find_hot_pixels([*own, *others], visit.build.cr_split.hot_snr)
+        hot_by_chip.append(hot)
         by_chip.append(crsplit.label_repeats(own, hot, visit.build.cr_split))
     labelled = [
         LabelledExposure(
-            own, [one.cosmic_rays for one in labels], [one.ignore for one in labels], [one.expected for one in labels]
+            own,
+            [one.cosmic_rays for one in labels],
+            [one.ignore for one in labels],
+            [one.expected for one in labels],
+            hot_by_chip,
         )
         for own, labels in zip(chips, zip(*by_chip, strict=True), strict=True)
     ]

@@ -118,6 +118,25 @@ class Rejected(Document):
     reason: str
 
 
+class DitherRecord(Document):
+    """How an exposure was aligned and compared with others of its field; counts are of all its chips."""
+
+    matched_stars: int = Field(ge=0, description="of the chip with fewest; 0 if a WCS is trusted")
+    fwhm_pixels: float | None = Field(description="median of the stars")
+    transparency: float | None = Field(description="flux of the stars per second, relative to the visit's median")
+    unseen_pixels: Count = Field(description="ignored: too few other exposures have seen them")
+    core_pixels: Count = Field(description="ignored: cores of stars where seeing differs too much")
+    moving_pixels: Count = Field(description="ignored: trails of satellites, and objects that move")
+
+
+class DefectRecord(Document):
+    """Detector defects of a chip that exposures of a visit share; they are ignored."""
+
+    chip: int = Field(description="EXTVER")
+    pixels: Count = Field(description="all of them, those in columns too")
+    columns: list[int] = Field(default_factory=list, description="that stand out in whole or in part, counted from 1")
+
+
 class ExposureRecord(Document):
     """One labelled exposure."""
 
@@ -140,7 +159,12 @@ class ExposureRecord(Document):
     read_noise_electron: float | None = Field(
         default=None, ge=0, le=LIMIT, description="mean of the amplifiers; null if no header gives it"
     )
-    fit_rms_pixels: float | None = Field(default=None, description="of the alignment by TweakReg")
+    fit_rms_pixels: float | None = Field(default=None, description="of the alignment by TweakReg or by stars")
+    dither: DitherRecord | None = Field(
+        default=None,
+        description="of the label method dithers",
+        exclude_if=lambda dither: dither is None,
+    )
     cautions: list[str] = Field(default_factory=list)
 
     @property
@@ -169,6 +193,11 @@ class VisitRecord(Document):
         default_factory=list,
         description="dark exposures from which cosmic rays may have been added",
         exclude_if=lambda darks: not darks,  # written for labels that use darks alone
+    )
+    defects: list[DefectRecord] = Field(
+        default_factory=list,
+        description="of the detector, one for each chip that has some",
+        exclude_if=lambda defects: not defects,
     )
     rejected: list[Rejected] = Field(default_factory=list, description="exposures")
     rejection: str | None = Field(default=None, description="why the whole visit is not used")

@@ -23,7 +23,7 @@ class TwoPassSettings(Protocol):
 
 
 def find_excess(excess: Image, sigma: Image, slope: Image, settings: TwoPassSettings) -> Mask:
-    """Return the pixels (H, W) that exceed a prediction; excess, sigma of its noise and slope of the prediction are in e-."""
+    """Return the pixels (H, W) that exceed a prediction, given sigma of its noise and its slope, e-."""
     passes = zip(settings.snr, settings.gradient, strict=True)
     strong, weak = (excess > snr * sigma + scale * slope for snr, scale in passes)
     return grow(strong, weak, settings.grow)

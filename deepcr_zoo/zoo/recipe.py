@@ -20,8 +20,8 @@ FieldType = Literal["extragalactic", "globular_cluster", "resolved_galaxy", "spe
 FIELD_TYPES: tuple[FieldType, ...] = get_args(FieldType)
 Split = Literal["train", "test"]  # purpose of a visit; validation stamps are blocks of sky of the training visits
 SplitBy = Literal["sky", "observation"]  # what training and test must not share
-Labels = Literal["astrodrizzle", "cr_split", "dark_paste"]
-"""Label method: other exposures of a dithered visit, repeats on the same pixels, or dark exposures."""
+Labels = Literal["astrodrizzle", "cr_split", "dark_paste", "dithers"]
+"""Label method: AstroDrizzle, repeats on the same pixels, dark exposures, or dithered exposures of any camera."""
 
 RESERVED_SEED = 900_000
 """Simulated visits from this seed up are reserved for independent evaluation; no tuning, training or test uses them."""
@@ -230,6 +230,27 @@ class DarkPasteBlock(Document):
     own_grow: int = Field(default=1, ge=0, le=50, description="pixels also ignored around an exposure's own cosmic rays")
 
 
+class DithersBlock(Document):
+    """Settings of the label method dithers: exposures of one field of any camera, aligned by WCS and stars."""
+
+    snr: Thresholds = Field(
+        default=[5.0, 1.5], description="thresholds in sigma of the difference: for a cosmic ray and its neighbours"
+    )
+    gradient: Thresholds = Field(
+        default=[1.2, 0.7], description="the same two, as multiples of the steepest slope around (driz_cr_scale)"
+    )
+    grow: int = Field(default=1, ge=1, le=50, description="pixels around a cosmic ray where the second threshold counts")
+    min_others: int = Field(default=1, ge=1, le=100, description="other exposures that must have seen a pixel, else ignored")
+    search_pixels: Positive = Field(default=100.0, description="largest offset from the WCS, or else largest dither")
+    min_stars: int = Field(default=4, ge=3, description="matched stars of an alignment; with fewer the WCS counts")
+    max_residual_pixels: Positive = Field(default=0.3, description="a worse RMS of the matched stars rejects an exposure")
+    max_seeing_ratio: float = Field(default=1.6, gt=1, description="FWHM of the stars / the visit's median, or its inverse")
+    min_transparency: Fraction = Field(default=0.4, description="flux of the stars per second / the visit's median")
+    max_core_sigma: Positive = Field(
+        default=5.0, description="cores where the difference of seeing may exceed this many sigma of noise are ignored"
+    )
+
+
 class IgnoreBlock(Document):
     """Pixels that are excluded from training and metrics."""
 
@@ -275,6 +296,7 @@ class BuildBlock(Document):
     drizzle: DrizzleBlock = DrizzleBlock()
     cr_split: CrSplitBlock = CrSplitBlock()
     dark_paste: DarkPasteBlock = DarkPasteBlock()
+    dithers: DithersBlock = DithersBlock()
     ignore: IgnoreBlock = IgnoreBlock()
     stamps: StampBlock = StampBlock()
     sky: Literal["mdrizsky", "measured"] = Field(default="mdrizsky", description="source of the sky level")

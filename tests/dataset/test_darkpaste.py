@@ -232,8 +232,8 @@ def test_keys_of_shipped_recipes_do_not_change():
     }
     rehearsal = plan_build(found["acs-wfc-f606w"], rehearse=True)
     assert (rehearsal.key, rehearsal.visits[0].key) == (
-        "5ea1a465bf0564c57f5ad614f3be3cca",
-        "598f05b17d71f8fab88123af9736ce82",
+        "93bab23f912d449a176b29f9504d9593",
+        "7f9b2096bcb73091aad6b79b2c864684",
     )
 
 
@@ -313,7 +313,7 @@ def test_darks_must_be_as_large_as_exposures(exposures, tmp_path):
 
 
 def test_a_rehearsal_has_no_darks(recipe, tmp_path):
-    with pytest.raises(UsageError, match=r"no darks, which AstroDrizzle alone labels: .*build.labels=astrodrizzle"):
+    with pytest.raises(UsageError, match=r"simulates dithered visits and no darks: .*build.labels=astrodrizzle"):
         plan_build(recipe, rehearse=True, home=Home(tmp_path))
 
 

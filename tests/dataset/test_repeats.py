@@ -164,7 +164,7 @@ def test_backgrounds_are_compared_only_within_one_target(tmp_path):
 
 def test_simulated_visits_are_not_labelled_as_repeats():
     recipe = read_recipe(find_recipe("acs-wfc-f606w"), ["build.labels=cr_split"])
-    with pytest.raises(UsageError, match="AstroDrizzle alone labels"):
+    with pytest.raises(UsageError, match="simulates dithered visits and no darks"):
         plan_build(recipe, rehearse=True)
     assert any("it cannot be rehearsed" in one for one in doubts(recipe))
 

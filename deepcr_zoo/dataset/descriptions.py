@@ -24,5 +24,6 @@ def describe_ignored_pixels(recipe: Recipe) -> str:
     bits, side = quality_bits(block, detector_of(recipe.instrument)), block.saturation_dilation
     return (
         f"DQ flags but for those of {bits.kept}; pixels above {block.saturation_electron:g} e- and those in {side} x {side} "
-        f"around them; pixels without a value; {LABEL_METHODS[recipe.build.labels].ignored_pixels}"
+        f"around them; pixels without a value; {LABEL_METHODS[recipe.build.labels].ignored_pixels}; "
+        "pixels and columns that stand out in most exposures of a visit, on which these labels say nothing"
     )

@@ -5,12 +5,9 @@ The hash is of the recipe and the training set: equal hashes are equal runs.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-
-from pydantic import Field, ValidationError
 
 from deepcr_zoo import documents
 from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, read_results
@@ -22,10 +19,10 @@ from deepcr_zoo.files import read_file
 from deepcr_zoo.models.model import InpaintModel, MaskModel, load_files
 from deepcr_zoo.zoo.cards import Card
 from deepcr_zoo.zoo.recipe import Recipe
-from deepcr_zoo.zoo.registry import WEIGHTS_FILE
+from deepcr_zoo.zoo.registry import CARD_FILE, WEIGHTS_FILE
+from deepcr_zoo.zoo.runfolders import RunFacts, read_run, run_name
 
-RECIPE_FILE, FACTS_FILE, METRICS_FILE = "recipe.yaml", "run.json", "metrics.jsonl"
-CARD_FILE = "card.yaml"
+METRICS_FILE = "metrics.jsonl"
 
 
 class EpochRecord(Document):
@@ -40,19 +37,6 @@ class EpochRecord(Document):
     precision: str
     seconds: float
     stamps_per_second: float
-
-
-class RunFacts(Document):
-    """``run.json``: what a run was made from."""
-
-    name: str
-    task: str
-    started: str = Field(description="UTC")
-    command: str
-    rehearsal: bool
-    recipe_sha256: str
-    dataset: str = Field(description="folder of the training set")
-    manifest_sha256: str
 
 
 @dataclass(frozen=True)
@@ -90,21 +74,12 @@ class Run:
             If the folder holds no run, or the run is damaged, or its recipe was changed.
         """
         path = Path(folder)
-        try:
-            facts = RunFacts.model_validate_json(read_file(path / FACTS_FILE))
-            text = read_file(path / RECIPE_FILE)
-        except PermissionError as error:
-            raise RunError(f"{error.filename}: cannot be read: {error.strerror}: make it readable") from None
-        except (OSError, ValidationError):
-            raise RunError(f"{path}: expected the folder of a run, which holds {FACTS_FILE} and {RECIPE_FILE}") from None
-        if hashlib.sha256(text).hexdigest() != facts.recipe_sha256:
-            raise RunError(f"{path / RECIPE_FILE}: was changed after the run had started: restore it, or start a new run")
-        return cls(path, parse_document(text, Recipe, path / RECIPE_FILE), facts)
+        return cls(path, *read_run(path))
 
     @property
     def reference(self) -> str:
         """Name of its model before it is published: ``task/NAME@run-TIMESTAMP-HASH``."""
-        return f"{self.facts.task}/{self.facts.name}@run-{self.folder.name}"
+        return f"{self.facts.task}/{self.facts.name}@{run_name(self.folder)}"
 
     @property
     def is_trained(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.models.model import InpaintModel, MaskModel, load_resolved
@@ -12,6 +11,8 @@ from deepcr_zoo.zoo.cards import Card, read_card
 from deepcr_zoo.zoo.names import Task, version_key
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import ResolvedModel
+from deepcr_zoo.zoo.resolving import find_model
+from deepcr_zoo.zoo.runfolders import is_run_folder
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,8 @@ class Subject:
 
 
 def find_subject(given: str | os.PathLike[str]) -> Subject:
-    """Return the run in a folder, or the model of the zoo of this name."""
-    if Path(given).is_dir():
-        return Subject(Run.open(given))
-    return Subject(default_registry().resolve(os.fspath(given)))
+    """Return the run in a folder, or the model of this name."""
+    return Subject(Run.open(given) if is_run_folder(given) else find_model(given))
 
 
 def all_of_the_zoo(task: Task) -> list[Subject]:

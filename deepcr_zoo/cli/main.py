@@ -48,6 +48,7 @@ from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.registries import default_registry, other_registries
 from deepcr_zoo.zoo.registry import ModelEntry, Registry, ResolvedModel
 from deepcr_zoo.zoo.rendering import card_text, input_text
+from deepcr_zoo.zoo.resolving import find_model
 from deepcr_zoo.zoo.sources import SOURCES, Source, pull_resolved
 
 _STATES_OF_MACHINES = {
@@ -362,7 +363,7 @@ def _wanted(names: list[str] | None, all_models: bool) -> list[str]:
 
 def _resolve(name: str) -> ResolvedModel:
     """Resolve a name; print what was chosen, and cautions."""
-    model = default_registry().resolve(name)
+    model = find_model(name)
     if model.notes:
         print_note(f"{name} -> {model.reference}: {'; '.join(model.notes)}")
     for caution in model.cautions:

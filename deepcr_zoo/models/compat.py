@@ -18,6 +18,7 @@ from deepcr_zoo.models.images import read_contents
 from deepcr_zoo.models.model import WHOLE_FRAME, InpaintModel, MaskModel, select_device
 from deepcr_zoo.models.upstream import load_mask_file
 from deepcr_zoo.zoo.cards import check_threshold
+from deepcr_zoo.zoo.runfolders import is_run_folder
 
 
 class deepCR:  # noqa: N801 - upstream's name
@@ -140,7 +141,8 @@ _INSTEAD = {
 def _mask_model(mask: str | os.PathLike[str] | MaskModel | None, device: str) -> MaskModel:
     if mask is None:
         raise UsageError("mask=None: expected the name of a mask model, such as 'ACS-WFC', or the path of a .pth file")
-    if isinstance(mask, os.PathLike) or (isinstance(mask, str) and mask.endswith((".pth", ".pt"))):
+    is_path = isinstance(mask, os.PathLike) and not is_run_folder(mask)
+    if is_path or (isinstance(mask, str) and mask.endswith((".pth", ".pt"))):
         return load_mask_file(Path(mask), device)
     return loaded(mask, MaskModel, device)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar, overload
@@ -14,8 +15,8 @@ from deepcr_zoo.models.baselines import CLASSICAL
 from deepcr_zoo.models.containers import holds_nddata, renewed, wrap_again
 from deepcr_zoo.models.images import read_contents
 from deepcr_zoo.models.model import InpaintModel, MaskModel, load_resolved
-from deepcr_zoo.zoo.names import Task, for_task
-from deepcr_zoo.zoo.registries import default_registry
+from deepcr_zoo.zoo.names import Task
+from deepcr_zoo.zoo.resolving import find_model
 
 Filler = Callable[[Any, Any], NDArray[np.float32]]
 
@@ -39,8 +40,8 @@ NDDataT = TypeVar("NDDataT", bound=_NDData)
 @overload
 def clean(
     image: NDDataT,
-    mask: str | MaskModel,
-    inpaint: str | InpaintModel | None = ...,
+    mask: str | os.PathLike[str] | MaskModel,
+    inpaint: str | os.PathLike[str] | InpaintModel | None = ...,
     threshold: float | None = ...,
     *,
     device: str = ...,
@@ -48,8 +49,8 @@ def clean(
 @overload
 def clean(
     image: Sequence[NDDataT],
-    mask: str | MaskModel,
-    inpaint: str | InpaintModel | None = ...,
+    mask: str | os.PathLike[str] | MaskModel,
+    inpaint: str | os.PathLike[str] | InpaintModel | None = ...,
     threshold: float | None = ...,
     *,
     device: str = ...,
@@ -57,16 +58,16 @@ def clean(
 @overload
 def clean(
     image: Any,
-    mask: str | MaskModel,
-    inpaint: str | InpaintModel | None = ...,
+    mask: str | os.PathLike[str] | MaskModel,
+    inpaint: str | os.PathLike[str] | InpaintModel | None = ...,
     threshold: float | None = ...,
     *,
     device: str = ...,
 ) -> tuple[NDArray[np.bool_], NDArray[Any] | None]: ...
 def clean(
     image: Any,
-    mask: str | MaskModel,
-    inpaint: str | InpaintModel | None = "medmask",
+    mask: str | os.PathLike[str] | MaskModel,
+    inpaint: str | os.PathLike[str] | InpaintModel | None = "medmask",
     threshold: float | None = None,
     *,
     device: str = "auto",
@@ -80,7 +81,7 @@ def clean(
         array, or a sequence of these. Values with a unit are converted to that of the models' cards; values without one
         are taken to be in it. Masked pixels are never marked.
     mask : str or MaskModel
-        Name of a mask model, or a loaded one, which saves time in repeated calls.
+        Name of a mask model or the folder of a run, as for `load`, or a loaded one, which saves time in repeated calls.
     inpaint : str, InpaintModel or None
         Name of an inpainting model, a loaded one, ``"medmask"`` (5x5 masked median), ``"biharmonic"``, or None for the
         mask alone.
@@ -123,7 +124,7 @@ def clean(
     return cosmic_rays, None if filled is None else wrap_again(image, contents, filled, cosmic_rays, unit)
 
 
-def filler(inpaint: str | InpaintModel, unit: str, device: str) -> Filler:
+def filler(inpaint: str | os.PathLike[str] | InpaintModel, unit: str, device: str) -> Filler:
     """Return the function that repaints images in `unit`; the model must take the same unit."""
     if isinstance(inpaint, str) and inpaint in CLASSICAL:
         return partial(CLASSICAL[inpaint], unit=unit)
@@ -136,10 +137,10 @@ def filler(inpaint: str | InpaintModel, unit: str, device: str) -> Filler:
     return model.fill
 
 
-def loaded(model: str | ModelT, kind: type[ModelT], device: str) -> ModelT:
+def loaded(model: str | os.PathLike[str] | ModelT, kind: type[ModelT], device: str) -> ModelT:
     """Return the model, loading it if it is given by name; a name without a task means a model of this kind."""
     task: Task = "mask" if issubclass(kind, MaskModel) else "inpaint"
-    found = load_resolved(default_registry().resolve(for_task(model, task)), device) if isinstance(model, str) else model
+    found = load_resolved(find_model(model, task), device) if isinstance(model, str | os.PathLike) else model
     if not isinstance(found, kind):
         raise UsageError(f"{task}={model!r}: expected the name of a model for the task {task}, or a loaded one")
     return found

@@ -24,8 +24,8 @@ from deepcr_zoo.progress import logger
 from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.cards import Card, check_threshold, read_card
 from deepcr_zoo.zoo.records import SkyRange, sky_range, trained_sky_range
-from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import WEIGHTS_FILE, Architecture, ResolvedModel
+from deepcr_zoo.zoo.resolving import find_model
 
 CPU = torch.device("cpu")
 WHOLE_FRAME = 0  # the tile side for no tiles
@@ -246,7 +246,7 @@ class InpaintModel(Model):
 
 
 def load(
-    name: str,
+    name: str | os.PathLike[str],
     device: str | torch.device = "auto",
     *,
     engine: str = "auto",
@@ -257,8 +257,10 @@ def load(
 
     Parameters
     ----------
-    name : str
-        ``[mask/|inpaint/]NAME[@VERSION]``; without a version the registry's default, which is logged.
+    name : str or path
+        ``[mask/|inpaint/]NAME[@VERSION]``; without a version the registry's default, which is logged. Or the folder of a
+        finished run, or ``hf:ORG/TASK-NAME@vVERSION``, a version in a repository on the Hub that no registry lists: its
+        first use asks the Hub and fixes the bytes, and each use warns.
     device : str or torch.device
         ``auto`` (CUDA, else MPS, else the CPU) or a torch device such as ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
     engine : {"auto", "torch", "openvino"}
@@ -275,8 +277,8 @@ def load(
 
     Raises
     ------
-    InvalidNameError, UnknownModelError
-        If no model has this name.
+    InvalidNameError, UnknownModelError, RunError
+        If no model has this name, or the folder holds no finished run.
     SourceError, IntegrityError
         If no source has the bytes, or they differ from those locked in the registry.
     InvalidWeightsError
@@ -286,7 +288,7 @@ def load(
     UsageError, MissingExtraError
         If the engine does not exist, does not run on the device, or is not installed.
     """
-    return load_resolved(default_registry().resolve(name), device, engine=engine, source=source, mirror=mirror)
+    return load_resolved(find_model(name), device, engine=engine, source=source, mirror=mirror)
 
 
 def load_resolved(

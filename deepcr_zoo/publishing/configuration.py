@@ -1,33 +1,54 @@
-"""The config.json of a model on the Hub: what a program needs to run the weights without this package."""
+"""The config.json of a model on the Hub: all that a program needs to run the weights, with or without this package."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from deepcr_zoo.models.nets import CHANNELS
 from deepcr_zoo.zoo.cards import Card
-from deepcr_zoo.zoo.registry import CARD_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, Architecture
+from deepcr_zoo.zoo.names import Task
+from deepcr_zoo.zoo.registry import CARD_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, Architecture, LockedFile
 
-CONFIG_FILE = "config.json"
+BLOCKS = {"batch": "2 x (3x3 convolution, batch norm with eps 1e-5, ReLU)", "none": "2 x (3x3 convolution, ReLU)"}
+SCALED = {
+    "scale": "x = image / scale",
+    "frame-standardise": "y = image / scale; x = (y - mean(y)) / std(y) over the whole frame",
+}
+INPUTS: dict[Task, str] = {"mask": "[x]", "inpaint": "[x * (1 - mask), mask]"}
+OUTPUTS: dict[Task, str] = {
+    "mask": "sigmoid(network([x]))",
+    "inpaint": "where mask is 1: network([x * (1 - mask), mask]), back to the unit of the image; elsewhere image",
+}
 
 
-def configuration(card: Card, architecture: Architecture) -> bytes:
-    """Return the file, rendered from a card and the architecture in its registry entry; equal facts give equal bytes."""
+def configuration(card: Card, architecture: Architecture, files: Mapping[str, bytes]) -> bytes:
+    """Return the file, from a card, its architecture and the files that it names; equal facts give equal bytes."""
     identity, given, output = card.identity, card.input, card.output
+    names = {"weights": WEIGHTS_FILE, "test_vector": TEST_VECTOR_FILE, "card": CARD_FILE}
     content = {
         "library_name": "deepcr-zoo",
         "model": f"{identity.task}/{identity.name}@{identity.version}",
         "task": identity.task,
-        "architecture": {"family": "UNet", "in_channels": CHANNELS[identity.task], **architecture.model_dump(mode="json")},
+        "architecture": {
+            "family": "UNet",
+            "in_channels": CHANNELS[identity.task],
+            **architecture.model_dump(mode="json"),
+            "block": BLOCKS[architecture.norm],
+            "down": "2x2 max pooling, then a block of twice the channels",
+            "up": "2x2 transposed convolution of stride 2 to half the channels, [skip, upsampled], then a block",
+            "head": "1x1 convolution to one channel",
+        },
         "input": {
             "unit": given.unit,
             "scale": given.scale,
             "normalisation": given.normalisation,
+            "formula": f"{SCALED[given.normalisation]}; {INPUTS[identity.task]}",
             "multiple": given.multiple,
             "halo": given.halo,
         },
-        "output": {"quantity": output.quantity, "threshold": output.threshold},
-        "files": {"weights": WEIGHTS_FILE, "test_vector": TEST_VECTOR_FILE, "card": CARD_FILE},
+        "output": {"quantity": output.quantity, "formula": OUTPUTS[identity.task], "threshold": output.threshold},
+        "files": {kind: {"name": name, **LockedFile.of(files[name]).model_dump()} for kind, name in names.items()},
         "test_vector": {"tolerance": card.test_vector.tolerance},
     }
     return (json.dumps(content, indent=2) + "\n").encode()

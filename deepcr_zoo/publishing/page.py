@@ -55,6 +55,14 @@ class PageFacts:
         return self.organisation == ORGANISATION
 
     @property
+    def address(self) -> str:
+        """Name by which any machine loads the model: a plain one if the registry lists it, else that of its repository."""
+        identity = self.card.identity
+        if self.is_of_the_zoo:
+            return f"{identity.task}/{identity.name}@{identity.version}"
+        return f"hf:{self.organisation}/{identity.task}-{identity.name}@v{identity.version}"
+
+    @property
     def judged(self) -> MethodResult | None:
         """Figures of this model, if there was a benchmark."""
         found = self.results.methods if self.results is not None else []

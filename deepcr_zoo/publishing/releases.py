@@ -11,12 +11,12 @@ from pathlib import Path
 
 from deepcr_zoo.bench import exclusions, gates, operatingpoints
 from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, ModelVerdict
-from deepcr_zoo.bench.runs import RECIPE_FILE, Run
+from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.errors import DatasetError, GateError, NotMeasuredError, PublishError, UsageError
 from deepcr_zoo.files import data_root, read_file, refuse_links_below
 from deepcr_zoo.models.model import load_resolved
-from deepcr_zoo.publishing.configuration import CONFIG_FILE, configuration
+from deepcr_zoo.publishing.configuration import configuration
 from deepcr_zoo.publishing.page import PageFacts, render
 from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.cards import Card, read_card
@@ -26,6 +26,8 @@ from deepcr_zoo.zoo.records import Measurement, read_records, results_path
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import (
     CARD_FILE,
+    CONFIG_FILE,
+    LICENCE_FILE,
     ORGANISATION,
     REPOSITORY_PATTERN,
     TEST_VECTOR_FILE,
@@ -37,12 +39,12 @@ from deepcr_zoo.zoo.registry import (
     ResolvedModel,
     Sources,
 )
+from deepcr_zoo.zoo.runfolders import RECIPE_FILE, REHEARSED
 
-README_FILE, LICENCE_FILE, REPORT_FILE, REPORT_PICTURES = "README.md", "LICENSE", "report.html", "report"
+README_FILE, REPORT_FILE, REPORT_PICTURES = "README.md", "report.html", "report"
 VERSION_RESULTS_FILE = "results.yaml"  # results on record of a version, beside those of one benchmark (`RESULTS_FILE`)
 LOCKED_FILES = (WEIGHTS_FILE, TEST_VECTOR_FILE, CARD_FILE)  # two releases of the same version are the same if these are
 RECIPE_BESIDE_CARD = ".recipe.yaml"
-REHEARSED = "trained on simulated exposures: a rehearsal, not for science"
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def release_of_run(run: Run) -> Release:
             **pictures,
             README_FILE: render(facts),
             LICENCE_FILE: _licence(data_root(), card),
-            CONFIG_FILE: configuration(card, run.recipe.train.architecture),
+            CONFIG_FILE: configuration(card, run.recipe.train.architecture, files),
         },
         facts=facts,
         verdict=verdict,
@@ -263,12 +265,12 @@ def release_of_model(model: ResolvedModel) -> Release:
     )
     files = {
         CARD_FILE: read_file(model.card_path),
-        CONFIG_FILE: configuration(card, locked.architecture),
         LICENCE_FILE: _licence(model.root, card),
         README_FILE: render(facts),
         TEST_VECTOR_FILE: sources.fetch(model, TEST_VECTOR_FILE).data,
         WEIGHTS_FILE: sources.fetch(model, WEIGHTS_FILE).data,
     }
+    files[CONFIG_FILE] = configuration(card, locked.architecture, files)
     if results_path(model).is_file():
         files[VERSION_RESULTS_FILE] = read_file(results_path(model))
     return Release(

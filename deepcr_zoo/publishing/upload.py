@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deepcr_zoo.bench.results import RESULTS_FILE
-from deepcr_zoo.bench.runs import RECIPE_FILE
 from deepcr_zoo.errors import HubConflictError, IntegrityError, PublishError
 from deepcr_zoo.models import testvectors, verification
 from deepcr_zoo.models.model import load_files
@@ -18,6 +17,7 @@ from deepcr_zoo.publishing.releases import REPORT_FILE, REPORT_PICTURES, VERSION
 from deepcr_zoo.zoo.hub import downloads
 from deepcr_zoo.zoo.hub.repositories import Commit, HubRepository
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, HubPin
+from deepcr_zoo.zoo.runfolders import RECIPE_FILE
 
 TRIES = 5  # tries of a commit on a main branch that others change, too
 

@@ -11,7 +11,6 @@ from deepcr_zoo import files
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.errors import PublishError, UsageError
-from deepcr_zoo.publishing.configuration import CONFIG_FILE
 from deepcr_zoo.publishing.entries import check_entry, write_entry
 from deepcr_zoo.publishing.pullrequests import Proposal, find_merged, open_pull_request
 from deepcr_zoo.publishing.releases import Release, release_of_model, release_of_run
@@ -20,7 +19,7 @@ from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.hub.repositories import HubRepository, whoami
 from deepcr_zoo.zoo.names import version_key
 from deepcr_zoo.zoo.registries import default_registry
-from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, Registry
+from deepcr_zoo.zoo.registry import CONFIG_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, Registry
 
 
 @dataclass(frozen=True)

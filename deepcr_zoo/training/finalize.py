@@ -8,7 +8,7 @@ from deepcr_zoo.bench import exclusions
 from deepcr_zoo.bench.judging import Extent, benchmark
 from deepcr_zoo.bench.proof import prove
 from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, write_results
-from deepcr_zoo.bench.runs import CARD_FILE, Run
+from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.documents import as_yaml
@@ -26,7 +26,7 @@ from deepcr_zoo.training.runs import LOSS_PICTURE, STAMPS_PICTURE
 from deepcr_zoo.training.state import TrainingState
 from deepcr_zoo.zoo.recipe import Recipe
 from deepcr_zoo.zoo.registries import default_registry
-from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE
+from deepcr_zoo.zoo.registry import CARD_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE
 
 
 def finalize(run: Run, dataset: Dataset, state: TrainingState, reporter: Reporter, *, proves: bool, jobs: int) -> None:

@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from deepcr_zoo import machine
 from deepcr_zoo._version import __version__
-from deepcr_zoo.bench.runs import FACTS_FILE, METRICS_FILE, RECIPE_FILE, EpochRecord, Run, RunFacts
+from deepcr_zoo.bench.runs import METRICS_FILE, EpochRecord, Run
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import key_of
 from deepcr_zoo.documents import Document, as_json
@@ -30,6 +30,7 @@ from deepcr_zoo.errors import RunError
 from deepcr_zoo.files import read_file, scratch_folder, sweep_leftovers, write_atomically, write_failure
 from deepcr_zoo.training.checkpoints import reporting_failures
 from deepcr_zoo.zoo.recipe import Recipe
+from deepcr_zoo.zoo.runfolders import FACTS_FILE, RECIPE_FILE, RunFacts
 
 ENVIRONMENT_FILE = "environment.json"
 LOSS_PICTURE, STAMPS_PICTURE = "loss.png", "stamps.png"

@@ -50,6 +50,11 @@ def parse(text: str) -> ModelRequest:
     return ModelRequest(match["name"], task, match["version"], match["registry"])
 
 
+def is_name(text: str) -> bool:
+    """True for a text that follows the grammar, whether there is such a model or not."""
+    return _REQUEST.fullmatch(text) is not None
+
+
 def for_task(text: str, task: Task) -> ModelRequest:
     """Parse a name; one without a task gets this one."""
     request = parse(text)

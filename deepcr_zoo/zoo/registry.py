@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,11 +21,16 @@ from deepcr_zoo.errors import InvalidDocumentError, UnknownModelError
 from deepcr_zoo.zoo import names
 from deepcr_zoo.zoo.names import NAME_PATTERN, TASKS, VERSION_PATTERN, ModelRequest, Task, version_key
 
+if TYPE_CHECKING:
+    from deepcr_zoo.zoo.cards import Card
+
 MOST_BYTES = 10_000_000_000  # largest accepted file of a model; the largest of the zoo has two million bytes
 ORGANISATION = "deepcr-zoo"  # the Hub organisation that holds the zoo's repositories
 WEIGHTS_FILE = "model.safetensors"
 TEST_VECTOR_FILE = "test_vector.safetensors"
 CARD_FILE = "card.yaml"
+CONFIG_FILE = "config.json"  # of a repository on the Hub
+LICENCE_FILE = "LICENSE"
 REPOSITORY_PATTERN = r"^[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*$"  # ORG/NAME of a repository on the Hub
 Name = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
 Version = Annotated[str, Field(pattern=f"^{VERSION_PATTERN}$")]
@@ -229,6 +234,11 @@ class ResolvedModel:
         return Path(self.origin.registry, self.folder) if self.origin.registry else self.folder
 
     @property
+    def seed_folder(self) -> Path:
+        """Folder of the files that its registry bundles."""
+        return self.root / "zoo" / "weights" / self.folder
+
+    @property
     def card_path(self) -> Path:
         """Path of the card's YAML file."""
         return self.root / "cards" / self.entry.task / self.entry.name / f"{self.version}.yaml"
@@ -239,6 +249,41 @@ class ResolvedModel:
         locked = self.locked
         texts = [locked.warning, f"deprecated: {locked.deprecated}" if locked.deprecated else None]
         return [f"{self.reference}: {text}" for text in texts if text]
+
+
+@dataclass(frozen=True)
+class FolderModel(ResolvedModel):
+    """A model that no registry lists, with a folder of its own (`root`): that of a finished run, or one from the Hub.
+
+    `called` is the text that products and messages call it by.
+    """
+
+    called: str
+
+    @classmethod
+    def of(cls, card: Card, locked: LockedVersion, origin: Origin, called: str) -> FolderModel:
+        """Return the model of a card, as the only version of an entry of its own."""
+        identity = card.identity
+        entry = ModelEntry(
+            name=identity.name,
+            task=identity.task,
+            summary=identity.title,
+            default=identity.version,
+            versions={identity.version: locked},
+        )
+        return cls(entry, identity.version, (), origin, called)
+
+    @property
+    def reference(self) -> str:
+        return self.called
+
+    @property
+    def seed_folder(self) -> Path:
+        return self.root
+
+    @property
+    def card_path(self) -> Path:
+        return self.root / CARD_FILE
 
 
 @dataclass(frozen=True)

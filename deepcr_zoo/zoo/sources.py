@@ -19,8 +19,8 @@ from deepcr_zoo.errors import IntegrityError, OutputError, SourceError, SourceWa
 from deepcr_zoo.files import read_file, write_atomically
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.hub import downloads
-from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import CARD_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, LockedFile, ResolvedModel
+from deepcr_zoo.zoo.resolving import find_model
 
 Source = Literal["cache", "mirror", "seed", "hub"]
 SOURCES: tuple[Source, ...] = get_args(Source)
@@ -96,7 +96,7 @@ def pull(name: str, *, to: Address | None = None, mirror: Address | None = None,
     Parameters
     ----------
     name : str
-        Model name.
+        Model name, or ``hf:ORG/TASK-NAME@vVERSION`` for a repository on the Hub that no registry lists.
     to : path, optional
         Write the files into this folder in place of the cache, as a mirror for `mirror` or ``DEEPCR_ZOO_MIRROR``.
     mirror : path or file:// address, optional
@@ -118,7 +118,7 @@ def pull(name: str, *, to: Address | None = None, mirror: Address | None = None,
     SourceError
         If no source has the files, or the target folder cannot be written to.
     """
-    return pull_resolved(default_registry().resolve(name), to=to, mirror=mirror, source=source).path
+    return pull_resolved(find_model(name), to=to, mirror=mirror, source=source).path
 
 
 def pull_resolved(
@@ -176,14 +176,13 @@ def _suppliers(
     own_mirror = model.origin.mirror
     if source == "mirror" and mirror_root is None and own_mirror is None:
         raise UsageError("the source mirror needs a folder: give one (--from DIR, mirror=DIR) or set DEEPCR_ZOO_MIRROR")
-    seeds = model.root / "zoo" / "weights"
     cache = files.cache_root()
     # a registry's own mirror may have been written by `pull`, with the registry's prefix
     mirrors = [(mirror_root, model.shelf), (own_mirror, model.folder), (own_mirror, model.shelf)]
     folders: dict[Source, list[partial[_Read]]] = {
         "cache": [partial(_read_from, cache / model.shelf)],
         "mirror": [partial(_read_from, root / shelf, plain_below=root) for root, shelf in mirrors if root],
-        "seed": [partial(_read_from, seeds / model.folder, plain_below=None if _is_shipped(model) else seeds)],
+        "seed": [partial(_read_from, model.seed_folder, plain_below=None if _is_shipped(model) else model.root)],
     }
     if not model.locked.sources.seed:
         folders["seed"] = [partial(_read_from, None)] if source == "seed" else []

@@ -19,15 +19,17 @@ from deepcr_zoo.zoo import incoming, sources, updates
 from deepcr_zoo.zoo.hub import connection, repositories
 from deepcr_zoo.zoo.hub.repositories import HubRepository, whoami
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE
+from deepcr_zoo.zoo.resolving import find_model
 from deepcr_zoo.zoo.sources import pull_resolved
 from tests.attack.hostile import hostile_json
 from tests.publishing.releases import REPOSITORY
 from tests.registries import edit_entry
+from tests.strangers import ADDRESS
 from tests.zoo.hub import faults
 from tests.zoo.hub.published import VERSION
 from tests.zoo.test_updates import keepers_once  # noqa: F401
 
-pytest_plugins = ["tests.zoo.hub.fixtures"]
+pytest_plugins = ["tests.zoo.hub.fixtures", "tests.strangers"]
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 
@@ -327,3 +329,80 @@ def test_an_upload_without_an_answer_is_given_up(contract_hub, keeper, release, 
     contract_hub.inject(faults.silent, method="POST", where="/")
     with pytest.raises(HubUnreachableError, match=r"no answer within 0\.5 s"):
         repository.commit(release.files, "files", parent=repository.head())
+
+
+# Models that no registry lists: whoever owns the repository says what they are
+
+
+def refused(stranger, reason, *without, **changes):
+    stranger.publish(*without, **changes)
+    with pytest.raises(DeepcrZooError, match=reason) as caught:
+        find_model(ADDRESS)
+    assert "\n" not in str(caught.value)
+    assert everything(files.user_data_root()) == set()
+
+
+CONFIGS = {
+    "another card": ({"card": {"sha256": "0" * 64, "size": 5}}, "card.yaml is not the one that config.json states"),
+    "no size": ({"weights": {"sha256": "0" * 64, "size": -1}}, r"config\.json: files\.weights\.size"),
+    "a size without end": ({"weights": {"sha256": "0" * 64, "size": 9_000_000_000}}, "expected at most 500,000,000 bytes"),
+    "a name for a hash": ({"weights": {"sha256": "../../evil", "size": 5}}, r"config\.json: files\.weights\.sha256"),
+}
+
+
+@pytest.mark.parametrize(("block", "reason"), CONFIGS.values(), ids=CONFIGS.keys())
+def test_a_stranger_states_hashes_and_sizes_within_bounds(stranger, block, reason):
+    own = json.loads(stranger.release.files["config.json"])["files"]
+    refused(stranger, reason, config=stranger.config(files=own | block))
+
+
+@pytest.mark.parametrize("config", [b"[" * 100_000, b"\xff", bytes(2_000_000)])
+def test_a_strangers_config_is_json_within_bounds(stranger, config):
+    refused(stranger, r"config\.json", config=config)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (b"version: '1.0'", b"version: '1.1'", r"identity: expected mask/ACS-WFC-F606W-2-4@1\.0, got"),
+        (b"zoo/weights/LICENSE.deepCR", b"../../.bashrc", r"licence\.file"),
+        (b"zoo/weights/LICENSE.deepCR", b"/etc/LICENSE", r"licence\.file"),
+    ],
+)
+def test_a_strangers_card_is_of_this_model_and_names_a_licence_alone(stranger, old, new, reason):
+    card = stranger.release.files["card.yaml"]
+    assert old in card or old.replace(b"'", b'"') in card
+    changed = card.replace(old, new).replace(old.replace(b"'", b'"'), new)
+    refused(stranger, reason, card=changed)
+
+
+def test_a_strangers_repository_without_a_card_is_refused(stranger):
+    refused(stranger, r"card\.yaml", "card.yaml")
+
+
+@pytest.mark.parametrize("commit", ["../../evil", None])
+def test_a_strangers_tag_names_a_commit_of_forty_digits(stranger, commit):
+    stranger.publish()
+    tag = {"name": "v1.0", "ref": "refs/tags/v1.0", "targetCommit": commit}
+    stranger.hub.inject(faults.answering(json.dumps({"tags": [tag]}).encode()), where="/refs")
+    with pytest.raises(SourceError, match="where a commit is expected"):
+        find_model(ADDRESS)
+    assert everything(files.user_data_root()) == set()
+
+
+@pytest.mark.parametrize("fault", [faults.endless, faults.corrupted])
+def test_a_strangers_weights_are_those_that_config_json_states(stranger, fault):
+    stranger.publish()
+    find_model(ADDRESS)
+    stranger.hub.inject(fault, where="/storage/")
+    with pytest.raises((SourceError, IntegrityError)):
+        sources.pull(ADDRESS)
+    assert everything(files.cache_root()) == set()
+
+
+def test_a_card_that_never_ends_is_given_up(stranger):
+    stranger.publish()
+    stranger.hub.inject(faults.endless, where="/resolve/")
+    with pytest.raises(DeepcrZooError, match="more arrive"):
+        find_model(ADDRESS)
+    assert everything(files.user_data_root()) == set()

@@ -11,13 +11,14 @@ from deepcr_zoo.bench.gates import Evidence, Gate, checks_of_trained, verdict
 from deepcr_zoo.bench.judging import Extent, benchmark
 from deepcr_zoo.bench.maskbenchmark import BEST
 from deepcr_zoo.bench.results import Interval
-from deepcr_zoo.bench.runs import FACTS_FILE, Run
+from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject, find_subject
 from deepcr_zoo.errors import DatasetError
 from deepcr_zoo.progress import NullReporter
 from deepcr_zoo.zoo.recipe import EnoughTpr
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE
+from deepcr_zoo.zoo.runfolders import FACTS_FILE
 from tests.training.stamps import recipe_of, write_dataset
 
 RECIPE = recipe_of(

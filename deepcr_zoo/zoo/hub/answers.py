@@ -63,6 +63,31 @@ def read_commit(api: Any, repository: str, commit: str | None = None) -> ListedC
     return found
 
 
+class ListedTag(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    name: str
+    commit: Any = Field(alias="targetCommit")
+
+
+class ListedRefs(BaseModel):
+    """The references of a repository; other kinds than tags are left alone."""
+
+    model_config = ConfigDict(strict=True)
+
+    tags: list[ListedTag] = []
+
+
+def read_tags(api: Any, repository: str) -> dict[str, str]:
+    """Return the commits of a repository's tags."""
+    data = _read(api, f"api/models/{quote(repository)}/refs", MOST_JSON_BYTES, f"the list of {repository}", patience())
+    try:
+        found = ListedRefs.model_validate_json(data)
+    except ValidationError:
+        raise OSError("its answer is not that of a Hub") from None
+    return {tag.name: incoming.commit_id(tag.commit) for tag in found.tags}
+
+
 def _read(api: Any, path: str, most: int, what: str, seconds: float, commit: str | None = None) -> bytes:
     """Return the body of an answer, not of another commit; statuses of errors raise the exceptions of the client."""
     response = _open(api, path, seconds, commit)

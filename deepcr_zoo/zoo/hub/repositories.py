@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from deepcr_zoo.errors import HubError
 from deepcr_zoo.zoo import incoming
-from deepcr_zoo.zoo.hub.answers import read_commit
+from deepcr_zoo.zoo.hub.answers import read_commit, read_tags
 from deepcr_zoo.zoo.hub.connection import QUESTION_S, HubRequest, ask, client, probe, shown_endpoint, translated
 
 REPEATS = 2  # of the time that the bytes of a commit may take: the client sends again what has broken off
@@ -112,12 +112,7 @@ class HubRepository:
 
     def tags(self) -> dict[str, str]:
         """Return commits by tag."""
-
-        def read() -> dict[str, str]:
-            found = self._api.list_repo_refs(self.name).tags
-            return {str(tag.name): incoming.commit_id(tag.target_commit) for tag in found}
-
-        return self._asked(read)
+        return self._asked(lambda: read_tags(self._api, self.name))
 
     def pull_requests(self) -> dict[int, str]:
         """Return the newest commit of every pull request, open or closed, by number."""

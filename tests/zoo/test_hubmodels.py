@@ -1,0 +1,97 @@
+"""Models straight from a repository on the Hub, which no registry lists."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+import deepcr_zoo
+from deepcr_zoo import files
+from deepcr_zoo.errors import HubError, HubUnreachableError, IntegrityError, InvalidNameError, ModelWarning
+from deepcr_zoo.models.verification import verify
+from deepcr_zoo.zoo.cards import read_card
+from deepcr_zoo.zoo.resolving import find_model
+from tests.registries import SMALL
+from tests.scenes import star_field
+from tests.strangers import ADDRESS
+from tests.zoo.hub import faults
+
+pytest_plugins = ["tests.zoo.hub.fixtures", "tests.strangers"]
+IMAGE, _ = star_field((64, 60), seed=3)
+
+
+@pytest.fixture
+def commit(stranger):
+    return stranger.publish()
+
+
+def test_a_published_model_is_loaded_by_repository_and_tag_with_a_caution(commit):
+    with pytest.warns(ModelWarning, match=f"{ADDRESS}: no registry vouches for it: stranger alone .*{commit}"):
+        model = deepcr_zoo.load(ADDRESS)
+    np.testing.assert_array_equal(model.predict(IMAGE), deepcr_zoo.load(SMALL).predict(IMAGE))
+    assert model.reference == ADDRESS
+    assert verify(find_model(ADDRESS)).verdict == "reproduces"
+
+
+@pytest.mark.filterwarnings("ignore::deepcr_zoo.errors.ModelWarning")
+def test_the_first_use_fixes_the_bytes_and_later_ones_need_no_hub(stranger, commit, monkeypatch):
+    deepcr_zoo.load(ADDRESS)
+    tag = {"name": "v1.0", "ref": "refs/tags/v1.0", "targetCommit": "0" * 40}  # its owner has moved it
+    stranger.hub.inject(faults.answering(json.dumps({"tags": [tag]}).encode()), where="/refs")
+    assert find_model(ADDRESS).locked.sources.hub.commit == commit
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    deepcr_zoo.load(ADDRESS)
+
+
+def test_pull_puts_the_weights_into_the_cache_or_a_mirror(stranger, commit, tmp_path):
+    path = deepcr_zoo.pull(ADDRESS)
+    assert path == files.cache_root() / "hf/stranger" / SMALL / "1.0" / "model.safetensors"
+    assert path.read_bytes() == stranger.release.files["model.safetensors"]
+    copied = deepcr_zoo.pull(ADDRESS, to=tmp_path / "mirror")
+    assert copied.read_bytes() == path.read_bytes()
+    assert (tmp_path / "mirror/hf/stranger/LICENSE.deepCR").read_bytes() == stranger.release.files["LICENSE"]
+
+
+def test_the_card_is_that_of_the_repository(stranger, commit):
+    card = read_card(find_model(ADDRESS))
+    assert card.input.scale == 100
+    locked = find_model(ADDRESS).locked
+    assert locked.card.sha256 == hashlib.sha256(stranger.release.files["card.yaml"]).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hf:stranger/mask-ACS-WFC-F606W-2-4",
+        "hf:stranger/mask-ACS-WFC-F606W-2-4@main",
+        "hf:stranger/ACS-WFC-F606W-2-4@v1.0",
+        "hf:mask-X@v1.0",
+        "hf:../mask-X@v1.0",
+        "hf:a/b/mask-X@v1.0",
+        "hf:a/mask-X/..@v1.0",
+        "hf:a/mask-X@v1.0\n",
+        "hf:",
+    ],
+)
+def test_an_address_without_owner_task_or_version_is_refused_with_an_example(text):
+    with pytest.raises(InvalidNameError, match=r"as in hf:ORG/mask-NAME@v1\.0"):
+        find_model(text)
+
+
+def test_a_version_that_is_not_there_names_those_that_are(commit):
+    with pytest.raises(HubError, match=r"has no tag v2\.0, it has v1\.0"):
+        find_model(ADDRESS.replace("v1.0", "v2.0"))
+
+
+def test_no_hub_is_one_sentence(stranger, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(HubUnreachableError, match="cannot be used"):
+        deepcr_zoo.load(ADDRESS)
+
+
+def test_a_repository_made_by_an_earlier_publish_says_what_its_owner_must_do(stranger):
+    earlier = {"weights": "model.safetensors", "test_vector": "test_vector.safetensors", "card": "card.yaml"}
+    stranger.publish(config=stranger.config(files=earlier))
+    with pytest.raises(IntegrityError, match=r"config\.json: files\.weights: .*ask its owner to publish a new version"):
+        find_model(ADDRESS)

@@ -38,6 +38,7 @@ from deepcr_zoo.cli.console import (
     whole,
 )
 from deepcr_zoo.cli.datasets import build, fetch, recipe_commands, simulate
+from deepcr_zoo.cli.importing import import_file
 from deepcr_zoo.cli.instruments import instrument_commands
 from deepcr_zoo.cli.options import AsJson, Device, Engine, OnScheduler
 from deepcr_zoo.cli.publishing import check, publish, update
@@ -71,6 +72,7 @@ app.add_typer(recipe_commands, name="recipe")
 app.add_typer(instrument_commands, name="instrument")
 for command in (simulate, fetch, build, train, bench, publish, update, check):
     app.command()(command)
+app.command("import")(import_file)
 
 Names = Annotated[list[str] | None, Argument(metavar="NAME...", help="[mask/|inpaint/]NAME[@VERSION]")]
 All = Annotated[bool, Option("--all", help="every version of every model")]

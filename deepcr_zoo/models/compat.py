@@ -16,7 +16,7 @@ from deepcr_zoo.errors import AbsentAttributeError, CompatibilityWarning, Device
 from deepcr_zoo.models.imagecleaning import Filler, filler, loaded
 from deepcr_zoo.models.images import read_contents
 from deepcr_zoo.models.model import WHOLE_FRAME, InpaintModel, MaskModel, select_device
-from deepcr_zoo.models.upstream import load_mask_file
+from deepcr_zoo.models.upstream import load_network
 from deepcr_zoo.zoo.cards import check_threshold
 from deepcr_zoo.zoo.runfolders import is_run_folder
 
@@ -30,10 +30,11 @@ class deepCR:  # noqa: N801 - upstream's name
     Parameters
     ----------
     mask : str, path or MaskModel
-        Name of a mask model, a loaded one, or the path of a ``.pth`` file that deepCR has trained. Such a file has no card:
-        its network takes pixel values unscaled, as in deepCR, and a warning says so.
-    inpaint : str or InpaintModel, optional
-        Name of an inpainting model or a loaded one (default: the 5x5 masked median).
+        Name of a mask model or the folder of a run, a loaded one, or the path of a ``.pth`` file that deepCR has trained.
+        Such a file has no card: its network takes pixel values unscaled, as in deepCR, and a warning says so, with the
+        command that makes it a model (``deepcr-zoo import``).
+    inpaint : str, path or InpaintModel, optional
+        The same for an inpainting model (default: the 5x5 masked median).
     device : {"CPU", "GPU"}
         ``GPU`` means CUDA or MPS, and is an error where there is none.
     hidden : int
@@ -55,14 +56,14 @@ class deepCR:  # noqa: N801 - upstream's name
     def __init__(
         self,
         mask: str | os.PathLike[str] | MaskModel = "ACS-WFC",
-        inpaint: str | InpaintModel | None = None,
+        inpaint: str | os.PathLike[str] | InpaintModel | None = None,
         device: str = "CPU",
         hidden: int = 32,
     ) -> None:
         target = _device(device)
         self.mask_model: MaskModel = _mask_model(mask, target)
         self._names_inpainter = inpaint is not None
-        self._fill: Filler = filler("medmask" if inpaint is None else inpaint, self.mask_model.card.input.unit, target)
+        self._fill: Filler = filler(_inpainter(inpaint, target), self.mask_model.card.input.unit, target)
 
     @property
     def scale(self) -> float:
@@ -141,10 +142,26 @@ _INSTEAD = {
 def _mask_model(mask: str | os.PathLike[str] | MaskModel | None, device: str) -> MaskModel:
     if mask is None:
         raise UsageError("mask=None: expected the name of a mask model, such as 'ACS-WFC', or the path of a .pth file")
-    is_path = isinstance(mask, os.PathLike) and not is_run_folder(mask)
-    if is_path or (isinstance(mask, str) and mask.endswith((".pth", ".pt"))):
-        return load_mask_file(Path(mask), device)
+    if isinstance(mask, str | os.PathLike) and _is_file(mask):
+        found = load_network(Path(mask), "mask", device)
+        assert isinstance(found, MaskModel)  # its task
+        return found
     return loaded(mask, MaskModel, device)
+
+
+def _inpainter(inpaint: str | os.PathLike[str] | InpaintModel | None, device: str) -> str | os.PathLike[str] | InpaintModel:
+    if inpaint is None:
+        return "medmask"
+    if isinstance(inpaint, str | os.PathLike) and _is_file(inpaint):
+        found = load_network(Path(inpaint), "inpaint", device)
+        assert isinstance(found, InpaintModel)  # its task
+        return found
+    return inpaint
+
+
+def _is_file(given: str | os.PathLike[str]) -> bool:
+    """True for what names a file of a network, which may be missing, and not a model or the folder of a run."""
+    return os.fspath(given).endswith((".pth", ".pt")) or (isinstance(given, os.PathLike) and not is_run_folder(given))
 
 
 def _device(name: str) -> str:

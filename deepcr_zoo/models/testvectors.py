@@ -7,6 +7,7 @@ memory layout and folding independently.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ import safetensors
 import safetensors.numpy
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from deepcr_zoo.errors import InvalidWeightsError
 from deepcr_zoo.models.images import LIMIT, has_value
@@ -68,18 +70,25 @@ def serialise(vector: VectorArrays) -> bytes:
 
 def make(network: UNet, card: Card, seed: int) -> VectorArrays:
     """Make the test vector of a network as it was trained (from `weights.trained_network`)."""
+    return make_with(copy.deepcopy(network).double(), card, seed)
+
+
+def make_with(network: Callable[[Tensor], Tensor], card: Card, seed: int) -> VectorArrays:
+    """Make a test vector with a function that maps channels, (1, C, H, W) in float64, to the output, (1, 1, H, W)."""
     image, mask = example_image(seed)
     scaled = torch.from_numpy(image).double() / card.input.scale
+    mean, deviation = torch.zeros(()), torch.ones(())
     if card.input.normalisation == "frame-standardise":
         mean, deviation = scaled.mean(), scaled.std(correction=0)
         scaled = (scaled - mean) / deviation
     hidden = torch.from_numpy(mask).double()
     inputs = [scaled] if card.identity.task == "mask" else [scaled * (1 - hidden), hidden]
     with torch.inference_mode():
-        output = copy.deepcopy(network).double()(torch.stack(inputs)[None])[0, 0]
+        output = network(torch.stack(inputs)[None])[0, 0]
     if card.identity.task == "mask":
         return VectorArrays(image, mask, output.sigmoid().float().numpy())
-    return VectorArrays(image, mask, np.where(mask, (output * card.input.scale).float().numpy(), image))
+    filled = (output * deviation + mean) * card.input.scale
+    return VectorArrays(image, mask, np.where(mask, filled.float().numpy(), image))
 
 
 def example_image(seed: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -2,48 +2,130 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import safetensors
+import safetensors.torch
 import torch
+from pydantic import ValidationError
 from torch import Tensor
+from torch.nn import functional
 
-from deepcr_zoo.errors import ConversionError, InvalidNameError, ModelWarning, UnknownModelError, UsageError, warn
+from deepcr_zoo.errors import (
+    ConversionError,
+    DeepcrZooError,
+    InvalidNameError,
+    ModelWarning,
+    UnknownModelError,
+    UsageError,
+    warn,
+)
 from deepcr_zoo.files import read_file
 from deepcr_zoo.models import pthfiles, weights
-from deepcr_zoo.models.model import MaskModel, load_files
-from deepcr_zoo.models.nets import HALO, MULTIPLE
+from deepcr_zoo.models.model import InpaintModel, MaskModel, load_files
+from deepcr_zoo.models.nets import CHANNELS, HALO, MULTIPLE
 from deepcr_zoo.zoo import cards
-from deepcr_zoo.zoo.names import for_task
+from deepcr_zoo.zoo.names import Task, for_task
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import Architecture
 
+_FIRST_OF_OURS = "encoder.0.conv1.weight"
+_PREFIX = "module."  # of torch's DataParallel, which upstream trains with
+_WEIGHT_NORM = {".parametrizations.weight.original0": ".weight_g", ".parametrizations.weight.original1": ".weight_v"}
 _LAYERS = {"batch": {"0": "conv1", "1": "norm1", "3": "conv2", "4": "norm2"}, "none": {"0": "conv1", "2": "conv2"}}
 
 
-def load_mask_file(path: Path, device: str) -> MaskModel:
-    """Load the mask network in a .pth file that deepCR has trained, with a caution, because it has no card."""
-    where = f"mask={str(path)!r}"
-    instead = _same_name(path)
-    try:
-        architecture, state = convert_state(read_file(path))
-    except OSError as error:
-        raise UsageError(f"{where}: {error.strerror}; {instead or 'expected a .pth file or a model name'}") from None
-    except ConversionError as error:
-        raise ConversionError(f"{where}: {error}") from None
-    model = load_files(weights.serialise(state), _card(path, architecture), architecture, str(path), device)
-    assert isinstance(model, MaskModel)  # the task of its card
+def load_network(path: Path, task: Task, device: str) -> MaskModel | InpaintModel:
+    """Load the network in a .pth file that deepCR has trained, with a caution, because it has no card."""
+    where = f"{task}={str(path)!r}"
+    instead = _same_name(path, task)
+    if not path.is_file():
+        reason = "is a folder" if path.is_dir() else "No such file or directory"
+        raise UsageError(f"{where}: {reason}; {instead or 'expected a .pth file or a model name'}")
+    network = read_network(path)
+    if network.task != task:
+        raise UsageError(f"{where}: expected a network for the task {task}, this one is for {network.task}")
+    data = weights.serialise(network.state)
+    model = load_files(data, _card(path, network), network.architecture, str(path), device)
     caution = "a .pth file has no card: pixel values go in unscaled, as in deepCR, and error rates are unknown"
-    if variance := weights.input_variance(state, 1):
+    if variance := weights.input_variance(network.state, 1):
         caution += f"; in training they had a standard deviation of about {math.sqrt(variance):.2g}"
-    warn(f"{where}: {caution}{instead and '; '}{instead}", ModelWarning)
+    way_out = f"'deepcr-zoo import {path} --name NAME' makes it a model with unit and scale"
+    warn(f"{where}: {caution}; {instead or way_out}", ModelWarning)
     return model
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkFile:
+    """A network in a file: tensors by our names, and by upstream's if the file has those."""
+
+    architecture: Architecture
+    task: Task
+    state: dict[str, Tensor]
+    upstream: dict[str, Tensor] | None
+    sha256: str  # of the file
+
+
+def read_network(path: Path) -> NetworkFile:
+    """Read a .pth file of deepCR, or a safetensors file with upstream's names or ours."""
+    try:
+        data = read_file(path)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; expected a .pth or .safetensors file of a network") from None
+    try:
+        tensors = _safetensors(data) if path.suffix == ".safetensors" else _state(pthfiles.load(data))
+        upstream = None if _FIRST_OF_OURS in tensors else _plain_names(tensors)
+        architecture, state = _own(tensors) if upstream is None else _renamed(upstream)
+        task = _task(state)
+    except DeepcrZooError as error:
+        raise type(error)(f"{path}: {error}") from None
+    return NetworkFile(architecture, task, state, upstream, hashlib.sha256(data).hexdigest())
 
 
 def convert_state(data: bytes) -> tuple[Architecture, dict[str, Tensor]]:
     """Rename an upstream state dict, from the bytes of a .pth file, to our names; fold weight normalisation."""
-    upstream = _state(pthfiles.load(data))
+    return _renamed(_plain_names(_state(pthfiles.load(data))))
+
+
+def reference_output(network: NetworkFile, channels: Tensor) -> Tensor:
+    """Return what the layers of an upstream file give, called by their own names, in the precision of the input.
+
+    It shares no code with our networks, and so checks the renaming and the folding of weight normalisation.
+    """
+    state = {name: one.to(channels.dtype) for name, one in (network.upstream or {}).items()}
+    depth, is_normed = network.architecture.depth, network.architecture.norm == "batch"
+
+    def weight(name: str) -> Tensor:
+        if f"{name}.weight_g" not in state:
+            return state[f"{name}.weight"]
+        return torch._weight_norm(state[f"{name}.weight_v"], state[f"{name}.weight_g"], 0)
+
+    def double_conv(x: Tensor, name: str) -> Tensor:
+        for conv, norm in (("0", "1"), ("3", "4")) if is_normed else (("0", ""), ("2", "")):
+            x = functional.conv2d(x, weight(f"{name}.conv.{conv}"), state[f"{name}.conv.{conv}.bias"], padding=1)
+            if norm:
+                mean, variance, gain, shift = (
+                    state[f"{name}.conv.{norm}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
+                )
+                x = functional.batch_norm(x, mean, variance, gain, shift)
+            x = functional.relu(x)
+        return x
+
+    skips = [double_conv(channels, "inc.conv")]
+    for level in range(1, depth):
+        skips.append(double_conv(functional.max_pool2d(skips[-1], 2), f"down{level}.mpconv.1"))
+    x = skips.pop()
+    for number in range(10 - depth, 9):  # up7, up8
+        x = functional.conv_transpose2d(x, state[f"up{number}.up.weight"], state[f"up{number}.up.bias"], stride=2)
+        x = double_conv(torch.cat([skips.pop(), x], dim=1), f"up{number}.conv")
+    return functional.conv2d(x, weight("outc.conv"), state["outc.conv.bias"])
+
+
+def _renamed(upstream: dict[str, Tensor]) -> tuple[Architecture, dict[str, Tensor]]:
     architecture = _architecture(upstream)
     modules = _module_names(architecture)
     state: dict[str, Tensor] = {}
@@ -61,6 +143,51 @@ def convert_state(data: bytes) -> tuple[Architecture, dict[str, Tensor]]:
     return architecture, state
 
 
+def _plain_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict without the prefix of DataParallel, and with the older names of weight normalisation."""
+    if all(name.startswith(_PREFIX) for name in tensors):
+        tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
+    for new, old in _WEIGHT_NORM.items():
+        tensors = {name.replace(new, old): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _safetensors(data: bytes) -> dict[str, Tensor]:
+    weights.read_header(data, "its header")
+    try:
+        return safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise ConversionError(f"expected a safetensors file: {error}") from None
+
+
+def _own(tensors: dict[str, Tensor]) -> tuple[Architecture, dict[str, Tensor]]:
+    """Return the architecture of tensors with our names, which are checked against it when they are read back."""
+    levels = {name.split(".")[1] for name in tensors if name.startswith("encoder.")}
+    hidden = len(tensors[_FIRST_OF_OURS]) if tensors[_FIRST_OF_OURS].dim() else 0
+    norm: Literal["batch", "none"] = "batch" if weights.FIRST_VARIANCE in tensors else "none"
+    return _sized(len(levels), hidden, norm), tensors
+
+
+def _sized(depth: int, hidden: int, norm: Literal["batch", "none"]) -> Architecture:
+    try:
+        return Architecture.model_validate({"depth": depth, "hidden": hidden, "norm": norm})
+    except ValidationError:
+        raise ConversionError(
+            f"an upstream UNet has a depth of 2 or 3, and 1 to 1024 channels: this has a depth of {depth} and {hidden} channels"
+        ) from None
+
+
+def _task(state: dict[str, Tensor]) -> Task:
+    first = state.get(_FIRST_OF_OURS)
+    shape = [] if first is None else list(first.shape)
+    found = next((task for task, channels in CHANNELS.items() if len(shape) == 4 and shape[1] == channels), None)
+    if found is None:
+        raise ConversionError(
+            f"its first convolution has the shape {shape}: expected one input channel (mask) or two (inpaint)"
+        )
+    return found
+
+
 def _state(content: Any) -> dict[str, Tensor]:
     """Return the content of a .pth file if it is a state dict: tensors by name."""
     if isinstance(content, dict) and all(isinstance(one, str) for one in content):
@@ -72,13 +199,11 @@ def _state(content: Any) -> dict[str, Tensor]:
 
 
 def _architecture(upstream: dict[str, Tensor]) -> Architecture:
-    try:
-        (hidden,) = upstream["module.inc.conv.conv.0.bias"].shape
-        has_third_level = any(name.startswith("module.down2.") for name in upstream)
-        has_weight_norm = any(name.endswith(".weight_g") for name in upstream)
-        return Architecture(depth=3 if has_third_level else 2, hidden=hidden, norm="none" if has_weight_norm else "batch")
-    except (KeyError, ValueError):
-        raise ConversionError(f"the file does not hold the weights of an upstream UNet; {pthfiles.EXPECTED}") from None
+    first = upstream.get("inc.conv.conv.0.bias")
+    if first is None or first.dim() != 1:
+        raise ConversionError(f"the file does not hold the weights of an upstream UNet; {pthfiles.EXPECTED}")
+    depth = 1 + len({name.partition(".")[0] for name in upstream if name.startswith("down")})
+    return _sized(depth, len(first), "batch" if "inc.conv.conv.1.running_var" in upstream else "none")
 
 
 def _module_names(architecture: Architecture) -> dict[str, str]:
@@ -92,11 +217,9 @@ def _module_names(architecture: Architecture) -> dict[str, str]:
             f"up{9 - level}.up": f"upsample.{step}",
             f"up{9 - level}.conv": f"decoder.{step}",
         }
-    modules = {f"module.{upstream}": ours for upstream, ours in blocks.items()}
+    modules = dict(blocks)
     for upstream, ours in blocks.items():
-        modules |= {
-            f"module.{upstream}.conv.{number}": f"{ours}.{layer}" for number, layer in _LAYERS[architecture.norm].items()
-        }
+        modules |= {f"{upstream}.conv.{number}": f"{ours}.{layer}" for number, layer in _LAYERS[architecture.norm].items()}
     return modules
 
 
@@ -110,28 +233,33 @@ def _weight_norm(direction: Tensor, length: Tensor, name: str) -> Tensor:
     return folded
 
 
-def _same_name(path: Path) -> str:
-    """Return a hint if the zoo has a mask model of the file's name, else nothing."""
+def _same_name(path: Path, task: Task) -> str:
+    """Return a hint if the zoo has a model of the file's name, else nothing."""
     try:
-        default_registry().resolve(for_task(path.stem, "mask"))
+        default_registry().resolve(for_task(path.stem, task))
     except (InvalidNameError, UnknownModelError):
         return ""
-    return f"the zoo has a network of this name, with its unit and scale: mask={path.stem!r}"
+    return f"the zoo has a network of this name, with its unit and scale: {task}={path.stem!r}"
 
 
-def _card(path: Path, architecture: Architecture) -> cards.Card:
+def _card(path: Path, network: NetworkFile) -> cards.Card:
     """Return what can be said of a network of which only the file is known; the other parts of the card are absent."""
+    is_mask, depth = network.task == "mask", network.architecture.depth
     return cards.Card.model_construct(
-        identity=cards.CardIdentity(name="unnamed", task="mask", version="0.0", title=str(path), authors=["not known"]),
+        identity=cards.CardIdentity(
+            name="unnamed", task=network.task, version="0.0", title=str(path), authors=["not known"]
+        ),
         input=cards.CardInput(
             unit="electron",  # the unit of deepCR
             normalisation="scale",
             scale=1,
-            multiple=MULTIPLE[architecture.depth],
-            halo=HALO[architecture.depth],
+            multiple=MULTIPLE[depth],
+            halo=HALO[depth],
         ),
         training=cards.CardTraining(data="not known", method="not known", unknown=["everything"], source="the file alone"),
         output=cards.CardOutput(
-            quantity="cosmic-ray probability", threshold=0.5, threshold_choice="0.5, the default of the released code"
+            quantity="cosmic-ray probability" if is_mask else "pixel value",
+            threshold=0.5 if is_mask else None,
+            threshold_choice="0.5, the default of the released code" if is_mask else None,
         ),
     )

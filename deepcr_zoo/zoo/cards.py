@@ -20,6 +20,7 @@ from deepcr_zoo.zoo.instruments import PixelUnit
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.registry import Name, ResolvedModel, Sha256, Version
 
+MOST_SCALE = 1e6
 Positive = Annotated[float, Field(gt=0)]
 Tolerance = Annotated[float, Field(gt=0, le=1e-3)]
 """Ten times the largest in use: engines and processors differ by their rounding alone."""
@@ -79,10 +80,18 @@ class UpstreamFile(Document):
     file_sha256: Sha256 = Field(description="SHA-256 of the file")
 
 
+class SourceFile(Document):
+    name: str = Field(max_length=255, description="name of the file")
+    sha256: Sha256 = Field(description="SHA-256 of the file")
+
+
 class CardProvenance(Document):
-    kind: Literal["imported", "trained"] = Field(description="imported from elsewhere, or trained by this project")
+    kind: Literal["imported", "trained", "file"] = Field(
+        description="imported from a release, trained by this project, or imported from a file of its user"
+    )
     statement: str = Field(description="where the network comes from, in words")
     upstream: UpstreamFile | None = Field(default=None, description="the imported file; required if imported")
+    file: SourceFile | None = Field(default=None, description="the user's file; required if kind is file")
     recipe_sha256: Sha256 | None = Field(
         default=None, description="hash of the resolved recipe, VERSION.recipe.yaml; required if trained"
     )
@@ -94,8 +103,10 @@ class CardProvenance(Document):
     def _has_the_hashes_of_its_kind(self) -> CardProvenance:
         if (self.kind == "imported") != (self.upstream is not None):
             raise ValueError("an upstream file exactly if kind is imported")
+        if (self.kind == "file") != (self.file is not None):
+            raise ValueError("a file exactly if kind is file")
         hashes = (self.recipe_sha256, self.manifest_sha256)
-        if any((one is None) != (self.kind == "imported") for one in hashes):
+        if any((one is not None) != (self.kind == "trained") for one in hashes):
             raise ValueError("recipe_sha256 and manifest_sha256 exactly if kind is trained")
         return self
 
@@ -126,7 +137,7 @@ class CardInput(Document):
     normalisation: Literal["scale", "frame-standardise"] = Field(
         description="scale: value / scale; frame-standardise: (value / scale - mean) / std over the whole frame"
     )
-    scale: float = Field(gt=0, le=1e6, description="number that pixel values are divided by")
+    scale: float = Field(gt=0, le=MOST_SCALE, description="number that pixel values are divided by")
     multiple: Literal[2, 4] = Field(description="sides that the network takes are multiples of this; images are padded")
     halo: int = Field(ge=0, le=1024, description="pixels of context around a tile that make tiles equal the whole frame")
     fingerprint: Fingerprint | None = Field(

@@ -20,13 +20,20 @@ from pydantic import Field
 
 from deepcr_zoo.documents import Document, read_document
 from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, SourceWarning, UsageError, warn
-from deepcr_zoo.files import NO_SETTINGS, configuration_file, data_root, expanded, is_file, is_folder
+from deepcr_zoo.files import (
+    NO_SETTINGS, configuration_file, data_root, expanded, is_file, is_folder, user_data_root)
 from deepcr_zoo.zoo import updates
-from deepcr_zoo.zoo.names import NAME_PATTERN
+from deepcr_zoo.zoo.names import NAME_PATTERN, TASKS
 from deepcr_zoo.zoo.registry import Name, Origin, Registry, read_registry, reporting_unreadable
 
 ENTRY_POINTS = "deepcr_zoo.registries"
 """Entry-point group of packages that offer a registry; the entry point's name is the prefix of its models' names."""
+
+
+LOCAL = "local"
+"""Prefix of the models that the user has imported from files."""
+
+RESERVED = (LOCAL, "hf")  # "hf:" begins the address of a repository on the Hub
 
 
 class RegistryPlace(Document):
@@ -107,8 +114,14 @@ def list_models(pattern: str = "*") -> list[str]:
 
 def state_of_settings() -> tuple[object, ...]:
     """Return what the registries depend on: shipped data, importable packages, settings file and kept update."""
-    files = ((path, state_of_file(path)) for path in (configuration_file(), updates.current_file()))
+    places = (configuration_file(), updates.current_file(), *(local_root() / "zoo" / task for task in TASKS))
+    files = ((path, state_of_file(path)) for path in places)
     return (data_root(), tuple(sys.path), *files)
+
+
+def local_root() -> Path:
+    """Return the folder of the registry that `import` writes."""
+    return user_data_root() / "models"
 
 
 def state_of_file(path: Path) -> tuple[int, int, int] | None:
@@ -144,6 +157,11 @@ def _other_registries(state: tuple[object, ...], points: Sequence[EntryPoint]) -
             found[name] = _read(name, place, "settings")
         except DeepcrZooError as error:
             warn(f"the registry {name!r} of the settings is not used: {error}", SourceWarning)
+    try:
+        if is_folder(local_root() / "zoo"):
+            found[LOCAL] = read_registry(local_root(), Origin(local_root(), "imported here", registry=LOCAL))
+    except (DeepcrZooError, OSError) as error:
+        warn(f"your imported models are not used: {error}", SourceWarning)
     return found
 
 
@@ -155,6 +173,8 @@ def _load(point: EntryPoint) -> RegistryPlace:
 
 
 def _read(name: str, place: RegistryPlace, label: str) -> Registry:
+    if name in RESERVED:
+        raise UsageError("this prefix is one of deepcr-zoo itself: choose another")
     if not re.fullmatch(NAME_PATTERN, name):
         raise UsageError(f"{name!r}: expected letters, digits, '_' and '-' as the prefix of a registry")
     root = expanded(place.root)

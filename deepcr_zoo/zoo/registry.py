@@ -417,6 +417,8 @@ class Registry:
 
     def _near_names(self, request: ModelRequest) -> str:
         elsewhere = [f"{task}/{request.name}" for task in TASKS if f"{task}/{request.name}" in self.entries]
+        for prefix, registry in self.others().items():
+            elsewhere += [f"{prefix}:{entry.reference}" for entry in registry.entries.values() if entry.name == request.name]
         known: dict[str, str] = {}
         for entry in self.entries.values():
             if request.task in (None, entry.task):

@@ -11,7 +11,7 @@ import torch
 import deepcr_zoo
 from deepcr_zoo.errors import ConversionError, DeepcrZooError, ModelWarning, UsageError
 from deepcr_zoo.models import weights
-from deepcr_zoo.models.upstream import convert_state, load_mask_file
+from deepcr_zoo.models.upstream import convert_state, load_network
 from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import WEIGHTS_FILE
@@ -46,7 +46,7 @@ def write_pth(path, state=None):
 
 def test_a_file_of_deepcr_is_a_mask_model_for_unscaled_values(tmp_path):
     with pytest.warns(ModelWarning, match=r"pixel values go in unscaled, .* deviation of about") as caught:
-        model = load_mask_file(write_pth(tmp_path / "mine.pth"), "cpu")
+        model = load_network(write_pth(tmp_path / "mine.pth"), "mask", "cpu")
     assert model.card.input.scale == 1
     assert "the zoo has" not in str(caught[0].message)
     # this network was trained on electrons divided by 100
@@ -57,19 +57,19 @@ def test_a_file_of_deepcr_is_a_mask_model_for_unscaled_values(tmp_path):
 def test_a_file_named_like_a_network_of_the_zoo_names_it(tmp_path):
     hint = "the zoo has a network of this name, with its unit and scale: mask='ACS-WFC'"
     with pytest.warns(ModelWarning, match=hint):
-        load_mask_file(write_pth(tmp_path / "ACS-WFC.pth"), "cpu")
+        load_network(write_pth(tmp_path / "ACS-WFC.pth"), "mask", "cpu")
     with pytest.raises(UsageError, match=re.escape("nowhere/ACS-WFC.pth': No such file or directory; ") + hint):
-        load_mask_file(Path("nowhere/ACS-WFC.pth"), "cpu")
+        load_network(Path("nowhere/ACS-WFC.pth"), "mask", "cpu")
     with pytest.raises(UsageError, match=r"No such file or directory; expected a .pth file or a model name"):
-        load_mask_file(Path("nowhere/mine.pth"), "cpu")
+        load_network(Path("nowhere/mine.pth"), "mask", "cpu")
     with pytest.raises(UsageError, match=r"is a folder; expected a .pth file"):
-        load_mask_file(tmp_path, "cpu")
+        load_network(tmp_path, "mask", "cpu")
 
 
 def test_a_file_is_not_read_by_a_torch_that_could_run_its_code(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.5.1"))
     with pytest.raises(UsageError, match=r"need torch 2.6 or newer to be safe, and this is 2.5.1"):
-        load_mask_file(write_pth(tmp_path / "mine.pth"), "cpu")
+        load_network(write_pth(tmp_path / "mine.pth"), "mask", "cpu")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_file_is_not_read_by_a_torch_that_could_run_its_code(tmp_path, monkeyp
 def test_a_file_with_other_content_is_refused_in_a_sentence(tmp_path, change):
     path = write_pth(tmp_path / "mine.pth", change(small_state()))
     with pytest.raises(DeepcrZooError, match=r"mine.pth"):
-        load_mask_file(path, "cpu")
+        load_network(path, "mask", "cpu")
 
 
 def test_a_file_that_would_run_code_is_never_unpickled(tmp_path):

@@ -1,0 +1,210 @@
+"""A network file of a user becomes a model of their own registry, with a card, a test vector and a check of both."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepcr_zoo import files
+from deepcr_zoo.documents import as_yaml, read_document
+from deepcr_zoo.errors import ConversionError, UsageError
+from deepcr_zoo.models import testvectors, weights
+from deepcr_zoo.models.model import load_files
+from deepcr_zoo.models.nets import HALO, MULTIPLE
+from deepcr_zoo.models.upstream import NetworkFile, read_network, reference_output
+from deepcr_zoo.models.verification import compare
+from deepcr_zoo.zoo import cards
+from deepcr_zoo.zoo.instruments import PixelUnit
+from deepcr_zoo.zoo.names import NAME_PATTERN, VERSION_PATTERN, is_name, version_key
+from deepcr_zoo.zoo.registries import LOCAL, default_registry, local_root
+from deepcr_zoo.zoo.registry import (
+    TEST_VECTOR_FILE,
+    WEIGHTS_FILE,
+    Architecture,
+    LockedFile,
+    LockedVersion,
+    ModelEntry,
+    ResolvedModel,
+    Sources,
+)
+
+TOLERANCE = 1e-4  # as in the cards of trained networks
+UNKNOWN = "not stated"
+METHOD = cards.Citation(
+    doi="10.3847/1538-4357/ab3fa6",
+    text="Zhang & Bloom 2020, ApJ 889, 24, for the network's architecture",
+    bibtex="@article{2020ApJ...889...24Z,\n  author = {Zhang, Keming and Bloom, Joshua S.},\n  journal = {ApJ},\n"
+    "  volume = {889},\n  pages = {24},\n  year = {2020},\n  doi = {10.3847/1538-4357/ab3fa6},\n}\n",
+)
+
+
+@dataclass(frozen=True)
+class StatedFacts:
+    """What a user states of a network, and its file does not hold."""
+
+    name: str
+    version: str = "1.0"
+    unit: PixelUnit = "electron"
+    scale: float = 1.0
+    standardises: bool = False
+    """Whether pixel values are standardised over the whole frame, as with ``norm=True`` in deepCR."""
+
+    threshold: float = 0.5
+    licence: str = UNKNOWN
+    author: str = UNKNOWN
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """A model that has just entered the local registry."""
+
+    model: ResolvedModel
+    architecture: Architecture
+    difference: float  # largest, from the test vector
+    deviation: float | None  # standard deviation of pixel values in training, in the input unit; None without BatchNorm
+
+
+def import_file(path: Path, facts: StatedFacts) -> ImportedModel:
+    """Make a model of a .pth or safetensors file, verify it, and put it into the local registry.
+
+    The same file and facts again change nothing; other ones need another version.
+    """
+    _check(facts)
+    network = read_network(path)
+    data = weights.serialise(network.state)
+    card = _card(path, network, facts)
+    vector = _test_vector(network, data, card)
+    difference = _verified(data, network.architecture, card, vector)
+    name = f"{network.task}/{facts.name}"
+    _write(name, facts, card, network.architecture, {WEIGHTS_FILE: data, TEST_VECTOR_FILE: testvectors.serialise(vector)})
+    fingerprint = card.input.fingerprint
+    deviation = None if fingerprint is None else float(fingerprint.input_variance**0.5)
+    model = default_registry().resolve(f"{LOCAL}:{name}@{facts.version}")
+    return ImportedModel(model, network.architecture, difference, deviation)
+
+
+def _check(facts: StatedFacts) -> None:
+    cards.check_threshold(facts.threshold)
+    if not is_name(f"{facts.name}@{facts.version}") or "/" in facts.name or ":" in facts.name or "." not in facts.version:
+        raise UsageError(
+            f"name {facts.name!r}, version {facts.version!r}: expected such as CSST-2-50 ({NAME_PATTERN}) and 1.0 "
+            f"({VERSION_PATTERN})"
+        )
+    if not 0 < facts.scale <= cards.MOST_SCALE:
+        raise UsageError(f"scale is {facts.scale}: expected a number above 0, which pixel values are divided by")
+
+
+def _card(path: Path, network: NetworkFile, facts: StatedFacts) -> cards.Card:
+    is_mask, depth = network.task == "mask", network.architecture.depth
+    variance = weights.input_variance(network.state, facts.scale)
+    return cards.Card(
+        identity=cards.CardIdentity(
+            name=facts.name,
+            task=network.task,
+            version=facts.version,
+            title=f"A {'mask' if is_mask else 'inpainting'} network imported from {path.name}",
+            authors=[facts.author],
+        ),
+        provenance=cards.CardProvenance(
+            kind="file",
+            statement=f"Imported from the file {path.name}; unit, scale, threshold and licence are as its user stated them.",
+            file=cards.SourceFile(name=path.name, sha256=network.sha256),
+        ),
+        instrument=cards.CardInstrument(
+            telescope=UNKNOWN, instrument=UNKNOWN, detector=UNKNOWN, filters=["*"], data_product=UNKNOWN
+        ),
+        input=cards.CardInput(
+            unit=facts.unit,
+            normalisation="frame-standardise" if facts.standardises else "scale",
+            scale=facts.scale,
+            multiple=MULTIPLE[depth],
+            halo=HALO[depth],
+            fingerprint=None if variance is None else cards.Fingerprint(input_variance=float(f"{variance:.3g}")),
+        ),
+        output=cards.CardOutput(
+            quantity="cosmic-ray probability" if is_mask else "pixel value",
+            threshold=facts.threshold if is_mask else None,
+            threshold_choice=f"{facts.threshold:g}, as its user stated" if is_mask else None,
+        ),
+        training=cards.CardTraining(data=UNKNOWN, method=UNKNOWN, unknown=["everything"], source="the file alone"),
+        published_evaluation=[],
+        limits=["No error rates are known: measure it on images of yours first."],
+        licence=cards.Licence(spdx=facts.licence, copyright=facts.author, file=_licence_file(network, facts)),
+        citation=[METHOD],
+        test_vector=cards.CardTestVector(
+            description="stars, galaxies and cosmic-ray tracks on a sky of 60, in the input unit "
+            f"(deepcr_zoo.models.testvectors.example_image, seed {testvectors.SEED}); expected output in float64"
+            + (", computed by the layers of the file as deepCR applies them" if network.upstream else ""),
+            tolerance=TOLERANCE,
+        ),
+    )
+
+
+def _licence_file(network: NetworkFile, facts: StatedFacts) -> str:
+    return f"zoo/weights/LICENSE.{network.task}-{facts.name}-{facts.version.replace('.', '-')}"
+
+
+def _test_vector(network: NetworkFile, data: bytes, card: cards.Card) -> testvectors.VectorArrays:
+    """Return a test vector; that of deepCR's file comes from its own tensors, so that it checks their conversion too."""
+    trained = weights.trained_network(data, network.architecture, network.task, card.identity.name)
+    if network.upstream is None:
+        return testvectors.make(trained, card, testvectors.SEED)
+    return testvectors.make_with(lambda channels: reference_output(network, channels), card, testvectors.SEED)
+
+
+def _verified(data: bytes, architecture: Architecture, card: cards.Card, vector: testvectors.VectorArrays) -> float:
+    model = load_files(data, card, architecture, card.identity.name, "cpu", engine="torch")
+    found = compare(model, vector)
+    if found.verdict != "reproduces" or found.max_difference is None:
+        raise ConversionError(
+            f"{card.identity.name}: the converted network differs from the file's own layers by {found.max_difference:.2g}, "
+            f"{found.tolerance:g} is allowed: it was not imported"
+        )
+    return found.max_difference
+
+
+def _write(name: str, facts: StatedFacts, card: cards.Card, architecture: Architecture, contents: dict[str, bytes]) -> None:
+    root, card_bytes = local_root(), as_yaml(card)
+    licence = f"SPDX-License-Identifier: {facts.licence}\nCopyright: {facts.author}\n".encode()
+    locked = LockedVersion(
+        released=datetime.datetime.now(datetime.UTC).date(),
+        architecture=architecture,
+        weights=LockedFile.of(contents[WEIGHTS_FILE]),
+        test_vector=LockedFile.of(contents[TEST_VECTOR_FILE]),
+        card=LockedFile.of(card_bytes),
+        sources=Sources(seed=True),
+        warning="it is imported from a file: no error rates are known, and no registry vouches for it",
+    )
+    entry_path = root / "zoo" / f"{name}.yaml"
+    with files.reporting_failures(root, "set DEEPCR_ZOO_DATA to a folder that can be"):
+        for folder in (entry_path.parent, root / "cards"):
+            folder.mkdir(parents=True, exist_ok=True)
+        with files.locked(root, lambda: None):
+            known = read_document(entry_path, ModelEntry, root) if files.is_file(entry_path) else None
+            versions = {} if known is None else dict(known.versions)
+            if (before := versions.get(facts.version)) is not None:
+                if (before.weights, before.card) != (locked.weights, locked.card):
+                    raise ConversionError(
+                        f"{LOCAL}:{name}@{facts.version} exists with another file or other facts, and a version never "
+                        f"changes meaning: give --version {_next(list(versions))}"
+                    )
+                return
+            versions[facts.version] = locked
+            newest = max(versions, key=version_key)
+            entry = ModelEntry(
+                name=facts.name, task=card.identity.task, summary=card.identity.title, default=newest, versions=versions
+            )
+            shelf = root / "zoo" / "weights" / name / facts.version
+            files.write_together(
+                {
+                    **{shelf / filename: data for filename, data in contents.items()},
+                    root / card.licence.file: licence,
+                    root / "cards" / name / f"{facts.version}.yaml": card_bytes,
+                    entry_path: as_yaml(entry),  # last: what it names is there
+                }
+            )
+
+
+def _next(versions: list[str]) -> str:
+    return f"{max(version_key(version)[0] for version in versions) + 1}.0"

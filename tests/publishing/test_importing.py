@@ -1,0 +1,218 @@
+"""A network file of a user becomes a model of their own."""
+
+import re
+import subprocess
+import sys
+import tarfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from typer.testing import CliRunner
+
+import deepcr_zoo
+from deepcr_zoo.cli.main import app
+from deepcr_zoo.errors import ConversionError, DeepcrZooError, ModelWarning, UnknownModelError, UsageError
+from deepcr_zoo.models.nets import UNet
+from deepcr_zoo.models.verification import verify
+from deepcr_zoo.publishing import importing
+from deepcr_zoo.publishing.importing import StatedFacts, import_file
+from deepcr_zoo.zoo.cards import read_card
+from deepcr_zoo.zoo.registries import default_registry, other_registries
+from deepcr_zoo.zoo.registry import Architecture
+from deepcr_zoo.zoo.resolving import find_model
+from tests.models.test_upstream import upstream_name
+from tests.registries import SMALL
+from tests.scenes import star_field
+
+IMAGE, COSMIC_RAYS = star_field((64, 60), seed=3)
+FACTS = StatedFacts("CSST-2-50", scale=100.0)
+SCRIPT = Path(__file__).parents[1] / "upstream" / "run_network.py"
+
+
+def a_network(task="mask", depth=2, hidden=6, norm="batch", seed=1):
+    """Random weights whose output differs from pixel to pixel."""
+    torch.manual_seed(seed)
+    network = UNet(Architecture(depth=depth, hidden=hidden, norm=norm), task)
+    for name, tensor in network.state_dict().items():
+        if name.endswith(("running_mean", "running_var")):
+            tensor.uniform_(0.5, 1.5)
+    return network.eval()
+
+
+def deeper_name(ours):
+    """The name of a tensor in a network of deepCR with three resolutions."""
+    found = {"encoder.2": "down2.mpconv.1", "upsample.0": "up7.up", "upsample.1": "up8.up"}
+    found |= {"decoder.0": "up7.conv", "decoder.1": "up8.conv"}
+    for place, theirs in found.items():
+        if ours.startswith(place):
+            layers = {"conv1": "conv.0", "norm1": "conv.1", "conv2": "conv.3", "norm2": "conv.4"}
+            rest = ours.removeprefix(f"{place}.")
+            layer = rest.partition(".")[0]
+            return f"module.{theirs}.{rest.replace(layer, layers.get(layer, layer), 1)}"
+    return upstream_name(ours)
+
+
+def upstream_state(network, depth=2):
+    rename = upstream_name if depth == 2 else deeper_name
+    return {rename(name): tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+@pytest.fixture(autouse=True)
+def own_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEEPCR_ZOO_DATA", str(tmp_path / "data"))
+
+
+@pytest.fixture
+def pth(tmp_path):
+    torch.save(upstream_state(a_network()), tmp_path / "mine.pth")
+    return tmp_path / "mine.pth"
+
+
+def found_by(network, image, scale):
+    """What a mask network gives, without this package's way there."""
+    with torch.inference_mode():
+        return network.double()(torch.from_numpy(image / scale).double()[None, None])[0, 0].sigmoid().numpy()
+
+
+def test_an_imported_network_is_a_model_for_all_commands(pth, tmp_path):
+    made = import_file(pth, FACTS)
+    assert made.model.reference == "local:mask/CSST-2-50@1.0"
+    assert made.difference < 1e-4
+    with pytest.warns(ModelWarning, match="imported from a file: no error rates are known"):
+        model = deepcr_zoo.load("local:CSST-2-50")
+    np.testing.assert_allclose(model.predict(IMAGE), found_by(a_network(), IMAGE, 100), atol=1e-5)
+    assert deepcr_zoo.list_models("local:*") == ["local:mask/CSST-2-50"]
+    assert verify(find_model("local:CSST-2-50")).verdict == "reproduces"
+    card = read_card(made.model)
+    assert (card.input.unit, card.input.scale, card.provenance.file.name) == ("electron", 100, "mine.pth")
+    assert card.input.fingerprint is not None
+    assert deepcr_zoo.pull("local:CSST-2-50", to=tmp_path / "mirror").is_file()
+
+
+@pytest.mark.parametrize("layout", ["ours", "upstream", "without prefix"])
+def test_a_safetensors_file_of_either_layout_gives_the_same_network(layout, tmp_path):
+    network = a_network()
+    state = network.state_dict() if layout == "ours" else upstream_state(network)
+    if layout == "without prefix":
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    safetensors.torch.save_file(state, tmp_path / "mine.safetensors")
+    made = import_file(tmp_path / "mine.safetensors", FACTS)
+    model = deepcr_zoo.models.model.load_resolved(made.model, "cpu", engine="torch")
+    np.testing.assert_allclose(model.predict(IMAGE), found_by(network, IMAGE, 100), atol=1e-5)
+
+
+@pytest.mark.parametrize(("task", "depth"), [("mask", 3), ("inpaint", 2), ("inpaint", 3)])
+def test_task_depth_and_width_are_read_from_the_file(task, depth, tmp_path):
+    torch.save(upstream_state(a_network(task, depth, hidden=5), depth), tmp_path / "mine.pth")
+    made = import_file(tmp_path / "mine.pth", StatedFacts("OWN"))
+    assert made.model.reference == f"local:{task}/OWN@1.0"
+    assert made.architecture == Architecture(depth=depth, hidden=5, norm="batch")
+
+
+@pytest.mark.parametrize(
+    "names", [("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1")]
+)
+def test_weight_normalisation_of_old_and_new_torch_is_folded(names, tmp_path):
+    network = a_network(norm="none")
+    plain = {name.replace("conv.3", "conv.2"): tensor for name, tensor in upstream_state(network).items()}
+    state = {}
+    for name, tensor in plain.items():
+        module, _, parameter = name.rpartition(".")
+        if parameter == "weight" and ".conv." in module:
+            length = tensor.flatten(1).norm(dim=1)[:, None, None, None]
+            state |= {f"{module}.{names[0]}": length, f"{module}.{names[1]}": 3 * tensor}
+        else:
+            state[name] = tensor
+    torch.save(state, tmp_path / "mine.pth")
+    made = import_file(tmp_path / "mine.pth", FACTS)
+    model = deepcr_zoo.models.model.load_resolved(made.model, "cpu", engine="torch")
+    np.testing.assert_allclose(model.predict(IMAGE), found_by(network, IMAGE, 100), atol=1e-5)
+
+
+@pytest.mark.network
+def test_fifty_channels_agree_with_upstreams_own_code(upstream_sdists, tmp_path):
+    torch.save(upstream_state(a_network(hidden=50)), tmp_path / "csst.pth")
+    with tarfile.open(upstream_sdists / "deepCR-0.3.1.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    np.savez(tmp_path / "input.npz", image=(IMAGE / 100).astype(np.float32)[None])
+    release = tmp_path / "deepCR-0.3.1"
+    what = [release, "unet_batchnorm", "UNet2SigmoidBatchNorm", 1, 50, tmp_path / "csst.pth"]
+    subprocess.run([sys.executable, SCRIPT, *map(str, what), tmp_path / "input.npz", tmp_path / "output.npz"], check=True)
+    import_file(tmp_path / "csst.pth", FACTS)
+    with warnings.catch_warnings(action="ignore", category=ModelWarning):
+        model = deepcr_zoo.load("local:CSST-2-50")
+    np.testing.assert_allclose(model.predict(IMAGE), np.load(tmp_path / "output.npz")["image"], atol=1e-5)
+
+
+def test_a_conversion_that_went_wrong_is_not_imported(pth, monkeypatch):
+    right = importing.read_network
+
+    def wrong(path):
+        network = right(path)
+        network.state["decoder.0.conv1.bias"] += 1
+        return network
+
+    monkeypatch.setattr(importing, "read_network", wrong)
+    with pytest.raises(ConversionError, match="differs from the file's own layers"):
+        import_file(pth, FACTS)
+    assert "local" not in other_registries()
+
+
+def test_the_same_again_changes_nothing_and_other_facts_need_another_version(pth):
+    first = import_file(pth, FACTS).model
+    assert import_file(pth, FACTS).model.locked == first.locked
+    with pytest.raises(ConversionError, match=r"a version never changes meaning: give --version 2\.0"):
+        import_file(pth, StatedFacts("CSST-2-50", scale=1.0))
+    import_file(pth, StatedFacts("CSST-2-50", "2.0", scale=1.0))
+    assert find_model("local:CSST-2-50").version == "2.0"
+    assert find_model("local:CSST-2-50@1").locked == first.locked
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        StatedFacts("mask/X"),
+        StatedFacts("a b"),
+        StatedFacts("X", "1"),
+        StatedFacts("X", scale=0),
+        StatedFacts("X", threshold=2),
+    ],
+)
+def test_facts_that_cannot_be_are_refused(pth, facts):
+    with pytest.raises(UsageError):
+        import_file(pth, facts)
+
+
+def test_a_name_without_its_prefix_is_not_the_zoos_and_names_the_model(pth):
+    import_file(pth, FACTS)
+    with pytest.raises(UnknownModelError, match=r"did you mean local:mask/CSST-2-50\?"):
+        deepcr_zoo.load("CSST-2-50")
+    import_file(pth, StatedFacts(SMALL.partition("/")[2]))
+    assert find_model(SMALL).origin.registry is None
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x02}q\x00.", b"[" * 1000])
+@pytest.mark.parametrize("name", ["mine.pth", "mine.safetensors"])
+def test_a_file_of_anything_else_is_one_sentence(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DeepcrZooError, match=re.escape(name)) as caught:
+        import_file(tmp_path / name, FACTS)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match="No such file"):
+        import_file(tmp_path / "nowhere.pth", FACTS)
+
+
+def test_the_command_prints_the_name_that_other_commands_take(pth):
+    run = CliRunner().invoke(app, ["import", str(pth), "--name", "CSST-2-50", "--scale", "100", "--licence", "MIT"])
+    assert run.exit_code == 0, run.output
+    assert run.stdout.splitlines()[-1] == "local:mask/CSST-2-50@1.0"
+    assert "if --scale 100 is right, pixel values had a standard deviation of about" in run.output
+    for command in (["info", "local:CSST-2-50"], ["list", "local:*"]):
+        shown = CliRunner().invoke(app, command)
+        assert shown.exit_code == 0
+        assert "mine.pth" in shown.stdout
+    assert default_registry().resolve("local:CSST-2-50").locked.weights.size > 0

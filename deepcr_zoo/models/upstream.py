@@ -173,7 +173,7 @@ def _sized(depth: int, hidden: int, norm: Literal["batch", "none"]) -> Architect
         return Architecture.model_validate({"depth": depth, "hidden": hidden, "norm": norm})
     except ValidationError:
         raise ConversionError(
-            f"an upstream UNet has a depth of 2 or 3, and 1 to 1024 channels: this has a depth of {depth} and {hidden} channels"
+            f"expected an upstream UNet of depth 2 or 3 with 1 to 1024 channels, got depth {depth} with {hidden}"
         ) from None
 
 
@@ -182,9 +182,7 @@ def _task(state: dict[str, Tensor]) -> Task:
     shape = [] if first is None else list(first.shape)
     found = next((task for task, channels in CHANNELS.items() if len(shape) == 4 and shape[1] == channels), None)
     if found is None:
-        raise ConversionError(
-            f"its first convolution has the shape {shape}: expected one input channel (mask) or two (inpaint)"
-        )
+        raise ConversionError(f"first convolution: expected one input channel (mask) or two (inpaint), got shape {shape}")
     return found
 
 

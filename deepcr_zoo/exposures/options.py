@@ -18,7 +18,8 @@ from deepcr_zoo.models.model import select_device
 from deepcr_zoo.zoo.cards import check_threshold
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.records import threshold_at
-from deepcr_zoo.zoo.registry import ResolvedModel
+from deepcr_zoo.zoo.registries import default_registry
+from deepcr_zoo.zoo.registry import Registry, ResolvedModel
 from deepcr_zoo.zoo.resolving import find_model
 
 AUTO = "auto"
@@ -89,11 +90,11 @@ class CleanOptions:
         if self.threshold is not None:
             check_threshold(self.threshold)
         if self.model != AUTO:
-            mask, _ = named_model("mask", self.model)
+            mask, _ = named_model(default_registry(), "mask", self.model)
             if self.fpr is not None:
                 threshold_at(mask, self.fpr, self.allow_synthetic)
         if self.inpaint not in (AUTO, NO_INPAINTING, *CLASSICAL):
-            named_model("inpaint", self.inpaint)
+            named_model(default_registry(), "inpaint", self.inpaint)
         select_engine(self.engine, select_device(self.device), hidden=0)
         if self.preview:
             pictures.require_matplotlib()
@@ -124,10 +125,10 @@ def _argument(name: str, found: re.Match[str]) -> str:
     return f"{name}={value}" if is_bare else f'{name}="{value.strip(chr(39))}"'
 
 
-def named_model(task: Task, name: str) -> tuple[ResolvedModel, str]:
+def named_model(registry: Registry, task: Task, name: str) -> tuple[ResolvedModel, str]:
     """Return the model that a user named for a task, and a note on how the name was resolved."""
     try:
-        resolved = find_model(name, task)
+        resolved = find_model(name, task, registry)
     except UnknownModelError as error:
         others = (AUTO,) if task == "mask" else (AUTO, NO_INPAINTING, *CLASSICAL)
         raise UnknownModelError(f"{error}; also expected here: {', '.join(others)}") from None

@@ -63,7 +63,7 @@ def select(exposure: Exposure, registry: Registry, options: CleanOptions) -> Sel
 
 def _mask_model(exposure: Exposure, registry: Registry, model: str) -> tuple[ResolvedModel, str]:
     if model != AUTO:
-        return named_model("mask", model)
+        return named_model(registry, "mask", model)
     ranked = ranked_models(exposure.instrument, registry, "mask", exposure.filter_name)
     if not ranked:
         tried = "; ".join(f"{registry.entries[ranked.model].name} ({ranked.reason})" for ranked in registry.foreign)
@@ -84,7 +84,7 @@ def _inpainter(exposure: Exposure, registry: Registry, inpaint: str, card: Card)
     if inpaint in CLASSICAL:
         return inpaint, f"{inpaint}, as asked"
     if inpaint != AUTO:
-        resolved, why = named_model("inpaint", inpaint)
+        resolved, why = named_model(registry, "inpaint", inpaint)
         if (unit := read_card(resolved).input.unit) != card.input.unit:
             raise NoModelError(
                 f"{exposure.path}: {resolved.reference} takes {unit}, the mask model {card.input.unit}: "

@@ -46,7 +46,7 @@ def load_network(path: Path, task: Task, device: str) -> MaskModel | InpaintMode
     if not path.is_file():
         reason = "is a folder" if path.is_dir() else "No such file or directory"
         raise UsageError(f"{where}: {reason}; {instead or 'expected a .pth file or a model name'}")
-    network = read_network(path)
+    network = read_network(path, where)
     if network.task != task:
         raise UsageError(f"{where}: expected a network for the task {task}, this one is for {network.task}")
     data = weights.serialise(network.state)
@@ -70,19 +70,19 @@ class NetworkFile:
     sha256: str  # of the file
 
 
-def read_network(path: Path) -> NetworkFile:
-    """Read a .pth file of deepCR, or a safetensors file with upstream's names or ours."""
+def read_network(path: Path, where: str | None = None) -> NetworkFile:
+    """Read a .pth file of deepCR, or a safetensors file with upstream's names or ours; errors call it `where`."""
     try:
         data = read_file(path)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; expected a .pth or .safetensors file of a network") from None
+        raise UsageError(f"{where or path}: {error.strerror}; expected a .pth or .safetensors file of a network") from None
     try:
         tensors = _safetensors(data) if path.suffix == ".safetensors" else _state(pthfiles.load(data))
         upstream = None if _FIRST_OF_OURS in tensors else _plain_names(tensors)
         architecture, state = _own(tensors) if upstream is None else _renamed(upstream)
         task = _task(state)
     except DeepcrZooError as error:
-        raise type(error)(f"{path}: {error}") from None
+        raise type(error)(f"{where or path}: {error}") from None
     return NetworkFile(architecture, task, state, upstream, hashlib.sha256(data).hexdigest())
 
 
@@ -200,8 +200,8 @@ def _architecture(upstream: dict[str, Tensor]) -> Architecture:
     first = upstream.get("inc.conv.conv.0.bias")
     if first is None or first.dim() != 1:
         raise ConversionError(f"the file does not hold the weights of an upstream UNet; {pthfiles.EXPECTED}")
-    depth = 1 + len({name.partition(".")[0] for name in upstream if name.startswith("down")})
-    return _sized(depth, len(first), "batch" if "inc.conv.conv.1.running_var" in upstream else "none")
+    depth = max(2, 1 + len({name.partition(".")[0] for name in upstream if name.startswith("down")}))
+    return _sized(depth, len(first), "batch" if any(name.startswith("inc.conv.conv.1.") for name in upstream) else "none")
 
 
 def _module_names(architecture: Architecture) -> dict[str, str]:

@@ -17,6 +17,7 @@ from deepcr_zoo.errors import (
 )
 from deepcr_zoo.models.baselines import medmask
 from tests.models.test_upstream import write_pth
+from tests.publishing.test_importing import a_network, upstream_state
 from tests.scenes import star_field
 
 IMAGE, COSMIC_RAYS = star_field((150, 140), seed=1)
@@ -74,6 +75,22 @@ def test_the_path_of_a_pth_file_is_a_mask_model_as_in_deepcr(tmp_path):
         found, cleaned = mdl.clean(IMAGE / 100, inpaint=True)
         np.testing.assert_array_equal(found, deepcr_zoo.load("ACS-WFC-F606W-2-4").mask(IMAGE, 0.5))
         assert cleaned.shape == IMAGE.shape
+
+
+@pytest.mark.filterwarnings("ignore::deepcr_zoo.errors.ModelWarning")
+def test_the_path_of_a_pth_file_is_an_inpainter_too(tmp_path):
+    torch.save(upstream_state(a_network("inpaint")), tmp_path / "fill.pth")
+    mdl = deepCR(mask="ACS-WFC-F606W-2-4", inpaint=tmp_path / "fill.pth")
+    filled = mdl.inpaint(IMAGE, COSMIC_RAYS)
+    assert (filled != IMAGE).any()
+    np.testing.assert_array_equal(filled[~COSMIC_RAYS], IMAGE[~COSMIC_RAYS])
+    with pytest.raises(UsageError, match="expected a network for the task mask, this one is for inpaint"):
+        deepCR(mask=tmp_path / "fill.pth")
+
+
+def test_the_caution_of_a_pth_file_names_the_command_that_makes_it_a_model(tmp_path):
+    with pytest.warns(ModelWarning, match=r"'deepcr-zoo import .*mine\.pth --name NAME' makes it a model"):
+        deepCR(mask=write_pth(tmp_path / "mine.pth"), hidden=50)
 
 
 @pytest.mark.parametrize("mask", [None, Path("ACS-WFC"), "nowhere/epoch3.pth", 3, "inpaint/ACS-WFC-F606W-3-32"])

@@ -6,14 +6,12 @@ holds no state between calls and can be used from several threads at once.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from functools import cache
 from itertools import islice
 from typing import Any, Protocol
 
@@ -113,7 +111,7 @@ class OpenVinoEngine:
                 traced, example = _traced(network)
                 # no shared weights: torch moves the network's when it is sent to another process
                 model = openvino.convert_model(traced, example_input=example, share_weights=False)
-                core = _openvino_core(os.getpid())
+                core = _openvino_core()
             # dynamic shapes are as fast as fixed ones and save compiling for each image size
             self._compiled = core.compile_model(model, "CPU", settings)
 
@@ -169,12 +167,12 @@ def _importing_openvino() -> Iterator[None]:
         yield
 
 
-@cache
-def _openvino_core(process: int) -> Any:
-    """Return the core of a process, which is never given back, with the CPU's part of OpenVINO loaded.
+def _openvino_core() -> Any:
+    """Return a new core with the CPU's part of OpenVINO loaded.
 
-    That part gives a stack for signals to the thread that loads it, and takes it back with its core: the next signal would
-    kill the process. So a thread that ends at once loads it, and there is one core.
+    That part gives a stack for signals to the thread that loads it, and takes it back with the core: the next signal would
+    kill the process. So a thread that ends at once loads it. A core that is shared would keep threads, for which the
+    processes of a later fork would wait for ever.
     """
     import openvino
 

@@ -74,7 +74,10 @@ for command in (simulate, fetch, build, train, bench, publish, update, check):
     app.command()(command)
 app.command("import")(import_file)
 
-Names = Annotated[list[str] | None, Argument(metavar="NAME...", help="[mask/|inpaint/]NAME[@VERSION]")]
+Names = Annotated[
+    list[str] | None,
+    Argument(metavar="NAME...", help="[mask/|inpaint/]NAME[@VERSION], a run, or hf:ORG/TASK-NAME@vVERSION"),
+]
 All = Annotated[bool, Option("--all", help="every version of every model")]
 FromMirror = Annotated[str | None, Option("--from", help="folder or file:// address of a mirror")]
 FromSource = Annotated[str | None, Option("--source", help=f"use this source alone: {', '.join(SOURCES)}")]
@@ -216,7 +219,7 @@ def convert(
 @app.command()
 def clean(
     files: Annotated[list[str], Argument(metavar="FILE...", help="FITS files, wildcards, folders or @list.txt")],
-    model: Annotated[str, Option(help="mask model; auto: the zoo's first choice for the instrument")] = "auto",
+    model: Annotated[str, Option(help="mask model or run; auto: the zoo's first choice for the instrument")] = "auto",
     inpaint: Annotated[
         str, Option(help="model, medmask, biharmonic or none; auto: the instrument's network or medmask")
     ] = "auto",

@@ -24,7 +24,7 @@ from deepcr_zoo import files
 from deepcr_zoo.bench.results import Data, PixelCounts
 from deepcr_zoo.dataset.coverage import GoodPixels, seen_by_others
 from deepcr_zoo.dataset.drizzle import drizzle_visit
-from deepcr_zoo.dataset.exposures import ChipPixels, detector_of, read_chips, read_facts
+from deepcr_zoo.dataset.exposures import ChipPixels, read_chips, read_facts
 from deepcr_zoo.dataset.ignore import ignore_mask, quality_bits
 from deepcr_zoo.exposures.usablepixels import has_bits
 from deepcr_zoo.machine import processor_name
@@ -33,6 +33,7 @@ from deepcr_zoo.simulate.simulation import SimulatedVisit, write_visit
 from deepcr_zoo.simulate.truth import Truth, read_truth, truth_path
 from deepcr_zoo.zoo.recipe import RESERVED_SEED, SIMULATED_FIELD_TYPES, BuildBlock, FieldType, InstrumentBlock, Recipe
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
+from deepcr_zoo.zoo.recipeinstruments import detector_of
 from deepcr_zoo.zoo.records import POOLED
 
 # as in test visits of Zhang & Bloom 2020, Table 1: 13671-44, 10775-09 (of two), 10190-28

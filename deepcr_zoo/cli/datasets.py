@@ -26,13 +26,14 @@ from deepcr_zoo.cli.console import (
 from deepcr_zoo.cli.options import AsJson, OnScheduler, RecipeFile, Settings, default_jobs
 from deepcr_zoo.cluster import jobs_or_scheduler
 from deepcr_zoo.dataset.expectations import Expected, doubts, expected, expected_rehearsal
+from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.errors import InvalidNameError, UsageError
 from deepcr_zoo.exposures.pictures import require_matplotlib
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.progress import Level
 from deepcr_zoo.zoo.instrumentfiles import instruments_beside
 from deepcr_zoo.zoo.names import NAME_PATTERN
-from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES, Recipe, SimulatedFieldType
+from deepcr_zoo.zoo.recipe import FIELD_TYPES, FieldType, Recipe
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe, recipe_json_schema
 
 if TYPE_CHECKING:
@@ -133,8 +134,11 @@ def schema() -> None:
 
 def simulate(
     file: RecipeFile,
-    field_type: Annotated[list[str] | None, Option(help=f"{', '.join(SIMULATED_FIELD_TYPES)} [default: all]")] = None,
+    field_type: Annotated[
+        list[str] | None, Option(help=f"{', '.join(FIELD_TYPES)} [default: those of the rehearsal]")
+    ] = None,
     seed: Annotated[int | None, Option(help="chooses the field and all noise [default: the rehearsal's]")] = None,
+    visits: Annotated[int, Option(min=1, help="visits of each field type, with seeds that count up")] = 1,
     exposures: Annotated[int | None, Option(help="exposures of each visit [default: the rehearsal's]")] = None,
     exposure_time: Annotated[float | None, Option(help="seconds [default: the rehearsal's]")] = None,
     side: Annotated[int | None, Option(help="pixels of a square cut-out [default: the rehearsal's]")] = None,
@@ -142,36 +146,39 @@ def simulate(
     output_dir: Annotated[Path, Option(help="folder for the visits, one folder each")] = Path("simulated"),
     settings: Settings = None,
 ) -> None:
-    """Simulate a visit of each field type with the instrument of a recipe, with the truth beside each exposure.
+    """Simulate visits of each field type with the camera of a recipe, with the truth beside each exposure.
 
-    Prints the path of each ROOT_flc.fits; ROOT_truth.safetensors beside it holds cosmic rays, scene and noise in electrons.
+    Prints the path of each exposure: ROOT_flc.fits of ACS/WFC and WFC3/UVIS, else a file as the camera is described.
+    ROOT_truth.safetensors beside it holds cosmic rays, scene and noise in electrons.
     """
-    from deepcr_zoo.simulate.cameras import simulated
-    from deepcr_zoo.simulate.simulation import SimulatedVisit, write_visit
+    from deepcr_zoo.simulate.visits import visit_of, write
 
     recipe = read_recipe(find_recipe(file), settings or ())
-    sizes, instrument = recipe.rehearsal, simulated(recipe.instrument)
+    sizes = recipe.rehearsal
     if full_frame and side is not None:
         raise UsageError("--full-frame and --side: expected one of them")
-    visits = [
-        SimulatedVisit(
-            instrument,
+    first = sizes.seed if seed is None else seed
+    simulated = [
+        visit_of(
+            recipe,
             kind,
-            sizes.seed if seed is None else seed,
+            number,
             sizes.exposures if exposures is None else exposures,
             sizes.exposure_time_s.get(kind, FALLBACK_EXPOSURE_TIME_S) if exposure_time is None else exposure_time,
             None if full_frame else sizes.side if side is None else side,
+            LABEL_METHODS[recipe.build.labels].same_pixels,
         )
         for kind in _field_types(field_type, recipe)
+        for number in range(first, first + visits)
     ]
-    folders = [output_dir / f"{visit.field_type}-{visit.seed}" for visit in visits]
+    folders = [output_dir / f"{visit.field_type}-{visit.seed}" for visit in simulated]
     if taken := [folder for folder in folders if folder.is_dir() and any(folder.iterdir())]:
         raise UsageError(
             f"{taken[0]} is not empty: choose another --output-dir or remove it, exposures of two runs do not mix"
         )
-    for visit, folder in TerminalReporter().track(list(zip(visits, folders, strict=True)), "simulating", len(visits)):
+    for visit, folder in TerminalReporter().track(list(zip(simulated, folders, strict=True)), "simulating", len(simulated)):
         with files.reporting_failures(folder, "choose another --output-dir"):
-            written = write_visit(visit, folder)
+            written = write(visit, folder)
         for path in written:
             print_result(path)
 
@@ -253,8 +260,8 @@ def _print_dataset(manifest: Manifest) -> None:
         message("caution", caution, "caution")
 
 
-def _field_types(names: list[str] | None, recipe: Recipe) -> list[SimulatedFieldType]:
-    kinds: dict[str, SimulatedFieldType] = {kind: kind for kind in SIMULATED_FIELD_TYPES}
+def _field_types(names: list[str] | None, recipe: Recipe) -> list[FieldType]:
+    kinds: dict[str, FieldType] = {kind: kind for kind in FIELD_TYPES}
     if unknown := [name for name in names or () if name not in kinds]:
         raise UsageError(f"--field-type {unknown[0]}: expected one of {', '.join(kinds)}")
     return [kinds[name] for name in names or recipe.rehearsal.exposure_time_s]

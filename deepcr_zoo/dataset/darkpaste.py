@@ -19,12 +19,13 @@ from scipy import ndimage
 from deepcr_zoo._version import __version__
 from deepcr_zoo.dataset import ignore
 from deepcr_zoo.dataset.darks import DarkHits, Detection, describe_shapes, read_hits
-from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, detector_of, read_chips
+from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, read_chips
 from deepcr_zoo.dataset.labelling import LabelledExposure, LabellingInMemory, VisitRejectedError, check_room, largest_dither
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.dataset.twopass import TOUCHING
 from deepcr_zoo.exposures.usablepixels import has_bits
 from deepcr_zoo.models.baselines import Lacosmic
+from deepcr_zoo.zoo.recipeinstruments import detector_of
 
 
 def label(visit: PlannedVisit, exposures: Sequence[ExposureFacts], scratch: Path, log: Path) -> LabellingInMemory:

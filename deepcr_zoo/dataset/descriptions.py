@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deepcr_zoo.dataset.exposures import detector_of
 from deepcr_zoo.dataset.ignore import quality_bits
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.zoo.recipe import Recipe
+from deepcr_zoo.zoo.recipeinstruments import detector_of
 
 
 def describe_labels(recipe: Recipe, software: Sequence[str]) -> str:

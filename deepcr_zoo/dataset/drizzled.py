@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.dataset import drizzle, ignore
 from deepcr_zoo.dataset.coverage import GoodPixels, seen_by_others
-from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, detector_of, read_chips
+from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, read_chips
 from deepcr_zoo.dataset.labelling import LabelledExposure, VisitRejectedError, check_room, largest_dither
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.errors import DrizzleError, InterruptedWorkError
 from deepcr_zoo.exposures.usablepixels import has_bits
 from deepcr_zoo.zoo.recipe import IgnoreBlock
+from deepcr_zoo.zoo.recipeinstruments import detector_of
 
 
 def label(visit: PlannedVisit, exposures: Sequence[ExposureFacts], scratch: Path, log: Path) -> DrizzledLabelling:

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.errors import UsageError
-from deepcr_zoo.simulate.cameras import simulated
+from deepcr_zoo.simulate.cameras import is_of_hst
+from deepcr_zoo.simulate.plainvisits import PlainVisit
+from deepcr_zoo.simulate.visits import visit_of
 from deepcr_zoo.zoo.instrumentfiles import default_instruments
 from deepcr_zoo.zoo.recipe import FIELD_TYPES, RESERVED_SEED, SIMULATED_FIELD_TYPES, FieldType, Recipe, Split, StampBlock
 
@@ -46,25 +49,41 @@ def expected_rehearsal(recipe: Recipe) -> list[Expected]:
     if why_no_rehearsal(recipe):
         return []
     sizes = recipe.rehearsal
-    per_exposure = prod(sizes.stamps.grid((sizes.side, sizes.side)))
+    per_exposure = prod(sizes.stamps.grid(rehearsal_shape(recipe)))
     visits = {"train": sizes.visits.train, "test": sizes.visits.test}
     return [
         Expected(split, kind, visits[split], visits[split] * sizes.exposures, visits[split] * sizes.exposures * per_exposure)
         for split in SPLITS
-        for kind in SIMULATED_FIELD_TYPES
+        for kind in FIELD_TYPES
         if kind in sizes.exposure_time_s
     ]
 
 
 def why_no_rehearsal(recipe: Recipe) -> str | None:
     """Return why simulated visits cannot replace a recipe's data; None if they can."""
-    if recipe.build.labels != "astrodrizzle":
-        return f"simulated visits are dithered and have no darks, which does not do for build.labels {recipe.build.labels}"
+    labels, block = recipe.build.labels, recipe.instrument
+    if labels == "dark_paste":
+        return "the simulator makes no darks, which labels dark_paste need: choose build.labels for dithers or repeats"
+    if is_of_hst(block) and LABEL_METHODS[labels].same_pixels:
+        return (
+            f"the simulator dithers the visits of {block.instrument}/{block.detector}: expected build.labels astrodrizzle or "
+            "dithers"
+        )
+    if not is_of_hst(block) and labels == "astrodrizzle":
+        return "AstroDrizzle reads no such files: expected build.labels dithers (images) or cr_split (repeats)"
     try:
-        simulated(recipe.instrument)
+        visit_of(recipe, next(iter(recipe.rehearsal.exposure_time_s)), 0, 1, 1.0, None)
     except UsageError as error:
         return str(error)
     return None
+
+
+def rehearsal_shape(recipe: Recipe) -> tuple[int, int]:
+    """Return rows and columns of the simulated exposures of a recipe that can be rehearsed."""
+    sizes = recipe.rehearsal
+    field_type, seconds = next(iter(sizes.exposure_time_s.items()))
+    visit = visit_of(recipe, field_type, sizes.seed, sizes.exposures, seconds, sizes.side)
+    return visit.shape if isinstance(visit, PlainVisit) else (sizes.side, sizes.side)
 
 
 def _no_training_stamps(what: str, stamps: StampBlock, shape: Sequence[int]) -> list[str]:
@@ -91,7 +110,7 @@ def doubts(recipe: Recipe) -> list[str]:
     if (why := why_no_rehearsal(recipe)) is not None:
         found.append(f"it cannot be rehearsed: {why}")
     else:
-        found += _no_training_stamps("a rehearsal", recipe.rehearsal.stamps, (recipe.rehearsal.side, recipe.rehearsal.side))
+        found += _no_training_stamps("a rehearsal", recipe.rehearsal.stamps, rehearsal_shape(recipe))
     found += _no_training_stamps("a training", recipe.build.stamps, recipe.instrument.chip_shape)
     if recipe.rehearsal.is_reserved:
         found.append(RESERVED)

@@ -19,16 +19,16 @@ from deepcr_zoo.dataset.coordinates import coordinates, is_substitute
 from deepcr_zoo.dataset.footprints import Positions
 from deepcr_zoo.dataset.identities import identify
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
-from deepcr_zoo.errors import InvalidDocumentError, InvalidFileError
+from deepcr_zoo.errors import InvalidFileError
 from deepcr_zoo.exposures.fitsfiles import quiet_astropy
 from deepcr_zoo.exposures.framekinds import frame_kind
 from deepcr_zoo.exposures.noisecheck import amplifier_noise, level_cautions, overscan_noise
 from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
 from deepcr_zoo.exposures.readingoptions import ReadingOptions
 from deepcr_zoo.models.images import LIMIT, has_value
-from deepcr_zoo.zoo.instrumentfiles import default_instruments
 from deepcr_zoo.zoo.instruments import Instrument, number, text
 from deepcr_zoo.zoo.recipe import InstrumentBlock, Labels
+from deepcr_zoo.zoo.recipeinstruments import detector_of
 
 
 @dataclass(frozen=True)
@@ -69,18 +69,6 @@ class ChipPixels:
     area_cm2: float  # area of the silicon
     mdrizsky: float | None  # sky level from AstroDrizzle, e-
     saturated: NDArray[np.bool_] | None = None  # by the levels of a camera without DQ flags
-
-
-def detector_of(block: InstrumentBlock) -> Instrument:
-    """Return the description of a recipe's instrument: its own, or the one that is known by these names."""
-    names = (block.telescope, block.instrument, block.detector)
-    if known := block.description or default_instruments().named(*names):
-        return known
-    raise InvalidDocumentError(
-        f"instrument: {' '.join(names)} is not described: expected one of "
-        f"{', '.join(f'{one.telescope} {one.instrument} {one.detector}' for one in default_instruments())}; "
-        "'deepcr-zoo instrument new FILE.fits' describes another"
-    )
 
 
 def name_in_records(block: InstrumentBlock) -> str:

@@ -24,7 +24,7 @@ from deepcr_zoo.dataset.sky import choose_sky_level
 from deepcr_zoo.dataset.visitdefects import ChipDefects, find_shared, ignoring
 from deepcr_zoo.files import new_folder, reporting_failures, scratch_folder
 from deepcr_zoo.models.images import has_value
-from deepcr_zoo.simulate.simulation import write_visit
+from deepcr_zoo.simulate import visits
 from deepcr_zoo.simulate.truth import Truth, read_truth
 from deepcr_zoo.zoo.recipe import Labels
 
@@ -99,7 +99,7 @@ def _simulate(visit: PlannedVisit, scratch: Path) -> tuple[ExposureFacts, ...]:
     assert visit.simulated is not None
     folder = scratch / "simulated"
     folder.mkdir()
-    return tuple(one for path in write_visit(visit.simulated, folder) for one in read_facts(path, visit.instrument))
+    return tuple(one for path in visits.write(visit.simulated, folder) for one in read_facts(path, visit.instrument))
 
 
 def _attempt(
@@ -215,7 +215,7 @@ def _store(
     return store.ExposureRecord(
         name=facts.name,
         stamps=store.write_tensors(folder / f"{facts.name}.safetensors", tensors, about),
-        truth=_store_truth(one.truth, cut, about, folder / f"{facts.name}.truth.safetensors"),
+        truth=_store_truth(one, cut, about, folder / f"{facts.name}.truth.safetensors"),
         count=len(tensors["image"]),
         **both,
         background_ratio=one.background_ratio,
@@ -231,10 +231,11 @@ def _store(
     )
 
 
-def _store_truth(source: Path | None, cut: Cut, about: dict[str, Any], path: Path) -> store.StoredFile | None:
-    if source is None:
+def _store_truth(one: CandidateExposure, cut: Cut, about: dict[str, Any], path: Path) -> store.StoredFile | None:
+    if one.truth is None:
         return None
-    chips: list[Truth] = read_truth(source)
+    found = read_truth(one.truth)
+    chips: list[Truth] = [found[version - 1] for version in one.facts.versions]
     layers = {field.name: [getattr(chip, field.name) for chip in chips] for field in dataclasses.fields(Truth)}
     return store.write_tensors(path, {name: cut(layer, np.float32) for name, layer in layers.items()}, about)
 

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepcr_zoo.dataset import ignore, persistent
-from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of
+from deepcr_zoo.dataset.exposures import ExposureFacts
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.dataset.store import FORMAT, key_of
 from deepcr_zoo.exposures.usablepixels import QualityBits
 from deepcr_zoo.simulate import VERSION as SIMULATOR
-from deepcr_zoo.simulate.cameras import simulated
-from deepcr_zoo.simulate.simulation import SimulatedVisit
-from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES, BuildBlock, FieldType, InstrumentBlock, Recipe, Split, TweakReg
+from deepcr_zoo.simulate.plainvisits import VERSION as PLAIN_SIMULATOR
+from deepcr_zoo.simulate.plainvisits import PlainVisit
+from deepcr_zoo.simulate.visits import Visit, visit_of
+from deepcr_zoo.zoo.recipe import FIELD_TYPES, BuildBlock, FieldType, InstrumentBlock, Recipe, Split, TweakReg
+from deepcr_zoo.zoo.recipeinstruments import detector_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class PlannedVisit:
     field_type: FieldType
     split: Split
     exposures: tuple[ExposureFacts, ...]
-    simulated: SimulatedVisit | None
+    simulated: Visit | None
     tweakreg: TweakReg | None
     instrument: InstrumentBlock
     build: BuildBlock
@@ -41,6 +43,8 @@ class PlannedVisit:
     @property
     def shapes(self) -> list[tuple[int, int]]:
         """Rows and columns of the chips of all exposures."""
+        if isinstance(self.simulated, PlainVisit):
+            return [self.simulated.shape]
         if self.simulated is not None:
             side, (rows, columns) = self.simulated.side, self.instrument.chip_shape
             return [(side or rows, side or columns)]
@@ -55,7 +59,8 @@ class PlannedVisit:
             origin: Any = [exposure.sha256 for exposure in self.exposures]
             instrument = {name: whole[name] for name in ("telescope", "instrument", "detector", "read_noise_electron")}
         else:
-            origin = {"simulator": SIMULATOR, **{k: v for k, v in vars(self.simulated).items() if k != "instrument"}}
+            version = PLAIN_SIMULATOR if isinstance(self.simulated, PlainVisit) else SIMULATOR
+            origin = {"simulator": version, **{k: v for k, v in vars(self.simulated).items() if k != "instrument"}}
             instrument = whole
         return key_of(
             {
@@ -93,15 +98,16 @@ class PlannedVisit:
 
 def rehearsed_visits(recipe: Recipe) -> list[PlannedVisit]:
     """Return the simulated visits of a recipe's rehearsal, each with a seed of its own."""
-    rehearsal, instrument = recipe.rehearsal, simulated(recipe.instrument)
+    rehearsal = recipe.rehearsal
+    same_pixels = LABEL_METHODS[recipe.build.labels].same_pixels
     build = recipe.build.model_copy(update={"stamps": rehearsal.stamps})
-    field_types = [field_type for field_type in SIMULATED_FIELD_TYPES if field_type in rehearsal.exposure_time_s]
+    field_types = [field_type for field_type in FIELD_TYPES if field_type in rehearsal.exposure_time_s]
     train: list[Split] = ["train"] * rehearsal.visits.train
     test: list[Split] = ["test"] * rehearsal.visits.test
     visits = []
     for seed, (field_type, split) in enumerate(((one, two) for one in field_types for two in train + test), rehearsal.seed):
         seconds = rehearsal.exposure_time_s[field_type]
-        to_simulate = SimulatedVisit(instrument, field_type, seed, rehearsal.exposures, seconds, rehearsal.side)
+        to_simulate = visit_of(recipe, field_type, seed, rehearsal.exposures, seconds, rehearsal.side, same_pixels)
         name = f"simulated-{field_type}-{seed}"
         visits.append(PlannedVisit(name, field_type, split, (), to_simulate, None, recipe.instrument, build))
     return visits

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from deepcr_zoo import batch
 from deepcr_zoo.dataset import darks, ignore, splits, visits
-from deepcr_zoo.dataset.expectations import RESERVED, SPLITS
-from deepcr_zoo.dataset.exposures import ExposureFacts, detector_of, read_facts
+from deepcr_zoo.dataset.expectations import RESERVED, SPLITS, why_no_rehearsal
+from deepcr_zoo.dataset.exposures import ExposureFacts, read_facts
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.dataset.planned import PlannedVisit, rehearsed_visits
 from deepcr_zoo.dataset.store import FORMAT, Home, Rejected, key_of, recipe_key
 from deepcr_zoo.errors import DataError, InterruptedWorkError, InvalidFileError, MissingDataError, UsageError
 from deepcr_zoo.zoo.recipe import Recipe, Split, SplitBy
+from deepcr_zoo.zoo.recipeinstruments import detector_of
 
 DarkBanks = Mapping[Split, tuple[ExposureFacts, ...]]
 
@@ -95,11 +96,8 @@ def plan_build(
 
 
 def _plan_rehearsal(recipe: Recipe, data: Sequence[str | Path], home: Home) -> BuildPlan:
-    if not LABEL_METHODS[recipe.build.labels].is_dithered:
-        raise UsageError(
-            "--rehearse simulates dithered visits and no darks: give exposures with --data, or --set "
-            "build.labels=astrodrizzle (or dithers)"
-        )
+    if (why := why_no_rehearsal(recipe)) is not None:
+        raise UsageError(f"--rehearse: {why}; or give exposures with --data")
     if data:
         raise UsageError("--rehearse simulates its exposures: leave out --data")
     cautions = (RESERVED,) if recipe.rehearsal.is_reserved else ()

@@ -14,12 +14,12 @@ from deepcr_zoo.errors import InvalidDocumentError, InvalidFileError, UsageError
 from deepcr_zoo.exposures.inspection import InspectedChip, gain_of_pair, inspect
 from deepcr_zoo.exposures.missing import MissingFactsError
 from deepcr_zoo.exposures.proposals import Draft, propose
-from deepcr_zoo.exposures.rawframes import section_of
 from deepcr_zoo.exposures.reading import Exposure, read_exposure
 from deepcr_zoo.exposures.readingoptions import ReadingOptions
 from deepcr_zoo.exposures.survey import Survey, SurveyedFile, survey
 from deepcr_zoo.zoo.instrumentfiles import KnownInstrument, KnownInstruments, default_instruments
 from deepcr_zoo.zoo.instruments import Instrument
+from deepcr_zoo.zoo.sections import section_of
 
 MOST_MEASURED = 6
 """Files of which pixels are read; headers are read of all."""

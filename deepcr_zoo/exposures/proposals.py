@@ -16,10 +16,11 @@ from deepcr_zoo.documents import brief, validate
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.exposures import keywordnames as known
 from deepcr_zoo.exposures.keywordnames import NO_VALUE, Names
-from deepcr_zoo.exposures.rawframes import is_unsigned, section_of
+from deepcr_zoo.exposures.rawframes import is_unsigned
 from deepcr_zoo.exposures.readingoptions import GAINS, is_plausible
 from deepcr_zoo.exposures.survey import Survey, has_text
 from deepcr_zoo.zoo.instruments import Instrument, Keywords, number, positive, read_binning, read_gain, shipped_table, text
+from deepcr_zoo.zoo.sections import section_of
 
 GUESSED = "guessed: "
 """Beginning of the source of a fact that no header states."""

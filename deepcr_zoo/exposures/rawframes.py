@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,18 +12,9 @@ from deepcr_zoo.exposures.missing import Missing
 from deepcr_zoo.exposures.readingoptions import OVERSCAN, ReadingOptions
 from deepcr_zoo.models.images import Mask, has_value
 from deepcr_zoo.zoo.instruments import Amplifier, Instrument, Keywords, Overscan, PixelUnit, matches, text, value
-
-IMAGE_SECTIONS = ("TRIMSEC", "DATASEC")
-"""Keywords of the pixels that see light, and of what to keep of them (NOAO's conventions for CCD headers, IRAF ccdproc)."""
-
-BIAS_SECTION = "BIASSEC"
-
-_SECTION = re.compile(r"\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]")
-"""A section as in IRAF: columns, then rows, counted from 1, the last included."""
+from deepcr_zoo.zoo.sections import BIAS_SECTION, IMAGE_SECTIONS, Section, section_of, stated_section
 
 _NO_LEVEL = Missing("its overscan holds no value", "--bias LEVEL")
-
-Section = tuple[slice, slice]  # rows, columns
 
 
 @dataclass(frozen=True)
@@ -115,7 +105,7 @@ def _of_known_camera(pixels: NDArray[np.float32], geometry: Overscan, version: i
 def _of_amplifiers(pixels: NDArray[np.float32], header: Keywords, instrument: Instrument) -> RawFrame | Missing | None:
     """Return the bias level of each amplifier: the median of its overscan; None if the header has none of its keywords."""
     amplifiers = instrument.amplifiers
-    if not any(_stated(header, one.image) for one in amplifiers):
+    if not any(stated_section(header, one.image) for one in amplifiers):
         return None
     area, covered = np.zeros(pixels.shape, dtype=bool), np.zeros(pixels.shape, dtype=bool)
     levels, ratios = np.zeros(pixels.shape, dtype=np.float32), np.ones(pixels.shape, dtype=np.float32)
@@ -210,23 +200,3 @@ def _beside(lit: Mask) -> Section:
         height - 1 - rows[-1]: (slice(rows[-1] + 1, height), inside[1]),
     }
     return bands[max(bands)]
-
-
-def _stated(header: Keywords, place: str) -> str:
-    """Return a section that a description gives, or that of the keyword which it names."""
-    return place if place.startswith("[") else text(header, place)
-
-
-def section_of(header: Keywords, place: str, shape: tuple[int, ...]) -> Section | None:
-    """Return a section, or that of a keyword; None if it is absent, cannot be read or does not lie inside the image.
-
-    A section that a pipeline has left behind after trimming the image does not fit it any more.
-    """
-    found = _SECTION.fullmatch(_stated(header, place))
-    if found is None:
-        return None
-    x1, x2, y1, y2 = map(int, found.groups())
-    columns, rows = sorted((x1, x2)), sorted((y1, y2))
-    if columns[0] < 1 or rows[0] < 1 or columns[1] > shape[1] or rows[1] > shape[0]:
-        return None
-    return slice(rows[0] - 1, rows[1]), slice(columns[0] - 1, columns[1])

@@ -110,6 +110,11 @@ _CAMERAS = {
 }
 
 
+def is_of_hst(instrument: DetectorBlock) -> bool:
+    """True if this camera is one of those whose files AstroDrizzle reads."""
+    return instrument.telescope == "HST" and (instrument.instrument, instrument.detector) in _CAMERAS
+
+
 def camera(instrument: DetectorBlock) -> Camera:
     """Return the camera of an instrument block, or raise `UsageError` if it cannot be simulated."""
     found = _CAMERAS.get((instrument.instrument, instrument.detector)) if instrument.telescope == "HST" else None
@@ -125,6 +130,11 @@ def camera(instrument: DetectorBlock) -> Camera:
 def simulated(block: InstrumentBlock) -> SimulatedInstrument:
     """Return the instrument of a recipe with all the fields that the simulator needs, or raise `UsageError`."""
     camera(block)
+    if block.simulation is not None:
+        raise UsageError(
+            f"instrument.simulation: {block.instrument}/{block.detector} is simulated by the other fields of its block: "
+            "remove it"
+        )
     given = block.model_dump(exclude_none=True)
     if missing := [
         name for name, one in SimulatedInstrument.model_fields.items() if one.is_required() and name not in given

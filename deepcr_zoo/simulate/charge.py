@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from deepcr_zoo.zoo.recipe import SimulatedInstrument
 
 Floats = NDArray[np.float64]
 
@@ -22,6 +21,25 @@ _MOST_PACKETS = 24  # a cloud of electrons diffuses in at most this many parts
 _CHUNK = 1_000_000
 
 
+class Silicon(Protocol):
+    """The light-sensitive silicon of a detector."""
+
+    @property
+    def silicon_um(self) -> float:
+        """Thickness."""
+        ...
+
+    @property
+    def charge_spread_um(self) -> float:
+        """Sigma of the spread of charge freed at the back."""
+        ...
+
+    @property
+    def pixel_size_um(self) -> float:
+        """Side of a pixel."""
+        ...
+
+
 @dataclass(frozen=True)
 class Deposits:
     """Electrons freed within the silicon at N places."""
@@ -31,13 +49,13 @@ class Deposits:
     electrons: Floats
 
 
-def spread_um(depth_um: Floats, instrument: SimulatedInstrument) -> Floats:
+def spread_um(depth_um: Floats, instrument: Silicon) -> Floats:
     """Return sigma, in micrometres, of the spread of charge freed at a distance from the gates."""
     return np.asarray(FRONT_UM + (instrument.charge_spread_um - FRONT_UM) * depth_um / instrument.silicon_um)
 
 
 def collect(
-    deposits: Iterable[Deposits], shape: tuple[int, int], instrument: SimulatedInstrument, rng: np.random.Generator
+    deposits: Iterable[Deposits], shape: tuple[int, int], instrument: Silicon, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """Return the electrons in each pixel, shape (H, W), after diffusion on their way to the gates."""
     total = np.zeros(shape[0] * shape[1])

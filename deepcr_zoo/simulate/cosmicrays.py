@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.simulate.charge import Deposits, Floats, collect
-from deepcr_zoo.zoo.recipe import SimulatedInstrument
+from deepcr_zoo.simulate.charge import Deposits, Floats, Silicon, collect
 
 EV_PER_ELECTRON = 3.65  # energy that frees one electron in silicon: 3.64 to 3.75 in the literature, by temperature
 MARGIN_PIXELS = 60  # tracks may start this far outside the chip
@@ -44,12 +45,21 @@ class Particles:
     heavy: float
 
 
+class StruckSilicon(Silicon, Protocol):
+    """A detector that particles cross at a rate."""
+
+    @property
+    def cosmic_rays_per_cm2_s(self) -> float:
+        """Rate of all particles."""
+        ...
+
+
 IN_ORBIT = Particles(electrons=0.5, helium=0.06, heavy=0.004)
 """Fewer ions than in galactic cosmic rays, because the radiation belts add protons (estimated, not measured)."""
 
 
 def cosmic_rays(
-    shape: tuple[int, int], seconds: float, instrument: SimulatedInstrument, particles: Particles, rng: np.random.Generator
+    shape: tuple[int, int], seconds: float, instrument: StruckSilicon, particles: Particles, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """Return the electrons that cosmic rays leave on a chip, shape (H, W)."""
     rows, columns = (side + 2 * MARGIN_PIXELS for side in shape)
@@ -57,20 +67,29 @@ def cosmic_rays(
     number = rng.poisson(instrument.cosmic_rays_per_cm2_s * area_cm2 * seconds)
     electrons = rng.binomial(number, particles.electrons)
     starts = rng.random((number, 2)) * (columns, rows) - MARGIN_PIXELS
-    deposits = _straight_tracks(starts[electrons:], instrument, particles, rng)
-    deposits += [_secondary_electrons(starts[:electrons], instrument, rng)]
+    deposits = _ions(starts[electrons:], instrument, particles, rng)
+    deposits += [secondary_electrons(starts[:electrons], instrument, rng, _of_spacecraft, _BORN_INSIDE)]
     return collect(deposits, shape, instrument, rng)
 
 
-def _straight_tracks(
-    starts: Floats, instrument: SimulatedInstrument, particles: Particles, rng: np.random.Generator
-) -> list[Deposits]:
-    """Deposits of protons and heavier ions, which are not deflected, and of the energetic electrons that they knock out."""
+def _ions(starts: Floats, instrument: Silicon, particles: Particles, rng: np.random.Generator) -> list[Deposits]:
     number = len(starts)
-    cosine = np.maximum(np.sqrt(rng.random(number)), _LEAST_COSINE)  # isotropic flux through a plane
+    cosine = np.sqrt(rng.random(number))  # isotropic flux through a plane
     azimuth = rng.random(number) * 2 * np.pi
-    length_um = instrument.silicon_um / cosine
     losses = _relative_losses(number, particles, rng)
+    return straight_tracks(starts, cosine, azimuth, losses, instrument, rng)
+
+
+def straight_tracks(
+    starts: Floats, cosine: Floats, azimuth: Floats, losses: Floats, instrument: Silicon, rng: np.random.Generator
+) -> list[Deposits]:
+    """Deposits of particles that are not deflected, and of the energetic electrons that they knock out.
+
+    `cosine` is that of the angle to the normal of the detector; `losses` are relative to a minimum-ionising particle.
+    """
+    number = len(starts)
+    cosine = np.maximum(cosine, _LEAST_COSINE)
+    length_um = instrument.silicon_um / cosine
     bundle = np.maximum(1.0, losses / _BUNDLE)
     collisions = rng.poisson(_COLLISIONS_PER_UM * losses / bundle * length_um)
     track = np.repeat(np.arange(number), collisions)
@@ -100,15 +119,26 @@ def _relative_losses(number: int, particles: Particles, rng: np.random.Generator
     return losses
 
 
-def _secondary_electrons(starts: Floats, instrument: SimulatedInstrument, rng: np.random.Generator) -> Deposits:
-    """Deposits of electrons from the spacecraft, which enter from either side or are freed within the silicon."""
+def _of_spacecraft(number: int, rng: np.random.Generator) -> Floats:
+    """Draw energies (keV) of secondary electrons from the spacecraft."""
+    low, high = np.log10(_ELECTRON_KEV)
+    return np.asarray(10 ** rng.uniform(low, high, number))
+
+
+def secondary_electrons(
+    starts: Floats,
+    instrument: Silicon,
+    rng: np.random.Generator,
+    draw_energies_kev: Callable[[int, np.random.Generator], Floats],
+    born_inside: float,
+) -> Deposits:
+    """Deposits of electrons, which enter from either side or, a share of them, are freed within the silicon."""
     number = len(starts)
     cosine = np.sqrt(rng.random(number))
     azimuth = rng.random(number) * 2 * np.pi
-    low, high = np.log10(_ELECTRON_KEV)
-    energy_kev = 10 ** rng.uniform(low, high, number)
+    energy_kev = draw_energies_kev(number, rng)
     from_below = rng.random(number) < 0.5
-    inside = rng.random(number) < _BORN_INSIDE
+    inside = rng.random(number) < born_inside
     surface = np.where(from_below, 1e-3, instrument.silicon_um - 1e-3)
     depth_um = np.where(inside, rng.random(number) * instrument.silicon_um, surface)
     directions = _directions(np.where(from_below, cosine, -cosine), azimuth)
@@ -125,7 +155,7 @@ def _walk(
     depth_um: Floats,
     direction: Floats,
     energy_kev: Floats,
-    instrument: SimulatedInstrument,
+    instrument: Silicon,
     rng: np.random.Generator,
 ) -> Deposits:
     """Follow electrons that lose energy and are deflected at each step until they stop or leave."""

@@ -37,10 +37,16 @@ class PointSpreadTransforms:
         return np.asarray(fft.irfft2(total, self.shape))
 
 
-def render(sources: SceneSources, transforms: PointSpreadTransforms, shape: tuple[int, int]) -> NDArray[np.float32]:
+def render(
+    sources: SceneSources,
+    transforms: PointSpreadTransforms,
+    shape: tuple[int, int],
+    core_variance: float = _CORE_VARIANCE,
+) -> NDArray[np.float32]:
     """Return the electrons of these sources on a chip, shape (H, W), never negative.
 
-    Their light is in electrons, their pixels count from 0 at the centre of the first.
+    Their light is in electrons, their pixels count from 0 at the centre of the first. `core_variance` (pixel^2) is that of
+    the core of the point spread, which widens extended sources.
     """
     image = np.zeros(shape, np.float32)
     extended = sources.blob_covariances.trace(axis1=1, axis2=2) >= 2 * _EXTENDED_PIXELS**2
@@ -51,7 +57,7 @@ def render(sources: SceneSources, transforms: PointSpreadTransforms, shape: tupl
             drawn = transforms.convolve(canvas)
             tile += drawn[HALF_WIDTH:, HALF_WIDTH:][: tile.shape[0], : tile.shape[1]]
     np.maximum(image, 0, out=image)  # rounding of the transforms can give negative values
-    covariances = sources.blob_covariances[extended] + np.eye(2) * _CORE_VARIANCE
+    covariances = sources.blob_covariances[extended] + np.eye(2) * core_variance
     for blob in zip(sources.blobs[extended], sources.blob_light[extended], covariances, strict=True):
         _add_gaussian(image, *blob)
     return image

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from deepcr_zoo.simulate.charge import spread_um
-from deepcr_zoo.zoo.recipe import SimulatedInstrument
+from deepcr_zoo.simulate.charge import Silicon, spread_um
 
 OVERSAMPLING = 4  # sub-pixels per pixel, each axis
 HALF_WIDTH = 64  # the point spread reaches this many pixels to each side
@@ -31,16 +32,55 @@ _POLISHING_SEED = 7
 _TAPER = 0.15  # outer share of the kernel that fades to zero
 
 
-def point_spread(instrument: SimulatedInstrument, defocus: float) -> NDArray[np.float32]:
+class Telescope(Silicon, Protocol):
+    """What diffraction depends on."""
+
+    @property
+    def pixel_scale_arcsec(self) -> float:
+        """Side of a pixel on the sky."""
+        ...
+
+    @property
+    def aperture_m(self) -> float:
+        """Diameter of the mirror."""
+        ...
+
+    @property
+    def obstruction(self) -> float:
+        """Diameter of the obstruction / of the mirror."""
+        ...
+
+    @property
+    def wavelength_um(self) -> float:
+        """Pivot wavelength."""
+        ...
+
+    @property
+    def bandwidth_um(self) -> float:
+        """Width of the band."""
+        ...
+
+
+def point_spread(instrument: Telescope, defocus: float) -> NDArray[np.float32]:
     """Return the share of a star's light on a pixel, for pixels on a grid of sub-pixels around the star.
 
     Fraunhofer diffraction of the pupil by matrix Fourier transform (Soummer et al. 2007), summed over the band, then
     convolved with pixel, charge diffusion and jitter. `defocus` is in waves rms at the pivot wavelength. The kernel has
     ``2 * HALF_WIDTH * OVERSAMPLING + 1`` values a side; each set of every OVERSAMPLING-th value sums to nearly 1.
     """
+    intensity = _diffraction(instrument, defocus, offsets_pixels() * instrument.pixel_scale_arcsec * ARCSEC)
+    return on_pixels(intensity, instrument)
+
+
+def offsets_pixels() -> NDArray[np.float64]:
+    """Return the offsets of the sub-pixels of a kernel from a star, along an axis."""
     extent = HALF_WIDTH * OVERSAMPLING
-    pixels = np.arange(-extent, extent + 1) / OVERSAMPLING
-    intensity = _diffraction(instrument, defocus, pixels * instrument.pixel_scale_arcsec * ARCSEC)
+    return np.asarray(np.arange(-extent, extent + 1) / OVERSAMPLING)
+
+
+def on_pixels(intensity: NDArray[np.float64], instrument: Silicon) -> NDArray[np.float32]:
+    """Return the kernel of an intensity on the grid of `offsets_pixels`, after pixel, diffusion and jitter."""
+    pixels = offsets_pixels()
     frequency = fft.fftfreq(pixels.size) * OVERSAMPLING
     absorbed_um = np.asarray(instrument.silicon_um - min(ABSORPTION_UM, instrument.silicon_um))
     diffusion = float(spread_um(absorbed_um, instrument)) / instrument.pixel_size_um
@@ -52,7 +92,7 @@ def point_spread(instrument: SimulatedInstrument, defocus: float) -> NDArray[np.
     return np.asarray(kernel * (OVERSAMPLING**2 / kernel.sum()), dtype=np.float32)
 
 
-def _diffraction(instrument: SimulatedInstrument, defocus: float, angles: NDArray[np.float64]) -> NDArray[np.float64]:
+def _diffraction(instrument: Telescope, defocus: float, angles: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the intensity over the band at these angles (radians) along both axes."""
     across, aperture, wavefront = _pupil(instrument.obstruction, defocus)
     optical_path = wavefront * instrument.wavelength_um

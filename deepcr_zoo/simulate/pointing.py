@@ -49,18 +49,22 @@ def identify(field_type: SimulatedFieldType, seed: int, camera: Camera) -> Visit
     """Return the identity of the visit of this seed and field type, unique for seeds below `MOST_SEEDS`."""
     number = seed * len(SIMULATED_FIELD_TYPES) + SIMULATED_FIELD_TYPES.index(field_type)
     proposal, visit = divmod(number, _VISITS_PER_PROPOSAL)
-    return VisitIdentity(number, camera.first_proposal + proposal, _base36(visit, 2), _cell(number))
+    return VisitIdentity(number, camera.first_proposal + proposal, _base36(visit, 2), cell(number))
 
 
 def _base36(number: int, digits: int) -> str:
     return "".join(_BASE36[number // 36**place % 36] for place in reversed(range(digits)))
 
 
-def _cell(number: int) -> tuple[float, float]:
-    """Return the centre of a cell of the sky; cells lie in rows of equal declination between the limits."""
-    declinations = np.arange(-_LIMIT_DEG + _CELL_DEG / 2, _LIMIT_DEG, _CELL_DEG)
-    cells = np.floor(360 * np.cos(np.radians(np.abs(declinations) + _CELL_DEG / 2)) / _CELL_DEG).astype(int)
+def cell(number: int, side_deg: float = _CELL_DEG) -> tuple[float, float]:
+    """Return the centre of a cell of the sky, degrees; cells lie in rows of equal declination between the limits.
+
+    After the last cell numbers start again with the first.
+    """
+    declinations = np.arange(-_LIMIT_DEG + side_deg / 2, _LIMIT_DEG, side_deg)
+    cells = np.floor(360 * np.cos(np.radians(np.abs(declinations) + side_deg / 2)) / side_deg).astype(int)
     ends = np.cumsum(cells)
+    number %= int(ends[-1])
     row = int(np.searchsorted(ends, number, side="right"))
     place = number - (ends[row] - cells[row])
     return float((place + 0.5) * 360 / cells[row]), float(declinations[row])

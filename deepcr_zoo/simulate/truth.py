@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,6 +15,8 @@ from safetensors.numpy import load, save
 from deepcr_zoo.errors import InvalidFileError
 from deepcr_zoo.files import read_file
 
+_ENDING = re.compile(r"(_(flc|flt|raw))?\.fits$")
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -25,8 +28,8 @@ class Truth:
 
 
 def truth_path(exposure: Path) -> Path:
-    """Return the path of the truth of ``ROOT_flc.fits``: ``ROOT_truth.safetensors``."""
-    return exposure.with_name(exposure.name.removesuffix("_flc.fits") + "_truth.safetensors")
+    """Return the path of the truth of ``ROOT_flc.fits`` or ``ROOT.fits``: ``ROOT_truth.safetensors``."""
+    return exposure.with_name(_ENDING.sub("", exposure.name) + "_truth.safetensors")
 
 
 def truth_bytes(chips: Sequence[Truth]) -> bytes:

@@ -11,10 +11,11 @@ from deepcr_zoo.documents import Document
 from deepcr_zoo.zoo.instruments import BLEEDING, Instrument
 from deepcr_zoo.zoo.names import NAME_PATTERN, Task
 from deepcr_zoo.zoo.registry import REPOSITORY_PATTERN, Architecture
+from deepcr_zoo.zoo.simulation import SimulationBlock
 
 SimulatedFieldType = Literal["extragalactic", "globular_cluster", "resolved_galaxy"]
 SIMULATED_FIELD_TYPES: tuple[SimulatedFieldType, ...] = get_args(SimulatedFieldType)
-"""Field types that the simulator offers: images of the sky."""
+"""Field types that the simulator offers for every camera: images of the sky."""
 
 FieldType = Literal["extragalactic", "globular_cluster", "resolved_galaxy", "spectrum"]
 FIELD_TYPES: tuple[FieldType, ...] = get_args(FieldType)
@@ -75,7 +76,7 @@ class DetectorBlock(Document):
 
 
 class InstrumentBlock(DetectorBlock):
-    """Properties of the detector and, for simulation, of the optics; the simulator needs them all."""
+    """Properties of the detector and, for simulation, of the optics; ACS/WFC and WFC3/UVIS need all but `simulation`."""
 
     simulated_filter: str | None = Field(default=None, description="filter of the wavelength, zero point and sky below")
     aperture_m: Positive | None = Field(default=None, description="diameter of the primary mirror")
@@ -91,6 +92,11 @@ class InstrumentBlock(DetectorBlock):
     sky_electron_s: NotNegative | None = Field(default=None, description="sky background per pixel")
     cosmic_rays_per_cm2_s: Positive | None = Field(default=None, description="rate of cosmic rays through the detector")
     chip_gap_pixels: NotNegative | None = Field(default=None, description="distance between the two chips")
+    simulation: SimulationBlock | None = Field(
+        default=None,
+        description="site, seeing and particles of a simulated camera other than ACS/WFC and WFC3/UVIS; none: the defaults",
+        exclude_if=lambda simulation: simulation is None,
+    )
 
 
 class SimulatedInstrument(DetectorBlock):
@@ -475,13 +481,17 @@ class RehearsalBlock(Document):
     """Rehearsal: the whole recipe in minutes, on simulated exposures."""
 
     side: int = Field(
-        default=1024, ge=256, le=8192, description="side of the simulated exposures, pixels; they have one chip"
+        default=1024,
+        ge=256,
+        le=8192,
+        description="side of the simulated exposures, pixels; they have one chip, and whole frames where that is smaller or "
+        "the description fixes the place of the overscan",
     )
     exposures: int = Field(default=3, ge=2, le=6)
-    exposure_time_s: dict[SimulatedFieldType, Positive] = Field(
+    exposure_time_s: dict[FieldType, Positive] = Field(
         default={"extragalactic": 400.0, "globular_cluster": 350.0, "resolved_galaxy": 540.0},
         min_length=1,
-        description="as in the test visits of Zhang & Bloom 2020, Table 1",
+        description="by field type, as in the test visits of Zhang & Bloom 2020, Table 1; ACS/WFC and WFC3/UVIS take images",
     )
     visits: VisitCount = VisitCount()
     stamps: RehearsalStamps = RehearsalStamps()

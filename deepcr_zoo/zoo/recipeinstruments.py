@@ -8,14 +8,26 @@ from typing import Any
 
 from deepcr_zoo.documents import brief
 from deepcr_zoo.errors import InvalidDocumentError
-from deepcr_zoo.zoo.instrumentfiles import instruments_beside
+from deepcr_zoo.zoo.instrumentfiles import default_instruments, instruments_beside
 from deepcr_zoo.zoo.instruments import Instrument
-from deepcr_zoo.zoo.recipe import ANY_PRODUCT, DetectorBlock
+from deepcr_zoo.zoo.recipe import ANY_PRODUCT, DetectorBlock, InstrumentBlock
 
 NAME = "name"
 """Key under ``instrument`` that names a description."""
 
 Content = dict[Hashable, Any]
+
+
+def detector_of(block: InstrumentBlock) -> Instrument:
+    """Return the description of a recipe's instrument: its own, or the one that is known by these names."""
+    names = (block.telescope, block.instrument, block.detector)
+    if known := block.description or default_instruments().named(*names):
+        return known
+    raise InvalidDocumentError(
+        f"instrument: {' '.join(names)} is not described: expected one of "
+        f"{', '.join(f'{one.telescope} {one.instrument} {one.detector}' for one in default_instruments())}; "
+        "'deepcr-zoo instrument new FILE.fits' describes another"
+    )
 
 
 def fill_from_description(content: Content, origin: str, folders: Iterable[Path]) -> None:

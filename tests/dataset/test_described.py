@@ -5,13 +5,14 @@ import pytest
 from astropy.io import fits
 
 from deepcr_zoo.dataset.build import build_dataset
-from deepcr_zoo.dataset.exposures import detector_of, read_chips, read_facts
+from deepcr_zoo.dataset.exposures import read_chips, read_facts
 from deepcr_zoo.dataset.ignore import ignore_mask, quality_bits
 from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.store import Home
 from deepcr_zoo.dataset.visitnames import VisitName
 from deepcr_zoo.errors import DataError
 from deepcr_zoo.zoo.recipefiles import read_recipe
+from deepcr_zoo.zoo.recipeinstruments import detector_of
 from tests.described import describe, settings_of, write_recipe
 from tests.groundframes import SHAPE, write_frame
 

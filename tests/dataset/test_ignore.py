@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from astropy.wcs import WCS
 
-from deepcr_zoo.dataset.exposures import ChipPixels, detector_of
+from deepcr_zoo.dataset.exposures import ChipPixels
 from deepcr_zoo.dataset.ignore import ignore_mask, quality_bits
 from deepcr_zoo.errors import InvalidDocumentError
 from deepcr_zoo.exposures.usablepixels import QualityBits
 from deepcr_zoo.zoo.instrumentfiles import default_instruments
 from deepcr_zoo.zoo.recipe import IgnoreBlock
+from deepcr_zoo.zoo.recipeinstruments import detector_of
 from tests.dataset.visits import shipped
 
 ACS = detector_of(shipped().instrument)

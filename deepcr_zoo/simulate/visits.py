@@ -1,0 +1,41 @@
+"""Simulated visits of any recipe: of HST for AstroDrizzle, or of another camera as it writes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+from deepcr_zoo.errors import UsageError
+from deepcr_zoo.simulate.cameras import is_of_hst, simulated
+from deepcr_zoo.simulate.plainvisits import PlainVisit, write_plain_visit
+from deepcr_zoo.simulate.simulation import SimulatedVisit, write_visit
+from deepcr_zoo.zoo.recipe import FieldType, Recipe, SimulatedFieldType
+
+Visit = SimulatedVisit | PlainVisit
+
+
+def visit_of(
+    recipe: Recipe,
+    field_type: FieldType,
+    seed: int,
+    exposures: int,
+    seconds: float,
+    side: int | None,
+    same_pixels: bool = False,
+) -> Visit:
+    """Return a visit of a recipe's camera to simulate, or raise `UsageError` if that is not possible."""
+    block = recipe.instrument
+    if not is_of_hst(block):
+        return PlainVisit(block, field_type, seed, exposures, seconds, side, same_pixels, recipe.data.product)
+    images = [kind for kind in get_args(SimulatedFieldType) if kind == field_type]
+    if not images:
+        raise UsageError(
+            f"rehearsal.exposure_time_s: {block.instrument}/{block.detector} takes images: expected "
+            f"{', '.join(get_args(SimulatedFieldType))}, got {field_type}"
+        )
+    return SimulatedVisit(simulated(block), images[0], seed, exposures, seconds, side)
+
+
+def write(visit: Visit, folder: Path) -> list[Path]:
+    """Simulate a visit, write its files with the truth beside each, and return the paths of the exposures."""
+    return write_visit(visit, folder) if isinstance(visit, SimulatedVisit) else write_plain_visit(visit, folder)

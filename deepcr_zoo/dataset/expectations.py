@@ -9,8 +9,6 @@ from math import prod
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.simulate.cameras import is_of_hst
-from deepcr_zoo.simulate.plainvisits import PlainVisit
-from deepcr_zoo.simulate.visits import visit_of
 from deepcr_zoo.zoo.instrumentfiles import default_instruments
 from deepcr_zoo.zoo.recipe import FIELD_TYPES, RESERVED_SEED, SIMULATED_FIELD_TYPES, FieldType, Recipe, Split, StampBlock
 
@@ -61,14 +59,14 @@ def expected_rehearsal(recipe: Recipe) -> list[Expected]:
 
 def why_no_rehearsal(recipe: Recipe) -> str | None:
     """Return why simulated visits cannot replace a recipe's data; None if they can."""
+    from deepcr_zoo.simulate.visits import visit_of
+
     labels, block = recipe.build.labels, recipe.instrument
     if labels == "dark_paste":
         return "the simulator makes no darks, which labels dark_paste need: choose build.labels for dithers or repeats"
     if is_of_hst(block) and LABEL_METHODS[labels].same_pixels:
-        return (
-            f"the simulator dithers the visits of {block.instrument}/{block.detector}: expected build.labels astrodrizzle or "
-            "dithers"
-        )
+        name = f"{block.instrument}/{block.detector}"
+        return f"the simulator dithers the visits of {name}: expected build.labels astrodrizzle or dithers"
     if not is_of_hst(block) and labels == "astrodrizzle":
         return "AstroDrizzle reads no such files: expected build.labels dithers (images) or cr_split (repeats)"
     try:
@@ -80,6 +78,9 @@ def why_no_rehearsal(recipe: Recipe) -> str | None:
 
 def rehearsal_shape(recipe: Recipe) -> tuple[int, int]:
     """Return rows and columns of the simulated exposures of a recipe that can be rehearsed."""
+    from deepcr_zoo.simulate.plainvisits import PlainVisit
+    from deepcr_zoo.simulate.visits import visit_of
+
     sizes = recipe.rehearsal
     field_type, seconds = next(iter(sizes.exposure_time_s.items()))
     visit = visit_of(recipe, field_type, sizes.seed, sizes.exposures, seconds, sizes.side)

@@ -99,7 +99,8 @@ def _simulate(visit: PlannedVisit, scratch: Path) -> tuple[ExposureFacts, ...]:
     assert visit.simulated is not None
     folder = scratch / "simulated"
     folder.mkdir()
-    return tuple(one for path in visits.write(visit.simulated, folder) for one in read_facts(path, visit.instrument))
+    written = visits.write(visit.simulated, folder)
+    return tuple(one for path in written for one in read_facts(path, visit.instrument, visit.build.labels))
 
 
 def _attempt(

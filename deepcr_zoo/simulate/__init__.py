@@ -1,4 +1,4 @@
-"""Simulated exposures of space cameras, each with its truth: cosmic rays, scene and noise.
+"""Simulated exposures of any camera, each with its truth: cosmic rays, scene and noise.
 
 Imports: models and below. Promises: `SimulatedVisit` and `write_visit`.
 
@@ -13,6 +13,10 @@ What is modelled
   trails, Poisson and read noise; the calibration's dark subtraction and DQ flags.
 - Visits (`simulation`): dithers, pointing errors that are not in the header, focus and noise of each exposure.
 - Files (`flc`, `truth`): exposures that AstroDrizzle reads, and a truth file beside each.
+
+Any other camera (`plainvisits`; `visits` chooses): seeing (`seeing`), muons, Compton electrons and alpha particles
+(`particles`), long-slit spectra (`spectra`), and frames as its description says (`readouts`, `plainfits`). The rest of this
+page is about ACS/WFC and WFC3/UVIS.
 
 What is not modelled
 --------------------

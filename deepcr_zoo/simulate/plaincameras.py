@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -41,7 +40,7 @@ class PlainCamera:
 
     block: InstrumentBlock
 
-    @cached_property
+    @property
     def description(self) -> Instrument:
         """Its keywords, overscan and unit."""
         return detector_of(self.block)

@@ -313,7 +313,7 @@ def test_darks_must_be_as_large_as_exposures(exposures, tmp_path):
 
 
 def test_a_rehearsal_has_no_darks(recipe, tmp_path):
-    with pytest.raises(UsageError, match=r"simulates dithered visits and no darks: .*build.labels=astrodrizzle"):
+    with pytest.raises(UsageError, match="the simulator makes no darks"):
         plan_build(recipe, rehearse=True, home=Home(tmp_path))
 
 

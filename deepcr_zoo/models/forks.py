@@ -3,11 +3,16 @@
 A forked process has one thread and copies of the locks and pools of its parent. So a fork waits for imports and
 computations in progress, and a forked process computes with one thread: OpenMP and OpenVINO would block for ever on the
 others.
+
+Python itself takes locks before a fork, in the reverse order of their registration. Computations need these locks, so the
+modules that register them are imported here: a fork then waits for computations before it takes them.
 """
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401 - registers a lock
 import importlib
+import logging  # noqa: F401 - registers a lock
 import os
 import sys
 import threading

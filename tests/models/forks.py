@@ -3,17 +3,19 @@
 Run as ``python -m tests.models.forks ENGINE EXPOSURE MODULE|quiet|busy``.
 """
 
+import logging
 import multiprocessing
 import os
 import sys
 import threading
 import time
 import traceback
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 
 import deepcr_zoo
+from deepcr_zoo.models.forks import COMPUTATIONS
 from tests.registries import SMALL
 from tests.scenes import star_field
 
@@ -69,6 +71,31 @@ def work_until(stop):
     while not stop.is_set():
         MODEL.mask(IMAGES[0][:100, :100])
         load()
+
+
+def check_locks():
+    """Fork while another thread computes, which then starts a pool and asks for a log."""
+    import torch
+
+    from deepcr_zoo.models.isolation import isolated
+
+    def compute():
+        with isolated(torch.device("cpu")):
+            computing.set()
+            while not COMPUTATIONS._forks:
+                time.sleep(0.001)
+            time.sleep(0.1)  # so that a fork could take further locks
+            logging.getLogger("new in this thread")
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(int).result()
+
+    computing = threading.Event()
+    thread = threading.Thread(target=compute)
+    thread.start()
+    computing.wait()
+    np.testing.assert_array_equal(in_a_fork(lambda number: np.zeros(IMAGES[number].shape, bool), 0), 0)
+    thread.join()
+    print("both ended")
 
 
 def pixels(number):

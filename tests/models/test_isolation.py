@@ -259,6 +259,14 @@ def test_the_settings_of_the_process_are_restored_when_the_last_of_several_threa
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_fork_waits_for_computations_before_it_takes_the_locks_of_pools_and_logs():
+    program = "import deepcr_zoo, concurrent.futures.thread, logging, tests.models.forks as forks; forks.check_locks()"
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    done = subprocess.run(command, env=checkout_on_path(), capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "both ended\n", done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.parametrize(
     ("engine", "parent"),
     [

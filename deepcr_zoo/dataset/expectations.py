@@ -64,6 +64,8 @@ def why_no_rehearsal(recipe: Recipe) -> str | None:
     labels, block = recipe.build.labels, recipe.instrument
     if labels == "dark_paste":
         return "the simulator makes no darks, which labels dark_paste need: choose build.labels for dithers or repeats"
+    if labels == "given":
+        return "simulated exposures have no masks of yours, which labels given need: choose build.labels dithers or cr_split"
     if is_of_hst(block) and LABEL_METHODS[labels].same_pixels:
         name = f"{block.instrument}/{block.detector}"
         return f"the simulator dithers the visits of {name}: expected build.labels astrodrizzle or dithers"

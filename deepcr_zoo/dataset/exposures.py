@@ -19,6 +19,7 @@ from deepcr_zoo.dataset.coordinates import coordinates, is_substitute
 from deepcr_zoo.dataset.footprints import Positions
 from deepcr_zoo.dataset.identities import identify
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
+from deepcr_zoo.dataset.maskfiles import NO_MASKS, MaskFiles
 from deepcr_zoo.errors import InvalidFileError
 from deepcr_zoo.exposures.fitsfiles import quiet_astropy
 from deepcr_zoo.exposures.framekinds import frame_kind
@@ -51,6 +52,7 @@ class ExposureFacts:
     outlines: tuple[Positions, ...]  # convex outline of each chip on the sky; none for a dark
     cautions: tuple[str, ...]
     has_coordinates: bool = True  # False if its place on the sky is a substitute, see `coordinates`
+    masks: MaskFiles = NO_MASKS  # of labels given
 
     def read_noise_or(self, electron: float) -> float:
         """Return the read noise, e-, or this value if the file gives none."""
@@ -69,6 +71,8 @@ class ChipPixels:
     area_cm2: float  # area of the silicon
     mdrizsky: float | None  # sky level from AstroDrizzle, e-
     saturated: NDArray[np.bool_] | None = None  # by the levels of a camera without DQ flags
+    frame_shape: tuple[int, int] | None = None  # rows and columns with the overscan
+    lit: tuple[slice, slice] = (slice(None), slice(None))  # the part of that frame that sees light
 
 
 def name_in_records(block: InstrumentBlock) -> str:
@@ -168,6 +172,8 @@ def _chips(
                 area_cm2=chip.area_cm2 if chip.area_cm2 is not None else _area_cm2(chip, block),
                 mdrizsky=number(hdus[chip.hdu].header, "MDRIZSKY"),
                 saturated=None if detector.has_flags else chip.saturated[lit],
+                frame_shape=chip.pixels.shape,
+                lit=lit,
             )
 
 

@@ -44,6 +44,7 @@ LABEL_METHODS: dict[Labels, LabelMethod] = {
         "what too few other exposures have seen; cores of stars where seeing differs too much; trails and moving objects",
         is_dithered=True,
     ),
+    "given": LabelMethod("given", "masks of the recipe's author, taken as they are by", "what their ignore masks exclude"),
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.dataset import darkpaste, dithered, drizzled, footprints, quality, repeats, store, visitdefects
+from deepcr_zoo.dataset import darkpaste, dithered, drizzled, footprints, given, quality, repeats, store, visitdefects
 from deepcr_zoo.dataset.alignment import measure_offsets
 from deepcr_zoo.dataset.backgrounds import CandidateExposure, without_odd_backgrounds
 from deepcr_zoo.dataset.cutting import cut_stamps, stamp_positions
@@ -37,6 +37,7 @@ LABELLERS: dict[Labels, Labeller] = {
     "cr_split": repeats.label,
     "dark_paste": darkpaste.label,
     "dithers": dithered.label,
+    "given": given.label,
 }
 """The code of each of the `labelmethods.LABEL_METHODS`; apart from them, because labellers read exposures by these facts."""
 

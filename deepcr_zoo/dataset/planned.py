@@ -91,6 +91,8 @@ class PlannedVisit:
         if labels == "astrodrizzle":
             return content  # its block identifies the method, its files are part of the origin
         content |= {"labels": labels, "chips": _identities((*self.exposures, *self.siblings))}
+        if labels == "given":
+            content |= {"masks": [one.masks.identity for one in self.exposures]}
         if labels == "dark_paste":
             content |= {"darks": _identities(self.darks), "seed": self.build.seed}
         return content

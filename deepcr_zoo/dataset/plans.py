@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,7 @@ from math import prod
 from pathlib import Path
 
 from deepcr_zoo import batch
-from deepcr_zoo.dataset import darks, ignore, splits, visits
+from deepcr_zoo.dataset import darks, ignore, maskfiles, splits, visits
 from deepcr_zoo.dataset.expectations import RESERVED, SPLITS, why_no_rehearsal
 from deepcr_zoo.dataset.exposures import ExposureFacts, read_facts
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
@@ -74,7 +75,7 @@ def plan_build(
     if rehearse:
         return _plan_rehearsal(recipe, data, home)
     places = [*data, *visits.beside(beside, recipe.data.files)]
-    files = visits.find_files(places, recipe.data.product)
+    files = _without_masks(recipe, visits.find_files(places, recipe.data.product))
     if not files:
         raise visits.no_data(recipe)
     facts, rejected = _read_all(recipe, files, jobs)
@@ -187,7 +188,19 @@ def _unread(recipe: Recipe, places: Sequence[str | Path]) -> list[Rejected]:
 
 
 def _facts_of(recipe: Recipe, is_dark: bool, path: str) -> list[ExposureFacts]:
-    return read_facts(Path(path), recipe.instrument, recipe.build.labels, is_dark)
+    facts = read_facts(Path(path), recipe.instrument, recipe.build.labels, is_dark)
+    if recipe.build.labels != "given":
+        return facts
+    found = maskfiles.find_masks(Path(path), facts[0].sha256, recipe.build.given)
+    return [dataclasses.replace(one, masks=found) for one in facts]
+
+
+def _without_masks(recipe: Recipe, files: Sequence[Path]) -> list[Path]:
+    """Return the files that are no masks of others."""
+    if recipe.build.labels != "given":
+        return list(files)
+    masks = {path for file in files for path in maskfiles.files_beside(file, recipe.build.given)}
+    return [file for file in files if file not in masks]
 
 
 def _large_enough(recipe: Recipe, found: Sequence[visits.Visit]) -> tuple[list[visits.Visit], list[Rejected]]:

@@ -21,8 +21,11 @@ FieldType = Literal["extragalactic", "globular_cluster", "resolved_galaxy", "spe
 FIELD_TYPES: tuple[FieldType, ...] = get_args(FieldType)
 Split = Literal["train", "test"]  # purpose of a visit; validation stamps are blocks of sky of the training visits
 SplitBy = Literal["sky", "observation"]  # what training and test must not share
-Labels = Literal["astrodrizzle", "cr_split", "dark_paste", "dithers"]
-"""Label method: AstroDrizzle, repeats on the same pixels, dark exposures, or dithered exposures of any camera."""
+Labels = Literal["astrodrizzle", "cr_split", "dark_paste", "dithers", "given"]
+"""Label method: AstroDrizzle, repeats on the same pixels, dark exposures, dithers of any camera, or masks of your own."""
+
+ONE_EXPOSURE: tuple[Labels, ...] = ("dark_paste", "given")
+"""Label methods that label an exposure without others."""
 
 RESERVED_SEED = 900_000
 """Simulated visits from this seed up are reserved for independent evaluation; no tuning, training or test uses them."""
@@ -41,6 +44,7 @@ Seed = Annotated[int, Field(ge=0, lt=RESERVED_SEED)]
 ModelName = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
 DqBits = Annotated[int, Field(gt=0, lt=2**31)]
 Thresholds = Annotated[list[Positive], Field(min_length=2, max_length=2)]
+MaskPlace = Annotated[str, StringConstraints(pattern=r"^[^\[\]/\\]+(\[[^\[\]]+\])?$")]
 Shape = Annotated[list[Annotated[int, Field(gt=0, le=65_536)]], Field(min_length=2, max_length=2)]
 
 
@@ -257,6 +261,19 @@ class DithersBlock(Document):
     )
 
 
+class GivenBlock(Document):
+    """Settings of the label method given: masks of your own, one file for each exposure, or a part of its file."""
+
+    mask: MaskPlace = Field(
+        default="_mask.fits",
+        description="CR mask, 1 = cosmic ray: what follows the exposure's name without .fits in the name of its mask, with "
+        "an extension or array in brackets: _mask.fits, .npz[mask], .fits[CRMASK] (in the exposure's own file)",
+    )
+    ignore: MaskPlace | None = Field(
+        default=None, description="the same of an ignore mask, 1 = excluded from loss and metrics; none: no such mask"
+    )
+
+
 class IgnoreBlock(Document):
     """Pixels that are excluded from training and metrics."""
 
@@ -289,7 +306,9 @@ class QualityBlock(Document):
     max_background_ratio: float = Field(default=2.0, gt=1, description="counts per second / the visit's median")
     max_rate_ratio: float = Field(default=2.0, gt=1, description="cosmic rays per cm2 and s / the visit's median")
     max_star_excess: float = Field(default=4.0, gt=1, description="share of masked pixels on stars / elsewhere")
-    min_exposures: int = Field(default=2, ge=1, description="sound exposures that a visit must have; 1 only with dark_paste")
+    min_exposures: int = Field(
+        default=2, ge=1, description="sound exposures that a visit must have; 1 only with dark_paste and given"
+    )
     on_bad_file: Literal["skip", "refuse"] = Field(
         default="skip", description="whether an unusable file is skipped or stops the build"
     )
@@ -303,6 +322,7 @@ class BuildBlock(Document):
     cr_split: CrSplitBlock = CrSplitBlock()
     dark_paste: DarkPasteBlock = DarkPasteBlock()
     dithers: DithersBlock = DithersBlock()
+    given: GivenBlock = GivenBlock()
     ignore: IgnoreBlock = IgnoreBlock()
     stamps: StampBlock = StampBlock()
     sky: Literal["mdrizsky", "measured"] = Field(default="mdrizsky", description="source of the sky level")
@@ -311,7 +331,7 @@ class BuildBlock(Document):
 
     @model_validator(mode="after")
     def _one_exposure_has_no_others(self) -> BuildBlock:
-        if self.labels != "dark_paste" and self.quality.min_exposures < 2:
+        if self.labels not in ONE_EXPOSURE and self.quality.min_exposures < 2:
             raise ValueError(
                 f"quality.min_exposures of 2 or more with labels {self.labels}, which compare exposures, got "
                 f"{self.quality.min_exposures}"

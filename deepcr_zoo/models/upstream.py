@@ -91,6 +91,18 @@ def convert_state(data: bytes) -> tuple[Architecture, dict[str, Tensor]]:
     return _renamed(_plain_names(_state(pthfiles.load(data))))
 
 
+def upstream_state(architecture: Architecture, state: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """Return a network's tensors as upstream's .pth files have them, for pixel values that are not divided by the scale."""
+    modules = {ours: theirs for theirs, ours in _module_names(architecture).items()}
+    renamed = {}
+    for name, tensor in state.items():
+        module, _, parameter = name.rpartition(".")
+        # exact: the padding of the first convolution is zero in both
+        scaled = tensor / scale if name == _FIRST_OF_OURS else tensor
+        renamed[f"{_PREFIX}{modules[module]}.{parameter}"] = scaled.detach().clone()
+    return renamed
+
+
 def reference_output(network: NetworkFile, channels: Tensor) -> Tensor:
     """Return what the layers of an upstream file give, called by their own names, in the precision of the input.
 

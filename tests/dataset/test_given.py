@@ -84,11 +84,12 @@ def test_other_masks_make_another_training_set_and_the_same_masks_the_same(recip
 def test_an_exposure_without_a_mask_is_left_out_with_the_reason_or_refused(recipe_with, tmp_path):
     write_pairs(tmp_path / "data", write_beside)
     (tmp_path / "data" / "img2_mask.fits").unlink()
-    plan = plan_build(recipe_with(), [tmp_path / "data"], home=Home(tmp_path / "home"))
+    bad = "build.given.ignore=_bad.fits"
+    plan = plan_build(recipe_with(bad), [tmp_path / "data"], home=Home(tmp_path / "home"))
     reasons = {one.what: one.reason for one in plan.rejected}
     assert "img2_mask.fits: cannot be read: No such file" in reasons[str(tmp_path / "data" / "img2.fits")]
     with pytest.raises(InvalidFileError, match="img2_mask"):
-        plan_build(recipe_with("build.quality.on_bad_file=refuse"), [tmp_path / "data"], home=Home(tmp_path / "home"))
+        plan_build(recipe_with(bad, "build.quality.on_bad_file=refuse"), [tmp_path / "data"], home=Home(tmp_path / "home"))
 
 
 @pytest.mark.parametrize(

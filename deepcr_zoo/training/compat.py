@@ -1,0 +1,153 @@
+"""The names of the deepCR package for training and evaluation, so that an existing script only changes its import.
+
+from deepcr_zoo.training.compat import deepCR, train, roc, roc_lacosmic    # was: from deepCR import ...
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from deepcr_zoo.bench.compat import roc, roc_lacosmic
+from deepcr_zoo.bench.runs import Run, read_metrics
+from deepcr_zoo.dataset.arrays import arrays_recipe, training_set
+from deepcr_zoo.errors import AbsentAttributeError, UsageError
+from deepcr_zoo.files import read_file, reporting_failures, write_atomically
+from deepcr_zoo.models.compat import deepCR
+from deepcr_zoo.models.images import read_image
+from deepcr_zoo.models.upstream import upstream_state
+from deepcr_zoo.training import pipeline
+from deepcr_zoo.zoo.recipe import Recipe
+from deepcr_zoo.zoo.registry import WEIGHTS_FILE
+
+__all__ = ["deepCR", "roc", "roc_lacosmic", "train"]
+
+_VALIDATION = 0.1  # upstream's share of the images, the last ones
+_FIRST_PHASE = 0.4  # upstream's share of the epochs before BatchNorm is frozen
+_IMPROVEMENT = 0.005  # upstream's threshold of the schedule
+_ADVICE = "name another directory"
+
+
+class train:  # noqa: N801 - upstream's name
+    """The training of a mask network on arrays, behind upstream's interface (deepCR 0.3.1).
+
+    Differences from upstream: images are divided by one number, their standard deviation, which `save` folds into the
+    weights, where upstream standardises each batch and `clean` does not; ignored pixels count neither in the loss nor in its
+    mean; the best epoch is kept; a run's folder in `directory` holds card, metrics and pictures. `noise`, `saturation`,
+    `plot_every`, `save_after`, `verbose` and the progress bars have no effect.
+    """
+
+    def __init__(
+        self,
+        image: Any,
+        mask: Any = None,
+        ignore: Any = None,
+        sky: Any = None,
+        mode: str = "pair",
+        aug_sky: Any = (0, 0),
+        aug_img: Any = (1, 1),
+        noise: bool = False,
+        saturation: float = 1e5,
+        n_mask_train: int = 1,
+        n_mask_val: int = 1,
+        norm: bool = False,
+        percentile_limit: float = 50,
+        name: str = "model",
+        hidden: int = 32,
+        epoch: int = 50,
+        epoch_phase0: int | None = None,
+        batch_size: int = 16,
+        lr: float = 0.005,
+        auto_lr_decay: bool = True,
+        lr_decay_patience: int = 4,
+        lr_decay_factor: float = 0.1,
+        save_after: float = 1e5,
+        plot_every: int = 10,
+        verbose: bool = True,
+        use_tqdm: bool = False,
+        use_tqdm_notebook: bool = False,
+        directory: str = "./",
+    ) -> None:
+        if mode != "pair":
+            raise UsageError(f"mode {mode!r}: expected 'pair'; labels dark_paste of a recipe replace 'simulate'")
+        if mask is None or (isinstance(image, list | tuple) and image and isinstance(image[0], str)):
+            raise UsageError("expected arrays: image and mask of shape (N, H, W); read files with numpy.load first")
+        aug = [float(one) for one in aug_sky]
+        if sky is None and any(aug):
+            raise UsageError("aug_sky: expected sky too, the sky level of each image")
+        self._arrays = {"images": image, "masks": mask, "ignore": ignore, "sky": sky}
+        self._directory, self._name = Path(directory), name
+        schedule = {
+            "learning_rate": lr,
+            "batch_size": batch_size,
+            "max_epochs": epoch,
+            "freeze_after_epochs": int(epoch * _FIRST_PHASE + 0.5) if epoch_phase0 is None else epoch_phase0,
+            "decay_factor": lr_decay_factor,
+            "decay_patience_epochs": lr_decay_patience if auto_lr_decay else epoch + 1,
+            "decay_min_improvement": _IMPROVEMENT,
+            "stop_after_decays": epoch,  # it ends after all epochs
+        }
+        self._recipe = _recipe(image, hidden, schedule, aug if any(aug) else None)
+        self._run: Run | None = None
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AbsentAttributeError(
+            f"{type(self).__name__!r} object has no attribute {name!r}: expected train, save, run, epoch_mask or "
+            "validation_loss; deepcr_zoo.resume(trainer.run.folder) goes on with a training that was stopped"
+        )
+
+    @property
+    def run(self) -> Run:
+        """The run, with its folder, once `train` was called."""
+        if self._run is None:
+            raise UsageError("nothing is trained yet: call train() first")
+        return self._run
+
+    @property
+    def epoch_mask(self) -> int:
+        """Number of epochs of training."""
+        return 0 if self._run is None else len(read_metrics(self._run.folder))
+
+    @property
+    def validation_loss(self) -> list[float]:
+        """Validation loss of each epoch."""
+        return [] if self._run is None else [one.validation_loss for one in read_metrics(self._run.folder)]
+
+    def train(self) -> None:
+        """Train the network; the run lies in a folder of its own in `directory`."""
+        dataset = training_set(self._recipe, **self._arrays, test_fraction=0.0)
+        command = "deepcr_zoo.training.compat.train"
+        self._run = pipeline.train(self._recipe, dataset=dataset, runs=self._directory, command=command, prove=False)
+
+    def save(self) -> str:
+        """Write the network as upstream does, DATE_NAME_epochN.pth in `directory`, and return the name without .pth."""
+        run = self.run
+        filename = f"{datetime.datetime.now().astimezone().date()}_{self._name}_epoch{self.epoch_mask}"
+        state = safetensors.torch.load(read_file(run.folder / WEIGHTS_FILE))
+        block, content = run.recipe.train, io.BytesIO()
+        torch.save(upstream_state(block.architecture, state, block.input.scale), content)
+        path = self._directory / f"{filename}.pth"
+        with reporting_failures(path, _ADVICE):
+            write_atomically(content.getvalue(), path)
+        return filename
+
+
+def _recipe(image: Any, hidden: int, schedule: dict[str, Any], sky: list[float] | None) -> Recipe:
+    stack = read_image(image, "electron")
+    pixels = stack.pixels if stack.valid is None else stack.pixels[stack.valid]
+    spread = float(np.std(pixels, dtype=np.float64)) if pixels.size else 0.0
+    settings = {
+        "architecture": {"depth": 2, "hidden": hidden, "norm": "batch"},
+        "input": {"scale": float(f"{spread:.3g}") or 1.0},
+        "schedule": schedule,
+        "augmentation": {"sky": sky},
+    }
+    return arrays_recipe(
+        f"deepCR-arrays-2-{hidden}", stack.pixels.shape[1:], train=settings, validation_fraction=_VALIDATION
+    )

@@ -34,6 +34,7 @@ from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import Architecture
 
 _FIRST_OF_OURS = "encoder.0.conv1.weight"
+_EPSILON = 1e-5  # of torch's BatchNorm
 _PREFIX = "module."  # of torch's DataParallel, which upstream trains with
 _WEIGHT_NORM = {".parametrizations.weight.original0": ".weight_g", ".parametrizations.weight.original1": ".weight_v"}
 _LAYERS = {"batch": {"0": "conv1", "1": "norm1", "3": "conv2", "4": "norm2"}, "none": {"0": "conv1", "2": "conv2"}}
@@ -95,12 +96,24 @@ def upstream_state(architecture: Architecture, state: dict[str, Tensor], scale: 
     """Return a network's tensors as upstream's .pth files have them, for pixel values that are not divided by the scale."""
     modules = {ours: theirs for theirs, ours in _module_names(architecture).items()}
     renamed = {}
-    for name, tensor in state.items():
+    for name, tensor in _unscaled(state, scale).items():
         module, _, parameter = name.rpartition(".")
-        # exact: the padding of the first convolution is zero in both
-        scaled = tensor / scale if name == _FIRST_OF_OURS else tensor
-        renamed[f"{_PREFIX}{modules[module]}.{parameter}"] = scaled.detach().clone()
+        renamed[f"{_PREFIX}{modules[module]}.{parameter}"] = tensor.detach().clone()
     return renamed
+
+
+def _unscaled(state: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """Return the tensors of a network of the same output for input that is not divided by the scale.
+
+    It is exact: the padding of the first convolution is zero in both. BatchNorm keeps the variance of the input, if it is
+    there, so that the scale can be read from the weights.
+    """
+    if weights.FIRST_VARIANCE not in state:
+        return {**state, _FIRST_OF_OURS: state[_FIRST_OF_OURS] / scale}
+    mean = weights.FIRST_VARIANCE.replace("running_var", "running_mean")
+    bias = _FIRST_OF_OURS.replace("weight", "bias")
+    wider = scale**2 * (state[weights.FIRST_VARIANCE] + _EPSILON) - _EPSILON
+    return {**state, weights.FIRST_VARIANCE: wider, mean: state[mean] * scale, bias: state[bias] * scale}
 
 
 def reference_output(network: NetworkFile, channels: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 
 from deepcr_zoo.bench.compat import roc, roc_lacosmic
-from deepcr_zoo.bench.runs import Run, read_metrics
+from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.dataset.arrays import arrays_recipe, training_set
 from deepcr_zoo.errors import AbsentAttributeError, UsageError
 from deepcr_zoo.files import read_file, reporting_failures, write_atomically
@@ -112,12 +112,12 @@ class train:  # noqa: N801 - upstream's name
     @property
     def epoch_mask(self) -> int:
         """Number of epochs of training."""
-        return 0 if self._run is None else len(read_metrics(self._run.folder))
+        return 0 if self._run is None else len(self._run.history())
 
     @property
     def validation_loss(self) -> list[float]:
         """Validation loss of each epoch."""
-        return [] if self._run is None else [one.validation_loss for one in read_metrics(self._run.folder)]
+        return [] if self._run is None else [one.validation_loss for one in self._run.history()]
 
     def train(self) -> None:
         """Train the network; the run lies in a folder of its own in `directory`."""

@@ -102,6 +102,7 @@ def draft_test_vector(data: bytes, card: cards.Card, architecture: Architecture)
 def _instrument(recipe: Recipe, facts: DraftFacts) -> cards.CardInstrument:
     block, visits = recipe.instrument, facts.visits_for("train")
     times = [sum(one.exposure_time_s for one in visit.record.exposures) / len(visit.record.exposures) for visit in visits]
+    times = [time for time in times if time > 0]  # 0 if it is not known, of images in arrays
     return cards.CardInstrument(
         telescope=block.telescope,
         instrument=block.instrument,

@@ -1,0 +1,122 @@
+"""Scripts of the deepCR package that train and evaluate on arrays, with one import changed."""
+
+import numpy as np
+import pytest
+import torch
+
+from deepcr_zoo.bench.compat import roc as plain_roc
+from deepcr_zoo.dataset import arrays_recipe, training_set
+from deepcr_zoo.dataset.store import Home
+from deepcr_zoo.errors import AbsentAttributeError, InvalidImageError, UsageError
+from deepcr_zoo.models.nets import UNet
+from deepcr_zoo.models.upstream import _renamed, upstream_state
+from deepcr_zoo.training.compat import deepCR, roc, roc_lacosmic, train
+from deepcr_zoo.zoo.registry import Architecture
+from tests.training.stamps import made_up
+
+
+class Brightness:
+    """A model whose probability is the pixel value."""
+
+    def predict(self, image):
+        return image
+
+
+PIXELS = np.array([[[0.1, 0.9], [0.4, 0.6]]], np.float32)
+STRUCK = np.array([[[0, 1], [1, 0]]])
+
+
+def test_roc_gives_percentages_at_each_threshold_in_the_given_order():
+    tpr, fpr = roc(Brightness(), PIXELS, STRUCK, thresholds=np.array([0.5, 0.0, 0.95]))
+    assert tpr.tolist() == [50, 100, 0]
+    assert fpr.tolist() == [50, 100, 0]
+
+
+def test_ignored_pixels_are_in_neither_rate():
+    tpr, fpr = roc(Brightness(), PIXELS, STRUCK, np.array([[[0, 0], [1, 1]]]), thresholds=np.array([0.5]))
+    assert (tpr.tolist(), fpr.tolist()) == ([100], [0])
+
+
+def test_a_dilated_mask_holds_the_neighbours_too():
+    image = np.zeros((1, 5, 5), np.float32)
+    image[0, 2, 2] = 1
+    (tpr, fpr), (wider_tpr, wider_fpr) = roc(Brightness(), image, image.astype(int), thresholds=np.array([0.5]), dilate=True)
+    assert (tpr.tolist(), fpr.tolist(), wider_tpr.tolist()) == ([100], [0], [100])
+    assert wider_fpr[0] == pytest.approx(100 * 4 / 24)
+
+
+def test_the_rates_of_lacosmic_fall_with_sigclip():
+    made = made_up(2, 100.0, 1)
+    tpr, fpr = roc_lacosmic(made["image"], made["cosmic_rays"], np.array([3.0, 300.0]), made["ignore"])
+    assert tpr[0] > 50 > tpr[1]
+    assert fpr[0] >= fpr[1]
+
+
+def test_files_and_simulation_are_refused_with_what_to_do():
+    with pytest.raises(InvalidImageError, match=r"read files with numpy\.load"):
+        plain_roc(Brightness(), ["a.npy"], ["b.npy"])
+    with pytest.raises(UsageError, match="labels dark_paste"):
+        train(PIXELS, STRUCK, mode="simulate")
+    with pytest.raises(UsageError, match="expected sky too"):
+        train(PIXELS, STRUCK, aug_sky=(-0.9, 3))
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_weights_in_upstreams_file_take_pixels_that_are_not_scaled(norm):
+    architecture = Architecture(depth=2, hidden=2, norm=norm)
+    network = UNet(architecture, "mask").double().eval()
+    pixels = torch.rand(1, 1, 16, 16, dtype=torch.float64) * 500
+    state = upstream_state(architecture, network.state_dict(), 120.0)
+    content = {name.removeprefix("module."): one for name, one in state.items()}
+    other = UNet(architecture, "mask").double().eval()
+    found, renamed = _renamed(content)
+    other.load_state_dict(renamed)
+    assert found == architecture
+    assert torch.allclose(network(pixels / 120), other(pixels), atol=1e-9)
+
+
+def test_masks_of_good_pixels_and_other_recipes_are_refused(tmp_path):
+    made = made_up(4, 100.0, 1)
+    recipe = arrays_recipe("Mine-2-4", (32, 32))
+    with pytest.raises(InvalidImageError, match="marks .* % of the pixels"):
+        training_set(recipe, made["image"], 1 - made["cosmic_rays"], home=Home(tmp_path))
+    with pytest.raises(UsageError, match="expected more"):
+        training_set(recipe, made["image"][:1], made["cosmic_rays"][:1], home=Home(tmp_path))
+    with pytest.raises(UsageError, match="expected stamps of 32 pixels"):
+        arrays_recipe("Mine-2-4", (20, 20))
+
+
+def test_arrays_become_a_training_set_of_the_same_pixels_in_order(tmp_path):
+    made = made_up(10, 100.0, 1)
+    made["image"][0, 3, 4] = np.nan
+    recipe = arrays_recipe("Mine-2-4", (32, 32))
+    dataset = training_set(recipe, made["image"], made["cosmic_rays"], made["ignore"], home=Home(tmp_path))
+    dataset.check_recipe(recipe, False)
+    dataset.verify()
+    stamps = [*dataset.stamps("train"), *dataset.stamps("validation"), *dataset.stamps("test")]
+    assert [len(dataset.stamps(split)) for split in ("train", "validation", "test")] == [6, 2, 2]
+    assert np.array_equal([one.cosmic_rays for one in stamps], made["cosmic_rays"])
+    assert np.array_equal([one.image for one in stamps][1:], made["image"][1:])
+    assert stamps[0].ignore[3, 4] == 1
+    assert np.isfinite(stamps[0].image).all()
+    again = training_set(recipe, made["image"], made["cosmic_rays"], made["ignore"], home=Home(tmp_path))
+    assert again.folder == dataset.folder
+
+
+@pytest.mark.slow
+def test_a_script_of_deepcr_trains_saves_and_loads_its_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEEPCR_ZOO_DATA", str(tmp_path / "data"))
+    made = made_up(12, 100.0, 1)
+    trainer = train(made["image"], made["cosmic_rays"], ignore=made["ignore"], hidden=2, epoch=2, directory=str(tmp_path))
+    with pytest.raises(UsageError, match="call train"):
+        trainer.save()
+    with pytest.raises(AbsentAttributeError, match="train_phase1"):
+        _ = trainer.train_phase1
+    trainer.train()
+    filename = trainer.save()
+    assert filename.endswith("_model_epoch2")
+    assert trainer.epoch_mask == len(trainer.validation_loss) == 2
+    with pytest.warns(UserWarning, match="has no card"):
+        model = deepCR(mask=str(tmp_path / f"{filename}.pth"), hidden=2)
+    expected = trainer.run.model("cpu").predict(made["image"])
+    assert model.mask_model.predict(made["image"]) == pytest.approx(expected, abs=1e-5)

@@ -96,6 +96,11 @@ def train(
     """
     if dataset is not None and (data or rehearse is not dataset.manifest.rehearsal):
         raise UsageError("with a training set: leave out data, and rehearse exactly if it is of a rehearsal")
+    if not isinstance(recipe, Recipe | str | os.PathLike):
+        raise UsageError(
+            "recipe: expected a recipe, its file or name; for arrays deepcr_zoo.dataset.training_set makes a training set, "
+            "and deepcr_zoo.training.compat.train has the signature of deepCR"
+        )
     if isinstance(recipe, Recipe):
         if settings:
             raise UsageError("settings are for a recipe that is read from a file: expected its path, or none")

@@ -216,3 +216,27 @@ def test_the_time_for_many_extensions_grows_with_their_number(tmp_path):
         clean_file(path, SMALL, "medmask")
         seconds.append(time.process_time() - started)
     assert seconds[1] < 7 * seconds[0]  # 4 times as many
+
+
+def _npz(header: str, data: bytes = b"") -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        text = header.ljust(118 - 1) + "\n"
+        archive.writestr("mask.npy", b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + data)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no archive",
+        _npz("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", b"cos\nsystem\n"),
+        _npz("{'descr': '|u1', 'fortran_order': False, 'shape': (1000000, 10000000), }"),
+        _npz("{'descr': '|u1', 'fortran_order': False, 'shape': (2, 2), }", bytes(10**6)),
+        _npz("{'descr': '|u1', 'fortran_order': False, 'shape': (-2, 2), }", bytes(4)),
+    ],
+    ids=["no archive", "objects", "too large", "longer than announced", "negative"],
+)
+def test_npz_files_of_masks_that_are_hostile_are_refused(content, tmp_path):
+    with pytest.raises(InvalidFileError, match=r"m\.npz"):
+        read_array(content, tmp_path / "m.npz", "mask")

@@ -78,7 +78,7 @@ def test_weights_in_upstreams_file_take_pixels_that_are_not_scaled(norm):
 def test_masks_of_good_pixels_and_other_recipes_are_refused(tmp_path):
     made = made_up(4, 100.0, 1)
     recipe = arrays_recipe("Mine-2-4", (32, 32))
-    with pytest.raises(InvalidImageError, match="marks .* % of the pixels"):
+    with pytest.raises(InvalidImageError, match=r"marks .* % of the pixels"):
         training_set(recipe, made["image"], 1 - made["cosmic_rays"], home=Home(tmp_path))
     with pytest.raises(UsageError, match="expected more"):
         training_set(recipe, made["image"][:1], made["cosmic_rays"][:1], home=Home(tmp_path))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import socket
 import time
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ import pytest
 from astropy.io import fits
 
 from deepcr_zoo import batch
+from deepcr_zoo.dataset.maskfiles import read_array
 from deepcr_zoo.errors import InvalidFileError, MachineWarning, OutputError
 from deepcr_zoo.exposures import cleaning, fitsfiles
 from deepcr_zoo.exposures.cleaning import clean_file

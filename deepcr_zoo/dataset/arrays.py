@@ -278,7 +278,7 @@ def _store(recipe: Recipe, pair: _Pair, name: str, wcs: WCS, exposure_time_s: fl
     at = stamp_positions(pair.image.shape, recipe.build.stamps)
     image = np.where(pair.ignore & ~np.isfinite(pair.image), np.float32(pair.sky_electron), pair.image)
     image = np.where(np.abs(image) > _LARGEST, np.float32(pair.sky_electron), image)
-    tensors = {
+    tensors: dict[str, NDArray[Any]] = {
         "image": cut_stamps(image, at, size).astype(np.float32),
         "cosmic_rays": cut_stamps(pair.cosmic_rays, at, size).astype(np.uint8),
         "ignore": cut_stamps(pair.ignore, at, size).astype(np.uint8),

@@ -10,11 +10,16 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submod_attrs={"arrays": ["arrays_recipe", "training_set"], "build": ["build_dataset"], "reading": ["Dataset"]},
+    submod_attrs={
+        "arrayrecipes": ["arrays_recipe"],
+        "arrays": ["training_set"],
+        "build": ["build_dataset"],
+        "reading": ["Dataset"],
+    },
 )
 
 if TYPE_CHECKING:
-    from deepcr_zoo.dataset.arrays import arrays_recipe as arrays_recipe
+    from deepcr_zoo.dataset.arrayrecipes import arrays_recipe as arrays_recipe
     from deepcr_zoo.dataset.arrays import training_set as training_set
     from deepcr_zoo.dataset.build import build_dataset as build_dataset
     from deepcr_zoo.dataset.reading import Dataset as Dataset

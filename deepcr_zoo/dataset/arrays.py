@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,99 +15,22 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from deepcr_zoo._version import __version__
-from deepcr_zoo.dataset import footprints, quality, store
-from deepcr_zoo.dataset.cutting import cut_stamps, stamp_positions
-from deepcr_zoo.dataset.given import check_marked, scene
+from deepcr_zoo.dataset import store
+from deepcr_zoo.dataset.arrayrecipes import SCALE_ARCSEC
+from deepcr_zoo.dataset.cutting import stamp_positions
+from deepcr_zoo.dataset.exposures import ChipPixels, name_in_records
+from deepcr_zoo.dataset.given import scene, why_no_masks
+from deepcr_zoo.dataset.labelling import LabelledExposure
+from deepcr_zoo.dataset.labels import assess, finished_or_made
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.sky import measure_sky
+from deepcr_zoo.dataset.stamplayers import stamp_layers
 from deepcr_zoo.errors import InvalidImageError, UsageError
-from deepcr_zoo.files import new_folder, reporting_failures
+from deepcr_zoo.files import reporting_failures
 from deepcr_zoo.models.images import Mask, read_image, read_mask
 from deepcr_zoo.zoo.recipe import Recipe, Split
 
-_CAMERA, _LARGEST, _SCALE_ARCSEC = "arrays", 1e9, 0.05
 _SPACING = 4  # stamps from one image to the next: no block of sky holds two images
-
-
-def arrays_recipe(
-    name: str,
-    shape: Sequence[int],
-    *,
-    train: Mapping[str, Any] | None = None,
-    read_noise_electron: float = 5.0,
-    stamp_size: int | None = None,
-    validation_fraction: float = 0.2,
-) -> Recipe:
-    """Return a recipe for images in arrays, which have no instrument and no files.
-
-    Parameters
-    ----------
-    name : str
-        Name of the model.
-    shape : sequence of int
-        Rows and columns of each image, pixels.
-    train : mapping, optional
-        The recipe's ``train`` block; by default a network of depth 2 with 32 channels.
-    read_noise_electron : float
-        For L.A.Cosmic, e-.
-    stamp_size : int, optional
-        Side of a stamp, pixels; by default the largest multiple of 4 that an image holds, and 256 at most.
-    validation_fraction : float
-        Share of the images that are not for testing.
-
-    Returns
-    -------
-    Recipe
-
-    Raises
-    ------
-    UsageError
-        If images are smaller than 32 pixels.
-    """
-    side = stamp_size or min(256, min(shape) // 4 * 4)
-    if side < 32 or min(shape) < side:
-        raise UsageError(f"images of {' x '.join(map(str, shape))} pixels: expected stamps of 32 pixels or more in them")
-    facts = {"telescope": _CAMERA, "instrument": _CAMERA, "detector": _CAMERA}
-    described = {
-        "recognise": {"INSTRUME": _CAMERA},
-        "filter_keywords": ["FILTER"],
-        "gain_keywords": ["GAIN"],
-        "chip_shape": list(shape),
-        "has_flags": False,
-        "cosmic_ray_bit": None,
-    }
-    sources = dict.fromkeys(described, "images in arrays have no headers")
-    block = {
-        **facts,
-        "filters": ["any"],
-        "pixel_scale_arcsec": _SCALE_ARCSEC,
-        "pixel_size_um": 15.0,
-        "gain_electron_per_count": 1.0,
-        "read_noise_electron": read_noise_electron,
-        "saturation_electron": _LARGEST,
-        "chips": 1,
-        "chip_shape": list(shape),
-        "description": {"name": "images in arrays", **facts, **described, "sources": sources},
-    }
-    visits = {"arrays": {"field_type": "extragalactic", "test_fraction": 0.2}}
-    return Recipe.model_validate(
-        {
-            "name": name,
-            "task": "mask",
-            "instrument": block,
-            "data": {"product": "*", "source": "arrays", "split_by": "observation", "visits": visits},
-            "build": {
-                "labels": "given",
-                "ignore": {"saturation_electron": _LARGEST},
-                "stamps": {"size": side, "border": 0, "validation_fraction": validation_fraction},
-                "sky": "measured",
-                "quality": {"min_exposures": 1},
-            },
-            "train": {"architecture": {"depth": 2, "hidden": 32, "norm": "batch"}, **(train or {})},
-            "publish": {"summary": f"{name}: trained on images and masks in arrays"},
-            "rehearsal": {"stamps": {"size": 32, "border": 32}},
-        }
-    )
 
 
 def training_set(
@@ -206,10 +130,8 @@ def _pairs(images: Any, masks: Any, ignore: Any, sky: Any, recipe: Recipe) -> li
         size = recipe.build.stamps.size
         raise UsageError(f"images of {stack.pixels.shape[1:]} pixels: expected space for a stamp of {size} pixels")
     levels = [None] * len(ignored) if sky is None else np.broadcast_to(np.asarray(sky, float), len(ignored)).tolist()
-    try:
-        check_marked(list(cosmic_rays), list(ignored), "the CR mask")
-    except Exception as error:
-        raise InvalidImageError(str(error)) from None
+    if why := why_no_masks(list(cosmic_rays), list(ignored)):
+        raise InvalidImageError(why)
     return [_pair(*one) for one in zip(stack.pixels, cosmic_rays, ignored, levels, strict=True)]
 
 
@@ -236,11 +158,10 @@ def _split(pairs: Sequence[_Pair], recipe: Recipe, test_fraction: float) -> Iter
 
 
 def _visit(recipe: Recipe, split: Split, uses: Uses, exposure_time_s: float, home: store.Home) -> store.DatasetVisit:
-    block, build = recipe.instrument, recipe.build
-    digests = [pair.digest for pair, _ in uses]
+    build, block = recipe.build, recipe.instrument
     content = {
         "format": store.FORMAT,
-        "arrays": digests,
+        "arrays": [pair.digest for pair, _ in uses],
         "sky": [pair.sky_electron for pair, _ in uses],
         "name": recipe.name,
         "split": split,
@@ -249,62 +170,57 @@ def _visit(recipe: Recipe, split: Split, uses: Uses, exposure_time_s: float, hom
         "exposure_time": exposure_time_s,
     }
     key = store.key_of(content)
-    record = home.finished_visit(key)
-    if record is None:
-        target = home.visit(key)
-        with reporting_failures(target, store.ELSEWHERE), new_folder(target) as folder:
-            names = _names(digests)
-            records = []
-            for number, ((pair, _), name) in enumerate(zip(uses, names, strict=True)):
-                wcs = _place(number, len(uses), pair.image.shape, build.stamps.size)
-                records.append(_store(recipe, pair, name, wcs, exposure_time_s, folder))
-            record = store.VisitRecord(
-                key=key,
-                name=f"{recipe.name}-{split}-{key[:8]}",
-                field_type=next(iter(recipe.data.visits.values())).field_type,
-                instrument=f"{block.telescope} {block.instrument}/{block.detector}",
-                filter_name=block.filters[0],
-                stamp_size=build.stamps.size,
-                software=f"deepcr-zoo {__version__}",
-                exposures=records,
-            )
-            store.write_document(folder / store.VISIT_FILE, record)
+
+    def make(_: Path, folder: Path) -> store.VisitRecord:
+        names = _names([pair.digest for pair, _ in uses])
+        places = [_place(number, len(uses), pair.image.shape, build.stamps.size) for number, (pair, _) in enumerate(uses)]
+        return store.VisitRecord(
+            key=key,
+            name=f"{recipe.name}-{split}-{key[:8]}",
+            field_type=next(iter(recipe.data.visits.values())).field_type,
+            instrument=name_in_records(block),
+            filter_name=block.filters[0],
+            stamp_size=build.stamps.size,
+            software=f"deepcr-zoo {__version__}",
+            exposures=[
+                _store(recipe, pair, name, wcs, exposure_time_s, folder)
+                for (pair, _), name, wcs in zip(uses, names, places, strict=True)
+            ],
+        )
+
+    record = finished_or_made(home, key, make)
     stamps = [{use: list(range(one.count))} for (_, use), one in zip(uses, record.exposures, strict=True)]
     return store.DatasetVisit(record=record, split=split, stamps=stamps)
 
 
-def _store(recipe: Recipe, pair: _Pair, name: str, wcs: WCS, exposure_time_s: float, folder: Any) -> store.ExposureRecord:
-    block, size = recipe.instrument, recipe.build.stamps.size
-    at = stamp_positions(pair.image.shape, recipe.build.stamps)
-    image = np.where(pair.ignore & ~np.isfinite(pair.image), np.float32(pair.sky_electron), pair.image)
-    image = np.where(np.abs(image) > _LARGEST, np.float32(pair.sky_electron), image)
-    tensors: dict[str, NDArray[Any]] = {
-        "image": cut_stamps(image, at, size).astype(np.float32),
-        "cosmic_rays": cut_stamps(pair.cosmic_rays, at, size).astype(np.uint8),
-        "ignore": cut_stamps(pair.ignore, at, size).astype(np.uint8),
-        "position": at,
-        "chip": np.ones(len(at), np.int32),
-        "corners": footprints.corners(wcs, at, size),
-    }
-    expected = scene(image, pair.cosmic_rays, pair.ignore)
-    masked = quality.count_masked(pair.cosmic_rays, pair.ignore, expected, block.read_noise_electron)
-    area_cm2 = masked.pixels * (block.pixel_size_um * 1e-4) ** 2
-    observed = area_cm2 * exposure_time_s
+def _store(recipe: Recipe, pair: _Pair, name: str, wcs: WCS, exposure_time_s: float, folder: Path) -> store.ExposureRecord:
+    block, build = recipe.instrument, recipe.build
+    labelled = _labelled(pair, wcs, block.pixel_size_um)
+    tensors = stamp_layers(labelled, build.stamps, pair.sky_electron)
     return store.ExposureRecord(
         name=name,
         stamps=store.write_tensors(folder / f"{name}.safetensors", tensors, {"exposure": name, "recipe": recipe.name}),
-        count=len(at),
+        count=len(tensors["image"]),
         exposure_time_s=exposure_time_s,
         sky_electron=pair.sky_electron,
         sky_source="measured",
         background_ratio=None,
-        cosmic_ray_fraction=masked.fraction,
-        cosmic_rays_per_cm2_s=masked.groups / observed if observed else 0.0,
-        rate_ratio=None,
-        star_excess=masked.star_excess,
-        star_excess_chance=masked.chance(recipe.build.quality.max_star_excess),
-        ignored_fraction=1 - masked.pixels / pair.image.size,
+        **assess(labelled, block.read_noise_electron, exposure_time_s).fields(build.quality),
     )
+
+
+def _labelled(pair: _Pair, wcs: WCS, pixel_size_um: float) -> LabelledExposure:
+    chip = ChipPixels(
+        version=1,
+        image=pair.image,
+        quality=np.zeros(pair.image.shape, np.uint8),
+        masked=pair.ignore,
+        wcs=wcs,
+        area_cm2=pair.image.size * (pixel_size_um * 1e-4) ** 2,
+        mdrizsky=None,
+    )
+    expected = scene(pair.image, pair.cosmic_rays, pair.ignore)
+    return LabelledExposure([chip], [pair.cosmic_rays], [pair.ignore], [expected])
 
 
 def _place(number: int, count: int, shape: tuple[int, int], size: int) -> WCS:
@@ -314,7 +230,7 @@ def _place(number: int, count: int, shape: tuple[int, int], size: int) -> WCS:
     wcs = WCS(naxis=2)
     wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [0.0, 0.0]
     wcs.wcs.crpix = [1 - step * (number % columns), 1 - step * (number // columns)]
-    wcs.wcs.cd = np.diag([-1.0, 1.0]) * _SCALE_ARCSEC / 3600
+    wcs.wcs.cd = np.diag([-1.0, 1.0]) * SCALE_ARCSEC / 3600
     return wcs
 
 

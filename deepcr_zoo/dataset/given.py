@@ -44,14 +44,13 @@ def scene(image: NDArray[np.float32], cosmic_rays: NDArray[np.bool_], ignored: N
     return np.where(ignored, np.float32(0), filled)
 
 
-def check_marked(cosmic_rays: Sequence[NDArray[np.bool_]], ignored: Sequence[NDArray[np.bool_]], where: str) -> None:
-    """Raise `InvalidFileError` if masks mark most pixels: such masks are of good pixels."""
+def why_no_masks(cosmic_rays: Sequence[NDArray[np.bool_]], ignored: Sequence[NDArray[np.bool_]]) -> str | None:
+    """Return a sentence if masks mark most pixels: such masks are of good pixels."""
     counted = sum(int((~one).sum()) for one in ignored)
     marked = sum(int((mask & ~one).sum()) for mask, one in zip(cosmic_rays, ignored, strict=True))
-    if counted and marked / counted > MOST_MARKED:
-        raise InvalidFileError(
-            f"{where}: marks {100 * marked / counted:.3g} % of the pixels that count: expected 1 for a cosmic ray alone"
-        )
+    if marked <= MOST_MARKED * counted:
+        return None
+    return f"the mask marks {100 * marked / counted:.3g} % of the pixels that count: expected 1 for a cosmic ray alone"
 
 
 def _labelled(visit: PlannedVisit, facts: ExposureFacts, chips: list[ChipPixels]) -> LabelledExposure:
@@ -61,7 +60,8 @@ def _labelled(visit: PlannedVisit, facts: ExposureFacts, chips: list[ChipPixels]
     if facts.masks.ignore is not None:
         own = _on_chips(facts.masks.ignore, chips)
         ignored = [one | other for one, other in zip(ignored, own, strict=True)]
-    check_marked(cosmic_rays, ignored, facts.masks.cosmic_rays.where)
+    if why := why_no_masks(cosmic_rays, ignored):
+        raise InvalidFileError(f"{facts.masks.cosmic_rays.where}: {why}")
     expected = [scene(chip.image, mask, one) for chip, mask, one in zip(chips, cosmic_rays, ignored, strict=True)]
     return LabelledExposure(chips, cosmic_rays, ignored, expected)
 
@@ -78,4 +78,4 @@ def _on_chip(mask: NDArray[np.bool_], chip: ChipPixels, where: str) -> NDArray[n
     if mask.shape == chip.frame_shape:
         return mask[chip.lit]
     found, expected = (" x ".join(map(str, shape)) for shape in (mask.shape, chip.image.shape))
-    raise InvalidFileError(f"{where}: has {found} pixels: expected {expected}, as its exposure")
+    raise InvalidFileError(f"{where}: the mask has {found} pixels: expected {expected}, as its exposure")

@@ -11,22 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from deepcr_zoo.dataset import darkpaste, dithered, drizzled, footprints, given, quality, repeats, store, visitdefects
+from deepcr_zoo.dataset import darkpaste, dithered, drizzled, given, quality, repeats, store, visitdefects
 from deepcr_zoo.dataset.alignment import measure_offsets
 from deepcr_zoo.dataset.backgrounds import CandidateExposure, without_odd_backgrounds
-from deepcr_zoo.dataset.cutting import cut_stamps, stamp_positions
 from deepcr_zoo.dataset.exposures import ExposureFacts, name_in_records, read_facts
 from deepcr_zoo.dataset.labelling import LabelledExposure, LabellingInMemory, VisitRejectedError
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.dataset.sky import choose_sky_level
+from deepcr_zoo.dataset.stamplayers import Cut, cutter, stamp_layers
 from deepcr_zoo.dataset.visitdefects import ChipDefects, find_shared, ignoring
 from deepcr_zoo.files import new_folder, reporting_failures, scratch_folder
-from deepcr_zoo.models.images import has_value
 from deepcr_zoo.simulate import visits
 from deepcr_zoo.simulate.truth import Truth, read_truth
-from deepcr_zoo.zoo.recipe import Labels
+from deepcr_zoo.zoo.recipe import Labels, QualityBlock
 
 Labelling = drizzled.DrizzledLabelling | LabellingInMemory
 Labeller = Callable[[PlannedVisit, Sequence[ExposureFacts], Path, Path], Labelling | quality.Outlier]
@@ -41,21 +39,36 @@ LABELLERS: dict[Labels, Labeller] = {
 }
 """The code of each of the `labelmethods.LABEL_METHODS`; apart from them, because labellers read exposures by these facts."""
 
-Cut = Callable[[Sequence[NDArray[Any]], type[np.generic]], NDArray[Any]]
-"""Cut one layer of all chips into stamps of a data type."""
-
 
 @dataclass(frozen=True)
-class _Assessment:
+class Assessment:
+    """What the masks of an exposure say of it."""
+
     masked: quality.MaskCount
     ignored_fraction: float
     rate: float  # cosmic rays per cm2 and s
     rate_ratio: float = math.nan
 
+    def fields(self, limits: QualityBlock) -> dict[str, Any]:
+        """Return fields of the exposure's record."""
+        return {
+            "cosmic_ray_fraction": self.masked.fraction,
+            "cosmic_rays_per_cm2_s": self.rate,
+            "rate_ratio": self.rate_ratio if math.isfinite(self.rate_ratio) else None,
+            "star_excess": self.masked.star_excess,
+            "star_excess_chance": self.masked.chance(limits.max_star_excess),
+            "ignored_fraction": self.ignored_fraction,
+        }
+
 
 def label_visit(visit: PlannedVisit, home: store.Home) -> store.VisitRecord:
     """Label a visit and store its stamps, or return the record of the finished visit."""
     key = visit.key
+    return finished_or_made(home, key, lambda scratch, folder: _label(visit, key, scratch, folder, home.log(key)))
+
+
+def finished_or_made(home: store.Home, key: str, make: Callable[[Path, Path], store.VisitRecord]) -> store.VisitRecord:
+    """Return the record of a finished visit, or that of `make`, which writes stamps to the second of two folders."""
     target = home.visit(key)
     was_there = target.exists()
     finished = home.finished_visit(key)
@@ -64,7 +77,7 @@ def label_visit(visit: PlannedVisit, home: store.Home) -> store.VisitRecord:
     if was_there:  # a visit that has lost files, and not one that another process has just finished
         shutil.rmtree(target, ignore_errors=True)
     with reporting_failures(target, store.ELSEWHERE), scratch_folder(target) as scratch, new_folder(target) as folder:
-        record = _label(visit, key, scratch, folder, home.log(key))
+        record = make(scratch, folder)
         store.write_document(folder / store.VISIT_FILE, record)
     return record
 
@@ -133,19 +146,24 @@ def _attempt(
     }
 
 
+def assess(labelled: LabelledExposure, read_noise_electron: float, exposure_time_s: float) -> Assessment:
+    """Count what the masks of an exposure mark; the rate is 0 if its exposure time is not known."""
+    pixels = sum(chip.image.size for chip in labelled.chips)
+    chips = zip(labelled.cosmic_rays, labelled.ignored, labelled.expected, strict=True)
+    counts = (quality.count_masked(*chip, read_noise_electron) for chip in chips)
+    masked = sum(counts, start=quality.MaskCount())
+    area_cm2 = sum(chip.area_cm2 for chip in labelled.chips) * masked.pixels / pixels
+    observed = area_cm2 * exposure_time_s
+    return Assessment(masked, 1 - masked.pixels / pixels, masked.groups / observed if observed else 0.0)
+
+
 def _assess(
     visit: PlannedVisit, labelling: Labelling, sound: Sequence[CandidateExposure], defects: ChipDefects
-) -> list[_Assessment]:
+) -> list[Assessment]:
     found = []
     for index, one in enumerate(sound):
         labelled = ignoring(labelling.labelled(index), defects)
-        pixels = sum(chip.image.size for chip in labelled.chips)
-        chips = zip(labelled.cosmic_rays, labelled.ignored, labelled.expected, strict=True)
-        counts = (quality.count_masked(*chip, visit.instrument.read_noise_electron) for chip in chips)
-        masked = sum(counts, start=quality.MaskCount())
-        area_cm2 = sum(chip.area_cm2 for chip in labelled.chips) * masked.pixels / pixels
-        rate = masked.groups / (area_cm2 * one.facts.exposure_time_s) if area_cm2 else 0.0
-        found.append(_Assessment(masked, 1 - masked.pixels / pixels, rate))
+        found.append(assess(labelled, visit.instrument.read_noise_electron, one.facts.exposure_time_s))
     if not labelling.compares_exposures:
         return found
     ratios = quality.ratios_to_typical([one.rate for one in found])
@@ -157,7 +175,7 @@ def _alignment(labelling: Labelling, index: int) -> dict[str, Any]:
     return {"fit_rms_pixels": labelling.fit_rms_pixels(index), "dither": labelling.comparison(index)}
 
 
-def _find_outlier(visit: PlannedVisit, found: Sequence[_Assessment], labelling: Labelling) -> quality.Outlier | None:
+def _find_outlier(visit: PlannedVisit, found: Sequence[Assessment], labelling: Labelling) -> quality.Outlier | None:
     """Return the exposure that spoils the labels of the others, by its rate of cosmic rays or its alignment."""
     limits = visit.build.quality
     worst = quality.find_worst([one.rate_ratio for one in found], limits.max_rate_ratio)
@@ -183,28 +201,13 @@ def _store(
     visit: PlannedVisit,
     labelled: LabelledExposure,
     one: CandidateExposure,
-    assessment: _Assessment,
+    assessment: Assessment,
     alignment: Mapping[str, Any],
     folder: Path,
 ) -> store.ExposureRecord:
-    size, facts = visit.build.stamps.size, one.facts
+    facts = one.facts
     sky = choose_sky_level(visit.build.sky, [chip.mdrizsky for chip in labelled.chips], one.sky_electron)
-    positions = [stamp_positions(chip.image.shape, visit.build.stamps) for chip in labelled.chips]
-
-    def cut(layers: Sequence[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
-        stamps = [cut_stamps(layer, at, size) for layer, at in zip(layers, positions, strict=True)]
-        return np.concatenate(stamps).astype(dtype)
-
-    images = [np.where(has_value(chip.image), chip.image, np.float32(sky.electron)) for chip in labelled.chips]
-    chips = list(zip(labelled.chips, positions, strict=True))
-    tensors = {
-        "image": cut(images, np.float32),
-        "cosmic_rays": cut(labelled.cosmic_rays, np.uint8),
-        "ignore": cut(labelled.ignored, np.uint8),
-        "position": np.concatenate(positions),
-        "chip": np.concatenate([np.full(len(at), chip.version, np.int32) for chip, at in chips]),
-        "corners": np.concatenate([footprints.corners(chip.wcs, at, size) for chip, at in chips]),
-    }
+    tensors = stamp_layers(labelled, visit.build.stamps, sky.electron)
     both: dict[str, Any] = {"exposure_time_s": facts.exposure_time_s, "sky_electron": sky.electron, "sky_source": sky.source}
     about = {
         "exposure": facts.name,
@@ -217,16 +220,11 @@ def _store(
     return store.ExposureRecord(
         name=facts.name,
         stamps=store.write_tensors(folder / f"{facts.name}.safetensors", tensors, about),
-        truth=_store_truth(one, cut, about, folder / f"{facts.name}.truth.safetensors"),
+        truth=_store_truth(one, cutter(labelled, visit.build.stamps), about, folder / f"{facts.name}.truth.safetensors"),
         count=len(tensors["image"]),
         **both,
         background_ratio=one.background_ratio,
-        cosmic_ray_fraction=assessment.masked.fraction,
-        cosmic_rays_per_cm2_s=assessment.rate,
-        rate_ratio=assessment.rate_ratio if math.isfinite(assessment.rate_ratio) else None,
-        star_excess=assessment.masked.star_excess,
-        star_excess_chance=assessment.masked.chance(visit.build.quality.max_star_excess),
-        ignored_fraction=assessment.ignored_fraction,
+        **assessment.fields(visit.build.quality),
         read_noise_electron=facts.read_noise_electron,
         **alignment,
         cautions=list(facts.cautions),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.errors import InvalidFileError
+from deepcr_zoo.batch import FITS_ENDINGS
+from deepcr_zoo.errors import InvalidFileError, InvalidImageError
 from deepcr_zoo.exposures.fitsfiles import (
     check_memory,
     extension_name,
@@ -23,12 +23,12 @@ from deepcr_zoo.exposures.fitsfiles import (
     is_image,
     opened,
     read_unchanged,
+    reason,
     root_name,
 )
+from deepcr_zoo.models.images import read_mask
+from deepcr_zoo.models.npzfiles import read_array
 from deepcr_zoo.zoo.recipe import GivenBlock
-
-_NUMBERS = "buif"  # kinds of arrays that are read: never objects, which numpy would unpickle
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,15 @@ def find_masks(exposure: Path, sha256: str, block: GivenBlock) -> MaskFiles:
     return MaskFiles(find(block.mask), find(block.ignore) if block.ignore else None)
 
 
-def files_beside(exposure: Path, block: GivenBlock) -> list[Path]:
-    """Return where the masks of an exposure are, as far as they are not in its own file."""
-    paths = [_place(exposure, ending)[0] for ending in (block.mask, block.ignore) if ending]
-    return [path for path in paths if path != exposure]
+def places(exposure: Path, block: GivenBlock) -> list[Path]:
+    """Return the files in which the masks of an exposure are looked for."""
+    return [_place(exposure, ending)[0] for ending in (block.mask, block.ignore) if ending]
+
+
+def is_mask(path: Path, block: GivenBlock) -> bool:
+    """True if a file has the name of a mask, packed or not, even where its exposure is missing."""
+    endings = [ending.partition("[")[0] for ending in (block.mask, block.ignore) if ending]
+    return root_name(path).endswith(tuple(root_name(Path(end)) for end in endings if end not in FITS_ENDINGS))
 
 
 def read_masks(file: MaskFile, versions: Sequence[int]) -> list[NDArray[np.bool_]]:
@@ -82,52 +87,34 @@ def read_masks(file: MaskFile, versions: Sequence[int]) -> list[NDArray[np.bool_
     data = read_unchanged(file.path)
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise InvalidFileError(f"{file.path}: has changed since its visit was planned: run again when it is at rest")
-    if file.path.suffix == ".npz":
-        array = read_array(data, file.path, file.part)
-        arrays = [array] if array.ndim == 2 else list(array) if array.ndim == 3 else []
-    else:
-        arrays = _from_fits(data, file, versions)
+    arrays = _from_npz(data, file) if file.path.suffix == ".npz" else _from_fits(data, file, versions)
     if len(arrays) != len(versions):
         raise InvalidFileError(
             f"{file.where}: holds {len(arrays)} masks of two axes: expected {len(versions)}, one for each chip"
         )
-    return [as_mask(array, file.where) for array in arrays]
-
-
-def read_array(data: bytes, path: Path, name: str = "") -> NDArray[Any]:
-    """Return an array of an npz file, the only one if none is named; numbers alone, and never more than it announces."""
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            names = [one.removesuffix(".npy") for one in archive.namelist()]
-            if (not name and len(names) != 1) or (name and name not in names):
-                raise InvalidFileError(f"{path}: holds the arrays {', '.join(names[:9])}: expected {name or 'one alone'}")
-            with archive.open(f"{name or names[0]}.npy") as member:
-                shape, by_column, dtype = _HEADERS[np.lib.format.read_magic(member)](member)
-                if dtype.kind not in _NUMBERS:
-                    raise InvalidFileError(f"{path}[{name or names[0]}]: holds {dtype}: expected numbers")
-                size = math.prod(shape) * dtype.itemsize
-                check_memory(2 * size, f"{path}[{name or names[0]}]: announces {' x '.join(map(str, shape))} numbers")
-                content = member.read(size + 1)
-        if len(content) != size:
-            raise ValueError("another length than its header announces")
-        return np.frombuffer(content, dtype).reshape(shape, order="F" if by_column else "C")
+        return [read_mask(array, array.shape)[0] for array in arrays]
+    except InvalidImageError as error:
+        raise InvalidFileError(f"{file.where}: {error}") from None
+
+
+def _from_npz(data: bytes, file: MaskFile) -> list[NDArray[Any]]:
+    def accept(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        check_memory(2 * math.prod(shape) * dtype.itemsize, f"{file.where}: announces {' x '.join(map(str, shape))} numbers")
+
+    try:
+        array = read_array(io.BytesIO(data), file.part, accept)
     except (InvalidFileError, MemoryError):
         raise
-    except Exception as error:  # zipfile, its decompressors and numpy raise anything on damaged files
-        raise InvalidFileError(f"{path}: cannot be read as an npz file of arrays: {error}") from None
-
-
-def as_mask(values: Any, where: str) -> NDArray[np.bool_]:
-    """Return a mask of booleans, or of 0 and 1, as booleans; no other value is taken for a mask."""
-    array = np.asarray(values)
-    if array.dtype.kind not in _NUMBERS or (array.dtype.kind != "b" and not np.isin(array, (0, 1)).all()):
-        raise InvalidFileError(f"{where}: holds other values than 0 and 1: expected a mask, in which 1 is marked")
-    return array.astype(bool)
+    except Exception as error:  # see read_array
+        raise InvalidFileError(f"{file.where}: cannot be read as an npz file of masks: {reason(error)}") from None
+    return [array] if array.ndim == 2 else list(array) if array.ndim == 3 else []
 
 
 def _place(exposure: Path, ending: str) -> tuple[Path, str]:
     end, _, part = ending.partition("[")
-    return exposure.with_name(f"{root_name(exposure)}{end}"), part.removesuffix("]")
+    path = exposure if end in FITS_ENDINGS else exposure.with_name(f"{root_name(exposure)}{end}")
+    return path, part.removesuffix("]")
 
 
 def _from_fits(data: bytes, file: MaskFile, versions: Sequence[int]) -> list[Any]:

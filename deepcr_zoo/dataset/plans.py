@@ -75,11 +75,11 @@ def plan_build(
     if rehearse:
         return _plan_rehearsal(recipe, data, home)
     places = [*data, *visits.beside(beside, recipe.data.files)]
-    files = _without_masks(recipe, visits.find_files(places, recipe.data.product))
+    files, masks = _without_masks(recipe, visits.find_files(places, recipe.data.product))
     if not files:
         raise visits.no_data(recipe)
     facts, rejected = _read_all(recipe, files, jobs)
-    rejected += _unread(recipe, places)
+    rejected += [*masks, *_unread(recipe, places)]
     banks, unusable_darks = _dark_banks(recipe, beside, jobs)
     _check_no_dark_is_data(facts, banks)
     found = visits.group(recipe, facts)
@@ -195,12 +195,15 @@ def _facts_of(recipe: Recipe, is_dark: bool, path: str) -> list[ExposureFacts]:
     return [dataclasses.replace(one, masks=found) for one in facts]
 
 
-def _without_masks(recipe: Recipe, files: Sequence[Path]) -> list[Path]:
-    """Return the files that are no masks of others."""
+def _without_masks(recipe: Recipe, found: Sequence[Path]) -> tuple[list[Path], list[Rejected]]:
+    """Return the files that are no masks, and masks whose exposures are missing."""
     if recipe.build.labels != "given":
-        return list(files)
-    masks = {path for file in files for path in maskfiles.files_beside(file, recipe.build.given)}
-    return [file for file in files if file not in masks]
+        return list(found), []
+    block = recipe.build.given
+    files = [file for file in found if not maskfiles.is_mask(file, block)]
+    theirs = {path for file in files for path in maskfiles.places(file, block)}
+    reason = "is a mask by its name (build.given), and its exposure is missing"
+    return files, [Rejected(what=str(file), reason=reason) for file in found if file not in theirs.union(files)]
 
 
 def _large_enough(recipe: Recipe, found: Sequence[visits.Visit]) -> tuple[list[visits.Visit], list[Rejected]]:

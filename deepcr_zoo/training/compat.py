@@ -16,7 +16,8 @@ import torch
 
 from deepcr_zoo.bench.compat import roc, roc_lacosmic
 from deepcr_zoo.bench.runs import Run
-from deepcr_zoo.dataset.arrays import arrays_recipe, training_set
+from deepcr_zoo.dataset.arrayrecipes import arrays_recipe
+from deepcr_zoo.dataset.arrays import training_set
 from deepcr_zoo.errors import AbsentAttributeError, UsageError
 from deepcr_zoo.files import read_file, reporting_failures, write_atomically
 from deepcr_zoo.models.compat import deepCR

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import io
 import lzma
 import os
@@ -18,7 +19,7 @@ import pytest
 from astropy.io import fits
 
 from deepcr_zoo import batch
-from deepcr_zoo.dataset.maskfiles import read_array
+from deepcr_zoo.dataset.maskfiles import MaskFile, read_masks
 from deepcr_zoo.errors import InvalidFileError, MachineWarning, OutputError
 from deepcr_zoo.exposures import cleaning, fitsfiles
 from deepcr_zoo.exposures.cleaning import clean_file
@@ -236,10 +237,15 @@ def _npz(header: str, data: bytes = b"") -> bytes:
         _npz("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", b"cos\nsystem\n"),
         _npz("{'descr': '|u1', 'fortran_order': False, 'shape': (1000000, 10000000), }"),
         _npz("{'descr': '|u1', 'fortran_order': False, 'shape': (2, 2), }", bytes(10**6)),
-        _npz("{'descr': '|u1', 'fortran_order': False, 'shape': (-2, 2), }", bytes(4)),
+        _npz("{'descr': '|u1', 'fortran_order': False, 'shape': (-2, 2), }", bytes(10**7)),
     ],
     ids=["no archive", "objects", "too large", "longer than announced", "negative"],
 )
 def test_npz_files_of_masks_that_are_hostile_are_refused(content, tmp_path):
-    with pytest.raises(InvalidFileError, match=r"m\.npz"):
-        read_array(content, tmp_path / "m.npz", "mask")
+    path = tmp_path / "m.npz"
+    path.write_bytes(content)
+    tracemalloc.start()
+    with pytest.raises(InvalidFileError, match=r"m\.npz\[mask\]: (cannot be read as an npz file|announces 1000000 x)"):
+        read_masks(MaskFile(path, "mask", hashlib.sha256(content).hexdigest()), [1])
+    assert tracemalloc.get_traced_memory()[1] < 10**6
+    tracemalloc.stop()

@@ -1,5 +1,7 @@
 """Training sets of masks that users give: beside exposures as FITS or npz, or in extensions of their files."""
 
+import gzip
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -12,6 +14,7 @@ from deepcr_zoo.zoo.recipefiles import read_recipe
 from tests.described import describe, settings_of, write_recipe
 from tests.groundframes import SHAPE, write_frame
 
+ORPHAN = "is a mask by its name (build.given), and its exposure is missing"
 ONE = ["build.labels=given", "build.quality.min_exposures=1"]
 
 
@@ -90,6 +93,26 @@ def test_an_exposure_without_a_mask_is_left_out_with_the_reason_or_refused(recip
     assert "img2_mask.fits: cannot be read: No such file" in reasons[str(tmp_path / "data" / "img2.fits")]
     with pytest.raises(InvalidFileError, match="img2_mask"):
         plan_build(recipe_with(bad, "build.quality.on_bad_file=refuse"), [tmp_path / "data"], home=Home(tmp_path / "home"))
+
+
+@pytest.mark.parametrize("packed", ["", ".gz"])
+def test_a_mask_whose_exposure_is_missing_is_no_exposure(packed, recipe_with, tmp_path):
+    write_pairs(tmp_path / "data", write_beside)
+    fits.writeto(tmp_path / "data" / f"img9_mask.fits{packed}", np.zeros(SHAPE, np.uint8))
+    plan = plan_build(recipe_with("build.given.ignore=_bad.fits"), [tmp_path / "data"], home=Home(tmp_path / "home"))
+    assert sorted(one.name for visit in plan.visits for one in visit.exposures) == ["img1", "img2", "img3", "img4"]
+    (rejected,) = plan.rejected
+    assert (rejected.what, rejected.reason) == (str(tmp_path / "data" / f"img9_mask.fits{packed}"), ORPHAN)
+
+
+def test_a_packed_exposure_has_its_masks_within(recipe_with, tmp_path):
+    write_pairs(tmp_path / "data", write_within)
+    for path in (tmp_path / "data").glob("*.fits"):
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    plan = plan_build(recipe_with(*PLACES["within"][1]), [tmp_path / "data"], home=Home(tmp_path / "home"))
+    assert len(plan.visits) == 4
+    assert plan.rejected == ()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -28,6 +27,7 @@ from deepcr_zoo.errors import DatasetError, InterruptedWorkError
 from deepcr_zoo.files import opened_file, reporting_failures, sweep_leftovers, write_atomically
 from deepcr_zoo.machine import free_memory_bytes
 from deepcr_zoo.models.baselines import Lacosmic, require_astroscrappy
+from deepcr_zoo.models.npzfiles import read_array
 from deepcr_zoo.zoo.recipe import FieldType, Recipe
 
 FORMAT = 2
@@ -107,15 +107,14 @@ class MaskSet:
 
 
 def _read_planes(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Read the array that `MaskSet.compute` writes; no other type, shape or length is unpacked, which could be a bomb."""
-    with opened_file(path) as file, zipfile.ZipFile(file) as archive, archive.open("planes.npy") as member:
-        if np.lib.format.read_magic(member) != (1, 0):
-            raise ValueError("another version of the format")
-        header = np.lib.format.read_array_header_1_0(member)
-        if header != (shape, False, np.dtype(np.uint8)):
-            raise ValueError(f"an array of {header}")
-        data = member.read(math.prod(shape) + 1)
-    return np.frombuffer(data, np.uint8).reshape(shape)
+    """Read the array that `MaskSet.compute` writes; no other type or shape is unpacked."""
+
+    def accept(found: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        if (found, dtype) != (shape, np.dtype(np.uint8)):
+            raise ValueError(f"an array of {dtype} of shape {found}")
+
+    with opened_file(path) as file:
+        return read_array(file, "planes", accept)
 
 
 def lacosmic_of(exposure: ExposureRecord, recipe: Recipe, objlim: float) -> Lacosmic:

@@ -104,6 +104,7 @@ def test_arrays_become_a_training_set_of_the_same_pixels_in_order(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::deepcr_zoo.errors.ImageWarning")  # made-up images span few sky levels
 def test_a_script_of_deepcr_trains_saves_and_loads_its_network(tmp_path, monkeypatch):
     monkeypatch.setenv("DEEPCR_ZOO_DATA", str(tmp_path / "data"))
     made = made_up(12, 100.0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from deepcr_zoo.dataset import store
 from deepcr_zoo.dataset.stampfiles import StampFile, stamps_of, truth_of
 from deepcr_zoo.errors import DatasetError
 from deepcr_zoo.files import sha256_of
+from deepcr_zoo.models.skynoise import FrameNoise, frame_noise
 from deepcr_zoo.zoo.recipe import FieldType, Recipe
 
 
@@ -52,11 +54,24 @@ class ExposureStamps:
         """Return tensors of these stamps, shape (N, ...); all of `store.LAYERS` if none is named."""
         return {name: tensor[list(self.indices)] for name, tensor in self.stamps.read(*names).items()}
 
+    def noise(self) -> list[FrameNoise]:
+        """Return sky and noise (e-) of the chip of each of these stamps, measured in all stamps of the chip."""
+        chips = self.stamps.read("chip")["chip"]
+        found = _noise_of_chips(self.stamps)
+        return [found[int(chips[index])] for index in self.indices]
+
     def read_truth(self) -> dict[str, NDArray[np.float32]]:
         """Return the simulated cosmic_rays, scene and noise, e-, shape (N, S, S)."""
         if self.truth is None:
             raise DatasetError(f"{self.exposure.name} is a real exposure: its true cosmic rays are unknown")
         return {name: tensor[list(self.indices)] for name, tensor in self.truth.read().items()}
+
+
+@lru_cache(maxsize=1024)
+def _noise_of_chips(stamps: StampFile) -> dict[int, FrameNoise]:
+    layers = stamps.read("image", "ignore", "chip")
+    image, used, chips = layers["image"], layers["ignore"] == 0, layers["chip"]
+    return {int(chip): frame_noise(image[chips == chip], used[chips == chip]) for chip in np.unique(chips)}
 
 
 class Stamps(Sequence[Stamp]):

@@ -63,7 +63,7 @@ class deepCR:  # noqa: N801 - upstream's name
         target = _device(device)
         self.mask_model: MaskModel = _mask_model(mask, target)
         self._names_inpainter = inpaint is not None
-        self._fill: Filler = filler(_inpainter(inpaint, target), self.mask_model.card.input.unit, target)
+        self._fill: Filler = filler(_inpainter(inpaint, target), self.mask_model.card.input.pixel_unit, target)
 
     @property
     def scale(self) -> float:

@@ -53,7 +53,7 @@ def unwrap(image: Any) -> Contents:
     return _unknown(image) if found is None else found(image)
 
 
-def wrap_again(image: Any, contents: Contents, filled: NDArray[np.float32], replaced: NDArray[np.bool_], unit: str) -> Any:
+def wrap_again(image: Any, contents: Contents, filled: NDArray[np.float32], replaced: NDArray[np.bool_], unit: str | None) -> Any:
     """Return the repainted image, which is in `unit`, as a container like the given one.
 
     Quantity and masked arrays keep unit and mask, and a sequence of them becomes a list; anything else becomes the plain
@@ -67,7 +67,7 @@ def wrap_again(image: Any, contents: Contents, filled: NDArray[np.float32], repl
 
 
 def replaced_values(
-    contents: Contents, filled: NDArray[np.float32], replaced: NDArray[np.bool_], unit: str
+    contents: Contents, filled: NDArray[np.float32], replaced: NDArray[np.bool_], unit: str | None
 ) -> NDArray[np.floating[Any]]:
     """Return the values in the unit they came in, with those in `replaced` from `filled`, which is in `unit`."""
     values = contents.values.astype(np.result_type(contents.values.dtype, np.float32))
@@ -92,7 +92,7 @@ def holds_nddata(image: Any, contents: Contents) -> bool:
 
 
 def renewed(
-    image: Any, contents: Contents, filled: NDArray[np.float32] | None, cosmic_rays: NDArray[np.bool_], unit: str
+    image: Any, contents: Contents, filled: NDArray[np.float32] | None, cosmic_rays: NDArray[np.bool_], unit: str | None
 ) -> Any:
     """Return an NDData or CCDData, or a list of them, with cosmic rays in its mask, repainted if `filled` is given.
 

@@ -113,7 +113,7 @@ def clean(
         As for `load` and `MaskModel.mask`.
     """
     mask_model = loaded(mask, MaskModel, device)
-    unit = mask_model.card.input.unit
+    unit = mask_model.card.input.pixel_unit
     fill = None if inpaint is None else filler(inpaint, unit, device)
     contents = read_contents(image)  # once: it may have to be computed, or copied from another device
     is_nddata = holds_nddata(image, contents)
@@ -124,14 +124,14 @@ def clean(
     return cosmic_rays, None if filled is None else wrap_again(image, contents, filled, cosmic_rays, unit)
 
 
-def filler(inpaint: str | os.PathLike[str] | InpaintModel, unit: str, device: str) -> Filler:
-    """Return the function that repaints images in `unit`; the model must take the same unit."""
+def filler(inpaint: str | os.PathLike[str] | InpaintModel, unit: str | None, device: str) -> Filler:
+    """Return the function that repaints images in `unit` (None: any); the model must take the same unit."""
     if isinstance(inpaint, str) and inpaint in CLASSICAL:
         return partial(CLASSICAL[inpaint], unit=unit)
     model = loaded(inpaint, InpaintModel, device)
     if model.card.input.unit != unit:
         raise UsageError(
-            f"{model.reference} takes {model.card.input.unit}, the mask model {unit}: name an inpainter for the same unit, "
+            f"{model.reference} takes {model.card.input.unit}, the mask model {unit or 'any unit'}: name an inpainter for the same unit, "
             f"or one of {', '.join(CLASSICAL)}"
         )
     return model.fill

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,8 @@ from deepcr_zoo.models import weights
 from deepcr_zoo.models.engines import Block, Engine, select_engine
 from deepcr_zoo.models.images import ImageStack, hidden_cores, read_image, read_mask
 from deepcr_zoo.models.isolation import isolated
-from deepcr_zoo.models.networkinput import image_channel, inpainting_channels, scaling_of
+from deepcr_zoo.models.networkinput import image_channel, inpainting_channels, network_frame, scaling_of
+from deepcr_zoo.models.skynoise import FrameNoise
 from deepcr_zoo.models.tiling import Span, plan_windows
 from deepcr_zoo.progress import logger
 from deepcr_zoo.zoo import sources
@@ -116,16 +117,21 @@ class MaskModel(Model):
         assert threshold is not None  # the card's schema requires one of a mask model
         return threshold
 
-    def logits(self, image: Any, *, tile: int | None = None) -> NDArray[np.float32]:
+    def logits(
+        self, image: Any, *, tile: int | None = None, noise: Sequence[FrameNoise] | None = None
+    ) -> NDArray[np.float32]:
         """Return the log-odds of being a cosmic ray, which rank pixels even where the probability rounds to 0 or 1.
 
         Parameters
         ----------
         image : array_like, shape (H, W) or (N, H, W)
             Pixel values in the card's unit, in any container that `deepcr_zoo.clean` takes. A model with the normalisation
-            frame-standardise needs the whole frame, never a crop.
+            frame-standardise or noise needs the whole frame, never a crop.
         tile : int, optional
             Side of a tile in pixels, 0 for the whole frame at once. It affects memory and speed, not the result.
+        noise : sequence of tuple of SkyNoise, optional
+            For each image, sky and noise of the exposure that it is a part of, in the image's unit; only for models with the
+            normalisation noise (default: measured in each image).
 
         Returns
         -------
@@ -139,23 +145,27 @@ class MaskModel(Model):
         InvalidWeightsError
             If the network gives values that are not finite.
         """
-        stack = read_image(image, self.card.input.unit)
-        return self._logits(stack, tile).reshape(stack.shape)
+        stack = read_image(image, self.card.input.pixel_unit)
+        return self._logits(stack, tile, noise).reshape(stack.shape)
 
-    def _logits(self, stack: ImageStack, tile: int | None) -> NDArray[np.float32]:
+    def _logits(
+        self, stack: ImageStack, tile: int | None, noise: Sequence[FrameNoise] | None = None
+    ) -> NDArray[np.float32]:
         """Return log-odds, shape (N, H, W)."""
         self._warn_of_sky(stack.sky_levels())
         logits = np.empty(stack.pixels.shape, dtype=np.float32)
-        for (pixels, valid), out in zip(stack.frames_as_found(), logits, strict=True):
-            scaling = scaling_of(self.card, pixels, valid)
-            network_input = partial(image_channel, pixels, scaling)
+        measured = noise or [None] * len(logits)
+        for (pixels, valid), known, out in zip(stack.frames_as_found(), measured, logits, strict=True):
+            network_input = partial(image_channel, *network_frame(self.card, pixels, valid, known))
             for rows, columns, output in self._windows(pixels.shape, network_input, tile):
                 out[rows, columns] = output
             if valid is not None:
                 out[~valid] = -np.inf
         return logits
 
-    def predict(self, image: Any, *, tile: int | None = None) -> NDArray[np.float32]:
+    def predict(
+        self, image: Any, *, tile: int | None = None, noise: Sequence[FrameNoise] | None = None
+    ) -> NDArray[np.float32]:
         """Return the probability of being a cosmic ray.
 
         Parameters are those of `logits`.
@@ -165,17 +175,26 @@ class MaskModel(Model):
         ndarray of float32
             Same shape as the image, in [0, 1]; 0 where the image is NaN, infinite or masked.
         """
-        stack = read_image(image, self.card.input.unit)
-        return self._probability(stack, tile).reshape(stack.shape)
+        stack = read_image(image, self.card.input.pixel_unit)
+        return self._probability(stack, tile, noise).reshape(stack.shape)
 
-    def _probability(self, stack: ImageStack, tile: int | None) -> NDArray[np.float32]:
+    def _probability(
+        self, stack: ImageStack, tile: int | None, noise: Sequence[FrameNoise] | None = None
+    ) -> NDArray[np.float32]:
         """Return probabilities, shape (N, H, W)."""
-        probability = self._logits(stack, tile)
+        probability = self._logits(stack, tile, noise)
         with isolated(CPU):
             torch.from_numpy(probability).sigmoid_()
         return probability
 
-    def mask(self, image: Any, threshold: float | None = None, *, tile: int | None = None) -> NDArray[np.bool_]:
+    def mask(
+        self,
+        image: Any,
+        threshold: float | None = None,
+        *,
+        tile: int | None = None,
+        noise: Sequence[FrameNoise] | None = None,
+    ) -> NDArray[np.bool_]:
         """Return the cosmic-ray mask: True where the probability exceeds the threshold.
 
         Masked pixels are never marked. A network sees them where their values continue a star around them, else values of
@@ -187,7 +206,7 @@ class MaskModel(Model):
             As for `logits`.
         threshold : float, optional
             In [0, 1] (default: the card's).
-        tile : int, optional
+        tile, noise : optional
             As for `logits`.
 
         Raises
@@ -196,8 +215,8 @@ class MaskModel(Model):
             If the threshold is not a probability.
         """
         limit = check_threshold(self.threshold if threshold is None else threshold)
-        stack = read_image(image, self.card.input.unit)
-        masks = self._probability(stack, tile) > limit
+        stack = read_image(image, self.card.input.pixel_unit)
+        masks = self._probability(stack, tile, noise) > limit
         for mask, valid in zip(masks, () if stack.valid is None else stack.valid, strict=False):
             if problem := hidden_cores(mask, valid):
                 warn(problem, ImageWarning)
@@ -232,7 +251,7 @@ class InpaintModel(Model):
         InvalidWeightsError
             If the network gives values that are not finite.
         """
-        stack = read_image(image, self.card.input.unit)
+        stack = read_image(image, self.card.input.pixel_unit)
         masks = read_mask(mask, stack.shape)
         self._warn_of_sky(stack.sky_levels(masks))
         filled = stack.pixels.copy()

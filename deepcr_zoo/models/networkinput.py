@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.models.engines import Block
 from deepcr_zoo.models.images import Mask
+from deepcr_zoo.models.skynoise import FrameNoise, frame_noise, normalised
 from deepcr_zoo.zoo.cards import Card
 
 
@@ -28,6 +29,18 @@ class Scaling:
     def undo(self, values: Block) -> Block:
         with np.errstate(all="ignore"):
             return (values * self.deviation + self.mean) * self.scale
+
+
+UNCHANGED = Scaling(np.float32(1), np.float32(0), np.float32(1))
+
+
+def network_frame(
+    card: Card, pixels: Block, valid: Mask | None, noise: FrameNoise | None = None
+) -> tuple[Block, Scaling]:
+    """Return a frame of a mask network, and the scaling of its parts; `noise` is its own unless given."""
+    if card.input.normalisation != "noise":
+        return pixels, scaling_of(card, pixels, valid)
+    return normalised(pixels, noise or frame_noise(pixels, valid)), UNCHANGED
 
 
 def image_channel(pixels: Block, scaling: Scaling, rows: slice, columns: slice) -> Block:

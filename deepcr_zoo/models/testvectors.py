@@ -20,6 +20,7 @@ from torch import Tensor
 from deepcr_zoo.errors import InvalidWeightsError
 from deepcr_zoo.models.images import LIMIT, has_value
 from deepcr_zoo.models.nets import UNet
+from deepcr_zoo.models.skynoise import frame_noise
 from deepcr_zoo.models.weights import TensorFacts, check_tensors, read_header
 from deepcr_zoo.zoo.cards import Card
 
@@ -81,6 +82,9 @@ def make_with(network: Callable[[Tensor], Tensor], card: Card, seed: int) -> Vec
     if card.input.normalisation == "frame-standardise":
         mean, deviation = scaled.mean(), scaled.std(correction=0)
         scaled = (scaled - mean) / deviation
+    if card.input.normalisation == "noise":
+        (found,) = frame_noise(image)
+        scaled = torch.asinh((scaled - found.sky) / found.noise)
     hidden = torch.from_numpy(mask).double()
     inputs = [scaled] if card.identity.task == "mask" else [scaled * (1 - hidden), hidden]
     with torch.inference_mode():

@@ -14,6 +14,7 @@ BLOCKS = {"batch": "2 x (3x3 convolution, batch norm with eps 1e-5, ReLU)", "non
 SCALED = {
     "scale": "x = image / scale",
     "frame-standardise": "y = image / scale; x = (y - mean(y)) / std(y) over the whole frame",
+    "noise": "x = arcsinh((image - sky) / noise), sky and noise of the whole exposure or amplifier, as in README.md",
 }
 INPUTS: dict[Task, str] = {"mask": "[x]", "inpaint": "[x * (1 - mask), mask]"}
 OUTPUTS: dict[Task, str] = {

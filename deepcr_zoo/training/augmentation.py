@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -45,7 +47,12 @@ def _change_sky(batch: StampBatch, seed: int, epoch: int, limits: list[float], s
     if shot_noise:
         deviates = normal(seed, epoch, batch.numbers, Purpose.NOISE, image[0].numel()).float().view_as(image)
         image = image + deviates * torch.sqrt(added.clamp(min=0))  # the noise of subtracted sky stays in the image
-    return batch.with_image(image)
+    if batch.noise is None:
+        return batch.with_image(image)
+    sky, noise = batch.noise.unbind(1)
+    level = added[:, 0, 0]
+    more = level.clamp(min=0) if shot_noise else torch.zeros_like(level)
+    return replace(batch, image=image, noise=torch.stack([sky + level, torch.sqrt(noise**2 + more)], dim=1))
 
 
 def _turn(batch: StampBatch, seed: int, epoch: int) -> StampBatch:
@@ -58,4 +65,6 @@ def _turn(batch: StampBatch, seed: int, epoch: int) -> StampBatch:
         layer = torch.where(flip_columns, layer.flip(2), layer)
         return torch.where(transpose, layer.transpose(1, 2), layer)
 
-    return StampBatch(batch.numbers, turned(batch.image), turned(batch.cosmic_rays), turned(batch.ignore), batch.sky)
+    return replace(
+        batch, image=turned(batch.image), cosmic_rays=turned(batch.cosmic_rays), ignore=turned(batch.ignore)
+    )

@@ -127,7 +127,7 @@ def _input(recipe: Recipe, state: Mapping[str, Tensor]) -> cards.CardInput:
     variance = weights.input_variance(state, given.scale)
     return cards.CardInput(
         unit=given.unit,
-        normalisation="scale",
+        normalisation=given.normalisation,
         scale=given.scale,
         multiple=MULTIPLE[depth],
         halo=HALO[depth],

@@ -218,8 +218,9 @@ def _shared_folder(folder: Path) -> Path:
 
 def _feeds(recipe: Recipe, dataset: Dataset, state: TrainingState) -> Feeds:
     dataset.verify()  # before hours of training, also what is read after them
-    train = open_stamps(dataset, "train", state.device)
-    return Feed(recipe, train), Feed(recipe, open_stamps(dataset, "validation", state.device))
+    normalisation = recipe.train.input.normalisation
+    train, validation = (open_stamps(dataset, one, state.device, normalisation) for one in ("train", "validation"))
+    return Feed(recipe, train), Feed(recipe, validation)
 
 
 def _fit_and_finalize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from deepcr_zoo.training.distributed import processes_here
 
 # share of the memory for the stamps of a split; the network, its gradients and everything else need the rest
 SHARE_OF_MEMORY = 0.25
+Normalisation = Literal["scale", "noise"]
 LAYERS = ("image", "cosmic_rays", "ignore")
 BYTES_PER_PIXEL = 4 + 1 + 1
 
@@ -28,6 +30,7 @@ class StampBatch:
     cosmic_rays: Tensor  # CR mask, bool, shape (N, S, S)
     ignore: Tensor  # ignore mask, bool, shape (N, S, S)
     sky: Tensor  # sky level in electrons, float32, shape (N,)
+    noise: Tensor | None = None  # measured sky and noise of the chip in electrons, float32, shape (N, 2), if they are used
 
     def with_image(self, image: Tensor) -> StampBatch:
         return replace(self, image=image)
@@ -38,7 +41,9 @@ class ResidentStamps:
 
     is_resident = True
 
-    def __init__(self, groups: Sequence[ExposureStamps], device: torch.device) -> None:
+    def __init__(
+        self, groups: Sequence[ExposureStamps], device: torch.device, normalisation: Normalisation = "scale"
+    ) -> None:
         layers: dict[str, list[Tensor]] = {name: [] for name in LAYERS}
         for group in groups:
             for name, tensor in group.read(*LAYERS).items():
@@ -48,6 +53,7 @@ class ResidentStamps:
         self._cosmic_rays = torch.cat(layers["cosmic_rays"]).bool()
         self._ignore = torch.cat(layers["ignore"]).bool()
         self._sky = torch.tensor(_sky_levels(groups), device=device)
+        self._noise = _noise(groups, normalisation)
 
     def __len__(self) -> int:
         return len(self._image)
@@ -55,7 +61,7 @@ class ResidentStamps:
     def take(self, numbers: Tensor) -> StampBatch:
         numbers = numbers.to(self.device)
         layers = (self._image, self._cosmic_rays, self._ignore, self._sky)
-        return StampBatch(numbers, *(layer[numbers] for layer in layers))
+        return StampBatch(numbers, *(layer[numbers] for layer in layers), noise=_of(self._noise, numbers))
 
     def cosmic_rays(self, numbers: Tensor) -> Tensor:
         """Return the CR masks of some stamps, bool, shape (N, S, S), on the device."""
@@ -67,10 +73,13 @@ class MappedStamps:
 
     is_resident = False
 
-    def __init__(self, groups: Sequence[ExposureStamps], device: torch.device) -> None:
+    def __init__(
+        self, groups: Sequence[ExposureStamps], device: torch.device, normalisation: Normalisation = "scale"
+    ) -> None:
         self.device = device
         self._stamps = Stamps(groups)
         self._sky = torch.tensor(_sky_levels(groups))
+        self._noise = _noise(groups, normalisation)
 
     def __len__(self) -> int:
         return len(self._stamps)
@@ -80,7 +89,8 @@ class MappedStamps:
         stamps = [self._stamps[number] for number in numbers.tolist()]
         image, cosmic_rays, ignore = (self._stacked([getattr(stamp, name) for stamp in stamps]) for name in LAYERS)
         sky = self._sky[numbers].to(self.device)
-        return StampBatch(numbers.to(self.device), image, cosmic_rays.bool(), ignore.bool(), sky)
+        numbers = numbers.to(self.device)
+        return StampBatch(numbers, image, cosmic_rays.bool(), ignore.bool(), sky, _of(self._noise, numbers))
 
     def cosmic_rays(self, numbers: Tensor) -> Tensor:
         return self._stacked([self._stamps[number].cosmic_rays for number in numbers.tolist()]).bool()
@@ -92,7 +102,9 @@ class MappedStamps:
 StampSource = ResidentStamps | MappedStamps
 
 
-def open_stamps(dataset: Dataset, split: StampSplit, device: torch.device) -> StampSource:
+def open_stamps(
+    dataset: Dataset, split: StampSplit, device: torch.device, normalisation: Normalisation = "scale"
+) -> StampSource:
     """Return the stamps of a split; TrainingError if there is none, or every pixel of each is ignored."""
     groups = list(dataset.exposures(split))
     if not groups:
@@ -104,7 +116,7 @@ def open_stamps(dataset: Dataset, split: StampSplit, device: torch.device) -> St
         raise TrainingError(f"{dataset.folder}: {problem}: see build.ignore of the recipe")
     pixels = sum(len(group.indices) for group in groups) * dataset.manifest.stamp_size**2
     fits = pixels * BYTES_PER_PIXEL < SHARE_OF_MEMORY * _memory_bytes(device)
-    return (ResidentStamps if fits else MappedStamps)(groups, device)
+    return (ResidentStamps if fits else MappedStamps)(groups, device, normalisation)
 
 
 def _memory_bytes(device: torch.device) -> float:
@@ -112,6 +124,17 @@ def _memory_bytes(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return (machine.memory_bytes() or 0) / processes_here()  # each process has all stamps
+
+
+def _noise(groups: Sequence[ExposureStamps], normalisation: Normalisation) -> Tensor | None:
+    if normalisation != "noise":
+        return None
+    measured = [(found.sky, found.noise) for group in groups for (found,) in group.noise()]
+    return torch.tensor(measured, dtype=torch.float32)
+
+
+def _of(noise: Tensor | None, numbers: Tensor) -> Tensor | None:
+    return None if noise is None else noise[numbers.cpu()].to(numbers.device)
 
 
 def _sky_levels(groups: Sequence[ExposureStamps]) -> list[float]:

@@ -153,7 +153,7 @@ def initial_state(recipe: Recipe, device: torch.device) -> TrainingState:
     TrainingError if ``train.init_from`` names a model that does not fit the recipe, or the input is not in electrons.
     """
     train = recipe.train
-    if train.input.unit != "electron":
+    if train.input.unit == "adu":
         raise TrainingError(f"train.input.unit: expected electron, which stamps are in, got {train.input.unit}")
     network = _random_network(recipe) if train.init_from is None else _network_of_zoo(recipe, train.init_from)
     for module in network.modules():
@@ -185,7 +185,7 @@ def _check_fits(recipe: Recipe, reference: str, architecture: Architecture, card
         ("architecture", str(train.architecture), str(architecture)),
         ("input.unit", train.input.unit, found.unit),
         ("input.scale", f"{train.input.scale:g}", f"{found.scale:g}"),
-        ("input, normalisation", "scale", found.normalisation),
+        ("input, normalisation", train.input.normalisation, found.normalisation),
     ]
     for field, ours, theirs in pairs:
         if ours != theirs:

@@ -22,6 +22,7 @@ from deepcr_zoo.zoo.registry import Name, ResolvedModel, Sha256, Version
 
 MOST_SCALE = 1e6
 Positive = Annotated[float, Field(gt=0)]
+InputUnit = PixelUnit | Literal["any"]
 Tolerance = Annotated[float, Field(gt=0, le=1e-3)]
 """Ten times the largest in use: engines and processors differ by their rounding alone."""
 
@@ -133,9 +134,10 @@ class Fingerprint(Document):
 
 
 class CardInput(Document):
-    unit: PixelUnit = Field(description="unit of the pixel values that the user passes in")
-    normalisation: Literal["scale", "frame-standardise"] = Field(
-        description="scale: value / scale; frame-standardise: (value / scale - mean) / std over the whole frame"
+    unit: InputUnit = Field(description="unit of the pixel values that the user passes in; any: with normalisation noise")
+    normalisation: Literal["scale", "frame-standardise", "noise"] = Field(
+        description="scale: value / scale; frame-standardise: (value / scale - mean) / std over the whole frame; noise: "
+        "asinh((value - sky) / noise), robust sky and noise of the whole exposure"
     )
     scale: float = Field(gt=0, le=MOST_SCALE, description="number that pixel values are divided by")
     multiple: Literal[2, 4] = Field(description="sides that the network takes are multiples of this; images are padded")
@@ -143,6 +145,19 @@ class CardInput(Document):
     fingerprint: Fingerprint | None = Field(
         default=None, description="ties the weights to the input scale; absent where the network has no BatchNorm"
     )
+
+    @model_validator(mode="after")
+    def _noise_has_no_unit(self) -> CardInput:
+        if (self.unit == "any") != (self.normalisation == "noise"):
+            raise ValueError("unit any exactly if normalisation is noise")
+        if self.normalisation == "noise" and self.scale != 1:
+            raise ValueError(f"scale 1 with normalisation noise, got {self.scale:g}")
+        return self
+
+    @property
+    def pixel_unit(self) -> PixelUnit | None:
+        """The unit that images are converted to; None if any will do."""
+        return None if self.unit == "any" else self.unit
 
 
 class CardOutput(Document):
@@ -251,6 +266,8 @@ class Card(Document):
             raise ValueError("output.threshold and output.threshold_choice exactly if identity.task is mask")
         if is_mask != (self.output.quantity == "cosmic-ray probability"):
             raise ValueError("output.quantity 'cosmic-ray probability' exactly if identity.task is mask")
+        if not is_mask and self.input.normalisation == "noise":
+            raise ValueError("input.normalisation scale or frame-standardise where identity.task is inpaint, got noise")
         return self
 
 

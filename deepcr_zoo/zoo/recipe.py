@@ -340,8 +340,27 @@ class BuildBlock(Document):
 
 
 class InputBlock(Document):
-    unit: Literal["electron", "adu"] = "electron"
-    scale: float = Field(default=100.0, gt=0, le=1e6, description="the image is divided by this")
+    unit: Literal["electron", "adu", "any"] = Field(default="electron", description="any: with normalisation noise")
+    scale: float = Field(default=100.0, gt=0, le=1e6, description="the image is divided by this; 1 with normalisation noise")
+    normalisation: Literal["scale", "noise"] = Field(
+        default="scale",
+        description="noise: the network sees asinh((pixel - sky) / noise), needs no unit, gain or bias, and finds masks alone",
+        exclude_if=lambda normalisation: normalisation == "scale",  # the default is not written
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _noise_needs_no_unit_or_scale(cls, content: Any) -> Any:
+        is_noise = isinstance(content, dict) and content.get("normalisation") == "noise"
+        return {"unit": "any", "scale": 1.0, **content} if is_noise else content
+
+    @model_validator(mode="after")
+    def _noise_has_no_unit(self) -> InputBlock:
+        if (self.unit == "any") != (self.normalisation == "noise"):
+            raise ValueError(f"unit any exactly with normalisation noise, got {self.unit} with {self.normalisation}")
+        if self.normalisation == "noise" and self.scale != 1:
+            raise ValueError(f"no scale (or 1) with normalisation noise, got {self.scale:g}")
+        return self
 
 
 class AugmentationBlock(Document):
@@ -566,6 +585,12 @@ class Recipe(Document):
                 "gates": over(self.gates, self.rehearsal.gates),
             }
         )
+
+    @model_validator(mode="after")
+    def _noise_is_of_masks(self) -> Recipe:
+        if self.task == "inpaint" and self.train.input.normalisation == "noise":
+            raise ValueError("train.input.normalisation scale where task is inpaint, got noise")
+        return self
 
     @model_validator(mode="after")
     def _a_visit_has_one_rule(self) -> Recipe:

@@ -121,17 +121,19 @@ def sky_range(model: ResolvedModel, card: Card) -> SkyRange | None:
     if not measured:
         return trained_sky_range(card)
     newest = max(reversed(measured), key=lambda record: record.date)
-    if newest.lowest is None and newest.highest is None:
+    unit = card.input.pixel_unit
+    if unit is None or (newest.lowest is None and newest.highest is None):
         return None
-    return SkyRange(newest.lowest, newest.highest, card.input.unit, f"measured on {newest.date}")
+    return SkyRange(newest.lowest, newest.highest, unit, f"measured on {newest.date}")
 
 
 def trained_sky_range(card: Card) -> SkyRange | None:
     """Return the range of sky levels that a card states."""
-    if card.training.sky_range is None:
+    unit = card.input.pixel_unit
+    if unit is None or card.training.sky_range is None:
         return None
     lowest, highest = card.training.sky_range
-    return SkyRange(lowest, highest, card.input.unit, "as in its training images")
+    return SkyRange(lowest, highest, unit, "as in its training images")
 
 
 def read_records(model: ResolvedModel) -> Results:

@@ -91,6 +91,8 @@ def card_fields_table() -> str:
 
 def input_text(card: Card) -> str:
     """Return the input unit and its normalisation, as in ``electron (divided by 100 inside)``."""
+    if card.input.normalisation == "noise":
+        return "any unit, gain and bias level (asinh((pixel - sky) / noise) of the whole exposure inside)"
     steps = [f"divided by {card.input.scale:g}"] if card.input.scale != 1 else []
     steps += ["standardised over the whole frame"] if card.input.normalisation == "frame-standardise" else []
     return card.input.unit + (f" ({' and '.join(steps)} inside)" if steps else "")

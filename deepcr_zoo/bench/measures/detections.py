@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from deepcr_zoo.bench.measures import roc, stars, tally, tracks
 from deepcr_zoo.bench.measures.blocks import SkyBlocks, key
-from deepcr_zoo.bench.measures.judgedpixels import JudgedStamps, OnExposure, judged_stamps
+from deepcr_zoo.bench.measures.judgedpixels import JudgedStamps, OnExposure, judged_stamps, noise_for
 from deepcr_zoo.bench.measures.roc import RocCounts
 from deepcr_zoo.bench.measures.tally import Tally
 from deepcr_zoo.dataset.reading import Dataset
@@ -108,7 +108,7 @@ def network(model: MaskModel) -> Method:
     """Return the method that masks with a network, at every threshold."""
 
     def count(stamps: JudgedStamps, groups: PixelGroups) -> Detections:
-        logits = model.logits(stamps.image)
+        logits = model.logits(stamps.image, noise=noise_for(model, stamps.group))
         each = (logits, ndimage.maximum_filter(logits, DILATION))
         counts, dilated = (partial(tally.tally_logits, tally.logit_bins(one)) for one in each)
         return _count(counts, dilated, groups, roc.count(logits, stamps.cosmic_rays, stamps.ignore, MAX_THRESHOLDS))

@@ -13,6 +13,7 @@ from deepcr_zoo.bench.results import ModelMethod
 from deepcr_zoo.dataset.reading import Dataset, ExposureStamps
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.models.model import Model
+from deepcr_zoo.models.skynoise import FrameNoise
 from deepcr_zoo.zoo.cards import contract_sha256
 from deepcr_zoo.zoo.recipe import FIELD_TYPES, FieldType
 
@@ -42,6 +43,11 @@ class JudgedStamps:
     ignore: NDArray[np.bool_]
 
 
+def noise_for(model: Model, group: ExposureStamps) -> list[FrameNoise] | None:
+    """Return what the input of a model needs to know of the exposure that stamps are cut from; None for most models."""
+    return group.noise() if model.card.input.normalisation == "noise" else None
+
+
 def field_types_of(dataset: Dataset) -> list[FieldType]:
     """Return the field types that have test stamps."""
     return [field_type for field_type in FIELD_TYPES if any(dataset.exposures("test", field_type))]
@@ -64,7 +70,7 @@ def judged_stamps(dataset: Dataset, field_type: FieldType, on_exposure: OnExposu
 def check_input(model: Model) -> None:
     """Raise UsageError if a model needs whole frames, or another unit than the electrons of stamps."""
     card, way_out = model.card.input, "judge it on whole exposures"
-    if card.normalisation != "scale":
+    if card.normalisation == "frame-standardise":
         raise UsageError(f"{model.reference} is normalised by the whole frame, of which stamps are a part: {way_out}")
-    if card.unit != "electron":
+    if card.unit == "adu":
         raise UsageError(f"{model.reference} takes {card.unit}, and stamps are in electrons: {way_out}")

@@ -63,7 +63,7 @@ def _purpose(card: Card) -> str:
     made_for = card.instrument
     filters = "any filter" if made_for.filters == ["*"] else ", ".join(made_for.filters)
     task = "finds cosmic rays in" if card.identity.task == "mask" else "fills masked pixels of"
-    unit = {"electron": "electrons"}.get(card.input.unit, card.input.unit)
+    unit = {"electron": "electrons", "any": "any unit"}.get(card.input.unit, card.input.unit)
     return (
         f"{task} {made_for.telescope} {made_for.instrument}/{made_for.detector} images, {filters}; "
         f"{made_for.data_product}; pixel values in {unit}"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from deepcr_zoo.bench.measures.judgedpixels import JudgedStamps, field_types_of, judged_stamps
+from deepcr_zoo.bench.measures.judgedpixels import JudgedStamps, field_types_of, judged_stamps, noise_for
 from deepcr_zoo.bench.report.figures import DPI, WIDTH, Picture, Topic
 from deepcr_zoo.bench.report.shading import BLUE, GREY, ORANGE, RED, Colour, Shades, filling_panels, stretched
 from deepcr_zoo.bench.report.wording import USUAL_FPR, field_name, fpr_name
@@ -99,7 +99,9 @@ def _of_field(
 ) -> Iterator[Picture]:
     worst = Worst()
     for stamps in judged_stamps(dataset, field_type):
-        masks = model.mask(stamps.image) if threshold is None else model.logits(stamps.image) > threshold
+        noise = noise_for(model, stamps.group)
+        image = stamps.image
+        masks = model.mask(image, noise=noise) if threshold is None else model.logits(image, noise=noise) > threshold
         worst += worst_of(stamps, masks)
     at = f"the default threshold, {model.threshold:g}" if threshold is None else f"{fpr_name(USUAL_FPR)} of the field type"
     caption = (

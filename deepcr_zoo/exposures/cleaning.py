@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from deepcr_zoo.exposures import pictures, products
 from deepcr_zoo.exposures.fitsfiles import check_memory
 from deepcr_zoo.exposures.missing import MissingFactsError
 from deepcr_zoo.exposures.noisecheck import level_cautions
-from deepcr_zoo.exposures.options import AUTO, CleanOptions, in_python
+from deepcr_zoo.exposures.options import AUTO, CleanOptions, in_python, named_model
 from deepcr_zoo.exposures.pictures import Panels
 from deepcr_zoo.exposures.plan import Plan, finished, make_plan, not_ours, stale
 from deepcr_zoo.exposures.products import ChipMask, Count
@@ -32,9 +32,12 @@ from deepcr_zoo.files import write_failure, write_together
 from deepcr_zoo.machine import free_memory_bytes
 from deepcr_zoo.models.imagecleaning import Filler, filler
 from deepcr_zoo.models.model import MaskModel, load_resolved
+from deepcr_zoo.models.skynoise import frame_noise
 from deepcr_zoo.progress import logger
+from deepcr_zoo.zoo.cards import read_card
+from deepcr_zoo.zoo.instruments import Instrument
 from deepcr_zoo.zoo.registries import default_registry
-from deepcr_zoo.zoo.registry import ResolvedModel
+from deepcr_zoo.zoo.registry import Registry, ResolvedModel
 
 _TOUCHING = np.ones((3, 3))
 
@@ -260,9 +263,20 @@ def _read(path: Path, options: CleanOptions) -> Exposure:
         return read_exposure(path, options.reading)
     except MissingFactsError as error:
         registry = default_registry()
+        if _takes_any_unit(options.model, error.instrument, registry):
+            return read_exposure(path, replace(options.reading, as_stored=True))
         without_model = options.model == AUTO and not ranked_models(error.instrument, registry, "mask")
         more = [missing_model(registry)] if without_model else []
         raise MissingFactsError(error.where, [*error.missing, *more], error.instrument) from None
+
+
+def _takes_any_unit(model: str, instrument: Instrument | None, registry: Registry) -> bool:
+    """True if the mask model needs neither unit, gain nor bias."""
+    ranked = ranked_models(instrument, registry, "mask") if model == AUTO else []
+    if model == AUTO and not ranked:
+        return False
+    chosen = registry.resolve(ranked[0].model) if ranked else named_model(registry, "mask", model)[0]
+    return read_card(chosen).input.pixel_unit is None
 
 
 def _check_memory(exposure: Exposure, plan: Plan) -> None:
@@ -279,7 +293,7 @@ def _check_memory(exposure: Exposure, plan: Plan) -> None:
 def _make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOptions) -> tuple[Count, list[str]]:
     """Write all products of an exposure, or none; return the count of cosmic rays and further cautions."""
     mask_model = _model(selection.mask, options)
-    unit = selection.card.input.unit
+    unit = selection.card.input.pixel_unit
     fill = _filler(selection, options) if plan.repaints else None
     chip_masks, filled, panels = [], [], []
     warned: dict[str, None] = {}
@@ -324,12 +338,15 @@ def _image_warnings(messages: dict[str, None]) -> Iterator[None]:
 
 def _find_cosmic_rays(chip: Chip, image: Any, model: MaskModel, provenance: MaskProvenance) -> ChipMask:
     searched = chip.searched
-    probability = np.where(searched, model.predict(image), np.float32(0))
+    noise = None
+    if model.card.input.normalisation == "noise":
+        noise = frame_noise(np.ma.getdata(image), ~np.ma.getmaskarray(image), chip.amplifiers)
+    probability = np.where(searched, model.predict(image, noise=noise and [noise]), np.float32(0))
     mask = probability > provenance.threshold
     _, events = ndimage.label(mask, _TOUCHING)
     if provenance.grow:
         mask = ndimage.binary_dilation(mask, _TOUCHING, iterations=provenance.grow) & searched
-    return ChipMask(chip, mask, events, probability if provenance.probability else None)
+    return ChipMask(chip, mask, events, probability if provenance.probability else None, noise or ())
 
 
 def _write(contents: dict[Path, bytes]) -> None:
@@ -346,7 +363,7 @@ def _write(contents: dict[Path, bytes]) -> None:
 def _filler(selection: Selection, options: CleanOptions) -> Filler:
     network = selection.network
     inpaint = selection.inpaint_reference if network is None else _model(network, options)
-    return filler(inpaint, selection.card.input.unit, options.device)
+    return filler(inpaint, selection.card.input.pixel_unit, options.device)
 
 
 @dataclass(frozen=True)

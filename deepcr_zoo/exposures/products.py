@@ -23,6 +23,7 @@ from deepcr_zoo.exposures.fitsfiles import FITS_BLOCK, extension_name, extension
 from deepcr_zoo.exposures.provenance import SOFTWARE, Cards, CleanedProvenance, MaskProvenance, Provenance
 from deepcr_zoo.exposures.reading import Chip, Exposure
 from deepcr_zoo.files import moment_of_writing
+from deepcr_zoo.models.skynoise import FrameNoise
 from deepcr_zoo.zoo.instruments import Keywords, number, text, value
 
 DRIZZLE_DEFAULT_BIT = 4096
@@ -30,6 +31,8 @@ DRIZZLE_DEFAULT_BIT = 4096
 
 HISTORY_COLUMNS = 72
 """Characters of a HISTORY card (FITS standard 4.0, section 4.4.2.4)."""
+
+_MOST_AMPLIFIERS = 9  # that fit keywords of eight characters
 
 # keywords that place an image on the sky or the detector, and in time
 _CARRIED = re.compile(
@@ -47,6 +50,15 @@ class ChipMask:
     mask: NDArray[np.bool_]  # True = cosmic ray; dilated if requested
     events: int  # separate cosmic rays: groups of pixels that touch, before dilation
     probability: NDArray[np.float32] | None  # None if it is not written
+    noise: FrameNoise = ()  # sky and noise of each amplifier in the file's unit, where the network's input depends on them
+
+    def cards(self) -> Cards:
+        """Return FITS keywords with values and comments."""
+        found: Cards = {}
+        for number, one in enumerate(self.noise[:_MOST_AMPLIFIERS], 1):
+            found[f"CRSKY{number}"] = (one.sky, f"sky of amplifier {number}, file's unit, bias subtracted")
+            found[f"CRNOISE{number}"] = (one.noise, "noise of a pixel of this sky")
+        return found
 
 
 @dataclass(frozen=True)
@@ -122,7 +134,7 @@ def cleaned_file(
             science = _editable(hdus, images, found.chip.hdu)
             if filled is not None:
                 _repaint(science, found.mask, filled[index])
-            science.hdu.header.update({**provenance.cards(), **count([found]).cards()})
+            science.hdu.header.update({**provenance.cards(), **count([found]).cards(), **found.cards()})
             edited.add(found.chip.hdu)
             if exposure.cosmic_ray_bit is not None:
                 edited.add(_flag(hdus, images, flags.get(found.chip.version), found, exposure.cosmic_ray_bit))
@@ -268,7 +280,7 @@ def _layers(found: ChipMask, place: fits.Header, provenance: MaskProvenance) -> 
     """Return the extensions of a chip: its mask, and its probability if present."""
     # RICE: gzip would put the time of day into the file; the noise of a probability does not compress
     mask = fits.CompImageHDU(found.mask.astype(np.uint8), place.copy(), name="CRMASK", compression_type="RICE_1")
-    mask.header.update({**provenance.cards(), **count([found]).cards()})
+    mask.header.update({**provenance.cards(), **count([found]).cards(), **found.cards()})
     layers = [mask]
     if found.probability is not None:
         layers.append(fits.ImageHDU(found.probability, place.copy(), name="CRPROB"))

@@ -26,6 +26,7 @@ class RawFrame:
     overscan: tuple[NDArray[np.float32], ...] = ()  # overscan of each amplifier, in the rows that see light, counts
     source: str = ""  # where a bias level was measured, if the header alone says so
     gain_ratio: NDArray[np.float32] | None = None  # gain of each pixel's amplifier / that of the frame, shape (H, W)
+    amplifiers: tuple[Section, ...] = ()  # the parts of the light that they read; empty if not known
 
 
 def read_raw_frame(
@@ -38,7 +39,7 @@ def read_raw_frame(
 ) -> RawFrame | Missing:
     """Return the geometry of a frame and its bias level, or what is missing to find them."""
     if isinstance(options.bias, float):
-        return RawFrame(_lit(header, pixels.shape), np.float32(options.bias).reshape(1, 1))
+        return RawFrame(lit(header, pixels.shape), np.float32(options.bias).reshape(1, 1))
     is_raw = _is_raw(header, quantity, instrument)
     if is_raw and instrument and (known := _known(header, instrument, pixels.shape, version)):
         return _of_known_camera(pixels, known, version)
@@ -46,22 +47,22 @@ def read_raw_frame(
         found = _of_amplifiers(pixels, header, instrument)
         if found is not None:
             return found
-    wanted, lit = options.bias == OVERSCAN, _lit(header, pixels.shape)
+    wanted, light = options.bias == OVERSCAN, lit(header, pixels.shape)
     if not (is_raw or wanted):
-        return RawFrame(lit, None)
+        return RawFrame(light, None)
     section = section_of(header, BIAS_SECTION, pixels.shape)
-    if section is not None and (lit is None or not lit[section].any()):
-        return _fromsection_of(pixels, section, lit, f"{BIAS_SECTION}={text(header, BIAS_SECTION)}")
-    if wanted and lit is not None:
-        return _fromsection_of(pixels, _beside(lit), lit, f"outside {_first(header)}")
+    if section is not None and (light is None or not light[section].any()):
+        return _fromsection_of(pixels, section, light, f"{BIAS_SECTION}={text(header, BIAS_SECTION)}")
+    if wanted and light is not None:
+        return _fromsection_of(pixels, _beside(light), light, f"outside {_first(header)}")
     if wanted:
         return Missing(f"its header has no {BIAS_SECTION}, DATASEC or TRIMSEC that shows an overscan", "--bias LEVEL")
     if instrument is not None and instrument.bias_count is not None:
-        return RawFrame(lit, np.float32(instrument.bias_count).reshape(1, 1))
+        return RawFrame(light, np.float32(instrument.bias_count).reshape(1, 1))
     source = "this instrument" if instrument is None else instrument.name
     readout = f"this readout of {source}" if instrument and instrument.overscan else source
     what = f"it holds raw counts, and where the bias level of {readout} stands is not known"
-    return Missing(what, "--bias LEVEL" if lit is None else "--bias overscan")
+    return Missing(what, "--bias LEVEL" if light is None else "--bias overscan")
 
 
 def _is_raw(header: Keywords, quantity: PixelUnit, instrument: Instrument | None) -> bool:
@@ -95,11 +96,18 @@ def _of_known_camera(pixels: NDArray[np.float32], geometry: Overscan, version: i
     area[slice(*rows), slice(*geometry.image_columns)] = True
     overscan = tuple(pixels[area.any(axis=1), slice(*bias.level)] for bias in geometry.bias)
     levels = np.zeros((1, pixels.shape[1]), dtype=np.float32)
+    left, right = geometry.image_columns
+    parts = [(slice(*rows), slice(max(left, start), min(right, stop))) for start, stop in _applied(geometry)]
     for bias, columns in zip(geometry.bias, overscan, strict=True):
         if (level := _level(columns)) is None:
             return _NO_LEVEL
         levels[:, slice(*bias.applies_to)] = level
-    return RawFrame(area, levels, overscan)
+    return RawFrame(area, levels, overscan, amplifiers=tuple(parts))
+
+
+def _applied(geometry: Overscan) -> list[list[int]]:
+    """Return first and last column (exclusive) of what each amplifier reads; several overscans may be of one."""
+    return [list(one) for one in dict.fromkeys(tuple(bias.applies_to) for bias in geometry.bias)]
 
 
 def _of_amplifiers(pixels: NDArray[np.float32], header: Keywords, instrument: Instrument) -> RawFrame | Missing | None:
@@ -109,7 +117,7 @@ def _of_amplifiers(pixels: NDArray[np.float32], header: Keywords, instrument: In
         return None
     area, covered = np.zeros(pixels.shape, dtype=bool), np.zeros(pixels.shape, dtype=bool)
     levels, ratios = np.zeros(pixels.shape, dtype=np.float32), np.ones(pixels.shape, dtype=np.float32)
-    whole, overscan = instrument.gain(header), []
+    whole, overscan, parts = instrument.gain(header), [], []
     for amplifier in amplifiers:
         sections = _sections(header, amplifier, pixels.shape)
         if sections is None:
@@ -122,11 +130,13 @@ def _of_amplifiers(pixels: NDArray[np.float32], header: Keywords, instrument: In
         area[light], levels[light] = True, level
         ratios[light] = own.electron_per_count / whole.electron_per_count if own and whole else 1
         overscan.append(pixels[dark])
+        parts.append(light)
         covered[dark] = True
     area &= ~covered
     if len(amplifiers) == 1:
         return RawFrame(area, np.full((1, 1), level, dtype=np.float32), tuple(overscan))
-    return RawFrame(area, levels, tuple(overscan), gain_ratio=None if (ratios == 1).all() else ratios)
+    differ = None if (ratios == 1).all() else ratios
+    return RawFrame(area, levels, tuple(overscan), gain_ratio=differ, amplifiers=tuple(parts))
 
 
 def _sections(header: Keywords, amplifier: Amplifier, shape: tuple[int, ...]) -> tuple[Section, Section] | None:
@@ -167,7 +177,7 @@ def assumed_bias(frames: Sequence[RawFrame]) -> list[str]:
     return [f"bias measured in the overscan ({assumed[0].source}) and subtracted: {levels} counts"]
 
 
-def _lit(header: Keywords, shape: tuple[int, ...]) -> Mask | None:
+def lit(header: Keywords, shape: tuple[int, ...]) -> Mask | None:
     """Return the pixels that see light by the header; None if that is all of them or its sections do not fit the image."""
     sections = [found for name in IMAGE_SECTIONS if (found := section_of(header, name, shape)) is not None]
     if not sections:

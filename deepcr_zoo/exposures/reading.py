@@ -27,7 +27,7 @@ from deepcr_zoo.exposures.fitsfiles import (
 )
 from deepcr_zoo.exposures.missing import Missing, MissingFactsError
 from deepcr_zoo.exposures.packing import unpacked
-from deepcr_zoo.exposures.rawframes import RawFrame, assumed_bias, is_unsigned, read_raw_frame
+from deepcr_zoo.exposures.rawframes import RawFrame, assumed_bias, is_unsigned, lit, read_raw_frame
 from deepcr_zoo.exposures.readingoptions import ALL, EXPOSURE_TIMES_S, GAINS, ReadingOptions, is_plausible
 from deepcr_zoo.exposures.usablepixels import Quality, QualityBits, bad_pixels, combined, saturated_pixels
 from deepcr_zoo.models.images import LIMIT, Mask, has_value, near
@@ -44,6 +44,7 @@ from deepcr_zoo.zoo.instruments import (
     shipped_table,
     text,
 )
+from deepcr_zoo.zoo.sections import Section
 
 AS_THE_FILE_SAYS = ReadingOptions()
 
@@ -67,6 +68,7 @@ class Chip:
     exposure_time_s: float | None  # if positive
     bias: NDArray[np.float32] | None  # bias level of a raw frame, of a shape that broadcasts to (H, W), file's unit
     overscan: tuple[NDArray[np.float32], ...]  # overscan of each amplifier, in the rows that see light, counts
+    amplifiers: tuple[Section, ...]  # the parts of the light that they read; empty if not known
     image_area: Mask | None  # False in the overscan of a raw frame, shape (H, W)
     area_cm2: float | None  # area of the detector that sees light, if the pixel size is known
     quality: Quality
@@ -99,8 +101,8 @@ class Chip:
         """The pixels where a cosmic ray can be found: usable, and not beside a saturated one, shape (H, W)."""
         return ~(self.bad | near(self.saturated))
 
-    def in_unit(self, wanted: PixelUnit) -> np.ma.MaskedArray[Any, np.dtype[np.float32]]:
-        """Return the pixels in `wanted` as float32, bias subtracted; bad pixels are masked.
+    def in_unit(self, wanted: PixelUnit | None) -> np.ma.MaskedArray[Any, np.dtype[np.float32]]:
+        """Return the pixels in `wanted` as float32, bias subtracted; bad pixels are masked. None is the file's own unit.
 
         Saturated pixels keep their values: networks were trained on images that hold them.
         """
@@ -112,7 +114,7 @@ class Chip:
                 image *= ratio
         return np.ma.MaskedArray(image, mask=self.bad)
 
-    def from_unit(self, image: NDArray[np.float32], unit: PixelUnit, mask: Mask) -> NDArray[np.float64]:
+    def from_unit(self, image: NDArray[np.float32], unit: PixelUnit | None, mask: Mask) -> NDArray[np.float64]:
         """Return the masked pixels of an image in the file's own unit, shape (masked pixels,): the inverse of `in_unit`."""
         level = 0 if self.bias is None else np.broadcast_to(self.bias, mask.shape)[mask].astype(np.float64)
         ratio = self._ratio(unit)
@@ -128,8 +130,10 @@ class Chip:
 
         return replace(self, **parts(self), quality=replace(self.quality, **parts(self.quality)))
 
-    def factor(self, wanted: PixelUnit) -> float:
+    def factor(self, wanted: PixelUnit | None) -> float:
         """Return the factor from the file's pixel values to `wanted`; an error if it needs a gain that is unknown."""
+        if wanted is None:
+            return 1.0
         factor = 1 / self.per_count
         if self.unit.per_second:
             assert self.exposure_time_s is not None  # read_exposure demands one of a rate
@@ -149,9 +153,9 @@ class Chip:
             factor *= gain if wanted == "electron" else 1 / gain
         return factor
 
-    def _ratio(self, wanted: PixelUnit) -> NDArray[np.float32] | None:
+    def _ratio(self, wanted: PixelUnit | None) -> NDArray[np.float32] | None:
         """Return the factors by which the gains of amplifiers differ, where a conversion needs a gain."""
-        return None if self.unit.quantity == wanted else self.gain_ratio
+        return None if wanted in (None, self.unit.quantity) else self.gain_ratio
 
     @property
     def has_electrons(self) -> bool:
@@ -208,9 +212,11 @@ def read_exposure(path: Path, options: ReadingOptions = AS_THE_FILE_SAYS) -> Exp
         chips = _read_chips(hdus, indices, missing, instrument, options, path)
         bit = _cosmic_ray_bit(hdus, instrument)
     digest = hashlib.sha256(packed).hexdigest()
-    if any(_is_unit_assumed(chip.keywords, instrument, options) for chip, _ in chips):
+    if not options.as_stored and any(_is_unit_assumed(chip.keywords, instrument, options) for chip, _ in chips):
         cautions.append("it has no BUNIT: its unsigned 16-bit integers were taken for counts")
     cautions += assumed_bias([raw for _, raw in chips])
+    if options.as_stored:
+        cautions.append("unit or bias level are not known: the pixels were taken as stored, which this network allows")
     if isinstance(options.bias, float) and all(raw.image_area is None for _, raw in chips):
         cautions.append("the header does not say where the overscan is: if the frame has one, its pixels are searched too")
     return Exposure(path, data, digest, instrument, keywords, tuple(chip for chip, _ in chips), bit, tuple(cautions))
@@ -301,6 +307,9 @@ def _read_chip(
     raw = read_raw_frame(pixels, keywords, quantity, instrument, version, options)
     if isinstance(raw, Missing):
         missing.append(raw)
+    if missing and options.as_stored:
+        unit, gain, missing = shipped_table().unit("adu") or unit, None, []
+        raw = RawFrame(lit(keywords, pixels.shape), None) if isinstance(raw, Missing) else raw
     if missing and gain is None and quantity == "adu" and not text(keywords, "BUNIT"):
         missing.append(Missing("its header has no gain", "--gain E_PER_COUNT"))
     if missing or isinstance(unit, Missing) or isinstance(raw, Missing):
@@ -321,6 +330,7 @@ def _read_chip(
         exposure_time_s=time,
         bias=raw.bias,
         overscan=raw.overscan,
+        amplifiers=raw.amplifiers,
         image_area=raw.image_area,
         area_cm2=_area_cm2(keywords, instrument, pixels.size if raw.image_area is None else int(raw.image_area.sum())),
         quality=_quality(hdus, layers, index, version, keywords, pixels, raw, instrument, options, where),

@@ -36,6 +36,7 @@ class ReadingOptions:
     bias: float | str | None = None  # level in counts, or `OVERSCAN`
     exposure_time: float | None = None  # s
     ignore_dq: str | int | None = None  # DQ bits that leave a pixel usable, `ALL` for no use of DQ and MASK
+    as_stored: bool = False  # a network that needs no unit: what is missing of unit, gain and bias is not asked for
     instrument: Instrument | None = None  # description that comes before those of the settings, as a recipe may have one
 
     @classmethod

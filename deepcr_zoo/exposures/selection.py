@@ -105,6 +105,8 @@ def _inpainter(exposure: Exposure, registry: Registry, inpaint: str, card: Card)
         return resolved, "; ".join([why, *passed_over])
     if passed_over:
         return "medmask", "; ".join(["medmask, which no sky level biases", *passed_over])
+    if card.input.pixel_unit is None:
+        return "medmask", "medmask, which needs no unit, as the mask model needs none"
     return "medmask", f"medmask, because the zoo has no inpainting network for {exposure.description} in {card.input.unit}s"
 
 
@@ -114,7 +116,7 @@ def _outside_sky_range(model: ResolvedModel, card: Card, exposure: Exposure) -> 
     if known is None:
         return None
     samples = [chip.part(sky_sample(chip.pixels.shape)) for chip in exposure.chips]
-    levels = [level for chip in samples for level in read_image(chip.in_unit(card.input.unit), None).sky_levels()]
+    levels = [level for chip in samples for level in read_image(chip.in_unit(card.input.pixel_unit), None).sky_levels()]
     outside = next((level for level in levels if not known.holds(level)), None)
     return None if outside is None else outside_sky_range(model.reference, known, outside)
 
@@ -143,7 +145,9 @@ def _unit_cautions(card: Card, exposure: Exposure) -> list[str]:
     """Caution about gains assumed by convention; raise an error if a chip cannot be converted to the model's unit."""
     by_convention: dict[str, list[str]] = {}
     for chip in exposure.chips:
-        chip.factor(card.input.unit)
+        chip.factor(card.input.pixel_unit)
+        if card.input.pixel_unit is None:
+            continue
         if exposure.instrument is None and chip.gain and chip.gain.keyword and chip.unit.quantity != card.input.unit:
             by_convention.setdefault(chip.gain.keyword, []).append(f"{chip.gain.electron_per_count:g}")
     return [f"{name} = {', '.join(gains)} was taken for the gain in e- per count" for name, gains in by_convention.items()]

@@ -53,7 +53,9 @@ def unwrap(image: Any) -> Contents:
     return _unknown(image) if found is None else found(image)
 
 
-def wrap_again(image: Any, contents: Contents, filled: NDArray[np.float32], replaced: NDArray[np.bool_], unit: str | None) -> Any:
+def wrap_again(
+    image: Any, contents: Contents, filled: NDArray[np.float32], replaced: NDArray[np.bool_], unit: str | None
+) -> Any:
     """Return the repainted image, which is in `unit`, as a container like the given one.
 
     Quantity and masked arrays keep unit and mask, and a sequence of them becomes a list; anything else becomes the plain

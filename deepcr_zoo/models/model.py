@@ -148,9 +148,7 @@ class MaskModel(Model):
         stack = read_image(image, self.card.input.pixel_unit)
         return self._logits(stack, tile, noise).reshape(stack.shape)
 
-    def _logits(
-        self, stack: ImageStack, tile: int | None, noise: Sequence[FrameNoise] | None = None
-    ) -> NDArray[np.float32]:
+    def _logits(self, stack: ImageStack, tile: int | None, noise: Sequence[FrameNoise] | None = None) -> NDArray[np.float32]:
         """Return log-odds, shape (N, H, W)."""
         self._warn_of_sky(stack.sky_levels())
         logits = np.empty(stack.pixels.shape, dtype=np.float32)

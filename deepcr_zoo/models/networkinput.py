@@ -34,9 +34,7 @@ class Scaling:
 UNCHANGED = Scaling(np.float32(1), np.float32(0), np.float32(1))
 
 
-def network_frame(
-    card: Card, pixels: Block, valid: Mask | None, noise: FrameNoise | None = None
-) -> tuple[Block, Scaling]:
+def network_frame(card: Card, pixels: Block, valid: Mask | None, noise: FrameNoise | None = None) -> tuple[Block, Scaling]:
     """Return a frame of a mask network, and the scaling of its parts; `noise` is its own unless given."""
     if card.input.normalisation != "noise":
         return pixels, scaling_of(card, pixels, valid)

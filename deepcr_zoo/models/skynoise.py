@@ -77,7 +77,7 @@ def _noise(pixels: Image, good: Mask, step: int) -> float:
     sizes = [_dark_differences(pixels, good, axis, step) for axis in (-2, -1)]
     scatters = [scatter for size in sizes if (scatter := _scatter(size)) > 0]
     if scatters:
-        return min(scatters) / np.sqrt(2)
+        return float(min(scatters) / np.sqrt(2))
     steps = np.concatenate(sizes)  # nearly all neighbours are alike: whole numbers that hide the noise, or a blank frame
     return float(min(steps[steps > 0], default=1.0))
 

@@ -79,6 +79,7 @@ def render(facts: PageFacts) -> bytes:
         card=card,
         reference=f"{card.identity.task}/{card.identity.name}@{card.identity.version}",
         input_text=input_text(card),
+        unit_text="any unit" if card.input.pixel_unit is None else card.input.pixel_unit,
         channels=CHANNELS[card.identity.task],
         published=[_published_table(one.figures) for one in card.published_evaluation],
         measured=_measured_table(facts),

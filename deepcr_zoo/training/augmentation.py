@@ -65,6 +65,4 @@ def _turn(batch: StampBatch, seed: int, epoch: int) -> StampBatch:
         layer = torch.where(flip_columns, layer.flip(2), layer)
         return torch.where(transpose, layer.transpose(1, 2), layer)
 
-    return replace(
-        batch, image=turned(batch.image), cosmic_rays=turned(batch.cosmic_rays), ignore=turned(batch.ignore)
-    )
+    return replace(batch, image=turned(batch.image), cosmic_rays=turned(batch.cosmic_rays), ignore=turned(batch.ignore))

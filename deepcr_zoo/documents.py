@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError
 
 from deepcr_zoo import files
 from deepcr_zoo.errors import InvalidDocumentError, printable
@@ -20,6 +20,9 @@ class Document(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+
+EITHER_SPELLING = AliasChoices("normalisation", "normalization")
+"""Keys of the field `normalisation`; the first is written."""
 
 DocumentT = TypeVar("DocumentT", bound=BaseModel)
 

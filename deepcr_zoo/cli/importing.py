@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 from typer import Argument, Option
 
 from deepcr_zoo.cli.console import message, print_json, print_note, print_result
 from deepcr_zoo.cli.options import AsJson
 from deepcr_zoo.errors import UsageError
-from deepcr_zoo.zoo.instruments import PixelUnit
+from deepcr_zoo.zoo.cards import INPUT_UNITS
 
 
 def import_file(
     file: Annotated[Path, Argument(metavar="FILE", help="network of the deepCR family, .pth or .safetensors")],
     name: Annotated[str, Option(help="name of the model, such as CSST-2-50")],
     version: Annotated[str, Option(help="version of the model")] = "1.0",
-    unit: Annotated[str, Option(help=f"unit of the pixel values: {', '.join(get_args(PixelUnit))}")] = "electron",
+    unit: Annotated[
+        str,
+        Option(help="unit of the pixel values: electron, adu, or any where the network sees asinh((pixel - sky) / noise)"),
+    ] = "electron",
     scale: Annotated[float, Option(help="number that pixel values are divided by")] = 1.0,
     norm: Annotated[bool, Option("--norm", help="pixel values are standardised over the whole frame")] = False,
     threshold: Annotated[float, Option(help="mask above this probability")] = 0.5,
@@ -29,9 +32,9 @@ def import_file(
 
     Prints its name, local:TASK/NAME@VERSION, which every other command and deepcr_zoo.load take. The file is not changed.
     """
-    known = next((one for one in get_args(PixelUnit) if one == unit), None)
+    known = next((one for one in INPUT_UNITS if one == unit), None)
     if known is None:
-        raise UsageError(f"--unit {unit}: expected one of {', '.join(get_args(PixelUnit))}")
+        raise UsageError(f"--unit {unit}: expected one of {', '.join(INPUT_UNITS)}")
     from deepcr_zoo.publishing import importing
 
     facts = importing.StatedFacts(name, version, known, scale, norm, threshold, licence, author)
@@ -40,7 +43,8 @@ def import_file(
     print_note(f"UNet of depth {sizes.depth}, {sizes.hidden} channels, normalisation {sizes.norm}")
     print_note(f"the converted network agrees with the file's own layers to {made.difference:.1g}")
     if made.deviation is not None:
-        spread = f"if --scale {scale:g} is right, pixel values had a standard deviation of about {made.deviation:.2g} {unit}"
+        stated, unit_text = ("--unit any", "times the noise, compressed") if unit == "any" else (f"--scale {scale:g}", unit)
+        spread = f"if {stated} is right, pixel values had a standard deviation of about {made.deviation:.2g} {unit_text}"
         message("check", f"{spread} in training", "caution")
     if as_json:
         print_json({"model": made.model.reference, "card": str(made.model.card_path), "difference": made.difference})

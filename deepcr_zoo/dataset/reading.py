@@ -56,9 +56,7 @@ class ExposureStamps:
 
     def noise(self) -> list[FrameNoise]:
         """Return sky and noise (e-) of the chip of each of these stamps, measured in all stamps of the chip."""
-        chips = self.stamps.read("chip")["chip"]
-        found = _noise_of_chips(self.stamps)
-        return [found[int(chips[index])] for index in self.indices]
+        return [_noise_of_stamps(self.stamps)[index] for index in self.indices]
 
     def read_truth(self) -> dict[str, NDArray[np.float32]]:
         """Return the simulated cosmic_rays, scene and noise, e-, shape (N, S, S)."""
@@ -68,10 +66,12 @@ class ExposureStamps:
 
 
 @lru_cache(maxsize=1024)
-def _noise_of_chips(stamps: StampFile) -> dict[int, FrameNoise]:
+def _noise_of_stamps(stamps: StampFile) -> list[FrameNoise]:
+    """Return sky and noise of the chip of each stamp in a file."""
     layers = stamps.read("image", "ignore", "chip")
     image, used, chips = layers["image"], layers["ignore"] == 0, layers["chip"]
-    return {int(chip): frame_noise(image[chips == chip], used[chips == chip]) for chip in np.unique(chips)}
+    of_chip = {chip: frame_noise(image[chips == chip], used[chips == chip]) for chip in np.unique(chips)}
+    return [of_chip[chip] for chip in chips]
 
 
 class Stamps(Sequence[Stamp]):
@@ -92,6 +92,11 @@ class Stamps(Sequence[Stamp]):
             self._open[group.path] = group.stamps.slices("image", "cosmic_rays", "ignore")
         layers = {name: tensor[index] for name, tensor in self._open[group.path].items()}
         return Stamp(**layers, exposure=group.exposure, visit=group.visit, index=index)
+
+    def noise(self, number: int) -> FrameNoise:
+        """Return sky and noise (e-) of the chip of a stamp, as `ExposureStamps.noise`."""
+        group, index = self._places[number]
+        return _noise_of_stamps(group.stamps)[index]
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": {}}

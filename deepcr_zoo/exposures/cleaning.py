@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepcr_zoo.errors import DeepcrZooError, ImageWarning, MachineWarning, ModelWarning, warn
@@ -30,9 +31,9 @@ from deepcr_zoo.exposures.selection import Selection, missing_model, ranked_mode
 from deepcr_zoo.exposures.suspicions import suspicions
 from deepcr_zoo.files import write_failure, write_together
 from deepcr_zoo.machine import free_memory_bytes
-from deepcr_zoo.models.imagecleaning import Filler, filler
-from deepcr_zoo.models.model import MaskModel, load_resolved
-from deepcr_zoo.models.skynoise import frame_noise
+from deepcr_zoo.models.imagecleaning import filler
+from deepcr_zoo.models.model import InpaintModel, MaskModel, load_resolved
+from deepcr_zoo.models.skynoise import FrameNoise, frame_noise
 from deepcr_zoo.progress import logger
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.instruments import Instrument
@@ -295,21 +296,24 @@ def _make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOp
     mask_model = _model(selection.mask, options)
     unit = selection.card.input.pixel_unit
     fill = _filler(selection, options) if plan.repaints else None
+    networks = [selection.mask, *([selection.network] if fill and selection.network else [])]
+    by_noise = any(read_card(one).input.normalisation == "noise" for one in networks)
     chip_masks, filled, panels = [], [], []
     warned: dict[str, None] = {}
     suspect: list[str] = []
     with _image_warnings(warned):
         for chip in exposure.chips:
             image = chip.in_unit(unit)
-            found = _find_cosmic_rays(chip, image, mask_model, plan.mask_provenance)
+            noise = frame_noise(np.ma.getdata(image), ~np.ma.getmaskarray(image), chip.amplifiers) if by_noise else ()
+            found = _find_cosmic_rays(chip, image, noise, mask_model, plan.mask_provenance)
             chip_masks.append(found)
             suspect += suspicions(found, image, exposure.instrument)
-            cleaned = None if fill is None else fill(image, found.mask)
+            cleaned = None if fill is None else fill(image, found)
             if cleaned is not None:
                 filled.append(chip.from_unit(cleaned, unit, found.mask))
             if plan.picture:
                 panels.append(Panels(f"{chip.name or 'chip'} {chip.version}", np.ma.getdata(image), found.mask, cleaned))
-    cautions = [*level_cautions(exposure.chips), *warned, *suspect]
+    cautions = [*([] if unit is None else level_cautions(exposure.chips)), *warned, *suspect]
     history = [*selection.cautions, *cautions]
     contents = {}
     if plan.copy:
@@ -336,17 +340,15 @@ def _image_warnings(messages: dict[str, None]) -> Iterator[None]:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
-def _find_cosmic_rays(chip: Chip, image: Any, model: MaskModel, provenance: MaskProvenance) -> ChipMask:
+def _find_cosmic_rays(chip: Chip, image: Any, noise: FrameNoise, model: MaskModel, provenance: MaskProvenance) -> ChipMask:
     searched = chip.searched
-    noise = None
-    if model.card.input.normalisation == "noise":
-        noise = frame_noise(np.ma.getdata(image), ~np.ma.getmaskarray(image), chip.amplifiers)
-    probability = np.where(searched, model.predict(image, noise=noise and [noise]), np.float32(0))
+    known = [noise] if model.card.input.normalisation == "noise" else None
+    probability = np.where(searched, model.predict(image, noise=known), np.float32(0))
     mask = probability > provenance.threshold
     _, events = ndimage.label(mask, _TOUCHING)
     if provenance.grow:
         mask = ndimage.binary_dilation(mask, _TOUCHING, iterations=provenance.grow) & searched
-    return ChipMask(chip, mask, events, probability if provenance.probability else None, noise or ())
+    return ChipMask(chip, mask, events, probability if provenance.probability else None, noise)
 
 
 def _write(contents: dict[Path, bytes]) -> None:
@@ -360,10 +362,14 @@ def _write(contents: dict[Path, bytes]) -> None:
         raise write_failure(folder, error, "choose another --output-dir") from None
 
 
-def _filler(selection: Selection, options: CleanOptions) -> Filler:
+def _filler(selection: Selection, options: CleanOptions) -> Callable[[Any, ChipMask], NDArray[np.float32]]:
+    """Return the function that repaints an image where its cosmic rays are."""
     network = selection.network
     inpaint = selection.inpaint_reference if network is None else _model(network, options)
-    return filler(inpaint, selection.card.input.pixel_unit, options.device)
+    if isinstance(inpaint, InpaintModel) and inpaint.card.input.normalisation == "noise":
+        return lambda image, found: inpaint.fill(image, found.mask, noise=[found.noise])
+    fill = filler(inpaint, selection.card.input.pixel_unit, options.device)
+    return lambda image, found: fill(image, found.mask)
 
 
 @dataclass(frozen=True)

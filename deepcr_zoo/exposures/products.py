@@ -32,8 +32,6 @@ DRIZZLE_DEFAULT_BIT = 4096
 HISTORY_COLUMNS = 72
 """Characters of a HISTORY card (FITS standard 4.0, section 4.4.2.4)."""
 
-_MOST_AMPLIFIERS = 9  # that fit keywords of eight characters
-
 # keywords that place an image on the sky or the detector, and in time
 _CARRIED = re.compile(
     r"WCSAXES|C(TYPE|RVAL|RPIX|DELT|UNIT)\d|(CD|PC|LTM)\d_\d|LTV\d|[AB]P?_(ORDER|\d_\d)|LONPOLE|LATPOLE|RADESYS|EQUINOX"
@@ -50,14 +48,14 @@ class ChipMask:
     mask: NDArray[np.bool_]  # True = cosmic ray; dilated if requested
     events: int  # separate cosmic rays: groups of pixels that touch, before dilation
     probability: NDArray[np.float32] | None  # None if it is not written
-    noise: FrameNoise = ()  # sky and noise of each amplifier in the file's unit, where the network's input depends on them
+    noise: FrameNoise = ()  # sky and noise of each amplifier in the unit that networks took, if their input depends on them
 
     def cards(self) -> Cards:
         """Return FITS keywords with values and comments."""
         found: Cards = {}
-        for number, one in enumerate(self.noise[:_MOST_AMPLIFIERS], 1):
-            found[f"CRSKY{number}"] = (one.sky, f"sky of amplifier {number}, file's unit, bias subtracted")
-            found[f"CRNOISE{number}"] = (one.noise, "noise of a pixel of this sky")
+        for amplifier, one in enumerate(self.noise, 1):
+            found[f"CRSKY{amplifier}"] = (one.sky, f"sky of amplifier {amplifier}, bias subtracted")
+            found[f"CRNOIS{amplifier}"] = (one.noise, "noise of a pixel of this sky, same unit")
         return found
 
 

@@ -39,7 +39,7 @@ def read_raw_frame(
 ) -> RawFrame | Missing:
     """Return the geometry of a frame and its bias level, or what is missing to find them."""
     if isinstance(options.bias, float):
-        return RawFrame(lit(header, pixels.shape), np.float32(options.bias).reshape(1, 1))
+        return unmeasured(header, instrument, pixels.shape, np.float32(options.bias).reshape(1, 1))
     is_raw = _is_raw(header, quantity, instrument)
     if is_raw and instrument and (known := _known(header, instrument, pixels.shape, version)):
         return _of_known_camera(pixels, known, version)
@@ -47,22 +47,31 @@ def read_raw_frame(
         found = _of_amplifiers(pixels, header, instrument)
         if found is not None:
             return found
-    wanted, light = options.bias == OVERSCAN, lit(header, pixels.shape)
+    wanted, lit = options.bias == OVERSCAN, _lit(header, pixels.shape)
     if not (is_raw or wanted):
-        return RawFrame(light, None)
+        return unmeasured(header, instrument, pixels.shape, None)
     section = section_of(header, BIAS_SECTION, pixels.shape)
-    if section is not None and (light is None or not light[section].any()):
-        return _fromsection_of(pixels, section, light, f"{BIAS_SECTION}={text(header, BIAS_SECTION)}")
-    if wanted and light is not None:
-        return _fromsection_of(pixels, _beside(light), light, f"outside {_first(header)}")
+    if section is not None and (lit is None or not lit[section].any()):
+        return _fromsection_of(pixels, section, lit, f"{BIAS_SECTION}={text(header, BIAS_SECTION)}")
+    if wanted and lit is not None:
+        return _fromsection_of(pixels, _beside(lit), lit, f"outside {_first(header)}")
     if wanted:
         return Missing(f"its header has no {BIAS_SECTION}, DATASEC or TRIMSEC that shows an overscan", "--bias LEVEL")
     if instrument is not None and instrument.bias_count is not None:
-        return RawFrame(light, np.float32(instrument.bias_count).reshape(1, 1))
+        return unmeasured(header, instrument, pixels.shape, np.float32(instrument.bias_count).reshape(1, 1))
     source = "this instrument" if instrument is None else instrument.name
     readout = f"this readout of {source}" if instrument and instrument.overscan else source
     what = f"it holds raw counts, and where the bias level of {readout} stands is not known"
-    return Missing(what, "--bias LEVEL" if light is None else "--bias overscan")
+    return Missing(what, "--bias LEVEL" if lit is None else "--bias overscan")
+
+
+def unmeasured(
+    header: Keywords, instrument: Instrument | None, shape: tuple[int, ...], bias: NDArray[np.float32] | None
+) -> RawFrame:
+    """Return a frame whose bias level is given, or of no importance."""
+    stated = [section_of(header, one.image, shape) for one in (instrument.amplifiers if instrument else [])]
+    parts = [part for part in stated if part is not None]
+    return RawFrame(_lit(header, shape), bias, amplifiers=tuple(parts) if len(parts) == len(stated) > 1 else ())
 
 
 def _is_raw(header: Keywords, quantity: PixelUnit, instrument: Instrument | None) -> bool:
@@ -177,7 +186,7 @@ def assumed_bias(frames: Sequence[RawFrame]) -> list[str]:
     return [f"bias measured in the overscan ({assumed[0].source}) and subtracted: {levels} counts"]
 
 
-def lit(header: Keywords, shape: tuple[int, ...]) -> Mask | None:
+def _lit(header: Keywords, shape: tuple[int, ...]) -> Mask | None:
     """Return the pixels that see light by the header; None if that is all of them or its sections do not fit the image."""
     sections = [found for name in IMAGE_SECTIONS if (found := section_of(header, name, shape)) is not None]
     if not sections:

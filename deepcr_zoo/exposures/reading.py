@@ -27,7 +27,7 @@ from deepcr_zoo.exposures.fitsfiles import (
 )
 from deepcr_zoo.exposures.missing import Missing, MissingFactsError
 from deepcr_zoo.exposures.packing import unpacked
-from deepcr_zoo.exposures.rawframes import RawFrame, assumed_bias, is_unsigned, lit, read_raw_frame
+from deepcr_zoo.exposures.rawframes import RawFrame, assumed_bias, is_unsigned, read_raw_frame, unmeasured
 from deepcr_zoo.exposures.readingoptions import ALL, EXPOSURE_TIMES_S, GAINS, ReadingOptions, is_plausible
 from deepcr_zoo.exposures.usablepixels import Quality, QualityBits, bad_pixels, combined, saturated_pixels
 from deepcr_zoo.models.images import LIMIT, Mask, has_value, near
@@ -309,7 +309,7 @@ def _read_chip(
         missing.append(raw)
     if missing and options.as_stored:
         unit, gain, missing = shipped_table().unit("adu") or unit, None, []
-        raw = RawFrame(lit(keywords, pixels.shape), None) if isinstance(raw, Missing) else raw
+        raw = unmeasured(keywords, instrument, pixels.shape, None) if isinstance(raw, Missing) else raw
     if missing and gain is None and quantity == "adu" and not text(keywords, "BUNIT"):
         missing.append(Missing("its header has no gain", "--gain E_PER_COUNT"))
     if missing or isinstance(unit, Missing) or isinstance(raw, Missing):

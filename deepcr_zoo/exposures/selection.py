@@ -85,7 +85,9 @@ def _inpainter(exposure: Exposure, registry: Registry, inpaint: str, card: Card)
         return inpaint, f"{inpaint}, as asked"
     if inpaint != AUTO:
         resolved, why = named_model(registry, "inpaint", inpaint)
-        if (unit := read_card(resolved).input.unit) != card.input.unit:
+        network = read_card(resolved)
+        if not _share_unit(network, card):
+            unit = network.input.unit
             raise NoModelError(
                 f"{exposure.path}: {resolved.reference} takes {unit}, the mask model {card.input.unit}: "
                 f"name an inpainter for the same unit, or one of {', '.join(CLASSICAL)}"
@@ -95,7 +97,7 @@ def _inpainter(exposure: Exposure, registry: Registry, inpaint: str, card: Card)
     for ranked in ranked_models(exposure.instrument, registry, "inpaint", exposure.filter_name):
         resolved = registry.resolve(ranked.model)
         network = read_card(resolved)
-        if network.input.unit != card.input.unit:
+        if not _share_unit(network, card):
             continue
         if problem := _outside_sky_range(resolved, network, exposure):
             passed_over.append(problem)
@@ -108,6 +110,11 @@ def _inpainter(exposure: Exposure, registry: Registry, inpaint: str, card: Card)
     if card.input.pixel_unit is None:
         return "medmask", "medmask, which needs no unit, as the mask model needs none"
     return "medmask", f"medmask, because the zoo has no inpainting network for {exposure.description} in {card.input.unit}s"
+
+
+def _share_unit(inpainter: Card, mask: Card) -> bool:
+    """True if an inpainter can take the images of a mask model."""
+    return inpainter.input.pixel_unit in (None, mask.input.pixel_unit)
 
 
 def _outside_sky_range(model: ResolvedModel, card: Card, exposure: Exposure) -> str | None:

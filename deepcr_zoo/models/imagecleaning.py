@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.models.baselines import CLASSICAL
 from deepcr_zoo.models.containers import holds_nddata, renewed, wrap_again
-from deepcr_zoo.models.images import read_contents
+from deepcr_zoo.models.images import read_contents, read_image
 from deepcr_zoo.models.model import InpaintModel, MaskModel, load_resolved
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.resolving import find_model
@@ -125,14 +125,16 @@ def clean(
 
 
 def filler(inpaint: str | os.PathLike[str] | InpaintModel, unit: str | None, device: str) -> Filler:
-    """Return the function that repaints images in `unit` (None: any); the model must take the same unit."""
+    """Return the function that repaints images in `unit` (None: their own); the model must take the same unit, or any."""
     if isinstance(inpaint, str) and inpaint in CLASSICAL:
         return partial(CLASSICAL[inpaint], unit=unit)
     model = loaded(inpaint, InpaintModel, device)
+    if model.card.input.pixel_unit is None:
+        return lambda image, mask: model.fill(read_image(image, unit).as_array(), mask)
     if model.card.input.unit != unit:
         raise UsageError(
-            f"{model.reference} takes {model.card.input.unit}, the mask model {unit or 'any unit'}: name an inpainter for the same unit, "
-            f"or one of {', '.join(CLASSICAL)}"
+            f"{model.reference} takes {model.card.input.unit}, the mask model {unit or 'any unit'}: "
+            f"name an inpainter for the same unit, or one of {', '.join(CLASSICAL)}"
         )
     return model.fill
 

@@ -40,6 +40,11 @@ class ImageStack:
     """Shape (N, H, W), False where a pixel is NaN, infinite, beyond `LIMIT` or masked; None if all are valid."""
     shape: tuple[int, ...]  # the given shape, (H, W) or (N, H, W)
 
+    def as_array(self) -> Image | np.ma.MaskedArray[Any, np.dtype[np.float32]]:
+        """Return the images in the shape they were given, masked where a pixel is not valid."""
+        pixels = self.pixels.reshape(self.shape)
+        return pixels if self.valid is None else np.ma.MaskedArray(pixels, ~self.valid.reshape(self.shape))
+
     def frames(self, masks: Mask | None = None) -> Iterator[tuple[Image, Mask | None]]:
         """Yield each image with its invalid pixels replaced from their neighbours, and its validity (None: all valid).
 

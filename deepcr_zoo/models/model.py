@@ -18,7 +18,7 @@ from deepcr_zoo.models import weights
 from deepcr_zoo.models.engines import Block, Engine, select_engine
 from deepcr_zoo.models.images import ImageStack, hidden_cores, read_image, read_mask
 from deepcr_zoo.models.isolation import isolated
-from deepcr_zoo.models.networkinput import image_channel, inpainting_channels, network_frame, scaling_of
+from deepcr_zoo.models.networkinput import image_channel, inpainting_channels, scaling_of
 from deepcr_zoo.models.skynoise import FrameNoise
 from deepcr_zoo.models.tiling import Span, plan_windows
 from deepcr_zoo.progress import logger
@@ -97,6 +97,17 @@ class Model:
             rows, columns = pending.popleft()
             yield rows.keep, columns.keep, self._finite(output[rows.keep_inside, columns.keep_inside])
 
+    def _noise_of_each(self, noise: Sequence[FrameNoise] | None, images: int) -> Sequence[FrameNoise | None]:
+        """Return the sky and noise that a caller has measured for each image, None where none are."""
+        if noise is None:
+            return [None] * images
+        if self.card.input.normalisation != "noise" or len(noise) != images:
+            raise UsageError(
+                f"sky and noise of {len(noise)} images are given, and {images} with the normalisation "
+                f"{self.card.input.normalisation}: expected one for each image of a model with the normalisation noise"
+            )
+        return noise
+
     def _finite(self, values: Block) -> Block:
         """Return these values of the network if they are numbers: NaN exceeds no threshold, and would mean nothing found."""
         if not np.isfinite(values).all():
@@ -129,9 +140,10 @@ class MaskModel(Model):
             frame-standardise or noise needs the whole frame, never a crop.
         tile : int, optional
             Side of a tile in pixels, 0 for the whole frame at once. It affects memory and speed, not the result.
-        noise : sequence of tuple of SkyNoise, optional
-            For each image, sky and noise of the exposure that it is a part of, in the image's unit; only for models with the
-            normalisation noise (default: measured in each image).
+        noise : sequence, optional
+            For each image, sky and noise of the exposure that it is a part of, from
+            ``deepcr_zoo.models.skynoise.frame_noise(exposure)``, in the image's unit. Only for models with the normalisation
+            noise (default: measured in each image).
 
         Returns
         -------
@@ -152,9 +164,9 @@ class MaskModel(Model):
         """Return log-odds, shape (N, H, W)."""
         self._warn_of_sky(stack.sky_levels())
         logits = np.empty(stack.pixels.shape, dtype=np.float32)
-        measured = noise or [None] * len(logits)
+        measured = self._noise_of_each(noise, len(logits))
         for (pixels, valid), known, out in zip(stack.frames_as_found(), measured, logits, strict=True):
-            network_input = partial(image_channel, *network_frame(self.card, pixels, valid, known))
+            network_input = partial(image_channel, pixels, scaling_of(self.card, pixels, valid, known))
             for rows, columns, output in self._windows(pixels.shape, network_input, tile):
                 out[rows, columns] = output
             if valid is not None:
@@ -224,7 +236,9 @@ class MaskModel(Model):
 class InpaintModel(Model):
     """A network that repaints masked pixels."""
 
-    def fill(self, image: Any, mask: Any, *, tile: int | None = None) -> NDArray[np.float32]:
+    def fill(
+        self, image: Any, mask: Any, *, tile: int | None = None, noise: Sequence[FrameNoise] | None = None
+    ) -> NDArray[np.float32]:
         """Replace the masked pixels and no others.
 
         Parameters
@@ -236,6 +250,8 @@ class InpaintModel(Model):
             the mask brightens the result.
         tile : int, optional
             Side of a tile in pixels, 0 for the whole frame at once. It affects memory and speed, not the result.
+        noise : sequence, optional
+            As for `MaskModel.logits`.
 
         Returns
         -------
@@ -253,12 +269,13 @@ class InpaintModel(Model):
         masks = read_mask(mask, stack.shape)
         self._warn_of_sky(stack.sky_levels(masks))
         filled = stack.pixels.copy()
-        for (pixels, valid), masked, out in zip(stack.frames(masks), masks, filled, strict=True):
-            scaling = scaling_of(self.card, pixels, valid)
+        measured = self._noise_of_each(noise, len(filled))
+        for (pixels, valid), masked, known, out in zip(stack.frames(masks), masks, measured, filled, strict=True):
+            scaling = scaling_of(self.card, pixels, valid, known)
             network_input = partial(inpainting_channels, pixels, masked, scaling)
             for rows, columns, output in self._windows(pixels.shape, network_input, tile):
                 wanted = masked[rows, columns]
-                out[rows, columns][wanted] = self._finite(scaling.undo(output[wanted]))
+                out[rows, columns][wanted] = self._finite(scaling.undo(output, rows, columns)[wanted])
         return filled.reshape(stack.shape)
 
 

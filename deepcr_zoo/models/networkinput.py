@@ -4,46 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepcr_zoo.models.engines import Block
 from deepcr_zoo.models.images import Mask
-from deepcr_zoo.models.skynoise import FrameNoise, frame_noise, normalised
+from deepcr_zoo.models.skynoise import FrameNoise, frame_noise, sky_and_noise
 from deepcr_zoo.zoo.cards import Card
 
 
+class Scaling(Protocol):
+    """The values that a network was trained on, for the pixels at some rows and columns of a frame, and the way back."""
+
+    def apply(self, pixels: Block, rows: slice, columns: slice) -> Block: ...
+    def undo(self, values: Block, rows: slice, columns: slice) -> Block: ...
+
+
 @dataclass(frozen=True)
-class Scaling:
-    """Scaling to the values that a network was trained on: ``(value / scale - mean) / deviation``."""
+class LinearScaling:
+    """``(value / scale - mean) / deviation``."""
 
     scale: np.float32
     mean: np.float32
     deviation: np.float32
 
-    def apply(self, pixels: Block) -> Block:
+    def apply(self, pixels: Block, rows: slice, columns: slice) -> Block:
         with np.errstate(all="ignore"):  # the caller may have set another state
             return (pixels / self.scale - self.mean) / self.deviation
 
-    def undo(self, values: Block) -> Block:
+    def undo(self, values: Block, rows: slice, columns: slice) -> Block:
         with np.errstate(all="ignore"):
             return (values * self.deviation + self.mean) * self.scale
 
 
-UNCHANGED = Scaling(np.float32(1), np.float32(0), np.float32(1))
+@dataclass(frozen=True)
+class NoiseScaling:
+    """``asinh((value - sky) / noise)``."""
 
+    sky: Block  # shape (H, W)
+    noise: Block
 
-def network_frame(card: Card, pixels: Block, valid: Mask | None, noise: FrameNoise | None = None) -> tuple[Block, Scaling]:
-    """Return a frame of a mask network, and the scaling of its parts; `noise` is its own unless given."""
-    if card.input.normalisation != "noise":
-        return pixels, scaling_of(card, pixels, valid)
-    return normalised(pixels, noise or frame_noise(pixels, valid)), UNCHANGED
+    def apply(self, pixels: Block, rows: slice, columns: slice) -> Block:
+        with np.errstate(all="ignore"):
+            return np.asarray(np.arcsinh((pixels - self.sky[rows, columns]) / self.noise[rows, columns]))
+
+    def undo(self, values: Block, rows: slice, columns: slice) -> Block:
+        with np.errstate(all="ignore"):
+            return np.asarray(np.sinh(values) * self.noise[rows, columns] + self.sky[rows, columns])
 
 
 def image_channel(pixels: Block, scaling: Scaling, rows: slice, columns: slice) -> Block:
     """Return the input of a mask network for part of a frame, shape (1, h, w)."""
-    return scaling.apply(pixels[rows, columns])[None]
+    return scaling.apply(pixels[rows, columns], rows, columns)[None]
 
 
 def inpainting_channels(pixels: Block, masked: Mask, scaling: Scaling, rows: slice, columns: slice) -> Block | None:
@@ -51,18 +65,24 @@ def inpainting_channels(pixels: Block, masked: Mask, scaling: Scaling, rows: sli
     hidden = masked[rows, columns]
     if not hidden.any():
         return None
-    return np.stack([np.where(hidden, np.float32(0), scaling.apply(pixels[rows, columns])), hidden.astype(np.float32)])
+    scaled = scaling.apply(pixels[rows, columns], rows, columns)
+    return np.stack([np.where(hidden, np.float32(0), scaled), hidden.astype(np.float32)])
 
 
-def scaling_of(card: Card, pixels: Block, valid: Mask | None) -> Scaling:
-    """Return the scaling of a frame by the card's scale and normalisation; pixel values are in the card's unit."""
+def scaling_of(card: Card, pixels: Block, valid: Mask | None, noise: FrameNoise | None = None) -> Scaling:
+    """Return the scaling of a frame by the card's scale and normalisation; pixel values are in the card's unit.
+
+    `noise` is the sky and noise of the exposure that the frame is a part of; by default those of the frame.
+    """
+    if card.input.normalisation == "noise":
+        return NoiseScaling(*sky_and_noise(noise or frame_noise(pixels, valid), pixels.shape))
     scale = np.float32(card.input.scale)
     if card.input.normalisation == "scale":
-        return Scaling(scale, np.float32(0), np.float32(1))
+        return LinearScaling(scale, np.float32(0), np.float32(1))
     with np.errstate(all="ignore"):
         mean, deviation = _frame_statistics(pixels, valid)
         # a constant frame has no deviation: it becomes zero, not NaN
-        return Scaling(scale, np.float32(mean / scale), np.float32(deviation / scale or 1))
+        return LinearScaling(scale, np.float32(mean / scale), np.float32(deviation / scale or 1))
 
 
 def _frame_statistics(pixels: Block, valid: Mask | None) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Sky level and noise of whole exposures, and the input of networks that need no unit: asinh((pixel - sky) / noise)."""
+"""Sky level and noise of whole exposures, for networks that need no unit: these see asinh((pixel - sky) / noise)."""
 
 from __future__ import annotations
 
@@ -42,17 +42,15 @@ def frame_noise(pixels: Image, valid: Mask | None = None, sections: Sequence[Sec
     return tuple(_measured(pixels, valid, section) for section in sections or [EVERYWHERE])
 
 
-def normalised(pixels: Image, found: FrameNoise) -> Image:
-    """Return asinh((pixel - sky) / noise) of a frame (H, W), what a network without a unit takes."""
-    image = _compressed(pixels, found[0])
+def sky_and_noise(found: FrameNoise, shape: tuple[int, ...]) -> tuple[Image, Image]:
+    """Return sky and noise of each pixel of a frame, each of shape (H, W)."""
+    whole = [np.broadcast_to(np.float32(value), shape) for value in (found[0].sky, found[0].noise)]
+    if len(found) == 1:
+        return whole[0], whole[1]
+    sky, noise = (one.copy() for one in whole)
     for one in found[1:]:
-        image[one.section] = _compressed(pixels[one.section], one)
-    return image
-
-
-def _compressed(pixels: Image, found: SkyNoise) -> Image:
-    with np.errstate(all="ignore"):  # the caller may have set another state
-        return np.asarray(np.arcsinh((pixels - np.float32(found.sky)) / np.float32(found.noise)))
+        sky[one.section], noise[one.section] = one.sky, one.noise
+    return sky, noise
 
 
 def _measured(pixels: Image, valid: Mask | None, section: Section) -> SkyNoise:
@@ -90,7 +88,7 @@ def _dark_differences(pixels: Image, good: Mask, axis: int, step: int) -> NDArra
     known = _sampled(good, axis, 0, step) & _sampled(good, axis, 1, step)
     one, other = (_sampled(pixels, axis, first, step)[known].astype(np.float64) for first in (0, 1))
     if not one.size:
-        return one
+        return np.empty(0)
     sums = one + other
     low, median = np.quantile(sums, [0.16, 0.5])
     differences = (one - other)[sums <= median + _TIES * (median - low)]
@@ -100,7 +98,7 @@ def _dark_differences(pixels: Image, good: Mask, axis: int, step: int) -> NDArra
 def _sampled(values: NDArray[Any], axis: int, first: int, step: int) -> NDArray[Any]:
     """Return the first or the second (1) of neighbours along an axis, on a regular grid."""
     last = values.shape[axis] - 1 + first
-    here = values[..., first:last, :] if axis == -2 else values[..., first:last]
+    here: NDArray[Any] = values[..., first:last, :] if axis == -2 else values[..., first:last]
     return here[..., ::step, ::step]
 
 

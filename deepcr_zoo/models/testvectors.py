@@ -81,16 +81,20 @@ def make_with(network: Callable[[Tensor], Tensor], card: Card, seed: int) -> Vec
     mean, deviation = torch.zeros(()), torch.ones(())
     if card.input.normalisation == "frame-standardise":
         mean, deviation = scaled.mean(), scaled.std(correction=0)
-        scaled = (scaled - mean) / deviation
     if card.input.normalisation == "noise":
         (found,) = frame_noise(image)
-        scaled = torch.asinh((scaled - found.sky) / found.noise)
+        mean, deviation = torch.tensor(found.sky).double(), torch.tensor(found.noise).double()
+    scaled = (scaled - mean) / deviation
+    if card.input.normalisation == "noise":
+        scaled = scaled.asinh()
     hidden = torch.from_numpy(mask).double()
     inputs = [scaled] if card.identity.task == "mask" else [scaled * (1 - hidden), hidden]
     with torch.inference_mode():
         output = network(torch.stack(inputs)[None])[0, 0]
     if card.identity.task == "mask":
         return VectorArrays(image, mask, output.sigmoid().float().numpy())
+    if card.input.normalisation == "noise":
+        output = output.sinh()
     filled = (output * deviation + mean) * card.input.scale
     return VectorArrays(image, mask, np.where(mask, filled.float().numpy(), image))
 

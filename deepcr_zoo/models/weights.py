@@ -126,9 +126,10 @@ def check_fingerprint(state: Mapping[str, Tensor], card: Card, where: str) -> No
     expected = card.input.fingerprint.input_variance
     found = input_variance(state, card.input.scale)
     if found is None or abs(found / expected - 1) > FINGERPRINT_TOLERANCE:
+        unit = "" if card.input.pixel_unit is None else f" {card.input.unit}^2"
         raise InvalidWeightsError(
             f"{where}: input.scale: with a scale of {card.input.scale:g} the first BatchNorm implies an input variance of "
-            f"{found and f'{found:.3g}'} {card.input.unit}^2, expected about {expected:.3g}: "
+            f"{found and f'{found:.3g}'}{unit}, expected about {expected:.3g}: "
             "the weights were trained at another input scale"
         )
 

@@ -15,7 +15,6 @@ from deepcr_zoo.models.nets import HALO, MULTIPLE
 from deepcr_zoo.models.upstream import NetworkFile, read_network, reference_output
 from deepcr_zoo.models.verification import compare
 from deepcr_zoo.zoo import cards
-from deepcr_zoo.zoo.instruments import PixelUnit
 from deepcr_zoo.zoo.names import NAME_PATTERN, VERSION_PATTERN, is_name, version_key
 from deepcr_zoo.zoo.registries import LOCAL, default_registry, local_root
 from deepcr_zoo.zoo.registry import (
@@ -45,7 +44,7 @@ class StatedFacts:
 
     name: str
     version: str = "1.0"
-    unit: PixelUnit = "electron"
+    unit: cards.InputUnit = "electron"  # any: the network sees asinh((pixel - sky) / noise)
     scale: float = 1.0
     standardises: bool = False
     """Whether pixel values are standardised over the whole frame, as with ``norm=True`` in deepCR."""
@@ -93,6 +92,8 @@ def _check(facts: StatedFacts) -> None:
         )
     if not 0 < facts.scale <= cards.MOST_SCALE:
         raise UsageError(f"scale is {facts.scale}: expected a number above 0, which pixel values are divided by")
+    if facts.unit == "any" and (facts.standardises or facts.scale != 1):
+        raise UsageError("a network for any unit sees asinh((pixel - sky) / noise): expected neither a scale nor norm")
 
 
 def _card(path: Path, network: NetworkFile, facts: StatedFacts) -> cards.Card:
@@ -116,7 +117,7 @@ def _card(path: Path, network: NetworkFile, facts: StatedFacts) -> cards.Card:
         ),
         input=cards.CardInput(
             unit=facts.unit,
-            normalisation="frame-standardise" if facts.standardises else "scale",
+            normalisation="noise" if facts.unit == "any" else "frame-standardise" if facts.standardises else "scale",
             scale=facts.scale,
             multiple=MULTIPLE[depth],
             halo=HALO[depth],

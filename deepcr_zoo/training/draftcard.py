@@ -211,12 +211,14 @@ def _method(recipe: Recipe, history: Sequence[EpochRecord]) -> str:
 
 
 def _objective(recipe: Recipe) -> str:
+    """Return the loss, and the pixel values that it compares where these are no multiples of those of the image."""
     if recipe.task == "mask":
         return "Binary cross-entropy over all pixels that are not ignored"
     fewest, most = recipe.train.augmentation.inpainting_masks
     return (
         f"Mean squared error on added masks (Zhang & Bloom 2020, Eq. 2), each the union of {fewest} to {most} CR masks of "
         "other stamps, with the stamp's own cosmic rays masked"
+        + (", of asinh((pixel - sky) / noise)" if recipe.train.input.normalisation == "noise" else "")
     )
 
 

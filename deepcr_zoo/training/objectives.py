@@ -21,9 +21,15 @@ NATIVE = 0  # takes the place of an epoch, counted from 1: stamps without augmen
 class Examples:
     """Input and target of a network for a batch of stamps."""
 
-    input: Tensor  # pixel values / input scale, or asinh((pixel - sky) / noise); for inpainting [image * (1 - mask), mask]; float32, shape (N, C, S, S)
-    target: Tensor  # 1 for a cosmic ray and 0 elsewhere, for inpainting the image / input scale; float32, shape (N, 1, S, S)
+    input: Tensor  # the normalised image, for inpainting [image * (1 - mask), mask]; float32, shape (N, C, S, S)
+    target: Tensor  # 1 for a cosmic ray and 0 elsewhere, for inpainting the normalised image; float32, shape (N, 1, S, S)
     counted: Tensor  # pixels that are in the loss; bool, shape (N, 1, S, S)
+
+
+def in_units_of_noise(image: Tensor, noise: Tensor) -> Tensor:
+    """Return asinh((pixel - sky) / noise) of stamps (N, S, S); `noise` is sky and noise of each, shape (N, 2)."""
+    sky, sigma = noise[:, :, None, None].unbind(1)
+    return torch.asinh((image - sky) / sigma)
 
 
 def mask_examples(batch: StampBatch, scale: float) -> Examples:
@@ -83,8 +89,7 @@ class Feed:
         if epoch != NATIVE:
             batch = augment(batch, train.seed, epoch, train.augmentation)
         if batch.noise is not None:
-            sky, noise = batch.noise[:, :, None, None].unbind(1)
-            batch = batch.with_image(torch.asinh((batch.image - sky) / noise))
+            batch = batch.with_image(in_units_of_noise(batch.image, batch.noise))
         if self.recipe.task == "mask":
             return mask_examples(batch, train.input.scale)
         limits = train.augmentation.inpainting_masks

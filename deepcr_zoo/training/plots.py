@@ -98,8 +98,10 @@ class SheetRow:
 
 def _mask_rows(model: MaskModel, dataset: Dataset) -> Iterator[SheetRow]:
     stamps = dataset.stamps("test")
-    for stamp in (stamps[number] for number in _shown_numbers(dataset)):
-        probability = model.predict(stamp.image)
+    by_noise = model.card.input.normalisation == "noise"
+    for number in _shown_numbers(dataset):
+        stamp = stamps[number]
+        probability = model.predict(stamp.image, noise=[stamps.noise(number)] if by_noise else None)
         mask, label, ignored = probability > model.threshold, stamp.cosmic_rays == 1, stamp.ignore == 1
         panels = {
             "image": grey(stretched(stamp.image, stamp.image)),
@@ -123,7 +125,8 @@ def _inpainting_rows(model: InpaintModel, dataset: Dataset) -> Iterator[SheetRow
     for number, mask in zip(numbers, masks, strict=True):
         stamp = stamps[number]
         added, own, ignored = mask.numpy(), stamp.cosmic_rays == 1, stamp.ignore == 1
-        filled = model.fill(stamp.image, added | own)
+        known = [stamps.noise(number)] if model.card.input.normalisation == "noise" else None
+        filled = model.fill(stamp.image, added | own, noise=known)
         panels, strongest = filling_panels(stamp.image, filled, added, own, ignored)
         yield SheetRow(stamp, [f"red: +{strongest:.0f} e-, blue: -{strongest:.0f} e-"], panels)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,10 +14,10 @@ from deepcr_zoo.dataset.reading import Dataset, ExposureStamps, Stamps
 from deepcr_zoo.dataset.store import StampSplit
 from deepcr_zoo.errors import TrainingError
 from deepcr_zoo.training.distributed import processes_here
+from deepcr_zoo.zoo.recipe import Normalisation
 
 # share of the memory for the stamps of a split; the network, its gradients and everything else need the rest
 SHARE_OF_MEMORY = 0.25
-Normalisation = Literal["scale", "noise"]
 LAYERS = ("image", "cosmic_rays", "ignore")
 BYTES_PER_PIXEL = 4 + 1 + 1
 
@@ -60,8 +59,10 @@ class ResidentStamps:
 
     def take(self, numbers: Tensor) -> StampBatch:
         numbers = numbers.to(self.device)
-        layers = (self._image, self._cosmic_rays, self._ignore, self._sky)
-        return StampBatch(numbers, *(layer[numbers] for layer in layers), noise=_of(self._noise, numbers))
+        image, cosmic_rays, ignore, sky = (
+            layer[numbers] for layer in (self._image, self._cosmic_rays, self._ignore, self._sky)
+        )
+        return StampBatch(numbers, image, cosmic_rays, ignore, sky, _of(self._noise, numbers))
 
     def cosmic_rays(self, numbers: Tensor) -> Tensor:
         """Return the CR masks of some stamps, bool, shape (N, S, S), on the device."""

@@ -10,11 +10,11 @@ import json
 from collections.abc import Iterator
 from numbers import Real
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from deepcr_zoo.documents import Document, parse_document, read_file
+from deepcr_zoo.documents import EITHER_SPELLING, Document, parse_document, read_file
 from deepcr_zoo.errors import IntegrityError, InvalidDocumentError, UsageError
 from deepcr_zoo.zoo.instruments import PixelUnit
 from deepcr_zoo.zoo.names import Task
@@ -23,6 +23,7 @@ from deepcr_zoo.zoo.registry import Name, ResolvedModel, Sha256, Version
 MOST_SCALE = 1e6
 Positive = Annotated[float, Field(gt=0)]
 InputUnit = PixelUnit | Literal["any"]
+INPUT_UNITS: tuple[InputUnit, ...] = (*get_args(PixelUnit), "any")
 Tolerance = Annotated[float, Field(gt=0, le=1e-3)]
 """Ten times the largest in use: engines and processors differ by their rounding alone."""
 
@@ -136,8 +137,9 @@ class Fingerprint(Document):
 class CardInput(Document):
     unit: InputUnit = Field(description="unit of the pixel values that the user passes in; any: with normalisation noise")
     normalisation: Literal["scale", "frame-standardise", "noise"] = Field(
+        validation_alias=EITHER_SPELLING,
         description="scale: value / scale; frame-standardise: (value / scale - mean) / std over the whole frame; noise: "
-        "asinh((value - sky) / noise), robust sky and noise of the whole exposure"
+        "asinh((value - sky) / noise), robust sky and noise of the whole exposure",
     )
     scale: float = Field(gt=0, le=MOST_SCALE, description="number that pixel values are divided by")
     multiple: Literal[2, 4] = Field(description="sides that the network takes are multiples of this; images are padded")
@@ -148,10 +150,12 @@ class CardInput(Document):
 
     @model_validator(mode="after")
     def _noise_has_no_unit(self) -> CardInput:
-        if (self.unit == "any") != (self.normalisation == "noise"):
-            raise ValueError("unit any exactly if normalisation is noise")
-        if self.normalisation == "noise" and self.scale != 1:
-            raise ValueError(f"scale 1 with normalisation noise, got {self.scale:g}")
+        is_noise = self.normalisation == "noise"
+        if (self.unit == "any") != is_noise or (is_noise and self.scale != 1):
+            raise ValueError(
+                "unit any and scale 1 with normalisation noise, and unit electron or adu with others; "
+                f"got unit {self.unit}, scale {self.scale:g} and normalisation {self.normalisation}"
+            )
         return self
 
     @property
@@ -266,8 +270,6 @@ class Card(Document):
             raise ValueError("output.threshold and output.threshold_choice exactly if identity.task is mask")
         if is_mask != (self.output.quantity == "cosmic-ray probability"):
             raise ValueError("output.quantity 'cosmic-ray probability' exactly if identity.task is mask")
-        if not is_mask and self.input.normalisation == "noise":
-            raise ValueError("input.normalisation scale or frame-standardise where identity.task is inpaint, got noise")
         return self
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
-from deepcr_zoo.documents import Document
+from deepcr_zoo.documents import EITHER_SPELLING, Document
 from deepcr_zoo.zoo.instruments import BLEEDING, Instrument
 from deepcr_zoo.zoo.names import NAME_PATTERN, Task
 from deepcr_zoo.zoo.registry import REPOSITORY_PATTERN, Architecture
@@ -339,27 +339,33 @@ class BuildBlock(Document):
         return self
 
 
+Normalisation = Literal["scale", "noise"]
+
+
 class InputBlock(Document):
     unit: Literal["electron", "adu", "any"] = Field(default="electron", description="any: with normalisation noise")
     scale: float = Field(default=100.0, gt=0, le=1e6, description="the image is divided by this; 1 with normalisation noise")
-    normalisation: Literal["scale", "noise"] = Field(
+    normalisation: Normalisation = Field(
+        validation_alias=EITHER_SPELLING,
         default="scale",
-        description="noise: the network sees asinh((pixel - sky) / noise), needs no unit, gain or bias, and finds masks alone",
+        description="noise: the network sees asinh((pixel - sky) / noise), and needs no unit, gain or bias",
         exclude_if=lambda normalisation: normalisation == "scale",  # the default is not written
     )
 
     @model_validator(mode="before")
     @classmethod
     def _noise_needs_no_unit_or_scale(cls, content: Any) -> Any:
-        is_noise = isinstance(content, dict) and content.get("normalisation") == "noise"
+        is_noise = isinstance(content, dict) and "noise" in map(content.get, EITHER_SPELLING.choices)
         return {"unit": "any", "scale": 1.0, **content} if is_noise else content
 
     @model_validator(mode="after")
     def _noise_has_no_unit(self) -> InputBlock:
-        if (self.unit == "any") != (self.normalisation == "noise"):
-            raise ValueError(f"unit any exactly with normalisation noise, got {self.unit} with {self.normalisation}")
-        if self.normalisation == "noise" and self.scale != 1:
-            raise ValueError(f"no scale (or 1) with normalisation noise, got {self.scale:g}")
+        is_noise = self.normalisation == "noise"
+        if (self.unit == "any") != is_noise or (is_noise and self.scale != 1):
+            raise ValueError(
+                "unit any and scale 1, or neither, with normalisation noise, and unit electron or adu with scale; "
+                f"got unit {self.unit}, scale {self.scale:g} and normalisation {self.normalisation}"
+            )
         return self
 
 
@@ -585,12 +591,6 @@ class Recipe(Document):
                 "gates": over(self.gates, self.rehearsal.gates),
             }
         )
-
-    @model_validator(mode="after")
-    def _noise_is_of_masks(self) -> Recipe:
-        if self.task == "inpaint" and self.train.input.normalisation == "noise":
-            raise ValueError("train.input.normalisation scale where task is inpaint, got noise")
-        return self
 
     @model_validator(mode="after")
     def _a_visit_has_one_rule(self) -> Recipe:

@@ -74,7 +74,7 @@ def set_in(path, value):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("input.unit", "photons", "input.unit: expected 'electron' or 'adu', got 'photons'"),
+        ("input.unit", "photons", "input.unit: expected 'electron', 'adu' or 'any', got 'photons'"),
         ("input.scale", -1.0, "input.scale: expected greater than 0, got -1.0"),
         ("input.scale", float("inf"), "input.scale: expected a finite number, got inf"),
         ("output.threshold", 1.5, "output.threshold: expected less than or equal to 1, got 1.5"),

@@ -22,8 +22,8 @@ from deepcr_zoo.zoo.registry import Name, ResolvedModel, Sha256, Version
 
 MOST_SCALE = 1e6
 Positive = Annotated[float, Field(gt=0)]
-InputUnit = PixelUnit | Literal["any"]
-INPUT_UNITS: tuple[InputUnit, ...] = (*get_args(PixelUnit), "any")
+InputUnit = Literal[PixelUnit, "any"]
+INPUT_UNITS: tuple[InputUnit, ...] = get_args(InputUnit)
 Tolerance = Annotated[float, Field(gt=0, le=1e-3)]
 """Ten times the largest in use: engines and processors differ by their rounding alone."""
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def test_a_recipe_in_units_of_noise_becomes_a_network_that_cleans_raw_files(tmp_
     monkeypatch.setenv("DEEPCR_ZOO_DATA", str(tmp_path / "data"))
     recipe = write_recipe(tmp_path / "r.yaml", train=TRAIN, benchmark=SHORT, data=DATA)
     field = ["--field-type", "extragalactic", "--side", 160, "--exposures", 3, "--exposure-time", 3600]
-    frames = typed("simulate", recipe, "--visits", 3, *field, "--output-dir", tmp_path / "raw")
+    frames = typed("simulate", recipe, "--visits", 2, *field, "--output-dir", tmp_path / "raw")
     folder = typed("train", recipe, "--data", tmp_path / "raw", "--runs", tmp_path / "runs", "--no-prove")[-1]
     typed("bench", folder, status=1)  # two epochs pass no gate
     run = Run.open(tmp_path / folder)
@@ -53,14 +54,16 @@ def test_a_recipe_in_units_of_noise_becomes_a_network_that_cleans_raw_files(tmp_
     fits.writeto(tmp_path / "other.fits", (counts * 3.0 + 5000).astype(np.float32))
     found = {}
     for name in (frames[0], tmp_path / "bare.fits", tmp_path / "other.fits"):
-        outputs = typed("clean", name, "--model", folder, "--prob", "--threshold", 0.3, "--output-dir", tmp_path / "out")
-        mask_file, copy = (next(one for one in outputs if end in one) for end in ("_crmask", "_crclean"))
-        with fits.open(mask_file) as hdus:
+        typed("clean", name, "--model", folder, "--prob", "--output-dir", tmp_path / "out")
+        with fits.open(tmp_path / "out" / f"{Path(name).stem}_crmask.fits") as hdus:
             found[name] = hdus["CRPROB"].data[:, :160], hdus["CRMASK"].header
-        assert fits.getdata(copy).dtype == fits.getdata(name).dtype
+        copy = fits.getdata(tmp_path / "out" / f"{Path(name).stem}_crclean.fits")
+        assert copy.dtype == fits.getdata(name).dtype
     (of_camera, header), (of_bare, _), (of_other, changed) = found.values()
     np.testing.assert_allclose(of_bare[:, :152], of_camera[:, :152], atol=1e-3)
-    np.testing.assert_allclose(of_other, of_bare, atol=1e-3)
+    searched = of_bare > 0  # not beside pixels at the end of the converter, which the floats do not show
+    assert searched.mean() > 0.95
+    np.testing.assert_allclose(of_other[searched], of_bare[searched], atol=1e-3)
     assert changed["CRNOIS1"] == pytest.approx(3 * header["CRNOIS1"], rel=0.02)
 
     # out: what another program needs; and in again: a model of this user

@@ -111,6 +111,13 @@ def test_five_percent_of_cosmic_rays_change_sky_and_noise_by_less_than_two_perce
         assert struck.noise == pytest.approx(clean.noise, rel=0.02)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_lines_along_the_slit_or_the_dispersion_are_no_noise(axis):
+    lines = np.random.default_rng(4).uniform(0, 60, SIDE)
+    (found,) = frame_noise(exposed(np.expand_dims(lines, axis) * np.ones((SIDE, SIDE))).astype(np.float32))
+    assert found.noise == pytest.approx(np.hypot(np.sqrt(SKY + 15), READ_NOISE), rel=0.05)
+
+
 def test_a_saturated_region_and_a_masked_one_count_for_nothing():
     image = exposed(stars(1000)).astype(np.float32)
     (expected,) = frame_noise(image)

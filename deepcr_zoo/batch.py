@@ -23,7 +23,7 @@ from typing import Generic, Protocol, TypeVar
 
 from deepcr_zoo.errors import DeepcrZooError, InterruptedWorkError, NotAnExposureError, UsageError
 from deepcr_zoo.files import read_file
-from deepcr_zoo.machine import is_out_of_memory, processors
+from deepcr_zoo.machine import is_out_of_memory, processors, safe_children
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts")
 PACKED_SUFFIXES = (".gz", ".bz2", ".xz")
@@ -290,13 +290,14 @@ def _one_by_one(work: Work[Result], tasks: Iterable[tuple[str, Future[Outcome[Re
 
 def _submit(pool: ProcessPoolExecutor, work: Work[Result], path: str, if_too_large: str) -> Future[Outcome[Result]]:
     """Submit a file; SIGINT is blocked meanwhile, so that a process started here inherits the block."""
-    if not hasattr(signal, "pthread_sigmask"):
-        return pool.submit(attempt, part_for(work, path), path, if_too_large)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        return pool.submit(attempt, part_for(work, path), path, if_too_large)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with safe_children():
+        if not hasattr(signal, "pthread_sigmask"):
+            return pool.submit(attempt, part_for(work, path), path, if_too_large)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return pool.submit(attempt, part_for(work, path), path, if_too_large)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end(pool: ProcessPoolExecutor) -> None:
@@ -310,7 +311,8 @@ def _end(pool: ProcessPoolExecutor) -> None:
 def _pool(jobs: int) -> ProcessPoolExecutor:
     # spawned: threads of torch and locks of the parent do not survive a fork
     threads = max(1, processors() // jobs)
-    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker, (threads,))
+    with safe_children():  # locks have a process of their own
+        return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker, (threads,))
 
 
 def _start_worker(threads: int) -> None:

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import platform
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,6 +24,26 @@ _MALLOC_OPTIONS = ((-4, 0), (-1, 2**31 - 1))
 """M_MMAP_MAX and M_TRIM_THRESHOLD of mallopt(3): no separate mapping for large blocks, no memory returned."""
 
 _CPUINFO, _MEMINFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")
+
+
+_SAFE_PATH = "PYTHONSAFEPATH"
+
+
+@contextmanager
+def safe_children() -> Iterator[None]:
+    """Let Python processes that start meanwhile import nothing from the present folder, which may hold files of others.
+
+    They start as ``python -c``, which looks for modules there before it looks anywhere else.
+    """
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 def processors() -> int:

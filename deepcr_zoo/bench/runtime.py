@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.bench.results import Runtime
 from deepcr_zoo.errors import DeepcrZooError
-from deepcr_zoo.machine import processor_name
+from deepcr_zoo.machine import processor_name, safe_children
 from deepcr_zoo.models import testvectors
 from deepcr_zoo.models.baselines import Lacosmic
 from deepcr_zoo.models.model import InpaintModel, MaskModel
@@ -116,7 +116,8 @@ def _in_a_process(method: Method, side: int, repeats: int, limit_s: float) -> Ti
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_report, args=(sender, method, side, repeats, torch.get_num_threads()))
-    process.start()
+    with safe_children():
+        process.start()
     sender.close()  # so that the end of the process is the end of what can be received
     try:
         if not receiver.poll(limit_s):

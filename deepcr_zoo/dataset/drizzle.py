@@ -112,7 +112,7 @@ def drizzle_visit(
 
 
 def _run_process(folder: Path, log: Path, heading: str) -> None:
-    environment = os.environ | {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
+    environment = os.environ | {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1", "TMPDIR": str(folder)}
     # the process starts in the visit's folder and must import the package from the same place as this one
     package = Path(__file__).resolve().parents[2]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))

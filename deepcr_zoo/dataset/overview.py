@@ -9,7 +9,7 @@ import numpy as np
 
 from deepcr_zoo.dataset.reading import Dataset, Stamp
 from deepcr_zoo.dataset.store import STAMP_SPLITS, Manifest, VisitRecord
-from deepcr_zoo.exposures.pictures import outline, png, require_matplotlib
+from deepcr_zoo.exposures.pictures import outline, plainly_drawn, png, require_matplotlib
 from deepcr_zoo.files import write_together
 from deepcr_zoo.zoo.recipe import FieldType
 from deepcr_zoo.zoo.rendering import markdown_row
@@ -152,6 +152,7 @@ def _table(headings: Row, lines: Sequence[Row]) -> str:
     return "\n".join(map(markdown_row, (headings, tuple("---" for _ in headings), *lines)))
 
 
+@plainly_drawn
 def _sheet(dataset: Dataset) -> bytes:
     """Draw stamps with the outlines of their masks: a row per field type, some columns per split."""
     from astropy.visualization import ZScaleInterval
@@ -189,6 +190,7 @@ def _examples(dataset: Dataset, field_type: FieldType) -> Iterator[tuple[str, St
             yield split, stamps[chosen[place]] if place < len(chosen) else None
 
 
+@plainly_drawn
 def _histograms(manifest: Manifest) -> bytes:
     from matplotlib.figure import Figure
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.exposures.pictures import DPI, outline, png, require_matplotlib
+from deepcr_zoo.exposures.pictures import DPI, outline, plainly_drawn, png
 from deepcr_zoo.exposures.reading import Chip, Exposure
 from deepcr_zoo.models.images import has_value
 
@@ -18,12 +18,12 @@ _SIDE = 900  # pixels of an image that are drawn along its longer side
 _LIGHT, _UNUSED = "tab:cyan", "tab:red"
 
 
+@plainly_drawn
 def draw_check(exposure: Exposure, name: str) -> bytes:
     """Return a PNG with two panels for each of the first `MOST_CHIPS` chips: as stored, and in electrons without the rest.
 
     Left, a line surrounds what sees light; right, pixels that are not usable or saturated are red.
     """
-    require_matplotlib()
     from matplotlib.figure import Figure
 
     chips = exposure.chips[:MOST_CHIPS]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ TALL, WIDE, STRIP = 1.5, 4.0, 20.0
 """Ratios of sides: layers of tall chips stand side by side, those of wide ones get wide panels, strips are stretched."""
 
 _MADE_BY = "deepcr-zoo"
+Given, Drawn = ParamSpec("Given"), TypeVar("Drawn")
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,27 @@ def require_matplotlib() -> None:
     require("matplotlib", "pictures need matplotlib", "plot")
 
 
+def plainly_drawn(draw: Callable[Given, Drawn]) -> Callable[Given, Drawn]:
+    """Let a function draw with matplotlib's own settings: a file in the present folder may name others, and TeX code."""
+
+    @functools.wraps(draw)
+    def plain(*args: Given.args, **kwargs: Given.kwargs) -> Drawn:
+        require_matplotlib()
+        from matplotlib import style
+
+        with style.context("default"):
+            return draw(*args, **kwargs)
+
+    return plain
+
+
+@plainly_drawn
 def draw(chips: Sequence[Panels], heading: str, made_by: str) -> bytes:
     """Return a PNG with input, mask and cleaned image of each chip, one zscale stretch per chip.
 
     The chips stand in columns, or in rows if they are tall; the picture has at most 3900 pixels a side, and the first 64
     chips. `made_by` is stored in the file and read back by `description`.
     """
-    require_matplotlib()
     from matplotlib.figure import Figure
 
     shown = chips[:MOST_CHIPS]

@@ -15,7 +15,7 @@ from deepcr_zoo.bench.report.shading import BLUE, GREY, ORANGE, RED, Colour, Sha
 from deepcr_zoo.bench.runs import EpochRecord
 from deepcr_zoo.dataset.reading import Dataset, Stamp
 from deepcr_zoo.errors import TrainingError
-from deepcr_zoo.exposures.pictures import png, require_matplotlib
+from deepcr_zoo.exposures.pictures import plainly_drawn, png, require_matplotlib
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.models.model import InpaintModel, MaskModel
 from deepcr_zoo.training.augmentation import inpainting_masks
@@ -38,6 +38,7 @@ INPAINTING_MASKS = [4, 4]
 SEED = 1
 
 
+@plainly_drawn
 def plot_loss(history: Sequence[EpochRecord], path: Path) -> None:
     """Plot training and validation loss by epoch, with the freeze, decays of the learning rate and the best epoch."""
     require_matplotlib()
@@ -143,6 +144,7 @@ def _shown_numbers(dataset: Dataset) -> list[int]:
     return shown
 
 
+@plainly_drawn
 def _sheet(title: str, rows: Sequence[SheetRow], legend: Mapping[str, Colour]) -> bytes:
     """Draw a row per stamp and a column per panel, each placed to the pixel."""
     from matplotlib.figure import Figure

@@ -14,7 +14,7 @@ from typing import Any
 from deepcr_zoo.bench.report.tables import GROUPINGS, Grouping
 from deepcr_zoo.bench.report.wording import field_name, group_name, shared_working_point
 from deepcr_zoo.bench.results import BenchmarkResults, FieldResult, MethodResult, ModelMethod
-from deepcr_zoo.exposures.pictures import png, require_matplotlib
+from deepcr_zoo.exposures.pictures import plainly_drawn, png, require_matplotlib
 
 NETWORK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Blue, vermilion, bluish green, reddish purple, orange, sky blue."""
@@ -172,6 +172,7 @@ def _photometry(results: BenchmarkResults) -> Iterator[Plot]:
         )  # fmt: skip
 
 
+@plainly_drawn
 def _drawn(plot: Plot, *, is_synthetic: bool) -> Picture:
     """Draw a figure with its title above and its legend below the axes, where it covers no data."""
     from matplotlib.figure import Figure

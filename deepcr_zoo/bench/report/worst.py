@@ -17,7 +17,7 @@ from deepcr_zoo.bench.report.shading import BLUE, GREY, ORANGE, RED, Colour, Sha
 from deepcr_zoo.bench.report.wording import USUAL_FPR, field_name, fpr_name
 from deepcr_zoo.bench.results import BenchmarkResults
 from deepcr_zoo.dataset.reading import Dataset
-from deepcr_zoo.exposures.pictures import outline, png, require_matplotlib
+from deepcr_zoo.exposures.pictures import outline, plainly_drawn, png, require_matplotlib
 from deepcr_zoo.models.model import InpaintModel, MaskModel
 from deepcr_zoo.zoo.recipe import FieldType
 
@@ -169,6 +169,7 @@ def _examples(model: InpaintModel, dataset: Dataset, synthetic: str) -> Iterator
         yield Picture(name, Topic.EXAMPLES, caption, alt, _drawn(title, subtitle, (2, 2), legend, draw))
 
 
+@plainly_drawn
 def _drawn(
     title: str, subtitle: str, grid: tuple[int, int], legend: Mapping[str, Colour], draw: Callable[[Sequence[Any]], None]
 ) -> bytes:

@@ -1,0 +1,63 @@
+"""Files of others in the present folder, where data lie: nothing there is run or obeyed because of its name."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+
+from deepcr_zoo.exposures import pictures
+from tests.conftest import CHECKOUT
+from tests.fitsfiles import acs_flc
+
+COMMAND = "from deepcr_zoo.cli.main import main\nif __name__ == '__main__':\n    main()\n"
+"""As the script that an installer makes: it lies in another folder, so that Python does not look in the present one."""
+
+
+def run_in(folder: Path, elsewhere: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    elsewhere.mkdir()
+    script = elsewhere / "command.py"
+    script.write_text(COMMAND)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    environment["PYTHONPATH"] = str(CHECKOUT)
+    return subprocess.run(
+        [sys.executable, str(script), *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_processes_that_share_the_work_run_no_module_of_the_data_folder(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    names = [acs_flc(data / f"j{number}_flc.fits").name for number in range(2)]
+    for module in ("multiprocessing", "runpy", "numpy"):
+        (data / f"{module}.py").write_text(f"open({str(tmp_path / module)!r}, 'w').close()\n")
+    options = ["--jobs", "2", "--inpaint", "none", "--output-dir", str(tmp_path / "out")]
+    found = run_in(data, tmp_path / "bin", "clean", *names, *options)
+    assert found.returncode == 0, found.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "data", "out"]
+
+
+def test_pictures_obey_no_settings_of_the_data_folder():
+    image = np.random.default_rng(1).normal(100, 5, (32, 32)).astype(np.float32)
+    shown = pictures.Panels("chip", image, image > 110, None)
+    expected = pictures.draw([shown], "heading", "test")
+    theirs = {"text.usetex": True, "text.latex.preamble": r"\input{/etc/passwd}", "figure.dpi": 7, "savefig.pad_inches": 3}
+    with matplotlib.rc_context(theirs):  # as matplotlibrc in the present folder
+        assert pictures.draw([shown], "heading", "test") == expected
+
+
+@pytest.mark.parametrize("before", [None, ""])
+def test_the_setting_for_processes_ends_with_their_start(before, monkeypatch):
+    from deepcr_zoo.machine import safe_children
+
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    if before is not None:
+        monkeypatch.setenv("PYTHONSAFEPATH", before)
+    with safe_children():
+        assert os.environ["PYTHONSAFEPATH"] == "1"
+    assert os.environ.get("PYTHONSAFEPATH") == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -104,7 +105,7 @@ def new(
         text = _with_instrument(text, instrument, filters or [], path)
     elif filters:
         raise UsageError("--filter is for --instrument: give the name of a described camera, or leave it out")
-    if path.exists():
+    if os.path.lexists(path):
         raise UsageError(f"{path} exists: choose another name with --output, or remove it")
     if sizes := re.search(r"-([23])-(\d+)$", name):
         text = text.replace(STARTER_SIZES, f"depth: {sizes[1]}, hidden: {sizes[2]}")
@@ -138,7 +139,7 @@ def simulate(
         list[str] | None, Option(help=f"{', '.join(FIELD_TYPES)} [default: those of the rehearsal]")
     ] = None,
     seed: Annotated[int | None, Option(help="chooses the field and all noise [default: the rehearsal's]")] = None,
-    visits: Annotated[int, Option(min=1, help="visits of each field type, with seeds that count up")] = 1,
+    visits: Annotated[int, Option(min=1, max=100_000, help="visits of each field type, with seeds that count up")] = 1,
     exposures: Annotated[int | None, Option(help="exposures of each visit [default: the rehearsal's]")] = None,
     exposure_time: Annotated[float | None, Option(help="seconds [default: the rehearsal's]")] = None,
     side: Annotated[int | None, Option(help="pixels of a square cut-out [default: the rehearsal's]")] = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +17,7 @@ from deepcr_zoo.cli.options import AsJson
 from deepcr_zoo.documents import as_short_yaml
 from deepcr_zoo.errors import InvalidFileError, MissingExtraError, OutputError, UsageError
 from deepcr_zoo.files import write_atomically
-from deepcr_zoo.zoo.instrumentfiles import default_instruments, read_instrument, settings_folder
+from deepcr_zoo.zoo.instrumentfiles import default_instruments, is_description, read_instrument, settings_folder
 from deepcr_zoo.zoo.instruments import Instrument
 
 if TYPE_CHECKING:
@@ -54,8 +55,10 @@ def new(
         raise UsageError(f"{paths[0]}: is a product of deepcr-zoo: give the exposures")
     described = describe_camera(inputs, name, settings or ())
     path = to or settings_folder() / f"{_file_name(described.instrument.name)}.yaml"
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise UsageError(f"{path} exists: give --overwrite to replace it, or another --to")
+    if os.path.lexists(path) and not is_description(path):
+        raise OutputError(f"{path}: exists and describes no instrument, so that it is not replaced: give another --to")
     check_new(described.instrument, path, inputs, path if overwrite else None)
     with files.reporting_failures(path, "choose another file with --to"):
         write_atomically(as_short_yaml(described.instrument), path)
@@ -169,7 +172,7 @@ def _draw(exposure: Any, instrument: Instrument, output_dir: Path | None) -> Pat
     from deepcr_zoo.exposures.plan import target
 
     path = target(exposure.path, output_dir, checkpicture.ENDING)
-    if path.exists() and pictures.description(path) != checkpicture.MADE_BY:
+    if os.path.lexists(path) and pictures.description(path) != checkpicture.MADE_BY:
         raise OutputError(f"{path}: exists and is no picture of this command: move it away, or give another --output-dir")
     try:
         picture = checkpicture.draw_check(exposure, instrument.name)

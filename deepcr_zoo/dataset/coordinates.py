@@ -16,6 +16,9 @@ from deepcr_zoo.exposures.reading import Chip, Exposure
 from deepcr_zoo.zoo.instruments import Keywords, number, positive, text
 from deepcr_zoo.zoo.recipe import InstrumentBlock
 
+_ORDERS, _MOST_ORDER = ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER"), 9
+"""Keywords of the SIP convention, and the largest order that it has (Shupe et al. 2005)."""
+
 _PLACE = ("RA_APER", "DEC_APER", "PA_APER")
 _WAVELENGTHS = ("WAVE", "LAMB", "AWAV")  # of CTYPE (FITS standard 4.0, Table 25); LAMBDA is of older writers
 
@@ -84,8 +87,17 @@ def _tangent(chip: Chip, block: InstrumentBlock, place: list[float], turn: Any) 
     return wcs
 
 
+def _check_orders(header: Keywords) -> None:
+    """Refuse a distortion for whose coefficients astropy would look without end."""
+    for name in _ORDERS:
+        order = number(header, name)
+        if order is not None and not 0 <= order <= _MOST_ORDER:
+            raise ValueError(f"{name} is {order:g}: expected at most {_MOST_ORDER}")
+
+
 def _sky_coordinates(hdus: fits.HDUList, index: int, where: str) -> WCS:
     try:
+        _check_orders(hdus[index].header)
         wcs = WCS(hdus[index].header, hdus)
         if wcs.has_celestial and np.isfinite(wcs.all_pix2world([[0.0, 0.0]], 0)).all():
             return wcs

@@ -14,6 +14,7 @@ from deepcr_zoo.zoo.recipe import visit_code
 MJD_0 = datetime.datetime(1858, 11, 17)
 _MJD_OF_JD_0 = 2_400_000.5
 _MJDS = (10_000.0, 200_000.0)  # from 1886 to 2406: what lies outside is no MJD
+_MOST_PROPOSALS = 10**9
 _SPACE_TELESCOPE = "HST"
 
 
@@ -42,10 +43,10 @@ def identify(exposure: Exposure, chip_keywords: Keywords) -> Identity:
     times = known.time_keywords if known else []
     return Identity(
         observation=observation.lower(),
-        proposal=int(proposal) if proposal.is_integer() else 0,
+        proposal=int(proposal) if proposal.is_integer() and 0 <= proposal < _MOST_PROPOSALS else 0,
         visit=visit_code(visit) if visit else "",
         target=first_text(keywords, (known.target_keywords if known else []) or ["TARGNAME"]),
-        start_mjd=_start_mjd(chip_keywords, times) if times else number(chip_keywords, "EXPSTART") or 0.0,
+        start_mjd=_start_mjd(chip_keywords, times or ["EXPSTART"]),
     )
 
 

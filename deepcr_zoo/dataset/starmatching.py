@@ -32,6 +32,7 @@ _LEAST_ERROR = 0.03  # pixels, of the position of a bright star
 _SHAPE_STARS, _SHAPE_REACH = 15, 7  # stars whose widths are measured, and pixels around their centres
 _STARS_FOR_ROTATION, _STARS_FOR_SHEAR = 6, 20  # fewer stars fit a shift, or a shift and rotation
 _BACKGROUND_BOX = 64  # pixels
+_FARTHEST, _PROBES = 2, 9  # sides of the reference that an exposure lies beside it; places along a side that show it
 _NODES = 64  # pixels between places whose sky position is computed; distortion bends little between them
 
 
@@ -87,7 +88,7 @@ def align(frames: Sequence[Frame], search_pixels: float, min_stars: int) -> tupl
     ]
     radius = 1.5 * max((one for one in fwhms if one is not None), default=_GUESSED_FWHM)
     for index, match in enumerate(matches):
-        if match is None:
+        if match is None or not _is_near(frames[index], frames[reference], match):
             alignments.append(None)
             continue
         places = found[index].places[match.own], found[reference].places[match.reference]
@@ -115,6 +116,15 @@ def pixel_map(shape: tuple[int, int], alignment: Alignment, own: WCS | None, ref
     above = np.minimum(below + 1, len(nodes[0]) - 1)
     share = (place - below)[:, None]
     return np.stack([layer[below] * (1 - share) + layer[above] * share for layer in rows], axis=-1)
+
+
+def _is_near(frame: Frame, reference: Frame, match: _Match) -> bool:
+    """True if all of an exposure lies around the reference, so that a grid can hold both."""
+    columns, rows = (np.linspace(0, side - 1, _PROBES) for side in frame.image.shape[::-1])
+    places = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
+    there = _by_wcs(places, frame.wcs, reference.wcs) @ match.matrix.T + match.shift
+    sides = np.array(reference.image.shape[::-1])
+    return bool(((there > -_FARTHEST * sides) & (there < (1 + _FARTHEST) * sides)).all())  # not where it is NaN
 
 
 @dataclass(frozen=True, eq=False)

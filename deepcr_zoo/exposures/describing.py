@@ -17,6 +17,7 @@ from deepcr_zoo.exposures.proposals import Draft, propose
 from deepcr_zoo.exposures.reading import Exposure, read_exposure
 from deepcr_zoo.exposures.readingoptions import ReadingOptions
 from deepcr_zoo.exposures.survey import Survey, SurveyedFile, survey
+from deepcr_zoo.models.images import has_value
 from deepcr_zoo.zoo.instrumentfiles import KnownInstrument, KnownInstruments, default_instruments
 from deepcr_zoo.zoo.instruments import Instrument
 from deepcr_zoo.zoo.sections import section_of
@@ -103,11 +104,15 @@ def _part_overscan(surveyed: Survey, draft: Draft) -> None:
     exposure = _read(file, draft) if is_one_band else None
     if exposure is None or len(set(surveyed.shapes)) > 1:
         return
+    if not exposure.chips[0].overscan:
+        return  # its counts are not raw
     shape, band = file.shapes[0], exposure.chips[0].overscan[0]
     light = section_of(file.images[0], amplifiers[0]["image"], shape)
     if light is None or band.shape[0] != shape[0] or light[1].start != 0:
         return  # no columns behind the light
     halves = np.array_split(band, 2, axis=1)
+    if not all(half.size and has_value(half).all() for half in halves):
+        return  # a single column, or one without values, has no halves to compare
     levels = [float(np.median(half)) for half in halves]
     if abs(levels[0] - levels[1]) < _LEVELS_DIFFER * max(float(np.std(half)) for half in halves):
         return

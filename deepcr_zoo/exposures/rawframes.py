@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcr_zoo.exposures.missing import Missing
-from deepcr_zoo.exposures.readingoptions import OVERSCAN, ReadingOptions
+from deepcr_zoo.exposures.readingoptions import GAINS, OVERSCAN, ReadingOptions, is_plausible
 from deepcr_zoo.models.images import Mask, has_value
 from deepcr_zoo.zoo.instruments import Amplifier, Instrument, Keywords, Overscan, PixelUnit, matches, text, value
 from deepcr_zoo.zoo.sections import BIAS_SECTION, IMAGE_SECTIONS, Section, section_of, stated_section
@@ -44,7 +44,7 @@ def read_raw_frame(
     if is_raw and instrument and (known := _known(header, instrument, pixels.shape, version)):
         return _of_known_camera(pixels, known, version)
     if is_raw and instrument and instrument.amplifiers:
-        found = _of_amplifiers(pixels, header, instrument)
+        found = _of_amplifiers(pixels, header, instrument, has_gain=bool(options.gain))
         if found is not None:
             return found
     wanted, lit = options.bias == OVERSCAN, _lit(header, pixels.shape)
@@ -119,8 +119,13 @@ def _applied(geometry: Overscan) -> list[list[int]]:
     return [list(one) for one in dict.fromkeys(tuple(bias.applies_to) for bias in geometry.bias)]
 
 
-def _of_amplifiers(pixels: NDArray[np.float32], header: Keywords, instrument: Instrument) -> RawFrame | Missing | None:
-    """Return the bias level of each amplifier: the median of its overscan; None if the header has none of its keywords."""
+def _of_amplifiers(
+    pixels: NDArray[np.float32], header: Keywords, instrument: Instrument, *, has_gain: bool
+) -> RawFrame | Missing | None:
+    """Return the bias level of each amplifier: the median of its overscan; None if the header has none of its keywords.
+
+    `has_gain` is True if the user gives a gain, so that those of amplifiers do not count.
+    """
     amplifiers = instrument.amplifiers
     if not any(stated_section(header, one.image) for one in amplifiers):
         return None
@@ -136,12 +141,17 @@ def _of_amplifiers(pixels: NDArray[np.float32], header: Keywords, instrument: In
         if (level := _level(pixels[dark])) is None:
             return _NO_LEVEL
         own = amplifier.own_gain(header)
+        if own is not None and not has_gain and not is_plausible(own.electron_per_count, GAINS):
+            stated = f"{own.keyword or f'the gain of {amplifier.image}'} is {own.electron_per_count:g} e- per count"
+            return Missing(f"{stated}: expected {GAINS[0]:g} to {GAINS[1]:g}", "--gain E_PER_COUNT")
         area[light], levels[light] = True, level
         ratios[light] = own.electron_per_count / whole.electron_per_count if own and whole else 1
         overscan.append(pixels[dark])
         parts.append(light)
         covered[dark] = True
     area &= ~covered
+    if not area.any():
+        return Missing(f"no pixel sees light outside of the overscan, as {instrument.name} is described", "--bias LEVEL")
     if len(amplifiers) == 1:
         return RawFrame(area, np.full((1, 1), level, dtype=np.float32), tuple(overscan))
     differ = None if (ratios == 1).all() else ratios

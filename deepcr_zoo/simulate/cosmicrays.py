@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcr_zoo.simulate.bounds import MOST_DEPOSITS, drawn, within
 from deepcr_zoo.simulate.charge import Deposits, Floats, Silicon, collect
 
 EV_PER_ELECTRON = 3.65  # energy that frees one electron in silicon: 3.64 to 3.75 in the literature, by temperature
@@ -64,7 +65,7 @@ def cosmic_rays(
     """Return the electrons that cosmic rays leave on a chip, shape (H, W)."""
     rows, columns = (side + 2 * MARGIN_PIXELS for side in shape)
     area_cm2 = rows * columns * (instrument.pixel_size_um * 1e-4) ** 2
-    number = rng.poisson(instrument.cosmic_rays_per_cm2_s * area_cm2 * seconds)
+    number = drawn(instrument.cosmic_rays_per_cm2_s * area_cm2 * seconds, "cosmic rays", rng)
     electrons = rng.binomial(number, particles.electrons)
     starts = rng.random((number, 2)) * (columns, rows) - MARGIN_PIXELS
     deposits = _ions(starts[electrons:], instrument, particles, rng)
@@ -91,7 +92,9 @@ def straight_tracks(
     cosine = np.maximum(cosine, _LEAST_COSINE)
     length_um = instrument.silicon_um / cosine
     bundle = np.maximum(1.0, losses / _BUNDLE)
-    collisions = rng.poisson(_COLLISIONS_PER_UM * losses / bundle * length_um)
+    expected = _COLLISIONS_PER_UM * losses / bundle * length_um
+    within(float(expected.sum()), MOST_DEPOSITS, "collisions of cosmic rays")
+    collisions = rng.poisson(expected)
     track = np.repeat(np.arange(number), collisions)
     along = rng.random(track.size)
     energy_ev = 1 / (1 / _LEAST_EV - rng.random(track.size) * (1 / _LEAST_EV - 1 / _MOST_EV))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcr_zoo.simulate.bounds import MOST_ELECTRONS
 from deepcr_zoo.zoo.recipe import SimulatedInstrument
 
 BAD_PIXEL, HOT, WARM, BAD_COLUMN, FULL_WELL = 4, 16, 64, 128, 256  # bits of DQ (hstcal acsdq.h and wf3dq.h)
@@ -84,7 +85,7 @@ def read_out(
     """
     dark = (instrument.dark_electron_s + defects.excess) * np.float32(seconds)
     expected = scene + dark
-    charge = rng.poisson(expected).astype(np.float32) + cosmic_rays
+    charge = rng.poisson(np.clip(expected, 0, MOST_ELECTRONS)).astype(np.float32) + cosmic_rays
     quality = defects.quality.copy()
     quality[charge > _SATURATED * instrument.saturation_electron] |= FULL_WELL
     bloom(charge, instrument.saturation_electron)

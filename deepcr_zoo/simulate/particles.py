@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcr_zoo.simulate.bounds import MOST_DEPOSITS, drawn, within
 from deepcr_zoo.simulate.charge import Deposits, Floats, Silicon, collect
 from deepcr_zoo.simulate.cosmicrays import EV_PER_ELECTRON, MARGIN_PIXELS, secondary_electrons, straight_tracks
 from deepcr_zoo.zoo.simulation import SimulationBlock
@@ -40,18 +41,18 @@ def ground_particles(
     area_cm2 = rows * columns * (silicon.pixel_size_um * 1e-4) ** 2
     directions, flux = muon_directions(zenith_angle_deg, rng)
 
-    def starts(expected: float) -> Floats:
-        return np.asarray(rng.random((rng.poisson(expected), 2)) * (columns, rows) - MARGIN_PIXELS)
+    def starts(expected: float, what: str) -> Floats:
+        return np.asarray(rng.random((drawn(expected, what, rng), 2)) * (columns, rows) - MARGIN_PIXELS)
 
-    muons = starts(block.muons_per_cm2_min * flux * area_cm2 * seconds / _MINUTE)
+    muons = starts(block.muons_per_cm2_min * flux * area_cm2 * seconds / _MINUTE, "muons")
     crossing = np.abs(directions[:, 2])
     chosen = directions[rng.choice(len(directions), len(muons), p=crossing / crossing.sum())]
     azimuth = np.arctan2(chosen[:, 1], chosen[:, 0])
     deposits = straight_tracks(muons, np.abs(chosen[:, 2]), azimuth, np.ones(len(muons)), silicon, rng)
-    recoils = starts(block.compton_electrons_per_cm2_min * area_cm2 * seconds / _MINUTE)
+    recoils = starts(block.compton_electrons_per_cm2_min * area_cm2 * seconds / _MINUTE, "Compton electrons")
     born_inside = silicon.silicon_um / (silicon.silicon_um + _ELECTRON_RANGE_UM)
     deposits.append(secondary_electrons(recoils, silicon, rng, compton_energies_kev, born_inside))
-    deposits.append(_alphas(starts(block.alphas_per_cm2_day * area_cm2 * seconds / _DAY), silicon, rng))
+    deposits.append(_alphas(starts(block.alphas_per_cm2_day * area_cm2 * seconds / _DAY, "alpha particles"), silicon, rng))
     return collect(deposits, shape, silicon, rng)
 
 
@@ -80,6 +81,7 @@ def compton_energies_kev(number: int, rng: np.random.Generator) -> Floats:
 def _alphas(starts: Floats, silicon: Silicon, rng: np.random.Generator) -> Deposits:
     """Deposits of alpha particles, which enter from either side and stop within some 26 micrometres."""
     number = len(starts)
+    within(number * _ALPHA_POINTS, MOST_DEPOSITS, "deposits of alpha particles")
     cosine, azimuth = np.sqrt(rng.random(number)), rng.random(number) * 2 * np.pi
     along = np.sort(rng.random((number, _ALPHA_POINTS)), axis=1) * _ALPHA_RANGE_UM
     down = along * cosine[:, None]

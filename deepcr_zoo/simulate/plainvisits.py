@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.files import write_together
+from deepcr_zoo.machine import free_memory_bytes
+from deepcr_zoo.simulate.bounds import MOST_ELECTRONS, MOST_SECONDS
 from deepcr_zoo.simulate.cosmicrays import IN_ORBIT, cosmic_rays
 from deepcr_zoo.simulate.detector import bloom
 from deepcr_zoo.simulate.groundscenes import field_content
@@ -41,6 +44,7 @@ _WARM_ELECTRON_S, _WARM_INDEX, _WARMEST = 0.1, 1.3, 20.0  # excess of warm pixel
 _COLUMN_ELECTRON_S = (0.1, 1.0)  # excess of bad columns (assumed)
 _HIGHEST_ZENITH_ANGLE = 50.0  # degrees
 _DEFOCUS, _DEFOCUS_SCATTER = 0.03, 0.02  # waves rms, of a telescope in orbit (assumed)
+_PIXEL_BYTES = 80  # of all layers of an exposure
 _DRIFT_PIXELS = 0.03  # sigma of the pointing of repeats (assumed)
 
 # independent random streams of a visit
@@ -96,8 +100,15 @@ def _check(visit: PlainVisit) -> None:
         raise UsageError(f"seed: expected 0 to {MOST_SEEDS - 1}, got {visit.seed}")
     if not 1 <= visit.exposures <= MOST_EXPOSURES:
         raise UsageError(f"exposures: expected 1 to {MOST_EXPOSURES}, got {visit.exposures}")
-    if not visit.exposure_time_s > 0:
-        raise UsageError(f"exposure_time_s: expected > 0, got {visit.exposure_time_s:g}")
+    if not 0 < visit.exposure_time_s <= MOST_SECONDS:
+        raise UsageError(f"exposure_time_s: expected > 0 and at most {MOST_SECONDS:g}, got {visit.exposure_time_s:g}")
+    pixels = math.prod(visit.shape) * math.prod(PlainCamera(visit.instrument).settings.binning)
+    free = free_memory_bytes()
+    if free is not None and pixels * _PIXEL_BYTES > free:
+        raise UsageError(
+            f"a frame of {pixels:.2g} pixels takes {pixels * _PIXEL_BYTES / 1e9:.2g} GB, {free / 1e9:.2g} GB of memory are "
+            "free: simulate a smaller side"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +159,7 @@ class _Simulation:
         if self.frame is not None:
             scene, hits = (np.where(self.frame.lit, layer, np.float32(0)) for layer in (scene, hits))
         rng = self._rng(_READING, number)
-        charge = rng.poisson(scene).astype(np.float32) + hits
+        charge = rng.poisson(np.clip(scene, 0, MOST_ELECTRONS)).astype(np.float32) + hits
         bloom(charge, _FULL_WELL * block.saturation_electron)
         noise = np.sqrt(scene + np.float32(block.read_noise_electron**2))
         return self._label(number, now), self._read(charge, rng), Truth(hits, scene, noise)

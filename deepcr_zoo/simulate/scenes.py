@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcr_zoo.simulate.bounds import drawn
 from deepcr_zoo.zoo.recipe import SimulatedFieldType
 
 Floats = NDArray[np.float64]
@@ -97,10 +98,10 @@ def draw_scene(
     The zero point is the AB magnitude of one electron per second.
     """
     area_arcmin2 = 4 * half_size_arcsec[0] * half_size_arcsec[1] / 3600
-    places = _places(rng.poisson(content.stars.per_arcmin2 * area_arcmin2), half_size_arcsec, rng)
+    places = _places(drawn(content.stars.per_arcmin2 * area_arcmin2, "stars", rng), half_size_arcsec, rng)
     places = places[_is_kept(content, places, half_size_arcsec, rng)]
     magnitudes = content.stars.draw(len(places), rng)
-    galaxies = _places(rng.poisson(content.galaxies.per_arcmin2 * area_arcmin2), half_size_arcsec, rng)
+    galaxies = _places(drawn(content.galaxies.per_arcmin2 * area_arcmin2, "galaxies", rng), half_size_arcsec, rng)
     blobs = [
         blob
         for place, magnitude in zip(galaxies, content.galaxies.draw(len(galaxies), rng), strict=True)

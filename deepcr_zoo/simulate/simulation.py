@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.files import write_together
 from deepcr_zoo.simulate import VERSION
+from deepcr_zoo.simulate.bounds import MOST_SECONDS
 from deepcr_zoo.simulate.cameras import camera
 from deepcr_zoo.simulate.cosmicrays import IN_ORBIT, cosmic_rays
 from deepcr_zoo.simulate.detector import Defects, draw_defects, read_out, unflagged_warm_pixels
@@ -106,8 +107,8 @@ def _check(visit: SimulatedVisit) -> None:
         raise UsageError(f"seed: expected 0 to {MOST_SEEDS - 1}, each of which has a patch of sky, got {visit.seed}")
     if not 1 <= visit.exposures <= len(DITHERS_ARCSEC):
         raise UsageError(f"exposures: expected 1 to {len(DITHERS_ARCSEC)}, got {visit.exposures}")
-    if not visit.exposure_time_s > 0:
-        raise UsageError(f"exposure_time_s: expected > 0, got {visit.exposure_time_s:g}")
+    if not 0 < visit.exposure_time_s <= MOST_SECONDS:
+        raise UsageError(f"exposure_time_s: expected > 0 and at most {MOST_SECONDS:g}, got {visit.exposure_time_s:g}")
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,9 @@ A user's file ``NAME.yaml`` describes one instrument, as a block of ``zoo/instru
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +56,18 @@ class KnownInstruments:
     def merged(cls, known: Iterable[KnownInstrument]) -> KnownInstruments:
         """Merge descriptions; copies count once, and two that share a name or headers are an `InvalidDocumentError`."""
         kept: list[KnownInstrument] = []
+        taken: dict[Hashable, tuple[KnownInstrument, str]] = {}
         for one in known:
-            if not any(one.instrument == other.instrument for other in kept):
-                kept.append(one)
-        for first, second in combinations(kept, 2):
-            if shared := _shared(first.instrument, second.instrument):
+            signs = _signs(one.instrument)
+            first, shared = next((taken[sign] for sign in signs if sign in taken), (one, ""))
+            if first.instrument != one.instrument:
                 raise InvalidDocumentError(
-                    f"{second.where}: {second.instrument.name} and {first.instrument.name} of {first.where} have the same "
+                    f"{one.where}: {one.instrument.name} and {first.instrument.name} of {first.where} have the same "
                     f"{shared}: change or remove one"
                 )
+            if first is one:
+                kept.append(one)
+                taken.update({sign: (one, what) for sign, what in signs.items()})
         return cls(tuple(kept))
 
     def __iter__(self) -> Iterator[Instrument]:
@@ -122,6 +124,14 @@ def read_instrument(path: Path) -> Instrument:
     return parse_document(read_file(path, path), Instrument, path)
 
 
+def is_description(path: Path) -> bool:
+    """True for a file that describes an instrument, perhaps with mistakes, and is nothing else."""
+    try:
+        return _SIGN in b"\n" + files.read_file(path, MOST_BYTES)
+    except OSError:
+        return False
+
+
 def read_offered(root: Path) -> OfferedInstruments:
     """Read the instruments that a registry describes under ``root/zoo``."""
     return read_document(root / SHIPPED, OfferedInstruments, root)
@@ -167,21 +177,20 @@ def _state_of_folder(folder: Path) -> tuple[object, ...]:
         return (folder, str(error))
 
 
-def _shared(one: Instrument, other: Instrument) -> str | None:
-    """Return what two descriptions must not share, but do."""
-    if _folded(one.name) == _folded(other.name):
-        return f"name, {one.name}"
-    if (one.telescope, one.instrument, one.detector) == (other.telescope, other.instrument, other.detector):
-        return f"telescope, instrument and detector, {one.telescope} {one.instrument} {one.detector}"
-    return "keywords under recognise" if _canonical(one.recognise) == _canonical(other.recognise) else None
+def _signs(one: Instrument) -> dict[Hashable, str]:
+    """Return what no other description may have, with what it is called."""
+    names = (one.telescope, one.instrument, one.detector)
+    return {
+        ("name", _folded(one.name)): f"name, {one.name}",
+        ("detector", names): f"telescope, instrument and detector, {' '.join(names)}",
+        ("recognise", _canonical(one.recognise)): "keywords under recognise",
+    }
 
 
 def _folded(name: str) -> str:
     return " ".join(name.casefold().split())
 
 
-def _canonical(patterns: Patterns) -> dict[str, list[str]]:
-    return {
-        name.upper(): sorted(one.upper() for one in ([wanted] if isinstance(wanted, str) else wanted))
-        for name, wanted in patterns.items()
-    }
+def _canonical(patterns: Patterns) -> Hashable:
+    wanted = {name.upper(): [one] if isinstance(one, str) else one for name, one in patterns.items()}
+    return tuple(sorted((name, tuple(sorted(one.upper() for one in ones))) for name, ones in wanted.items()))

@@ -37,8 +37,21 @@ _WITH_UNIT = re.compile(r"(?P<number>\d+\.?\d*|\.\d+)\s*(e-?|electrons?)\s*/\s*(
 _PAIR = re.compile(r"\(?\s*([1-9]\d?)\s*[\s,xX*]\s*([1-9]\d?)\s*\)?")
 """Binning of both axes in one keyword: ``2 2``, ``2,2`` or ``2x2``."""
 
+MOST_GAIN, MOST_LEVEL, MOST_SIZE = 1e6, 1e9, 1e4
+"""Largest e- per count; counts or e- of a level; and um or arcsec of a part of a detector."""
+
+MOST_NAMES = 100
+"""Keywords or patterns in a list: each takes time in every header that is read."""
+
+MOST_TEXT = 1000
+"""Characters of a keyword's value that are looked at; a card has 68, and long ones cost patterns their square in time."""
+
+Names = Annotated[list[str], Field(max_length=MOST_NAMES)]
+OwnPatterns = Annotated[dict[str, str | Names], Field(max_length=MOST_NAMES)]
+Bit = Annotated[int, Field(gt=0, lt=2**31)]
 Patterns = Mapping[str, str | list[str]]  # keywords and the patterns of their values; one of several patterns must match
 Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
+Shape = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2)]
 
 
 class UnitSpelling(Document):
@@ -73,7 +86,9 @@ class Overscan(Document):
 
     shape: Pair = Field(description="rows and columns of the raw frame")
     requires: dict[str, str | list[str]] = Field(default={}, description="keywords and values for which this geometry holds")
-    bias: list[Bias] = Field(min_length=1, description="which overscan columns give the level of which columns")
+    bias: list[Bias] = Field(
+        min_length=1, max_length=MOST_AMPLIFIERS, description="which overscan columns give the level of which columns"
+    )
     image_columns: Pair = Field(description="first and last + 1 of the columns that see light")
     image_rows: dict[str, Pair] = Field(description="the same for rows, by EXTVER; * for any other")
 
@@ -120,31 +135,35 @@ class Instrument(Document):
     telescope: str = Field(description="as in cards and preferences")
     instrument: str
     detector: str
-    recognise: dict[str, str | list[str]] = Field(min_length=1, description="keywords and patterns that their values match")
-    filter_keywords: list[str] = Field(description="keywords that name filters")
-    no_filter: list[str] = Field(default=[], description="patterns of values that mean no filter")
+    recognise: OwnPatterns = Field(min_length=1, description="keywords and patterns that their values match")
+    filter_keywords: Names = Field(description="keywords that name filters")
+    no_filter: Names = Field(default=[], description="patterns of values that mean no filter")
     whole_filter_names: bool = _optional(False, "whether a filter has all words of its value, joined by _, or the first")
     filter_if_absent: str | None = _optional(None, "name for exposures without a filter")
-    gain_keywords: list[str] = Field(description="keywords of the gain, e- per count; the first that is not zero is used")
-    gain_electron_per_count: float | None = _optional(None, "gain of exposures without such a keyword", gt=0)
+    gain_keywords: Names = Field(description="keywords of the gain, e- per count; the first that is not zero is used")
+    gain_electron_per_count: float | None = _optional(None, "gain of exposures without such a keyword", gt=0, le=MOST_GAIN)
     gain_by_chip: GainByChip | None = Field(default=None, description="the true gains, if the keyword holds a setting")
-    read_noise_keywords: list[str] = _optional([], "keywords of the read noise, e-; the first that is not zero is used")
-    read_noise_electron: float | None = _optional(None, "read noise of exposures without such a keyword", gt=0)
-    exposure_time_keywords: list[str] = _optional([], "keywords of the exposure time, s; none: EXPTIME")
-    target_keywords: list[str] = _optional([], "keywords of the target's name; none: TARGNAME")
-    proposal_keywords: list[str] = _optional([], "keywords of the proposal's number; none: PROPOSID")
-    visit_keywords: list[str] = _optional([], "keywords of the visit in the proposal; none: LINENUM")
-    time_keywords: list[str] = _optional([], "keywords of the start of the exposure, as MJD or ISO 8601; none: EXPSTART")
-    chip_shape: Pair = Field(description="rows and columns of a calibrated full frame, unbinned")
+    read_noise_keywords: Names = _optional([], "keywords of the read noise, e-; the first that is not zero is used")
+    read_noise_electron: float | None = _optional(
+        None, "read noise of exposures without such a keyword", gt=0, le=MOST_LEVEL
+    )
+    exposure_time_keywords: Names = _optional([], "keywords of the exposure time, s; none: EXPTIME")
+    target_keywords: Names = _optional([], "keywords of the target's name; none: TARGNAME")
+    proposal_keywords: Names = _optional([], "keywords of the proposal's number; none: PROPOSID")
+    visit_keywords: Names = _optional([], "keywords of the visit in the proposal; none: LINENUM")
+    time_keywords: Names = _optional([], "keywords of the start of the exposure, as MJD or ISO 8601; none: EXPSTART")
+    chip_shape: Shape = Field(description="rows and columns of a calibrated full frame, unbinned")
     chips: int | None = _optional(None, "chips of a full frame, an image each", ge=1)
-    pixel_size_um: float | None = Field(default=None, gt=0, description="side of an unbinned pixel, micrometres")
-    pixel_scale_arcsec: float | None = _optional(None, "side of an unbinned pixel on the sky", gt=0)
-    silicon_um: float | None = _optional(None, "thickness of the light-sensitive silicon", gt=0)
-    binning_keywords: list[str] = Field(
+    pixel_size_um: float | None = Field(
+        default=None, gt=0, le=MOST_SIZE, description="side of an unbinned pixel, micrometres"
+    )
+    pixel_scale_arcsec: float | None = _optional(None, "side of an unbinned pixel on the sky", gt=0, le=MOST_SIZE)
+    silicon_um: float | None = _optional(None, "thickness of the light-sensitive silicon", gt=0, le=MOST_SIZE)
+    binning_keywords: Names = Field(
         default=[], description="keywords of the unbinned pixels per pixel, for each axis, or one with both numbers"
     )
     unit_if_absent: PixelUnit | None = Field(default=None, description="unit of exposures without BUNIT")
-    raw_when: dict[str, str | list[str]] = Field(default={}, description="keywords and values of raw exposures")
+    raw_when: OwnPatterns = Field(default={}, description="keywords and values of raw exposures")
     every_image_is_a_chip: bool = Field(default=False, description="whether extensions need not be called SCI")
     every_chip_is_an_exposure: bool = Field(
         default=False, description="whether the SCI extensions of a file are repeated exposures of the one chip"
@@ -156,21 +175,25 @@ class Instrument(Document):
         default={}, description="pattern of file names -> kind of file, if no single exposure"
     )
     has_flags: bool = _optional(True, "whether exposures have DQ flags; without, what is saturated follows from levels")
-    cosmic_ray_bit: int | None = Field(description="DQ bit that marks a cosmic ray; null where DQ holds codes, not bits")
-    combination_bit: int | None = Field(
+    cosmic_ray_bit: Bit | None = Field(description="DQ bit that marks a cosmic ray; null where DQ holds codes, not bits")
+    combination_bit: Bit | None = Field(
         default=None, description="DQ bit of pixels rejected when the pipeline combined repeated exposures"
     )
-    usable_bits: list[int] = Field(
+    usable_bits: list[Bit] = Field(
         default=[], description="DQ bits that leave a pixel usable, beside those of cosmic rays and saturation"
     )
     saturation: Saturation | None = None
-    saturation_keywords: list[str] = _optional([], "keywords of the lowest saturated value, in the unit of the file")
-    saturation_count: float | None = _optional(None, "lowest saturated value of a raw frame, counts, bias included", gt=0)
-    overscan: list[Overscan] = Field(default=[], description="geometry by the shape of the raw frame")
+    saturation_keywords: Names = _optional([], "keywords of the lowest saturated value, in the unit of the file")
+    saturation_count: float | None = _optional(
+        None, "lowest saturated value of a raw frame, counts, bias included", gt=0, le=MOST_LEVEL
+    )
+    overscan: list[Overscan] = Field(default=[], max_length=MOST_NAMES, description="geometry by the shape of the raw frame")
     amplifiers: list[Amplifier] = _optional(
         [], "sections of raw frames; none and no overscan: TRIMSEC, DATASEC, BIASSEC", max_length=MOST_AMPLIFIERS
     )
-    bias_count: float | None = _optional(None, "bias level of raw frames without overscan, counts")
+    bias_count: float | None = _optional(
+        None, "bias level of raw frames without overscan, counts", ge=-MOST_LEVEL, le=MOST_LEVEL
+    )
     sources: dict[str, str] = Field(description="where each fact stands, by field")
 
     @model_validator(mode="after")
@@ -345,7 +368,7 @@ def value(keywords: Keywords, name: str) -> Any:
 def text(keywords: Keywords, name: str) -> str:
     """Return a keyword's value without padding; empty if there is none."""
     found = value(keywords, name)
-    return "" if found is None else str(found).strip()
+    return "" if found is None else str(found).strip()[:MOST_TEXT]
 
 
 def first_text(keywords: Keywords, names: Sequence[str]) -> str:

@@ -34,10 +34,16 @@ ANY_PRODUCT = "*"
 """In place of the end of file names: every FITS file that is no product of this package."""
 
 MOST_SEEDS = 1_000_000  # upper bound of the seeds of simulated visits
+Product = Annotated[str, StringConstraints(pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9_-]{0,30})$")]
+"""End of file names; it becomes a part of those that the simulator writes."""
+
 Number = TypeVar("Number", int, float)
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+Level = Annotated[float, Field(ge=0, le=1e9)]
+Size = Annotated[float, Field(gt=0, le=1e4)]
+Seconds = Annotated[float, Field(gt=0, le=1e6)]
 WavelengthUm = Annotated[float, Field(gt=0, le=5)]
 Magnitude = Annotated[float, Field(ge=10, le=40)]
 Seed = Annotated[int, Field(ge=0, lt=RESERVED_SEED)]
@@ -65,10 +71,10 @@ class DetectorBlock(Document):
     instrument: str
     detector: str
     filters: list[str] = Field(min_length=1, description="filters of the training data")
-    pixel_scale_arcsec: Positive
-    pixel_size_um: Positive
-    gain_electron_per_count: Positive
-    read_noise_electron: NotNegative
+    pixel_scale_arcsec: Size
+    pixel_size_um: Annotated[float, Field(ge=0.01, le=1e4)]
+    gain_electron_per_count: Annotated[float, Field(ge=1e-6, le=1e6)]
+    read_noise_electron: Level
     saturation_electron: Positive = Field(description="full well, where charge begins to bloom")
     chips: Annotated[int, Field(ge=1, le=1000)] = Field(description="chips of a full frame, one image each")
     chip_shape: Shape = Field(description="rows and columns of a chip")
@@ -88,13 +94,13 @@ class InstrumentBlock(DetectorBlock):
     wavelength_um: WavelengthUm | None = Field(default=None, description="pivot wavelength of the filter that is simulated")
     bandwidth_um: WavelengthUm | None = Field(default=None, description="width of that filter")
     zeropoint_ab: Magnitude | None = Field(default=None, description="AB magnitude of 1 electron per second in that filter")
-    silicon_um: Positive | None = Field(default=None, description="thickness of the light-sensitive silicon")
-    charge_spread_um: NotNegative | None = Field(
+    silicon_um: Size | None = Field(default=None, description="thickness of the light-sensitive silicon")
+    charge_spread_um: Level | None = Field(
         default=None, description="sigma of the spread of charge freed at the back of the silicon"
     )
-    dark_electron_s: NotNegative | None = None
-    sky_electron_s: NotNegative | None = Field(default=None, description="sky background per pixel")
-    cosmic_rays_per_cm2_s: Positive | None = Field(default=None, description="rate of cosmic rays through the detector")
+    dark_electron_s: Level | None = None
+    sky_electron_s: Level | None = Field(default=None, description="sky background per pixel")
+    cosmic_rays_per_cm2_s: Size | None = Field(default=None, description="rate of cosmic rays through the detector")
     chip_gap_pixels: NotNegative | None = Field(default=None, description="distance between the two chips")
     simulation: SimulationBlock | None = Field(
         default=None,
@@ -163,7 +169,7 @@ class VisitRule(Document):
 class DataBlock(Document):
     """Exposures for training and testing."""
 
-    product: str = Field(
+    product: Product = Field(
         default="flc",
         description=f"end of the file names of the exposures: flc, flt, raw; {ANY_PRODUCT} for any FITS file, as is the "
         "default with instrument.name",
@@ -218,7 +224,7 @@ class DarkPasteBlock(Document):
     """Settings of the label method dark_paste: cosmic rays of darks in science exposures (Chen et al. 2024, ApJ 962, 7)."""
 
     darks: list[str] = Field(default_factory=list, description="folders or wildcards; relative ones start at the recipe")
-    product: str = Field(
+    product: Product = Field(
         default="flt", description=f"end of the file names of the dark exposures, calibrated or raw; {ANY_PRODUCT} for any"
     )
     test_fraction: Fraction = Field(default=0.2, description="share of the darks used only in test visits; at least three")
@@ -533,7 +539,7 @@ class RehearsalBlock(Document):
         "the description fixes the place of the overscan",
     )
     exposures: int = Field(default=3, ge=2, le=6)
-    exposure_time_s: dict[FieldType, Positive] = Field(
+    exposure_time_s: dict[FieldType, Seconds] = Field(
         default={"extragalactic": 400.0, "globular_cluster": 350.0, "resolved_galaxy": 540.0},
         min_length=1,
         description="by field type, as in the test visits of Zhang & Bloom 2020, Table 1; ACS/WFC and WFC3/UVIS take images",

@@ -15,6 +15,10 @@ Binning = Annotated[list[Annotated[int, Field(ge=1, le=32)]], Field(min_length=2
 MostOfIt = Annotated[float, Field(gt=0, le=1)]
 
 
+Rate = Annotated[float, Field(ge=0, le=1e6)]
+Pixels = Annotated[float, Field(ge=0, le=1e4)]
+
+
 class SimulationBlock(Document):
     """Properties of a simulated camera, apart from those of HST that AstroDrizzle reads; the defaults are assumed.
 
@@ -27,6 +31,7 @@ class SimulationBlock(Document):
     )
     seeing_arcsec: Positive | None = Field(
         default=None,
+        le=100,
         description="median FWHM; none: diffraction by aperture_m, obstruction, wavelength_um and bandwidth_um where the "
         "block gives them, else 1.2 on the ground and 2 pixels in orbit",
     )
@@ -35,23 +40,23 @@ class SimulationBlock(Document):
     moffat_beta: float = Field(default=3.0, gt=1, le=100, description="exponent of the Moffat profile of a star")
     least_transparency: MostOfIt = Field(default=0.85, description="transparency of an exposure is drawn between this and 1")
     sky_variation: Share = Field(default=0.05, description="sigma of the logarithm of the sky between exposures")
-    dither_pixels: NotNegative = Field(
+    dither_pixels: Pixels = Field(
         default=12.0, description="largest offset along an axis; labels that compare the same pixels have none"
     )
     wcs: bool = Field(default=True, description="whether headers of images have a WCS")
-    wcs_error_arcsec: NotNegative = Field(default=0.5, description="sigma of its error, along each axis")
+    wcs_error_arcsec: NotNegative = Field(default=0.5, le=3600, description="sigma of its error, along each axis")
     binning: Binning = Field(default=[1, 1], description="detector pixels per pixel, x and y; chip_shape is binned")
     dispersion: Literal["x", "y"] = Field(default="x", description="axis of the wavelengths in spectra")
     flat_residual: Share = Field(default=0.005, description="sigma of the sensitivity of a pixel, about its mean")
     warm_pixels: Share = Field(default=2e-4, description="share of pixels with more dark current, without a flag")
     bad_columns: int = Field(default=1, ge=0, le=100, description="columns with more dark current, without a flag")
-    muons_per_cm2_min: NotNegative = Field(
+    muons_per_cm2_min: Rate = Field(
         default=1.0, description="through a horizontal surface: 1 at sea level (Particle Data Group), more on a mountain"
     )
-    compton_electrons_per_cm2_min: NotNegative = Field(
+    compton_electrons_per_cm2_min: Rate = Field(
         default=0.8, description="recoils of natural gamma rays (Groom 2004); cover glass with potassium gives several"
     )
-    alphas_per_cm2_day: NotNegative = Field(default=1.0, description="alpha particles of uranium and thorium in the package")
+    alphas_per_cm2_day: Rate = Field(default=1.0, description="alpha particles of uranium and thorium in the package")
 
     @model_validator(mode="after")
     def _some_particles_fall(self) -> SimulationBlock:

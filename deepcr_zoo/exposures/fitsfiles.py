@@ -32,6 +32,7 @@ _COUNTS, MOST_COUNTED = (b"NAXIS   =", b"ZNAXIS  =", b"TFIELDS ="), 999
 """Keywords that count other keywords, and their largest value (FITS standard 4.0, sections 4.4.1, 7.3.1 and 10.1.1)."""
 
 _CARD_BYTES = 80
+_CONTINUE, _MOST_BLANK = b"CONTINUE", 50
 
 
 def root_name(path: Path) -> str:
@@ -165,8 +166,23 @@ def _check_counts(data: bytes, path: Path) -> None:
             place = data.find(keyword, place + 1)
 
 
+def _check_continued(data: bytes, path: Path) -> None:
+    """Refuse texts that go on over many cards of blanks: astropy takes the square of their number in time."""
+    blank, before = 0, -1
+    place = data.find(_CONTINUE)
+    while place >= 0:
+        is_blank = place % _CARD_BYTES == 0 and not data[place + len(_CONTINUE) : place + _CARD_BYTES].strip(b" '&")
+        blank = (blank if place == before + _CARD_BYTES else 0) + 1 if is_blank else 0
+        if blank > _MOST_BLANK:
+            raise InvalidFileError(
+                f"{path}: is damaged: a text of its header goes on over more than {_MOST_BLANK} blank cards"
+            )
+        before, place = place, data.find(_CONTINUE, place + 1)
+
+
 def _open(data: bytes, path: Path) -> fits.HDUList:
     _check_counts(data, path)
+    _check_continued(data, path)
     try:
         hdus = fits.open(io.BytesIO(data), lazy_load_hdus=False, checksum=True)
     except MemoryError:

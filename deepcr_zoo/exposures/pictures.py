@@ -36,7 +36,8 @@ TALL, WIDE, STRIP = 1.5, 4.0, 20.0
 """Ratios of sides: layers of tall chips stand side by side, those of wide ones get wide panels, strips are stretched."""
 
 _MADE_BY = "deepcr-zoo"
-Given, Drawn = ParamSpec("Given"), TypeVar("Drawn")
+Given = ParamSpec("Given")
+Drawn = TypeVar("Drawn")
 
 
 @dataclass(frozen=True)

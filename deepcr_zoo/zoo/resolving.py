@@ -20,6 +20,6 @@ def find_model(given: str | os.PathLike[str], task: Task | None = None, registry
     text = os.fspath(given)
     if text.startswith(PREFIX):
         return hub_model(text)
-    if is_run_folder(text):
+    if is_run_folder(given):
         return run_model(Path(text))
     return (registry or default_registry()).resolve(text if task is None else for_task(text, task))

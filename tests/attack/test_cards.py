@@ -141,3 +141,31 @@ def test_a_setting_of_absurd_length_is_refused():
 def test_a_bar_or_a_line_break_ends_no_cell_of_a_table():
     table = markdown_table(["a", "b"], [["x|y", "one\n| two"]])
     assert table.splitlines()[2:] == [r"| x\|y | one \| two |"]
+
+
+@pytest.mark.parametrize("field", ["data.product", "build.dark_paste.product"])
+@pytest.mark.parametrize("value", ["/../../evil", "..", "a/b", "a b", "", "x" * 40, "a\\b"])
+def test_a_recipe_cannot_lead_files_that_are_written_elsewhere(field, value):
+    with pytest.raises(InvalidDocumentError, match=rf"--set {field}.*: {field}: expected .*pattern"):
+        read_recipe(find_recipe("acs-wfc"), [f"{field}={value!r}"])
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "instrument.pixel_size_um=1.0e+5",
+        "instrument.pixel_scale_arcsec=1.0e+9",
+        "instrument.silicon_um=1.0e+9",
+        "instrument.dark_electron_s=1.0e+30",
+        "instrument.read_noise_electron=1.0e+300",
+        "instrument.gain_electron_per_count=1.0e-300",
+        "rehearsal.exposure_time_s={extragalactic: 1.0e+9}",
+        "instrument.simulation={muons_per_cm2_min: 1.0e+9}",
+        "instrument.simulation={dither_pixels: 1.0e+9}",
+    ],
+)
+def test_a_recipe_cannot_describe_what_no_camera_is(setting):
+    field = setting.partition("=")[0]
+    with pytest.raises(InvalidDocumentError, match=f"{field}.*: expected (less|greater) than"):
+        read_recipe(find_recipe("acs-wfc"), [setting])
+    assert read_recipe(find_recipe("acs-wfc")).task == "mask"

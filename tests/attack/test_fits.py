@@ -17,15 +17,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.wcs import WCS
 
 from deepcr_zoo import batch
+from deepcr_zoo.dataset.exposures import read_facts
 from deepcr_zoo.dataset.maskfiles import MaskFile, read_masks
+from deepcr_zoo.dataset.nights import with_visits
+from deepcr_zoo.dataset.starmatching import Frame, align
 from deepcr_zoo.errors import InvalidFileError, MachineWarning, OutputError
 from deepcr_zoo.exposures import cleaning, fitsfiles
 from deepcr_zoo.exposures.cleaning import clean_file
 from deepcr_zoo.exposures.packing import unpacked
 from deepcr_zoo.exposures.reading import read_exposure
+from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
+from tests.described import describe, settings_of, write_recipe
 from tests.fitsfiles import ACS, acs_flc, scene, science, write
+from tests.groundframes import write_frame
 from tests.registries import SMALL
 
 
@@ -249,3 +256,68 @@ def test_npz_files_of_masks_that_are_hostile_are_refused(content, tmp_path):
         read_masks(MaskFile(path, "mask", hashlib.sha256(content).hexdigest()), [1])
     assert tracemalloc.get_traced_memory()[1] < 10**6
     tracemalloc.stop()
+
+
+LONG = 40_000  # characters of a value that goes on over CONTINUE cards
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"), [("BUNIT", "a" + " " * LONG + "x"), ("BUNIT", "." * LONG), ("GAIN", "1" * LONG + "x")]
+)
+def test_a_long_text_in_a_header_costs_neither_time_nor_lines(keyword, value, tmp_path):
+    pieces = [value[start : start + 60] for start in range(0, len(value), 60)]  # by hand: astropy takes as long to write it
+    texts = [
+        f"{keyword:8}= '{pieces[0]}&'",
+        *(f"CONTINUE  '{piece}&'" for piece in pieces[1:-1]),
+        f"CONTINUE  '{pieces[-1]}'",
+    ]
+    fixed = ("SIMPLE  =                    T", "BITPIX  = 16", "NAXIS   = 2", "NAXIS1  = 36", "NAXIS2  = 40")
+    header = "".join(f"{card:80}" for card in (*fixed, *texts, "END"))
+    path = tmp_path / "frame.fits"
+    path.write_bytes(header.encode() + b" " * (-len(header) % 2880) + bytes(2880))
+    start = time.monotonic()
+    with pytest.raises(InvalidFileError) as raised:
+        read_exposure(path)
+    assert time.monotonic() - start < 3
+    assert len(str(raised.value)) < 3000
+
+
+@pytest.mark.parametrize("name", ["A_ORDER", "B_ORDER", "AP_ORDER"])
+def test_a_distortion_of_absurd_order_is_refused_at_once(name, tmp_path):
+    path = acs_flc(tmp_path / "jtest01q_flc.fits")
+    with fits.open(path, mode="update") as hdus:
+        for hdu in hdus:
+            if hdu.header.get("EXTNAME") == "SCI":
+                hdu.header.update(
+                    {"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "A_ORDER": 2, "B_ORDER": 2, name: 20_000}
+                )
+    start = time.monotonic()
+    with pytest.raises(
+        InvalidFileError, match=f"place on the sky .WCS. cannot be read: {name} is 20000: expected at most 9"
+    ):
+        read_facts(path, read_recipe(find_recipe("acs-wfc")).instrument)
+    assert time.monotonic() - start < 3
+
+
+@pytest.mark.parametrize("mjd", [1e300, -1e9, 1e12])
+def test_a_time_that_is_none_leaves_exposures_to_be_grouped(mjd, tmp_path, monkeypatch):
+    folder = settings_of(tmp_path / "settings", monkeypatch)
+    describe(folder / "my.yaml", time_keywords=None)
+    write_frame(tmp_path / "frame.fits", EXPSTART=mjd, PROPOSID="1e300")
+    (facts,) = with_visits(
+        read_facts(tmp_path / "frame.fits", read_recipe(write_recipe(tmp_path / "r.yaml")).instrument, "cr_split")
+    )
+    assert (facts.start_mjd, facts.proposal, facts.visit) == (0, 0, "FIELD_1")
+
+
+@pytest.mark.parametrize(("place", "scale"), [(15.0, 1e-4), (190.0, 1e-4), (10.0, 1.0), (10.0, 1e-12)])
+def test_frames_that_no_grid_can_hold_are_not_aligned(place, scale):
+    def frame(seed, ra, cd):
+        wcs = WCS(naxis=2)
+        wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], [ra, 10.0], [48, 48]
+        wcs.wcs.cd = np.diag([-cd, cd])
+        return Frame(np.random.default_rng(seed).normal(100, 5, (96, 96)).astype(np.float32), np.ones((96, 96), bool), wcs)
+
+    _, alignments = align([frame(1, 10.0, 1e-4), frame(2, place, scale)], 100.0, 4)
+    if scale > 1e-6:
+        assert alignments.count(None) == 1

@@ -11,9 +11,13 @@ import matplotlib
 import numpy as np
 import pytest
 
+from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.exposures import pictures
+from deepcr_zoo.zoo.resolving import find_model
 from tests.conftest import CHECKOUT
 from tests.fitsfiles import acs_flc
+from tests.registries import SMALL
+from tests.zoo.test_runfolders import write_run
 
 COMMAND = "from deepcr_zoo.cli.main import main\nif __name__ == '__main__':\n    main()\n"
 """As the script that an installer makes: it lies in another folder, so that Python does not look in the present one."""
@@ -61,3 +65,13 @@ def test_the_setting_for_processes_ends_with_their_start(before, monkeypatch):
     with safe_children():
         assert os.environ["PYTHONSAFEPATH"] == "1"
     assert os.environ.get("PYTHONSAFEPATH") == before
+
+
+def test_a_folder_with_the_name_of_a_model_does_not_replace_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("ACS-WFC-F606W-2-32", SMALL, f"{SMALL}@1.0", "unknown"):
+        write_run(Path(name))
+    for name in ("ACS-WFC-F606W-2-32", SMALL, f"{SMALL}@1.0"):
+        assert find_model(name).origin.registry is find_subject(name).run is None
+        assert find_model(Path(name)).reference == find_model(f"./{name}").reference == f"{SMALL}@run-{Path(name).name}"
+    assert find_model("unknown").reference == find_subject("unknown").reference == f"{SMALL}@run-unknown"

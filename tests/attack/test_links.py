@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import deepcr_zoo
 from deepcr_zoo import files
 from deepcr_zoo.archive import manifest
 from deepcr_zoo.bench import output
@@ -21,6 +22,7 @@ from deepcr_zoo.zoo.cards import Licence
 from tests import forks
 from tests.registries import SMALL, copy_registry
 from tests.training.stamps import recipe_of, write_dataset
+from tests.zoo.test_runfolders import write_run
 
 FILES = ("model.safetensors", "test_vector.safetensors", "card.yaml")
 
@@ -211,3 +213,11 @@ def test_a_run_in_a_linked_folder_is_read(tmp_path):
     (tmp_path / "best").symlink_to(run.folder)
     with pytest.raises(RunError, match="has no model yet"):
         release_of_run(Run.open(tmp_path / "best"))
+
+
+@pytest.mark.parametrize("name", ["run.json", "recipe.yaml", "card.yaml", "model.safetensors"])
+def test_a_run_with_a_link_is_not_used(name, tmp_path):
+    run = write_run(tmp_path / "run")
+    linked(run / name, tmp_path / "elsewhere")
+    with pytest.raises(IntegrityError, match=f"{run / name} is a symbolic link"):
+        deepcr_zoo.load(run)

@@ -20,6 +20,7 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 
+import deepcr_zoo
 from deepcr_zoo.bench.judging import Extent, benchmark
 from deepcr_zoo.bench.measures.lacosmicmasks import MaskSet, lacosmic_masks
 from deepcr_zoo.bench.runs import Run
@@ -35,6 +36,7 @@ from deepcr_zoo.training.stamps import MappedStamps, ResidentStamps
 from tests.bench import stamps as test_stamps
 from tests.registries import SMALL
 from tests.training.stamps import CPU, feeds, new_training, recipe_of, write_dataset
+from tests.zoo.test_runfolders import write_run
 
 Json = dict[str, Any]
 
@@ -466,3 +468,35 @@ def test_a_refused_checkpoint_removes_no_other(forged, tmp_path):
     with pytest.raises(RunError):
         forged(lambda content: content.update(learning_rate=1e300))
     assert (tmp_path / "run" / "checkpoint-0001-000002.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("facts", "problem"),
+    [
+        ({"started": "yesterday"}, "expected the folder of a run"),
+        ({"name": "x\x1b[31m/../.."}, r"run\.json: expected mask/"),
+        ({"task": "inpaint"}, r"run\.json: expected mask/"),
+    ],
+)
+def test_facts_of_a_run_that_cannot_be_are_refused(facts, problem, tmp_path):
+    run = write_run(tmp_path / "run")
+    path = run / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+    with pytest.raises(RunError, match=problem):
+        deepcr_zoo.load(run)
+
+
+def test_a_run_with_the_card_of_another_model_is_refused(tmp_path):
+    run = write_run(tmp_path / "run")
+    card = (run / "card.yaml").read_text()
+    (run / "card.yaml").write_text(card.replace("name: ACS-WFC-F606W-2-4\n", "name: Other\n", 1))
+    with pytest.raises(RunError, match=r"card\.yaml: identity: expected mask/ACS-WFC-F606W-2-4, as in run\.json"):
+        deepcr_zoo.load(run)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "test_vector.safetensors"])
+def test_an_empty_file_of_a_run_is_named(name, tmp_path):
+    run = write_run(tmp_path / "run")
+    (run / name).write_bytes(b"")
+    with pytest.raises(RunError, match=f"{name}: is empty"):
+        deepcr_zoo.load(run)

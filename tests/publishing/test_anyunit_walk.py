@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from astropy.io import fits
 from typer.testing import CliRunner
 
 import deepcr_zoo
+from deepcr_zoo.bench import runtime
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.cli.main import app
 from deepcr_zoo.publishing.releases import release_of_run
@@ -37,6 +39,7 @@ def typed(*words, status=0):
 def test_a_recipe_in_units_of_noise_becomes_a_network_that_cleans_raw_files(tmp_path, monkeypatch):
     describe(settings_of(tmp_path / "settings", monkeypatch) / "my.yaml")
     monkeypatch.setenv("DEEPCR_ZOO_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(runtime, "measure", partial(runtime.measure, side=128, repeats=1))
     recipe = write_recipe(tmp_path / "r.yaml", train=TRAIN, benchmark=SHORT, data=DATA)
     field = ["--field-type", "extragalactic", "--side", 160, "--exposures", 3, "--exposure-time", 3600]
     frames = typed("simulate", recipe, "--visits", 2, *field, "--output-dir", tmp_path / "raw")

@@ -309,7 +309,7 @@ def _label_bounds(recipe: Recipe) -> str:
     block = recipe.build.quality
     return (
         f"background and rate within factors of {block.max_background_ratio:g} and {block.max_rate_ratio:g} of the visit's, "
-        f"star excess up to {block.max_star_excess:g} but for chance"
+        f"star excess up to {block.max_star_excess:g}, rate and excess but for chance"
     )
 
 
@@ -323,13 +323,16 @@ def _labels(evidence: Evidence) -> Measured:
     def factor(ratio: float | None) -> float:
         return 1.0 if ratio is None else max(ratio, 1 / ratio) if ratio > 0 else math.inf
 
+    def rate_factor(one: ExposureRecord) -> float:
+        return 1.0 if one.rate_chance is not None and one.rate_chance >= CHANCE else factor(one.rate_ratio)
+
     def has_masked_stars(one: ExposureRecord) -> bool:
         # without a recorded chance, the build has already let the exposure pass
         beyond_chance = one.star_excess_chance is not None and one.star_excess_chance < CHANCE
         return one.star_excess is not None and one.star_excess > block.max_star_excess and beyond_chance
 
     sky = max((factor(one.background_ratio) for one in exposures), default=math.inf)
-    rate = max((factor(one.rate_ratio) for one in exposures), default=math.inf)
+    rate = max((rate_factor(one) for one in exposures), default=math.inf)
     excess = max((one.star_excess or 0.0 for one in exposures), default=math.inf)
     starry = [one.name for one in exposures if has_masked_stars(one)]
     text = f"{len(exposures)} exposures: background within {sky:.3g}, rate within {rate:.3g}, star excess {excess:.3g}"

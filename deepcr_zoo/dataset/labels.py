@@ -46,8 +46,19 @@ class Assessment:
 
     masked: quality.MaskCount
     ignored_fraction: float
-    rate: float  # cosmic rays per cm2 and s
+    cm2_s: float  # area that was searched x exposure time
     rate_ratio: float = math.nan
+    rate_chance: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """Cosmic rays per cm2 and s."""
+        return self.masked.groups / self.cm2_s if self.cm2_s else 0.0
+
+    @property
+    def rate_ratio_beyond_chance(self) -> float:
+        """The ratio, or 1 where chance explains the number of cosmic rays."""
+        return 1.0 if self.rate_chance is not None and self.rate_chance >= quality.CHANCE else self.rate_ratio
 
     def fields(self, limits: QualityBlock) -> dict[str, Any]:
         """Return fields of the exposure's record."""
@@ -55,6 +66,7 @@ class Assessment:
             "cosmic_ray_fraction": self.masked.fraction,
             "cosmic_rays_per_cm2_s": self.rate,
             "rate_ratio": self.rate_ratio if math.isfinite(self.rate_ratio) else None,
+            "rate_chance": self.rate_chance,
             "star_excess": self.masked.star_excess,
             "star_excess_chance": self.masked.chance(limits.max_star_excess),
             "ignored_fraction": self.ignored_fraction,
@@ -153,8 +165,7 @@ def assess(labelled: LabelledExposure, read_noise_electron: float, exposure_time
     counts = (quality.count_masked(*chip, read_noise_electron) for chip in chips)
     masked = sum(counts, start=quality.MaskCount())
     area_cm2 = sum(chip.area_cm2 for chip in labelled.chips) * masked.pixels / pixels
-    observed = area_cm2 * exposure_time_s
-    return Assessment(masked, 1 - masked.pixels / pixels, masked.groups / observed if observed else 0.0)
+    return Assessment(masked, 1 - masked.pixels / pixels, area_cm2 * exposure_time_s)
 
 
 def _assess(
@@ -166,8 +177,13 @@ def _assess(
         found.append(assess(labelled, visit.instrument.read_noise_electron, one.facts.exposure_time_s))
     if not labelling.compares_exposures:
         return found
-    ratios = quality.ratios_to_typical([one.rate for one in found])
-    return [dataclasses.replace(one, rate_ratio=ratio) for one, ratio in zip(found, ratios, strict=True)]
+    rates = [one.rate for one in found]
+    mean = float(np.mean(rates))  # where most exposures are too short for one cosmic ray, the median is zero
+    usual = [rate or mean for rate in quality.typical_values(rates)]
+    return [
+        dataclasses.replace(one, rate_ratio=ratio, rate_chance=quality.chance_of_count(one.masked.groups, rate * one.cm2_s))
+        for one, rate, ratio in zip(found, usual, quality.ratios_to_typical(rates), strict=True)
+    ]
 
 
 def _alignment(labelling: Labelling, index: int) -> dict[str, Any]:
@@ -178,7 +194,7 @@ def _alignment(labelling: Labelling, index: int) -> dict[str, Any]:
 def _find_outlier(visit: PlannedVisit, found: Sequence[Assessment], labelling: Labelling) -> quality.Outlier | None:
     """Return the exposure that spoils the labels of the others, by its rate of cosmic rays or its alignment."""
     limits = visit.build.quality
-    worst = quality.find_worst([one.rate_ratio for one in found], limits.max_rate_ratio)
+    worst = quality.find_worst([one.rate_ratio_beyond_chance for one in found], limits.max_rate_ratio)
     if worst is not None:
         rate, ratio = found[worst].rate, found[worst].rate_ratio
         reason = f"its rate of {rate:.3g} cosmic rays per cm2 and s is {ratio:.2g} times what is usual in its visit"

@@ -12,7 +12,7 @@ from scipy import ndimage, special
 
 STAR_SIGMA = 10.0  # pixels of the visit's median this far above the background count as stars (or cores of galaxies)
 DARK_SHARE = 0.25  # of the pixels, the darkest, are compared with those on stars; in a crowded field few others are free
-CHANCE = 0.01  # excess on stars that is at least this likely is accepted: a few stars prove nothing
+CHANCE = 0.01  # what is at least this likely is accepted: a few stars or cosmic rays prove nothing
 
 # the background is a low percentile of a neighbourhood, computed on every fourth pixel
 _BACKGROUND_STEP, _BACKGROUND_SIZE, _BACKGROUND_PERCENTILE = 4, 9, 30
@@ -111,6 +111,13 @@ def ratios_to_typical(values: Sequence[float], others: Sequence[float] = ()) -> 
     """Return each value's ratio to its `typical_values`; infinite where that is not positive."""
     references = typical_values(values, others)
     return [value / reference if reference > 0 else math.inf for value, reference in zip(values, references, strict=True)]
+
+
+def chance_of_count(groups: int, usual: float) -> float | None:
+    """Return the probability of a count at least as far from the usual one, in the same direction; None if that is zero."""
+    if usual <= 0:
+        return None
+    return float(special.pdtr(groups, usual)) if groups < usual else float(special.pdtrc(groups - 1, usual))
 
 
 def find_worst(ratios: Sequence[float], max_ratio: float) -> int | None:

@@ -151,6 +151,7 @@ class ExposureRecord(Document):
     cosmic_ray_fraction: float = Field(ge=0, le=1, description="masked pixels / pixels that are not ignored")
     cosmic_rays_per_cm2_s: float = Field(description="groups of masked pixels")
     rate_ratio: float | None = Field(description="relative to the visit's usual value; null if that is zero")
+    rate_chance: float | None = Field(default=None, description="probability of such a count at the usual rate")
     star_excess: float | None = Field(description="share of masked pixels on stars / where the sky is dark")
     star_excess_chance: float | None = Field(
         default=None, description="probability of so many if masks are as frequent on stars as the recipe allows"

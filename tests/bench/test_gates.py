@@ -208,6 +208,8 @@ def test_unusual_labels_fail_and_name_the_exposure(evidence):
     assert with_first().verdict == "passes"
     assert with_first(background_ratio=2.5).verdict == "fails"
     assert with_first(rate_ratio=0.3).verdict == "fails"
+    assert with_first(rate_ratio=0.3, rate_chance=1e-6).verdict == "fails"
+    assert with_first(rate_ratio=0.3, rate_chance=0.2).verdict == "passes"
     assert with_first(star_excess=9.0, star_excess_chance=0.5).verdict == "passes"
     starry = with_first(star_excess=9.0, star_excess_chance=1e-6)
     assert starry.verdict == "fails"

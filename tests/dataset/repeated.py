@@ -49,6 +49,7 @@ def write_observation(
     backgrounds: Sequence[float] | None = None,
     raw: bool = False,
     in_files: bool = False,
+    cosmic_rays: Sequence[int] | None = None,
 ) -> Observation:
     """Write repeats of one pointing, as one file with an image set each, or as a file each.
 
@@ -67,6 +68,8 @@ def write_observation(
         As read out: a bias level and an overscan, unsigned 16-bit counts, no DQ.
     in_files : bool
         A file each.
+    cosmic_rays : sequence of int, optional
+        Tracks in each exposure; by default so many that they cover about 3 % of the pixels.
     """
     folder.mkdir(parents=True, exist_ok=True)
     root = f"o5650{number:02d}10"
@@ -78,7 +81,7 @@ def write_observation(
         random = np.random.default_rng([number, index])
         background = 0.02 if backgrounds is None else backgrounds[index]
         electrons = random.poisson((background + 0.5 * spectrum + 0.3 * hot) * time) + random.normal(0, NOISE, shape)
-        struck = _tracks(random, shape)
+        struck = _tracks(random, shape, cosmic_rays[index] if cosmic_rays else round(0.006 * shape[0] * shape[1]))
         masks.append(struck > 0)
         sets.append(_image_set(electrons + struck, time, index, number, raw))
     primary = {
@@ -117,10 +120,10 @@ def recipe_of(*settings: str, product: str = "flt", test: str = "o56500410") -> 
     return Recipe.model_validate(content)
 
 
-def _tracks(random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Electrons of cosmic rays, about 3 % of the pixels: straight tracks."""
+def _tracks(random: np.random.Generator, shape: tuple[int, int], count: int) -> np.ndarray:
+    """Electrons of cosmic rays: straight tracks."""
     struck = np.zeros(shape)
-    for _ in range(round(0.006 * shape[0] * shape[1])):
+    for _ in range(count):
         row, column = random.uniform(2, shape[0] - 3), random.uniform(2, shape[1] - 3)
         angle, length, charge = random.uniform(0, np.pi), random.exponential(4) + 1, random.uniform(200, 2000)
         for step in np.arange(0, length, 0.5):

@@ -16,6 +16,13 @@ def test_ratios_are_to_what_is_usual_in_the_visit():
     assert quality.find_worst(quality.ratios_to_typical([0.0, 0.0, 0.0]), 2.0) == 0
 
 
+def test_a_few_cosmic_rays_prove_no_other_rate():
+    assert quality.chance_of_count(2, 5.0) == pytest.approx(37 / 2 * np.exp(-5))  # 1 + 5 + 25 / 2
+    assert quality.chance_of_count(2, 1.0) == pytest.approx(1 - 2 * np.exp(-1))
+    assert quality.chance_of_count(60, 140.0) < 1e-9
+    assert quality.chance_of_count(0, 0.0) is None
+
+
 def test_masks_cluster_on_stars_only_if_chance_would_not_do_it():
     few = MaskCount(
         masked=1000, pixels=100_000, groups=125, masked_on_stars=10, on_stars=150, masked_in_dark=250, in_dark=25_000

@@ -201,6 +201,14 @@ def test_an_exposure_with_too_many_cosmic_rays_is_rejected_and_the_others_are_la
     assert [one.name for one in record.exposures] == ["o56500110-1", "o56500110-3"]
 
 
+def test_exposures_with_few_cosmic_rays_are_kept(tmp_path):
+    write_observation(tmp_path / "data", 1, times=(900.0, 900.0, 1000.0), cosmic_rays=(3, 7, 1))
+    (visit,) = plan_build(recipe_of(), [tmp_path / "data"], home=Home(tmp_path / "home")).visits
+    record = label_visit(visit, Home(tmp_path / "home"))
+    assert not record.rejected
+    assert max(one.rate_ratio for one in record.exposures) > 2
+
+
 def test_a_raw_frame_is_read_without_bias_and_overscan(tmp_path):
     observation = write_observation(tmp_path, 1, shape=(1024, 511), raw=True)
     block = recipe_of(product="raw").instrument

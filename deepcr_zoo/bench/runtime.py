@@ -6,6 +6,7 @@ import multiprocessing
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from deepcr_zoo.bench.results import Runtime
-from deepcr_zoo.errors import DeepcrZooError
+from deepcr_zoo.errors import DeepcrZooError, ImageWarning
 from deepcr_zoo.machine import processor_name, safe_children
 from deepcr_zoo.models import testvectors
 from deepcr_zoo.models.baselines import Lacosmic
@@ -135,6 +136,7 @@ def _in_a_process(method: Method, side: int, repeats: int, limit_s: float) -> Ti
 
 def _report(sender: Connection, method: Method, side: int, repeats: int, threads: int) -> None:
     torch.set_num_threads(threads)
+    warnings.simplefilter("ignore", ImageWarning)  # the image is of another camera
     try:
         outcome: Timed | str = _timed(method(), side, repeats)
     except Exception as error:

@@ -94,6 +94,7 @@ def new(
     file: Annotated[Path | None, Option("--output", help="file to write [default: NAME.yaml, in lower case]")] = None,
     instrument: Annotated[str | None, Option(help="name of a described camera, see instrument list")] = None,
     filters: Annotated[list[str] | None, Option("--filter", help="with --instrument: filter; may be repeated")] = None,
+    labels: Annotated[str | None, Option(help="with --instrument: label method [default: dithers]")] = None,
 ) -> None:
     """Write a commented recipe for a new instrument, to be filled in."""
     if not re.fullmatch(NAME_PATTERN, name):
@@ -102,9 +103,11 @@ def new(
     starter = STARTER if instrument is None else DESCRIBED_STARTER
     text = (files.data_root() / "recipes" / "base" / starter).read_text(encoding="utf-8")
     if instrument is not None:
-        text = _with_instrument(text, instrument, filters or [], path)
-    elif filters:
-        raise UsageError("--filter is for --instrument: give the name of a described camera, or leave it out")
+        text = _with_instrument(text, instrument, filters or [], labels or "dithers", path)
+    elif filters or labels:
+        raise UsageError(
+            "--filter and --labels are for --instrument: give the name of a described camera, or leave them out"
+        )
     if os.path.lexists(path):
         raise UsageError(f"{path} exists: choose another name with --output, or remove it")
     if sizes := re.search(r"-([23])-(\d+)$", name):
@@ -114,17 +117,24 @@ def new(
     print_result(path)
 
 
-def _with_instrument(text: str, instrument: str, filters: list[str], path: Path) -> str:
-    """Return the starter of a described camera with its name and filters."""
+def _with_instrument(text: str, instrument: str, filters: list[str], labels: str, path: Path) -> str:
+    """Return the starter of a described camera with its name, filters and label method."""
     known = instruments_beside([path.parent])
     found = known.called(instrument)
     if found is None:
         raise UsageError(f"--instrument {instrument}: expected one of {', '.join(one.name for one in known)}")
     if not filters:
         raise UsageError("--instrument needs --filter NAME: the filter of the training data, as the headers spell it")
-    return text.replace("name: INSTRUMENT  ", f"name: {json.dumps(found.instrument.name)}  ").replace(
-        "filters: [FILTER]  ", f"filters: {json.dumps(filters)}  "
-    )
+    if labels not in LABEL_METHODS:
+        raise UsageError(f"--labels {labels}: expected one of {', '.join(sorted(LABEL_METHODS))}")
+    filled = {
+        "name: INSTRUMENT  ": f"name: {json.dumps(found.instrument.name)}  ",
+        "filters: [FILTER]  ": f"filters: {json.dumps(filters)}  ",
+        "labels: dithers  ": f"labels: {labels}  ",
+    }
+    for placeholder, value in filled.items():
+        text = text.replace(placeholder, value)
+    return text
 
 
 @recipe_commands.command()

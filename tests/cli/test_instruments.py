@@ -60,7 +60,9 @@ def test_the_way_from_raw_frames_to_a_training_set_needs_no_option(folder, raw, 
     mask = fits.getdata(raw / "1-0_crmask.fits", "CRMASK")
     assert 0.0005 < mask.mean() < 0.02
     assert not mask[:, -OVERSCAN:].any()
-    made = run("recipe", "new", "TESTCAM-R-2-4", "--instrument", "test 1.0m TESTCAM", "--filter", "R")
+    made = run(
+        "recipe", "new", "TESTCAM-R-2-4", "--instrument", "test 1.0m TESTCAM", "--filter", "R", "--labels", "cr_split"
+    )
     assert made.exit_code == 0, made.output
     small = ("--set", "build.stamps={size: 32, border: 4}", "--set", "data.visits.any.test_fraction=0.34")
     built = run("build", made.stdout.strip(), "--data", raw, "--jobs", 1, *small)
@@ -136,7 +138,10 @@ def test_a_recipe_for_a_described_camera_names_it(folder, tmp_path, monkeypatch)
     describe(folder / "my.yaml")
     assert "expected one of HST ACS/WFC" in str(run("recipe", "new", "CAM-R-2-4", "--instrument", "x").exception)
     assert "needs --filter NAME" in str(run("recipe", "new", "CAM-R-2-4", "--instrument", "My camera").exception)
+    named = ("recipe", "new", "CAM-R-2-4", "--instrument", "My camera", "--filter", "R")
+    assert "--labels guessed: expected one of astrodrizzle" in str(run(*named, "--labels", "guessed").exception)
+    assert "--labels are for --instrument" in str(run("recipe", "new", "CAM-R-2-4", "--labels", "dithers").exception)
     made = run("recipe", "new", "CAM-RV-3-16", "--instrument", "my camera", "--filter", "R", "--filter", "V")
     recipe = read_recipe(Path(made.stdout.strip()))
-    assert (recipe.name, recipe.instrument.filters) == ("CAM-RV-3-16", ["R", "V"])
+    assert (recipe.name, recipe.instrument.filters, recipe.build.labels) == ("CAM-RV-3-16", ["R", "V"], "dithers")
     assert (recipe.train.architecture.depth, recipe.train.architecture.hidden) == (3, 16)

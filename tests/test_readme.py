@@ -17,6 +17,7 @@ from tests.groundframes import write_frame
 
 DOCUMENTS = ["README.md", *sorted(str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "docs" / "guide").glob("*.md"))]
 WALK = "docs/guide/new-model.md"  # tests/publishing/test_whole_path.py types its commands
+TUTORIAL = "docs/guide/tutorial.md"  # tests/test_tutorial.py types its commands
 CAMERA = "docs/guide/new-instrument.md"  # its first command describes "My camera", which the others name
 QUICK = ("deepcr-zoo list", "deepcr-zoo info", "deepcr-zoo clean demo/jxg61o01q_flc.fits --output-dir cleaned")
 
@@ -31,7 +32,9 @@ def commands(document):
 
 def examples():
     """Every command, once; all but a few are slow."""
-    typed = dict.fromkeys(command for document in DOCUMENTS if document != WALK for command in commands(document))
+    typed = dict.fromkeys(
+        command for document in DOCUMENTS if document not in (WALK, TUTORIAL) for command in commands(document)
+    )
     return [pytest.param(one, marks=() if one.startswith(QUICK) else pytest.mark.slow) for one in typed]
 
 

@@ -7,10 +7,12 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -117,7 +119,7 @@ def _in_a_process(method: Method, side: int, repeats: int, limit_s: float) -> Ti
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_report, args=(sender, method, side, repeats, torch.get_num_threads()))
-    with safe_children():
+    with safe_children(), _without_script():
         process.start()
     sender.close()  # so that the end of the process is the end of what can be received
     try:
@@ -132,6 +134,16 @@ def _in_a_process(method: Method, side: int, repeats: int, limit_s: float) -> Ti
         process.kill()
         process.join()
         receiver.close()
+
+
+@contextmanager
+def _without_script() -> Iterator[None]:
+    """Hide the script of the user, which a spawned process would run again: it need not be guarded for one measurement."""
+    script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _report(sender: Connection, method: Method, side: int, repeats: int, threads: int) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import wraps
+from inspect import signature
 from pathlib import Path
+from typing import ParamSpec
 
 import safetensors.torch
 import torch
@@ -34,9 +37,29 @@ from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 
 RUNS = Path("runs")
 BAD_BATCH_FILE = "not-finite.safetensors"
+_OF_ARRAYS = (
+    "for images and masks in arrays, deepcr_zoo.training.compat.train has the signature of deepCR's, and "
+    "deepcr_zoo.dataset.training_set makes a training set"
+)
+P = ParamSpec("P")
 Feeds = tuple[Feed, Feed]  # for training and for validation
 
 
+def _explained(function: Callable[P, Run]) -> Callable[P, Run]:
+    """Name what trains on arrays where a call has arguments of deepCR's `train`."""
+
+    @wraps(function)
+    def explained(*args: P.args, **options: P.kwargs) -> Run:
+        try:
+            signature(function).bind(*args, **options)
+        except TypeError as error:
+            raise UsageError(f"deepcr_zoo.train: {error}: expected a recipe, and options by name; {_OF_ARRAYS}") from None
+        return function(*args, **options)
+
+    return explained
+
+
+@_explained
 def train(
     recipe: Recipe | str | os.PathLike[str],
     *,
@@ -94,13 +117,10 @@ def train(
     DeepcrZooError
         As `dataset.plans.plan_build` and `label_visits` raise.
     """
+    if not isinstance(recipe, Recipe | str | os.PathLike):
+        raise UsageError(f"recipe: expected a recipe, its file or name, got {type(recipe).__name__}; {_OF_ARRAYS}")
     if dataset is not None and (data or rehearse is not dataset.manifest.rehearsal):
         raise UsageError("with a training set: leave out data, and rehearse exactly if it is of a rehearsal")
-    if not isinstance(recipe, Recipe | str | os.PathLike):
-        raise UsageError(
-            "recipe: expected a recipe, its file or name; for arrays deepcr_zoo.dataset.training_set makes a training set, "
-            "and deepcr_zoo.training.compat.train has the signature of deepCR"
-        )
     if isinstance(recipe, Recipe):
         if settings:
             raise UsageError("settings are for a recipe that is read from a file: expected its path, or none")

@@ -14,6 +14,7 @@ from deepcr_zoo.errors import UsageError
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.models import model
 from deepcr_zoo.models.baselines import Lacosmic
+from tests.conftest import CHECKOUT
 
 SIDE = 160
 MB = 1_000_000
@@ -139,3 +140,15 @@ def test_the_image_has_the_side_that_was_asked_for_and_its_cosmic_rays():
 
 def test_a_machine_is_called_by_its_processor():
     assert machine_name(torch.device("cpu")) == f"{processor_name()}, {torch.get_num_threads()} threads"
+
+
+def test_a_script_that_measures_is_not_run_again(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from functools import partial\n"
+        "from deepcr_zoo.bench.runtime import classical, measure\n"
+        "from deepcr_zoo.models.baselines import medmask\n"
+        "print('once', measure({'medmask': partial(classical, medmask)}, 32)[1])\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=CHECKOUT)
+    assert (done.stdout, done.stderr) == ("once []\n", "")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import deepcr_zoo
 from deepcr_zoo.bench.compat import roc as plain_roc
 from deepcr_zoo.dataset import arrays_recipe, training_set
 from deepcr_zoo.dataset.store import Home
@@ -121,3 +122,17 @@ def test_a_script_of_deepcr_trains_saves_and_loads_its_network(tmp_path, monkeyp
         model = deepCR(mask=str(tmp_path / f"{filename}.pth"), hidden=2)
     expected = trainer.run.model("cpu").predict(made["image"])
     assert model.mask_model.predict(made["image"]) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("images", "options"),
+    [
+        ((PIXELS,), {}),
+        ((PIXELS, STRUCK), {}),
+        ((PIXELS, STRUCK), {"ignore": STRUCK}),
+        ((), {"image": PIXELS, "mask": STRUCK}),
+    ],
+)
+def test_arguments_of_deepcr_in_the_train_of_recipes_name_the_trainer_of_arrays(images, options):
+    with pytest.raises(UsageError, match=r"deepcr_zoo\.training\.compat\.train has the signature of deepCR's"):
+        deepcr_zoo.train(*images, **options)

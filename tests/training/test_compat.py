@@ -1,5 +1,9 @@
 """Scripts of the deepCR package that train and evaluate on arrays, with one import changed."""
 
+import ast
+import inspect
+import tarfile
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +17,7 @@ from deepcr_zoo.models.nets import UNet
 from deepcr_zoo.models.upstream import _renamed, upstream_state
 from deepcr_zoo.training.compat import deepCR, roc, roc_lacosmic, train
 from deepcr_zoo.zoo.registry import Architecture
+from tests.scenes import star_field
 from tests.training.stamps import made_up
 
 
@@ -136,3 +141,26 @@ def test_a_script_of_deepcr_trains_saves_and_loads_its_network(tmp_path, monkeyp
 def test_arguments_of_deepcr_in_the_train_of_recipes_name_the_trainer_of_arrays(images, options):
     with pytest.raises(UsageError, match=r"deepcr_zoo\.training\.compat\.train has the signature of deepCR's"):
         deepcr_zoo.train(*images, **options)
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(("ours", "file"), [(train, "training"), (roc, "evaluate"), (roc_lacosmic, "evaluate")])
+def test_signatures_are_those_of_deepcr(ours, file, upstream_sdists):
+    with tarfile.open(upstream_sdists / "deepCR-0.3.1.tar.gz") as release:
+        source = release.extractfile(f"deepCR-0.3.1/deepCR/{file}.py").read()
+    (theirs,) = (one for one in ast.parse(source).body if getattr(one, "name", None) == ours.__name__)
+    function = theirs.body[0] if isinstance(theirs, ast.ClassDef) else theirs
+    defaults = [eval(ast.unparse(one), {"np": np}) for one in function.args.defaults]
+    mine = list(inspect.signature(ours).parameters.values())
+    assert [one.name for one in mine] == [one.arg for one in function.args.args if one.arg != "self"]
+    found = [one.default for one in mine if one.default is not one.empty]
+    assert all(np.array_equal(one, other) for one, other in zip(found, defaults, strict=True))
+
+
+def test_percentages_of_a_network_are_those_of_its_masks():
+    model = deepCR("ACS-WFC-F606W-2-4")
+    image, struck = star_field((64, 64), seed=1)
+    tpr, fpr = roc(model, image[None], struck[None], thresholds=np.array([0.5]))
+    found = model.clean(image, inpaint=False) > 0
+    assert tpr[0] == pytest.approx(100 * found[struck].mean())
+    assert fpr[0] == pytest.approx(100 * found[~struck].mean())

@@ -40,8 +40,8 @@ class train:  # noqa: N801 - upstream's name
 
     Differences from upstream: images are divided by one number, their standard deviation, which `save` folds into the
     weights, where upstream standardises each batch and `clean` does not; ignored pixels count neither in the loss nor in its
-    mean; the best epoch is kept; a run's folder in `directory` holds card, metrics and pictures. `noise`, `saturation`,
-    `plot_every`, `save_after`, `verbose` and the progress bars have no effect.
+    mean; the best epoch is kept; a run's folder in `directory` holds card, metrics and pictures. `plot_every`,
+    `save_after`, `verbose`, the progress bars and arguments of mode simulate have no effect.
     """
 
     def __init__(

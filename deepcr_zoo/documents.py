@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Hashable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -177,12 +178,18 @@ def read_file(path: Path, where: str | Path, most_bytes: int = MOST_BYTES) -> by
         raise InvalidDocumentError(f"{where}: cannot be read: {error.strerror}") from None
 
 
+_ODD_BREAKS = re.compile("[\r\x85\u2028\u2029]")
+"""Line breaks that a block of YAML would not give back."""
+
+
 class _Dumper(yaml.SafeDumper):
     """Safe YAML that writes texts of several lines as blocks."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    is_block = "\n" in text and text.strip() and not text.endswith("\n\n")
+    style = '"' if _ODD_BREAKS.search(text) else "|" if is_block else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _text)

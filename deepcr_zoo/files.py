@@ -104,8 +104,14 @@ def directory(address: str | os.PathLike[str]) -> Path:
                 raise ValueError
             text = url2pathname(parts.path)
         except ValueError:
-            raise UsageError(f"{text}: expected a file:// address of a folder, as in file:///data/mirror") from None
+            raise UsageError("file://...: expected a file:// address of a folder, as in file:///data/mirror") from None
     return expanded(text)
+
+
+def without_address(text: str) -> str:
+    """Return a text for an error; of an address the scheme alone, because the rest may hold a password."""
+    scheme, is_address, _ = text.partition("://")
+    return f"{scheme}://..." if is_address else text
 
 
 def moment_of_writing() -> datetime.datetime:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +19,7 @@ from deepcr_zoo.cli.console import (
     print_table,
     whole,
 )
-from deepcr_zoo.cli.options import AsJson, Device, Engine, Settings, default_jobs
+from deepcr_zoo.cli.options import AsJson, Device, Engine, Settings, default_jobs, this_command
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 from deepcr_zoo.zoo.registries import default_registry
@@ -76,7 +74,7 @@ def bench(
             subjects,
             dataset,
             found_recipe,
-            shlex.join(["deepcr-zoo", *sys.argv[1:]]),
+            this_command(),
             folder,
             extent=Extent(against=compared, lacosmic=LACOSMIC in others, runtime=runtime),
             device=device,

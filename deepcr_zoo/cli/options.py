@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from typing import Annotated
 
 from typer import Argument, Option
 
 from deepcr_zoo import machine
+from deepcr_zoo.zoo.networksettings import without_passwords
 
 RecipeFile = Annotated[str, Argument(metavar="RECIPE", help="a file, or the name of a shipped recipe")]
 Settings = Annotated[list[str] | None, Option("--set", metavar="FIELD=VALUE", help="override a field of the recipe")]
@@ -23,3 +26,8 @@ def default_jobs() -> int:
     """Return the number of visits to label at a time: one per processor, each with enough memory."""
     memory = machine.memory_bytes()
     return 1 if memory is None else max(1, min(machine.processors(), memory // BYTES_PER_VISIT))
+
+
+def this_command() -> str:
+    """Return the command line, as records of results hold it: they are published, so addresses lose their logins."""
+    return without_passwords(shlex.join(["deepcr-zoo", *sys.argv[1:]]))

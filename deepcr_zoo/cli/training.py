@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +9,7 @@ from typer import Argument, Option
 
 from deepcr_zoo.cli.bench import print_results
 from deepcr_zoo.cli.console import TerminalReporter, interruptible, print_json, print_result
-from deepcr_zoo.cli.options import AsJson, Settings, default_jobs
+from deepcr_zoo.cli.options import AsJson, Settings, default_jobs, this_command
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 
@@ -64,7 +62,7 @@ def train(
                 jobs=jobs,
                 settings=settings or [],
                 prove=prove,
-                command=shlex.join(["deepcr-zoo", *sys.argv[1:]]),
+                command=this_command(),
                 reporter=TerminalReporter(),
             )
     if is_writer():

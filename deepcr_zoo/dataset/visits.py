@@ -24,7 +24,7 @@ from deepcr_zoo.dataset.nights import slug, with_visits
 from deepcr_zoo.dataset.visitnames import VisitName
 from deepcr_zoo.errors import DataError, MissingDataError, UsageError
 from deepcr_zoo.exposures.fitsfiles import root_name
-from deepcr_zoo.files import expanded, files_below
+from deepcr_zoo.files import expanded, files_below, without_address
 from deepcr_zoo.zoo.recipe import ANY_PRODUCT, FieldType, Recipe, Split, SplitBy, TweakReg, VisitRule, visit_code
 
 SAME_PIXELS = 0.2  # repeats are shifted by less than this, in pixels
@@ -77,7 +77,7 @@ def find_files(places: Iterable[str | os.PathLike[str]], product: str, setting: 
             but = f" but {unread[0]} and others like it: unpack them" if unread else ""
             shown = ".fits" if product == ANY_PRODUCT else endings[0]
             expected = f"a folder, wildcards or a file with exposures (*{shown}, see {setting})"
-            raise UsageError(f"{place}: expected {expected}, found none{but}")
+            raise UsageError(f"{without_address(os.fspath(place))}: expected {expected}, found none{but}")
         if wrong := [path for path in paths if not path.name.lower().endswith(endings)]:
             raise UsageError(f"{wrong[0]}: the recipe takes files that end in {', '.join(endings)} ({setting})")
         found.update({os.path.realpath(path): path for path in paths if os.path.realpath(path) not in found})

@@ -23,6 +23,9 @@ from deepcr_zoo.exposures.provenance import FORMAT, CleanedProvenance, MaskProve
 from deepcr_zoo.exposures.reading import Exposure
 from deepcr_zoo.exposures.selection import Selection
 from deepcr_zoo.files import expanded, opened_file
+from deepcr_zoo.zoo.cards import contract_sha256, read_card
+from deepcr_zoo.zoo.registries import LOCAL
+from deepcr_zoo.zoo.registry import FolderModel, ResolvedModel
 
 PICTURE_ENDING = "_crpreview.png"
 
@@ -65,7 +68,7 @@ def make_plan(exposure: Exposure, selection: Selection, options: CleanOptions) -
             model_sha256=selection.mask.locked.weights.sha256,
             threshold=selection.threshold,
             grow=options.grow,
-            reading="; ".join(filter(None, [str(options.reading), _description(exposure)])),
+            reading="; ".join(filter(None, [str(options.reading), _description(exposure), *_own_cards(selection)])),
             input_sha256=exposure.sha256,
         )
     )
@@ -90,6 +93,16 @@ def _description(exposure: Exposure) -> str:
         return ""
     facts = json.dumps(exposure.instrument.facts, sort_keys=True)
     return f"instrument {hashlib.sha256(facts.encode()).hexdigest()[:8]}"
+
+
+def _own_cards(selection: Selection) -> list[str]:
+    """Return hashes of what cards say of input and output, of networks whose names no registry of others locks for ever."""
+    networks = [one for one in (selection.mask, selection.network) if one is not None and _may_change(one)]
+    return [f"card {contract_sha256(read_card(one))[:8]}" for one in networks]
+
+
+def _may_change(model: ResolvedModel) -> bool:
+    return isinstance(model, FolderModel) or model.origin.registry == LOCAL
 
 
 def clashes(paths: Iterable[str], output_dir: str | os.PathLike[str] | None) -> dict[str, str]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 from astropy.io import fits
@@ -20,7 +18,7 @@ from deepcr_zoo.documents import brief
 from deepcr_zoo.errors import DeepcrZooError, InvalidFileError
 from deepcr_zoo.exposures.extensions import constant_flags
 from deepcr_zoo.exposures.fitsfiles import FITS_BLOCK, extension_name, extension_version, is_image, quiet_astropy
-from deepcr_zoo.exposures.provenance import SOFTWARE, Cards, CleanedProvenance, MaskProvenance, Provenance
+from deepcr_zoo.exposures.provenance import SOFTWARE, Cards, CleanedProvenance, MaskProvenance, Provenance, header_text
 from deepcr_zoo.exposures.reading import Chip, Exposure
 from deepcr_zoo.files import moment_of_writing
 from deepcr_zoo.models.skynoise import FrameNoise
@@ -98,8 +96,8 @@ def mask_file(
     """Return a FITS file with a tile-compressed CRMASK extension (uint8) per chip, and CRPROB (float32) if present."""
     with _from_damaged_headers(exposure), quiet_astropy():
         primary = fits.PrimaryHDU()
-        primary.header.update({keyword: _printable(text(exposure.keywords, keyword)) for keyword in _IDENTITY})
-        primary.header["CRFILE"] = _printable(exposure.path.name)
+        primary.header.update({keyword: header_text(text(exposure.keywords, keyword)) for keyword in _IDENTITY})
+        primary.header["CRFILE"] = header_text(exposure.path.name)
         _describe(primary.header, provenance, count(chip_masks), cautions)
         hdus = [primary]
         for found in chip_masks:
@@ -261,13 +259,8 @@ def _describe(header: fits.Header, provenance: Provenance, found: Count, caution
 
 def _add_history(header: fits.Header, line: str) -> None:
     """Add HISTORY cards wrapped at blanks; astropy would break words."""
-    for part in textwrap.wrap(_printable(line), HISTORY_COLUMNS):
+    for part in textwrap.wrap(header_text(line), HISTORY_COLUMNS):
         header.add_history(part)
-
-
-def _printable(line: str) -> str:
-    """Return a line that a FITS header can hold; other characters become percent-encoded bytes."""
-    return "".join(c if " " <= c <= "~" else quote(os.fsencode(c)) for c in line)
 
 
 def _now() -> str:
@@ -284,7 +277,7 @@ def _layers(found: ChipMask, place: fits.Header, provenance: MaskProvenance) -> 
         layers.append(fits.ImageHDU(found.probability, place.copy(), name="CRPROB"))
     for hdu in layers:
         hdu.ver = found.chip.version
-        hdu.header["CREXT"] = (_printable(found.chip.name) or "PRIMARY", "extension of the exposure")
+        hdu.header["CREXT"] = (header_text(found.chip.name) or "PRIMARY", "extension of the exposure")
     return layers
 
 

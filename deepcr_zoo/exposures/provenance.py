@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from deepcr_zoo._version import __version__
 
@@ -16,6 +18,11 @@ SOFTWARE = f"deepcr-zoo {__version__}"
 
 FORMAT = 2
 """Increase it with every change of code or instrument table that changes results, so that older products are remade."""
+
+
+def header_text(line: str) -> str:
+    """Return a line that a FITS header can hold; other characters become percent-encoded bytes."""
+    return "".join(c if " " <= c <= "~" else quote(os.fsencode(c)) for c in line)
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class Provenance:
     def cards(self) -> Cards:
         """Return FITS keywords with values and comments (a hash of 64 characters leaves no room for one)."""
         return {
-            "CRMODEL": (self.model.partition("/")[2], "network that found the cosmic rays"),
+            "CRMODEL": (header_text(self.model.partition("/")[2]), "network that found the cosmic rays"),
             "CRSHA256": (self.model_sha256, "weights"),
             "CRTHRESH": (self.threshold, "pixels of a higher probability are masked"),
             "CRGROW": (self.grow, "[pixel] dilation of the mask"),
@@ -66,7 +73,11 @@ class CleanedProvenance(Provenance):
     def cards(self) -> Cards:
         """Return FITS keywords with values and comments."""
         network = {"CRINPSHA": (self.inpainter_sha256, "weights")} if self.inpainter_sha256 else {}
-        return {**super().cards(), "CRINPNT": (self.inpainter.removeprefix("inpaint/"), "what repainted them"), **network}
+        return {
+            **super().cards(),
+            "CRINPNT": (header_text(self.inpainter.removeprefix("inpaint/")), "what repainted them"),
+            **network,
+        }
 
 
 def difference(provenance: Provenance, header: Mapping[str, Any]) -> str | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from deepcr_zoo import files
-from deepcr_zoo.documents import as_yaml, read_document
-from deepcr_zoo.errors import ConversionError, UsageError
+from deepcr_zoo.documents import as_yaml, brief, read_document
+from deepcr_zoo.errors import ConversionError, UsageError, printable
 from deepcr_zoo.models import testvectors, weights
 from deepcr_zoo.models.model import load_files
 from deepcr_zoo.models.nets import HALO, MULTIPLE
@@ -24,10 +25,13 @@ from deepcr_zoo.zoo.registry import (
     LockedFile,
     LockedVersion,
     ModelEntry,
+    Registry,
     ResolvedModel,
     Sources,
+    read_registry,
 )
 
+MOST_LETTERS = 80  # of each text that a user states
 TOLERANCE = 1e-4  # as in the cards of trained networks
 UNKNOWN = "not stated"
 METHOD = cards.Citation(
@@ -90,13 +94,24 @@ def _check(facts: StatedFacts) -> None:
             f"name {facts.name!r}, version {facts.version!r}: expected such as CSST-2-50 ({NAME_PATTERN}) and 1.0 "
             f"({VERSION_PATTERN})"
         )
-    if not 0 < facts.scale <= cards.MOST_SCALE:
-        raise UsageError(f"scale is {facts.scale}: expected a number above 0, which pixel values are divided by")
+    if max(len(facts.name), len(facts.version)) > MOST_LETTERS:
+        raise UsageError(f"name and version: expected at most {MOST_LETTERS} letters each, of which names of files are made")
+    for what, text in (("licence", facts.licence), ("author", facts.author)):
+        if printable(text) != text or len(text) > MOST_LETTERS:
+            raise UsageError(f"{what} is {brief(text)}: expected one line of at most {MOST_LETTERS} letters")
+    if facts.unit not in get_args(cards.InputUnit):
+        raise UsageError(f"unit is {facts.unit!r}: expected one of {', '.join(get_args(cards.InputUnit))}")
+    if not 1 / cards.MOST_SCALE <= facts.scale <= cards.MOST_SCALE:
+        raise UsageError(
+            f"scale is {facts.scale}: expected {1 / cards.MOST_SCALE:g} to {cards.MOST_SCALE:g}, a number which pixel "
+            "values are divided by"
+        )
     if facts.unit == "any" and (facts.standardises or facts.scale != 1):
         raise UsageError("a network for any unit sees asinh((pixel - sky) / noise): expected neither a scale nor norm")
 
 
 def _card(path: Path, network: NetworkFile, facts: StatedFacts) -> cards.Card:
+    name = printable(path.name)[: cards.MOST_FILE_NAME]
     is_mask, depth = network.task == "mask", network.architecture.depth
     variance = weights.input_variance(network.state, facts.scale)
     return cards.Card(
@@ -104,13 +119,13 @@ def _card(path: Path, network: NetworkFile, facts: StatedFacts) -> cards.Card:
             name=facts.name,
             task=network.task,
             version=facts.version,
-            title=f"A {'mask' if is_mask else 'inpainting'} network imported from {path.name}",
+            title=f"A {'mask' if is_mask else 'inpainting'} network imported from {name}",
             authors=[facts.author],
         ),
         provenance=cards.CardProvenance(
             kind="file",
-            statement=f"Imported from the file {path.name}; unit, scale, threshold and licence are as its user stated them.",
-            file=cards.SourceFile(name=path.name, sha256=network.sha256),
+            statement=f"Imported from the file {name}; unit, scale, threshold and licence are as its user stated them.",
+            file=cards.SourceFile(name=name, sha256=network.sha256),
         ),
         instrument=cards.CardInstrument(
             telescope=UNKNOWN, instrument=UNKNOWN, detector=UNKNOWN, filters=["*"], data_product=UNKNOWN
@@ -182,6 +197,7 @@ def _write(name: str, facts: StatedFacts, card: cards.Card, architecture: Archit
         for folder in (entry_path.parent, root / "cards"):
             folder.mkdir(parents=True, exist_ok=True)
         with files.locked(root, lambda: None):
+            _check_place(read_registry(root), name)
             known = read_document(entry_path, ModelEntry, root) if files.is_file(entry_path) else None
             versions = {} if known is None else dict(known.versions)
             if (before := versions.get(facts.version)) is not None:
@@ -205,6 +221,13 @@ def _write(name: str, facts: StatedFacts, card: cards.Card, architecture: Archit
                     entry_path: as_yaml(entry),  # last: what it names is there
                 }
             )
+
+
+def _check_place(registry: Registry, name: str) -> None:
+    """Refuse a name whose files would be those of another where a disk does not tell capitals from small letters."""
+    other = next((one for one in registry.entries if one != name and one.casefold() == name.casefold()), None)
+    if other is not None:
+        raise UsageError(f"{LOCAL}:{name}: differs from {LOCAL}:{other} in capitals alone: choose another --name")
 
 
 def _next(versions: list[str]) -> str:

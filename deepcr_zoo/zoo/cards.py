@@ -21,6 +21,7 @@ from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.registry import Name, ResolvedModel, Sha256, Version
 
 MOST_SCALE = 1e6
+MOST_FILE_NAME = 255
 Positive = Annotated[float, Field(gt=0)]
 InputUnit = Literal[PixelUnit, "any"]
 INPUT_UNITS: tuple[InputUnit, ...] = get_args(InputUnit)
@@ -83,7 +84,7 @@ class UpstreamFile(Document):
 
 
 class SourceFile(Document):
-    name: str = Field(max_length=255, description="name of the file")
+    name: str = Field(max_length=MOST_FILE_NAME, description="name of the file")
     sha256: Sha256 = Field(description="SHA-256 of the file")
 
 

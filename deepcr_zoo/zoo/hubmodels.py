@@ -39,6 +39,7 @@ FOLDER = "hub"
 """Folder of the locks of such models, below the user's data."""
 
 LOCK_FILE = "lock.yaml"
+MOST_ADDRESS = 200  # letters; the Hub has at most 96 for each of both names
 MOST_FILE_BYTES = 500_000_000
 """Of weights or test vector: a hundred times the largest of the zoo, and the lock of a stranger bounds nothing else."""
 
@@ -62,7 +63,7 @@ class HubAddress:
     def parse(cls, text: str) -> HubAddress:
         """Split ``hf:ORG/TASK-NAME@vVERSION``; a text without a version raises `InvalidNameError`."""
         match = _ADDRESS.fullmatch(text)
-        if match is None:
+        if match is None or len(text) > MOST_ADDRESS:
             raise InvalidNameError(
                 f"{text!r}: expected a repository on the Hub and the tag of a version, as in hf:ORG/mask-NAME@v1.0 or "
                 "hf:ORG/inpaint-NAME@v1.0"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from deepcr_zoo.errors import InvalidNameError
+from deepcr_zoo.files import without_address
 
 Task = Literal["mask", "inpaint"]
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -42,8 +43,9 @@ def parse(text: str) -> ModelRequest:
     """Split a name into its parts; one that breaks the grammar raises `InvalidNameError`."""
     match = _REQUEST.fullmatch(text) if isinstance(text, str) else None
     if match is None:
+        shown = without_address(text) if isinstance(text, str) else text
         raise InvalidNameError(
-            f"{text!r} is not a model name: expected [REGISTRY:][mask/|inpaint/]NAME[@VERSION], "
+            f"{shown!r} is not a model name: expected [REGISTRY:][mask/|inpaint/]NAME[@VERSION], "
             "for example inpaint/ACS-WFC-F606W-3-32@1.0; run 'deepcr-zoo list' to see the names"
         )
     task: Task | None = next((known for known in TASKS if known == match["task"]), None)

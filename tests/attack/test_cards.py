@@ -7,8 +7,10 @@ import time
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from deepcr_zoo.documents import MOST_BYTES, parse_document, parse_yaml, read_document
+from deepcr_zoo.documents import MOST_BYTES, Document, as_yaml, parse_document, parse_yaml, read_document
 from deepcr_zoo.errors import InvalidDocumentError, InvalidWeightsError
 from deepcr_zoo.models.model import load_files
 from deepcr_zoo.zoo import sources
@@ -169,3 +171,12 @@ def test_a_recipe_cannot_describe_what_no_camera_is(setting):
     with pytest.raises(InvalidDocumentError, match=f"{field}.*: expected (less|greater) than"):
         read_recipe(find_recipe("acs-wfc"), [setting])
     assert read_recipe(find_recipe("acs-wfc")).task == "mask"
+
+
+class Texts(Document):
+    texts: list[str]
+
+
+@given(st.lists(st.text(st.sampled_from("\n\r\t \x85\u2028\x1b\0#:-'\"|>&ab"), max_size=6), max_size=3))
+def test_any_text_that_is_written_is_read_back(texts):
+    assert parse_document(as_yaml(Texts(texts=texts)), Texts, "mine").texts == texts

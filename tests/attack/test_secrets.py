@@ -12,10 +12,13 @@ import pytest
 from deepcr_zoo import files
 from deepcr_zoo.archive.listing import query_of
 from deepcr_zoo.archive.mast import Archive
+from deepcr_zoo.cli.options import this_command
+from deepcr_zoo.dataset import visits
 from deepcr_zoo.errors import DeepcrZooError
 from deepcr_zoo.zoo.hub import connection
 from deepcr_zoo.zoo.hub.repositories import HubRepository, whoami
 from deepcr_zoo.zoo.networksettings import address_of, with_settings, without_passwords
+from deepcr_zoo.zoo.resolving import find_model
 from deepcr_zoo.zoo.sources import pull_resolved
 from tests.zoo.hub import faults
 from tests.zoo.hub.server import serve
@@ -226,3 +229,25 @@ def test_a_session_is_guarded_once_and_other_programs_are_left_alone(contract_hu
     hooks = [hook.__name__ for hook in get_session().event_hooks["request"]]
     assert hooks.count("_on_request") == 1
     assert HfApi(endpoint=elsewhere.url).whoami()["name"] == "keeper"
+
+
+ADDRESS = "https://me:s3cret@127.0.0.1/x?sig=s3cret"
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: find_model(ADDRESS),
+        lambda: files.directory(ADDRESS.replace("https", "file")),
+        lambda: visits.find_files([ADDRESS], "flc"),
+    ],
+)
+def test_an_address_where_none_is_expected_is_not_shown(use):
+    with pytest.raises(DeepcrZooError, match=r"://\.\.\.") as raised:
+        use()
+    assert "s3cret" not in str(raised.value)
+
+
+def test_the_command_is_recorded_without_logins(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["deepcr-zoo", "train", "r.yaml", "--scheduler", "tls://me:s3cret@host:8786"])
+    assert this_command() == "deepcr-zoo train r.yaml --scheduler tls://host:8786"

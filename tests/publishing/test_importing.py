@@ -1,6 +1,8 @@
 """A network file of a user becomes a model of their own."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -15,7 +17,7 @@ from typer.testing import CliRunner
 
 import deepcr_zoo
 from deepcr_zoo.cli.main import app
-from deepcr_zoo.errors import ConversionError, DeepcrZooError, ModelWarning, UnknownModelError, UsageError
+from deepcr_zoo.errors import ConversionError, DeepcrZooError, ModelWarning, OutputError, UnknownModelError, UsageError
 from deepcr_zoo.models.nets import UNet
 from deepcr_zoo.models.verification import verify
 from deepcr_zoo.publishing import importing
@@ -24,6 +26,7 @@ from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.registries import default_registry, other_registries
 from deepcr_zoo.zoo.registry import Architecture
 from deepcr_zoo.zoo.resolving import find_model
+from tests.fitsfiles import acs_flc
 from tests.models.test_upstream import upstream_name
 from tests.registries import SMALL
 from tests.scenes import star_field
@@ -220,3 +223,63 @@ def test_the_command_prints_the_name_that_other_commands_take(pth):
         assert shown.exit_code == 0
         assert "mine.pth" in shown.stdout
     assert default_registry().resolve("local:CSST-2-50").locked.weights.size > 0
+
+
+@pytest.mark.parametrize(
+    ("facts", "problem"),
+    [
+        ({"name": "n" * 300}, "at most 80 letters"),
+        ({"version": f"{'9' * 300}.0"}, "at most 80 letters"),
+        ({"author": "J\udcf6rg"}, r"author is J\\udcf6rg: expected one line"),
+        ({"licence": "MIT\nX: y"}, "licence is MIT X: y: expected one line"),
+        ({"author": "\x1b[2J"}, r"author is \\x1b\[2J: expected one line"),
+        ({"scale": 1e-170}, "scale is 1e-170: expected 1e-06 to 1e"),
+        ({"unit": "photon"}, "unit is 'photon': expected one of"),
+    ],
+)
+def test_facts_that_make_no_model_are_one_sentence(facts, problem, pth):
+    with pytest.raises(UsageError, match=problem):
+        import_file(pth, StatedFacts(**({"name": "CSST-2-50"} | facts)))
+
+
+@pytest.mark.parametrize("name", [b"bad\xff.pth", b"esc\x1b[31m\n\n.pth", b"nel\xc2\x85\xe2\x80\xa8.pth"])
+def test_any_name_of_a_file_makes_a_model_that_is_read_back(name, pth):
+    path = pth.with_name(os.fsdecode(name))
+    pth.rename(path)
+    found = import_file(path, FACTS)
+    assert verify(find_model(found.model.reference)).verdict == "reproduces"
+    assert read_card(found.model).provenance.file.name.isprintable()
+
+
+def test_names_that_differ_in_capitals_alone_are_refused(pth):
+    import_file(pth, FACTS)
+    with pytest.raises(UsageError, match="local:mask/csst-2-50: differs from local:mask/CSST-2-50 in capitals alone"):
+        import_file(pth, StatedFacts("csst-2-50", scale=100.0))
+
+
+@pytest.mark.parametrize("damage", ["text", "link"])
+def test_nothing_is_written_into_a_registry_that_cannot_be_read(damage, pth, tmp_path):
+    root = import_file(pth, FACTS).model.root
+    other = root / "zoo/mask/OTHER.yaml"
+    if damage == "text":
+        other.write_text("x: [")
+    else:
+        other.symlink_to(tmp_path / "elsewhere")
+    before = sorted(root.rglob("*"))
+    with pytest.raises(DeepcrZooError, match=r"OTHER\.yaml"):
+        import_file(pth, StatedFacts("NEW-2-50", scale=100.0))
+    assert sorted(root.rglob("*")) == before
+
+
+def test_a_network_that_was_imported_anew_with_another_scale_makes_other_products(pth, tmp_path):
+    path = acs_flc(tmp_path / "jtest_flc.fits")
+
+    def clean():
+        return deepcr_zoo.clean_file(path, "local:CSST-2-50", "medmask", device="cpu").status
+
+    first = import_file(pth, FACTS)
+    assert [clean(), clean()] == ["cleaned", "finished"]
+    shutil.rmtree(first.model.root)
+    import_file(pth, StatedFacts("CSST-2-50", scale=10.0))
+    with pytest.raises(OutputError, match="exists and was made otherwise"):
+        clean()

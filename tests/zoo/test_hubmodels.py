@@ -72,6 +72,8 @@ def test_the_card_is_that_of_the_repository(stranger, commit):
         "hf:a/mask-X/..@v1.0",
         "hf:a/mask-X@v1.0\n",
         "hf:",
+        f"hf:{'a' * 5000}/mask-X@v1.0",
+        f"hf:a/mask-{'x' * 5000}@v1.0",
     ],
 )
 def test_an_address_without_owner_task_or_version_is_refused_with_an_example(text):

@@ -107,3 +107,10 @@ def test_links_in_a_run_are_not_followed(folder, tmp_path):
     (folder / "model.safetensors").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(DeepcrZooError, match="is a symbolic link"):
         deepcr_zoo.load(folder)
+
+
+@pytest.mark.parametrize("name", ["\xfc \xe9", "a\x1b[31m\nb", "a\udcff"])
+def test_a_folder_with_any_name_gives_products_that_name_it(name, tmp_path):
+    run, path = write_run(tmp_path / name), acs_flc(tmp_path / "jtest_flc.fits")
+    made = [deepcr_zoo.clean_file(path, run, "medmask", device="cpu").status for _ in range(2)]
+    assert made == ["cleaned", "finished"]

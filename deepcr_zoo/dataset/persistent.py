@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from deepcr_zoo.dataset.twopass import Image, Mask, steepest
 
-VERSION = 1  # part of the hash of a visit: raised whenever other pixels are found
+VERSION = 2  # part of the hash of a visit: raised whenever other pixels are found
 
 LEAST_EXPOSURES = 2  # one exposure does not show what lasts
 _PIXEL_SIGMA, _PIXEL_GRADIENT = 4.0, 1.2  # of the noise, and of the slope of the scene: seeing moves light that far

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 
@@ -11,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepcr_zoo.documents import MOST_BYTES, Document, as_yaml, parse_document, parse_yaml, read_document
-from deepcr_zoo.errors import InvalidDocumentError, InvalidWeightsError
+from deepcr_zoo.errors import InvalidDocumentError, InvalidWeightsError, UsageError
 from deepcr_zoo.models.model import load_files
+from deepcr_zoo.simulate.visits import visit_of, write
 from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.cards import Card
 from deepcr_zoo.zoo.recipe import Recipe
@@ -20,6 +22,7 @@ from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import WEIGHTS_FILE, ModelEntry
 from deepcr_zoo.zoo.rendering import markdown_table
+from tests.described import describe, settings_of, write_recipe
 from tests.registries import SMALL
 
 MODEL = default_registry().resolve(SMALL)
@@ -180,3 +183,31 @@ class Texts(Document):
 @given(st.lists(st.text(st.sampled_from("\n\r\t \x85\u2028\x1b\0#:-'\"|>&ab"), max_size=6), max_size=3))
 def test_any_text_that_is_written_is_read_back(texts):
     assert parse_document(as_yaml(Texts(texts=texts)), Texts, "mine").texts == texts
+
+
+@pytest.mark.parametrize(
+    ("settings", "seconds", "problem"),
+    [
+        (["instrument.simulation.muons_per_cm2_min=1.0e+6"], 1e6, r"expected at most 5e\+06; lower the rate"),
+        (["instrument.simulation.compton_electrons_per_cm2_min=1.0e+6"], 1e6, "Compton electrons: expected at most"),
+        (["instrument.simulation.alphas_per_cm2_day=1.0e+6"], 1e5, "deposits of alpha particles: expected at most"),
+        (
+            ["instrument.simulation.site=orbit", "instrument.cosmic_rays_per_cm2_s=10000.0"],
+            1e4,
+            "cosmic rays: expected at most",
+        ),
+        (["instrument.silicon_um=10000.0"], 1e6, "collisions of cosmic rays: expected at most"),
+        (["instrument.pixel_scale_arcsec=10000.0"], 100.0, "stars: expected at most"),
+        (["instrument.chip_shape=[65536, 65536]", "instrument.simulation.binning=[32, 32]"], 100.0, "GB of memory are free"),
+        ([], 1e7, r"exposure_time_s: expected > 0 and at most 1e\+06"),
+        ([], math.inf, "exposure_time_s: expected > 0"),
+        ([], math.nan, "exposure_time_s: expected > 0"),
+    ],
+)
+def test_a_recipe_cannot_make_the_simulator_take_all_memory(settings, seconds, problem, tmp_path, monkeypatch):
+    describe(settings_of(tmp_path / "settings", monkeypatch) / "my.yaml")
+    recipe = read_recipe(write_recipe(tmp_path / "r.yaml"), settings)
+    side = None if "65536" in str(settings) else 256
+    with pytest.raises(UsageError, match=problem):
+        write(visit_of(recipe, "extragalactic", 5, 1, seconds, side), tmp_path / "visit")
+    assert not (tmp_path / "visit").exists()

@@ -12,7 +12,7 @@ from deepcr_zoo.dataset.store import STAMP_SPLITS, Manifest, VisitRecord
 from deepcr_zoo.exposures.pictures import outline, plainly_drawn, png, require_matplotlib
 from deepcr_zoo.files import write_together
 from deepcr_zoo.zoo.recipe import FieldType
-from deepcr_zoo.zoo.rendering import markdown_row
+from deepcr_zoo.zoo.rendering import markdown_table
 
 SHOWN_SPLITS = STAMP_SPLITS[:3]
 STAMPS_SHOWN = 3  # stamps of each field type and split
@@ -131,14 +131,16 @@ def text(manifest: Manifest) -> str:
     ]
     parts = [
         f"# {manifest.name}: {source}, stamps of {manifest.stamp_size} pixels",
-        _table(("stamps", *STAMP_SPLITS), counts),
-        _table(HEADINGS, rows(manifest)),
+        markdown_table(("stamps", *STAMP_SPLITS), counts),
+        markdown_table(HEADINGS, rows(manifest)),
     ]
-    parts += ["## Alignment", _table(ALIGNMENT_HEADINGS, alignments)] if (alignments := alignment_rows(manifest)) else []
-    parts += [DEFECTS, _table(DEFECT_HEADINGS, defects)] if (defects := defect_rows(manifest)) else []
+    if alignments := alignment_rows(manifest):
+        parts += ["## Alignment", markdown_table(ALIGNMENT_HEADINGS, alignments)]
+    if defects := defect_rows(manifest):
+        parts += [DEFECTS, markdown_table(DEFECT_HEADINGS, defects)]
     left_out = [(visit.record.name, one.what, one.reason) for visit in manifest.visits for one in visit.record.rejected]
     left_out += [("", one.what, one.reason) for one in manifest.rejected]
-    parts += ["## Not used", _table(("visit", "what", "why"), left_out)] if left_out else []
+    parts += ["## Not used", markdown_table(("visit", "what", "why"), left_out)] if left_out else []
     parts += ["## Missing", _bullets(manifest.missing)] if manifest.missing else []
     parts += ["## Cautions", _bullets(manifest.cautions)] if manifest.cautions else []
     return "\n\n".join(parts) + "\n"
@@ -146,10 +148,6 @@ def text(manifest: Manifest) -> str:
 
 def _bullets(lines: Sequence[str]) -> str:
     return "\n".join(f"- {' '.join(line.split())}" for line in lines)
-
-
-def _table(headings: Row, lines: Sequence[Row]) -> str:
-    return "\n".join(map(markdown_row, (headings, tuple("---" for _ in headings), *lines)))
 
 
 @plainly_drawn

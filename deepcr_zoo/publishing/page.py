@@ -16,7 +16,7 @@ from deepcr_zoo.zoo.hub.frontmatter import Evaluation, front_matter
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.records import Measurement
 from deepcr_zoo.zoo.registry import ORGANISATION, Architecture, LockedFile
-from deepcr_zoo.zoo.rendering import input_text, markdown_row
+from deepcr_zoo.zoo.rendering import input_text, markdown_table
 
 TEMPLATE = "page.md.jinja"
 
@@ -134,7 +134,9 @@ def _published_table(figures: Sequence[Figure]) -> str:
     metrics = list(dict.fromkeys(figure.label for figure in figures))
     fields = list(dict.fromkeys(figure.field for figure in figures))
     values = {(figure.field, figure.label): f"{figure.value:g}" for figure in figures}
-    return _table(["", *metrics], [[name, *(values.get((name, metric), "-") for metric in metrics)] for name in fields])
+    return markdown_table(
+        ["", *metrics], [[name, *(values.get((name, metric), "-") for metric in metrics)] for name in fields]
+    )
 
 
 def _measured_table(facts: PageFacts) -> str | None:
@@ -151,7 +153,7 @@ def _measured_table(facts: PageFacts) -> str | None:
         for field_type in results.data.pixels
         for one in results.methods
     ]
-    return _table(header, rows)
+    return markdown_table(header, rows)
 
 
 def _figures(method: MethodResult, field_type: str, fprs: Sequence[float]) -> list[str]:
@@ -170,7 +172,7 @@ def _operating_points(measured: Measurement) -> tuple[str, str]:
         [field_name(point.field_type), f"{100 * point.fpr:g} %", f"{100 * point.tpr:.1f} %", f"{point.threshold:.6g}"]
         for point in measured.operating_points
     ]
-    table = _table(["field type", "FPR", "TPR", "threshold"], rows)
+    table = markdown_table(["field type", "FPR", "TPR", "threshold"], rows)
     return f"{where}; {measured.software}, {measured.date}: `{measured.command}`", table
 
 
@@ -179,8 +181,4 @@ def _gates_table(verdict: ModelVerdict) -> str:
         return gate.gate + (f" ({field_name(gate.field_type)})" if gate.field_type else "")
 
     rows = [[label(gate), gate.measured, gate.bound, gate.verdict] for gate in verdict.gates]
-    return _table(["gate", "measured", "bound", "verdict"], rows)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(map(markdown_row, [header, ["---"] * len(header), *rows]))
+    return markdown_table(["gate", "measured", "bound", "verdict"], rows)

@@ -22,8 +22,7 @@ from deepcr_zoo.zoo.registry import Registry, ResolvedModel, read_registry
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table."""
-    dashes = "|" + "---|" * len(header)
-    return "\n".join([markdown_row(header), dashes, *map(markdown_row, rows)])
+    return "\n".join(map(markdown_row, [header, ["---"] * len(header), *rows]))
 
 
 def markdown_row(cells: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ Rates are in percent, as upstream gives them. Ignored pixels are in neither rate
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -117,9 +118,15 @@ def _dilated(scores: NDArray[np.float64], radius: int) -> NDArray[np.float64]:
     return np.asarray(ndimage.maximum_filter(scores, footprint=footprint, mode="constant", cval=-np.inf))
 
 
-def _triples(image: Any, mask: Any, ignore: Any) -> tuple[NDArray[np.float32], Mask, Mask]:
-    if mask is None or isinstance(image, str) or (isinstance(image, list | tuple) and isinstance(image[0], str)):
+def require_arrays(image: Any, mask: Any) -> None:
+    """Refuse names of files, and images without masks, which upstream takes too."""
+    first = image[0] if isinstance(image, list | tuple) and image else image
+    if mask is None or isinstance(first, str | os.PathLike):
         raise InvalidImageError("expected arrays: image and mask of shape (N, H, W); read files with numpy.load first")
+
+
+def _triples(image: Any, mask: Any, ignore: Any) -> tuple[NDArray[np.float32], Mask, Mask]:
+    require_arrays(image, mask)
     stack = read_image(image, None)
     cosmic_rays = read_mask(mask, stack.shape)
     ignored = np.zeros(cosmic_rays.shape, bool) if ignore is None else read_mask(ignore, stack.shape)

@@ -14,7 +14,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from deepcr_zoo.bench.compat import roc, roc_lacosmic
+from deepcr_zoo.bench.compat import require_arrays, roc, roc_lacosmic
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.dataset.arrayrecipes import arrays_recipe
 from deepcr_zoo.dataset.arrays import training_set
@@ -77,8 +77,7 @@ class train:  # noqa: N801 - upstream's name
     ) -> None:
         if mode != "pair":
             raise UsageError(f"mode {mode!r}: expected 'pair'; labels dark_paste of a recipe replace 'simulate'")
-        if mask is None or (isinstance(image, list | tuple) and image and isinstance(image[0], str)):
-            raise UsageError("expected arrays: image and mask of shape (N, H, W); read files with numpy.load first")
+        require_arrays(image, mask)
         aug = [float(one) for one in aug_sky]
         if sky is None and any(aug):
             raise UsageError("aug_sky: expected sky too, the sky level of each image")

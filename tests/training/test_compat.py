@@ -3,6 +3,7 @@
 import ast
 import inspect
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,9 +59,20 @@ def test_the_rates_of_lacosmic_fall_with_sigclip():
     assert fpr[0] >= fpr[1]
 
 
-def test_files_and_simulation_are_refused_with_what_to_do():
+@pytest.mark.parametrize("names", ["a.npy", Path("a.npy"), ["a.npy"], [Path("a.npy")]])
+def test_names_of_files_are_refused_with_what_to_do(names):
     with pytest.raises(InvalidImageError, match=r"read files with numpy\.load"):
-        plain_roc(Brightness(), ["a.npy"], ["b.npy"])
+        plain_roc(Brightness(), names, names)
+    with pytest.raises(InvalidImageError, match=r"read files with numpy\.load"):
+        train(names, names)
+
+
+def test_no_images_are_refused():
+    with pytest.raises(InvalidImageError):
+        plain_roc(Brightness(), [], [])
+
+
+def test_simulation_is_refused_with_what_to_do():
     with pytest.raises(UsageError, match="labels dark_paste"):
         train(PIXELS, STRUCK, mode="simulate")
     with pytest.raises(UsageError, match="expected sky too"):

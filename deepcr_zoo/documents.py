@@ -167,10 +167,10 @@ def problems(error: ValidationError, where: Callable[[Place], str | Path]) -> li
 def read_document(path: Path, schema: type[DocumentT], root: Path) -> DocumentT:
     """Read the YAML file at `path`; errors name it relative to `root`."""
     where = path.relative_to(root)
-    return parse_document(read_file(path, where), schema, where)
+    return parse_document(document_bytes(path, where), schema, where)
 
 
-def read_file(path: Path, where: str | Path, most_bytes: int = MOST_BYTES) -> bytes:
+def document_bytes(path: Path, where: str | Path, most_bytes: int = MOST_BYTES) -> bytes:
     """Return the bytes of a document; an `InvalidDocumentError` calls it `where`."""
     try:
         return files.read_file(path, most_bytes)

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from deepcr_zoo.bench import output
-from deepcr_zoo.documents import Document, as_json, brief, problems, read_file, unique_keys
+from deepcr_zoo.documents import Document, as_json, brief, document_bytes, problems, unique_keys
 from deepcr_zoo.errors import InvalidDocumentError
 from deepcr_zoo.zoo.cards import Probability
 from deepcr_zoo.zoo.records import MeasuredOn, OperatingPoint, Rate
@@ -360,7 +360,7 @@ def read_results(path: Path) -> BenchmarkResults:
     InvalidDocumentError
         If the file cannot be read, is not JSON, repeats a key, or breaks the schema; names the fields.
     """
-    text = read_file(path, path, MOST_RESULTS_BYTES)
+    text = document_bytes(path, path, MOST_RESULTS_BYTES)
     try:
         json.loads(text, object_pairs_hook=unique_keys)
         return BenchmarkResults.model_validate_json(text)

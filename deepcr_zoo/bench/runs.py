@@ -157,7 +157,7 @@ class Run:
         if not self.is_trained:
             raise RunError(f"{self.folder}: has no model yet: deepcr-zoo train --resume {self.folder} finishes it")
         path = self.folder / CARD_FILE
-        return parse_document(documents.read_file(path, path), Card, path)
+        return parse_document(documents.document_bytes(path, path), Card, path)
 
     def model(self, device: str = "auto", engine: str = "auto") -> MaskModel | InpaintModel:
         """Load its model, as `deepcr_zoo.load` does.

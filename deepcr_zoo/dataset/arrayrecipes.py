@@ -51,34 +51,12 @@ def arrays_recipe(
     side = stamp_size or min(256, min(shape) // 4 * 4)
     if side < 32 or min(shape) < side:
         raise UsageError(f"images of {' x '.join(map(str, shape))} pixels: expected stamps of 32 pixels or more in them")
-    facts = {"telescope": ARRAYS, "instrument": ARRAYS, "detector": ARRAYS}
-    described = {
-        "recognise": {"INSTRUME": ARRAYS},
-        "filter_keywords": ["FILTER"],
-        "gain_keywords": ["GAIN"],
-        "chip_shape": list(shape),
-        "has_flags": False,
-        "cosmic_ray_bit": None,
-    }
-    sources = dict.fromkeys(described, "images in arrays have no headers")
-    block = {
-        **facts,
-        "filters": ["any"],
-        "pixel_scale_arcsec": SCALE_ARCSEC,
-        "pixel_size_um": 15.0,
-        "gain_electron_per_count": 1.0,
-        "read_noise_electron": read_noise_electron,
-        "saturation_electron": LIMIT,
-        "chips": 1,
-        "chip_shape": list(shape),
-        "description": {"name": "images in arrays", **facts, **described, "sources": sources},
-    }
     visits = {"arrays": {"field_type": "extragalactic", "test_fraction": 0.2}}
     return Recipe.model_validate(
         {
             "name": name,
             "task": "mask",
-            "instrument": block,
+            "instrument": _instrument(shape, read_noise_electron),
             "data": {"product": "*", "source": "arrays", "split_by": "observation", "visits": visits},
             "build": {
                 "labels": "given",
@@ -92,3 +70,29 @@ def arrays_recipe(
             "rehearsal": {"stamps": {"size": 32, "border": 32}},
         }
     )
+
+
+def _instrument(shape: Sequence[int], read_noise_electron: float) -> dict[str, Any]:
+    """Return the block of an instrument whose images have no headers."""
+    facts = {"telescope": ARRAYS, "instrument": ARRAYS, "detector": ARRAYS}
+    described = {
+        "recognise": {"INSTRUME": ARRAYS},
+        "filter_keywords": ["FILTER"],
+        "gain_keywords": ["GAIN"],
+        "chip_shape": list(shape),
+        "has_flags": False,
+        "cosmic_ray_bit": None,
+    }
+    sources = dict.fromkeys(described, "images in arrays have no headers")
+    return {
+        **facts,
+        "filters": ["any"],
+        "pixel_scale_arcsec": SCALE_ARCSEC,
+        "pixel_size_um": 15.0,
+        "gain_electron_per_count": 1.0,
+        "read_noise_electron": read_noise_electron,
+        "saturation_electron": LIMIT,
+        "chips": 1,
+        "chip_shape": list(shape),
+        "description": {"name": "images in arrays", **facts, **described, "sources": sources},
+    }

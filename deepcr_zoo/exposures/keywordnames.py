@@ -76,7 +76,6 @@ IDENTITY = Names(
 OTHER_IDENTITY = ("CAMERA", "DETNAM", "CCDNAME", "OBSERVAT", "VERSION", "CAMERAID", "PROGRAM", "CREATOR", "SWCREATE")
 """Keywords that may name a camera whose header has neither TELESCOP nor INSTRUME."""
 
-IMAGE_SECTIONS, BIAS_SECTIONS = ("TRIMSEC", "DATASEC"), ("BIASSEC",)
 AMPLIFIER_SUFFIXES = (("A", "B", "C", "D"), ("11", "12", "21", "22"), ("1", "2", "3", "4"))
 AMPLIFIER_STEMS = (
     # image, bias, gain
@@ -85,7 +84,7 @@ AMPLIFIER_STEMS = (
     ("TSEC", "BSEC", "GTGAIN"),
     ("DSEC", "BSEC", "GTGAIN"),
 )
-AMPLIFIERS = f"{NOAO}; a section for each amplifier as in DECam (A, B) and NOAO ARCON (11 to 22)"
+"""A section for each amplifier, as in headers of DECam (A, B) and NOAO ARCON (11 to 22)."""
 
 NO_FILTER = (
     "CLEAR*",

@@ -20,7 +20,7 @@ from deepcr_zoo.exposures.rawframes import is_unsigned
 from deepcr_zoo.exposures.readingoptions import GAINS, is_plausible
 from deepcr_zoo.exposures.survey import Survey, has_text
 from deepcr_zoo.zoo.instruments import Instrument, Keywords, number, positive, read_binning, read_gain, shipped_table, text
-from deepcr_zoo.zoo.sections import section_of
+from deepcr_zoo.zoo.sections import BIAS_SECTION, IMAGE_SECTIONS, section_of
 
 GUESSED = "guessed: "
 """Beginning of the source of a fact that no header states."""
@@ -239,8 +239,8 @@ def _amplifiers(survey: Survey, draft: Draft) -> None:
         amplifiers = list(several.values())
         draft.add("amplifiers", amplifiers, _says(survey, *(str(one["bias"]) for one in amplifiers)))
         return
-    image = next((name for name in known.IMAGE_SECTIONS if _fits_everywhere(survey, name)), None)
-    bias = next((name for name in known.BIAS_SECTIONS if _fits_everywhere(survey, name)), None)
+    image = next((name for name in IMAGE_SECTIONS if _fits_everywhere(survey, name)), None)
+    bias = BIAS_SECTION if _fits_everywhere(survey, BIAS_SECTION) else None
     if image and bias:
         draft.add("amplifiers", [{"image": image, "bias": bias}], _says(survey, image, bias))
     elif image and all(_leaves_room(shape, section_of(one, image, shape)) for one, shape in _frames(survey)):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deepcr_zoo.bench.exclusions import FILE as TRAINING_VISITS
 from deepcr_zoo.bench.exclusions import TrainingVisits
-from deepcr_zoo.documents import parse_document, read_document, read_file
+from deepcr_zoo.documents import document_bytes, parse_document, read_document
 from deepcr_zoo.errors import DeepcrZooError
 from deepcr_zoo.files import files_below
 from deepcr_zoo.models.verification import verify
@@ -122,7 +122,7 @@ def _recipe_beside_card(model: ResolvedModel, card: Card) -> Iterator[str]:
     if not path.is_file():
         yield f"{where}: is missing: the recipe of a network that was trained here stands beside its card"
         return
-    data = read_file(path, where)
+    data = document_bytes(path, where)
     if hashlib.sha256(data).hexdigest() != card.provenance.recipe_sha256:
         yield f"{where}: is not the recipe of the card: expected sha256 {card.provenance.recipe_sha256}"
         return

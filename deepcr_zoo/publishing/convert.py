@@ -58,7 +58,7 @@ def import_model(card_path: Path, sdists: Path, to: Path) -> str:
     The files go into ``task/name/version/`` under `to`. The entry is YAML to put under ``versions`` in
     ``zoo/<task>/<name>.yaml``. A network with BatchNorm needs a card that ties its weights to their input scale.
     """
-    card_bytes = documents.read_file(card_path, card_path)
+    card_bytes = documents.document_bytes(card_path, card_path)
     card = parse_document(card_bytes, Card, card_path)
     place = Path(card.identity.task, card.identity.name, f"{card.identity.version}.yaml")
     if card_path.resolve().parts[-3:] != place.parts:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from deepcr_zoo.documents import EITHER_SPELLING, Document, parse_document, read_file
+from deepcr_zoo.documents import EITHER_SPELLING, Document, document_bytes, parse_document
 from deepcr_zoo.errors import IntegrityError, InvalidDocumentError, UsageError
 from deepcr_zoo.zoo.instruments import PixelUnit
 from deepcr_zoo.zoo.names import Task
@@ -306,7 +306,7 @@ def read_card(model: ResolvedModel) -> Card:
         If the file is missing, breaks the schema or belongs to another model.
     """
     where = model.card_path.relative_to(model.root)
-    data = read_file(model.card_path, where)
+    data = document_bytes(model.card_path, where)
     card = parse_document(data, Card, where)
     identity = card.identity
     if (identity.task, identity.name, identity.version) != (model.entry.task, model.entry.name, model.version):

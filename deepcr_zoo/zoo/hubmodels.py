@@ -107,7 +107,7 @@ def hub_model(text: str) -> FolderModel:
     if not files.is_file(address.folder / LOCK_FILE):
         _ask(address)
     locked = read_document(address.folder / LOCK_FILE, LockedVersion, address.folder)
-    card = parse_document(documents.read_file(address.folder / CARD_FILE, CARD_FILE), Card, address.folder / CARD_FILE)
+    card = parse_document(documents.document_bytes(address.folder / CARD_FILE, CARD_FILE), Card, address.folder / CARD_FILE)
     return FolderModel.of(card, locked, Origin(address.folder, "Hub", registry=f"hf/{address.owner}"), text)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deepcr_zoo import files
-from deepcr_zoo.documents import MOST_BYTES, Document, parse_document, read_document, read_file
+from deepcr_zoo.documents import MOST_BYTES, Document, document_bytes, parse_document, read_document
 from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, SourceWarning, warn
 from deepcr_zoo.files import configuration_file
 from deepcr_zoo.zoo.instruments import Instrument, Keywords, Patterns, shipped_table
@@ -108,8 +108,8 @@ def instruments_beside(folders: Iterable[Path]) -> KnownInstruments:
     for path in dict.fromkeys(one.resolve() for one in paths):
         if files.is_file(path) and path.stat().st_size > MOST_BYTES:
             continue  # something else
-        content = read_file(path, path)
-        if _SIGN in b"\n" + content and not any(one.where == str(path) for one in found):
+        content = document_bytes(path, path)
+        if _describes(content) and not any(one.where == str(path) for one in found):
             found.append(KnownInstrument(parse_document(content, Instrument, path), str(path)))
     return KnownInstruments.merged(found)
 
@@ -121,15 +121,19 @@ def settings_folder() -> Path:
 
 def read_instrument(path: Path) -> Instrument:
     """Read a user's description of an instrument; an `InvalidDocumentError` names every wrong field."""
-    return parse_document(read_file(path, path), Instrument, path)
+    return parse_document(document_bytes(path, path), Instrument, path)
 
 
 def is_description(path: Path) -> bool:
     """True for a file that describes an instrument, perhaps with mistakes, and is nothing else."""
     try:
-        return _SIGN in b"\n" + files.read_file(path, MOST_BYTES)
+        return _describes(files.read_file(path, MOST_BYTES))
     except OSError:
         return False
+
+
+def _describes(content: bytes) -> bool:
+    return _SIGN in b"\n" + content
 
 
 def read_offered(root: Path) -> OfferedInstruments:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deepcr_zoo import files
-from deepcr_zoo.documents import Place, brief, parse_yaml, read_file, validate
+from deepcr_zoo.documents import Place, brief, document_bytes, parse_yaml, validate
 from deepcr_zoo.errors import InvalidDocumentError, UsageError
 from deepcr_zoo.zoo.recipe import Recipe
 from deepcr_zoo.zoo.recipeinstruments import NAME, Content, fill_from_description
@@ -79,7 +79,7 @@ def read_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
 def _read(path: Path, ancestors: tuple[Path, ...]) -> tuple[Content, Origins]:
     if path.resolve() in ancestors:
         raise InvalidDocumentError(f"{path}: {EXTENDS}: expected another recipe, got one that extends this one")
-    content, lines = parse_yaml(read_file(path, path), path)
+    content, lines = parse_yaml(document_bytes(path, path), path)
     if not isinstance(content, dict):
         raise InvalidDocumentError(f"{path}: expected a recipe, which starts with 'name: ...', got no mapping")
     origins = {place: f"{path}:{line}" for place, line in lines.items()}

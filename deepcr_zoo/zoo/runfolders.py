@@ -109,7 +109,7 @@ def run_model(folder: Path) -> FolderModel:
     if not files.is_file(folder / CARD_FILE):
         raise RunError(f"{folder}: has no model yet: deepcr-zoo train --resume {folder} finishes it")
     files.refuse_links(folder / CARD_FILE, folder)
-    card_bytes = documents.read_file(folder / CARD_FILE, folder / CARD_FILE)
+    card_bytes = documents.document_bytes(folder / CARD_FILE, folder / CARD_FILE)
     card = parse_document(card_bytes, Card, folder / CARD_FILE)
     if (card.identity.task, card.identity.name) != (facts.task, facts.name):
         raise RunError(f"{folder / CARD_FILE}: identity: expected {facts.task}/{facts.name}, as in {FACTS_FILE}")

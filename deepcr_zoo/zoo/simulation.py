@@ -13,8 +13,6 @@ NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Binning = Annotated[list[Annotated[int, Field(ge=1, le=32)]], Field(min_length=2, max_length=2)]
 MostOfIt = Annotated[float, Field(gt=0, le=1)]
-
-
 Rate = Annotated[float, Field(ge=0, le=1e6)]
 Pixels = Annotated[float, Field(ge=0, le=1e4)]
 

@@ -84,9 +84,18 @@ def training_set(
     home = home or store.Home.default()
     home.make()
     members = [_visit(recipe, split, uses, exposure_time_s, home) for split, uses in _split(pairs, recipe, test_fraction)]
+    manifest = _manifest(recipe, members, _repeats(pairs))
+    folder = home.dataset(recipe.name, manifest.key)
+    with reporting_failures(folder, store.ELSEWHERE):
+        folder.mkdir(parents=True, exist_ok=True)
+        store.write_document(folder / store.MANIFEST_FILE, manifest)
+    return Dataset(folder, home, manifest)
+
+
+def _manifest(recipe: Recipe, members: list[store.DatasetVisit], cautions: Sequence[str]) -> store.Manifest:
     recorded = store.recipe_key(recipe, False)
     records = [[visit.record.key, visit.stamps] for visit in members]
-    manifest = store.Manifest(
+    return store.Manifest(
         name=recipe.name,
         key=store.key_of({"format": store.FORMAT, "recipe": recorded, "visits": records}),
         rehearsal=False,
@@ -97,13 +106,8 @@ def training_set(
         visits=members,
         rejected=[],
         missing=[],
-        cautions=[*_repeats(pairs), "images in arrays: whether training and test show the same sky is not known"],
+        cautions=[*cautions, "images in arrays: whether training and test show the same sky is not known"],
     )
-    folder = home.dataset(recipe.name, manifest.key)
-    with reporting_failures(folder, store.ELSEWHERE):
-        folder.mkdir(parents=True, exist_ok=True)
-        store.write_document(folder / store.MANIFEST_FILE, manifest)
-    return Dataset(folder, home, manifest)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,8 +15,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from deepcr_zoo import documents, files
-from deepcr_zoo.documents import as_yaml, parse_document, read_document
-from deepcr_zoo.errors import HubError, IntegrityError, InvalidNameError
+from deepcr_zoo.documents import DocumentT, as_yaml, parse_document
+from deepcr_zoo.errors import HubError, IntegrityError, InvalidDocumentError, InvalidNameError
 from deepcr_zoo.zoo.cards import Card
 from deepcr_zoo.zoo.hub import downloads
 from deepcr_zoo.zoo.hub.repositories import HubRepository
@@ -106,9 +106,16 @@ def hub_model(text: str) -> FolderModel:
     address = HubAddress.parse(text)
     if not files.is_file(address.folder / LOCK_FILE):
         _ask(address)
-    locked = read_document(address.folder / LOCK_FILE, LockedVersion, address.folder)
-    card = parse_document(documents.document_bytes(address.folder / CARD_FILE, CARD_FILE), Card, address.folder / CARD_FILE)
+    locked, card = _kept(address, LOCK_FILE, LockedVersion), _kept(address, CARD_FILE, Card)
     return FolderModel.of(card, locked, Origin(address.folder, "Hub", registry=f"hf/{address.owner}"), text)
+
+
+def _kept(address: HubAddress, name: str, schema: type[DocumentT]) -> DocumentT:
+    path = address.folder / name
+    try:
+        return parse_document(documents.document_bytes(path, path), schema, path)
+    except InvalidDocumentError as error:
+        raise InvalidDocumentError(f"{error}; remove {address.folder}: the next use asks the Hub again") from None
 
 
 def _ask(address: HubAddress) -> None:

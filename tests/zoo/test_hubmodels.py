@@ -8,7 +8,14 @@ import pytest
 
 import deepcr_zoo
 from deepcr_zoo import files
-from deepcr_zoo.errors import HubError, HubUnreachableError, IntegrityError, InvalidNameError, ModelWarning
+from deepcr_zoo.errors import (
+    HubError,
+    HubUnreachableError,
+    IntegrityError,
+    InvalidDocumentError,
+    InvalidNameError,
+    ModelWarning,
+)
 from deepcr_zoo.models.verification import verify
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.resolving import find_model
@@ -58,6 +65,16 @@ def test_the_card_is_that_of_the_repository(stranger, commit):
     assert card.input.scale == 100
     locked = find_model(ADDRESS).locked
     assert locked.card.sha256 == hashlib.sha256(stranger.release.files["card.yaml"]).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["lock.yaml", "card.yaml"])
+def test_a_damaged_lock_or_card_is_named_with_its_folder_and_a_way_out(commit, name):
+    folder = find_model(ADDRESS).root
+    (folder / name).write_text("released: 0")
+    with pytest.raises(InvalidDocumentError) as raised:
+        find_model(ADDRESS)
+    assert str(raised.value).startswith(f"{folder / name}: ")
+    assert str(raised.value).endswith(f"; remove {folder}: the next use asks the Hub again")
 
 
 @pytest.mark.parametrize(

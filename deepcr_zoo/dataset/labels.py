@@ -20,7 +20,7 @@ from deepcr_zoo.dataset.labelling import LabelledExposure, LabellingInMemory, Vi
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.dataset.sky import choose_sky_level
 from deepcr_zoo.dataset.stamplayers import Cut, cutter, stamp_layers
-from deepcr_zoo.dataset.visitdefects import ChipDefects, find_shared, ignoring
+from deepcr_zoo.dataset.visitdefects import ChipDefects, find_shared, with_defects
 from deepcr_zoo.files import new_folder, reporting_failures, scratch_folder
 from deepcr_zoo.simulate import visits
 from deepcr_zoo.simulate.truth import Truth, read_truth
@@ -146,7 +146,12 @@ def _attempt(
             return outlier
         records = [
             _store(
-                visit, ignoring(labelling.labelled(index), defects), one, assessment, _alignment(labelling, index), folder
+                visit,
+                with_defects(visit, labelling.labelled(index), defects),
+                one,
+                assessment,
+                _alignment(labelling, index),
+                folder,
             )
             for index, (one, assessment) in enumerate(zip(sound, assessments, strict=True))
         ]
@@ -173,7 +178,7 @@ def _assess(
 ) -> list[Assessment]:
     found = []
     for index, one in enumerate(sound):
-        labelled = ignoring(labelling.labelled(index), defects)
+        labelled = with_defects(visit, labelling.labelled(index), defects)
         found.append(assess(labelled, visit.instrument.read_noise_electron, one.facts.exposure_time_s))
     if not labelling.compares_exposures:
         return found

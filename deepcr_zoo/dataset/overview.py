@@ -33,8 +33,9 @@ ALIGNMENT_HEADINGS: Row = (
 
 DEFECTS = """## Defects of the detector
 
-Pixels and columns that stand out at the same place in most exposures of a visit. They are ignored: labels cannot judge them,
-nor can a benchmark on these labels. A network may take them for cosmic rays: flag these columns before `clean`."""
+Pixels and columns that stand out at the same place in most exposures of a visit. Pixels are ignored: a benchmark on these
+labels does not judge them. Columns of dithered exposures are taught and judged as clean; those of others are ignored,
+and a network may take them for cosmic rays: flag them before `clean`."""
 DEFECT_HEADINGS: Row = ("visit", "chip", "pixels", "columns", "columns, counted from 1")
 
 

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from deepcr_zoo.dataset.twopass import Image, Mask, steepest
 
-VERSION = 2  # part of the hash of a visit: raised whenever other pixels are found
+VERSION = 3  # part of the hash of a visit: raised whenever other pixels are found
 
 LEAST_EXPOSURES = 2  # one exposure does not show what lasts
 _PIXEL_SIGMA, _PIXEL_GRADIENT = 4.0, 1.2  # of the noise, and of the slope of the scene: seeing moves light that far
@@ -40,6 +40,7 @@ class Defects:
     """Defects of a chip."""
 
     mask: Mask  # shape (H, W)
+    in_columns: Mask  # those of the mask that are pieces of columns
     columns: tuple[int, ...]  # counted from 0, that stand out in whole or in a piece of `_PIECE` rows or more
 
 
@@ -59,11 +60,12 @@ class Tally:
         """What stands out in most exposures that use the place; one exposure alone shows nothing."""
         shape = self.pixels.shape[1:]
         if self.exposures < LEAST_EXPOSURES:
-            return Defects(np.zeros(shape, bool), ())
+            return Defects(np.zeros(shape, bool), np.zeros(shape, bool), ())
         pixels = (2 * self.pixels[:2] > np.maximum(self.pixels[2], LEAST_EXPOSURES)).any(axis=0)
         pieces = np.asarray((2 * self.pieces > self.exposures).any(axis=0))
         columns = np.flatnonzero(pieces.any(axis=0)).tolist()
-        return Defects(pixels | _spread_pieces(pieces, shape[0]), tuple(columns))
+        spread = _spread_pieces(pieces, shape[0])
+        return Defects(pixels | spread, spread, tuple(columns))
 
 
 def tally(one: Observed) -> Tally:

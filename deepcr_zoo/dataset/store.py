@@ -130,7 +130,7 @@ class DitherRecord(Document):
 
 
 class DefectRecord(Document):
-    """Detector defects of a chip that exposures of a visit share; they are ignored."""
+    """Detector defects of a chip that exposures of a visit share; they are no cosmic rays."""
 
     chip: int = Field(description="EXTVER")
     pixels: Count = Field(description="all of them, those in columns too")

@@ -1,4 +1,4 @@
-"""Detector defects that the exposures of a visit share: found by every label method, and never taught."""
+"""Detector defects that the exposures of a visit share: found by every label method, and never taught as cosmic rays."""
 
 from __future__ import annotations
 
@@ -42,13 +42,19 @@ def find_shared(
     }
 
 
-def ignoring(labelled: LabelledExposure, defects: ChipDefects) -> LabelledExposure:
-    """Return an exposure whose labels ignore these defects."""
-    masks = [defects[chip.version, chip.image.shape].mask for chip in labelled.chips]
+def with_defects(visit: PlannedVisit, labelled: LabelledExposure, defects: ChipDefects) -> LabelledExposure:
+    """Return an exposure whose labels call no defect a cosmic ray.
+
+    Dithers prove that a column does not belong to the sky: it is taught as clean, else networks take it for cosmic rays. A
+    hot pixel looks like a cosmic ray in a single exposure, and is ignored.
+    """
+    found = [defects[chip.version, chip.image.shape] for chip in labelled.chips]
+    is_dithered = LABEL_METHODS[visit.build.labels].is_dithered
+    ignored = [one.mask & ~one.in_columns if is_dithered else one.mask for one in found]
     return dataclasses.replace(
         labelled,
-        cosmic_rays=[hit & ~mask for hit, mask in zip(labelled.cosmic_rays, masks, strict=True)],
-        ignored=[ignored | mask for ignored, mask in zip(labelled.ignored, masks, strict=True)],
+        cosmic_rays=[hit & ~one.mask for hit, one in zip(labelled.cosmic_rays, found, strict=True)],
+        ignored=[before | more for before, more in zip(labelled.ignored, ignored, strict=True)],
     )
 
 

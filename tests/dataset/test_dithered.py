@@ -64,11 +64,12 @@ def test_dithered_raw_frames_without_wcs_become_a_training_set(built, frames):
                 truth.append(struck[group.exposure.name][row : row + 32, start : start + 32])
                 counted.append(ignore == 0)
                 if start <= WARM < start + 32:
-                    column.append(ignore[:, WARM - start])
+                    column.append((cosmic_rays | ignore)[:, WARM - start])
     found, truth, counted = map(np.concatenate, (found, truth, counted))
     assert found[truth & counted].mean() > 0.95
     assert found[~truth & counted].mean() < 0.0015
-    assert np.all(column)
+    assert len(column) > 5
+    assert np.mean(column) < 0.05  # taught as clean but where other reasons exclude it
 
 
 def test_an_exposure_of_another_field_is_named_and_left_out(built):

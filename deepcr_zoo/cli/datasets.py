@@ -27,7 +27,7 @@ from deepcr_zoo.cli.console import (
 from deepcr_zoo.cli.options import AsJson, OnScheduler, RecipeFile, Settings, default_jobs
 from deepcr_zoo.cluster import jobs_or_scheduler
 from deepcr_zoo.dataset.expectations import Expected, doubts, expected, expected_rehearsal
-from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
+from deepcr_zoo.dataset.labelmethods import LABEL_METHODS, why_not_of
 from deepcr_zoo.errors import InvalidNameError, UsageError
 from deepcr_zoo.exposures.pictures import require_matplotlib
 from deepcr_zoo.files import write_atomically
@@ -125,8 +125,11 @@ def _with_instrument(text: str, instrument: str, filters: list[str], labels: str
         raise UsageError(f"--instrument {instrument}: expected one of {', '.join(one.name for one in known)}")
     if not filters:
         raise UsageError("--instrument needs --filter NAME: the filter of the training data, as the headers spell it")
-    if labels not in LABEL_METHODS:
+    method = next((one for one in LABEL_METHODS if one == labels), None)
+    if method is None:
         raise UsageError(f"--labels {labels}: expected one of {', '.join(sorted(LABEL_METHODS))}")
+    if (why := why_not_of(method, found.instrument.telescope, found.instrument.name)) is not None:
+        raise UsageError(f"--labels {labels}: {why}")
     filled = {
         "name: INSTRUMENT  ": f"name: {json.dumps(found.instrument.name)}  ",
         "filters: [FILTER]  ": f"filters: {json.dumps(filters)}  ",
@@ -259,12 +262,13 @@ def _print_visit(outcome: Outcome[VisitRecord]) -> None:
 
 
 def _print_dataset(manifest: Manifest) -> None:
+    from deepcr_zoo.dataset import leftout
     from deepcr_zoo.dataset.store import STAMP_SPLITS
 
     rows = [(kind, *(str(counts[split]) for split in STAMP_SPLITS)) for kind, counts in manifest.counts.items()]
     print_table(["stamps", *map(whole, STAMP_SPLITS)], rows)
-    for one in manifest.rejected:
-        message("rejected", f"{one.what}: {one.reason}", "caution")
+    for line in leftout.lines(manifest.rejected):
+        message("rejected", line, "caution")
     for visit in manifest.missing:
         message("missing", visit, "caution")
     for caution in manifest.cautions:

@@ -11,7 +11,7 @@ import numpy as np
 
 from deepcr_zoo import batch
 from deepcr_zoo.batch import ForEach, Jobs, Outcome
-from deepcr_zoo.dataset import splits, stampfiles, store, visits
+from deepcr_zoo.dataset import leftout, splits, stampfiles, store, visits
 from deepcr_zoo.dataset.drizzle import require_drizzlepac
 from deepcr_zoo.dataset.labels import label_visit
 from deepcr_zoo.dataset.planned import PlannedVisit
@@ -202,7 +202,7 @@ def _of_exposures(members: Sequence[store.DatasetVisit]) -> list[str]:
 
 
 def _no_training(manifest: store.Manifest) -> list[str]:
-    reasons = [f"  {one.what}: {one.reason}" for one in manifest.rejected]
+    reasons = [f"  {line}" for line in leftout.lines(manifest.rejected)]
     reasons += [f"  missing: {line}" for line in manifest.missing]
     validation, guard = (sum(of_type.get(one, 0) for of_type in manifest.counts.values()) for one in ("validation", "guard"))
     reasons += [f"  {validation} stamps are for validation"] if validation else []

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
+from deepcr_zoo.dataset.labelmethods import LABEL_METHODS, why_not_of
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.simulate.cameras import is_of_hst
 from deepcr_zoo.zoo.instrumentfiles import default_instruments
 from deepcr_zoo.zoo.recipe import FIELD_TYPES, RESERVED_SEED, SIMULATED_FIELD_TYPES, FieldType, Recipe, Split, StampBlock
+from deepcr_zoo.zoo.recipeinstruments import detector_of
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 
@@ -57,6 +58,22 @@ def expected_rehearsal(recipe: Recipe) -> list[Expected]:
     ]
 
 
+def why_no_labels(recipe: Recipe) -> str | None:
+    """Return why a recipe's label method cannot label exposures of its camera; None if it can."""
+    block = recipe.instrument
+    return why_not_of(recipe.build.labels, block.telescope, detector_of(block).name)
+
+
+def why_no_darks(recipe: Recipe) -> str | None:
+    """Return what is missing if labels need dark exposures and the recipe names none."""
+    if recipe.build.labels != "dark_paste" or recipe.build.dark_paste.darks:
+        return None
+    return (
+        "labels dark_paste add cosmic rays of dark exposures, and the recipe names no dark exposures: name the folders of "
+        "six or more under build.dark_paste.darks"
+    )
+
+
 def why_no_rehearsal(recipe: Recipe) -> str | None:
     """Return why simulated visits cannot replace a recipe's data; None if they can."""
     from deepcr_zoo.simulate.visits import visit_of
@@ -69,6 +86,8 @@ def why_no_rehearsal(recipe: Recipe) -> str | None:
     if is_of_hst(block) and LABEL_METHODS[labels].same_pixels:
         name = f"{block.instrument}/{block.detector}"
         return f"the simulator dithers the visits of {name}: expected build.labels astrodrizzle or dithers"
+    if (why := why_no_labels(recipe)) is not None:
+        return why
     if not is_of_hst(block) and labels == "astrodrizzle":
         return "AstroDrizzle reads no such files: expected build.labels dithers (images) or cr_split (repeats)"
     try:
@@ -105,14 +124,15 @@ def _no_training_stamps(what: str, stamps: StampBlock, shape: Sequence[int]) -> 
 def doubts(recipe: Recipe) -> list[str]:
     """Return what is uncertain about a recipe, one sentence each."""
     rules, block = recipe.data.visits.items(), recipe.instrument
-    found = []
+    found = [] if (cannot := why_no_labels(recipe) or why_no_darks(recipe)) is None else [f"it cannot be built: {cannot}"]
     if queries := [name for name, rule in rules if not rule.is_one_visit]:
         found.append(f"{', '.join(queries)}: visits by query; only files or --online show how many there are")
     if uncounted := [name for name, rule in rules if rule.is_one_visit and rule.exposures is None]:
         found.append(f"{', '.join(uncounted)}: the number of exposures is not given")
-    if (why := why_no_rehearsal(recipe)) is not None:
+    why = why_no_rehearsal(recipe)
+    if why is not None and why != cannot:
         found.append(f"it cannot be rehearsed: {why}")
-    else:
+    elif why is None:
         found += _no_training_stamps("a rehearsal", recipe.rehearsal.stamps, rehearsal_shape(recipe))
     found += _no_training_stamps("a training", recipe.build.stamps, recipe.instrument.chip_shape)
     if recipe.rehearsal.is_reserved:

@@ -48,6 +48,16 @@ LABEL_METHODS: dict[Labels, LabelMethod] = {
 }
 
 
+def why_not_of(labels: Labels, telescope: str, camera: str) -> str | None:
+    """Return why a label method cannot serve the exposures of a camera; None if it can."""
+    if not LABEL_METHODS[labels].is_calibrated or telescope == "HST":
+        return None
+    return (
+        f"labels {labels} need calibrated exposures of HST, which AstroDrizzle reads, and {camera} is none of its cameras: "
+        "choose build.labels dithers for dithered exposures, or cr_split for repeats on the same pixels"
+    )
+
+
 def settings_of_others(labels: Labels) -> set[str]:
     """Return the names of the settings blocks that these labels do not depend on."""
     return {method.settings for name, method in LABEL_METHODS.items() if name != labels}

@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.spatial.distance import pdist
 
 from deepcr_zoo.dataset import darkpaste, dithered, drizzled, given, quality, repeats, store, visitdefects
 from deepcr_zoo.dataset.alignment import measure_offsets
 from deepcr_zoo.dataset.backgrounds import CandidateExposure, without_odd_backgrounds
 from deepcr_zoo.dataset.exposures import ExposureFacts, name_in_records, read_facts
 from deepcr_zoo.dataset.labelling import LabelledExposure, LabellingInMemory, VisitRejectedError
+from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.dataset.sky import choose_sky_level
 from deepcr_zoo.dataset.stamplayers import Cut, cutter, stamp_layers
 from deepcr_zoo.dataset.visitdefects import ChipDefects, find_shared, with_defects
+from deepcr_zoo.dataset.visits import SAME_PIXELS
 from deepcr_zoo.files import new_folder, reporting_failures, scratch_folder
 from deepcr_zoo.simulate import visits
 from deepcr_zoo.simulate.truth import Truth, read_truth
@@ -142,7 +145,9 @@ def _attempt(
         noise = [one.facts.read_noise_or(visit.instrument.read_noise_electron) for one in sound]
         defects = find_shared(visit, (labelling.labelled(index) for index in range(len(sound))), noise)
         assessments = _assess(visit, labelling, sound, defects)
-        if labelling.compares_exposures and (outlier := _find_outlier(visit, assessments, labelling)):
+        if labelling.compares_exposures and (
+            outlier := _find_outlier(visit, assessments, labelling, all(one.facts.has_coordinates for one in sound))
+        ):
             return outlier
         records = [
             _store(
@@ -196,7 +201,9 @@ def _alignment(labelling: Labelling, index: int) -> dict[str, Any]:
     return {"fit_rms_pixels": labelling.fit_rms_pixels(index), "dither": labelling.comparison(index)}
 
 
-def _find_outlier(visit: PlannedVisit, found: Sequence[Assessment], labelling: Labelling) -> quality.Outlier | None:
+def _find_outlier(
+    visit: PlannedVisit, found: Sequence[Assessment], labelling: Labelling, has_coordinates: bool
+) -> quality.Outlier | None:
     """Return the exposure that spoils the labels of the others, by its rate of cosmic rays or its alignment."""
     limits = visit.build.quality
     worst = quality.find_worst([one.rate_ratio_beyond_chance for one in found], limits.max_rate_ratio)
@@ -204,12 +211,25 @@ def _find_outlier(visit: PlannedVisit, found: Sequence[Assessment], labelling: L
         rate, ratio = found[worst].rate, found[worst].rate_ratio
         reason = f"its rate of {rate:.3g} cosmic rays per cm2 and s is {ratio:.2g} times what is usual in its visit"
         return quality.Outlier(worst, f"{reason} (build.quality.max_rate_ratio is {limits.max_rate_ratio:g})")
-    if not any(one.masked.exceeds(limits.max_star_excess) for one in found):
+    same_pixels = LABEL_METHODS[visit.build.labels].same_pixels
+    excesses = [one.masked.star_excess or 0.0 for one in found]
+    # without a WCS nothing else has shown that exposures are not dithered
+    doubted = same_pixels and not has_coordinates and max(excesses) > limits.max_star_excess
+    beyond_chance = any(one.masked.exceeds(limits.max_star_excess) for one in found)
+    if not (beyond_chance or doubted):
         return None
     # a misaligned exposure spoils the masks of its partners too: only the images show which one it is
-    offsets = np.hypot(*measure_offsets([labelling.aligned(index) for index in range(len(found))]).T)
+    shifts = measure_offsets([labelling.aligned(index) for index in range(len(found))])
+    if same_pixels and pdist(shifts).min() > SAME_PIXELS:
+        raise VisitRejectedError(
+            f"no two of its exposures lie on the same pixels, by their stars, and labels {visit.build.labels} compare "
+            "repeats: choose build.labels dithers for dithered exposures"
+        )
+    if not beyond_chance:
+        return None
+    offsets = np.hypot(*shifts.T)
     index = int(np.argmax(offsets))
-    excess = max(one.masked.star_excess or 0.0 for one in found)
+    excess = max(excesses)
     return quality.Outlier(
         index,
         f"the masks of its visit cluster on stars, {excess:.2g} times as many as in dark sky "

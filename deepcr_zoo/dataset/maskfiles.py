@@ -66,6 +66,8 @@ def find_masks(exposure: Path, sha256: str, block: GivenBlock) -> MaskFiles:
 
     def find(ending: str) -> MaskFile:
         path, part = _place(exposure, ending)
+        if not path.is_file():
+            raise InvalidFileError(f"{exposure}: has no {path.name} beside it: expected its mask (build.given)")
         return MaskFile(path, part, sha256 if path == exposure else hashlib.sha256(read_unchanged(path)).hexdigest())
 
     return MaskFiles(find(block.mask), find(block.ignore) if block.ignore else None)

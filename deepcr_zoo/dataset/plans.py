@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,8 +11,8 @@ from math import prod
 from pathlib import Path
 
 from deepcr_zoo import batch
-from deepcr_zoo.dataset import darks, ignore, maskfiles, splits, visits
-from deepcr_zoo.dataset.expectations import RESERVED, SPLITS, why_no_rehearsal
+from deepcr_zoo.dataset import darks, ignore, leftout, maskfiles, splits, visits
+from deepcr_zoo.dataset.expectations import RESERVED, SPLITS, why_no_darks, why_no_labels, why_no_rehearsal
 from deepcr_zoo.dataset.exposures import ExposureFacts, read_facts
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.dataset.planned import PlannedVisit, rehearsed_visits
@@ -74,6 +75,10 @@ def plan_build(
     home = home or Home.default()
     if rehearse:
         return _plan_rehearsal(recipe, data, home)
+    if (why := why_no_labels(recipe)) is not None:
+        raise UsageError(f"{recipe.name}: {why}")
+    if (why := why_no_darks(recipe)) is not None:
+        raise MissingDataError(f"{recipe.name}: {why}")
     places = [*data, *visits.beside(beside, recipe.data.files)]
     files, masks = _without_masks(recipe, visits.find_files(places, recipe.data.product))
     if not files:
@@ -145,14 +150,12 @@ def _dark_banks(recipe: Recipe, beside: Path | None, jobs: batch.Jobs) -> tuple[
     if recipe.build.labels != "dark_paste":
         return dict.fromkeys(SPLITS, ()), []
     block = recipe.build.dark_paste
-    if not block.darks:
-        raise MissingDataError(f"{recipe.name}: no dark exposures: name their folders under build.dark_paste.darks")
     files = visits.find_files(visits.beside(beside, block.darks), block.product, "build.dark_paste.product")
     found, rejected = _read_all(recipe, files, jobs, is_dark=True)
     try:
         return darks.split_darks(visits.each_once(found), block.test_fraction, recipe.build.seed), rejected
     except DataError as error:
-        raise DataError(f"{recipe.name}: {error}", *(f"  {one.what}: {one.reason}" for one in rejected)) from None
+        raise DataError(f"{recipe.name}: {error}", *(f"  {line}" for line in leftout.lines(rejected))) from None
 
 
 def _check_no_dark_is_data(facts: Sequence[ExposureFacts], banks: DarkBanks) -> None:
@@ -201,6 +204,11 @@ def _without_masks(recipe: Recipe, found: Sequence[Path]) -> tuple[list[Path], l
         return list(found), []
     block = recipe.build.given
     files = [file for file in found if not maskfiles.is_mask(file, block)]
+    if files and not any(maskfiles.places(file, block)[0].is_file() for file in files):
+        raise MissingDataError(
+            f"{recipe.name}: labels given read a mask beside each exposure, and none of {len(files)} exposures has one: "
+            f"expected {maskfiles.places(files[0], block)[0]} and others like it (build.given.mask)"
+        )
     theirs = {path for file in files for path in maskfiles.places(file, block)}
     reason = "is a mask by its name (build.given), and its exposure is missing"
     return files, [Rejected(what=str(file), reason=reason) for file in found if file not in theirs.union(files)]
@@ -209,8 +217,9 @@ def _without_masks(recipe: Recipe, found: Sequence[Path]) -> tuple[list[Path], l
 def _large_enough(recipe: Recipe, found: Sequence[visits.Visit]) -> tuple[list[visits.Visit], list[Rejected]]:
     needed = recipe.build.quality.min_exposures
     usable = [visit for visit in found if len(visit.exposures) >= needed]
-    too_small = []
-    for visit in (one for one in found if len(one.exposures) < needed):
+    small = [visit for visit in found if len(visit.exposures) < needed]
+    too_small = _on_other_pixels(small, found) if LABEL_METHODS[recipe.build.labels].same_pixels else []
+    for visit in (one for one in small if one.name not in {other.what for other in too_small}):
         reason = f"has {len(visit.exposures)} exposures,"
         if len(visit.exposures) == 1:
             reason = f"{visit.exposures[0].name}: no other exposure of this visit, target and filter overlaps;"
@@ -218,7 +227,19 @@ def _large_enough(recipe: Recipe, found: Sequence[visits.Visit]) -> tuple[list[v
     return usable, too_small
 
 
+def _on_other_pixels(small: Sequence[visits.Visit], found: Sequence[visits.Visit]) -> list[Rejected]:
+    """Return the small visits that are exposures of one field on different pixels, as dithers make them."""
+    count = Counter(visits.field_of(visit) for visit in found)
+    reason = (
+        "its exposure shares its pixels with no other of the field, by their WCS, and labels cr_split compare repeats on "
+        "the same pixels: choose build.labels dithers for dithered exposures"
+    )
+    return [Rejected(what=visit.name, reason=reason) for visit in small if count[visits.field_of(visit)] > 1]
+
+
 def _nothing_usable(recipe: Recipe, found: visits.FoundVisits, rejected: Sequence[Rejected]) -> DataError:
-    reasons = (f"  {one.what}: {one.reason}" for one in rejected)
-    missing = (f"  {line}" for line in found.missing)
-    return DataError(f"{recipe.name}: no visit can be labelled:", *reasons, "still missing:", *missing)
+    reasons, problem = leftout.lines(rejected), f"{recipe.name}: no visit can be labelled:"
+    if len(reasons) == 1 < len(rejected):  # all for the same reason
+        return DataError(f"{problem} {reasons[0]}")
+    missing = ["still missing:", *(f"  {line}" for line in found.missing)] if found.missing else []
+    return DataError(problem, *(f"  {line}" for line in reasons), *missing)

@@ -246,6 +246,12 @@ def siblings(visit: Visit, found: Sequence[Visit]) -> tuple[ExposureFacts, ...]:
     return tuple(sorted(others, key=lambda one: (abs(one.start_mjd - first.start_mjd), one.name))[:MOST_SIBLINGS])
 
 
+def field_of(visit: Visit) -> tuple[str, int, str, str, str]:
+    """Return what the exposures of one field and filter share, also where they are visits of their own."""
+    first = visit.exposures[0]
+    return visit.rule, first.proposal, first.visit, first.target, first.filter_name
+
+
 def _with_splits(recipe: Recipe, groups: list[tuple[str, tuple[ExposureFacts, ...]]]) -> list[Visit]:
     names = _names([exposures for _, exposures in groups], recipe.data.split_by)
     visits = []

@@ -272,7 +272,9 @@ def test_a_recipe_without_darks_is_an_error_that_names_the_setting(exposures, tm
     ):
         plan_build(pasting(exposures, tmp_path / "nowhere"), [exposures], home=Home(tmp_path))
     recipe = pasting(exposures, tmp_path, "build.dark_paste.darks=[]")
-    with pytest.raises(MissingDataError, match=r"no dark exposures: name their folders under build\.dark_paste\.darks"):
+    with pytest.raises(
+        MissingDataError, match=r"no dark exposures: name the folders of six or more under build\.dark_paste\.darks"
+    ):
         plan_build(recipe, [exposures], home=Home(tmp_path))
 
 

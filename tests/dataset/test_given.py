@@ -90,7 +90,7 @@ def test_an_exposure_without_a_mask_is_left_out_with_the_reason_or_refused(recip
     bad = "build.given.ignore=_bad.fits"
     plan = plan_build(recipe_with(bad), [tmp_path / "data"], home=Home(tmp_path / "home"))
     reasons = {one.what: one.reason for one in plan.rejected}
-    assert "img2_mask.fits: cannot be read: No such file" in reasons[str(tmp_path / "data" / "img2.fits")]
+    assert "has no img2_mask.fits beside it: expected its mask" in reasons[str(tmp_path / "data" / "img2.fits")]
     with pytest.raises(InvalidFileError, match="img2_mask"):
         plan_build(recipe_with(bad, "build.quality.on_bad_file=refuse"), [tmp_path / "data"], home=Home(tmp_path / "home"))
 

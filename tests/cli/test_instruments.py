@@ -145,3 +145,13 @@ def test_a_recipe_for_a_described_camera_names_it(folder, tmp_path, monkeypatch)
     recipe = read_recipe(Path(made.stdout.strip()))
     assert (recipe.name, recipe.instrument.filters, recipe.build.labels) == ("CAM-RV-3-16", ["R", "V"], "dithers")
     assert (recipe.train.architecture.depth, recipe.train.architecture.hidden) == (3, 16)
+
+
+def test_the_camera_to_practise_with_can_be_described_and_simulated_again(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    simulate = ("simulate", "practice-ccd", "--side", 128, "--exposures", 1, "--output-dir")
+    (first,) = run(*simulate, "first").stdout.split()
+    facts = ("--set", "pixel_scale_arcsec=0.4", "--set", "pixel_size_um=13.5")
+    assert run("instrument", "new", first, "--name", "My camera", *facts).exit_code == 0
+    again = run(*simulate, "again")
+    assert again.exit_code == 0, again.exception

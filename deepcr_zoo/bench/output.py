@@ -6,7 +6,7 @@ A hidden list names what earlier benchmarks have written. A run's folder is ours
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -29,9 +29,14 @@ class Written(Document):
     files: list[Name]
 
 
-def check(folder: Path, names: Iterable[str]) -> set[str]:
-    """Return the names that earlier benchmarks have written; `OutputError` if one of those to write is of others."""
+def check(folder: Path, names: Collection[str]) -> set[str]:
+    """Return the names that earlier benchmarks have written; `OutputError` if one of those to write is of others.
+
+    A link in place of a folder below raises `IntegrityError`.
+    """
     listed, is_run = _listed(folder), os.path.isfile(folder / RUN_FILE)
+    for inside in {(folder / name).parent for name in (*names, *listed)} - {folder}:
+        files.refuse_links(inside, folder)  # in a run of others it leads to files of the user
     for name in names:
         if os.path.lexists(folder / name) and not is_run and name not in listed:
             raise OutputError(f"{folder / name}: exists and is not of deepcr-zoo bench: move it away, or {ELSEWHERE}")

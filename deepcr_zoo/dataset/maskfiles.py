@@ -89,19 +89,24 @@ def read_masks(file: MaskFile, versions: Sequence[int]) -> list[NDArray[np.bool_
     data = read_unchanged(file.path)
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise InvalidFileError(f"{file.path}: has changed since its visit was planned: run again when it is at rest")
-    arrays = _from_npz(data, file) if file.path.suffix == ".npz" else _from_fits(data, file, versions)
+    arrays = _from_npz(data, file, len(versions)) if file.path.suffix == ".npz" else _from_fits(data, file, versions)
     if len(arrays) != len(versions):
-        raise InvalidFileError(
-            f"{file.where}: holds {len(arrays)} masks of two axes: expected {len(versions)}, one for each chip"
-        )
+        raise _of_another_number(file, len(arrays), len(versions))
     try:
         return [read_mask(array, array.shape)[0] for array in arrays]
     except InvalidImageError as error:
         raise InvalidFileError(f"{file.where}: {error}") from None
 
 
-def _from_npz(data: bytes, file: MaskFile) -> list[NDArray[Any]]:
+def _of_another_number(file: MaskFile, found: int, expected: int) -> InvalidFileError:
+    return InvalidFileError(f"{file.where}: holds {found} masks of two axes: expected {expected}, one for each chip")
+
+
+def _from_npz(data: bytes, file: MaskFile, count: int) -> list[NDArray[Any]]:
     def accept(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        masks = {2: 1, 3: shape[0]}.get(len(shape), 0) if shape else 0
+        if masks != count:  # before anything is made of each: masks without pixels take no bytes
+            raise _of_another_number(file, masks, count)
         check_memory(2 * math.prod(shape) * dtype.itemsize, f"{file.where}: announces {' x '.join(map(str, shape))} numbers")
 
     try:

@@ -44,6 +44,8 @@ def load(data: bytes) -> Any:
         raise ConversionError(
             f"the file does not hold tensors alone, or is damaged: it was not loaded; {EXPECTED}"
         ) from None
+    if isinstance(content, dict):  # an OrderedDict of others may have attributes in place of its methods
+        content = dict(dict.items(content))
     tensors = [one for one in content.values() if isinstance(one, Tensor)] if isinstance(content, dict) else []
     # the strides of a tensor may repeat one number without end
     if sum(tensor.numel() * tensor.element_size() for tensor in tensors) > len(data):

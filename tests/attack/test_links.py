@@ -93,6 +93,23 @@ def test_a_link_at_the_licence_reaches_no_mirror_and_not_the_hub(keck, secret, t
     assert not (tmp_path / "mirror").exists()
 
 
+@pytest.mark.parametrize("listed", [[], ["report/thesis.tex"]], ids=["unlisted", "listed"])
+def test_a_link_in_place_of_the_pictures_of_a_run_leads_nowhere(listed, secret, tmp_path):
+    thesis, run = tmp_path / "thesis", tmp_path / "run"
+    for folder in (thesis, run):
+        folder.mkdir()
+    (thesis / "thesis.tex").write_text("mine\n")
+    (run / output.RUN_FILE).write_text("{}")
+    (run / output.LIST_FILE).write_text(json.dumps({"files": listed}))
+    (run / "report").symlink_to(thesis)
+    with pytest.raises(IntegrityError, match="run/report is a symbolic link"):
+        output.replace(run, {"report/roc.png": b"", "report.html": b""}, stale="report")
+    assert [path.read_text() for path in thesis.iterdir()] == ["mine\n"]
+    if listed:  # known before the long work
+        with pytest.raises(IntegrityError, match="run/report is a symbolic link"):
+            output.check(run, ("results.json",))
+
+
 @pytest.mark.parametrize(
     "name", [".bashrc", "zoo/.bashrc", "/etc/passwd", "/LICENSE", "../LICENSE", "a/../LICENSE", "LICENSE.a/b", "card.yaml"]
 )

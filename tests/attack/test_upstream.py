@@ -11,6 +11,7 @@ import sys
 import tarfile
 import tracemalloc
 import zipfile
+from collections import OrderedDict
 from contextlib import suppress
 
 import pytest
@@ -19,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepcr_zoo.errors import ConversionError, DeepcrZooError
+from deepcr_zoo.models import pthfiles
 from deepcr_zoo.models.upstream import convert_state
 from deepcr_zoo.publishing import sdists
 from deepcr_zoo.publishing.convert import import_model
@@ -298,3 +300,12 @@ def test_a_pth_file_of_others_is_one_sentence_of_the_compatible_class(tmp_path):
     script = f"from deepcr_zoo import deepCR; deepCR(mask={str(path)!r}, device='CPU')"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert "mine.pth': the file announces tensors larger than itself" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("attributes", [{"values": OrderedDict}, {"values": 3}, {"keys": 3}], ids=str)
+def test_attributes_of_a_dictionary_hide_no_tensors(attributes, tmp_path):
+    state = OrderedDict({"inc.conv.conv.3.weight": torch.zeros(1).expand(10**7, 10**7, 3, 3), BIAS: torch.zeros(4)})
+    vars(state).update(attributes)
+    torch.save(state, tmp_path / "net.pth")
+    with pytest.raises(ConversionError, match="larger than itself"):
+        pthfiles.load((tmp_path / "net.pth").read_bytes())

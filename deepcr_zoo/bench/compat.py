@@ -41,7 +41,7 @@ def roc(
     """
     if mode != "pair":
         raise UsageError(f"mode {mode!r}: expected 'pair', images with their masks")
-    wanted = np.atleast_1d(np.asarray(thresholds, np.float64))
+    wanted = _numbers("thresholds", thresholds)
     predict = getattr(model, "mask_model", model).predict
 
     def above(pixels: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -71,7 +71,7 @@ def roc_lacosmic(
 
     `image`, `mask` and `ignore` have shape (N, H, W). `sky`, `n_mask` and `seed` are not used.
     """
-    clips = np.atleast_1d(np.asarray(sigclip, np.float64))
+    clips = _numbers("sigclip", sigclip)
     method = Lacosmic(float(objlim), _READ_NOISE, gain=float(gain))
 
     def masks(one: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -81,6 +81,17 @@ def roc_lacosmic(
         return np.asarray((pixels > 0).sum(axis=-1), np.int64)
 
     return _rates(image, mask, ignore, masks, above, len(clips), rad if dilate else None)
+
+
+def _numbers(name: str, given: Any) -> NDArray[np.float64]:
+    """Return thresholds on one axis."""
+    try:
+        numbers = np.atleast_1d(np.asarray(given, np.float64))
+    except (TypeError, ValueError):
+        numbers = np.empty(0)
+    if numbers.ndim != 1 or not numbers.size or np.isnan(numbers).any():
+        raise UsageError(f"{name}: expected a number, or a list of some")
+    return numbers
 
 
 def _rates(
@@ -93,6 +104,8 @@ def _rates(
     radius: int | None,
 ) -> Rates | tuple[Rates, Rates]:
     """Count what `score` of each image, (..., H, W), marks; `above` counts pixels, (..., K), at each threshold."""
+    if radius is not None and (radius < 0 or radius != int(radius)):
+        raise UsageError(f"rad: expected a whole number of pixels, 0 or more, got {radius}")
     pixels, cosmic_rays, ignored = _triples(image, mask, ignore)
     found = np.zeros((2, 2, count), np.int64)  # plain and dilated, cosmic rays and clean pixels
     totals = np.zeros(2, np.int64)

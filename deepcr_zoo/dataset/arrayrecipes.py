@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deepcr_zoo.documents import validate
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.models.images import LIMIT
 from deepcr_zoo.zoo.recipe import Recipe
@@ -47,12 +48,14 @@ def arrays_recipe(
     ------
     UsageError
         If images are smaller than 32 pixels.
+    InvalidDocumentError
+        If the name or a setting is not what a recipe takes.
     """
     side = stamp_size or min(256, min(shape) // 4 * 4)
     if side < 32 or min(shape) < side:
         raise UsageError(f"images of {' x '.join(map(str, shape))} pixels: expected stamps of 32 pixels or more in them")
     visits = {"arrays": {"field_type": "extragalactic", "test_fraction": 0.2}}
-    return Recipe.model_validate(
+    return validate(
         {
             "name": name,
             "task": "mask",
@@ -68,7 +71,9 @@ def arrays_recipe(
             "train": {"architecture": {"depth": 2, "hidden": 32, "norm": "batch"}, **(train or {})},
             "publish": {"summary": f"{name}: trained on images and masks in arrays"},
             "rehearsal": {"stamps": {"size": 32, "border": 32}},
-        }
+        },
+        Recipe,
+        lambda _: "the recipe of arrays",
     )
 
 

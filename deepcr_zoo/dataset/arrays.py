@@ -27,7 +27,7 @@ from deepcr_zoo.dataset.sky import measure_sky
 from deepcr_zoo.dataset.stamplayers import stamp_layers
 from deepcr_zoo.errors import InvalidImageError, UsageError
 from deepcr_zoo.files import reporting_failures
-from deepcr_zoo.models.images import Mask, read_image, read_mask
+from deepcr_zoo.models.images import LIMIT, Mask, read_image, read_mask
 from deepcr_zoo.zoo.recipe import Recipe, Split
 
 _SPACING = 4  # stamps from one image to the next: no block of sky holds two images
@@ -80,6 +80,8 @@ def training_set(
     """
     if recipe.build.labels != "given":
         raise UsageError(f"{recipe.name}: build.labels is {recipe.build.labels}: expected given, for masks of your own")
+    if not 0 <= exposure_time_s < math.inf:
+        raise UsageError(f"exposure_time_s: expected seconds, 0 or more, got {exposure_time_s}")
     pairs = _pairs(images, masks, ignore, sky, recipe)
     home = home or store.Home.default()
     home.make()
@@ -133,10 +135,21 @@ def _pairs(images: Any, masks: Any, ignore: Any, sky: Any, recipe: Recipe) -> li
     if not len(stamp_positions(stack.pixels.shape[1:], recipe.build.stamps)):
         size = recipe.build.stamps.size
         raise UsageError(f"images of {stack.pixels.shape[1:]} pixels: expected space for a stamp of {size} pixels")
-    levels = [None] * len(ignored) if sky is None else np.broadcast_to(np.asarray(sky, float), len(ignored)).tolist()
+    levels = [None] * len(ignored) if sky is None else _levels(sky, len(ignored))
     if why := why_no_masks(list(cosmic_rays), list(ignored)):
         raise InvalidImageError(why)
     return [_pair(*one) for one in zip(stack.pixels, cosmic_rays, ignored, levels, strict=True)]
+
+
+def _levels(sky: Any, count: int) -> list[float]:
+    """Return the sky level that is given for each image."""
+    try:
+        levels = np.broadcast_to(np.asarray(sky, np.float64), (count,))
+    except (TypeError, ValueError):
+        levels = np.empty(0)
+    if not len(levels) or not (np.abs(levels) <= LIMIT).all():
+        raise InvalidImageError(f"sky: expected a level for each of the {count} images, or one for all, up to {LIMIT:g} e-")
+    return [float(level) for level in levels]
 
 
 def _pair(image: NDArray[np.float32], cosmic_rays: Mask, ignored: Mask, sky: float | None) -> _Pair:
@@ -156,6 +169,10 @@ def _split(pairs: Sequence[_Pair], recipe: Recipe, test_fraction: float) -> Iter
     validating = max(1, round(fraction * training)) if fraction else 0
     if training <= validating:
         raise UsageError(f"{len(pairs)} images: expected more, {tests} are for testing and {validating} for validation")
+    if again := {one.digest for one in pairs[:training]} & {one.digest for one in pairs[training:]}:
+        raise InvalidImageError(
+            f"{len(again)} of the images for testing are among those for training too: leave them out, or set test_fraction"
+        )
     yield "train", [(one, "train" if n < training - validating else "validation") for n, one in enumerate(pairs[:training])]
     if tests:
         yield "test", [(one, "test") for one in pairs[training:]]
@@ -251,4 +268,4 @@ def _names(digests: Sequence[str]) -> list[str]:
 def _repeats(pairs: Sequence[_Pair]) -> list[str]:
     most = Counter(pair.digest for pair in pairs)
     again = sum(count - 1 for count in most.values())
-    return [f"{again} images are repeats of others: training and test may share them"] if again else []
+    return [f"{again} images are repeats of others: training and validation may share them"] if again else []

@@ -139,15 +139,17 @@ class train:  # noqa: N801 - upstream's name
 
 
 def _recipe(image: Any, hidden: int, schedule: dict[str, Any], sky: list[float] | None) -> Recipe:
+    schedule = {key: value.item() if isinstance(value, np.generic) else value for key, value in schedule.items()}
+    channels = hidden.item() if isinstance(hidden, np.generic) else hidden
     stack = read_image(image, "electron")
     pixels = stack.pixels if stack.valid is None else stack.pixels[stack.valid]
     spread = float(np.std(pixels, dtype=np.float64)) if pixels.size else 0.0
     settings = {
-        "architecture": {"depth": 2, "hidden": hidden, "norm": "batch"},
+        "architecture": {"depth": 2, "hidden": channels, "norm": "batch"},
         "input": {"scale": float(f"{spread:.3g}") or 1.0},
         "schedule": schedule,
         "augmentation": {"sky": sky},
     }
     return arrays_recipe(
-        f"deepCR-arrays-2-{hidden}", stack.pixels.shape[1:], train=settings, validation_fraction=_VALIDATION
+        f"deepCR-arrays-2-{channels}", stack.pixels.shape[1:], train=settings, validation_fraction=_VALIDATION
     )

@@ -13,7 +13,7 @@ import deepcr_zoo
 from deepcr_zoo.bench.compat import roc as plain_roc
 from deepcr_zoo.dataset import arrays_recipe, training_set
 from deepcr_zoo.dataset.store import Home
-from deepcr_zoo.errors import AbsentAttributeError, InvalidImageError, UsageError
+from deepcr_zoo.errors import AbsentAttributeError, InvalidDocumentError, InvalidImageError, UsageError
 from deepcr_zoo.models.nets import UNet
 from deepcr_zoo.models.upstream import _renamed, upstream_state
 from deepcr_zoo.training.compat import deepCR, roc, roc_lacosmic, train
@@ -102,6 +102,61 @@ def test_masks_of_good_pixels_and_other_recipes_are_refused(tmp_path):
         training_set(recipe, made["image"][:1], made["cosmic_rays"][:1], home=Home(tmp_path))
     with pytest.raises(UsageError, match="expected stamps of 32 pixels"):
         arrays_recipe("Mine-2-4", (20, 20))
+
+
+def test_numbers_that_no_image_has_are_one_sentence(tmp_path):
+    made, recipe = made_up(6, 100.0, 1), arrays_recipe("Mine-2-4", (32, 32))
+    images, masks = made["image"], made["cosmic_rays"]
+    for sky in ([1.0, 2.0], "dark", np.nan, [None] * 6, 1e300, np.ones((6, 1))):
+        with pytest.raises(InvalidImageError, match="sky: expected a level for each of the 6 images"):
+            training_set(recipe, images, masks, sky=sky, home=Home(tmp_path))
+    for seconds in (-1.0, np.nan, np.inf):
+        with pytest.raises(UsageError, match="exposure_time_s: expected seconds"):
+            training_set(recipe, images, masks, exposure_time_s=seconds, home=Home(tmp_path))
+
+
+def test_an_image_for_training_and_for_testing_is_refused(tmp_path):
+    made, recipe = made_up(6, 100.0, 1), arrays_recipe("Mine-2-4", (32, 32))
+    twice = [np.concatenate([made[name]] * 2) for name in ("image", "cosmic_rays")]
+    with pytest.raises(InvalidImageError, match="6 of the images for testing are among those for training too"):
+        training_set(recipe, *twice, test_fraction=0.5, home=Home(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"epoch": 0}, "max_epochs"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"hidden": 10**9}, "hidden"),
+        ({"lr": float("nan")}, "learning_rate"),
+        ({"lr_decay_factor": 2}, "decay_factor"),
+        ({"epoch_phase0": -5}, "freeze_after_epochs"),
+        ({"sky": 1.0, "aug_sky": (3, -0.9)}, "augmentation.sky"),
+    ],
+    ids=str,
+)
+def test_settings_of_deepcr_that_cannot_be_are_one_sentence(options, field):
+    with pytest.raises(InvalidDocumentError, match=f"the recipe of arrays: train.*{field}: expected"):
+        train(np.ones((2, 32, 32), np.float32), np.zeros((2, 32, 32)), **options)
+
+
+def test_whole_numbers_of_numpy_are_settings(tmp_path):
+    integer = np.int64(4)
+    train(np.ones((2, 32, 32), np.float32), np.zeros((2, 32, 32)), hidden=integer, epoch=integer, batch_size=integer)
+
+
+def test_thresholds_and_radii_that_are_none_are_one_sentence():
+    model = Brightness()
+    for thresholds in ([], np.nan, "abc", [[0.5]]):
+        with pytest.raises(UsageError, match="thresholds: expected a number"):
+            roc(model, PIXELS, STRUCK, thresholds=thresholds)
+    with pytest.raises(UsageError, match="sigclip: expected a number"):
+        roc_lacosmic(PIXELS, STRUCK, [])
+    for radius in (-1, 0.5):
+        with pytest.raises(UsageError, match="rad: expected a whole number"):
+            roc(model, PIXELS, STRUCK, dilate=True, rad=radius)
+    with pytest.raises(InvalidImageError):
+        roc(model, [], [])
 
 
 def test_arrays_become_a_training_set_of_the_same_pixels_in_order(tmp_path):

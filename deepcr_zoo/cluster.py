@@ -62,8 +62,9 @@ def on_scheduler(address: str, shared: Sequence[Path] = ()) -> Runner:
     made if absent. The runner raises `ClusterError` if the scheduler cannot be reached or is lost, or if workers cannot
     do the work.
     """
-    if not re.fullmatch(r"((tcp|tls|ucx|ws|wss)://)?(\[[0-9A-Fa-f:.]+\]|[^/\s\[\]]+):\d{1,5}", address):
-        raise UsageError(f"--scheduler {address}: expected the address that `dask scheduler` prints, as in tcp://host:8786")
+    if not re.fullmatch(r"((tcp|tls|ucx|ws|wss)://)?(\[[0-9A-Fa-f:.]+\]|[^/\s\[\]@]+):\d{1,5}", address):
+        shown = address.rpartition("@")[2]  # before it stands a login, of which Dask has none
+        raise UsageError(f"--scheduler {shown}: expected the address that `dask scheduler` prints, as in tcp://host:8786")
     require("distributed", f"--scheduler {address} needs dask", "dask")
 
     def run(work: Work[Result], paths: Sequence[str]) -> Iterator[Outcome[Result]]:

@@ -176,6 +176,21 @@ def write_atomically(data: bytes, path: Path) -> None:
     write_together({path: data})
 
 
+def write_new(data: bytes, path: Path) -> None:
+    """Write a file that must not exist; a `FileExistsError` if another process was quicker, whose file stays as it is."""
+    sweep_partial(path)
+    with scratch_folder(path) as folder:
+        write_atomically(data, folder / path.name)
+        try:
+            os.link(folder / path.name, path)
+        except FileExistsError:
+            raise
+        except OSError:  # of a disk without hard links
+            if os.path.lexists(path):
+                raise
+            os.rename(folder / path.name, path)
+
+
 def write_together(contents: Mapping[Path, bytes]) -> None:
     """Write several files atomically, and rename none of them before all are on the disk.
 
@@ -348,6 +363,22 @@ def new_folder(path: Path) -> Iterator[Path]:
             except OSError:
                 if not path.is_dir():
                     raise
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `path` at the end; an `OutputError` if `path` is not empty by then."""
+    sweep_partial(path)
+    with scratch_folder(path) as folder:
+        yield folder
+        try:
+            os.rename(folder, path)  # replaces an empty folder alone
+        except OSError as error:
+            if not os.path.lexists(path):
+                raise
+            raise OutputError(
+                f"{path}: another process wrote there meanwhile: it was left as it is ({error.strerror})"
+            ) from None
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from deepcr_zoo.dataset.expectations import Expected, doubts, expected, expected
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS, why_not_of
 from deepcr_zoo.errors import InvalidNameError, UsageError
 from deepcr_zoo.exposures.pictures import require_matplotlib
-from deepcr_zoo.files import write_atomically
+from deepcr_zoo.files import write_new
 from deepcr_zoo.progress import Level
 from deepcr_zoo.zoo.instrumentfiles import instruments_beside
 from deepcr_zoo.zoo.names import NAME_PATTERN
@@ -113,7 +113,7 @@ def new(
     if sizes := re.search(r"-([23])-(\d+)$", name):
         text = text.replace(STARTER_SIZES, f"depth: {sizes[1]}, hidden: {sizes[2]}")
     with files.reporting_failures(path, "choose another file with --output"):
-        write_atomically(text.replace(STARTER_NAME, name).replace("NAME.yaml", path.name).encode(), path)
+        write_new(text.replace(STARTER_NAME, name).replace("NAME.yaml", path.name).encode(), path)
     print_result(path)
 
 
@@ -165,7 +165,7 @@ def simulate(
     Prints the path of each exposure: ROOT_flc.fits of ACS/WFC and WFC3/UVIS, else a file as the camera is described.
     ROOT_truth.safetensors beside it holds cosmic rays, scene and noise in electrons.
     """
-    from deepcr_zoo.simulate.visits import visit_of, write
+    from deepcr_zoo.simulate import visits as simulation
 
     recipe = read_recipe(find_recipe(file), settings or ())
     sizes = recipe.rehearsal
@@ -173,7 +173,7 @@ def simulate(
         raise UsageError("--full-frame and --side: expected one of them")
     first = sizes.seed if seed is None else seed
     simulated = [
-        visit_of(
+        simulation.visit_of(
             recipe,
             kind,
             number,
@@ -185,16 +185,18 @@ def simulate(
         for kind in _field_types(field_type, recipe)
         for number in range(first, first + visits)
     ]
+    for visit in simulated:
+        simulation.check(visit)
     folders = [output_dir / f"{visit.field_type}-{visit.seed}" for visit in simulated]
     if taken := [folder for folder in folders if folder.is_dir() and any(folder.iterdir())]:
         raise UsageError(
             f"{taken[0]} is not empty: choose another --output-dir or remove it, exposures of two runs do not mix"
         )
     for visit, folder in TerminalReporter().track(list(zip(simulated, folders, strict=True)), "simulating", len(simulated)):
-        with files.reporting_failures(folder, "choose another --output-dir"):
-            written = write(visit, folder)
+        with files.reporting_failures(folder, "choose another --output-dir"), files.whole_folder(folder) as unfinished:
+            written = simulation.write(visit, unfinished)
         for path in written:
-            print_result(path)
+            print_result(folder / path.name)
 
 
 def build(

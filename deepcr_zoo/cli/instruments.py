@@ -16,7 +16,7 @@ from deepcr_zoo.cli.console import message, print_facts, print_json, print_resul
 from deepcr_zoo.cli.options import AsJson
 from deepcr_zoo.documents import as_short_yaml
 from deepcr_zoo.errors import InvalidFileError, MissingExtraError, OutputError, UsageError
-from deepcr_zoo.files import write_atomically
+from deepcr_zoo.files import write_atomically, write_new
 from deepcr_zoo.zoo.instrumentfiles import default_instruments, is_description, read_instrument, settings_folder
 from deepcr_zoo.zoo.instruments import Instrument
 
@@ -61,7 +61,7 @@ def new(
         raise OutputError(f"{path}: exists and describes no instrument, so that it is not replaced: give another --to")
     check_new(described.instrument, path, inputs, path if overwrite else None)
     with files.reporting_failures(path, "choose another file with --to"):
-        write_atomically(as_short_yaml(described.instrument), path)
+        (write_atomically if overwrite else write_new)(as_short_yaml(described.instrument), path)
     if as_json:
         print_json({"path": str(path)} | dataclasses.asdict(described) | {"instrument": _content(described.instrument)})
         return

@@ -40,7 +40,7 @@ from deepcr_zoo.cli.console import (
 from deepcr_zoo.cli.datasets import build, fetch, recipe_commands, simulate
 from deepcr_zoo.cli.importing import import_file
 from deepcr_zoo.cli.instruments import instrument_commands
-from deepcr_zoo.cli.options import AsJson, Device, Engine, OnScheduler
+from deepcr_zoo.cli.options import AsJson, Device, Engine, OnScheduler, refuse_secrets
 from deepcr_zoo.cli.publishing import check, publish, update
 from deepcr_zoo.cli.training import train
 from deepcr_zoo.errors import DeepcrZooError, ModelWarning, UsageError
@@ -319,6 +319,7 @@ def main() -> None:
     try:
         with _warnings_as_messages(), hiding_logs():
             moment_of_writing()  # numpy cannot be imported where SOURCE_DATE_EPOCH is no number
+            refuse_secrets(sys.argv[1:])
             sys.exit(app(standalone_mode=False))
     except _USAGE_ERROR as error:
         print_usage_error(error)

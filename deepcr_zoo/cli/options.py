@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
+from collections.abc import Iterable
 from typing import Annotated
 
 from typer import Argument, Option
 
 from deepcr_zoo import machine
+from deepcr_zoo.errors import UsageError
 from deepcr_zoo.zoo.networksettings import without_passwords
 
 RecipeFile = Annotated[str, Argument(metavar="RECIPE", help="a file, or the name of a shipped recipe")]
@@ -17,6 +20,9 @@ Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps")]
 Engine = Annotated[str, Option(help="auto, torch or openvino")]
 OnScheduler = Annotated[str | None, Option(metavar="ADDRESS", help="instead of --jobs: Dask scheduler, tcp://HOST:PORT")]
 AsJson = Annotated[bool, Option("--json", help="print JSON for machines")]
+
+_SCHEME = r"(?<![\w+.-])(?P<scheme>[A-Za-z][\w+.-]*)://"
+_LOGIN, _QUERY = re.compile(_SCHEME + r"(?:(?<!file://)\S*|[^/\s]*)@"), re.compile("@?" + _SCHEME + r"\S*\?")
 
 BYTES_PER_VISIT = 4_500_000_000
 """Largest memory use of a visit of three full ACS/WFC frames."""
@@ -31,3 +37,13 @@ def default_jobs() -> int:
 def this_command() -> str:
     """Return the command line, as records of results hold it: they are published, so addresses lose their logins."""
     return without_passwords(shlex.join(["deepcr-zoo", *sys.argv[1:]]))
+
+
+def refuse_secrets(arguments: Iterable[str]) -> None:
+    """Raise `UsageError` for an address with a login or a query: no command takes one, and many would keep it."""
+    for argument in arguments:
+        if found := _LOGIN.search(argument) or _QUERY.match(argument):
+            raise UsageError(
+                f"{found['scheme']}://...: no argument may be an address with a name, a password or a query: download what "
+                "it names, and give the file"
+            )

@@ -78,7 +78,7 @@ class PlainVisit:
 
 def write_plain_visit(visit: PlainVisit, folder: Path) -> list[Path]:
     """Simulate a visit, write its files with ``ROOT_truth.safetensors`` beside each, and return their paths."""
-    _check(visit)
+    check(visit)
     simulation = _Simulation(visit)
     exposed = [simulation.expose(number) for number in range(visit.exposures)]
     known = simulation.camera.description
@@ -93,7 +93,8 @@ def write_plain_visit(visit: PlainVisit, folder: Path) -> list[Path]:
     return paths
 
 
-def _check(visit: PlainVisit) -> None:
+def check(visit: PlainVisit) -> None:
+    """Raise `UsageError` if a visit cannot be simulated."""
     if visit.side is not None and visit.side < _LEAST_SIDE:
         raise UsageError(f"side: expected {_LEAST_SIDE} pixels or more, got {visit.side}")
     if not 0 <= visit.seed < MOST_SEEDS:

@@ -84,7 +84,7 @@ def write_visit(visit: SimulatedVisit, folder: Path) -> list[Path]:
     UsageError
         If the visit cannot be simulated.
     """
-    _check(visit)
+    check(visit)
     simulation = _Simulation(visit)
     paths = []
     for exposure in range(visit.exposures):
@@ -96,7 +96,8 @@ def write_visit(visit: SimulatedVisit, folder: Path) -> list[Path]:
     return paths
 
 
-def _check(visit: SimulatedVisit) -> None:
+def check(visit: SimulatedVisit) -> None:
+    """Raise `UsageError` if a visit cannot be simulated."""
     rows, columns = visit.instrument.chip_shape
     if visit.side is not None and not _LEAST_SIDE <= visit.side <= min(rows, columns):
         raise UsageError(

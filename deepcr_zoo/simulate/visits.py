@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from deepcr_zoo.errors import UsageError
+from deepcr_zoo.simulate import plainvisits, simulation
 from deepcr_zoo.simulate.cameras import is_of_hst, simulated
 from deepcr_zoo.simulate.plainvisits import PlainVisit, write_plain_visit
 from deepcr_zoo.simulate.simulation import SimulatedVisit, write_visit
@@ -34,6 +35,11 @@ def visit_of(
             f"{', '.join(get_args(SimulatedFieldType))}, got {field_type}"
         )
     return SimulatedVisit(simulated(block), images[0], seed, exposures, seconds, side)
+
+
+def check(visit: Visit) -> None:
+    """Raise `UsageError` if a visit cannot be simulated."""
+    simulation.check(visit) if isinstance(visit, SimulatedVisit) else plainvisits.check(visit)
 
 
 def write(visit: Visit, folder: Path) -> list[Path]:

@@ -106,8 +106,8 @@ def instruments_beside(folders: Iterable[Path]) -> KnownInstruments:
     found = list(default_instruments().known)
     paths = (path for folder in folders for place in (folder, folder / FOLDER) for path in _yaml_files(place))
     for path in dict.fromkeys(one.resolve() for one in paths):
-        if files.is_file(path) and path.stat().st_size > MOST_BYTES:
-            continue  # something else
+        if path.exists() and not (files.is_file(path) and path.stat().st_size <= MOST_BYTES):
+            continue  # something else, such as a folder or a pipe of this name
         content = document_bytes(path, path)
         if _describes(content) and not any(one.where == str(path) for one in found):
             found.append(KnownInstrument(parse_document(content, Instrument, path), str(path)))

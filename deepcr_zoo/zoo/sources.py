@@ -148,6 +148,11 @@ def _write_mirror(model: ResolvedModel, supplied: dict[str, bytes], root: Path) 
         if not _is_shipped(model):
             files.refuse_links(licence, model.root)
         contents[root / (model.origin.registry or "") / licence.name] = read_file(licence)
+    except FileNotFoundError:
+        raise SourceError(
+            f"{licence}: no such file, and a mirror needs the licence of {model.reference}: write it there, or use the "
+            "model where it is"
+        ) from None
     except OSError as error:
         raise SourceError(f"{licence}: the licence of {model.reference} cannot be read: {error.strerror}") from None
     elsewhere = "choose another folder with --to"

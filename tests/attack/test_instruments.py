@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import numpy as np
@@ -16,7 +17,7 @@ from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, InvalidFileE
 from deepcr_zoo.exposures.describing import describe_camera
 from deepcr_zoo.exposures.reading import read_exposure
 from deepcr_zoo.exposures.readingoptions import ReadingOptions
-from deepcr_zoo.zoo.instrumentfiles import KnownInstrument, KnownInstruments, read_instrument
+from deepcr_zoo.zoo.instrumentfiles import KnownInstrument, KnownInstruments, instruments_beside, read_instrument
 from deepcr_zoo.zoo.instruments import Instrument
 from tests.described import CAMERA, describe, settings_of
 from tests.groundframes import OVERSCAN, SHAPE, counts, write_frame
@@ -134,3 +135,10 @@ def test_thousands_of_descriptions_are_compared_within_seconds():
     start = time.monotonic()
     assert len(KnownInstruments.merged(many).known) == 3000
     assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_what_is_no_file_beside_a_recipe_is_no_description(make, tmp_path):
+    describe(tmp_path / "camera.yaml")
+    make(tmp_path / "x.yaml")
+    assert CAMERA["name"] in [one.name for one in instruments_beside([tmp_path])]

@@ -12,9 +12,11 @@ import pytest
 from deepcr_zoo import files
 from deepcr_zoo.archive.listing import query_of
 from deepcr_zoo.archive.mast import Archive
-from deepcr_zoo.cli.options import this_command
+from deepcr_zoo.cli.main import main
+from deepcr_zoo.cli.options import refuse_secrets, this_command
+from deepcr_zoo.cluster import on_scheduler
 from deepcr_zoo.dataset import visits
-from deepcr_zoo.errors import DeepcrZooError
+from deepcr_zoo.errors import DeepcrZooError, UsageError
 from deepcr_zoo.zoo.hub import connection
 from deepcr_zoo.zoo.hub.repositories import HubRepository, whoami
 from deepcr_zoo.zoo.networksettings import address_of, with_settings, without_passwords
@@ -251,3 +253,49 @@ def test_an_address_where_none_is_expected_is_not_shown(use):
 def test_the_command_is_recorded_without_logins(monkeypatch):
     monkeypatch.setattr("sys.argv", ["deepcr-zoo", "train", "r.yaml", "--scheduler", "tls://me:s3cret@host:8786"])
     assert this_command() == "deepcr-zoo train r.yaml --scheduler tls://host:8786"
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "https://u:secret@host/x.fits",
+        "@s3://u:secret@host/list",
+        "https://host/x?sig=secret",
+        "data.source=ftp://u:secret@h",
+        "https://u:pa/secret@h",
+    ],
+)
+def test_a_command_with_a_secret_in_an_address_is_refused_and_does_not_repeat_it(argument, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for words in (
+        ["clean", argument],
+        ["recipe", "new", "X-2-4", "--output", argument],
+        ["recipe", "check", "--set", argument],
+    ):
+        monkeypatch.setattr(sys, "argv", ["deepcr-zoo", *words])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 2
+        said = "".join(capsys.readouterr())
+        assert "://...: no argument may be an address with a name, a password or a query" in said
+        assert "secret" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_addresses_without_secrets_are_arguments_as_before():
+    refuse_secrets(
+        [
+            "file:///data/mirror",
+            "file:///data/NAME@1.0",
+            "tcp://10.0.0.1:8786",
+            "x?.fits",
+            "mask/X-2@1.0",
+            "data.source=https://a.org/?id=5",
+        ]
+    )
+
+
+def test_a_login_in_the_address_of_a_scheduler_is_refused_and_not_shown():
+    with pytest.raises(UsageError, match="--scheduler host:8786: expected the address") as error:
+        on_scheduler("tcp://user:secret@host:8786")
+    assert "secret" not in str(error.value)

@@ -7,14 +7,15 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from astropy.io import fits
 
-from deepcr_zoo.errors import InUseError
-from deepcr_zoo.files import OLD_S, locked, temporary_folder, write_atomically
+from deepcr_zoo.errors import InUseError, OutputError
+from deepcr_zoo.files import OLD_S, locked, temporary_folder, whole_folder, write_atomically, write_new
 from deepcr_zoo.zoo import records
 from deepcr_zoo.zoo.registry import read_registry
 from tests import forks
@@ -159,3 +160,42 @@ def test_temporary_folders_of_killed_processes_are_removed(tmp_path, monkeypatch
         assert list(tmp_path.iterdir()) == [mine]
         assert mine.stat().st_mode & 0o777 == 0o700
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_a_simulated_visit_is_that_of_one_process(tmp_path):
+    place = tmp_path / "visit"
+
+    def write(text: str, meanwhile: Callable[[], None]) -> None:
+        with whole_folder(place) as folder:
+            (folder / "a.fits").write_text(text)
+            assert not place.exists()  # nothing is seen before all is there
+            meanwhile()
+
+    with pytest.raises(OutputError, match="visit: another process wrote there meanwhile"):
+        write("slow", lambda: write("quick", lambda: None))
+    assert (place / "a.fits").read_text() == "quick"
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_two_simulations_into_one_folder_do_not_mix(tmp_path):
+    script = "from deepcr_zoo.cli.main import main; main()"
+    arguments = ["simulate", "practice-ccd", "--side", "128", "--exposures", "2", "--output-dir", str(tmp_path / "out")]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, *arguments, "--exposure-time", seconds],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for seconds in ("30", "900")
+    ]
+    ended = [process.communicate() for process in started]
+    assert sorted(process.returncode for process in started) != [0, 0], ended
+    assert len({fits.getval(path, "EXPTIME") for path in (tmp_path / "out").rglob("*.fits")}) == 1
+
+
+def test_a_new_file_does_not_replace_that_of_another_process(tmp_path):
+    write_new(b"first", tmp_path / "camera.yaml")
+    with pytest.raises(FileExistsError):
+        write_new(b"second", tmp_path / "camera.yaml")
+    assert (tmp_path / "camera.yaml").read_bytes() == b"first"
+    assert [path.name for path in tmp_path.iterdir()] == ["camera.yaml"]

@@ -15,7 +15,7 @@ from deepcr_zoo import deepCR, files
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.documents import as_yaml
-from deepcr_zoo.errors import DeepcrZooError, ModelWarning, RunError, UnknownModelError
+from deepcr_zoo.errors import DeepcrZooError, ModelWarning, RunError, SourceError, UnknownModelError
 from deepcr_zoo.models.verification import verify
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 from deepcr_zoo.zoo.registries import default_registry
@@ -114,3 +114,9 @@ def test_a_folder_with_any_name_gives_products_that_name_it(name, tmp_path):
     run, path = write_run(tmp_path / name), acs_flc(tmp_path / "jtest_flc.fits")
     made = [deepcr_zoo.clean_file(path, run, "medmask", device="cpu").status for _ in range(2)]
     assert made == ["cleaned", "finished"]
+
+
+def test_a_run_without_a_licence_makes_no_mirror_and_the_error_says_what_to_do(folder, tmp_path):
+    with pytest.raises(SourceError, match=r"LICENSE.*: no such file, and a mirror needs the licence of .*: write it there"):
+        deepcr_zoo.pull(folder, to=tmp_path / "mirror")
+    assert not (tmp_path / "mirror").exists()

@@ -131,7 +131,7 @@ def test_cameras_of_hst_refuse_settings_that_they_do_not_use():
 @pytest.mark.parametrize(
     ("labels", "reason"),
     [
-        ("astrodrizzle", "AstroDrizzle reads no such files"),
+        ("astrodrizzle", "calibrated exposures of HST, which AstroDrizzle reads"),
         ("dark_paste", "makes no darks"),
         ("cr_split", None),
         ("dithers", None),

@@ -11,7 +11,6 @@ from deepcr_zoo.errors import UsageError
 from deepcr_zoo.simulate.cameras import is_of_hst
 from deepcr_zoo.zoo.instrumentfiles import default_instruments
 from deepcr_zoo.zoo.recipe import FIELD_TYPES, RESERVED_SEED, SIMULATED_FIELD_TYPES, FieldType, Recipe, Split, StampBlock
-from deepcr_zoo.zoo.recipeinstruments import detector_of
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 
@@ -61,7 +60,9 @@ def expected_rehearsal(recipe: Recipe) -> list[Expected]:
 def why_no_labels(recipe: Recipe) -> str | None:
     """Return why a recipe's label method cannot label exposures of its camera; None if it can."""
     block = recipe.instrument
-    return why_not_of(recipe.build.labels, block.telescope, detector_of(block).name)
+    described = block.description
+    camera = described.name if described else f"{block.telescope} {block.instrument} {block.detector}"
+    return why_not_of(recipe.build.labels, block.telescope, camera)
 
 
 def why_no_darks(recipe: Recipe) -> str | None:

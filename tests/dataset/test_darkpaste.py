@@ -232,8 +232,8 @@ def test_keys_of_shipped_recipes_do_not_change():
     }
     rehearsal = plan_build(found["acs-wfc-f606w"], rehearse=True)
     assert (rehearsal.key, rehearsal.visits[0].key) == (
-        "93bab23f912d449a176b29f9504d9593",
-        "7f9b2096bcb73091aad6b79b2c864684",
+        "bd5c252368653156b83f5eac419e9d02",
+        "6cd5f70436124950a6329784ab576b2c",
     )
 
 

@@ -1,8 +1,6 @@
 """From raw frames of a camera that nothing describes to a judged network, with each label method that needs no dithers."""
 
-import os
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -10,8 +8,7 @@ from astropy.io import fits
 
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.simulate.truth import read_truth, truth_path
-from tests import warm
-from tests.conftest import CHECKOUT
+from tests.newcomers import Newcomer
 
 SIDE, STAMP, GAIN, READ_NOISE = 160, 32, 1.8, 6.0
 SMALL = [
@@ -24,27 +21,10 @@ SMALL = [
 pytestmark = pytest.mark.slow
 
 
-class Bench:
-    """A folder in which commands are typed, with settings, data and caches of its own."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        settings = folder / "settings" / "config.yaml"
-        settings.parent.mkdir()
-        settings.write_text("{}\n")
-        own = {"PATH": warm.path(), "PYTHONPATH": str(CHECKOUT), "DEEPCR_ZOO_CONFIG": str(settings)}
-        self.env = os.environ | own | {"DEEPCR_ZOO_DATA": str(folder / "data"), "DEEPCR_ZOO_CACHE": str(folder / "cache")}
-
-    def type(self, *words):
-        done = subprocess.run(["deepcr-zoo", *words], cwd=self.folder, env=self.env, capture_output=True, text=True)
-        assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
-        return done.stdout + done.stderr
-
-
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
     """Three fields of three repeats each, a dark for each of six other exposures, and the description of the camera."""
-    made = Bench(tmp_path_factory.mktemp("walks"))
+    made = Newcomer(tmp_path_factory.mktemp("walks"))
     sizes = ["--side", str(SIDE), "--set", "build.labels=cr_split"]
     made.type("simulate", "practice-ccd", "--visits", "3", "--exposures", "3", *sizes, "--output-dir", "nights")
     made.type("simulate", "practice-ccd", "--seed", "2000", "--exposures", "6", *sizes, "--output-dir", "others")

@@ -1,8 +1,6 @@
 """The tutorial, typed as written: from raw frames to a network and a cleaned exposure, both judged against the truth."""
 
-import os
 import re
-import subprocess
 
 import numpy as np
 import pytest
@@ -13,8 +11,8 @@ import deepcr_zoo
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.models.baselines import Lacosmic
 from deepcr_zoo.simulate.truth import read_truth, truth_path
-from tests import warm
 from tests.conftest import CHECKOUT
+from tests.newcomers import Newcomer
 
 TUTORIAL = (CHECKOUT / "docs" / "guide" / "tutorial.md").read_text()
 COMMANDS = [line for block in re.findall(r"```console\n(.*?)```", TUTORIAL, re.DOTALL) for line in block.splitlines()]
@@ -43,17 +41,10 @@ def changed(recipe):
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory):
     """A folder in which everything was typed, and what each command printed."""
-    folder = tmp_path_factory.mktemp("tutorial")
-    settings = folder / "settings" / "config.yaml"
-    settings.parent.mkdir()
-    settings.write_text("{}\n")
-    own = {"PATH": warm.path(), "PYTHONPATH": str(CHECKOUT), "DEEPCR_ZOO_CONFIG": str(settings)}
-    own |= {"DEEPCR_ZOO_DATA": str(folder / "data"), "DEEPCR_ZOO_CACHE": str(folder / "cache")}
-    said = {}
+    newcomer = Newcomer(tmp_path_factory.mktemp("tutorial"))
+    folder, said = newcomer.folder, {}
     for command in COMMANDS:
-        done = subprocess.run(command, shell=True, cwd=folder, env=os.environ | own, capture_output=True, text=True)
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        said[command.split(" ", 1)[1]] = done.stdout + done.stderr
+        said[command.split(" ", 1)[1]] = newcomer.type_line(command)
         if " recipe new " in command:
             (folder / RECIPE).write_text(changed((folder / RECIPE).read_text()))
     return folder, said

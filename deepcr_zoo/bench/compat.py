@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.errors import InvalidImageError, UsageError
 from deepcr_zoo.models.baselines import Lacosmic
-from deepcr_zoo.models.images import Mask, read_image, read_mask
+from deepcr_zoo.models.images import read_labelled
 
 Rates = tuple[NDArray[np.float64], NDArray[np.float64]]
 """TPR and FPR in percent, at each threshold."""
@@ -106,10 +106,11 @@ def _rates(
     """Count what `score` of each image, (..., H, W), marks; `above` counts pixels, (..., K), at each threshold."""
     if radius is not None and (radius < 0 or radius != int(radius)):
         raise UsageError(f"rad: expected a whole number of pixels, 0 or more, got {radius}")
-    pixels, cosmic_rays, ignored = _triples(image, mask, ignore)
+    require_arrays(image, mask)
+    stack, cosmic_rays, ignored = read_labelled(image, mask, ignore, None)
     found = np.zeros((2, 2, count), np.int64)  # plain and dilated, cosmic rays and clean pixels
     totals = np.zeros(2, np.int64)
-    for one, struck, left_out in zip(pixels, cosmic_rays, ignored, strict=True):
+    for one, struck, left_out in zip(stack.pixels, cosmic_rays, ignored, strict=True):
         scores = np.where(left_out, -np.inf, score(one))
         classes = (struck & ~left_out, ~struck & ~left_out)
         totals += [int(pixels.sum()) for pixels in classes]
@@ -136,11 +137,3 @@ def require_arrays(image: Any, mask: Any) -> None:
     first = image[0] if isinstance(image, list | tuple) and image else image
     if mask is None or isinstance(first, str | os.PathLike):
         raise InvalidImageError("expected arrays: image and mask of shape (N, H, W); read files with numpy.load first")
-
-
-def _triples(image: Any, mask: Any, ignore: Any) -> tuple[NDArray[np.float32], Mask, Mask]:
-    require_arrays(image, mask)
-    stack = read_image(image, None)
-    cosmic_rays = read_mask(mask, stack.shape)
-    ignored = np.zeros(cosmic_rays.shape, bool) if ignore is None else read_mask(ignore, stack.shape)
-    return stack.pixels, cosmic_rays, ignored if stack.valid is None else ignored | ~stack.valid

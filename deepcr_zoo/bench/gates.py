@@ -28,7 +28,7 @@ from deepcr_zoo.bench.results import (
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.runtime import example_frame
 from deepcr_zoo.bench.subjects import Subject
-from deepcr_zoo.dataset.quality import CHANCE
+from deepcr_zoo.dataset.quality import CHANCE, beyond_chance
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import ExposureRecord, Manifest, VisitRecord
 from deepcr_zoo.errors import DeepcrZooError, NotMeasuredError
@@ -323,16 +323,13 @@ def _labels(evidence: Evidence) -> Measured:
     def factor(ratio: float | None) -> float:
         return 1.0 if ratio is None else max(ratio, 1 / ratio) if ratio > 0 else math.inf
 
-    def rate_factor(one: ExposureRecord) -> float:
-        return 1.0 if one.rate_chance is not None and one.rate_chance >= CHANCE else factor(one.rate_ratio)
-
     def has_masked_stars(one: ExposureRecord) -> bool:
         # without a recorded chance, the build has already let the exposure pass
-        beyond_chance = one.star_excess_chance is not None and one.star_excess_chance < CHANCE
-        return one.star_excess is not None and one.star_excess > block.max_star_excess and beyond_chance
+        is_beyond = one.star_excess_chance is not None and one.star_excess_chance < CHANCE
+        return one.star_excess is not None and one.star_excess > block.max_star_excess and is_beyond
 
     sky = max((factor(one.background_ratio) for one in exposures), default=math.inf)
-    rate = max((rate_factor(one) for one in exposures), default=math.inf)
+    rate = max((beyond_chance(factor(one.rate_ratio), one.rate_chance) for one in exposures), default=math.inf)
     excess = max((one.star_excess or 0.0 for one in exposures), default=math.inf)
     starry = [one.name for one in exposures if has_masked_stars(one)]
     text = f"{len(exposures)} exposures: background within {sky:.3g}, rate within {rate:.3g}, star excess {excess:.3g}"

@@ -27,7 +27,7 @@ from deepcr_zoo.dataset.sky import measure_sky
 from deepcr_zoo.dataset.stamplayers import stamp_layers
 from deepcr_zoo.errors import InvalidImageError, UsageError
 from deepcr_zoo.files import reporting_failures
-from deepcr_zoo.models.images import LIMIT, Mask, read_image, read_mask
+from deepcr_zoo.models.images import LIMIT, Mask, read_labelled
 from deepcr_zoo.zoo.recipe import Recipe, Split
 
 _SPACING = 4  # stamps from one image to the next: no block of sky holds two images
@@ -127,11 +127,7 @@ Uses = Sequence[tuple[_Pair, store.StampSplit]]
 
 
 def _pairs(images: Any, masks: Any, ignore: Any, sky: Any, recipe: Recipe) -> list[_Pair]:
-    stack = read_image(images, "electron")
-    cosmic_rays = read_mask(masks, stack.shape)
-    ignored = np.zeros(cosmic_rays.shape, bool) if ignore is None else read_mask(ignore, stack.shape)
-    if stack.valid is not None:
-        ignored = ignored | ~stack.valid
+    stack, cosmic_rays, ignored = read_labelled(images, masks, ignore, "electron")
     if not len(stamp_positions(stack.pixels.shape[1:], recipe.build.stamps)):
         size = recipe.build.stamps.size
         raise UsageError(f"images of {stack.pixels.shape[1:]} pixels: expected space for a stamp of {size} pixels")

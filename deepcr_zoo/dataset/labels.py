@@ -58,11 +58,6 @@ class Assessment:
         """Cosmic rays per cm2 and s."""
         return self.masked.groups / self.cm2_s if self.cm2_s else 0.0
 
-    @property
-    def rate_ratio_beyond_chance(self) -> float:
-        """The ratio, or 1 where chance explains the number of cosmic rays."""
-        return 1.0 if self.rate_chance is not None and self.rate_chance >= quality.CHANCE else self.rate_ratio
-
     def fields(self, limits: QualityBlock) -> dict[str, Any]:
         """Return fields of the exposure's record."""
         return {
@@ -206,7 +201,8 @@ def _find_outlier(
 ) -> quality.Outlier | None:
     """Return the exposure that spoils the labels of the others, by its rate of cosmic rays or its alignment."""
     limits = visit.build.quality
-    worst = quality.find_worst([one.rate_ratio_beyond_chance for one in found], limits.max_rate_ratio)
+    ratios = [quality.beyond_chance(one.rate_ratio, one.rate_chance) for one in found]
+    worst = quality.find_worst(ratios, limits.max_rate_ratio)
     if worst is not None:
         rate, ratio = found[worst].rate, found[worst].rate_ratio
         reason = f"its rate of {rate:.3g} cosmic rays per cm2 and s is {ratio:.2g} times what is usual in its visit"

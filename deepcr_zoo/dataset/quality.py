@@ -120,6 +120,11 @@ def chance_of_count(groups: int, usual: float) -> float | None:
     return float(special.pdtr(groups, usual)) if groups < usual else float(special.pdtrc(groups - 1, usual))
 
 
+def beyond_chance(ratio: float, chance: float | None) -> float:
+    """Return a ratio of rates, or 1 where chance explains it; it counts where no chance is known."""
+    return 1.0 if chance is not None and chance >= CHANCE else ratio
+
+
 def find_worst(ratios: Sequence[float], max_ratio: float) -> int | None:
     """Return the index of the ratio farthest from 1, in either direction; None if all are within `max_ratio`."""
     factors = [max(ratio, 1 / ratio) if ratio > 0 else math.inf for ratio in ratios]

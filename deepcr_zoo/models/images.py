@@ -170,6 +170,14 @@ def read_mask(mask: Any, shape: tuple[int, ...]) -> Mask:
     return values.reshape(-1, *shape[-2:])
 
 
+def read_labelled(image: Any, mask: Any, ignore: Any, unit: str | None) -> tuple[ImageStack, Mask, Mask]:
+    """Return images with their CR masks and ignore masks, each (N, H, W); pixels that are not valid are ignored too."""
+    stack = read_image(image, unit)
+    cosmic_rays = read_mask(mask, stack.shape)
+    ignored = np.zeros(cosmic_rays.shape, bool) if ignore is None else read_mask(ignore, stack.shape)
+    return stack, cosmic_rays, ignored if stack.valid is None else ignored | ~stack.valid
+
+
 def hidden_cores(mask: Mask, usable: Mask) -> str | None:
     """Return a sentence if pixels of a mask (H, W) crowd around areas that are not usable."""
     from scipy.ndimage import binary_opening

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from deepcr_zoo import files
 from deepcr_zoo.documents import as_yaml, brief, read_document
@@ -99,8 +98,8 @@ def _check(facts: StatedFacts) -> None:
     for what, text in (("licence", facts.licence), ("author", facts.author)):
         if printable(text) != text or len(text) > MOST_LETTERS:
             raise UsageError(f"{what} is {brief(text)}: expected one line of at most {MOST_LETTERS} letters")
-    if facts.unit not in get_args(cards.InputUnit):
-        raise UsageError(f"unit is {facts.unit!r}: expected one of {', '.join(get_args(cards.InputUnit))}")
+    if facts.unit not in cards.INPUT_UNITS:
+        raise UsageError(f"unit is {facts.unit!r}: expected one of {', '.join(cards.INPUT_UNITS)}")
     if not 1 / cards.MOST_SCALE <= facts.scale <= cards.MOST_SCALE:
         raise UsageError(
             f"scale is {facts.scale}: expected {1 / cards.MOST_SCALE:g} to {cards.MOST_SCALE:g}, a number which pixel "

@@ -41,7 +41,6 @@ SEED = 1
 @plainly_drawn
 def plot_loss(history: Sequence[EpochRecord], path: Path) -> None:
     """Plot training and validation loss by epoch, with the freeze, decays of the learning rate and the best epoch."""
-    require_matplotlib()
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 

@@ -90,10 +90,12 @@ def upstream_sdists() -> Path:
 
 LONG_FILES = (
     "test_kill_storm.py",
+    "test_tutorial.py",
     "test_whole_path.py",
     "test_readme.py",
     "test_cluster.py",
     "test_real_exposures.py",
+    "test_labelwalks.py",
     "test_two_nodes.py",
     "test_interruption.py",
     "test_cluster_build.py",

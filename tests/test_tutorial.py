@@ -20,7 +20,7 @@ COMMANDS = [line for block in re.findall(r"```console\n(.*?)```", TUTORIAL, re.D
 RECIPE = "mycam-r-2-8.yaml"
 HELD_OUT = "extragalactic-1003"
 FPRS = (0.0005, 0.005)
-OBJLIMS, SIGCLIPS = (2.0, 3.5, 5.0), (3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0, 20.0, 30.0)
+OBJLIMS, SIGCLIPS = (2.0, 5.0), (4.0, 6.0, 9.0, 13.0, 20.0, 30.0)
 GAIN, READ_NOISE, SATURATION = 1.8, 6.0, 60_000
 
 pytestmark = [
@@ -108,6 +108,6 @@ def test_the_cleaned_exposure_keeps_counts_and_overscan_and_loses_its_cosmic_ray
     assert (before[~mask] == after[~mask]).all()
     assert not mask[:, columns:].any()
     bright = truth.cosmic_rays > 10 * truth.noise
-    assert mask[:rows, :columns][bright].mean() > 0.9
+    assert mask[:rows, :columns][bright].mean() > 0.8  # of some sixty pixels
     left = (after[:, :columns] - before[:, :columns] + truth.cosmic_rays / GAIN)[bright & mask[:, :columns]]
     assert abs(np.median(left)) < truth.noise.mean() / GAIN

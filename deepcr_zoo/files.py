@@ -310,6 +310,7 @@ def _sweep(folder: Path, names: Collection[str] | None) -> None:
             found
             and (names is None or found["name"] in names)
             and (_has_lost_its_process(found) or _is_old(folder / leftover))
+            and not _is_held(folder / leftover)
         ):
             with suppress(OSError):  # in a folder that others share it may be theirs
                 _remove(folder / leftover)
@@ -356,7 +357,9 @@ def locked(folder: Path, report_wait: Callable[[], None] | None = None) -> Itera
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder that becomes `path` at the end, unless another process was quicker or something failed."""
     with scratch_folder(path) as folder:
+        made = _identity(folder)
         yield folder
+        _check_undisturbed(folder, made)
         if not path.exists():
             try:
                 os.rename(folder, path)
@@ -370,7 +373,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder that becomes `path` at the end; an `OutputError` if `path` is not empty by then."""
     sweep_partial(path)
     with scratch_folder(path) as folder:
+        made = _identity(folder)
         yield folder
+        _check_undisturbed(folder, made)
         try:
             os.rename(folder, path)  # replaces an empty folder alone
         except OSError as error:
@@ -387,9 +392,63 @@ def scratch_folder(path: Path) -> Iterator[Path]:
     folder = _partial_path(path)
     folder.mkdir(parents=True)
     try:
-        yield folder
+        with _held(folder):
+            yield folder
     finally:
         _remove(folder)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder itself: it shows processes that cannot see this one that the folder is in use."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        yield
+        return
+    try:
+        _try_lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_held(path: Path) -> bool:
+    """True if a process holds the lock of a folder, which ends with that process."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:  # a file or a link, which nobody holds
+        return False
+    try:
+        return not _try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Lock an open folder; False if another process has the lock. True also where there are no such locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a shared disk without locks
+        return True
+    return True
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
+def _check_undisturbed(folder: Path, made: tuple[int, int]) -> None:
+    """Raise `OutputError` if a folder is not the one that was made: what it held would be missing in silence."""
+    if not folder.is_dir() or _identity(folder) != made:
+        raise OutputError(f"{folder}: was removed by another process while this one wrote there: run the command again")
 
 
 @contextmanager

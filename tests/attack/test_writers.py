@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +16,16 @@ import pytest
 from astropy.io import fits
 
 from deepcr_zoo.errors import InUseError, OutputError
-from deepcr_zoo.files import OLD_S, locked, temporary_folder, whole_folder, write_atomically, write_new
+from deepcr_zoo.files import (
+    OLD_S,
+    locked,
+    new_folder,
+    sweep_leftovers,
+    temporary_folder,
+    whole_folder,
+    write_atomically,
+    write_new,
+)
 from deepcr_zoo.zoo import records
 from deepcr_zoo.zoo.registry import read_registry
 from tests import forks
@@ -146,6 +156,49 @@ def test_what_is_left_over_is_swept_when_it_is_old_although_its_owner_seems_to_l
     os.utime(leftover, (time.time() - 2 * OLD_S,) * 2)
     write_atomically(b"whole", tmp_path / "x.yaml")
     assert {path.name for path in tmp_path.iterdir()} == {"x.yaml", young.name}
+
+
+WRITER = """import os, sys, pathlib
+from deepcr_zoo.files import whole_folder
+with whole_folder(pathlib.Path(sys.argv[1])) as folder:
+    (folder / "first").write_text("1")
+    print(folder, flush=True)
+    input()
+    (folder / "second").write_text("2")
+"""
+
+
+def test_a_folder_in_use_is_swept_by_no_process_that_takes_it_for_old(tmp_path):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path / "visit")], text=True, **pipes) as process:
+        unfinished = Path(process.stdout.readline().strip())
+        os.utime(unfinished, (1, 1))
+        sweep_leftovers(tmp_path)
+        assert unfinished.is_dir()
+        process.communicate("\n")
+    assert sorted(path.name for path in (tmp_path / "visit").iterdir()) == ["first", "second"]
+
+
+def test_a_folder_of_a_killed_process_is_swept(tmp_path):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path / "visit")], text=True, **pipes) as process:
+        unfinished = Path(process.stdout.readline().strip())
+        process.kill()
+    sweep_leftovers(tmp_path)
+    assert not unfinished.exists()
+
+
+@pytest.mark.parametrize("makes", [new_folder, whole_folder])
+def test_a_folder_that_was_removed_meanwhile_is_an_error_and_not_half_of_one(makes, tmp_path):
+    def write_where_another_removes():
+        with makes(tmp_path / "visit") as folder:
+            write_atomically(b"1", folder / "first")
+            shutil.rmtree(folder)
+            write_atomically(b"2", folder / "second")
+
+    with pytest.raises(OutputError, match="was removed by another process while this one wrote there"):
+        write_where_another_removes()
+    assert not (tmp_path / "visit").exists()
 
 
 def test_temporary_folders_of_killed_processes_are_removed(tmp_path, monkeypatch):

@@ -22,6 +22,16 @@ class Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+LimitsT = TypeVar("LimitsT", bound="list[int] | list[float] | None")
+
+
+def ascending(limits: LimitsT) -> LimitsT:
+    """Check two limits, if there are some: the validator of ranges."""
+    if limits is not None and limits[0] > limits[1]:
+        raise ValueError("the smaller number first")
+    return limits
+
+
 EITHER_SPELLING = AliasChoices("normalisation", "normalization")
 """Keys of the field `normalisation`; the first is written."""
 

@@ -10,7 +10,7 @@ from deepcr_zoo.bench.measures.judgedpixels import field_types_of, judged_stamps
 from deepcr_zoo.bench.results import AddedMasks, Data, PixelCounts
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.dataset.descriptions import describe_ignored_pixels, describe_labels
-from deepcr_zoo.dataset.planned import rehearsed_visits
+from deepcr_zoo.dataset.planned import rehearsed_visits, simulated_visits
 from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import recipe_key
@@ -63,8 +63,8 @@ def check_data(dataset: Dataset, recipe: Recipe) -> None:
     """Check that a training set was built from a recipe, by this version of the simulator, and has sound test stamps."""
     rehearsal = dataset.manifest.rehearsal
     dataset.check_recipe(recipe, rehearsal)
-    if rehearsal:
-        known = {visit.key for visit in plan_build(recipe, rehearse=True, home=dataset.home).visits}
+    if dataset.manifest.is_synthetic:
+        known = {visit.key for visit in plan_build(recipe, rehearse=rehearsal, home=dataset.home).visits}
         if not known >= {visit.record.key for visit in dataset.manifest.visits}:
             raise DatasetError(f"{dataset.folder}: was simulated by another version than {SIMULATOR}: run the build again")
     if not field_types_of(dataset):
@@ -76,15 +76,15 @@ def describe(dataset: Dataset, recipe: Recipe, added: AddedMasks | None) -> Data
     """Describe the test stamps for ``results.json``; `added` are the filled pixels if methods inpaint."""
     manifest = dataset.manifest
     tested = {group.visit.name for group in dataset.exposures("test")}
-    simulated = rehearsed_visits(recipe) if manifest.rehearsal else []
+    simulated = rehearsed_visits(recipe) if manifest.rehearsal else simulated_visits(recipe)
     pixels: dict[str, PixelCounts] = {name: _pixels(dataset, name) for name in field_types_of(dataset)}
     return Data(
-        kind="synthetic" if manifest.rehearsal else "real",
+        kind="synthetic" if manifest.is_synthetic else "real",
         description=_description(dataset),
         labels=describe_labels(recipe, sorted({group.visit.software for group in dataset.exposures("test")})),
         ignored=describe_ignored_pixels(recipe),
         manifest_sha256=dataset.manifest_sha256,
-        simulator_version=SIMULATOR if manifest.rehearsal else None,
+        simulator_version=SIMULATOR if manifest.is_synthetic else None,
         seeds=[one.simulated.seed for one in simulated if one.simulated is not None and one.name in tested],
         pixels={**pixels, POOLED: _together(pixels.values())},
         inpainting=added,
@@ -94,7 +94,7 @@ def describe(dataset: Dataset, recipe: Recipe, added: AddedMasks | None) -> Data
 def _description(dataset: Dataset) -> str:
     """Return text such as: test stamps of NAME, 128 x 128 pixels; extragalactic: 147 of 3 exposures of 1 visit; ..."""
     manifest = dataset.manifest
-    origin = "simulated, " if manifest.rehearsal else ""
+    origin = "simulated, " if manifest.is_synthetic else ""
     parts = [f"test stamps of {manifest.name}, {origin}{manifest.stamp_size} x {manifest.stamp_size} pixels"]
     for field_type in field_types_of(dataset):
         groups = list(dataset.exposures("test", field_type))

@@ -131,9 +131,13 @@ def reason_to_exclude(trained_on: TrainedOn, dataset: Dataset) -> str | None:
         if listed := next((one for one in trained_on.visits if any(_is_same_name(one, name) for name in names)), None):
             return f"it was trained on {listed} ({trained_on.visits[listed]}), the test visit {visit.name}"
         for other in trained_on.manifests:
-            if other.rehearsal == manifest.rehearsal and (shared := _shared(visit, manifest, other)):
+            if other.is_synthetic == manifest.is_synthetic and (shared := _shared(visit, manifest, other)):
                 return f"it was trained on {shared}, which is, or overlaps, the test visit {visit.name}"
-    if trained_on.unknown and not manifest.rehearsal and any(visit.instrument == trained_on.instrument for visit in tested):
+    if (
+        trained_on.unknown
+        and not manifest.is_synthetic
+        and any(visit.instrument == trained_on.instrument for visit in tested)
+    ):
         return f"it may have been trained on one of these visits: {trained_on.unknown}"
     return None
 
@@ -153,7 +157,9 @@ def visits_of(manifest: Manifest, split: Split) -> list[VisitRecord]:
 def _shared(visit: VisitRecord, manifest: Manifest, other: Manifest) -> str | None:
     """Return the name of the first training visit of another training set that is the same as a test visit."""
     same = same_observation if manifest.split_by == other.split_by == "observation" else same_sky
-    return next((one.name for one in visits_of(other, "train") if same(visit, one)), None)
+    # simulated cameras have skies of their own
+    others = [one for one in visits_of(other, "train") if not manifest.is_synthetic or one.instrument == visit.instrument]
+    return next((one.name for one in others if same(visit, one)), None)
 
 
 def same_observation(one: VisitRecord, other: VisitRecord) -> bool:

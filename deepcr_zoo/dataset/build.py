@@ -121,6 +121,7 @@ def assemble(plan: BuildPlan) -> Dataset:
         name=plan.recipe.name,
         key=plan.key,
         rehearsal=plan.rehearsal,
+        simulated=not plan.rehearsal and plan.recipe.data.simulated is not None,
         recipe_key=store.recipe_key(plan.recipe, plan.rehearsal),
         stamp_size=plan.visits[0].build.stamps.size,
         split_by=plan.split_by,
@@ -155,7 +156,8 @@ def _stamps_of(plan: BuildPlan, visit: PlannedVisit, record: store.VisitRecord) 
     tensors = [stampfiles.stamps_of(plan.home, record, one).read("position", "corners") for one in record.exposures]
     positions, corners = ([one[name] for one in tensors] for name in ("position", "corners"))
     pointing = f"{visit.exposures[0].proposal:05d}-{visit.exposures[0].visit}" if visit.exposures else visit.name
-    return splits.VisitStamps(pointing, visit.split, record.largest_dither_arcsec, positions, corners)
+    dither = record.largest_dither_arcsec
+    return splits.VisitStamps(pointing, visit.split, dither, positions, corners, visit.is_validation)
 
 
 def _write_manifest(plan: BuildPlan, manifest: store.Manifest) -> None:

@@ -45,6 +45,9 @@ LABEL_METHODS: dict[Labels, LabelMethod] = {
         is_dithered=True,
     ),
     "given": LabelMethod("given", "masks of the recipe's author, taken as they are by", "what their ignore masks exclude"),
+    "truth": LabelMethod(
+        "truth", "the truth of simulated exposures, written by", "charge of cosmic rays too weak to be labelled"
+    ),
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.distance import pdist
 
-from deepcr_zoo.dataset import darkpaste, dithered, drizzled, given, quality, repeats, store, visitdefects
+from deepcr_zoo.dataset import darkpaste, dithered, drizzled, given, quality, repeats, store, truthlabels, visitdefects
 from deepcr_zoo.dataset.alignment import measure_offsets
 from deepcr_zoo.dataset.backgrounds import CandidateExposure, without_odd_backgrounds
 from deepcr_zoo.dataset.exposures import ExposureFacts, name_in_records, read_facts
@@ -39,6 +39,7 @@ LABELLERS: dict[Labels, Labeller] = {
     "dark_paste": darkpaste.label,
     "dithers": dithered.label,
     "given": given.label,
+    "truth": truthlabels.label,
 }
 """The code of each of the `labelmethods.LABEL_METHODS`; apart from them, because labellers read exposures by these facts."""
 

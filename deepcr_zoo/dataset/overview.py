@@ -126,7 +126,8 @@ def in_runs(numbers: Sequence[int]) -> str:
 
 def text(manifest: Manifest) -> str:
     """Return the content of a training set, and what was left out, as Markdown."""
-    source = "simulated exposures (rehearsal)" if manifest.rehearsal else "exposures"
+    source = "simulated exposures" if manifest.is_synthetic else "exposures"
+    source += " (rehearsal)" if manifest.rehearsal else ""
     counts = [
         (field_type, *(str(of_type[split]) for split in STAMP_SPLITS)) for field_type, of_type in manifest.counts.items()
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from deepcr_zoo.dataset import ignore, persistent
@@ -34,6 +34,7 @@ class PlannedVisit:
     # exposures of other pointings of the same visit of the archive, which show hot pixels and the background of the target
     siblings: tuple[ExposureFacts, ...] = ()
     darks: tuple[ExposureFacts, ...] = ()  # dark exposures whose cosmic rays are added
+    is_validation: bool = False  # True if all stamps of this training visit are for validation
 
     @property
     def quality_bits(self) -> QualityBits:
@@ -110,9 +111,35 @@ def rehearsed_visits(recipe: Recipe) -> list[PlannedVisit]:
     for seed, (field_type, split) in enumerate(((one, two) for one in field_types for two in train + test), rehearsal.seed):
         seconds = rehearsal.exposure_time_s[field_type]
         to_simulate = visit_of(recipe, field_type, seed, rehearsal.exposures, seconds, rehearsal.side, same_pixels)
-        name = f"simulated-{field_type}-{seed}"
-        visits.append(PlannedVisit(name, field_type, split, (), to_simulate, None, recipe.instrument, build))
+        visits.append(_to_simulate(recipe, to_simulate, split, build))
     return visits
+
+
+def simulated_visits(recipe: Recipe) -> list[PlannedVisit]:
+    """Return the visits that a recipe simulates in place of exposures, each with a seed of its own."""
+    data, same_pixels = recipe.data.simulated, LABEL_METHODS[recipe.build.labels].same_pixels
+    if data is None:
+        return []
+    purposes: tuple[tuple[Split, bool], ...] = (("train", False), ("train", True), ("test", False))
+    wanted = [
+        (field_type, *purpose)
+        for field_type in FIELD_TYPES
+        if field_type in data.visits
+        for purpose, count in zip(purposes, vars(data.visits[field_type]).values(), strict=True)
+        for _ in range(count)
+    ]
+    visits = []
+    for seed, (field_type, split, is_validation) in enumerate(wanted, data.seed):
+        seconds = data.exposure_time_s.get(field_type, 0.0)
+        visit = visit_of(recipe, field_type, seed, data.exposures, seconds, data.side, same_pixels)
+        visits.append(replace(_to_simulate(recipe, visit, split, recipe.build), is_validation=is_validation))
+    return visits
+
+
+def _to_simulate(recipe: Recipe, visit: Visit, split: Split, build: BuildBlock) -> PlannedVisit:
+    instrument = visit.instrument if isinstance(visit, PlainVisit) else recipe.instrument
+    name = f"simulated-{visit.field_type}-{visit.seed}"
+    return PlannedVisit(name, visit.field_type, split, (), visit, None, instrument, build)
 
 
 def _identities(exposures: Sequence[ExposureFacts]) -> list[Any]:

@@ -15,7 +15,7 @@ from deepcr_zoo.dataset import darks, ignore, leftout, maskfiles, splits, visits
 from deepcr_zoo.dataset.expectations import RESERVED, SPLITS, why_no_darks, why_no_labels, why_no_rehearsal
 from deepcr_zoo.dataset.exposures import ExposureFacts, read_facts
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
-from deepcr_zoo.dataset.planned import PlannedVisit, rehearsed_visits
+from deepcr_zoo.dataset.planned import PlannedVisit, rehearsed_visits, simulated_visits
 from deepcr_zoo.dataset.store import FORMAT, Home, Rejected, key_of, recipe_key
 from deepcr_zoo.errors import DataError, InterruptedWorkError, InvalidFileError, MissingDataError, UsageError
 from deepcr_zoo.zoo.recipe import Recipe, Split, SplitBy
@@ -48,13 +48,14 @@ class BuildPlan:
                 "validation_fraction": self.visits[0].build.stamps.validation_fraction,
                 "recipe": recipe_key(self.recipe, self.rehearsal),
                 "seed": self.recipe.build.seed,
+                **({"validation": kept} if (kept := [one.key for one in self.visits if one.is_validation]) else {}),
             }
         )
 
     @property
     def split_by(self) -> SplitBy:
         """Return the unit that training and test never share; for simulated visits it is the sky."""
-        return "sky" if self.rehearsal else self.recipe.data.split_by
+        return "sky" if self.rehearsal or self.recipe.data.simulated else self.recipe.data.split_by
 
     @property
     def folder(self) -> Path:
@@ -75,6 +76,8 @@ def plan_build(
     home = home or Home.default()
     if rehearse:
         return _plan_rehearsal(recipe, data, home)
+    if recipe.data.simulated is not None:
+        return _plan_simulated(recipe, data, home)
     if (why := why_no_labels(recipe)) is not None:
         raise UsageError(f"{recipe.name}: {why}")
     if (why := why_no_darks(recipe)) is not None:
@@ -109,6 +112,18 @@ def _plan_rehearsal(recipe: Recipe, data: Sequence[str | Path], home: Home) -> B
     cautions = (RESERVED,) if recipe.rehearsal.is_reserved else ()
     plan = BuildPlan(recipe, home, True, tuple(rehearsed_visits(recipe)), cautions=cautions)
     _check_training(plan, "rehearsal.stamps", "make rehearsal.side larger or rehearsal.stamps.size smaller")
+    return plan
+
+
+def _plan_simulated(recipe: Recipe, data: Sequence[str | Path], home: Home) -> BuildPlan:
+    if data:
+        raise UsageError(
+            "data.simulated of the recipe simulates its exposures: leave out --data, or --set data.simulated=null"
+        )
+    plan = BuildPlan(recipe, home, False, tuple(simulated_visits(recipe)))
+    if not plan.visits:
+        raise UsageError(f"{recipe.name}: data.simulated.visits: expected one visit or more")
+    _check_training(plan, "build.stamps", "make data.simulated.side larger or the stamps smaller")
     return plan
 
 

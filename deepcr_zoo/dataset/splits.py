@@ -28,14 +28,15 @@ class VisitStamps:
     largest_dither_arcsec: float
     positions: list[NDArray[np.int32]]  # of each exposure: row and column of its stamps, (N, 2)
     corners: list[NDArray[np.float64]]  # of each exposure: their corners on the sky, degrees, (N, 4, 2)
+    is_validation: bool = False  # True if all of them are for validation
 
 
 def assign_splits(visits: Sequence[VisitStamps], fraction: float, seed: int) -> list[list[dict[StampSplit, list[int]]]]:
     """Return the stamp indices of each split, for each exposure of each visit.
 
     A strip of stamp columns at one edge of each training visit is for validation: this fraction of them, and one at least
-    unless the fraction is 0. The seed chooses the edges. Training stamps of any visit that lie nearer to such a strip than
-    the largest dither of its visit belong to no split: they are the guard.
+    unless the fraction is 0; visits may also be for validation as a whole. The seed chooses the edges. Training stamps of
+    any visit that lie nearer to such a strip than the largest dither of its visit belong to no split: they are the guard.
     """
     labels = [[_first_labels(visit, positions, fraction, seed) for positions in visit.positions] for visit in visits]
     _mark_guard(visits, labels)
@@ -43,8 +44,8 @@ def assign_splits(visits: Sequence[VisitStamps], fraction: float, seed: int) -> 
 
 
 def _first_labels(visit: VisitStamps, positions: NDArray[np.int32], fraction: float, seed: int) -> NDArray[np.str_]:
-    labels = np.full(len(positions), visit.split, dtype="<U10")
-    if visit.split == "train" and fraction > 0 and len(positions):
+    labels = np.full(len(positions), "validation" if visit.is_validation else visit.split, dtype="<U10")
+    if not visit.is_validation and visit.split == "train" and fraction > 0 and len(positions):
         # the same edge for all exposures, whatever the order of visits
         left = hashlib.sha256(f"{seed} {visit.pointing}".encode()).digest()[0] % 2 == 0
         columns = np.unique(np.concatenate(visit.positions)[:, 1])

@@ -235,7 +235,12 @@ class Manifest(Document):
     format: Format = FORMAT
     name: str = Field(description="of the recipe")
     key: PlainName
-    rehearsal: bool = Field(description="true if its exposures are simulated")
+    rehearsal: bool = Field(description="true if it is of the recipe's rehearsal, whose exposures are simulated")
+    simulated: bool = Field(
+        default=False,
+        description="true if the recipe's data are simulated",
+        exclude_if=lambda simulated: not simulated,
+    )
     recipe_key: str = Field(description="hash of the recipe's instrument, data, labels and rehearsal")
     stamp_size: StampSize
     split_by: SplitBy = Field(
@@ -248,6 +253,11 @@ class Manifest(Document):
     rejected: list[Rejected] = Field(description="files and visits that are not used")
     missing: list[str] = Field(description="visits and exposures of the recipe that are missing")
     cautions: list[str] = Field(default_factory=list)
+
+    @property
+    def is_synthetic(self) -> bool:
+        """True if no telescope took its exposures."""
+        return self.rehearsal or self.simulated
 
     @model_validator(mode="after")
     def _is_of_its_visits(self) -> Manifest:
@@ -348,7 +358,7 @@ def recipe_key(recipe: Recipe, rehearsal: bool) -> str:
     rules = {
         name: {"note"} if rule.observation is not None else {"note", "observation"} for name, rule in data.visits.items()
     }
-    used = {"product", "visits"} if data.split_by == "sky" else {"product", "visits", "split_by"}
+    used = {"product", "visits", "simulated"} | (set() if data.split_by == "sky" else {"split_by"})
     content = recipe.model_dump(
         mode="json",
         include={"instrument": True, "build": True, **({"rehearsal": True} if rehearsal else {"data": used})},

@@ -13,7 +13,7 @@ from deepcr_zoo.exposures.usablepixels import has_bits
 from deepcr_zoo.models.baselines import CLASSICAL
 from deepcr_zoo.models.images import read_image, sky_sample
 from deepcr_zoo.models.model import outside_sky_range
-from deepcr_zoo.zoo.cards import Card, read_card
+from deepcr_zoo.zoo.cards import ANY_TELESCOPE, Card, read_card
 from deepcr_zoo.zoo.instruments import Instrument, text
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.records import sky_range, threshold_at
@@ -129,8 +129,14 @@ def _outside_sky_range(model: ResolvedModel, card: Card, exposure: Exposure) -> 
 
 
 def ranked_models(known: Instrument | None, registry: Registry, task: Task, filter_name: str = "") -> list[RankedModel]:
-    """Return the registry's models for an instrument and filter, best first."""
-    return [] if known is None else registry.ranking(task, known.telescope, known.instrument, known.detector, filter_name)
+    """Return the registry's models for an instrument and filter, best first.
+
+    A camera without a mask network of its own gets those for foreign cameras that need no unit.
+    """
+    own = [] if known is None else registry.ranking(task, known.telescope, known.instrument, known.detector, filter_name)
+    if own or task != "mask":
+        return own
+    return [one for one in registry.foreign if read_card(registry.resolve(one.model)).input.pixel_unit is None]
 
 
 def missing_model(registry: Registry) -> Missing:
@@ -163,6 +169,8 @@ def _unit_cautions(card: Card, exposure: Exposure) -> list[str]:
 def _outside_domain(model: ResolvedModel, card: Card, exposure: Exposure) -> list[str]:
     """Caution where an exposure lies outside the domain that a model was made for."""
     made_for, known = card.instrument, exposure.instrument
+    if made_for.telescope == ANY_TELESCOPE:
+        return []
     whole = card.input.normalisation == "frame-standardise"
     if known is None or (known.telescope, known.instrument, known.detector) != (
         made_for.telescope,

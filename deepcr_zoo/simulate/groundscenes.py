@@ -15,13 +15,27 @@ _HIDDEN = 2.0  # sources with less light than the noise of this many pixels are 
 
 
 def field_content(
-    field_type: SimulatedFieldType, zeropoint_ab: float, seconds: float, noise_electron: float
+    field_type: SimulatedFieldType,
+    zeropoint_ab: float,
+    seconds: float,
+    noise_electron: float,
+    sources_per_arcmin2: float | None = None,
 ) -> FieldContent:
-    """Return the content of a field, for exposures of this length and noise of a pixel (e-)."""
+    """Return the content of a field, for exposures of this length and noise of a pixel (e-).
+
+    If a number of sources is given, stars and galaxies together are as many.
+    """
     content = CONTENTS[field_type]
     faintest = zeropoint_ab - 2.5 * np.log10(_HIDDEN * noise_electron / seconds)
     stars = between(content.stars, _BRIGHTEST_STAR[field_type], faintest)
-    return replace(content, stars=stars, galaxies=between(content.galaxies, _BRIGHTEST_GALAXY, faintest))
+    galaxies = between(content.galaxies, _BRIGHTEST_GALAXY, faintest)
+    given = stars.per_arcmin2 + galaxies.per_arcmin2
+    density = 1.0 if sources_per_arcmin2 is None else sources_per_arcmin2 / given
+    return replace(content, stars=_denser(stars, density), galaxies=_denser(galaxies, density))
+
+
+def _denser(function: LuminosityFunction, density: float) -> LuminosityFunction:
+    return replace(function, per_arcmin2=function.per_arcmin2 * density)
 
 
 def between(function: LuminosityFunction, brightest: float, faintest: float) -> LuminosityFunction:

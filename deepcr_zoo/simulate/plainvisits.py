@@ -17,17 +17,20 @@ from deepcr_zoo.machine import free_memory_bytes
 from deepcr_zoo.simulate.bounds import MOST_ELECTRONS, MOST_SECONDS
 from deepcr_zoo.simulate.cosmicrays import IN_ORBIT, cosmic_rays
 from deepcr_zoo.simulate.detector import bloom
+from deepcr_zoo.simulate.electronics import electronic_noise
 from deepcr_zoo.simulate.groundscenes import field_content
 from deepcr_zoo.simulate.imaging import PointSpreadTransforms, render
+from deepcr_zoo.simulate.nebulae import Nebula
 from deepcr_zoo.simulate.optics import point_spread
 from deepcr_zoo.simulate.particles import ground_particles
 from deepcr_zoo.simulate.plaincameras import PlainCamera
 from deepcr_zoo.simulate.plainfits import PlainLabel, is_raw, plain_bytes
 from deepcr_zoo.simulate.pointing import cell, deproject
 from deepcr_zoo.simulate.readouts import Cards, is_fixed, readout
+from deepcr_zoo.simulate.satellites import satellite_trails
 from deepcr_zoo.simulate.scenes import SceneSources, draw_scene
-from deepcr_zoo.simulate.seeing import core_variance, seeing_spread
-from deepcr_zoo.simulate.spectra import draw_spectra
+from deepcr_zoo.simulate.seeing import Blur, core_variance, seeing_spread
+from deepcr_zoo.simulate.spectra import draw_echelle, draw_spectra
 from deepcr_zoo.simulate.truth import Truth, truth_bytes, truth_path
 from deepcr_zoo.zoo.recipe import ANY_PRODUCT, FIELD_TYPES, MOST_SEEDS, FieldType, InstrumentBlock, SimulatedFieldType
 
@@ -48,7 +51,7 @@ _PIXEL_BYTES = 80  # of all layers of an exposure
 _DRIFT_PIXELS = 0.03  # sigma of the pointing of repeats (assumed)
 
 # independent random streams of a visit
-_SETTING, _SCENE, _DETECTOR, _EXPOSURE, _COSMIC_RAYS, _READING = range(6)
+_SETTING, _SCENE, _DETECTOR, _EXPOSURE, _COSMIC_RAYS, _READING, _BLUR, _NEBULA, _SATELLITES = range(9)
 
 Image = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -124,6 +127,7 @@ class _Detector:
 class _Conditions:
     """What differs between exposures."""
 
+    number: int  # of the exposure, from 0
     offset: Floats  # x and y, unbinned pixels
     fwhm_pixels: float
     transparency: float
@@ -159,6 +163,8 @@ class _Simulation:
         hits = self._binned(self._particles(number, now))
         if self.frame is not None:
             scene, hits = (np.where(self.frame.lit, layer, np.float32(0)) for layer in (scene, hits))
+        if self.settings.unlit_columns:
+            scene[:, -self.settings.unlit_columns :] = hits[:, -self.settings.unlit_columns :] = 0
         rng = self._rng(_READING, number)
         charge = rng.poisson(np.clip(scene, 0, MOST_ELECTRONS)).astype(np.float32) + hits
         bloom(charge, _FULL_WELL * block.saturation_electron)
@@ -166,10 +172,11 @@ class _Simulation:
         return self._label(number, now), self._read(charge, rng), Truth(hits, scene, noise)
 
     def _read(self, charge: Image, rng: np.random.Generator) -> NDArray[np.generic]:
-        noise = self.visit.instrument.read_noise_electron
+        shape = charge.shape if self.frame is None else self.frame.shape
+        noise = electronic_noise(shape, self.visit.instrument.read_noise_electron, self.settings, rng)
         if self.frame is not None:
-            return self.frame.counts(charge, noise, rng)
-        electrons = charge + rng.standard_normal(charge.shape, np.float32) * np.float32(noise)
+            return self.frame.counts(charge, noise)
+        electrons = charge + noise
         is_counted = self.camera.description.unit_if_absent == "adu"
         return np.asarray(electrons / np.float32(self.visit.instrument.gain_electron_per_count) if is_counted else electrons)
 
@@ -185,6 +192,7 @@ class _Simulation:
         drift = rng.normal(0, _DRIFT_PIXELS, 2)
         steady = settings.site == "orbit"
         return _Conditions(
+            number=number,
             offset=drift if self.visit.same_pixels else step + drift,
             fwhm_pixels=self.fwhm_pixels * (1.0 if steady else float(np.exp(rng.normal(0, settings.seeing_variation)))),
             transparency=1.0 if steady else float(rng.uniform(settings.least_transparency, 1)),
@@ -244,11 +252,11 @@ class _Simulation:
         """Right ascension and declination of the field, degrees: no two neighbouring seeds overlap."""
         extent = max(side * scale for side, scale in zip(self.shape[::-1], self.camera.scale_arcsec, strict=True)) / 3600
         number = self.visit.seed * len(FIELD_TYPES) + FIELD_TYPES.index(self.visit.field_type)
-        return cell(number, max(0.1, round(2 * extent, 2)))
+        return cell(number, self.settings.field_step_deg or max(0.1, round(2 * extent, 2)))
 
-    def stream(self) -> np.random.Generator:
-        """Return the generator of the scene."""
-        return self._rng(_SCENE)
+    def stream(self, stream: int = _SCENE, *index: int) -> np.random.Generator:
+        """Return the generator of the scene, or of another stream."""
+        return self._rng(stream, *index)
 
 
 class _ImageScene:
@@ -263,9 +271,15 @@ class _ImageScene:
         sky = camera.sky_electron_s * visit.exposure_time_s
         noise = float(np.sqrt(sky + visit.instrument.read_noise_electron**2))
         (field,) = (one for one in get_args(SimulatedFieldType) if one == visit.field_type)
-        content = field_content(field, camera.zeropoint_ab, visit.exposure_time_s, noise)
+        density = camera.settings.sources_per_megapixel
+        sources = None if density is None else density * 1e-6 * (60 / self.scale) ** 2
+        content = field_content(field, camera.zeropoint_ab, visit.exposure_time_s, noise, sources)
         x, y = ((side / 2 + _MARGIN_PIXELS) * self.scale for side in (columns, rows))
         self.sources = draw_scene(content, camera.zeropoint_ab, (x, y), np.eye(2), simulation.stream())
+        self.noise_electron_s = noise / visit.exposure_time_s
+        self.trail = simulation.settings.trailing_pixels * _direction(simulation.stream(_BLUR))
+        brightness = simulation.settings.nebula_electron_s
+        self.nebula = Nebula(simulation.unbinned, brightness, simulation.stream(_NEBULA)) if brightness else None
 
     def layers(self, now: _Conditions) -> tuple[Image, Image]:
         """Return the light of the sources and the sky, e- per second, of unbinned pixels."""
@@ -274,7 +288,9 @@ class _ImageScene:
         if optics is not None:
             kernel, width = point_spread(optics, _DEFOCUS + now.rng.normal(0, _DEFOCUS_SCATTER)), 2.0
         else:
-            kernel, width = seeing_spread(now.fwhm_pixels, settings.moffat_beta, simulation.camera), now.fwhm_pixels
+            blur = Blur(settings.defocus_pixels, (float(self.trail[0]), float(self.trail[1])))
+            kernel = seeing_spread(now.fwhm_pixels, settings.moffat_beta, simulation.camera, blur)
+            width = now.fwhm_pixels
         placed = SceneSources(
             stars=self.sources.stars / self.scale + self.middle + now.offset,
             star_light=self.sources.star_light,
@@ -283,6 +299,12 @@ class _ImageScene:
             blob_covariances=self.sources.blob_covariances / self.scale**2,
         )
         light = render(placed, PointSpreadTransforms(kernel, shape), shape, core_variance(width))
+        if self.nebula is not None:
+            light += self.nebula.light(now.offset, core_variance(width))
+        if settings.satellites:
+            rng = simulation.stream(_SATELLITES, now.number)
+            noise, beta = self.noise_electron_s, settings.moffat_beta
+            light += satellite_trails(shape, settings.satellites, noise, width, beta, rng)
         sky = simulation.camera.sky_electron_s / float(np.prod(settings.binning))
         return light, np.full(shape, sky, np.float32)
 
@@ -316,7 +338,8 @@ class _SlitScene:
         self.simulation = simulation
         self.turned = simulation.settings.dispersion == "y"
         shape = simulation.unbinned[::-1] if self.turned else simulation.unbinned
-        self.slit = draw_spectra(shape, simulation.settings.site, simulation.stream())
+        draw = draw_echelle if simulation.settings.spectra == "echelle" else draw_spectra
+        self.slit = draw(shape, simulation.settings.site, simulation.stream())
 
     def layers(self, now: _Conditions) -> tuple[Image, Image]:
         """Return the light of the objects and the sky, e- per second, of unbinned pixels."""
@@ -328,6 +351,12 @@ class _SlitScene:
         ra, dec = self.simulation.centre
         place: Cards = {"RA_APER": ra, "DEC_APER": dec, "PA_APER": 0.0}
         return place if self.turned else {"CTYPE1": "LAMBDA", "CTYPE2": "ANGLE", **place}
+
+
+def _direction(rng: np.random.Generator) -> Floats:
+    """Return a unit vector (x, y)."""
+    angle = rng.uniform(0, 2 * np.pi)
+    return np.array([np.cos(angle), np.sin(angle)])
 
 
 def _root(camera: PlainCamera, visit: PlainVisit, number: int) -> str:

@@ -48,9 +48,9 @@ class Readout:
             frame[region.light] = True
         return np.asarray(frame[self.box])
 
-    def counts(self, electrons: NDArray[np.float32], read_noise: float, rng: np.random.Generator) -> NDArray[np.uint16]:
-        """Return the counts of a frame whose `box` holds these electrons."""
-        frame = rng.standard_normal(self.shape, np.float32) * np.float32(read_noise)
+    def counts(self, electrons: NDArray[np.float32], noise: NDArray[np.float32]) -> NDArray[np.uint16]:
+        """Return the counts of a frame whose `box` holds these electrons; `noise`, in e-, has its whole shape."""
+        frame = noise.copy()
         frame[self.box] += np.where(self.lit, electrons, np.float32(0))
         counts = frame / self.regions[0].gain + self.regions[0].bias_count
         for region in self.regions:

@@ -1,4 +1,4 @@
-"""Long-slit spectra: traces with lines, extended emission, and sky lines over the height of the slit.
+"""Spectra: of a long slit, with traces, extended emission and sky lines over its height, or of an echelle's many orders.
 
 All numbers are assumed: they give spectra of many kinds rather than those of one spectrograph.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, special
 
 from deepcr_zoo.simulate.charge import Floats
 from deepcr_zoo.simulate.seeing import moffat
@@ -26,6 +26,9 @@ _EXTENT = (4.0, 40.0)  # sigma of these along the slit, pixels
 _TILT, _BEND = 0.004, 3.0  # rows per column; largest bow of a trace, rows
 _SLIT_BEND = 3.0  # largest bow of the lines, columns
 _SLIT = (0.6, 0.98)  # share of the rows that the slit lights
+_ORDERS = (12.0, 45.0)  # rows from one order of an echelle to the next
+_ORDER_HEIGHT = (0.35, 0.8)  # of the slit / that distance
+_ORDER_TILT, _ORDER_BEND = 0.03, 15.0  # rows per column; largest bow of an order, rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +75,35 @@ def draw_spectra(shape: tuple[int, int], site: str, rng: np.random.Generator) ->
     sky = np.stack([np.interp(np.arange(columns) - shift, np.arange(columns), lines) for shift in bow])
     sky = (sky + _SKY_CONTINUUM[site]) * slit[:, None]
     return LongSlit(traces, _gas(shape, traces[0], rng), sky.astype(np.float32), slit)
+
+
+def draw_echelle(shape: tuple[int, int], site: str, rng: np.random.Generator) -> LongSlit:
+    """Draw the orders of an echelle spectrum on a detector of this shape."""
+    rows, columns = shape
+    step = rng.uniform(*_ORDERS)
+    half = step * rng.uniform(*_ORDER_HEIGHT) / 2
+    x = (np.arange(columns) - columns / 2) / (columns / 2)
+    shape_of_all = rng.normal(0, _ORDER_TILT) * columns / 2 * x + rng.uniform(-_ORDER_BEND, _ORDER_BEND) * x**2
+    brightness, place = rng.uniform(*_LOG_CONTINUUM), rng.uniform(-0.3, 0.3) * half
+    y = np.arange(rows)[:, None]
+    traces, sky = [], np.zeros(shape, np.float32)
+    for middle in np.arange(rng.uniform(0, step) - _ORDER_BEND, rows + _ORDER_BEND, step):
+        ridge = middle + shape_of_all
+        blaze = np.sinc(np.clip(0.9 * (x - rng.normal(0, 0.1)), -0.95, 0.95)) ** 2
+        traces.append(_order(ridge + place, 10 ** (brightness + rng.normal(0, 0.1)) * blaze, rng))
+        lines = np.full(columns, _SKY_CONTINUUM[site])
+        for _ in range(rng.integers(0, _SKY_LINES[site][1] // 4 + 1)):
+            lines += 10 ** rng.uniform(*_LOG_SKY_LINE) * _line(columns, rng.uniform(0, columns), rng.uniform(*_LINE_SIGMA))
+        lit = special.expit((half - np.abs(y - ridge)) / 0.7)
+        sky += (lit * lines * blaze).astype(np.float32)
+    return LongSlit(tuple(traces), np.zeros(shape, np.float32), sky, np.ones(rows))
+
+
+def _order(rows: Floats, light: Floats, rng: np.random.Generator) -> Trace:
+    columns = len(rows)
+    for _ in range(rng.integers(*_ABSORPTION)):
+        light = light * (1 - rng.uniform(0.03, 0.8) * _line(columns, rng.uniform(0, columns), rng.uniform(1.0, 6.0)))
+    return Trace(rows, light, None)
 
 
 def _slit(rows: int, rng: np.random.Generator) -> Floats:

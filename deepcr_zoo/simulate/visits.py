@@ -8,6 +8,7 @@ from typing import get_args
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.simulate import plainvisits, simulation
 from deepcr_zoo.simulate.cameras import is_of_hst, simulated
+from deepcr_zoo.simulate.cameraspace import draw_camera
 from deepcr_zoo.simulate.plainvisits import PlainVisit, write_plain_visit
 from deepcr_zoo.simulate.simulation import SimulatedVisit, write_visit
 from deepcr_zoo.zoo.recipe import FieldType, Recipe, SimulatedFieldType
@@ -24,8 +25,13 @@ def visit_of(
     side: int | None,
     same_pixels: bool = False,
 ) -> Visit:
-    """Return a visit of a recipe's camera to simulate, or raise `UsageError` if that is not possible."""
+    """Return a visit to simulate, or raise `UsageError` if that is not possible.
+
+    Its camera is that of the recipe; if the recipe has a space of cameras, camera and exposure time are drawn from it.
+    """
     block = recipe.instrument
+    if recipe.data.simulated is not None and recipe.data.simulated.cameras is not None:
+        block, seconds = draw_camera(recipe.data.simulated.cameras, block, field_type, seed)
     if not is_of_hst(block):
         return PlainVisit(block, field_type, seed, exposures, seconds, side, same_pixels, recipe.data.product)
     images = [kind for kind in get_args(SimulatedFieldType) if kind == field_type]

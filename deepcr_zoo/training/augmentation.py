@@ -1,4 +1,4 @@
-"""Augmentation of training stamps: sky level, flips and turns, and inpainting masks."""
+"""Augmentation of training stamps: sky level, errors of the noise, flips and turns, and inpainting masks."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ def augment(batch: StampBatch, seed: int, epoch: int, settings: AugmentationBloc
     """Return the stamps of a batch as they are shown in an epoch."""
     if settings.sky is not None:
         batch = _change_sky(batch, seed, epoch, settings.sky, settings.shot_noise)
+    if settings.noise_error:
+        batch = _measure_wrongly(batch, seed, epoch, settings.noise_error)
     return _turn(batch, seed, epoch) if settings.flips else batch
 
 
@@ -53,6 +55,15 @@ def _change_sky(batch: StampBatch, seed: int, epoch: int, limits: list[float], s
     level = added[:, 0, 0]
     more = level.clamp(min=0) if shot_noise else torch.zeros_like(level)
     return replace(batch, image=image, noise=torch.stack([sky + level, torch.sqrt(noise**2 + more)], dim=1))
+
+
+def _measure_wrongly(batch: StampBatch, seed: int, epoch: int, error: float) -> StampBatch:
+    """Change the measured noise by some per cent, and the sky by a fraction of the noise, as another frame would have it."""
+    if batch.noise is None:
+        return batch
+    level, size = (error * normal(seed, epoch, batch.numbers, Purpose.NOISE_ERROR, 2).float()).unbind(1)
+    sky, noise = batch.noise.unbind(1)
+    return replace(batch, noise=torch.stack([sky + level * noise, noise * torch.exp(size)], dim=1))
 
 
 def _turn(batch: StampBatch, seed: int, epoch: int) -> StampBatch:

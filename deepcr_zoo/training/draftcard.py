@@ -19,7 +19,7 @@ from deepcr_zoo.models import testvectors, weights
 from deepcr_zoo.models.nets import HALO, MULTIPLE
 from deepcr_zoo.training.state import decays
 from deepcr_zoo.zoo import cards
-from deepcr_zoo.zoo.recipe import ANY_PRODUCT, AugmentationBlock, Recipe, Split
+from deepcr_zoo.zoo.recipe import ANY_PRODUCT, AugmentationBlock, Recipe, ScheduleBlock, Split
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import Architecture
 
@@ -29,6 +29,7 @@ METHOD_DOI = "10.3847/1538-4357/ab3fa6"
 THRESHOLD = 0.5
 # for float32, folded, any engine: ten times what networks of 32 channels need, and just what those of 4 channels do
 TOLERANCE = 1e-4
+_MOST_NAMED = 60  # visits in the description of the data
 TO_DO = "TODO"  # text of a field that a person must fill in
 LICENCE = "BSD-3-Clause"  # the licence whose text is in this repository
 
@@ -52,7 +53,7 @@ class DraftFacts:
 
 def draft_card(recipe: Recipe, version: str, state: Mapping[str, Tensor], facts: DraftFacts) -> cards.Card:
     """Return the draft of a card for weights that include BatchNorm; its `open_points` list what it lacks."""
-    publish, is_rehearsal = recipe.publish, facts.manifest.rehearsal
+    publish, is_rehearsal, is_synthetic = recipe.publish, facts.manifest.rehearsal, facts.manifest.is_synthetic
     return cards.Card(
         identity=cards.CardIdentity(
             name=recipe.name,
@@ -63,7 +64,7 @@ def draft_card(recipe: Recipe, version: str, state: Mapping[str, Tensor], facts:
         ),
         provenance=cards.CardProvenance(
             kind="trained",
-            statement=f"Trained with deepcr-zoo {__version__} on {'simulated' if is_rehearsal else 'real'} exposures by the "
+            statement=f"Trained with deepcr-zoo {__version__} on {'simulated' if is_synthetic else 'real'} exposures by the "
             f"recipe {recipe.name}, finished on {facts.date.isoformat()}.",
             recipe_sha256=facts.recipe_sha256,
             manifest_sha256=facts.manifest_sha256,
@@ -147,11 +148,11 @@ def _output(recipe: Recipe) -> cards.CardOutput:
 
 def _data(recipe: Recipe, facts: DraftFacts) -> str:
     manifest, visits = facts.manifest, facts.visits_for("train")
-    kind = f"simulated exposures (simulator version {simulate.VERSION})" if manifest.rehearsal else "exposures"
+    kind = f"simulated exposures (simulator version {simulate.VERSION})" if manifest.is_synthetic else "exposures"
     software = sorted({visit.record.software for visit in visits})
     exposures = sum(len(visit.record.exposures) for visit in visits)
     parts = [
-        f"{exposures} {kind} of {_count(len(visits), 'visit')} ({', '.join(visit.record.name for visit in visits)})",
+        f"{exposures} {kind} of {_count(len(visits), 'visit')} ({_names([visit.record.name for visit in visits])})",
         f"{_stamps(manifest, 'train')} for training and {_stamps(manifest, 'validation')} for validation, of "
         f"{manifest.stamp_size} x {manifest.stamp_size} pixels",
         f"labels: {describe_labels(recipe, software)}",
@@ -161,6 +162,13 @@ def _data(recipe: Recipe, facts: DraftFacts) -> str:
     if manifest.split_by == "observation":
         parts.append("training and test are split by observation and may show the same sky")
     return "; ".join(parts)
+
+
+def _names(visits: Sequence[str]) -> str:
+    """Return the names of visits, or of the first and last where there are very many: the card lists them all."""
+    if len(visits) <= _MOST_NAMED:
+        return ", ".join(visits)
+    return f"{visits[0]} to {visits[-1]}"
 
 
 def _sky_range(recipe: Recipe, facts: DraftFacts) -> list[float] | None:
@@ -198,9 +206,7 @@ def _method(recipe: Recipe, history: Sequence[EpochRecord]) -> str:
         _objective(recipe),
         f"Adam at {history[0].learning_rate:g}, batches of {schedule.batch_size} stamps",
         *([] if train.architecture.norm == "none" else [_freeze(recipe, history)]),
-        f"learning rate x {schedule.decay_factor:g} when the validation loss has not improved by "
-        f"{100 * schedule.decay_min_improvement:g} % for more than {_count(schedule.decay_patience_epochs, 'epoch')}, "
-        f"which came {_count(len(decays(history)), 'time')}",
+        _decay(schedule, history),
         *([] if schedule.gradient_clip is None else [f"gradients clipped at a norm of {schedule.gradient_clip:g}"]),
         _augmentation(train.augmentation),
         f"from {f'the weights of {train.init_from}' if train.init_from else 'random weights'}, seed {train.seed}",
@@ -208,6 +214,16 @@ def _method(recipe: Recipe, history: Sequence[EpochRecord]) -> str:
         kept + f"of the lowest validation loss, {best.validation_loss:.4g}",
     ]
     return "; ".join(parts)
+
+
+def _decay(schedule: ScheduleBlock, history: Sequence[EpochRecord]) -> str:
+    if schedule.decay == "cosine":
+        return f"learning rate falling along a half cosine over {_count(schedule.max_epochs, 'epoch')}"
+    return (
+        f"learning rate x {schedule.decay_factor:g} when the validation loss has not improved by "
+        f"{100 * schedule.decay_min_improvement:g} % for more than {_count(schedule.decay_patience_epochs, 'epoch')}, "
+        f"which came {_count(len(decays(history)), 'time')}"
+    )
 
 
 def _objective(recipe: Recipe) -> str:
@@ -241,6 +257,8 @@ def _augmentation(settings: AugmentationBlock) -> str:
         lowest, highest = settings.sky
         noise = ", with its shot noise" if settings.shot_noise else ""
         parts.append(f"sky level augmentation with alpha in [{lowest:g}, {highest:g}]{noise}")
+    if settings.noise_error:
+        parts.append(f"errors of {100 * settings.noise_error:g} % of the measured noise")
     parts += ["flips and turns by 90 degrees"] if settings.flips else []
     return " and ".join(parts) or "no augmentation"
 

@@ -127,6 +127,7 @@ def _train_epoch(
         if not math.isfinite(total):
             where = f"epoch {progress.epoch + 1}, batch {progress.step + 1}"
             raise LossIsNotFiniteError(f"the loss of {where} is {total}", examples)
+        state.anneal(len(planned))
         state.optimiser.zero_grad()
         mean = loss * (ranks.count / max(pixels, 1))  # gradients are averaged over processes
         torch.autograd.backward(mean)

@@ -208,6 +208,9 @@ def _lock(run: Run, held: ExitStack) -> None:
 
 def _check_validation(recipe: Recipe) -> None:
     """Raise `TrainingError` if a recipe sets no stamps aside for validation, which training needs."""
+    simulated = recipe.data.simulated
+    if simulated is not None and any(one.validation for one in simulated.visits.values()):
+        return
     if recipe.build.stamps.validation_fraction == 0:
         raise TrainingError(
             f"{recipe.name}: validation_fraction of the stamps is 0: expected more, training ends by the validation loss"

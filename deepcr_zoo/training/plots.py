@@ -36,6 +36,7 @@ HIDDEN = {"added mask": BLUE, "own cosmic ray": ORANGE, "ignored": GREY}
 # fewest and most CR masks of other stamps in an inpainting mask, and the seed that draws them
 INPAINTING_MASKS = [4, 4]
 SEED = 1
+_MOST_DECAYS = 8
 
 
 @plainly_drawn
@@ -71,6 +72,8 @@ def _mark_freeze(axes: Any, history: Sequence[EpochRecord]) -> None:
 
 def _mark_decays(axes: Any, history: Sequence[EpochRecord]) -> None:
     fallen = decays(history)
+    if len(fallen) > _MOST_DECAYS:  # it falls along a curve
+        return
     for record in fallen:
         rates = ", ".join(f"{one.learning_rate:g}" for one in fallen)
         label = f"learning rate falls to {rates}" if record is fallen[0] else None

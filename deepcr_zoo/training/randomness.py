@@ -26,6 +26,7 @@ class Purpose(enum.IntEnum):
     FLIP = 4
     MASK_COUNT = 5
     MASKS = 6
+    NOISE_ERROR = 7
 
 
 def uniform(seed: int, epoch: int, stamps: Tensor, purpose: Purpose, count: int) -> Tensor:

@@ -105,6 +105,13 @@ class TrainingState:
             threshold_mode="rel",
         )
 
+    def anneal(self, steps: int) -> None:
+        """Set the learning rate of the next step along a half cosine over all epochs, each of so many steps."""
+        if self.schedule.decay == "cosine":
+            done = (self.progress.epoch + self.progress.step / steps) / self.schedule.max_epochs
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.schedule.learning_rate * (1 + math.cos(math.pi * done)) / 2
+
     def freeze(self) -> None:
         """Begin the second phase."""
         self.progress.frozen = True
@@ -115,7 +122,8 @@ class TrainingState:
     def end_epoch(self, validation_loss: float, stamps: int) -> EpochRecord:
         """Update the learning rate and the best weights with an epoch's validation loss, and return its record."""
         progress, rate, best = self.progress, self.learning_rate, self.plateau.best
-        self.plateau.step(validation_loss)
+        if self.schedule.decay == "plateau":
+            self.plateau.step(validation_loss)
         if self.plateau.best < best:
             progress.decays = 0
         elif self.learning_rate < rate:

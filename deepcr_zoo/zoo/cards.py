@@ -14,11 +14,14 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from deepcr_zoo.documents import EITHER_SPELLING, Document, document_bytes, parse_document
+from deepcr_zoo.documents import EITHER_SPELLING, Document, ascending, document_bytes, parse_document
 from deepcr_zoo.errors import IntegrityError, InvalidDocumentError, UsageError
 from deepcr_zoo.zoo.instruments import PixelUnit
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.registry import Name, ResolvedModel, Sha256, Version
+
+ANY_TELESCOPE = "any"
+"""Telescope in the card of a network that was made for no camera in particular."""
 
 MOST_SCALE = 1e6
 MOST_FILE_NAME = 255
@@ -36,12 +39,6 @@ def _check_relative(name: str) -> str:
     if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
         raise ValueError("a relative path that stays below its folder")
     return name
-
-
-def _check_ascending(limits: list[float] | None) -> list[float] | None:
-    if limits is not None and limits[0] > limits[1]:
-        raise ValueError("the smaller number first")
-    return limits
 
 
 FileName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_relative)]
@@ -119,7 +116,7 @@ class CardInstrument(Document):
     instrument: str = Field(description="INSTRUME")
     detector: str = Field(description="DETECTOR")
     filters: list[str] = Field(min_length=1, description="filters of the training data; * if not restricted")
-    exposure_time_s: Annotated[list[Positive] | None, AfterValidator(_check_ascending)] = Field(
+    exposure_time_s: Annotated[list[Positive] | None, AfterValidator(ascending)] = Field(
         default=None,
         min_length=2,
         max_length=2,
@@ -178,7 +175,7 @@ class CardTraining(Document):
         description="every visit that the network, or the model it started from, saw in training, and is never judged on; "
         "absent where zoo/training_visits.yaml lists them, or where they are unknown",
     )
-    sky_range: Annotated[list[float] | None, AfterValidator(_check_ascending)] = Field(
+    sky_range: Annotated[list[float] | None, AfterValidator(ascending)] = Field(
         default=None,
         min_length=2,
         max_length=2,

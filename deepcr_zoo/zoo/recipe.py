@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
-from deepcr_zoo.documents import EITHER_SPELLING, Document
+from deepcr_zoo.documents import EITHER_SPELLING, Document, ascending
+from deepcr_zoo.zoo.cameraspace import CameraSpace
 from deepcr_zoo.zoo.instruments import BLEEDING, Instrument
 from deepcr_zoo.zoo.names import NAME_PATTERN, Task
 from deepcr_zoo.zoo.registry import REPOSITORY_PATTERN, Architecture
@@ -21,10 +22,11 @@ FieldType = Literal["extragalactic", "globular_cluster", "resolved_galaxy", "spe
 FIELD_TYPES: tuple[FieldType, ...] = get_args(FieldType)
 Split = Literal["train", "test"]  # purpose of a visit; validation stamps are blocks of sky of the training visits
 SplitBy = Literal["sky", "observation"]  # what training and test must not share
-Labels = Literal["astrodrizzle", "cr_split", "dark_paste", "dithers", "given"]
-"""Label method: AstroDrizzle, repeats on the same pixels, dark exposures, dithers of any camera, or masks of your own."""
+Labels = Literal["astrodrizzle", "cr_split", "dark_paste", "dithers", "given", "truth"]
+"""Label method: AstroDrizzle, repeats on the same pixels, dark exposures, dithers of any camera, masks of your own, or the
+truth of simulated exposures."""
 
-ONE_EXPOSURE: tuple[Labels, ...] = ("dark_paste", "given")
+ONE_EXPOSURE: tuple[Labels, ...] = ("dark_paste", "given", "truth")
 """Label methods that label an exposure without others."""
 
 RESERVED_SEED = 900_000
@@ -37,7 +39,6 @@ MOST_SEEDS = 1_000_000  # upper bound of the seeds of simulated visits
 Product = Annotated[str, StringConstraints(pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9_-]{0,30})$")]
 """End of file names; it becomes a part of those that the simulator writes."""
 
-Number = TypeVar("Number", int, float)
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -54,14 +55,8 @@ MaskPlace = Annotated[str, StringConstraints(pattern=r"^[^\[\]/\\]+(\[[^\[\]]+\]
 Shape = Annotated[list[Annotated[int, Field(gt=0, le=65_536)]], Field(min_length=2, max_length=2)]
 
 
-def _ascending(limits: list[Number]) -> list[Number]:
-    if limits[0] > limits[1]:
-        raise ValueError("the smaller number first")
-    return limits
-
-
-CountRange = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2), AfterValidator(_ascending)]
-AlphaRange = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_ascending)]
+CountRange = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2), AfterValidator(ascending)]
+AlphaRange = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(ascending)]
 
 
 class DetectorBlock(Document):
@@ -166,6 +161,40 @@ class VisitRule(Document):
         return self.proposal is not None and self.visit is not None
 
 
+class SimulatedVisits(Document):
+    """Number of simulated visits of a field type."""
+
+    train: int = Field(ge=0, le=100_000)
+    validation: int = Field(default=0, ge=0, le=100_000)
+    test: int = Field(default=0, ge=0, le=100_000)
+
+
+class SimulatedData(Document):
+    """Visits that are simulated in place of exposures: of the recipe's camera, or each of another one."""
+
+    visits: dict[FieldType, SimulatedVisits] = Field(min_length=1)
+    exposures: int = Field(default=1, ge=1, le=6, description="of each visit")
+    exposure_time_s: dict[FieldType, Seconds] = Field(
+        default_factory=dict, description="of each field type; a space of cameras has its own"
+    )
+    side: int | None = Field(default=None, ge=128, le=8192, description="of the frames, pixels; none: whole frames")
+    seed: Seed = Field(default=10_000, description="of the first visit; the others follow")
+    cameras: CameraSpace | None = Field(default=None, description="a camera for each visit; none: the recipe's own")
+
+    @model_validator(mode="after")
+    def _exposures_have_a_time(self) -> SimulatedData:
+        if self.cameras is None and (missing := [one for one in self.visits if one not in self.exposure_time_s]):
+            raise ValueError(f"exposure_time_s of {', '.join(missing)}, because no space of cameras is given")
+        if self.seed + self.count > RESERVED_SEED:
+            raise ValueError(f"seeds below {RESERVED_SEED}, got up to {self.seed + self.count - 1}")
+        return self
+
+    @property
+    def count(self) -> int:
+        """Number of visits, each with a seed of its own."""
+        return sum(one.train + one.validation + one.test for one in self.visits.values())
+
+
 class DataBlock(Document):
     """Exposures for training and testing."""
 
@@ -181,7 +210,20 @@ class DataBlock(Document):
     )
     checked_against_archive: bool = Field(default=False, description="whether these visits have been found in the archive")
     files: list[str] = Field(default_factory=list, description="folders or wildcards; relative ones start at the recipe")
-    visits: dict[str, VisitRule] = Field(min_length=1, description="rules by a name of your choice; the first match counts")
+    visits: dict[str, VisitRule] = Field(
+        default_factory=dict, description="rules by a name of your choice; the first match counts"
+    )
+    simulated: SimulatedData | None = Field(
+        default=None,
+        description="visits to simulate in place of exposures",
+        exclude_if=lambda simulated: simulated is None,
+    )
+
+    @model_validator(mode="after")
+    def _has_visits(self) -> DataBlock:
+        if bool(self.visits) == (self.simulated is not None):
+            raise ValueError("either visits, one rule or more, or simulated")
+        return self
 
     @field_validator("visits", mode="before")
     @classmethod
@@ -280,6 +322,16 @@ class GivenBlock(Document):
     )
 
 
+class TruthBlock(Document):
+    """Settings of the label method truth: simulated exposures, whose cosmic rays are known."""
+
+    snr: Thresholds = Field(
+        default=[3.0, 1.0],
+        description="charge of cosmic rays, in sigma of the pixel's noise: above the first a pixel is labelled, above the "
+        "second it is ignored",
+    )
+
+
 class IgnoreBlock(Document):
     """Pixels that are excluded from training and metrics."""
 
@@ -313,7 +365,7 @@ class QualityBlock(Document):
     max_rate_ratio: float = Field(default=2.0, gt=1, description="cosmic rays per cm2 and s / the visit's median")
     max_star_excess: float = Field(default=4.0, gt=1, description="share of masked pixels on stars / elsewhere")
     min_exposures: int = Field(
-        default=2, ge=1, description="sound exposures that a visit must have; 1 only with dark_paste and given"
+        default=2, ge=1, description="sound exposures that a visit must have; 1 only with dark_paste, given and truth"
     )
     on_bad_file: Literal["skip", "refuse"] = Field(
         default="skip", description="whether an unusable file is skipped or stops the build"
@@ -329,6 +381,7 @@ class BuildBlock(Document):
     dark_paste: DarkPasteBlock = DarkPasteBlock()
     dithers: DithersBlock = DithersBlock()
     given: GivenBlock = GivenBlock()
+    truth: TruthBlock = TruthBlock()
     ignore: IgnoreBlock = IgnoreBlock()
     stamps: StampBlock = StampBlock()
     sky: Literal["mdrizsky", "measured"] = Field(default="mdrizsky", description="source of the sky level")
@@ -381,6 +434,12 @@ class AugmentationBlock(Document):
     )
     shot_noise: bool = Field(default=False, description="whether the shot noise of an added sky is added too")
     flips: bool = Field(default=False, description="whether stamps are flipped and turned by 90 degrees")
+    noise_error: Fraction = Field(
+        default=0.0,
+        description="sigma of an error of the measured noise, as a fraction, and of the sky, in units of the noise; only "
+        "with normalisation noise",
+        exclude_if=lambda error: error == 0,
+    )
     inpainting_masks: CountRange = Field(default=[1, 9], description="fewest and most CR masks of other stamps in one mask")
 
 
@@ -394,6 +453,12 @@ class ScheduleBlock(Document):
     batchnorm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.005
     restart_at_freeze: bool = Field(default=True, description="whether optimiser and scheduler restart at the freeze")
     restart_learning_rate_factor: Positive = Field(default=0.4, description="upstream divides by 2.5; not in the paper")
+    decay: Literal["plateau", "cosine"] = Field(
+        default="plateau",
+        description="how the learning rate falls: at each plateau of the validation loss, by the fields below, or along a "
+        "half cosine over all epochs",
+        exclude_if=lambda decay: decay == "plateau",  # the default is not written
+    )
     decay_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     decay_patience_epochs: int = Field(
         default=4, ge=1, description="the learning rate decays after more epochs than this without improvement"

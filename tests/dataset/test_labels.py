@@ -10,4 +10,4 @@ from deepcr_zoo.zoo.recipe import BuildBlock, Labels
 def test_every_label_method_has_facts_code_and_settings():
     assert set(LABELLERS) == set(LABEL_METHODS) == set(get_args(Labels))
     assert all(hasattr(BuildBlock(), method.settings) for method in LABEL_METHODS.values())
-    assert settings_of_others("cr_split") == {"drizzle", "dark_paste", "dithers", "given"}
+    assert settings_of_others("cr_split") == {"drizzle", "dark_paste", "dithers", "given", "truth"}

@@ -1,5 +1,7 @@
 """Files cleaned by a network that needs neither unit nor gain nor bias level."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -9,6 +11,10 @@ from deepcr_zoo import clean_file
 from deepcr_zoo.cli.main import app
 from deepcr_zoo.errors import InvalidFileError, NoModelError
 from deepcr_zoo.exposures.reading import read_exposure
+from deepcr_zoo.exposures.selection import ranked_models
+from deepcr_zoo.zoo.instrumentfiles import default_instruments
+from deepcr_zoo.zoo.registries import default_registry, local_root
+from deepcr_zoo.zoo.registry import RankedModel, read_registry
 from tests.described import describe, settings_of
 from tests.fitsfiles import ACS, science, write
 from tests.noisenetworks import NAME, PAINTER, imported, loaded, sky_with_tracks
@@ -150,3 +156,14 @@ def test_products_of_other_networks_have_no_such_keywords(tmp_path):
     for name, extension in (("x_flc_crmask.fits", "CRMASK"), ("x_flc_crclean.fits", "SCI")):
         assert not [keyword for keyword in fits.getheader(tmp_path / name, extension) if keyword.startswith("CRSKY")]
     assert read_exposure(path).chips[0].amplifiers == ()
+
+
+def test_a_camera_without_a_network_gets_that_for_any_unit_and_others_keep_theirs():
+    zoo, any_camera = default_registry(), RankedModel(model=f"mask/{NAME}", reason="for any CCD")
+    registry = replace(read_registry(local_root()), preferences=zoo.preferences, foreign=[any_camera])
+    acs, unknown = default_instruments().named("HST", "ACS", "WFC"), default_instruments().named("HST", "STIS", "CCD")
+    assert ranked_models(acs, registry, "mask", "F606W") == ranked_models(acs, zoo, "mask", "F606W")
+    for camera in (unknown, None):
+        assert ranked_models(camera, registry, "mask") == [any_camera]
+        assert ranked_models(camera, zoo, "mask") == []  # its networks for foreign cameras take electrons
+        assert ranked_models(camera, registry, "inpaint") == []

@@ -278,3 +278,28 @@ def test_training_and_validation_use_the_scale_of_the_recipe(dataset):
     for feed, same, epoch in zip(one, other, (1, NATIVE), strict=True):
         numbers = torch.arange(3)
         torch.testing.assert_close(2 * feed.examples(numbers, epoch).input, same.examples(numbers, epoch).input)
+
+
+def test_the_learning_rate_falls_along_a_half_cosine_also_after_a_stop(dataset):
+    recipe = recipe_of("mask", "train.schedule.decay=cosine", "train.schedule.max_epochs=4", "train.schedule.batch_size=4")
+    train, validation = feeds(recipe, dataset)
+    steps = len(train) // 4
+
+    def rates(training, should_stop=lambda: False):
+        seen = []
+        fit(
+            training,
+            train,
+            validation,
+            on_step=lambda step: seen.append(training.learning_rate),
+            should_stop=should_stop,
+        )
+        return seen
+
+    whole = rates(new_training(recipe))
+    expected = [0.005 * (1 + math.cos(math.pi * step / (4 * steps))) / 2 for step in range(4 * steps)]
+    assert whole == pytest.approx(expected)
+    stopped = new_training(recipe)
+    first = rates(stopped, after(steps + 1))
+    assert first + rates(stopped) == pytest.approx(expected)
+    assert stopped.progress.decays == 0

@@ -129,3 +129,15 @@ def test_training_does_not_start_from_a_network_for_another_input():
     recipe = recipe_of("mask", *BY_NOISE, start, "train.architecture.hidden=4")
     with pytest.raises(TrainingError, match=r"has input\.unit electron: expected any"):
         initial_state(recipe, CPU)
+
+
+def test_errors_of_the_noise_have_their_size_and_leave_the_pixels():
+    image = torch.zeros(4000, 4, 4)
+    empty = torch.zeros(image.shape, dtype=torch.bool)
+    known = torch.tensor([[100.0, 12.0]]).expand(4000, 2)
+    batch = StampBatch(torch.arange(4000), image, empty, empty, torch.full((4000,), 100.0), known)
+    changed = augment(batch, 1, 1, AugmentationBlock(sky=None, noise_error=0.1))
+    assert torch.equal(changed.image, image)
+    assert changed.noise[:, 0].std() == pytest.approx(1.2, rel=0.05)
+    assert torch.log(changed.noise[:, 1] / 12).std() == pytest.approx(0.1, rel=0.05)
+    assert torch.equal(augment(batch, 1, 1, AugmentationBlock(sky=None)).noise, known)

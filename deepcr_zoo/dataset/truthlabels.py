@@ -1,0 +1,44 @@
+"""Label method truth: simulated exposures, whose cosmic rays are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from deepcr_zoo._version import __version__
+from deepcr_zoo.dataset import ignore, quality
+from deepcr_zoo.dataset.exposures import ExposureFacts, read_chips
+from deepcr_zoo.dataset.labelling import LabelledExposure, LabellingInMemory, check_room, largest_dither
+from deepcr_zoo.dataset.planned import PlannedVisit
+from deepcr_zoo.errors import InvalidFileError
+from deepcr_zoo.simulate.truth import read_truth, truth_path
+
+
+def label(
+    visit: PlannedVisit, exposures: Sequence[ExposureFacts], scratch: Path, log: Path
+) -> LabellingInMemory | quality.Outlier:
+    """Label simulated exposures, or return one that has no truth. No scratch folder or log is used."""
+    check_room((shape for one in exposures for shape in one.shapes), visit.build.stamps)
+    labelled = []
+    for index, facts in enumerate(exposures):
+        try:
+            labelled.append(_labelled(visit, facts))
+        except InvalidFileError as error:
+            return quality.Outlier(index, str(error))
+    dither = largest_dither([(one.chips[0].image.shape, one.chips[0].wcs) for one in labelled])
+    return LabellingInMemory(labelled, False, f"deepcr-zoo {__version__}", dither)
+
+
+def _labelled(visit: PlannedVisit, facts: ExposureFacts) -> LabelledExposure:
+    certain, doubtful = visit.build.truth.snr
+    chips, truths = read_chips(facts, visit.instrument), read_truth(truth_path(facts.path))
+    own = [truths[version - 1] for version in facts.versions if version <= len(truths)]
+    if [one.scene.shape for one in own] != [chip.image.shape for chip in chips]:
+        raise InvalidFileError(f"{truth_path(facts.path)}: is not the truth of {facts.path.name}: simulate it again")
+    cosmic_rays = [one.cosmic_rays > certain * one.noise for one in own]
+    ignored = [
+        ignore.ignore_mask(chip, visit.quality_bits, visit.build.ignore)
+        | ((one.cosmic_rays > doubtful * one.noise) & ~struck)
+        for chip, one, struck in zip(chips, own, cosmic_rays, strict=True)
+    ]
+    return LabelledExposure(chips, cosmic_rays, ignored, [one.scene for one in own])

@@ -1,0 +1,108 @@
+"""Training sets of recipes whose exposures are simulated, labelled by their truth."""
+
+import numpy as np
+import pytest
+
+from deepcr_zoo.bench.benchdata import check_data, describe
+from deepcr_zoo.dataset.build import build_dataset
+from deepcr_zoo.dataset.plans import plan_build
+from deepcr_zoo.dataset.store import Home, recipe_key
+from deepcr_zoo.errors import InvalidDocumentError, UsageError
+from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
+
+SMALL = [
+    "data.simulated.side=160",
+    "build.stamps.size=64",
+    "data.simulated.visits.extragalactic={train: 2, validation: 1, test: 1}",
+    "data.simulated.visits.globular_cluster={train: 0, validation: 0, test: 0}",
+    "data.simulated.visits.resolved_galaxy={train: 0, validation: 0, test: 0}",
+    "data.simulated.visits.spectrum={train: 1, validation: 0, test: 1}",
+]
+
+
+def recipe_with(*settings):
+    return read_recipe(find_recipe("ccd-any"), [*SMALL, *settings])
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    recipe = recipe_with()
+    return recipe, build_dataset(recipe, home=Home(tmp_path_factory.mktemp("home")))
+
+
+def test_every_visit_has_a_camera_of_its_own_and_a_use_as_a_whole(built):
+    _, dataset = built
+    uses = {visit.record.name: [*visit.stamps[0]] for visit in dataset.manifest.visits}
+    assert uses == {
+        "simulated-extragalactic-20000": ["train"],
+        "simulated-extragalactic-20001": ["train"],
+        "simulated-extragalactic-20002": ["validation"],
+        "simulated-extragalactic-20003": ["test"],
+        "simulated-spectrum-20004": ["train"],
+        "simulated-spectrum-20005": ["test"],
+    }
+    assert len({visit.record.instrument for visit in dataset.manifest.visits}) == 6
+    assert dataset.manifest.simulated
+    assert not dataset.manifest.rehearsal
+
+
+def test_labels_are_the_charge_above_the_noise(built):
+    recipe, dataset = built
+    certain, doubtful = recipe.build.truth.snr
+    for group in [*dataset.exposures("train"), *dataset.exposures("test")]:
+        layers, truth = group.read("cosmic_rays", "ignore"), group.read_truth()
+        sigma = truth["cosmic_rays"] / truth["noise"]
+        assert np.array_equal(layers["cosmic_rays"] == 1, sigma > certain)
+        assert np.array_equal(layers["ignore"] == 1, (sigma > doubtful) & (sigma <= certain))
+
+
+def test_the_results_call_the_data_synthetic(built):
+    recipe, dataset = built
+    check_data(dataset, recipe)
+    data = describe(dataset, recipe, None)
+    assert data.kind == "synthetic"
+    assert data.seeds == [20003, 20005]
+    assert data.description.startswith("test stamps of CCD-ANY-2-32, simulated, ")
+    assert data.labels.startswith("the truth of simulated exposures, written by deepcr-zoo")
+
+
+def test_data_beside_simulated_visits_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"data\.simulated of the recipe simulates its exposures"):
+        plan_build(recipe_with(), [tmp_path], home=Home(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (["data.simulated.seed=899999"], "expected below|seeds below 900000"),
+        (["data.simulated.cameras=null"], "exposure_time_s of extragalactic, globular_cluster, resolved_galaxy, spectrum"),
+        (["data.simulated=null"], "either visits, one rule or more, or simulated"),
+        (["data.visits={a: {field_type: spectrum}}"], "either visits, one rule or more, or simulated"),
+    ],
+)
+def test_simulated_data_that_cannot_be_is_refused(settings, problem):
+    with pytest.raises(InvalidDocumentError, match=problem):
+        recipe_with(*settings)
+
+
+def test_other_visits_are_another_training_set():
+    assert recipe_key(recipe_with(), False) != recipe_key(recipe_with("data.simulated.seed=30000"), False)
+    assert recipe_key(recipe_with(), False) != recipe_key(recipe_with("data.simulated.cameras.in_orbit=0.5"), False)
+    assert recipe_key(recipe_with(), False) == recipe_key(recipe_with("train.seed=5"), False)
+
+
+def test_simulated_exposures_in_a_folder_are_labelled_by_the_truth_beside_them(tmp_path):
+    from deepcr_zoo.simulate.visits import visit_of, write
+
+    recipe = read_recipe(find_recipe("practice-ccd"), ["build.labels=truth", "build.quality.min_exposures=1"])
+    for seed in (1, 2, 3, 4):
+        write(visit_of(recipe, "extragalactic", seed, 1, 600.0, 256), tmp_path / "nights" / str(seed))
+    (tmp_path / "nights" / "4").rename(tmp_path / "without")
+    dataset = build_dataset(recipe, [tmp_path / "nights"], home=Home(tmp_path / "home"))
+    assert len(dataset.manifest.visits) == 3
+    assert not dataset.manifest.simulated
+    for truth in (tmp_path / "without").glob("*.safetensors"):
+        truth.unlink()
+    left_out = build_dataset(recipe, [tmp_path / "nights", tmp_path / "without"], home=Home(tmp_path / "home")).manifest
+    assert len(left_out.visits) == 3
+    assert any("truth" in one.reason for one in left_out.rejected)

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepcr_zoo import documents
-from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, read_results
+from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, ModelMethod, read_results
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import MANIFEST_FILE
 from deepcr_zoo.documents import Document, parse_document
 from deepcr_zoo.errors import RunError
-from deepcr_zoo.files import read_file
+from deepcr_zoo.files import read_file, sha256_of
 from deepcr_zoo.models.model import InpaintModel, MaskModel, load_files
 from deepcr_zoo.zoo.cards import Card
 from deepcr_zoo.zoo.recipe import Recipe
-from deepcr_zoo.zoo.registry import CARD_FILE, WEIGHTS_FILE
+from deepcr_zoo.zoo.registry import CARD_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE
 from deepcr_zoo.zoo.runfolders import RunFacts, read_run, run_name
 
 METRICS_FILE = "metrics.jsonl"
@@ -84,7 +84,7 @@ class Run:
     @property
     def is_trained(self) -> bool:
         """True if its model exists."""
-        return (self.folder / CARD_FILE).is_file()
+        return all((self.folder / name).is_file() for name in (CARD_FILE, WEIGHTS_FILE, TEST_VECTOR_FILE))
 
     @property
     def is_evaluated(self) -> bool:
@@ -93,8 +93,12 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """True if its model exists and was evaluated."""
-        return self.is_trained and self.is_evaluated
+        """True if its model exists, whole, and was evaluated."""
+        if not (self.is_trained and self.is_evaluated):
+            return False
+        methods = [one.method for one in self.results().methods]
+        judged = {method.sha256 for method in methods if isinstance(method, ModelMethod)}
+        return sha256_of(self.folder / WEIGHTS_FILE) in judged
 
     def dataset(self, moved: Dataset | None = None) -> Dataset:
         """Open its training set.

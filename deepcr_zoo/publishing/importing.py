@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -191,7 +192,9 @@ def _write(name: str, facts: StatedFacts, card: cards.Card, architecture: Archit
         sources=Sources(seed=True),
         warning="it is imported from a file: no error rates are known, and no registry vouches for it",
     )
-    entry_path = root / "zoo" / f"{name}.yaml"
+    entry_path, shelf = root / "zoo" / f"{name}.yaml", root / "zoo" / "weights" / name / facts.version
+    copies = {shelf / filename: data for filename, data in contents.items()}
+    copies[root / "cards" / name / f"{facts.version}.yaml"] = card_bytes
     with files.reporting_failures(root, "set DEEPCR_ZOO_DATA to a folder that can be"):
         for folder in (entry_path.parent, root / "cards"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -205,21 +208,22 @@ def _write(name: str, facts: StatedFacts, card: cards.Card, architecture: Archit
                         f"{LOCAL}:{name}@{facts.version} exists with another file or other facts, and a version never "
                         f"changes meaning: give --version {_next(list(versions))}"
                     )
+                _write_again({path: data for path, data in copies.items() if LockedFile.of(data) in vars(before).values()})
                 return
             versions[facts.version] = locked
             newest = max(versions, key=version_key)
             entry = ModelEntry(
                 name=facts.name, task=card.identity.task, summary=card.identity.title, default=newest, versions=versions
             )
-            shelf = root / "zoo" / "weights" / name / facts.version
-            files.write_together(
-                {
-                    **{shelf / filename: data for filename, data in contents.items()},
-                    root / card.licence.file: licence,
-                    root / "cards" / name / f"{facts.version}.yaml": card_bytes,
-                    entry_path: as_yaml(entry),  # last: what it names is there
-                }
-            )
+            # the entry is last: what it names is there
+            files.write_together({**copies, root / card.licence.file: licence, entry_path: as_yaml(entry)})
+
+
+def _write_again(copies: Mapping[Path, bytes]) -> None:
+    """Write the files of a version that were lost or damaged."""
+    files.write_together(
+        {path: data for path, data in copies.items() if not files.is_file(path) or files.read_file(path) != data}
+    )
 
 
 def _check_place(registry: Registry, name: str) -> None:

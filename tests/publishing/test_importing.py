@@ -23,7 +23,7 @@ from deepcr_zoo.models.verification import verify
 from deepcr_zoo.publishing import importing
 from deepcr_zoo.publishing.importing import StatedFacts, import_file
 from deepcr_zoo.zoo.cards import read_card
-from deepcr_zoo.zoo.registries import default_registry, other_registries
+from deepcr_zoo.zoo.registries import default_registry, local_root, other_registries
 from deepcr_zoo.zoo.registry import Architecture
 from deepcr_zoo.zoo.resolving import find_model
 from tests.fitsfiles import acs_flc
@@ -177,6 +177,18 @@ def test_the_same_again_changes_nothing_and_other_facts_need_another_version(pth
     import_file(pth, StatedFacts("CSST-2-50", "2.0", scale=1.0))
     assert find_model("local:CSST-2-50").version == "2.0"
     assert find_model("local:CSST-2-50@1").locked == first.locked
+
+
+def test_the_same_again_restores_files_that_were_lost_or_damaged(pth):
+    model = import_file(pth, FACTS).model
+    root = local_root()
+    shelf = next((root / "zoo" / "weights").rglob("model.safetensors")).parent
+    card = next((root / "cards").rglob("*.yaml"))
+    before = {path: path.read_bytes() for path in (*shelf.iterdir(), card)}
+    shutil.rmtree(shelf)
+    card.write_bytes(card.read_bytes() + b"# mine\n")
+    assert import_file(pth, FACTS).model.locked == model.locked
+    assert {path: path.read_bytes() for path in before} == before
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,6 +146,15 @@ def test_a_finished_run_stays_as_it_is(run):
     before = {path: path.stat().st_mtime_ns for path in run.folder.iterdir()}
     assert resume(run.folder, prove=False) == run
     assert {path: path.stat().st_mtime_ns for path in run.folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-8] + b"\1" * 8)])
+def test_a_finished_run_whose_weights_are_lost_or_damaged_is_made_again(harm, run, copied):
+    harm(copied.folder / "model.safetensors")
+    assert not copied.is_finished
+    resume(copied.folder, prove=False)
+    assert copied.is_finished
+    assert same_bytes(run.folder / "model.safetensors", copied.folder / "model.safetensors")
 
 
 def test_what_a_kill_before_the_evaluation_has_left_out_is_made_by_resuming(run, copied):

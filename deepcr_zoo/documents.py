@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Hashable, Iterator
@@ -223,6 +224,15 @@ def _dumped(content: Any) -> str:
 def as_json(document: BaseModel) -> bytes:
     """Return a document as a JSON file whose bytes depend only on its content."""
     return (document.model_dump_json(indent=1) + "\n").encode()
+
+
+def is_of_others(data: bytes, schema: type[BaseModel]) -> bool:
+    """True if bytes are JSON with other content than a schema has: no file of ours, not even a damaged one."""
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return not isinstance(content, dict) or not content.keys() <= schema.model_fields.keys()
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -461,6 +461,19 @@ def temporary_folder() -> Iterator[Path]:
         yield folder
 
 
+def remove_own_folder(folder: Path, is_own: Callable[[str], bool]) -> None:
+    """Remove a folder unless a link leads to it or it holds files of others, by their names relative to it.
+
+    An `OutputError` names what is not of this package; then nothing is removed. OSError if something stays.
+    """
+    refuse_links(folder, folder.parent)
+    for top, folders, names in os.walk(folder, onerror=_raise):
+        for path in (Path(top, name) for name in (*names, *(one for one in folders if os.path.islink(Path(top, one))))):
+            if not is_own(path.relative_to(folder).as_posix()) and not _PARTIAL.fullmatch(path.name):
+                raise OutputError(f"{path}: is not a file of deepcr-zoo, so that {folder} stays: move it away")
+    shutil.rmtree(folder)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)

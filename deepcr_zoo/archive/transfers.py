@@ -18,7 +18,7 @@ from deepcr_zoo.archive.listing import Product
 from deepcr_zoo.archive.manifest import ELSEWHERE
 from deepcr_zoo.archive.mast import Part
 from deepcr_zoo.archive.pace import Pace
-from deepcr_zoo.documents import Document, as_json
+from deepcr_zoo.documents import Document, as_json, is_of_others
 from deepcr_zoo.errors import (
     ArchiveBusyError,
     ArchiveError,
@@ -85,6 +85,16 @@ class DownloadFolder:
             return None
         return record.sha256 if sha256_of(path) == record.sha256 else None
 
+    def check_replaceable(self, product: Product) -> None:
+        """Raise `OutputError` if a file of others lies where a product goes; ours have had a record from the start."""
+        record = self._record_path(product)
+        if os.path.lexists(record):
+            others = [record] if not record.is_file() or is_of_others(read_file(record), DownloadRecord) else []
+        else:
+            others = [path for path in (self.file(product), self.partial(product)) if os.path.lexists(path)]
+        if others:
+            raise OutputError(f"{others[0]}: is not a download of deepcr-zoo, and stays: move it away, or {ELSEWHERE}")
+
     def forget(self, product: Product) -> None:
         """Remove an unfinished product."""
         self.partial(product).unlink(missing_ok=True)
@@ -119,6 +129,7 @@ class Downloader:
         if finished is not None and expected_sha256 in (None, finished):
             self.advance(product.size or 0)
             return finished
+        self.folder.check_replaceable(product)
         failures, partial = 0, self.folder.partial(product)
         while True:
             before = _size(partial)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -165,8 +164,9 @@ def _write_manifest(plan: BuildPlan, manifest: store.Manifest) -> None:
     with reporting_failures(path, store.ELSEWHERE):
         before = read_file(path) if path.is_file() else None
         store.write_document(path, manifest)
-    if before not in (None, read_file(path)):
-        shutil.rmtree(plan.folder / "report", ignore_errors=True)  # it describes another manifest
+        if before not in (None, read_file(path)) and not (plan.folder / store.REPORT).is_symlink():
+            for name in store.REPORT_FILES:  # they describe another manifest
+                (plan.folder / store.REPORT / name).unlink(missing_ok=True)
 
 
 def _rejections(labelled: Labelled) -> list[store.Rejected]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from deepcr_zoo.dataset.sky import choose_sky_level
 from deepcr_zoo.dataset.stamplayers import Cut, cutter, stamp_layers
 from deepcr_zoo.dataset.visitdefects import ChipDefects, find_shared, with_defects
 from deepcr_zoo.dataset.visits import SAME_PIXELS
-from deepcr_zoo.files import new_folder, reporting_failures, scratch_folder
+from deepcr_zoo.files import new_folder, remove_own_folder, reporting_failures, scratch_folder
 from deepcr_zoo.simulate import visits
 from deepcr_zoo.simulate.truth import Truth, read_truth
 from deepcr_zoo.zoo.recipe import Labels, QualityBlock
@@ -86,7 +85,8 @@ def finished_or_made(home: store.Home, key: str, make: Callable[[Path, Path], st
     if finished is not None:
         return finished
     if was_there:  # a visit that has lost files, and not one that another process has just finished
-        shutil.rmtree(target, ignore_errors=True)
+        with reporting_failures(target, store.ELSEWHERE):
+            remove_own_folder(target, store.is_of_visit)
     with reporting_failures(target, store.ELSEWHERE), scratch_folder(target) as scratch, new_folder(target) as folder:
         record = make(scratch, folder)
         store.write_document(folder / store.VISIT_FILE, record)

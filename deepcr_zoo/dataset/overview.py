@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from deepcr_zoo.dataset.reading import Dataset, Stamp
-from deepcr_zoo.dataset.store import STAMP_SPLITS, Manifest, VisitRecord
+from deepcr_zoo.dataset.store import REPORT, REPORT_FILES, STAMP_SPLITS, Manifest, VisitRecord
 from deepcr_zoo.exposures.pictures import outline, plainly_drawn, png, require_matplotlib
 from deepcr_zoo.files import write_together
 from deepcr_zoo.zoo.recipe import FieldType
@@ -42,12 +42,9 @@ DEFECT_HEADINGS: Row = ("visit", "chip", "pixels", "columns", "columns, counted 
 def write_report(dataset: Dataset, folder: Path | None = None) -> list[Path]:
     """Write ``stamps.png``, ``histograms.png`` and ``report.md``, by default to ``report`` in the training set's folder."""
     require_matplotlib()
-    target = folder or dataset.folder / "report"
-    contents = {
-        target / "stamps.png": _sheet(dataset),
-        target / "histograms.png": _histograms(dataset.manifest),
-        target / "report.md": text(dataset.manifest).encode(),
-    }
+    target = folder or dataset.folder / REPORT
+    made = (_sheet(dataset), _histograms(dataset.manifest), text(dataset.manifest).encode())
+    contents = {target / name: data for name, data in zip(REPORT_FILES, made, strict=True)}
     write_together(contents)
     return list(contents)
 

@@ -83,6 +83,7 @@ FORMAT = 2  # part of the hash of a visit; a new number makes all earlier visits
 ELSEWHERE = "name another folder with DEEPCR_ZOO_DATA; what is finished stays, the same command goes on from there"
 _BUILD_AGAIN = "remove its folder and build again"
 VISIT_FILE, MANIFEST_FILE = "visit.json", "manifest.json"
+REPORT, REPORT_FILES = "report", ("stamps.png", "histograms.png", "report.md")
 
 StampSplit = Literal["train", "validation", "test", "guard"]  # guard stamps are unused: too near to validation stamps
 STAMP_SPLITS: tuple[StampSplit, ...] = ("train", "validation", "test", "guard")
@@ -334,6 +335,11 @@ class Home:
         stored = [file for one in record.exposures for file in (one.stamps, one.truth) if file is not None]
         paths = {folder / file.name: file.bytes for file in stored}
         return record if all(path.is_file() and path.stat().st_size == size for path, size in paths.items()) else None
+
+
+def is_of_visit(name: str) -> bool:
+    """True for the name of a file that the folder of a visit holds."""
+    return name == VISIT_FILE or ("/" not in name and name.endswith(".safetensors"))
 
 
 def key_of(content: Mapping[str, Any]) -> str:

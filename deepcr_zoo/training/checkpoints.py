@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from deepcr_zoo.zoo.recipe import Positive
 from deepcr_zoo.zoo.registry import Sha256
 
 CHECKPOINT_FILE = "checkpoint.json"
+_CHECKPOINT = r"checkpoint-\d{4,}-\d{6,}\.safetensors"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # state of Adam for each parameter
 PARTS = ("network", "best", *MOMENTS)
 NOT_NEGATIVE = ("step", "exp_avg_sq")
@@ -40,7 +42,7 @@ class Checkpoint(Document):
     """``checkpoint.json``."""
 
     tensors: str = Field(
-        pattern=r"^checkpoint-\d{4,}-\d{6,}\.safetensors$",
+        pattern=f"^{_CHECKPOINT}$",
         description="file with weights, best weights and the state of the optimiser",
     )
     sha256: Sha256
@@ -191,6 +193,6 @@ def _load_tensors(state: TrainingState, parts: _Parts) -> None:
 
 
 def _remove_others(folder: Path, keep: str) -> None:
-    for path in folder.glob("checkpoint-*.safetensors"):
-        if path.name != keep:
+    for path in folder.iterdir():
+        if path.name != keep and re.fullmatch(_CHECKPOINT, path.name):
             path.unlink(missing_ok=True)

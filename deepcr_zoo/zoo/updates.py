@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import os
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +16,8 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from deepcr_zoo import files
-from deepcr_zoo.documents import Document, as_json
-from deepcr_zoo.errors import DeepcrZooError, SourceWarning, UpdateError, warn
+from deepcr_zoo.documents import Document, as_json, is_of_others
+from deepcr_zoo.errors import DeepcrZooError, OutputError, SourceWarning, UpdateError, warn
 from deepcr_zoo.files import new_folder, read_file, sweep_leftovers, write_atomically
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.hub import downloads
@@ -34,6 +33,7 @@ MOST_FILES = 10_000
 MOST_BYTES = 1_000_000  # largest accepted registry file; the largest card has a few thousand bytes
 MOST_BYTES_IN_ALL = 100_000_000  # of an update, which is held in memory until it is checked
 
+_COMMIT = re.compile("[0-9a-f]{40}")
 _LOCK_FILE = re.compile(
     rf"zoo/(mask|inpaint)/{NAME_PATTERN}\.yaml"
     rf"|cards/(mask|inpaint)/{NAME_PATTERN}/{VERSION_PATTERN}(\.results|\.recipe)?\.yaml"
@@ -45,7 +45,7 @@ class KeptUpdate(Document):
     """``current.json``: the update in use."""
 
     repo: str
-    commit: str = Field(pattern="^[0-9a-f]{40}$")
+    commit: str = Field(pattern=f"^{_COMMIT.pattern}$")
     fetched: str = Field(description="UTC")
 
 
@@ -128,13 +128,15 @@ def update(repository: str = REPOSITORY) -> Update:
 
 
 def _update(repository: str) -> Update:
+    _check_replaceable()
     shipped, before = shipped_registry(), _readable_current()
     remote = HubRepository(repository)
     commit = remote.head()
     kept = KeptUpdate(repo=repository, commit=commit, fetched=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}")
     sweep_leftovers(folder())
     if not _is_whole(kept):
-        shutil.rmtree(folder() / commit, ignore_errors=True)
+        if os.path.lexists(folder() / commit):
+            files.remove_own_folder(folder() / commit, is_lock_file)
         with new_folder(folder() / commit) as scratch:
             fetch_lock(remote, commit, scratch)
             _check(_read(scratch, kept), shipped, before)
@@ -148,8 +150,16 @@ def _update(repository: str) -> Update:
 
 
 def forget() -> None:
-    """Remove all updates, so that the shipped registry is in use."""
-    shutil.rmtree(folder(), ignore_errors=True)
+    """Remove all updates, so that the shipped registry is in use; files of others stay."""
+    with files.reporting_failures(folder(), "make it writable, the update stays in use"):
+        if not os.path.lexists(current_file()) and not _kept_commits():
+            return
+        with files.locked(folder(), lambda: None):
+            _check_replaceable()
+            current_file().unlink(missing_ok=True)
+            for commit in _kept_commits():
+                files.remove_own_folder(folder() / commit, is_lock_file)
+            sweep_leftovers(folder())
 
 
 def fetch_lock(remote: HubRepository, commit: str, root: Path) -> None:
@@ -229,6 +239,22 @@ def _refuse_alterations(fetched: Registry, problems: Sequence[str]) -> None:
 
 def _remove_others(kept: set[str]) -> None:
     """Remove old updates, except the last one, which a running process may still use."""
-    for other in folder().iterdir():
-        if other.is_dir() and other.name not in kept and not other.name.startswith("."):
-            shutil.rmtree(other, ignore_errors=True)
+    for commit in _kept_commits():
+        if commit not in kept:
+            try:
+                files.remove_own_folder(folder() / commit, is_lock_file)
+            except (OSError, DeepcrZooError) as error:
+                warn(f"{folder() / commit}: an old update cannot be removed: {error}", SourceWarning)
+
+
+def _kept_commits() -> list[str]:
+    """Return the names of the folders of updates; others in the user's folder are not of this package."""
+    home = folder()
+    return sorted(filter(_COMMIT.fullmatch, os.listdir(home))) if files.is_folder(home) else []
+
+
+def _check_replaceable() -> None:
+    """Raise `OutputError` if ``current.json`` is of others."""
+    path = current_file()
+    if path.is_symlink() or (files.is_file(path) and is_of_others(read_file(path), KeptUpdate)):
+        raise OutputError(f"{path}: is not a file of deepcr-zoo: move it away, or {ELSEWHERE}")

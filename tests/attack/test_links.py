@@ -11,13 +11,19 @@ import pytest
 import deepcr_zoo
 from deepcr_zoo import files
 from deepcr_zoo.archive import manifest
+from deepcr_zoo.archive.listing import Product
+from deepcr_zoo.archive.pace import Pace
+from deepcr_zoo.archive.transfers import Downloader, DownloadFolder
 from deepcr_zoo.bench import output
 from deepcr_zoo.bench.runs import Run
+from deepcr_zoo.dataset import store
+from deepcr_zoo.dataset.labels import finished_or_made
 from deepcr_zoo.errors import IntegrityError, OutputError, RunError, SourceWarning
 from deepcr_zoo.publishing.registryfiles import registry_files
 from deepcr_zoo.publishing.releases import release_of_run
+from deepcr_zoo.training import checkpoints
 from deepcr_zoo.training.runs import new_run
-from deepcr_zoo.zoo import registries, sources
+from deepcr_zoo.zoo import registries, sources, updates
 from deepcr_zoo.zoo.cards import Licence
 from tests import forks
 from tests.registries import SMALL, copy_registry
@@ -238,3 +244,104 @@ def test_a_run_with_a_link_is_not_used(name, tmp_path):
     linked(run / name, tmp_path / "elsewhere")
     with pytest.raises(IntegrityError, match=f"{run / name} is a symbolic link"):
         deepcr_zoo.load(run)
+
+
+def keep_update(folder: Path) -> Path:
+    """Keep an update as `update` does; return the folder of its commit."""
+    commit = folder / ("a" * 40)
+    (commit / "zoo").mkdir(parents=True)
+    (commit / "zoo" / "training_visits.yaml").write_text("{}\n")
+    (folder / updates.CURRENT).write_text(json.dumps({"repo": "o/r", "commit": commit.name, "fetched": "-"}))
+    return commit
+
+
+@pytest.fixture
+def users_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of updates in a folder with work of the user's own."""
+    monkeypatch.setenv("DEEPCR_ZOO_DATA", str(tmp_path / "project"))
+    (tmp_path / "project" / "registry" / "thesis").mkdir(parents=True)
+    (tmp_path / "project" / "registry" / "thesis" / "data.txt").write_text("mine\n")
+    return tmp_path / "project" / "registry"
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["an update", "no update"])
+def test_forgetting_updates_keeps_what_the_user_has_in_their_folder(is_kept, users_registry):
+    if is_kept:
+        keep_update(users_registry)
+    updates.forget()
+    assert {path.name for path in users_registry.iterdir()} == {"thesis", *([files.LOCK_FILE] if is_kept else [])}
+    assert (users_registry / "thesis" / "data.txt").read_text() == "mine\n"
+
+
+def test_an_update_is_forgotten_where_the_folder_of_updates_is_a_link(users_registry, tmp_path):
+    keep_update(users_registry)
+    linked(users_registry, tmp_path / "elsewhere")
+    updates.forget()
+    assert updates.current() is None
+    assert (tmp_path / "elsewhere" / "thesis" / "data.txt").read_text() == "mine\n"
+
+
+def test_an_update_with_a_file_of_others_stays_and_is_named(users_registry):
+    notes = keep_update(users_registry) / "zoo" / "notes.txt"
+    notes.write_text("mine\n")
+    with pytest.raises(OutputError, match=f"{notes}: is not a file of deepcr-zoo"):
+        updates.forget()
+    assert notes.read_text() == "mine\n"
+    assert (notes.parent / "training_visits.yaml").exists()
+
+
+def test_a_link_in_place_of_an_update_is_not_followed_and_is_named(users_registry, tmp_path):
+    linked(keep_update(users_registry), tmp_path / "elsewhere")
+    with pytest.raises(IntegrityError, match=r"a{40} is a symbolic link"):
+        updates.forget()
+    assert (tmp_path / "elsewhere" / "zoo" / "training_visits.yaml").exists()
+
+
+def test_a_file_of_others_with_the_name_of_that_of_updates_is_not_replaced(users_registry):
+    path = users_registry / updates.CURRENT
+    path.write_text('{"target": "M 51"}')
+    for change in (updates.update, updates.forget):
+        with pytest.raises(OutputError, match=f"{path}: is not a file of deepcr-zoo"):
+            change()
+    assert path.read_text() == '{"target": "M 51"}'
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "plots/a.png"])
+def test_a_visit_that_is_labelled_again_keeps_files_of_the_user(name, tmp_path):
+    home = store.Home(tmp_path)
+    mine = home.visit("k") / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine\n")
+    with pytest.raises(OutputError, match=f"{mine}: is not a file of deepcr-zoo"):
+        finished_or_made(home, "k", lambda scratch, folder: pytest.fail("labelled"))
+    assert mine.read_text() == "mine\n"
+
+
+def test_a_link_in_place_of_a_visit_is_not_followed_and_is_named(tmp_path):
+    home = store.Home(tmp_path)
+    home.visits.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    home.visit("k").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(IntegrityError, match="visits/k is a symbolic link"):
+        finished_or_made(home, "k", lambda scratch, folder: pytest.fail("labelled"))
+
+
+@pytest.mark.parametrize("place", ["x_flc.fits", ".x_flc.fits.part", "x_flc.fits.json"])
+def test_a_download_replaces_no_file_of_others(place, tmp_path):
+    product = Product(
+        name="x_flc.fits", uri="mast:x", size=1, version="1", project="CALACS", observation="x", proposal=1, visit="01",
+        target="M51", filter_name="F606W", exposure_time_s=None, is_public=True,
+    )  # fmt: skip
+    (tmp_path / place).write_text('"mine"')
+    downloader = Downloader(DownloadFolder(tmp_path), lambda *_: pytest.fail("asked for"), Pace(None), lambda _: None)
+    with pytest.raises(OutputError, match=f"{tmp_path / place}: is not a download of deepcr-zoo"):
+        downloader.download(product)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ['"mine"']
+
+
+def test_only_checkpoints_of_a_training_are_removed_from_its_run(tmp_path):
+    names = ("checkpoint-0001-000010.safetensors", "checkpoint-0002-000020.safetensors", "checkpoint-best.safetensors")
+    for name in names:
+        (tmp_path / name).touch()
+    checkpoints._remove_others(tmp_path, names[1])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*names[1:]]

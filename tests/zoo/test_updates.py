@@ -297,7 +297,7 @@ def test_older_updates_are_removed_and_all_can_be_forgotten(contract_hub, keeper
     assert {path.name for path in users_data.iterdir()} == {second, third, updates.CURRENT, files.LOCK_FILE}
     updates.forget()
     assert default_registry().elsewhere == {}
-    assert not users_data.exists()
+    assert {path.name for path in users_data.iterdir()} == {files.LOCK_FILE}
 
 
 def test_a_keeper_cannot_publish_an_alteration_and_a_retry_is_no_commit(contract_hub, keepers):

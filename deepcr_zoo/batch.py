@@ -25,6 +25,7 @@ from deepcr_zoo.errors import DeepcrZooError, InterruptedWorkError, NotAnExposur
 from deepcr_zoo.files import read_file
 from deepcr_zoo.machine import is_out_of_memory, processors, safe_children
 
+UNWRITABLE_NAME = "a name has letters that the locale cannot write: set PYTHONUTF8=1, or a locale with UTF-8"
 FITS_SUFFIXES = (".fits", ".fit", ".fts")
 PACKED_SUFFIXES = (".gz", ".bz2", ".xz")
 """Endings of files that are packed as a whole; they are read by content, whatever their names."""
@@ -154,6 +155,8 @@ def attempt(work: Work[Result], path: str, if_too_large: str) -> Outcome[Result]
     except DeepcrZooError as error:
         again = isinstance(error, InterruptedWorkError)
         return Outcome(path, None, "; ".join(map(str, error.args)), isinstance(error, NotAnExposureError), again)
+    except UnicodeEncodeError:
+        return Outcome(path, None, f"{path}: {UNWRITABLE_NAME}")
     except Exception as error:
         if is_out_of_memory(error):
             return Outcome(path, None, f"{path}: does not fit into memory: {if_too_large}", again=True)

@@ -20,6 +20,7 @@ import typer
 from typer import Argument, Option
 
 from deepcr_zoo._version import __version__
+from deepcr_zoo.batch import UNWRITABLE_NAME
 from deepcr_zoo.cli import console
 from deepcr_zoo.cli.bench import bench
 from deepcr_zoo.cli.console import (
@@ -318,7 +319,7 @@ def main() -> None:
     """Run the command line; a user's mistake is one line on stderr, not a traceback."""
     try:
         with _warnings_as_messages(), hiding_logs():
-            moment_of_writing()  # numpy cannot be imported where SOURCE_DATE_EPOCH is no number
+            _check_surroundings()
             refuse_secrets(sys.argv[1:])
             sys.exit(app(standalone_mode=False))
     except _USAGE_ERROR as error:
@@ -327,6 +328,9 @@ def main() -> None:
     except DeepcrZooError as error:
         print_error(error)
         sys.exit(error.exit_code)
+    except UnicodeEncodeError:
+        message("error", UNWRITABLE_NAME, "error")
+        sys.exit(1)
     except BrokenPipeError:
         # the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -336,6 +340,17 @@ def main() -> None:
             raise
         message("error", f"{error.filename or 'the output'}: {error.strerror}", "error")
         sys.exit(1)
+
+
+def _check_surroundings() -> None:
+    """Check what libraries would end the process for: the present folder, and numbers in the environment."""
+    if not os.environ.get("SOURCE_DATE_EPOCH", "0"):
+        del os.environ["SOURCE_DATE_EPOCH"]  # numpy takes an empty one for a number
+    moment_of_writing()
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("the present folder was removed: change to one that exists") from None
 
 
 def _for_each(

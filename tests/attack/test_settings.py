@@ -38,6 +38,37 @@ def test_the_command_line_answers_wrong_settings_in_one_sentence(tmp_path):
         assert len(done.stderr.splitlines()) == 1
 
 
+def test_an_empty_moment_of_writing_is_none(tmp_path):
+    command = [sys.executable, "-m", "deepcr_zoo", "clean", str(acs_flc(tmp_path / "x_flc.fits")), "--model", SMALL]
+    done = subprocess.run(command, env=os.environ | {"SOURCE_DATE_EPOCH": ""}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "x_flc_crclean.fits").is_file()
+
+
+def test_a_present_folder_that_was_removed_is_named(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = (
+        "import os, sys; os.rmdir(os.getcwd()); sys.argv = ['deepcr-zoo', 'list']; import deepcr_zoo.cli.main as m; m.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=gone, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()) == (
+        2,
+        ["error the present folder was removed: change to one that exists"],
+    )
+
+
+def test_a_name_that_the_locale_cannot_write_loses_that_file_alone(tmp_path):
+    acs_flc(tmp_path / "\N{LATIN SMALL LETTER A WITH DIAERESIS}_flc.fits")
+    acs_flc(tmp_path / "b_flc.fits")
+    plain = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "deepcr_zoo", "clean", str(tmp_path), "--model", SMALL]
+    done = subprocess.run(command, env=plain, capture_output=True, check=False)
+    assert done.returncode in (0, 1)
+    assert b"report this" not in done.stderr
+    assert (tmp_path / "b_flc_crclean.fits").is_file()
+
+
 @pytest.mark.parametrize("name", ["DEEPCR_ZOO_CACHE", "DEEPCR_ZOO_DATA", "DEEPCR_ZOO_CONFIG", "DEEPCR_ZOO_MIRROR"])
 def test_a_folder_of_an_unknown_user_is_named(name, monkeypatch):
     monkeypatch.setenv(name, NOBODY)

@@ -178,26 +178,18 @@ def write_atomically(data: bytes, path: Path) -> None:
 
 def write_new(data: bytes, path: Path) -> None:
     """Write a file that must not exist; a `FileExistsError` if another process was quicker, whose file stays as it is."""
-    sweep_partial(path)
-    with scratch_folder(path) as folder:
-        write_atomically(data, folder / path.name)
-        try:
-            os.link(folder / path.name, path)
-        except FileExistsError:
-            raise
-        except OSError:  # of a disk without hard links
-            if os.path.lexists(path):
-                raise
-            os.rename(folder / path.name, path)
+    write_together({path: data}, new=[path])
 
 
-def write_together(contents: Mapping[Path, bytes]) -> None:
+def write_together(contents: Mapping[Path, bytes], new: Collection[Path] = ()) -> None:
     """Write several files atomically, and rename none of them before all are on the disk.
 
-    Only a kill during the renames leaves some of them old; the last one is renamed last. What earlier processes left of
-    these files, unfinished, is removed.
+    Only a kill during the renames leaves some of them old; the last one is renamed last. Those that are `new` replace
+    nothing: where another process was quicker, its file stays, this is a `FileExistsError`, and no new one is left. What
+    earlier processes left of these files, unfinished, is removed.
     """
     partial: dict[Path, Path] = {}
+    made: list[Path] = []
     try:
         for folder in dict.fromkeys(path.parent for path in contents):
             folder.mkdir(parents=True, exist_ok=True)
@@ -209,11 +201,28 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         for path, temporary in partial.items():
-            os.replace(temporary, path)
+            if path in new:
+                _rename_new(temporary, path)
+                made.append(path)
+            else:
+                os.replace(temporary, path)
     except BaseException:
-        for temporary in partial.values():
-            temporary.unlink(missing_ok=True)
+        for left in (*partial.values(), *made):
+            left.unlink(missing_ok=True)
         raise
+
+
+def _rename_new(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # of a disk without hard links
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path)) from None
+        os.rename(temporary, path)
+        return
+    temporary.unlink()
 
 
 def write_failure(

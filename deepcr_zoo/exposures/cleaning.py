@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepcr_zoo.errors import DeepcrZooError, ImageWarning, MachineWarning, ModelWarning, warn
+from deepcr_zoo.errors import DeepcrZooError, ImageWarning, MachineWarning, ModelWarning, OutputError, warn
 from deepcr_zoo.exposures import pictures, products
 from deepcr_zoo.exposures.fitsfiles import check_memory
 from deepcr_zoo.exposures.missing import MissingFactsError
@@ -323,7 +323,8 @@ def _make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOp
         heading = f"{exposure.path.name}: {selection.mask.reference}, threshold {selection.threshold:g}"
         contents[plan.picture] = pictures.draw(panels, heading, plan.picture_made_by)
     contents[plan.mask] = products.mask_file(exposure, chip_masks, plan.mask_provenance, history)
-    _write(contents)
+    if finished(plan, options.overwrite) is None:  # others may have written there meanwhile
+        _write(contents)
     return products.count(chip_masks), cautions
 
 
@@ -353,12 +354,15 @@ def _find_cosmic_rays(chip: Chip, image: Any, noise: FrameNoise, model: MaskMode
 
 def _write(contents: dict[Path, bytes]) -> None:
     folder = next(iter(contents)).parent
+    new = [path for path in contents if not os.path.lexists(path)]
     try:
         for path in contents:
             if os.path.lexists(path) and not path.is_file():
                 raise not_ours(path)
-        write_together(contents)
+        write_together(contents, new)
     except OSError as error:
+        if theirs := [path for path in new if os.path.lexists(path)]:
+            raise OutputError(f"{theirs[0]}: another process wrote it meanwhile: it was left as it is; run again") from None
         raise write_failure(folder, error, "choose another --output-dir") from None
 
 

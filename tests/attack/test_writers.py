@@ -16,6 +16,8 @@ import pytest
 from astropy.io import fits
 
 from deepcr_zoo.errors import InUseError, OutputError
+from deepcr_zoo.exposures.cleaning import clean_with
+from deepcr_zoo.exposures.options import CleanOptions
 from deepcr_zoo.files import (
     OLD_S,
     locked,
@@ -25,10 +27,12 @@ from deepcr_zoo.files import (
     whole_folder,
     write_atomically,
     write_new,
+    write_together,
 )
 from deepcr_zoo.zoo import records
 from deepcr_zoo.zoo.registry import read_registry
 from tests import forks
+from tests.fitsfiles import acs_flc
 from tests.registries import SMALL, copy_registry
 
 pytest_plugins = ["tests.zoo.hub.fixtures"]
@@ -252,3 +256,36 @@ def test_a_new_file_does_not_replace_that_of_another_process(tmp_path):
         write_new(b"second", tmp_path / "camera.yaml")
     assert (tmp_path / "camera.yaml").read_bytes() == b"first"
     assert [path.name for path in tmp_path.iterdir()] == ["camera.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "problem"),
+    [("_crclean.fits", "is no product of deepcr-zoo"), ("_crmask.fits", "is no product of deepcr-zoo")],
+)
+def test_a_file_that_appears_at_the_place_of_a_product_meanwhile_is_kept(ending, problem, tmp_path):
+    exposure, thesis = acs_flc(tmp_path / "x_flc.fits"), tmp_path / f"x_flc{ending}"
+    with pytest.raises(OutputError, match=problem):
+        clean_with(exposure, CleanOptions(model=SMALL), on_choice=lambda reason: thesis.write_bytes(b"thesis"))
+    assert thesis.read_bytes() == b"thesis"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["x_flc.fits", thesis.name])
+
+
+def test_of_two_that_clean_one_file_otherwise_the_second_is_refused(tmp_path):
+    exposure = acs_flc(tmp_path / "x_flc.fits")
+    quicker = []
+
+    def clean_meanwhile(reason):
+        if not quicker:
+            quicker.append(clean_with(exposure, CleanOptions(model=SMALL, threshold=0.1)))
+
+    with pytest.raises(OutputError, match=r"was made otherwise \(CRTHRESH"):
+        clean_with(exposure, CleanOptions(model=SMALL, threshold=0.9), on_choice=clean_meanwhile)
+    found = {fits.getval(tmp_path / f"x_flc{ending}", "CRTHRESH") for ending in ("_crclean.fits", "_crmask.fits")}
+    assert found == {0.1}
+
+
+def test_several_new_files_appear_together_or_not_at_all(tmp_path):
+    (tmp_path / "b").write_bytes(b"mine")
+    with pytest.raises(FileExistsError):
+        write_together({tmp_path / name: b"new" for name in "abc"}, new=[tmp_path / name for name in "abc"])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"b": b"mine"}

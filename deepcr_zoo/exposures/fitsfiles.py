@@ -17,8 +17,9 @@ from astropy.utils.exceptions import AstropyWarning
 
 from deepcr_zoo.batch import COMPRESSED_SUFFIXES, FITS_SUFFIXES, extension_in
 from deepcr_zoo.documents import brief
-from deepcr_zoo.errors import InvalidFileError
+from deepcr_zoo.errors import DeepcrZooError, InvalidFileError
 from deepcr_zoo.exposures.filekinds import FIRST_KEYWORD, HEAD_BYTES, not_fits
+from deepcr_zoo.exposures.tiles import check_tiles
 from deepcr_zoo.files import NotAFileError, opened_file
 from deepcr_zoo.machine import free_memory_bytes
 from deepcr_zoo.zoo.instruments import number, text, value
@@ -86,9 +87,11 @@ def image_values(hdu: Any, where: str) -> Any:
     declared = math.prod(shape) * (max(stored, 8 if _is_scaled(hdu.header) else 0) + 4) if shape else 0
     check_memory(declared, f"{where}: its header announces {brief(' x '.join(map(str, shape)))} pixels")
     try:
+        if isinstance(hdu, fits.CompImageHDU):
+            check_tiles(hdu, where)
         with np.errstate(over="ignore", invalid="ignore"):
             return hdu.data
-    except MemoryError:
+    except (DeepcrZooError, MemoryError):
         raise
     except Exception as error:  # astropy raises anything on damaged data
         raise InvalidFileError(f"{where}: is truncated or damaged: {reason(error)}") from None

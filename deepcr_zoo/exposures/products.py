@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from deepcr_zoo.documents import brief
 from deepcr_zoo.errors import DeepcrZooError, InvalidFileError
 from deepcr_zoo.exposures.extensions import constant_flags
-from deepcr_zoo.exposures.fitsfiles import FITS_BLOCK, extension_name, extension_version, is_image, quiet_astropy
+from deepcr_zoo.exposures.fitsfiles import (
+    FITS_BLOCK,
+    extension_name,
+    extension_version,
+    image_values,
+    is_image,
+    quiet_astropy,
+)
 from deepcr_zoo.exposures.provenance import SOFTWARE, Cards, CleanedProvenance, MaskProvenance, Provenance, header_text
 from deepcr_zoo.exposures.reading import Chip, Exposure
 from deepcr_zoo.files import moment_of_writing
@@ -127,7 +134,7 @@ def cleaned_file(
         before = value(hdus[0].header, "CRTHRESH")
         edited, flags = {0}, _flag_places(hdus)
         for index, found in enumerate(chip_masks):
-            science = _editable(hdus, images, found.chip.hdu)
+            science = _editable(hdus, images, found.chip.hdu, found.chip.where)
             if filled is not None:
                 _repaint(science, found.mask, filled[index])
             science.hdu.header.update({**provenance.cards(), **count([found]).cards(), **found.cards()})
@@ -177,13 +184,13 @@ def _as_stored(data: bytes) -> fits.HDUList:
     return fits.open(io.BytesIO(data), lazy_load_hdus=False, do_not_scale_image_data=True, disable_image_compression=True)
 
 
-def _editable(hdus: fits.HDUList, images: fits.HDUList, index: int) -> _Editable:
-    """Return the image at `index` of `hdus`; a compressed one is replaced by a plain one first."""
+def _editable(hdus: fits.HDUList, images: fits.HDUList, index: int, where: str) -> _Editable:
+    """Return the image at `index` of `hdus`; a compressed one is replaced by a plain one first. `where` names it."""
     stored = hdus[index]
     if isinstance(stored, fits.PrimaryHDU | fits.ImageHDU):
         zero, step = number(stored.header, "BZERO"), number(stored.header, "BSCALE")
         return _Editable(stored, 0 if zero is None else zero, 1 if step is None else step)
-    hdus[index] = fits.ImageHDU(images[index].data, images[index].header)
+    hdus[index] = fits.ImageHDU(image_values(images[index], where), images[index].header)
     return _Editable(hdus[index], 0, 1)
 
 
@@ -214,7 +221,7 @@ def _flag(hdus: fits.HDUList, images: fits.HDUList, index: int | None, found: Ch
     where = f"{found.chip.where}: its DQ extension"
     if not is_image(images[index]):
         raise InvalidFileError(f"{where} is no image: use --inpaint none for the mask alone")
-    quality = _editable(hdus, images, index).hdu
+    quality = _editable(hdus, images, index, where).hdu
     if quality.header["NAXIS"] == 0:
         # a constant array of the HST pipelines: PIXVALUE stands for every pixel
         quality.data = np.full(found.mask.shape, constant_flags(quality.header), dtype=np.int16)

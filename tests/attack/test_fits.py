@@ -9,6 +9,7 @@ import io
 import lzma
 import os
 import socket
+import struct
 import time
 import tracemalloc
 import zipfile
@@ -324,3 +325,126 @@ def test_frames_that_no_grid_can_hold_are_not_aligned(place, scale):
     _, alignments = align([frame(1, 10.0, 1e-4), frame(2, place, scale)], 100.0, 4)
     if scale > 1e-6:
         assert alignments.count(None) == 1
+
+
+# tiles of compressed images
+
+HCOMPRESS = b"\xdd\x99" + struct.pack(">2i", 64, 96)
+
+
+def tiled(path: Path, kind: str, tile: tuple[int, int] = (64, 96), name: str = "SCI", **options: float) -> Path:
+    image, _ = scene(1)
+    stored = image if options else image.clip(0).astype(np.int32)
+    hdu = fits.CompImageHDU(stored, fits.Header({"BUNIT": "ELECTRONS"}), name, kind, tile, **options)
+    return write(path, *([] if name == "SCI" else [science(image)]), hdu, checksum=False, **ACS)
+
+
+def with_stream(path: Path, stream: bytes) -> Path:
+    """The file with another stream of its only tile."""
+    other = path.with_name("other.fits")
+    with fits.open(path, disable_image_compression=True) as hdus:
+        form = hdus[1].columns["COMPRESSED_DATA"].format.partition("(")[0] + "()"
+        streams = np.empty(1, object)
+        streams[0] = np.frombuffer(stream, ">i2" if "I" in form else "u1")
+        table = fits.BinTableHDU.from_columns([fits.Column("COMPRESSED_DATA", form, array=streams)])
+        cards = [card for card in hdus[1].header.cards if card.keyword.startswith(("Z", "EXTNAME", "BUNIT"))]
+        table.header.update({card.keyword: card.value for card in cards})
+        fits.HDUList([hdus[0], table]).writeto(other)
+    return other
+
+
+@pytest.mark.parametrize("kind", ["RICE_1", "GZIP_1", "GZIP_2", "PLIO_1", "HCOMPRESS_1", "NOCOMPRESS"])
+@pytest.mark.parametrize("tile", [(64, 96), (20, 36)])
+def test_sound_tiles_are_read_as_before_also_smaller_ones_at_the_edges(kind, tile, tmp_path):
+    path = tiled(tmp_path / "x.fits", kind, tile)
+    with fits.open(path) as hdus:
+        assert np.array_equal(fitsfiles.image_values(hdus[1], "x"), scene(1)[0].clip(0).astype(np.int32))
+
+
+@pytest.mark.parametrize("sides", [(96, 64), (65, 96), (128, 128), (-64, 96), (2**31 - 1, 2)])
+@pytest.mark.parametrize("name", ["SCI", "DQ"])
+def test_a_stream_that_announces_other_sides_than_its_tile_is_refused(sides, name, tmp_path):
+    path = tiled(tmp_path / "x.fits", "HCOMPRESS_1", name=name)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(HCOMPRESS, b"\xdd\x99" + struct.pack(">2i", *sides)))
+    with pytest.raises(InvalidFileError, match=rf"its tile 1 announces {sides[0]} x {sides[1]} pixels: expected 64 x 96"):
+        read_exposure(path)
+
+
+def test_an_extension_that_is_not_read_but_changed_is_checked_too(tmp_path):
+    path = tiled(tmp_path / "x.fits", "HCOMPRESS_1", name="DQ")
+    data = path.read_bytes()
+    path.write_bytes(data.replace(HCOMPRESS, b"\xdd\x99" + struct.pack(">2i", 128, 128)))
+    with pytest.raises(InvalidFileError, match="its DQ extension: is damaged: its tile 1 announces 128 x 128 pixels"):
+        clean_file(path, SMALL, "medmask", ignore_dq="all")
+
+
+@pytest.mark.parametrize("kind", ["GZIP_1", "GZIP_2"])
+def test_a_tile_that_unpacks_to_more_than_its_pixels_is_refused_within_bounds(kind, tmp_path):
+    path = with_stream(tiled(tmp_path / "x.fits", kind), gzip.compress(bytes(200 << 20), 1))
+    tracemalloc.start()
+    with pytest.raises(InvalidFileError, match="its tile 1 unpacks to more than its 6,144 pixels"):
+        read_exposure(path)
+    assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("kind", "stream", "problem"),
+    [
+        ("PLIO_1", struct.pack(">8h", 0, 7, -100, 0, 2000, 0, 0, 16384), "announces 65,536,000 words and has 8"),
+        ("PLIO_1", struct.pack(">8h", 0, -30000, -100, 8, 0, 0, 0, 16384), "announces 8 words and has 8"),
+        ("PLIO_1", struct.pack(">4h", 0, 0, 30000, 0), "announces 30,000 words and has 4"),
+        ("PLIO_1", struct.pack(">8h", 0, 7, -100, 8, 0, 0, 0, 4097), "announces 8 words and has 8"),
+        ("PLIO_1", struct.pack(">2h", 0, 0), "is no PLIO_1 list"),
+        ("RICE_1", b"\x12" + bytes(100_000), "is no RICE_1 stream of its 6,144 pixels"),
+        (
+            "HCOMPRESS_1",
+            HCOMPRESS + bytes(12) + b"\xff" * 40,
+            "announces coefficients of more than 64 bits",
+        ),
+        ("HCOMPRESS_1", HCOMPRESS + bytes(12) + b"\x10" * 3, "ends too early"),
+        ("HCOMPRESS_1", b"\xdd\x99", "is no HCOMPRESS_1 stream"),
+    ],
+)
+def test_a_stream_that_leads_beyond_its_end_is_refused(kind, stream, problem, tmp_path):
+    with pytest.raises(InvalidFileError, match=f"its tile 1 {problem}"):
+        read_exposure(with_stream(tiled(tmp_path / "x.fits", kind), stream))
+
+
+@pytest.mark.parametrize(
+    ("kind", "keyword", "value", "problem"),
+    [
+        ("RICE_1", "ZVAL2", "-1", "BYTEPIX = -1: expected one of 1, 2, 4"),
+        ("RICE_1", "ZVAL2", "8", "BYTEPIX = 8: expected one of 1, 2, 4"),
+        ("RICE_1", "ZVAL1", "100000", "BLOCKSIZE = 100000: expected one of 16, 32"),
+        ("RICE_1", "ZTILE1", "-8", "announces tiles of 64 x -8 pixels"),
+        ("HCOMPRESS_1", "ZTILE1", "8", "it has 1 tiles: expected 12"),
+        ("HCOMPRESS_1", "ZNAXIS2", "32", "announces 64 x 96 pixels: expected 32 x 96"),
+    ],
+)
+def test_a_header_with_which_the_decoder_would_leave_its_memory_is_refused(kind, keyword, value, problem, tmp_path):
+    with pytest.raises(InvalidFileError, match=problem):
+        read_exposure(patched(tiled(tmp_path / "x.fits", kind), keyword, value))
+
+
+@pytest.mark.parametrize("seed", ["-9999", "0", "10001", "9223372036854775807", "1.5"])
+def test_a_seed_of_the_dither_that_the_standard_does_not_have_is_refused(seed, tmp_path):
+    path = tiled(tmp_path / "x.fits", "RICE_1", (1, 96), quantize_method=1, dither_seed=5)
+    with pytest.raises(InvalidFileError, match=r"its header has ZDITHER0 = .*: expected 1 to 10000"):
+        read_exposure(patched(path, "ZDITHER0", seed))
+
+
+def test_streams_that_share_bytes_a_thousand_times_are_refused(tmp_path):
+    path = tiled(tmp_path / "x.fits", "RICE_1", (1, 1))
+    with fits.open(path, disable_image_compression=True) as hdus:
+        place, rows, heap = hdus[1].fileinfo()["datLoc"], hdus[1].header["NAXIS2"], hdus[1].header["PCOUNT"]
+    data = bytearray(path.read_bytes())
+    data[place : place + 8 * rows] = struct.pack(">2i", heap, 0) * rows
+    path.write_bytes(data)
+    with pytest.raises(InvalidFileError, match="the streams of its column COMPRESSED_DATA share bytes"):
+        read_exposure(path)
+    data[place : place + 8] = struct.pack(">2i", heap, 8)
+    path.write_bytes(data)
+    with pytest.raises(InvalidFileError, match="a stream of its column COMPRESSED_DATA lies outside of its data"):
+        read_exposure(path)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from deepcr_zoo.errors import DeepcrZooError, InterruptedWorkError, NotAnExposureError, UsageError
-from deepcr_zoo.files import read_file
+from deepcr_zoo.files import read_file, without_address
 from deepcr_zoo.machine import is_out_of_memory, processors, safe_children
 
 UNWRITABLE_NAME = "a name has letters that the locale cannot write: set PYTHONUTF8=1, or a locale with UTF-8"
@@ -115,7 +115,7 @@ def expand(arguments: Sequence[str]) -> Request:
     for argument in chain.from_iterable(map(_list_items, arguments)):
         found = _find(argument)
         if isinstance(found, str):
-            request.empty[argument] = found
+            request.empty[without_address(argument)] = found
             continue
         if left_out := _left_out(argument):
             request.left_out.append(left_out)
@@ -183,7 +183,7 @@ def _list_items(argument: str) -> list[str]:
         raise UsageError(f"{argument}: the list cannot be read: {error}") from None
     items = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     if nested := [item for item in items if item.startswith("@")]:
-        raise UsageError(f"{argument}: expected names of files, found another list, {nested[0]}")
+        raise UsageError(f"{argument}: expected names of files, found another list, {without_address(nested[0])}")
     return items
 
 
@@ -195,7 +195,7 @@ def extension_in(argument: str) -> str | None:
     found = _EXTENSION.fullmatch(argument)
     if found is None or os.path.lexists(argument):
         return None
-    if not any(map(os.path.isfile, (found["file"], *glob.iglob(found["file"])))):
+    if not os.path.isfile(found["file"]) and not wildcard_files(found["file"]):
         return None
     extension = found["number"] or found["brackets"]
     if re.search("[:*]", extension):
@@ -203,10 +203,22 @@ def extension_in(argument: str) -> str | None:
     return f"give the file and --extension {extension}"
 
 
+def wildcard_files(pattern: str) -> list[str]:
+    """Return the files that wildcards stand for, in order; a `UsageError` for those that visit a folder many times."""
+    parts = pattern.split("/")
+    parts = [part for part, before in zip(parts, ["", *parts], strict=False) if not part == before == "**"]
+    after = parts[next((place for place, part in enumerate(parts) if glob.has_magic(part)), len(parts)) :]
+    if after.count("**") > 1 or ".." in after:
+        raise UsageError("expected one ** at most, and no .. after a wildcard: name the folders")
+    return sorted(path for path in glob.glob("/".join(parts), recursive=True) if os.path.isfile(path))
+
+
 def _find(argument: str) -> list[str] | str:
     """Return the files that an argument stands for, or the reason why there are none."""
     if "\0" in argument:
         return "no file can have this name"
+    if without_address(argument) != argument and not os.path.lexists(argument):
+        return "an address is not read: download the file, and give its path"
     try:
         if os.path.isdir(argument):
             found = [path for path in _files_in(argument) if path.lower().endswith(FITS_ENDINGS)]
@@ -217,10 +229,12 @@ def _find(argument: str) -> list[str] | str:
         elif os.path.lexists(argument) or not glob.has_magic(argument):
             return extension_in(argument) or [argument]  # a missing file fails by name, like any that cannot be read
         else:
-            found = sorted(path for path in glob.glob(argument, recursive=True) if os.path.isfile(path))
+            found = wildcard_files(argument)
             nothing = "matches products of deepcr-zoo alone: name the exposures"
             if not found:
                 nothing = extension_in(argument) or "nothing matches"
+    except UsageError as error:
+        return str(error)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     return [path for path in found if not is_product(path)] or nothing

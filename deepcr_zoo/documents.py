@@ -278,7 +278,7 @@ def _shown(value: Any) -> str:
     """Return a value as in Python, cut; a text is cut before, which costs nothing however long it is."""
     if isinstance(value, int) and value.bit_length() > 8 * MOST_DIGITS:  # Python writes no longer ones
         return f"a number of {value.bit_length()} bits"
-    return brief(repr(value[:MOST_SHOWN] if isinstance(value, str) else value))
+    return brief(repr(files.without_address(value[:MOST_SHOWN]) if isinstance(value, str) else value))
 
 
 def _is_number(found: Any) -> bool:

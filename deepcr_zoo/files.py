@@ -109,9 +109,12 @@ def directory(address: str | os.PathLike[str]) -> Path:
 
 
 def without_address(text: str) -> str:
-    """Return a text for an error; of an address the scheme alone, because the rest may hold a password."""
-    scheme, is_address, _ = text.partition("://")
-    return f"{scheme}://..." if is_address else text
+    """Return a text for an error; of an address the scheme alone, because the rest may hold a password.
+
+    An address that has become a path has lost one of its two slashes.
+    """
+    scheme = re.match(r".*?[A-Za-z][\w+.-]+:(?=/)", text, re.DOTALL)
+    return f"{scheme[0]}//..." if scheme else text
 
 
 def moment_of_writing() -> datetime.datetime:

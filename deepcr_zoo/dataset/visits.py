@@ -113,7 +113,10 @@ def _expand(place: str, endings: tuple[str, ...]) -> list[Path]:
         return [one for one in inside if one.name.lower().endswith(endings) and not batch.is_product(one.name)]
     if path.is_file() or not glob.has_magic(place):
         return [path] if path.is_file() else []
-    return sorted(one for name in glob.glob(str(path), recursive=True) if (one := Path(name)).is_file())
+    try:
+        return sorted(map(Path, batch.wildcard_files(str(path))))
+    except UsageError as error:
+        raise UsageError(f"{without_address(place)}: {error}") from None
 
 
 def group(recipe: Recipe, exposures: Sequence[ExposureFacts]) -> FoundVisits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ def find_recipe(given: str | Path) -> Path:
     shipped = shipped_recipes()
     if (name := str(given).removesuffix(".yaml")) in shipped:
         return shipped[name]
-    raise UsageError(f"{given}: no such file; the recipes that ship with this package are {', '.join(shipped)}")
+    where = files.without_address(str(given))
+    raise UsageError(f"{where}: no such file; the recipes that ship with this package are {', '.join(shipped)}")
 
 
 def read_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
@@ -68,20 +70,40 @@ def read_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     UsageError
         If a setting is not of the form ``path.to.field=VALUE``.
     """
-    content, origins = _read(path, ())
-    for setting in settings:
-        _merge(content, *_override(setting), origins)
-    origin = origins.get(("instrument", NAME), str(path))
-    fill_from_description(content, origin, {path.parent, Path(origin.rpartition(":")[0]).parent})
-    return validate(content, Recipe, lambda place: _origin(place, origins, path))
+    outside: set[Path] = set()
+    try:
+        content, origins = _read(path, (), outside)
+        for setting in settings:
+            _merge(content, *_override(setting), origins)
+        origin = origins.get(("instrument", NAME), str(path))
+        fill_from_description(content, origin, {path.parent, Path(origin.rpartition(":")[0]).parent})
+        return validate(content, Recipe, lambda place: _origin(place, origins, path))
+    except InvalidDocumentError as error:
+        raise InvalidDocumentError(*dict.fromkeys(_without_content(str(part), outside) for part in error.args)) from None
 
 
-def _read(path: Path, ancestors: tuple[Path, ...]) -> tuple[Content, Origins]:
-    if path.resolve() in ancestors:
+def _without_content(problem: str, outside: set[Path]) -> str:
+    """Return a problem without what it repeats of files outside of the recipe's folder: a recipe of others may name any."""
+    for path in outside:
+        if where := re.match(rf"{re.escape(str(path))}(:\d+)?: ", problem):
+            reason = "its content is not shown, since it lies outside of the recipe's folder"
+            return f"{where[0]}expected a recipe, found what does not fit; {reason}"
+    return problem
+
+
+def _is_outside(path: Path, top: Path) -> bool:
+    known = (top.parent, files.data_root() / "recipes")
+    return not any(path.resolve().is_relative_to(folder.resolve()) for folder in known)
+
+
+def _read(path: Path, ancestors: tuple[Path, ...], outside: set[Path]) -> tuple[Content, Origins]:
+    if path.resolve() in [one.resolve() for one in ancestors]:
         raise InvalidDocumentError(f"{path}: {EXTENDS}: expected another recipe, got one that extends this one")
     content, lines = parse_yaml(document_bytes(path, path), path)
     if not isinstance(content, dict):
         raise InvalidDocumentError(f"{path}: expected a recipe, which starts with 'name: ...', got no mapping")
+    if path in outside and not content.keys() <= {EXTENDS, *Recipe.model_fields}:
+        raise InvalidDocumentError(f"{path}: expected a recipe")
     origins = {place: f"{path}:{line}" for place, line in lines.items()}
     base = content.pop(EXTENDS, None)
     if base is None:
@@ -89,8 +111,10 @@ def _read(path: Path, ancestors: tuple[Path, ...]) -> tuple[Content, Origins]:
     beside = path.parent / str(base)
     where = beside if beside.is_file() else shipped_recipes().get(str(base).removesuffix(".yaml"), beside)
     if not isinstance(base, str) or not where.is_file():
-        raise InvalidDocumentError(f"{origins[(EXTENDS,)]}: {EXTENDS}: expected another recipe's file, got {base!r}")
-    merged, inherited = _read(where, (*ancestors, path.resolve()))
+        raise InvalidDocumentError(f"{origins[(EXTENDS,)]}: {EXTENDS}: expected another recipe's file, got {_shown(base)}")
+    if _is_outside(where, (*ancestors, path)[0]):
+        outside.add(where)
+    merged, inherited = _read(where, (*ancestors, path), outside)
     _merge(merged, content, origins, inherited)
     return merged, inherited
 
@@ -123,6 +147,10 @@ def _override(setting: str) -> tuple[Content, Origins]:
     for key in reversed(keys):
         content = {key: content}
     return content, {keys[:end]: f"--set {brief(setting)}" for end in range(1, len(keys) + 1)}
+
+
+def _shown(value: object) -> str:
+    return brief(repr(files.without_address(value) if isinstance(value, str) else value))
 
 
 def _origin(place: Place, origins: Origins, path: Path) -> str:

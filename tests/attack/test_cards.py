@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 
 import pytest
@@ -11,6 +12,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deepcr_zoo import batch
+from deepcr_zoo.dataset.visits import find_files
 from deepcr_zoo.documents import MOST_BYTES, Document, as_yaml, parse_document, parse_yaml, read_document
 from deepcr_zoo.errors import InvalidDocumentError, InvalidWeightsError, UsageError
 from deepcr_zoo.models.model import load_files
@@ -211,3 +214,24 @@ def test_a_recipe_cannot_make_the_simulator_take_all_memory(settings, seconds, p
     with pytest.raises(UsageError, match=problem):
         write(visit_of(recipe, "extragalactic", 5, 1, seconds, side), tmp_path / "visit")
     assert not (tmp_path / "visit").exists()
+
+
+@pytest.mark.parametrize("pattern", ["**/x/**/*.fits", "**/../**/*.fits", "*/../*/../*/../*.fits", "**/../x.fits[1]"])
+def test_wildcards_that_visit_a_folder_many_times_are_refused(pattern, tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "a.fits").touch()
+    place = f"{tmp_path}/{pattern}"
+    (tmp_path / "list.txt").write_text(place)
+    expected = "expected one ** at most, and no .. after a wildcard: name the folders"
+    assert batch.expand([f"@{tmp_path / 'list.txt'}"]).empty == {place: expected}
+    with pytest.raises(UsageError, match=re.escape(f"{place}: {expected}")):
+        find_files([place], "*")
+
+
+def test_several_wildcards_for_all_folders_in_a_row_are_one(tmp_path):
+    deep = tmp_path.joinpath(*"abcdefghijklmnopqrst")
+    deep.mkdir(parents=True)
+    (deep / "a.fits").touch()
+    place = f"{tmp_path}/{'**/' * 30}*.fits"
+    assert batch.expand([place]).paths == [str(deep / "a.fits")]
+    assert find_files([place], "*") == [deep / "a.fits"]

@@ -16,10 +16,11 @@ from deepcr_zoo.cli.main import main
 from deepcr_zoo.cli.options import refuse_secrets, this_command
 from deepcr_zoo.cluster import on_scheduler
 from deepcr_zoo.dataset import visits
-from deepcr_zoo.errors import DeepcrZooError, UsageError
+from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, UsageError
 from deepcr_zoo.zoo.hub import connection
 from deepcr_zoo.zoo.hub.repositories import HubRepository, whoami
 from deepcr_zoo.zoo.networksettings import address_of, with_settings, without_passwords
+from deepcr_zoo.zoo.recipefiles import read_recipe
 from deepcr_zoo.zoo.resolving import find_model
 from deepcr_zoo.zoo.sources import pull_resolved
 from tests.zoo.hub import faults
@@ -299,3 +300,73 @@ def test_a_login_in_the_address_of_a_scheduler_is_refused_and_not_shown():
     with pytest.raises(UsageError, match="--scheduler host:8786: expected the address") as error:
         on_scheduler("tcp://user:secret@host:8786")
     assert "secret" not in str(error.value)
+
+
+# Texts of lists and recipes of others
+
+
+@pytest.mark.parametrize("address", ["https://u:secret@h.org/x.fits?sig=secret", "https://u:secret@h.org/x.fits[1]"])
+@pytest.mark.parametrize("before", ["", "@"])
+def test_an_address_in_a_list_is_not_repeated(address, before, tmp_path, capfd, monkeypatch):
+    (tmp_path / "list.txt").write_text(before + address)
+    monkeypatch.setattr(sys, "argv", ["deepcr-zoo", "clean", f"@{tmp_path / 'list.txt'}"])
+    with pytest.raises(SystemExit, match=r"[12]"):
+        main()
+    shown = "".join(capfd.readouterr())
+    assert "https://..." in shown
+    assert "secret" not in shown.replace("test_secrets", "")
+
+
+@pytest.mark.parametrize("place", ["https://u:secret@h.org/x_flc.fits", "https://u:secret@h.org/*.fits"])
+def test_an_address_in_the_data_of_a_recipe_is_not_repeated(place, tmp_path):
+    with pytest.raises(UsageError) as error:
+        visits.find_files(visits.beside(tmp_path, [place]), "flc")
+    assert "u:secret" not in str(error.value)
+    assert "https://..." in str(error.value)
+
+
+@pytest.mark.parametrize("line", ["extends: https://u:hunter2@h.org/x.yaml", "name: https://u:hunter2@h.org/x"])
+def test_an_address_in_a_recipe_is_not_repeated(line, tmp_path):
+    (tmp_path / "mine.yaml").write_text(f"{line}\n")
+    with pytest.raises(InvalidDocumentError) as error:
+        read_recipe(tmp_path / "mine.yaml")
+    assert "https://..." in str(error.value)
+    assert "hunter2" not in str(error.value)
+
+
+SECRETS = {
+    "no recipe": "token: hunter2\nother: 1\n",
+    "no recipe, but a name": "name: MINE\ntoken: hunter2\n",
+    "keys of a recipe": "name: hunter2 hunter2\ndata: {hunter2: hunter2}\ninstrument: {name: hunter2}\n",
+    "no mapping": "- hunter2\n",
+    "no YAML": "hunter2: hunter2: [\n",
+    "twice": "hunter2: 1\nhunter2: 2\n",
+    "extends": "extends: hunter2\n",
+}
+
+
+@pytest.mark.parametrize("content", SECRETS.values(), ids=SECRETS)
+@pytest.mark.parametrize("way", ["relative", "absolute", "link", "from a base"])
+def test_a_recipe_shows_nothing_of_a_file_outside_of_its_folder(way, content, tmp_path):
+    secret, folder = tmp_path / "config" / "token.yaml", tmp_path / "recipes"
+    for one in (secret.parent, folder):
+        one.mkdir()
+    secret.write_text(content)
+    (folder / "link.yaml").symlink_to(secret)
+    (folder / "base.yaml").write_text("extends: ../config/token.yaml\n")
+    base = {"relative": "../config/token.yaml", "absolute": secret, "link": "link.yaml", "from a base": "base.yaml"}[way]
+    (folder / "mine.yaml").write_text(f"extends: {base}\n")
+    with pytest.raises(InvalidDocumentError) as error:
+        read_recipe(folder / "mine.yaml")
+    assert "its content is not shown, since it lies outside of the recipe's folder" in str(error.value)
+    assert "hunter2" not in str(error.value)
+
+
+def test_a_recipe_of_another_folder_can_be_extended(tmp_path):
+    for name, text in {
+        "base/one.yaml": "extends: acs-wfc-f606w\n",
+        "mine/two.yaml": "extends: ../base/one.yaml\nname: MINE\n",
+    }.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    assert read_recipe(tmp_path / "mine" / "two.yaml").name == "MINE"

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 
+import numpy as np
+
 from deepcr_zoo.errors import UnknownModelError, UsageError
 from deepcr_zoo.exposures import pictures
 from deepcr_zoo.exposures.readingoptions import ReadingOptions
@@ -28,6 +30,19 @@ NO_INPAINTING = "none"
 
 MOST_GROWN = 1000
 """Largest dilation of a mask, pixels; it is made step by step."""
+
+
+_TEXT, _SWITCH = ((str,), "a text"), ((bool,), "True or False")
+_NUMBER = ((int, float, type(None)), "a number or None")
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    **dict.fromkeys(("model", "inpaint", "device", "engine"), _TEXT),
+    **dict.fromkeys(("allow_synthetic", "overwrite", "dq_only", "prob", "preview"), _SWITCH),
+    **dict.fromkeys(("threshold", "fpr", "exposure_time"), _NUMBER),
+    "grow": ((int,), "a whole number of pixels"),
+    "unit": ((str, type(None)), "a text or None"),
+    "output_dir": ((str, os.PathLike, type(None)), "a folder or None"),
+}
+"""Types of options, as any text would be true and any other object fails deep inside."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +69,13 @@ class CleanOptions:
     device: str = "auto"
     engine: str = "auto"
 
+    def __post_init__(self) -> None:
+        """Take scalars of numpy for what they hold."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, field.name, value.item())
+
     @property
     def inpainter(self) -> str:
         """`inpaint`, or ``none`` where only the DQ bit is set."""
@@ -78,6 +100,10 @@ class CleanOptions:
         MissingExtraError
             If an option needs an optional dependency that is not installed.
         """
+        for name, (kinds, expected) in _KINDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                raise UsageError(f"{name} is {type(value).__name__}: expected {expected}")
         _ = self.reading
         if not 0 <= self.grow <= MOST_GROWN:
             raise UsageError(f"grow is {self.grow}: expected a number of pixels, 0 to {MOST_GROWN}")

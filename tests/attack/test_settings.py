@@ -8,6 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deepcr_zoo import batch, files
@@ -170,3 +171,29 @@ def test_a_list_that_is_no_file_is_refused_at_once(make, tmp_path):
     make(tmp_path / "list.txt")
     with pytest.raises(UsageError, match=r"the list cannot be read: is a (pipe|device|folder)"):
         batch.expand([f"@{tmp_path / 'list.txt'}"])
+
+
+WRONG_TYPES = [
+    *({name: "no"} for name in ("overwrite", "dq_only", "prob", "preview", "allow_synthetic")),
+    *({name: None} for name in ("model", "inpaint", "device", "engine")),
+    *({name: "2"} for name in ("threshold", "fpr", "exposure_time", "grow")),
+    *({"threshold": True}, {"grow": 1.5}, {"grow": True}, {"unit": 5}, {"output_dir": 5}, {"output_dir": b"x"}),
+]
+
+
+@pytest.mark.parametrize("options", WRONG_TYPES, ids=str)
+def test_an_option_of_a_wrong_type_is_one_sentence(options):
+    with pytest.raises(UsageError, match=f"^{next(iter(options))} is "):
+        CleanOptions(**options).check()
+
+
+def test_scalars_of_numpy_are_numbers_and_switches():
+    options = CleanOptions(
+        grow=np.int64(1), gain=np.float32(2), bias=np.float32(3), extension=np.int64(1), exposure_time=np.float32(3),
+        threshold=np.float32(0.5), overwrite=np.bool_(True), ignore_dq=np.int16(16),
+    )  # fmt: skip
+    options.check()
+    assert options == CleanOptions(
+        grow=1, gain=2.0, bias=3.0, extension=1, exposure_time=3.0, threshold=0.5, overwrite=True, ignore_dq=16
+    )
+    assert type(options.overwrite) is bool

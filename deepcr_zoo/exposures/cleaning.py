@@ -23,7 +23,7 @@ from deepcr_zoo.exposures.missing import MissingFactsError
 from deepcr_zoo.exposures.noisecheck import level_cautions
 from deepcr_zoo.exposures.options import AUTO, CleanOptions, in_python, named_model
 from deepcr_zoo.exposures.pictures import Panels
-from deepcr_zoo.exposures.plan import Plan, finished, make_plan, not_ours, stale
+from deepcr_zoo.exposures.plan import Plan, damaged, finished, make_plan, not_ours, stale
 from deepcr_zoo.exposures.products import ChipMask, Count
 from deepcr_zoo.exposures.provenance import MaskProvenance
 from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
@@ -231,6 +231,8 @@ def clean_with(
     cautions = [*selection.cautions, *stale(plan, exposure, options.output_dir)]
     status: Literal["cleaned", "finished"] = "finished"
     count = finished(plan, options.overwrite)
+    if count is not None and (problems := damaged(plan, exposure)):
+        count, cautions = None, [*cautions, *problems]
     if count is None:
         _check_memory(exposure, plan)
         status = "cleaned"
@@ -323,7 +325,8 @@ def _make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOp
         heading = f"{exposure.path.name}: {selection.mask.reference}, threshold {selection.threshold:g}"
         contents[plan.picture] = pictures.draw(panels, heading, plan.picture_made_by)
     contents[plan.mask] = products.mask_file(exposure, chip_masks, plan.mask_provenance, history)
-    if finished(plan, options.overwrite) is None:  # others may have written there meanwhile
+    # others may have written there meanwhile
+    if finished(plan, options.overwrite) is None or damaged(plan, exposure):
         _write(contents)
     return products.count(chip_masks), cautions
 

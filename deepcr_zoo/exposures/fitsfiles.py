@@ -114,8 +114,13 @@ def opened(content: bytes, path: Path) -> Iterator[tuple[fits.HDUList, bytes, li
     with quiet_astropy() as ignored:
         hdus = _open(data, path)
         cautions = _check_complete(hdus, data, len(content), path)
-        cautions += [reason(warning) for warning in ignored if _CHECKSUM_FAILED in str(warning)]
+        cautions += [reason(warning) for warning in ignored if is_checksum_failure(str(warning))]
         yield hdus, data, cautions
+
+
+def is_checksum_failure(caution: str) -> bool:
+    """True for astropy's warning of a wrong CHECKSUM or DATASUM."""
+    return _CHECKSUM_FAILED in caution
 
 
 @contextmanager

@@ -197,6 +197,11 @@ def description(path: Path) -> str | None:
     return data[place + len(key) : place + 4 + length].decode("latin-1")
 
 
+def is_whole(path: Path) -> bool:
+    """True if a picture ends with the chunk that ends a PNG file (PNG specification, section 11.2.5)."""
+    return read_file(path).endswith(b"\0\0\0\0IEND\xaeB`\x82")
+
+
 def _reduced(pixels: NDArray[np.float32] | NDArray[np.bool_], grid: _Grid, is_stretched: bool) -> NDArray[np.float32]:
     """Return pixels binned to what a panel can show: a mask keeps every track, an image the mean of its finite pixels."""
     sides = (IMAGE_SHARE * DPI * grid.height, IMAGE_SHARE * DPI * grid.width)

@@ -16,7 +16,15 @@ from astropy.io import fits
 from deepcr_zoo.batch import COPY_ENDING, MASK_ENDING
 from deepcr_zoo.errors import InvalidFileError, OutputError
 from deepcr_zoo.exposures import pictures
-from deepcr_zoo.exposures.fitsfiles import root_name
+from deepcr_zoo.exposures.fitsfiles import (
+    extension_name,
+    extension_version,
+    is_checksum_failure,
+    opened,
+    quiet_astropy,
+    read_unchanged,
+    root_name,
+)
 from deepcr_zoo.exposures.options import NO_INPAINTING, CleanOptions
 from deepcr_zoo.exposures.products import Count
 from deepcr_zoo.exposures.provenance import FORMAT, CleanedProvenance, MaskProvenance, Provenance, difference
@@ -131,7 +139,38 @@ def finished(plan: Plan, overwrite: bool) -> Count | None:
             )
     if overwrite or len(differs) < len(plan.paths):
         return None
-    return Count.from_header(fits.getheader(plan.mask))
+    return Count.from_header(_product_header(plan.mask))
+
+
+def damaged(plan: Plan, exposure: Exposure) -> list[str]:
+    """Return a caution for each existing product that is not as it was written."""
+    problems = {path: _damage(path, plan, exposure) for path in plan.paths}
+    return [f"{path.name} is made again: it is damaged ({problem})" for path, problem in problems.items() if problem]
+
+
+def _damage(path: Path, plan: Plan, exposure: Exposure) -> str | None:
+    if path == plan.picture:
+        return None if pictures.is_whole(path) else "it ends too early"
+    data = read_unchanged(path)
+    try:
+        with opened(data, path) as (hdus, _, cautions):
+            expected, found = _extensions(path, plan, exposure), len(hdus) - 1
+            if found < expected:  # cut between two of them
+                return f"it has {found} extensions: expected {expected}"
+            # extensions that are copied keep the checksums of the exposure, right or wrong
+            return next((one for one in cautions if is_checksum_failure(one) and one not in exposure.cautions), None)
+    except InvalidFileError as error:
+        return str(error).removeprefix(f"{path}: ")
+
+
+def _extensions(path: Path, plan: Plan, exposure: Exposure) -> int:
+    """Return how many extensions a product has at least."""
+    if path == plan.mask:
+        return len(exposure.chips) * (2 if plan.mask_provenance.probability else 1)
+    with opened(exposure.data, exposure.path) as (hdus, _, _):
+        flagged = {extension_version(hdu) for hdu in hdus if extension_name(hdu) == "DQ"}
+        added = {chip.version for chip in exposure.chips} - flagged if exposure.cosmic_ray_bit is not None else set()
+        return len(hdus) - 1 + len(added)
 
 
 def _difference(path: Path, plan: Plan) -> str | None:
@@ -150,7 +189,7 @@ def _difference(path: Path, plan: Plan) -> str | None:
 def _product_header(path: Path) -> Any:
     """Return the primary header of a product; None if the file is not one."""
     try:
-        with opened_file(path) as file:
+        with quiet_astropy(), opened_file(path) as file:
             header = fits.getheader(file)
     except MemoryError:
         raise

@@ -448,3 +448,45 @@ def test_streams_that_share_bytes_a_thousand_times_are_refused(tmp_path):
     path.write_bytes(data)
     with pytest.raises(InvalidFileError, match="a stream of its column COMPRESSED_DATA lies outside of its data"):
         read_exposure(path)
+
+
+# products that are not as they were written
+
+
+@pytest.mark.parametrize("ending", ["_crclean.fits", "_crmask.fits", "_crpreview.png"])
+def test_a_product_that_was_cut_off_is_made_again_with_a_word(ending, tmp_path, recwarn):
+    path = acs_flc(tmp_path / "x_flc.fits")
+    clean_file(path, SMALL, "medmask", preview=True)
+    product = tmp_path / f"x_flc{ending}"
+    size = product.stat().st_size
+    # the last extension of the copy is gone as a whole
+    os.truncate(product, size - 2880 * (2 if ending == "_crclean.fits" else 1))
+    again = clean_file(path, SMALL, "medmask", preview=True)
+    assert (again.status, product.stat().st_size) == ("cleaned", size)
+    assert any(f"x_flc{ending} is made again: it is damaged (" in caution for caution in again.cautions)
+    assert not [one for one in recwarn if "truncated" in str(one.message)]
+    assert clean_file(path, SMALL, "medmask", preview=True).status == "finished"
+
+
+def test_a_product_with_a_changed_byte_is_made_again_with_a_word(tmp_path):
+    path = acs_flc(tmp_path / "x_flc.fits")
+    clean_file(path, SMALL, "medmask")
+    product = tmp_path / "x_flc_crclean.fits"
+    whole = product.read_bytes()
+    with fits.open(product) as hdus:
+        place = hdus["SCI", 1].fileinfo()["datLoc"]
+    product.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    again = clean_file(path, SMALL, "medmask")
+    assert again.status == "cleaned"
+    assert any(
+        "x_flc_crclean.fits is made again: it is damaged (Checksum verification failed" in one for one in again.cautions
+    )
+
+
+def test_a_copy_of_an_exposure_with_a_wrong_checksum_is_finished(tmp_path):
+    path = acs_flc(tmp_path / "x_flc.fits")
+    data = path.read_bytes()
+    with fits.open(path) as hdus:
+        place = hdus["ERR", 1].fileinfo()["datLoc"]
+    path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    assert [clean_file(path, SMALL, "medmask").status for _ in range(2)] == ["cleaned", "finished"]

@@ -35,7 +35,8 @@ MOST_GROWN = 1000
 _TEXT, _SWITCH = ((str,), "a text"), ((bool,), "True or False")
 _NUMBER = ((int, float, type(None)), "a number or None")
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
-    **dict.fromkeys(("model", "inpaint", "device", "engine"), _TEXT),
+    **dict.fromkeys(("model", "inpaint"), ((str,), "a name, or the folder of a run")),
+    **dict.fromkeys(("device", "engine"), _TEXT),
     **dict.fromkeys(("allow_synthetic", "overwrite", "dq_only", "prob", "preview"), _SWITCH),
     **dict.fromkeys(("threshold", "fpr", "exposure_time"), _NUMBER),
     "grow": ((int,), "a whole number of pixels"),
@@ -70,11 +71,13 @@ class CleanOptions:
     engine: str = "auto"
 
     def __post_init__(self) -> None:
-        """Take scalars of numpy for what they hold."""
+        """Take scalars of numpy for what they hold, and folders of runs by their names."""
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, np.generic):
                 object.__setattr__(self, field.name, value.item())
+            elif field.name in ("model", "inpaint") and isinstance(value, os.PathLike):
+                object.__setattr__(self, field.name, os.fspath(value))
 
     @property
     def inpainter(self) -> str:
@@ -104,6 +107,8 @@ class CleanOptions:
             value = getattr(self, name)
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                 raise UsageError(f"{name} is {type(value).__name__}: expected {expected}")
+        if self.output_dir is not None and "\0" in os.fspath(self.output_dir):
+            raise UsageError(f"output_dir is {self.output_dir!r}: expected a folder, whose path holds no NUL")
         _ = self.reading
         if not 0 <= self.grow <= MOST_GROWN:
             raise UsageError(f"grow is {self.grow}: expected a number of pixels, 0 to {MOST_GROWN}")

@@ -104,6 +104,8 @@ def list_models(pattern: str = "*") -> list[str]:
     list of str
         ``task/NAME`` of each, in stable order.
     """
+    if not isinstance(pattern, str):
+        raise UsageError(f"pattern is {type(pattern).__name__}: expected a text, as in '*F606W*'")
     prefix, colon, rest = pattern.rpartition(":")
     if not colon:
         return [entry.reference for entry in default_registry().find(pattern)]

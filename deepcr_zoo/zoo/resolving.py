@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from deepcr_zoo.errors import InvalidNameError
 from deepcr_zoo.zoo.hubmodels import PREFIX, hub_model
 from deepcr_zoo.zoo.names import Task, for_task
 from deepcr_zoo.zoo.registries import default_registry
@@ -17,6 +18,8 @@ def find_model(given: str | os.PathLike[str], task: Task | None = None, registry
 
     Names are those of `registry` (default: the zoo's own). The first use of a repository on the Hub asks it for its card.
     """
+    if not isinstance(given, str | os.PathLike):
+        raise InvalidNameError(f"the model is {type(given).__name__}: expected its name, or the folder of a run")
     text = os.fspath(given)
     if text.startswith(PREFIX):
         return hub_model(text)

@@ -130,6 +130,8 @@ def pull_resolved(
         for name in (WEIGHTS_FILE, TEST_VECTOR_FILE)
     )
     if to is not None:
+        if "\0" in os.fspath(to):
+            raise UsageError(f"to is {to!r}: expected a folder, whose path holds no NUL")
         contents = {WEIGHTS_FILE: weights.data, TEST_VECTOR_FILE: vector.data}
         return PulledModel(_write_mirror(model, contents, files.directory(to)), weights.source)
     if weights.path is None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import deepcr_zoo
 from deepcr_zoo import batch, files
-from deepcr_zoo.errors import HubUnreachableError, InvalidFileError, SourceError, UsageError
+from deepcr_zoo.errors import DeepcrZooError, HubUnreachableError, InvalidFileError, SourceError, UsageError
 from deepcr_zoo.exposures.options import CleanOptions
 from deepcr_zoo.exposures.reading import read_exposure
 from deepcr_zoo.zoo import sources
@@ -197,3 +198,21 @@ def test_scalars_of_numpy_are_numbers_and_switches():
         grow=1, gain=2.0, bias=3.0, extension=1, exposure_time=3.0, threshold=0.5, overwrite=True, ignore_dq=16
     )
     assert type(options.overwrite) is bool
+
+
+@pytest.mark.parametrize("call", [deepcr_zoo.load, deepcr_zoo.pull, deepcr_zoo.list_models])
+@pytest.mark.parametrize("given", [None, 5, ["a"]])
+def test_what_is_no_name_is_refused_in_one_sentence(call, given):
+    with pytest.raises(DeepcrZooError, match=r"is (NoneType|int|list): expected"):
+        call(given)
+
+
+def test_a_folder_with_a_nul_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="holds no NUL"):
+        deepcr_zoo.pull(SMALL, to="a\0b")
+    with pytest.raises(UsageError, match="holds no NUL"):
+        deepcr_zoo.clean_file(acs_flc(tmp_path / "x_flc.fits"), output_dir="a\0b")
+
+
+def test_a_model_may_be_the_path_of_a_run(tmp_path):
+    assert CleanOptions(model=tmp_path / "run").model == str(tmp_path / "run")

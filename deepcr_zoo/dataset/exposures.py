@@ -53,6 +53,7 @@ class ExposureFacts:
     cautions: tuple[str, ...]
     has_coordinates: bool = True  # False if its place on the sky is a substitute, see `coordinates`
     masks: MaskFiles = NO_MASKS  # of labels given
+    truth_sha256: str | None = None  # of labels truth; None if there is no such file
 
     def read_noise_or(self, electron: float) -> float:
         """Return the read noise, e-, or this value if the file gives none."""

@@ -94,6 +94,8 @@ class PlannedVisit:
         content |= {"labels": labels, "chips": _identities((*self.exposures, *self.siblings))}
         if labels == "given":
             content |= {"masks": [one.masks.identity for one in self.exposures]}
+        if labels == "truth" and self.exposures:
+            content |= {"truth": [one.truth_sha256 for one in self.exposures]}
         if labels == "dark_paste":
             content |= {"darks": _identities(self.darks), "seed": self.build.seed}
         return content

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,9 @@ _CHECKSUM_FAILED = "verification failed for HDU"
 
 _COUNTS, MOST_COUNTED = (b"NAXIS   =", b"ZNAXIS  =", b"TFIELDS ="), 999
 """Keywords that count other keywords, and their largest value (FITS standard 4.0, sections 4.4.1, 7.3.1 and 10.1.1)."""
+
+_SIZES = re.compile(rb"(?:PCOUNT|GCOUNT|NAXIS[0-9]{1,3}) *=")
+"""Keywords that the size of an HDU follows from, none of which is negative (FITS standard 4.0, section 4.4.1)."""
 
 _CARD_BYTES = 80
 _CONTINUE, _MOST_BLANK = b"CONTINUE", 50
@@ -174,6 +178,15 @@ def _check_counts(data: bytes, path: Path) -> None:
             place = data.find(keyword, place + 1)
 
 
+def _check_sizes(data: bytes, path: Path) -> None:
+    """Refuse negative sizes: with them astropy goes back in the file, for ever."""
+    for found in _SIZES.finditer(data):
+        card = data[found.start() : found.start() + _CARD_BYTES].decode("latin-1")
+        stated = number({"size": card.partition("=")[2].partition("/")[0].strip()}, "size")
+        if found.start() % _CARD_BYTES == 0 and stated is not None and stated < 0:
+            raise InvalidFileError(f"{path}: is damaged: its header has {brief(card.rstrip())}: expected 0 or more")
+
+
 def _check_continued(data: bytes, path: Path) -> None:
     """Refuse texts that go on over many cards of blanks: astropy takes the square of their number in time."""
     blank, before = 0, -1
@@ -190,6 +203,7 @@ def _check_continued(data: bytes, path: Path) -> None:
 
 def _open(data: bytes, path: Path) -> fits.HDUList:
     _check_counts(data, path)
+    _check_sizes(data, path)
     _check_continued(data, path)
     try:
         hdus = fits.open(io.BytesIO(data), lazy_load_hdus=False, checksum=True)

@@ -208,7 +208,8 @@ def _write(name: str, facts: StatedFacts, card: cards.Card, architecture: Archit
                         f"{LOCAL}:{name}@{facts.version} exists with another file or other facts, and a version never "
                         f"changes meaning: give --version {_next(list(versions))}"
                     )
-                _write_again({path: data for path, data in copies.items() if LockedFile.of(data) in vars(before).values()})
+                locked_copies = {path: data for path, data in copies.items() if LockedFile.of(data) in vars(before).values()}
+                _write_again({**locked_copies, root / card.licence.file: licence})
                 return
             versions[facts.version] = locked
             newest = max(versions, key=version_key)

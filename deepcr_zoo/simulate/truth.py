@@ -39,15 +39,28 @@ def truth_bytes(chips: Sequence[Truth]) -> bytes:
 
 
 def read_truth(path: Path) -> list[Truth]:
-    """Read the truth of an exposure's chips, in the order of EXTVER."""
+    """Read the truth of an exposure's chips, in the order of EXTVER; `InvalidFileError` for what no simulation writes."""
     try:
         arrays = load(read_file(path))
         chips = len(arrays) // len(fields(Truth))
-        return [
-            Truth(**{field.name: arrays[f"{field.name}_{version}"] for field in fields(Truth)})
+        found = [
+            Truth(**{field.name: arrays.pop(f"{field.name}_{version}") for field in fields(Truth)})
             for version in range(1, chips + 1)
         ]
     except OSError as error:
         raise InvalidFileError(f"{path}: cannot be read: {error.strerror}") from None
     except (SafetensorError, KeyError):
         raise InvalidFileError(f"{path}: is not the truth of a simulated exposure: simulate the visit again") from None
+    if arrays or not found or not all(map(_is_sound, found)):
+        raise InvalidFileError(f"{path}: holds what no simulation writes: simulate the visit again")
+    return found
+
+
+def _is_sound(chip: Truth) -> bool:
+    layers = list(vars(chip).values())
+    shape = chip.scene.shape
+    if len(shape) != 2 or any(layer.shape != shape or layer.dtype != np.float32 for layer in layers):
+        return False
+    if not all(np.isfinite(layer).all() for layer in layers):
+        return False
+    return bool((chip.noise > 0).all() and (chip.cosmic_rays >= 0).all())

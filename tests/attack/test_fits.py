@@ -185,6 +185,16 @@ def test_a_header_that_announces_more_axes_than_fits_has_is_refused_at_once(keyw
         read_exposure(path)
 
 
+NEGATIVE = [("PCOUNT", "-18544"), ("GCOUNT", "-1"), ("NAXIS1", "-2160"), ("NAXIS2", "-96")]
+
+
+@pytest.mark.parametrize(("keyword", "value"), NEGATIVE)
+def test_a_negative_size_that_leads_back_in_the_file_is_refused_at_once(keyword, value, tmp_path):
+    path = patched(acs_flc(tmp_path / "x_flc.fits"), keyword, value)
+    with pytest.raises(InvalidFileError, match=rf"its header has {keyword} .*{value}.*: expected 0 or more"):
+        read_exposure(path)
+
+
 @pytest.mark.parametrize("value", ["1E400", "-1E400", "NaN", "'x'", "9" * 60, "(1,2)"])
 @pytest.mark.parametrize("keyword", ["EXTVER", "BSCALE", "PIXVALUE", "NEXTEND", "EXPTIME"])
 def test_a_value_that_is_no_usable_number_ends_in_a_result_or_an_error(keyword, value, tmp_path):

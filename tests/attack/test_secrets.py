@@ -224,6 +224,20 @@ def test_the_same_name_at_another_port_is_another_host(contract_hub, elsewhere, 
     assert not any(request.authorised for request in elsewhere.log)
 
 
+def test_a_warning_of_the_hub_is_not_logged(contract_hub, token, caplog, capfd):
+    def warned(response):
+        response.headers["X-HF-Warning"] = "evil; evil hf_write"
+        return response
+
+    connection.client()  # the client has its loggers by now
+    logging.getLogger("huggingface_hub").addHandler(caplog.handler)
+    contract_hub.inject(warned, where="/whoami")
+    whoami()
+    logging.getLogger("huggingface_hub").removeHandler(caplog.handler)
+    assert contract_hub.log
+    assert "evil" not in caplog.text + "".join(capfd.readouterr())
+
+
 def test_a_session_is_guarded_once_and_other_programs_are_left_alone(contract_hub, elsewhere, token):
     from huggingface_hub import HfApi
     from huggingface_hub.utils import get_session

@@ -27,8 +27,9 @@ from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import MANIFEST_FILE, VISIT_FILE, Home, write_document
-from deepcr_zoo.errors import DatasetError, RunError
+from deepcr_zoo.errors import DatasetError, InvalidFileError, RunError
 from deepcr_zoo.models.baselines import Lacosmic
+from deepcr_zoo.simulate.truth import read_truth
 from deepcr_zoo.training import checkpoints, pipeline
 from deepcr_zoo.training.loop import fit
 from deepcr_zoo.training.runs import new_run
@@ -500,3 +501,34 @@ def test_an_empty_file_of_a_run_is_named(name, tmp_path):
     (run / name).write_bytes(b"")
     with pytest.raises(RunError, match=f"{name}: is empty"):
         deepcr_zoo.load(run)
+
+
+def _truth(**changed):
+    layers = {name: np.ones((8, 9), np.float32) for name in ("cosmic_rays_1", "scene_1", "noise_1")}
+    return {name: layer for name, layer in {**layers, **changed}.items() if layer is not None}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"noise_1": np.ones((20_000, 1, 1), np.float32)},
+        {"noise_1": np.ones(1, np.float32)},
+        {"noise_1": np.full((8, 9), np.nan, np.float32)},
+        {"noise_1": np.full((8, 9), -1, np.float32)},
+        {"noise_1": np.zeros((8, 9), np.float32)},
+        {"noise_1": None},
+        {"cosmic_rays_1": np.ones((2, 8, 9), np.float32)},
+        {"cosmic_rays_1": np.ones((1, 1), np.float32)},
+        {"cosmic_rays_1": np.full((8, 9), -1, np.float32)},
+        {"cosmic_rays_1": np.ones((8, 9), bool)},
+        {"scene_1": np.full((8, 9), np.inf, np.float32)},
+        {"scene_2": np.ones((8, 9), np.float32)},
+    ],
+)
+def test_a_truth_that_no_simulation_writes_is_refused(changed, tmp_path):
+    path = tmp_path / "x_truth.safetensors"
+    safetensors.numpy.save_file(_truth(**changed), path)
+    with pytest.raises(InvalidFileError, match="simulate the visit again"):
+        read_truth(path)
+    safetensors.numpy.save_file(_truth(), path)
+    assert read_truth(path)[0].scene.shape == (8, 9)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from deepcr_zoo.bench.benchdata import check_data, describe
 from deepcr_zoo.dataset.build import build_dataset
@@ -101,6 +102,12 @@ def test_simulated_exposures_in_a_folder_are_labelled_by_the_truth_beside_them(t
     dataset = build_dataset(recipe, [tmp_path / "nights"], home=Home(tmp_path / "home"))
     assert len(dataset.manifest.visits) == 3
     assert not dataset.manifest.simulated
+    before = dataset.manifest.visits
+    truth = next((tmp_path / "nights").rglob("*_truth.safetensors"))
+    arrays = safetensors.numpy.load_file(truth)
+    safetensors.numpy.save_file({**arrays, "cosmic_rays_1": arrays["cosmic_rays_1"] * 2}, truth)
+    after = build_dataset(recipe, [tmp_path / "nights"], home=Home(tmp_path / "home")).manifest.visits
+    assert sum(one.record.key == other.record.key for one, other in zip(before, after, strict=True)) == 2
     for truth in (tmp_path / "without").glob("*.safetensors"):
         truth.unlink()
     left_out = build_dataset(recipe, [tmp_path / "nights", tmp_path / "without"], home=Home(tmp_path / "home")).manifest

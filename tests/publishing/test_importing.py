@@ -184,8 +184,10 @@ def test_the_same_again_restores_files_that_were_lost_or_damaged(pth):
     root = local_root()
     shelf = next((root / "zoo" / "weights").rglob("model.safetensors")).parent
     card = next((root / "cards").rglob("*.yaml"))
-    before = {path: path.read_bytes() for path in (*shelf.iterdir(), card)}
+    licence = next((root / "zoo" / "weights").glob("LICENSE*"))
+    before = {path: path.read_bytes() for path in (*shelf.iterdir(), card, licence)}
     shutil.rmtree(shelf)
+    licence.unlink()
     card.write_bytes(card.read_bytes() + b"# mine\n")
     assert import_file(pth, FACTS).model.locked == model.locked
     assert {path: path.read_bytes() for path in before} == before

@@ -54,6 +54,7 @@ def _on_response(response: Any) -> None:
         return
     incoming.check_announced(response.headers, incoming.LARGEST_SIZE, "its answer")
     response.headers.pop("RateLimit", None)  # the client would wait as long as it says
+    response.headers.pop("X-HF-Warning", None)  # the client would log it as it is
     seconds = incoming.seconds_to_wait(response.headers.get("Retry-After")) if response.status_code in (429, 503) else None
     if seconds is not None and seconds > LONGEST_WAIT_S:
         raise OSError(f"it asks to come back in {seconds:.0f} s ({response.status_code})")

@@ -84,7 +84,7 @@ class Run:
     @property
     def is_trained(self) -> bool:
         """True if its model exists."""
-        return all((self.folder / name).is_file() for name in (CARD_FILE, WEIGHTS_FILE, TEST_VECTOR_FILE))
+        return (self.folder / CARD_FILE).is_file()
 
     @property
     def is_evaluated(self) -> bool:
@@ -94,7 +94,7 @@ class Run:
     @property
     def is_finished(self) -> bool:
         """True if its model exists, whole, and was evaluated."""
-        if not (self.is_trained and self.is_evaluated):
+        if not all((self.folder / name).is_file() for name in (CARD_FILE, WEIGHTS_FILE, TEST_VECTOR_FILE, RESULTS_FILE)):
             return False
         methods = [one.method for one in self.results().methods]
         judged = {method.sha256 for method in methods if isinstance(method, ModelMethod)}

@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -189,7 +189,7 @@ def lacosmic_tpr(counts: Counts, weights: Counts, fpr: float) -> float:
     return float(np.max(hits[:-1][allowed]) / hits[-1]) if allowed.any() else float("nan")
 
 
-def row(name: str, tpr, counts: Counts, drawn: Counts) -> str:
+def row(name: str, tpr: Callable[[Counts, Counts, float], float], counts: Counts, drawn: Counts) -> str:
     """Return a line of the table: TPR at each FPR, with the interval that holds 95 % of the resamplings."""
     parts = []
     for fpr in FPRS:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from deepcr_zoo import files
 from deepcr_zoo.errors import InvalidDocumentError, printable
@@ -21,6 +21,11 @@ class Document(BaseModel):
     """Base of every schema: unknown keys are errors, values are never coerced, instances are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def optional(default: Any, description: str, **limits: Any) -> Any:
+    """Return a field that is not written where it has its default, so that hashes of documents without it stay the same."""
+    return Field(default=default, description=description, exclude_if=lambda found: found == default, **limits)
 
 
 LimitsT = TypeVar("LimitsT", bound="list[int] | list[float] | None")
@@ -253,7 +258,7 @@ def first_problem(error: ValidationError) -> str:
 
 def explain(where: str | Path, error: Any) -> str:
     """Return one of pydantic's errors as a sentence that names file, field, expectation and value."""
-    field, given = _field(error), _shown(error["input"])
+    field, given = _field(error), shown(error["input"])
     match error["type"]:
         case "extra_forbidden":
             return f"{where}: {field}: expected no such key, got {given}; remove it or correct its name"
@@ -274,7 +279,7 @@ def _field(error: Any) -> str:
     return brief(".".join(map(str, error["loc"]))) or "the document"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """Return a value as in Python, cut; a text is cut before, which costs nothing however long it is."""
     if isinstance(value, int) and value.bit_length() > 8 * MOST_DIGITS:  # Python writes no longer ones
         return f"a number of {value.bit_length()} bits"

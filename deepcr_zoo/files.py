@@ -369,9 +369,8 @@ def locked(folder: Path, report_wait: Callable[[], None] | None = None) -> Itera
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder that becomes `path` at the end, unless another process was quicker or something failed."""
     with scratch_folder(path) as folder:
-        made = _identity(folder)
-        yield folder
-        _check_undisturbed(folder, made)
+        with _undisturbed(folder):
+            yield folder
         if not path.exists():
             try:
                 os.rename(folder, path)
@@ -385,9 +384,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder that becomes `path` at the end; an `OutputError` if `path` is not empty by then."""
     sweep_partial(path)
     with scratch_folder(path) as folder:
-        made = _identity(folder)
-        yield folder
-        _check_undisturbed(folder, made)
+        with _undisturbed(folder):
+            yield folder
         try:
             os.rename(folder, path)  # replaces an empty folder alone
         except OSError as error:
@@ -452,14 +450,12 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _identity(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
-    return found.st_dev, found.st_ino
-
-
-def _check_undisturbed(folder: Path, made: tuple[int, int]) -> None:
-    """Raise `OutputError` if a folder is not the one that was made: what it held would be missing in silence."""
-    if not folder.is_dir() or _identity(folder) != made:
+@contextmanager
+def _undisturbed(folder: Path) -> Iterator[None]:
+    """Raise `OutputError` if a folder is another one at the end: what it held would be missing in silence."""
+    made = folder.stat()
+    yield
+    if not folder.is_dir() or not os.path.samestat(folder.stat(), made):
         raise OutputError(f"{folder}: was removed by another process while this one wrote there: run the command again")
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo._version import __version__
 from deepcr_zoo.dataset import ignore, quality
-from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, read_chips
-from deepcr_zoo.dataset.labelling import LabelledExposure, LabellingInMemory, check_room, largest_dither
+from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts
+from deepcr_zoo.dataset.labelling import LabelledExposure, LabellingInMemory, check_room, label_each
 from deepcr_zoo.dataset.maskfiles import MaskFile, read_masks
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.errors import InvalidFileError
@@ -26,15 +26,7 @@ def label(
 ) -> LabellingInMemory | quality.Outlier:
     """Take the masks of exposures, or return one whose masks cannot be used. No scratch folder or log is used."""
     check_room((shape for one in exposures for shape in one.shapes), visit.build.stamps)
-    labelled = []
-    for index, facts in enumerate(exposures):
-        chips = read_chips(facts, visit.instrument)
-        try:
-            labelled.append(_labelled(visit, facts, chips))
-        except InvalidFileError as error:
-            return quality.Outlier(index, str(error))
-    dither = largest_dither([(one.chips[0].image.shape, one.chips[0].wcs) for one in labelled])
-    return LabellingInMemory(labelled, False, f"deepcr-zoo {__version__}", dither)
+    return label_each(exposures, visit.instrument, partial(_labelled, visit))
 
 
 def scene(image: NDArray[np.float32], cosmic_rays: NDArray[np.bool_], ignored: NDArray[np.bool_]) -> NDArray[np.float32]:

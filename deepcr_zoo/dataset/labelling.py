@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -10,11 +10,14 @@ import numpy as np
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
+from deepcr_zoo._version import __version__
 from deepcr_zoo.dataset import footprints
 from deepcr_zoo.dataset.cutting import stamp_positions
-from deepcr_zoo.dataset.exposures import ChipPixels
+from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, read_chips
+from deepcr_zoo.dataset.quality import Outlier
 from deepcr_zoo.dataset.store import DitherRecord
-from deepcr_zoo.zoo.recipe import StampBlock
+from deepcr_zoo.errors import InvalidFileError
+from deepcr_zoo.zoo.recipe import InstrumentBlock, StampBlock
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +64,23 @@ class LabellingInMemory:
 
 class VisitRejectedError(Exception):
     """A visit that cannot be labelled, now or later; the text is the reason."""
+
+
+def label_each(
+    exposures: Sequence[ExposureFacts],
+    block: InstrumentBlock,
+    label: Callable[[ExposureFacts, list[ChipPixels]], LabelledExposure],
+) -> LabellingInMemory | Outlier:
+    """Label each exposure alone, or return the first one of which `label` raises `InvalidFileError`."""
+    labelled = []
+    for index, facts in enumerate(exposures):
+        chips = read_chips(facts, block)
+        try:
+            labelled.append(label(facts, chips))
+        except InvalidFileError as error:
+            return Outlier(index, str(error))
+    dither = largest_dither([(one.chips[0].image.shape, one.chips[0].wcs) for one in labelled])
+    return LabellingInMemory(labelled, False, f"deepcr-zoo {__version__}", dither)
 
 
 def check_room(shapes: Iterable[tuple[int, int]], block: StampBlock) -> None:

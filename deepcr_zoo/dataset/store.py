@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from deepcr_zoo import files
 from deepcr_zoo.dataset.labelmethods import settings_of_others
-from deepcr_zoo.documents import Document, DocumentT, as_json, brief, first_problem
+from deepcr_zoo.documents import Document, DocumentT, as_json, brief, first_problem, optional
 from deepcr_zoo.errors import DatasetError
 from deepcr_zoo.files import read_file
 from deepcr_zoo.models.images import LIMIT, has_value
@@ -162,11 +162,7 @@ class ExposureRecord(Document):
         default=None, ge=0, le=LIMIT, description="mean of the amplifiers; null if no header gives it"
     )
     fit_rms_pixels: float | None = Field(default=None, description="of the alignment by TweakReg or by stars")
-    dither: DitherRecord | None = Field(
-        default=None,
-        description="of the label method dithers",
-        exclude_if=lambda dither: dither is None,
-    )
+    dither: DitherRecord | None = optional(None, "of the label method dithers")
     cautions: list[str] = Field(default_factory=list)
 
     @property
@@ -237,18 +233,10 @@ class Manifest(Document):
     name: str = Field(description="of the recipe")
     key: PlainName
     rehearsal: bool = Field(description="true if it is of the recipe's rehearsal, whose exposures are simulated")
-    simulated: bool = Field(
-        default=False,
-        description="true if the recipe's data are simulated",
-        exclude_if=lambda simulated: not simulated,
-    )
+    simulated: bool = optional(False, "true if the recipe's data are simulated")
     recipe_key: str = Field(description="hash of the recipe's instrument, data, labels and rehearsal")
     stamp_size: StampSize
-    split_by: SplitBy = Field(
-        default="sky",
-        description="what training and test do not share",
-        exclude_if=lambda split_by: split_by == "sky",  # the default is not written
-    )
+    split_by: SplitBy = optional("sky", "what training and test do not share")
     counts: dict[FieldType, dict[StampSplit, int]]
     visits: list[DatasetVisit]
     rejected: list[Rejected] = Field(description="files and visits that are not used")

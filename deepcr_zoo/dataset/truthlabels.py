@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from deepcr_zoo._version import __version__
 from deepcr_zoo.dataset import ignore, quality
-from deepcr_zoo.dataset.exposures import ExposureFacts, read_chips
-from deepcr_zoo.dataset.labelling import LabelledExposure, LabellingInMemory, check_room, largest_dither
+from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts
+from deepcr_zoo.dataset.labelling import LabelledExposure, LabellingInMemory, check_room, label_each
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.errors import InvalidFileError
 from deepcr_zoo.simulate.truth import read_truth, truth_path
@@ -19,19 +19,12 @@ def label(
 ) -> LabellingInMemory | quality.Outlier:
     """Label simulated exposures, or return one that has no truth. No scratch folder or log is used."""
     check_room((shape for one in exposures for shape in one.shapes), visit.build.stamps)
-    labelled = []
-    for index, facts in enumerate(exposures):
-        try:
-            labelled.append(_labelled(visit, facts))
-        except InvalidFileError as error:
-            return quality.Outlier(index, str(error))
-    dither = largest_dither([(one.chips[0].image.shape, one.chips[0].wcs) for one in labelled])
-    return LabellingInMemory(labelled, False, f"deepcr-zoo {__version__}", dither)
+    return label_each(exposures, visit.instrument, partial(_labelled, visit))
 
 
-def _labelled(visit: PlannedVisit, facts: ExposureFacts) -> LabelledExposure:
+def _labelled(visit: PlannedVisit, facts: ExposureFacts, chips: list[ChipPixels]) -> LabelledExposure:
     certain, doubtful = visit.build.truth.snr
-    chips, truths = read_chips(facts, visit.instrument), read_truth(truth_path(facts.path))
+    truths = read_truth(truth_path(facts.path))
     own = [truths[version - 1] for version in facts.versions if version <= len(truths)]
     if [one.scene.shape for one in own] != [chip.image.shape for chip in chips]:
         raise InvalidFileError(f"{truth_path(facts.path)}: is not the truth of {facts.path.name}: simulate it again")

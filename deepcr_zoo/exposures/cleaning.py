@@ -23,7 +23,7 @@ from deepcr_zoo.exposures.missing import MissingFactsError
 from deepcr_zoo.exposures.noisecheck import level_cautions
 from deepcr_zoo.exposures.options import AUTO, CleanOptions, in_python, named_model
 from deepcr_zoo.exposures.pictures import Panels
-from deepcr_zoo.exposures.plan import Plan, damaged, finished, make_plan, not_ours, stale
+from deepcr_zoo.exposures.plan import Plan, damaged, finished, make_plan, stale
 from deepcr_zoo.exposures.products import ChipMask, Count
 from deepcr_zoo.exposures.provenance import MaskProvenance
 from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
@@ -359,9 +359,6 @@ def _write(contents: dict[Path, bytes]) -> None:
     folder = next(iter(contents)).parent
     new = [path for path in contents if not os.path.lexists(path)]
     try:
-        for path in contents:
-            if os.path.lexists(path) and not path.is_file():
-                raise not_ours(path)
         write_together(contents, new)
     except OSError as error:
         if theirs := [path for path in new if os.path.lexists(path)]:

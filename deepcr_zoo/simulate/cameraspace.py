@@ -60,15 +60,13 @@ def draw_camera(
         "bad_columns": int(rng.integers(space.most_bad_columns + 1)),
         "sources_per_megapixel": draw(f"{'sparse' if field_type == 'extragalactic' else 'crowded'}_per_megapixel"),
         **_rare(space, sky, read_noise, seconds, binning, rng),
-        **_site(space, draw("cosmic_rays_per_megapixel"), pixel_um, seconds, rng),
     }
+    site, rates = _site(space, draw("cosmic_rays_per_megapixel"), pixel_um, seconds, rng)
+    settings |= site
     optics: dict[str, float] = {}
-    if settings["site"] == "orbit" and rng.random() < space.diffracted:
-        fwhm = min(float(settings["seeing_arcsec"]), _WIDEST_DIFFRACTION * scale)
-        aperture = _WAVELENGTH_UM * 1e-6 / (fwhm / 3600 * np.pi / 180)
-        optics = {"aperture_m": aperture, "obstruction": float(rng.uniform(0.1, 0.45)), **_BAND}
+    if site["site"] == "orbit" and rng.random() < space.diffracted:
+        optics = _mirror(min(settings["seeing_arcsec"], _WIDEST_DIFFRACTION * scale), rng)
         settings["seeing_arcsec"] = None
-    rate = settings.pop("cosmic_rays_per_cm2_s")
     camera = block.model_copy(
         update={
             # flaws of a detector belong to its name
@@ -82,7 +80,7 @@ def draw_camera(
             "saturation_electron": min(draw("saturation_electron"), _HIGHEST_COUNT * gain),
             "sky_electron_s": sky / seconds,
             "zeropoint_ab": draw("zeropoint_ab"),
-            "cosmic_rays_per_cm2_s": rate,
+            **rates,
             **optics,
             "simulation": SimulationBlock.model_validate(settings),
         }
@@ -114,17 +112,23 @@ def _rare(
 
 def _site(
     space: CameraSpace, per_megapixel: float, pixel_um: float, seconds: float, rng: np.random.Generator
-) -> dict[str, Any]:
-    """Return the site and the rates of its particles."""
+) -> tuple[dict[str, Any], dict[str, float | None]]:
+    """Return the site with the rates of its particles on the ground, and that in orbit, as settings and block have them."""
     per_cm2_s = per_megapixel / (1e6 * (pixel_um * 1e-4) ** 2) / seconds
     shares = np.array([rng.uniform(*one) for one in (_MUONS, _ELECTRONS, _ALPHAS)])
     muons, electrons, alphas = (min(share * per_cm2_s, 1e4) for share in shares / shares.sum())
     if rng.random() < space.in_orbit:
-        return {"site": "orbit", "cosmic_rays_per_cm2_s": min(per_cm2_s, 1e4)}
-    return {
+        return {"site": "orbit"}, {"cosmic_rays_per_cm2_s": min(per_cm2_s, 1e4)}
+    on_ground = {
         "site": "ground",
         "muons_per_cm2_min": muons * 60,
         "compton_electrons_per_cm2_min": electrons * 60,
         "alphas_per_cm2_day": min(alphas * 86_400, 1e6),
-        "cosmic_rays_per_cm2_s": None,
     }
+    return on_ground, {"cosmic_rays_per_cm2_s": None}
+
+
+def _mirror(fwhm_arcsec: float, rng: np.random.Generator) -> dict[str, float]:
+    """Return the optics whose diffraction makes a star so wide."""
+    aperture = _WAVELENGTH_UM * 1e-6 / (fwhm_arcsec / 3600 * np.pi / 180)
+    return {"aperture_m": aperture, "obstruction": float(rng.uniform(0.1, 0.45)), **_BAND}

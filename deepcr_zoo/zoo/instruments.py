@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from deepcr_zoo import files
-from deepcr_zoo.documents import Document, read_document
+from deepcr_zoo.documents import Document, optional, read_document
 
 BLEEDING = 7
 """Side in pixels of the square around a saturated pixel where its charge may have bled (Zhang & Bloom 2020)."""
@@ -118,11 +118,6 @@ class Amplifier(Document):
         return None if self.gain is None else read_gain(keywords, [self.gain])
 
 
-def _optional(default: Any, description: str, **limits: Any) -> Any:
-    """Return a field that is not written where it has its default, so that hashes of other instruments stay the same."""
-    return Field(default=default, description=description, exclude_if=lambda found: found == default, **limits)
-
-
 class GainByChip(Document):
     """Gains of an instrument whose gain keyword holds a setting."""
 
@@ -138,27 +133,25 @@ class Instrument(Document):
     recognise: OwnPatterns = Field(min_length=1, description="keywords and patterns that their values match")
     filter_keywords: Names = Field(description="keywords that name filters")
     no_filter: Names = Field(default=[], description="patterns of values that mean no filter")
-    whole_filter_names: bool = _optional(False, "whether a filter has all words of its value, joined by _, or the first")
-    filter_if_absent: str | None = _optional(None, "name for exposures without a filter")
+    whole_filter_names: bool = optional(False, "whether a filter has all words of its value, joined by _, or the first")
+    filter_if_absent: str | None = optional(None, "name for exposures without a filter")
     gain_keywords: Names = Field(description="keywords of the gain, e- per count; the first that is not zero is used")
-    gain_electron_per_count: float | None = _optional(None, "gain of exposures without such a keyword", gt=0, le=MOST_GAIN)
+    gain_electron_per_count: float | None = optional(None, "gain of exposures without such a keyword", gt=0, le=MOST_GAIN)
     gain_by_chip: GainByChip | None = Field(default=None, description="the true gains, if the keyword holds a setting")
-    read_noise_keywords: Names = _optional([], "keywords of the read noise, e-; the first that is not zero is used")
-    read_noise_electron: float | None = _optional(
-        None, "read noise of exposures without such a keyword", gt=0, le=MOST_LEVEL
-    )
-    exposure_time_keywords: Names = _optional([], "keywords of the exposure time, s; none: EXPTIME")
-    target_keywords: Names = _optional([], "keywords of the target's name; none: TARGNAME")
-    proposal_keywords: Names = _optional([], "keywords of the proposal's number; none: PROPOSID")
-    visit_keywords: Names = _optional([], "keywords of the visit in the proposal; none: LINENUM")
-    time_keywords: Names = _optional([], "keywords of the start of the exposure, as MJD or ISO 8601; none: EXPSTART")
+    read_noise_keywords: Names = optional([], "keywords of the read noise, e-; the first that is not zero is used")
+    read_noise_electron: float | None = optional(None, "read noise of exposures without such a keyword", gt=0, le=MOST_LEVEL)
+    exposure_time_keywords: Names = optional([], "keywords of the exposure time, s; none: EXPTIME")
+    target_keywords: Names = optional([], "keywords of the target's name; none: TARGNAME")
+    proposal_keywords: Names = optional([], "keywords of the proposal's number; none: PROPOSID")
+    visit_keywords: Names = optional([], "keywords of the visit in the proposal; none: LINENUM")
+    time_keywords: Names = optional([], "keywords of the start of the exposure, as MJD or ISO 8601; none: EXPSTART")
     chip_shape: Shape = Field(description="rows and columns of a calibrated full frame, unbinned")
-    chips: int | None = _optional(None, "chips of a full frame, an image each", ge=1)
+    chips: int | None = optional(None, "chips of a full frame, an image each", ge=1)
     pixel_size_um: float | None = Field(
         default=None, gt=0, le=MOST_SIZE, description="side of an unbinned pixel, micrometres"
     )
-    pixel_scale_arcsec: float | None = _optional(None, "side of an unbinned pixel on the sky", gt=0, le=MOST_SIZE)
-    silicon_um: float | None = _optional(None, "thickness of the light-sensitive silicon", gt=0, le=MOST_SIZE)
+    pixel_scale_arcsec: float | None = optional(None, "side of an unbinned pixel on the sky", gt=0, le=MOST_SIZE)
+    silicon_um: float | None = optional(None, "thickness of the light-sensitive silicon", gt=0, le=MOST_SIZE)
     binning_keywords: Names = Field(
         default=[], description="keywords of the unbinned pixels per pixel, for each axis, or one with both numbers"
     )
@@ -174,7 +167,7 @@ class Instrument(Document):
     refused_names: dict[str, str] = Field(
         default={}, description="pattern of file names -> kind of file, if no single exposure"
     )
-    has_flags: bool = _optional(True, "whether exposures have DQ flags; without, what is saturated follows from levels")
+    has_flags: bool = optional(True, "whether exposures have DQ flags; without, what is saturated follows from levels")
     cosmic_ray_bit: Bit | None = Field(description="DQ bit that marks a cosmic ray; null where DQ holds codes, not bits")
     combination_bit: Bit | None = Field(
         default=None, description="DQ bit of pixels rejected when the pipeline combined repeated exposures"
@@ -183,15 +176,15 @@ class Instrument(Document):
         default=[], description="DQ bits that leave a pixel usable, beside those of cosmic rays and saturation"
     )
     saturation: Saturation | None = None
-    saturation_keywords: Names = _optional([], "keywords of the lowest saturated value, in the unit of the file")
-    saturation_count: float | None = _optional(
+    saturation_keywords: Names = optional([], "keywords of the lowest saturated value, in the unit of the file")
+    saturation_count: float | None = optional(
         None, "lowest saturated value of a raw frame, counts, bias included", gt=0, le=MOST_LEVEL
     )
     overscan: list[Overscan] = Field(default=[], max_length=MOST_NAMES, description="geometry by the shape of the raw frame")
-    amplifiers: list[Amplifier] = _optional(
+    amplifiers: list[Amplifier] = optional(
         [], "sections of raw frames; none and no overscan: TRIMSEC, DATASEC, BIASSEC", max_length=MOST_AMPLIFIERS
     )
-    bias_count: float | None = _optional(
+    bias_count: float | None = optional(
         None, "bias level of raw frames without overscan, counts", ge=-MOST_LEVEL, le=MOST_LEVEL
     )
     sources: dict[str, str] = Field(description="where each fact stands, by field")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
-from deepcr_zoo.documents import EITHER_SPELLING, Document, ascending
+from deepcr_zoo.documents import EITHER_SPELLING, Document, ascending, optional
 from deepcr_zoo.zoo.cameraspace import CameraSpace
 from deepcr_zoo.zoo.instruments import BLEEDING, Instrument
 from deepcr_zoo.zoo.names import NAME_PATTERN, Task
@@ -73,10 +73,8 @@ class DetectorBlock(Document):
     saturation_electron: Positive = Field(description="full well, where charge begins to bloom")
     chips: Annotated[int, Field(ge=1, le=1000)] = Field(description="chips of a full frame, one image each")
     chip_shape: Shape = Field(description="rows and columns of a chip")
-    description: Instrument | None = Field(
-        default=None,
-        description="description of an instrument that does not ship, so that the recipe can be used anywhere",
-        exclude_if=lambda description: description is None,
+    description: Instrument | None = optional(
+        None, "description of an instrument that does not ship, so that the recipe can be used anywhere"
     )
 
 
@@ -97,10 +95,8 @@ class InstrumentBlock(DetectorBlock):
     sky_electron_s: Level | None = Field(default=None, description="sky background per pixel")
     cosmic_rays_per_cm2_s: Size | None = Field(default=None, description="rate of cosmic rays through the detector")
     chip_gap_pixels: NotNegative | None = Field(default=None, description="distance between the two chips")
-    simulation: SimulationBlock | None = Field(
-        default=None,
-        description="site, seeing and particles of a simulated camera other than ACS/WFC and WFC3/UVIS; none: the defaults",
-        exclude_if=lambda simulation: simulation is None,
+    simulation: SimulationBlock | None = optional(
+        None, "site, seeing and particles of a simulated camera other than ACS/WFC and WFC3/UVIS; none: the defaults"
     )
 
 
@@ -161,7 +157,7 @@ class VisitRule(Document):
         return self.proposal is not None and self.visit is not None
 
 
-class SimulatedVisits(Document):
+class SimulatedVisitCount(Document):
     """Number of simulated visits of a field type."""
 
     train: int = Field(ge=0, le=100_000)
@@ -172,7 +168,7 @@ class SimulatedVisits(Document):
 class SimulatedData(Document):
     """Visits that are simulated in place of exposures: of the recipe's camera, or each of another one."""
 
-    visits: dict[FieldType, SimulatedVisits] = Field(min_length=1)
+    visits: dict[FieldType, SimulatedVisitCount] = Field(min_length=1)
     exposures: int = Field(default=1, ge=1, le=6, description="of each visit")
     exposure_time_s: dict[FieldType, Seconds] = Field(
         default_factory=dict, description="of each field type; a space of cameras has its own"
@@ -213,11 +209,7 @@ class DataBlock(Document):
     visits: dict[str, VisitRule] = Field(
         default_factory=dict, description="rules by a name of your choice; the first match counts"
     )
-    simulated: SimulatedData | None = Field(
-        default=None,
-        description="visits to simulate in place of exposures",
-        exclude_if=lambda simulated: simulated is None,
-    )
+    simulated: SimulatedData | None = optional(None, "visits to simulate in place of exposures")
 
     @model_validator(mode="after")
     def _has_visits(self) -> DataBlock:
@@ -404,11 +396,10 @@ Normalisation = Literal["scale", "noise"]
 class InputBlock(Document):
     unit: Literal["electron", "adu", "any"] = Field(default="electron", description="any: with normalisation noise")
     scale: float = Field(default=100.0, gt=0, le=1e6, description="the image is divided by this; 1 with normalisation noise")
-    normalisation: Normalisation = Field(
+    normalisation: Normalisation = optional(
+        "scale",
+        "noise: the network sees asinh((pixel - sky) / noise), and needs no unit, gain or bias",
         validation_alias=EITHER_SPELLING,
-        default="scale",
-        description="noise: the network sees asinh((pixel - sky) / noise), and needs no unit, gain or bias",
-        exclude_if=lambda normalisation: normalisation == "scale",  # the default is not written
     )
 
     @model_validator(mode="before")
@@ -434,11 +425,10 @@ class AugmentationBlock(Document):
     )
     shot_noise: bool = Field(default=False, description="whether the shot noise of an added sky is added too")
     flips: bool = Field(default=False, description="whether stamps are flipped and turned by 90 degrees")
-    noise_error: Fraction = Field(
-        default=0.0,
-        description="sigma of an error of the measured noise, as a fraction, and of the sky, in units of the noise; only "
-        "with normalisation noise",
-        exclude_if=lambda error: error == 0,
+    noise_error: Fraction = optional(
+        0.0,
+        "sigma of an error of the measured noise, as a fraction, and of the sky, in units of the noise; only with "
+        "normalisation noise",
     )
     inpainting_masks: CountRange = Field(default=[1, 9], description="fewest and most CR masks of other stamps in one mask")
 
@@ -453,11 +443,10 @@ class ScheduleBlock(Document):
     batchnorm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.005
     restart_at_freeze: bool = Field(default=True, description="whether optimiser and scheduler restart at the freeze")
     restart_learning_rate_factor: Positive = Field(default=0.4, description="upstream divides by 2.5; not in the paper")
-    decay: Literal["plateau", "cosine"] = Field(
-        default="plateau",
-        description="how the learning rate falls: at each plateau of the validation loss, by the fields below, or along a "
-        "half cosine over all epochs",
-        exclude_if=lambda decay: decay == "plateau",  # the default is not written
+    decay: Literal["plateau", "cosine"] = optional(
+        "plateau",
+        "how the learning rate falls: at each plateau of the validation loss, by the fields below, or along a half cosine "
+        "over all epochs",
     )
     decay_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     decay_patience_epochs: int = Field(

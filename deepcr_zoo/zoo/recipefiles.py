@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deepcr_zoo import files
-from deepcr_zoo.documents import Place, brief, document_bytes, parse_yaml, validate
+from deepcr_zoo.documents import Place, brief, document_bytes, parse_yaml, shown, validate
 from deepcr_zoo.errors import InvalidDocumentError, UsageError
 from deepcr_zoo.zoo.recipe import Recipe
 from deepcr_zoo.zoo.recipeinstruments import NAME, Content, fill_from_description
@@ -111,7 +111,7 @@ def _read(path: Path, ancestors: tuple[Path, ...], outside: set[Path]) -> tuple[
     beside = path.parent / str(base)
     where = beside if beside.is_file() else shipped_recipes().get(str(base).removesuffix(".yaml"), beside)
     if not isinstance(base, str) or not where.is_file():
-        raise InvalidDocumentError(f"{origins[(EXTENDS,)]}: {EXTENDS}: expected another recipe's file, got {_shown(base)}")
+        raise InvalidDocumentError(f"{origins[(EXTENDS,)]}: {EXTENDS}: expected another recipe's file, got {shown(base)}")
     if _is_outside(where, (*ancestors, path)[0]):
         outside.add(where)
     merged, inherited = _read(where, (*ancestors, path), outside)
@@ -147,10 +147,6 @@ def _override(setting: str) -> tuple[Content, Origins]:
     for key in reversed(keys):
         content = {key: content}
     return content, {keys[:end]: f"--set {brief(setting)}" for end in range(1, len(keys) + 1)}
-
-
-def _shown(value: object) -> str:
-    return brief(repr(files.without_address(value) if isinstance(value, str) else value))
 
 
 def _origin(place: Place, origins: Origins, path: Path) -> str:

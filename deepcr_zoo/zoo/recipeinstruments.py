@@ -6,8 +6,7 @@ from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
-from deepcr_zoo import files
-from deepcr_zoo.documents import brief
+from deepcr_zoo.documents import shown
 from deepcr_zoo.errors import InvalidDocumentError
 from deepcr_zoo.zoo.instrumentfiles import default_instruments, instruments_beside
 from deepcr_zoo.zoo.instruments import Instrument
@@ -44,9 +43,8 @@ def fill_from_description(content: Content, origin: str, folders: Iterable[Path]
     known = instruments_beside(folders)
     found = known.called(name) if isinstance(name, str) else None
     if found is None:
-        shown = brief(repr(files.without_address(name) if isinstance(name, str) else name))
         raise InvalidDocumentError(
-            f"{origin}: instrument.{NAME}: expected one of {', '.join(one.name for one in known)}, got {shown}; "
+            f"{origin}: instrument.{NAME}: expected one of {', '.join(one.name for one in known)}, got {shown(name)}; "
             "'deepcr-zoo instrument new FILE.fits' describes another"
         )
     _fill(content, _facts(found.instrument))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from deepcr_zoo.documents import Document
+from deepcr_zoo.documents import Document, optional
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -19,12 +19,7 @@ Density = Annotated[float, Field(gt=0, le=1e6)]
 FieldStep = Annotated[float, Field(gt=0, le=10)]
 Columns = Annotated[int, Field(ge=0, le=4096)]
 Trails = Annotated[float, Field(ge=0, le=100)]
-Blur = Annotated[float, Field(ge=0, le=30)]
-
-
-def _unless(default: Any, description: str) -> Any:
-    """Return a field that is written only where it differs from its default, so that older hashes stay."""
-    return Field(default=default, description=description, exclude_if=lambda value: value == default)
+BlurPixels = Annotated[float, Field(ge=0, le=30)]
 
 
 class SimulationBlock(Document):
@@ -65,20 +60,20 @@ class SimulationBlock(Document):
         default=0.8, description="recoils of natural gamma rays (Groom 2004); cover glass with potassium gives several"
     )
     alphas_per_cm2_day: Rate = Field(default=1.0, description="alpha particles of uranium and thorium in the package")
-    field_step_deg: FieldStep | None = _unless(
+    field_step_deg: FieldStep | None = optional(
         None, "distance between the fields of neighbouring seeds on the sky; none: twice the frame, at least 0.1"
     )
-    spectra: Literal["long_slit", "echelle"] = _unless("long_slit", "form of spectra")
-    sources_per_megapixel: Density | None = _unless(
+    spectra: Literal["long_slit", "echelle"] = optional("long_slit", "form of spectra")
+    sources_per_megapixel: Density | None = optional(
         None, "stars and galaxies of an image, brighter than what the noise hides; none: by the field type on the sky"
     )
-    nebula_electron_s: Rate = _unless(0.0, "mean brightness of nebulosity in an image, per unbinned pixel")
-    satellites: Trails = _unless(0.0, "mean number of trails of satellites in an image")
-    trailing_pixels: Blur = _unless(0.0, "length by which stars are trailed, along one direction in each visit")
-    defocus_pixels: Blur = _unless(0.0, "radius of the ring that a star out of focus makes")
-    banding_electron: Rate = _unless(0.0, "sigma of a level that the pixels of a row share")
-    unlit_columns: Columns = _unless(0, "columns at the right edge that see no light, as overscan that is not cut off")
-    noise_correlation: Share = _unless(0.0, "correlation of the read noise of neighbours along a row")
+    nebula_electron_s: Rate = optional(0.0, "mean brightness of nebulosity in an image, per unbinned pixel")
+    satellites: Trails = optional(0.0, "mean number of trails of satellites in an image")
+    trailing_pixels: BlurPixels = optional(0.0, "length by which stars are trailed, along one direction in each visit")
+    defocus_pixels: BlurPixels = optional(0.0, "radius of the ring that a star out of focus makes")
+    banding_electron: Rate = optional(0.0, "sigma of a level that the pixels of a row share")
+    unlit_columns: Columns = optional(0, "columns at the right edge that see no light, as overscan that is not cut off")
+    noise_correlation: Share = optional(0.0, "correlation of the read noise of neighbours along a row")
 
     @model_validator(mode="after")
     def _some_particles_fall(self) -> SimulationBlock:

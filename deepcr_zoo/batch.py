@@ -134,10 +134,10 @@ def run(work: Work[Result], paths: Sequence[str], jobs: Jobs) -> Iterator[Outcom
     With several jobs `work` must be picklable, and each process gets its share of the processors. A `UsageError` is
     wrong for every file and ends the run.
     """
-    if not isinstance(jobs, int):
+    if callable(jobs):
         return jobs(work, paths)
-    if jobs < 1:
-        raise UsageError(f"jobs is {jobs}: expected 1 or more")
+    if not isinstance(jobs, int) or jobs < 1:
+        raise UsageError(f"jobs is {jobs!r}: expected a whole number, 1 or more")
     if jobs == 1 or len(paths) <= 1:
         return (attempt(work, path, ALONE) for path in paths)
     return _in_processes(work, paths, min(jobs, len(paths)))
@@ -204,13 +204,29 @@ def extension_in(argument: str) -> str | None:
 
 
 def wildcard_files(pattern: str) -> list[str]:
-    """Return the files that wildcards stand for, in order; a `UsageError` for those that visit a folder many times."""
+    """Return the files that wildcards stand for, in order; a `UsageError` for those that visit a folder many times.
+
+    As in shells, ``**`` stands for any folders, but follows no links to folders, which may lead back.
+    """
     parts = pattern.split("/")
     parts = [part for part, before in zip(parts, ["", *parts], strict=False) if not part == before == "**"]
     after = parts[next((place for place, part in enumerate(parts) if glob.has_magic(part)), len(parts)) :]
     if after.count("**") > 1 or ".." in after:
         raise UsageError("expected one ** at most, and no .. after a wildcard: name the folders")
-    return sorted(path for path in glob.glob("/".join(parts), recursive=True) if os.path.isfile(path))
+    if "**" not in parts:
+        return sorted(path for path in glob.glob("/".join(parts)) if os.path.isfile(path))
+    place = parts.index("**")
+    tops, rest = "/".join([*parts[:place], ""]), "/".join(parts[place + 1 :]) or "*"
+    folders = [folder for top in (glob.glob(tops) if tops else [""]) for folder in _folders_below(top)]
+    found = {path for folder in folders for path in glob.glob(os.path.join(glob.escape(folder), rest))}
+    return sorted(path for path in found if os.path.isfile(path))
+
+
+def _folders_below(top: str) -> Iterator[str]:
+    """Yield a folder and all in it that are neither hidden nor links."""
+    for folder, inside, _ in os.walk(top or "."):
+        inside[:] = [name for name in inside if not name.startswith(".")]
+        yield folder if top else folder[2:]  # without the ./ that the walk begins with
 
 
 def _find(argument: str) -> list[str] | str:

@@ -7,8 +7,25 @@ import os
 import sys
 import unicodedata
 import warnings
+from collections.abc import Callable, Mapping
+from functools import wraps
+from inspect import signature
+from numbers import Integral
+from typing import ParamSpec, TypeVar
 
 _PACKAGE = os.path.dirname(__file__) + os.sep
+
+Kind = tuple[tuple[type, ...], str]
+"""Types that an argument may have, and the words for them."""
+
+SWITCH: Kind = ((bool,), "True or False")
+TEXT: Kind = ((str,), "a text")
+PATH: Kind = ((str, os.PathLike), "a path")
+COUNT: Kind = ((Integral,), "a whole number")
+SEVERAL: Kind = ((list, tuple), "a list")
+
+Parameters = ParamSpec("Parameters")
+ReturnT = TypeVar("ReturnT")
 
 
 class DeepcrZooError(Exception):
@@ -196,6 +213,34 @@ class MachineWarning(UserWarning):
 
 class SourceWarning(UserWarning):
     """A local copy that was damaged or could not be kept; the result is not affected."""
+
+
+def check_kinds(values: Mapping[str, object], kinds: Mapping[str, Kind]) -> None:
+    """Raise `UsageError` if a value is of another type than stated; True and False are no numbers."""
+    for name, value in values.items():
+        known, expected = kinds.get(name, ((object, bool), ""))
+        if not isinstance(value, known) or (isinstance(value, bool) and bool not in known):
+            raise UsageError(f"{name} is {type(value).__name__}: expected {expected}")
+
+
+def with_kinds(
+    kinds: Mapping[str, Kind], advice: str = ""
+) -> Callable[[Callable[Parameters, ReturnT]], Callable[Parameters, ReturnT]]:
+    """Return a decorator: a call with other arguments, or of other types, is a `UsageError` before anything is done."""
+
+    def decorate(function: Callable[Parameters, ReturnT]) -> Callable[Parameters, ReturnT]:
+        @wraps(function)
+        def checked(*args: Parameters.args, **options: Parameters.kwargs) -> ReturnT:
+            try:
+                given = signature(function).bind(*args, **options).arguments
+                check_kinds(given, kinds)
+            except (TypeError, UsageError) as error:
+                raise UsageError("; ".join(filter(None, (f"{function.__name__}: {error}", advice)))) from None
+            return function(*args, **options)
+
+        return checked
+
+    return decorate
 
 
 def printable(text: str) -> str:

@@ -19,7 +19,7 @@ from deepcr_zoo.bench.results import BenchmarkResults, Excluded, MethodResult, M
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.dataset.reading import Dataset
-from deepcr_zoo.errors import UsageError
+from deepcr_zoo.errors import COUNT, SEVERAL, TEXT, Kind, UsageError, with_kinds
 from deepcr_zoo.models import baselines
 from deepcr_zoo.models.baselines import Lacosmic
 from deepcr_zoo.models.model import InpaintModel, MaskModel
@@ -57,6 +57,17 @@ class Extent:
     gates: bool = True
 
 
+_KINDS: dict[str, Kind] = {
+    "subjects": SEVERAL,
+    "dataset": ((Dataset,), "a training set, as `dataset.build_dataset` returns it"),
+    "recipe": ((Recipe,), "a recipe, as `zoo.recipefiles.read_recipe` returns it"),
+    "extent": ((Extent, type(None)), "an `Extent`"),
+    **dict.fromkeys(("command", "device", "engine"), TEXT),
+    "jobs": COUNT,
+}
+
+
+@with_kinds(_KINDS)
 def benchmark(
     subjects: Sequence[Subject],
     dataset: Dataset,

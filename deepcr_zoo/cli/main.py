@@ -47,6 +47,7 @@ from deepcr_zoo.cli.training import train
 from deepcr_zoo.errors import DeepcrZooError, ModelWarning, UsageError
 from deepcr_zoo.files import FULL, moment_of_writing
 from deepcr_zoo.zoo.cards import read_card
+from deepcr_zoo.zoo.hub.connection import without_secrets
 from deepcr_zoo.zoo.registries import default_registry, other_registries
 from deepcr_zoo.zoo.registry import ModelEntry, Registry, ResolvedModel
 from deepcr_zoo.zoo.rendering import card_text, input_text
@@ -411,4 +412,5 @@ def _warnings_as_messages() -> Iterator[None]:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    console.message("warning", str(message), "caution")
+    """Show a warning; one of the Hub's client may repeat what the Hub answers, such as a token."""
+    console.message("warning", without_secrets(str(message)), "caution")

@@ -17,14 +17,23 @@ from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.dataset.plans import BuildPlan, plan_build
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.starmatching import require_matching
-from deepcr_zoo.errors import DataError, InterruptedWorkError
+from deepcr_zoo.errors import SEVERAL, SWITCH, DataError, InterruptedWorkError, Kind, with_kinds
 from deepcr_zoo.files import read_file, reporting_failures, sweep_leftovers
 from deepcr_zoo.models.baselines import require_astroscrappy
 from deepcr_zoo.zoo.recipe import FIELD_TYPES, Recipe
 
 Labelled = Sequence[tuple[PlannedVisit, store.VisitRecord]]
 
+_KINDS: dict[str, Kind] = {
+    "recipe": ((Recipe,), "a recipe, as `zoo.recipefiles.read_recipe` returns it"),
+    "data": SEVERAL,
+    "rehearse": SWITCH,
+    "beside": ((Path, type(None)), "a path"),
+    "home": ((store.Home, type(None)), "a folder of training sets, `dataset.store.Home`"),
+}
 
+
+@with_kinds(_KINDS)
 def build_dataset(
     recipe: Recipe,
     data: Sequence[str | Path] = (),

@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from deepcr_zoo.errors import UnknownModelError, UsageError
+from deepcr_zoo.errors import SWITCH, TEXT, Kind, UnknownModelError, UsageError, check_kinds
 from deepcr_zoo.exposures import pictures
 from deepcr_zoo.exposures.readingoptions import ReadingOptions
 from deepcr_zoo.models import baselines
@@ -32,12 +32,11 @@ MOST_GROWN = 1000
 """Largest dilation of a mask, pixels; it is made step by step."""
 
 
-_TEXT, _SWITCH = ((str,), "a text"), ((bool,), "True or False")
-_NUMBER = ((int, float, type(None)), "a number or None")
-_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+_NUMBER: Kind = ((int, float, type(None)), "a number or None")
+_KINDS: dict[str, Kind] = {
     **dict.fromkeys(("model", "inpaint"), ((str,), "a name, or the folder of a run")),
-    **dict.fromkeys(("device", "engine"), _TEXT),
-    **dict.fromkeys(("allow_synthetic", "overwrite", "dq_only", "prob", "preview"), _SWITCH),
+    **dict.fromkeys(("device", "engine"), TEXT),
+    **dict.fromkeys(("allow_synthetic", "overwrite", "dq_only", "prob", "preview"), SWITCH),
     **dict.fromkeys(("threshold", "fpr", "exposure_time"), _NUMBER),
     "grow": ((int,), "a whole number of pixels"),
     "unit": ((str, type(None)), "a text or None"),
@@ -103,10 +102,7 @@ class CleanOptions:
         MissingExtraError
             If an option needs an optional dependency that is not installed.
         """
-        for name, (kinds, expected) in _KINDS.items():
-            value = getattr(self, name)
-            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-                raise UsageError(f"{name} is {type(value).__name__}: expected {expected}")
+        check_kinds(vars(self), _KINDS)
         if self.output_dir is not None and "\0" in os.fspath(self.output_dir):
             raise UsageError(f"output_dir is {self.output_dir!r}: expected a folder, whose path holds no NUL")
         _ = self.reading

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import io
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,7 +19,7 @@ from deepcr_zoo.bench.compat import require_arrays, roc, roc_lacosmic
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.dataset.arrayrecipes import arrays_recipe
 from deepcr_zoo.dataset.arrays import training_set
-from deepcr_zoo.errors import AbsentAttributeError, UsageError
+from deepcr_zoo.errors import COUNT, PATH, TEXT, AbsentAttributeError, Kind, UsageError, check_kinds
 from deepcr_zoo.files import read_file, reporting_failures, write_atomically
 from deepcr_zoo.models.compat import deepCR
 from deepcr_zoo.models.images import read_image
@@ -33,6 +34,8 @@ _VALIDATION = 0.1  # upstream's share of the images, the last ones
 _FIRST_PHASE = 0.4  # upstream's share of the epochs before BatchNorm is frozen
 _IMPROVEMENT = 0.005  # upstream's threshold of the schedule
 _ADVICE = "name another directory"
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+_KINDS: dict[str, Kind] = {"directory": PATH, "name": TEXT, "epoch": COUNT}
 
 
 class train:  # noqa: N801 - upstream's name
@@ -78,7 +81,10 @@ class train:  # noqa: N801 - upstream's name
         if mode != "pair":
             raise UsageError(f"mode {mode!r}: expected 'pair'; labels dark_paste of a recipe replace 'simulate'")
         require_arrays(image, mask)
-        aug = [float(one) for one in aug_sky]
+        check_kinds({"directory": directory, "name": name, "epoch": epoch}, _KINDS)
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"name is {name!r}: expected letters, digits, '.', '_' and '-', as it becomes part of a file's")
+        aug = _pair(aug_sky)
         if sky is None and any(aug):
             raise UsageError("aug_sky: expected sky too, the sky level of each image")
         self._arrays = {"images": image, "masks": mask, "ignore": ignore, "sky": sky}
@@ -136,6 +142,15 @@ class train:  # noqa: N801 - upstream's name
         with reporting_failures(path, _ADVICE):
             write_atomically(content.getvalue(), path)
         return filename
+
+
+def _pair(aug_sky: Any) -> list[float]:
+    """Return the bounds of the added sky, as two numbers."""
+    try:
+        low, high = map(float, aug_sky)
+    except (TypeError, ValueError):
+        raise UsageError(f"aug_sky is {aug_sky!r}: expected two numbers, as in (-0.9, 3)") from None
+    return [low, high]
 
 
 def _recipe(image: Any, hidden: int, schedule: dict[str, Any], sky: list[float] | None) -> Recipe:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import wraps
-from inspect import signature
 from pathlib import Path
-from typing import ParamSpec
 
 import safetensors.torch
 import torch
@@ -18,7 +15,21 @@ from deepcr_zoo import machine
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.trainingsets import find_or_build
-from deepcr_zoo.errors import DatasetError, DeviceError, RunError, StoppedError, TrainingError, UsageError
+from deepcr_zoo.errors import (
+    COUNT,
+    PATH,
+    SEVERAL,
+    SWITCH,
+    TEXT,
+    DatasetError,
+    DeviceError,
+    Kind,
+    RunError,
+    StoppedError,
+    TrainingError,
+    UsageError,
+    with_kinds,
+)
 from deepcr_zoo.files import locked, sweep_leftovers, write_atomically
 from deepcr_zoo.models.isolation import isolated_training
 from deepcr_zoo.models.model import select_device
@@ -41,25 +52,21 @@ _OF_ARRAYS = (
     "for images and masks in arrays, deepcr_zoo.training.compat.train has the signature of deepCR's, and "
     "deepcr_zoo.dataset.training_set makes a training set"
 )
-P = ParamSpec("P")
 Feeds = tuple[Feed, Feed]  # for training and for validation
 
 
-def _explained(function: Callable[P, Run]) -> Callable[P, Run]:
-    """Name what trains on arrays where a call has arguments of deepCR's `train`."""
-
-    @wraps(function)
-    def explained(*args: P.args, **options: P.kwargs) -> Run:
-        try:
-            signature(function).bind(*args, **options)
-        except TypeError as error:
-            raise UsageError(f"deepcr_zoo.train: {error}: expected a recipe, and options by name; {_OF_ARRAYS}") from None
-        return function(*args, **options)
-
-    return explained
+_KINDS: dict[str, Kind] = {
+    "recipe": ((Recipe, str, os.PathLike, type(None)), "a recipe, its file or name"),
+    "dataset": ((Dataset, type(None)), "a training set, as `dataset.build_dataset` returns it"),
+    **dict.fromkeys(("data", "settings"), SEVERAL),
+    **dict.fromkeys(("runs", "folder"), PATH),
+    **dict.fromkeys(("rehearse", "prove"), SWITCH),
+    **dict.fromkeys(("device", "command"), TEXT),
+    "jobs": COUNT,
+}
 
 
-@_explained
+@with_kinds(_KINDS | {"recipe": ((Recipe, str, os.PathLike), "a recipe, its file or name")}, _OF_ARRAYS)
 def train(
     recipe: Recipe | str | os.PathLike[str],
     *,
@@ -117,8 +124,6 @@ def train(
     DeepcrZooError
         As `dataset.plans.plan_build` and `label_visits` raise.
     """
-    if not isinstance(recipe, Recipe | str | os.PathLike):
-        raise UsageError(f"recipe: expected a recipe, its file or name, got {type(recipe).__name__}; {_OF_ARRAYS}")
     if dataset is not None and (data or rehearse is not dataset.manifest.rehearsal):
         raise UsageError("with a training set: leave out data, and rehearse exactly if it is of a rehearsal")
     if isinstance(recipe, Recipe):
@@ -149,6 +154,7 @@ def train(
         return _fit_and_finalize(run, used, state, feeds, ranks, shown, prove, jobs)
 
 
+@with_kinds(_KINDS)
 def resume(
     folder: str | os.PathLike[str],
     *,

@@ -24,6 +24,7 @@ from deepcr_zoo.zoo.names import NAME_PATTERN, TASKS, VERSION_PATTERN, ModelRequ
 if TYPE_CHECKING:
     from deepcr_zoo.zoo.cards import Card
 
+MOST_TEXT = 500  # characters of a note or caution, which is one sentence or two
 MOST_BYTES = 10_000_000_000  # largest accepted file of a model; the largest of the zoo has two million bytes
 ORGANISATION = "deepcr-zoo"  # the Hub organisation that holds the zoo's repositories
 WEIGHTS_FILE = "model.safetensors"
@@ -87,14 +88,18 @@ class LockedVersion(Document):
     test_vector: LockedFile
     card: LockedFile
     sources: Sources
-    warning: str | None = Field(default=None, description="caution shown whenever this version is used")
-    deprecated: str | None = Field(default=None, description="why not to use it any more, and what to use instead")
+    warning: str | None = Field(
+        default=None, max_length=MOST_TEXT, description="caution shown whenever this version is used"
+    )
+    deprecated: str | None = Field(
+        default=None, max_length=MOST_TEXT, description="why not to use it any more, and what to use instead"
+    )
 
 
 class Alias(Document):
     name: Name
     version: Version | None = Field(default=None, description="version the alias means; none = the default")
-    note: str = Field(description="why the alias exists; shown when it is used")
+    note: str = Field(max_length=MOST_TEXT, description="why the alias exists; shown when it is used")
 
 
 class ModelEntry(Document):
@@ -478,13 +483,18 @@ def reporting_unreadable(path: Path) -> Iterator[None]:
 
 
 def check_consistency(registry: Registry) -> None:
-    """Raise `InvalidDocumentError` if two entries share a name or a preference names an unknown model."""
-    taken = set(registry.entries)
-    for entry in registry.entries.values():
-        for name in (alias.name for alias in entry.aliases):
-            if f"{entry.task}/{name}" in taken:
-                raise InvalidDocumentError(f"zoo/{entry.reference}.yaml: aliases: expected an unused name, got {name!r}")
-            taken.add(f"{entry.task}/{name}")
+    """Raise `InvalidDocumentError` if two entries share a name or a preference names an unknown model.
+
+    Names that differ in capitals alone count as shared: they would be one file on some machines, and pass for each other.
+    """
+    taken: set[str] = set()
+    named = [(entry, "name", entry.name) for entry in registry.entries.values()]
+    named += [(entry, "aliases", alias.name) for entry in registry.entries.values() for alias in entry.aliases]
+    for entry, place, name in named:
+        key = f"{entry.task}/{name}".casefold()
+        if key in taken:
+            raise InvalidDocumentError(f"zoo/{entry.reference}.yaml: {place}: expected an unused name, got {name!r}")
+        taken.add(key)
     blocks = [(block.task, block.models) for block in registry.preferences]
     for task, models in (*blocks, ("mask", registry.foreign)):
         for ranked in models:

@@ -228,6 +228,18 @@ def test_wildcards_that_visit_a_folder_many_times_are_refused(pattern, tmp_path)
         find_files([place], "*")
 
 
+def test_wildcards_for_all_folders_follow_no_links_in_circles(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.fits").touch()
+        for other in "cdefgh":
+            (tmp_path / name / other).symlink_to(tmp_path)
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden" / "x.fits").touch()
+    expected = [str(tmp_path / name / "x.fits") for name in "ab"]
+    assert batch.wildcard_files(f"{tmp_path}/**/*.fits") == batch.wildcard_files(f"{tmp_path}/**") == expected
+
+
 def test_several_wildcards_for_all_folders_in_a_row_are_one(tmp_path):
     deep = tmp_path.joinpath(*"abcdefghijklmnopqrst")
     deep.mkdir(parents=True)

@@ -238,6 +238,23 @@ def test_a_warning_of_the_hub_is_not_logged(contract_hub, token, caplog, capfd):
     assert "evil" not in caplog.text + "".join(capfd.readouterr())
 
 
+def test_a_warning_of_the_hub_that_repeats_the_token_is_shown_without_it(contract_hub, token, release, capfd):
+    """The client warns of what the Hub's check of a page's metadata answers."""
+    from deepcr_zoo.cli.main import _warnings_as_messages
+    from deepcr_zoo.publishing.upload import upload
+    from tests.publishing.releases import REPOSITORY
+
+    def repeating(response):
+        return faults._with_body(response, b'{"warnings": [{"message": "odd: Bearer hf_write"}], "errors": []}')
+
+    contract_hub.inject(repeating, method="POST", where="/validate-yaml")
+    with _warnings_as_messages():
+        upload(release, HubRepository(REPOSITORY))
+    shown = "".join(capfd.readouterr())
+    assert "odd: Bearer ..." in shown
+    assert "hf_write" not in shown
+
+
 def test_a_session_is_guarded_once_and_other_programs_are_left_alone(contract_hub, elsewhere, token):
     from huggingface_hub import HfApi
     from huggingface_hub.utils import get_session

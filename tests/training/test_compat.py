@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import math
 import tarfile
 from pathlib import Path
 
@@ -70,6 +71,20 @@ def test_names_of_files_are_refused_with_what_to_do(names):
 def test_no_images_are_refused():
     with pytest.raises(InvalidImageError):
         plain_roc(Brightness(), [], [])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        *(({"directory": one}, "directory is .*: expected a path") for one in (5, None, b"x")),
+        *(({"name": one}, "name is .*: expected") for one in (5, None, "a/b", "../x", "a\0b", "", ".x", "x" * 101)),
+        *(({"epoch": one}, "epoch is .*: expected a whole number") for one in ("x", None, math.nan, [3], True)),
+        *(({"aug_sky": one}, "aug_sky is .*: expected two numbers") for one in (5, None, "ab", (1,), (1, 2, 3))),
+    ],
+)
+def test_arguments_of_other_types_are_refused_before_the_training(options, expected):
+    with pytest.raises(UsageError, match=expected):
+        train(PIXELS, STRUCK, **options)
 
 
 def test_simulation_is_refused_with_what_to_do():

@@ -13,9 +13,11 @@ import pytest
 import safetensors.numpy
 import yaml
 
+from deepcr_zoo.bench.judging import benchmark
 from deepcr_zoo.bench.runs import Run
+from deepcr_zoo.dataset.build import build_dataset
 from deepcr_zoo.documents import parse_document
-from deepcr_zoo.errors import DatasetError, OutputError, RunError, TrainingError
+from deepcr_zoo.errors import DatasetError, OutputError, RunError, TrainingError, UsageError
 from deepcr_zoo.models import testvectors
 from deepcr_zoo.models.model import MaskModel
 from deepcr_zoo.progress import NullReporter
@@ -40,6 +42,30 @@ FILES = {
     "loss.png",
     "stamps.png",
 }
+
+
+@pytest.mark.parametrize(
+    ("call", "options", "expected"),
+    [
+        (train, {"recipe": "x", "data": "night"}, "data is str: expected a list"),
+        (train, {"recipe": "x", "runs": 5}, "runs is int: expected a path"),
+        (train, {"recipe": "x", "jobs": "2"}, "jobs is str: expected a whole number"),
+        (train, {"recipe": "x", "rehearse": "no"}, "rehearse is str: expected True or False"),
+        (train, {"recipe": "x", "dataset": "folder"}, "dataset is str: expected a training set"),
+        (train, {"recipe": None}, "recipe is NoneType: expected a recipe"),
+        (resume, {"folder": 5}, "folder is int: expected a path"),
+        (resume, {"folder": "x", "recipe": 5}, "recipe is int: expected a recipe"),
+        (resume, {}, "missing a required argument: 'folder'"),
+        (build_dataset, {"recipe": "acs-wfc-f606w-2-4"}, "recipe is str: expected a recipe, as"),
+        (build_dataset, {"recipe": recipe_of("mask"), "home": "folder"}, "home is str: expected a folder"),
+        (benchmark, {"subjects": "run", "dataset": 1, "recipe": 1, "command": ""}, "subjects is str: expected a list"),
+    ],
+)
+def test_arguments_of_other_types_are_refused_before_anything_is_done(call, options, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=f"{call.__name__}: {expected}"):
+        call(**options)
+    assert not list(tmp_path.iterdir())
 
 
 class Listener(NullReporter):

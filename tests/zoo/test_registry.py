@@ -199,3 +199,18 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
     path.write_text(path.read_text() + 'default: "2.0"\n')
     with pytest.raises(InvalidDocumentError, match="the key 'default' stands twice"):
         read_registry(root)
+
+
+def test_names_cannot_differ_in_capitals_alone(tmp_path):
+    root = copy_registry(tmp_path, "mask/ACS-WFC-2-32", "mask/DECam-2-32")
+    edit_entry(root, lambda e: e["aliases"].append({"name": "decam-2-32", "note": "taken"}), "mask/ACS-WFC-2-32")
+    with pytest.raises(InvalidDocumentError, match="aliases: expected an unused name, got 'decam-2-32'"):
+        read_registry(root)
+
+
+@pytest.mark.parametrize("field", ["warning", "deprecated"])
+def test_a_caution_has_a_bound(field, tmp_path):
+    root = copy_registry(tmp_path)
+    edit_entry(root, lambda e: e["versions"]["1.0"].update({field: "x" * 501}))
+    with pytest.raises(InvalidDocumentError, match=f"{field}: expected String should have at most 500 characters"):
+        read_registry(root)

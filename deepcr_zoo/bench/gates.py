@@ -389,7 +389,8 @@ def _no_regression(evidence: Evidence) -> Iterator[Check]:
 
 def _regression(evidence: Evidence, previous: str, field_type: str) -> Measured:
     is_mask = isinstance(evidence.model, MaskModel)
-    fprs: list[float | None] = [*evidence.recipe.benchmark.fprs] if is_mask else [None]
+    lowest = min(evidence.recipe.gates.above_lacosmic_at_fpr)  # below it there may be too few pixels
+    fprs = [fpr for fpr in evidence.recipe.benchmark.fprs if fpr >= lowest] if is_mask else [None]
     found = [_comparison(evidence, previous, field_type, fpr) for fpr in fprs]
     return Measured("; ".join(map(_difference, found)), not any(map(_is_worse, found)))
 

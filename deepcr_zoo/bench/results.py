@@ -116,6 +116,15 @@ class RateAtFpr(Document):
     tpr_spread: None = Field(default=None, description="always null: kept so that files keep their format")
 
 
+class PrecisionAtTpr(Document):
+    """The precision at a fixed true-positive rate, which the field calls recall; null where this rate cannot be reached."""
+
+    tpr: Rate = Field(description="requested TPR")
+    precision: Probability | None = Field(description="cosmic-ray pixels / masked pixels")
+    fpr: Probability | None
+    threshold: float | None
+
+
 class CurvePoint(Document):
     threshold: float
     fpr: Probability
@@ -166,6 +175,11 @@ class Diagnostics(Document):
     star_cores: list[GroupRate] = Field(description="false-mask rate: clean pixels on star cores, by peak brightness, e-")
     cosmic_ray_brightness: list[GroupRate] = Field(description="TPR of pixels, by their excess over the surroundings, e-")
     cosmic_ray_size: list[GroupRate] = Field(description="TPR of pixels, by the size of their cosmic ray, pixels")
+    whole_cosmic_rays: list[GroupRate] = Field(
+        default_factory=list,
+        description="share of cosmic rays of which half of the pixels or more are masked, by size, pixels; `pixels` of a "
+        "group is the number of its cosmic rays",
+    )
     regions: list[RegionRates]
     calibration: list[ReliabilityBin] = Field(default_factory=list, description="of methods that give probabilities")
 
@@ -189,6 +203,7 @@ class FieldResult(Document):
     """One method on the pixels of one field type."""
 
     at_fpr: list[RateAtFpr] = Field(default_factory=list)
+    at_tpr: list[PrecisionAtTpr] = Field(default_factory=list)
     area: Probability | None = Field(default=None, description="area under the ROC curve")
     average_precision: Probability | None = Field(default=None, description="area under the precision-recall curve")
     dilated: DilatedRates | None = None

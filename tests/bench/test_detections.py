@@ -164,6 +164,33 @@ def test_precision_along_the_curve_is_a_share_of_masked_pixels(found, finder, da
         assert point.precision == (expected if expected is None else pytest.approx(expected, rel=1e-9))
 
 
+def test_precision_at_a_tpr_is_that_of_the_highest_threshold_that_reaches_it(found, finder, dataset):
+    image, labels, ignored = layers(dataset)
+    logits, truth = finder.logits(image)[~ignored], labels[~ignored]
+    (one,) = network_field(found["network"], FPRS, 0.5).at_tpr
+    assert one.tpr == 0.95
+    masked = logits > one.threshold
+    assert masked[truth].mean() >= 0.95 > (logits > logits[masked].min())[truth].mean()
+    assert one.precision == pytest.approx(truth[masked].mean(), rel=1e-9)
+    assert one.fpr == pytest.approx(masked[~truth].mean(), rel=1e-9)
+
+
+def test_cosmic_rays_are_found_where_half_of_their_pixels_are_masked(found, finder, dataset):
+    image, labels, ignored = layers(dataset)
+    mask, by_size = finder.mask(image), network_field(found["network"], FPRS, finder.threshold).diagnostics.whole_cosmic_rays
+    half = []
+    for one, struck, bad in zip(mask, labels, ignored, strict=True):
+        label, count = ndimage.label(struck, np.ones((3, 3)))
+        half += [
+            one[(label == number) & ~bad].mean() >= 0.5 for number in range(1, count + 1) if ((label == number) & ~bad).any()
+        ]
+    assert sum(group.pixels for group in by_size) == len(half)
+    every = sum(group.pixels * group.rates[0] for group in by_size if group.pixels)
+    assert every == pytest.approx(sum(half), abs=1)
+    bright = sweep_field(found["bright"], FPRS).diagnostics.whole_cosmic_rays
+    assert [group.pixels for group in bright] == [group.pixels for group in by_size]
+
+
 def test_regions_hold_every_pixel_once(found, finder, dataset):
     image, labels, ignored = layers(dataset)
     outer = np.ones(image.shape[1:], bool)

@@ -40,6 +40,13 @@ def test_the_settings_are_those_of_the_paper_unless_told_otherwise():
     assert (PAPER.sigfrac, PAPER.niter, PAPER.sepmed, PAPER.gain) == (0.3, 4, False, 1.0)
 
 
+def test_the_fpr_of_a_tpr_is_interpolated_and_never_extrapolated():
+    swept = a_sweep(true=[90, 80, 60], false=[1000, 100, 10])
+    assert swept.at_tpr(0.8) == RocPoint(6.0, pytest.approx(0.01), 0.8)
+    assert swept.at_tpr(0.7) == RocPoint(pytest.approx(7.0), pytest.approx(10**-2.5), 0.7)
+    assert swept.at_tpr(0.91) is swept.at_tpr(0.59) is a_sweep([9], [0], (4.0,)).at_tpr(0.09) is None
+
+
 def test_tpr_at_a_fixed_fpr_is_interpolated_in_log_fpr_between_points_of_the_sweep():
     swept = a_sweep(true=[90, 80, 60], false=[1000, 100, 10])
     assert swept.points() == [RocPoint(8.0, 0.001, 0.6), RocPoint(6.0, 0.01, 0.8), RocPoint(4.0, 0.1, 0.9)]

@@ -11,8 +11,10 @@ from deepcr_zoo.bench.measures.tracks import (
     SIZE_EDGES,
     brightness_group,
     class_group,
+    middle_of_each,
     region_group,
     size_group,
+    whole_cosmic_rays,
 )
 
 SHAPE = (3, 32, 32)
@@ -101,3 +103,26 @@ def test_every_counted_pixel_is_in_the_block_of_its_stamp_and_its_class(masks):
     group = class_group(cosmic_rays, ignore, block)
     for place in np.ndindex(SHAPE):
         assert group[place] == (NO_GROUP if ignore[place] else 2 * block[place[0]] + cosmic_rays[place])
+
+
+def test_a_cosmic_ray_is_found_where_half_of_its_counted_pixels_are_masked(masks):
+    cosmic_rays, ignore = masks
+    number, sizes = whole_cosmic_rays(cosmic_rays, ignore)
+    values = np.random.default_rng(2).random(SHAPE).astype(np.float32)
+    middle = middle_of_each(values, number)
+    assert len(middle) == len(sizes) == number.max() + 1 > 50
+    assert ((number == NO_GROUP) == (ignore | ~cosmic_rays)).all()
+    for one, size in enumerate(sizes):
+        stamp, row, column = np.argwhere(number == one)[0]
+        whole = np.array(sorted(flooded(cosmic_rays[stamp], (row, column))))
+        assert size == sum(len(whole) >= edge for edge in SIZE_EDGES) - 1
+        own = [values[stamp, row, column] for row, column in whole if not ignore[stamp, row, column]]
+        assert (number == one).sum() == len(own)
+        for threshold in (0.2, 0.5, 0.8):
+            assert (middle[one] > threshold) == (np.mean(np.array(own) > threshold) >= 0.5)
+
+
+def test_stamps_without_cosmic_rays_have_none_to_find():
+    number, sizes = whole_cosmic_rays(np.zeros(SHAPE, bool), np.zeros(SHAPE, bool))
+    assert len(sizes) == 0
+    assert len(middle_of_each(np.zeros(SHAPE), number)) == 0

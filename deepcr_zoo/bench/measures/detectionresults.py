@@ -22,6 +22,7 @@ from deepcr_zoo.bench.results import (
     DilatedRates,
     FieldResult,
     GroupRate,
+    PrecisionAtTpr,
     RateAtFpr,
     RegionRates,
     ReliabilityBin,
@@ -40,10 +41,18 @@ PROBABILITIES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9,
 Thresholds = Sequence[float | None]
 
 
+PRECISION_AT = (0.95,)
+"""TPRs at which precision is given, as by Cosmic-CoNN (Xu et al. 2023, ApJ 942, 73)."""
+
+
 def field_result(roc: RocCurve | Sweep, fprs: Iterable[float]) -> FieldResult:
-    """Return the TPRs at `fprs`, the area and the curve."""
-    curve = [_curve_point(point, roc) for point in roc.points()]
-    return FieldResult(at_fpr=[_rate(fpr, roc.at_fpr(fpr)) for fpr in fprs], area=roc.area(), curve=curve)
+    """Return the TPRs at `fprs`, the precision at fixed TPRs, the area and the curve."""
+    return FieldResult(
+        at_fpr=[_rate(fpr, roc.at_fpr(fpr)) for fpr in fprs],
+        at_tpr=[_precision(tpr, roc) for tpr in PRECISION_AT],
+        area=roc.area(),
+        curve=[_curve_point(point, roc) for point in roc.points()],
+    )
 
 
 def network_field(found: Detections, fprs: Sequence[float], threshold: float) -> FieldResult:
@@ -93,8 +102,12 @@ def best_sweep_field(by_objlim: Mapping[float, Detections], fprs: Sequence[float
     points = sorted((point for one in fields.values() for point in one.curve), key=lambda point: (point.fpr, -point.tpr))
     highest = np.maximum.accumulate([0.0, *(point.tpr for point in points)])
     at_fpr = [(shown if objlim is None else fields[objlim]).at_fpr[index] for index, objlim in enumerate(best)]
+    at_tpr = [
+        max((one.at_tpr[index] for one in fields.values()), key=lambda found: found.precision or 0.0)
+        for index in range(len(PRECISION_AT))
+    ]
     curve = [point for point, before in zip(points, highest[:-1], strict=True) if point.tpr > before]
-    return shown.model_copy(update={"at_fpr": at_fpr, "curve": curve}), best
+    return shown.model_copy(update={"at_fpr": at_fpr, "at_tpr": at_tpr, "curve": curve}), best
 
 
 def resampled_network(found: Detections, weights: Values, fprs: Sequence[float]) -> Values:
@@ -146,6 +159,7 @@ def _diagnostics(found: Detections, thresholds: Thresholds, reliability: Sequenc
         star_cores=grouped(found.stars, [None, *stars.PEAK_EDGES, None]),
         cosmic_ray_brightness=grouped(found.brightness, [None, *tracks.BRIGHTNESS_EDGES, None]),
         cosmic_ray_size=grouped(found.sizes, [*tracks.SIZE_EDGES, None]),
+        whole_cosmic_rays=grouped(found.whole, [*tracks.SIZE_EDGES, None]),
         regions=_regions(found.regions, thresholds),
         calibration=list(reliability),
     )
@@ -179,6 +193,14 @@ def _rate(fpr: float, point: RocPoint | None) -> RateAtFpr:
     if point is None:
         return RateAtFpr(fpr=fpr, reached_fpr=None, tpr=None, threshold=None)
     return RateAtFpr(fpr=fpr, reached_fpr=point.fpr, tpr=point.tpr, threshold=point.threshold)
+
+
+def _precision(tpr: float, roc: RocCurve | Sweep) -> PrecisionAtTpr:
+    point = roc.at_tpr(tpr)
+    if point is None:
+        return PrecisionAtTpr(tpr=tpr, precision=None, fpr=None, threshold=None)
+    found = _curve_point(point, roc)
+    return PrecisionAtTpr(tpr=tpr, precision=found.precision, fpr=found.fpr, threshold=found.threshold)
 
 
 def _curve_point(point: RocPoint, roc: RocCurve | Sweep) -> CurvePoint:

@@ -31,15 +31,24 @@ Name = TypeVar("Name")
 Count = Callable[[Groups, int], Tally]
 
 
-PixelGroups = dict[str, tuple[Groups, int]]
-"""Group numbers of an exposure's pixels, shape (N, S, S), and the number of groups, by tally of `Detections`."""
+@dataclass(frozen=True)
+class PixelGroups:
+    """Groups of an exposure's pixels.
+
+    `by_tally`: group numbers, shape (N, S, S), and the number of groups, by tally of `Detections`; `cosmic_ray`: the cosmic
+    ray that each pixel is of; `sizes`: the size group of each cosmic ray.
+    """
+
+    by_tally: Mapping[str, tuple[Groups, int]]
+    cosmic_ray: Groups
+    sizes: Groups
 
 
 def _pixel_groups(stamps: JudgedStamps, blocks: SkyBlocks) -> PixelGroups:
     """Group pixels, the same for all methods: by block of sky and class, by class alone (dilated), by region and class."""
     image, labels, ignore = stamps.image, stamps.cosmic_rays, stamps.ignore
     block = blocks.of_stamps[key(stamps.group)]
-    return {
+    by_tally = {
         "blocks": (tracks.class_group(labels, ignore, block), 2 * blocks.count),
         "dilated": (tracks.class_group(labels, ignore, np.zeros_like(block)), 2),
         "regions": (tracks.region_group(labels, ignore), 2 * len(tracks.REGIONS)),
@@ -47,13 +56,15 @@ def _pixel_groups(stamps: JudgedStamps, blocks: SkyBlocks) -> PixelGroups:
         "sizes": (tracks.size_group(labels, ignore), len(tracks.SIZE_EDGES)),
         "stars": (stars.star_cores(image, labels, ignore), len(stars.PEAK_EDGES) + 1),
     }
+    return PixelGroups(by_tally, *tracks.whole_cosmic_rays(labels, ignore))
 
 
 @dataclass(frozen=True, eq=False)
 class Detections:
     """Masked pixels of each group of pixels.
 
-    `dilated` counts clean and cosmic-ray pixels under masks dilated by 3 x 3 pixels; `exact` counts a network's logits.
+    `dilated` counts clean and cosmic-ray pixels under masks dilated by 3 x 3 pixels; `whole` counts cosmic rays, by size, of
+    which half of the pixels or more are masked; `exact` counts a network's logits.
     """
 
     blocks: Tally
@@ -62,6 +73,7 @@ class Detections:
     sizes: Tally
     stars: Tally
     dilated: Tally
+    whole: Tally
     exact: RocCounts | None = None
 
     def __add__(self, other: Detections) -> Detections:
@@ -78,7 +90,7 @@ class Detections:
 
     def _joined(self, other: Detections, blocks: Tally) -> Detections:
         exact = [one for one in (self.exact, other.exact) if one is not None]
-        names = ("regions", "brightness", "sizes", "stars", "dilated")
+        names = ("regions", "brightness", "sizes", "stars", "dilated", "whole")
         sums = {name: getattr(self, name) + getattr(other, name) for name in names}
         return Detections(blocks, **sums, exact=roc.merge(exact, MAX_THRESHOLDS) if exact else None)
 
@@ -109,9 +121,11 @@ def network(model: MaskModel) -> Method:
 
     def count(stamps: JudgedStamps, groups: PixelGroups) -> Detections:
         logits = model.logits(stamps.image, noise=noise_for(model, stamps.group))
-        each = (logits, ndimage.maximum_filter(logits, DILATION))
-        counts, dilated = (partial(tally.tally_logits, tally.logit_bins(one)) for one in each)
-        return _count(counts, dilated, groups, roc.count(logits, stamps.cosmic_rays, stamps.ignore, MAX_THRESHOLDS))
+        bins, wide = (tally.logit_bins(one) for one in (logits, ndimage.maximum_filter(logits, DILATION)))
+        counts, dilated = (partial(tally.tally_logits, one) for one in (bins, wide))
+        whole = partial(tally.tally_logits, tracks.middle_of_each(bins, groups.cosmic_ray))
+        exact = roc.count(logits, stamps.cosmic_rays, stamps.ignore, MAX_THRESHOLDS)
+        return _count(counts, dilated, whole, groups, exact)
 
     return count
 
@@ -122,12 +136,13 @@ def masks_of(masks: Callable[[JudgedStamps], NDArray[np.bool_]], thresholds: tup
     def count(stamps: JudgedStamps, groups: PixelGroups) -> Detections:
         found = masks(stamps)
         wide = [ndimage.binary_dilation(one, np.ones(DILATION, bool)) for one in found]
-        counts, dilated = (partial(tally.tally_masks, one, thresholds) for one in ([*found], wide))
-        return _count(counts, dilated, groups)
+        rays = [tracks.middle_of_each(one, groups.cosmic_ray) for one in found]
+        counts, dilated, whole = (partial(tally.tally_masks, one, thresholds) for one in ([*found], wide, rays))
+        return _count(counts, dilated, whole, groups)
 
     return count
 
 
-def _count(counts: Count, dilated: Count, groups: PixelGroups, exact: RocCounts | None = None) -> Detections:
-    tallies = {name: (dilated if name == "dilated" else counts)(*group) for name, group in groups.items()}
-    return Detections(**tallies, exact=exact)
+def _count(counts: Count, dilated: Count, whole: Count, groups: PixelGroups, exact: RocCounts | None = None) -> Detections:
+    tallies = {name: (dilated if name == "dilated" else counts)(*group) for name, group in groups.by_tally.items()}
+    return Detections(**tallies, whole=whole(groups.sizes, len(tracks.SIZE_EDGES)), exact=exact)

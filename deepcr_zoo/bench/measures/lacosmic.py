@@ -43,6 +43,19 @@ class Sweep:
             return None
         return interpolate(self.classes.thresholds, *self._rates(), fpr)
 
+    def at_tpr(self, tpr: float) -> RocPoint | None:
+        """Return the interpolated point at a TPR; None outside of the sweep, or without pixels of both classes."""
+        if self.cosmic_rays == 0 or self.clean == 0:
+            return None
+        fprs, tprs = self._rates()
+        order = np.lexsort((tprs, fprs))
+        order = order[fprs[order] > 0]
+        highest = np.maximum.accumulate(tprs[order])
+        if not order.size or not highest[0] <= tpr <= highest[-1]:
+            return None
+        fpr = float(np.exp(np.interp(tpr, highest, np.log(fprs[order]))))
+        return RocPoint(float(np.interp(tpr, highest, self.classes.thresholds[order])), fpr, tpr)
+
     def area(self) -> None:
         """Return None: a sweep does not reach from an FPR of 0 to one of 1."""
         return

@@ -90,6 +90,14 @@ class RocCurve:
             return None
         return self._point(self._best(np.array([fpr]))[0])
 
+    def at_tpr(self, tpr: float) -> RocPoint | None:
+        """Return the point of the lowest FPR among the thresholds whose TPR is not below `tpr`."""
+        if not self.is_defined:
+            return None
+        index = np.searchsorted(self.true_positives / self.cosmic_rays, tpr, side="left")
+        # the lowest threshold of all masks everything but pixels without a value
+        return self._point(index) if index < self.thresholds.size else None
+
     def area(self) -> float | None:
         """Return the area under the curve: the chance that a cosmic ray scores above a clean pixel, ties counted half."""
         if not self.is_defined:

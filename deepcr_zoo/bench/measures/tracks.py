@@ -5,6 +5,8 @@ Groups are numbers from 0; pixels that are not counted have `NO_GROUP`. All arra
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -53,6 +55,29 @@ def size_group(cosmic_rays: Masks, ignore: Masks) -> Groups:
     counted = cosmic_rays & ~ignore
     group[counted] = np.digitize(pixels[label[counted]], SIZE_EDGES) - 1
     return group
+
+
+def whole_cosmic_rays(cosmic_rays: Masks, ignore: Masks) -> tuple[Groups, Groups]:
+    """Return the cosmic ray that each pixel is of, counted from 0 in all stamps together, and the size group of each.
+
+    Ignored pixels are of none, nor is a cosmic ray of ignored pixels alone.
+    """
+    label, _ = ndimage.label(cosmic_rays, _WITHIN_STAMP)
+    counted = cosmic_rays & ~ignore
+    number = np.full(cosmic_rays.shape, NO_GROUP, dtype=np.int32)
+    known, number[counted] = np.unique(label[counted], return_inverse=True)
+    pixels = np.bincount(label[cosmic_rays], minlength=int(label.max(initial=0)) + 1)
+    return number, (np.digitize(pixels[known], SIZE_EDGES) - 1).astype(np.int32)
+
+
+def middle_of_each(values: NDArray[Any], number: NDArray[np.integer]) -> NDArray[Any]:
+    """Return of each cosmic ray (`number` of `whole_cosmic_rays`) the value that half of its pixels or more reach."""
+    counted = number != NO_GROUP
+    numbers, found = number[counted], values[counted]
+    order = np.lexsort((found, numbers))
+    sizes = np.bincount(numbers)
+    middle: NDArray[Any] = found[order][np.cumsum(sizes) - (sizes + 1) // 2]  # ascending: the last of each is its highest
+    return middle
 
 
 def region_group(cosmic_rays: Masks, ignore: Masks) -> Groups:

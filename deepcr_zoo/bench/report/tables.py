@@ -71,6 +71,14 @@ GROUPINGS = (
         "pixels of the cosmic ray",
         lambda found: found.cosmic_ray_size,
     ),
+    Grouping(
+        "whole",
+        "Cosmic rays found, by size",
+        "Share of cosmic rays of which half of the pixels or more are masked, by size. Higher is better.",
+        "pixels of the cosmic ray",
+        lambda found: found.whole_cosmic_rays,
+        "cosmic rays found (%)",
+    ),
 )
 
 
@@ -108,7 +116,9 @@ def headline(results: BenchmarkResults) -> Table:
         return _inpainting_errors(results)
     reading = (
         "Share of cosmic-ray pixels found (TPR) at a fixed share of clean pixels masked by mistake (FPR), with 95 % "
-        "intervals in brackets; bold if the lead over every other method is significant (its interval excludes 0)."
+        "intervals in brackets; bold if the lead over every other method is significant (its interval excludes 0). A cosmic "
+        "ray is found if half of its pixels or more are masked, here at "
+        f"{shared_working_point(results) or 'no common threshold'}."
     )
     return _rates_table("TPR at fixed FPR", reading, results, lambda one: one.at_fpr, is_main=True)
 
@@ -195,6 +205,7 @@ def _per_field(results: BenchmarkResults, row_of: Callable[[MethodResult, str], 
 def _rates_table(title: str, reading: str, results: BenchmarkResults, rates: Rates, *, is_main: bool = False) -> Table:
     """Return a table with a column per FPR; the main table also has areas, and the leading methods in bold."""
     fprs = sorted({rate.fpr for one in results.methods for field in one.fields.values() for rate in rates(field)})
+    at = shared_working_point(results)
 
     def row_of(method: MethodResult, field_type: str) -> Row:
         field = method.fields[field_type]
@@ -202,13 +213,24 @@ def _rates_table(title: str, reading: str, results: BenchmarkResults, rates: Rat
         bold = {fpr for fpr in known if is_main and leads(results, method.name, field_type, fpr)}
         found = {fpr: Cell(percent_with_interval(one.tpr, one.tpr_interval), fpr in bold) for fpr, one in known.items()}
         cells = [found.get(fpr, Cell(NONE)) for fpr in fprs]
-        areas = [Cell(significant(field.area, 5)), Cell(significant(field.average_precision))] if is_main else []
+        areas = [*map(Cell, _main_figures(method, field, at))] if is_main else []
         blocks = sorted({rate.tpr_interval.blocks for rate in known.values() if rate.tpr_interval is not None})
         return [Cell(method.name), *cells, *areas, Cell(", ".join(map(str, blocks)) or NONE)]
 
-    areas = ["area", "average precision"] if is_main else []
+    areas = ["cosmic rays found", "precision at TPR 95 %", "area", "average precision"] if is_main else []
     columns = ["method", *(f"TPR at {fpr_name(fpr)}" for fpr in fprs), *areas, "blocks of sky"]
     return Table(title, reading, columns, _per_field(results, row_of))
+
+
+def _main_figures(method: MethodResult, field: FieldResult, at: str | None) -> list[str]:
+    """Return the figures of the main table that are no TPR, in the order of its columns."""
+    groups = field.diagnostics.whole_cosmic_rays if field.diagnostics and at in method.working_points else []
+    place = method.working_points.index(at) if groups and at else 0
+    rates = [(group.pixels, group.rates[place]) for group in groups if group.pixels]
+    known = [(count, rate) for count, rate in rates if rate is not None]
+    found = sum(count * rate for count, rate in known) / sum(count for count, _ in known) if known else None
+    precision = field.at_tpr[0].precision if field.at_tpr else None
+    return [percent(found), percent(precision), significant(field.area, 5), significant(field.average_precision)]
 
 
 def _inpainting_errors(results: BenchmarkResults) -> Table:

@@ -48,7 +48,9 @@ class CameraSpace(Document):
     sparse_per_megapixel: Range = Field(default=[30.0, 3e3], description="stars and galaxies of extragalactic fields")
     crowded_per_megapixel: Range = Field(default=[1e3, 1e5], description="the same of other images")
     cosmic_rays_per_megapixel: Range = Field(default=[50.0, 2500.0], description="particles in an exposure")
-    warm_pixels: Range = Field(default=[1e-6, 5e-4], description="share of pixels with more dark current")
+    warm_pixels: Range = Field(
+        default=[1e-5, 2e-2], description="share of pixels with more dark current (in orbit 2 % and more, ACS ISR 2002-06)"
+    )
     most_bad_columns: int = Field(default=4, ge=0, le=100)
     in_orbit: Share = Field(default=0.35, description="share of cameras in orbit, which protons hit; muons hit the others")
     diffracted: Share = Field(

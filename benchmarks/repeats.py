@@ -3,9 +3,9 @@
 The frames are those of spectrographs on the ground (WHT/ISIS, Lick/Kast) and in orbit (HST/STIS); no network of the zoo was
 trained on them, none of their figures was used to choose anything. A pixel is labelled if it is connected to one that lies
 more than 6 sigma above the other exposure, through pixels above 3 sigma; its neighbours, pixels between 2.5 and 3 sigma, and
-those that cosmic rays of the other exposure hide are left out. Hot pixels are in both exposures and count as clean. Sky lines
-of spectra are not quite the same in both: along the slit their median difference is subtracted, and sigma is at least what
-the difference scatters there.
+those that cosmic rays of the other exposure hide are left out. Hot pixels are in both exposures and count as clean. The sky
+lines of spectra are not quite the same in both: along the slit their median difference is subtracted, and sigma is at least
+what the difference scatters there.
 
     python benchmarks/repeats.py --data ../shared/data --models CCD-ANY-2-32 ACS-WFC-2-32
 

@@ -43,6 +43,9 @@ _LEFT_OUT = re.compile(
 _EXTENSION = re.compile(r"(?P<file>.+?)(\[(?P<brackets>[^\[\]]+)\](\[[^\[\]]*\])*|\+(?P<number>\d+))", re.DOTALL)
 """A file with an extension as in IRAF and CFITSIO: ``x.fits[1]``, ``x.fits[SCI,1]``, ``x.fits+1``."""
 
+MOST_CHARACTERS = 10_000
+"""Longest name of a file with its folders, which no system has."""
+
 MOST_LIST_BYTES = 100_000_000
 """Largest list of files, about a million names."""
 
@@ -206,32 +209,47 @@ def extension_in(argument: str) -> str | None:
 def wildcard_files(pattern: str) -> list[str]:
     """Return the files that wildcards stand for, in order; a `UsageError` for those that visit a folder many times.
 
-    As in shells, ``**`` stands for any folders, but follows no links to folders, which may lead back.
+    As in shells, ``**`` stands for any folders, but follows no links to folders, which may lead back. A folder that several
+    links of a level lead to is searched once.
     """
     parts = pattern.split("/")
     parts = [part for part, before in zip(parts, ["", *parts], strict=False) if not part == before == "**"]
     after = parts[next((place for place, part in enumerate(parts) if glob.has_magic(part)), len(parts)) :]
     if after.count("**") > 1 or ".." in after:
         raise UsageError("expected one ** at most, and no .. after a wildcard: name the folders")
-    if "**" not in parts:
-        return sorted(path for path in glob.glob("/".join(parts)) if os.path.isfile(path))
-    place = parts.index("**")
-    tops, rest = "/".join([*parts[:place], ""]), "/".join(parts[place + 1 :]) or "*"
-    folders = [folder for top in (glob.glob(tops) if tops else [""]) for folder in _folders_below(top)]
-    found = {path for folder in folders for path in glob.glob(os.path.join(glob.escape(folder), rest))}
+    folders = [""]
+    for part in parts if parts[-1] == "**" else parts[:-1]:
+        folders = _distinct(inside for folder in folders for inside in _folders_in(folder, part))
+    name = "*" if parts[-1] == "**" else parts[-1]
+    found = (path for folder in folders for path in glob.glob(glob.escape(folder) + name))
     return sorted(path for path in found if os.path.isfile(path))
 
 
-def _folders_below(top: str) -> Iterator[str]:
-    """Yield a folder and all in it that are neither hidden nor links."""
-    for folder, inside, _ in os.walk(top or "."):
-        inside[:] = [name for name in inside if not name.startswith(".")]
-        yield folder if top else folder[2:]  # without the ./ that the walk begins with
+def _folders_in(folder: str, part: str) -> Iterator[str]:
+    """Yield the folders that a part of a pattern stands for in a folder; all end in a slash, the present one is empty."""
+    if part == "**":
+        for path, inside, _ in os.walk(folder or "."):
+            inside[:] = [name for name in inside if not name.startswith(".")]
+            yield os.path.join(path, "") if folder else os.path.join(path, "")[2:]  # without the ./ that walk begins with
+    elif glob.has_magic(part):
+        yield from sorted(glob.glob(f"{glob.escape(folder)}{part}/"))
+    else:
+        yield f"{folder}{part}/"
+
+
+def _distinct(folders: Iterable[str]) -> list[str]:
+    """Return the folders that exist, without those that another name stands for already."""
+    found: dict[tuple[int, int], str] = {}
+    for folder in folders:
+        with suppress(OSError):
+            status = os.stat(folder or ".")
+            found.setdefault((status.st_dev, status.st_ino), folder)
+    return list(found.values())
 
 
 def _find(argument: str) -> list[str] | str:
     """Return the files that an argument stands for, or the reason why there are none."""
-    if "\0" in argument:
+    if "\0" in argument or len(argument) > MOST_CHARACTERS:
         return "no file can have this name"
     if without_address(argument) != argument and not os.path.lexists(argument):
         return "an address is not read: download the file, and give its path"

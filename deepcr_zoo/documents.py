@@ -51,8 +51,10 @@ _Fastest: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 class _Loader(_Fastest):  # type: ignore[misc]
     """Safe YAML that refuses duplicate keys, of which PyYAML would keep the last, and numbers of absurd length."""
 
-    def construct_number(self, node: yaml.ScalarNode) -> Any:
+    def construct_number(self, node: yaml.Node) -> Any:
         """Return a number; PyYAML takes hours for a long one in base 60, and others have no decimal form."""
+        if not isinstance(node, yaml.ScalarNode):  # PyYAML takes the value of the key = for it
+            raise yaml.constructor.ConstructorError(None, None, "expected a number", node.start_mark)
         if len(node.value) > MOST_DIGITS:
             problem = f"a number has at most {MOST_DIGITS} digits, got {len(node.value)}"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)

@@ -113,8 +113,10 @@ def without_address(text: str) -> str:
 
     An address that has become a path has lost one of its two slashes.
     """
-    scheme = re.match(r".*?[A-Za-z][\w+.-]+:(?=/)", text, re.DOTALL)
-    return f"{scheme[0]}//..." if scheme else text
+    for word in re.finditer(r"[\w+.-]+(?P<colon>:(?=/))?", text):
+        if word["colon"] and re.search("[A-Za-z]", word[0][:-2]):
+            return f"{text[: word.end()]}//..."
+    return text
 
 
 def moment_of_writing() -> datetime.datetime:

@@ -15,9 +15,9 @@ from pydantic import Field, ValidationError
 from deepcr_zoo import files
 from deepcr_zoo.documents import Document, as_json
 from deepcr_zoo.errors import OutputError
+from deepcr_zoo.zoo.runfolders import FACTS_FILE, RunFacts
 
 LIST_FILE = ".deepcr-zoo-bench.json"
-RUN_FILE = "run.json"
 ELSEWHERE = "name another folder with --output-dir"
 
 Name = Annotated[str, Field(pattern=r"^[^/.\\][^/\\]*(/[^/.\\][^/\\]*)?$")]  # below the folder, hidden ones excluded
@@ -34,7 +34,7 @@ def check(folder: Path, names: Collection[str]) -> set[str]:
 
     A link in place of a folder below raises `IntegrityError`.
     """
-    listed, is_run = _listed(folder), os.path.isfile(folder / RUN_FILE)
+    listed, is_run = _listed(folder), _is_run(folder)
     for inside in {(folder / name).parent for name in (*names, *listed)} - {folder}:
         files.refuse_links(inside, folder)  # in a run of others it leads to files of the user
     for name in names:
@@ -54,6 +54,15 @@ def replace(folder: Path, contents: Mapping[str, bytes], stale: str | None = Non
             (folder / name).unlink(missing_ok=True)
         if gone:
             _write_list(folder, {*before, *contents} - gone)
+
+
+def _is_run(folder: Path) -> bool:
+    """True if a folder is a run; other programs have files of this name, too."""
+    try:
+        RunFacts.model_validate_json(files.read_file(folder / FACTS_FILE))
+    except (OSError, ValidationError):
+        return False
+    return True
 
 
 def _listed(folder: Path) -> set[str]:

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepcr_zoo import batch
+from deepcr_zoo import batch, files
 from deepcr_zoo.dataset.visits import find_files
 from deepcr_zoo.documents import MOST_BYTES, Document, as_yaml, parse_document, parse_yaml, read_document
 from deepcr_zoo.errors import InvalidDocumentError, InvalidWeightsError, UsageError
@@ -238,6 +238,27 @@ def test_wildcards_for_all_folders_follow_no_links_in_circles(tmp_path):
     (tmp_path / ".hidden" / "x.fits").touch()
     expected = [str(tmp_path / name / "x.fits") for name in "ab"]
     assert batch.wildcard_files(f"{tmp_path}/**/*.fits") == batch.wildcard_files(f"{tmp_path}/**") == expected
+
+
+def test_wildcards_that_meet_links_to_the_same_folder_search_it_once(tmp_path):
+    (tmp_path / "x.fits").touch()
+    for name in "abcdefgh":
+        (tmp_path / name).symlink_to(tmp_path)
+    assert batch.wildcard_files(f"{tmp_path}/{'*/' * 12}*.fits") == [f"{tmp_path}/{'a/' * 12}x.fits"]
+
+
+@pytest.mark.parametrize("name", ["a" * 100_000, "x.fits" + "[a]" * 30_000 + "x", "a:" * 50_000, "https://" + "b" * 100_000])
+def test_a_name_of_any_length_in_a_list_costs_nothing(name, tmp_path):
+    (tmp_path / "list.txt").write_text(name)
+    begun = time.monotonic()
+    assert set(batch.expand([f"@{tmp_path / 'list.txt'}"]).empty.values()) == {"no file can have this name"}
+    files.without_address(name)
+    assert time.monotonic() - begun < 2
+
+
+def test_a_number_that_is_a_mapping_is_refused():
+    with pytest.raises(InvalidDocumentError, match="expected a number"):
+        parse_yaml('a: !!int {=: "' + "1:" * 5000 + '1"}', "x.yaml")
 
 
 def test_several_wildcards_for_all_folders_in_a_row_are_one(tmp_path):

@@ -21,13 +21,14 @@ import safetensors.torch
 import torch
 
 import deepcr_zoo
+from deepcr_zoo.bench import output
 from deepcr_zoo.bench.judging import Extent, benchmark
 from deepcr_zoo.bench.measures.lacosmicmasks import MaskSet, lacosmic_masks
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import MANIFEST_FILE, VISIT_FILE, Home, write_document
-from deepcr_zoo.errors import DatasetError, InvalidFileError, RunError
+from deepcr_zoo.errors import DatasetError, InvalidFileError, OutputError, RunError
 from deepcr_zoo.models.baselines import Lacosmic
 from deepcr_zoo.simulate.truth import read_truth
 from deepcr_zoo.training import checkpoints, pipeline
@@ -346,15 +347,38 @@ def test_masks_that_are_damaged_or_hostile_are_not_used(to_mask, tmp_path, data)
 
 
 @pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["a pipe", "a device"])
-def test_masks_that_are_no_file_are_computed_again(to_mask, put):
+def test_masks_that_are_no_file_are_computed_again(to_mask, put, tmp_path, monkeypatch):
+    monkeypatch.setenv("DEEPCR_ZOO_DATA", str(tmp_path))
     group, method = next(to_mask.exposures("test")), Lacosmic(2.0, 4.1)
     first = lacosmic_masks(to_mask, group, method, (4.0, 8.0))
-    (path,) = to_mask.home.baselines.glob("*.npz")
+    (path,) = Home.default().baselines.glob("*.npz")
     path.unlink()
     put(path)
     np.testing.assert_array_equal(lacosmic_masks(to_mask, group, method, (4.0, 8.0)), first)
     assert path.is_file()
     assert not path.is_symlink()
+
+
+def test_masks_of_lacosmic_beside_a_training_set_of_others_are_neither_believed_nor_written(to_mask, tmp_path, monkeypatch):
+    """They could be all clean, so that any network beats them, or a link to a folder of the user."""
+    monkeypatch.setenv("DEEPCR_ZOO_DATA", str(tmp_path / "own"))
+    group, method = next(to_mask.exposures("test")), Lacosmic(2.0, 4.1)
+    first = lacosmic_masks(to_mask, group, method, (4.0, 8.0))
+    assert first.any()
+    (kept,) = Home.default().baselines.glob("*.npz")
+    theirs = to_mask.home.baselines
+    theirs.mkdir()
+    np.savez_compressed(theirs / kept.name, planes=np.zeros((1, *first.shape[1:]), np.uint8))
+    kept.unlink()
+    np.testing.assert_array_equal(lacosmic_masks(to_mask, group, method, (4.0, 8.0)), first)
+    assert [path.name for path in theirs.iterdir()] == [kept.name]
+
+
+def test_a_folder_with_a_run_json_of_another_program_is_no_run(tmp_path):
+    (tmp_path / "run.json").write_text('{"id": 5}')
+    (tmp_path / "results.json").write_text("mine")
+    with pytest.raises(OutputError, match="exists and is not of deepcr-zoo bench"):
+        output.check(tmp_path, ("results.json",))
 
 
 # Checkpoints

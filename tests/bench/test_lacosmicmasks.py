@@ -36,7 +36,8 @@ RECIPE = recipe_of(
 
 
 @pytest.fixture
-def dataset(tmp_path):
+def dataset(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEEPCR_ZOO_DATA", str(tmp_path))
     return write_dataset(tmp_path, recipe_of(), ("globular_cluster",))
 
 

@@ -1,5 +1,7 @@
 """The masks of L.A.Cosmic on the test stamps of a training set, kept on disk: they take longest in a benchmark.
 
+They are kept in the user's own folder of training sets: one of others may hold masks that are not those of L.A.Cosmic.
+
 L.A.Cosmic gets the stamps of an exposure put together to the pieces of chips that they were cut from, as its users give it
 whole chips; networks get each stamp by itself, as in training.
 """
@@ -22,7 +24,7 @@ from deepcr_zoo import batch
 from deepcr_zoo.bench.measures.stars import Images, Masks
 from deepcr_zoo.bench.results import BaselineMethod
 from deepcr_zoo.dataset.reading import Dataset, ExposureStamps
-from deepcr_zoo.dataset.store import ELSEWHERE, ExposureRecord, key_of
+from deepcr_zoo.dataset.store import ELSEWHERE, ExposureRecord, Home, key_of
 from deepcr_zoo.errors import DatasetError, InterruptedWorkError
 from deepcr_zoo.files import opened_file, reporting_failures, sweep_leftovers, write_atomically
 from deepcr_zoo.machine import free_memory_bytes
@@ -148,11 +150,11 @@ def prepare(dataset: Dataset, recipe: Recipe, jobs: int = 1, on_done: OnDone | N
         for group in dataset.exposures("test")
         for objlim in objlims_of(recipe, group.visit.field_type)
     ]
-    sweep_leftovers(dataset.home.baselines)
+    sweep_leftovers(Home.default().baselines)
     missing = {str(one.path): one for one in sets if one.kept() is None}
     if missing:
         require_astroscrappy()
-        dataset.home.make()
+        Home.default().make()
     report = on_done or (lambda done, of: None)
     report(len(sets) - len(missing), len(sets))
     for done, outcome in enumerate(batch.run(partial(_compute, missing), list(missing), jobs), len(sets) - len(missing) + 1):
@@ -193,7 +195,7 @@ def _mask_set(dataset: Dataset, group: ExposureStamps, method: Lacosmic, sigclip
             "astroscrappy": version("astroscrappy"),
         }
     )
-    return MaskSet(dataset.home.baselines / f"{key}.npz", group, method, ascending)
+    return MaskSet(Home.default().baselines / f"{key}.npz", group, method, ascending)
 
 
 def _compute(sets: Mapping[str, MaskSet], path: str) -> None:

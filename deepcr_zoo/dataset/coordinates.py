@@ -11,13 +11,15 @@ from astropy.wcs import WCS
 
 from deepcr_zoo.dataset.identities import identify
 from deepcr_zoo.errors import InvalidFileError
-from deepcr_zoo.exposures.fitsfiles import reason
+from deepcr_zoo.exposures.fitsfiles import extension_name, image_values, is_image, reason
 from deepcr_zoo.exposures.reading import Chip, Exposure
 from deepcr_zoo.zoo.instruments import Keywords, number, positive, text
 from deepcr_zoo.zoo.recipe import InstrumentBlock
 
 _ORDERS, _MOST_ORDER = ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER"), 9
 """Keywords of the SIP convention, and the largest order that it has (Shupe et al. 2005)."""
+
+_DISTORTIONS = ("WCSDVARR", "D2IMARR")  # names of extensions
 
 _PLACE = ("RA_APER", "DEC_APER", "PA_APER")
 _WAVELENGTHS = ("WAVE", "LAMB", "AWAV")  # of CTYPE (FITS standard 4.0, Table 25); LAMBDA is of older writers
@@ -95,7 +97,15 @@ def _check_orders(header: Keywords) -> None:
             raise ValueError(f"{name} is {order:g}: expected at most {_MOST_ORDER}")
 
 
+def _check_distortions(hdus: fits.HDUList, where: str) -> None:
+    """Read the images of distortions that astropy takes from other extensions, with the checks of other images."""
+    for hdu in hdus:
+        if is_image(hdu) and extension_name(hdu) in _DISTORTIONS:
+            image_values(hdu, f"{where}: its extension {extension_name(hdu)}")
+
+
 def _sky_coordinates(hdus: fits.HDUList, index: int, where: str) -> WCS:
+    _check_distortions(hdus, where)
     try:
         _check_orders(hdus[index].header)
         wcs = WCS(hdus[index].header, hdus)

@@ -37,6 +37,7 @@ _SIZES = re.compile(rb"(?:PCOUNT|GCOUNT|NAXIS[0-9]{1,3}) *=")
 """Keywords that the size of an HDU follows from, none of which is negative (FITS standard 4.0, section 4.4.1)."""
 
 _CARD_BYTES = 80
+_MOST_HEADER_BYTES = 1_000_000
 _CONTINUE, _MOST_BLANK = b"CONTINUE", 50
 
 
@@ -120,6 +121,19 @@ def opened(content: bytes, path: Path) -> Iterator[tuple[fits.HDUList, bytes, li
         cautions = _check_complete(hdus, data, len(content), path)
         cautions += [reason(warning) for warning in ignored if is_checksum_failure(str(warning))]
         yield hdus, data, cautions
+
+
+def first_header(path: Path) -> fits.Header | None:
+    """Return the first header of a FITS file, the rest of which is not read and may be missing; None if there is none."""
+    with opened_file(path) as file:
+        head = file.read(_MOST_HEADER_BYTES)
+    starts = range(0, len(head), _CARD_BYTES)
+    end = next((start for start in starts if head[start : start + _CARD_BYTES].rstrip() == b"END"), None)
+    if end is None or not head.startswith(FIRST_KEYWORD):
+        return None
+    _check_continued(head[:end], path)
+    with quiet_astropy():
+        return fits.Header.fromstring(head[:end])
 
 
 def is_checksum_failure(caution: str) -> bool:

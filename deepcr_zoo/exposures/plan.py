@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from astropy.io import fits
-
 from deepcr_zoo.batch import COPY_ENDING, MASK_ENDING
 from deepcr_zoo.errors import InvalidFileError, OutputError
 from deepcr_zoo.exposures import pictures
 from deepcr_zoo.exposures.fitsfiles import (
     extension_name,
     extension_version,
+    first_header,
     is_checksum_failure,
     opened,
-    quiet_astropy,
     read_unchanged,
     root_name,
 )
@@ -30,7 +28,7 @@ from deepcr_zoo.exposures.products import Count
 from deepcr_zoo.exposures.provenance import FORMAT, CleanedProvenance, MaskProvenance, Provenance, difference
 from deepcr_zoo.exposures.reading import Exposure
 from deepcr_zoo.exposures.selection import Selection
-from deepcr_zoo.files import expanded, opened_file
+from deepcr_zoo.files import expanded
 from deepcr_zoo.zoo.cards import contract_sha256, read_card
 from deepcr_zoo.zoo.registries import LOCAL
 from deepcr_zoo.zoo.registry import FolderModel, ResolvedModel
@@ -189,13 +187,12 @@ def _difference(path: Path, plan: Plan) -> str | None:
 def _product_header(path: Path) -> Any:
     """Return the primary header of a product; None if the file is not one."""
     try:
-        with quiet_astropy(), opened_file(path) as file:
-            header = fits.getheader(file)
+        header = first_header(path)
     except MemoryError:
         raise
     except Exception:  # astropy raises anything on damaged files
         return None
-    return header if "CRMODEL" in header else None
+    return header if header is not None and "CRMODEL" in header else None
 
 
 def not_ours(path: Path) -> OutputError:

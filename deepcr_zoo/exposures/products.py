@@ -73,9 +73,12 @@ class Count:
     rate: float | None  # cm-2 s-1; None if the detector's area or the exposure time is unknown
 
     @classmethod
-    def from_header(cls, header: Keywords) -> Count:
-        """Read the count from the keywords that `cards` returns."""
-        return cls(header["CRNPIX"], header["CRFRAC"], header.get("CRRATE"))
+    def from_header(cls, header: Keywords) -> Count | None:
+        """Read the count from the keywords that `cards` returns; None if they are damaged."""
+        masked, fraction, rate = (number(header, keyword) for keyword in ("CRNPIX", "CRFRAC", "CRRATE"))
+        if masked is None or fraction is None or (rate is None and "CRRATE" in header):
+            return None
+        return cls(int(masked), fraction, rate)
 
     def cards(self) -> Cards:
         """Return FITS keywords with values and comments."""

@@ -175,7 +175,41 @@ def test_a_pipe_at_the_place_of_a_product_is_refused_at_once(ending, tmp_path):
         clean_file(path, SMALL, "medmask", preview=True)
 
 
+@pytest.mark.parametrize(("keyword", "value"), [("CRNPIX", "abc"), ("CRNPIX", None), ("CRFRAC", "1/3"), ("CRRATE", "many")])
+def test_a_product_whose_counts_are_none_is_made_again(keyword, value, tmp_path):
+    path = acs_flc(tmp_path / "x_flc.fits")
+    made = clean_file(path, SMALL, "none")
+    with fits.open(tmp_path / "x_flc_crmask.fits", mode="update") as hdus:
+        if value is None:
+            del hdus[0].header[keyword]
+        else:
+            hdus[0].header[keyword] = value
+    again = clean_file(path, SMALL, "none")
+    assert (again.status, again.pixels) == ("cleaned", made.pixels)
+
+
 # headers
+
+
+PRODUCTS = {
+    "axes without end": fits.Card("NAXIS", 999_999_999).image.encode(),
+    "blank texts": b"CONTINUE  ''".ljust(80) * 10_000,
+}
+
+
+@pytest.mark.parametrize("card", PRODUCTS.values(), ids=PRODUCTS)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_hostile_file_at_the_place_of_a_product_is_refused_at_once(card, packed, tmp_path):
+    path = acs_flc(tmp_path / "x_flc.fits")
+    first = b"SIMPLE  =                    T".ljust(80)
+    content = (first + card + b"END".ljust(80)).ljust(2880 * 400)
+    back = fits.Card("NAXIS1", -5760).image.encode()
+    content += (b"XTENSION= 'IMAGE   '".ljust(80) + back + b"END".ljust(80)).ljust(2880)
+    (tmp_path / "x_flc_crmask.fits").write_bytes(gzip.compress(content) if packed else content)
+    begun = time.monotonic()
+    with pytest.raises(OutputError, match="is no product of deepcr-zoo"):
+        clean_file(path, SMALL, "none")
+    assert time.monotonic() - begun < 10
 
 
 @pytest.mark.parametrize(("keyword", "value"), [("NAXIS", "99999999999"), ("NAXIS", "-3"), ("NAXIS", "1000")])
@@ -387,6 +421,15 @@ def test_an_extension_that_is_not_read_but_changed_is_checked_too(tmp_path):
     path.write_bytes(data.replace(HCOMPRESS, b"\xdd\x99" + struct.pack(">2i", 128, 128)))
     with pytest.raises(InvalidFileError, match="its DQ extension: is damaged: its tile 1 announces 128 x 128 pixels"):
         clean_file(path, SMALL, "medmask", ignore_dq="all")
+
+
+@pytest.mark.parametrize("name", ["WCSDVARR", "D2IMARR"])
+def test_an_image_of_a_distortion_is_checked_before_the_build_reads_it(name, tmp_path):
+    path = tiled(tmp_path / "x.fits", "HCOMPRESS_1", name=name)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(HCOMPRESS, b"\xdd\x99" + struct.pack(">2i", 128, 128)))
+    with pytest.raises(InvalidFileError, match=f"its extension {name}: is damaged: its tile 1 announces 128 x 128"):
+        read_facts(path, read_recipe(find_recipe("acs-wfc")).instrument)
 
 
 @pytest.mark.parametrize("kind", ["GZIP_1", "GZIP_2"])

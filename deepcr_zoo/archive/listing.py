@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import re
 
 from pydantic import Field
 
 from deepcr_zoo.documents import Document
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.zoo.recipe import Recipe, VisitRule, visit_code
+
+_MOST_CHARACTERS = 60  # of a camera in the name of a file
 
 
 class VisitRequest(Document):
@@ -45,9 +48,10 @@ class Query(Document):
 
     @property
     def name(self) -> str:
-        """The camera and a hash of the content."""
+        """The camera and a hash of the content: the name of a file, whatever a recipe calls its camera."""
         key = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
-        return f"{self.instrument}-{self.detector}-{key}"
+        camera = re.sub(r"[^A-Za-z0-9-]+", "-", f"{self.instrument}-{self.detector}")[:_MOST_CHARACTERS]
+        return f"{camera}-{key}"
 
 
 class Product(Document):

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
+from astropy.io.fits import VerifyError
 from numpy.typing import NDArray
+from scipy.spatial import QhullError
 
+from deepcr_zoo.documents import brief
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.files import write_together
 from deepcr_zoo.machine import free_memory_bytes
@@ -82,7 +87,21 @@ class PlainVisit:
 def write_plain_visit(visit: PlainVisit, folder: Path) -> list[Path]:
     """Simulate a visit, write its files with ``ROOT_truth.safetensors`` beside each, and return their paths."""
     check(visit)
-    simulation = _Simulation(visit)
+    with _as_described(visit):
+        return _write(_Simulation(visit), visit, folder)
+
+
+@contextmanager
+def _as_described(visit: PlainVisit) -> Iterator[None]:
+    """Raise `UsageError` where a description has keywords or sections of which no frame can be made."""
+    try:
+        yield
+    except (ValueError, ArithmeticError, VerifyError, QhullError, np.linalg.LinAlgError) as error:
+        name, problem = PlainCamera(visit.instrument).description.name, brief(" ".join(str(error).split()))
+        raise UsageError(f"instrument: exposures of {name} cannot be simulated: {problem}") from None
+
+
+def _write(simulation: _Simulation, visit: PlainVisit, folder: Path) -> list[Path]:
     exposed = [simulation.expose(number) for number in range(visit.exposures)]
     known = simulation.camera.description
     groups = [exposed] if known.every_chip_is_an_exposure else [[one] for one in exposed]

@@ -12,13 +12,13 @@ from deepcr_zoo.files import without_address
 Task = Literal["mask", "inpaint"]
 TASKS: tuple[Task, ...] = get_args(Task)
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_-]*"
-VERSION_PATTERN = r"[0-9]+\.[0-9]+"
+VERSION_PATTERN = r"[0-9]{1,4}\.[0-9]{1,4}"
 
 _REQUEST = re.compile(
     rf"(?:(?P<registry>{NAME_PATTERN}):)?"
     r"(?:(?P<task>mask|inpaint)/)?"
     rf"(?P<name>{NAME_PATTERN})"
-    rf"(?:@(?P<version>[0-9]+|{VERSION_PATTERN}))?"
+    rf"(?:@(?P<version>[0-9]{{1,4}}|{VERSION_PATTERN}))?"
 )
 
 

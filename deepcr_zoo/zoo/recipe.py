@@ -66,7 +66,7 @@ class DetectorBlock(Document):
     instrument: str
     detector: str
     filters: list[str] = Field(min_length=1, description="filters of the training data")
-    pixel_scale_arcsec: Size
+    pixel_scale_arcsec: Annotated[float, Field(ge=1e-6, le=1e4)]
     pixel_size_um: Annotated[float, Field(ge=0.01, le=1e4)]
     gain_electron_per_count: Annotated[float, Field(ge=1e-6, le=1e6)]
     read_noise_electron: Level

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import gzip
 import json
+import re
 import shutil
 import threading
 import time
@@ -15,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deepcr_zoo.archive import mast, transfers
-from deepcr_zoo.archive.listing import query_of
+from deepcr_zoo.archive.listing import Query, query_of
+from deepcr_zoo.archive.manifest import kept_path
 from deepcr_zoo.archive.mast import Archive
 from deepcr_zoo.archive.pace import Pace
 from deepcr_zoo.dataset.fetching import fetch
@@ -312,3 +314,10 @@ def test_a_disk_that_fills_up_is_not_blamed_on_the_archive(archive, one_visit, m
     with pytest.raises(OutputError, match="No space left on device") as caught:
         run(one_visit)
     assert "archive" not in str(caught.value)
+
+
+@pytest.mark.parametrize("detector", ["../../../../tmp/x", "/etc/x", "a\0b", "x" * 500, "..", "\u202e"])
+def test_the_camera_of_a_recipe_chooses_no_place_for_what_is_kept(detector):
+    kept = kept_path(Query(telescope="HST", instrument="ACS/WFC", detector=detector, product="flc", visits=[]))
+    assert kept.parent == exposures_root() / "manifests"
+    assert re.fullmatch(r"[A-Za-z0-9-]{1,100}\.json", kept.name)

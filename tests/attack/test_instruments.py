@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -17,9 +18,11 @@ from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, InvalidFileE
 from deepcr_zoo.exposures.describing import describe_camera
 from deepcr_zoo.exposures.reading import read_exposure
 from deepcr_zoo.exposures.readingoptions import ReadingOptions
+from deepcr_zoo.simulate.visits import visit_of, write
 from deepcr_zoo.zoo.instrumentfiles import KnownInstrument, KnownInstruments, instruments_beside, read_instrument
 from deepcr_zoo.zoo.instruments import Instrument
-from tests.described import CAMERA, describe, settings_of
+from deepcr_zoo.zoo.recipefiles import read_recipe
+from tests.described import CAMERA, describe, settings_of, write_recipe
 from tests.groundframes import OVERSCAN, SHAPE, counts, write_frame
 
 LIGHT, DARK = f"[1:{SHAPE[1]},1:{SHAPE[0]}]", f"[{SHAPE[1] + 1}:{SHAPE[1] + OVERSCAN},1:{SHAPE[0]}]"
@@ -27,7 +30,7 @@ LIGHT, DARK = f"[1:{SHAPE[1]},1:{SHAPE[0]}]", f"[{SHAPE[1] + 1}:{SHAPE[1] + OVER
 
 @pytest.fixture(autouse=True)
 def settings(tmp_path, monkeypatch):
-    settings_of(tmp_path / "settings", monkeypatch)
+    return settings_of(tmp_path / "settings", monkeypatch)
 
 
 def run(*arguments):
@@ -142,3 +145,23 @@ def test_what_is_no_file_beside_a_recipe_is_no_description(make, tmp_path):
     describe(tmp_path / "camera.yaml")
     make(tmp_path / "x.yaml")
     assert CAMERA["name"] in [one.name for one in instruments_beside([tmp_path])]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"recognise": {"TELESCOP": "Test 1.0m", "NAXIS1": "5"}},
+        {"recognise": {"A\0B": "x"}},
+        {"recognise": {"END": "x"}},
+        {"recognise": {"A = B": "caf\u00e9"}},
+        {"recognise": {"TELESCOP": "Test\n1.0m"}},
+        {"amplifiers": [{"image": "[1:1,1:1]", "bias": "[2:2,1:1]"}]},
+        {"pixel_scale_arcsec": 1e-5},
+        {"pixel_scale_arcsec": 1e4},
+    ],
+)
+def test_a_camera_of_which_no_frame_can_be_made_ends_in_frames_or_an_error(changes, settings, tmp_path):
+    describe(settings / "my.yaml", **changes)
+    with contextlib.suppress(DeepcrZooError):
+        recipe = read_recipe(write_recipe(tmp_path / "r.yaml"))
+        write(visit_of(recipe, "extragalactic", 5, 1, 60.0, 128), tmp_path / "visit")

@@ -70,3 +70,9 @@ def test_any_text_is_either_parsed_or_refused_as_a_name(text):
 
 def test_version_1_10_is_newer_than_1_9():
     assert max(["1.9", "1.10", "1.0"], key=version_key) == "1.10"
+
+
+@pytest.mark.parametrize("version", ["1." + "0" * 5000, "9" * 5000, "1.00000"])
+def test_a_version_has_few_digits(version):
+    with pytest.raises(InvalidNameError):
+        parse(f"NAME@{version}")

@@ -1,0 +1,127 @@
+"""Masked pixels that lie as no cosmic rays do: in one row or column, on the same pixels of the detector, along trails.
+
+Labels that were made from the exposures may share such flaws with a network, so that no TPR or FPR shows them. Therefore all
+masked pixels count here, whatever their label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Mask = NDArray[np.bool_]
+Places = NDArray[np.integer]
+
+LINE_SHARE, LINE_PIXELS = 0.2, 20
+"""A row or column of a chip is a structure if this share of its pixels is masked, and at least so many (assumed)."""
+
+LINE_EXCESS = 5.0
+"""And if that share is so many times that of the chip: where half of a chip is masked, all of its rows are."""
+
+TRAIL_PIXELS = 200
+"""A group of masked pixels of this length or more is a trail: cosmic rays are shorter, but in the thickest silicon."""
+
+FEWEST_EXPOSURES = 3
+"""Of a pixel that is persistent; it is masked in at least half of those that see it."""
+
+
+@dataclass(frozen=True, eq=False)
+class ChipCounts:
+    """How many exposures see each pixel of a chip, and how many mask it; shape (H, W)."""
+
+    seen: NDArray[np.uint16]
+    masked: NDArray[np.uint16]
+
+    def __add__(self, other: ChipCounts) -> ChipCounts:
+        shape = np.maximum(self.seen.shape, other.seen.shape)
+        seen, masked = (np.zeros(shape, np.uint16) for _ in range(2))
+        for one in (self, other):
+            here = tuple(map(slice, one.seen.shape))
+            seen[here] += one.seen
+            masked[here] += one.masked
+        return ChipCounts(seen, masked)
+
+    @property
+    def persistent(self) -> int:
+        """Number of masked pixels, of all exposures, that are masked in most of them."""
+        again = (self.seen >= FEWEST_EXPOSURES) & (2 * self.masked.astype(np.int32) >= self.seen)
+        return int(self.masked[again].sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Structures:
+    """Masked pixels of some exposures: all, those in lines, those of trails, and by chip those on the same places."""
+
+    masked: int = 0
+    in_lines: int = 0
+    in_trails: int = 0
+    chips: Mapping[int, ChipCounts] = field(default_factory=dict)
+
+    def __add__(self, other: Structures) -> Structures:
+        """Add the counts of other exposures of the same detector."""
+        chips = dict(self.chips)
+        for number, one in other.chips.items():
+            chips[number] = chips[number] + one if number in chips else one
+        return Structures(
+            self.masked + other.masked, self.in_lines + other.in_lines, self.in_trails + other.in_trails, chips
+        )
+
+    @property
+    def persistent(self) -> int:
+        return sum(one.persistent for one in self.chips.values())
+
+
+def structures(mask: Mask, counted: Mask, position: Places, chip: Places) -> Structures:
+    """Count the structures in the mask of an exposure's stamps; arrays of shape (N, S, S), (N, 2) and (N,).
+
+    `counted` are pixels that are not ignored; `position` holds row and column of each stamp's first pixel on its chip.
+    """
+    found = Structures()
+    for number, masked, seen in _chips(mask & counted, counted, position, chip):
+        of_chip = Structures(
+            int(masked.sum()),
+            int((masked & _lines(masked, seen)).sum()),
+            int(_trails(masked).sum()),
+            {number: ChipCounts(seen.astype(np.uint16), masked.astype(np.uint16))},
+        )
+        found += of_chip
+    return found
+
+
+def _chips(mask: Mask, counted: Mask, position: Places, chip: Places) -> Iterator[tuple[int, Mask, Mask]]:
+    """Yield each chip with the masks of its stamps put together."""
+    side = mask.shape[-1]
+    for number in np.unique(chip):
+        own = np.flatnonzero(chip == number)
+        shape = tuple(position[own].max(axis=0).astype(int) + side)
+        frames = np.zeros(shape, bool), np.zeros(shape, bool)
+        for stamp in own:
+            row, column = map(int, position[stamp])
+            for frame, layer in zip(frames, (mask, counted), strict=True):
+                frame[row : row + side, column : column + side] |= layer[stamp]
+        yield int(number), *frames
+
+
+def _lines(masked: Mask, seen: Mask) -> Mask:
+    """Return the pixels of rows and columns that are structures."""
+    inside = np.zeros(masked.shape, bool)
+    mean = masked.sum() / max(int(seen.sum()), 1)
+    for axis in (0, 1):
+        struck, pixels = masked.sum(axis=axis), seen.sum(axis=axis)
+        share = struck / np.maximum(pixels, 1)
+        lines = (struck >= LINE_PIXELS) & (share >= max(LINE_SHARE, LINE_EXCESS * mean))
+        inside |= np.expand_dims(lines, axis)
+    return inside
+
+
+def _trails(masked: Mask) -> Mask:
+    """Return the pixels of groups that are as long as trails."""
+    label, _ = ndimage.label(masked, np.ones((3, 3)))
+    boxes = ndimage.find_objects(label)
+    is_long = [max(side.stop - side.start for side in box) >= TRAIL_PIXELS for box in boxes]
+    found: Mask = np.array([False, *is_long])[label]
+    return found

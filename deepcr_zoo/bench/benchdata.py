@@ -6,10 +6,13 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from deepcr_zoo.bench.measures.detectionresults import structured_pixels
 from deepcr_zoo.bench.measures.judgedpixels import field_types_of, judged_stamps
+from deepcr_zoo.bench.measures.structures import Structures, find_structures
 from deepcr_zoo.bench.results import AddedMasks, Data, PixelCounts
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.dataset.descriptions import describe_ignored_pixels, describe_labels
+from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.dataset.planned import rehearsed_visits, simulated_visits
 from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.reading import Dataset
@@ -78,11 +81,15 @@ def describe(dataset: Dataset, recipe: Recipe, added: AddedMasks | None) -> Data
     tested = {group.visit.name for group in dataset.exposures("test")}
     simulated = rehearsed_visits(recipe) if manifest.rehearsal else simulated_visits(recipe)
     pixels: dict[str, PixelCounts] = {name: _pixels(dataset, name) for name in field_types_of(dataset)}
+    labelled: dict[str, Structures] = {name: _structures(dataset, name) for name in field_types_of(dataset)}
+    structures = {**labelled, POOLED: sum(labelled.values(), Structures())}
     return Data(
         kind="synthetic" if manifest.is_synthetic else "real",
         description=_description(dataset),
         labels=describe_labels(recipe, sorted({group.visit.software for group in dataset.exposures("test")})),
         ignored=describe_ignored_pixels(recipe),
+        unseen=LABEL_METHODS[recipe.build.labels].unseen,
+        structures={name: structured_pixels(found) for name, found in structures.items()},
         manifest_sha256=dataset.manifest_sha256,
         simulator_version=SIMULATOR if manifest.is_synthetic else None,
         seeds=[one.simulated.seed for one in simulated if one.simulated is not None and one.name in tested],
@@ -104,6 +111,11 @@ def _description(dataset: Dataset) -> str:
     if manifest.split_by == "observation":
         parts.append("split by observation: training may show the same sky")
     return "; ".join(parts)
+
+
+def _structures(dataset: Dataset, field_type: FieldType) -> Structures:
+    """Count what lies in the labels as no cosmic rays do."""
+    return sum((find_structures(one.cosmic_rays, one) for one in judged_stamps(dataset, field_type)), Structures())
 
 
 def _pixels(dataset: Dataset, field_type: FieldType) -> PixelCounts:

@@ -63,6 +63,7 @@ class Gate(StrEnum):
     ABOVE_LACOSMIC = "TPR at FPR {percent:g} % is above that of the best L.A.Cosmic"
     ENOUGH_TPR = "TPR at FPR {percent:g} % is above what the recipe names"
     STAR_CORES = "clean star cores are rarely masked, at the default threshold"
+    STRUCTURES = "few masked pixels lie in lines, along trails or on the same pixels again, at the default threshold"
     BELOW_BASELINE = "MSE is below that of {baseline}"
     NO_REGRESSION = "not worse than {previous}"
 
@@ -188,6 +189,9 @@ def _mask_quality(evidence: Evidence) -> Iterator[Check]:
     for name in evidence.field_types:
         bound = f"{100 * block.max_star_core_rate:g} % at most"
         yield Check(Gate.STAR_CORES, bound, partial(_star_cores, evidence, name), name)
+    for name in evidence.field_types:
+        bound = f"{100 * block.max_structured_share:g} % of them at most"
+        yield Check(Gate.STRUCTURES, bound, partial(_structures, evidence, name), name)
 
 
 def _inpainting_quality(evidence: Evidence) -> Iterator[Check]:
@@ -367,6 +371,19 @@ def _star_cores(evidence: Evidence, field_type: str) -> Measured:
         return Measured("no star core among the test stamps", holds=True)
     text = f"{100 * masked / pixels:.2f} % of {pixels} pixels"
     return Measured(text, masked / pixels <= evidence.recipe.gates.max_star_core_rate)
+
+
+def _structures(evidence: Evidence, field_type: str) -> Measured:
+    found = evidence.method.fields[field_type].structures
+    if found is None:
+        raise NotMeasuredError("the benchmark has no figures of structures")
+    labels = evidence.results.data.structures.get(field_type)
+    text = (
+        f"{100 * found.share:.2f} % of {found.masked} pixels (in lines {found.in_lines}, along trails {found.in_trails}, on "
+        f"the same pixels {found.persistent})"
+    )
+    text += "" if labels is None else f"; of the labels {100 * labels.share:.2f} %"
+    return Measured(text, found.share <= evidence.recipe.gates.max_structured_share)
 
 
 def _mse_ratio(evidence: Evidence, baseline: str, field_type: str) -> Measured:

@@ -68,6 +68,8 @@ class Data(MeasuredOn):
 
     labels: str = Field(description="label method, with version and settings")
     ignored: str = Field(description="which pixels are excluded")
+    unseen: str | None = Field(default=None, description="what the labels cannot show")
+    structures: dict[str, StructuredPixels] = Field(default_factory=dict, description="of the labels, by field type")
     manifest_sha256: Sha256 | None = Field(default=None, description="hash of the manifest, if the data is a training set")
     simulator_version: Count | None = Field(default=None, description="of synthetic data")
     seeds: list[Count] = Field(default_factory=list, description="of synthetic data")
@@ -199,6 +201,20 @@ class InpaintingErrors(Document):
         return self
 
 
+class StructuredPixels(Document):
+    """Masked pixels that lie as no cosmic rays do; labels may share such flaws with a network, so all masked ones count."""
+
+    masked: Count = Field(description="pixels that are masked and not ignored, at the default threshold")
+    in_lines: Count = Field(description="in rows or columns of a chip of which a fifth is masked")
+    in_trails: Count = Field(description="in groups of pixels of 200 pixels length or more")
+    persistent: Count = Field(description="masked in 3 exposures or more, and in 3 of 5 of those that see them")
+
+    @property
+    def share(self) -> float:
+        """Share of the masked pixels; those that are of two kinds count twice."""
+        return min((self.in_lines + self.in_trails + self.persistent) / self.masked, 1.0) if self.masked else 0.0
+
+
 class FieldResult(Document):
     """One method on the pixels of one field type."""
 
@@ -208,6 +224,7 @@ class FieldResult(Document):
     average_precision: Probability | None = Field(default=None, description="area under the precision-recall curve")
     dilated: DilatedRates | None = None
     diagnostics: Diagnostics | None = None
+    structures: StructuredPixels | None = Field(default=None, description="of a network")
     curve: list[CurvePoint] = Field(default_factory=list, description="see the method's curve_points")
     mask: None = Field(default=None, description="always null: kept so that files keep their format")
     inpainting: InpaintingErrors | None = Field(default=None, description="replaces the above for an inpainting method")

@@ -530,6 +530,10 @@ class GatesBlock(Document):
     max_star_core_rate: Fraction = Field(
         default=0.01, description="largest share of clean pixels in star cores that is masked at the default threshold"
     )
+    max_structured_share: Fraction = optional(
+        0.05,
+        "largest share of masked pixels that lie in rows or columns, along trails or on the same pixels again",
+    )
     no_regression: bool = Field(default=True, description="whether the model must not be worse than the previous version")
 
 

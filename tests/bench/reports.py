@@ -29,10 +29,12 @@ from deepcr_zoo.bench.results import (
     Photometry,
     PhotometryRow,
     PixelCounts,
+    PrecisionAtTpr,
     RateAtFpr,
     RegionRates,
     ReliabilityBin,
     Runtime,
+    StructuredPixels,
 )
 from deepcr_zoo.zoo.cards import Card, read_card
 from deepcr_zoo.zoo.records import OperatingPoint
@@ -44,6 +46,7 @@ POINTS = ["default threshold", "FPR 0.1 % (of the field type)"]
 NETWORK, OTHER = "mask/ACS-WFC-F606W-2-4@1.0", "mask/ACS-WFC-F606W-2-32@1.0"
 LACOSMIC, BEST = "L.A.Cosmic, settings of the paper", "L.A.Cosmic, best of the grid"
 FILLER, MEDIAN, BIHARMONIC = "inpaint/ACS-WFC-F606W-2-32@1.0", "masked median", "biharmonic"
+STRUCTURES = StructuredPixels(masked=9000, in_lines=12, in_trails=0, persistent=3)
 PIXELS = PixelCounts(exposures=3, pixels=2_408_448, cosmic_rays=23_478, ignored=22_653)
 
 
@@ -136,6 +139,8 @@ def field(quality: float, fprs: np.ndarray, calibrated: bool) -> FieldResult:
         average_precision=0.93 if calibrated else None,
         dilated=dilated,
         diagnostics=diagnostics(quality, calibrated),
+        structures=STRUCTURES if calibrated else None,
+        at_tpr=[PrecisionAtTpr(tpr=0.95, precision=0.8, fpr=0.002, threshold=threshold(0.002))],
         curve=curve(quality, fprs),
     )
 
@@ -227,6 +232,8 @@ def data(inpainting: AddedMasks | None = None, kind: str = "synthetic") -> Data:
         manifest_sha256="cd" * 32,
         simulator_version=1 if kind == "synthetic" else None,
         seeds=[1002, 1005] if kind == "synthetic" else [],
+        unseen="what real cameras have and the simulation lacks",
+        structures={} if inpainting else dict.fromkeys(("extragalactic", "globular_cluster", "all"), STRUCTURES),
         pixels={"extragalactic": PIXELS, "globular_cluster": PIXELS, "all": both},
         inpainting=inpainting,
     )

@@ -10,7 +10,7 @@ import deepcr_zoo
 from deepcr_zoo.bench.gates import Evidence, Gate, checks_of_trained, verdict
 from deepcr_zoo.bench.judging import Extent, benchmark
 from deepcr_zoo.bench.maskbenchmark import BEST
-from deepcr_zoo.bench.results import Interval
+from deepcr_zoo.bench.results import Interval, StructuredPixels
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject, find_subject
 from deepcr_zoo.errors import DatasetError
@@ -118,6 +118,19 @@ def test_masked_star_cores_are_weighed_by_their_pixels(evidence):
         found = only(evidence, Gate.STAR_CORES, results=with_network(evidence, fields=fields))
         assert found.verdict == expected
         assert found.measured == f"{100 * (300 * rates[0] + 100 * rates[1]) / 400:.2f} % of 400 pixels"
+
+
+def test_masks_in_lines_along_trails_or_on_the_same_pixels_fail(evidence):
+    field_type = next(name for name in evidence.results.data.pixels if name != "all")
+    network = evidence.results.methods[0]
+    assert network.fields[field_type].structures is not None
+    for parts, expected in (((10, 10, 29), "passes"), ((0, 0, 51), "fails"), ((51, 0, 0), "fails"), ((0, 51, 0), "fails")):
+        found = StructuredPixels(masked=1000, in_lines=parts[0], in_trails=parts[1], persistent=parts[2])
+        fields = {**network.fields, field_type: network.fields[field_type].model_copy(update={"structures": found})}
+        gate = only(evidence, Gate.STRUCTURES, results=with_network(evidence, fields=fields))
+        assert gate.verdict == expected
+        assert gate.measured.startswith(f"{sum(parts) / 10:.2f} % of 1000 pixels (in lines {parts[0]}, ")
+        assert "of the labels" in gate.measured
 
 
 def test_missing_figures_and_other_weights_do_not_pass(evidence):

@@ -102,6 +102,9 @@ def test_the_page_is_well_formed_with_one_heading_and_holds_every_part():
     assert page.count("<h1>") == 1
     for part in (
         "Dilated masks",
+        "Structured masks",
+        "precision at TPR 95 %",
+        "These labels cannot show what real cameras have and the simulation lacks.",
         "honest convention",
         "convention of the paper",
         "Worst stamps",

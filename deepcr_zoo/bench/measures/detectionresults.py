@@ -15,6 +15,7 @@ from deepcr_zoo.bench.measures.bootstrap import Values, tprs_at
 from deepcr_zoo.bench.measures.detections import Detections
 from deepcr_zoo.bench.measures.lacosmic import Sweep
 from deepcr_zoo.bench.measures.roc import RocCurve, RocPoint
+from deepcr_zoo.bench.measures.structures import Structures
 from deepcr_zoo.bench.measures.tally import BIN_WIDTH, Tally
 from deepcr_zoo.bench.results import (
     CurvePoint,
@@ -26,6 +27,7 @@ from deepcr_zoo.bench.results import (
     RateAtFpr,
     RegionRates,
     ReliabilityBin,
+    StructuredPixels,
 )
 
 TPR_AT_FPR = "largest TPR of the thresholds whose FPR is not above it"
@@ -69,8 +71,20 @@ def network_field(found: Detections, fprs: Sequence[float], threshold: float) ->
         honest=[_rate(fpr, _edge_at(found.dilated, fpr)) for fpr in fprs],
     )
     diagnostics = _diagnostics(found, [_logit(threshold), *at_points], calibration(found.classes))
-    figures = {"average_precision": curve.average_precision(), "dilated": dilated, "diagnostics": diagnostics}
+    figures = {
+        "average_precision": curve.average_precision(),
+        "dilated": dilated,
+        "diagnostics": diagnostics,
+        "structures": None if found.structures is None else structured_pixels(found.structures),
+    }
     return field_result(curve, fprs).model_copy(update=figures)
+
+
+def structured_pixels(found: Structures) -> StructuredPixels:
+    """Return counts of structures for ``results.json``."""
+    return StructuredPixels(
+        masked=found.masked, in_lines=found.in_lines, in_trails=found.in_trails, persistent=found.persistent
+    )
 
 
 def sweep_field(found: Detections, fprs: Sequence[float]) -> FieldResult:

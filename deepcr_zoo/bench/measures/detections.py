@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.special import logit
 
 from deepcr_zoo.bench.measures import roc, stars, tally, tracks
 from deepcr_zoo.bench.measures.blocks import SkyBlocks, key
 from deepcr_zoo.bench.measures.judgedpixels import JudgedStamps, OnExposure, judged_stamps, noise_for
 from deepcr_zoo.bench.measures.roc import RocCounts
+from deepcr_zoo.bench.measures.structures import Structures, find_structures
 from deepcr_zoo.bench.measures.tally import Tally
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.models.model import MaskModel
@@ -64,7 +66,8 @@ class Detections:
     """Masked pixels of each group of pixels.
 
     `dilated` counts clean and cosmic-ray pixels under masks dilated by 3 x 3 pixels; `whole` counts cosmic rays, by size, of
-    which half of the pixels or more are masked; `exact` counts a network's logits.
+    which half of the pixels or more are masked; `exact` counts a network's logits, and `structures` what it masks at its
+    default threshold.
     """
 
     blocks: Tally
@@ -75,6 +78,7 @@ class Detections:
     dilated: Tally
     whole: Tally
     exact: RocCounts | None = None
+    structures: Structures | None = None
 
     def __add__(self, other: Detections) -> Detections:
         """Add the counts of other exposures of the same field type."""
@@ -92,7 +96,13 @@ class Detections:
         exact = [one for one in (self.exact, other.exact) if one is not None]
         names = ("regions", "brightness", "sizes", "stars", "dilated", "whole")
         sums = {name: getattr(self, name) + getattr(other, name) for name in names}
-        return Detections(blocks, **sums, exact=roc.merge(exact, MAX_THRESHOLDS) if exact else None)
+        structures = [one for one in (self.structures, other.structures) if one is not None]
+        return Detections(
+            blocks,
+            **sums,
+            exact=roc.merge(exact, MAX_THRESHOLDS) if exact else None,
+            structures=sum(structures, Structures()) if structures else None,
+        )
 
 
 Method = Callable[[JudgedStamps, PixelGroups], Detections]
@@ -124,8 +134,9 @@ def network(model: MaskModel) -> Method:
         bins, wide = (tally.logit_bins(one) for one in (logits, ndimage.maximum_filter(logits, DILATION)))
         counts, dilated = (partial(tally.tally_logits, one) for one in (bins, wide))
         whole = partial(tally.tally_logits, tracks.middle_of_each(bins, groups.cosmic_ray))
+        found = find_structures(logits > np.float32(logit(model.threshold)), stamps)
         exact = roc.count(logits, stamps.cosmic_rays, stamps.ignore, MAX_THRESHOLDS)
-        return _count(counts, dilated, whole, groups, exact)
+        return replace(_count(counts, dilated, whole, groups), exact=exact, structures=found)
 
     return count
 
@@ -143,6 +154,6 @@ def masks_of(masks: Callable[[JudgedStamps], NDArray[np.bool_]], thresholds: tup
     return count
 
 
-def _count(counts: Count, dilated: Count, whole: Count, groups: PixelGroups, exact: RocCounts | None = None) -> Detections:
+def _count(counts: Count, dilated: Count, whole: Count, groups: PixelGroups) -> Detections:
     tallies = {name: (dilated if name == "dilated" else counts)(*group) for name, group in groups.by_tally.items()}
-    return Detections(**tallies, whole=whole(groups.sizes, len(tracks.SIZE_EDGES)), exact=exact)
+    return Detections(**tallies, whole=whole(groups.sizes, len(tracks.SIZE_EDGES)), exact=None, structures=None)

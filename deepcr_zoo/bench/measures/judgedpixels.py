@@ -33,7 +33,8 @@ def as_method(model: Model) -> ModelMethod:
 class JudgedStamps:
     """The test stamps of one exposure: image (e-), CR mask and ignore mask, each of shape (N, S, S).
 
-    `numbers` are those of the stamps among all test stamps, in the order of `Dataset.stamps`.
+    `numbers` are those of the stamps among all test stamps, in the order of `Dataset.stamps`. `position` holds row and
+    column of the first pixel of each on its chip, shape (N, 2), and `chip` the chip, shape (N,).
     """
 
     group: ExposureStamps
@@ -41,6 +42,8 @@ class JudgedStamps:
     image: NDArray[np.float32]
     cosmic_rays: NDArray[np.bool_]
     ignore: NDArray[np.bool_]
+    position: NDArray[np.int32]
+    chip: NDArray[np.int32]
 
 
 def noise_for(model: Model, group: ExposureStamps) -> list[FrameNoise] | None:
@@ -60,9 +63,9 @@ def judged_stamps(dataset: Dataset, field_type: FieldType, on_exposure: OnExposu
         numbers = range(first, first := first + len(group.indices))
         if group.visit.field_type != field_type:
             continue
-        layers = group.read("image", "cosmic_rays", "ignore")
-        cosmic_rays, ignore = layers["cosmic_rays"].astype(bool), layers["ignore"].astype(bool)
-        yield JudgedStamps(group, numbers, layers["image"], cosmic_rays, ignore)
+        layers = group.read("image", "cosmic_rays", "ignore", "position", "chip")
+        masks = {name: layers.pop(name).astype(bool) for name in ("cosmic_rays", "ignore")}
+        yield JudgedStamps(group, numbers, **masks, **layers)
         if on_exposure is not None:
             on_exposure(group)
 

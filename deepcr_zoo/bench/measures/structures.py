@@ -6,15 +6,18 @@ masked pixels count here, whatever their label.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from deepcr_zoo.bench.measures.judgedpixels import JudgedStamps
+from deepcr_zoo.errors import DatasetError
+
 Mask = NDArray[np.bool_]
-Places = NDArray[np.integer]
 
 LINE_SHARE, LINE_PIXELS = 0.2, 20
 """A row or column of a chip is a structure if this share of its pixels is masked, and at least so many (assumed)."""
@@ -25,8 +28,11 @@ LINE_EXCESS = 5.0
 TRAIL_PIXELS = 200
 """A group of masked pixels of this length or more is a trail: cosmic rays are shorter, but in the thickest silicon."""
 
-FEWEST_EXPOSURES = 3
-"""Of a pixel that is persistent; it is masked in at least half of those that see it."""
+MOST_PIXELS = 1_000_000_000
+"""Of a chip; the largest of today has a tenth."""
+
+FEWEST_EXPOSURES, PERSISTENT_SHARE = 3, 0.6
+"""A pixel is persistent if it is masked in so many exposures, and in this share of those that see it: not by chance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +54,7 @@ class ChipCounts:
     @property
     def persistent(self) -> int:
         """Number of masked pixels, of all exposures, that are masked in most of them."""
-        again = (self.seen >= FEWEST_EXPOSURES) & (2 * self.masked.astype(np.int32) >= self.seen)
+        again = (self.masked >= FEWEST_EXPOSURES) & (self.masked >= PERSISTENT_SHARE * self.seen)
         return int(self.masked[again].sum())
 
 
@@ -75,35 +81,31 @@ class Structures:
         return sum(one.persistent for one in self.chips.values())
 
 
-def structures(mask: Mask, counted: Mask, position: Places, chip: Places) -> Structures:
-    """Count the structures in the mask of an exposure's stamps; arrays of shape (N, S, S), (N, 2) and (N,).
-
-    `counted` are pixels that are not ignored; `position` holds row and column of each stamp's first pixel on its chip.
-    """
+def find_structures(mask: Mask, stamps: JudgedStamps) -> Structures:
+    """Count the structures in a mask of an exposure's stamps, shape (N, S, S), without ignored pixels."""
     found = Structures()
-    for number, masked, seen in _chips(mask & counted, counted, position, chip):
-        of_chip = Structures(
+    for chip in map(int, np.unique(stamps.chip)):
+        masked, seen = _put_together(mask & ~stamps.ignore, stamps, chip), _put_together(~stamps.ignore, stamps, chip)
+        found += Structures(
             int(masked.sum()),
             int((masked & _lines(masked, seen)).sum()),
             int(_trails(masked).sum()),
-            {number: ChipCounts(seen.astype(np.uint16), masked.astype(np.uint16))},
+            {chip: ChipCounts(seen.astype(np.uint16), masked.astype(np.uint16))},
         )
-        found += of_chip
     return found
 
 
-def _chips(mask: Mask, counted: Mask, position: Places, chip: Places) -> Iterator[tuple[int, Mask, Mask]]:
-    """Yield each chip with the masks of its stamps put together."""
-    side = mask.shape[-1]
-    for number in np.unique(chip):
-        own = np.flatnonzero(chip == number)
-        shape = tuple(position[own].max(axis=0).astype(int) + side)
-        frames = np.zeros(shape, bool), np.zeros(shape, bool)
-        for stamp in own:
-            row, column = map(int, position[stamp])
-            for frame, layer in zip(frames, (mask, counted), strict=True):
-                frame[row : row + side, column : column + side] |= layer[stamp]
-        yield int(number), *frames
+def _put_together(layer: Mask, stamps: JudgedStamps, chip: int) -> Mask:
+    """Return the layer of a chip, from its first pixel; pixels between stamps are False."""
+    own = np.flatnonzero(stamps.chip == chip)
+    side, places = layer.shape[-1], stamps.position[own].astype(np.int64)
+    shape = (places.max(axis=0) + side).tolist()
+    if min(places.min(), *shape) < 0 or math.prod(shape) > MOST_PIXELS:
+        raise DatasetError(f"the stamps of chip {chip} lie within {shape[0]:,} x {shape[1]:,} pixels: expected a chip")
+    frame = np.zeros(shape, bool)
+    for number, (row, column) in zip(own, places.tolist(), strict=True):
+        frame[row : row + side, column : column + side] |= layer[number]
+    return frame
 
 
 def _lines(masked: Mask, seen: Mask) -> Mask:

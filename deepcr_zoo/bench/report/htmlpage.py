@@ -96,6 +96,8 @@ def _sections(results: BenchmarkResults, cards: Mapping[str, Card], pictures: Se
     yield Section(Topic.ROC, pictures=of[Topic.ROC])
     yield Section(Topic.PRECISION, pictures=of[Topic.PRECISION])
     yield Section("Dilated masks", tables.dilated(results))
+    structured = tables.structures(results)
+    yield Section("Structured masks", [structured] if structured else [])
     yield Section(Topic.DIAGNOSTICS, tables.diagnostics(results), of[Topic.DIAGNOSTICS], is_folded=True)
     for topic in (Topic.WORST, Topic.EXAMPLES):
         yield Section(topic, pictures=of[topic])

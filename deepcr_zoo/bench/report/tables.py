@@ -25,6 +25,7 @@ from deepcr_zoo.bench.results import (
     MethodResult,
     ModelVerdict,
     RateAtFpr,
+    StructuredPixels,
     leads,
 )
 from deepcr_zoo.zoo.records import POOLED, OperatingPoint
@@ -145,6 +146,31 @@ def diagnostics(results: BenchmarkResults) -> list[Table]:
     at = shared_working_point(results)
     tables = [_group_table(grouping, results, at) for grouping in GROUPINGS]
     return [table for table in [*tables, _edges(results, at)] if table.blocks]
+
+
+def structures(results: BenchmarkResults) -> Table | None:
+    """Return the table of masked pixels that lie as no cosmic rays do; None if no network was judged for them."""
+    columns = ["method", "masked pixels", "in rows and columns", "along trails", "on the same pixels"]
+
+    def row(name: str, found: StructuredPixels | None) -> Row:
+        if found is None:
+            return []
+        parts = (found.in_lines, found.in_trails, found.persistent)
+        shares = [small_percent(part / found.masked if found.masked else None) for part in parts]
+        return [*map(Cell, (name, f"{found.masked:,}", *shares))]
+
+    def rows(field_type: str) -> list[Row]:
+        networks = [row(one.name, one.fields[field_type].structures) for one in results.methods]
+        found = [*networks, row("labels", results.data.structures.get(field_type))]
+        return [one for one in found if one]
+
+    blocks = [Block(field_name(name), of_field) for name in results.data.pixels if (of_field := rows(name))]
+    reading = (
+        "Shares of the masked pixels, at the default threshold, that lie as cosmic rays do not. Labels may have the same "
+        "flaws, which no TPR or FPR then shows. Lower is better."
+    )
+    unseen = f" These labels cannot show {results.data.unseen}." if results.data.unseen else ""
+    return Table("Structured masks", reading + unseen, columns, blocks) if blocks else None
 
 
 def operating_points(points: Sequence[OperatingPoint]) -> Table:

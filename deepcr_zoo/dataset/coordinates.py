@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from deepcr_zoo.dataset.identities import identify
+from deepcr_zoo.documents import brief
 from deepcr_zoo.errors import InvalidFileError
 from deepcr_zoo.exposures.fitsfiles import extension_name, image_values, is_image, reason
 from deepcr_zoo.exposures.reading import Chip, Exposure
@@ -18,6 +20,10 @@ from deepcr_zoo.zoo.recipe import InstrumentBlock
 
 _ORDERS, _MOST_ORDER = ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER"), 9
 """Keywords of the SIP convention, and the largest order that it has (Shupe et al. 2005)."""
+
+_POLYNOMIAL = re.compile(r"(A|B|AP|BP)_\d+_\d+")
+_RECORD, _PARTS, _MOST_RECORDED = re.compile(r"D[PQ]\d+"), ("EXTVER", "NAXES", "AXIS.1", "AXIS.2"), 1000
+"""Keywords of distortions by tables (Calabretta et al. 2004), what they hold, and the largest extension or axis."""
 
 _DISTORTIONS = ("WCSDVARR", "D2IMARR")  # names of extensions
 
@@ -97,6 +103,19 @@ def _check_orders(header: Keywords) -> None:
             raise ValueError(f"{name} is {order:g}: expected at most {_MOST_ORDER}")
 
 
+def _check_coefficients(header: fits.Header) -> None:
+    """Refuse coefficients that are none: with them astropy's library for coordinates leaves its memory."""
+    seen = set()
+    for card in header.cards:
+        name, _, part = card.keyword.partition(".")
+        is_number = isinstance(card.value, int | float) and 0 <= card.value <= _MOST_RECORDED
+        if _POLYNOMIAL.fullmatch(name) and (part or not isinstance(card.value, int | float)):
+            raise ValueError(f"{name} is {brief(card.value)}: expected a number")
+        if _RECORD.fullmatch(name) and not (name[1] == "P" and part in _PARTS and is_number and card.keyword not in seen):
+            raise ValueError(f"{card.keyword} is {brief(card.value)}: expected one number for each of {', '.join(_PARTS)}")
+        seen.add(card.keyword)
+
+
 def _check_distortions(hdus: fits.HDUList, where: str) -> None:
     """Read the images of distortions that astropy takes from other extensions, with the checks of other images."""
     for hdu in hdus:
@@ -108,6 +127,7 @@ def _sky_coordinates(hdus: fits.HDUList, index: int, where: str) -> WCS:
     _check_distortions(hdus, where)
     try:
         _check_orders(hdus[index].header)
+        _check_coefficients(hdus[index].header)
         wcs = WCS(hdus[index].header, hdus)
         if wcs.has_celestial and np.isfinite(wcs.all_pix2world([[0.0, 0.0]], 0)).all():
             return wcs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcr_zoo.errors import printable
 from deepcr_zoo.files import read_file
 from deepcr_zoo.machine import require
 
@@ -176,10 +177,24 @@ def outline(axes: Any, mask: NDArray[Any], colour: Any, width: float = 0.4) -> N
 
 
 def png(figure: Any, dpi: float, metadata: Mapping[str, str] | None = None) -> bytes:
-    """Return a matplotlib figure as a PNG that holds neither the date nor matplotlib's version."""
+    """Return a matplotlib figure as a PNG that holds neither the date nor matplotlib's version; no text is a formula."""
+    for text in _own_texts(figure):
+        text.set_parse_math(False)  # names of files and extensions may hold $ and anything else
+        text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=dpi, metadata={"Software": None, **(metadata or {})})
     return buffer.getvalue()
+
+
+def _own_texts(figure: Any) -> Iterator[Any]:
+    """Yield all texts of a figure but numbers beside ticks, which matplotlib writes as formulas."""
+    yield from figure.texts
+    legends = list(figure.legends)
+    for axes in figure.axes:
+        yield from (axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts)
+        legends += [legend] if (legend := axes.get_legend()) is not None else []
+    for legend in legends:
+        yield from legend.get_texts()
 
 
 def description(path: Path) -> str | None:

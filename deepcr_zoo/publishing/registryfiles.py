@@ -13,6 +13,7 @@ from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.hub.frontmatter import front_matter
 from deepcr_zoo.zoo.hub.repositories import HubRepository, whoami
 from deepcr_zoo.zoo.merging import alterations
+from deepcr_zoo.zoo.records import altered_records
 from deepcr_zoo.zoo.registry import HubPin, Registry, read_registry
 from deepcr_zoo.zoo.rendering import models_table
 from deepcr_zoo.zoo.updates import fetch_lock, shipped_registry
@@ -58,7 +59,8 @@ def _refuse_unpublished(registry: Registry) -> None:
 def _refuse_alterations(remote: HubRepository, head: str, registry: Registry) -> None:
     with temporary_folder() as scratch:
         fetch_lock(remote, head, scratch)
-        problems = alterations(read_registry(scratch), registry, complete=True)
+        published = read_registry(scratch)
+        problems = [*alterations(published, registry, complete=True), *altered_records(published, registry)]
     if problems:
         raise PublishError(
             f"{remote.address}: this checkout's registry alters what is published, and may only add: {'; '.join(problems)}"

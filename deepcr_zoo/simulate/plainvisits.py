@@ -53,6 +53,7 @@ _COLUMN_ELECTRON_S = (0.1, 1.0)  # excess of bad columns (assumed)
 _HIGHEST_ZENITH_ANGLE = 50.0  # degrees
 _DEFOCUS, _DEFOCUS_SCATTER = 0.03, 0.02  # waves rms, of a telescope in orbit (assumed)
 _PIXEL_BYTES = 80  # of all layers of an exposure
+_SOURCE_BYTES = 6000  # of a galaxy and its parts, measured
 _DRIFT_PIXELS = 0.03  # sigma of the pointing of repeats (assumed)
 
 # independent random streams of a visit
@@ -125,12 +126,14 @@ def check(visit: PlainVisit) -> None:
         raise UsageError(f"exposures: expected 1 to {MOST_EXPOSURES}, got {visit.exposures}")
     if not 0 < visit.exposure_time_s <= MOST_SECONDS:
         raise UsageError(f"exposure_time_s: expected > 0 and at most {MOST_SECONDS:g}, got {visit.exposure_time_s:g}")
-    pixels = math.prod(visit.shape) * math.prod(PlainCamera(visit.instrument).settings.binning)
-    free = free_memory_bytes()
-    if free is not None and pixels * _PIXEL_BYTES > free:
+    settings = PlainCamera(visit.instrument).settings
+    pixels = math.prod(visit.shape) * math.prod(settings.binning)
+    sources = pixels * 1e-6 * (settings.sources_per_megapixel or 0.0)
+    needed, free = pixels * _PIXEL_BYTES + sources * _SOURCE_BYTES, free_memory_bytes()
+    if free is not None and needed > free:
         raise UsageError(
-            f"a frame of {pixels:.2g} pixels takes {pixels * _PIXEL_BYTES / 1e9:.2g} GB, {free / 1e9:.2g} GB of memory are "
-            "free: simulate a smaller side"
+            f"a frame of {pixels:.2g} pixels and {sources:.2g} sources takes {needed / 1e9:.2g} GB, {free / 1e9:.2g} GB of "
+            "memory are free: simulate a smaller side, or fewer sources"
         )
 
 

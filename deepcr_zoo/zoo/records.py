@@ -19,7 +19,7 @@ from deepcr_zoo.errors import NoModelError, UsageError
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.zoo.cards import Card, Positive, Probability
 from deepcr_zoo.zoo.instruments import PixelUnit
-from deepcr_zoo.zoo.registry import ResolvedModel, Sha256
+from deepcr_zoo.zoo.registry import Registry, ResolvedModel, Sha256
 
 POOLED = "all"  # field type of the pooled data
 Rate = Annotated[float, Field(gt=0, lt=1)]
@@ -140,6 +140,21 @@ def read_records(model: ResolvedModel) -> Results:
     """Return the measured results of a version; empty if there is no file."""
     path = results_path(model)
     return read_document(path, Results, model.root) if path.is_file() else Results()
+
+
+def altered_records(old: Registry, new: Registry) -> list[str]:
+    """Return where results in `new` lack or alter records that `old` has, one sentence each: they only grow.
+
+    Results of `new` that cannot be read raise `InvalidDocumentError`.
+    """
+    known, found = set(old.references()), []
+    for reference in new.references():
+        after = read_records(new.resolve(reference))
+        before = read_records(old.resolve(reference)) if reference in known else Results()
+        kinds = ((getattr(before, kind), getattr(after, kind)) for kind in Results.model_fields)
+        if any(later[: len(earlier)] != earlier for earlier, later in kinds):
+            found.append(f"{reference}: results: expected those that are there first, and new ones after them")
+    return found
 
 
 def results_path(model: ResolvedModel) -> Path:

@@ -24,6 +24,7 @@ from deepcr_zoo.zoo.hub import downloads
 from deepcr_zoo.zoo.hub.repositories import HubRepository
 from deepcr_zoo.zoo.merging import alterations, changed_defaults, merged
 from deepcr_zoo.zoo.names import NAME_PATTERN, VERSION_PATTERN
+from deepcr_zoo.zoo.records import altered_records, read_records
 from deepcr_zoo.zoo.registry import ORGANISATION, HubPin, Origin, Registry, read_registry
 
 REPOSITORY = f"{ORGANISATION}/registry"  # Hub repository of the zoo's lock and cards
@@ -212,6 +213,7 @@ def _is_whole(kept: KeptUpdate) -> bool:
 def _read_cards(registry: Registry) -> None:
     for reference in registry.references():
         read_card(registry.resolve(reference))
+        read_records(registry.resolve(reference))
 
 
 def _check(fetched: Registry, shipped: Registry, before: Registry | None) -> None:
@@ -224,6 +226,7 @@ def _check(fetched: Registry, shipped: Registry, before: Registry | None) -> Non
         since = {key: entry for key, entry in before.entries.items() if key not in shipped.entries}
         problems += alterations(before, fetched, complete=True)
         problems += changed_defaults(replace(before, entries=since), fetched)
+        problems += altered_records(before, fetched)
     _refuse_alterations(fetched, problems)
     _read_cards(fetched)
     merged(shipped, fetched)

@@ -247,6 +247,11 @@ def test_wildcards_that_meet_links_to_the_same_folder_search_it_once(tmp_path):
     assert batch.wildcard_files(f"{tmp_path}/{'*/' * 12}*.fits") == [f"{tmp_path}/{'a/' * 12}x.fits"]
 
 
+def test_a_pattern_of_many_folders_ends(tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path)
+    assert batch.wildcard_files(f"{tmp_path}/{'*/' * 1500}x.fits") == []
+
+
 @pytest.mark.parametrize("name", ["a" * 100_000, "x.fits" + "[a]" * 30_000 + "x", "a:" * 50_000, "https://" + "b" * 100_000])
 def test_a_name_of_any_length_in_a_list_costs_nothing(name, tmp_path):
     (tmp_path / "list.txt").write_text(name)

@@ -347,6 +347,26 @@ def test_a_distortion_of_absurd_order_is_refused_at_once(name, tmp_path):
     assert time.monotonic() - start < 3
 
 
+@pytest.mark.parametrize(
+    "cards",
+    [
+        [("A_1_1", "NTERMS: 3")],
+        [("DQ2", "NAXES: 2000000000"), ("DQ2", "NAXES: 2")],
+        [("DP2", "NAXES: 2"), ("DP2", "NAXES: 2")],
+        [("DP1", "NAXES: 2000000000")],
+        [("DP1", "TPD.FWD.1: 5")],
+        [("DP1", "nonsense")],
+    ],
+)
+def test_coefficients_of_a_distortion_that_are_none_are_refused(cards, tmp_path):
+    """In the C library below astropy they are a segmentation fault."""
+    path = acs_flc(tmp_path / "x_flc.fits")
+    with fits.open(path, mode="update") as hdus:
+        hdus["SCI", 1].header.extend(cards)
+    with pytest.raises(InvalidFileError, match=rf"place on the sky .WCS. cannot be read: {cards[0][0]}.* expected"):
+        read_facts(path, read_recipe(find_recipe("acs-wfc")).instrument)
+
+
 @pytest.mark.parametrize("mjd", [1e300, -1e9, 1e12])
 def test_a_time_that_is_none_leaves_exposures_to_be_grouped(mjd, tmp_path, monkeypatch):
     folder = settings_of(tmp_path / "settings", monkeypatch)

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from deepcr_zoo import files
 from deepcr_zoo.errors import DeepcrZooError, HubUnreachableError, IntegrityError, OutputError, SourceError, UsageError
 from deepcr_zoo.zoo import incoming, sources, updates
-from deepcr_zoo.zoo.hub import connection, repositories
+from deepcr_zoo.zoo.hub import connection, downloads, repositories
 from deepcr_zoo.zoo.hub.repositories import HubRepository, whoami
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE
 from deepcr_zoo.zoo.resolving import find_model
@@ -151,6 +151,12 @@ def test_a_bundled_copy_is_used_instead_of_a_slow_hub(published, monkeypatch):
     begun = time.monotonic()
     assert pull_resolved(published.model).source == "seed"
     assert time.monotonic() - begun < 15
+
+
+def test_many_files_that_come_slowly_are_given_up_together(published, monkeypatch):
+    monkeypatch.setattr(downloads, "LONGEST_S", 0.0)
+    with pytest.raises(HubUnreachableError, match="sends files too slowly"):
+        downloads.download_all(published.pin, {"model.safetensors": published.model.locked.weights.size, "README.md": 10**6})
 
 
 def test_a_hub_that_says_to_come_back_tomorrow_is_not_waited_for(published):

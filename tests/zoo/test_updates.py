@@ -1,5 +1,6 @@
 """Registry updates: published by a keeper, fetched by a user, against the contract server."""
 
+import datetime
 import shutil
 import socket
 
@@ -8,6 +9,7 @@ from huggingface_hub import HfApi
 
 import deepcr_zoo
 from deepcr_zoo import files
+from deepcr_zoo.documents import as_yaml
 from deepcr_zoo.errors import (
     HubConflictError,
     HubError,
@@ -21,6 +23,7 @@ from deepcr_zoo.errors import (
 from deepcr_zoo.publishing.registryfiles import publish_registry
 from deepcr_zoo.zoo import updates
 from deepcr_zoo.zoo.hub.repositories import HubRepository
+from deepcr_zoo.zoo.records import MeasuredOn, Results, SkyRecord
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import LockedFile, read_registry
 from tests.registries import SMALL, copy_registry, edit, edit_card, edit_entry
@@ -279,6 +282,41 @@ def test_a_kept_update_that_is_damaged_is_left_out_with_a_warning_and_mended_by_
 
 
 @pytest.mark.slow
+def records(*dates):
+    """A file of results with an operating point for each date."""
+    return Results(
+        sky=[
+            SkyRecord(
+                date=datetime.date.fromisoformat(date), software="x", command="x", machine="x", seeds=[1], rule="x",
+                highest=100.0,
+                data=MeasuredOn(kind="synthetic", description="x"),
+            )
+            for date in dates
+        ]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("later", [[], ["2026-01-02"], ["2026-01-02", "2026-01-01"]])
+def test_results_of_a_version_grow_and_are_never_altered(later, contract_hub, keepers):
+    path = keepers / "cards" / NEW / "1.0.results.yaml"
+    path.write_bytes(as_yaml(records("2026-01-01")))
+    publish_registry(keepers, updates.REPOSITORY)
+    first = updates.update().kept.commit
+    path.write_bytes(as_yaml(records(*later)))
+    message = rf"{NEW}@1\.0: results: expected those that are there first"
+    with pytest.raises(PublishError, match=message):
+        publish_registry(keepers, updates.REPOSITORY)
+    push(contract_hub, {f"cards/{NEW}/1.0.results.yaml": as_yaml(records(*later))})
+    with pytest.raises(UpdateError, match=message):
+        updates.update()
+    assert updates.current().commit == first
+    push(contract_hub, {f"cards/{NEW}/1.0.results.yaml": as_yaml(records("2026-01-01", "2026-01-02"))})
+    assert updates.update().kept.commit != first
+    push(contract_hub, {f"cards/{NEW}/1.0.results.yaml": b"sky: nonsense\n"})
+    with pytest.raises(InvalidDocumentError, match=r"results\.yaml: sky"):
+        updates.update()
+
+
 def test_older_updates_are_removed_and_all_can_be_forgotten(contract_hub, keepers, users_data):
     first = publish_registry(keepers, updates.REPOSITORY).pin.commit
     updates.update()

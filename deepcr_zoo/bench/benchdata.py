@@ -83,6 +83,9 @@ def describe(dataset: Dataset, recipe: Recipe, added: AddedMasks | None) -> Data
     pixels: dict[str, PixelCounts] = {name: _pixels(dataset, name) for name in field_types_of(dataset)}
     labelled: dict[str, Structures] = {name: _structures(dataset, name) for name in field_types_of(dataset)}
     structures = {**labelled, POOLED: sum(labelled.values(), Structures())}
+    seeds = [one.simulated.seed for one in simulated if one.simulated is not None and one.name in tested]
+    if manifest.is_synthetic and not seeds:
+        raise DatasetError(f"{dataset.folder}: names no visit of its recipe: build it again")
     return Data(
         kind="synthetic" if manifest.is_synthetic else "real",
         description=_description(dataset),
@@ -92,7 +95,7 @@ def describe(dataset: Dataset, recipe: Recipe, added: AddedMasks | None) -> Data
         structures={name: structured_pixels(found) for name, found in structures.items()},
         manifest_sha256=dataset.manifest_sha256,
         simulator_version=SIMULATOR if manifest.is_synthetic else None,
-        seeds=[one.simulated.seed for one in simulated if one.simulated is not None and one.name in tested],
+        seeds=seeds,
         pixels={**pixels, POOLED: _together(pixels.values())},
         inpainting=added,
     )

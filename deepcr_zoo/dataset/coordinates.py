@@ -10,20 +10,24 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from deepcr_zoo.dataset.footprints import hull, outline
 from deepcr_zoo.dataset.identities import identify
 from deepcr_zoo.documents import brief
 from deepcr_zoo.errors import InvalidFileError
 from deepcr_zoo.exposures.fitsfiles import extension_name, image_values, is_image, reason
 from deepcr_zoo.exposures.reading import Chip, Exposure
-from deepcr_zoo.zoo.instruments import Keywords, number, positive, text
+from deepcr_zoo.zoo.instruments import MOST_LEVEL, Keywords, number, positive, text
 from deepcr_zoo.zoo.recipe import InstrumentBlock
 
-_ORDERS, _MOST_ORDER = ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER"), 9
-"""Keywords of the SIP convention, and the largest order that it has (Shupe et al. 2005)."""
+_TEXTS = re.compile(r"(CTYPE|CUNIT|CPDIS|D2IMDIS)\d|RADESYS")
+_NUMBERS = re.compile(
+    r"WCSAXES|(CRVAL|CRPIX|CDELT|CROTA|CPERR|D2IMERR)\d|(CD|PC|PV)\d_\d{1,2}|(A|B|AP|BP)_(ORDER|\d_\d)|LONPOLE|LATPOLE"
+    r"|EQUINOX|AXISCORR|(DP|D2IM)\d\.(EXTVER|NAXES|AXIS\.\d)"
+)
+"""Keywords of coordinates that are read (FITS standard 4.0, chapter 8; Shupe et al. 2005; tables of distortions of HST)."""
 
-_POLYNOMIAL = re.compile(r"(A|B|AP|BP)_\d+_\d+")
-_RECORD, _PARTS, _MOST_RECORDED = re.compile(r"D[PQ]\d+"), ("EXTVER", "NAXES", "AXIS.1", "AXIS.2"), 1000
-"""Keywords of distortions by tables (Calabretta et al. 2004), what they hold, and the largest extension or axis."""
+_MOST = {re.compile("WCSAXES"): 4, re.compile(".*_ORDER"): 9, re.compile(r"(DP|D2IM)\d\..*"): 1000}
+"""Largest numbers of axes, orders of polynomials (Shupe et al. 2005), extensions and axes of tables."""
 
 _DISTORTIONS = ("WCSDVARR", "D2IMARR")  # names of extensions
 
@@ -41,7 +45,7 @@ def coordinates(exposure: Exposure, chip: Chip, hdus: fits.HDUList, block: Instr
     if is_spectrum and (block.description is None or _is_placed(chip.keywords)):
         return _slit_coordinates(chip, block)
     if block.description is None or has_coordinates(chip.keywords):
-        return _sky_coordinates(hdus, chip.hdu, chip.where)
+        return _sky_coordinates(hdus, chip)
     return _substitute(exposure, chip, block)
 
 
@@ -95,25 +99,26 @@ def _tangent(chip: Chip, block: InstrumentBlock, place: list[float], turn: Any) 
     return wcs
 
 
-def _check_orders(header: Keywords) -> None:
-    """Refuse a distortion for whose coefficients astropy would look without end."""
-    for name in _ORDERS:
-        order = number(header, name)
-        if order is not None and not 0 <= order <= _MOST_ORDER:
-            raise ValueError(f"{name} is {order:g}: expected at most {_MOST_ORDER}")
+def _plain(header: fits.Header) -> fits.Header:
+    """Return the cards of coordinates that are as they should be; others make astropy's libraries leave their memory.
 
-
-def _check_coefficients(header: fits.Header) -> None:
-    """Refuse coefficients that are none: with them astropy's library for coordinates leaves its memory."""
-    seen = set()
+    A value of another kind raises `ValueError`.
+    """
+    plain = fits.Header()
     for card in header.cards:
-        name, _, part = card.keyword.partition(".")
-        is_number = isinstance(card.value, int | float) and 0 <= card.value <= _MOST_RECORDED
-        if _POLYNOMIAL.fullmatch(name) and (part or not isinstance(card.value, int | float)):
-            raise ValueError(f"{name} is {brief(card.value)}: expected a number")
-        if _RECORD.fullmatch(name) and not (name[1] == "P" and part in _PARTS and is_number and card.keyword not in seen):
-            raise ValueError(f"{card.keyword} is {brief(card.value)}: expected one number for each of {', '.join(_PARTS)}")
-        seen.add(card.keyword)
+        is_text, is_number = _TEXTS.fullmatch(card.keyword), _NUMBERS.fullmatch(card.keyword)
+        if is_number and not (isinstance(card.value, int | float) and abs(card.value) <= MOST_LEVEL):
+            raise ValueError(f"{card.keyword} is {brief(card.value)}: expected a number of {MOST_LEVEL:g} at most")
+        if is_text and not isinstance(card.value, str):
+            raise ValueError(f"{card.keyword} is {brief(card.value)}: expected a text")
+        most = next((most for pattern, most in _MOST.items() if pattern.fullmatch(card.keyword)), MOST_LEVEL)
+        if is_number and not 0 <= abs(card.value) <= most:
+            raise ValueError(f"{card.keyword} is {card.value:g}: expected {most:g} at most")
+        if card.keyword in plain:
+            raise ValueError(f"{card.keyword} stands twice: expected it once")
+        if is_text or is_number:
+            plain.append(card)
+    return plain
 
 
 def _check_distortions(hdus: fits.HDUList, where: str) -> None:
@@ -123,15 +128,14 @@ def _check_distortions(hdus: fits.HDUList, where: str) -> None:
             image_values(hdu, f"{where}: its extension {extension_name(hdu)}")
 
 
-def _sky_coordinates(hdus: fits.HDUList, index: int, where: str) -> WCS:
-    _check_distortions(hdus, where)
+def _sky_coordinates(hdus: fits.HDUList, chip: Chip) -> WCS:
+    _check_distortions(hdus, chip.where)
     try:
-        _check_orders(hdus[index].header)
-        _check_coefficients(hdus[index].header)
-        wcs = WCS(hdus[index].header, hdus)
-        if wcs.has_celestial and np.isfinite(wcs.all_pix2world([[0.0, 0.0]], 0)).all():
+        wcs = WCS(_plain(hdus[chip.hdu].header), hdus)
+        if wcs.has_celestial:
+            hull(outline(wcs, chip.pixels.shape))
             return wcs
         problem = "no right ascension and declination"
     except Exception as error:  # astropy and its libraries raise anything on odd headers
         problem = reason(error)
-    raise InvalidFileError(f"{where}: its place on the sky (WCS) cannot be read: {problem}")
+    raise InvalidFileError(f"{chip.where}: its place on the sky (WCS) cannot be read: {problem}")

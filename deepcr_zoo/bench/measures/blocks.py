@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.dataset.footprints import Positions, centre, in_plane
 from deepcr_zoo.dataset.reading import Dataset, ExposureStamps
+from deepcr_zoo.errors import DatasetError
 from deepcr_zoo.zoo.recipe import FieldType
 
 STAMPS_A_SIDE = 2
@@ -57,6 +58,8 @@ def _cells(planes: list[Positions]) -> NDArray[np.int64]:
     """Return row and column of the block that holds each stamp's centre, along the sides of the first exposure's stamps."""
     first, middles = planes[0], np.concatenate(planes).mean(axis=1)
     sides = np.stack([first[:, 1] - first[:, 0], first[:, 3] - first[:, 0]]).mean(axis=1)
+    if not abs(np.linalg.det(sides)) > 0:
+        raise DatasetError("the corners of stamps are no squares on the sky: build the training set again")
     in_stamps = (middles - middles[0]) @ np.linalg.inv(sides)
     # half a stamp aside: no centre lies on the edge between blocks, where a dither would carry it over
     cells: NDArray[np.int64] = np.floor((in_stamps + 0.5) / STAMPS_A_SIDE).astype(np.int64)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +24,10 @@ from deepcr_zoo.zoo.recipe import Recipe, Split
 from deepcr_zoo.zoo.registry import Registry, ResolvedModel
 
 FILE = Path("zoo", "training_visits.yaml")
+
+_NUMBERED = re.compile(r"(?P<stem>simulated-.*-)\d{1,9}")
+_ROW = re.compile(r"(?P<stem>simulated-.*-)(?P<first>\d{1,9})\.\.(?P<last>\d{1,9})")
+_FEWEST_SHORTENED = 10
 
 
 class VisitList(Document):
@@ -102,11 +108,23 @@ def _start_of(recipe: Recipe, registry: Registry) -> TrainedOn:
 def seen_in_training(recipe: Recipe, dataset: Dataset, registry: Registry) -> list[str] | None:
     """Return the visits of a training set and of the model its recipe starts from, as a card lists them.
 
-    Real visits are PROPOSAL-VISIT, simulated ones have their names. None if the visits of the first model are unknown.
+    Real visits are PROPOSAL-VISIT, simulated ones have their names, many of which are shortened to ``NAME-1..9``. None if
+    the visits of the first model are unknown.
     """
     seen = {name for visit in visits_of(dataset.manifest, "train") for name in _sky_names(visit, dataset.manifest)}
     start = _start_of(recipe, registry)
-    return None if start.unknown is not None else sorted(seen | start.visits.keys())
+    return None if start.unknown is not None else _shortened(sorted(seen | start.visits.keys()))
+
+
+def _shortened(names: list[str]) -> list[str]:
+    """Return names in which many numbers of simulated visits that follow each other are one name."""
+    found: list[str] = []
+    for stem, group in groupby(names, lambda name: match["stem"] if (match := _NUMBERED.fullmatch(name)) else ""):
+        of_stem = list(group)
+        numbers = sorted(int(name.removeprefix(stem)) for name in of_stem) if stem else []
+        is_row = len(numbers) >= _FEWEST_SHORTENED and numbers[-1] - numbers[0] + 1 == len(numbers)
+        found += [f"{stem}{numbers[0]}..{numbers[-1]}"] if is_row else of_stem
+    return found
 
 
 def _sky_names(visit: VisitRecord, manifest: Manifest) -> list[str]:
@@ -143,7 +161,10 @@ def reason_to_exclude(trained_on: TrainedOn, dataset: Dataset) -> str | None:
 
 
 def _is_same_name(one: str, other: str) -> bool:
-    """True if two names mean the same visit; a name without an observation means the whole visit."""
+    """True if two names mean the same visit; a name without an observation, or `_shortened`, means all of its visits."""
+    if row := _ROW.fullmatch(one):
+        number = other.removeprefix(row["stem"])
+        return number.isdecimal() and number != other and int(row["first"]) <= int(number) <= int(row["last"])
     first, second = VisitName.parse(one), VisitName.parse(other)
     return one == other or (first is not None and second is not None and first.shares_visit(second))
 

@@ -3,7 +3,15 @@
 import pytest
 
 from deepcr_zoo import files
-from deepcr_zoo.bench.exclusions import FILE, TrainedOn, TrainingVisits, of_model, reason_to_exclude, seen_in_training
+from deepcr_zoo.bench.exclusions import (
+    FILE,
+    TrainedOn,
+    TrainingVisits,
+    _shortened,
+    of_model,
+    reason_to_exclude,
+    seen_in_training,
+)
 from deepcr_zoo.bench.judging import Extent, benchmark
 from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.documents import read_document
@@ -118,3 +126,18 @@ def test_a_model_that_cannot_be_judged_is_named_with_its_reason(dataset):
     assert "normalised by the whole frame" in results.excluded[0].reason
     with pytest.raises(UsageError, match=r"WFC3-UVIS-2-32@1\.0 is not judged: .* normalised by the whole frame"):
         benchmark(subjects[1:2], dataset, recipe_of(), "command", extent=alone, device="cpu")
+
+
+def test_many_simulated_visits_that_follow_each_other_are_one_name_that_excludes_each(dataset):
+    names = [f"simulated-{FIELD[0]}-{number}" for number in range(995, 1009)]
+    others = ["10420-01", "10420-02", "simulated-spectrum-1", "simulated-spectrum-2"]
+    (row,) = set(_shortened(sorted([*names, *others]))) - set(others)
+    assert row == f"simulated-{FIELD[0]}-995..1008"
+    assert _shortened(sorted([*names, *others])).count(row) == 1
+    gap = sorted([*names[:5], *names[6:]])
+    assert _shortened(gap) == gap
+    tested = next(group.visit.name for group in dataset.exposures("test", FIELD[0]))
+    number = int(tested.rpartition("-")[2])
+    for first, last, is_excluded in ((number - 3, number, True), (number + 1, number + 9, False), (0, 10**8, True)):
+        trained_on = TrainedOn("HST ACS/WFC", {f"simulated-{FIELD[0]}-{first}..{last}": "its card"})
+        assert (reason_to_exclude(trained_on, dataset) is not None) == is_excluded

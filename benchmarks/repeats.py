@@ -9,8 +9,9 @@ what the difference scatters there.
 
     python benchmarks/repeats.py --data ../shared/data --models CCD-ANY-2-32 ACS-WFC-2-32
 
-A model may also be the folder of a run. L.A.Cosmic has the best of a grid of sigclip and objlim at each FPR, chosen on these
-very pixels; a dash says that no setting has so few false pixels.
+Networks that need no unit are judged on the same frames in other units, too. A model may also be the folder of a run.
+L.A.Cosmic has the best of a grid of sigclip and objlim at each FPR, chosen on these very pixels; a dash says that no setting
+has so few false pixels.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import argparse
 import datetime
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,17 @@ from deepcr_zoo.machine import processor_name
 from deepcr_zoo.models.baselines import Lacosmic
 from deepcr_zoo.models.model import MaskModel
 
+Image = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Counts = NDArray[np.float64]
+
+UNITS: dict[str, Callable[[Image], Image]] = {
+    "electrons": lambda image: image,
+    "x 0.25": lambda image: image * np.float32(0.25),
+    "x 4": lambda image: image * np.float32(4),
+    "+ 10,000": lambda image: image + np.float32(10_000),
+    "sky subtracted": lambda image: image - np.median(image),
+}
 FPRS = (0.0001, 0.0005, 0.001, 0.005)
 SURE, CONNECTED, DOUBTFUL = 6.0, 3.0, 2.5  # sigma of the difference
 BOX = (15, 15)  # sides of the box whose median difference is that of the backgrounds
@@ -44,10 +56,6 @@ RESAMPLINGS = 500
 BINS = 4096  # of a network's logits
 SIGCLIPS = (2.5, 4.0, 5.0, 6.3, 8.0, 10.0, 14.0, 20.0, 28.0, 40.0)
 OBJLIMS = (1.0, 2.0, 3.5, 5.0, 8.0)
-
-Image = NDArray[np.float32]
-Mask = NDArray[np.bool_]
-Counts = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -230,6 +238,20 @@ def judge(name: str, pairs: Sequence[Pair], models: dict[str, MaskModel]) -> Ite
     yield row("L.A.Cosmic, best of the grid", lacosmic_tpr, lacosmic_counts(frames), drawn)
 
 
+def in_other_units(name: str, pairs: Sequence[Pair], models: dict[str, MaskModel]) -> Iterator[str]:
+    """Return a table of the TPRs on the same frames in other units, of networks that need none."""
+    frames = [frame for pair in pairs for frame in labelled(pair)]
+    yield f"\n{name}: TPR at FPR {', '.join(f'{100 * fpr:g}' for fpr in FPRS)} % on the same frames in other units\n"
+    yield "| network | " + " | ".join(UNITS) + " |"
+    yield "|---" * (len(UNITS) + 1) + "|"
+    for label, model in models.items():
+        cells = []
+        for change in UNITS.values():
+            counts = network_counts(model, [replace(frame, image=change(frame.image)) for frame in frames])
+            cells.append(" / ".join(f"{100 * network_tpr(counts, np.ones(len(counts)), fpr):.1f}" for fpr in FPRS))
+        yield f"| {label} | " + " | ".join(cells) + " |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with frames/ and stis_crsplit/")
@@ -237,11 +259,12 @@ def main() -> None:
     given = parser.parse_args()
     models = {one: find_subject(one).model("cpu", "auto") for one in given.models}
     print(f"{datetime.date.today()}, {processor_name()}: {command()}")
-    for name in GROUND:
-        for line in judge(name, [ground_pair(name, given.data / "frames")], models):
+    unitless = {label: model for label, model in models.items() if model.card.input.normalisation == "noise"}
+    frames = {name: [ground_pair(name, given.data / "frames")] for name in GROUND}
+    frames["STIS"] = [stis_pair(one, given.data / "stis_crsplit") for one in STIS]
+    for name, pairs in frames.items():
+        for line in (*judge(name, pairs, models), *(in_other_units(name, pairs, unitless) if unitless else ())):
             print(line, flush=True)
-    for line in judge("STIS", [stis_pair(one, given.data / "stis_crsplit") for one in STIS], models):
-        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ def publish(
     finish: Annotated[bool, Option("--finish", help="after the merge: write the entry; NAME@VERSION: set its tag")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="show the files to upload and the gates")] = False,
     private: Annotated[bool, Option("--private", help="create the repository as private")] = False,
+    bundle: Annotated[bool, Option("--bundle", help="write it into the checkout with its weights, upload nothing")] = False,
     seed: Annotated[bool, Option("--seed", help="every bundled model; --repo then names ORG alone")] = False,
     registry: Annotated[bool, Option("--registry", help="lock and cards of the checkout, for 'deepcr-zoo update'")] = False,
     into: Into = None,
@@ -59,10 +60,13 @@ def publish(
         disable_progress_bars()
     if sum((what is not None, seed, registry)) != 1:
         raise UsageError("name the folder of a run, or NAME@VERSION, or give --seed or --registry (one of them)")
-    if as_pull_request + finish + dry_run > 1 or ((seed or registry) and (as_pull_request or finish)):
-        raise UsageError("--pr, --finish and --dry-run exclude each other, and the first two are for one model")
-    if private and (as_pull_request or finish or dry_run):
-        raise UsageError("--private is for a repository that is made: leave it out with --pr, --finish and --dry-run")
+    of_one = as_pull_request + finish + bundle
+    if of_one + dry_run > 1 or ((seed or registry) and of_one):
+        raise UsageError("--pr, --finish, --bundle and --dry-run exclude each other, and all but the last are for one model")
+    if private and (of_one or dry_run):
+        raise UsageError(
+            "--private is for a repository that is made: leave it out with --pr, --finish, --bundle and --dry-run"
+        )
     from deepcr_zoo.publishing import workflow
     from deepcr_zoo.publishing.entries import find_checkout
     from deepcr_zoo.publishing.releases import repository_of
@@ -77,6 +81,9 @@ def publish(
         repository = repository_of(release, repo)
         if dry_run:
             _show(release, repository)
+        elif bundle:
+            for path in workflow.bundle(release, find_checkout(into)):
+                print_result(str(path))
         elif checkout is None:
             _propose(release, repository)
         else:

@@ -15,7 +15,16 @@ from deepcr_zoo.publishing.releases import Release
 from deepcr_zoo.zoo.merging import MEANING
 from deepcr_zoo.zoo.names import VERSION_PATTERN
 from deepcr_zoo.zoo.records import Measurement, Results, read_records
-from deepcr_zoo.zoo.registry import CARD_FILE, HubPin, LockedVersion, ModelEntry, Registry, read_registry
+from deepcr_zoo.zoo.registry import (
+    CARD_FILE,
+    TEST_VECTOR_FILE,
+    WEIGHTS_FILE,
+    HubPin,
+    LockedVersion,
+    ModelEntry,
+    Registry,
+    read_registry,
+)
 
 
 def find_checkout(given: Path | None) -> Path:
@@ -28,13 +37,13 @@ def find_checkout(given: Path | None) -> Path:
     return root
 
 
-def check_entry(release: Release, repository: str, checkout: Path) -> None:
+def check_entry(release: Release, repository: str | None, checkout: Path) -> None:
     """Refuse a release, before any upload, if the checkout has its version with other bytes or elsewhere on the Hub."""
     known = _locked(release, read_registry(checkout))
     if known is None:
         _check_card(release, checkout)
         return
-    if (pin := known.sources.hub) is not None and pin.repo != repository:
+    if repository is not None and (pin := known.sources.hub) is not None and pin.repo != repository:
         raise PublishError(f"{release.reference} is published in {pin.repo}: leave out --repo, or name that one")
     ours = release.locked(None)
     if wrong := [name for name in MEANING if name != "released" and getattr(known, name) != getattr(ours, name)]:
@@ -44,10 +53,11 @@ def check_entry(release: Release, repository: str, checkout: Path) -> None:
         )
 
 
-def write_entry(release: Release, pin: HubPin, checkout: Path) -> list[Path]:
+def write_entry(release: Release, pin: HubPin | None, checkout: Path) -> list[Path]:
     """Write card, results and recipe of a release, last the registry entry that pins it; return the changed files.
 
-    If one cannot be written, none is. A new version does not become the default: people change that in the entry.
+    Without a pin, the entry says that the weights are bundled, and they are written too. If one file cannot be written,
+    none is. A new version does not become the default: people change that in the entry.
     """
     with (
         files.reporting_failures(checkout, "run the command again, with another --into if that stays"),
@@ -56,10 +66,10 @@ def write_entry(release: Release, pin: HubPin, checkout: Path) -> list[Path]:
         return _write_entry(release, pin, checkout)
 
 
-def _write_entry(release: Release, pin: HubPin, checkout: Path) -> list[Path]:
+def _write_entry(release: Release, pin: HubPin | None, checkout: Path) -> list[Path]:
     registry = read_registry(checkout)
     known = _locked(release, registry)
-    if known and known.sources.hub and known.sources.hub != pin:
+    if known and known.sources.hub and pin is not None and known.sources.hub != pin:
         there = known.sources.hub
         raise PublishError(f"{release.reference} is pinned to {there.repo} at commit {there.commit}, not to {pin.commit}")
     if known is None:
@@ -70,6 +80,9 @@ def _write_entry(release: Release, pin: HubPin, checkout: Path) -> list[Path]:
         recorded = Results() if known is None else read_records(registry.resolve(release.reference))
         contents[card.with_suffix(".results.yaml")] = as_yaml(_with_measurement(recorded, release.measurement))
     contents[card] = release.files[CARD_FILE]
+    if pin is None:
+        shelf = checkout / "zoo" / "weights" / release.entry / release.card.identity.version
+        contents |= {shelf / name: release.files[name] for name in (WEIGHTS_FILE, TEST_VECTOR_FILE)}
     contents[checkout / "zoo" / f"{release.entry}.yaml"] = entry_text(_pinned_entry(release, registry, pin))
     changed = {path: data for path, data in contents.items() if not path.is_file() or read_file(path) != data}
     write_together(changed)
@@ -115,11 +128,12 @@ def _locked(release: Release, registry: Registry) -> LockedVersion | None:
     return None if entry is None else entry.versions.get(release.card.identity.version)
 
 
-def _pinned_entry(release: Release, registry: Registry, pin: HubPin) -> ModelEntry:
+def _pinned_entry(release: Release, registry: Registry, pin: HubPin | None) -> ModelEntry:
     identity, known, entry = release.card.identity, _locked(release, registry), registry.entries.get(release.entry)
     locked = release.locked(pin)
     if known is not None:
-        locked = known.model_copy(update={"sources": known.sources.model_copy(update={"hub": pin})})
+        source = {"seed": True} if pin is None else {"hub": pin}
+        locked = known.model_copy(update={"sources": known.sources.model_copy(update=source)})
     if entry is None:
         return ModelEntry(
             name=identity.name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deepcr_zoo import files
@@ -49,6 +49,14 @@ def publish(release: Release, repository: str, checkout: Path, *, private: bool 
     # versions that were published before config.json existed stay as they are
     read_back(release, publication.pin, also=(CONFIG_FILE,) if publication.is_new else ())
     return Published(publication, write_entry(release, publication.pin, checkout))
+
+
+def bundle(release: Release, checkout: Path) -> list[Path]:
+    """Write a release into a checkout with its weights, which the package then brings along; return the changed files."""
+    release = replace(release, seed=True)
+    release.check_gates()
+    check_entry(release, None, checkout)
+    return write_entry(release, None, checkout)
 
 
 def propose(release: Release, repository: str) -> Proposal:

@@ -6,11 +6,13 @@ import pytest
 import yaml
 
 from deepcr_zoo import files
-from deepcr_zoo.errors import OutputError, PublishError, UsageError
+from deepcr_zoo.errors import GateError, OutputError, PublishError, UsageError
 from deepcr_zoo.publishing.entries import check_entry, entry_text, find_checkout, write_entry
+from deepcr_zoo.publishing.workflow import bundle
 from deepcr_zoo.zoo.records import read_records
 from deepcr_zoo.zoo.registries import default_registry
-from deepcr_zoo.zoo.registry import CARD_FILE, HubPin, read_registry
+from deepcr_zoo.zoo.registry import CARD_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, HubPin, read_registry
+from deepcr_zoo.zoo.sources import fetch
 from tests.registries import SMALL, copy_registry
 
 PIN = HubPin(repo="deepcr-zoo/mask-ACS-WFC-F606W-2-4", commit="1" * 40)
@@ -98,3 +100,26 @@ def test_a_card_without_an_entry_is_replaced_by_no_other(release, checkout):
     path.write_bytes(newer.files[CARD_FILE])  # of a command that was killed before it wrote the entry
     check_entry(newer, PIN.repo, checkout)
     assert path not in write_entry(newer, PIN, checkout)
+
+
+def test_a_bundled_release_stands_in_the_checkout_with_its_weights_and_works_without_a_hub(release, tmp_path, monkeypatch):
+    root = tmp_path / "empty"
+    for part in ("zoo", "cards"):
+        (root / part).mkdir(parents=True)
+    written = bundle(dataclasses.replace(release, seed=False), root)
+    model = read_registry(root).resolve(SMALL)
+    assert (model.locked.sources.seed, model.locked.sources.hub) == (True, None)
+    assert {path.name for path in written} >= {WEIGHTS_FILE, TEST_VECTOR_FILE, "1.0.yaml"}
+    for name, data in release.locked_files.items():
+        if name != CARD_FILE:
+            assert (root / "zoo" / "weights" / SMALL / "1.0" / name).read_bytes() == data
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert fetch(model, WEIGHTS_FILE).source == "seed"
+    assert bundle(release, root) == []
+
+
+def test_a_release_that_fails_a_gate_is_not_bundled(release, tmp_path):
+    failing = release.verdict.gates[0].model_copy(update={"verdict": "fails"})
+    verdict = release.verdict.model_copy(update={"gates": [failing]})
+    with pytest.raises(GateError, match="1 of 1 gates fail"):
+        bundle(dataclasses.replace(release, verdict=verdict), copy_registry(tmp_path))

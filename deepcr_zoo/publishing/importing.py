@@ -89,13 +89,13 @@ def import_file(path: Path, facts: StatedFacts) -> ImportedModel:
 
 def _check(facts: StatedFacts) -> None:
     cards.check_threshold(facts.threshold)
+    if max(len(facts.name), len(facts.version)) > MOST_LETTERS:
+        raise UsageError(f"name and version: expected at most {MOST_LETTERS} letters each, of which names of files are made")
     if not is_name(f"{facts.name}@{facts.version}") or "/" in facts.name or ":" in facts.name or "." not in facts.version:
         raise UsageError(
             f"name {facts.name!r}, version {facts.version!r}: expected such as CSST-2-50 ({NAME_PATTERN}) and 1.0 "
             f"({VERSION_PATTERN})"
         )
-    if max(len(facts.name), len(facts.version)) > MOST_LETTERS:
-        raise UsageError(f"name and version: expected at most {MOST_LETTERS} letters each, of which names of files are made")
     for what, text in (("licence", facts.licence), ("author", facts.author)):
         if printable(text) != text or len(text) > MOST_LETTERS:
             raise UsageError(f"{what} is {brief(text)}: expected one line of at most {MOST_LETTERS} letters")

@@ -25,6 +25,7 @@ from deepcr_zoo.training import checkpoints
 from deepcr_zoo.training.runs import new_run
 from deepcr_zoo.zoo import registries, sources, updates
 from deepcr_zoo.zoo.cards import Licence
+from deepcr_zoo.zoo.runfolders import FACTS_FILE, RunFacts
 from tests import forks
 from tests.registries import SMALL, copy_registry
 from tests.training.stamps import recipe_of, write_dataset
@@ -105,7 +106,8 @@ def test_a_link_in_place_of_the_pictures_of_a_run_leads_nowhere(listed, secret, 
     for folder in (thesis, run):
         folder.mkdir()
     (thesis / "thesis.tex").write_text("mine\n")
-    (run / output.RUN_FILE).write_text("{}")
+    facts = dict.fromkeys(RunFacts.model_fields, "x") | {"started": "2026-01-01", "rehearsal": False}
+    (run / FACTS_FILE).write_text(json.dumps(facts))
     (run / output.LIST_FILE).write_text(json.dumps({"files": listed}))
     (run / "report").symlink_to(thesis)
     with pytest.raises(IntegrityError, match="run/report is a symbolic link"):

@@ -224,8 +224,7 @@ def row(name: str, tpr: Callable[[Counts, Counts, float], float], counts: Counts
     return f"| {name} | " + " | ".join(parts) + " |"
 
 
-def judge(name: str, pairs: Sequence[Pair], models: dict[str, MaskModel]) -> Iterator[str]:
-    frames = [frame for pair in pairs for frame in labelled(pair)]
+def judge(name: str, frames: Sequence[Frame], models: dict[str, MaskModel]) -> Iterator[str]:
     struck = sum(int(one.struck.sum()) for one in frames)
     counted = sum(int(one.counted.sum()) for one in frames)
     yield f"\n{name}: {len(frames)} exposures, {struck} pixels of cosmic rays, {counted} that count\n"
@@ -238,9 +237,8 @@ def judge(name: str, pairs: Sequence[Pair], models: dict[str, MaskModel]) -> Ite
     yield row("L.A.Cosmic, best of the grid", lacosmic_tpr, lacosmic_counts(frames), drawn)
 
 
-def in_other_units(name: str, pairs: Sequence[Pair], models: dict[str, MaskModel]) -> Iterator[str]:
+def in_other_units(name: str, frames: Sequence[Frame], models: dict[str, MaskModel]) -> Iterator[str]:
     """Return a table of the TPRs on the same frames in other units, of networks that need none."""
-    frames = [frame for pair in pairs for frame in labelled(pair)]
     yield f"\n{name}: TPR at FPR {', '.join(f'{100 * fpr:g}' for fpr in FPRS)} % on the same frames in other units\n"
     yield "| network | " + " | ".join(UNITS) + " |"
     yield "|---" * (len(UNITS) + 1) + "|"
@@ -260,10 +258,11 @@ def main() -> None:
     models = {one: find_subject(one).model("cpu", "auto") for one in given.models}
     print(f"{datetime.date.today()}, {processor_name()}: {command()}")
     unitless = {label: model for label, model in models.items() if model.card.input.normalisation == "noise"}
-    frames = {name: [ground_pair(name, given.data / "frames")] for name in GROUND}
-    frames["STIS"] = [stis_pair(one, given.data / "stis_crsplit") for one in STIS]
-    for name, pairs in frames.items():
-        for line in (*judge(name, pairs, models), *(in_other_units(name, pairs, unitless) if unitless else ())):
+    every = {name: [ground_pair(name, given.data / "frames")] for name in GROUND}
+    every["STIS"] = [stis_pair(one, given.data / "stis_crsplit") for one in STIS]
+    for name, pairs in every.items():
+        frames = [frame for pair in pairs for frame in labelled(pair)]
+        for line in itertools.chain(judge(name, frames, models), in_other_units(name, frames, unitless) if unitless else ()):
             print(line, flush=True)
 
 

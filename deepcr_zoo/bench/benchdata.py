@@ -80,9 +80,10 @@ def describe(dataset: Dataset, recipe: Recipe, added: AddedMasks | None) -> Data
     manifest = dataset.manifest
     tested = {group.visit.name for group in dataset.exposures("test")}
     simulated = rehearsed_visits(recipe) if manifest.rehearsal else simulated_visits(recipe)
-    pixels: dict[str, PixelCounts] = {name: _pixels(dataset, name) for name in field_types_of(dataset)}
-    labelled: dict[str, Structures] = {name: _structures(dataset, name) for name in field_types_of(dataset)}
-    structures = {**labelled, POOLED: sum(labelled.values(), Structures())}
+    pixels: dict[str, PixelCounts] = {}
+    structures: dict[str, Structures] = {}
+    for name in field_types_of(dataset):
+        pixels[name], structures[name] = _count(dataset, name)
     seeds = [one.simulated.seed for one in simulated if one.simulated is not None and one.name in tested]
     if manifest.is_synthetic and not seeds:
         raise DatasetError(f"{dataset.folder}: names no visit of its recipe: build it again")
@@ -92,7 +93,10 @@ def describe(dataset: Dataset, recipe: Recipe, added: AddedMasks | None) -> Data
         labels=describe_labels(recipe, sorted({group.visit.software for group in dataset.exposures("test")})),
         ignored=describe_ignored_pixels(recipe),
         unseen=LABEL_METHODS[recipe.build.labels].unseen,
-        structures={name: structured_pixels(found) for name, found in structures.items()},
+        structures={
+            name: structured_pixels(found)
+            for name, found in {**structures, POOLED: sum(structures.values(), Structures())}.items()
+        },
         manifest_sha256=dataset.manifest_sha256,
         simulator_version=SIMULATOR if manifest.is_synthetic else None,
         seeds=seeds,
@@ -116,21 +120,20 @@ def _description(dataset: Dataset) -> str:
     return "; ".join(parts)
 
 
-def _structures(dataset: Dataset, field_type: FieldType) -> Structures:
-    """Count what lies in the labels as no cosmic rays do."""
-    return sum((find_structures(one.cosmic_rays, one) for one in judged_stamps(dataset, field_type)), Structures())
-
-
-def _pixels(dataset: Dataset, field_type: FieldType) -> PixelCounts:
-    return _together(
-        PixelCounts(
-            exposures=1,
-            pixels=one.ignore.size,
-            cosmic_rays=int(np.count_nonzero(one.cosmic_rays & ~one.ignore)),
-            ignored=int(np.count_nonzero(one.ignore)),
+def _count(dataset: Dataset, field_type: FieldType) -> tuple[PixelCounts, Structures]:
+    """Count the pixels of a field type, and what lies in its labels as no cosmic rays do."""
+    pixels, structures = [], Structures()
+    for one in judged_stamps(dataset, field_type):
+        pixels.append(
+            PixelCounts(
+                exposures=1,
+                pixels=one.ignore.size,
+                cosmic_rays=int(np.count_nonzero(one.cosmic_rays & ~one.ignore)),
+                ignored=int(np.count_nonzero(one.ignore)),
+            )
         )
-        for one in judged_stamps(dataset, field_type)
-    )
+        structures += find_structures(one.cosmic_rays, one)
+    return _together(pixels), structures
 
 
 def _together(counts: Iterable[PixelCounts]) -> PixelCounts:

@@ -107,13 +107,12 @@ def _plain(header: fits.Header) -> fits.Header:
     plain = fits.Header()
     for card in header.cards:
         is_text, is_number = _TEXTS.fullmatch(card.keyword), _NUMBERS.fullmatch(card.keyword)
-        if is_number and not (isinstance(card.value, int | float) and abs(card.value) <= MOST_LEVEL):
-            raise ValueError(f"{card.keyword} is {brief(card.value)}: expected a number of {MOST_LEVEL:g} at most")
+        counted = next((most for pattern, most in _MOST.items() if pattern.fullmatch(card.keyword)), None)
+        least, most = (-MOST_LEVEL, MOST_LEVEL) if counted is None else (0, counted)
+        if is_number and not (isinstance(card.value, int | float) and least <= card.value <= most):
+            raise ValueError(f"{card.keyword} is {brief(card.value)}: expected {most:g} at most")
         if is_text and not isinstance(card.value, str):
             raise ValueError(f"{card.keyword} is {brief(card.value)}: expected a text")
-        most = next((most for pattern, most in _MOST.items() if pattern.fullmatch(card.keyword)), MOST_LEVEL)
-        if is_number and not 0 <= abs(card.value) <= most:
-            raise ValueError(f"{card.keyword} is {card.value:g}: expected {most:g} at most")
         if card.keyword in plain:
             raise ValueError(f"{card.keyword} stands twice: expected it once")
         if is_text or is_number:

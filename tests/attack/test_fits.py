@@ -355,6 +355,7 @@ def test_a_distortion_of_absurd_order_is_refused_at_once(name, tmp_path):
         [("DP2", "NAXES: 2"), ("DP2", "NAXES: 2")],
         [("DP1", "NAXES: 2000000000")],
         [("WCSAXES", 10_000)],
+        [("WCSAXES", -1)],
         [("CRVAL1", 1e300)],
         [("CD1_1", 0.0), ("CD1_2", 0.0)],
         [("CTYPE1", 5)],

@@ -47,14 +47,10 @@ class Sweep:
         """Return the interpolated point at a TPR; None outside of the sweep, or without pixels of both classes."""
         if self.cosmic_rays == 0 or self.clean == 0:
             return None
-        fprs, tprs = self._rates()
-        order = np.lexsort((tprs, fprs))
-        order = order[fprs[order] > 0]
-        highest = np.maximum.accumulate(tprs[order])
-        if not order.size or not highest[0] <= tpr <= highest[-1]:
+        sigclips, fprs, tprs = _in_order(self.classes.thresholds, *self._rates())
+        if not tprs.size or not tprs[0] <= tpr <= tprs[-1]:
             return None
-        fpr = float(np.exp(np.interp(tpr, highest, np.log(fprs[order]))))
-        return RocPoint(float(np.interp(tpr, highest, self.classes.thresholds[order])), fpr, tpr)
+        return RocPoint(float(np.interp(tpr, tprs, sigclips)), float(np.exp(np.interp(tpr, tprs, np.log(fprs)))), tpr)
 
     def area(self) -> None:
         """Return None: a sweep does not reach from an FPR of 0 to one of 1."""
@@ -70,12 +66,15 @@ def interpolate(sigclips: Rates, fprs: Rates, tprs: Rates, fpr: float) -> RocPoi
     It is linear in log FPR, in which the curve is nearly straight. A point with a lower TPR than one of lower FPR gets the
     TPR of that one, which users would choose instead. TPRs are NaN where the pixels of a class are missing.
     """
+    sigclips, fprs, tprs = _in_order(sigclips, fprs, tprs)
+    if not fprs.size or not fprs[0] <= fpr <= fprs[-1]:
+        return None
+    at, places = np.log(fpr), np.log(fprs)
+    return RocPoint(float(np.interp(at, places, sigclips)), fpr, float(np.interp(at, places, tprs)))
+
+
+def _in_order(sigclips: Rates, fprs: Rates, tprs: Rates) -> tuple[Rates, Rates, Rates]:
+    """Return the points of a sweep that can be interpolated, in the order of FPR, each with the highest TPR so far."""
     order = np.lexsort((tprs, fprs))
     order = order[(fprs[order] > 0) & np.isfinite(tprs[order])]
-    swept = fprs[order]
-    if not swept.size or not swept[0] <= fpr <= swept[-1]:
-        return None
-    at, places = np.log(fpr), np.log(swept)
-    sigclip = np.interp(at, places, sigclips[order])
-    tpr = np.interp(at, places, np.maximum.accumulate(tprs[order]))
-    return RocPoint(float(sigclip), fpr, float(tpr))
+    return sigclips[order], fprs[order], np.maximum.accumulate(tprs[order])

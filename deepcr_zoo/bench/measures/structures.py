@@ -7,7 +7,7 @@ masked pixels count here, whatever their label.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -83,9 +83,9 @@ class Structures:
 
 def find_structures(mask: Mask, stamps: JudgedStamps) -> Structures:
     """Count the structures in a mask of an exposure's stamps, shape (N, S, S), without ignored pixels."""
-    found = Structures()
+    found, counted = Structures(), ~stamps.ignore
     for chip in map(int, np.unique(stamps.chip)):
-        masked, seen = _put_together(mask & ~stamps.ignore, stamps, chip), _put_together(~stamps.ignore, stamps, chip)
+        masked, seen = _put_together((mask & counted, counted), stamps, chip)
         found += Structures(
             int(masked.sum()),
             int((masked & _lines(masked, seen)).sum()),
@@ -95,17 +95,18 @@ def find_structures(mask: Mask, stamps: JudgedStamps) -> Structures:
     return found
 
 
-def _put_together(layer: Mask, stamps: JudgedStamps, chip: int) -> Mask:
-    """Return the layer of a chip, from its first pixel; pixels between stamps are False."""
+def _put_together(layers: Sequence[Mask], stamps: JudgedStamps, chip: int) -> list[Mask]:
+    """Return layers of a chip, from its first pixel; pixels between stamps are False."""
     own = np.flatnonzero(stamps.chip == chip)
-    side, places = layer.shape[-1], stamps.position[own].astype(np.int64)
+    side, places = layers[0].shape[-1], stamps.position[own].astype(np.int64)
     shape = (places.max(axis=0) + side).tolist()
     if min(places.min(), *shape) < 0 or math.prod(shape) > MOST_PIXELS:
         raise DatasetError(f"the stamps of chip {chip} lie within {shape[0]:,} x {shape[1]:,} pixels: expected a chip")
-    frame = np.zeros(shape, bool)
+    frames = [np.zeros(shape, bool) for _ in layers]
     for number, (row, column) in zip(own, places.tolist(), strict=True):
-        frame[row : row + side, column : column + side] |= layer[number]
-    return frame
+        for frame, layer in zip(frames, layers, strict=True):
+            frame[row : row + side, column : column + side] |= layer[number]
+    return frames
 
 
 def _lines(masked: Mask, seen: Mask) -> Mask:

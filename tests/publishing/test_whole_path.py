@@ -235,7 +235,7 @@ def without_visits(folder):
     [
         (
             lambda folder: edit_results(folder, claim_success),
-            "2 of 10 gates fail, so it is not published: TPR at",
+            "2 of 11 gates fail, so it is not published: TPR at",
         ),
         (lambda folder: edit_results(folder, lambda found: found["verdicts"].clear()), None),
         (change_weights, "gates fail, so it is not published: files are what they were|another input scale|finite"),

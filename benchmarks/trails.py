@@ -1,8 +1,9 @@
 """Stars that the telescope drew out into trails: the share of their flux that masks take away, on a real frame (LCO 0.4 m).
 
 A trail is a group of pixels above 3 sigma, of the image smoothed over 3 x 3 pixels, around a source of the frame's own
-catalogue. The frame is calibrated, in counts with a gain of 1. Networks mask at their default threshold, L.A.Cosmic with the
-defaults of astroscrappy (sigclip 4.5, objlim 5).
+catalogue. All trails of a frame are as long: groups shorter than half of the middle length are left out, which are
+faint stars of which one end is seen, and cosmic rays that the catalogue holds. The frame is calibrated; its gain is 1.
+Networks mask at their default threshold, L.A.Cosmic with the defaults of astroscrappy (sigclip 4.5, objlim 5).
 
     python benchmarks/trails.py ../shared/data/frames/banzai_test_frame.fits.fz --models CCD-ANY-2-32 ACS-WFC-2-32
 """
@@ -34,7 +35,9 @@ def trails(image: NDArray[np.float32], places: NDArray[np.integer], sky: float) 
     smooth = ndimage.uniform_filter(image - sky, 3)
     spread = sigma_clipped_stats(smooth)[2]
     label, _ = ndimage.label(smooth > ABOVE * spread, np.ones((3, 3)))
-    return [label == number for number in sorted(set(label[places[:, 0], places[:, 1]].tolist()) - {0})]
+    found = [label == number for number in sorted(set(label[places[:, 0], places[:, 1]].tolist()) - {0})]
+    lengths = [max(np.ptp(side) + 1 for side in np.nonzero(one)) for one in found]
+    return [one for one, length in zip(found, lengths, strict=True) if length >= np.median(lengths) / 2]
 
 
 def main() -> None:

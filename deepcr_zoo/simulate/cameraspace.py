@@ -10,7 +10,7 @@ from deepcr_zoo.zoo.cameraspace import CameraSpace
 from deepcr_zoo.zoo.recipe import FIELD_TYPES, FieldType, InstrumentBlock
 from deepcr_zoo.zoo.simulation import SimulationBlock
 
-VERSION = 1
+VERSION = 2
 """Raised whenever other cameras are drawn."""
 
 _HIGHEST_COUNT = 57_000.0  # full well: charge blooms a tenth above it, and 16 bits end at 65,535 counts, bias included
@@ -18,7 +18,7 @@ _CHARGE_SPREAD = 4.5, 6.0, 0.3  # um: of thin silicon, how much more at 300 um, 
 _THICK_UM = 300.0
 _FIELD_STEP_DEG = 1.0
 _BINNINGS = ((2, 2), (2, 2), (1, 2), (2, 1))
-_TRAIL, _DEFOCUS = (2.0, 30.0), (2.0, 9.0)  # pixels: from slips of the guiding to frames without it
+_TRAIL, _DEFOCUS = (3.0, 30.0), (2.0, 9.0)  # pixels: from slips of the guiding to frames without it
 _NEBULA = (0.1, 10.0)  # mean light / the sky's, at least that of read noise
 _SATELLITES = 1.0
 _BANDING = (0.3, 1.5)  # sigma of bands / read noise
@@ -58,9 +58,10 @@ def draw_camera(
         "dispersion": "xy"[rng.integers(2)],
         "warm_pixels": draw("warm_pixels"),
         "bad_columns": int(rng.integers(space.most_bad_columns + 1)),
-        "sources_per_megapixel": draw(f"{'sparse' if field_type == 'extragalactic' else 'crowded'}_per_megapixel"),
         **_rare(space, sky, read_noise, seconds, binning, rng),
     }
+    sources = draw(f"{'sparse' if field_type == 'extragalactic' else 'crowded'}_per_megapixel")
+    settings["sources_per_megapixel"] = min(sources * _blurred(settings, scale), space.crowded_per_megapixel[1])
     site, rates = _site(space, draw("cosmic_rays_per_megapixel"), pixel_um, seconds, rng)
     settings |= site
     optics: dict[str, float] = {}
@@ -86,6 +87,12 @@ def draw_camera(
         }
     )
     return camera, seconds
+
+
+def _blurred(settings: dict[str, Any], scale: float) -> float:
+    """Return by how much trails and rings spread the light of a star: else hardly one would rise above the noise."""
+    fwhm = settings["seeing_arcsec"] / scale
+    return float(1 + settings["trailing_pixels"] / fwhm + np.pi * (settings["defocus_pixels"] / fwhm) ** 2)
 
 
 def _rare(

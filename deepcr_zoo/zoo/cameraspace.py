@@ -59,7 +59,7 @@ class CameraSpace(Document):
     overscanned: Share = Field(default=0.12, description="share of cameras whose frames end in columns without light")
     binned: Share = Field(default=0.2, description="share of cameras whose pixels are binned along one axis or both")
     echelle: Share = Field(default=0.35, description="share of spectra")
-    trailed: Share = Field(default=0.15, description="share of images, as the following")
+    trailed: Share = Field(default=0.3, description="share of images, as the following")
     defocused: Share = 0.1
     nebulous: Share = 0.2
     with_satellites: Share = 0.2

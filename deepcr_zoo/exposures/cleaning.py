@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -29,7 +29,7 @@ from deepcr_zoo.exposures.provenance import MaskProvenance
 from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
 from deepcr_zoo.exposures.selection import Selection, missing_model, ranked_models, select
 from deepcr_zoo.exposures.suspicions import suspicions
-from deepcr_zoo.files import write_failure, write_together
+from deepcr_zoo.files import sweep_partial, write_failure, write_together
 from deepcr_zoo.machine import free_memory_bytes
 from deepcr_zoo.models.imagecleaning import filler
 from deepcr_zoo.models.model import InpaintModel, MaskModel, load_resolved
@@ -242,6 +242,10 @@ def clean_with(
                 on_choice(reason)
         count, more = _make(exposure, selection, plan, options)
         cautions += more
+    else:
+        for product in plan.paths:  # killed after a product had its name, before its unfinished one was gone
+            with suppress(OSError):
+                sweep_partial(product)
     for caution in cautions:
         log.warning("%s: %s", path, caution)
     return CleanedFile(

@@ -69,6 +69,20 @@ def test_a_command_that_is_killed_leaves_nothing_half_written_and_the_next_one_e
     assert target.content() == expected
 
 
+@pytest.mark.parametrize("target", ["clean", "pull"], indirect=True)
+def test_a_kill_at_any_of_the_last_steps_leaves_nothing_after_the_next_run(target, tmp_path):
+    log = tmp_path / "log"
+    target.prepare()
+    alone = forks.start(target.arguments(), log)
+    assert alone.wait() == 0, alone.said()
+    expected = target.content()
+    for step in range(alone.steps, max(0, alone.steps - 4), -1):
+        target.prepare()
+        assert forks.start(target.arguments(), log, killed_at=step).wait() == -signal.SIGKILL
+        assert forks.start(target.arguments(), log).wait() == 0
+        assert target.content() == expected, step
+
+
 def _killed_run(target: Target, log, moments: random.Random, steps: int, duration: float, *, by_step: bool) -> int:
     """Run the command until it changes the file system for some time, or for some time; return its exit status."""
     if by_step:

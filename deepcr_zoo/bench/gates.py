@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -61,6 +62,9 @@ class Gate(StrEnum):
     SEPARATE_OBSERVATIONS = "no observation is shared by training and test (data.split_by)"
     LABELS = "labels are sound"
     ABOVE_LACOSMIC = "TPR at FPR {percent:g} % is above that of the best L.A.Cosmic"
+    ABOVE_LACOSMIC_IN_TRUTH = (
+        "TPR at FPR {percent:g} % is above that of the best L.A.Cosmic, against the truth of simulated exposures"
+    )
     ENOUGH_TPR = "TPR at FPR {percent:g} % is above what the recipe names"
     STAR_CORES = "clean star cores are rarely masked, at the default threshold"
     STRUCTURES = "few masked pixels lie in lines, along trails or on the same pixels again, at the default threshold"
@@ -186,6 +190,10 @@ def _mask_quality(evidence: Evidence) -> Iterator[Check]:
                 bound = f"above {100 * enough.tpr:g} % {sure}"
                 gate, measure = Gate.ENOUGH_TPR, partial(_enough_tpr, evidence, enough)
             yield Check(gate, bound, measure, name, details={"percent": 100 * fpr})
+    truth = evidence.recipe.benchmark.truth
+    for name, fpr in product(truth.visits if truth else (), block.above_lacosmic_at_fpr):
+        details, measure = {"percent": 100 * fpr}, partial(_lead_in_truth, evidence, name, fpr)
+        yield Check(Gate.ABOVE_LACOSMIC_IN_TRUTH, f"above 0 points {sure}", measure, name, details=details)
     for name in evidence.field_types:
         bound = f"{100 * block.max_star_core_rate:g} % at most"
         yield Check(Gate.STAR_CORES, bound, partial(_star_cores, evidence, name), name)
@@ -350,6 +358,13 @@ def _lead(evidence: Evidence, field_type: str, fpr: float) -> Measured:
     if found.interval is None:
         raise NotMeasuredError(f"{text} points, and {NO_INTERVAL}")
     return Measured(f"{text} {_points(found.interval)} points", found.interval.low > 0)
+
+
+def _lead_in_truth(evidence: Evidence, field_type: str, fpr: float) -> Measured:
+    results = evidence.results.against_truth
+    if results is None:
+        raise NotMeasuredError("the benchmark has no figures against the truth: run it again")
+    return _lead(replace(evidence, results=results), field_type, fpr)
 
 
 def _enough_tpr(evidence: Evidence, enough: EnoughTpr) -> Measured:

@@ -15,9 +15,10 @@ from deepcr_zoo.bench.inpaintbenchmark import BIHARMONIC, MEDIAN, judge_inpainti
 from deepcr_zoo.bench.maskbenchmark import PAPER, judge_masks
 from deepcr_zoo.bench.measures import lacosmicmasks
 from deepcr_zoo.bench.measures.judgedpixels import check_input
-from deepcr_zoo.bench.results import BenchmarkResults, Excluded, MethodResult, ModelMethod, Runtime
+from deepcr_zoo.bench.results import BenchmarkResults, Excluded, MethodResult, ModelMethod, Runtime, TruthResults
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject
+from deepcr_zoo.bench.truth import judge_against_truth
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.errors import COUNT, SEVERAL, TEXT, Kind, UsageError, with_kinds
 from deepcr_zoo.models import baselines
@@ -80,7 +81,7 @@ def benchmark(
     jobs: int = 1,
     reporter: Reporter | None = None,
 ) -> BenchmarkResults:
-    """Judge models on the test stamps of a training set, per field type and pooled.
+    """Judge models on the test stamps of a training set, per field type and pooled, and against `benchmark.truth`.
 
     Models that were trained on a test visit or its sky, or that do not take stamps in electrons, are excluded and listed
     with the reason. If gates are checked, the version that a run would follow takes part too.
@@ -129,6 +130,8 @@ def benchmark(
     before = [previous for one in subjects if (previous := one.previous()) is not None] if extent.gates else []
     judged, others, excluded = _entrants(subjects, [*extent.against, *before], dataset, device, engine)
     entrants, exposures = [*judged, *others], sum(1 for _ in dataset.exposures("test"))
+    truth: TruthResults | None = None
+    unsure: list[str] = []
     if task == "mask":
         if extent.lacosmic:
             with reporter.amount("L.A.Cosmic") as done:
@@ -136,6 +139,7 @@ def benchmark(
         masks = [model for _, model in entrants if isinstance(model, MaskModel)]
         with reporter.pieces("judging masks", exposures) as on_exposure:
             found = judge_masks(masks, len(judged), dataset, recipe, extent.lacosmic, on_exposure)
+        truth, unsure = judge_against_truth(masks, len(judged), recipe, extent.lacosmic, jobs, reporter)
     else:
         fills = [model for _, model in entrants if isinstance(model, InpaintModel)]
         with reporter.pieces("judging inpainting", 2 * exposures) as on_exposure:
@@ -152,7 +156,8 @@ def benchmark(
         photometry=found.photometry,
         runtime=speed,
         excluded=excluded,
-        cautions=[*found.cautions, *slow],
+        cautions=[*found.cautions, *unsure, *slow],
+        truth=truth,
     )
     if not extent.gates:
         return results

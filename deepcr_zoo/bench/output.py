@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from deepcr_zoo import files
-from deepcr_zoo.documents import Document, as_json
+from deepcr_zoo.documents import MOST_BYTES, Document, as_json
 from deepcr_zoo.errors import OutputError
 from deepcr_zoo.zoo.runfolders import FACTS_FILE, RunFacts
 
@@ -59,7 +59,7 @@ def replace(folder: Path, contents: Mapping[str, bytes], stale: str | None = Non
 def _is_run(folder: Path) -> bool:
     """True if a folder is a run; other programs have files of this name, too."""
     try:
-        RunFacts.model_validate_json(files.read_file(folder / FACTS_FILE))
+        RunFacts.model_validate_json(files.read_file(folder / FACTS_FILE, MOST_BYTES))
     except (OSError, ValidationError):
         return False
     return True
@@ -67,7 +67,7 @@ def _is_run(folder: Path) -> bool:
 
 def _listed(folder: Path) -> set[str]:
     try:
-        return set(Written.model_validate_json(files.read_file(folder / LIST_FILE)).files)
+        return set(Written.model_validate_json(files.read_file(folder / LIST_FILE, MOST_BYTES)).files)
     except (OSError, ValidationError):
         return set()
 

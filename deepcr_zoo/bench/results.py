@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from deepcr_zoo.bench import output
-from deepcr_zoo.documents import Document, as_json, brief, document_bytes, problems, unique_keys
+from deepcr_zoo.documents import Document, as_json, brief, document_bytes, optional, problems, unique_keys
 from deepcr_zoo.errors import InvalidDocumentError
 from deepcr_zoo.zoo.cards import Probability
 from deepcr_zoo.zoo.records import MeasuredOn, OperatingPoint, Rate
@@ -315,6 +315,19 @@ class Excluded(Document):
     reason: str
 
 
+class TruthResults(Document):
+    """The same methods on simulated exposures of the camera, against their truth."""
+
+    data: Data
+    methods: list[MethodResult] = Field(min_length=1)
+    comparisons: list[Comparison] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _all_methods_are_judged_on_the_same_fields(self) -> TruthResults:
+        _check_fields(self)
+        return self
+
+
 class BenchmarkResults(Document):
     """The results of a benchmark, as in ``results.json``."""
 
@@ -331,12 +344,18 @@ class BenchmarkResults(Document):
     verdicts: list[ModelVerdict] = Field(default_factory=list, description="of the requested models")
     excluded: list[Excluded] = Field(default_factory=list)
     cautions: list[str] = Field(default_factory=list, description="limits of these results, such as a missing baseline")
+    truth: TruthResults | None = optional(None, "masks against the truth of simulated exposures")
+
+    @property
+    def against_truth(self) -> BenchmarkResults | None:
+        """The results on simulated exposures, as a benchmark of their own."""
+        if self.truth is None:
+            return None
+        return self.model_copy(update={**dict(self.truth), "photometry": None, "truth": None})
 
     @model_validator(mode="after")
     def _all_methods_are_judged_on_the_same_fields(self) -> BenchmarkResults:
-        for result in self.methods:
-            if result.fields.keys() != self.data.pixels.keys():
-                raise ValueError(f"the field types of data.pixels for every method, {result.name} has others")
+        _check_fields(self)
         return self
 
     @model_validator(mode="after")
@@ -348,6 +367,12 @@ class BenchmarkResults(Document):
             if len({one.pixels for one in errors if one is not None}) > 1:
                 raise ValueError(f"the same number of filled pixels for every method, those of {field_type} differ")
         return self
+
+
+def _check_fields(results: TruthResults | BenchmarkResults) -> None:
+    for result in results.methods:
+        if result.fields.keys() != results.data.pixels.keys():
+            raise ValueError(f"the field types of data.pixels for every method, {result.name} has others")
 
 
 def leads(results: BenchmarkResults, method: str, field_type: str, fpr: float | None) -> bool:

@@ -139,7 +139,7 @@ def assemble(plan: BuildPlan) -> Dataset:
         missing=list(plan.missing),
         cautions=[*plan.cautions, *_shared_sky(plan, used), *_one_sided(members), *_of_exposures(members)],
     )
-    if not sum(of_type.get("train", 0) for of_type in manifest.counts.values()):
+    if not plan.is_for_judging and not sum(of_type.get("train", 0) for of_type in manifest.counts.values()):
         raise DataError(*_no_training(manifest))
     _write_manifest(plan, manifest)
     return Dataset(plan.folder, plan.home, manifest)

@@ -60,6 +60,11 @@ class BuildPlan:
         return "sky" if self.rehearsal or self.recipe.data.simulated else self.recipe.data.split_by
 
     @property
+    def is_for_judging(self) -> bool:
+        """True if all that is simulated is for testing."""
+        return self.recipe.data.simulated is not None and all(visit.split == "test" for visit in self.visits)
+
+    @property
     def folder(self) -> Path:
         """Folder of the training set."""
         return self.home.dataset(self.recipe.name, self.key)

@@ -160,7 +160,7 @@ class VisitRule(Document):
 class SimulatedVisitCount(Document):
     """Number of simulated visits of a field type."""
 
-    train: int = Field(ge=0, le=100_000)
+    train: int = Field(default=0, ge=0, le=100_000)
     validation: int = Field(default=0, ge=0, le=100_000)
     test: int = Field(default=0, ge=0, le=100_000)
 
@@ -507,6 +507,15 @@ class BenchmarkBlock(Document):
     )
     bootstrap_blocks: int = Field(default=1000, ge=100, le=100_000, description="resamplings of blocks of sky")
     seed: Seed = 1
+    truth: SimulatedData | None = optional(
+        None, "simulated exposures of this camera, against whose truth networks are judged beside the labels"
+    )
+
+    @model_validator(mode="after")
+    def _truth_has_test_visits(self) -> BenchmarkBlock:
+        if self.truth is not None and (missing := [name for name, one in self.truth.visits.items() if not one.test]):
+            raise ValueError(f"truth.visits with one for testing or more, got none of {', '.join(missing)}")
+        return self
 
     @field_validator("lacosmic_objlim", mode="after")
     @classmethod
@@ -651,8 +660,22 @@ class Recipe(Document):
         return self.model_copy(
             update={
                 "train": self.train.model_copy(update={"schedule": schedule}),
-                "benchmark": over(self.benchmark, self.rehearsal.benchmark),
+                "benchmark": over(self.benchmark.model_copy(update={"truth": None}), self.rehearsal.benchmark),
                 "gates": over(self.gates, self.rehearsal.gates),
+            }
+        )
+
+    @property
+    def of_truth(self) -> Recipe | None:
+        """The recipe of the simulated exposures of `benchmark.truth`, which are labelled by their truth."""
+        if self.benchmark.truth is None:
+            return None
+        quality = self.build.quality.model_copy(update={"min_exposures": 1})
+        return self.model_copy(
+            update={
+                "data": self.data.model_copy(update={"visits": {}, "files": [], "simulated": self.benchmark.truth}),
+                "build": self.build.model_copy(update={"labels": "truth", "quality": quality}),
+                "benchmark": self.benchmark.model_copy(update={"truth": None}),
             }
         )
 

@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from deepcr_zoo.bench.measures.judgedpixels import JudgedStamps
 from deepcr_zoo.errors import DatasetError
+from deepcr_zoo.machine import free_memory_bytes
 
 Mask = NDArray[np.bool_]
 
@@ -30,6 +31,8 @@ TRAIL_PIXELS = 200
 
 MOST_PIXELS = 1_000_000_000
 """Of a chip; the largest of today has a tenth."""
+
+_PIXEL_BYTES = 16  # of masks, groups and counts
 
 FEWEST_EXPOSURES, PERSISTENT_SHARE = 3, 0.6
 """A pixel is persistent if it is masked in so many exposures, and in this share of those that see it: not by chance."""
@@ -102,6 +105,12 @@ def _put_together(layers: Sequence[Mask], stamps: JudgedStamps, chip: int) -> li
     shape = (places.max(axis=0) + side).tolist()
     if min(places.min(), *shape) < 0 or math.prod(shape) > MOST_PIXELS:
         raise DatasetError(f"the stamps of chip {chip} lie within {shape[0]:,} x {shape[1]:,} pixels: expected a chip")
+    needed, free = math.prod(shape) * _PIXEL_BYTES, free_memory_bytes()
+    if free is not None and needed > free:
+        raise DatasetError(
+            f"chip {chip} of {shape[0]:,} x {shape[1]:,} pixels takes {needed / 1e9:.2g} GB to judge, {free / 1e9:.2g} GB "
+            "of memory are free: judge on a machine with more"
+        )
     frames = [np.zeros(shape, bool) for _ in layers]
     for number, (row, column) in zip(own, places.tolist(), strict=True):
         for frame, layer in zip(frames, layers, strict=True):

@@ -93,6 +93,9 @@ def _sections(results: BenchmarkResults, cards: Mapping[str, Card], pictures: Se
     of = {topic: [one for one in pictures if one.topic == topic] for topic in Topic}
     photometry, runtime = tables.photometry(results), tables.runtime(results)
     yield Section("Accuracy", [tables.headline(results)], of[Topic.INPAINTING])
+    if (truth := results.against_truth) is not None:
+        known = [truth.data.description, f"simulator version {truth.data.simulator_version}"]
+        yield Section("Against the truth of simulated exposures", [tables.headline(truth)], notes=known)
     yield Section(Topic.ROC, pictures=of[Topic.ROC])
     yield Section(Topic.PRECISION, pictures=of[Topic.PRECISION])
     yield Section("Dilated masks", tables.dilated(results))

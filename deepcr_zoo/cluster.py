@@ -63,7 +63,7 @@ def on_scheduler(address: str, shared: Sequence[Path] = ()) -> Runner:
     do the work.
     """
     if not re.fullmatch(r"((tcp|tls|ucx|ws|wss)://)?(\[[0-9A-Fa-f:.]+\]|[^/\s\[\]@]+):\d{1,5}", address):
-        shown = address.rpartition("@")[2]  # before it stands a login, of which Dask has none
+        shown = re.split("[?#]", address.rpartition("@")[2])[0]  # a login or a token, of which Dask has none
         raise UsageError(f"--scheduler {shown}: expected the address that `dask scheduler` prints, as in tcp://host:8786")
     require("distributed", f"--scheduler {address} needs dask", "dask")
 

@@ -508,7 +508,7 @@ def _is_running(process: int) -> bool:
         return True  # on Windows signal 0 would end the process
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # others may have made up a number that no process has
         return False
     except PermissionError:
         return True

@@ -80,17 +80,26 @@ def label_visit(visit: PlannedVisit, home: store.Home) -> store.VisitRecord:
 def finished_or_made(home: store.Home, key: str, make: Callable[[Path, Path], store.VisitRecord]) -> store.VisitRecord:
     """Return the record of a finished visit, or that of `make`, which writes stamps to the second of two folders."""
     target = home.visit(key)
-    was_there = target.exists()
+    judged = _moment(target)
     finished = home.finished_visit(key)
     if finished is not None:
         return finished
-    if was_there:  # a visit that has lost files, and not one that another process has just finished
+    if judged is not None and _moment(target) == judged:  # it has lost files; another process may have made it again
         with reporting_failures(target, store.ELSEWHERE):
             remove_own_folder(target, store.is_of_visit)
     with reporting_failures(target, store.ELSEWHERE), scratch_folder(target) as scratch, new_folder(target) as folder:
         record = make(scratch, folder)
         store.write_document(folder / store.VISIT_FILE, record)
     return record
+
+
+def _moment(folder: Path) -> tuple[int, int] | None:
+    """Return what another folder in its place would not share; None if there is none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_ctime_ns
 
 
 def _label(visit: PlannedVisit, key: str, scratch: Path, folder: Path, log: Path) -> store.VisitRecord:

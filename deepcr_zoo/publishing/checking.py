@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -70,7 +71,7 @@ def _registered(root: Path, registry: Registry, before: Path | None) -> Iterator
     yield _item(str(TRAINING_VISITS), partial(_training_visits, root, registry))
     if before is not None:
         yield _item(f"nothing of {before} is altered", partial(_alterations, before, registry))
-    if (root / "cards" / "README.md").is_file():
+    if os.path.lexists(root / "cards" / "README.md"):
         yield _item("rendered tables", partial(_rendered, root))
 
 
@@ -173,7 +174,7 @@ def _alterations(before: Path, registry: Registry) -> Iterator[str]:
 
 def _rendered(root: Path) -> Iterator[str]:
     for path, text in rendering.rendered_files(root).items():
-        if path.read_text(encoding="utf-8") != text:
+        if rendering.present_text(path, root) != text:
             yield f"{path.relative_to(root)}: is not up to date: run 'make render'"
 
 

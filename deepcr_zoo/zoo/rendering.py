@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from deepcr_zoo import files
+from deepcr_zoo.documents import document_bytes
 from deepcr_zoo.zoo.cards import Card, PublishedEvaluation, read_card
 from deepcr_zoo.zoo.instruments import InstrumentTable, read_instruments
 from deepcr_zoo.zoo.recipefiles import recipe_json_schema
@@ -141,13 +142,19 @@ def rendered_files(root: Path) -> dict[Path, str]:
     """Return the content that each file with a rendered block should have."""
     registry = read_registry(root)
     readme, fields = root / "README.md", root / "cards" / "README.md"
-    text = replace_block(readme.read_text(encoding="utf-8"), "the registry", models_table(registry))
+    text = replace_block(present_text(readme, root), "the registry", models_table(registry))
     text = replace_block(text, "the instruments", instruments_table(read_instruments(root), registry))
     return {
         root / "recipes" / "recipe.schema.json": json.dumps(recipe_json_schema(), indent=2) + "\n",
         readme: replace_block(text, "the preferences", preferences_table(registry)),
-        fields: replace_block(fields.read_text(encoding="utf-8"), "the card schema", card_fields_table()),
+        fields: replace_block(present_text(fields, root), "the card schema", card_fields_table()),
     }
+
+
+def present_text(path: Path, root: Path) -> str:
+    """Return a file of a checkout, which may be of others: a regular file below it, of a bounded size."""
+    files.refuse_links(path, root)
+    return document_bytes(path, path).decode(errors="replace")
 
 
 def _evaluation_text(evaluation: PublishedEvaluation) -> str:

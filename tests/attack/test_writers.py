@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from astropy.io import fits
 
+from deepcr_zoo.dataset.labels import finished_or_made
+from deepcr_zoo.dataset.store import VISIT_FILE, Home, VisitRecord
 from deepcr_zoo.errors import InUseError, OutputError
 from deepcr_zoo.exposures.cleaning import clean_with
 from deepcr_zoo.exposures.options import CleanOptions
@@ -160,6 +162,30 @@ def test_what_is_left_over_is_swept_when_it_is_old_although_its_owner_seems_to_l
     os.utime(leftover, (time.time() - 2 * OLD_S,) * 2)
     write_atomically(b"whole", tmp_path / "x.yaml")
     assert {path.name for path in tmp_path.iterdir()} == {"x.yaml", young.name}
+
+
+def test_a_name_with_a_number_that_no_process_can_have_stops_no_writing(tmp_path):
+    host = platform.node().partition(".")[0]
+    (tmp_path / f".x.yaml.{host}-99999999999-0a.part").write_text("made up")
+    write_atomically(b"whole", tmp_path / "x.yaml")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.yaml"]
+
+
+def test_a_visit_that_another_process_makes_again_meanwhile_is_not_removed(tmp_path, monkeypatch):
+    home = Home(tmp_path)
+    home.visit("k").mkdir(parents=True)
+    (home.visit("k") / VISIT_FILE).write_text("{}")
+
+    def damaged_but_made_again(_, key):
+        shutil.rmtree(home.visit(key))
+        home.visit(key).mkdir()
+        (home.visit(key) / "stamps").write_text("theirs")
+
+    monkeypatch.setattr(Home, "finished_visit", damaged_but_made_again)
+    record = VisitRecord.model_construct(key="k")
+    with suppress(Exception):
+        finished_or_made(home, "k", lambda scratch, folder: record)
+    assert (home.visit("k") / "stamps").read_text() == "theirs"
 
 
 WRITER = """import os, sys, pathlib

@@ -1,5 +1,6 @@
 """`deepcr-zoo check`: what is wrong in a contribution is named, and one mistake does not hide another."""
 
+import os
 import shutil
 
 import pytest
@@ -215,3 +216,21 @@ def test_the_command_shows_each_item_and_fails_where_one_is_wrong(root, tmp_path
     error = run(tmp_path).exception
     assert isinstance(error, UsageError)
     assert "expected a checkout of the repository, or the folder of a registry" in str(error)
+
+
+@pytest.mark.parametrize("name", ["README.md", "cards/README.md", "recipes/recipe.schema.json"])
+@pytest.mark.parametrize("kind", ["pipe", "link", "large"])
+def test_a_rendered_file_of_others_that_is_no_plain_file_is_a_problem_and_is_not_waited_for(root, name, kind, tmp_path):
+    for file in ("README.md", "cards/README.md", "zoo/instruments.yaml"):
+        shutil.copyfile(CHECKOUT / file, root / file)
+    path = root / name
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to(tmp_path / "secret")
+    else:
+        path.write_text("x" * 2_000_000)
+    expected = {"pipe": "is a pipe", "link": "symbolic link", "large": "at most"}[kind]
+    found = [problem for several in problems(root).values() for problem in several]
+    assert any(name in problem and expected in problem for problem in found), found

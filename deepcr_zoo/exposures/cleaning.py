@@ -332,6 +332,7 @@ def _make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOp
     # others may have written there meanwhile
     if finished(plan, options.overwrite) is None or damaged(plan, exposure):
         _write(contents)
+        _check_written(plan)
     return products.count(chip_masks), cautions
 
 
@@ -357,6 +358,16 @@ def _find_cosmic_rays(chip: Chip, image: Any, noise: FrameNoise, model: MaskMode
     if provenance.grow:
         mask = ndimage.binary_dilation(mask, _TOUCHING, iterations=provenance.grow) & searched
     return ChipMask(chip, mask, events, probability if provenance.probability else None, noise)
+
+
+def _check_written(plan: Plan) -> None:
+    """Raise `OutputError` if another process has replaced some of the products: the one that ends last sees the mixture."""
+    try:
+        finished(plan, overwrite=False)
+    except OutputError as error:
+        raise OutputError(
+            f"{plan.mask.parent}: another process wrote other products there meanwhile: run again ({error})"
+        ) from None
 
 
 def _write(contents: dict[Path, bytes]) -> None:

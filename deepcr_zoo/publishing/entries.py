@@ -67,13 +67,12 @@ def write_entry(release: Release, pin: HubPin | None, checkout: Path) -> list[Pa
 
 
 def _write_entry(release: Release, pin: HubPin | None, checkout: Path) -> list[Path]:
+    check_entry(release, None, checkout)  # again: others may have written there since
     registry = read_registry(checkout)
     known = _locked(release, registry)
     if known and known.sources.hub and pin is not None and known.sources.hub != pin:
         there = known.sources.hub
         raise PublishError(f"{release.reference} is pinned to {there.repo} at commit {there.commit}, not to {pin.commit}")
-    if known is None:
-        _check_card(release, checkout)
     card = _card_path(release, checkout)
     contents = {card.with_suffix(suffix): data for suffix, data in release.beside_card.items()}
     if release.measurement is not None:

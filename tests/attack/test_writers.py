@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from astropy.io import fits
 
 from deepcr_zoo.dataset.labels import finished_or_made
 from deepcr_zoo.dataset.store import VISIT_FILE, Home, VisitRecord
-from deepcr_zoo.errors import InUseError, OutputError
+from deepcr_zoo.errors import InUseError, OutputError, PublishError
 from deepcr_zoo.exposures.cleaning import clean_with
 from deepcr_zoo.exposures.options import CleanOptions
 from deepcr_zoo.files import (
@@ -31,8 +32,11 @@ from deepcr_zoo.files import (
     write_new,
     write_together,
 )
+from deepcr_zoo.publishing.entries import check_entry, write_entry
+from deepcr_zoo.publishing.releases import release_of_model
+from deepcr_zoo.publishing.workflow import bundle
 from deepcr_zoo.zoo import records
-from deepcr_zoo.zoo.registry import read_registry
+from deepcr_zoo.zoo.registry import CARD_FILE, HubPin, read_registry
 from tests import forks
 from tests.fitsfiles import acs_flc
 from tests.registries import SMALL, copy_registry
@@ -308,6 +312,37 @@ def test_of_two_that_clean_one_file_otherwise_the_second_is_refused(tmp_path):
         clean_with(exposure, CleanOptions(model=SMALL, threshold=0.9), on_choice=clean_meanwhile)
     found = {fits.getval(tmp_path / f"x_flc{ending}", "CRTHRESH") for ending in ("_crclean.fits", "_crmask.fits")}
     assert found == {0.1}
+
+
+def test_of_two_that_replace_the_products_of_one_file_the_last_one_sees_the_mixture(tmp_path, monkeypatch):
+    exposure, replace_file, others = acs_flc(tmp_path / "x_flc.fits"), os.replace, []
+    clean_with(exposure, CleanOptions(model=SMALL))
+
+    def replace_and_clean_meanwhile(source, target):
+        replace_file(source, target)
+        if not others and str(target).endswith("_crclean.fits"):
+            others.append(target)
+            clean_with(exposure, CleanOptions(model=SMALL, threshold=0.1, overwrite=True))
+
+    monkeypatch.setattr(os, "replace", replace_and_clean_meanwhile)
+    with pytest.raises(OutputError, match="another process wrote other products there meanwhile: run again"):
+        clean_with(exposure, CleanOptions(model=SMALL, threshold=0.9, overwrite=True))
+    assert others
+
+
+def test_an_entry_that_another_one_wrote_between_check_and_upload_is_not_replaced(tmp_path):
+    ours = release_of_model(read_registry(copy_registry(tmp_path / "source")).resolve(SMALL))
+    theirs = replace(ours, files={**ours.files, CARD_FILE: ours.files[CARD_FILE] + b"# theirs\n"})
+    checkout = copy_registry(tmp_path / "checkout")
+    entry, card = checkout / "zoo" / f"{ours.entry}.yaml", checkout / "cards" / ours.entry / "1.0.yaml"
+    for path in (entry, card, *(checkout / "zoo" / "weights").rglob("*.safetensors")):
+        path.unlink()
+    check_entry(ours, "someone/mask", checkout)
+    bundle(theirs, checkout)
+    written = entry.read_bytes(), card.read_bytes()
+    with pytest.raises(PublishError, match="already, with other card"):
+        write_entry(ours, HubPin(repo="someone/mask", commit="a" * 40), checkout)
+    assert (entry.read_bytes(), card.read_bytes()) == written
 
 
 def test_several_new_files_appear_together_or_not_at_all(tmp_path):

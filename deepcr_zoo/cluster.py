@@ -128,7 +128,7 @@ class _Tasks:
         self.suspects: deque[int] = deque()  # tasks whose workers were killed
         self.on_trial: int | None = None  # the suspect that runs again
         self.room, self.asked = LEAST, 0.0
-        self.idle_since: float | None = time.monotonic()  # None after the first worker or the warning
+        self.idle_since, self.warned = time.monotonic(), False  # since when there are no workers; whether the user knows
 
     def outcomes(self) -> Iterator[Outcome[Any]]:
         """Yield the outcomes in the order of the paths."""
@@ -223,10 +223,10 @@ class _Tasks:
             raise self._lost() from None
         self.room = max(LEAST, QUEUE * workers)
         if workers:
-            self.idle_since = None
-        elif self.idle_since is not None and now - self.idle_since > PATIENCE_S:
+            self.idle_since, self.warned = now, False
+        elif not self.warned and now - self.idle_since > PATIENCE_S:
             warnings.warn(f"{self.address} has no workers: waiting for one (dask worker {self.address})", stacklevel=2)
-            self.idle_since = None
+            self.warned = True
 
     def _lost(self) -> ClusterError:
         return ClusterError(

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -213,7 +214,7 @@ def test_a_worker_with_several_threads_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_workers_may_come_late_and_a_scheduler_that_is_gone_is_an_error(tmp_path, monkeypatch):
+def test_workers_may_come_late_and_be_lost_and_a_scheduler_that_is_gone_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "PATIENCE_S", 0.0)
     monkeypatch.setattr(cluster, "POLL_S", 0.2)
     monkeypatch.setattr(cluster, "CONNECT_S", 1.0)
@@ -222,6 +223,12 @@ def test_workers_may_come_late_and_a_scheduler_that_is_gone_is_an_error(tmp_path
         made.add_worker("--no-nanny")
         with pytest.warns(UserWarning, match="has no workers: waiting for one"):
             assert next(outcomes).result == "A"
+        kill(made.workers[0])
+        later = threading.Timer(3.0, made.add_worker, ["--no-nanny"])
+        later.start()
+        with pytest.warns(UserWarning, match="has no workers: waiting for one"):
+            assert next(outcomes).result == "SLOW"
+        later.join()
         kill(made.scheduler)
         with pytest.raises(ClusterError, match="the scheduler is gone: start a cluster again, the same command goes on"):
             list(outcomes)

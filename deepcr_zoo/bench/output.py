@@ -20,7 +20,8 @@ from deepcr_zoo.zoo.runfolders import FACTS_FILE, RunFacts
 LIST_FILE = ".deepcr-zoo-bench.json"
 ELSEWHERE = "name another folder with --output-dir"
 
-Name = Annotated[str, Field(pattern=r"^[^/.\\][^/\\]*(/[^/.\\][^/\\]*)?$")]  # below the folder, hidden ones excluded
+Name = Annotated[str, Field(max_length=500, pattern=r"^[^/.\\\x00][^/\\\x00]*(/[^/.\\\x00][^/\\\x00]*)?$")]
+"""A name below the folder; hidden ones are excluded."""
 
 
 class Written(Document):

@@ -360,7 +360,7 @@ def recipe_key(recipe: Recipe, rehearsal: bool) -> str:
             "rehearsal": {"schedule", "benchmark", "gates"},
             "data": {"visits": rules},
             "build": without,
-            "instrument": {"description": {"sources"}, **({} if rehearsal else {"simulation": True})},
+            "instrument": {"description": {"sources"}, **({} if rehearsal or data.simulated else {"simulation": True})},
         },
     )
     return key_of(content)

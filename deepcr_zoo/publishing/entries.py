@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -41,7 +42,7 @@ def check_entry(release: Release, repository: str | None, checkout: Path) -> Non
     """Refuse a release, before any upload, if the checkout has its version with other bytes or elsewhere on the Hub."""
     known = _locked(release, read_registry(checkout))
     if known is None:
-        _check_card(release, checkout)
+        _check_unlisted(release, {_card_path(release, checkout): release.files[CARD_FILE]})
         return
     if repository is not None and (pin := known.sources.hub) is not None and pin.repo != repository:
         raise PublishError(f"{release.reference} is published in {pin.repo}: leave out --repo, or name that one")
@@ -82,6 +83,8 @@ def _write_entry(release: Release, pin: HubPin | None, checkout: Path) -> list[P
     if pin is None:
         shelf = checkout / "zoo" / "weights" / release.entry / release.card.identity.version
         contents |= {shelf / name: release.files[name] for name in (WEIGHTS_FILE, TEST_VECTOR_FILE)}
+    if known is None:
+        _check_unlisted(release, contents)
     contents[checkout / "zoo" / f"{release.entry}.yaml"] = entry_text(_pinned_entry(release, registry, pin))
     changed = {path: data for path, data in contents.items() if not path.is_file() or read_file(path) != data}
     write_together(changed)
@@ -92,14 +95,14 @@ def _card_path(release: Release, checkout: Path) -> Path:
     return checkout / "cards" / release.entry / f"{release.card.identity.version}.yaml"
 
 
-def _check_card(release: Release, checkout: Path) -> None:
-    """Refuse to replace a card that no entry locks: it is somebody's work, or of an upload that was interrupted."""
-    path = _card_path(release, checkout)
-    if path.is_file() and read_file(path) != release.files[CARD_FILE]:
-        raise PublishError(
-            f"{path}: is another card of {release.reference}, without a registry entry: move it away, or set "
-            "identity.version in card.yaml to another version"
-        )
+def _check_unlisted(release: Release, contents: Mapping[Path, bytes]) -> None:
+    """Refuse to replace files that no entry locks: they are somebody's work, or of an upload that was interrupted."""
+    for path, data in contents.items():
+        if path.is_file() and read_file(path) != data:
+            raise PublishError(
+                f"{path}: is another file of {release.reference}, without a registry entry: move it away, or set "
+                "identity.version in card.yaml to another version"
+            )
 
 
 class _EntryDumper(yaml.SafeDumper):

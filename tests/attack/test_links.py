@@ -100,6 +100,13 @@ def test_a_link_at_the_licence_reaches_no_mirror_and_not_the_hub(keck, secret, t
     assert not (tmp_path / "mirror").exists()
 
 
+@pytest.mark.parametrize("name", ["report/a\0b", "report/" + "n" * 5000])
+def test_names_that_no_file_can_have_are_not_among_those_of_earlier_benchmarks(name, tmp_path):
+    (tmp_path / output.LIST_FILE).write_text(json.dumps({"files": [name]}))
+    output.replace(tmp_path, {"report.html": b""}, stale="report")
+    assert json.loads((tmp_path / output.LIST_FILE).read_text()) == {"files": ["report.html"]}
+
+
 @pytest.mark.parametrize("listed", [[], ["report/thesis.tex"]], ids=["unlisted", "listed"])
 def test_a_link_in_place_of_the_pictures_of_a_run_leads_nowhere(listed, secret, tmp_path):
     thesis, run = tmp_path / "thesis", tmp_path / "run"

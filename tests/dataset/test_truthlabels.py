@@ -90,6 +90,8 @@ def test_other_visits_are_another_training_set():
     assert recipe_key(recipe_with(), False) != recipe_key(recipe_with("data.simulated.seed=30000"), False)
     assert recipe_key(recipe_with(), False) != recipe_key(recipe_with("data.simulated.cameras.in_orbit=0.5"), False)
     assert recipe_key(recipe_with(), False) == recipe_key(recipe_with("train.seed=5"), False)
+    muons = (recipe_with(f"instrument.simulation={{muons_per_cm2_min: {rate}}}") for rate in (1, 500))
+    assert len({recipe_key(one, False) for one in muons}) == 2
 
 
 def test_simulated_exposures_in_a_folder_are_labelled_by_the_truth_beside_them(tmp_path):

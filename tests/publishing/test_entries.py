@@ -92,7 +92,7 @@ def test_a_checkout_is_found_or_asked_for(tmp_path, monkeypatch):
 def test_a_card_without_an_entry_is_replaced_by_no_other(release, checkout):
     newer, path = as_version(release, "2.0"), checkout / "cards" / SMALL / "2.0.yaml"
     path.write_text("mine\n")
-    with pytest.raises(PublishError, match=f"{path}: is another card of {SMALL}@2.0, without a registry entry"):
+    with pytest.raises(PublishError, match=f"{path}: is another file of {SMALL}@2.0, without a registry entry"):
         check_entry(newer, PIN.repo, checkout)
     with pytest.raises(PublishError, match="without a registry entry"):
         write_entry(newer, PIN, checkout)
@@ -100,6 +100,19 @@ def test_a_card_without_an_entry_is_replaced_by_no_other(release, checkout):
     path.write_bytes(newer.files[CARD_FILE])  # of a command that was killed before it wrote the entry
     check_entry(newer, PIN.repo, checkout)
     assert path not in write_entry(newer, PIN, checkout)
+
+
+@pytest.mark.parametrize("name", ["cards/{}/1.0.recipe.yaml", "zoo/weights/{}/1.0/model.safetensors"])
+def test_files_beside_the_card_without_an_entry_are_replaced_by_no_other(name, release, checkout):
+    whole = dataclasses.replace(release, beside_card={".recipe.yaml": b"name: x\n"})
+    (checkout / "zoo" / f"{SMALL}.yaml").unlink()
+    path = checkout / name.format(SMALL)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"mine")
+    with pytest.raises(PublishError, match=r"is another file of .* without a registry entry"):
+        bundle(whole, checkout)
+    assert path.read_bytes() == b"mine"
+    assert not (checkout / "zoo" / f"{SMALL}.yaml").exists()
 
 
 def test_a_bundled_release_stands_in_the_checkout_with_its_weights_and_works_without_a_hub(release, tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ def label(
 def _labelled(visit: PlannedVisit, facts: ExposureFacts, chips: list[ChipPixels]) -> LabelledExposure:
     certain, doubtful = visit.build.truth.snr
     truths = read_truth(truth_path(facts.path))
-    own = [truths[version - 1] for version in facts.versions if version <= len(truths)]
+    own = [truths[version - 1] for version in facts.versions if 1 <= version <= len(truths)]
     if [one.scene.shape for one in own] != [chip.image.shape for chip in chips]:
         raise InvalidFileError(f"{truth_path(facts.path)}: is not the truth of {facts.path.name}: simulate it again")
     cosmic_rays = [one.cosmic_rays > certain * one.noise for one in own]

@@ -24,19 +24,20 @@ from deepcr_zoo.exposures.noisecheck import level_cautions
 from deepcr_zoo.exposures.options import AUTO, CleanOptions, in_python, named_model
 from deepcr_zoo.exposures.pictures import Panels
 from deepcr_zoo.exposures.plan import Plan, damaged, finished, make_plan, stale
-from deepcr_zoo.exposures.products import ChipMask, Count
+from deepcr_zoo.exposures.products import ChipMask, Count, NewPixels
 from deepcr_zoo.exposures.provenance import MaskProvenance
 from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
 from deepcr_zoo.exposures.selection import Selection, missing_model, ranked_models, select
 from deepcr_zoo.exposures.suspicions import suspicions
 from deepcr_zoo.files import sweep_partial, write_failure, write_together
 from deepcr_zoo.machine import free_memory_bytes
+from deepcr_zoo.models.containers import Repainted
 from deepcr_zoo.models.imagecleaning import filler
 from deepcr_zoo.models.model import InpaintModel, MaskModel, load_resolved
 from deepcr_zoo.models.skynoise import FrameNoise, frame_noise
 from deepcr_zoo.progress import logger
 from deepcr_zoo.zoo.cards import read_card
-from deepcr_zoo.zoo.instruments import Instrument
+from deepcr_zoo.zoo.instruments import Instrument, PixelUnit
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import Registry, ResolvedModel
 
@@ -316,15 +317,16 @@ def _make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOp
             suspect += suspicions(found, image, exposure.instrument)
             cleaned = None if fill is None else fill(image, found)
             if cleaned is not None:
-                filled.append(chip.from_unit(cleaned, unit, found.mask))
+                filled.append(_in_own_unit(chip, cleaned, unit, found.mask))
             if plan.picture:
-                panels.append(Panels(f"{chip.name or 'chip'} {chip.version}", np.ma.getdata(image), found.mask, cleaned))
+                repainted = None if cleaned is None else cleaned.values
+                panels.append(Panels(f"{chip.name or 'chip'} {chip.version}", np.ma.getdata(image), found.mask, repainted))
     cautions = [*([] if unit is None else level_cautions(exposure.chips)), *warned, *suspect]
     history = [*selection.cautions, *cautions]
     contents = {}
     if plan.copy:
-        repainted = filled if fill else None
-        contents[plan.copy] = products.cleaned_file(exposure, chip_masks, repainted, plan.copy_provenance, history)
+        new = filled if fill else None
+        contents[plan.copy] = products.cleaned_file(exposure, chip_masks, new, plan.copy_provenance, history)
     if plan.picture:
         heading = f"{exposure.path.name}: {selection.mask.reference}, threshold {selection.threshold:g}"
         contents[plan.picture] = pictures.draw(panels, heading, plan.picture_made_by)
@@ -381,12 +383,20 @@ def _write(contents: dict[Path, bytes]) -> None:
         raise write_failure(folder, error, "choose another --output-dir") from None
 
 
-def _filler(selection: Selection, options: CleanOptions) -> Callable[[Any, ChipMask], NDArray[np.float32]]:
+def _in_own_unit(chip: Chip, cleaned: Repainted, unit: PixelUnit | None, mask: NDArray[np.bool_]) -> NewPixels:
+    unsure = cleaned.uncertainty
+    return NewPixels(
+        chip.from_unit(cleaned.values, unit, mask),
+        None if unsure is None else chip.difference_from_unit(unsure, unit, mask),
+    )
+
+
+def _filler(selection: Selection, options: CleanOptions) -> Callable[[Any, ChipMask], Repainted]:
     """Return the function that repaints an image where its cosmic rays are."""
     network = selection.network
     inpaint = selection.inpaint_reference if network is None else _model(network, options)
     if isinstance(inpaint, InpaintModel) and inpaint.card.input.normalisation == "noise":
-        return lambda image, found: inpaint.fill(image, found.mask, noise=[found.noise])
+        return lambda image, found: inpaint.repaint(image, found.mask, noise=[found.noise])
     fill = filler(inpaint, selection.card.input.pixel_unit, options.device)
     return lambda image, found: fill(image, found.mask)
 

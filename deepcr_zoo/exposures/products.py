@@ -116,17 +116,25 @@ def mask_file(
         return b"".join(_new_bytes(hdu) for hdu in hdus)
 
 
+@dataclass(frozen=True)
+class NewPixels:
+    """The masked pixels of a chip in the file's own unit, shape (masked pixels,), and their uncertainty if it is known."""
+
+    values: NDArray[np.float64]
+    uncertainty: NDArray[np.float64] | None = None
+
+
 def cleaned_file(
     exposure: Exposure,
     chip_masks: Sequence[ChipMask],
-    filled: Sequence[NDArray[np.float64]] | None,
+    filled: Sequence[NewPixels] | None,
     provenance: CleanedProvenance,
     cautions: Iterable[str],
 ) -> bytes:
     """Return a copy of the input with masked pixels repainted and their cosmic-ray DQ bit set; all else is unchanged.
 
-    `filled` holds the new values of the masked pixels of each chip, in the file's own unit; None leaves the pixels
-    unchanged. The cautions go into HISTORY.
+    `filled` holds the new pixels of each chip; None leaves the pixels unchanged. Known uncertainties go into ERR, if it
+    exists. The cautions go into HISTORY.
     """
     with (
         _from_damaged_headers(exposure),
@@ -135,11 +143,12 @@ def cleaned_file(
         fits.open(io.BytesIO(exposure.data), lazy_load_hdus=True) as images,  # parsed only as far as it is used
     ):
         before = value(hdus[0].header, "CRTHRESH")
-        edited, flags = {0}, _flag_places(hdus)
+        edited, flags, errors = {0}, _places(hdus, "DQ"), _places(hdus, "ERR")
         for index, found in enumerate(chip_masks):
             science = _editable(hdus, images, found.chip.hdu, found.chip.where)
             if filled is not None:
-                _repaint(science, found.mask, filled[index])
+                _repaint(science, found.mask, filled[index].values)
+                edited |= _repaint_error(hdus, images, errors.get(found.chip.version), found, filled[index].uncertainty)
             science.hdu.header.update({**provenance.cards(), **count([found]).cards(), **found.cards()})
             edited.add(found.chip.hdu)
             if exposure.cosmic_ray_bit is not None:
@@ -207,11 +216,24 @@ def _repaint(science: _Editable, mask: NDArray[np.bool_], values: NDArray[np.flo
     stored[mask] = np.where(np.isfinite(values), values, stored[mask])
 
 
-def _flag_places(hdus: fits.HDUList) -> dict[int, int]:
-    """Return the index of the first DQ extension of each number."""
+def _repaint_error(
+    hdus: fits.HDUList, images: fits.HDUList, index: int | None, found: ChipMask, uncertainty: NDArray[np.float64] | None
+) -> set[int]:
+    """Put uncertainties into the ERR extension at `index`, which is in the unit of the image; return the edited indices."""
+    if index is None or uncertainty is None or not is_image(images[index]):
+        return set()
+    errors = _editable(hdus, images, index, f"{found.chip.where}: its ERR extension")
+    if errors.hdu.data is None or errors.hdu.data.size != found.mask.size:  # of another camera, or without pixels
+        return set()
+    _repaint(errors, found.mask, uncertainty)
+    return {index}
+
+
+def _places(hdus: fits.HDUList, name: str) -> dict[int, int]:
+    """Return the index of the first extension of this name and each number."""
     places: dict[int, int] = {}
     for index, hdu in enumerate(hdus):
-        if extension_name(hdu) == "DQ":
+        if extension_name(hdu) == name:
             places.setdefault(extension_version(hdu), index)
     return places
 

@@ -117,8 +117,12 @@ class Chip:
     def from_unit(self, image: NDArray[np.float32], unit: PixelUnit | None, mask: Mask) -> NDArray[np.float64]:
         """Return the masked pixels of an image in the file's own unit, shape (masked pixels,): the inverse of `in_unit`."""
         level = 0 if self.bias is None else np.broadcast_to(self.bias, mask.shape)[mask].astype(np.float64)
+        return self.difference_from_unit(image, unit, mask) + level
+
+    def difference_from_unit(self, image: NDArray[np.float32], unit: PixelUnit | None, mask: Mask) -> NDArray[np.float64]:
+        """Do the same for differences of pixel values, to which a bias does not belong."""
         ratio = self._ratio(unit)
-        return image[mask].astype(np.float64) / self.factor(unit) / (1 if ratio is None else ratio[mask]) + level
+        return image[mask].astype(np.float64) / self.factor(unit) / (1 if ratio is None else ratio[mask])
 
     def part(self, places: Any) -> Chip:
         """Return the chip with the pixels at an index of two axes alone, which convert in less time."""

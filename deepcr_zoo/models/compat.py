@@ -126,7 +126,7 @@ class deepCR:  # noqa: N801 - upstream's name
 
     def inpaint(self, img0: Any, mask: Any) -> NDArray[np.float32]:
         """Repaint the masked pixels of an image, in the unit of the mask model's card."""
-        return self._fill(img0, mask)
+        return self._fill(img0, mask).values
 
 
 _TWO_VALUES = (

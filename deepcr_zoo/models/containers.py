@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,19 +93,38 @@ def holds_nddata(image: Any, contents: Contents) -> bool:
     return kinds.pop()
 
 
+class Repainted(NamedTuple):
+    """An image after its masked pixels were replaced.
+
+    Attributes
+    ----------
+    values : ndarray of float32
+        As from `InpaintModel.fill`.
+    uncertainty : ndarray of float32 or None
+        The standard deviation of what a masked pixel would have shown without the cosmic ray, its own noise included, about
+        the new value; same shape and unit, NaN outside the mask. None if the network predicts none (``output.uncertainty``
+        of its card).
+    """
+
+    values: NDArray[np.float32]
+    uncertainty: NDArray[np.float32] | None = None
+
+
 def renewed(
-    image: Any, contents: Contents, filled: NDArray[np.float32] | None, cosmic_rays: NDArray[np.bool_], unit: str | None
+    image: Any, contents: Contents, filled: Repainted | None, cosmic_rays: NDArray[np.bool_], unit: str | None
 ) -> Any:
     """Return an NDData or CCDData, or a list of them, with cosmic rays in its mask, repainted if `filled` is given.
 
     It holds copies of all else.
     """
     if contents.parts:
-        new = [None] * len(cosmic_rays) if filled is None else filled
+        new = [None] * len(cosmic_rays) if filled is None else _parts(filled)
         return [renewed(*one, unit) for one in zip(image, contents.parts, new, cosmic_rays, strict=True)]
-    values = contents.values.copy() if filled is None else replaced_values(contents, filled, cosmic_rays, unit)
+    values = contents.values.copy() if filled is None else replaced_values(contents, filled.values, cosmic_rays, unit)
     mask = cosmic_rays if contents.mask is None else contents.mask | cosmic_rays
     kept = {name: deepcopy(getattr(image, name)) for name in ("uncertainty", "wcs", "meta", "psf")}
+    if filled is not None and filled.uncertainty is not None and kept["uncertainty"] is not None:
+        _renew_uncertainty(kept["uncertainty"], filled.uncertainty / conversion_factor(contents.unit, unit), cosmic_rays)
     try:
         made = type(image)(values, mask=mask, unit=image.unit, **kept)
     except TypeError:
@@ -115,6 +134,24 @@ def renewed(
     if hasattr(image, "flags"):
         made.flags = deepcopy(image.flags)
     return made
+
+
+def _parts(filled: Repainted) -> list[Repainted]:
+    unsure = [None] * len(filled.values) if filled.uncertainty is None else filled.uncertainty
+    return [Repainted(*one) for one in zip(filled.values, unsure, strict=True)]
+
+
+_POWERS = {"std": 1, "var": 2, "ivar": -2}
+"""Uncertainties of astropy as powers of a standard deviation, by `uncertainty_type`."""
+
+
+def _renew_uncertainty(uncertainty: Any, deviation: NDArray[np.float32], replaced: NDArray[np.bool_]) -> None:
+    """Put standard deviations, in the unit of the image, into an uncertainty of astropy; other kinds stay as they are."""
+    power = _POWERS.get(uncertainty.uncertainty_type)
+    array = np.array(uncertainty.array, dtype=np.result_type(uncertainty.array, np.float32))
+    if power is not None and array.shape == replaced.shape:
+        array[replaced] = deviation[replaced].astype(array.dtype) ** power
+        uncertainty.array = array
 
 
 def _array(image: Any) -> Contents:

@@ -1,7 +1,7 @@
 """Engines compute a network, by torch or by OpenVINO.
 
-A block is a network input: float32, shape (C, h, w), already scaled and padded. An output has the shape (h, w). An engine
-holds no state between calls and can be used from several threads at once.
+A block is a network input: float32, shape (C, h, w), already scaled and padded. An output has the shape (outputs, h, w).
+An engine holds no state between calls and can be used from several threads at once.
 """
 
 from __future__ import annotations
@@ -82,11 +82,11 @@ class TorchEngine:
             yield from before()
 
     def _start(self, uploaded: Callable[[Tensor], Tensor], blocks: list[Block]) -> Callable[[], Block]:
-        """Queue one batch and return a function that waits for its output, shape (N, h, w)."""
+        """Queue one batch and return a function that waits for its output, shape (N, outputs, h, w)."""
         # not held across a yield: the caller's code would run with these settings
         with isolated(self.device), torch.inference_mode():
             batch = torch.from_numpy(np.stack(blocks)).contiguous(memory_format=torch.channels_last)
-            return _download(self.network(uploaded(batch))[:, 0])
+            return _download(self.network(uploaded(batch)))
 
 
 class OpenVinoEngine:
@@ -126,7 +126,7 @@ class OpenVinoEngine:
         for block in blocks:
             with isolated(self.device):
                 request.infer(np.ascontiguousarray(block[None]), share_inputs=True)
-                output = request.get_output_tensor().data[0, 0].copy()
+                output = request.get_output_tensor().data[0].copy()
             yield output
 
 

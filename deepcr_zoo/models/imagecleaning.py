@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.models.baselines import CLASSICAL
-from deepcr_zoo.models.containers import holds_nddata, renewed, wrap_again
+from deepcr_zoo.models.containers import Repainted, holds_nddata, renewed, wrap_again
 from deepcr_zoo.models.images import read_contents, read_image
 from deepcr_zoo.models.model import InpaintModel, MaskModel, load_resolved
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.resolving import find_model
 
-Filler = Callable[[Any, Any], NDArray[np.float32]]
+Filler = Callable[[Any, Any], Repainted]
 
 ModelT = TypeVar("ModelT", MaskModel, InpaintModel)
 
@@ -94,7 +94,8 @@ def clean(
     -------
     NDData or CCDData
         For these alone, one new object of the class that was given: repainted in its own unit, with its mask or cosmic
-        ray as mask, and with its uncertainty, WCS, meta, flags and PSF. With ``inpaint=None`` the data stay. For a
+        ray as mask, and with its uncertainty, WCS, meta, flags and PSF. The uncertainty of repainted pixels is that of
+        the new values if the network predicts it. With ``inpaint=None`` the data stay. For a
         sequence of them, a list.
     mask : ndarray of bool
         For any other image: True for a cosmic ray; same shape as the image.
@@ -121,22 +122,23 @@ def clean(
     filled = None if fill is None else fill(contents, cosmic_rays)
     if is_nddata:
         return renewed(image, contents, filled, cosmic_rays, unit)
-    return cosmic_rays, None if filled is None else wrap_again(image, contents, filled, cosmic_rays, unit)
+    return cosmic_rays, None if filled is None else wrap_again(image, contents, filled.values, cosmic_rays, unit)
 
 
 def filler(inpaint: str | os.PathLike[str] | InpaintModel, unit: str | None, device: str) -> Filler:
     """Return the function that repaints images in `unit` (None: their own); the model must take the same unit, or any."""
     if isinstance(inpaint, str) and inpaint in CLASSICAL:
-        return partial(CLASSICAL[inpaint], unit=unit)
+        classical = partial(CLASSICAL[inpaint], unit=unit)
+        return lambda image, mask: Repainted(classical(image, mask))
     model = loaded(inpaint, InpaintModel, device)
     if model.card.input.pixel_unit is None:
-        return lambda image, mask: model.fill(read_image(image, unit).as_array(), mask)
+        return lambda image, mask: model.repaint(read_image(image, unit).as_array(), mask)
     if model.card.input.unit != unit:
         raise UsageError(
             f"{model.reference} takes {model.card.input.unit}, the mask model {unit or 'any unit'}: "
             f"name an inpainter for the same unit, or one of {', '.join(CLASSICAL)}"
         )
-    return model.fill
+    return model.repaint
 
 
 def loaded(model: str | os.PathLike[str] | ModelT, kind: type[ModelT], device: str) -> ModelT:

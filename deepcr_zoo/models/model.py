@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.errors import DeviceError, ImageWarning, InvalidWeightsError, ModelWarning, UsageError, warn
 from deepcr_zoo.models import weights
+from deepcr_zoo.models.containers import Repainted
 from deepcr_zoo.models.engines import Block, Engine, select_engine
 from deepcr_zoo.models.images import ImageStack, hidden_cores, read_image, read_mask
 from deepcr_zoo.models.isolation import isolated
-from deepcr_zoo.models.networkinput import image_channel, inpainting_channels, scaling_of
+from deepcr_zoo.models.networkinput import NoiseScaling, image_channel, inpainting_channels, scaling_of
 from deepcr_zoo.models.skynoise import FrameNoise
 from deepcr_zoo.models.tiling import Span, plan_windows
 from deepcr_zoo.progress import logger
@@ -80,8 +81,8 @@ class Model:
         """Apply the network to a frame of this shape (H, W), window by window.
 
         `channels` returns the network's input for some rows and columns, or None to skip them. `tile` is a side in
-        pixels, `WHOLE_FRAME`, or None for the engine's own. Yields rows, columns and output of parts that cover the
-        frame once.
+        pixels, `WHOLE_FRAME`, or None for the engine's own. Yields rows, columns and output, shape (outputs, h, w), of parts
+        that cover the frame once.
         """
         side = _tile_side(tile, self._engine.tile, shape)
         pending: deque[tuple[Span, Span]] = deque()  # the engine may take some windows ahead
@@ -95,7 +96,7 @@ class Model:
 
         for output in self._engine.run(blocks()):
             rows, columns = pending.popleft()
-            yield rows.keep, columns.keep, self._finite(output[rows.keep_inside, columns.keep_inside])
+            yield rows.keep, columns.keep, self._finite(output[:, rows.keep_inside, columns.keep_inside])
 
     def _noise_of_each(self, noise: Sequence[FrameNoise] | None, images: int) -> Sequence[FrameNoise | None]:
         """Return the sky and noise that a caller has measured for each image, None where none are."""
@@ -168,7 +169,7 @@ class MaskModel(Model):
         for (pixels, valid), known, out in zip(stack.frames_as_found(), measured, logits, strict=True):
             network_input = partial(image_channel, pixels, scaling_of(self.card, pixels, valid, known))
             for rows, columns, output in self._windows(pixels.shape, network_input, tile):
-                out[rows, columns] = output
+                out[rows, columns] = output[0]
             if valid is not None:
                 out[~valid] = -np.inf
         return logits
@@ -265,18 +266,33 @@ class InpaintModel(Model):
         InvalidWeightsError
             If the network gives values that are not finite.
         """
+        return self.repaint(image, mask, tile=tile, noise=noise).values
+
+    def repaint(
+        self, image: Any, mask: Any, *, tile: int | None = None, noise: Sequence[FrameNoise] | None = None
+    ) -> Repainted:
+        """Replace the masked pixels and no others, and say how uncertain the new values are if the network predicts it.
+
+        Parameters and errors are those of `fill`.
+        """
         stack = read_image(image, self.card.input.pixel_unit)
         masks = read_mask(mask, stack.shape)
         self._warn_of_sky(stack.sky_levels(masks))
         filled = stack.pixels.copy()
+        unsure = np.full(filled.shape, np.nan, np.float32) if self.card.output.uncertainty else None
         measured = self._noise_of_each(noise, len(filled))
-        for (pixels, valid), masked, known, out in zip(stack.frames(masks), masks, measured, filled, strict=True):
+        for number, ((pixels, valid), masked, known) in enumerate(zip(stack.frames(masks), masks, measured, strict=True)):
             scaling = scaling_of(self.card, pixels, valid, known)
             network_input = partial(inpainting_channels, pixels, masked, scaling)
             for rows, columns, output in self._windows(pixels.shape, network_input, tile):
                 wanted = masked[rows, columns]
-                out[rows, columns][wanted] = self._finite(scaling.undo(output, rows, columns)[wanted])
-        return filled.reshape(stack.shape)
+                if unsure is not None and isinstance(scaling, NoiseScaling):  # as the card's schema requires
+                    values, deviation = scaling.expected(output[0], output[1], rows, columns)
+                    unsure[number, rows, columns][wanted] = self._finite(deviation[wanted])
+                else:
+                    values = scaling.undo(output[0], rows, columns)
+                filled[number, rows, columns][wanted] = self._finite(values[wanted])
+        return Repainted(filled.reshape(stack.shape), None if unsure is None else unsure.reshape(stack.shape))
 
 
 def load(

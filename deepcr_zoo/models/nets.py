@@ -15,11 +15,14 @@ from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.registry import Architecture
 
 CHANNELS: dict[Task, int] = {"mask": 1, "inpaint": 2}
-"""Input channels: the image, or [image * (1 - mask), mask]. The output always has one."""
+"""Input channels: the image, or [image * (1 - mask), mask]."""
 
 # by depth of the network; a pixel of the output depends on pixels up to 9 and 22 away, and halos are multiples of 8
 MULTIPLE: dict[int, Literal[2, 4]] = {2: 2, 3: 4}
 HALO = {2: 16, 3: 24}
+
+LOG_SPREAD = (-5.0, 1.0)
+"""Bounds of the logarithm of an uncertainty, in training and in use: of asinh of the pixel value / noise."""
 
 DTYPE = torch.float32  # whatever the caller's default is
 BATCH_NORM_MOMENTUM = 0.005  # Zhang & Bloom 2020
@@ -44,7 +47,7 @@ class ConvBlock(nn.Module):
 class UNet(nn.Module):
     """Encoder of `depth` resolutions, a decoder with skip connections, a 1x1 head.
 
-    The output is a logit (mask) or a scaled pixel value (inpaint).
+    The output is a logit (mask) or a scaled pixel value (inpaint); a second one is the logarithm of its uncertainty.
     """
 
     def __init__(self, architecture: Architecture, task: Task) -> None:
@@ -55,10 +58,10 @@ class UNet(nn.Module):
         steps = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.upsample = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, stride=2, dtype=DTYPE) for i, o in steps)
         self.decoder = nn.ModuleList(ConvBlock(i, o, architecture.norm) for i, o in steps)
-        self.head = nn.Conv2d(widths[0], 1, 1, dtype=DTYPE)
+        self.head = nn.Conv2d(widths[0], architecture.outputs, 1, dtype=DTYPE)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, 1, H, W)."""
+        """Map (N, C, H, W) to (N, outputs, H, W)."""
         skips = []
         for level, block in enumerate(self.encoder):
             x = block(torch.max_pool2d(x, 2) if level else x)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.models.engines import Block
 from deepcr_zoo.models.images import Mask
+from deepcr_zoo.models.nets import LOG_SPREAD
 from deepcr_zoo.models.skynoise import FrameNoise, frame_noise, sky_and_noise
 from deepcr_zoo.zoo.cards import Card
 
@@ -53,6 +54,17 @@ class NoiseScaling:
     def undo(self, values: Block, rows: slice, columns: slice) -> Block:
         with np.errstate(all="ignore"):
             return np.asarray(np.sinh(values) * self.noise[rows, columns] + self.sky[rows, columns])
+
+    def expected(self, values: Block, logarithms: Block, rows: slice, columns: slice) -> tuple[Block, Block]:
+        """Return mean and standard deviation of pixels for the two outputs of a network, mean and log(sigma) of a normal z.
+
+        They are those of ``sky + noise * sinh(z)`` (Johnson 1949, Biometrika 36, 149: the system S_U).
+        """
+        noise, growth = self.noise[rows, columns], np.exp(np.exp(2 * np.clip(logarithms, *LOG_SPREAD)))
+        with np.errstate(all="ignore"):
+            mean = np.sinh(values) * np.sqrt(growth) * noise + self.sky[rows, columns]
+            deviation = np.sqrt((growth - 1) * (growth * np.cosh(2 * values) + 1) / 2) * noise
+        return np.asarray(mean), np.asarray(deviation)
 
 
 def image_channel(pixels: Block, scaling: Scaling, rows: slice, columns: slice) -> Block:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from deepcr_zoo.errors import InvalidWeightsError
 from deepcr_zoo.models.images import LIMIT, has_value
-from deepcr_zoo.models.nets import UNet
+from deepcr_zoo.models.nets import LOG_SPREAD, UNet
 from deepcr_zoo.models.skynoise import frame_noise
 from deepcr_zoo.models.weights import TensorFacts, check_tensors, read_header
 from deepcr_zoo.zoo.cards import Card
@@ -75,7 +75,7 @@ def make(network: UNet, card: Card, seed: int) -> VectorArrays:
 
 
 def make_with(network: Callable[[Tensor], Tensor], card: Card, seed: int) -> VectorArrays:
-    """Make a test vector with a function that maps channels, (1, C, H, W) in float64, to the output, (1, 1, H, W)."""
+    """Make a test vector with a function that maps channels, (1, C, H, W) in float64, to the output, (1, O, H, W)."""
     image, mask = example_image(seed)
     scaled = torch.from_numpy(image).double() / card.input.scale
     mean, deviation = torch.zeros(()), torch.ones(())
@@ -90,11 +90,13 @@ def make_with(network: Callable[[Tensor], Tensor], card: Card, seed: int) -> Vec
     hidden = torch.from_numpy(mask).double()
     inputs = [scaled] if card.identity.task == "mask" else [scaled * (1 - hidden), hidden]
     with torch.inference_mode():
-        output = network(torch.stack(inputs)[None])[0, 0]
+        output, *logarithm = network(torch.stack(inputs)[None])[0]
     if card.identity.task == "mask":
         return VectorArrays(image, mask, output.sigmoid().float().numpy())
     if card.input.normalisation == "noise":
         output = output.sinh()
+        if logarithm:  # the mean of what is normal before sinh (Johnson 1949)
+            output = output * torch.exp(torch.exp(2 * logarithm[0].clamp(*LOG_SPREAD)) / 2)
     filled = (output * deviation + mean) * card.input.scale
     return VectorArrays(image, mask, np.where(mask, filled.float().numpy(), image))
 

@@ -135,11 +135,16 @@ def check_fingerprint(state: Mapping[str, Tensor], card: Card, where: str) -> No
 
 
 def check_geometry(card: Card, architecture: Architecture, where: str) -> None:
-    """Refuse a card whose halo or multiple is not enough for the depth of its network: tiles would differ."""
+    """Refuse a card whose halo, multiple or uncertainty are not those of its network: tiles or values would differ."""
     needed, stated = HALO[architecture.depth], card.input.halo
     if stated < needed:
         raise InvalidWeightsError(
             f"{where}: input.halo: expected {needed} or more, which depth {architecture.depth} needs, got {stated}"
+        )
+    if card.output.uncertainty != (architecture.outputs == 2):
+        raise InvalidWeightsError(
+            f"{where}: output.uncertainty: expected {str(architecture.outputs == 2).lower()} with {architecture.outputs} "
+            f"outputs, got {str(card.output.uncertainty).lower()}"
         )
     if card.input.multiple % MULTIPLE[architecture.depth]:
         raise InvalidWeightsError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from deepcr_zoo.models.nets import CHANNELS
+from deepcr_zoo.models.nets import CHANNELS, LOG_SPREAD
 from deepcr_zoo.zoo.cards import Card
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.registry import CARD_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, Architecture, LockedFile
@@ -21,6 +21,10 @@ OUTPUTS: dict[Task, str] = {
     "mask": "sigmoid(network([x]))",
     "inpaint": "where mask is 1: network([x * (1 - mask), mask]), back to the unit of the image; elsewhere image",
 }
+UNCERTAIN = (
+    "; of [v, log(s)], where log(s) is cut at {} and {}, the value is sky + noise * sinh(v) * exp(s**2 / 2), and its "
+    "uncertainty noise * sqrt((exp(s**2) - 1) * (exp(s**2) * cosh(2 * v) + 1) / 2)"
+)
 
 
 def configuration(card: Card, architecture: Architecture, files: Mapping[str, bytes]) -> bytes:
@@ -38,7 +42,7 @@ def configuration(card: Card, architecture: Architecture, files: Mapping[str, by
             "block": BLOCKS[architecture.norm],
             "down": "2x2 max pooling, then a block of twice the channels",
             "up": "2x2 transposed convolution of stride 2 to half the channels, [skip, upsampled], then a block",
-            "head": "1x1 convolution to one channel",
+            "head": "1x1 convolution to " + ("one channel" if architecture.outputs == 1 else "two channels, [v, log(s)]"),
         },
         "input": {
             "unit": given.unit,
@@ -48,7 +52,11 @@ def configuration(card: Card, architecture: Architecture, files: Mapping[str, by
             "multiple": given.multiple,
             "halo": given.halo,
         },
-        "output": {"quantity": output.quantity, "formula": OUTPUTS[identity.task], "threshold": output.threshold},
+        "output": {
+            "quantity": output.quantity,
+            "formula": OUTPUTS[identity.task] + (UNCERTAIN.format(*LOG_SPREAD) if output.uncertainty else ""),
+            "threshold": output.threshold,
+        },
         "files": {kind: {"name": name, **LockedFile.of(files[name]).model_dump()} for kind, name in names.items()},
         "test_vector": {"tolerance": card.test_vector.tolerance},
     }

@@ -138,7 +138,7 @@ def _input(recipe: Recipe, state: Mapping[str, Tensor]) -> cards.CardInput:
 
 def _output(recipe: Recipe) -> cards.CardOutput:
     if recipe.task == "inpaint":
-        return cards.CardOutput(quantity="pixel value")
+        return cards.CardOutput(quantity="pixel value", uncertainty=recipe.train.architecture.outputs == 2)
     return cards.CardOutput(
         quantity="cosmic-ray probability",
         threshold=THRESHOLD,
@@ -231,8 +231,10 @@ def _objective(recipe: Recipe) -> str:
     if recipe.task == "mask":
         return "Binary cross-entropy over all pixels that are not ignored"
     fewest, most = recipe.train.augmentation.inpainting_masks
+    predicted = "Gaussian negative log-likelihood of value and predicted uncertainty"
+    loss = "Mean squared error" if recipe.train.architecture.outputs == 1 else predicted
     return (
-        f"Mean squared error on added masks (Zhang & Bloom 2020, Eq. 2), each the union of {fewest} to {most} CR masks of "
+        f"{loss} on added masks (Zhang & Bloom 2020, Eq. 2), each the union of {fewest} to {most} CR masks of "
         "other stamps, with the stamp's own cosmic rays masked"
         + (", of asinh((pixel - sky) / noise)" if recipe.train.input.normalisation == "noise" else "")
     )

@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from deepcr_zoo.errors import TrainingError
+from deepcr_zoo.models.nets import LOG_SPREAD
 from deepcr_zoo.training.augmentation import augment, inpainting_masks
 from deepcr_zoo.training.stamps import StampBatch, StampSource
 from deepcr_zoo.zoo.names import Task
@@ -56,10 +57,14 @@ def summed_loss(task: Task, output: Tensor, examples: Examples) -> Tensor:
     Mask: binary cross-entropy of the logits, with 1 for a cosmic ray. Zhang & Bloom 2020, Eq. 1 as printed,
     E[M log(1 - F) + (1 - M) log F], is the log-probability of being wrong, which has no lower bound; their text and
     released code use the ordinary binary cross-entropy, as here. Inpainting: squared error (their Eq. 2), in units of the
-    input scale.
+    input scale; with a second output, its negative log-likelihood under a Gaussian whose sigma that output predicts
+    (Nix & Weigend 1994, Eq. 5), so that pixels count by their noise.
     """
     if task == "mask":
         loss = F.binary_cross_entropy_with_logits(output.float(), examples.target, reduction="none")
+    elif output.shape[1] == 2:
+        value, logarithm = output[:, :1].float(), output[:, 1:].float().clamp(*LOG_SPREAD)
+        loss = 0.5 * ((examples.target - value) * torch.exp(-logarithm)) ** 2 + logarithm
     else:
         loss = F.mse_loss(output.float(), examples.target, reduction="none")
     return torch.where(examples.counted, loss, torch.zeros_like(loss)).sum()

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from deepcr_zoo.documents import EITHER_SPELLING, Document, ascending, document_bytes, parse_document
+from deepcr_zoo.documents import EITHER_SPELLING, Document, ascending, document_bytes, optional, parse_document
 from deepcr_zoo.errors import IntegrityError, InvalidDocumentError, UsageError
 from deepcr_zoo.zoo.instruments import PixelUnit
 from deepcr_zoo.zoo.names import Task
@@ -166,6 +166,7 @@ class CardOutput(Document):
     quantity: Literal["cosmic-ray probability", "pixel value"] = Field(description="what comes out per pixel")
     threshold: Probability | None = Field(default=None, description="probability above which a pixel is masked by default")
     threshold_choice: str | None = Field(default=None, description="how the threshold was chosen")
+    uncertainty: bool = optional(False, "whether the uncertainty of each pixel value comes out, too")
 
 
 class CardTraining(Document):
@@ -268,6 +269,8 @@ class Card(Document):
             raise ValueError("output.threshold and output.threshold_choice exactly if identity.task is mask")
         if is_mask != (self.output.quantity == "cosmic-ray probability"):
             raise ValueError("output.quantity 'cosmic-ray probability' exactly if identity.task is mask")
+        if self.output.uncertainty and (is_mask or self.input.normalisation != "noise"):
+            raise ValueError("output.uncertainty only if identity.task is inpaint and input.normalisation is noise")
         return self
 
 

@@ -680,6 +680,15 @@ class Recipe(Document):
         )
 
     @model_validator(mode="after")
+    def _two_outputs_inpaint_by_noise(self) -> Recipe:
+        if self.train.architecture.outputs == 2 and (self.task == "mask" or self.train.input.normalisation != "noise"):
+            raise ValueError(
+                "train.architecture.outputs 1, or 2 with task inpaint and train.input.normalisation noise: "
+                "others predict no uncertainty"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_visit_has_one_rule(self) -> Recipe:
         seen: dict[tuple[int | None, str | None, str | None, str], str] = {}
         for name, rule in self.data.visits.items():

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, model_validator
 
 from deepcr_zoo import files
-from deepcr_zoo.documents import Document, read_document
+from deepcr_zoo.documents import Document, optional, read_document
 from deepcr_zoo.errors import InvalidDocumentError, UnknownModelError
 from deepcr_zoo.zoo import names
 from deepcr_zoo.zoo.names import NAME_PATTERN, TASKS, VERSION_PATTERN, ModelRequest, Task, version_key
@@ -58,11 +58,12 @@ class LockedFile(Document):
 
 
 class Architecture(Document):
-    """One member of the UNet family; the task fixes its channels (mask: 1 to 1, inpaint: 2 to 1)."""
+    """One member of the UNet family; the task fixes its input channels (mask: 1, inpaint: 2)."""
 
     depth: Literal[2, 3] = Field(description="number of resolutions, 2 or 3")
     hidden: int = Field(gt=0, le=1024, description="channels at full resolution")
     norm: Literal["batch", "none"] = Field(description="normalisation after each convolution")
+    outputs: Literal[1, 2] = optional(1, "2 for inpainting: the value, and the logarithm of its uncertainty")
 
 
 class HubPin(Document):

@@ -173,7 +173,7 @@ def test_torch_gives_the_same_in_batches_which_a_gpu_gets():
     network = load(SMALL, "torch")._engine.network
     inputs = blocks(7)
     expected = list(TorchEngine(network, CPU).run(inputs))
-    assert [output.shape for output in expected] == [(200, 200)] * 7
+    assert [output.shape for output in expected] == [(1, 200, 200)] * 7
     for batch in (2, 3, 7, 10):
         for one, other in zip(expected, TorchEngine(network, CPU, batch).run(inputs), strict=True):
             np.testing.assert_allclose(other, one, rtol=0, atol=1e-5 * np.abs(one).max())

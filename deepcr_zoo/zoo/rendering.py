@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -154,7 +155,7 @@ def rendered_files(root: Path) -> dict[Path, str]:
 def present_text(path: Path, root: Path) -> str:
     """Return a file of a checkout, which may be of others: a regular file below it, of a bounded size."""
     files.refuse_links(path, root)
-    return document_bytes(path, path).decode(errors="replace")
+    return io.TextIOWrapper(io.BytesIO(document_bytes(path, path)), encoding="utf-8").read()  # line breaks as in a text
 
 
 def _evaluation_text(evaluation: PublishedEvaluation) -> str:

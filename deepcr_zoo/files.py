@@ -198,7 +198,7 @@ def write_together(contents: Mapping[Path, bytes], new: Collection[Path] = ()) -
     try:
         for folder in dict.fromkeys(path.parent for path in contents):
             folder.mkdir(parents=True, exist_ok=True)
-            _sweep(folder, {_name_part(path) for path in contents if path.parent == folder})
+        sweep_partial(*contents)
         for path, data in contents.items():
             partial[path] = _partial_path(path)
             with open(partial[path], "xb") as file:
@@ -306,9 +306,10 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sweep_partial(path: Path) -> None:
-    """Remove unfinished versions of `path`, file or folder, left by killed processes of this machine, and all old ones."""
-    _sweep(path.parent, {_name_part(path)})
+def sweep_partial(*paths: Path) -> None:
+    """Remove unfinished versions of files and folders, left by killed processes of this machine, and all old ones."""
+    for folder in dict.fromkeys(path.parent for path in paths):
+        _sweep(folder, {_name_part(path) for path in paths if path.parent == folder})
 
 
 def sweep_leftovers(folder: Path) -> None:

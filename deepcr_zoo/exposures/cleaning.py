@@ -244,9 +244,8 @@ def clean_with(
         count, more = _make(exposure, selection, plan, options)
         cautions += more
     else:
-        for product in plan.paths:  # killed after a product had its name, before its unfinished one was gone
-            with suppress(OSError):
-                sweep_partial(product)
+        with suppress(OSError):  # of a run that was killed after a product had its name, before its unfinished one was gone
+            sweep_partial(*plan.paths)
     for caution in cautions:
         log.warning("%s: %s", path, caution)
     return CleanedFile(

@@ -40,10 +40,15 @@ def find_checkout(given: Path | None) -> Path:
 
 def check_entry(release: Release, repository: str | None, checkout: Path) -> None:
     """Refuse a release, before any upload, if the checkout has its version with other bytes or elsewhere on the Hub."""
-    known = _locked(release, read_registry(checkout))
+    _check_against(read_registry(checkout), release, repository, checkout)
+
+
+def _check_against(registry: Registry, release: Release, repository: str | None, checkout: Path) -> LockedVersion | None:
+    """Do as `check_entry`, and return what the registry of the checkout locks of the version."""
+    known = _locked(release, registry)
     if known is None:
         _check_unlisted(release, {_card_path(release, checkout): release.files[CARD_FILE]})
-        return
+        return None
     if repository is not None and (pin := known.sources.hub) is not None and pin.repo != repository:
         raise PublishError(f"{release.reference} is published in {pin.repo}: leave out --repo, or name that one")
     ours = release.locked(None)
@@ -52,6 +57,7 @@ def check_entry(release: Release, repository: str | None, checkout: Path) -> Non
             f"{checkout / 'zoo' / release.entry}.yaml has {release.reference} already, with other {', '.join(wrong)}: a "
             "version never changes; set identity.version in card.yaml to another one"
         )
+    return known
 
 
 def write_entry(release: Release, pin: HubPin | None, checkout: Path) -> list[Path]:
@@ -68,9 +74,8 @@ def write_entry(release: Release, pin: HubPin | None, checkout: Path) -> list[Pa
 
 
 def _write_entry(release: Release, pin: HubPin | None, checkout: Path) -> list[Path]:
-    check_entry(release, None, checkout)  # again: others may have written there since
     registry = read_registry(checkout)
-    known = _locked(release, registry)
+    known = _check_against(registry, release, None, checkout)  # again: others may have written there since
     if known and known.sources.hub and pin is not None and known.sources.hub != pin:
         there = known.sources.hub
         raise PublishError(f"{release.reference} is pinned to {there.repo} at commit {there.commit}, not to {pin.commit}")

@@ -12,8 +12,7 @@ from deepcr_zoo._version import __version__
 from deepcr_zoo.bench import exclusions, gates, runtime
 from deepcr_zoo.bench.benchdata import check_data, describe
 from deepcr_zoo.bench.inpaintbenchmark import BIHARMONIC, MEDIAN, judge_inpainting
-from deepcr_zoo.bench.maskbenchmark import PAPER, judge_masks
-from deepcr_zoo.bench.measures import lacosmicmasks
+from deepcr_zoo.bench.maskbenchmark import PAPER, prepare_and_judge
 from deepcr_zoo.bench.measures.judgedpixels import check_input
 from deepcr_zoo.bench.results import BenchmarkResults, Excluded, MethodResult, ModelMethod, Runtime, TruthResults
 from deepcr_zoo.bench.runs import Run
@@ -129,19 +128,16 @@ def benchmark(
     (task,) = tasks
     before = [previous for one in subjects if (previous := one.previous()) is not None] if extent.gates else []
     judged, others, excluded = _entrants(subjects, [*extent.against, *before], dataset, device, engine)
-    entrants, exposures = [*judged, *others], sum(1 for _ in dataset.exposures("test"))
+    entrants = [*judged, *others]
     truth: TruthResults | None = None
     unsure: list[str] = []
     if task == "mask":
-        if extent.lacosmic:
-            with reporter.amount("L.A.Cosmic") as done:
-                lacosmicmasks.prepare(dataset, recipe, jobs, done)
         masks = [model for _, model in entrants if isinstance(model, MaskModel)]
-        with reporter.pieces("judging masks", exposures) as on_exposure:
-            found = judge_masks(masks, len(judged), dataset, recipe, extent.lacosmic, on_exposure)
+        found = prepare_and_judge(masks, len(judged), dataset, recipe, extent.lacosmic, jobs, reporter)
         truth, unsure = judge_against_truth(masks, len(judged), recipe, extent.lacosmic, jobs, reporter)
     else:
         fills = [model for _, model in entrants if isinstance(model, InpaintModel)]
+        exposures = sum(1 for _ in dataset.exposures("test"))
         with reporter.pieces("judging inpainting", 2 * exposures) as on_exposure:
             found = judge_inpainting(fills, len(judged), dataset, recipe, on_exposure)
     speed, slow = _runtime(entrants, task, recipe, extent, reporter) if extent.runtime else ([], [])

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcr_zoo.bench.findings import Findings, pairs, resampled_sky
+from deepcr_zoo.bench.measures import lacosmicmasks
 from deepcr_zoo.bench.measures.bootstrap import Values, interval
 from deepcr_zoo.bench.measures.detectionresults import (
     CURVE_POINTS,
@@ -29,6 +30,7 @@ from deepcr_zoo.bench.operatingpoints import operating_points
 from deepcr_zoo.bench.results import BaselineMethod, Comparison, FieldResult, MethodResult, Parameter
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.models.model import MaskModel
+from deepcr_zoo.progress import Reporter
 from deepcr_zoo.zoo.recipe import Recipe
 from deepcr_zoo.zoo.records import POOLED
 
@@ -45,6 +47,27 @@ class _Judged:
 
     result: MethodResult
     resampled: dict[str, Values]
+
+
+def prepare_and_judge(
+    models: Sequence[MaskModel],
+    compared: int,
+    dataset: Dataset,
+    recipe: Recipe,
+    lacosmic: bool,
+    jobs: int,
+    reporter: Reporter,
+    against: str = "",
+) -> Findings:
+    """Do as `judge_masks`, with the masks of L.A.Cosmic from `jobs` processes, and report the progress.
+
+    `against` says beside each activity what is judged against, if these are not the labels.
+    """
+    if lacosmic:
+        with reporter.amount(f"L.A.Cosmic{against}") as done:
+            lacosmicmasks.prepare(dataset, recipe, jobs, done)
+    with reporter.pieces(f"judging masks{against}", sum(1 for _ in dataset.exposures("test"))) as on_exposure:
+        return judge_masks(models, compared, dataset, recipe, lacosmic, on_exposure)
 
 
 def judge_masks(

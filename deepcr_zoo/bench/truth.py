@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deepcr_zoo.bench.benchdata import check_data, describe
-from deepcr_zoo.bench.maskbenchmark import judge_masks
-from deepcr_zoo.bench.measures import lacosmicmasks
+from deepcr_zoo.bench.maskbenchmark import prepare_and_judge
 from deepcr_zoo.bench.results import TruthResults
 from deepcr_zoo.dataset.trainingsets import find_or_build
 from deepcr_zoo.models.model import MaskModel
@@ -26,11 +25,6 @@ def judge_against_truth(
         return None, []
     dataset = find_or_build(simulated, (), False, jobs, None, reporter)
     check_data(dataset, simulated)
-    if lacosmic:
-        with reporter.amount("L.A.Cosmic on simulated exposures") as done:
-            lacosmicmasks.prepare(dataset, simulated, jobs, done)
-    exposures = sum(1 for _ in dataset.exposures("test"))
-    with reporter.pieces("judging masks against the truth", exposures) as on_exposure:
-        found = judge_masks(models, compared, dataset, simulated, lacosmic, on_exposure)
+    found = prepare_and_judge(models, compared, dataset, simulated, lacosmic, jobs, reporter, " against the truth")
     results = TruthResults(data=describe(dataset, simulated, None), methods=found.methods, comparisons=found.comparisons)
     return results, [f"against the truth: {caution}" for caution in found.cautions]

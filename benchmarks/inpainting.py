@@ -36,7 +36,15 @@ from synthetic_visits import (
 )
 
 import deepcr_zoo
-from deepcr_zoo.bench.measures.inpainting import MASKS_PER_STAMP, ErrorSums, Fill, HiddenPixels, draw
+from deepcr_zoo.bench.measures.inpainting import (
+    MASKS_PER_STAMP,
+    ErrorSums,
+    Fill,
+    HiddenPixels,
+    by_network,
+    by_values,
+    draw,
+)
 from deepcr_zoo.bench.measures.judgedpixels import as_method
 from deepcr_zoo.bench.results import (
     AddedMasks,
@@ -53,6 +61,7 @@ from deepcr_zoo.machine import processor_name
 from deepcr_zoo.models import baselines
 from deepcr_zoo.models.images import WINDOW
 from deepcr_zoo.models.model import InpaintModel
+from deepcr_zoo.models.skynoise import FrameNoise, frame_noise
 from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES
 from deepcr_zoo.zoo.records import POOLED
 
@@ -84,18 +93,20 @@ Sums = dict[str, ErrorSums]
 
 @dataclass(frozen=True, eq=False)
 class LabelledStamps:
-    """The stamps of some visits: pixels, shape (N, S, S), and the index of each stamp's field type, shape (N,)."""
+    """The stamps of some visits, shape (N, S, S); the index of each one's field type, and the noise of its chip."""
 
     image: np.ndarray
     scene: np.ndarray
     cosmic_rays: np.ndarray
     ignore: np.ndarray
     field_type: np.ndarray
+    noise: list[FrameNoise]
 
     @classmethod
     def of(cls, visits: Sequence[LabelledVisit]) -> LabelledStamps:
         """Cut visits up as their recipe says."""
         layers: list[list[np.ndarray]] = [[], [], [], [], []]
+        noise: list[FrameNoise] = []
         for visit in visits:
             block = visit.recipe.build.stamps
             for chip in visit.chips():
@@ -106,13 +117,14 @@ class LabelledStamps:
                 kind = np.full(len(where), SIMULATED_FIELD_TYPES.index(visit.field_type))
                 for layer, part in zip(layers, [*pixels, kind], strict=True):
                     layer.append(part)
-        return cls(*map(np.concatenate, layers))
+                noise += [frame_noise(chip.image, ~chip.ignore)] * len(where)
+        return cls(*map(np.concatenate, layers), noise)
 
 
 def fill_of(name: str) -> Fill:
     """A method by its name in the tables."""
     classical: dict[str, Callable[..., np.ndarray]] = {MEDIAN: baselines.medmask, BIHARMONIC: baselines.biharmonic}
-    return classical[name] if name in classical else network(name).fill
+    return by_values(classical[name]) if name in classical else by_network(network(name))
 
 
 def network(name: str) -> InpaintModel:
@@ -133,9 +145,10 @@ def judged(seed: int, visits: Sequence[LabelledVisit], count: int, draw_seed: in
     for done, drawn in enumerate(draws.batches(), start=1):
         here = drawn.stamps
         added = stamps.cosmic_rays[drawn.others]
-        hidden = HiddenPixels.of(stamps.image[here], added, stamps.cosmic_rays[here], stamps.ignore[here])
+        noise = [stamps.noise[number] for number in here]
+        hidden = HiddenPixels.of(stamps.image[here], added, stamps.cosmic_rays[here], stamps.ignore[here], noise)
         scene = stamps.scene[here]
-        for name, fill in {**fills, SCENE: lambda image, mask, scene=scene: scene}.items():
+        for name, fill in {**fills, SCENE: by_values(lambda image, mask, scene=scene: scene)}.items():
             sums[name] += hidden.errors(fill, stamps.field_type[here], BLOCKS)
         print(f"seed {seed}: batch {done}, {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     return sums
@@ -144,10 +157,7 @@ def judged(seed: int, visits: Sequence[LabelledVisit], count: int, draw_seed: in
 def errors_of(sums: ErrorSums) -> dict[str, FieldResult]:
     """The figures of each field type, and of all together."""
     chosen = {name: [index] for index, name in enumerate(SIMULATED_FIELD_TYPES)} | {POOLED: list(range(BLOCKS))}
-    arrays = (sums.pixels, sums.squared, sums.absolute, sums.signed)
-    return {
-        name: FieldResult(inpainting=ErrorSums(*(one[blocks] for one in arrays)).errors()) for name, blocks in chosen.items()
-    }
+    return {name: FieldResult(inpainting=sums.of_blocks(blocks).errors()) for name, blocks in chosen.items()}
 
 
 def rows(field_type: str, by_seed: Sequence[Sums]) -> list[str]:

@@ -8,7 +8,16 @@ from importlib.metadata import version
 from deepcr_zoo._version import __version__
 from deepcr_zoo.bench.findings import Findings, pairs, resampled_sky
 from deepcr_zoo.bench.measures import photometry
-from deepcr_zoo.bench.measures.inpainting import MASKS_PER_STAMP, ErrorSums, Fill, draw, judge, mse_ratio
+from deepcr_zoo.bench.measures.inpainting import (
+    MASKS_PER_STAMP,
+    ErrorSums,
+    Fill,
+    by_network,
+    by_values,
+    draw,
+    judge,
+    mse_ratio,
+)
 from deepcr_zoo.bench.measures.judgedpixels import OnExposure, as_method, field_types_of
 from deepcr_zoo.bench.results import (
     AddedMasks,
@@ -45,7 +54,7 @@ def judge_inpainting(
     draws = draw(len(dataset.stamps("test")), added.stamps, added.seed)
     sky, weights = resampled_sky(dataset, settings)
     classical, cautions = _baselines()
-    methods: Methods = {model.reference: (as_method(model), model.fill) for model in models} | classical
+    methods: Methods = {model.reference: (as_method(model), by_network(model)) for model in models} | classical
     fills = {name: fill for name, (_, fill) in methods.items()}
     sums = {str(name): judge(fills, dataset, name, blocks, draws, on_exposure) for name, blocks in sky.items()}
     sums[POOLED] = {name: ErrorSums.joined([one[name] for one in sums.values()]) for name in fills}
@@ -78,11 +87,11 @@ def _photometry(
 def _baselines() -> tuple[Methods, list[str]]:
     """Return the baselines that can run here, and cautions about the others."""
     median = BaselineMethod(name="medmask", parameters={"window": WINDOW}, packages={"deepcr-zoo": __version__})
-    methods: Methods = {MEDIAN: (median, baselines.medmask)}
+    methods: Methods = {MEDIAN: (median, by_values(baselines.medmask))}
     try:
         baselines.require_scikit_image()
     except MissingExtraError as error:
         return methods, [f"not compared with biharmonic inpainting: {error}"]
     packages = {"scikit-image": version("scikit-image")}
     biharmonic = BaselineMethod(name=BIHARMONIC, parameters={"split_into_regions": True}, packages=packages)
-    return {**methods, BIHARMONIC: (biharmonic, baselines.biharmonic)}, []
+    return {**methods, BIHARMONIC: (biharmonic, by_values(baselines.biharmonic))}, []

@@ -193,6 +193,8 @@ class InpaintingErrors(Document):
     mse: float | None = Field(default=None, ge=0, description="mean squared error, e-^2")
     mae: float | None = Field(default=None, ge=0, description="mean absolute error, e-")
     bias: float | None = Field(default=None, description="mean error, e-")
+    within_1_sigma: Probability | None = Field(default=None, description="errors below the predicted uncertainty")
+    within_2_sigma: Probability | None = Field(default=None, description="errors below twice that")
 
     @model_validator(mode="after")
     def _figures_are_of_pixels(self) -> InpaintingErrors:

@@ -2,9 +2,19 @@ import numpy as np
 import pytest
 
 from deepcr_zoo.bench.measures.blocks import SkyBlocks, key
-from deepcr_zoo.bench.measures.inpainting import AT_ONCE, Draws, ErrorSums, draw, judge, mse_ratio, mse_ratios
+from deepcr_zoo.bench.measures.inpainting import (
+    AT_ONCE,
+    Draws,
+    ErrorSums,
+    by_values,
+    draw,
+    judge,
+    mse_ratio,
+    mse_ratios,
+)
 from deepcr_zoo.errors import DataError, InvalidImageError
 from deepcr_zoo.models import baselines
+from deepcr_zoo.models.containers import Repainted
 from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES
 from tests.bench.stamps import EXPOSURES, FIELD, STAMPS, layers, recipe_of, write_dataset
 
@@ -29,6 +39,7 @@ def blocks_of(dataset, field_type=FIELD):
 
 
 def judged(fills, dataset, field_type=FIELD, draws=None, **more):
+    fills = {name: by_values(fill) for name, fill in fills.items()}
     return judge(fills, dataset, field_type, blocks_of(dataset, field_type), draws or drawn_from(dataset), **more)
 
 
@@ -202,6 +213,37 @@ def test_of_few_blocks_with_pixels_or_none_there_is_no_interval():
 def test_a_method_that_fills_with_nan_is_refused(dataset):
     with pytest.raises(InvalidImageError, match="filled with NaN or infinity"):
         judged({"nan": lambda image, mask: np.full_like(image, np.nan)}, dataset)
+
+
+def test_the_true_values_within_a_predicted_uncertainty_are_counted(dataset):
+    random = np.random.default_rng(1)
+
+    def too_sure(sigma):
+        def fill(image, mask, noise):
+            values = image + np.where(mask, random.normal(0, 5, image.shape), 0)
+            return Repainted(values.astype(np.float32), np.where(mask, sigma, np.nan).astype(np.float32))
+
+        return fill
+
+    fills = {"calibrated": too_sure(5), "too sure": too_sure(2.5), "says nothing": by_values(baselines.medmask)}
+    sums = judge(fills, dataset, FIELD, blocks_of(dataset), drawn_from(dataset, 2000))
+    errors = {name: ErrorSums.of_blocks(one, range(STAMPS)).errors() for name, one in sums.items()}
+    found = {name: (one.within_1_sigma, one.within_2_sigma) for name, one in errors.items()}
+    assert found["calibrated"] == pytest.approx((0.683, 0.954), abs=0.02)
+    assert found["too sure"] == pytest.approx((0.383, 0.683), abs=0.02)
+    assert found["says nothing"] == (None, None)
+
+
+def test_a_method_is_given_sky_and_noise_of_the_chip_of_each_stamp(dataset):
+    given = []
+
+    def fill(image, mask, noise):
+        given.extend(noise)
+        return Repainted(image)
+
+    judge({"one": fill}, dataset, FIELD, blocks_of(dataset), drawn_from(dataset))
+    stamps, drawn = dataset.stamps("test"), drawn_from(dataset).stamps.tolist()
+    assert given == [stamps.noise(number) for number in drawn if stamps[number].visit.field_type == FIELD]
 
 
 def test_every_exposure_is_reported_once_even_if_no_stamp_of_it_is_drawn(dataset):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from photutils.aperture import CircularAnnulus, CircularAperture, aperture_photometry
 
+from deepcr_zoo.bench.measures.inpainting import by_values
 from deepcr_zoo.bench.measures.photometry import (
     APERTURE_PIXELS,
     BEFORE,
@@ -72,8 +73,12 @@ def perfect(image, mask):
     return np.where(mask, image - struck(), image)
 
 
+def ratios_of(fills, dataset):
+    return flux_ratios({name: by_values(fill) for name, fill in fills.items()}, dataset, FIELD, SEED)
+
+
 def judge(fills, dataset):
-    return rows(flux_ratios(fills, dataset, FIELD, SEED), FIELD)
+    return rows(ratios_of(fills, dataset), FIELD)
 
 
 def by_method(found):
@@ -93,7 +98,7 @@ def test_a_perfect_method_has_no_error_and_one_that_does_nothing_that_of_before(
 
 
 def test_fluxes_are_those_of_photutils(simulated):
-    ratios = flux_ratios({"median": medmask}, simulated, FIELD, SEED)
+    ratios = ratios_of({"median": medmask}, simulated)
     for kind, places in (("star", STARS[1:]), ("galaxy", GALAXIES[1:])):
         assert len(ratios["median", kind]) == len(ratios[BEFORE, kind])
         image, true = scene(1) + struck(), scene(1)
@@ -144,7 +149,7 @@ def test_ignored_pixels_are_in_no_flux_and_too_many_of_them_exclude_a_source(tmp
         image[:, 18, 16] = 1e6
         return image
 
-    ratios = flux_ratios({"wrong there": wrong_there}, dataset, FIELD, SEED)["wrong there", "star"]
+    ratios = ratios_of({"wrong there": wrong_there}, dataset)["wrong there", "star"]
     np.testing.assert_array_equal(ratios, np.ones(3 * STAMPS * EXPOSURES))
 
 

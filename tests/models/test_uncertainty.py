@@ -10,12 +10,16 @@ from astropy.io import fits
 from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty
 
 import deepcr_zoo
+from deepcr_zoo.bench.report.tables import headline
+from deepcr_zoo.bench.report.wording import percent
+from deepcr_zoo.bench.results import read_results
 from deepcr_zoo.errors import InvalidDocumentError, InvalidWeightsError, MissingExtraError
 from deepcr_zoo.models import testvectors, verification
 from deepcr_zoo.models.model import WHOLE_FRAME, load_files
 from deepcr_zoo.models.nets import LOG_SPREAD
 from deepcr_zoo.models.networkinput import NoiseScaling
 from deepcr_zoo.training.objectives import Examples, summed_loss
+from deepcr_zoo.zoo.records import POOLED
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE
 from tests.fitsfiles import acs_flc
 from tests.scenes import star_field
@@ -48,6 +52,16 @@ def test_the_card_says_so_and_the_test_vector_is_reproduced(run, painter):
     assert "Gaussian negative log-likelihood" in run.card().training.method
     vector = testvectors.read((run.folder / TEST_VECTOR_FILE).read_bytes(), "x")
     assert verification.compare(painter, vector).verdict == "reproduces"
+
+
+def test_the_benchmark_says_how_often_the_truth_is_within_it(run):
+    results = read_results(run.folder / "results.json")
+    (method,) = (one for one in results.methods if one.method.kind == "model")
+    errors = method.fields[POOLED].inpainting
+    assert 0 < errors.within_1_sigma <= errors.within_2_sigma <= 1
+    table = headline(results)
+    place = list(table.columns).index("within 2 sigma")
+    assert percent(errors.within_2_sigma) in {row[place].text for block in table.blocks for row in block.rows}
 
 
 def test_masked_pixels_have_an_uncertainty_and_no_others(painter, field):

@@ -2,12 +2,13 @@
 
 As in Zhang & Bloom 2020, section 3.2 and Table 3, test stamps are drawn with replacement, and the hidden pixels are those of
 the cosmic rays of another stamp, so that they have the shapes of cosmic rays. The stamp's own cosmic rays are hidden too,
-but the true values under them are unknown.
+but the true values under them are unknown. Where a network predicts how uncertain its values are, the true values within one
+and two of its standard deviations are counted, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,9 @@ from deepcr_zoo.bench.measures.stars import Images, Masks
 from deepcr_zoo.bench.results import InpaintingErrors, Interval
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.errors import DataError, InvalidImageError
+from deepcr_zoo.models.containers import Repainted
+from deepcr_zoo.models.model import InpaintModel
+from deepcr_zoo.models.skynoise import FrameNoise
 from deepcr_zoo.zoo.recipe import FieldType
 
 MASKS_PER_STAMP = 1
@@ -30,25 +34,45 @@ AT_ONCE = 64
 """Stamps that are filled at a time: memory does not grow with the draws."""
 
 Numbers = NDArray[np.intp]
-Fill = Callable[[Images, Masks], Images]
-"""Fills images, shape (N, S, S), where the masks are set: `InpaintModel.fill`, `baselines.medmask`."""
+Fill = Callable[[Images, Masks, Sequence[FrameNoise]], Repainted]
+"""Fills images, shape (N, S, S), where the masks are set; sky and noise of the chip of each are known."""
+
+
+def by_network(model: InpaintModel) -> Fill:
+    """Return the fill of a network."""
+
+    def fill(image: Images, mask: Masks, noise: Sequence[FrameNoise]) -> Repainted:
+        return model.repaint(image, mask, noise=noise if model.card.input.normalisation == "noise" else None)
+
+    return fill
+
+
+def by_values(method: Callable[[Images, Masks], Images]) -> Fill:
+    """Return the fill of a method that gives values alone, and takes no noise: `baselines.medmask`."""
+    return lambda image, mask, _: Repainted(method(image, mask))
 
 
 @dataclass(frozen=True, eq=False)
 class ErrorSums:
-    """Filled minus true value (e-) over the pixels of each block of sky: count and sums, each of shape (B,)."""
+    """Filled minus true value (e-) over the pixels of each block of sky: count and sums, each of shape (B,).
+
+    `within_1_sigma` and `within_2_sigma` are the pixels whose error is below the predicted uncertainty, and below twice as
+    much; NaN of a method that predicts none.
+    """
 
     pixels: NDArray[np.int64]
     squared: Values
     absolute: Values
     signed: Values
+    within_1_sigma: Values
+    within_2_sigma: Values
 
     @classmethod
     def none(cls, blocks: int) -> ErrorSums:
-        return cls(np.zeros(blocks, np.int64), *np.zeros((3, blocks)))
+        return cls(np.zeros(blocks, np.int64), *np.zeros((5, blocks)))
 
     @classmethod
-    def of(cls, filled: Images, true: Images, block: Numbers, blocks: int) -> ErrorSums:
+    def of(cls, filled: Images, true: Images, block: Numbers, blocks: int, uncertainty: Images | None = None) -> ErrorSums:
         """Sum over K pixels in float64; `block` is that of each pixel."""
         error = filled.astype(np.float64) - true
         if not np.isfinite(error).all():
@@ -58,7 +82,9 @@ class ErrorSums:
             return np.bincount(block, values, blocks).astype(np.float64)  # bincount gives integers for no pixels
 
         pixels = np.bincount(block, minlength=blocks).astype(np.int64)
-        return cls(pixels, summed(error**2), summed(np.abs(error)), summed(error))
+        size, sigma = np.abs(error), np.nan if uncertainty is None else uncertainty.astype(np.float64)
+        within = (summed(np.where(np.isnan(sigma), np.nan, size < times * sigma)) for times in (1, 2))
+        return cls(pixels, summed(error**2), summed(size), summed(error), *within)
 
     @classmethod
     def joined(cls, parts: Iterable[ErrorSums]) -> ErrorSums:
@@ -67,6 +93,10 @@ class ErrorSums:
 
     def __add__(self, other: ErrorSums) -> ErrorSums:
         return ErrorSums(*(one + two for one, two in zip(self._arrays, other._arrays, strict=True)))
+
+    def of_blocks(self, blocks: Sequence[int]) -> ErrorSums:
+        """Return the sums of some blocks."""
+        return ErrorSums(*(one[list(blocks)] for one in self._arrays))
 
     def mse(self, weights: Values | None = None) -> Values:
         """Return the mean squared error of each resampling, e-^2, shape (R,); NaN without pixels.
@@ -79,14 +109,15 @@ class ErrorSums:
 
     @property
     def _arrays(self) -> tuple[NDArray[Any], ...]:
-        return self.pixels, self.squared, self.absolute, self.signed
+        return self.pixels, self.squared, self.absolute, self.signed, self.within_1_sigma, self.within_2_sigma
 
     def errors(self) -> InpaintingErrors:
         pixels = int(self.pixels.sum())
         if pixels == 0:
             return InpaintingErrors(pixels=0)
-        mse, mae, bias = (float(one.sum()) / pixels for one in (self.squared, self.absolute, self.signed))
-        return InpaintingErrors(pixels=pixels, mse=mse, mae=mae, bias=bias)
+        mse, mae, bias, *within = (float(one.sum()) / pixels for one in self._arrays[1:])
+        one, two = (None if np.isnan(share) else share for share in within)
+        return InpaintingErrors(pixels=pixels, mse=mse, mae=mae, bias=bias, within_1_sigma=one, within_2_sigma=two)
 
 
 def mse_ratio(sums: ErrorSums, against: ErrorSums, weights: Values) -> tuple[float | None, Interval | None]:
@@ -141,17 +172,19 @@ class HiddenPixels:
     image: Images
     hidden: Masks
     judged: Masks
+    noise: Sequence[FrameNoise]
 
     @classmethod
-    def of(cls, image: Images, added: Masks, cosmic_rays: Masks, ignore: Masks) -> HiddenPixels:
+    def of(cls, image: Images, added: Masks, cosmic_rays: Masks, ignore: Masks, noise: Sequence[FrameNoise]) -> HiddenPixels:
         """Hide an added mask, and the stamps' own cosmic rays, under which the truth is unknown."""
-        return cls(image, added | cosmic_rays, added & ~cosmic_rays & ~ignore)
+        return cls(image, added | cosmic_rays, added & ~cosmic_rays & ~ignore, noise)
 
     def errors(self, fill: Fill, block: Numbers, blocks: int) -> ErrorSums:
         """Fill them and sum the errors; `block` is that of each stamp, shape (N,)."""
-        filled = fill(self.image, self.hidden)
+        values, unsure = fill(self.image, self.hidden, self.noise)
         of_pixels = np.repeat(block, np.count_nonzero(self.judged, axis=(1, 2)))
-        return ErrorSums.of(filled[self.judged], self.image[self.judged], of_pixels, blocks)
+        uncertainty = None if unsure is None else unsure[self.judged]
+        return ErrorSums.of(values[self.judged], self.image[self.judged], of_pixels, blocks, uncertainty)
 
 
 def judge(
@@ -169,11 +202,12 @@ def judge(
     sources = dataset.stamps("test")
     sums = dict.fromkeys(fills, ErrorSums.none(blocks.count))
     for stamps in judged_stamps(dataset, field_type, on_exposure):
-        of_stamps = blocks.of_stamps[key(stamps.group)]
+        of_stamps, noise = blocks.of_stamps[key(stamps.group)], stamps.group.noise()
         for drawn in draws.within(stamps.numbers).batches():
             here = drawn.stamps - stamps.numbers.start
             added = np.stack([sources[other].cosmic_rays for other in drawn.others.tolist()]).astype(bool)
-            hidden = HiddenPixels.of(stamps.image[here], added, stamps.cosmic_rays[here], stamps.ignore[here])
+            cosmic_rays, ignore = stamps.cosmic_rays[here], stamps.ignore[here]
+            hidden = HiddenPixels.of(stamps.image[here], added, cosmic_rays, ignore, [noise[number] for number in here])
             for name, fill in fills.items():
                 sums[name] += hidden.errors(fill, of_stamps[here], blocks.count)
     return sums

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepcr_zoo.bench.measures.inpainting import Fill
+from deepcr_zoo.bench.measures.inpainting import Fill, by_values
 from deepcr_zoo.bench.measures.judgedpixels import JudgedStamps, OnExposure, judged_stamps
 from deepcr_zoo.bench.measures.stars import BOX, IN_CORE, Images, Masks, Places, around, find_stars
 from deepcr_zoo.bench.results import PhotometryRow
@@ -89,12 +89,12 @@ def flux_ratios(
     require("photutils", "photometry needs photutils", "baselines")
     methods = dict(fills)
     if all(group.truth for group in dataset.exposures("test", field_type)):
-        methods = {BEFORE: lambda image, mask: image} | methods
+        methods = {BEFORE: by_values(lambda image, mask: image)} | methods
     found: dict[tuple[str, Kind], list[Values]] = {(name, kind): [] for kind in APERTURE_PIXELS for name in methods}
     everything = dataset.stamps("test")
     for stamps in judged_stamps(dataset, field_type, on_exposure=on_exposure):
-        hit = _hit(stamps, everything, seed)
-        images = {name: fill(hit.image, hit.mask) for name, fill in methods.items()}
+        hit, noise = _hit(stamps, everything, seed), stamps.group.noise()
+        images = {name: fill(hit.image, hit.mask, noise).values for name, fill in methods.items()}
         for kind, places in _sources(hit).items():
             true = _flux(hit.true, hit.unknown, places, kind)
             for name, image in images.items():

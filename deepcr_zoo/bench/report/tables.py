@@ -269,14 +269,25 @@ def _inpainting_errors(results: BenchmarkResults) -> Table:
         assert errors is not None  # the schema requires it
         mse = Cell(significant(errors.mse), leads(results, method.name, field_type, None))
         ratios = [known.get((name, method.name, field_type), NONE) for name in networks]
-        figures = [significant(errors.mae), significant(errors.bias), f"{errors.pixels:,}"]
+        within = [percent(errors.within_1_sigma), percent(errors.within_2_sigma)] if predicted else []
+        figures = [significant(errors.mae), significant(errors.bias), *within, f"{errors.pixels:,}"]
         return [Cell(method.name), mse, *map(Cell, ratios), *map(Cell, figures)]
 
-    columns = ["method", "MSE ((e-)²)", *(f"MSE of {name} / this" for name in networks), "MAE (e-)", "bias (e-)", "pixels"]
+    predicted = any(
+        field.inpainting and field.inpainting.within_1_sigma is not None
+        for method in results.methods
+        for field in method.fields.values()
+    )
+    columns = ["method", "MSE ((e-)²)", *(f"MSE of {name} / this" for name in networks), "MAE (e-)", "bias (e-)"]
+    columns += [*(["within 1 sigma", "within 2 sigma"] if predicted else []), "pixels"]
     reading = (
         "Errors are filled minus true values; lower is better. A ratio below 1 means that the network is better than the "
         "method (95 % intervals in brackets); bold if the lead over every other method is significant."
     )
+    if predicted:
+        reading += (
+            " Sigma is the uncertainty that a network predicts: 68.3 and 95.4 % of Gaussian errors are within 1 and 2."
+        )
     return Table("Errors of filled pixels", reading, columns, _per_field(results, row_of))
 
 

@@ -13,7 +13,7 @@ from deepcr_zoo.models.nets import UNet
 from deepcr_zoo.publishing.importing import StatedFacts, import_file
 from deepcr_zoo.zoo.registry import Architecture, ResolvedModel
 
-NAME, PAINTER = "ANY-2-2", "ANY-2-6"
+NAME, PAINTER, FAST, UNSURE = "ANY-2-2", "ANY-2-6", "ANY-2-3-S", "ANY-2-6-U"
 SHARPNESS = 4.0  # a pixel is marked if asinh of its signal to noise exceeds the mean of its neighbours by so much
 
 
@@ -39,9 +39,18 @@ def random_painter() -> UNet:
     return UNet(Architecture(depth=2, hidden=6, norm="none"), "inpaint").eval()
 
 
+def random_network(name: str) -> UNet:
+    """One whose outputs differ from pixel to pixel: a fast mask network, or inpainting with uncertainties."""
+    torch.manual_seed(5)
+    if name == FAST:
+        return UNet(Architecture(depth=2, hidden=3, norm="batch", stride=2), "mask").eval()
+    return UNet(Architecture(depth=2, hidden=6, norm="none", outputs=2), "inpaint").eval()
+
+
 def imported(folder: Path, name: str = NAME) -> ResolvedModel:
     """One of these networks, imported into the user's own registry; DEEPCR_ZOO_DATA must be of the test."""
-    network = sharp_pixels() if name == NAME else random_painter()
+    made = {NAME: sharp_pixels, PAINTER: random_painter}
+    network = made[name]() if name in made else random_network(name)
     safetensors.torch.save_file(network.state_dict(), folder / f"{name}.safetensors")
     return import_file(folder / f"{name}.safetensors", StatedFacts(name, unit="any")).model
 

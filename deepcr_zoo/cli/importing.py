@@ -40,7 +40,7 @@ def import_file(
     facts = importing.StatedFacts(name, version, known, scale, norm, threshold, licence, author)
     made = importing.import_file(file, facts)
     sizes = made.architecture
-    print_note(f"UNet of depth {sizes.depth}, {sizes.hidden} channels, normalisation {sizes.norm}")
+    print_note(sizes.description)
     print_note(f"the converted network agrees with the file's own layers to {made.difference:.1g}")
     if made.deviation is not None:
         stated, unit_text = ("--unit any", "times the noise, compressed") if unit == "any" else (f"--scale {scale:g}", unit)

@@ -184,7 +184,7 @@ def _openvino_core() -> Any:
 
 def _traced(network: UNet) -> tuple[Any, Tensor]:
     """Return the network in the form that OpenVINO converts, and the input that it was traced with."""
-    example = torch.zeros(1, next(network.parameters()).shape[1], EXAMPLE_SIDE, EXAMPLE_SIDE, dtype=torch.float32)
+    example = torch.zeros(1, network.channels, EXAMPLE_SIDE, EXAMPLE_SIDE, dtype=torch.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # OpenVINO has no other fast input format
         # OpenVINO's own tracing lets torch check the trace, which costs half a second of imports

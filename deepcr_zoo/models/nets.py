@@ -1,6 +1,6 @@
 """The UNet family of deepCR (Zhang & Bloom 2020, Figure 1).
 
-Shapes are (N, C, H, W). A network of depth D needs H and W that are multiples of ``2**(D - 1)``.
+Shapes are (N, C, H, W). A network of depth D and stride S needs H and W that are multiples of ``S * 2**(D - 1)``.
 """
 
 from __future__ import annotations
@@ -16,10 +16,6 @@ from deepcr_zoo.zoo.registry import Architecture
 
 CHANNELS: dict[Task, int] = {"mask": 1, "inpaint": 2}
 """Input channels: the image, or [image * (1 - mask), mask]."""
-
-# by depth of the network; a pixel of the output depends on pixels up to 9 and 22 away, and halos are multiples of 8
-MULTIPLE: dict[int, Literal[2, 4]] = {2: 2, 3: 4}
-HALO = {2: 16, 3: 24}
 
 LOG_SPREAD = (-5.0, 1.0)
 """Bounds of the logarithm of an uncertainty, in training and in use: of asinh of the pixel value / noise."""
@@ -44,8 +40,23 @@ class ConvBlock(nn.Module):
         return torch.relu_(self.norm2(self.conv2(x)))
 
 
+def multiple(architecture: Architecture) -> Literal[2, 4, 8]:
+    """Return the number of pixels that the sides of an image must be a multiple of."""
+    of_sizes: dict[tuple[int, int], Literal[2, 4, 8]] = {(2, 1): 2, (2, 2): 4, (3, 1): 4, (3, 2): 8}
+    return of_sizes[architecture.depth, architecture.stride]
+
+
+def halo(architecture: Architecture) -> int:
+    """Return a multiple of 8 pixels that is no less than what a pixel of the output depends on."""
+    reach = {2: 16, 3: 24}  # 9 and 22 at a stride of 1
+    return reach[architecture.depth] * architecture.stride
+
+
 class UNet(nn.Module):
     """Encoder of `depth` resolutions, a decoder with skip connections, a 1x1 head.
+
+    With a stride of 2, each block of 2x2 pixels is one of four times as many channels, from the input to the output (Shi et
+    al. 2016, arXiv:1609.05158, section 2.2).
 
     The output is a logit (mask) or a scaled pixel value (inpaint); a second one is the logarithm of its uncertainty.
     """
@@ -53,15 +64,18 @@ class UNet(nn.Module):
     def __init__(self, architecture: Architecture, task: Task) -> None:
         super().__init__()
         widths = [architecture.hidden * 2**level for level in range(architecture.depth)]
-        inputs = [CHANNELS[task], *widths[:-1]]
+        self.channels, self.stride = CHANNELS[task], architecture.stride
+        inputs = [self.channels * self.stride**2, *widths[:-1]]
         self.encoder = nn.ModuleList(ConvBlock(i, o, architecture.norm) for i, o in zip(inputs, widths, strict=True))
         steps = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.upsample = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, stride=2, dtype=DTYPE) for i, o in steps)
         self.decoder = nn.ModuleList(ConvBlock(i, o, architecture.norm) for i, o in steps)
-        self.head = nn.Conv2d(widths[0], architecture.outputs, 1, dtype=DTYPE)
+        self.head = nn.Conv2d(widths[0], architecture.outputs * self.stride**2, 1, dtype=DTYPE)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, outputs, H, W)."""
+        if self.stride > 1:
+            x = nn.functional.pixel_unshuffle(x, self.stride)
         skips = []
         for level, block in enumerate(self.encoder):
             x = block(torch.max_pool2d(x, 2) if level else x)
@@ -70,7 +84,7 @@ class UNet(nn.Module):
         for upsample, block in zip(self.upsample, self.decoder, strict=True):
             x = block(torch.cat([skips.pop(), upsample(x)], dim=1))
         head: Tensor = self.head(x)
-        return head
+        return nn.functional.pixel_shuffle(head, self.stride) if self.stride > 1 else head
 
 
 def fold_batch_norm(network: UNet, architecture: Architecture, task: Task) -> UNet:

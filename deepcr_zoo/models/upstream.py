@@ -27,7 +27,7 @@ from deepcr_zoo.errors import (
 from deepcr_zoo.files import read_file
 from deepcr_zoo.models import pthfiles, weights
 from deepcr_zoo.models.model import InpaintModel, MaskModel, load_files
-from deepcr_zoo.models.nets import CHANNELS, HALO, MULTIPLE
+from deepcr_zoo.models.nets import CHANNELS, halo, multiple
 from deepcr_zoo.zoo import cards
 from deepcr_zoo.zoo.names import Task, for_task
 from deepcr_zoo.zoo.registries import default_registry
@@ -81,7 +81,9 @@ def read_network(path: Path, where: str | None = None) -> NetworkFile:
         tensors = _safetensors(data) if path.suffix == ".safetensors" else _state(pthfiles.load(data))
         upstream = None if _FIRST_OF_OURS in tensors else _plain_names(tensors)
         architecture, state = _own(tensors) if upstream is None else _renamed(upstream)
-        task = _task(state)
+        task, stride = _task_and_stride(state)
+        if stride != architecture.stride:  # only networks with our names have one
+            raise ConversionError(f"first convolution: expected one or two input channels, got {stride**2} times as many")
     except DeepcrZooError as error:
         raise type(error)(f"{where or path}: {error}") from None
     return NetworkFile(architecture, task, state, upstream, hashlib.sha256(data).hexdigest())
@@ -190,25 +192,35 @@ def _own(tensors: dict[str, Tensor]) -> tuple[Architecture, dict[str, Tensor]]:
     levels = {name.split(".")[1] for name in tensors if name.startswith("encoder.")}
     hidden = len(tensors[_FIRST_OF_OURS]) if tensors[_FIRST_OF_OURS].dim() else 0
     norm: Literal["batch", "none"] = "batch" if weights.FIRST_VARIANCE in tensors else "none"
-    return _sized(len(levels), hidden, norm), tensors
+    _, stride = _task_and_stride(tensors)
+    head = tensors.get("head.weight")
+    outputs = 1 if head is None or not head.dim() else len(head) // stride**2
+    return _sized(len(levels), hidden, norm, stride, outputs), tensors
 
 
-def _sized(depth: int, hidden: int, norm: Literal["batch", "none"]) -> Architecture:
+def _sized(
+    depth: int, hidden: int, norm: Literal["batch", "none"], stride: Literal[1, 2] = 1, outputs: int = 1
+) -> Architecture:
+    known = {"depth": depth, "hidden": hidden, "norm": norm, "stride": stride, "outputs": outputs}
     try:
-        return Architecture.model_validate({"depth": depth, "hidden": hidden, "norm": norm})
+        return Architecture.model_validate(known)
     except ValidationError:
         raise ConversionError(
             f"expected an upstream UNet of depth 2 or 3 with 1 to 1024 channels, got depth {depth} with {hidden}"
         ) from None
 
 
-def _task(state: dict[str, Tensor]) -> Task:
+def _task_and_stride(state: dict[str, Tensor]) -> tuple[Task, Literal[1, 2]]:
     first = state.get(_FIRST_OF_OURS)
     shape = [] if first is None else list(first.shape)
-    found = next((task for task, channels in CHANNELS.items() if len(shape) == 4 and shape[1] == channels), None)
-    if found is None:
-        raise ConversionError(f"first convolution: expected one input channel (mask) or two (inpaint), got shape {shape}")
-    return found
+    strides: tuple[Literal[1, 2], ...] = (1, 2)
+    known = {channels * stride**2: (task, stride) for task, channels in CHANNELS.items() for stride in strides}
+    if len(shape) != 4 or shape[1] not in known:
+        raise ConversionError(
+            "first convolution: expected one input channel (mask) or two (inpaint), or four times as many of a network of "
+            f"stride 2, got shape {shape}"
+        )
+    return known[shape[1]]
 
 
 def _state(content: Any) -> dict[str, Tensor]:
@@ -267,7 +279,7 @@ def _same_name(path: Path, task: Task) -> str:
 
 def _card(path: Path, network: NetworkFile) -> cards.Card:
     """Return what can be said of a network of which only the file is known; the other parts of the card are absent."""
-    is_mask, depth = network.task == "mask", network.architecture.depth
+    is_mask = network.task == "mask"
     return cards.Card.model_construct(
         identity=cards.CardIdentity(
             name="unnamed", task=network.task, version="0.0", title=str(path), authors=["not known"]
@@ -276,8 +288,8 @@ def _card(path: Path, network: NetworkFile) -> cards.Card:
             unit="electron",  # the unit of deepCR
             normalisation="scale",
             scale=1,
-            multiple=MULTIPLE[depth],
-            halo=HALO[depth],
+            multiple=multiple(network.architecture),
+            halo=halo(network.architecture),
         ),
         training=cards.CardTraining(data="not known", method="not known", unknown=["everything"], source="the file alone"),
         output=cards.CardOutput(

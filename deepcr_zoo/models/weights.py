@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from deepcr_zoo.documents import unique_keys
 from deepcr_zoo.errors import InvalidWeightsError
-from deepcr_zoo.models.nets import HALO, MULTIPLE, UNet, fold_batch_norm, with_state
+from deepcr_zoo.models.nets import UNet, fold_batch_norm, halo, multiple, with_state
 from deepcr_zoo.zoo.cards import Card
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.registry import Architecture
@@ -136,20 +136,19 @@ def check_fingerprint(state: Mapping[str, Tensor], card: Card, where: str) -> No
 
 def check_geometry(card: Card, architecture: Architecture, where: str) -> None:
     """Refuse a card whose halo, multiple or uncertainty are not those of its network: tiles or values would differ."""
-    needed, stated = HALO[architecture.depth], card.input.halo
+    needed, stated = halo(architecture), card.input.halo
+    size = f"depth {architecture.depth}" + (f" and stride {architecture.stride}" if architecture.stride > 1 else "")
     if stated < needed:
-        raise InvalidWeightsError(
-            f"{where}: input.halo: expected {needed} or more, which depth {architecture.depth} needs, got {stated}"
-        )
+        raise InvalidWeightsError(f"{where}: input.halo: expected {needed} or more, which {size} needs, got {stated}")
     if card.output.uncertainty != (architecture.outputs == 2):
         raise InvalidWeightsError(
             f"{where}: output.uncertainty: expected {str(architecture.outputs == 2).lower()} with {architecture.outputs} "
             f"outputs, got {str(card.output.uncertainty).lower()}"
         )
-    if card.input.multiple % MULTIPLE[architecture.depth]:
+    if card.input.multiple % multiple(architecture):
         raise InvalidWeightsError(
-            f"{where}: input.multiple: expected {MULTIPLE[architecture.depth]}, as a network of depth {architecture.depth} "
-            f"needs, got {card.input.multiple}"
+            f"{where}: input.multiple: expected {multiple(architecture)}, as a network of {size} needs, "
+            f"got {card.input.multiple}"
         )
 
 

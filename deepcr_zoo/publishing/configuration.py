@@ -11,6 +11,7 @@ from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.registry import CARD_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, Architecture, LockedFile
 
 BLOCKS = {"batch": "2 x (3x3 convolution, batch norm with eps 1e-5, ReLU)", "none": "2 x (3x3 convolution, ReLU)"}
+STRIDED = "pixel_unshuffle by the stride before the first block, pixel_shuffle after the head, as torch orders channels"
 SCALED = {
     "scale": "x = image / scale",
     "frame-standardise": "y = image / scale; x = (y - mean(y)) / std(y) over the whole frame",
@@ -39,10 +40,13 @@ def configuration(card: Card, architecture: Architecture, files: Mapping[str, by
             "family": "UNet",
             "in_channels": CHANNELS[identity.task],
             **architecture.model_dump(mode="json"),
+            **({"blocks_of_pixels": STRIDED} if architecture.stride > 1 else {}),
             "block": BLOCKS[architecture.norm],
             "down": "2x2 max pooling, then a block of twice the channels",
             "up": "2x2 transposed convolution of stride 2 to half the channels, [skip, upsampled], then a block",
-            "head": "1x1 convolution to " + ("one channel" if architecture.outputs == 1 else "two channels, [v, log(s)]"),
+            "head": "1x1 convolution to "
+            + ("one channel" if architecture.outputs == 1 else "two channels, [v, log(s)]")
+            + (" for each pixel of a block" if architecture.stride > 1 else ""),
         },
         "input": {
             "unit": given.unit,

@@ -12,7 +12,7 @@ from deepcr_zoo.documents import as_yaml, brief, read_document
 from deepcr_zoo.errors import ConversionError, UsageError, printable
 from deepcr_zoo.models import testvectors, weights
 from deepcr_zoo.models.model import load_files
-from deepcr_zoo.models.nets import HALO, MULTIPLE
+from deepcr_zoo.models.nets import halo, multiple
 from deepcr_zoo.models.upstream import NetworkFile, read_network, reference_output
 from deepcr_zoo.models.verification import compare
 from deepcr_zoo.zoo import cards
@@ -75,6 +75,11 @@ def import_file(path: Path, facts: StatedFacts) -> ImportedModel:
     """
     _check(facts)
     network = read_network(path)
+    if network.architecture.outputs == 2 and (network.task == "mask" or facts.unit != "any"):
+        raise UsageError(
+            f"{path}: a {network.task} network of two outputs, for {facts.unit}: expected one, or an inpaint network for "
+            "any unit, of which the second is the uncertainty"
+        )
     data = weights.serialise(network.state)
     card = _card(path, network, facts)
     vector = _test_vector(network, data, card)
@@ -112,7 +117,7 @@ def _check(facts: StatedFacts) -> None:
 
 def _card(path: Path, network: NetworkFile, facts: StatedFacts) -> cards.Card:
     name = printable(path.name)[: cards.MOST_FILE_NAME]
-    is_mask, depth = network.task == "mask", network.architecture.depth
+    is_mask = network.task == "mask"
     variance = weights.input_variance(network.state, facts.scale)
     return cards.Card(
         identity=cards.CardIdentity(
@@ -134,12 +139,13 @@ def _card(path: Path, network: NetworkFile, facts: StatedFacts) -> cards.Card:
             unit=facts.unit,
             normalisation="noise" if facts.unit == "any" else "frame-standardise" if facts.standardises else "scale",
             scale=facts.scale,
-            multiple=MULTIPLE[depth],
-            halo=HALO[depth],
+            multiple=multiple(network.architecture),
+            halo=halo(network.architecture),
             fingerprint=None if variance is None else cards.Fingerprint(input_variance=float(f"{variance:.3g}")),
         ),
         output=cards.CardOutput(
             quantity="cosmic-ray probability" if is_mask else "pixel value",
+            uncertainty=network.architecture.outputs == 2,
             threshold=facts.threshold if is_mask else None,
             threshold_choice=f"{facts.threshold:g}, as its user stated" if is_mask else None,
         ),

@@ -16,7 +16,7 @@ from deepcr_zoo.bench.runs import EpochRecord
 from deepcr_zoo.dataset.descriptions import describe_labels
 from deepcr_zoo.dataset.store import DatasetVisit, Manifest, StampSplit
 from deepcr_zoo.models import testvectors, weights
-from deepcr_zoo.models.nets import HALO, MULTIPLE
+from deepcr_zoo.models.nets import halo, multiple
 from deepcr_zoo.training.state import decays
 from deepcr_zoo.zoo import cards
 from deepcr_zoo.zoo.recipe import ANY_PRODUCT, AugmentationBlock, Recipe, ScheduleBlock, Split
@@ -124,14 +124,14 @@ def _product(product: str) -> str:
 
 
 def _input(recipe: Recipe, state: Mapping[str, Tensor]) -> cards.CardInput:
-    given, depth = recipe.train.input, recipe.train.architecture.depth
+    given, architecture = recipe.train.input, recipe.train.architecture
     variance = weights.input_variance(state, given.scale)
     return cards.CardInput(
         unit=given.unit,
         normalisation=given.normalisation,
         scale=given.scale,
-        multiple=MULTIPLE[depth],
-        halo=HALO[depth],
+        multiple=multiple(architecture),
+        halo=halo(architecture),
         fingerprint=None if variance is None else cards.Fingerprint(input_variance=float(f"{variance:.3g}")),
     )
 

@@ -140,7 +140,7 @@ class CardInput(Document):
         "asinh((value - sky) / noise), robust sky and noise of the whole exposure",
     )
     scale: float = Field(gt=0, le=MOST_SCALE, description="number that pixel values are divided by")
-    multiple: Literal[2, 4] = Field(description="sides that the network takes are multiples of this; images are padded")
+    multiple: Literal[2, 4, 8] = Field(description="sides that the network takes are multiples of this; images are padded")
     halo: int = Field(ge=0, le=1024, description="pixels of context around a tile that make tiles equal the whole frame")
     fingerprint: Fingerprint | None = Field(
         default=None, description="ties the weights to the input scale; absent where the network has no BatchNorm"

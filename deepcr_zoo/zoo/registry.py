@@ -64,6 +64,13 @@ class Architecture(Document):
     hidden: int = Field(gt=0, le=1024, description="channels at full resolution")
     norm: Literal["batch", "none"] = Field(description="normalisation after each convolution")
     outputs: Literal[1, 2] = optional(1, "2 for inpainting: the value, and the logarithm of its uncertainty")
+    stride: Literal[1, 2] = optional(1, "2 for speed: each block of 2x2 pixels is one of four times as many channels")
+
+    @property
+    def description(self) -> str:
+        """In words, for cards."""
+        blocks = f" of blocks of {self.stride}x{self.stride} pixels" if self.stride > 1 else ""
+        return f"UNet{blocks} of depth {self.depth}, {self.hidden} channels, normalisation {self.norm}"
 
 
 class HubPin(Document):

@@ -116,7 +116,7 @@ def card_text(model: ResolvedModel, card: Card) -> list[tuple[str, str]]:
         *([] if sky is None else [("sky level", f"{sky}, {sky.source}")]),
         ("output", card.output.quantity + ("" if threshold is None else f", threshold {threshold:g}")),
         *([("threshold", card.output.threshold_choice)] if card.output.threshold_choice else []),
-        ("architecture", f"UNet of depth {sizes.depth}, {sizes.hidden} channels, normalisation {sizes.norm}"),
+        ("architecture", sizes.description),
         ("provenance", card.provenance.statement),
         ("training", f"{card.training.data}. {card.training.method}. Not known: {', '.join(card.training.unknown)}."),
         *[("published", _evaluation_text(evaluation)) for evaluation in card.published_evaluation],

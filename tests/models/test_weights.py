@@ -21,10 +21,10 @@ def test_a_network_has_the_published_number_of_parameters(key):
     assert sum(parameter.numel() for parameter in network.parameters()) == PARAMETERS[key]
 
 
-@pytest.mark.parametrize("depth", [2, 3])
-def test_folding_does_not_change_the_function(depth):
+@pytest.mark.parametrize(("depth", "stride"), [(2, 1), (3, 1), (2, 2)])
+def test_folding_does_not_change_the_function(depth, stride):
     torch.manual_seed(0)
-    architecture = Architecture(depth=depth, hidden=8, norm="batch")
+    architecture = Architecture(depth=depth, hidden=8, norm="batch", stride=stride)
     network = UNet(architecture, "inpaint")
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

@@ -18,7 +18,7 @@ from deepcr_zoo.zoo.cards import CardInput, Fingerprint, read_card
 from deepcr_zoo.zoo.hubmodels import HubConfig
 from deepcr_zoo.zoo.registries import local_root
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE
-from tests.noisenetworks import NAME, PAINTER, imported, sky_with_tracks
+from tests.noisenetworks import FAST, NAME, PAINTER, UNSURE, imported, sky_with_tracks
 from tests.publishing.test_importing import a_network
 from tests.publishing.test_page import lines_of_example_alone, release_of
 from tests.registries import SMALL
@@ -42,7 +42,7 @@ def published(model):
     return {**files, "README.md": render(facts)}
 
 
-@pytest.mark.parametrize("name", [NAME, PAINTER])
+@pytest.mark.parametrize("name", [NAME, PAINTER, FAST, UNSURE])
 def test_the_example_of_its_page_meets_the_test_vector_without_this_package(name, tmp_path):
     assert lines_of_example_alone(published(imported(tmp_path, name)), tmp_path) <= 45
 

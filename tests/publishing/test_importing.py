@@ -105,7 +105,7 @@ def test_a_safetensors_file_of_either_layout_gives_the_same_network(layout, tmp_
     state = network.state_dict() if layout == "ours" else upstream_state(network)
     if layout == "without prefix":
         state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    safetensors.torch.save_file(state, tmp_path / "mine.safetensors")
+    safetensors.torch.safetensors.torch.save_file(state, tmp_path / "mine.safetensors")
     made = import_file(tmp_path / "mine.safetensors", FACTS)
     model = deepcr_zoo.models.model.load_resolved(made.model, "cpu", engine="torch")
     np.testing.assert_allclose(model.predict(IMAGE), found_by(network, IMAGE, 100), atol=1e-5)
@@ -167,6 +167,22 @@ def test_a_conversion_that_went_wrong_is_not_imported(pth, monkeypatch):
     with pytest.raises(ConversionError, match="differs from the file's own layers"):
         import_file(pth, FACTS)
     assert "local" not in other_registries()
+
+
+@pytest.mark.parametrize(("unit", "stated"), [("any", {"outputs": 2}), ("electron", {"stride": 2})])
+def test_stride_and_a_second_output_are_read_from_a_file_with_our_names(unit, stated, tmp_path):
+    expected = Architecture(depth=2, hidden=5, norm="batch", **stated)
+    safetensors.torch.save_file(UNet(expected, "inpaint").state_dict(), tmp_path / "mine.safetensors")
+    assert import_file(tmp_path / "mine.safetensors", StatedFacts("MINE", unit=unit)).architecture == expected
+
+
+def test_uncertainties_are_for_inpainting_in_any_unit_alone(tmp_path):
+    for task, unit in (("inpaint", "electron"), ("mask", "any")):
+        safetensors.torch.save_file(
+            UNet(Architecture(depth=2, hidden=5, norm="batch", outputs=2), task).state_dict(), tmp_path / "a.safetensors"
+        )
+        with pytest.raises(UsageError, match=f"a {task} network of two outputs, for {unit}: expected one, or an inpaint"):
+            import_file(tmp_path / "a.safetensors", StatedFacts("MINE", unit=unit))
 
 
 def test_the_same_again_changes_nothing_and_other_facts_need_another_version(pth):

@@ -9,14 +9,14 @@ from deepcr_zoo.training.frozenbatchnorm import FrozenNorm
 from deepcr_zoo.zoo.registry import Architecture
 from tests.training.stamps import assert_same_weights, weights
 
-CASES = [("mask", 2, "batch"), ("mask", 3, "batch"), ("inpaint", 2, "batch"), ("inpaint", 3, "none")]
-every_case = pytest.mark.parametrize(("task", "depth", "norm"), CASES)
+CASES = [("mask", 2, "batch", 1), ("mask", 3, "batch", 1), ("inpaint", 2, "batch", 2), ("inpaint", 3, "none", 1)]
+every_case = pytest.mark.parametrize(("task", "depth", "norm", "stride"), CASES)
 
 
-def trained(task, depth, norm, hidden=4):
+def trained(task, depth, norm, stride=1, hidden=4):
     """A network whose BatchNorm layers have seen something."""
     torch.manual_seed(11)
-    architecture = Architecture(depth=depth, hidden=hidden, norm=norm)
+    architecture = Architecture(depth=depth, hidden=hidden, norm=norm, stride=stride)
     network = UNet(architecture, task)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -39,8 +39,8 @@ def gradients(module, network, x):
 
 @every_case
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-6)])
-def test_it_gives_what_the_network_gives_in_evaluation_mode(task, depth, norm, dtype, tolerance):
-    network, architecture = trained(task, depth, norm)
+def test_it_gives_what_the_network_gives_in_evaluation_mode(task, depth, norm, stride, dtype, tolerance):
+    network, architecture = trained(task, depth, norm, stride)
     network.to(dtype).eval()
     x = image(task, dtype)
     expected = network(x)
@@ -52,8 +52,8 @@ def test_it_gives_what_the_network_gives_in_evaluation_mode(task, depth, norm, d
 
 @every_case
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-6)])
-def test_its_gradients_are_those_of_the_network_in_evaluation_mode(task, depth, norm, dtype, tolerance):
-    network, architecture = trained(task, depth, norm)
+def test_its_gradients_are_those_of_the_network_in_evaluation_mode(task, depth, norm, stride, dtype, tolerance):
+    network, architecture = trained(task, depth, norm, stride)
     network.to(dtype).eval()
     expected = gradients(network, network, image(task, dtype))
     network.train()

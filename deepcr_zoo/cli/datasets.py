@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,7 +23,7 @@ from deepcr_zoo.cli.console import (
     print_table,
     whole,
 )
-from deepcr_zoo.cli.options import AsJson, OnScheduler, RecipeFile, Settings, default_jobs
+from deepcr_zoo.cli.options import AsJson, OnScheduler, RecipeFile, Settings, default_jobs, refuse_existing
 from deepcr_zoo.cluster import jobs_or_scheduler
 from deepcr_zoo.dataset.expectations import Expected, doubts, expected, expected_rehearsal
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS, why_not_of
@@ -108,8 +107,7 @@ def new(
         raise UsageError(
             "--filter and --labels are for --instrument: give the name of a described camera, or leave them out"
         )
-    if os.path.lexists(path):
-        raise UsageError(f"{path} exists: choose another name with --output, or remove it")
+    refuse_existing(path, "choose another name with --output, or remove it")
     if sizes := re.search(r"-([23])-(\d+)$", name):
         text = text.replace(STARTER_SIZES, f"depth: {sizes[1]}, hidden: {sizes[2]}")
     with files.reporting_failures(path, "choose another file with --output"):
@@ -188,9 +186,11 @@ def simulate(
     for visit in simulated:
         simulation.check(visit)
     folders = [output_dir / f"{visit.field_type}-{visit.seed}" for visit in simulated]
+    files.sweep_partial(*folders)
     if taken := [folder for folder in folders if folder.is_dir() and any(folder.iterdir())]:
         raise UsageError(
-            f"{taken[0]} is not empty: choose another --output-dir or remove it, exposures of two runs do not mix"
+            f"{taken[0]} is not empty: choose another --output-dir or remove it, exposures of two runs do not mix; to go on "
+            "with a run that was killed, give --seed and --visits of what is left"
         )
     for visit, folder in TerminalReporter().track(list(zip(simulated, folders, strict=True)), "simulating", len(simulated)):
         with files.reporting_failures(folder, "choose another --output-dir"), files.whole_folder(folder) as unfinished:

@@ -13,7 +13,7 @@ from typer import Argument, Option
 
 from deepcr_zoo import batch, files
 from deepcr_zoo.cli.console import message, print_facts, print_json, print_result, print_table
-from deepcr_zoo.cli.options import AsJson
+from deepcr_zoo.cli.options import AsJson, refuse_existing
 from deepcr_zoo.documents import as_short_yaml
 from deepcr_zoo.errors import InvalidFileError, MissingExtraError, OutputError, UsageError
 from deepcr_zoo.files import write_atomically, write_new
@@ -55,8 +55,8 @@ def new(
         raise UsageError(f"{paths[0]}: is a product of deepcr-zoo: give the exposures")
     described = describe_camera(inputs, name, settings or ())
     path = to or settings_folder() / f"{_file_name(described.instrument.name)}.yaml"
-    if os.path.lexists(path) and not overwrite:
-        raise UsageError(f"{path} exists: give --overwrite to replace it, or another --to")
+    if not overwrite:
+        refuse_existing(path, "give --overwrite to replace it, or another --to")
     if os.path.lexists(path) and not is_description(path):
         raise OutputError(f"{path}: exists and describes no instrument, so that it is not replaced: give another --to")
     check_new(described.instrument, path, inputs, path if overwrite else None)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
 from deepcr_zoo import machine
 from deepcr_zoo.errors import UsageError
+from deepcr_zoo.files import sweep_partial
 from deepcr_zoo.zoo.networksettings import without_passwords
 
 RecipeFile = Annotated[str, Argument(metavar="RECIPE", help="a file, or the name of a shipped recipe")]
@@ -37,6 +40,13 @@ def default_jobs() -> int:
 def this_command() -> str:
     """Return the command line, as records of results hold it: they are published, so addresses lose their logins."""
     return without_passwords(shlex.join(["deepcr-zoo", *sys.argv[1:]]))
+
+
+def refuse_existing(path: Path, way_out: str) -> None:
+    """Raise `UsageError` if a file exists that would be new; what killed processes left of it, unfinished, is removed."""
+    sweep_partial(path)
+    if os.path.lexists(path):
+        raise UsageError(f"{path} exists: {way_out}")
 
 
 def refuse_secrets(arguments: Iterable[str]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import json
+import resource
 import time
 from pathlib import Path
 
@@ -12,9 +14,19 @@ import pytest
 from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import _detect_agent
 from hypothesis import HealthCheck, given, settings
+from starlette.responses import Response
 
 from deepcr_zoo import files
-from deepcr_zoo.errors import DeepcrZooError, HubUnreachableError, IntegrityError, OutputError, SourceError, UsageError
+from deepcr_zoo.errors import (
+    DeepcrZooError,
+    HubError,
+    HubUnreachableError,
+    IntegrityError,
+    OutputError,
+    SourceError,
+    UsageError,
+)
+from deepcr_zoo.publishing.upload import upload
 from deepcr_zoo.zoo import incoming, sources, updates
 from deepcr_zoo.zoo.hub import connection, downloads, repositories
 from deepcr_zoo.zoo.hub.repositories import HubRepository, whoami
@@ -335,6 +347,24 @@ def test_an_upload_without_an_answer_is_given_up(contract_hub, keeper, release, 
     contract_hub.inject(faults.silent, method="POST", where="/")
     with pytest.raises(HubUnreachableError, match=r"no answer within 0\.5 s"):
         repository.commit(release.files, "files", parent=repository.head())
+
+
+@pytest.mark.parametrize("fault", ["endless", "bomb", "patient", "warning"])
+def test_the_answer_to_the_bytes_of_an_upload_is_bounded_as_any_other(contract_hub, keeper, release, fault, capfd):
+    """The client sends them in nobody's name, and in threads of its own."""
+    answer = {
+        "endless": faults.endless,
+        "bomb": lambda _: Response(gzip.compress(bytes(200_000_000)), headers={"Content-Encoding": "gzip"}),
+        "patient": faults.answering(b"", 429, RateLimit='"api";r=0;t=3000'),
+        "warning": faults.with_headers(X_HF_Warning="odd; hello \x1b[2J"),
+    }[fault]
+    contract_hub.inject(answer, method="PUT", times=1 if fault == "patient" else 9)
+    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with contextlib.suppress(HubUnreachableError, HubError):
+        upload(release, HubRepository(REPOSITORY))
+    assert time.monotonic() - started < 60
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000  # kB
+    assert "\x1b[2J" not in "".join(capfd.readouterr())
 
 
 # Models that no registry lists: whoever owns the repository says what they are

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests import forks
-from tests.attack.targets import COMMANDS, Target
+from tests.attack.targets import COMMANDS, Target, content, emptied
 
 pytest_plugins = ["tests.zoo.hub.fixtures"]
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -82,6 +82,33 @@ def test_a_kill_at_any_of_the_last_steps_leaves_nothing_after_the_next_run(targe
         assert forks.start(target.arguments(), log).wait() == 0
         assert target.content() == expected, step
     assert killed
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["recipe", "new", "NIGHT-CAM-R-2-32", "--output", "a/mine.yaml"],
+        ["simulate", "practice-ccd", "--field-type", "extragalactic", "--side", 128, "--exposures", 2, "--output-dir", "a"],
+    ],
+    ids=["recipe new", "simulate"],
+)
+def test_a_kill_at_any_step_of_what_replaces_nothing_leaves_nothing_unfinished_after_the_next_run(
+    arguments, tmp_path, monkeypatch
+):
+    """Where the result is whole already, the next run says so."""
+    folder, log = tmp_path / "a", tmp_path / "log"
+    folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+    alone = forks.start(arguments, log)
+    assert alone.wait() == 0, alone.said()
+    expected, refused = content(folder), 0
+    for step in range(1, alone.steps + 1):
+        emptied(folder)
+        forks.start(arguments, log, killed_at=step).wait()
+        again = forks.start(arguments, log)
+        refused += again.wait() != 0
+        assert content(folder) == expected, step
+    assert refused
 
 
 def _killed_run(target: Target, log, moments: random.Random, steps: int, duration: float, *, by_step: bool) -> int:

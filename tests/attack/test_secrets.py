@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import subprocess
 import sys
@@ -17,12 +18,14 @@ from deepcr_zoo.cli.options import refuse_secrets, this_command
 from deepcr_zoo.cluster import on_scheduler
 from deepcr_zoo.dataset import visits
 from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, UsageError
+from deepcr_zoo.publishing.upload import upload
 from deepcr_zoo.zoo.hub import connection
 from deepcr_zoo.zoo.hub.repositories import HubRepository, whoami
 from deepcr_zoo.zoo.networksettings import address_of, with_settings, without_passwords
 from deepcr_zoo.zoo.recipefiles import read_recipe
 from deepcr_zoo.zoo.resolving import find_model
 from deepcr_zoo.zoo.sources import pull_resolved
+from tests.publishing.releases import REPOSITORY
 from tests.zoo.hub import faults
 from tests.zoo.hub.server import serve
 
@@ -200,9 +203,6 @@ def test_the_headers_of_xet_lead_the_token_nowhere(published, elsewhere, token):
 
 
 def test_the_check_after_an_upload_at_another_host_gets_no_token(contract_hub, elsewhere, token, release):
-    from deepcr_zoo.publishing.upload import upload
-    from tests.publishing.releases import REPOSITORY
-
     def verified_elsewhere(response):
         body = bytes(response.body).replace(
             f"{contract_hub.url}/{REPOSITORY}.git/info/lfs/verify".encode(), f"{elsewhere.url}/verify".encode()
@@ -241,8 +241,6 @@ def test_a_warning_of_the_hub_is_not_logged(contract_hub, token, caplog, capfd):
 def test_a_warning_of_the_hub_that_repeats_the_token_is_shown_without_it(contract_hub, token, release, capfd):
     """The client warns of what the Hub's check of a page's metadata answers."""
     from deepcr_zoo.cli.main import _warnings_as_messages
-    from deepcr_zoo.publishing.upload import upload
-    from tests.publishing.releases import REPOSITORY
 
     def repeating(response):
         return faults._with_body(response, b'{"warnings": [{"message": "odd: Bearer hf_write"}], "errors": []}')
@@ -253,6 +251,37 @@ def test_a_warning_of_the_hub_that_repeats_the_token_is_shown_without_it(contrac
     shown = "".join(capfd.readouterr())
     assert "odd: Bearer ..." in shown
     assert "hf_write" not in shown
+
+
+@pytest.mark.parametrize("answer", [faults.unavailable, faults.forbidden, faults.answering(b"no", 400)])
+def test_the_signed_address_of_an_upload_is_in_no_error_and_no_log(contract_hub, token, release, capfd, caplog, answer):
+    """Whoever reads the log of a pipeline could write to the storage for as long as the signature holds."""
+    contract_hub.storage_url = contract_hub.storage_url.replace("http://", "http://me:s3cret@")
+    contract_hub.inject(signed, method="POST", where="/info/lfs/objects/batch")
+    contract_hub.inject(answer, method="PUT", times=1 if answer is faults.unavailable else 9)
+    shown = str(outcome(lambda: upload(release, HubRepository(REPOSITORY)))) + "".join(capfd.readouterr()) + caplog.text
+    assert "s1gnature" not in shown
+    assert "s3cret" not in shown
+    assert "\x9b" not in shown
+    assert ("/storage/" in shown) is (answer is faults.unavailable)  # the client logs what it tries again
+
+
+def signed(response):
+    """Addresses with a signature and a control character."""
+    body = json.loads(response.body)
+    for one in body["objects"]:
+        for action in one.get("actions", {}).values():
+            if "/storage/" in action["href"]:
+                action["href"] += "?X-Amz-Signature=s1gnature\x9b2J"
+    return faults._with_body(response, json.dumps(body).encode())
+
+
+def outcome(use):
+    """What is said of a failure; nothing of a success."""
+    try:
+        use()
+    except DeepcrZooError as error:
+        return error
 
 
 def test_a_session_is_guarded_once_and_other_programs_are_left_alone(contract_hub, elsewhere, token):

@@ -105,7 +105,7 @@ def test_a_safetensors_file_of_either_layout_gives_the_same_network(layout, tmp_
     state = network.state_dict() if layout == "ours" else upstream_state(network)
     if layout == "without prefix":
         state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    safetensors.torch.safetensors.torch.save_file(state, tmp_path / "mine.safetensors")
+    safetensors.torch.save_file(state, tmp_path / "mine.safetensors")
     made = import_file(tmp_path / "mine.safetensors", FACTS)
     model = deepcr_zoo.models.model.load_resolved(made.model, "cpu", engine="torch")
     np.testing.assert_allclose(model.predict(IMAGE), found_by(network, IMAGE, 100), atol=1e-5)

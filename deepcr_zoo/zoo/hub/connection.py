@@ -160,8 +160,10 @@ def translated(call: Callable[[], ResultT], request: HubRequest, api: Any) -> Re
     from huggingface_hub import errors
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
+    from deepcr_zoo.zoo.hub.guard import shown_safely
+
     try:
-        with _without_telemetry():
+        with _without_telemetry(), shown_safely(without_secrets):
             return call()
     except errors.HfHubHTTPError as error:
         raise _refusal(error, request, shown_endpoint(api)) from None

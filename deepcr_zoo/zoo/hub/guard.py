@@ -1,15 +1,21 @@
-"""Guard of the session that the Hub's client shares with other programs; only the requests of deepcr-zoo are concerned.
+"""Guard of the session and the loggers that the Hub's client shares with other programs.
 
-Their token goes to the endpoint's host alone, they accept no compressed answers, and answers are bounded (`incoming`).
+Only the requests of deepcr-zoo are concerned: their token goes to the endpoint's host alone, they accept no compressed
+answers, and answers are bounded (`incoming`). What the client logs while one is under way shows no passwords, no queries of
+addresses, such as the signatures of uploads, and no control characters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its name differs with the client's version
 
+from deepcr_zoo.errors import printable
 from deepcr_zoo.zoo import incoming
 from deepcr_zoo.zoo.networksettings import Address, hub_endpoint
 
@@ -22,6 +28,12 @@ BOUNDED = "deepcr_zoo_bounded"
 LONGEST_SILENCE_S = 60.0
 LONGEST_WAIT_S = 60.0
 """Longest wait that the Hub may ask for; the client itself would sleep for any time."""
+
+_CLIENT = "huggingface_hub"
+_NAMED = "hf_hub/"  # in the User-Agent of all that the client sends in the name of a program
+_lock = threading.Lock()
+_uploads: list[None] = []
+"""An entry for each upload that is under way."""
 
 SECRETS = ("Authorization", "Cookie", "Proxy-Authorization")
 
@@ -63,7 +75,45 @@ def _on_response(response: Any) -> None:
 
 
 def _is_ours(request: Any) -> bool:
-    return bool(request.headers.get("User-Agent", "").startswith(LIBRARY))
+    """True for our requests; the client sends the bytes of an upload in nobody's name, and in other threads."""
+    agent = request.headers.get("User-Agent", "")
+    return bool(agent.startswith(LIBRARY)) or (bool(_uploads) and _NAMED not in agent)
+
+
+@contextmanager
+def uploading() -> Iterator[None]:
+    """Take requests in nobody's name for ours."""
+    with _lock:
+        _uploads.append(None)
+    try:
+        yield
+    finally:
+        with _lock:
+            _uploads.pop()
+
+
+@contextmanager
+def shown_safely(without_secrets: Callable[[str], str]) -> Iterator[None]:
+    """Let the client's loggers show a text as this function returns it, on one line."""
+    loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith(_CLIENT)]
+    shown = _Shown(without_secrets)
+    for logger in loggers:  # a filter of a logger does not see what its children log
+        logger.addFilter(shown)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(shown)
+
+
+class _Shown(logging.Filter):
+    def __init__(self, without_secrets: Callable[[str], str]) -> None:
+        super().__init__()
+        self._without_secrets = without_secrets
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = printable(self._without_secrets(record.getMessage())), None
+        return True
 
 
 def is_at(url: Any, endpoint: Address) -> bool:

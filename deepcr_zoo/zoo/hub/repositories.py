@@ -148,12 +148,15 @@ class HubRepository:
         """
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
+        from deepcr_zoo.zoo.hub.guard import uploading
+
         operations: list[Any] = [CommitOperationAdd(path, data) for path, data in files.items()]
         operations += [CommitOperationDelete(path) for path in without]
         options = {"commit_message": title, "parent_commit": parent, "create_pr": pull_request}
 
         def make() -> Commit:
-            made = self._api.create_commit(self.name, operations, **options)
+            with uploading():
+                made = self._api.create_commit(self.name, operations, **options)
             return Commit(incoming.commit_id(made.oid), title, made.pr_url)
 
         seconds = QUESTION_S + REPEATS * incoming.longest_s(sum(map(len, files.values())))

@@ -15,7 +15,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from deepcr_zoo.documents import brief
-from deepcr_zoo.errors import DeepcrZooError, InvalidFileError
+from deepcr_zoo.errors import DeepcrZooError, ImageWarning, InvalidFileError, printable, warn
 from deepcr_zoo.exposures.extensions import constant_flags
 from deepcr_zoo.exposures.fitsfiles import (
     FITS_BLOCK,
@@ -143,17 +143,25 @@ def cleaned_file(
         fits.open(io.BytesIO(exposure.data), lazy_load_hdus=True) as images,  # parsed only as far as it is used
     ):
         before = value(hdus[0].header, "CRTHRESH")
-        edited, flags, errors = {0}, _places(hdus, "DQ"), _places(hdus, "ERR")
+        edited, flags, errors, left = {0}, _places(hdus, "DQ"), _places(hdus, "ERR"), list(cautions)
         for index, found in enumerate(chip_masks):
             science = _editable(hdus, images, found.chip.hdu, found.chip.where)
             if filled is not None:
                 _repaint(science, found.mask, filled[index].values)
-                edited |= _repaint_error(hdus, images, errors.get(found.chip.version), found, filled[index].uncertainty)
+                place, unsure = errors.get(found.chip.version), filled[index].uncertainty
+                if place is not None and unsure is not None and is_image(images[place]):
+                    if problem := _foreign_error(images[place], found):
+                        left.append(problem)
+                        warn(problem, ImageWarning)
+                    else:
+                        where = f"{found.chip.where}: its ERR extension"
+                        _repaint(_editable(hdus, images, place, where), found.mask, unsure)
+                        edited.add(place)
             science.hdu.header.update({**provenance.cards(), **count([found]).cards(), **found.cards()})
             edited.add(found.chip.hdu)
             if exposure.cosmic_ray_bit is not None:
                 edited.add(_flag(hdus, images, flags.get(found.chip.version), found, exposure.cosmic_ray_bit))
-        _describe_copy(hdus, provenance, count(chip_masks), exposure, cautions)
+        _describe_copy(hdus, provenance, count(chip_masks), exposure, left)
         if before is not None:
             hdus[0].header.add_history(f"CRTHRESH was {before!r} before, a setting of the calibration pipeline")
         return b"".join(
@@ -216,17 +224,17 @@ def _repaint(science: _Editable, mask: NDArray[np.bool_], values: NDArray[np.flo
     stored[mask] = np.where(np.isfinite(values), values, stored[mask])
 
 
-def _repaint_error(
-    hdus: fits.HDUList, images: fits.HDUList, index: int | None, found: ChipMask, uncertainty: NDArray[np.float64] | None
-) -> set[int]:
-    """Put uncertainties into the ERR extension at `index`, which is in the unit of the image; return the edited indices."""
-    if index is None or uncertainty is None or not is_image(images[index]):
-        return set()
-    errors = _editable(hdus, images, index, f"{found.chip.where}: its ERR extension")
-    if errors.hdu.data is None or errors.hdu.data.size != found.mask.size:  # of another camera, or without pixels
-        return set()
-    _repaint(errors, found.mask, uncertainty)
-    return {index}
+def _foreign_error(error: Any, found: ChipMask) -> str | None:
+    """Return why an ERR extension does not get the uncertainties of new pixels, which are in the unit of the image."""
+    unit, expected = (printable(text(header, "BUNIT")) for header in (error.header, found.chip.header))
+    shape = tuple(error.shape)
+    if shape[-2:] != found.mask.shape or np.prod(shape) != found.mask.size:
+        problem = f"has the shape {shape}, its chip {found.mask.shape}"
+    elif unit and unit.lower() != expected.lower():
+        problem = f"is in {unit}, its chip in {expected or 'no unit'}"
+    else:
+        return None
+    return f"{found.chip.where}: its ERR extension {problem}: it stays as it is where pixels are repainted"
 
 
 def _places(hdus: fits.HDUList, name: str) -> dict[int, int]:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.errors import InvalidImageError
+from deepcr_zoo.documents import brief
+from deepcr_zoo.errors import ImageWarning, InvalidImageError, warn
 from deepcr_zoo.models.units import conversion_factor, ratio
 
 
@@ -124,7 +125,8 @@ def renewed(
     mask = cosmic_rays if contents.mask is None else contents.mask | cosmic_rays
     kept = {name: deepcopy(getattr(image, name)) for name in ("uncertainty", "wcs", "meta", "psf")}
     if filled is not None and filled.uncertainty is not None and kept["uncertainty"] is not None:
-        _renew_uncertainty(kept["uncertainty"], filled.uncertainty / conversion_factor(contents.unit, unit), cosmic_rays)
+        deviation = filled.uncertainty / conversion_factor(contents.unit, unit)
+        _renew_uncertainty(kept["uncertainty"], deviation, image.unit, cosmic_rays)
     try:
         made = type(image)(values, mask=mask, unit=image.unit, **kept)
     except TypeError:
@@ -145,13 +147,20 @@ _POWERS = {"std": 1, "var": 2, "ivar": -2}
 """Uncertainties of astropy as powers of a standard deviation, by `uncertainty_type`."""
 
 
-def _renew_uncertainty(uncertainty: Any, deviation: NDArray[np.float32], replaced: NDArray[np.bool_]) -> None:
+def _renew_uncertainty(uncertainty: Any, deviation: NDArray[np.float32], unit: Any, replaced: NDArray[np.bool_]) -> None:
     """Put standard deviations, in the unit of the image, into an uncertainty of astropy; other kinds stay as they are."""
     power = _POWERS.get(uncertainty.uncertainty_type)
-    array = np.array(uncertainty.array, dtype=np.result_type(uncertainty.array, np.float32))
-    if power is not None and array.shape == replaced.shape:
-        array[replaced] = deviation[replaced].astype(array.dtype) ** power
-        uncertainty.array = array
+    if power is None:
+        return
+    own = uncertainty.unit
+    try:
+        factor = 1.0 if unit is None or own is None else float((unit**power).to(own))
+        array = np.array(np.broadcast_to(uncertainty.array, replaced.shape), np.result_type(uncertainty.array, np.float32))
+    except ValueError as error:  # units of another kind, or another shape
+        warn(f"the uncertainty stays as it is where pixels are repainted: {brief(error)}", ImageWarning)
+        return
+    array[replaced] = deviation[replaced].astype(array.dtype) ** power * factor
+    uncertainty.array = array
 
 
 def _array(image: Any) -> Contents:

@@ -13,7 +13,7 @@ import deepcr_zoo
 from deepcr_zoo.bench.report.tables import headline
 from deepcr_zoo.bench.report.wording import percent
 from deepcr_zoo.bench.results import read_results
-from deepcr_zoo.errors import InvalidDocumentError, InvalidWeightsError, MissingExtraError
+from deepcr_zoo.errors import ImageWarning, InvalidDocumentError, InvalidWeightsError, MissingExtraError
 from deepcr_zoo.models import testvectors, verification
 from deepcr_zoo.models.model import WHOLE_FRAME, load_files
 from deepcr_zoo.models.nets import LOG_SPREAD
@@ -151,6 +151,48 @@ def test_other_uncertainties_stay(painter, field):
     assert deepcr_zoo.clean(CCDData(image, unit=u.electron), FINDER, painter).uncertainty is None
     exact = CCDData(image, unit=u.electron, uncertainty=StdDevUncertainty(np.full(image.shape, 9.0)))
     assert (deepcr_zoo.clean(exact, FINDER, "medmask").uncertainty.array == 9).all()
+
+
+@pytest.mark.parametrize("kind", [StdDevUncertainty, VarianceUncertainty, InverseVariance])
+def test_it_is_put_into_the_unit_of_the_uncertainty(kind, painter, field):
+    image, _ = field
+    plain = CCDData(image, unit=u.electron, uncertainty=StdDevUncertainty(np.full(image.shape, 9.0)))
+    own = plain.uncertainty.represent_as(kind)
+    power = {StdDevUncertainty: 1, VarianceUncertainty: 2, InverseVariance: -2}[kind]
+    thousands = kind(own.array * 1e-3**power, unit=(1000 * u.electron) ** power)
+    expected = deepcr_zoo.clean(plain, FINDER, painter).uncertainty.array
+    found = deepcr_zoo.clean(CCDData(image, unit=u.electron, uncertainty=thousands), FINDER, painter).uncertainty
+    np.testing.assert_allclose(found.array, (expected * 1e-3) ** power, rtol=1e-4)
+
+
+def test_one_uncertainty_for_all_pixels_becomes_one_for_each(painter, field):
+    image, _ = field
+    given = CCDData(image, unit=u.electron, uncertainty=StdDevUncertainty(np.array(9.0)))
+    whole = CCDData(image, unit=u.electron, uncertainty=StdDevUncertainty(np.full(image.shape, 9.0)))
+    found, expected = (deepcr_zoo.clean(one, FINDER, painter).uncertainty.array for one in (given, whole))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def errors_in(hdus, unit="ELECTRONS", turned=False):
+    """Give the first ERR extension a unit, or another shape of as many pixels."""
+    hdus["ERR", 1].header["BUNIT"] = unit
+    if turned:
+        hdus["ERR", 1].data = np.ascontiguousarray(hdus["ERR", 1].data.T)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [({"unit": "ELECTRONS/S"}, "is in ELECTRONS/S, its chip in ELECTRONS"), ({"turned": True}, "has the shape")],
+)
+def test_err_in_another_unit_or_shape_stays_with_a_caution(change, problem, run, tmp_path):
+    path = acs_flc(tmp_path / "j1_flc.fits", 1)
+    with fits.open(path, mode="update") as hdus:
+        errors_in(hdus, **change)
+    with pytest.warns(ImageWarning, match=f"its ERR extension {problem}"):
+        deepcr_zoo.clean_file(path, FINDER, inpaint=str(run.folder))
+    with fits.open(path) as before, fits.open(tmp_path / "j1_flc_crclean.fits") as after:
+        np.testing.assert_array_equal(after["ERR", 1].data, before["ERR", 1].data)
+        assert problem[:20] in " ".join(" ".join(after[0].header["HISTORY"]).split())
 
 
 def test_err_of_a_cleaned_file_is_renewed_where_it_is_repainted(run, painter, tmp_path):

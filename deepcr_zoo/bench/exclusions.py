@@ -85,7 +85,7 @@ def of_model(model: ResolvedModel) -> TrainedOn:
 
 
 def of_run(run: Run, registry: Registry) -> TrainedOn:
-    """Return what a run was trained on, including the training of the model it started from."""
+    """Return what a run was trained on, including the training of the models it started or learned from."""
     block = run.recipe.instrument
     manifests: tuple[Manifest, ...] = ()
     unknown = None
@@ -94,26 +94,26 @@ def of_run(run: Run, registry: Registry) -> TrainedOn:
     except (DatasetError, RunError) as error:
         unknown = f"its training set is not available: {error}"
     instrument = f"{block.telescope} {block.instrument}/{block.detector}"
-    start = _start_of(run.recipe, registry)
-    return TrainedOn(instrument, start.visits, manifests, unknown or start.unknown)
+    before = _inherited(run.recipe, registry)
+    return TrainedOn(instrument, before.visits, manifests, unknown or before.unknown)
 
 
-def _start_of(recipe: Recipe, registry: Registry) -> TrainedOn:
-    """Return what the model that a recipe starts from, if any, was trained on."""
-    if recipe.train.init_from is None:
-        return TrainedOn("", {})
-    return of_model(registry.resolve(for_task(recipe.train.init_from, recipe.task)))
+def _inherited(recipe: Recipe, registry: Registry) -> TrainedOn:
+    """Return what the models that a recipe starts or learns from, if any, were trained on."""
+    models = [of_model(registry.resolve(for_task(name, recipe.task))) for name in recipe.train.inherited]
+    visits = {visit: source for model in models for visit, source in model.visits.items()}
+    return TrainedOn("", visits, unknown=next((model.unknown for model in models if model.unknown is not None), None))
 
 
 def seen_in_training(recipe: Recipe, dataset: Dataset, registry: Registry) -> list[str] | None:
-    """Return the visits of a training set and of the model its recipe starts from, as a card lists them.
+    """Return the visits of a training set and of the models its recipe starts or learns from, as a card lists them.
 
     Real visits are PROPOSAL-VISIT, simulated ones have their names, many of which are shortened to ``NAME-1..9``. None if
-    the visits of the first model are unknown.
+    the visits of one of these models are unknown.
     """
     seen = {name for visit in visits_of(dataset.manifest, "train") for name in _sky_names(visit, dataset.manifest)}
-    start = _start_of(recipe, registry)
-    return None if start.unknown is not None else _shortened(sorted(seen | start.visits.keys()))
+    before = _inherited(recipe, registry)
+    return None if before.unknown is not None else _shortened(sorted(seen | before.visits.keys()))
 
 
 def _shortened(names: list[str]) -> list[str]:

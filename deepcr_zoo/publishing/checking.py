@@ -185,5 +185,6 @@ def _instruments(root: Path) -> None:
 
 def _recipe(path: Path, registry: Registry | None) -> None:
     recipe = read_recipe(path)
-    if registry is not None and recipe.train.init_from is not None:
-        registry.resolve(for_task(recipe.train.init_from, recipe.task))
+    if registry is not None:
+        for name in recipe.train.inherited:
+            registry.resolve(for_task(name, recipe.task))

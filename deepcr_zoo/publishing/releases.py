@@ -161,8 +161,8 @@ def release_of_run(run: Run) -> Release:
     files = {name: _read(run, name) for name in names}
     drawn = sorted((run.folder / REPORT_PICTURES).glob("*.png"))
     pictures = {f"{REPORT_PICTURES}/{path.name}": _read(run, f"{REPORT_PICTURES}/{path.name}") for path in drawn}
-    start, remarks = run.recipe.train.init_from, _remarks(run.recipe)
-    base = None if start is None else default_registry().resolve(for_task(start, run.recipe.task))
+    remarks, bases = _remarks(run.recipe), run.recipe.train.inherited  # the first is what weights come from, if any do
+    base = default_registry().resolve(for_task(bases[0], run.recipe.task)) if bases else None
     facts = PageFacts(
         card=card,
         architecture=run.recipe.train.architecture,

@@ -77,7 +77,7 @@ def draft_card(recipe: Recipe, version: str, state: Mapping[str, Tensor], facts:
             visits=facts.visits,
             sky_range=_sky_range(recipe, facts),
             method=_method(recipe, facts.history),
-            unknown=[] if facts.visits is not None else [f"which visits {recipe.train.init_from} was trained on"],
+            unknown=[] if facts.visits is not None else [f"which visits {_named(recipe.train.inherited)} trained on"],
             source="resolved recipe, manifest of the training set and metrics of the run",
         ),
         published_evaluation=[],
@@ -194,6 +194,10 @@ def _stamps(manifest: Manifest, split: StampSplit) -> str:
     return _count(sum(counts.values()), "stamp") + (f" ({kinds})" if kinds else "")
 
 
+def _named(models: Sequence[str]) -> str:
+    return f"{' and '.join(models)} {'was' if len(models) == 1 else 'were'}"
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
@@ -229,7 +233,9 @@ def _decay(schedule: ScheduleBlock, history: Sequence[EpochRecord]) -> str:
 def _objective(recipe: Recipe) -> str:
     """Return the loss, and the pixel values that it compares where these are no multiples of those of the image."""
     if recipe.task == "mask":
-        return "Binary cross-entropy over all pixels that are not ignored"
+        train = recipe.train
+        taught = f", against {train.teacher_share:g} of the probability of {train.teacher} and the rest of the label"
+        return "Binary cross-entropy over all pixels that are not ignored" + ("" if train.teacher is None else taught)
     fewest, most = recipe.train.augmentation.inpainting_masks
     predicted = "Gaussian negative log-likelihood of value and predicted uncertainty"
     loss = "Mean squared error" if recipe.train.architecture.outputs == 1 else predicted

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from deepcr_zoo.errors import TrainingError
-from deepcr_zoo.models.nets import LOG_SPREAD
+from deepcr_zoo.models.nets import LOG_SPREAD, UNet
 from deepcr_zoo.training.augmentation import augment, inpainting_masks
 from deepcr_zoo.training.stamps import StampBatch, StampSource
 from deepcr_zoo.zoo.names import Task
@@ -23,7 +23,7 @@ class Examples:
     """Input and target of a network for a batch of stamps."""
 
     input: Tensor  # the normalised image, for inpainting [image * (1 - mask), mask]; float32, shape (N, C, S, S)
-    target: Tensor  # 1 for a cosmic ray and 0 elsewhere, for inpainting the normalised image; float32, shape (N, 1, S, S)
+    target: Tensor  # share of a cosmic ray, 1 or 0 without a teacher; for inpainting the image; float32, shape (N, 1, S, S)
     counted: Tensor  # pixels that are in the loss; bool, shape (N, 1, S, S)
 
 
@@ -36,6 +36,13 @@ def in_units_of_noise(image: Tensor, noise: Tensor) -> Tensor:
 def mask_examples(batch: StampBatch, scale: float) -> Examples:
     """Return examples for a mask network; every pixel counts that is not ignored."""
     return Examples((batch.image / scale)[:, None], batch.cosmic_rays.float()[:, None], ~batch.ignore[:, None])
+
+
+def taught(labelled: Examples, teacher: UNet, share: float) -> Examples:
+    """Return examples whose targets are in part the probabilities of a teacher (Hinton et al. 2015, arXiv:1503.02531)."""
+    with torch.no_grad():
+        learned = torch.sigmoid(teacher(labelled.input).float())
+    return replace(labelled, target=labelled.target + share * (learned - labelled.target))
 
 
 def inpainting_examples(batch: StampBatch, added: Tensor, scale: float) -> Examples:
@@ -76,6 +83,7 @@ class Feed:
 
     recipe: Recipe
     source: StampSource
+    teacher: UNet | None = None  # in evaluation mode
 
     def __post_init__(self) -> None:
         if self.recipe.task == "inpaint" and len(self.source) < 2:
@@ -96,7 +104,8 @@ class Feed:
         if batch.noise is not None:
             batch = batch.with_image(in_units_of_noise(batch.image, batch.noise))
         if self.recipe.task == "mask":
-            return mask_examples(batch, train.input.scale)
+            labelled = mask_examples(batch, train.input.scale)
+            return labelled if self.teacher is None else taught(labelled, self.teacher, train.teacher_share)
         limits = train.augmentation.inpainting_masks
         added = inpainting_masks(self.source, batch.numbers, train.seed, epoch, limits)
         return inpainting_examples(batch, added, train.input.scale)

@@ -42,7 +42,7 @@ from deepcr_zoo.training.loop import LossIsNotFiniteError, batch_size, fit
 from deepcr_zoo.training.objectives import Feed
 from deepcr_zoo.training.runs import add_environment, current_environment, new_run, write_metrics
 from deepcr_zoo.training.stamps import open_stamps
-from deepcr_zoo.training.state import TrainingState, initial_state
+from deepcr_zoo.training.state import TrainingState, initial_state, teacher_of
 from deepcr_zoo.zoo.recipe import Recipe
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 
@@ -118,7 +118,7 @@ def train(
     StoppedError
         If Ctrl-C or SIGTERM stopped it: everything is saved, and `resume` goes on.
     TrainingError
-        If there is nothing to train on, ``train.init_from`` does not fit, or a loss is not finite.
+        If there is nothing to train on, ``train.init_from`` or ``teacher`` does not fit, or a loss is not finite.
     DatasetError
         If `dataset` is of another recipe.
     DeepcrZooError
@@ -249,7 +249,7 @@ def _feeds(recipe: Recipe, dataset: Dataset, state: TrainingState) -> Feeds:
     dataset.verify()  # before hours of training, also what is read after them
     normalisation = recipe.train.input.normalisation
     train, validation = (open_stamps(dataset, one, state.device, normalisation) for one in ("train", "validation"))
-    return Feed(recipe, train), Feed(recipe, validation)
+    return Feed(recipe, train, teacher_of(recipe, state.device)), Feed(recipe, validation)
 
 
 def _fit_and_finalize(

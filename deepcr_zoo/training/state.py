@@ -158,12 +158,12 @@ def decays(history: Sequence[EpochRecord]) -> list[EpochRecord]:
 def initial_state(recipe: Recipe, device: torch.device) -> TrainingState:
     """Return a network before its first step; the same recipe gives the same weights.
 
-    TrainingError if ``train.init_from`` names a model that does not fit the recipe, or the input is not in electrons.
+    `TrainingError` if ``train.init_from`` names a model that does not fit the recipe, or the input is not in electrons.
     """
     train = recipe.train
     if train.input.unit == "adu":
         raise TrainingError(f"train.input.unit: expected electron, which stamps are in, got {train.input.unit}")
-    network = _random_network(recipe) if train.init_from is None else _network_of_zoo(recipe, train.init_from)
+    network = _random_network(recipe) if train.init_from is None else _first_network(recipe, train.init_from)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = train.schedule.batchnorm_momentum
@@ -177,17 +177,29 @@ def _random_network(recipe: Recipe) -> UNet:
         return UNet(recipe.train.architecture, recipe.task)
 
 
-def _network_of_zoo(recipe: Recipe, name: str) -> UNet:
+def teacher_of(recipe: Recipe, device: torch.device) -> UNet | None:
+    """Return the network that a recipe names as teacher, ready to run; `TrainingError` if its input is another."""
+    name = recipe.train.teacher
+    if name is None:
+        return None
     model = default_registry().resolve(for_task(name, recipe.task))
     card = read_card(model)
-    _check_fits(recipe, model.reference, model.locked.architecture, card)
+    _check_fits("teacher", recipe, model.reference, recipe.train.architecture, card)
+    data = sources.fetch(model, WEIGHTS_FILE).data
+    return weights.inference_network(data, model.locked.architecture, card, model.reference).to(device)
+
+
+def _first_network(recipe: Recipe, name: str) -> UNet:
+    model = default_registry().resolve(for_task(name, recipe.task))
+    card = read_card(model)
+    _check_fits("init_from", recipe, model.reference, model.locked.architecture, card)
     data = sources.fetch(model, WEIGHTS_FILE).data
     network = weights.trained_network(data, model.locked.architecture, recipe.task, model.reference)
     weights.check_fingerprint(network.state_dict(), card, model.reference)
     return network
 
 
-def _check_fits(recipe: Recipe, reference: str, architecture: Architecture, card: Card) -> None:
+def _check_fits(use: str, recipe: Recipe, reference: str, architecture: Architecture, card: Card) -> None:
     train, found = recipe.train, card.input
     pairs = [
         ("architecture", str(train.architecture), str(architecture)),
@@ -198,5 +210,5 @@ def _check_fits(recipe: Recipe, reference: str, architecture: Architecture, card
     for field, ours, theirs in pairs:
         if ours != theirs:
             raise TrainingError(
-                f"train.init_from: {reference} has {field} {theirs}: expected {ours}, as the recipe's train block says"
+                f"train.{use}: {reference} has {field} {theirs}: expected {ours}, as the recipe's train block says"
             )

@@ -466,6 +466,10 @@ class TrainBlock(Document):
     augmentation: AugmentationBlock = AugmentationBlock()
     init_from: str | None = Field(default=None, description="NAME@VERSION of the weights to start from")
     start_frozen: bool = Field(default=False, description="whether BatchNorm is frozen from the start; needs init_from")
+    teacher: str | None = optional(None, "NAME@VERSION of a mask network whose probabilities are learned beside the labels")
+    teacher_share: Annotated[float, Field(gt=0, le=1)] = optional(
+        0.5, "weight of the teacher's probabilities in what is learned; that of the labels is the rest"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
         description="precision of convolutions; auto: bfloat16 on GPUs, while the validation loss agrees to 1 %",
@@ -477,6 +481,11 @@ class TrainBlock(Document):
         if self.start_frozen and self.init_from is None:
             raise ValueError("init_from with start_frozen: new weights have no running statistics to freeze")
         return self
+
+    @property
+    def inherited(self) -> list[str]:
+        """Models that have a share in what this one learns, so that it has seen their training visits, too."""
+        return [name for name in (self.init_from, self.teacher) if name is not None]
 
 
 LACOSMIC_OBJLIM: dict[FieldType, float] = {
@@ -681,6 +690,8 @@ class Recipe(Document):
 
     @model_validator(mode="after")
     def _two_outputs_inpaint_by_noise(self) -> Recipe:
+        if self.train.teacher is not None and self.task != "mask":
+            raise ValueError("train.teacher with task mask: an inpainting network has no probabilities")
         if self.train.architecture.outputs == 2 and (self.task == "mask" or self.train.input.normalisation != "noise"):
             raise ValueError(
                 "train.architecture.outputs 1, or 2 with task inpaint and train.input.normalisation noise: "

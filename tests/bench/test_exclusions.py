@@ -60,13 +60,16 @@ def test_visits_listed_by_a_card_take_precedence_over_the_table(dataset, tmp_pat
     assert "its card" in reason_to_exclude(simulated, dataset)
 
 
-def test_a_card_lists_the_visits_of_its_training_set_and_of_the_model_that_it_started_from(dataset):
+def test_a_card_lists_the_visits_of_its_training_set_and_of_the_models_that_it_started_or_learned_from(dataset):
     registry = default_registry()
     new = seen_in_training(recipe_of(), dataset, registry)
     assert new == sorted(one.record.name for one in dataset.manifest.visits if one.split == "train")
     tuned = seen_in_training(recipe_of("train.init_from=ACS-WFC-F606W-2-4@1.0"), dataset, registry)
     assert set(tuned) == {*new, *of_model(registry.resolve(SMALL)).visits}
     assert seen_in_training(recipe_of("train.init_from=DECam-2-32@1.0"), dataset, registry) is None
+    assert seen_in_training(recipe_of("train.teacher=ACS-WFC-F606W-2-4@1.0"), dataset, registry) == tuned
+    both = ("train.init_from=ACS-WFC-F606W-2-4@1.0", "train.teacher=DECam-2-32@1.0")
+    assert seen_in_training(recipe_of(*both), dataset, registry) is None
 
 
 def test_visit_10190_28_is_for_testing_in_one_paper_and_for_training_in_the_next():

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -185,6 +187,13 @@ class Diagnostics(Document):
     regions: list[RegionRates]
     calibration: list[ReliabilityBin] = Field(default_factory=list, description="of methods that give probabilities")
 
+    @property
+    def at_working_points(self) -> Iterator[list[float | None]]:
+        """All lists that have a rate at each of the method's working points."""
+        groups = (self.star_cores, self.cosmic_ray_brightness, self.cosmic_ray_size, self.whole_cosmic_rays)
+        yield from (group.rates for group in chain(*groups))
+        yield from chain(*((region.tprs, region.fprs) for region in self.regions))
+
 
 class InpaintingErrors(Document):
     """Filled minus true values; null where there are no pixels."""
@@ -193,8 +202,8 @@ class InpaintingErrors(Document):
     mse: float | None = Field(default=None, ge=0, description="mean squared error, e-^2")
     mae: float | None = Field(default=None, ge=0, description="mean absolute error, e-")
     bias: float | None = Field(default=None, description="mean error, e-")
-    within_1_sigma: Probability | None = Field(default=None, description="errors below the predicted uncertainty")
-    within_2_sigma: Probability | None = Field(default=None, description="errors below twice that")
+    within_1_sigma: Probability | None = optional(None, "errors below the predicted uncertainty")
+    within_2_sigma: Probability | None = optional(None, "errors below twice that")
 
     @model_validator(mode="after")
     def _figures_are_of_pixels(self) -> InpaintingErrors:
@@ -245,6 +254,14 @@ class MethodResult(Document):
     )
     operating_points: list[OperatingPoint] = Field(default_factory=list, description="of a network, for clean --fpr")
     fields: dict[str, FieldResult] = Field(description="by field type; all: pooled")
+
+    @model_validator(mode="after")
+    def _rates_are_of_the_working_points(self) -> MethodResult:
+        expected = len(self.working_points)
+        for name, field in self.fields.items():
+            if field.diagnostics and any(len(rates) != expected for rates in field.diagnostics.at_working_points):
+                raise ValueError(f"fields.{name}.diagnostics: expected {expected} rates, one at each of working_points")
+        return self
 
 
 class Comparison(Document):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -10,6 +11,7 @@ from jinja2 import Environment, StrictUndefined
 
 from deepcr_zoo.bench.report.wording import field_name
 from deepcr_zoo.bench.results import BenchmarkResults, GateResult, MethodResult, ModelVerdict
+from deepcr_zoo.errors import printable
 from deepcr_zoo.models.nets import CHANNELS, LOG_SPREAD
 from deepcr_zoo.zoo.cards import Card, Figure, FigureUnit
 from deepcr_zoo.zoo.hub.frontmatter import Evaluation, front_matter
@@ -150,12 +152,18 @@ def _measured_table(facts: PageFacts) -> str | None:
     header = ["field type", "method", *(f"TPR at FPR {100 * fpr:g} %" for fpr in fprs)]
     if results.data.inpainting is not None:
         header.append("MSE, e-^2")
+    names = {one.name: "this network" if one.name == facts.method else _plain(one.name) for one in results.methods}
     rows = [
-        [field_name(field_type), "this network" if one.name == facts.method else one.name, *_figures(one, field_type, fprs)]
+        [field_name(field_type), names[one.name], *_figures(one, field_type, fprs)]
         for field_type in results.data.pixels
         for one in results.methods
     ]
     return markdown_table(header, rows)
+
+
+def _plain(name: str) -> str:
+    """Return a name as a text without links and tags."""
+    return re.sub(r"([<>\[\]`\\])", r"\\\1", printable(name))
 
 
 def _figures(method: MethodResult, field_type: str, fprs: Sequence[float]) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi, constants
-from huggingface_hub.utils import _detect_agent
+from huggingface_hub.utils import _detect_agent, httpx
 from hypothesis import HealthCheck, given, settings
 from starlette.responses import Response
 
@@ -28,7 +28,7 @@ from deepcr_zoo.errors import (
 )
 from deepcr_zoo.publishing.upload import upload
 from deepcr_zoo.zoo import incoming, sources, updates
-from deepcr_zoo.zoo.hub import connection, downloads, repositories
+from deepcr_zoo.zoo.hub import connection, downloads, guard, repositories
 from deepcr_zoo.zoo.hub.repositories import HubRepository, whoami
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE
 from deepcr_zoo.zoo.resolving import find_model
@@ -365,6 +365,14 @@ def test_the_answer_to_the_bytes_of_an_upload_is_bounded_as_any_other(contract_h
     assert time.monotonic() - started < 60
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000  # kB
     assert "\x1b[2J" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(("address", "is_refused"), [("http://h.invalid/x", True), ("https://s.invalid/x", False)])
+def test_a_hub_with_https_leads_no_upload_to_an_address_without_it(address, is_refused, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "https://h.invalid")
+    request = httpx.Request("PUT", address)
+    with guard.uploading(), pytest.raises(OSError, match="without https") if is_refused else contextlib.nullcontext():
+        guard._on_request(request)
 
 
 # Models that no registry lists: whoever owns the repository says what they are

@@ -23,6 +23,7 @@ from deepcr_zoo.bench.results import (
 from deepcr_zoo.errors import InvalidDocumentError
 from deepcr_zoo.models.baselines import Lacosmic
 from deepcr_zoo.zoo.records import OperatingPoint
+from tests.bench.reports import mask_results
 from tests.scenes import star_field
 
 FPRS = [0.0005, 0.01]
@@ -195,3 +196,13 @@ def test_errors_of_inpainting_that_contradict_each_other_are_refused(figures, me
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InvalidDocumentError, match=r"nothing.json: cannot be read: No such file"):
         read_results(tmp_path / "nothing.json")
+
+
+@pytest.mark.parametrize("group", ["star_cores", "cosmic_ray_size", "regions"])
+def test_rates_of_other_than_the_working_points_are_refused(group, tmp_path):
+    content = json.loads(mask_results().model_dump_json())
+    found = next(iter(content["methods"][0]["fields"].values()))["diagnostics"][group][0]
+    found["tprs" if group == "regions" else "rates"].pop()
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    with pytest.raises(InvalidDocumentError, match="one at each of working_points"):
+        read_results(tmp_path / "results.json")

@@ -16,6 +16,7 @@ from deepcr_zoo.zoo.cards import Figure
 from deepcr_zoo.zoo.hubmodels import HubConfig
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import LockedFile
+from tests.bench.reports import mask_results
 from tests.conftest import ALL_MODELS
 
 pytestmark = pytest.mark.filterwarnings("ignore::deepcr_zoo.errors.ModelWarning")
@@ -178,3 +179,15 @@ def test_the_page_of_another_repository_names_its_own_address():
         assert line in text
     assert '"mask/ACS-WFC-F606W-2-4@1.0"' not in text
     assert other.locked_files == release.locked_files
+
+
+def test_the_name_of_a_method_is_text_in_the_table():
+    results, name = mask_results(), "x<script>[a](http://b) `c`\x1b[2J"
+    methods = [one.model_copy(update={"name": name}) if one.method.kind == "baseline" else one for one in results.methods]
+    judged = results.methods[0].name
+    facts = dataclasses.replace(
+        release_of(SOME_MODELS[0]).facts, results=results.model_copy(update={"methods": methods}), method=judged
+    )
+    text = render(facts).decode()
+    assert r"x\<script\>\[a\](http://b) \`c\`\\x1b\[2J" in text
+    assert "\x1b" not in text

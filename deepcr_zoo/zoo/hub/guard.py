@@ -51,6 +51,8 @@ def _on_request(request: Any) -> None:
     incoming.check_time()
     request.headers["Accept-Encoding"] = "identity"
     endpoint = hub_endpoint()
+    if request.url.scheme != "https" and not endpoint.url.startswith(f"{request.url.scheme}://"):
+        raise OSError("it leads to an address without https")
     if not is_at(request.url, endpoint):
         for header in SECRETS:
             request.headers.pop(header, None)

@@ -150,13 +150,9 @@ def cleaned_file(
                 _repaint(science, found.mask, filled[index].values)
                 place, unsure = errors.get(found.chip.version), filled[index].uncertainty
                 if place is not None and unsure is not None and is_image(images[place]):
-                    if problem := _foreign_error(images[place], found):
-                        left.append(problem)
-                        warn(problem, ImageWarning)
-                    else:
-                        where = f"{found.chip.where}: its ERR extension"
-                        _repaint(_editable(hdus, images, place, where), found.mask, unsure)
-                        edited.add(place)
+                    caution = _repaint_error(hdus, images, place, found, unsure)
+                    left += [caution] if caution else []
+                    edited |= set() if caution else {place}
             science.hdu.header.update({**provenance.cards(), **count([found]).cards(), **found.cards()})
             edited.add(found.chip.hdu)
             if exposure.cosmic_ray_bit is not None:
@@ -224,17 +220,23 @@ def _repaint(science: _Editable, mask: NDArray[np.bool_], values: NDArray[np.flo
     stored[mask] = np.where(np.isfinite(values), values, stored[mask])
 
 
-def _foreign_error(error: Any, found: ChipMask) -> str | None:
-    """Return why an ERR extension does not get the uncertainties of new pixels, which are in the unit of the image."""
-    unit, expected = (printable(text(header, "BUNIT")) for header in (error.header, found.chip.header))
-    shape = tuple(error.shape)
+def _repaint_error(
+    hdus: fits.HDUList, images: fits.HDUList, index: int, found: ChipMask, uncertainty: NDArray[np.float64]
+) -> str | None:
+    """Put uncertainties, in the unit of the image, into the ERR extension at `index`; return why it stays, if it does."""
+    where, stored = f"{found.chip.where}: its ERR extension", images[index]
+    unit, expected = (printable(text(header, "BUNIT")) for header in (stored.header, found.chip.header))
+    shape = tuple(stored.shape)
     if shape[-2:] != found.mask.shape or np.prod(shape) != found.mask.size:
-        problem = f"has the shape {shape}, its chip {found.mask.shape}"
+        problem = f"{where} has the shape {shape}, its chip {found.mask.shape}"
     elif unit and unit.lower() != expected.lower():
-        problem = f"is in {unit}, its chip in {expected or 'no unit'}"
+        problem = f"{where} is in {unit}, its chip in {expected or 'no unit'}"
     else:
+        _repaint(_editable(hdus, images, index, where), found.mask, uncertainty)
         return None
-    return f"{found.chip.where}: its ERR extension {problem}: it stays as it is where pixels are repainted"
+    caution = f"{problem}: it stays as it is where pixels are repainted"
+    warn(caution, ImageWarning)
+    return caution
 
 
 def _places(hdus: fits.HDUList, name: str) -> dict[int, int]:

@@ -25,7 +25,7 @@ from deepcr_zoo.cli.console import (
 )
 from deepcr_zoo.cli.options import AsJson, OnScheduler, RecipeFile, Settings, default_jobs, refuse_existing
 from deepcr_zoo.cluster import jobs_or_scheduler
-from deepcr_zoo.dataset.expectations import Expected, doubts, expected, expected_rehearsal
+from deepcr_zoo.dataset.expectations import Expected, doubts, expected, expected_rehearsal, expected_truth
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS, why_not_of
 from deepcr_zoo.errors import InvalidNameError, UsageError
 from deepcr_zoo.exposures.pictures import require_matplotlib
@@ -69,7 +69,7 @@ def check(
         _print_check(path, recipe)
     archive = _compared_with_archive(recipe) if online else None
     if as_json:
-        counts = {"data": expected(recipe), "rehearsal": expected_rehearsal(recipe)}
+        counts = {"data": expected(recipe), "truth": expected_truth(recipe), "rehearsal": expected_rehearsal(recipe)}
         rows = {name: [dataclasses.asdict(row) for row in rows] for name, rows in counts.items()}
         found = {} if archive is None else {"archive": [dataclasses.asdict(row) for row in archive]}
         print_json({"recipe": recipe.model_dump(mode="json"), "expected": rows, "doubts": doubts(recipe)} | found)
@@ -82,6 +82,7 @@ def check(
 def _print_check(path: Path, recipe: Recipe) -> None:
     print_line(f"{path}: valid; {recipe.task}/{recipe.name}, {', '.join(recipe.instrument.filters)}; {recipe.data.source}")
     _print_expected("data", expected(recipe))
+    _print_expected("truth", expected_truth(recipe))
     _print_expected("rehearsal", expected_rehearsal(recipe))
     for doubt in doubts(recipe):
         message("caution", doubt, "caution")

@@ -10,7 +10,16 @@ from deepcr_zoo.dataset.labelmethods import LABEL_METHODS, why_not_of
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.simulate.cameras import is_of_hst
 from deepcr_zoo.zoo.instrumentfiles import default_instruments
-from deepcr_zoo.zoo.recipe import FIELD_TYPES, RESERVED_SEED, SIMULATED_FIELD_TYPES, FieldType, Recipe, Split, StampBlock
+from deepcr_zoo.zoo.recipe import (
+    FIELD_TYPES,
+    RESERVED_SEED,
+    SIMULATED_FIELD_TYPES,
+    FieldType,
+    Recipe,
+    SimulatedData,
+    Split,
+    StampBlock,
+)
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 
@@ -29,7 +38,9 @@ class Expected:
 
 
 def expected(recipe: Recipe) -> list[Expected]:
-    """Return the content of the visits that a recipe names, by split and field type."""
+    """Return the content of the visits that a recipe names or simulates, by split and field type."""
+    if recipe.data.simulated is not None:
+        return _simulated(recipe, recipe.data.simulated)
     per_exposure = recipe.instrument.chips * prod(recipe.build.stamps.grid(recipe.instrument.chip_shape))
     named = [rule for rule in recipe.data.visits.values() if rule.is_one_visit]
     used = {rule.field_type for rule in named}
@@ -39,6 +50,25 @@ def expected(recipe: Recipe) -> list[Expected]:
             rules = [rule for rule in named if (rule.split, rule.field_type) == (split, kind)]
             exposures = sum(rule.exposures or 0 for rule in rules)
             rows.append(Expected(split, kind, len(rules), exposures, exposures * per_exposure))
+    return rows
+
+
+def expected_truth(recipe: Recipe) -> list[Expected]:
+    """Return the content of the simulated exposures against whose truth a recipe judges; nothing if it names none."""
+    return [] if recipe.benchmark.truth is None else _simulated(recipe, recipe.benchmark.truth)
+
+
+def _simulated(recipe: Recipe, simulated: SimulatedData) -> list[Expected]:
+    block, side = recipe.instrument, simulated.side
+    chips, shape = (block.chips, block.chip_shape) if side is None else (1, [side, side])
+    per_exposure = chips * prod(recipe.build.stamps.grid(shape))
+    rows = []
+    for split in SPLITS:
+        for kind, count in simulated.visits.items():
+            visits = count.test if split == "test" else count.train + count.validation
+            exposures = visits * simulated.exposures
+            if visits:
+                rows.append(Expected(split, kind, visits, exposures, exposures * per_exposure))
     return rows
 
 

@@ -371,7 +371,7 @@ def test_the_answer_to_the_bytes_of_an_upload_is_bounded_as_any_other(contract_h
 def test_a_hub_with_https_leads_no_upload_to_an_address_without_it(address, is_refused, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "https://h.invalid")
     request = httpx.Request("PUT", address)
-    with guard.uploading(), pytest.raises(OSError, match="without https") if is_refused else contextlib.nullcontext():
+    with guard.uploading(str), pytest.raises(OSError, match="without https") if is_refused else contextlib.nullcontext():
         guard._on_request(request)
 
 

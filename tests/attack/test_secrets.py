@@ -7,6 +7,7 @@ import json
 import logging
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -17,9 +18,9 @@ from deepcr_zoo.cli.main import main
 from deepcr_zoo.cli.options import refuse_secrets, this_command
 from deepcr_zoo.cluster import on_scheduler
 from deepcr_zoo.dataset import visits
-from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, UsageError
+from deepcr_zoo.errors import DeepcrZooError, HubUnreachableError, InvalidDocumentError, UsageError
 from deepcr_zoo.publishing.upload import upload
-from deepcr_zoo.zoo.hub import connection
+from deepcr_zoo.zoo.hub import connection, repositories
 from deepcr_zoo.zoo.hub.repositories import HubRepository, whoami
 from deepcr_zoo.zoo.networksettings import address_of, with_settings, without_passwords
 from deepcr_zoo.zoo.recipefiles import read_recipe
@@ -264,6 +265,27 @@ def test_the_signed_address_of_an_upload_is_in_no_error_and_no_log(contract_hub,
     assert "s3cret" not in shown
     assert "\x9b" not in shown
     assert ("/storage/" in shown) is (answer is faults.unavailable)  # the client logs what it tries again
+
+
+def test_an_upload_that_goes_on_after_its_command_has_given_up_logs_no_signed_address(
+    contract_hub, token, release, caplog, monkeypatch
+):
+    monkeypatch.setattr(repositories, "QUESTION_S", 0.7)
+    monkeypatch.setattr(repositories, "REPEATS", 0)
+    contract_hub.inject(signed, method="POST", where="/info/lfs/objects/batch")
+    contract_hub.inject(faults.unavailable, method="PUT")
+    connection.client()  # the client has its loggers by now
+    logging.getLogger("huggingface_hub").addHandler(caplog.handler)
+    try:
+        with pytest.raises(HubUnreachableError, match="no answer within"):
+            upload(release, HubRepository(REPOSITORY))
+        until = time.monotonic() + 60
+        while caplog.text.count("/storage/") < 5 and time.monotonic() < until:  # some are logged before it gives up
+            time.sleep(0.1)
+    finally:
+        logging.getLogger("huggingface_hub").removeHandler(caplog.handler)
+    assert caplog.text.count("/storage/") >= 5
+    assert "s1gnature" not in caplog.text
 
 
 def signed(response):

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deepcr_zoo.cli.main import app
-from deepcr_zoo.dataset.expectations import doubts, expected, expected_rehearsal
+from deepcr_zoo.dataset.expectations import doubts, expected, expected_rehearsal, expected_truth
 from deepcr_zoo.errors import OutputError
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 
@@ -34,6 +34,18 @@ def test_the_visits_of_kwon_2021_are_all_there():
 def test_a_rehearsal_is_counted_by_its_own_sizes():
     rows = expected_rehearsal(read_recipe(find_recipe("wfc3-uvis"), ["rehearsal.exposures=4", "rehearsal.visits.train=3"]))
     assert {(row.split, row.exposures, row.stamps) for row in rows} == {("train", 12, 12 * 49), ("test", 4, 4 * 49)}
+
+
+def test_simulated_visits_are_counted_also_those_of_the_truth():
+    recipe = read_recipe(find_recipe("ccd-any"), ["data.simulated.visits={spectrum: {train: 3, validation: 2, test: 4}}"])
+    rows = {(row.split, row.field_type): (row.visits, row.exposures, row.stamps) for row in expected(recipe)}
+    assert rows["train", "spectrum"] == (5, 5, 5 * 16)
+    assert rows["test", "spectrum"] == (4, 4, 4 * 16)
+    assert totals("ccd-any")["train"] > 20_000
+    truth = expected_truth(read_recipe(find_recipe("acs-wfc-f606w"), ["benchmark.truth.exposures=2"]))
+    assert [(row.split, row.visits, row.exposures, row.stamps) for row in truth] == [("test", 3, 6, 6 * 9)] * 3
+    assert expected_truth(recipe) == []
+    assert '"truth": [' in run("check", "acs-wfc-f606w", "--json").output
 
 
 def test_uncertain_parts_of_a_recipe_are_listed():

@@ -83,12 +83,13 @@ def _is_ours(request: Any) -> bool:
 
 
 @contextmanager
-def uploading() -> Iterator[None]:
-    """Take requests in nobody's name for ours."""
+def uploading(without_secrets: Callable[[str], str]) -> Iterator[None]:
+    """Take requests in nobody's name for ours; it belongs into the thread that uploads, which may outlive its command."""
     with _lock:
         _uploads.append(None)
     try:
-        yield
+        with shown_safely(without_secrets):
+            yield
     finally:
         with _lock:
             _uploads.pop()

@@ -10,7 +10,16 @@ from typing import Any, TypeVar
 from deepcr_zoo.errors import HubError
 from deepcr_zoo.zoo import incoming
 from deepcr_zoo.zoo.hub.answers import read_commit, read_tags
-from deepcr_zoo.zoo.hub.connection import QUESTION_S, HubRequest, ask, client, probe, shown_endpoint, translated
+from deepcr_zoo.zoo.hub.connection import (
+    QUESTION_S,
+    HubRequest,
+    ask,
+    client,
+    probe,
+    shown_endpoint,
+    translated,
+    without_secrets,
+)
 
 REPEATS = 2  # of the time that the bytes of a commit may take: the client sends again what has broken off
 
@@ -155,7 +164,7 @@ class HubRepository:
         options = {"commit_message": title, "parent_commit": parent, "create_pr": pull_request}
 
         def make() -> Commit:
-            with uploading():
+            with uploading(without_secrets):
                 made = self._api.create_commit(self.name, operations, **options)
             return Commit(incoming.commit_id(made.oid), title, made.pr_url)
 

@@ -267,6 +267,18 @@ def test_the_signed_address_of_an_upload_is_in_no_error_and_no_log(contract_hub,
     assert ("/storage/" in shown) is (answer is faults.unavailable)  # the client logs what it tries again
 
 
+def test_no_level_of_the_log_shows_a_signed_address(contract_hub, token, release, caplog):
+    """As in a program that logs everything."""
+    contract_hub.inject(signed, method="POST", where="/info/lfs/objects/batch")
+    with caplog.at_level(logging.DEBUG):
+        upload(release, HubRepository(REPOSITORY))
+    ours = [
+        one.getMessage() for one in caplog.records if not one.name.startswith(("uvicorn", "asyncio"))
+    ]  # not the server's
+    assert any("/storage/" in text for text in ours)
+    assert not any("s1gnature" in text for text in ours)
+
+
 def test_an_upload_that_goes_on_after_its_command_has_given_up_logs_no_signed_address(
     contract_hub, token, release, caplog, monkeypatch
 ):

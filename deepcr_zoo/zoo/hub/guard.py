@@ -29,7 +29,7 @@ LONGEST_SILENCE_S = 60.0
 LONGEST_WAIT_S = 60.0
 """Longest wait that the Hub may ask for; the client itself would sleep for any time."""
 
-_CLIENT = "huggingface_hub"
+_LOGGERS = ("huggingface_hub", "httpx", "httpcore")  # the last two log each request at INFO and DEBUG
 _NAMED = "hf_hub/"  # in the User-Agent of all that the client sends in the name of a program
 _lock = threading.Lock()
 _uploads: list[None] = []
@@ -97,8 +97,8 @@ def uploading(without_secrets: Callable[[str], str]) -> Iterator[None]:
 
 @contextmanager
 def shown_safely(without_secrets: Callable[[str], str]) -> Iterator[None]:
-    """Let the client's loggers show a text as this function returns it, on one line."""
-    loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith(_CLIENT)]
+    """Let the loggers of the client, and of what it sends with, show a text as this function returns it, on one line."""
+    loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith(_LOGGERS)]
     shown = _Shown(without_secrets)
     for logger in loggers:  # a filter of a logger does not see what its children log
         logger.addFilter(shown)

@@ -204,6 +204,7 @@ class InpaintingErrors(Document):
     bias: float | None = Field(default=None, description="mean error, e-")
     within_1_sigma: Probability | None = optional(None, "errors below the predicted uncertainty")
     within_2_sigma: Probability | None = optional(None, "errors below twice that")
+    scene_mse: float | None = optional(None, "MSE of the noiseless scene on these pixels, the least possible, e-^2")
 
     @model_validator(mode="after")
     def _figures_are_of_pixels(self) -> InpaintingErrors:
@@ -279,13 +280,14 @@ class Comparison(Document):
 class PhotometryRow(Document):
     """Aperture fluxes of sources hit by cosmic rays, compared with their true fluxes."""
 
-    method: str = Field(description="name of a method; before: unrepaired")
+    method: str = Field(description="name of a method; before: unrepaired; untouched: without cosmic rays")
     field_type: str
     kind: Literal["star", "galaxy"]
     sources: Count
     bias: float | None = Field(description="median of measured / true - 1")
     error: float | None = Field(description="median of |measured / true - 1|")
     within_5_percent: Probability | None = Field(description="share of sources within 5 % of the truth")
+    scatter: float | None = optional(None, "half of the 16 to 84 % range of measured / noiseless fluxes; simulated sources")
 
 
 class Photometry(Document):

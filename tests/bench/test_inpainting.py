@@ -12,6 +12,8 @@ from deepcr_zoo.bench.measures.inpainting import (
     mse_ratio,
     mse_ratios,
 )
+from deepcr_zoo.dataset.reading import Dataset
+from deepcr_zoo.dataset.store import write_tensors
 from deepcr_zoo.errors import DataError, InvalidImageError
 from deepcr_zoo.models import baselines
 from deepcr_zoo.models.containers import Repainted
@@ -232,6 +234,28 @@ def test_the_true_values_within_a_predicted_uncertainty_are_counted(dataset):
     assert found["calibrated"] == pytest.approx((0.683, 0.954), abs=0.02)
     assert found["too sure"] == pytest.approx((0.383, 0.683), abs=0.02)
     assert found["says nothing"] == (None, None)
+
+
+def test_the_noiseless_scene_of_simulated_stamps_has_the_least_error(dataset, tmp_path):
+    assert judged({"median": baselines.medmask}, dataset)["median"].of_blocks([0]).errors().scene_mse is None
+    simulated = with_scene(write_dataset(tmp_path, recipe_of()))
+    perfect = judged({"scene": lambda image, mask: np.where(mask, image - 3, image)}, simulated)["scene"].of_blocks([0])
+    assert perfect.errors().scene_mse == pytest.approx(9)
+    assert perfect.errors().mse == pytest.approx(9)
+
+
+def with_scene(dataset):
+    """The same stamps, simulated: each image is its scene and 3 electrons of noise."""
+    visits = []
+    for visit in dataset.manifest.visits:
+        exposures = []
+        for record in visit.record.exposures:
+            image = next(one for one in dataset.exposures("test") if one.exposure == record).stamps.read("image")["image"]
+            truth = {"cosmic_rays": image * 0, "scene": image - np.float32(3), "noise": image * 0 + 3}
+            path = dataset.home.visit(visit.record.key) / f"{record.name}-truth.safetensors"
+            exposures.append(record.model_copy(update={"truth": write_tensors(path, truth, {})}))
+        visits.append(visit.model_copy(update={"record": visit.record.model_copy(update={"exposures": exposures})}))
+    return Dataset(dataset.folder, dataset.home, dataset.manifest.model_copy(update={"visits": visits}))
 
 
 def test_a_method_is_given_sky_and_noise_of_the_chip_of_each_stamp(dataset):

@@ -9,6 +9,7 @@ from deepcr_zoo.bench.measures.photometry import (
     APERTURE_PIXELS,
     BEFORE,
     RING_PIXELS,
+    UNTOUCHED,
     describe,
     flux_ratios,
     masks_of_others,
@@ -24,15 +25,20 @@ STARS = [(16, 16), (16, 48), (16, 80), (48, 16)]
 GALAXIES = [(48, 48), (80, 24), (80, 72)]
 
 
-def scene(seed):
-    """Stars and galaxies without cosmic rays, with photon noise."""
+def light():
+    """Stars and galaxies without cosmic rays and noise."""
     rows_, columns = np.mgrid[:SIDE, :SIDE]
-    light = np.full((SIDE, SIDE), SKY)
+    found = np.full((SIDE, SIDE), SKY)
     for row, column in STARS:
-        light += 4000 * np.exp(-((rows_ - row) ** 2 + (columns - column) ** 2) / (2 * 0.95**2))
+        found += 4000 * np.exp(-((rows_ - row) ** 2 + (columns - column) ** 2) / (2 * 0.95**2))
     for row, column in GALAXIES:
-        light += 900 * np.exp(-np.hypot(rows_ - row, columns - column) / 2.5)
-    return np.random.default_rng(seed).poisson(light).astype(np.float32)
+        found += 900 * np.exp(-np.hypot(rows_ - row, columns - column) / 2.5)
+    return found
+
+
+def scene(seed):
+    """The same with photon noise."""
+    return np.random.default_rng(seed).poisson(light()).astype(np.float32)
 
 
 def struck():
@@ -53,7 +59,8 @@ def stamps(field_type, tensors):
 def with_truth(dataset, electrons):
     """The same data set, simulated: each stamp has these cosmic rays."""
     truth = {"cosmic_rays": np.stack([electrons] * (STAMPS + 1)).astype(np.float32)}
-    truth |= {name: np.zeros_like(truth["cosmic_rays"]) for name in ("scene", "noise")}
+    truth["scene"] = np.stack([light()] * (STAMPS + 1)).astype(np.float32)
+    truth["noise"] = np.zeros_like(truth["scene"])
     visit = dataset.manifest.visits[0]
     exposures = []
     for record in visit.record.exposures:
@@ -118,6 +125,21 @@ def direct(image, place, kind):
     ring = CircularAnnulus(centre, *RING_PIXELS).to_mask(method="center").get_values(image)
     circle = CircularAperture(centre, APERTURE_PIXELS[kind])
     return aperture_photometry(image.astype(float), circle)["aperture_sum"][0] - circle.area * np.median(ring)
+
+
+def test_scatter_is_against_noiseless_fluxes_and_that_of_untouched_sources_is_the_photons(simulated):
+    random = np.random.default_rng(1)
+
+    def noisy(image, mask):
+        return perfect(image, mask) + np.where(mask, random.normal(0, 300, image.shape), 0).astype(np.float32)
+
+    found = by_method(judge({"perfect": perfect, "noisy": noisy}, simulated))
+    for kind, places in (("star", STARS[1:]), ("galaxy", GALAXIES[1:])):
+        untouched, flux = found[UNTOUCHED, kind], direct(light(), places[0], kind)
+        assert untouched.sources == len(places) * STAMPS * EXPOSURES
+        assert untouched.scatter == pytest.approx(np.sqrt(flux + np.pi * APERTURE_PIXELS[kind] ** 2 * SKY) / flux, rel=0.6)
+        assert found["perfect", kind].scatter == pytest.approx(untouched.scatter)
+        assert found["noisy", kind].scatter > 1.5 * untouched.scatter
 
 
 def test_a_known_bias_comes_out(simulated):

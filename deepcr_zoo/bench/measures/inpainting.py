@@ -57,7 +57,8 @@ class ErrorSums:
     """Filled minus true value (e-) over the pixels of each block of sky: count and sums, each of shape (B,).
 
     `within_1_sigma` and `within_2_sigma` are the pixels whose error is below the predicted uncertainty, and below twice as
-    much; NaN of a method that predicts none.
+    much; NaN of a method that predicts none. `scene_squared` are the squared errors of the noiseless scene, the least that
+    is possible; NaN where it is unknown.
     """
 
     pixels: NDArray[np.int64]
@@ -66,13 +67,22 @@ class ErrorSums:
     signed: Values
     within_1_sigma: Values
     within_2_sigma: Values
+    scene_squared: Values
 
     @classmethod
     def none(cls, blocks: int) -> ErrorSums:
-        return cls(np.zeros(blocks, np.int64), *np.zeros((5, blocks)))
+        return cls(np.zeros(blocks, np.int64), *np.zeros((6, blocks)))
 
     @classmethod
-    def of(cls, filled: Images, true: Images, block: Numbers, blocks: int, uncertainty: Images | None = None) -> ErrorSums:
+    def of(
+        cls,
+        filled: Images,
+        true: Images,
+        block: Numbers,
+        blocks: int,
+        uncertainty: Images | None = None,
+        scene: Images | None = None,
+    ) -> ErrorSums:
         """Sum over K pixels in float64; `block` is that of each pixel."""
         error = filled.astype(np.float64) - true
         if not np.isfinite(error).all():
@@ -82,9 +92,10 @@ class ErrorSums:
             return np.bincount(block, values, blocks).astype(np.float64)  # bincount gives integers for no pixels
 
         pixels = np.bincount(block, minlength=blocks).astype(np.int64)
-        size, sigma = np.abs(error), np.nan if uncertainty is None else uncertainty.astype(np.float64)
-        within = (summed(np.where(np.isnan(sigma), np.nan, size < times * sigma)) for times in (1, 2))
-        return cls(pixels, summed(error**2), summed(size), summed(error), *within)
+        size, unknown = np.abs(error), np.full(len(error), np.nan)
+        within = [unknown, unknown] if uncertainty is None else [size < times * uncertainty for times in (1, 2)]
+        limit = unknown if scene is None else (scene.astype(np.float64) - true) ** 2
+        return cls(pixels, *map(summed, (error**2, size, error, *within, limit)))
 
     @classmethod
     def joined(cls, parts: Iterable[ErrorSums]) -> ErrorSums:
@@ -109,15 +120,18 @@ class ErrorSums:
 
     @property
     def _arrays(self) -> tuple[NDArray[Any], ...]:
-        return self.pixels, self.squared, self.absolute, self.signed, self.within_1_sigma, self.within_2_sigma
+        sums = self.squared, self.absolute, self.signed
+        return self.pixels, *sums, self.within_1_sigma, self.within_2_sigma, self.scene_squared
 
     def errors(self) -> InpaintingErrors:
         pixels = int(self.pixels.sum())
         if pixels == 0:
             return InpaintingErrors(pixels=0)
-        mse, mae, bias, *within = (float(one.sum()) / pixels for one in self._arrays[1:])
-        one, two = (None if np.isnan(share) else share for share in within)
-        return InpaintingErrors(pixels=pixels, mse=mse, mae=mae, bias=bias, within_1_sigma=one, within_2_sigma=two)
+        mse, mae, bias, *others = (float(one.sum()) / pixels for one in self._arrays[1:])
+        one, two, scene = (None if np.isnan(figure) else figure for figure in others)
+        return InpaintingErrors(
+            pixels=pixels, mse=mse, mae=mae, bias=bias, within_1_sigma=one, within_2_sigma=two, scene_mse=scene
+        )
 
 
 def mse_ratio(sums: ErrorSums, against: ErrorSums, weights: Values) -> tuple[float | None, Interval | None]:
@@ -173,18 +187,27 @@ class HiddenPixels:
     hidden: Masks
     judged: Masks
     noise: Sequence[FrameNoise]
+    scene: Images | None = None
 
     @classmethod
-    def of(cls, image: Images, added: Masks, cosmic_rays: Masks, ignore: Masks, noise: Sequence[FrameNoise]) -> HiddenPixels:
+    def of(
+        cls,
+        image: Images,
+        added: Masks,
+        cosmic_rays: Masks,
+        ignore: Masks,
+        noise: Sequence[FrameNoise],
+        scene: Images | None = None,
+    ) -> HiddenPixels:
         """Hide an added mask, and the stamps' own cosmic rays, under which the truth is unknown."""
-        return cls(image, added | cosmic_rays, added & ~cosmic_rays & ~ignore, noise)
+        return cls(image, added | cosmic_rays, added & ~cosmic_rays & ~ignore, noise, scene)
 
     def errors(self, fill: Fill, block: Numbers, blocks: int) -> ErrorSums:
         """Fill them and sum the errors; `block` is that of each stamp, shape (N,)."""
         values, unsure = fill(self.image, self.hidden, self.noise)
         of_pixels = np.repeat(block, np.count_nonzero(self.judged, axis=(1, 2)))
-        uncertainty = None if unsure is None else unsure[self.judged]
-        return ErrorSums.of(values[self.judged], self.image[self.judged], of_pixels, blocks, uncertainty)
+        uncertainty, scene = (None if one is None else one[self.judged] for one in (unsure, self.scene))
+        return ErrorSums.of(values[self.judged], self.image[self.judged], of_pixels, blocks, uncertainty, scene)
 
 
 def judge(
@@ -203,11 +226,19 @@ def judge(
     sums = dict.fromkeys(fills, ErrorSums.none(blocks.count))
     for stamps in judged_stamps(dataset, field_type, on_exposure):
         of_stamps, noise = blocks.of_stamps[key(stamps.group)], stamps.group.noise()
+        scene = None if stamps.group.truth is None else stamps.group.read_truth()["scene"]
         for drawn in draws.within(stamps.numbers).batches():
             here = drawn.stamps - stamps.numbers.start
             added = np.stack([sources[other].cosmic_rays for other in drawn.others.tolist()]).astype(bool)
             cosmic_rays, ignore = stamps.cosmic_rays[here], stamps.ignore[here]
-            hidden = HiddenPixels.of(stamps.image[here], added, cosmic_rays, ignore, [noise[number] for number in here])
+            hidden = HiddenPixels.of(
+                stamps.image[here],
+                added,
+                cosmic_rays,
+                ignore,
+                [noise[number] for number in here],
+                None if scene is None else scene[here],
+            )
             for name, fill in fills.items():
                 sums[name] += hidden.errors(fill, of_stamps[here], blocks.count)
     return sums

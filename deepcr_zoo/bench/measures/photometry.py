@@ -41,12 +41,12 @@ LEAST_SIGNAL_TO_NOISE = 10.0
 MOST_CONCENTRATION = 0.55
 """Light in 3x3 / light in 5x5 pixels of a galaxy; stars have 0.6 at least (`stars.LEAST_CONCENTRATION`)."""
 
-BEFORE = "before"
-"""Method name of the images with their cosmic rays."""
+BEFORE, UNTOUCHED = "before", "untouched"
+"""Method names of simulated images with their cosmic rays, and without them: the latter against the noiseless scene."""
 
 Values = NDArray[np.float64]
 FluxRatios = dict[tuple[str, Kind], Values]
-"""Measured / true flux of each source, by method and kind."""
+"""Measured / true flux of each source, by method and kind; true / noiseless flux of `UNTOUCHED`."""
 
 _SMOOTHING = 2.0  # sigma, pixels: faint galaxies stand out of the noise as a whole
 _SMOOTH_SIGNAL_TO_NOISE = 5.0
@@ -55,12 +55,16 @@ _MARGIN = 9  # the ring lies within the stamp
 
 @dataclass(frozen=True, eq=False)
 class _Hit:
-    """Stamps without and with cosmic rays (e-), inpainting mask and pixels without a true value, each (N, S, S)."""
+    """Stamps without and with cosmic rays (e-), inpainting mask and pixels without a true value, each (N, S, S).
+
+    `scene` is without noise, None for real stamps.
+    """
 
     true: Images
     image: Images
     mask: Masks
     unknown: Masks
+    scene: Images | None = None
 
 
 def describe() -> str:
@@ -73,8 +77,9 @@ def describe() -> str:
         "Galaxies are extended sources without a star, in crowded fields blends too. Sources are found in the true image "
         "and judged if a cosmic-ray pixel is in the circle and the true flux is "
         f"{LEAST_SIGNAL_TO_NOISE:g} sigma at least. Simulated stamps: the true image is without the simulated cosmic rays, "
-        "methods fill the CR mask of the label, and what the label has missed stays in. Real stamps: the true image is the "
-        "image itself, methods fill the CR masks of other stamps, and there is no flux before."
+        "methods fill the CR mask of the label, and what the label has missed stays in; scatter is that of measured against "
+        "noiseless fluxes, also of the same sources untouched. Real stamps: the true image is the image itself, methods "
+        "fill the CR masks of other stamps, and there is no flux before."
     )
 
 
@@ -83,14 +88,15 @@ def flux_ratios(
 ) -> FluxRatios:
     """Measure the sources that cosmic rays have hit in the test stamps of a field type; see `describe`.
 
-    Methods, and `BEFORE` of simulated stamps, share the sources of a kind, in the same order. `seed` chooses the masks that
-    are added to real stamps.
+    Methods, and `BEFORE` and `UNTOUCHED` of simulated stamps, share the sources of a kind, in the same order. `seed` chooses
+    the masks that are added to real stamps.
     """
     require("photutils", "photometry needs photutils", "baselines")
-    methods = dict(fills)
+    methods, names = dict(fills), list(fills)
     if all(group.truth for group in dataset.exposures("test", field_type)):
         methods = {BEFORE: by_values(lambda image, mask: image)} | methods
-    found: dict[tuple[str, Kind], list[Values]] = {(name, kind): [] for kind in APERTURE_PIXELS for name in methods}
+        names = [UNTOUCHED, *methods]
+    found: dict[tuple[str, Kind], list[Values]] = {(name, kind): [] for kind in APERTURE_PIXELS for name in names}
     everything = dataset.stamps("test")
     for stamps in judged_stamps(dataset, field_type, on_exposure=on_exposure):
         hit, noise = _hit(stamps, everything, seed), stamps.group.noise()
@@ -99,15 +105,19 @@ def flux_ratios(
             true = _flux(hit.true, hit.unknown, places, kind)
             for name, image in images.items():
                 found[name, kind].append(_flux(image, hit.unknown, places, kind) / true)
+            if hit.scene is not None and (UNTOUCHED, kind) in found:
+                noiseless = _flux(hit.scene, hit.unknown, places, kind)
+                found[UNTOUCHED, kind].append(true / np.where(noiseless > 0, noiseless, np.nan))
     return {key: np.concatenate([*parts, np.empty(0)]) for key, parts in found.items()}
 
 
 def rows(ratios: FluxRatios, field_type: str) -> list[PhotometryRow]:
     """Return a row for each method and kind: stars, then galaxies."""
+    has_scene = any(method == UNTOUCHED for method, _ in ratios)
 
-    def row(method: str, kind: Kind, error: Values) -> PhotometryRow:
-        size = np.abs(error)
-        known = len(error) > 0
+    def row(method: str, kind: Kind, ratio: Values) -> PhotometryRow:
+        error = ratio[~np.isnan(ratio)] - 1
+        size, known = np.abs(error), len(error) > 0
         return PhotometryRow(
             method=method,
             field_type=field_type,
@@ -116,16 +126,25 @@ def rows(ratios: FluxRatios, field_type: str) -> list[PhotometryRow]:
             bias=float(np.median(error)) if known else None,
             error=float(np.median(size)) if known else None,
             within_5_percent=float(np.mean(size <= 0.05)) if known else None,
+            scatter=_scatter(ratio, None if method == UNTOUCHED else ratios.get((UNTOUCHED, kind))) if has_scene else None,
         )
 
-    return [row(method, kind, ratio - 1) for (method, kind), ratio in ratios.items()]
+    return [row(method, kind, ratio) for (method, kind), ratio in ratios.items()]
+
+
+def _scatter(ratio: Values, untouched: Values | None) -> float | None:
+    """Return the scatter of measured / noiseless fluxes, from measured / true and true / noiseless ones."""
+    to_noiseless = ratio if untouched is None else ratio * untouched
+    known = to_noiseless[~np.isnan(to_noiseless)]
+    return float(np.ptp(np.percentile(known, [16, 84])) / 2) if len(known) else None
 
 
 def _hit(stamps: JudgedStamps, everything: Sequence[Stamp], seed: int) -> _Hit:
     image, label = stamps.image, stamps.cosmic_rays
     if stamps.group.truth is not None:
-        true = image - stamps.group.read_truth()["cosmic_rays"]
-        return _Hit(true, image, mask=label, unknown=stamps.ignore)
+        truth = stamps.group.read_truth()
+        true = image - truth["cosmic_rays"]
+        return _Hit(true, image, mask=label, unknown=stamps.ignore, scene=truth["scene"])
     added = masks_of_others(stamps.numbers, everything, seed)
     return _Hit(image, image, mask=added | label, unknown=label | stamps.ignore)
 

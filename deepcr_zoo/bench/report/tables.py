@@ -186,11 +186,17 @@ def photometry(results: BenchmarkResults) -> Table | None:
     if results.photometry is None:
         return None
     groups: dict[str, list[Row]] = {}
+    has_scatter = any(one.scatter is not None for one in results.photometry.rows)
     for one in results.photometry.rows:
-        row = map(Cell, (one.method, str(one.sources), *map(percent, (one.bias, one.error, one.within_5_percent))))
+        figures = [one.bias, one.error, one.within_5_percent, *([one.scatter] if has_scatter else [])]
+        row = map(Cell, (one.method, str(one.sources), *map(percent, figures)))
         groups.setdefault(f"{field_name(one.field_type)}, {one.kind}", []).append([*row])
-    columns = ["method", "sources", "bias (median)", "error (median)", "within 5 %"]
+    columns = ["method", "sources", "bias (median)", "error (median)", "within 5 %", *(["scatter"] if has_scatter else [])]
     reading = "Bias and error closer to 0 are better; the row named before shows the fluxes without repair."
+    if has_scatter:
+        reading += (
+            " Scatter cannot be below that of the row named untouched, which has no cosmic rays: photon and read noise."
+        )
     blocks = [Block(heading, rows) for heading, rows in groups.items()]
     return Table("Aperture fluxes against the truth", reading, columns, blocks)
 
@@ -270,16 +276,16 @@ def _inpainting_errors(results: BenchmarkResults) -> Table:
         mse = Cell(significant(errors.mse), leads(results, method.name, field_type, None))
         ratios = [known.get((name, method.name, field_type), NONE) for name in networks]
         within = [percent(errors.within_1_sigma), percent(errors.within_2_sigma)] if predicted else []
-        figures = [significant(errors.mae), significant(errors.bias), *within, f"{errors.pixels:,}"]
+        limit = [significant(errors.scene_mse)] if simulated else []
+        figures = [significant(errors.mae), significant(errors.bias), *within, *limit, f"{errors.pixels:,}"]
         return [Cell(method.name), mse, *map(Cell, ratios), *map(Cell, figures)]
 
-    predicted = any(
-        field.inpainting and field.inpainting.within_1_sigma is not None
-        for method in results.methods
-        for field in method.fields.values()
-    )
+    found = [field.inpainting for method in results.methods for field in method.fields.values() if field.inpainting]
+    predicted = any(errors.within_1_sigma is not None for errors in found)
+    simulated = any(errors.scene_mse is not None for errors in found)
     columns = ["method", "MSE ((e-)²)", *(f"MSE of {name} / this" for name in networks), "MAE (e-)", "bias (e-)"]
-    columns += [*(["within 1 sigma", "within 2 sigma"] if predicted else []), "pixels"]
+    columns += [*(["within 1 sigma", "within 2 sigma"] if predicted else []), *(["MSE of the scene"] if simulated else [])]
+    columns.append("pixels")
     reading = (
         "Errors are filled minus true values; lower is better. A ratio below 1 means that the network is better than the "
         "method (95 % intervals in brackets); bold if the lead over every other method is significant."
@@ -288,6 +294,8 @@ def _inpainting_errors(results: BenchmarkResults) -> Table:
         reading += (
             " Sigma is the uncertainty that a network predicts: 68.3 and 95.4 % of Gaussian errors are within 1 and 2."
         )
+    if simulated:
+        reading += " The noiseless scene has the least MSE that is possible: the rest is the noise of the hidden pixels."
     return Table("Errors of filled pixels", reading, columns, _per_field(results, row_of))
 
 

@@ -61,6 +61,12 @@ def free_memory_bytes() -> int | None:
     return _least(_physical_bytes(), _available_bytes(), *(max(0, limit - used) for limit, used in _cgroup_limits()))
 
 
+def memory_shortage(needed_bytes: float) -> str | None:
+    """Return what is free, for an error, if less is free than needed; None if there is enough, or nothing is reported."""
+    free = free_memory_bytes()
+    return None if free is None or needed_bytes <= free else f"{free / 1e9:.3g} GB of memory are free"
+
+
 def _least(*known: int | None) -> int | None:
     return min((one for one in known if one is not None), default=None)
 

@@ -30,7 +30,7 @@ from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
 from deepcr_zoo.exposures.selection import Selection, missing_model, ranked_models, select
 from deepcr_zoo.exposures.suspicions import suspicions
 from deepcr_zoo.files import sweep_partial, write_failure, write_together
-from deepcr_zoo.machine import free_memory_bytes
+from deepcr_zoo.machine import memory_shortage
 from deepcr_zoo.models.containers import Repainted
 from deepcr_zoo.models.imagecleaning import filler
 from deepcr_zoo.models.model import InpaintModel, MaskModel, load_resolved
@@ -290,11 +290,10 @@ def _check_memory(exposure: Exposure, plan: Plan) -> None:
     """Warn if cleaning needs more than half of the free memory; raise `InvalidFileError` if it needs more than all."""
     pixels = sum(chip.pixels.size for chip in exposure.chips)
     needed = _BYTES_PER_PIXEL * pixels + _COPIES * len(exposure.data) + (_PICTURE_BYTES * pixels if plan.picture else 0)
-    what = f"{exposure.path}: cleaning needs about {needed / 1e9:.2g} GB of memory"
+    what = f"{exposure.path}: cleaning needs about {needed / 1e9:.2g} GB"
     check_memory(needed, what)
-    free = free_memory_bytes()
-    if free is not None and needed > free / 2:
-        warn(f"{what}, {free / 1e9:.2g} GB are free", MachineWarning)
+    if short := memory_shortage(2 * needed):
+        warn(f"{what}, {short}", MachineWarning)
 
 
 def _make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOptions) -> tuple[Count, list[str]]:

@@ -22,7 +22,7 @@ from deepcr_zoo.errors import DeepcrZooError, InvalidFileError
 from deepcr_zoo.exposures.filekinds import FIRST_KEYWORD, HEAD_BYTES, not_fits
 from deepcr_zoo.exposures.tiles import check_tiles
 from deepcr_zoo.files import NotAFileError, opened_file
-from deepcr_zoo.machine import free_memory_bytes
+from deepcr_zoo.machine import memory_shortage
 from deepcr_zoo.zoo.instruments import number, text, value
 
 FITS_BLOCK = 2880
@@ -73,9 +73,8 @@ def read_unchanged(path: Path) -> bytes:
 
 def check_memory(needed_bytes: int, what: str) -> None:
     """Raise `InvalidFileError` if less memory is free; `what` says of which file it is, and why it needs so much."""
-    free = free_memory_bytes()
-    if free is not None and needed_bytes > free:
-        raise InvalidFileError(f"{what}, {free / 1e9:.3g} GB of memory are free: clean it where more is free")
+    if short := memory_shortage(needed_bytes):
+        raise InvalidFileError(f"{what}, {short}: clean it where more is free")
 
 
 def image_values(hdu: Any, where: str) -> Any:

@@ -150,7 +150,7 @@ _POWERS = {"std": 1, "var": 2, "ivar": -2}
 def _renew_uncertainty(uncertainty: Any, deviation: NDArray[np.float32], unit: Any, replaced: NDArray[np.bool_]) -> None:
     """Put standard deviations, in the unit of the image, into an uncertainty of astropy; other kinds stay as they are."""
     power = _POWERS.get(uncertainty.uncertainty_type)
-    if power is None:
+    if power is None or uncertainty.array is None:
         return
     own = uncertainty.unit
     try:

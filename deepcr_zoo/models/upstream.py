@@ -84,6 +84,8 @@ def read_network(path: Path, where: str | None = None) -> NetworkFile:
         task, stride = _task_and_stride(state)
         if stride != architecture.stride:  # only networks with our names have one
             raise ConversionError(f"first convolution: expected one or two input channels, got {stride**2} times as many")
+        if upstream is None:
+            weights.read_state(data, architecture, task, "its tensors")
     except DeepcrZooError as error:
         raise type(error)(f"{where or path}: {error}") from None
     return NetworkFile(architecture, task, state, upstream, hashlib.sha256(data).hexdigest())
@@ -183,7 +185,7 @@ def _safetensors(data: bytes) -> dict[str, Tensor]:
     weights.read_header(data, "its header")
     try:
         return safetensors.torch.load(data)
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, KeyError) as error:  # the latter for types that torch does not have
         raise ConversionError(f"expected a safetensors file: {error}") from None
 
 

@@ -18,7 +18,7 @@ from scipy.spatial import QhullError
 from deepcr_zoo.documents import brief
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.files import write_together
-from deepcr_zoo.machine import free_memory_bytes
+from deepcr_zoo.machine import memory_shortage
 from deepcr_zoo.simulate.bounds import MOST_ELECTRONS, MOST_SECONDS
 from deepcr_zoo.simulate.cosmicrays import IN_ORBIT, cosmic_rays
 from deepcr_zoo.simulate.detector import bloom
@@ -129,11 +129,11 @@ def check(visit: PlainVisit) -> None:
     settings = PlainCamera(visit.instrument).settings
     pixels = math.prod(visit.shape) * math.prod(settings.binning)
     sources = pixels * 1e-6 * (settings.sources_per_megapixel or 0.0)
-    needed, free = pixels * _PIXEL_BYTES + sources * _SOURCE_BYTES, free_memory_bytes()
-    if free is not None and needed > free:
+    needed = pixels * _PIXEL_BYTES + sources * _SOURCE_BYTES
+    if short := memory_shortage(needed):
         raise UsageError(
-            f"a frame of {pixels:.2g} pixels and {sources:.2g} sources takes {needed / 1e9:.2g} GB, {free / 1e9:.2g} GB of "
-            "memory are free: simulate a smaller side, or fewer sources"
+            f"a frame of {pixels:.2g} pixels and {sources:.2g} sources takes {needed / 1e9:.2g} GB, {short}: simulate a "
+            "smaller side, or fewer sources"
         )
 
 

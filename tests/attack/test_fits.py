@@ -20,7 +20,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from deepcr_zoo import batch
+from deepcr_zoo import batch, machine
 from deepcr_zoo.dataset.exposures import read_facts
 from deepcr_zoo.dataset.maskfiles import MaskFile, read_masks
 from deepcr_zoo.dataset.nights import with_visits
@@ -74,7 +74,7 @@ def test_a_compressed_image_that_announces_ten_thousand_gigabytes_is_refused_bef
 
 def test_an_image_is_refused_by_its_announced_size_against_the_free_memory(tmp_path, monkeypatch):
     path = compressed(tmp_path / "x.fits")
-    monkeypatch.setattr(fitsfiles, "free_memory_bytes", lambda: path.stat().st_size + 20_000)
+    monkeypatch.setattr(machine, "free_memory_bytes", lambda: path.stat().st_size + 20_000)
     with pytest.raises(InvalidFileError, match=r"its header announces 64 x 96 pixels, .* are free"):
         read_exposure(path)
 
@@ -103,14 +103,14 @@ def test_a_packed_file_of_zeros_is_refused_when_it_exceeds_the_ratio():
 def test_cleaning_states_what_it_needs_where_that_is_more_than_half_of_what_is_free(tmp_path, monkeypatch):
     path = acs_flc(tmp_path / "x_flc.fits")
     size = 21 * 2 * 64 * 96 + 3 * path.stat().st_size
-    monkeypatch.setattr(cleaning, "free_memory_bytes", lambda: int(1.5 * size))
-    with pytest.warns(MachineWarning, match=r"x_flc\.fits: cleaning needs about .* GB of memory, .* GB are free"):
+    monkeypatch.setattr(machine, "free_memory_bytes", lambda: int(1.5 * size))
+    with pytest.warns(MachineWarning, match=r"x_flc\.fits: cleaning needs about .* GB, .* GB of memory are free"):
         clean_file(path, SMALL, "medmask")
 
 
 def test_a_batch_loses_only_the_file_for_which_memory_is_not_enough(tmp_path, monkeypatch):
     small, large = acs_flc(tmp_path / "a_flc.fits"), acs_flc(tmp_path / "b_flc.fits", shape=(256, 256))
-    monkeypatch.setattr(fitsfiles, "free_memory_bytes", lambda: 3_000_000)
+    monkeypatch.setattr(machine, "free_memory_bytes", lambda: 3_000_000)
     work = cleaning.CleanOptions(model=SMALL, inpaint="none", output_dir=tmp_path / "out")
     outcomes = list(batch.run(lambda path: cleaning.check_and_clean(path, work), [str(large), str(small)], 1))
     assert [outcome.error is None for outcome in outcomes] == [False, True]

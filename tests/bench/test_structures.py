@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from deepcr_zoo.bench.measures import structures
+from deepcr_zoo import machine
 from deepcr_zoo.bench.measures.structures import TRAIL_PIXELS, Structures, find_structures
 from deepcr_zoo.errors import DatasetError
 
@@ -93,7 +93,7 @@ def test_stamps_that_lie_on_no_chip_are_refused(place):
 
 
 def test_stamps_so_far_apart_that_their_chip_takes_all_memory_are_refused(monkeypatch):
-    monkeypatch.setattr(structures, "free_memory_bytes", lambda: 10_000_000)
+    monkeypatch.setattr(machine, "free_memory_bytes", lambda: 10_000_000)
     far = PLACES + np.array([20_000, 20_000], np.int32) * (np.arange(STAMPS) == STAMPS - 1)[:, None]
     with pytest.raises(DatasetError, match=r"takes 6.* GB to judge, 0.01 GB of memory are free"):
         find_structures(cut(a_frame()), stamps(position=far))

@@ -176,6 +176,14 @@ def test_stride_and_a_second_output_are_read_from_a_file_with_our_names(unit, st
     assert import_file(tmp_path / "mine.safetensors", StatedFacts("MINE", unit=unit)).architecture == expected
 
 
+@pytest.mark.parametrize("values", [torch.full((6,), torch.nan), -torch.ones(6), torch.ones(6, dtype=torch.uint16)])
+def test_variances_that_no_network_has_are_one_sentence(values, tmp_path):
+    state = a_network().state_dict() | {"encoder.0.norm1.running_var": values}
+    safetensors.torch.save_file(state, tmp_path / "mine.safetensors")
+    with pytest.raises(DeepcrZooError, match=r"encoder\.0\.norm1\.running_var: expected"):
+        import_file(tmp_path / "mine.safetensors", FACTS)
+
+
 def test_uncertainties_are_for_inpainting_in_any_unit_alone(tmp_path):
     for task, unit in (("inpaint", "electron"), ("mask", "any")):
         safetensors.torch.save_file(

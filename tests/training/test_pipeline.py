@@ -316,8 +316,8 @@ def test_fine_tuning_starts_from_the_weights_of_the_zoo(tmp_path, dataset):
 
 
 MISFITS = {
-    "train.architecture.hidden=8": "has architecture depth=2 hidden=4 norm='batch' outputs=1: "
-    "expected depth=2 hidden=8 norm='batch' outputs=1",
+    "train.architecture.hidden=8": "has architecture depth=2 hidden=4 norm='batch' outputs=1 stride=1: "
+    "expected depth=2 hidden=8 norm='batch' outputs=1 stride=1",
     "train.input.scale=1.0": "has input.scale 100: expected 1,",
     "train.init_from=WFC3-UVIS-2-32@1.0": "has architecture",
 }

@@ -27,7 +27,7 @@ from deepcr_zoo.dataset.reading import Dataset, ExposureStamps
 from deepcr_zoo.dataset.store import ELSEWHERE, ExposureRecord, Home, key_of
 from deepcr_zoo.errors import DatasetError, InterruptedWorkError
 from deepcr_zoo.files import opened_file, reporting_failures, sweep_leftovers, write_atomically
-from deepcr_zoo.machine import free_memory_bytes
+from deepcr_zoo.machine import memory_shortage
 from deepcr_zoo.models.baselines import Lacosmic, require_astroscrappy
 from deepcr_zoo.models.npzfiles import read_array
 from deepcr_zoo.zoo.recipe import FieldType, Recipe
@@ -70,11 +70,11 @@ def masked_as_chips(
 
 def _check_memory(shape: Sequence[int], what: str) -> None:
     """Refuse positions that put stamps together to an image that does not fit into memory."""
-    free = free_memory_bytes()
-    if free is not None and (needed := BYTES_PER_PIXEL * math.prod(shape)) > free:
+    needed = BYTES_PER_PIXEL * math.prod(shape)
+    if short := memory_shortage(needed):
         raise DatasetError(
-            f"the stamps of {what} span {shape[0]:,} x {shape[1]:,} pixels: L.A.Cosmic needs {needed / 1e9:.3g} GB of "
-            f"memory, {free / 1e9:.3g} GB are free: expected stamps of a chip beside each other"
+            f"the stamps of {what} span {shape[0]:,} x {shape[1]:,} pixels: L.A.Cosmic needs {needed / 1e9:.3g} GB, "
+            f"{short}: expected stamps of a chip beside each other"
         )
 
 

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from deepcr_zoo.bench.measures.judgedpixels import JudgedStamps
 from deepcr_zoo.errors import DatasetError
-from deepcr_zoo.machine import free_memory_bytes
+from deepcr_zoo.machine import memory_shortage
 
 Mask = NDArray[np.bool_]
 
@@ -105,11 +105,11 @@ def _put_together(layers: Sequence[Mask], stamps: JudgedStamps, chip: int) -> li
     shape = (places.max(axis=0) + side).tolist()
     if min(places.min(), *shape) < 0 or math.prod(shape) > MOST_PIXELS:
         raise DatasetError(f"the stamps of chip {chip} lie within {shape[0]:,} x {shape[1]:,} pixels: expected a chip")
-    needed, free = math.prod(shape) * _PIXEL_BYTES, free_memory_bytes()
-    if free is not None and needed > free:
+    needed = math.prod(shape) * _PIXEL_BYTES
+    if short := memory_shortage(needed):
         raise DatasetError(
-            f"chip {chip} of {shape[0]:,} x {shape[1]:,} pixels takes {needed / 1e9:.2g} GB to judge, {free / 1e9:.2g} GB "
-            "of memory are free: judge on a machine with more"
+            f"chip {chip} of {shape[0]:,} x {shape[1]:,} pixels takes {needed / 1e9:.2g} GB to judge, {short}: judge on a "
+            "machine with more"
         )
     frames = [np.zeros(shape, bool) for _ in layers]
     for number, (row, column) in zip(own, places.tolist(), strict=True):

@@ -150,9 +150,10 @@ def cleaned_file(
                 _repaint(science, found.mask, filled[index].values)
                 place, unsure = errors.get(found.chip.version), filled[index].uncertainty
                 if place is not None and unsure is not None and is_image(images[place]):
-                    caution = _repaint_error(hdus, images, place, found, unsure)
-                    left += [caution] if caution else []
-                    edited |= set() if caution else {place}
+                    if caution := _repaint_error(hdus, images, place, found, unsure):
+                        left.append(caution)
+                    else:
+                        edited.add(place)
             science.hdu.header.update({**provenance.cards(), **count([found]).cards(), **found.cards()})
             edited.add(found.chip.hdu)
             if exposure.cosmic_ray_bit is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +33,8 @@ from deepcr_zoo.zoo import cards
 from deepcr_zoo.zoo.names import Task, for_task
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import Architecture
+
+Stride = Literal[1, 2]
 
 _FIRST_OF_OURS = "encoder.0.conv1.weight"
 _EPSILON = 1e-5  # of torch's BatchNorm
@@ -79,13 +82,14 @@ def read_network(path: Path, where: str | None = None) -> NetworkFile:
         raise UsageError(f"{where or path}: {error.strerror}; expected a .pth or .safetensors file of a network") from None
     try:
         tensors = _safetensors(data) if path.suffix == ".safetensors" else _state(pthfiles.load(data))
-        upstream = None if _FIRST_OF_OURS in tensors else _plain_names(tensors)
-        architecture, state = _own(tensors) if upstream is None else _renamed(upstream)
-        task, stride = _task_and_stride(state)
-        if stride != architecture.stride:  # only networks with our names have one
-            raise ConversionError(f"first convolution: expected one or two input channels, got {stride**2} times as many")
-        if upstream is None:
-            weights.read_state(data, architecture, task, "its tensors")
+        if _FIRST_OF_OURS in tensors:
+            upstream, state = None, tensors
+            architecture, task = _own(tensors)
+            weights.check_state(tensors, architecture, task, "its tensors")
+        else:
+            upstream = _plain_names(tensors)
+            architecture, state = _renamed(upstream)
+            task, _ = _task_and_stride(state, [1])
     except DeepcrZooError as error:
         raise type(error)(f"{where or path}: {error}") from None
     return NetworkFile(architecture, task, state, upstream, hashlib.sha256(data).hexdigest())
@@ -189,20 +193,18 @@ def _safetensors(data: bytes) -> dict[str, Tensor]:
         raise ConversionError(f"expected a safetensors file: {error}") from None
 
 
-def _own(tensors: dict[str, Tensor]) -> tuple[Architecture, dict[str, Tensor]]:
-    """Return the architecture of tensors with our names, which are checked against it when they are read back."""
+def _own(tensors: dict[str, Tensor]) -> tuple[Architecture, Task]:
+    """Return architecture and task of tensors with our names, which may be too few or of other shapes."""
     levels = {name.split(".")[1] for name in tensors if name.startswith("encoder.")}
     hidden = len(tensors[_FIRST_OF_OURS]) if tensors[_FIRST_OF_OURS].dim() else 0
     norm: Literal["batch", "none"] = "batch" if weights.FIRST_VARIANCE in tensors else "none"
-    _, stride = _task_and_stride(tensors)
+    task, stride = _task_and_stride(tensors, [1, 2])
     head = tensors.get("head.weight")
     outputs = 1 if head is None or not head.dim() else len(head) // stride**2
-    return _sized(len(levels), hidden, norm, stride, outputs), tensors
+    return _sized(len(levels), hidden, norm, stride, outputs), task
 
 
-def _sized(
-    depth: int, hidden: int, norm: Literal["batch", "none"], stride: Literal[1, 2] = 1, outputs: int = 1
-) -> Architecture:
+def _sized(depth: int, hidden: int, norm: Literal["batch", "none"], stride: Stride = 1, outputs: int = 1) -> Architecture:
     known = {"depth": depth, "hidden": hidden, "norm": norm, "stride": stride, "outputs": outputs}
     try:
         return Architecture.model_validate(known)
@@ -212,15 +214,15 @@ def _sized(
         ) from None
 
 
-def _task_and_stride(state: dict[str, Tensor]) -> tuple[Task, Literal[1, 2]]:
+def _task_and_stride(state: dict[str, Tensor], strides: Sequence[Stride]) -> tuple[Task, Stride]:
+    """Return what the input channels of the first convolution say, among networks of these strides."""
     first = state.get(_FIRST_OF_OURS)
     shape = [] if first is None else list(first.shape)
-    strides: tuple[Literal[1, 2], ...] = (1, 2)
     known = {channels * stride**2: (task, stride) for task, channels in CHANNELS.items() for stride in strides}
     if len(shape) != 4 or shape[1] not in known:
+        fast = ", or four times as many of a network of stride 2" if 2 in strides else ""
         raise ConversionError(
-            "first convolution: expected one input channel (mask) or two (inpaint), or four times as many of a network of "
-            f"stride 2, got shape {shape}"
+            f"first convolution: expected one input channel (mask) or two (inpaint){fast}, got shape {shape}"
         )
     return known[shape[1]]
 

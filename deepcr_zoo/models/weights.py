@@ -66,7 +66,10 @@ def read_header(data: bytes, where: str) -> dict[str, TensorFacts]:
 
 def facts_of(state: Mapping[str, Tensor]) -> dict[str, TensorFacts]:
     """Return type and shape of each tensor of a network."""
-    return {name: TensorFacts(_DTYPES[tensor.dtype], tuple(tensor.shape)) for name, tensor in state.items()}
+    return {
+        name: TensorFacts(_DTYPES.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape))
+        for name, tensor in state.items()
+    }
 
 
 def check_tensors(found: Mapping[str, TensorFacts], expected: Mapping[str, TensorFacts], where: str, kind: str) -> None:
@@ -90,19 +93,33 @@ def read_state(data: bytes, architecture: Architecture, task: Task, where: str) 
 
     All values must be finite, and variances not negative.
     """
-    with torch.device("meta"):
-        wanted = UNet(architecture, task).state_dict()
-    check_tensors(read_header(data, where), facts_of(wanted), where, f"a network of {architecture}")
+    _check_tensors_of_network(read_header(data, where), architecture, task, where)
     try:
         state = safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
         raise InvalidWeightsError(f"{where}: expected a safetensors file: {error}") from None
+    _check_values(state, where)
+    return state
+
+
+def check_state(state: Mapping[str, Tensor], architecture: Architecture, task: Task, where: str) -> None:
+    """Refuse tensors that `read_state` would refuse in a file."""
+    _check_tensors_of_network(facts_of(state), architecture, task, where)
+    _check_values(state, where)
+
+
+def _check_tensors_of_network(found: Mapping[str, TensorFacts], architecture: Architecture, task: Task, where: str) -> None:
+    with torch.device("meta"):
+        wanted = UNet(architecture, task).state_dict()
+    check_tensors(found, facts_of(wanted), where, f"a network of {architecture}")
+
+
+def _check_values(state: Mapping[str, Tensor], where: str) -> None:
     for name in sorted(state):
         if not torch.isfinite(state[name]).all():
             raise InvalidWeightsError(f"{where}: {name}: expected finite numbers")
         if is_variance(name) and bool((state[name] < 0).any()):
             raise InvalidWeightsError(f"{where}: {name}: expected variances of 0 or more, got {state[name].min():g}")
-    return state
 
 
 def is_variance(name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -22,7 +22,7 @@ from deepcr_zoo.zoo.cards import Card, read_card
 from deepcr_zoo.zoo.names import for_task
 from deepcr_zoo.zoo.recipe import Recipe, ScheduleBlock
 from deepcr_zoo.zoo.registries import default_registry
-from deepcr_zoo.zoo.registry import WEIGHTS_FILE, Architecture
+from deepcr_zoo.zoo.registry import WEIGHTS_FILE, Architecture, ResolvedModel
 
 Count = Annotated[int, Field(ge=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -182,27 +182,26 @@ def teacher_of(recipe: Recipe, device: torch.device) -> UNet | None:
     name = recipe.train.teacher
     if name is None:
         return None
-    model = default_registry().resolve(for_task(name, recipe.task))
-    card = read_card(model)
-    _check_fits("teacher", recipe, model.reference, recipe.train.architecture, card)
-    data = sources.fetch(model, WEIGHTS_FILE).data
+    model, card, data = _of_zoo("teacher", name, recipe)
     return weights.inference_network(data, model.locked.architecture, card, model.reference).to(device)
 
 
 def _first_network(recipe: Recipe, name: str) -> UNet:
-    model = default_registry().resolve(for_task(name, recipe.task))
-    card = read_card(model)
-    _check_fits("init_from", recipe, model.reference, model.locked.architecture, card)
-    data = sources.fetch(model, WEIGHTS_FILE).data
+    model, card, data = _of_zoo("init_from", name, recipe)
     network = weights.trained_network(data, model.locked.architecture, recipe.task, model.reference)
     weights.check_fingerprint(network.state_dict(), card, model.reference)
     return network
 
 
-def _check_fits(use: str, recipe: Recipe, reference: str, architecture: Architecture, card: Card) -> None:
+def _of_zoo(use: Literal["init_from", "teacher"], name: str, recipe: Recipe) -> tuple[ResolvedModel, Card, bytes]:
+    """Return a model that a recipe names, its card and its weights file, which is fetched only if the model fits."""
+    model = default_registry().resolve(for_task(name, recipe.task))
+    card = read_card(model)
     train, found = recipe.train, card.input
+    # a teacher may be of any size
+    sizes = [("architecture", str(train.architecture), str(model.locked.architecture))] if use == "init_from" else []
     pairs = [
-        ("architecture", str(train.architecture), str(architecture)),
+        *sizes,
         ("input.unit", train.input.unit, found.unit),
         ("input.scale", f"{train.input.scale:g}", f"{found.scale:g}"),
         ("input, normalisation", train.input.normalisation, found.normalisation),
@@ -210,5 +209,6 @@ def _check_fits(use: str, recipe: Recipe, reference: str, architecture: Architec
     for field, ours, theirs in pairs:
         if ours != theirs:
             raise TrainingError(
-                f"train.{use}: {reference} has {field} {theirs}: expected {ours}, as the recipe's train block says"
+                f"train.{use}: {model.reference} has {field} {theirs}: expected {ours}, as the recipe's train block says"
             )
+    return model, card, sources.fetch(model, WEIGHTS_FILE).data

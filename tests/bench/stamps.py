@@ -150,3 +150,17 @@ def _exposure(folder: Path, name: str, tensors: Tensors) -> ExposureRecord:
         star_excess=1.0,
         ignored_fraction=0.02,
     )
+
+
+def with_truth(dataset: Dataset, truth_of: Callable[[np.ndarray], Tensors]) -> Dataset:
+    """The same stamps, simulated: with a truth that is made from the images of each exposure."""
+    visits = []
+    for visit in dataset.manifest.visits:
+        exposures = []
+        for record in visit.record.exposures:
+            folder = dataset.home.visit(visit.record.key)
+            image = next(one for one in dataset.exposures("test") if one.exposure == record).stamps.read("image")["image"]
+            truth = write_tensors(folder / f"{record.name}-truth.safetensors", truth_of(image), {})
+            exposures.append(record.model_copy(update={"truth": truth}))
+        visits.append(visit.model_copy(update={"record": visit.record.model_copy(update={"exposures": exposures})}))
+    return Dataset(dataset.folder, dataset.home, dataset.manifest.model_copy(update={"visits": visits}))

@@ -12,13 +12,11 @@ from deepcr_zoo.bench.measures.inpainting import (
     mse_ratio,
     mse_ratios,
 )
-from deepcr_zoo.dataset.reading import Dataset
-from deepcr_zoo.dataset.store import write_tensors
 from deepcr_zoo.errors import DataError, InvalidImageError
 from deepcr_zoo.models import baselines
 from deepcr_zoo.models.containers import Repainted
 from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES
-from tests.bench.stamps import EXPOSURES, FIELD, STAMPS, layers, recipe_of, write_dataset
+from tests.bench.stamps import EXPOSURES, FIELD, STAMPS, layers, recipe_of, with_truth, write_dataset
 
 SEED = 3
 COUNT = 40
@@ -238,24 +236,13 @@ def test_the_true_values_within_a_predicted_uncertainty_are_counted(dataset):
 
 def test_the_noiseless_scene_of_simulated_stamps_has_the_least_error(dataset, tmp_path):
     assert judged({"median": baselines.medmask}, dataset)["median"].of_blocks([0]).errors().scene_mse is None
-    simulated = with_scene(write_dataset(tmp_path, recipe_of()))
+    simulated = with_truth(
+        write_dataset(tmp_path, recipe_of()),
+        lambda image: {"cosmic_rays": image * 0, "scene": image - np.float32(3), "noise": image * 0 + 3},
+    )
     perfect = judged({"scene": lambda image, mask: np.where(mask, image - 3, image)}, simulated)["scene"].of_blocks([0])
     assert perfect.errors().scene_mse == pytest.approx(9)
     assert perfect.errors().mse == pytest.approx(9)
-
-
-def with_scene(dataset):
-    """The same stamps, simulated: each image is its scene and 3 electrons of noise."""
-    visits = []
-    for visit in dataset.manifest.visits:
-        exposures = []
-        for record in visit.record.exposures:
-            image = next(one for one in dataset.exposures("test") if one.exposure == record).stamps.read("image")["image"]
-            truth = {"cosmic_rays": image * 0, "scene": image - np.float32(3), "noise": image * 0 + 3}
-            path = dataset.home.visit(visit.record.key) / f"{record.name}-truth.safetensors"
-            exposures.append(record.model_copy(update={"truth": write_tensors(path, truth, {})}))
-        visits.append(visit.model_copy(update={"record": visit.record.model_copy(update={"exposures": exposures})}))
-    return Dataset(dataset.folder, dataset.home, dataset.manifest.model_copy(update={"visits": visits}))
 
 
 def test_a_method_is_given_sky_and_noise_of_the_chip_of_each_stamp(dataset):

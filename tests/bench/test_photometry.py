@@ -15,10 +15,8 @@ from deepcr_zoo.bench.measures.photometry import (
     masks_of_others,
     rows,
 )
-from deepcr_zoo.dataset.reading import Dataset
-from deepcr_zoo.dataset.store import write_tensors
 from deepcr_zoo.models.baselines import medmask
-from tests.bench.stamps import EXPOSURES, STAMPS, recipe_of, write_dataset
+from tests.bench.stamps import EXPOSURES, STAMPS, recipe_of, with_truth, write_dataset
 
 FIELD, SIDE, SKY, SEED = "extragalactic", 96, 50.0, 3
 STARS = [(16, 16), (16, 48), (16, 80), (48, 16)]
@@ -56,24 +54,20 @@ def stamps(field_type, tensors):
     tensors.update(image=image, cosmic_rays=labels, ignore=np.zeros_like(labels))
 
 
-def with_truth(dataset, electrons):
+def with_cosmic_rays(dataset, electrons):
     """The same data set, simulated: each stamp has these cosmic rays."""
-    truth = {"cosmic_rays": np.stack([electrons] * (STAMPS + 1)).astype(np.float32)}
-    truth["scene"] = np.stack([light()] * (STAMPS + 1)).astype(np.float32)
-    truth["noise"] = np.zeros_like(truth["scene"])
-    visit = dataset.manifest.visits[0]
-    exposures = []
-    for record in visit.record.exposures:
-        path = dataset.home.visit(visit.record.key) / f"{record.name}-truth.safetensors"
-        exposures.append(record.model_copy(update={"truth": write_tensors(path, truth, {})}))
-    visit = visit.model_copy(update={"record": visit.record.model_copy(update={"exposures": exposures})})
-    return Dataset(dataset.folder, dataset.home, dataset.manifest.model_copy(update={"visits": [visit]}))
+
+    def truth_of(image):
+        cosmic_rays, scene = (np.broadcast_to(one, image.shape).astype(np.float32) for one in (electrons, light()))
+        return {"cosmic_rays": cosmic_rays, "scene": scene, "noise": np.zeros_like(scene)}
+
+    return with_truth(dataset, truth_of)
 
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory):
     """Stamps with the cosmic rays of `struck`, all labelled."""
-    return with_truth(write_dataset(tmp_path_factory.mktemp("stamps"), recipe_of(), (FIELD,), stamps), struck())
+    return with_cosmic_rays(write_dataset(tmp_path_factory.mktemp("stamps"), recipe_of(), (FIELD,), stamps), struck())
 
 
 def perfect(image, mask):
@@ -164,7 +158,9 @@ def test_ignored_pixels_are_in_no_flux_and_too_many_of_them_exclude_a_source(tmp
             labels[:, row, column + 2] = 1
         tensors.update(image=image, cosmic_rays=labels, ignore=ignore)
 
-    dataset = with_truth(write_dataset(tmp_path, recipe_of(), (FIELD,), with_ignored), np.zeros((SIDE, SIDE), np.float32))
+    dataset = with_cosmic_rays(
+        write_dataset(tmp_path, recipe_of(), (FIELD,), with_ignored), np.zeros((SIDE, SIDE), np.float32)
+    )
 
     def wrong_there(image, mask):
         image = image.copy()

@@ -176,6 +176,14 @@ def test_stride_and_a_second_output_are_read_from_a_file_with_our_names(unit, st
     assert import_file(tmp_path / "mine.safetensors", StatedFacts("MINE", unit=unit)).architecture == expected
 
 
+def test_a_pth_file_may_have_our_names_too(tmp_path):
+    network = a_network()
+    torch.save(network.state_dict(), tmp_path / "mine.pth")
+    made = import_file(tmp_path / "mine.pth", FACTS)
+    model = deepcr_zoo.models.model.load_resolved(made.model, "cpu", engine="torch")
+    np.testing.assert_allclose(model.predict(IMAGE), found_by(network, IMAGE, 100), atol=1e-5)
+
+
 @pytest.mark.parametrize("values", [torch.full((6,), torch.nan), -torch.ones(6), torch.ones(6, dtype=torch.uint16)])
 def test_variances_that_no_network_has_are_one_sentence(values, tmp_path):
     state = a_network().state_dict() | {"encoder.0.norm1.running_var": values}

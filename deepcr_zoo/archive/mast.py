@@ -30,6 +30,7 @@ from deepcr_zoo.zoo.networksettings import (
     without_passwords,
 )
 from deepcr_zoo.zoo.recipe import visit_code
+from deepcr_zoo.zoo.safelogs import shown_safely
 
 CONNECT_S, READ_S = 10.0, 60.0  # seconds that the archive may be silent; astroquery itself would wait for ever
 HEAD_S = 120.0  # for the head of a download, redirects included
@@ -39,6 +40,7 @@ LARGEST_PRODUCT_BYTES = 10**11
 CHUNK_BYTES = 1 << 16
 SEARCH = "search for exposures"  # the activity in errors
 MOST_STATUS_BYTES = 1000  # the status stands at the beginning
+LOGGERS = ("urllib3",)  # logs each request at DEBUG
 CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Variables from which the client takes certificates."""
 
@@ -192,12 +194,16 @@ def _connect(pace: Pace) -> tuple[Any, Any, str]:
         def send(self, request: Any, *arguments: Any, **options: Any) -> Any:
             incoming.check_time()
             pace.check()
+            if address.url.startswith("https:") and not request.url.startswith("https:"):
+                raise IntegrityError("it leads to an address without https")
             request.headers["Accept-Encoding"] = "identity"  # sizes are compared with the bytes that arrive
+            request.headers.pop("Authorization", None)  # requests has taken it from ~/.netrc for whatever host this is
             if address.basic is not None and _is_at(request.url, address):
                 request.headers["Authorization"] = address.basic
             is_file = options.get("stream", False)
             options |= {"timeout": options.get("timeout") or (CONNECT_S, READ_S), "stream": True}
-            response = super().send(request, *arguments, **options)
+            with shown_safely(LOGGERS, without_passwords):
+                response = super().send(request, *arguments, **options)
             return response if is_file else _read_whole(response, pace)
 
     observations = ObservationsClass()
@@ -334,7 +340,7 @@ def _refusal(where: str, response: Any) -> ArchiveError:
     if status == 404:
         return ArchiveError(f"{where} lists it but does not have it ({status}): supply the file, or ask the archive")
     kind = ArchiveUnreachableError if status >= 500 else ArchiveError
-    return kind(f"{where} answers {status} {brief(response.reason or '')}".rstrip())
+    return kind(f"{where} answers {status} {brief(without_passwords((response.reason or '')[:1000]))}".rstrip())
 
 
 def _failure(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from deepcr_zoo.errors import HubConflictError, HubError, PublishError
 from deepcr_zoo.publishing.releases import Release
-from deepcr_zoo.publishing.upload import Publication, published, stale_files
+from deepcr_zoo.publishing.upload import Publication, holders, published, stale_files
 from deepcr_zoo.zoo.hub.repositories import HubRepository, PullRequest
 from deepcr_zoo.zoo.registry import HubPin
 
@@ -35,7 +35,7 @@ def open_pull_request(release: Release, repository: HubRepository) -> Proposal:
     head = repository.head()
     stale = stale_files(release, repository, head)
     made = repository.commit(release.files, release.title, parent=head, without=stale, pull_request=True)
-    return Proposal(made.url or repository.address, is_new=True)
+    return Proposal(made.pull_request or repository.address, is_new=True)
 
 
 def find_merged(release: Release, repository: HubRepository) -> tuple[Publication, str | None]:
@@ -52,10 +52,11 @@ def find_merged(release: Release, repository: HubRepository) -> tuple[Publicatio
 
 
 def _pull_requests(release: Release, repository: HubRepository) -> Iterator[PullRequest]:
-    """Yield the pull requests with these bytes of this version."""
-    for number, commit in sorted(repository.pull_requests().items()):
-        if repository.holds(commit, release.locked_files):
-            yield repository.pull_request(number)
+    """Yield the newest pull requests with these bytes of this version, the newest first."""
+    listed = repository.pull_requests()
+    numbers = sorted(listed, reverse=True)
+    for place in holders(repository, [listed[number] for number in numbers], release.locked_files):
+        yield repository.pull_request(numbers[place])
 
 
 def _tag(release: Release, repository: HubRepository, commit: str) -> str | None:

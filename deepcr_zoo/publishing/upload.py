@@ -6,20 +6,22 @@ therefore break off at any moment: uploaded files stay, the next try goes on fro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from deepcr_zoo.bench.results import RESULTS_FILE
-from deepcr_zoo.errors import HubConflictError, IntegrityError, PublishError
+from deepcr_zoo.errors import HubConflictError, HubUnreachableError, IntegrityError, PublishError
 from deepcr_zoo.models import testvectors, verification
 from deepcr_zoo.models.model import load_files
 from deepcr_zoo.publishing.releases import REPORT_FILE, REPORT_PICTURES, VERSION_RESULTS_FILE, Release
 from deepcr_zoo.zoo.hub import downloads
-from deepcr_zoo.zoo.hub.repositories import Commit, HubRepository
+from deepcr_zoo.zoo.hub.repositories import HubRepository
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, HubPin
 from deepcr_zoo.zoo.runfolders import RECIPE_FILE
 
 TRIES = 5  # tries of a commit on a main branch that others change, too
+MOST_COMMITS, MOST_COMMITS_S = 100, 300.0  # that are looked into: a Hub may list any number, and each is a question
 
 # files of a single version, as its pictures are: a version without them removes those of the one before
 VERSION_FILES = (REPORT_FILE, RESULTS_FILE, VERSION_RESULTS_FILE, RECIPE_FILE)
@@ -79,9 +81,8 @@ def published(release: Release, repository: HubRepository) -> Publication | None
 def _commit(release: Release, repository: HubRepository) -> str:
     """Return the commit of an earlier try that ended before its tag, else make a new one."""
     before = _uploads(release, repository)
-    for known in before:
-        if repository.holds(known.id, release.files):
-            return known.id
+    for place in holders(repository, before, release.files):
+        return before[place]
     for _ in range(TRIES):
         head = repository.head()
         stale = stale_files(release, repository, head)
@@ -92,17 +93,29 @@ def _commit(release: Release, repository: HubRepository) -> str:
     raise HubConflictError(f"{repository.address} is changed by others all the time: run the command again later")
 
 
-def _uploads(release: Release, repository: HubRepository) -> list[Commit]:
-    """Return the commits of the main branch that are uploads of this version by their title."""
-    return [commit for commit in repository.commits() if commit.title == release.title]
+def holders(repository: HubRepository, commits: Sequence[str], files: Mapping[str, bytes]) -> Iterator[int]:
+    """Yield the place of each of the first commits that has all these files; `HubUnreachableError` if it takes too long."""
+    until = time.monotonic() + MOST_COMMITS_S
+    for place, commit in enumerate(commits[:MOST_COMMITS]):
+        if time.monotonic() > until:
+            raise HubUnreachableError(f"{repository.address} answers too slowly: run the command again later")
+        if repository.holds(commit, files):
+            yield place
 
 
-def _refuse_rivals(release: Release, repository: HubRepository, before: list[Commit]) -> None:
+def _uploads(release: Release, repository: HubRepository) -> list[str]:
+    """Return the commits of the main branch that are uploads of this version by their title, newest first."""
+    return [commit.id for commit in repository.commits() if commit.title == release.title]
+
+
+def _refuse_rivals(release: Release, repository: HubRepository, before: list[str]) -> None:
     """Give up if others have uploaded other bytes of this version since this upload began."""
-    for rival in _uploads(release, repository):
-        if rival not in before and not repository.holds(rival.id, release.locked_files):
+    rivals = [commit for commit in _uploads(release, repository) if commit not in before][:MOST_COMMITS]
+    alike = set(holders(repository, rivals, release.locked_files))
+    for place, rival in enumerate(rivals):
+        if place not in alike:
             raise PublishError(
-                f"{repository.address}: another account has just uploaded other bytes of {release.tag} (commit {rival.id}): "
+                f"{repository.address}: another account has just uploaded other bytes of {release.tag} (commit {rival}): "
                 "agree with its owner, and publish these as another version"
             )
 

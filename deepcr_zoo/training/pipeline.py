@@ -40,7 +40,7 @@ from deepcr_zoo.training.finalize import finalize
 from deepcr_zoo.training.interruption import noting_signals
 from deepcr_zoo.training.loop import LossIsNotFiniteError, batch_size, fit
 from deepcr_zoo.training.objectives import Feed
-from deepcr_zoo.training.runs import add_environment, current_environment, new_run, write_metrics
+from deepcr_zoo.training.runs import add_environment, check_inherited, current_environment, new_run, write_metrics
 from deepcr_zoo.training.stamps import open_stamps
 from deepcr_zoo.training.state import TrainingState, initial_state, teacher_of
 from deepcr_zoo.zoo.recipe import Recipe
@@ -150,6 +150,7 @@ def train(
         parent = Path(runs) if ranks.count == 1 else Path(runs).absolute()
         made = ranks.path_by_writer(lambda: new_run(trained, used, parent, command).folder)
         run = ranks.by_all(lambda: Run.open(_shared_folder(made)))
+        ranks.by_all(lambda: check_inherited(run))  # several machines may have several models of a name
         ranks.by_writer(lambda: _lock(run, held))
         return _fit_and_finalize(run, used, state, feeds, ranks, shown, prove, jobs)
 
@@ -185,7 +186,7 @@ def resume(
     Raises
     ------
     RunError
-        If the run is damaged, or of another recipe or training set.
+        If the run is damaged, or of another recipe or training set, or what it started or learns from has other weights.
     InUseError
         If another process trains the run.
     DeepcrZooError
@@ -196,6 +197,7 @@ def resume(
         run = ranks.by_all(lambda: _open_run(Path(folder), recipe))
         if run.is_finished:
             return run
+        ranks.by_all(lambda: check_inherited(run))
         ranks.by_writer(lambda: _lock(run, held))
         ranks.by_writer(
             lambda: sweep_leftovers(run.folder.absolute().parent)

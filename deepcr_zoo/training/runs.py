@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -29,7 +30,9 @@ from deepcr_zoo.documents import Document, as_json
 from deepcr_zoo.errors import RunError
 from deepcr_zoo.files import read_file, scratch_folder, sweep_leftovers, write_atomically, write_failure
 from deepcr_zoo.training.checkpoints import reporting_failures
+from deepcr_zoo.zoo.names import for_task
 from deepcr_zoo.zoo.recipe import Recipe
+from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.runfolders import FACTS_FILE, RECIPE_FILE, RunFacts
 
 ENVIRONMENT_FILE = "environment.json"
@@ -51,14 +54,33 @@ def new_run(recipe: Recipe, dataset: Dataset, runs: Path, command: str) -> Run:
         recipe_sha256=hashlib.sha256(text).hexdigest(),
         dataset=str(dataset.folder.absolute()),
         manifest_sha256=dataset.manifest_sha256,
+        inherited=inherited_weights(recipe),
     )
-    key = key_of({"recipe": facts.recipe_sha256, "manifest": facts.manifest_sha256})[:8]
+    made_from: dict[str, Any] = {"recipe": facts.recipe_sha256, "manifest": facts.manifest_sha256}
+    key = key_of(made_from | ({"inherited": facts.inherited} if facts.inherited else {}))[:8]
     try:
         contents = {RECIPE_FILE: text, FACTS_FILE: as_json(facts)}
         folder = _make_folder(runs / recipe.name, f"{now:%Y%m%dT%H%M%S}", key, contents)
     except OSError as error:
         raise write_failure(runs, error, "name another folder with --runs") from None
     return Run(folder, recipe, facts)
+
+
+def inherited_weights(recipe: Recipe) -> dict[str, str]:
+    """Return the sha256 of the weights of each model that a recipe starts or learns from, by its name there."""
+    resolve = default_registry().resolve
+    return {name: resolve(for_task(name, recipe.task)).locked.weights.sha256 for name in recipe.train.inherited}
+
+
+def check_inherited(run: Run) -> None:
+    """Raise `RunError` if a model that the run started or learns from has other weights here."""
+    found = inherited_weights(run.recipe)
+    for name, sha256 in run.facts.inherited.items():  # older runs have not recorded any
+        if found[name] != sha256:
+            raise RunError(
+                f"{run.folder}: {name} has other weights here (sha256 {found[name][:12]}...) than when the run began "
+                f"({sha256[:12]}...): bring these back, or begin a new run"
+            )
 
 
 def _make_folder(parent: Path, timestamp: str, key: str, contents: Mapping[str, bytes]) -> Path:

@@ -13,6 +13,8 @@ Task = Literal["mask", "inpaint"]
 TASKS: tuple[Task, ...] = get_args(Task)
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 VERSION_PATTERN = r"[0-9]{1,4}\.[0-9]{1,4}"
+PINNED_PATTERN = rf"({NAME_PATTERN}:)?((mask|inpaint)/)?{NAME_PATTERN}@{VERSION_PATTERN}"
+"""A name with its whole version: it means the same weights tomorrow."""
 
 _REQUEST = re.compile(
     rf"(?:(?P<registry>{NAME_PATTERN}):)?"

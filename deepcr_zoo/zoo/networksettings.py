@@ -25,8 +25,8 @@ SHORTEST_SECRET = 4
 """A shorter password is a part of too many words to be taken out wherever it stands."""
 
 
-_BEHIND_PATH = re.compile(r"""(://[^\s?#"'<>]*)[?#][^\s"'<>]*""")
-"""Queries and fragments of addresses: signatures and tokens stand there."""
+_BEHIND_PATH = re.compile(r"""(/[^\s?#"'<>]*)[?#][^\s"'<>]*""")
+"""Queries and fragments of addresses, with a host or without: signatures and tokens stand there."""
 
 
 @dataclass(frozen=True)

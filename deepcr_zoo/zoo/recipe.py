@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator, 
 from deepcr_zoo.documents import EITHER_SPELLING, Document, ascending, optional
 from deepcr_zoo.zoo.cameraspace import CameraSpace
 from deepcr_zoo.zoo.instruments import BLEEDING, Instrument
-from deepcr_zoo.zoo.names import NAME_PATTERN, Task
+from deepcr_zoo.zoo.names import NAME_PATTERN, PINNED_PATTERN, Task
 from deepcr_zoo.zoo.registry import REPOSITORY_PATTERN, Architecture
 from deepcr_zoo.zoo.simulation import SimulationBlock
 
@@ -49,6 +49,7 @@ WavelengthUm = Annotated[float, Field(gt=0, le=5)]
 Magnitude = Annotated[float, Field(ge=10, le=40)]
 Seed = Annotated[int, Field(ge=0, lt=RESERVED_SEED)]
 ModelName = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
+PinnedName = Annotated[str, StringConstraints(pattern=f"^{PINNED_PATTERN}$")]
 DqBits = Annotated[int, Field(gt=0, lt=2**31)]
 Thresholds = Annotated[list[Positive], Field(min_length=2, max_length=2)]
 MaskPlace = Annotated[str, StringConstraints(pattern=r"^[^\[\]/\\]+(\[[^\[\]]+\])?$")]
@@ -340,7 +341,7 @@ class IgnoreBlock(Document):
 class StampBlock(Document):
     """Geometry of the stamps that exposures are cut into."""
 
-    size: int = Field(default=256, ge=32, le=4096, multiple_of=4, description="side of a stamp, pixels")
+    size: int = Field(default=256, ge=32, le=4096, multiple_of=8, description="side of a stamp, pixels")
     border: int = Field(default=128, ge=0, le=4096, description="pixels dropped at each edge of a chip")
     validation_fraction: Fraction = Field(default=0.2, description="share of each training visit, one strip of columns")
 
@@ -464,9 +465,11 @@ class TrainBlock(Document):
     input: InputBlock = InputBlock()
     schedule: ScheduleBlock = ScheduleBlock()
     augmentation: AugmentationBlock = AugmentationBlock()
-    init_from: str | None = Field(default=None, description="NAME@VERSION of the weights to start from")
+    init_from: PinnedName | None = Field(default=None, description="NAME@VERSION of the weights to start from")
     start_frozen: bool = Field(default=False, description="whether BatchNorm is frozen from the start; needs init_from")
-    teacher: str | None = optional(None, "NAME@VERSION of a mask network whose probabilities are learned beside the labels")
+    teacher: PinnedName | None = optional(
+        None, "NAME@VERSION of a mask network whose probabilities are learned beside the labels"
+    )
     teacher_share: Annotated[float, Field(gt=0, le=1)] = optional(
         0.5, "weight of the teacher's probabilities in what is learned; that of the labels is the rest"
     )
@@ -600,7 +603,7 @@ class RehearsalGates(Document):
 class RehearsalStamps(StampBlock):
     """Stamps of a rehearsal, whose exposures are small."""
 
-    size: int = Field(default=128, ge=32, le=4096, multiple_of=4, description="side of a stamp, pixels")
+    size: int = Field(default=128, ge=32, le=4096, multiple_of=8, description="side of a stamp, pixels")
     border: int = Field(default=32, ge=0, le=4096, description="pixels dropped at each edge of a chip")
 
 

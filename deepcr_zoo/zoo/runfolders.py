@@ -53,6 +53,9 @@ class RunFacts(Document):
     recipe_sha256: str
     dataset: str = Field(description="folder of the training set")
     manifest_sha256: str
+    inherited: dict[str, str] = Field(
+        default={}, description="sha256 of the weights of each model that this one started or learns from"
+    )
 
 
 def is_run_folder(given: str | os.PathLike[str]) -> bool:

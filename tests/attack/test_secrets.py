@@ -92,20 +92,61 @@ def test_the_passwords_are_sent_all_the_same(contract_hub, empty_archive, recipe
     assert [request.authorised for request in contract_hub.log] == [True]
 
 
-def test_a_password_of_the_archive_does_not_follow_a_redirect(empty_archive, recipe, elsewhere, monkeypatch):
+def leading(url):
+    """Answer each request with a redirect."""
+
     def redirect(handler):
         handler.send_response(307)
-        handler.send_header("Location", elsewhere.url.replace("127.0.0.1", "localhost") + "/api/v0/invoke")
+        handler.send_header("Location", url)
         handler.send_header("Content-Length", "0")
         handler.end_headers()
         return True
 
-    empty_archive.instead = redirect
-    monkeypatch.setenv("DEEPCR_ZOO_MAST", with_login(empty_archive.url, "user:secret"))
-    with pytest.raises(DeepcrZooError):
-        Archive().search(query_of(recipe))
+    return redirect
+
+
+def test_a_redirect_of_the_archive_gets_neither_its_password_nor_that_of_another_program(
+    empty_archive, recipe, elsewhere, monkeypatch, tmp_path
+):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine localhost login me password n3trc\nmachine 127.0.0.1 login me password n3trc\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    empty_archive.instead = leading(elsewhere.url.replace("127.0.0.1", "localhost") + "/api/v0/invoke")
+    for address in (with_login(empty_archive.url, "user:secret"), empty_archive.url):
+        monkeypatch.setenv("DEEPCR_ZOO_MAST", address)
+        with pytest.raises(DeepcrZooError):
+            Archive().search(query_of(recipe))
     assert elsewhere.log
     assert not any(request.authorised for request in elsewhere.log)
+
+
+def test_an_archive_with_https_leads_to_no_address_without_it(empty_archive, recipe, elsewhere, monkeypatch):
+    monkeypatch.setenv("DEEPCR_ZOO_MAST", empty_archive.url.replace("http:", "https:"))
+    archive = Archive()
+    with pytest.raises(DeepcrZooError, match="leads to an address without https"):
+        archive._session.get(f"{elsewhere.url}/api/v0/invoke")
+    assert not elsewhere.log
+
+
+def test_no_level_of_the_log_shows_a_signed_address_of_the_archive(empty_archive, recipe, elsewhere, caplog):
+    empty_archive.instead = leading(f"{elsewhere.url}/file?X-Amz-Signature=s1gnature")
+    with caplog.at_level(logging.DEBUG), pytest.raises(DeepcrZooError):
+        Archive().search(query_of(recipe))
+    ours = [one.getMessage() for one in caplog.records if one.name.startswith("urllib3")]
+    assert any("/file" in text for text in ours)
+    assert not any("s1gnature" in text for text in ours)
+
+
+def test_a_reason_of_the_archive_is_shown_without_passwords(empty_archive, recipe, monkeypatch):
+    def refuse(handler):
+        handler.send_response(500, "bad http://me:s3cret@host/?a=s1gnature")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+        return True
+
+    empty_archive.instead = refuse
+    with pytest.raises(DeepcrZooError, match=r"answers 500 bad http://host/$"):
+        Archive().search(query_of(recipe))
 
 
 def test_a_password_is_not_on_the_terminal(tmp_path):

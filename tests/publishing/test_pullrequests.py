@@ -1,14 +1,17 @@
 """Releases proposed by accounts that may not write to the repository, merged by its owner, and finished."""
 
+import json
+
 import pytest
 from huggingface_hub import HfApi
 
-from deepcr_zoo.errors import PublishError
-from deepcr_zoo.publishing import workflow
+from deepcr_zoo.errors import HubUnreachableError, PublishError
+from deepcr_zoo.publishing import upload, workflow
 from deepcr_zoo.zoo.hub.repositories import HubRepository
 from deepcr_zoo.zoo.registry import read_registry
 from tests.publishing.releases import REPOSITORY, contents
 from tests.registries import SMALL
+from tests.zoo.hub import faults
 
 pytest_plugins = ["tests.zoo.hub.fixtures"]
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -93,3 +96,35 @@ def test_a_later_change_of_the_main_branch_does_not_hide_the_merge(owner, releas
 def test_a_repository_that_is_not_there_comes_with_two_ways_out(contract_hub, release):
     with pytest.raises(PublishError, match=r"ask its organisation to make it, or publish to a repository of your own"):
         workflow.propose(release, REPOSITORY)
+
+
+def test_of_any_number_of_pull_requests_the_newest_are_looked_into(contract_hub, owner, release, checkout, monkeypatch):
+    monkeypatch.setattr(upload, "MOST_COMMITS", 2)
+    for _ in range(4):
+        HubRepository(REPOSITORY).commit(
+            {"README.md": b"---\nlicense: mit\n---\n"}, "other", parent=HubRepository(REPOSITORY).head(), pull_request=True
+        )
+    assert workflow.propose(release, REPOSITORY).address.endswith("/discussions/5")
+    again = workflow.propose(release, REPOSITORY)
+    assert (again.address.endswith("/discussions/5"), again.is_new) == (True, False)
+    before = len(contract_hub.log)
+    with pytest.raises(PublishError, match="no pull request with"):
+        workflow.finish(release, REPOSITORY, checkout)
+    assert sum("/revision/" in request.path for request in contract_hub.log[before:]) == 2
+
+
+def test_a_hub_that_takes_long_over_each_pull_request_is_given_up(owner, release, monkeypatch):
+    workflow.propose(release, REPOSITORY)
+    monkeypatch.setattr(upload, "MOST_COMMITS_S", -1.0)
+    with pytest.raises(HubUnreachableError, match="answers too slowly"):
+        workflow.propose(release, REPOSITORY)
+
+
+def test_the_address_of_a_proposal_is_at_the_endpoint_whatever_the_hub_says(contract_hub, owner, release):
+    def elsewhere(response):
+        body = json.loads(response.body)
+        body["pullRequestUrl"] = "http://\x1b[2Jevil.example/discussions/1"
+        return faults._with_body(response, json.dumps(body).encode())
+
+    contract_hub.inject(elsewhere, method="POST", where="/commit/")
+    assert workflow.propose(release, REPOSITORY).address == f"{contract_hub.url}/{REPOSITORY}/discussions/1"

@@ -5,10 +5,12 @@ import pytest
 import torch
 
 import deepcr_zoo
-from deepcr_zoo.errors import InvalidDocumentError, TrainingError
+from deepcr_zoo.errors import InvalidDocumentError, RunError, TrainingError
 from deepcr_zoo.training.objectives import NATIVE, Feed
+from deepcr_zoo.training.runs import new_run
 from deepcr_zoo.training.stamps import open_stamps
 from deepcr_zoo.training.state import teacher_of
+from deepcr_zoo.zoo.runfolders import FACTS_FILE
 from tests.training.stamps import CPU, recipe_of, write_dataset
 
 TEACHER = "train.teacher=ACS-WFC-F606W-2-4@1.0"
@@ -60,3 +62,25 @@ def test_a_teacher_that_sees_other_input_is_refused_before_the_training():
 def test_inpainting_has_no_teacher():
     with pytest.raises(InvalidDocumentError, match=r"train\.teacher with task mask"):
         recipe_of("inpaint", "train.teacher=ACS-WFC-F606W-2-32@1.0")
+
+
+@pytest.mark.parametrize("field", ["teacher", "init_from"])
+def test_a_model_to_learn_from_is_named_with_its_version(field):
+    """Another version may become the default between two starts of a run."""
+    for name in ("ACS-WFC-F606W-2-4", "ACS-WFC-F606W-2-4@1"):
+        with pytest.raises(InvalidDocumentError, match=rf"train\.{field}"):
+            recipe_of("mask", f"train.{field}={name}")
+
+
+def test_a_run_goes_on_with_the_same_teacher_alone(tmp_path):
+    dataset = write_dataset(tmp_path / "home", recipe=recipe_of("mask"))
+    recipe = recipe_of("mask", TEACHER, "train.schedule.max_epochs=1")
+    stopped = new_run(recipe, dataset, tmp_path, "train")
+    assert list(stopped.facts.inherited) == ["ACS-WFC-F606W-2-4@1.0"]
+    facts = stopped.folder / FACTS_FILE
+    sha256 = stopped.facts.inherited["ACS-WFC-F606W-2-4@1.0"]
+    facts.write_text(facts.read_text().replace(sha256, "0" * 64))
+    with pytest.raises(RunError, match="has other weights here"):
+        deepcr_zoo.resume(stopped.folder, dataset=dataset, prove=False)
+    facts.write_text(facts.read_text().replace("0" * 64, sha256))
+    assert len(deepcr_zoo.resume(stopped.folder, dataset=dataset, prove=False).history()) == 1

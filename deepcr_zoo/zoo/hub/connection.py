@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from deepcr_zoo.errors import HubConflictError, HubError, HubUnreachableError, OutputError, SourceError, UsageError
 from deepcr_zoo.zoo import incoming
 from deepcr_zoo.zoo.networksettings import PROXY_REFUSAL, hub_endpoint, socks_advice, with_settings, without_passwords
+from deepcr_zoo.zoo.safelogs import shown_safely
 
 PATIENCE_S = 1.5  # default of DEEPCR_ZOO_HUB_TIMEOUT; the client itself would retry a silent Hub for more than 20 s
 LONGEST_PATIENCE_S = 3600.0
@@ -160,10 +161,10 @@ def translated(call: Callable[[], ResultT], request: HubRequest, api: Any) -> Re
     from huggingface_hub import errors
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
-    from deepcr_zoo.zoo.hub.guard import shown_safely
+    from deepcr_zoo.zoo.hub.guard import LOGGERS
 
     try:
-        with _without_telemetry(), shown_safely(without_secrets):
+        with _without_telemetry(), shown_safely(LOGGERS, without_secrets):
             return call()
     except errors.HfHubHTTPError as error:
         raise _refusal(error, request, shown_endpoint(api)) from None

@@ -7,7 +7,6 @@ addresses, such as the signatures of uploads, and no control characters.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,9 +14,9 @@ from typing import Any
 
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its name differs with the client's version
 
-from deepcr_zoo.errors import printable
 from deepcr_zoo.zoo import incoming
 from deepcr_zoo.zoo.networksettings import Address, hub_endpoint
+from deepcr_zoo.zoo.safelogs import shown_safely
 
 LIBRARY = "deepcr-zoo"
 """Start of the User-Agent that the client gives to these requests, in whatever thread."""
@@ -29,7 +28,9 @@ LONGEST_SILENCE_S = 60.0
 LONGEST_WAIT_S = 60.0
 """Longest wait that the Hub may ask for; the client itself would sleep for any time."""
 
-_LOGGERS = ("huggingface_hub", "httpx", "httpcore")  # the last two log each request at INFO and DEBUG
+LOGGERS = ("huggingface_hub", "httpx", "httpcore")
+"""The last two log each request at INFO and DEBUG."""
+
 _NAMED = "hf_hub/"  # in the User-Agent of all that the client sends in the name of a program
 _lock = threading.Lock()
 _uploads: list[None] = []
@@ -88,35 +89,11 @@ def uploading(without_secrets: Callable[[str], str]) -> Iterator[None]:
     with _lock:
         _uploads.append(None)
     try:
-        with shown_safely(without_secrets):
+        with shown_safely(LOGGERS, without_secrets):
             yield
     finally:
         with _lock:
             _uploads.pop()
-
-
-@contextmanager
-def shown_safely(without_secrets: Callable[[str], str]) -> Iterator[None]:
-    """Let the loggers of the client, and of what it sends with, show a text as this function returns it, on one line."""
-    loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith(_LOGGERS)]
-    shown = _Shown(without_secrets)
-    for logger in loggers:  # a filter of a logger does not see what its children log
-        logger.addFilter(shown)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(shown)
-
-
-class _Shown(logging.Filter):
-    def __init__(self, without_secrets: Callable[[str], str]) -> None:
-        super().__init__()
-        self._without_secrets = without_secrets
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = printable(self._without_secrets(record.getMessage())), None
-        return True
 
 
 def is_at(url: Any, endpoint: Address) -> bool:

@@ -45,11 +45,11 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit of the main branch or of a pull request, whose address is `url`."""
+    """A commit of the main branch, or of a pull request, which has an address."""
 
     id: str
     title: str
-    url: str | None = None
+    pull_request: str | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class HubRepository:
         def read() -> PullRequest:
             found = self._api.get_discussion_details(self.name, number)
             merged_as = None if found.merge_commit_oid is None else incoming.commit_id(found.merge_commit_oid)
-            return PullRequest(f"{self.address}/discussions/{number}", found.status in ("open", "draft"), merged_as)
+            return PullRequest(self._address_of(number), found.status in ("open", "draft"), merged_as)
 
         return self._asked(read)
 
@@ -166,7 +166,9 @@ class HubRepository:
         def make() -> Commit:
             with uploading(without_secrets):
                 made = self._api.create_commit(self.name, operations, **options)
-            return Commit(incoming.commit_id(made.oid), title, made.pr_url)
+            # the client takes the number from the end of the Hub's address, the rest of which may be anything
+            proposed = None if made.pr_url is None else self._address_of(int(made.pr_num))
+            return Commit(incoming.commit_id(made.oid), title, proposed)
 
         seconds = QUESTION_S + REPEATS * incoming.longest_s(sum(map(len, files.values())))
         return self._translated(lambda: incoming.within(seconds, make))
@@ -174,6 +176,9 @@ class HubRepository:
     def tag(self, name: str, commit: str) -> None:
         """Tag a commit; an existing tag raises `HubConflictError`."""
         self._asked(lambda: self._api.create_tag(self.name, tag=name, revision=commit, exist_ok=False), commit)
+
+    def _address_of(self, pull_request: int) -> str:
+        return f"{self.address}/discussions/{pull_request}"
 
     def _asked(self, call: Callable[[], ResultT], commit: str | None = None) -> ResultT:
         return self._translated(lambda: ask(call), commit)

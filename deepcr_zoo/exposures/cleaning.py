@@ -302,7 +302,7 @@ def _make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOp
     unit = selection.card.input.pixel_unit
     fill = _filler(selection, options) if plan.repaints else None
     networks = [selection.mask, *([selection.network] if fill and selection.network else [])]
-    by_noise = any(read_card(one).input.normalisation == "noise" for one in networks)
+    by_noise = any(read_card(one).input.by_noise for one in networks)
     chip_masks, filled, panels = [], [], []
     warned: dict[str, None] = {}
     suspect: list[str] = []
@@ -351,7 +351,7 @@ def _image_warnings(messages: dict[str, None]) -> Iterator[None]:
 
 def _find_cosmic_rays(chip: Chip, image: Any, noise: FrameNoise, model: MaskModel, provenance: MaskProvenance) -> ChipMask:
     searched = chip.searched
-    known = [noise] if model.card.input.normalisation == "noise" else None
+    known = [noise] if model.card.input.by_noise else None
     probability = np.where(searched, model.predict(image, noise=known), np.float32(0))
     mask = probability > provenance.threshold
     _, events = ndimage.label(mask, _TOUCHING)
@@ -393,7 +393,7 @@ def _filler(selection: Selection, options: CleanOptions) -> Callable[[Any, ChipM
     """Return the function that repaints an image where its cosmic rays are."""
     network = selection.network
     inpaint = selection.inpaint_reference if network is None else _model(network, options)
-    if isinstance(inpaint, InpaintModel) and inpaint.card.input.normalisation == "noise":
+    if isinstance(inpaint, InpaintModel) and inpaint.card.input.by_noise:
         return lambda image, found: inpaint.repaint(image, found.mask, noise=[found.noise])
     fill = filler(inpaint, selection.card.input.pixel_unit, options.device)
     return lambda image, found: fill(image, found.mask)

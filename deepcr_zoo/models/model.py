@@ -102,7 +102,7 @@ class Model:
         """Return the sky and noise that a caller has measured for each image, None where none are."""
         if noise is None:
             return [None] * images
-        if self.card.input.normalisation != "noise" or len(noise) != images:
+        if not self.card.input.by_noise or len(noise) != images:
             raise UsageError(
                 f"sky and noise of {len(noise)} images are given, and {images} with the normalisation "
                 f"{self.card.input.normalisation}: expected one for each image of a model with the normalisation noise"

@@ -86,7 +86,7 @@ def scaling_of(card: Card, pixels: Block, valid: Mask | None, noise: FrameNoise 
 
     `noise` is the sky and noise of the exposure that the frame is a part of; by default those of the frame.
     """
-    if card.input.normalisation == "noise":
+    if card.input.by_noise:
         return NoiseScaling(*sky_and_noise(noise or frame_noise(pixels, valid), pixels.shape))
     scale = np.float32(card.input.scale)
     if card.input.normalisation == "scale":

@@ -81,11 +81,11 @@ def make_with(network: Callable[[Tensor], Tensor], card: Card, seed: int) -> Vec
     mean, deviation = torch.zeros(()), torch.ones(())
     if card.input.normalisation == "frame-standardise":
         mean, deviation = scaled.mean(), scaled.std(correction=0)
-    if card.input.normalisation == "noise":
+    if card.input.by_noise:
         (found,) = frame_noise(image)
         mean, deviation = torch.tensor(found.sky).double(), torch.tensor(found.noise).double()
     scaled = (scaled - mean) / deviation
-    if card.input.normalisation == "noise":
+    if card.input.by_noise:
         scaled = scaled.asinh()
     hidden = torch.from_numpy(mask).double()
     inputs = [scaled] if card.identity.task == "mask" else [scaled * (1 - hidden), hidden]
@@ -93,7 +93,7 @@ def make_with(network: Callable[[Tensor], Tensor], card: Card, seed: int) -> Vec
         output, *logarithm = network(torch.stack(inputs)[None])[0]
     if card.identity.task == "mask":
         return VectorArrays(image, mask, output.sigmoid().float().numpy())
-    if card.input.normalisation == "noise":
+    if card.input.by_noise:
         output = output.sinh()
         if logarithm:  # the mean of what is normal before sinh (Johnson 1949)
             output = output * torch.exp(torch.exp(2 * logarithm[0].clamp(*LOG_SPREAD)) / 2)

@@ -242,7 +242,7 @@ def _objective(recipe: Recipe) -> str:
     return (
         f"{loss} on added masks (Zhang & Bloom 2020, Eq. 2), each the union of {fewest} to {most} CR masks of "
         "other stamps, with the stamp's own cosmic rays masked"
-        + (", of asinh((pixel - sky) / noise)" if recipe.train.input.normalisation == "noise" else "")
+        + (", of asinh((pixel - sky) / noise)" if recipe.train.input.by_noise else "")
     )
 
 

@@ -101,10 +101,9 @@ class SheetRow:
 
 def _mask_rows(model: MaskModel, dataset: Dataset) -> Iterator[SheetRow]:
     stamps = dataset.stamps("test")
-    by_noise = model.card.input.normalisation == "noise"
     for number in _shown_numbers(dataset):
         stamp = stamps[number]
-        probability = model.predict(stamp.image, noise=[stamps.noise(number)] if by_noise else None)
+        probability = model.predict(stamp.image, noise=[stamps.noise(number)] if model.card.input.by_noise else None)
         mask, label, ignored = probability > model.threshold, stamp.cosmic_rays == 1, stamp.ignore == 1
         panels = {
             "image": grey(stretched(stamp.image, stamp.image)),
@@ -128,7 +127,7 @@ def _inpainting_rows(model: InpaintModel, dataset: Dataset) -> Iterator[SheetRow
     for number, mask in zip(numbers, masks, strict=True):
         stamp = stamps[number]
         added, own, ignored = mask.numpy(), stamp.cosmic_rays == 1, stamp.ignore == 1
-        known = [stamps.noise(number)] if model.card.input.normalisation == "noise" else None
+        known = [stamps.noise(number)] if model.card.input.by_noise else None
         filled = model.fill(stamp.image, added | own, noise=known)
         panels, strongest = filling_panels(stamp.image, filled, added, own, ignored)
         yield SheetRow(stamp, [f"red: +{strongest:.0f} e-, blue: -{strongest:.0f} e-"], panels)

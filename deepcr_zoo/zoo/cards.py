@@ -148,13 +148,17 @@ class CardInput(Document):
 
     @model_validator(mode="after")
     def _noise_has_no_unit(self) -> CardInput:
-        is_noise = self.normalisation == "noise"
-        if (self.unit == "any") != is_noise or (is_noise and self.scale != 1):
+        if (self.unit == "any") != self.by_noise or (self.by_noise and self.scale != 1):
             raise ValueError(
                 "unit any and scale 1 with normalisation noise, and unit electron or adu with others; "
                 f"got unit {self.unit}, scale {self.scale:g} and normalisation {self.normalisation}"
             )
         return self
+
+    @property
+    def by_noise(self) -> bool:
+        """True if the network sees pixels in units of the noise."""
+        return self.normalisation == "noise"
 
     @property
     def pixel_unit(self) -> PixelUnit | None:
@@ -269,7 +273,7 @@ class Card(Document):
             raise ValueError("output.threshold and output.threshold_choice exactly if identity.task is mask")
         if is_mask != (self.output.quantity == "cosmic-ray probability"):
             raise ValueError("output.quantity 'cosmic-ray probability' exactly if identity.task is mask")
-        if self.output.uncertainty and (is_mask or self.input.normalisation != "noise"):
+        if self.output.uncertainty and (is_mask or not self.input.by_noise):
             raise ValueError("output.uncertainty only if identity.task is inpaint and input.normalisation is noise")
         return self
 

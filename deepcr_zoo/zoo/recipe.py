@@ -411,13 +411,17 @@ class InputBlock(Document):
 
     @model_validator(mode="after")
     def _noise_has_no_unit(self) -> InputBlock:
-        is_noise = self.normalisation == "noise"
-        if (self.unit == "any") != is_noise or (is_noise and self.scale != 1):
+        if (self.unit == "any") != self.by_noise or (self.by_noise and self.scale != 1):
             raise ValueError(
                 "unit any and scale 1, or neither, with normalisation noise, and unit electron or adu with scale; "
                 f"got unit {self.unit}, scale {self.scale:g} and normalisation {self.normalisation}"
             )
         return self
+
+    @property
+    def by_noise(self) -> bool:
+        """True if the network sees pixels in units of the noise."""
+        return self.normalisation == "noise"
 
 
 class AugmentationBlock(Document):
@@ -695,7 +699,7 @@ class Recipe(Document):
     def _two_outputs_inpaint_by_noise(self) -> Recipe:
         if self.train.teacher is not None and self.task != "mask":
             raise ValueError("train.teacher with task mask: an inpainting network has no probabilities")
-        if self.train.architecture.outputs == 2 and (self.task == "mask" or self.train.input.normalisation != "noise"):
+        if self.train.architecture.outputs == 2 and (self.task == "mask" or not self.train.input.by_noise):
             raise ValueError(
                 "train.architecture.outputs 1, or 2 with task inpaint and train.input.normalisation noise: "
                 "others predict no uncertainty"

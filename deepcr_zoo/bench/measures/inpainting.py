@@ -42,7 +42,7 @@ def by_network(model: InpaintModel) -> Fill:
     """Return the fill of a network."""
 
     def fill(image: Images, mask: Masks, noise: Sequence[FrameNoise]) -> Repainted:
-        return model.repaint(image, mask, noise=noise if model.card.input.normalisation == "noise" else None)
+        return model.repaint(image, mask, noise=noise if model.card.input.by_noise else None)
 
     return fill
 

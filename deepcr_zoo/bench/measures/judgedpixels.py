@@ -48,7 +48,7 @@ class JudgedStamps:
 
 def noise_for(model: Model, group: ExposureStamps) -> list[FrameNoise] | None:
     """Return what the input of a model needs to know of the exposure that stamps are cut from; None for most models."""
-    return group.noise() if model.card.input.normalisation == "noise" else None
+    return group.noise() if model.card.input.by_noise else None
 
 
 def field_types_of(dataset: Dataset) -> list[FieldType]:

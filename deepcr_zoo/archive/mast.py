@@ -352,7 +352,7 @@ def _failure(error: BaseException) -> str:
         return "does not answer in time"
     if isinstance(error, requests.exceptions.JSONDecodeError):
         return "did not answer with JSON: is there a login page in between?"
-    if isinstance(error, requests.exceptions.InvalidSchema):  # of a proxy: the address of the archive is checked
+    if isinstance(error, requests.exceptions.InvalidSchema) and "SOCKS" in str(error):
         return f"cannot be reached: {socks_advice('pysocks')}"
     chain: list[BaseException] = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:

@@ -26,7 +26,7 @@ from deepcr_zoo._version import __version__
 from deepcr_zoo.bench.runs import METRICS_FILE, EpochRecord, Run
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import key_of
-from deepcr_zoo.documents import Document, as_json
+from deepcr_zoo.documents import Document, as_json, brief
 from deepcr_zoo.errors import RunError
 from deepcr_zoo.files import read_file, scratch_folder, sweep_leftovers, write_atomically, write_failure
 from deepcr_zoo.training.checkpoints import reporting_failures
@@ -76,6 +76,8 @@ def check_inherited(run: Run) -> None:
     """Raise `RunError` if a model that the run started or learns from has other weights here."""
     found = inherited_weights(run.recipe)
     for name, sha256 in run.facts.inherited.items():  # older runs have not recorded any
+        if name not in found:
+            raise RunError(f"{run.folder}: damaged: {FACTS_FILE} names a model that its recipe does not: {brief(name)}")
         if found[name] != sha256:
             raise RunError(
                 f"{run.folder}: {name} has other weights here (sha256 {found[name][:12]}...) than when the run began "

@@ -40,12 +40,17 @@ class Address:
 def address_of(text: str) -> Address:
     """Take name and password out of an address, so that no client shows them in a log or an error."""
     scheme, separator, rest = text.strip().rstrip("/").partition("://")
+    scheme = scheme.lower() if separator else scheme
     login, at, host = rest.rpartition("@")
     if not at:
-        return Address(text.strip().rstrip("/"))
+        return Address(f"{scheme}{separator}{rest}")
+    return Address(f"{scheme}{separator}{host}", f"Basic {_encoded(login)}")
+
+
+def _encoded(login: str) -> str:
+    """Return USER:PASSWORD of an address as a header has it."""
     user, _, password = login.partition(":")
-    encoded = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
-    return Address(f"{scheme}{separator}{host}", f"Basic {encoded}")
+    return base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
 
 
 def hub_endpoint() -> Address:
@@ -94,7 +99,7 @@ def without_passwords(text: str) -> str:
     for login in _logins():
         text = text.replace(f"{login}@", "")
         password = login.partition(":")[2]
-        for spelled in {password, unquote(password)}:
+        for spelled in {password, unquote(password), _encoded(login) if password else ""}:
             if len(spelled) >= SHORTEST_SECRET:
                 text = text.replace(spelled, "...")
     return _BEHIND_PATH.sub(r"\1", re.sub(r"(?<=://)[^/@\s]*@", "", text))

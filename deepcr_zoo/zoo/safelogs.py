@@ -30,4 +30,5 @@ class _Shown(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = printable(self._without_secrets(record.getMessage())), None
+        record.exc_info = record.exc_text = record.stack_info = None  # it repeats what came from outside
         return True

@@ -233,7 +233,7 @@ def _read_from(folder: Path | None, filename: str, locked: LockedFile, *, plain_
             raise SourceError(f"{path} is no regular file")
         if facts.st_size > locked.size:
             return b"", path, f"expected {locked.size} bytes, found {facts.st_size}"
-        data = read_file(path)
+        data = read_file(path, locked.size)  # it can be exchanged in between
     except (FileNotFoundError, NotADirectoryError):
         raise SourceError(f"{path} does not exist") from None
     except OSError as error:

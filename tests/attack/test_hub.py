@@ -450,3 +450,13 @@ def test_a_card_that_never_ends_is_given_up(stranger):
     with pytest.raises(DeepcrZooError, match="more arrive"):
         find_model(ADDRESS)
     assert everything(files.user_data_root()) == set()
+
+
+def test_an_upload_goes_by_no_library_that_writes_where_the_hub_says(contract_hub, release, monkeypatch):
+    """Xet takes local:// for an address, makes that folder, and reads answers without bound."""
+    monkeypatch.setenv("HF_TOKEN", "hf_write")
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    upload(release, HubRepository(REPOSITORY))
+    assert any((one.method, "/storage/" in one.path) == ("PUT", True) for one in contract_hub.log)
+    assert not any("/xet-" in one.path for one in contract_hub.log)
+    assert constants.HF_HUB_DISABLE_XET is False  # other programs go on as they were

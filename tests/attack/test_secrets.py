@@ -121,10 +121,10 @@ def test_a_redirect_of_the_archive_gets_neither_its_password_nor_that_of_another
 
 
 def test_an_archive_with_https_leads_to_no_address_without_it(empty_archive, recipe, elsewhere, monkeypatch):
-    monkeypatch.setenv("DEEPCR_ZOO_MAST", empty_archive.url.replace("http:", "https:"))
-    archive = Archive()
-    with pytest.raises(DeepcrZooError, match="leads to an address without https"):
-        archive._session.get(f"{elsewhere.url}/api/v0/invoke")
+    for scheme in ("https:", "HTTPS:"):
+        monkeypatch.setenv("DEEPCR_ZOO_MAST", empty_archive.url.replace("http:", scheme))
+        with pytest.raises(DeepcrZooError, match="leads to an address without https"):
+            Archive()._session.get(f"{elsewhere.url}/api/v0/invoke")
     assert not elsewhere.log
 
 
@@ -135,6 +135,35 @@ def test_no_level_of_the_log_shows_a_signed_address_of_the_archive(empty_archive
     ours = [one.getMessage() for one in caplog.records if one.name.startswith("urllib3")]
     assert any("/file" in text for text in ours)
     assert not any("s1gnature" in text for text in ours)
+
+
+def test_a_malformed_header_of_the_archive_is_not_in_the_log(empty_archive, recipe, caplog):
+    """urllib3 logs it with a traceback that repeats it."""
+
+    def answer(handler):
+        handler.wfile.write(b"HTTP/1.1 500 no\r\nX: a\r\nnone http://me:s3cret@host/?a=s1gnature\r\n\r\n")
+        return True
+
+    empty_archive.instead = answer
+    with caplog.at_level(logging.DEBUG), pytest.raises(DeepcrZooError):
+        Archive().search(query_of(recipe))
+    assert "Failed to parse headers" in caplog.text
+    assert "s3cret" not in caplog.text
+    assert "s1gnature" not in caplog.text
+
+
+def test_a_redirect_to_no_host_is_not_blamed_on_the_proxy(empty_archive, recipe):
+    empty_archive.instead = leading("file:///etc/passwd")
+    with pytest.raises(DeepcrZooError) as error:
+        Archive().search(query_of(recipe))
+    assert "cannot be used: No connection adapters were found" in str(error.value)
+    assert "SOCKS" not in str(error.value)
+
+
+def test_a_proxy_that_repeats_the_login_as_a_header_has_it_is_shown_without_it(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:pr%2Fxy@proxy:3128")
+    encoded = base64.b64encode(b"user:pr/xy").decode()
+    assert without_passwords(f"407 need Basic {encoded}") == "407 need Basic ..."
 
 
 def test_a_reason_of_the_archive_is_shown_without_passwords(empty_archive, recipe, monkeypatch):

@@ -10,7 +10,7 @@ import deepcr_zoo
 from deepcr_zoo.bench.gates import Evidence, Gate, checks_of_trained, verdict
 from deepcr_zoo.bench.judging import Extent, benchmark
 from deepcr_zoo.bench.maskbenchmark import BEST
-from deepcr_zoo.bench.results import Interval, StructuredPixels
+from deepcr_zoo.bench.results import Interval, RateAtFpr, StructuredPixels
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject, find_subject
 from deepcr_zoo.errors import DatasetError
@@ -84,6 +84,38 @@ def test_a_significant_lead_over_lacosmic_passes_and_any_other_fails(evidence):
         found = checked(evidence, Gate.ABOVE_LACOSMIC, results=with_lead(evidence, low, high))
         assert [one.verdict for one in found] == [expected] * 2
         assert f"{100 * low:+.1f} to {100 * high:+.1f}" in found[0].measured
+
+
+def test_where_no_setting_of_lacosmic_has_so_few_false_pixels_its_tpr_with_more_is_the_bound(evidence):
+    """With fewer false pixels it finds no more."""
+    field_type = next(name for name in evidence.results.data.pixels if name != "all")
+
+    def at(fpr, tpr):
+        interval = None if tpr is None else Interval(low=tpr - 0.02, high=tpr + 0.02, blocks=9)
+        return RateAtFpr(fpr=fpr, reached_fpr=fpr, tpr=tpr, threshold=1.0, tpr_interval=interval)
+
+    def found(ours, theirs):
+        rates = {evidence.subject.reference: [at(0.0005, ours), at(0.005, 0.9)], BEST: [at(0.0005, None), at(0.005, theirs)]}
+        methods = [
+            one.model_copy(
+                update={"fields": {field_type: one.fields[field_type].model_copy(update={"at_fpr": rates[one.name]})}}
+            )
+            for one in evidence.results.methods
+            if one.name in rates
+        ]
+        unknown = {"value": None, "interval": None}
+        comparisons = [
+            one.model_copy(update=unknown if (one.against, one.fpr) == (BEST, 0.0005) else {})
+            for one in evidence.results.comparisons
+        ]
+        results = evidence.results.model_copy(update={"methods": methods, "comparisons": comparisons})
+        checks = checked(evidence, Gate.ABOVE_LACOSMIC, results=results)
+        return next(one for one in checks if "0.05 %" in one.gate and one.field_type == field_type)
+
+    above, beside = found(0.8, 0.7), found(0.8, 0.77)
+    assert (above.verdict, beside.verdict) == ("passes", "fails")
+    assert "80.0 % (78.0 to 82.0 %) against at most 70.0 % (68.0 to 72.0 %), its TPR at FPR 0.5 %" in above.measured
+    assert "no TPR at this FPR" in found(0.8, None).measured
 
 
 def test_a_tpr_that_the_recipe_calls_enough_replaces_the_lead_over_lacosmic(evidence):

@@ -185,15 +185,6 @@ def test_a_second_version_is_published_beside_the_first_and_is_the_default_when_
     np.testing.assert_array_equal(again[0], old[0])
 
 
-@pytest.mark.slow
-def test_a_run_goes_to_the_hub_by_xet_too(contributor, tmp_path, xet_hub, keeper):
-    said(contributor, f"deepcr-zoo publish runs/{NAME}/* --repo deepcr-zoo")
-    assert any("/xet-write-token/" in request.path for request in xet_hub.log)
-    found, _ = mask_in_a_new_environment(contributor, tmp_path, NAME)
-    image, _ = example_image(5)
-    same_mask(found, run_of(contributor).model("cpu").predict(image))
-
-
 def edit_results(folder, change):
     content = json.loads((folder / "results.json").read_text())
     change(content)

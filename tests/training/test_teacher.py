@@ -83,4 +83,8 @@ def test_a_run_goes_on_with_the_same_teacher_alone(tmp_path):
     with pytest.raises(RunError, match="has other weights here"):
         deepcr_zoo.resume(stopped.folder, dataset=dataset, prove=False)
     facts.write_text(facts.read_text().replace("0" * 64, sha256))
+    facts.write_text(facts.read_text().replace("ACS-WFC-F606W-2-4@1.0", "DECam-2-32@1.0"))
+    with pytest.raises(RunError, match=r"names a model that its recipe does not: DECam-2-32@1\.0"):
+        deepcr_zoo.resume(stopped.folder, dataset=dataset, prove=False)
+    facts.write_text(facts.read_text().replace("DECam-2-32@1.0", "ACS-WFC-F606W-2-4@1.0"))
     assert len(deepcr_zoo.resume(stopped.folder, dataset=dataset, prove=False).history()) == 1

@@ -37,9 +37,10 @@ _LACKING = (LookupError, TypeError, AttributeError, OverflowError, RecursionErro
 _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _TOKEN = re.compile(r"\bhf_\w+")
 _TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-_TELEMETRY_LOCK = threading.Lock()
-_telemetry: list[bool] = []
-"""What the setting was before each call that is under way."""
+_SWITCHED_OFF = ("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_XET")
+_SETTINGS_LOCK = threading.Lock()
+_settings: list[dict[str, bool]] = []
+"""What they were before each call that is under way."""
 
 ResultT = TypeVar("ResultT")
 
@@ -164,7 +165,7 @@ def translated(call: Callable[[], ResultT], request: HubRequest, api: Any) -> Re
     from deepcr_zoo.zoo.hub.guard import LOGGERS
 
     try:
-        with _without_telemetry(), shown_safely(LOGGERS, without_secrets):
+        with _own_settings(), shown_safely(LOGGERS, without_secrets):
             return call()
     except errors.HfHubHTTPError as error:
         raise _refusal(error, request, shown_endpoint(api)) from None
@@ -187,21 +188,24 @@ def translated(call: Callable[[], ResultT], request: HubRequest, api: Any) -> Re
 
 
 @contextmanager
-def _without_telemetry() -> Iterator[None]:
-    """Let the client tell the Hub nothing of this machine, as with HF_HUB_DISABLE_TELEMETRY; other programs tell it again.
+def _own_settings() -> Iterator[None]:
+    """Switch off what the client would do beside its requests.
 
-    It would ask the Hub for names of variables, without a bound, and tell which of them are set.
+    Its telemetry asks the public Hub. Xet sends files by a library that nothing here can bound, to an address of the
+    server's choice, which may be a folder of this machine.
     """
     from huggingface_hub import constants
 
-    with _TELEMETRY_LOCK:
-        _telemetry.append(constants.HF_HUB_DISABLE_TELEMETRY)
-        constants.HF_HUB_DISABLE_TELEMETRY = True
+    with _SETTINGS_LOCK:
+        _settings.append({name: getattr(constants, name) for name in _SWITCHED_OFF})
+        for name in _SWITCHED_OFF:
+            setattr(constants, name, True)
     try:
         yield
     finally:
-        with _TELEMETRY_LOCK:  # the first of several calls at once has noted the setting, and the last one restores it
-            constants.HF_HUB_DISABLE_TELEMETRY = _telemetry.pop()
+        with _SETTINGS_LOCK:  # the first of several calls at once has noted the settings, and the last one restores them
+            for name, value in _settings.pop().items():
+                setattr(constants, name, value)
 
 
 def _reason(error: BaseException) -> str:

@@ -26,7 +26,7 @@ OLAH = "olah==0.5.4"
 def use_real_client(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Set up the real client, here and in child processes, without what belongs to the person who runs the tests."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    # telemetry would ask the public Hub; Xet would not use LFS
+    # telemetry would ask the public Hub; the contract server has no Xet
     for setting in ("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_XET"):
         monkeypatch.setenv(setting, "1")
         monkeypatch.setattr(constants, setting, True)
@@ -51,18 +51,6 @@ def contract_hub(tmp_path: Path, hub_client: None, monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         yield server
         # a connection kept alive would hold up the server's end
-        huggingface_hub.close_session()
-
-
-@pytest.fixture
-def xet_hub(tmp_path: Path, hub_client: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[ContractServer]:
-    """A contract server to which large files go by Xet, as with the Hub of today."""
-    monkeypatch.setenv("HF_HUB_DISABLE_XET", "0")
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
-    monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "xet-cache"))
-    with serve(tmp_path / "hub", xet=True) as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        yield server
         huggingface_hub.close_session()
 
 

@@ -1,8 +1,7 @@
 """The contract server: the least that the real Hub client needs in order to publish and to download.
 
 It is written from the requests that the client makes, and it is not the Hub: no web pages, no discussions but those of pull
-requests. What is published ends up in ordinary git repositories with LFS (`Repository`), by way of Xet too where
-that is switched on (`XetStorage`), where other tools can check it.
+requests. What is published ends up in ordinary git repositories with LFS (`Repository`), where other tools can check it.
 """
 
 from __future__ import annotations
@@ -33,14 +32,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tests.zoo.hub.faults import Fault
 from tests.zoo.hub.repository import Entry, Pointer, Repository
-from tests.zoo.hub.xet import XetStorage
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 MODEL = "/api/models/{organisation}/{name}"
 LARGE = 10_000_000
 """Size in bytes above which a file goes to LFS whatever its name."""
-XET_EXPIRY = 4_000_000_000
 """Seconds: long after any test."""
 
 
@@ -110,9 +107,8 @@ class ContractServer:
         Every request since the test last cleared it.
     """
 
-    def __init__(self, root: Path, port: int, *, xet: bool = False) -> None:
+    def __init__(self, root: Path, port: int) -> None:
         self.root = root
-        self.xet = XetStorage(root / "xet") if xet else None
         self.url = f"http://127.0.0.1:{port}"
         # another host name, so that a client has to leave its token behind, as with the Hub's own storage
         self.storage_url = f"http://localhost:{port}/storage"
@@ -153,7 +149,6 @@ class ContractServer:
             ("GET", MODEL + "/commits/{revision}", self._commits),
             ("GET", MODEL + "/discussions/{number:int}", self._discussion),
             ("POST", MODEL + "/discussions/{number:int}/{action}", self._close_or_merge),
-            ("GET", MODEL + "/xet-{purpose}-token/{revision}", self._xet_token),
             ("POST", MODEL + "/tag/{revision}", self._create_tag),
             ("DELETE", MODEL + "/tag/{revision}", self._delete_tag),
             ("POST", MODEL + "/preupload/{revision}", self._preupload),
@@ -350,9 +345,6 @@ class ContractServer:
         headers = {"X-Repo-Commit": commit, "ETag": f'"{file.oid}"'}
         if file.pointer is None:
             return _bytes(request, repository.content(file), headers)
-        if self.xet and (xet_hash := self.xet.hash_of(file.pointer.sha256)):
-            token = f"{self.url}/api/models/{_repository_name(request)}/xet-read-token/{commit}"
-            headers |= {"X-Xet-Hash": xet_hash, "Link": f'<{token}>; rel="xet-auth"'}
         headers |= {"X-Linked-ETag": f'"{file.pointer.sha256}"', "X-Linked-Size": str(file.size)}
         location = f"{self.storage_url}/{_repository_name(request)}/{file.pointer.sha256}"
         return Response(status_code=302, headers=headers | {"Location": location})
@@ -371,14 +363,6 @@ class ContractServer:
         except yaml.YAMLError as error:
             return JSONResponse({"errors": [{"message": str(error)}], "warnings": []}, 400)
         return JSONResponse({"errors": [], "warnings": []})
-
-    async def _xet_token(self, request: Request) -> Response:
-        self._open_to_add(request)
-        if self.xet is None:
-            raise Refusal(404, "Xet is not switched on")
-        facts = {"casUrl": self.xet.address, "exp": XET_EXPIRY, "accessToken": "xet"}
-        headers = {"X-Xet-Cas-Url": self.xet.address, "X-Xet-Token-Expiration": str(XET_EXPIRY), "X-Xet-Access-Token": "xet"}
-        return JSONResponse(facts, headers=headers)
 
     async def _preupload(self, request: Request) -> Response:
         repository, wanted = self._open_to_add(request), await request.json()
@@ -430,8 +414,6 @@ class ContractServer:
             raise Refusal(404, f"{branch} is not a branch", "RevisionNotFound")
         if not proposed and not head.startswith(wanted.get("parentCommit") or ""):
             raise Refusal(412, "A commit has happened since. Please refresh and try again.")
-        if self.xet:
-            self.xet.move_to_lfs(repository, [one["value"]["oid"] for one in operations if one["key"] == "lfsFile"])
         changes, deletions = _changes(repository, head, operations)
         message = "\n\n".join(part for part in (wanted["summary"], wanted.get("description")) if part)
         answer = {"success": True}
@@ -446,10 +428,10 @@ class ContractServer:
 
 
 @contextlib.contextmanager
-def serve(root: Path, *, xet: bool = False) -> Iterator[ContractServer]:
+def serve(root: Path) -> Iterator[ContractServer]:
     """Run a contract server in a thread of this process, on a free port of 127.0.0.1."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = ContractServer(root, listener.getsockname()[1], xet=xet)
+        server = ContractServer(root, listener.getsockname()[1])
         # a stalled download must not keep the server from closing
         config = uvicorn.Config(server.app(), lifespan="off", log_config=None, timeout_graceful_shutdown=1)
         running = uvicorn.Server(config)

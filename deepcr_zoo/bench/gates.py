@@ -364,12 +364,11 @@ def _lead_over_more_false_pixels(evidence: Evidence, field_type: str, fpr: float
     """Compare with L.A.Cosmic at a higher FPR, where no setting has so few false pixels: with fewer it finds no more."""
     ours = _rate(evidence.results, evidence.subject.reference, field_type, fpr)
     known = (rate for one in evidence.results.methods if one.name == BEST for rate in one.fields[field_type].at_fpr)
-    theirs = min(
-        (rate for rate in known if rate.fpr > fpr and rate.tpr is not None), key=lambda rate: rate.fpr, default=None
-    )
+    higher = (rate for rate in known if rate.fpr > fpr and rate.tpr_interval is not None)
+    theirs = min(higher, key=lambda rate: rate.fpr, default=None)
     if theirs is None or theirs.tpr_interval is None or ours.tpr_interval is None:
         raise NotMeasuredError("one of the two has no TPR at this FPR: a wider grid of sigclip may reach it")
-    text = f"{_tpr(ours)} against at most {_tpr(theirs)}, its TPR at FPR {100 * theirs.fpr:g} %: no setting of it goes lower"
+    text = f"{_tpr(ours)} against at most {_tpr(theirs)}, its TPR at FPR {100 * theirs.fpr:g} %: its grid ends above"
     return Measured(text, ours.tpr_interval.low > theirs.tpr_interval.high)
 
 

@@ -68,6 +68,12 @@ def tprs_at(tally: Tally, weights: Values, fpr: float, *, interpolated: bool) ->
     return np.concatenate(slices) if slices else np.zeros(0)
 
 
+def strictest_tprs(tally: Tally, weights: Values) -> Values:
+    """Return the TPR at the highest threshold in each resampling, shape (R,)."""
+    hits = weights @ tally.masked[1::CLASSES, -1].astype(np.float64)
+    return _ratio(hits, weights @ tally.pixels[1::CLASSES])
+
+
 def _interpolated(tally: Tally, weights: Values, fpr: float) -> Values:
     rates = zip(_rates(tally, weights, 0), _rates(tally, weights, 1), strict=True)
     points = [interpolate(tally.thresholds, fprs, tprs, fpr) for fprs, tprs in rates]

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from deepcr_zoo.bench.measures import stars, tracks
-from deepcr_zoo.bench.measures.bootstrap import Values, tprs_at
+from deepcr_zoo.bench.measures.bootstrap import Values, strictest_tprs, tprs_at
 from deepcr_zoo.bench.measures.detections import Detections
 from deepcr_zoo.bench.measures.lacosmic import Sweep
 from deepcr_zoo.bench.measures.roc import RocCurve, RocPoint
@@ -141,10 +141,14 @@ def resampled_network(found: Detections, weights: Values, fprs: Sequence[float])
 
 
 def resampled_sweep(found: Sequence[Detections], weights: Values, fprs: Sequence[float]) -> Values:
-    """Return the TPRs of the best sweep in each resampling, shape (F, R); NaN where none reaches the FPR."""
+    """Return the TPRs of the best sweep in each resampling, shape (F, R).
+
+    Where none reaches the FPR, it is the TPR of the strictest settings: with fewer false pixels they find no more.
+    """
     each = np.stack([[tprs_at(one.blocks, weights, fpr, interpolated=True) for fpr in fprs] for one in found])
     best = np.where(np.isfinite(each), each, -1).max(axis=0)
-    return np.where(best < 0, np.nan, best)
+    strictest = np.stack([strictest_tprs(one.blocks, weights) for one in found]).max(axis=0)
+    return np.where(best < 0, strictest, best)
 
 
 def calibration(classes: Tally) -> list[ReliabilityBin]:

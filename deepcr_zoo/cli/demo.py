@@ -11,7 +11,7 @@ from astropy.io import fits
 from typer import Argument, Option
 
 from deepcr_zoo.cli.console import hiding_logs, print_error, print_line
-from deepcr_zoo.errors import DeepcrZooError, NoModelError
+from deepcr_zoo.errors import DeepcrZooError
 from deepcr_zoo.exposures.cleaning import CleanedFile, clean_file
 from deepcr_zoo.models.verification import verify
 from deepcr_zoo.simulate.cameras import simulated
@@ -22,9 +22,6 @@ from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 from deepcr_zoo.zoo.registries import default_registry
 
 MASK, INPAINT = "mask/ACS-WFC-F606W-2-32", "inpaint/ACS-WFC-F606W-2-32"
-
-FALLBACK = "mask/ACS-WFC-2-32"
-"""For exposures of instruments without a network in the zoo."""
 
 RECIPE = "acs-wfc-f606w"
 """Recipe whose instrument is simulated."""
@@ -52,7 +49,10 @@ def demo(
 def _demo(folder: Path, exposure: Path | None, side: int | None) -> None:
     for name in (MASK, INPAINT):
         _pull_and_verify(name)
-    done = _clean_own(folder, exposure) if exposure else _clean_simulated(folder, side)
+    if exposure:
+        done = clean_file(exposure, output_dir=folder, overwrite=True, preview=True)
+    else:
+        done = _clean_simulated(folder, side)
     for note in (*done.reasons, *done.cautions, *filter(None, [done.advice])):
         print_line(f"  {note}")
     print_line(
@@ -72,14 +72,6 @@ def _pull_and_verify(name: str) -> None:
     if outcome.max_difference is None:
         raise DeepcrZooError(f"{model.reference} fails: {outcome.reason}")
     print_line(f"  {outcome.verdict} its test vector, largest difference {outcome.max_difference:.1e}")
-
-
-def _clean_own(folder: Path, exposure: Path) -> CleanedFile:
-    try:
-        return clean_file(exposure, output_dir=folder, overwrite=True, preview=True)
-    except NoModelError as error:
-        print_line(f"{error}; the demo takes {FALLBACK}")
-        return clean_file(exposure, FALLBACK, output_dir=folder, overwrite=True, preview=True)
 
 
 def _clean_simulated(folder: Path, side: int | None) -> CleanedFile:

@@ -27,7 +27,7 @@ from deepcr_zoo.exposures.plan import Plan, damaged, finished, make_plan, stale
 from deepcr_zoo.exposures.products import ChipMask, Count, NewPixels
 from deepcr_zoo.exposures.provenance import MaskProvenance
 from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
-from deepcr_zoo.exposures.selection import Selection, missing_model, ranked_models, select
+from deepcr_zoo.exposures.selection import Selection, ranked_models, select
 from deepcr_zoo.exposures.suspicions import suspicions
 from deepcr_zoo.files import sweep_partial, write_failure, write_together
 from deepcr_zoo.machine import memory_shortage
@@ -272,9 +272,7 @@ def _read(path: Path, options: CleanOptions) -> Exposure:
         registry = default_registry()
         if _takes_any_unit(options.model, error.instrument, registry):
             return read_exposure(path, replace(options.reading, as_stored=True))
-        without_model = options.model == AUTO and not ranked_models(error.instrument, registry, "mask")
-        more = [missing_model(registry)] if without_model else []
-        raise MissingFactsError(error.where, [*error.missing, *more], error.instrument) from None
+        raise
 
 
 def _takes_any_unit(model: str, instrument: Instrument | None, registry: Registry) -> bool:

@@ -181,7 +181,7 @@ class Preferences(Document):
 
     preferences: list[Preference]
     foreign: list[RankedModel] = Field(
-        default=[], description="mask models to try on a camera without a network of its own, best first"
+        default=[], description="mask models for cameras without a network of their own, best first"
     )
 
 
@@ -314,7 +314,7 @@ class Registry:
     elsewhere : mapping of str to Origin
         Origins of versions added by an update, by ``task/name@version``.
     foreign : list of RankedModel
-        Mask models to try on cameras without a network of their own, best first.
+        Mask models for cameras without a network of their own, best first.
     others : callable
         Return the registries of names with a prefix; called only for such names.
     """

@@ -19,7 +19,7 @@ from deepcr_zoo.zoo.cards import Card, PublishedEvaluation, read_card
 from deepcr_zoo.zoo.instruments import InstrumentTable, read_instruments
 from deepcr_zoo.zoo.recipefiles import recipe_json_schema
 from deepcr_zoo.zoo.records import sky_range
-from deepcr_zoo.zoo.registry import Registry, ResolvedModel, read_registry
+from deepcr_zoo.zoo.registry import RankedModel, Registry, ResolvedModel, read_registry
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -58,12 +58,17 @@ def preferences_table(registry: Registry) -> str:
     rows = []
     shares = Counter((block.task, block.instrument, block.detector) for block in registry.preferences)
     for block in registry.preferences:
-        models = "<br>".join(f"`{ranked.model}`: {ranked.reason}" for ranked in block.models)
         camera = f"{block.instrument}/{block.detector}" if block.detector != "*" else block.instrument
         rest = "any other" if shares[block.task, block.instrument, block.detector] > 1 else "any"
         filters = ", ".join(rest if name == "*" else name for name in block.filters)
-        rows.append([camera, filters, block.task, models])
+        rows.append([camera, filters, block.task, _ranked(block.models)])
+    if registry.foreign:
+        rows.append(["any other camera", "any", "mask", _ranked(registry.foreign)])
     return markdown_table(["instrument", "filter", "task", "models, best first"], rows)
+
+
+def _ranked(models: Sequence[RankedModel]) -> str:
+    return "<br>".join(f"`{one.model}`: {one.reason}" for one in models)
 
 
 def instruments_table(table: InstrumentTable, registry: Registry) -> str:
@@ -78,7 +83,7 @@ def instruments_table(table: InstrumentTable, registry: Registry) -> str:
             "none: DQ holds codes" if known.cosmic_ray_bit is None else str(known.cosmic_ray_bit),
             " and ".join(shapes) or "refused",
             ", ".join(dict.fromkeys(block.task for block in registry.preferences if block.instrument == known.instrument))
-            or "none: name one",
+            or ("mask for any CCD" if registry.foreign else "none: name one"),
         ]
         rows.append(cells)
     header = ["detector", "recognised by", "gain", "cosmic-ray bit in DQ", "raw frames", "networks"]
@@ -92,7 +97,7 @@ def card_fields_table() -> str:
 
 def input_text(card: Card) -> str:
     """Return the input unit and its normalisation, as in ``electron (divided by 100 inside)``."""
-    if card.input.normalisation == "noise":
+    if card.input.by_noise:
         return "any unit, gain and bias level (asinh((pixel - sky) / noise) of the whole exposure inside)"
     steps = [f"divided by {card.input.scale:g}"] if card.input.scale != 1 else []
     steps += ["standardised over the whole frame"] if card.input.normalisation == "frame-standardise" else []

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import yaml
 from astropy.io import fits
@@ -58,12 +60,27 @@ def test_auto_takes_the_first_choice_of_the_registry_and_says_why(keywords, mask
 
 
 @pytest.mark.parametrize("keywords", [STIS, WFPC2, {}, {**ACS, "DETECTOR": "HRC"}])
-def test_where_the_zoo_ranks_nothing_auto_is_an_error_that_lists_candidates_and_the_override(keywords, tmp_path):
-    with pytest.raises(
-        NoModelError,
-        match=r"no mask model for .*: give --model ACS-WFC-2-32; best for other CCDs: ACS-WFC-2-32 \(.*alone: .*DECam",
-    ):
-        chosen(keywords, tmp_path)
+def test_a_camera_without_a_network_of_its_own_gets_that_for_any_ccd(keywords, tmp_path):
+    selection = chosen(keywords, tmp_path)
+    assert selection.mask.entry.name == default_registry().foreign[0].model.removeprefix("mask/")
+    assert selection.card.instrument.telescope == "any"
+    assert selection.inpaint_reference == "medmask"
+    assert f"first choice for {exposure_of(keywords, tmp_path).description}" in selection.reasons[0]
+    assert not any("has not been measured" in caution for caution in selection.cautions)
+
+
+def test_a_registry_without_a_network_for_any_ccd_asks_for_one(tmp_path):
+    registry = replace(default_registry(), foreign=())
+    with pytest.raises(NoModelError, match="ranks no mask model for .*: give --model NAME"):
+        select(exposure_of(STIS, tmp_path), registry, CleanOptions())
+
+
+def test_a_network_for_any_ccd_is_chosen_by_its_rate_on_simulated_cameras(tmp_path):
+    """There are no real data of the one camera that could have been meant."""
+    selection = chosen(STIS, tmp_path, fpr=0.0005)
+    assert "FPR 0.0005 on synthetic data" in selection.reasons[2]
+    with pytest.raises(NoModelError, match="--allow-synthetic accepts those"):
+        chosen(ACS, tmp_path, model="ACS-WFC-F606W-2-32", fpr=0.005)
 
 
 @pytest.mark.parametrize(
@@ -258,6 +275,5 @@ def test_a_network_for_whole_frames_says_so_on_another_camera(tmp_path):
     assert any("standardises over the frame, so give whole frames" in caution for caution in cautions)
 
 
-def test_all_that_a_camera_without_a_network_needs_is_asked_for_at_once(tmp_path):
-    with pytest.raises(NoModelError, match="give --model ACS-WFC-2-32 --gain E_PER_COUNT;"):
-        select(exposure_of({}, tmp_path, "adu"), default_registry(), CleanOptions())
+def test_a_camera_without_a_network_needs_no_gain(tmp_path):
+    assert select(exposure_of({}, tmp_path, "adu"), default_registry(), CleanOptions()).card.input.unit == "any"

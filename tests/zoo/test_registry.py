@@ -133,7 +133,10 @@ def test_an_exposure_gets_the_preferred_model_with_a_reason(exposure, first):
 
 
 def test_every_model_has_its_place_in_the_preferences():
-    ranked = {model.model for block in default_registry().preferences for model in block.models}
+    registry = default_registry()
+    ranked = {
+        model.model for models in (*(block.models for block in registry.preferences), registry.foreign) for model in models
+    }
     assert ranked == set(default_registry().entries)
 
 

@@ -14,6 +14,7 @@ from deepcr_zoo.zoo.recipe import Recipe
 from deepcr_zoo.zoo.recipeinstruments import NAME, Content, fill_from_description
 
 EXTENDS = "extends"  # key that names the recipe to start from: a shipped recipe, or a file relative to the one with the key
+MOST_RECIPES, MOST_PARTS = 20, 20  # recipes that extend each other, and parts of the path of a field
 VISITS: Place = ("data", "visits")  # place where null removes an inherited rule
 Origins = dict[Place, str]  # origin of each field: ``FILE:LINE``, or the ``--set`` option
 
@@ -99,6 +100,8 @@ def _is_outside(path: Path, top: Path) -> bool:
 def _read(path: Path, ancestors: tuple[Path, ...], outside: set[Path]) -> tuple[Content, Origins]:
     if path.resolve() in [one.resolve() for one in ancestors]:
         raise InvalidDocumentError(f"{path}: {EXTENDS}: expected another recipe, got one that extends this one")
+    if len(ancestors) >= MOST_RECIPES:
+        raise InvalidDocumentError(f"{path}: {EXTENDS}: expected at most {MOST_RECIPES} recipes that extend each other")
     content, lines = parse_yaml(document_bytes(path, path), path)
     if not isinstance(content, dict):
         raise InvalidDocumentError(f"{path}: expected a recipe, which starts with 'name: ...', got no mapping")
@@ -141,7 +144,7 @@ def _merge(base: Content, content: Mapping[Hashable, Any], origins: Origins, inh
 def _override(setting: str) -> tuple[Content, Origins]:
     field, equals, text = setting.partition("=")
     keys = tuple(field.split("."))
-    if not equals or not all(keys):
+    if not equals or not all(keys) or len(keys) > MOST_PARTS:
         raise UsageError(f"--set {brief(setting)}: expected path.to.field=VALUE, as in train.schedule.batch_size=8")
     content, _ = parse_yaml(text, f"--set {brief(setting)}")
     for key in reversed(keys):

@@ -273,3 +273,15 @@ def test_several_wildcards_for_all_folders_in_a_row_are_one(tmp_path):
     place = f"{tmp_path}/{'**/' * 30}*.fits"
     assert batch.expand([place]).paths == [str(deep / "a.fits")]
     assert find_files([place], "*") == [deep / "a.fits"]
+
+
+def test_a_long_path_of_a_setting_is_one_sentence():
+    with pytest.raises(UsageError, match=r"expected path\.to\.field=VALUE"):
+        read_recipe(find_recipe("acs-wfc-f606w"), ["train" + ".a" * 3000 + "=1"])
+
+
+def test_recipes_that_extend_each_other_without_end_are_not_all_read(tmp_path):
+    for number in range(200):
+        (tmp_path / f"{number}.yaml").write_text(f"extends: {number + 1}.yaml\n")
+    with pytest.raises(InvalidDocumentError, match="expected at most 20 recipes that extend each other"):
+        read_recipe(tmp_path / "0.yaml")

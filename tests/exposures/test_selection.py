@@ -71,7 +71,7 @@ def test_a_camera_without_a_network_of_its_own_gets_that_for_any_ccd(keywords, t
 
 def test_a_registry_without_a_network_for_any_ccd_asks_for_one(tmp_path):
     registry = replace(default_registry(), foreign=())
-    with pytest.raises(NoModelError, match="ranks no mask model for .*: give --model NAME"):
+    with pytest.raises(NoModelError, match=r"ranks no mask model for .*: give --model NAME"):
         select(exposure_of(STIS, tmp_path), registry, CleanOptions())
 
 

@@ -147,7 +147,7 @@ def resampled_sweep(found: Sequence[Detections], weights: Values, fprs: Sequence
     """
     each = np.stack([[tprs_at(one.blocks, weights, fpr, interpolated=True) for fpr in fprs] for one in found])
     best = np.where(np.isfinite(each), each, -1).max(axis=0)
-    strictest = np.stack([strictest_tprs(one.blocks, weights) for one in found]).max(axis=0)
+    strictest: Values = np.stack([strictest_tprs(one.blocks, weights) for one in found]).max(axis=0)
     return np.where(best < 0, strictest, best)
 
 

@@ -60,7 +60,7 @@ def test_uncertain_parts_of_a_recipe_are_listed():
     [
         ("rehearsal.side=352", "a rehearsal"),
         ("rehearsal.stamps.size=480", "a rehearsal"),
-        ("build.stamps.size=1500", "a training"),
+        ("build.stamps.size=1504", "a training"),
     ],
 )
 def test_chips_that_leave_no_training_stamp_are_doubtful(setting, what):

@@ -51,7 +51,8 @@ def read_raw_frame(
     if not (is_raw or wanted):
         return unmeasured(header, instrument, pixels.shape, None)
     section = section_of(header, BIAS_SECTION, pixels.shape)
-    if section is not None and (lit is None or not lit[section].any()):
+    is_part = section is not None and pixels[section].size < pixels.size  # else nothing would see light
+    if section is not None and is_part and (lit is None or not lit[section].any()):
         return _fromsection_of(pixels, section, lit, f"{BIAS_SECTION}={text(header, BIAS_SECTION)}")
     if wanted and lit is not None:
         return _fromsection_of(pixels, _beside(lit), lit, f"outside {_first(header)}")

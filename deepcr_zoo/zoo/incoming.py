@@ -6,6 +6,7 @@ Hub and archive keep their own connections, proxies and certificates, and all th
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import threading
@@ -80,6 +81,12 @@ def within(
 def longest_s(size: int) -> float:
     """Return the seconds that so many bytes may take."""
     return START_S + size / SLOWEST_BYTES_PER_S
+
+
+def deadline() -> float:
+    """Return the `time.monotonic` at which the call around (`within`) is given up; infinite without one."""
+    allowance = _allowance.get()
+    return math.inf if allowance is None else allowance.until
 
 
 def check_time() -> None:

@@ -460,3 +460,37 @@ def test_an_upload_goes_by_no_library_that_writes_where_the_hub_says(contract_hu
     assert any((one.method, "/storage/" in one.path) == ("PUT", True) for one in contract_hub.log)
     assert not any("/xet-" in one.path for one in contract_hub.log)
     assert constants.HF_HUB_DISABLE_XET is False  # other programs go on as they were
+
+
+def batch_of(change):
+    """Let a change befall the objects of the answer that says where large files go."""
+
+    def fault(response):
+        body = json.loads(response.body)
+        body["objects"] = change(body["objects"])
+        return faults._with_body(response, json.dumps(body).encode())
+
+    return fault
+
+
+def test_an_upload_that_the_hub_asks_for_many_times_ends_with_its_command(contract_hub, release, monkeypatch):
+    """The client sends the bytes in threads of its own, which nothing else could stop."""
+    monkeypatch.setenv("HF_TOKEN", "hf_write")
+    monkeypatch.setattr(repositories, "QUESTION_S", 1.0)
+    monkeypatch.setattr(repositories, "REPEATS", 0)
+    contract_hub.inject(batch_of(lambda objects: objects * 20_000), method="POST", where="/info/lfs/objects/batch")
+    with pytest.raises(HubUnreachableError, match=r"no answer within|was given up"):
+        upload(release, HubRepository(REPOSITORY))
+    time.sleep(1)  # those that had begun
+    sent = len(contract_hub.log)
+    time.sleep(2)
+    assert len(contract_hub.log) <= sent + 1
+
+
+def test_an_object_that_was_not_asked_for_is_one_sentence(contract_hub, release, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_write")
+    other = batch_of(lambda objects: [{**one, "oid": "0" * 64} for one in objects])
+    contract_hub.inject(other, method="POST", where="/info/lfs/objects/batch")
+    with pytest.raises(DeepcrZooError) as error:
+        upload(release, HubRepository(REPOSITORY))
+    assert "\n" not in str(error.value)

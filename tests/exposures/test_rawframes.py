@@ -129,3 +129,12 @@ def test_as_many_gains_as_images_are_expected(tmp_path):
     path = write(tmp_path / "x.fits", science(LIT, "adu"), science(LIT, "adu", 2))
     with pytest.raises(InvalidFileError, match="holds 2 images: expected one gain or as many, got 3"):
         clean_file(path, SMALL, gain="1,2,3")
+
+
+def test_an_overscan_that_would_be_the_whole_frame_is_none(tmp_path):
+    counts = np.random.default_rng(1).poisson(1000, (64, 96)).astype(np.uint16)
+    path = write(tmp_path / "x.fits", science(counts, None), BIASSEC="[1:96,1:64]")
+    with pytest.raises(InvalidFileError, match="where the bias level of this instrument stands is not known"):
+        read_exposure(path)
+    done = clean_file(path)  # by a network that needs no bias level
+    assert done.status == "cleaned"

@@ -33,7 +33,8 @@ CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 MOST_SHOWN = 500
 """Characters of a reason that the Hub gives."""
 
-_LACKING = (LookupError, TypeError, AttributeError, OverflowError, RecursionError)  # where an answer lacks what is expected
+# from the client where an answer lacks what it expects
+_LACKING = (LookupError, TypeError, AttributeError, NameError, OverflowError, RecursionError)
 _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _TOKEN = re.compile(r"\bhf_\w+")
 _TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")

@@ -7,7 +7,9 @@ addresses, such as the signatures of uploads, and no control characters.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -33,8 +35,8 @@ LOGGERS = ("huggingface_hub", "httpx", "httpcore")
 
 _NAMED = "hf_hub/"  # in the User-Agent of all that the client sends in the name of a program
 _lock = threading.Lock()
-_uploads: list[None] = []
-"""An entry for each upload that is under way."""
+_uploads: list[float] = []
+"""When each upload that is under way is given up, in `time.monotonic`."""
 
 SECRETS = ("Authorization", "Cookie", "Proxy-Authorization")
 
@@ -50,6 +52,8 @@ def _on_request(request: Any) -> None:
     if not _is_ours(request):
         return
     incoming.check_time()
+    if not _is_named(request) and time.monotonic() > max(_uploads, default=math.inf):  # in threads of the client's pool
+        raise TimeoutError("the upload was given up")
     request.headers["Accept-Encoding"] = "identity"
     endpoint = hub_endpoint()
     if request.url.scheme != "https" and not endpoint.url.startswith(f"{request.url.scheme}://"):
@@ -80,20 +84,25 @@ def _on_response(response: Any) -> None:
 def _is_ours(request: Any) -> bool:
     """True for our requests; the client sends the bytes of an upload in nobody's name, and in other threads."""
     agent = request.headers.get("User-Agent", "")
-    return bool(agent.startswith(LIBRARY)) or (bool(_uploads) and _NAMED not in agent)
+    return bool(agent.startswith(LIBRARY)) or (bool(_uploads) and not _is_named(request))
+
+
+def _is_named(request: Any) -> bool:
+    return _NAMED in request.headers.get("User-Agent", "")
 
 
 @contextmanager
 def uploading(without_secrets: Callable[[str], str]) -> Iterator[None]:
     """Take requests in nobody's name for ours; it belongs into the thread that uploads, which may outlive its command."""
+    given_up_at = incoming.deadline()
     with _lock:
-        _uploads.append(None)
+        _uploads.append(given_up_at)
     try:
         with shown_safely(LOGGERS, without_secrets):
             yield
     finally:
         with _lock:
-            _uploads.pop()
+            _uploads.remove(given_up_at)
 
 
 def is_at(url: Any, endpoint: Address) -> bool:

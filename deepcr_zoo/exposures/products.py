@@ -214,11 +214,24 @@ def _editable(hdus: fits.HDUList, images: fits.HDUList, index: int, where: str) 
 def _repaint(science: _Editable, mask: NDArray[np.bool_], values: NDArray[np.float64]) -> None:
     """Put new values into the masked pixels, as stored values; the others keep their bits."""
     stored = science.hdu.data.reshape(mask.shape)  # a view: an image may have further axes of length 1
-    values = (values - science.zero) / science.step
+    known = np.isfinite(values)
+    place = tuple(index[known] for index in np.nonzero(mask))
     if stored.dtype.kind in "iu":
-        limits = np.iinfo(stored.dtype)
-        values = np.clip(np.rint(values), limits.min, limits.max)  # NaN stays NaN
-    stored[mask] = np.where(np.isfinite(values), values, stored[mask])
+        stored[place] = _integers(values[known], science, stored.dtype)
+    else:
+        stored[place] = (values[known] - science.zero) / science.step
+
+
+def _integers(values: NDArray[np.float64], science: _Editable, dtype: np.dtype[Any]) -> list[int]:
+    """Return the integers that stand for these values, none of which means that there is no value (BLANK)."""
+    limits, blank = np.iinfo(dtype), number(science.hdu.header, "BLANK")
+    if science.step == 1 and float(science.zero).is_integer():
+        # in whole numbers: 2**63, the BZERO of unsigned 64-bit numbers, would swallow the value
+        found = [round(value) - int(science.zero) for value in values.tolist()]
+    else:
+        found = [round(value) for value in ((values - science.zero) / science.step).tolist()]
+    within = (min(max(value, int(limits.min)), int(limits.max)) for value in found)
+    return [value - (1 if value > limits.min else -1) if value == blank else value for value in within]
 
 
 def _repaint_error(

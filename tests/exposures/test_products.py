@@ -220,7 +220,18 @@ def test_dq_only_leaves_the_pixels_as_they_are(flc):
     assert cleaned[0].header["CRINPNT"] == "none"
 
 
-@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.int32, np.float64])
+def test_no_repainted_pixel_gets_the_integer_that_means_no_value(tmp_path):
+    image = np.clip(np.rint(ELECTRONS), 0, 30000).astype(np.int16)
+    sky = int(np.median(image))
+    image[image == sky] += 1
+    hdu = science(image)
+    hdu.header["BLANK"] = sky
+    mask, cleaned = clean(write(tmp_path / "x.fits", hdu, **ACS))
+    assert mask["CRMASK"].data.any()
+    assert np.isfinite(cleaned["SCI"].data).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.int32, np.uint64, np.int64, np.float64])
 def test_pixel_values_keep_their_type_and_unit(dtype, tmp_path):
     image = np.clip(np.rint(ELECTRONS), 0, 30000).astype(dtype)
     path = write(tmp_path / "x.fits", science(image), **ACS)

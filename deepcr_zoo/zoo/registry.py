@@ -459,7 +459,7 @@ def read_registry(root: Path, origin: Origin | None = None, *, may_have_links: b
             entries[entry.reference] = entry
     ranked = root / "zoo" / "preferences.yaml"
     with reporting_unreadable(ranked):
-        has_ranking = files.is_file(ranked)
+        has_ranking = files.is_file(ranked) or os.path.lexists(ranked)  # what is no file is named
     ranking = read_document(ranked, Preferences, root) if has_ranking else Preferences(preferences=[])
     registry = Registry(origin or Origin(root, str(root)), entries, ranking.preferences, foreign=ranking.foreign)
     check_consistency(registry)

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from deepcr_zoo.documents import as_yaml
+from deepcr_zoo.errors import InvalidDocumentError
 from deepcr_zoo.zoo import sources
+from deepcr_zoo.zoo.registry import read_registry
 from tests import forks
 from tests.dataset import repeated
 from tests.registries import SMALL, copy_registry
@@ -149,3 +151,12 @@ def test_modes_count_in_these_tests(tmp_path):
                 os._exit(0)
             os._exit(1)
         assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_ranking_that_is_no_file_is_named(tmp_path):
+    root = copy_registry(tmp_path)
+    ranking = root / "zoo" / "preferences.yaml"
+    ranking.unlink(missing_ok=True)
+    os.mkfifo(ranking)
+    with pytest.raises(InvalidDocumentError, match=r"preferences\.yaml.*pipe"):
+        read_registry(root)

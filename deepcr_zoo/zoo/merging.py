@@ -106,9 +106,16 @@ def _merge_entries(old: ModelEntry, new: ModelEntry) -> ModelEntry:
     return old.model_copy(update={"versions": versions, "aliases": aliases})
 
 
+def _both(old: str | None, new: str | None) -> str | None:
+    """Return two cautions as one: a newer one may add to what this package says, and takes nothing back."""
+    if old is None or new is None:
+        return old or new
+    return new if old in new else f"{old}; {new}"
+
+
 def _merge_versions(old: LockedVersion, new: LockedVersion | None) -> LockedVersion:
     if new is None:
         return old
     sources = old.sources.model_copy(update={"hub": old.sources.hub or new.sources.hub})
-    cautions = {"warning": new.warning or old.warning, "deprecated": new.deprecated or old.deprecated}
+    cautions = {"warning": _both(old.warning, new.warning), "deprecated": _both(old.deprecated, new.deprecated)}
     return old.model_copy(update={"sources": sources, **cautions})

@@ -3,6 +3,7 @@
 import datetime
 import shutil
 import socket
+from dataclasses import replace
 
 import pytest
 from huggingface_hub import HfApi
@@ -23,6 +24,7 @@ from deepcr_zoo.errors import (
 from deepcr_zoo.publishing.registryfiles import publish_registry
 from deepcr_zoo.zoo import updates
 from deepcr_zoo.zoo.hub.repositories import HubRepository
+from deepcr_zoo.zoo.merging import merged
 from deepcr_zoo.zoo.records import MeasuredOn, Results, SkyRecord
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import LockedFile, read_registry
@@ -185,6 +187,20 @@ def test_an_update_that_alters_or_drops_what_an_update_has_brought_is_refused_an
         updates.update()
     assert updates.current().commit == kept
     assert f"{NEW}@1.0" in default_registry().references()
+
+
+def test_an_update_adds_to_a_caution_and_takes_none_back():
+    shipped, name = default_registry(), "mask/DECam-2-32"
+    entry = shipped.entries[name]
+    before = entry.versions["1.0"]
+    for warning, expected in (
+        ("harmless", f"{before.warning}; harmless"),
+        (None, before.warning),
+        (f"{before.warning}, as found in 2027", f"{before.warning}, as found in 2027"),
+    ):
+        changed = entry.model_copy(update={"versions": {"1.0": before.model_copy(update={"warning": warning})}})
+        both = merged(shipped, replace(shipped, entries={name: changed}))
+        assert both.entries[name].versions["1.0"].warning == expected
 
 
 def test_an_update_may_add_a_source_and_a_caution_to_what_ships(contract_hub, keepers):

@@ -37,7 +37,7 @@ def main() -> None:
         layers = group.read("image", "cosmic_rays", "ignore")
         image, cosmic_rays, ignore = layers["image"], layers["cosmic_rays"], layers["ignore"]
         hit, clean = cosmic_rays == 1, (cosmic_rays == 0) & (ignore == 0)
-        core = clean & (star_cores(image.astype(np.float32), hit, ignore == 1) != NO_GROUP)
+        core = clean & (star_cores(image, hit, ignore == 1) != NO_GROUP)
         probability = model.predict(image, noise=noise_for(model, group))
         found = [
             [(mask & core).sum(), (mask & clean).sum(), core.sum(), clean.sum()]

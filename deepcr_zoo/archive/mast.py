@@ -173,7 +173,7 @@ class Archive:
         except IntegrityError as error:
             raise ArchiveError(f"{where} cannot be used: {error}") from None
         except (exceptions.RemoteServiceError, exceptions.InvalidQueryError, *_LACKING) as error:
-            detail = brief(without_passwords(str(error)[:1000])) or type(error).__name__
+            detail = _shown(error) or type(error).__name__
             raise ArchiveError(f"{where} sent an answer that cannot be understood: {detail}") from None
 
 
@@ -194,7 +194,7 @@ def _connect(pace: Pace) -> tuple[Any, Any, str]:
         def send(self, request: Any, *arguments: Any, **options: Any) -> Any:
             incoming.check_time()
             pace.check()
-            if address.url.startswith("https:") and not request.url.startswith("https:"):
+            if not address.may_lead_to(urlsplit(request.url).scheme):
                 raise IntegrityError("it leads to an address without https")
             request.headers["Accept-Encoding"] = "identity"  # sizes are compared with the bytes that arrive
             request.headers.pop("Authorization", None)  # requests has taken it from ~/.netrc for whatever host this is
@@ -340,7 +340,7 @@ def _refusal(where: str, response: Any) -> ArchiveError:
     if status == 404:
         return ArchiveError(f"{where} lists it but does not have it ({status}): supply the file, or ask the archive")
     kind = ArchiveUnreachableError if status >= 500 else ArchiveError
-    return kind(f"{where} answers {status} {brief(without_passwords((response.reason or '')[:1000]))}".rstrip())
+    return kind(f"{where} answers {status} {_shown(response.reason or '')}".rstrip())
 
 
 def _failure(error: BaseException) -> str:
@@ -366,7 +366,12 @@ def _failure(error: BaseException) -> str:
     broken = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, ConnectionError)
     if isinstance(error, (*broken, urllib3.exceptions.HTTPError)):
         return "broke off"
-    return f"cannot be used: {brief(without_passwords(str(error)[:1000])) or type(error).__name__}"
+    return f"cannot be used: {_shown(error) or type(error).__name__}"
+
+
+def _shown(found: object) -> str:
+    """Return what the archive or the client says, short and without secrets."""
+    return brief(without_passwords(str(found)[:1000]))
 
 
 def _filters(row: Row) -> frozenset[str]:

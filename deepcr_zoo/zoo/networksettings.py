@@ -36,6 +36,10 @@ class Address:
     url: str
     basic: str | None = None
 
+    def may_lead_to(self, scheme: str) -> bool:
+        """True unless a redirect to such an address would leave https."""
+        return scheme == "https" or self.url.startswith(f"{scheme}://")
+
 
 def address_of(text: str) -> Address:
     """Take name and password out of an address, so that no client shows them in a log or an error."""

@@ -465,12 +465,7 @@ def test_an_upload_goes_by_no_library_that_writes_where_the_hub_says(contract_hu
 def batch_of(change):
     """Let a change befall the objects of the answer that says where large files go."""
 
-    def fault(response):
-        body = json.loads(response.body)
-        body["objects"] = change(body["objects"])
-        return faults._with_body(response, json.dumps(body).encode())
-
-    return fault
+    return faults.edited(lambda answer: answer.update(objects=change(answer["objects"])))
 
 
 def test_an_upload_that_the_hub_asks_for_many_times_ends_with_its_command(contract_hub, release, monkeypatch):

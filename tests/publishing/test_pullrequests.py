@@ -1,7 +1,5 @@
 """Releases proposed by accounts that may not write to the repository, merged by its owner, and finished."""
 
-import json
-
 import pytest
 from huggingface_hub import HfApi
 
@@ -121,10 +119,6 @@ def test_a_hub_that_takes_long_over_each_pull_request_is_given_up(owner, release
 
 
 def test_the_address_of_a_proposal_is_at_the_endpoint_whatever_the_hub_says(contract_hub, owner, release):
-    def elsewhere(response):
-        body = json.loads(response.body)
-        body["pullRequestUrl"] = "http://\x1b[2Jevil.example/discussions/1"
-        return faults._with_body(response, json.dumps(body).encode())
-
-    contract_hub.inject(elsewhere, method="POST", where="/commit/")
+    elsewhere = {"pullRequestUrl": "http://\x1b[2Jevil.example/discussions/1"}
+    contract_hub.inject(faults.edited(lambda answer: answer.update(elsewhere)), method="POST", where="/commit/")
     assert workflow.propose(release, REPOSITORY).address == f"{contract_hub.url}/{REPOSITORY}/discussions/1"

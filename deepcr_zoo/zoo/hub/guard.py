@@ -56,7 +56,7 @@ def _on_request(request: Any) -> None:
         raise TimeoutError("the upload was given up")
     request.headers["Accept-Encoding"] = "identity"
     endpoint = hub_endpoint()
-    if request.url.scheme != "https" and not endpoint.url.startswith(f"{request.url.scheme}://"):
+    if not endpoint.may_lead_to(request.url.scheme):
         raise OSError("it leads to an address without https")
     if not is_at(request.url, endpoint):
         for header in SECRETS:

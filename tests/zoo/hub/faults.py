@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 from collections.abc import Callable
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -46,6 +48,18 @@ class with_headers:  # noqa: N801 - used as a function, like the others
     def __call__(self, response: Response) -> Response:
         response.headers.update(self._headers)
         return response
+
+
+class edited:  # noqa: N801 - used as a function, like the others
+    """What the answer says in JSON is changed in place."""
+
+    def __init__(self, change: Callable[[Any], object]) -> None:
+        self._change = change
+
+    def __call__(self, response: Response) -> Response:
+        content = json.loads(response.body)
+        self._change(content)
+        return _with_body(response, json.dumps(content).encode())
 
 
 class answering:  # noqa: N801 - used as a function, like the others

@@ -38,7 +38,6 @@ Handler = Callable[[Request], Awaitable[Response]]
 MODEL = "/api/models/{organisation}/{name}"
 LARGE = 10_000_000
 """Size in bytes above which a file goes to LFS whatever its name."""
-"""Seconds: long after any test."""
 
 
 @dataclass(frozen=True)

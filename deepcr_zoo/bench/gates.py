@@ -156,6 +156,38 @@ def imported_verdict(candidate: Candidate) -> ModelVerdict:
     return ModelVerdict(reference=candidate.subject.reference, gate_set="imported", gates=gates)
 
 
+def listed_verdict(candidate: Candidate, results: BenchmarkResults) -> ModelVerdict:
+    """Check the gates of a model trained here and listed in the registry, whose run and data may be elsewhere.
+
+    Gates of its files are checked anew. Those of its data are as in `results`, which has the verdict of the day on which
+    it entered the registry; `NotMeasuredError` if these are not of the same weights.
+    """
+    method = judged_method(candidate, results)
+    recorded = next((one for one in results.verdicts if one.reference == method.name), None)
+    if recorded is None:
+        raise NotMeasuredError(f"the benchmark on record has no verdict on {method.name}")
+    anew = {found.gate: found for found in (check.result() for check in _checks_of_files(candidate))}
+    gates = [anew.get(found.gate, found) for found in recorded.gates]
+    return ModelVerdict(reference=candidate.subject.reference, gate_set="trained", gates=gates)
+
+
+def judged_method(candidate: Candidate, results: BenchmarkResults) -> MethodResult:
+    """Return the results of the candidate's weights, whatever their name was; `NotMeasuredError` if there are none."""
+    sha256, contract = candidate.model.sha256, contract_sha256(candidate.model.card)
+    for one in results.methods:
+        if isinstance(one.method, ModelMethod) and (one.method.sha256, one.method.contract_sha256) == (sha256, contract):
+            return one
+    raise NotMeasuredError("the benchmark on record is not of these weights and this card")
+
+
+def _checks_of_files(candidate: Candidate) -> Iterator[Check]:
+    tolerance = f"{candidate.tolerance:g} at most"
+    yield Check(Gate.CARD, "follows its schema, nothing left open", partial(_card, candidate))
+    yield Check(Gate.FILES, "same sha256", partial(_weights, candidate))
+    yield Check(Gate.TEST_VECTOR, tolerance, partial(_test_vector, candidate))
+    yield Check(Gate.TILES, tolerance, partial(_tiles, candidate), details={"side": TILE_SIDE})
+
+
 def checks_of_imported(candidate: Candidate) -> Iterator[Check]:
     tolerance, of_tiles = f"{candidate.tolerance:g} at most", {"side": TILE_SIDE}
     has_source = "1 or more; where none is published, a caution to its users"

@@ -19,9 +19,32 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from importlib import _bootstrap
 
-_IMPORTED = {"astropy", "deepcr_zoo", "numpy", "openvino", "pydantic", "safetensors", "scipy", "torch", "yaml"}
-"""Packages whose import is waited for: those that models and exposures need, whose locks a forked process needs."""
+_IMPORTED = sys.stdlib_module_names | {
+    "astropy",
+    "charset_normalizer",
+    "deepcr_zoo",
+    "lazy_loader",
+    "matplotlib",
+    "numpy",
+    "openvino",
+    "packaging",
+    "PIL",
+    "platformdirs",
+    "pydantic",
+    "pydantic_core",
+    "safetensors",
+    "scipy",
+    "torch",
+    "tqdm",
+    "typing_extensions",
+    "yaml",
+}
+"""Packages whose import is waited for: those that models and exposures need, whose locks a forked process needs.
+
+Not all: the import of a program may go on for as long as the program runs.
+"""
 
 
 class _Computations:
@@ -76,18 +99,21 @@ COMPUTATIONS = _Computations()
 
 def _finish_imports() -> None:
     """Wait for the imports of other threads, and for those that follow at once."""
-    waited: set[str] = set()  # an import that this thread is in itself does not end here
-    while names := [name for name in list(sys.modules) if name not in waited and _is_being_imported(name)]:
-        waited.update(names)
+    waited: set[str] = set()
+    while names := _imported_elsewhere() - waited:
+        waited |= names
         for name in names:
             with suppress(Exception):  # where it fails, the other thread gets the error
                 importlib.import_module(name)
 
 
-def _is_being_imported(name: str) -> bool:
-    # Python has no public name for it; every import asks this of a module that it finds
-    spec = getattr(sys.modules.get(name), "__spec__", None)
-    return name.partition(".")[0] in _IMPORTED and getattr(spec, "_initializing", False)
+def _imported_elsewhere() -> set[str]:
+    """Return the modules that other threads import right now, also those that are still looked for."""
+    here = threading.get_ident()
+    # Python has no public name for it; a module's lock is held from the search for its file to the end of its import
+    locks = [(name, reference()) for name, reference in list(_bootstrap._module_locks.items())]  # type: ignore[attr-defined]
+    held = {name for name, lock in locks if lock is not None and lock.owner != here}
+    return {name for name in held if name.partition(".")[0] in _IMPORTED}
 
 
 def _before_fork() -> None:

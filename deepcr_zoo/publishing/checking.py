@@ -9,12 +9,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from deepcr_zoo.bench import gates
 from deepcr_zoo.bench.exclusions import FILE as TRAINING_VISITS
 from deepcr_zoo.bench.exclusions import TrainingVisits
+from deepcr_zoo.bench.results import read_results
+from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.documents import document_bytes, parse_document, read_document
 from deepcr_zoo.errors import DeepcrZooError
 from deepcr_zoo.files import files_below
+from deepcr_zoo.models.model import load_resolved
 from deepcr_zoo.models.verification import verify
+from deepcr_zoo.publishing.releases import RECIPE_BESIDE_CARD, RESULTS_BESIDE_CARD
 from deepcr_zoo.zoo import rendering, updates
 from deepcr_zoo.zoo.cards import Card, find_open_points, read_card
 from deepcr_zoo.zoo.instrumentfiles import read_offered
@@ -34,6 +39,9 @@ from deepcr_zoo.zoo.registry import (
     read_registry,
     reporting_unreadable,
 )
+
+BESIDE_CARD = (RECIPE_BESIDE_CARD, RESULTS_BESIDE_CARD, ".results.yaml", ".yaml")
+"""Ends of the names of a version's files in ``cards/``, which begin with the version."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,9 @@ def _model(registry: Registry, reference: str) -> Iterator[str]:
     for citation in card.citation:
         if citation.doi.lower() not in citation.bibtex.lower():
             yield f"citation: the BibTeX record of {citation.doi} has another DOI, or none"
-    yield from _recipe_beside_card(model, card)
+    if card.provenance.kind == "trained":
+        yield from _recipe_beside_card(model, card)
+        yield from _benchmark_beside_card(model)
     for record in read_records(model).parity:
         if record.weights_sha256 != model.locked.weights.sha256:
             yield f"results: the parity record of {record.date} is of other weights"
@@ -116,9 +126,7 @@ def _model(registry: Registry, reference: str) -> Iterator[str]:
 
 def _recipe_beside_card(model: ResolvedModel, card: Card) -> Iterator[str]:
     """Check the recipe of a network that was trained here, which is kept beside its card."""
-    if card.provenance.kind != "trained":
-        return
-    path = model.card_path.with_suffix(".recipe.yaml")
+    path = model.card_path.with_suffix(RECIPE_BESIDE_CARD)
     where = path.relative_to(model.root)
     if not path.is_file():
         yield f"{where}: is missing: the recipe of a network that was trained here stands beside its card"
@@ -132,13 +140,24 @@ def _recipe_beside_card(model: ResolvedModel, card: Card) -> Iterator[str]:
         yield f"{where}: expected the recipe of {model.entry.reference}, got that of {recipe.task}/{recipe.name}"
 
 
+def _benchmark_beside_card(model: ResolvedModel) -> Iterator[str]:
+    """Check that the benchmark on record of a network that was trained here is of its weights, and has a verdict."""
+    results = read_results(model.card_path.with_suffix(RESULTS_BESIDE_CARD))
+    candidate = gates.Candidate(Subject(model), load_resolved(model, "cpu", engine="torch"))
+    yield from (
+        f"{found.gate}: {found.measured}, expected {found.bound}"
+        for found in gates.listed_verdict(candidate, results).gates
+        if found.verdict == "fails"
+    )
+
+
 def _orphans(root: Path, registry: Registry) -> Iterator[str]:
     """Find cards, results and weights that belong to no version of any entry."""
     folders = {reference.replace("@", "/") for reference in registry.references()}
-    for path in sorted((root / "cards").glob("*/*/*.yaml")):
+    for path in sorted((root / "cards").glob("*/*/[!.]*")):
         place = path.relative_to(root / "cards")
-        version = place.name.removesuffix(".yaml").removesuffix(".results").removesuffix(".recipe")
-        if str(place.parent / version) not in folders or not updates.is_lock_file(f"cards/{place.as_posix()}"):
+        suffix = next((one for one in BESIDE_CARD if place.name.endswith(one)), "")
+        if str(place.parent / place.name.removesuffix(suffix)) not in folders:
             yield f"cards/{place}: no entry in zoo/ has such a version"
     for path in sorted((root / "zoo" / "weights").glob("*/*/*/*")):
         place = path.relative_to(root / "zoo" / "weights")

@@ -8,11 +8,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 from deepcr_zoo.bench import exclusions, gates, operatingpoints
-from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, ModelVerdict
+from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, ModelVerdict, read_results
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject
+from deepcr_zoo.documents import as_json, read_document
 from deepcr_zoo.errors import DatasetError, GateError, NotMeasuredError, PublishError, UsageError
 from deepcr_zoo.files import data_root, read_file, refuse_links_below
 from deepcr_zoo.models.model import load_resolved
@@ -44,7 +46,7 @@ from deepcr_zoo.zoo.runfolders import RECIPE_FILE, REHEARSED
 README_FILE, REPORT_FILE, REPORT_PICTURES = "README.md", "report.html", "report"
 VERSION_RESULTS_FILE = "results.yaml"  # results on record of a version, beside those of one benchmark (`RESULTS_FILE`)
 LOCKED_FILES = (WEIGHTS_FILE, TEST_VECTOR_FILE, CARD_FILE)  # two releases of the same version are the same if these are
-RECIPE_BESIDE_CARD = ".recipe.yaml"
+RECIPE_BESIDE_CARD, RESULTS_BESIDE_CARD = ".recipe.yaml", ".benchmark.json"
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class Release:
     warning: str | None = None
     deprecated: str | None = None
     beside_card: Mapping[str, bytes] = field(default_factory=dict)
-    """Files beside the card in a checkout, by the suffix that follows the version, such as ``.recipe.yaml``."""
+    """Files beside the card in a checkout, by the suffix that follows the version, such as ``.recipe.yaml``. Its benchmark
+    has the verdict of the day on which it was published, which `release_of_model` shows later without run and data."""
     measurement: Measurement | None = None  # operating points from the benchmark
     remarks: Sequence[str] = ()  # notes for a reviewer, such as bounds of gates that are not the defaults
     repository: str | None = None  # repository that its recipe names
@@ -161,8 +164,6 @@ def release_of_run(run: Run) -> Release:
     files = {name: _read(run, name) for name in names}
     drawn = sorted((run.folder / REPORT_PICTURES).glob("*.png"))
     pictures = {f"{REPORT_PICTURES}/{path.name}": _read(run, f"{REPORT_PICTURES}/{path.name}") for path in drawn}
-    remarks, bases = _remarks(run.recipe), run.recipe.train.inherited  # the first is what weights come from, if any do
-    base = default_registry().resolve(for_task(bases[0], run.recipe.task)) if bases else None
     facts = PageFacts(
         card=card,
         architecture=run.recipe.train.architecture,
@@ -172,10 +173,8 @@ def release_of_run(run: Run) -> Release:
         measurements=[] if measurement is None else [measurement],
         results=results,
         method=run.reference,
-        base_model=None if base is None else base.reference,
-        base_repository=None if base is None or base.locked.sources.hub is None else base.locked.sources.hub.repo,
-        remarks=remarks,
         picture=next((name for name in pictures if name.endswith("/roc-all.png")), None),
+        **_of_recipe(run.recipe),
     )
     return Release(
         card=card,
@@ -192,9 +191,12 @@ def release_of_run(run: Run) -> Release:
         summary=run.recipe.publish.summary,
         released=datetime.datetime.now(datetime.UTC).date(),
         warning=REHEARSED if dataset.manifest.rehearsal else None,
-        beside_card={RECIPE_BESIDE_CARD: files[RECIPE_FILE]},
+        beside_card={
+            RECIPE_BESIDE_CARD: files[RECIPE_FILE],
+            RESULTS_BESIDE_CARD: as_json(results.model_copy(update={"verdicts": [verdict]})),
+        },
         measurement=measurement,
-        remarks=remarks,
+        remarks=facts.remarks,
         repository=run.recipe.publish.repository,
     )
 
@@ -248,28 +250,33 @@ def _bench_advice(run: Run) -> str:
 
 
 def release_of_model(model: ResolvedModel) -> Release:
-    """Return the release of an imported network of the registry, with the gates for such networks."""
+    """Return the release of a version of the registry, imported or trained here.
+
+    Gates of the data of a model trained here are those on record beside its card; all others are applied anew.
+    """
     card, locked = read_card(model), model.locked
     if model.origin.registry is not None:
         raise UsageError(f"{model.reference} is of another registry: publish it from a package that has it as its own")
-    if card.provenance.kind != "imported":
-        raise PublishError(f"{model.reference} was trained here: name the folder of its run, whose data its gates look at")
-    verdict = gates.imported_verdict(gates.Candidate(Subject(model), load_resolved(model, "cpu", engine="torch")))
+    candidate = gates.Candidate(Subject(model), load_resolved(model, "cpu", engine="torch"))
     facts = PageFacts(
         card=card,
         architecture=locked.architecture,
         weights=locked.weights,
-        verdict=verdict,
+        verdict=gates.imported_verdict(candidate),
         cautions=[caution.partition(": ")[2] for caution in model.cautions],
         measurements=read_records(model).measurements,
     )
     files = {
         CARD_FILE: read_file(model.card_path),
         LICENCE_FILE: _licence(model.root, card),
-        README_FILE: render(facts),
         TEST_VECTOR_FILE: sources.fetch(model, TEST_VECTOR_FILE).data,
         WEIGHTS_FILE: sources.fetch(model, WEIGHTS_FILE).data,
     }
+    beside_card = _beside_card(model) if card.provenance.kind == "trained" else {}
+    if beside_card:
+        facts = _with_benchmark(facts, model, candidate)
+        files |= {RECIPE_FILE: beside_card[RECIPE_BESIDE_CARD], RESULTS_FILE: beside_card[RESULTS_BESIDE_CARD]}
+    files[README_FILE] = render(facts)
     files[CONFIG_FILE] = configuration(card, locked.architecture, files)
     if results_path(model).is_file():
         files[VERSION_RESULTS_FILE] = read_file(results_path(model))
@@ -278,12 +285,58 @@ def release_of_model(model: ResolvedModel) -> Release:
         architecture=locked.architecture,
         files=files,
         facts=facts,
-        verdict=verdict,
+        verdict=facts.verdict,
         summary=model.entry.summary,
         released=locked.released,
         seed=locked.sources.seed,
         warning=locked.warning,
         deprecated=locked.deprecated,
+        beside_card=beside_card,
+        remarks=facts.remarks,
+    )
+
+
+def _beside_card(model: ResolvedModel) -> dict[str, bytes]:
+    """Return the recipe of a model trained here, and its benchmark, by the suffixes of their files beside the card."""
+    return {suffix: _listed(model, suffix) for suffix in (RECIPE_BESIDE_CARD, RESULTS_BESIDE_CARD)}
+
+
+def _listed(model: ResolvedModel, suffix: str) -> bytes:
+    path = model.card_path.with_suffix(suffix)
+    try:
+        return read_file(path)
+    except OSError as error:
+        raise PublishError(
+            f"{model.reference}: {path} cannot be read: {error.strerror}: name the folder of its run instead, which has it"
+        ) from None
+
+
+def _with_benchmark(facts: PageFacts, model: ResolvedModel, candidate: gates.Candidate) -> PageFacts:
+    """Add the benchmark on record of a model trained here, the verdict on it, and what its recipe says."""
+    results = read_results(model.card_path.with_suffix(RESULTS_BESIDE_CARD))
+    recipe = read_document(model.card_path.with_suffix(RECIPE_BESIDE_CARD), Recipe, model.root)
+    try:
+        verdict, method = gates.listed_verdict(candidate, results), gates.judged_method(candidate, results).name
+    except NotMeasuredError as error:
+        raise PublishError(f"{model.reference}: its gates cannot be applied: {error}") from None
+    return dataclasses.replace(facts, verdict=verdict, results=results, method=method, **_of_recipe(recipe))
+
+
+class _OfRecipe(TypedDict):
+    base_model: str | None
+    base_repository: str | None
+    remarks: Sequence[str]
+
+
+def _of_recipe(recipe: Recipe) -> _OfRecipe:
+    """Return what the page says of a recipe: the network that weights come from, if any do, and unusual bounds."""
+    bases = recipe.train.inherited  # the first is what weights come from
+    base = default_registry().resolve(for_task(bases[0], recipe.task)) if bases else None
+    pin = None if base is None else base.locked.sources.hub
+    return _OfRecipe(
+        base_model=None if base is None else base.reference,
+        base_repository=None if pin is None else pin.repo,
+        remarks=_remarks(recipe),
     )
 
 

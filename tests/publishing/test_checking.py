@@ -9,11 +9,13 @@ import yaml
 from typer.testing import CliRunner
 
 from deepcr_zoo import files
+from deepcr_zoo.bench.results import read_results, write_results
 from deepcr_zoo.cli.main import app
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.publishing import checking
 from deepcr_zoo.publishing.entries import write_entry
 from deepcr_zoo.publishing.releases import release_of_model
+from deepcr_zoo.zoo.cards import contract_sha256, read_card
 from deepcr_zoo.zoo.recipefiles import read_recipe
 from deepcr_zoo.zoo.registry import HubPin, LockedFile, read_registry
 from tests.conftest import CHECKOUT
@@ -101,6 +103,7 @@ def break_parity(root):
             "files without an entry",
             "no entry in zoo/ has such a",
         ),
+        (lambda root: (root / "cards" / SMALL / "3.0.benchmark.json").touch(), "files without an entry", "3.0.benchmark"),
         (lambda root: (root / "zoo/weights" / SMALL / "1.0/model.pth").touch(), "files without an entry", "model.pth"),
         (lambda root: (root / "zoo/training_visits.yaml").unlink(), "zoo/training_visits.yaml", "what it was trained on"),
         (
@@ -148,7 +151,19 @@ def trained(root):
         card["training"]["visits"] = ["10420-01"]
 
     edit_card(root, as_trained, version="2.0")
+    write_benchmark(root)
     return folder / "2.0.recipe.yaml"
+
+
+def write_benchmark(root, **judged):
+    """Put a benchmark beside the card of version 2.0: that of a network of the zoo, as if it were of these weights."""
+    model = read_registry(root).resolve(f"{SMALL}@2.0")
+    results = read_results(CHECKOUT / "cards" / "mask" / "CCD-ANY-3-16" / "1.0.benchmark.json")
+    of_model = next(one for one in results.methods if one.name == results.verdicts[0].reference)
+    hashes = {"sha256": model.locked.weights.sha256, "contract_sha256": contract_sha256(read_card(model)), **judged}
+    of_model.method.__dict__.update(hashes)
+    write_results(results, root / "cards" / SMALL / "2.0.benchmark.json")
+    return results
 
 
 def test_the_recipe_of_a_network_that_was_trained_here_stands_beside_its_card_unchanged(root):
@@ -159,6 +174,19 @@ def test_the_recipe_of_a_network_that_was_trained_here_stands_beside_its_card_un
     assert "is not the recipe of the card: expected sha256" in problems(root)[f"{SMALL}@2.0"][0]
     recipe.unlink()
     assert "2.0.recipe.yaml: is missing" in problems(root)[f"{SMALL}@2.0"][0]
+
+
+def test_the_benchmark_of_a_network_that_was_trained_here_stands_beside_its_card_with_its_verdict(root):
+    trained(root)
+    write_benchmark(root, sha256="0" * 64)
+    assert "the benchmark on record is not of these weights" in problems(root)[f"{SMALL}@2.0"][0]
+    results = write_benchmark(root)
+    of_data = next(gate for gate in results.verdicts[0].gates if gate.gate.startswith("clean star cores"))
+    of_data.__dict__.update(verdict="fails", measured="1.6 %")
+    write_results(results, root / "cards" / SMALL / "2.0.benchmark.json")
+    assert "clean star cores are rarely masked, at the default threshold: 1.6 %" in problems(root)[f"{SMALL}@2.0"][0]
+    (root / "cards" / SMALL / "2.0.benchmark.json").unlink()
+    assert "2.0.benchmark.json: cannot be read: No such file" in problems(root)[f"{SMALL}@2.0"][0]
 
 
 def test_a_model_that_is_on_a_hub_that_does_not_answer_is_not_taken_for_right(root, monkeypatch):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -10,14 +11,16 @@ from functools import cache
 import pytest
 from huggingface_hub import ModelCard
 
+from deepcr_zoo.errors import PublishError
 from deepcr_zoo.publishing.page import PageFacts, front_matter, render
 from deepcr_zoo.publishing.releases import release_of_model
 from deepcr_zoo.zoo.cards import Figure
 from deepcr_zoo.zoo.hubmodels import HubConfig
 from deepcr_zoo.zoo.registries import default_registry
-from deepcr_zoo.zoo.registry import LockedFile
+from deepcr_zoo.zoo.registry import LockedFile, read_registry
 from tests.bench.reports import mask_results
-from tests.conftest import ALL_MODELS
+from tests.conftest import ALL_MODELS, CHECKOUT
+from tests.registries import copy_registry
 
 pytestmark = pytest.mark.filterwarnings("ignore::deepcr_zoo.errors.ModelWarning")
 
@@ -100,11 +103,37 @@ def test_equal_facts_give_equal_bytes():
 
 
 @pytest.mark.parametrize("names", [SOME_MODELS, all_models], ids=["some", "all"])
-def test_every_seed_passes_the_gates_of_an_imported_network(names):
-    for release in map(release_of, names):
+def test_every_imported_seed_passes_the_gates_of_such_networks(names):
+    imported = [release for release in map(release_of, names) if release.card.provenance.kind == "imported"]
+    assert imported
+    for release in imported:
         release.check_gates()
         assert release.verdict.gate_set == "imported"
         assert len(release.verdict.gates) == 6
+
+
+def test_a_seed_that_was_trained_here_has_the_gates_of_its_data_on_record_and_those_of_its_files_anew():
+    release = release_of("mask/CCD-ANY-3-16@1.0")
+    release.check_gates()
+    assert (release.verdict.reference, release.verdict.gate_set) == ("mask/CCD-ANY-3-16@1.0", "trained")
+    measured = {gate.gate: gate.measured for gate in release.verdict.gates}
+    assert measured["files are what they were"].startswith(f"sha256 {release.locked(None).weights.sha256[:12]}")
+    assert "labels are sound" in measured
+    assert {"recipe.yaml", "results.json"} < release.files.keys()
+    assert "**Measured by this project** on synthetic data" in page("mask/CCD-ANY-3-16@1.0").text
+
+
+def test_a_network_that_was_trained_here_is_not_published_with_the_benchmark_of_other_weights(tmp_path):
+    root = copy_registry(tmp_path / "root", "mask/CCD-ANY-3-16")
+    shutil.copy(CHECKOUT / "LICENSE", root / "LICENSE")
+    path = root / "cards" / "mask" / "CCD-ANY-3-16" / "1.0.benchmark.json"
+    model = read_registry(root).resolve("mask/CCD-ANY-3-16")
+    path.write_text(path.read_text().replace(model.locked.weights.sha256, "0" * 64))
+    with pytest.raises(PublishError, match="gates cannot be applied: the benchmark on record is not of these weights"):
+        release_of_model(model)
+    path.unlink()
+    with pytest.raises(PublishError, match=r"benchmark\.json cannot be read: No such file.*name the folder of its run"):
+        release_of_model(model)
 
 
 def test_a_network_without_figures_and_without_a_caution_does_not_pass():

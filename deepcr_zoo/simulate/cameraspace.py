@@ -10,7 +10,7 @@ from deepcr_zoo.zoo.cameraspace import CameraSpace
 from deepcr_zoo.zoo.recipe import FIELD_TYPES, FieldType, InstrumentBlock
 from deepcr_zoo.zoo.simulation import SimulationBlock
 
-VERSION = 2
+VERSION = 3
 """Raised whenever other cameras are drawn."""
 
 _HIGHEST_COUNT = 57_000.0  # full well: charge blooms a tenth above it, and 16 bits end at 65,535 counts, bias included
@@ -18,7 +18,7 @@ _CHARGE_SPREAD = 4.5, 6.0, 0.3  # um: of thin silicon, how much more at 300 um, 
 _THICK_UM = 300.0
 _FIELD_STEP_DEG = 1.0
 _BINNINGS = ((2, 2), (2, 2), (1, 2), (2, 1))
-_TRAIL, _DEFOCUS = (3.0, 30.0), (2.0, 9.0)  # pixels: from slips of the guiding to frames without it
+_TRAIL, _DEFOCUS = (3.0, 60.0), (2.0, 9.0)  # pixels: from slips of the guiding to frames without it
 _NEBULA = (0.1, 10.0)  # mean light / the sky's, at least that of read noise
 _SATELLITES = 1.0
 _BANDING = (0.3, 1.5)  # sigma of bands / read noise

@@ -34,12 +34,12 @@ from deepcr_zoo.simulate.pointing import cell, deproject
 from deepcr_zoo.simulate.readouts import Cards, is_fixed, readout
 from deepcr_zoo.simulate.satellites import satellite_trails
 from deepcr_zoo.simulate.scenes import SceneSources, draw_scene
-from deepcr_zoo.simulate.seeing import Blur, core_variance, seeing_spread
+from deepcr_zoo.simulate.seeing import Blur, core_variance, seeing_spread, wandering
 from deepcr_zoo.simulate.spectra import draw_echelle, draw_spectra
 from deepcr_zoo.simulate.truth import Truth, truth_bytes, truth_path
 from deepcr_zoo.zoo.recipe import ANY_PRODUCT, FIELD_TYPES, MOST_SEEDS, FieldType, InstrumentBlock, SimulatedFieldType
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the pixels of these exposures change; those of HST have a version of their own."""
 
 MOST_EXPOSURES = 20
@@ -299,7 +299,8 @@ class _ImageScene:
         x, y = ((side / 2 + _MARGIN_PIXELS) * self.scale for side in (columns, rows))
         self.sources = draw_scene(content, camera.zeropoint_ab, (x, y), np.eye(2), simulation.stream())
         self.noise_electron_s = noise / visit.exposure_time_s
-        self.trail = simulation.settings.trailing_pixels * _direction(simulation.stream(_BLUR))
+        length = simulation.settings.trailing_pixels
+        self.trail = wandering(length, simulation.stream(_BLUR)) if length else None
         brightness = simulation.settings.nebula_electron_s
         self.nebula = Nebula(simulation.unbinned, brightness, simulation.stream(_NEBULA)) if brightness else None
 
@@ -310,7 +311,7 @@ class _ImageScene:
         if optics is not None:
             kernel, width = point_spread(optics, _DEFOCUS + now.rng.normal(0, _DEFOCUS_SCATTER)), 2.0
         else:
-            blur = Blur(settings.defocus_pixels, (float(self.trail[0]), float(self.trail[1])))
+            blur = Blur(settings.defocus_pixels, self.trail)
             kernel = seeing_spread(now.fwhm_pixels, settings.moffat_beta, simulation.camera, blur)
             width = now.fwhm_pixels
         placed = SceneSources(
@@ -373,12 +374,6 @@ class _SlitScene:
         ra, dec = self.simulation.centre
         place: Cards = {"RA_APER": ra, "DEC_APER": dec, "PA_APER": 0.0}
         return place if self.turned else {"CTYPE1": "LAMBDA", "CTYPE2": "ANGLE", **place}
-
-
-def _direction(rng: np.random.Generator) -> Floats:
-    """Return a unit vector (x, y)."""
-    angle = rng.uniform(0, 2 * np.pi)
-    return np.array([np.cos(angle), np.sin(angle)])
 
 
 def _root(camera: PlainCamera, visit: PlainVisit, number: int) -> str:

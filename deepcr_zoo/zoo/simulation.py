@@ -20,6 +20,7 @@ FieldStep = Annotated[float, Field(gt=0, le=10)]
 Columns = Annotated[int, Field(ge=0, le=4096)]
 Trails = Annotated[float, Field(ge=0, le=100)]
 BlurPixels = Annotated[float, Field(ge=0, le=30)]
+TrailPixels = Annotated[float, Field(ge=0, le=60)]
 
 
 class SimulationBlock(Document):
@@ -69,7 +70,9 @@ class SimulationBlock(Document):
     )
     nebula_electron_s: Rate = optional(0.0, "mean brightness of nebulosity in an image, per unbinned pixel")
     satellites: Trails = optional(0.0, "mean number of trails of satellites in an image")
-    trailing_pixels: BlurPixels = optional(0.0, "length by which stars are trailed, along one direction in each visit")
+    trailing_pixels: TrailPixels = optional(
+        0.0, "length by which stars are trailed, along one direction in each visit, unevenly and not quite straight"
+    )
     defocus_pixels: BlurPixels = optional(0.0, "radius of the ring that a star out of focus makes")
     banding_electron: Rate = optional(0.0, "sigma of a level that the pixels of a row share")
     unlit_columns: Columns = optional(0, "columns at the right edge that see no light, as overscan that is not cut off")

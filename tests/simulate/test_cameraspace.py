@@ -10,7 +10,7 @@ from deepcr_zoo.simulate.electronics import electronic_noise
 from deepcr_zoo.simulate.nebulae import Nebula
 from deepcr_zoo.simulate.plaincameras import PlainCamera
 from deepcr_zoo.simulate.satellites import satellite_trails
-from deepcr_zoo.simulate.seeing import Blur, seeing_spread
+from deepcr_zoo.simulate.seeing import Blur, seeing_spread, wandering
 from deepcr_zoo.simulate.spectra import draw_echelle
 from deepcr_zoo.simulate.truth import read_truth, truth_path
 from deepcr_zoo.simulate.visits import visit_of, write
@@ -72,10 +72,23 @@ def moments(kernel):
 
 def test_a_trailed_star_is_long_along_its_trail_alone(recipe):
     camera = PlainCamera(recipe.instrument)
-    sharp, trailed = (moments(seeing_spread(2.0, 4.0, camera, blur)) for blur in (Blur(), Blur(trail=(8.0, 0.0))))
+    even = Blur(trail=np.stack([np.linspace(-4, 4, 500), np.zeros(500)], axis=1))
+    sharp, trailed = (moments(seeing_spread(2.0, 4.0, camera, blur)) for blur in (Blur(), even))
     along, across = (after - before for before, after in zip(sharp, trailed, strict=True))
     assert along == pytest.approx(8**2 / 12 * 16, rel=0.15)  # of an even line, in sub-pixels
     assert abs(across) < 0.05 * along
+
+
+def test_trails_have_their_length_are_nearly_straight_and_uneven():
+    paths = [wandering(40.0, np.random.default_rng(seed)) for seed in range(50)]
+    ends = np.array([np.hypot(*(path[-1] - path[0])) for path in paths])
+    assert ends == pytest.approx(40, rel=0.2)
+    across = [np.sqrt(np.linalg.eigvalsh(np.cov(path.T))[0]) for path in paths]
+    assert 0.2 < np.median(across) < 2
+    speeds = [np.hypot(*np.diff(path, axis=0).T) for path in paths]
+    assert np.median([speed.std() / speed.mean() for speed in speeds]) > 0.3
+    angles = np.array([np.arctan2(*(path[-1] - path[0])) for path in paths])
+    assert abs(np.exp(1j * angles).mean()) < 0.4
 
 
 def test_a_star_out_of_focus_is_a_ring(recipe):

@@ -7,7 +7,7 @@ those that cosmic rays of the other exposure hide are left out. Hot pixels are i
 lines of spectra are not quite the same in both: along the slit their median difference is subtracted, and sigma is at least
 what the difference scatters there.
 
-    python benchmarks/repeats.py --data ../shared/data --models CCD-ANY-2-32 ACS-WFC-2-32
+    python benchmarks/repeats.py --data DATA --models CCD-ANY-3-16 ACS-WFC-2-32 --cosmic-conn conn/bin/python
 
 Networks that need no unit are judged on the same frames in other units, too. A model may also be the folder of a run.
 L.A.Cosmic has the best of a grid of sigclip and objlim at each FPR, chosen on these very pixels; a dash says that no setting
@@ -19,12 +19,14 @@ from __future__ import annotations
 import argparse
 import datetime
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from astropy.io import fits
+from cosmic_conn import cosmic_conns
 from numpy.typing import NDArray
 from scipy import ndimage
 from synthetic_visits import command
@@ -33,7 +35,6 @@ from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.exposures.reading import read_exposure
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.models.baselines import Lacosmic
-from deepcr_zoo.models.model import MaskModel
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -56,6 +57,12 @@ RESAMPLINGS = 500
 BINS = 4096  # of a network's logits
 SIGCLIPS = (2.5, 4.0, 5.0, 6.3, 8.0, 10.0, 14.0, 20.0, 28.0, 40.0)
 OBJLIMS = (1.0, 2.0, 3.5, 5.0, 8.0)
+
+
+class Network(Protocol):
+    """What gives each pixel of an image in electrons a score."""
+
+    def logits(self, image: Image) -> Image: ...
 
 
 @dataclass(frozen=True)
@@ -145,6 +152,13 @@ def stis_pair(root: str, folder: Path) -> Pair:
     return Pair(root, (images[0], images[1]), 5.0)
 
 
+def pairs(name: str, data: Path) -> list[Pair]:
+    """Return the pairs of a spectrograph, below the folder with frames/ and stis_crsplit/."""
+    if name in GROUND:
+        return [ground_pair(name, data / "frames")]
+    return [stis_pair(one, data / "stis_crsplit") for one in STIS]
+
+
 def labelled(pair: Pair) -> tuple[Frame, Frame]:
     """Return both exposures with their labels."""
     one, other = pair.images
@@ -172,7 +186,7 @@ def by_block(frame: Frame, groups: NDArray[np.integer], count: int) -> Counts:
     return found.reshape(-1, count, 2).astype(np.float64)
 
 
-def network_counts(model: MaskModel, frames: Sequence[Frame]) -> Counts:
+def network_counts(model: Network, frames: Sequence[Frame]) -> Counts:
     """Count pixels by block and rank of their logit, the highest first."""
     logits = [model.logits(one.image) for one in frames]
     every = np.concatenate([one[frame.counted] for one, frame in zip(logits, frames, strict=True)])
@@ -224,7 +238,7 @@ def row(name: str, tpr: Callable[[Counts, Counts, float], float], counts: Counts
     return f"| {name} | " + " | ".join(parts) + " |"
 
 
-def judge(name: str, frames: Sequence[Frame], models: dict[str, MaskModel]) -> Iterator[str]:
+def judge(name: str, frames: Sequence[Frame], models: Mapping[str, Network]) -> Iterator[str]:
     struck = sum(int(one.struck.sum()) for one in frames)
     counted = sum(int(one.counted.sum()) for one in frames)
     yield f"\n{name}: {len(frames)} exposures, {struck} pixels of cosmic rays, {counted} that count\n"
@@ -237,7 +251,7 @@ def judge(name: str, frames: Sequence[Frame], models: dict[str, MaskModel]) -> I
     yield row("L.A.Cosmic, best of the grid", lacosmic_tpr, lacosmic_counts(frames), drawn)
 
 
-def in_other_units(name: str, frames: Sequence[Frame], models: dict[str, MaskModel]) -> Iterator[str]:
+def in_other_units(name: str, frames: Sequence[Frame], models: Mapping[str, Network]) -> Iterator[str]:
     """Return a table of the TPRs on the same frames in other units, of networks that need none."""
     yield f"\n{name}: TPR at FPR {', '.join(f'{100 * fpr:g}' for fpr in FPRS)} % on the same frames in other units\n"
     yield "| network | " + " | ".join(UNITS) + " |"
@@ -254,15 +268,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with frames/ and stis_crsplit/")
     parser.add_argument("--models", nargs="+", default=["ACS-WFC-2-32"])
+    parser.add_argument("--cosmic-conn", type=Path, help="Python of an environment with this package")
+    parser.add_argument("--pairs", nargs="+", choices=[*GROUND, "STIS"], default=[*GROUND, "STIS"])
     given = parser.parse_args()
     models = {one: find_subject(one).model("cpu", "auto") for one in given.models}
     print(f"{datetime.date.today()}, {processor_name()}: {command()}")
     unitless = {label: model for label, model in models.items() if model.card.input.normalisation == "noise"}
-    every = {name: [ground_pair(name, given.data / "frames")] for name in GROUND}
-    every["STIS"] = [stis_pair(one, given.data / "stis_crsplit") for one in STIS]
-    for name, pairs in every.items():
-        frames = [frame for pair in pairs for frame in labelled(pair)]
-        for line in itertools.chain(judge(name, frames, models), in_other_units(name, frames, unitless) if unitless else ()):
+    judged: dict[str, Network] = {**models, **cosmic_conns(given.cosmic_conn)}
+    for name in given.pairs:
+        frames = [frame for pair in pairs(name, given.data) for frame in labelled(pair)]
+        for line in itertools.chain(judge(name, frames, judged), in_other_units(name, frames, unitless) if unitless else ()):
             print(line, flush=True)
 
 

@@ -62,7 +62,7 @@ def wandering(length_pixels: float, rng: np.random.Generator) -> Floats:
     across = rng.uniform(*_CROOKEDNESS) * wander()
     angle = rng.uniform(0, 2 * np.pi)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    return length_pixels * np.stack([along, across], axis=1) @ turn
+    return np.asarray(length_pixels * np.stack([along, across], axis=1) @ turn)
 
 
 def _line(offsets: Floats, trail: Floats) -> Floats:

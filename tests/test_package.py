@@ -204,11 +204,11 @@ def test_the_demo_cleans_an_exposure_says_what_it_found_and_draws_it(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_demo_takes_an_exposure_of_the_user_even_one_that_the_zoo_has_no_network_for(tmp_path):
+def test_the_demo_takes_an_exposure_of_the_user_even_of_a_camera_without_a_network_of_its_own(tmp_path):
     stis = {**STIS, "BLEVCORR": "COMPLETE"}
     for name, keywords, model in (
         ("x_flt", ACS, "first choice for HST ACS/WFC"),
-        ("y_flt", stis, "the demo takes mask/ACS"),
+        ("y_flt", stis, "mask/CCD-ANY-3-16@1.0: first choice for HST STIS/CCD"),
     ):
         path = write(tmp_path / f"{name}.fits", science(scene()[0], "COUNTS"), **keywords)
         text, picture = run_demo(str(tmp_path / "out"), "--fits", str(path))

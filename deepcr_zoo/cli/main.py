@@ -226,6 +226,7 @@ def clean(
         str, Option(help="model, medmask, biharmonic or none; auto: the instrument's network or medmask")
     ] = "auto",
     threshold: Annotated[float | None, Option(help="mask above this probability [default: the card's]")] = None,
+    mask: Annotated[Path | None, Option(help="mask file of the one FILE, instead of a network's")] = None,
     fpr: Annotated[float | None, Option(help="use the threshold measured to give this false-positive rate")] = None,
     allow_synthetic: Annotated[bool, Option("--allow-synthetic", help="with --fpr: accept synthetic data")] = False,
     grow: Annotated[int, Option(help="dilate the mask by this number of pixels")] = 0,
@@ -268,6 +269,7 @@ def clean(
         model=model,
         inpaint=inpaint,
         threshold=threshold,
+        mask=mask,
         fpr=fpr,
         allow_synthetic=allow_synthetic,
         grow=grow,
@@ -285,6 +287,8 @@ def clean(
         device=device,
         engine=engine,
     )
+    if mask is not None and len(request.paths) > 1:
+        raise UsageError(f"--mask {mask}: is the mask of one exposure: expected one FILE, got {len(request.paths)}")
     work = partial(cleaning.check_and_clean, options=options)
     if scheduler is None:  # workers of a cluster check for themselves: they have their own devices and extras
         options.check()

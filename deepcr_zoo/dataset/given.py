@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from deepcr_zoo.dataset import ignore, quality
 from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts
 from deepcr_zoo.dataset.labelling import LabelledExposure, LabellingInMemory, check_room, label_each
-from deepcr_zoo.dataset.maskfiles import MaskFile, read_masks
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.errors import InvalidFileError
+from deepcr_zoo.exposures.maskfiles import MaskFile, read_masks
 from deepcr_zoo.models.baselines import medmask
 
 MOST_MARKED = 0.5

@@ -1,48 +1,17 @@
-"""Masks that users give: in FITS extensions and npz files, which may be others' and are read within bounds."""
+"""Masks that users give beside their exposures, for training (`build.given`)."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from deepcr_zoo.batch import FITS_ENDINGS
-from deepcr_zoo.errors import InvalidFileError, InvalidImageError
-from deepcr_zoo.exposures.fitsfiles import (
-    check_memory,
-    extension_name,
-    extension_version,
-    image_values,
-    is_image,
-    opened,
-    read_unchanged,
-    reason,
-    root_name,
-)
-from deepcr_zoo.models.images import read_mask
-from deepcr_zoo.models.npzfiles import read_array
+from deepcr_zoo.errors import InvalidFileError
+from deepcr_zoo.exposures.fitsfiles import read_unchanged, root_name
+from deepcr_zoo.exposures.maskfiles import MaskFile
 from deepcr_zoo.zoo.recipe import GivenBlock
-
-
-@dataclass(frozen=True)
-class MaskFile:
-    """A file with a mask, and the extension or array of it, empty for the only one."""
-
-    path: Path
-    part: str
-    sha256: str
-
-    @property
-    def where(self) -> str:
-        """Its place for errors."""
-        return f"{self.path}[{self.part}]" if self.part else str(self.path)
 
 
 @dataclass(frozen=True)
@@ -84,52 +53,7 @@ def is_mask(path: Path, block: GivenBlock) -> bool:
     return root_name(path).endswith(tuple(root_name(Path(end)) for end in endings if end not in FITS_ENDINGS))
 
 
-def read_masks(file: MaskFile, versions: Sequence[int]) -> list[NDArray[np.bool_]]:
-    """Return the mask of each chip, by its EXTVER; 1 and True are marked."""
-    data = read_unchanged(file.path)
-    if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise InvalidFileError(f"{file.path}: has changed since its visit was planned: run again when it is at rest")
-    arrays = _from_npz(data, file, len(versions)) if file.path.suffix == ".npz" else _from_fits(data, file, versions)
-    if len(arrays) != len(versions):
-        raise _of_another_number(file, len(arrays), len(versions))
-    try:
-        return [read_mask(array, array.shape)[0] for array in arrays]
-    except InvalidImageError as error:
-        raise InvalidFileError(f"{file.where}: {error}") from None
-
-
-def _of_another_number(file: MaskFile, found: int, expected: int) -> InvalidFileError:
-    return InvalidFileError(f"{file.where}: holds {found} masks of two axes: expected {expected}, one for each chip")
-
-
-def _from_npz(data: bytes, file: MaskFile, count: int) -> list[NDArray[Any]]:
-    def accept(shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        masks = {2: 1, 3: shape[0]}.get(len(shape), 0) if shape else 0
-        if masks != count:  # before anything is made of each: masks without pixels take no bytes
-            raise _of_another_number(file, masks, count)
-        check_memory(2 * math.prod(shape) * dtype.itemsize, f"{file.where}: announces {' x '.join(map(str, shape))} numbers")
-
-    try:
-        array = read_array(io.BytesIO(data), file.part, accept)
-    except (InvalidFileError, MemoryError):
-        raise
-    except Exception as error:  # see read_array
-        raise InvalidFileError(f"{file.where}: cannot be read as an npz file of masks: {reason(error)}") from None
-    return [array] if array.ndim == 2 else list(array) if array.ndim == 3 else []
-
-
 def _place(exposure: Path, ending: str) -> tuple[Path, str]:
     end, _, part = ending.partition("[")
     path = exposure if end in FITS_ENDINGS else exposure.with_name(f"{root_name(exposure)}{end}")
     return path, part.removesuffix("]")
-
-
-def _from_fits(data: bytes, file: MaskFile, versions: Sequence[int]) -> list[Any]:
-    with opened(data, file.path) as (hdus, _, _):
-        images = [hdu for hdu in hdus if is_image(hdu) and len(hdu.shape) == 2]
-        if file.part.isdigit():
-            images = [hdu for number, hdu in enumerate(hdus) if number == int(file.part) and hdu in images]
-        elif file.part:
-            named = [hdu for hdu in images if extension_name(hdu) == file.part.upper()]
-            images = [hdu for version in versions for hdu in named if len(named) == 1 or extension_version(hdu) == version]
-        return [np.array(image_values(hdu, file.where)) for hdu in images]

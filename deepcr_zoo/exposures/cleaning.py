@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepcr_zoo.errors import DeepcrZooError, ImageWarning, MachineWarning, ModelWarning, OutputError, warn
+from deepcr_zoo.errors import DeepcrZooError, ImageWarning, InvalidFileError, MachineWarning, ModelWarning, OutputError, warn
 from deepcr_zoo.exposures import pictures, products
 from deepcr_zoo.exposures.fitsfiles import check_memory
+from deepcr_zoo.exposures.maskfiles import MaskFile, read_masks
 from deepcr_zoo.exposures.missing import MissingFactsError
 from deepcr_zoo.exposures.noisecheck import level_cautions
-from deepcr_zoo.exposures.options import AUTO, CleanOptions, in_python, named_model
+from deepcr_zoo.exposures.options import AUTO, NO_INPAINTING, CleanOptions, in_python, named_model
 from deepcr_zoo.exposures.pictures import Panels
 from deepcr_zoo.exposures.plan import Plan, damaged, finished, make_plan, stale
 from deepcr_zoo.exposures.products import ChipMask, Count, NewPixels
@@ -31,6 +32,7 @@ from deepcr_zoo.exposures.selection import Selection, ranked_models, select
 from deepcr_zoo.exposures.suspicions import suspicions
 from deepcr_zoo.files import sweep_partial, write_failure, write_together
 from deepcr_zoo.machine import memory_shortage
+from deepcr_zoo.models.baselines import CLASSICAL
 from deepcr_zoo.models.containers import Repainted
 from deepcr_zoo.models.imagecleaning import filler
 from deepcr_zoo.models.model import InpaintModel, MaskModel, load_resolved
@@ -62,7 +64,7 @@ class CleanedFile:
     outputs : list of str
         Paths of the products.
     model : str
-        Mask model, ``task/name@version``.
+        Mask model, ``task/name@version``; ``mask/FILE`` for a mask that was given.
     inpaint : str
         Inpainting model or method, or ``none``.
     threshold : float
@@ -103,6 +105,7 @@ def clean_file(
     inpaint: str = AUTO,
     threshold: float | None = None,
     *,
+    mask: str | os.PathLike[str] | None = None,
     fpr: float | None = None,
     allow_synthetic: bool = False,
     grow: int = 0,
@@ -136,6 +139,9 @@ def clean_file(
         ``"auto"`` for the instrument's own network where the zoo has one, else ``"medmask"``.
     threshold : float, optional
         Probability above which a pixel is masked; the default is the card's.
+    mask : path, optional
+        Mask of the cosmic rays instead of a network's, such as one that ``deepcr-zoo view`` saved: a FITS file with CRMASK
+        extensions or one image for each chip, or an npz file of arrays; 1 and True are cosmic rays.
     fpr : float, optional
         False-positive rate; selects the threshold that was measured to give it.
     allow_synthetic : bool
@@ -191,6 +197,7 @@ def clean_file(
         model=model,
         inpaint=inpaint,
         threshold=threshold,
+        mask=mask,
         fpr=fpr,
         allow_synthetic=allow_synthetic,
         grow=grow,
@@ -252,7 +259,7 @@ def clean_with(
         path=os.fspath(path),
         status=status,
         outputs=[str(output) for output in (plan.mask, plan.copy, plan.picture) if output],
-        model=selection.mask.reference,
+        model=selection.mask_reference,
         inpaint=selection.inpaint_reference,
         threshold=selection.threshold,
         pixels=count.masked,
@@ -270,17 +277,19 @@ def _read(path: Path, options: CleanOptions) -> Exposure:
         return read_exposure(path, options.reading)
     except MissingFactsError as error:
         registry = default_registry()
-        if _takes_any_unit(options.model, error.instrument, registry):
+        if _takes_any_unit(options, error.instrument, registry):
             return read_exposure(path, replace(options.reading, as_stored=True))
         raise
 
 
-def _takes_any_unit(model: str, instrument: Instrument | None, registry: Registry) -> bool:
-    """True if the mask model needs neither unit, gain nor bias."""
-    ranked = ranked_models(instrument, registry, "mask") if model == AUTO else []
-    if model == AUTO and not ranked:
+def _takes_any_unit(options: CleanOptions, instrument: Instrument | None, registry: Registry) -> bool:
+    """True if neither unit, gain nor bias is needed: the mask is given, or its model needs none of them."""
+    if options.mask is not None:
+        return options.inpainter in (AUTO, NO_INPAINTING, *CLASSICAL)
+    ranked = ranked_models(instrument, registry, "mask") if options.model == AUTO else []
+    if options.model == AUTO and not ranked:
         return False
-    chosen = registry.resolve(ranked[0].model) if ranked else named_model(registry, "mask", model)[0]
+    chosen = registry.resolve(ranked[0].model) if ranked else named_model(registry, "mask", options.model)[0]
     return read_card(chosen).input.pixel_unit is None
 
 
@@ -296,11 +305,10 @@ def _check_memory(exposure: Exposure, plan: Plan) -> None:
 
 def _make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOptions) -> tuple[Count, list[str]]:
     """Write all products of an exposure, or none; return the count of cosmic rays and further cautions."""
-    mask_model = _model(selection.mask, options)
-    unit = selection.card.input.pixel_unit
+    find = _finder(exposure, selection, plan, options)
+    unit = selection.unit
     fill = _filler(selection, options) if plan.repaints else None
-    networks = [selection.mask, *([selection.network] if fill and selection.network else [])]
-    by_noise = any(read_card(one).input.by_noise for one in networks)
+    by_noise = any(read_card(one).input.by_noise for one in selection.networks)
     chip_masks, filled, panels = [], [], []
     warned: dict[str, None] = {}
     suspect: list[str] = []
@@ -308,7 +316,7 @@ def _make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOp
         for chip in exposure.chips:
             image = chip.in_unit(unit)
             noise = frame_noise(np.ma.getdata(image), ~np.ma.getmaskarray(image), chip.amplifiers) if by_noise else ()
-            found = _find_cosmic_rays(chip, image, noise, mask_model, plan.mask_provenance)
+            found = find(chip, image, noise)
             chip_masks.append(found)
             suspect += suspicions(found, image, exposure.instrument)
             cleaned = None if fill is None else fill(image, found)
@@ -324,7 +332,7 @@ def _make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOp
         new = filled if fill else None
         contents[plan.copy] = products.cleaned_file(exposure, chip_masks, new, plan.copy_provenance, history)
     if plan.picture:
-        heading = f"{exposure.path.name}: {selection.mask.reference}, threshold {selection.threshold:g}"
+        heading = f"{exposure.path.name}: {selection.mask_reference}, threshold {selection.threshold:g}"
         contents[plan.picture] = pictures.draw(panels, heading, plan.picture_made_by)
     contents[plan.mask] = products.mask_file(exposure, chip_masks, plan.mask_provenance, history)
     # others may have written there meanwhile
@@ -347,15 +355,53 @@ def _image_warnings(messages: dict[str, None]) -> Iterator[None]:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
-def _find_cosmic_rays(chip: Chip, image: Any, noise: FrameNoise, model: MaskModel, provenance: MaskProvenance) -> ChipMask:
-    searched = chip.searched
+_Finder = Callable[[Chip, Any, FrameNoise], ChipMask]
+"""What gives the mask of a chip, from its image and the noise of its amplifiers."""
+
+
+def _finder(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOptions) -> _Finder:
+    """Return what finds the cosmic rays of the chips: a network, or a mask that is given."""
+    provenance = plan.mask_provenance
+    if isinstance(selection.mask, MaskFile):
+        return partial(_find_in_mask, _given_masks(selection.mask, exposure), provenance)
+    return partial(_find_with_network, _model(selection.mask, options), provenance)
+
+
+def _find_with_network(model: MaskModel, provenance: MaskProvenance, chip: Chip, image: Any, noise: FrameNoise) -> ChipMask:
     known = [noise] if model.card.input.by_noise else None
-    probability = np.where(searched, model.predict(image, noise=known), np.float32(0))
-    mask = probability > provenance.threshold
+    probability = np.where(chip.searched, model.predict(image, noise=known), np.float32(0))
+    found = _grown(chip, probability > provenance.threshold, provenance, noise)
+    return replace(found, probability=probability) if provenance.probability else found
+
+
+def _given_masks(file: MaskFile, exposure: Exposure) -> dict[int, NDArray[np.bool_]]:
+    """Return the mask of each chip by its place in the exposure."""
+    masks = read_masks(file, [chip.version for chip in exposure.chips])
+    for chip, mask in zip(exposure.chips, masks, strict=True):
+        if mask.shape != chip.pixels.shape:
+            raise InvalidFileError(
+                f"{file.where}: has the shape {mask.shape}: expected {chip.pixels.shape}, that of {chip.where}"
+            )
+    return {chip.hdu: mask for chip, mask in zip(exposure.chips, masks, strict=True)}
+
+
+def _find_in_mask(
+    masks: dict[int, NDArray[np.bool_]], provenance: MaskProvenance, chip: Chip, image: Any, noise: FrameNoise
+) -> ChipMask:
+    mask = masks[chip.hdu]
+    if lost := int((mask & ~chip.searched).sum()):
+        warn(
+            f"{chip.where}: {lost:,} pixels of the mask are not usable or near saturation: they stay as they are",
+            ImageWarning,
+        )
+    return _grown(chip, mask & chip.searched, provenance, noise)
+
+
+def _grown(chip: Chip, mask: NDArray[np.bool_], provenance: MaskProvenance, noise: FrameNoise) -> ChipMask:
     _, events = ndimage.label(mask, _TOUCHING)
     if provenance.grow:
-        mask = ndimage.binary_dilation(mask, _TOUCHING, iterations=provenance.grow) & searched
-    return ChipMask(chip, mask, events, probability if provenance.probability else None, noise)
+        mask = ndimage.binary_dilation(mask, _TOUCHING, iterations=provenance.grow) & chip.searched
+    return ChipMask(chip, mask, events, None, noise)
 
 
 def _check_written(plan: Plan) -> None:
@@ -393,7 +439,7 @@ def _filler(selection: Selection, options: CleanOptions) -> Callable[[Any, ChipM
     inpaint = selection.inpaint_reference if network is None else _model(network, options)
     if isinstance(inpaint, InpaintModel) and inpaint.card.input.by_noise:
         return lambda image, found: inpaint.repaint(image, found.mask, noise=[found.noise])
-    fill = filler(inpaint, selection.card.input.pixel_unit, options.device)
+    fill = filler(inpaint, selection.unit, options.device)
     return lambda image, found: fill(image, found.mask)
 
 

@@ -41,6 +41,7 @@ _KINDS: dict[str, Kind] = {
     "grow": ((int,), "a whole number of pixels"),
     "unit": ((str, type(None)), "a text or None"),
     "output_dir": ((str, os.PathLike, type(None)), "a folder or None"),
+    "mask": ((str, os.PathLike, type(None)), "a file or None"),
 }
 """Types of options, as any text would be true and any other object fails deep inside."""
 
@@ -52,6 +53,7 @@ class CleanOptions:
     model: str = AUTO
     inpaint: str = AUTO
     threshold: float | None = None
+    mask: str | os.PathLike[str] | None = None
     fpr: float | None = None
     allow_synthetic: bool = False
     grow: int = 0
@@ -103,9 +105,11 @@ class CleanOptions:
             If an option needs an optional dependency that is not installed.
         """
         check_kinds(vars(self), _KINDS)
-        if self.output_dir is not None and "\0" in os.fspath(self.output_dir):
-            raise UsageError(f"output_dir is {self.output_dir!r}: expected a folder, whose path holds no NUL")
         _ = self.reading
+        for name in ("output_dir", "mask"):
+            if "\0" in os.fspath(getattr(self, name) or ""):
+                raise UsageError(f"{name} is {getattr(self, name)!r}: expected a path, which holds no NUL")
+        self._check_mask()
         if not 0 <= self.grow <= MOST_GROWN:
             raise UsageError(f"grow is {self.grow}: expected a number of pixels, 0 to {MOST_GROWN}")
         if self.dq_only and self.inpaint not in (AUTO, NO_INPAINTING):
@@ -127,6 +131,13 @@ class CleanOptions:
             pictures.require_matplotlib()
         if self.inpaint == "biharmonic":
             baselines.require_scikit_image()
+
+    def _check_mask(self) -> None:
+        found = {"model": self.model != AUTO, "threshold": self.threshold is not None, "fpr": self.fpr is not None}
+        if self.mask is not None and (
+            others := [name for name, is_given in {**found, "prob": self.prob}.items() if is_given]
+        ):
+            raise UsageError(f"mask={self.mask} and {others[0]} are given: expected one of the two, a mask needs no network")
 
 
 _VALUE = r"(?: (?P<value>'[^']*'|[\w*,./-]*\d[\w*,./-]*(?<![.,-])|[A-Z][A-Z_]+\b|none\b|all\b|overscan\b|counts\b))?"

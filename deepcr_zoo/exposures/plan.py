@@ -70,8 +70,8 @@ def make_plan(exposure: Exposure, selection: Selection, options: CleanOptions) -
         )
     common = dataclasses.asdict(
         Provenance(
-            model=selection.mask.reference,
-            model_sha256=selection.mask.locked.weights.sha256,
+            model=selection.mask_reference,
+            model_sha256=selection.mask_sha256,
             threshold=selection.threshold,
             grow=options.grow,
             reading="; ".join(filter(None, [str(options.reading), _description(exposure), *_own_cards(selection)])),
@@ -103,8 +103,7 @@ def _description(exposure: Exposure) -> str:
 
 def _own_cards(selection: Selection) -> list[str]:
     """Return hashes of what cards say of input and output, of networks whose names no registry of others locks for ever."""
-    networks = [one for one in (selection.mask, selection.network) if one is not None and _may_change(one)]
-    return [f"card {contract_sha256(read_card(one))[:8]}" for one in networks]
+    return [f"card {contract_sha256(read_card(one))[:8]}" for one in selection.networks if _may_change(one)]
 
 
 def _may_change(model: ResolvedModel) -> bool:

@@ -37,6 +37,8 @@ DRIZZLE_DEFAULT_BIT = 4096
 HISTORY_COLUMNS = 72
 """Characters of a HISTORY card (FITS standard 4.0, section 4.4.2.4)."""
 
+MASK_EXTENSION, PROBABILITY_EXTENSION = "CRMASK", "CRPROB"
+
 # keywords that place an image on the sky or the detector, and in time
 _CARRIED = re.compile(
     r"WCSAXES|C(TYPE|RVAL|RPIX|DELT|UNIT)\d|(CD|PC|LTM)\d_\d|LTV\d|[AB]P?_(ORDER|\d_\d)|LONPOLE|LATPOLE|RADESYS|EQUINOX"
@@ -326,11 +328,11 @@ def _now() -> str:
 def _layers(found: ChipMask, place: fits.Header, provenance: MaskProvenance) -> list[Any]:
     """Return the extensions of a chip: its mask, and its probability if present."""
     # RICE: gzip would put the time of day into the file; the noise of a probability does not compress
-    mask = fits.CompImageHDU(found.mask.astype(np.uint8), place.copy(), name="CRMASK", compression_type="RICE_1")
+    mask = fits.CompImageHDU(found.mask.astype(np.uint8), place.copy(), name=MASK_EXTENSION, compression_type="RICE_1")
     mask.header.update({**provenance.cards(), **count([found]).cards(), **found.cards()})
     layers = [mask]
     if found.probability is not None:
-        layers.append(fits.ImageHDU(found.probability, place.copy(), name="CRPROB"))
+        layers.append(fits.ImageHDU(found.probability, place.copy(), name=PROBABILITY_EXTENSION))
     for hdu in layers:
         hdu.ver = found.chip.version
         hdu.header["CREXT"] = (header_text(found.chip.name) or "PRIMARY", "extension of the exposure")

@@ -27,9 +27,9 @@ def header_text(line: str) -> str:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Everything that the cosmic-ray mask of a product depends on; hashes are of the weights and the input file."""
+    """Everything that the cosmic-ray mask of a product depends on; hashes are of weights (or mask) and the input file."""
 
-    model: str  # task/name@version
+    model: str  # task/name@version, or mask/FILE for a mask that was given
     model_sha256: str
     threshold: float
     grow: int  # pixels
@@ -39,7 +39,7 @@ class Provenance:
     def cards(self) -> Cards:
         """Return FITS keywords with values and comments (a hash of 64 characters leaves no room for one)."""
         return {
-            "CRMODEL": (header_text(self.model.partition("/")[2]), "network that found the cosmic rays"),
+            "CRMODEL": (header_text(self.model.partition("/")[2]), "network (or mask file) of the cosmic rays"),
             "CRSHA256": (self.model_sha256, "weights"),
             "CRTHRESH": (self.threshold, "pixels of a higher probability are masked"),
             "CRGROW": (self.grow, "[pixel] dilation of the mask"),

@@ -3,40 +3,62 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from deepcr_zoo.errors import NoModelError
 from deepcr_zoo.exposures.framekinds import frame_kind
+from deepcr_zoo.exposures.maskfiles import MaskFile, find_mask
 from deepcr_zoo.exposures.options import AUTO, NO_INPAINTING, CleanOptions, named_model
+from deepcr_zoo.exposures.products import MASK_EXTENSION
 from deepcr_zoo.exposures.reading import Exposure
 from deepcr_zoo.exposures.usablepixels import has_bits
 from deepcr_zoo.models.baselines import CLASSICAL
 from deepcr_zoo.models.images import read_image, sky_sample
 from deepcr_zoo.models.model import outside_sky_range
 from deepcr_zoo.zoo.cards import ANY_TELESCOPE, Card, read_card
-from deepcr_zoo.zoo.instruments import Instrument, text
+from deepcr_zoo.zoo.instruments import Instrument, PixelUnit, text
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.records import sky_range, threshold_at
 from deepcr_zoo.zoo.registry import RankedModel, Registry, ResolvedModel
+
+MASKED = 0.5
+"""Threshold of masks that are given, whose pixels are 0 and 1."""
 
 
 @dataclass(frozen=True)
 class Selection:
     """Models and threshold for an exposure.
 
-    `inpaint` is a model, the name of a classical method, or None for no inpainting.
+    `mask` is a model, or the file of a mask that is given instead. `inpaint` is a model, the name of a classical method, or
+    None for no inpainting.
     """
 
-    mask: ResolvedModel
-    card: Card  # of the mask model
+    mask: ResolvedModel | MaskFile
+    unit: PixelUnit | None  # of the images that are searched and repainted; None is the file's own
     inpaint: ResolvedModel | str | None
     threshold: float
     reasons: tuple[str, ...]
     cautions: tuple[str, ...]
 
     @property
+    def mask_reference(self) -> str:
+        """``task/name@version`` of the mask model, or ``mask/FILE``."""
+        return f"mask/{self.mask.path.name}" if isinstance(self.mask, MaskFile) else self.mask.reference
+
+    @property
+    def mask_sha256(self) -> str:
+        """Hash of the weights, or of the mask file."""
+        return self.mask.sha256 if isinstance(self.mask, MaskFile) else self.mask.locked.weights.sha256
+
+    @property
     def network(self) -> ResolvedModel | None:
         """The inpainting model; None for a classical method or no inpainting."""
         return self.inpaint if isinstance(self.inpaint, ResolvedModel) else None
+
+    @property
+    def networks(self) -> list[ResolvedModel]:
+        """The mask model and the inpainting model, as far as there are any."""
+        return [one for one in (self.mask, self.inpaint) if isinstance(one, ResolvedModel)]
 
     @property
     def inpaint_reference(self) -> str:
@@ -48,16 +70,44 @@ class Selection:
 
 def select(exposure: Exposure, registry: Registry, options: CleanOptions) -> Selection:
     """Choose the models and the threshold for an exposure; the options have passed `CleanOptions.check`."""
+    if options.mask is not None:
+        return _with_mask(exposure, registry, options, Path(options.mask))
     mask, why_mask = _mask_model(exposure, registry, options.model)
     card = read_card(mask)
-    inpainter, why_inpaint = _inpainter(exposure, registry, options.inpainter, card)
+    inpainter, why_inpaint = _inpainter(exposure, registry, options.inpainter, card.input.pixel_unit)
     threshold, why_threshold = _threshold(mask, card, options)
-    cautions = [*exposure.cautions, *_no_image_of_the_sky(exposure), *_flagged_before(exposure, options), *mask.cautions]
-    cautions += [*_outside_domain(mask, card, exposure), *_unit_cautions(card, exposure)]
-    if isinstance(inpainter, ResolvedModel):
-        cautions += [*inpainter.cautions, *_outside_domain(inpainter, read_card(inpainter), exposure)]
     reasons = (f"{mask.reference}: {why_mask}", f"inpainting: {why_inpaint}", f"threshold {threshold:g}: {why_threshold}")
-    return Selection(mask, card, inpainter, threshold, reasons, tuple(dict.fromkeys(cautions)))
+    cautions = [*exposure.cautions, *_no_image_of_the_sky(exposure), *_flagged_before(exposure, options), *mask.cautions]
+    cautions += [*_outside_domain(mask, card, exposure), *_unit_cautions(card.input.pixel_unit, exposure)]
+    cautions += _inpainter_cautions(inpainter, exposure)
+    return Selection(mask, card.input.pixel_unit, inpainter, threshold, reasons, tuple(dict.fromkeys(cautions)))
+
+
+def _with_mask(exposure: Exposure, registry: Registry, options: CleanOptions, path: Path) -> Selection:
+    """Choose what repaints the cosmic rays of a mask that is given."""
+    mask, unit = find_mask(path, MASK_EXTENSION), _unit_of_inpainter(exposure, registry, options.inpainter)
+    inpainter, why_inpaint = _inpainter(exposure, registry, options.inpainter, unit)
+    reasons = (f"mask {mask.where}: as asked", f"inpainting: {why_inpaint}")
+    cautions = [*exposure.cautions, *_no_image_of_the_sky(exposure), *_unit_cautions(unit, exposure)]
+    cautions += _inpainter_cautions(inpainter, exposure)
+    return Selection(mask, unit, inpainter, MASKED, reasons, tuple(dict.fromkeys(cautions)))
+
+
+def _unit_of_inpainter(exposure: Exposure, registry: Registry, inpaint: str) -> PixelUnit | None:
+    """Return the unit of an inpainting network; the file's own for other methods, and where the gain is not known."""
+    if inpaint in (NO_INPAINTING, *CLASSICAL):
+        return None
+    if inpaint != AUTO:
+        return read_card(named_model(registry, "inpaint", inpaint)[0]).input.pixel_unit
+    ranked = ranked_models(exposure.instrument, registry, "inpaint", exposure.filter_name)
+    is_known = all(chip.has_electrons for chip in exposure.chips)
+    return read_card(registry.resolve(ranked[0].model)).input.pixel_unit if ranked and is_known else None
+
+
+def _inpainter_cautions(inpainter: ResolvedModel | str | None, exposure: Exposure) -> list[str]:
+    if not isinstance(inpainter, ResolvedModel):
+        return []
+    return [*inpainter.cautions, *_outside_domain(inpainter, read_card(inpainter), exposure)]
 
 
 def _mask_model(exposure: Exposure, registry: Registry, model: str) -> tuple[ResolvedModel, str]:
@@ -69,7 +119,10 @@ def _mask_model(exposure: Exposure, registry: Registry, model: str) -> tuple[Res
     return registry.resolve(ranked[0].model), f"first choice for {exposure.description}: {ranked[0].reason}"
 
 
-def _inpainter(exposure: Exposure, registry: Registry, inpaint: str, card: Card) -> tuple[ResolvedModel | str | None, str]:
+def _inpainter(
+    exposure: Exposure, registry: Registry, inpaint: str, unit: PixelUnit | None
+) -> tuple[ResolvedModel | str | None, str]:
+    """Return what repaints images in this unit, and why."""
     if inpaint == NO_INPAINTING:
         return None, "none, as asked"
     if inpaint in CLASSICAL:
@@ -77,10 +130,9 @@ def _inpainter(exposure: Exposure, registry: Registry, inpaint: str, card: Card)
     if inpaint != AUTO:
         resolved, why = named_model(registry, "inpaint", inpaint)
         network = read_card(resolved)
-        if not _share_unit(network, card):
-            unit = network.input.unit
+        if not _takes(network, unit):
             raise NoModelError(
-                f"{exposure.path}: {resolved.reference} takes {unit}, the mask model {card.input.unit}: "
+                f"{exposure.path}: {resolved.reference} takes {network.input.unit}, the mask model {unit or 'any'}: "
                 f"name an inpainter for the same unit, or one of {', '.join(CLASSICAL)}"
             )
         return resolved, f"{resolved.reference}, {why}"
@@ -88,7 +140,7 @@ def _inpainter(exposure: Exposure, registry: Registry, inpaint: str, card: Card)
     for ranked in ranked_models(exposure.instrument, registry, "inpaint", exposure.filter_name):
         resolved = registry.resolve(ranked.model)
         network = read_card(resolved)
-        if not _share_unit(network, card):
+        if not _takes(network, unit):
             continue
         if problem := _outside_sky_range(resolved, network, exposure):
             passed_over.append(problem)
@@ -98,14 +150,14 @@ def _inpainter(exposure: Exposure, registry: Registry, inpaint: str, card: Card)
         return resolved, "; ".join([why, *passed_over])
     if passed_over:
         return "medmask", "; ".join(["medmask, which no sky level biases", *passed_over])
-    if card.input.pixel_unit is None:
-        return "medmask", "medmask, which needs no unit, as the mask model needs none"
-    return "medmask", f"medmask, because the zoo has no inpainting network for {exposure.description} in {card.input.unit}s"
+    if unit is None:
+        return "medmask", "medmask, which needs no unit, as the mask needs none"
+    return "medmask", f"medmask, because the zoo has no inpainting network for {exposure.description} in {unit}s"
 
 
-def _share_unit(inpainter: Card, mask: Card) -> bool:
-    """True if an inpainter can take the images of a mask model."""
-    return inpainter.input.pixel_unit in (None, mask.input.pixel_unit)
+def _takes(inpainter: Card, unit: PixelUnit | None) -> bool:
+    """True if an inpainter can take images in this unit."""
+    return inpainter.input.pixel_unit in (None, unit)
 
 
 def _outside_sky_range(model: ResolvedModel, card: Card, exposure: Exposure) -> str | None:
@@ -136,14 +188,14 @@ def _threshold(mask: ResolvedModel, card: Card, options: CleanOptions) -> tuple[
     return card.output.threshold, "the card's"
 
 
-def _unit_cautions(card: Card, exposure: Exposure) -> list[str]:
-    """Caution about gains assumed by convention; raise an error if a chip cannot be converted to the model's unit."""
+def _unit_cautions(unit: PixelUnit | None, exposure: Exposure) -> list[str]:
+    """Caution about gains assumed by convention; raise an error if a chip cannot be converted to this unit."""
     by_convention: dict[str, list[str]] = {}
     for chip in exposure.chips:
-        chip.factor(card.input.pixel_unit)
-        if card.input.pixel_unit is None:
+        chip.factor(unit)
+        if unit is None:
             continue
-        if exposure.instrument is None and chip.gain and chip.gain.keyword and chip.unit.quantity != card.input.unit:
+        if exposure.instrument is None and chip.gain and chip.gain.keyword and chip.unit.quantity != unit:
             by_convention.setdefault(chip.gain.keyword, []).append(f"{chip.gain.electron_per_count:g}")
     return [f"{name} = {', '.join(gains)} was taken for the gain in e- per count" for name, gains in by_convention.items()]
 

@@ -22,12 +22,12 @@ from astropy.wcs import WCS
 
 from deepcr_zoo import batch, machine
 from deepcr_zoo.dataset.exposures import read_facts
-from deepcr_zoo.dataset.maskfiles import MaskFile, read_masks
 from deepcr_zoo.dataset.nights import with_visits
 from deepcr_zoo.dataset.starmatching import Frame, align
 from deepcr_zoo.errors import InvalidFileError, MachineWarning, OutputError
 from deepcr_zoo.exposures import cleaning, fitsfiles
 from deepcr_zoo.exposures.cleaning import clean_file
+from deepcr_zoo.exposures.maskfiles import MaskFile, read_masks
 from deepcr_zoo.exposures.packing import unpacked
 from deepcr_zoo.exposures.reading import read_exposure
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe

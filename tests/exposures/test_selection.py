@@ -9,6 +9,7 @@ from deepcr_zoo.exposures import CleanOptions
 from deepcr_zoo.exposures.reading import read_exposure
 from deepcr_zoo.exposures.selection import select
 from deepcr_zoo.models.images import read_image
+from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import read_registry
 from tests.fitsfiles import ACS, DECAM, STIS, WFC3, WFPC2, scene, science, write
@@ -55,7 +56,7 @@ def test_auto_takes_the_first_choice_of_the_registry_and_says_why(keywords, mask
     selection = chosen(keywords, tmp_path)
     assert (selection.mask.reference, selection.inpaint_reference) == (mask, inpaint)
     assert selection.reasons[0].startswith(f"{mask}: first choice for ")
-    assert selection.threshold == selection.card.output.threshold
+    assert selection.threshold == read_card(selection.mask).output.threshold
     assert selection.reasons[2] == f"threshold {selection.threshold:g}: the card's"
 
 
@@ -63,7 +64,7 @@ def test_auto_takes_the_first_choice_of_the_registry_and_says_why(keywords, mask
 def test_a_camera_without_a_network_of_its_own_gets_that_for_any_ccd(keywords, tmp_path):
     selection = chosen(keywords, tmp_path)
     assert selection.mask.entry.name == default_registry().foreign[0].model.removeprefix("mask/")
-    assert selection.card.instrument.telescope == "any"
+    assert read_card(selection.mask).instrument.telescope == "any"
     assert selection.inpaint_reference == "medmask"
     assert f"first choice for {exposure_of(keywords, tmp_path).description}" in selection.reasons[0]
     assert not any("has not been measured" in caution for caution in selection.cautions)
@@ -276,4 +277,4 @@ def test_a_network_for_whole_frames_says_so_on_another_camera(tmp_path):
 
 
 def test_a_camera_without_a_network_needs_no_gain(tmp_path):
-    assert select(exposure_of({}, tmp_path, "adu"), default_registry(), CleanOptions()).card.input.unit == "any"
+    assert select(exposure_of({}, tmp_path, "adu"), default_registry(), CleanOptions()).unit is None

@@ -7,41 +7,33 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage
 
-from deepcr_zoo.errors import DeepcrZooError, ImageWarning, InvalidFileError, MachineWarning, ModelWarning, OutputError, warn
+from deepcr_zoo.errors import DeepcrZooError, ImageWarning, MachineWarning, OutputError, warn
 from deepcr_zoo.exposures import pictures, products
+from deepcr_zoo.exposures.chipwork import chip_work, in_own_unit
 from deepcr_zoo.exposures.fitsfiles import check_memory
-from deepcr_zoo.exposures.maskfiles import MaskFile, read_masks
 from deepcr_zoo.exposures.missing import MissingFactsError
 from deepcr_zoo.exposures.noisecheck import level_cautions
 from deepcr_zoo.exposures.options import AUTO, NO_INPAINTING, CleanOptions, in_python, named_model
 from deepcr_zoo.exposures.pictures import Panels
 from deepcr_zoo.exposures.plan import Plan, damaged, finished, make_plan, stale
-from deepcr_zoo.exposures.products import ChipMask, Count, NewPixels
-from deepcr_zoo.exposures.provenance import MaskProvenance
-from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
+from deepcr_zoo.exposures.products import Count
+from deepcr_zoo.exposures.reading import Exposure, read_exposure
 from deepcr_zoo.exposures.selection import Selection, ranked_models, select
 from deepcr_zoo.exposures.suspicions import suspicions
 from deepcr_zoo.files import sweep_partial, write_failure, write_together
 from deepcr_zoo.machine import memory_shortage
 from deepcr_zoo.models.baselines import CLASSICAL
-from deepcr_zoo.models.containers import Repainted
-from deepcr_zoo.models.imagecleaning import filler
-from deepcr_zoo.models.model import InpaintModel, MaskModel, load_resolved
-from deepcr_zoo.models.skynoise import FrameNoise, frame_noise
 from deepcr_zoo.progress import logger
 from deepcr_zoo.zoo.cards import read_card
-from deepcr_zoo.zoo.instruments import Instrument, PixelUnit
+from deepcr_zoo.zoo.instruments import Instrument
 from deepcr_zoo.zoo.registries import default_registry
-from deepcr_zoo.zoo.registry import Registry, ResolvedModel
+from deepcr_zoo.zoo.registry import Registry
 
 _TOUCHING = np.ones((3, 3))
 
@@ -233,7 +225,7 @@ def clean_with(
 ) -> CleanedFile:
     """Clean a file with checked options; `on_choice` receives each reason for a choice before the work begins."""
     started = time.perf_counter()
-    exposure = _read(Path(path), options)
+    exposure = read_as_asked(Path(path), options)
     selection = select(exposure, default_registry(), options)
     plan = make_plan(exposure, selection, options)
     cautions = [*selection.cautions, *stale(plan, exposure, options.output_dir)]
@@ -272,7 +264,8 @@ def clean_with(
     )
 
 
-def _read(path: Path, options: CleanOptions) -> Exposure:
+def read_as_asked(path: Path, options: CleanOptions) -> Exposure:
+    """Read an exposure; what is missing of unit, gain and bias is asked for only if a network or method needs it."""
     try:
         return read_exposure(path, options.reading)
     except MissingFactsError as error:
@@ -305,31 +298,25 @@ def _check_memory(exposure: Exposure, plan: Plan) -> None:
 
 def _make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOptions) -> tuple[Count, list[str]]:
     """Write all products of an exposure, or none; return the count of cosmic rays and further cautions."""
-    find = _finder(exposure, selection, plan, options)
-    unit = selection.unit
-    fill = _filler(selection, options) if plan.repaints else None
-    by_noise = any(read_card(one).input.by_noise for one in selection.networks)
+    work = chip_work(exposure, selection, plan, options)
     chip_masks, filled, panels = [], [], []
     warned: dict[str, None] = {}
     suspect: list[str] = []
     with _image_warnings(warned):
         for chip in exposure.chips:
-            image = chip.in_unit(unit)
-            noise = frame_noise(np.ma.getdata(image), ~np.ma.getmaskarray(image), chip.amplifiers) if by_noise else ()
-            found = find(chip, image, noise)
+            image, found, repainted = work.clean(chip)
             chip_masks.append(found)
             suspect += suspicions(found, image, exposure.instrument)
-            cleaned = None if fill is None else fill(image, found)
-            if cleaned is not None:
-                filled.append(_in_own_unit(chip, cleaned, unit, found.mask))
+            if repainted is not None:
+                filled.append(in_own_unit(chip, repainted, work.unit, found.mask))
             if plan.picture:
-                repainted = None if cleaned is None else cleaned.values
-                panels.append(Panels(f"{chip.name or 'chip'} {chip.version}", np.ma.getdata(image), found.mask, repainted))
-    cautions = [*([] if unit is None else level_cautions(exposure.chips)), *warned, *suspect]
+                shown = None if repainted is None else repainted.values
+                panels.append(Panels(f"{chip.name or 'chip'} {chip.version}", np.ma.getdata(image), found.mask, shown))
+    cautions = [*([] if work.unit is None else level_cautions(exposure.chips)), *warned, *suspect]
     history = [*selection.cautions, *cautions]
     contents = {}
     if plan.copy:
-        new = filled if fill else None
+        new = filled if work.fill else None
         contents[plan.copy] = products.cleaned_file(exposure, chip_masks, new, plan.copy_provenance, history)
     if plan.picture:
         heading = f"{exposure.path.name}: {selection.mask_reference}, threshold {selection.threshold:g}"
@@ -355,55 +342,6 @@ def _image_warnings(messages: dict[str, None]) -> Iterator[None]:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
-_Finder = Callable[[Chip, Any, FrameNoise], ChipMask]
-"""What gives the mask of a chip, from its image and the noise of its amplifiers."""
-
-
-def _finder(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOptions) -> _Finder:
-    """Return what finds the cosmic rays of the chips: a network, or a mask that is given."""
-    provenance = plan.mask_provenance
-    if isinstance(selection.mask, MaskFile):
-        return partial(_find_in_mask, _given_masks(selection.mask, exposure), provenance)
-    return partial(_find_with_network, _model(selection.mask, options), provenance)
-
-
-def _find_with_network(model: MaskModel, provenance: MaskProvenance, chip: Chip, image: Any, noise: FrameNoise) -> ChipMask:
-    known = [noise] if model.card.input.by_noise else None
-    probability = np.where(chip.searched, model.predict(image, noise=known), np.float32(0))
-    found = _grown(chip, probability > provenance.threshold, provenance, noise)
-    return replace(found, probability=probability) if provenance.probability else found
-
-
-def _given_masks(file: MaskFile, exposure: Exposure) -> dict[int, NDArray[np.bool_]]:
-    """Return the mask of each chip by its place in the exposure."""
-    masks = read_masks(file, [chip.version for chip in exposure.chips])
-    for chip, mask in zip(exposure.chips, masks, strict=True):
-        if mask.shape != chip.pixels.shape:
-            raise InvalidFileError(
-                f"{file.where}: has the shape {mask.shape}: expected {chip.pixels.shape}, that of {chip.where}"
-            )
-    return {chip.hdu: mask for chip, mask in zip(exposure.chips, masks, strict=True)}
-
-
-def _find_in_mask(
-    masks: dict[int, NDArray[np.bool_]], provenance: MaskProvenance, chip: Chip, image: Any, noise: FrameNoise
-) -> ChipMask:
-    mask = masks[chip.hdu]
-    if lost := int((mask & ~chip.searched).sum()):
-        warn(
-            f"{chip.where}: {lost:,} pixels of the mask are not usable or near saturation: they stay as they are",
-            ImageWarning,
-        )
-    return _grown(chip, mask & chip.searched, provenance, noise)
-
-
-def _grown(chip: Chip, mask: NDArray[np.bool_], provenance: MaskProvenance, noise: FrameNoise) -> ChipMask:
-    _, events = ndimage.label(mask, _TOUCHING)
-    if provenance.grow:
-        mask = ndimage.binary_dilation(mask, _TOUCHING, iterations=provenance.grow) & chip.searched
-    return ChipMask(chip, mask, events, None, noise)
-
-
 def _check_written(plan: Plan) -> None:
     """Raise `OutputError` if another process has replaced some of the products: the one that ends last sees the mixture."""
     try:
@@ -423,46 +361,3 @@ def _write(contents: dict[Path, bytes]) -> None:
         if theirs := [path for path in new if os.path.lexists(path)]:
             raise OutputError(f"{theirs[0]}: another process wrote it meanwhile: it was left as it is; run again") from None
         raise write_failure(folder, error, "choose another --output-dir") from None
-
-
-def _in_own_unit(chip: Chip, cleaned: Repainted, unit: PixelUnit | None, mask: NDArray[np.bool_]) -> NewPixels:
-    unsure = cleaned.uncertainty
-    return NewPixels(
-        chip.from_unit(cleaned.values, unit, mask),
-        None if unsure is None else chip.difference_from_unit(unsure, unit, mask),
-    )
-
-
-def _filler(selection: Selection, options: CleanOptions) -> Callable[[Any, ChipMask], Repainted]:
-    """Return the function that repaints an image where its cosmic rays are."""
-    network = selection.network
-    inpaint = selection.inpaint_reference if network is None else _model(network, options)
-    if isinstance(inpaint, InpaintModel) and inpaint.card.input.by_noise:
-        return lambda image, found: inpaint.repaint(image, found.mask, noise=[found.noise])
-    fill = filler(inpaint, selection.unit, options.device)
-    return lambda image, found: fill(image, found.mask)
-
-
-@dataclass(frozen=True)
-class _Load:
-    """A model to load; equal requests give the same model."""
-
-    reference: str
-    root: Path
-    sha256: str
-    device: str
-    engine: str
-    model: ResolvedModel = field(compare=False)
-
-
-def _model(model: ResolvedModel, options: CleanOptions) -> Any:
-    sha256 = model.locked.weights.sha256
-    return _loaded(_Load(model.reference, model.root, sha256, options.device, options.engine, model))
-
-
-@lru_cache(maxsize=4)
-def _loaded(request: _Load) -> Any:
-    """Load a model and keep it for the next file, without its warnings, which are in the selection's cautions."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ModelWarning)
-        return load_resolved(request.model, request.device, engine=request.engine)

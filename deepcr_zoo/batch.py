@@ -31,7 +31,7 @@ PACKED_SUFFIXES = (".gz", ".bz2", ".xz")
 """Endings of files that are packed as a whole; they are read by content, whatever their names."""
 
 COMPRESSED_SUFFIXES = (*PACKED_SUFFIXES, ".fz")
-MASK_ENDING, COPY_ENDING = "_crmask.fits", "_crclean.fits"
+MASK_ENDING, COPY_ENDING, CORRECTED_ENDING = "_crmask.fits", "_crclean.fits", "_crcorrected.fits"
 FITS_ENDINGS = tuple(f"{end}{packed}" for end in FITS_SUFFIXES for packed in ("", *COMPRESSED_SUFFIXES))
 
 _LEFT_OUT = re.compile(
@@ -276,7 +276,7 @@ def _find(argument: str) -> list[str] | str:
 
 def is_product(path: str) -> bool:
     """True if a file is a product of `clean`, by its name."""
-    return path.endswith((MASK_ENDING, COPY_ENDING))
+    return path.endswith((MASK_ENDING, COPY_ENDING, CORRECTED_ENDING))
 
 
 def _files_in(folder: str) -> Iterator[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -68,6 +70,19 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
     cache = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("DEEPCR_ZOO_CACHE", str(cache))
     return files.cache_root()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless browser (Debian's Chromium), which draws WebGL without a graphics card."""
+    if (chromium := shutil.which("chromium")) is None:
+        pytest.skip("no chromium here: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    settings = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=chromium, args=settings)
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,11 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from tests.groundframes import write_frame
 DOCUMENTS = ["README.md", *sorted(str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "docs" / "guide").glob("*.md"))]
 WALK = "docs/guide/new-model.md"  # tests/publishing/test_whole_path.py types its commands
 TUTORIAL = "docs/guide/tutorial.md"  # tests/test_tutorial.py types its commands
+VIEW = "deepcr-zoo view "
 CAMERA = "docs/guide/new-instrument.md"  # its first command describes "My camera", which the others name
 QUICK = ("deepcr-zoo list", "deepcr-zoo info", "deepcr-zoo clean demo/jxg61o01q_flc.fits --output-dir cleaned")
 
@@ -30,11 +34,15 @@ def commands(document):
     return [line for block in blocks(document, "console") for line in block.splitlines() if line.startswith("deepcr-zoo ")]
 
 
+def typed_commands():
+    """Every command, once."""
+    pages = [document for document in DOCUMENTS if document not in (WALK, TUTORIAL)]
+    return dict.fromkeys(command for document in pages for command in commands(document))
+
+
 def examples():
-    """Every command, once; all but a few are slow."""
-    typed = dict.fromkeys(
-        command for document in DOCUMENTS if document not in (WALK, TUTORIAL) for command in commands(document)
-    )
+    """Those that end by themselves; all but a few are slow."""
+    typed = [one for one in typed_commands() if not one.startswith(VIEW)]
     return [pytest.param(one, marks=() if one.startswith(QUICK) else pytest.mark.slow) for one in typed]
 
 
@@ -111,6 +119,20 @@ def test_a_command_runs_as_printed(command):
         done = subprocess.run(typed, shell=True, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("beside_the_demo")
+@pytest.mark.parametrize("command", [one for one in typed_commands() if one.startswith(VIEW)])
+def test_a_viewer_runs_as_printed_until_it_is_interrupted(command):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # the command itself, which gets the signal
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(CHECKOUT), "BROWSER": "true"}
+    with subprocess.Popen(f"exec {command}", shell=True, env=environment, stdout=subprocess.PIPE, text=True) as viewer:
+        address = viewer.stdout.readline().strip()
+        with urllib.request.urlopen(address) as page:
+            assert b"<canvas" in page.read()
+        viewer.send_signal(signal.SIGINT)
+        assert viewer.wait(30) == 0
 
 
 def test_the_rendered_tables_are_up_to_date():

@@ -55,19 +55,25 @@ class ChipWork:
     find: Finder
     fill: Filler | None
 
+    def prepare(self, chip: Chip) -> tuple[np.ma.MaskedArray[Any, np.dtype[np.float32]], FrameNoise]:
+        """Return a chip in the unit of its models, and its sky and noise if one of them needs these."""
+        image = chip.in_unit(self.unit)
+        if not self.by_noise:
+            return image, ()
+        return image, frame_noise(np.ma.getdata(image), ~np.ma.getmaskarray(image), chip.amplifiers)
+
     def clean(self, chip: Chip) -> CleanedChip:
         """Find the cosmic rays of a chip, and repaint them if that is wanted."""
-        image = chip.in_unit(self.unit)
-        noise = frame_noise(np.ma.getdata(image), ~np.ma.getmaskarray(image), chip.amplifiers) if self.by_noise else ()
+        image, noise = self.prepare(chip)
         found = self.find(chip, image, noise)
         return CleanedChip(image, found, None if self.fill is None else self.fill(image, found))
 
 
 def chip_work(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOptions) -> ChipWork:
-    """Load what the chips of an exposure need."""
+    """Return what is done to the chips of an exposure; networks are loaded when they are used first."""
     by_noise = any(read_card(one).input.by_noise for one in selection.networks)
     find = _finder(exposure, selection, plan, options)
-    return ChipWork(selection.unit, by_noise, find, _filler(selection, options) if plan.repaints else None)
+    return ChipWork(selection.unit, by_noise, find, partial(_fill, selection, options) if plan.repaints else None)
 
 
 def _finder(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOptions) -> Finder:
@@ -75,10 +81,13 @@ def _finder(exposure: Exposure, selection: Selection, plan: Plan, options: Clean
     provenance = plan.mask_provenance
     if isinstance(selection.mask, MaskFile):
         return partial(_find_in_mask, _given_masks(selection.mask, exposure), provenance)
-    return partial(_find_with_network, _model(selection.mask, options), provenance)
+    return partial(_find_with_network, selection.mask, options, provenance)
 
 
-def _find_with_network(model: MaskModel, provenance: MaskProvenance, chip: Chip, image: Any, noise: FrameNoise) -> ChipMask:
+def _find_with_network(
+    network: ResolvedModel, options: CleanOptions, provenance: MaskProvenance, chip: Chip, image: Any, noise: FrameNoise
+) -> ChipMask:
+    model: MaskModel = _model(network, options)
     known = [noise] if model.card.input.by_noise else None
     probability = np.where(chip.searched, model.predict(image, noise=known), np.float32(0))
     found = _grown(chip, probability > provenance.threshold, provenance, noise)
@@ -124,14 +133,13 @@ def in_own_unit(chip: Chip, cleaned: Repainted, unit: PixelUnit | None, mask: ND
     )
 
 
-def _filler(selection: Selection, options: CleanOptions) -> Filler:
-    """Return the function that repaints an image where its cosmic rays are."""
+def _fill(selection: Selection, options: CleanOptions, image: Any, found: ChipMask) -> Repainted:
+    """Repaint an image where its cosmic rays are."""
     network = selection.network
     inpaint = selection.inpaint_reference if network is None else _model(network, options)
     if isinstance(inpaint, InpaintModel) and inpaint.card.input.by_noise:
-        return lambda image, found: inpaint.repaint(image, found.mask, noise=[found.noise])
-    fill = filler(inpaint, selection.unit, options.device)
-    return lambda image, found: fill(image, found.mask)
+        return inpaint.repaint(image, found.mask, noise=[found.noise])
+    return filler(inpaint, selection.unit, options.device)(image, found.mask)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ _CHECKSUM_FAILED = "verification failed for HDU"
 _COUNTS, MOST_COUNTED = (b"NAXIS   =", b"ZNAXIS  =", b"TFIELDS ="), 999
 """Keywords that count other keywords, and their largest value (FITS standard 4.0, sections 4.4.1, 7.3.1 and 10.1.1)."""
 
-_SIZES = re.compile(rb"(?:PCOUNT|GCOUNT|NAXIS[0-9]{1,3}) *=")
+_SIZES, _SIZE = (b"PCOUNT", b"GCOUNT", b"NAXIS"), re.compile(rb"(?:PCOUNT|GCOUNT|NAXIS[0-9]{1,3}) *=")
 """Keywords that the size of an HDU follows from, none of which is negative (FITS standard 4.0, section 4.4.1)."""
 
 _CARD_BYTES = 80
@@ -179,39 +179,48 @@ def is_image(hdu: Any) -> bool:
     return isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU | fits.CompImageHDU)
 
 
+def _cards(data: bytes, start: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield each card that begins so, with its place in a file, and whatever of the data looks like one."""
+    count = len(data) // _CARD_BYTES
+    starts = np.ndarray((count,), f"S{len(start)}", data, strides=(_CARD_BYTES,))  # quick, also for files without end
+    for place in (np.flatnonzero(starts == start) * _CARD_BYTES).tolist():
+        yield place, data[place : place + _CARD_BYTES]
+
+
+def _stated(card: bytes) -> float | None:
+    text = card.decode("latin-1").partition("=")[2].partition("/")[0]
+    return number({"stated": text.strip()}, "stated")
+
+
 def _check_counts(data: bytes, path: Path) -> None:
     """Refuse headers that announce more axes or columns than FITS has: astropy would look for each of them."""
     for keyword in _COUNTS:
-        place = data.find(keyword)
-        while place >= 0:
-            card = data[place : place + _CARD_BYTES].decode("latin-1")
-            counted = number({"count": card[len(keyword) :].partition("/")[0].strip()}, "count")
-            if place % _CARD_BYTES == 0 and counted is not None and not 0 <= counted <= MOST_COUNTED:
-                raise InvalidFileError(f"{path}: is damaged: its header has {brief(card)}: expected {MOST_COUNTED} at most")
-            place = data.find(keyword, place + 1)
+        for _, card in _cards(data, keyword):
+            if (counted := _stated(card)) is not None and not 0 <= counted <= MOST_COUNTED:
+                shown = brief(card.decode("latin-1"))
+                raise InvalidFileError(f"{path}: is damaged: its header has {shown}: expected {MOST_COUNTED} at most")
 
 
 def _check_sizes(data: bytes, path: Path) -> None:
     """Refuse negative sizes: with them astropy goes back in the file, for ever."""
-    for found in _SIZES.finditer(data):
-        card = data[found.start() : found.start() + _CARD_BYTES].decode("latin-1")
-        stated = number({"size": card.partition("=")[2].partition("/")[0].strip()}, "size")
-        if found.start() % _CARD_BYTES == 0 and stated is not None and stated < 0:
-            raise InvalidFileError(f"{path}: is damaged: its header has {brief(card.rstrip())}: expected 0 or more")
+    for keyword in _SIZES:
+        for _, card in _cards(data, keyword):
+            if _SIZE.match(card) and (stated := _stated(card)) is not None and stated < 0:
+                shown = brief(card.decode("latin-1").rstrip())
+                raise InvalidFileError(f"{path}: is damaged: its header has {shown}: expected 0 or more")
 
 
 def _check_continued(data: bytes, path: Path) -> None:
     """Refuse texts that go on over many cards of blanks: astropy takes the square of their number in time."""
     blank, before = 0, -1
-    place = data.find(_CONTINUE)
-    while place >= 0:
-        is_blank = place % _CARD_BYTES == 0 and not data[place + len(_CONTINUE) : place + _CARD_BYTES].strip(b" '&")
+    for place, card in _cards(data, _CONTINUE):
+        is_blank = not card[len(_CONTINUE) :].strip(b" '&")
         blank = (blank if place == before + _CARD_BYTES else 0) + 1 if is_blank else 0
         if blank > _MOST_BLANK:
             raise InvalidFileError(
                 f"{path}: is damaged: a text of its header goes on over more than {_MOST_BLANK} blank cards"
             )
-        before, place = place, data.find(_CONTINUE, place + 1)
+        before = place
 
 
 def _open(data: bytes, path: Path) -> fits.HDUList:

@@ -1,7 +1,6 @@
 """The report page in a headless browser (Debian's Chromium), narrow and wide."""
 
 import dataclasses
-import shutil
 
 import pytest
 
@@ -10,7 +9,6 @@ from deepcr_zoo.bench.report.worst import worst_stamps
 from tests.bench.reports import card_of, fill_results, mask_results
 
 pytestmark = pytest.mark.slow
-CHROMIUM = shutil.which("chromium")
 WIDE, NARROW = 1280, 400
 
 IMAGES = "[...document.images].map(one => [one.complete, one.naturalWidth, one.getBoundingClientRect().width, one.alt])"
@@ -39,17 +37,6 @@ def reports(tmp_path_factory, dataset, finder, painter):
         cards = {one.name: card_of(one.name) for one in results.methods if one.method.kind == "model"}
         written[name] = write_report(results, cards, folder / name, worst_stamps(model, dataset, results))
     return written
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no chromium here: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(params=[(name, width) for name in ("masks", "filled") for width in (WIDE, NARROW)], ids=str)

@@ -1,0 +1,69 @@
+"""The command that shows an exposure and its mask in the browser."""
+
+from __future__ import annotations
+
+import webbrowser
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from deepcr_zoo.cli.console import TerminalReporter, interruptible, message, print_note, print_result
+from deepcr_zoo.cli.options import Device, Engine
+
+
+def view(
+    file: Annotated[Path, Argument(metavar="FILE", help="FITS file of an exposure")],
+    model: Annotated[str, Option(help="mask model or run; auto: the zoo's first choice for the instrument")] = "auto",
+    inpaint: Annotated[str, Option(help="model, medmask, biharmonic or none, as of clean")] = "auto",
+    threshold: Annotated[float | None, Option(help="threshold to begin with [default: the card's]")] = None,
+    mask: Annotated[Path | None, Option(help="begin with this mask file, instead of a network's")] = None,
+    compare: Annotated[str | None, Option(help="show another method beside: lacosmic, or a mask model")] = None,
+    output_dir: Annotated[Path | None, Option(help="folder of clean's products and of the mask [default: of FILE]")] = None,
+    ignore_dq: Annotated[str | None, Option(help="DQ bits that leave a pixel usable, as of clean")] = None,
+    extension: Annotated[list[str] | None, Option(help="science image, as of clean; may be repeated")] = None,
+    unit: Annotated[str | None, Option(help="unit of the pixels, in place of BUNIT")] = None,
+    gain: Annotated[str | None, Option(help="e- per count, in place of the header's")] = None,
+    bias: Annotated[str | None, Option(help="bias level of raw counts, or overscan")] = None,
+    exposure_time: Annotated[float | None, Option(help="seconds, in place of EXPTIME")] = None,
+    port: Annotated[int, Option(min=0, max=65535, help="port of 127.0.0.1; 0: a free one")] = 0,
+    browser: Annotated[bool, Option("--browser/--no-browser", help="open the page")] = True,
+    device: Device = "auto",
+    engine: Engine = "auto",
+) -> None:
+    """Show an exposure, its cosmic rays and its cleaned image in the browser, and correct the mask by hand.
+
+    Prints the address of the page, which only this machine can open. A corrected mask is saved as ROOT_crcorrected.fits;
+    clean --mask takes it. Nothing else is written. Ctrl-C ends it.
+    """
+    from deepcr_zoo.exposures import CleanOptions
+    from deepcr_zoo.exposures.viewer.seen import look_at
+    from deepcr_zoo.exposures.viewer.server import Viewer
+
+    options = CleanOptions(
+        model=model,
+        inpaint=inpaint,
+        threshold=threshold,
+        mask=mask,
+        output_dir=output_dir,
+        ignore_dq=ignore_dq,
+        extension=extension,
+        unit=unit,
+        gain=gain,
+        bias=bias,
+        exposure_time=exposure_time,
+        device=device,
+        engine=engine,
+    )
+    with interruptible():
+        seen = look_at(file, options, compare, TerminalReporter())
+        for caution in seen.selection.cautions:
+            message("caution", caution, "caution")
+        with Viewer(seen, output_dir, port) as viewer:
+            print_result(viewer.address)
+            print_note("open this address in a browser of this machine; Ctrl-C ends the viewer")
+            if browser:
+                webbrowser.open(viewer.address)
+            with suppress(KeyboardInterrupt):
+                viewer.serve_forever()

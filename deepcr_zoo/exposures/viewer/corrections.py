@@ -1,0 +1,129 @@
+"""Corrections of a mask by hand, and the mask file that has them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy import ndimage
+
+from deepcr_zoo.batch import CORRECTED_ENDING
+from deepcr_zoo.documents import Document
+from deepcr_zoo.errors import InvalidDocumentError
+from deepcr_zoo.exposures import products
+from deepcr_zoo.exposures.fitsfiles import root_name
+from deepcr_zoo.exposures.products import ChipMask
+from deepcr_zoo.exposures.provenance import Cards, MaskProvenance
+from deepcr_zoo.exposures.viewer.seen import Mask, Seen, SeenChip
+from deepcr_zoo.files import write_atomically
+from deepcr_zoo.zoo.cards import Probability
+
+MOST_DETECTIONS = 20_000
+"""Cosmic rays that are listed, the largest first."""
+
+_TOUCHING = np.ones((3, 3))
+Place = Annotated[int, Field(ge=0)]
+
+
+class ChipCorrections(Document):
+    """Pixels of a chip that were painted and erased, by row * width + column."""
+
+    added: list[Place]
+    removed: list[Place]
+
+
+class Corrections(Document):
+    """What makes the masks of all chips: a threshold, and what was changed by hand."""
+
+    threshold: Probability
+    chips: list[ChipCorrections]
+
+
+@dataclass(frozen=True)
+class CorrectedProvenance(MaskProvenance):
+    """Provenance of a mask that was corrected by hand."""
+
+    added: int
+    removed: int
+
+    def cards(self) -> Cards:
+        """Return FITS keywords with values and comments."""
+        return {
+            **super().cards(),
+            "CRADDED": (self.added, "[pixel] masked by hand"),
+            "CRREMOVD": (self.removed, "[pixel] taken out of the mask by hand"),
+        }
+
+
+def read_corrections(text: bytes, seen: Seen) -> Corrections:
+    """Read corrections as the page sends them; `InvalidDocumentError` if they are not of these chips."""
+    try:
+        found = Corrections.model_validate_json(text)
+    except ValueError as error:
+        raise InvalidDocumentError(f"corrections: {error}") from None
+    if len(found.chips) != len(seen.chips):
+        raise InvalidDocumentError(f"corrections: of {len(found.chips)} chips: expected {len(seen.chips)}")
+    for one, chip in zip(found.chips, seen.chips, strict=True):
+        if max([*one.added, *one.removed], default=0) >= chip.scores.size:
+            raise InvalidDocumentError(f"corrections: expected pixels of {chip.chip.label}, below {chip.scores.size}")
+    return found
+
+
+def corrected(chip: SeenChip, threshold: float, corrections: ChipCorrections) -> Mask:
+    """Return the mask of a chip, shape (H, W)."""
+    mask = chip.scores > threshold
+    mask.flat[corrections.added] = True
+    mask.flat[corrections.removed] = False
+    return mask
+
+
+def detections(chip: SeenChip, mask: Mask) -> tuple[int, NDArray[np.int64]]:
+    """Return the number of cosmic rays, and x, y and pixels of each, the largest first, shape (n, 3); x and y begin with 0.
+
+    The place is that of the pixel of a cosmic ray with the highest score, which always lies on it.
+    """
+    labels, count = ndimage.label(mask, _TOUCHING)
+    masked = np.flatnonzero(mask)
+    label = labels.ravel()[masked]
+    order = np.lexsort((masked, -chip.scores.ravel()[masked], label))
+    first, sizes = np.unique(label[order], return_index=True, return_counts=True)[1:]
+    largest = np.argsort(-sizes, kind="stable")[:MOST_DETECTIONS]
+    rows, columns = np.divmod(masked[order[first[largest]]], mask.shape[1])
+    return count, np.column_stack([columns, rows, sizes[largest]])
+
+
+def new_file(seen: Seen, folder: str | os.PathLike[str] | None) -> Path:
+    """Return a path for the corrected mask that no file has."""
+    where, root = seen.exposure.path.parent if folder is None else Path(folder), root_name(seen.exposure.path)
+    number = 1
+    while os.path.lexists(path := where / f"{root}{f'_{number}' if number > 1 else ''}{CORRECTED_ENDING}"):
+        number += 1
+    return path
+
+
+def save(seen: Seen, corrections: Corrections, path: Path) -> int:
+    """Write the corrected mask, which ``clean --mask`` takes; return the number of masked pixels."""
+    masks = [_chip_mask(chip, corrections, one) for chip, one in zip(seen.chips, corrections.chips, strict=True)]
+    made = seen.plan.mask_provenance
+    common = {field.name: getattr(made, field.name) for field in fields(made)} | {"threshold": corrections.threshold}
+    added, removed = (sum(len(getattr(one, kind)) for one in corrections.chips) for kind in ("added", "removed"))
+    provenance = CorrectedProvenance(**{**common, "probability": False}, added=added, removed=removed)
+    write_atomically(products.mask_file(seen.exposure, masks, provenance, seen.selection.cautions), path)
+    return sum(int(one.mask.sum()) for one in masks)
+
+
+def _chip_mask(chip: SeenChip, corrections: Corrections, changed: ChipCorrections) -> ChipMask:
+    mask = corrected(chip, corrections.threshold, changed)
+    _, events = ndimage.label(mask, _TOUCHING)
+    return ChipMask(chip.chip, mask, events, None)
+
+
+def settings_of(seen: Seen) -> Sequence[str]:
+    """Return how models and threshold were chosen, and cautions."""
+    return [*seen.selection.reasons, *seen.selection.cautions]

@@ -1,0 +1,130 @@
+"""What the viewer shows of an exposure: the pixels of each chip, the score of each pixel, and what another method masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcr_zoo.errors import InvalidFileError
+from deepcr_zoo.exposures.chipwork import ChipWork, chip_work, in_own_unit
+from deepcr_zoo.exposures.cleaning import read_as_asked
+from deepcr_zoo.exposures.fitsfiles import (
+    extension_name,
+    extension_version,
+    first_header,
+    image_values,
+    opened,
+    read_unchanged,
+)
+from deepcr_zoo.exposures.noisecheck import amplifier_noise
+from deepcr_zoo.exposures.options import NO_INPAINTING, CleanOptions
+from deepcr_zoo.exposures.plan import Plan, make_plan
+from deepcr_zoo.exposures.products import PROBABILITY_EXTENSION, ChipMask
+from deepcr_zoo.exposures.provenance import difference
+from deepcr_zoo.exposures.reading import Chip, Exposure
+from deepcr_zoo.exposures.selection import Selection, select
+from deepcr_zoo.models.baselines import Lacosmic
+from deepcr_zoo.progress import Reporter
+from deepcr_zoo.zoo.instruments import PixelUnit
+from deepcr_zoo.zoo.registries import default_registry
+
+Mask = NDArray[np.bool_]
+Scores = NDArray[np.float32]
+"""One for each pixel (H, W), 0 to 1: a pixel whose score is above the threshold is masked."""
+
+LACOSMIC = "lacosmic"
+LACOSMIC_SIGCLIP, LACOSMIC_OBJLIM, LACOSMIC_READ_NOISE = 4.5, 5.0, 6.5
+"""astroscrappy's defaults; the read noise is for cameras whose own is not known, e-."""
+
+
+@dataclass(frozen=True)
+class SeenChip:
+    """One chip; all arrays have the shape (H, W)."""
+
+    chip: Chip
+    scores: Scores
+    other: Scores | None  # of the method beside it
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An exposure with the scores of its pixels, and what repaints them."""
+
+    exposure: Exposure
+    selection: Selection
+    plan: Plan
+    work: ChipWork
+    chips: list[SeenChip]
+    compared: str | None  # name of the method beside it
+
+    def repainted(self, chip: Chip, mask: Mask) -> NDArray[np.float32]:
+        """Return a chip in the unit of its file with the masked pixels repainted, shape (H, W)."""
+        cleaned = chip.pixels.copy()
+        if self.work.fill is not None and mask.any():
+            image, noise = self.work.prepare(chip)
+            filled = self.work.fill(image, ChipMask(chip, mask, 0, None, noise))
+            cleaned[mask] = in_own_unit(chip, filled, self.work.unit, mask).values
+        return cleaned
+
+
+def look_at(path: Path, options: CleanOptions, compared: str | None, reporter: Reporter) -> Seen:
+    """Read an exposure and find its cosmic rays; scores that ``clean --prob`` has written are not computed again.
+
+    Raises as `deepcr_zoo.clean_file`.
+    """
+    options = replace(options, prob=options.mask is None)
+    options.check()
+    beside = None if compared in (None, LACOSMIC) else replace(options, model=compared, mask=None, prob=True)
+    if beside is not None:
+        beside.check()
+    exposure = read_as_asked(path, options)
+    selection = select(exposure, default_registry(), options)
+    plan = make_plan(exposure, selection, options)
+    work = chip_work(exposure, selection, plan, options)
+    scores = _stored_scores(plan) or partial(_scores, work)
+    other = _lacosmic if compared == LACOSMIC else None if beside is None else _scores_of(exposure, beside)
+    chips = [
+        SeenChip(chip, scores(chip), None if other is None else other(chip))
+        for chip in reporter.track(exposure.chips, "finding cosmic rays", len(exposure.chips))
+    ]
+    return Seen(exposure, selection, plan, work, chips, compared)
+
+
+def _scores(work: ChipWork, chip: Chip) -> Scores:
+    found = work.find(chip, *work.prepare(chip))
+    return found.mask.astype(np.float32) if found.probability is None else found.probability
+
+
+def _scores_of(exposure: Exposure, options: CleanOptions) -> Callable[[Chip], Scores]:
+    """Return what gives the scores of another network."""
+    options = replace(options, inpaint=NO_INPAINTING)
+    selection = select(exposure, default_registry(), options)
+    return partial(_scores, chip_work(exposure, selection, make_plan(exposure, selection, options), options))
+
+
+def _lacosmic(chip: Chip) -> Scores:
+    """Return the mask of L.A.Cosmic as scores 0 and 1."""
+    unit: PixelUnit | None = "electron" if chip.has_electrons else None
+    known = amplifier_noise(chip.keywords) or [chip.read_noise_electron or LACOSMIC_READ_NOISE]
+    mask = Lacosmic(LACOSMIC_OBJLIM, fmean(known)).mask(chip.in_unit(unit), LACOSMIC_SIGCLIP)
+    return (mask & chip.searched).astype(np.float32)
+
+
+def _stored_scores(plan: Plan) -> Callable[[Chip], Scores] | None:
+    """Return what gives the scores in the mask file of `plan`; None if there is none that was made in the same way."""
+    try:
+        header = first_header(plan.mask)
+        if header is None or difference(plan.mask_provenance, header) is not None:
+            return None
+        with opened(read_unchanged(plan.mask), plan.mask) as (hdus, _, _):
+            named = [hdu for hdu in hdus if extension_name(hdu) == PROBABILITY_EXTENSION]
+            found = {extension_version(hdu): np.array(image_values(hdu, str(plan.mask)), np.float32) for hdu in named}
+    except (OSError, InvalidFileError):
+        return None
+    return lambda chip: found[chip.version]

@@ -1,0 +1,183 @@
+"""The server of the viewer: on 127.0.0.1 alone, behind an address that nobody else knows."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from astropy.visualization import ZScaleInterval
+from numpy.typing import NDArray
+
+from deepcr_zoo.errors import DeepcrZooError, UsageError
+from deepcr_zoo.exposures.viewer import corrections
+from deepcr_zoo.exposures.viewer.seen import Seen, SeenChip
+
+ADDRESS = "127.0.0.1"
+MOST_BYTES = 50_000_000
+"""Largest request: corrections of five million pixels."""
+
+_SCRIPT = "text/javascript"
+_PAGE = {"": "text/html", "viewer.js": _SCRIPT, "painter.js": _SCRIPT, "viewer.css": "text/css"}
+_LAYERS = ("image", "scores", "other")
+_SAMPLE_SIDE = 500  # pixels of a chip from which stretches are found, along each side
+_WIDE_PERCENT = 99.9  # of the pixels are below the upper limit of the asinh stretch
+
+
+class Viewer(ThreadingHTTPServer):
+    """A server of one exposure; `address` is that of its page."""
+
+    daemon_threads = True
+
+    def __init__(self, seen: Seen, folder: Path | None, port: int = 0) -> None:
+        self.seen = seen
+        self.saving = Lock()
+        self.file = corrections.new_file(seen, folder)
+        self.secret = secrets.token_urlsafe(16)  # other users of the machine can connect too
+        try:
+            super().__init__((ADDRESS, port), _Answer)
+        except OSError as error:
+            raise UsageError(f"port {port} of {ADDRESS} cannot be used: {error.strerror}: leave out --port") from None
+
+    @property
+    def address(self) -> str:
+        """URL of the page."""
+        return f"http://{ADDRESS}:{self.server_port}/{self.secret}/"
+
+    def description(self) -> dict[str, Any]:
+        """Return what the page shows beside the pixels."""
+        chosen = self.seen.selection
+        return {
+            "file": self.seen.exposure.path.name,
+            "camera": self.seen.exposure.description,
+            "model": chosen.mask_reference.partition("/")[2],
+            "compared": self.seen.compared,
+            "threshold": chosen.threshold,
+            "inpaint": chosen.inpaint_reference.removeprefix("inpaint/"),
+            "saved_as": self.file.name,
+            "remarks": [*chosen.reasons, *chosen.cautions],
+            "chips": [_described(chip) for chip in self.seen.chips],
+        }
+
+
+def _described(seen: SeenChip) -> dict[str, Any]:
+    height, width = seen.chip.pixels.shape
+    part = seen.chip.part(np.s_[:: 1 + height // _SAMPLE_SIDE, :: 1 + width // _SAMPLE_SIDE])
+    sample = part.pixels[~part.bad]
+    low, high = ZScaleInterval().get_limits(sample) if sample.size else (0.0, 1.0)
+    wide = max(high, np.percentile(sample, _WIDE_PERCENT)) if sample.size else high
+    return {
+        "label": seen.chip.label,
+        "unit": f"{seen.chip.unit.quantity}{'/s' if seen.chip.unit.per_second else ''}",
+        "height": height,
+        "width": width,
+        "zscale": [float(low), float(high)],
+        "wide": [float(low), float(wide)],
+    }
+
+
+class _Answer(BaseHTTPRequestHandler):
+    """Answers one request."""
+
+    server: Viewer
+    protocol_version = "HTTP/1.1"
+    timeout = 60.0
+
+    def do_GET(self) -> None:
+        self._answer(self._get)
+
+    def do_POST(self) -> None:
+        self._answer(self._post)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing of requests."""
+
+    def _answer(self, answer: Callable[[str], None]) -> None:
+        secret, _, name = self.path.lstrip("/").partition("/")
+        # a page of elsewhere that leads here names another host
+        if self.headers.get("Host") != f"{ADDRESS}:{self.server.server_port}" or not secrets.compare_digest(
+            secret.encode(), self.server.secret.encode()
+        ):
+            self._refuse(HTTPStatus.NOT_FOUND, "no such page: the address is that which deepcr-zoo view printed")
+            return
+        try:
+            answer(name)
+        except DeepcrZooError as error:
+            self._refuse(HTTPStatus.BAD_REQUEST, str(error))
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    def _get(self, name: str) -> None:
+        if name in _PAGE:
+            page = resources.files(__package__) / "page" / (name or "viewer.html")
+            self._send(page.read_bytes(), f"{_PAGE[name]}; charset=utf-8")
+        elif name == "exposure.json":
+            self._send_json(self.server.description())
+        elif found := re.fullmatch(rf"chips/(\d{{1,4}})/({'|'.join(_LAYERS)})", name):
+            self._send_pixels(self._layer(int(found[1]), found[2]))
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND, f"no such page: {name}")
+
+    def _layer(self, number: int, layer: str) -> NDArray[Any]:
+        seen = self._chip(number)
+        found = {"image": seen.chip.pixels, "scores": seen.scores, "other": seen.other}[layer]
+        if found is None:
+            raise UsageError("there is no other method: give --compare")
+        return found
+
+    def _post(self, name: str) -> None:
+        length = self.headers.get("Content-Length", "")
+        if not length.isdigit() or int(length) > MOST_BYTES:
+            self.close_connection = True
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected at most {MOST_BYTES:,} bytes")
+            return
+        given = corrections.read_corrections(self.rfile.read(int(length)), self.server.seen)
+        if name == "save":
+            with self.server.saving:
+                pixels = corrections.save(self.server.seen, given, self.server.file)
+            self._send_json({"path": str(self.server.file), "pixels": pixels})
+        elif found := re.fullmatch(r"chips/(\d{1,4})/(cleaned|detections)", name):
+            number = int(found[1])
+            seen = self._chip(number)
+            mask = corrections.corrected(seen, given.threshold, given.chips[number])
+            if found[2] == "cleaned":
+                self._send_pixels(self.server.seen.repainted(seen.chip, mask))
+            else:
+                count, places = corrections.detections(seen, mask)
+                self._send_json({"count": count, "pixels": int(mask.sum()), "places": places.tolist()})
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND, f"no such page: {name}")
+
+    def _chip(self, number: int) -> SeenChip:
+        chips = self.server.seen.chips
+        if number >= len(chips):
+            raise UsageError(f"chip {number}: expected one of {len(chips)}")
+        return chips[number]
+
+    def _send_pixels(self, pixels: NDArray[Any]) -> None:
+        self._send(np.ascontiguousarray(pixels, "<f4").tobytes(), "application/octet-stream")
+
+    def _send_json(self, content: dict[str, Any]) -> None:
+        self._send(json.dumps(content).encode(), "application/json")
+
+    def _refuse(self, status: HTTPStatus, reason: str) -> None:
+        self._send(json.dumps({"error": reason}).encode(), "application/json", status)
+
+    def _send(self, content: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Content-Security-Policy", "default-src 'self'; img-src data:")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.end_headers()
+        self.wfile.write(content)

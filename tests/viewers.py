@@ -1,0 +1,47 @@
+"""A running viewer of a small exposure, and what asks it."""
+
+import http.client
+import json
+import threading
+
+import pytest
+
+from deepcr_zoo.exposures.options import CleanOptions
+from deepcr_zoo.exposures.viewer.seen import LACOSMIC, look_at
+from deepcr_zoo.exposures.viewer.server import ADDRESS, Viewer
+from deepcr_zoo.progress import NullReporter
+from tests.fitsfiles import acs_flc
+from tests.registries import SMALL
+
+
+def look(path, compared=None, **options):
+    return look_at(path, CleanOptions(**{"model": SMALL, "inpaint": "medmask", **options}), compared, NullReporter())
+
+
+@pytest.fixture
+def flc(tmp_path):
+    return acs_flc(tmp_path / "x_flc.fits")
+
+
+@pytest.fixture
+def viewer(flc):
+    with Viewer(look(flc, LACOSMIC), None) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def ask(viewer, path, body=None, **headers):
+    connection = http.client.HTTPConnection(ADDRESS, viewer.server_port, timeout=60)
+    content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    connection.request("GET" if body is None else "POST", path, content, headers)
+    answer = connection.getresponse()
+    return answer.status, answer.read(), answer
+
+
+def own(viewer, name, body=None, **headers):
+    return ask(viewer, f"/{viewer.secret}/{name}", body, **headers)
+
+
+def untouched(threshold=0.5, chips=2):
+    return {"threshold": threshold, "chips": [{"added": [], "removed": []}] * chips}

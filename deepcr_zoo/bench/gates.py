@@ -72,6 +72,10 @@ class Gate(StrEnum):
     NO_REGRESSION = "not worse than {previous}"
 
 
+_SKY = Gate.SEPARATE_SKY, "0 pairs of visits"
+_OBSERVATIONS = Gate.SEPARATE_OBSERVATIONS, "0 observations; their sky may be the same"
+
+
 class Measured(NamedTuple):
     """A value with its unit, and whether it is within its bound."""
 
@@ -94,25 +98,51 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Evidence(Candidate):
-    """A model trained here, with the data, the recipe (for the bounds) and the results that its gates need."""
+class Judged(Candidate):
+    """A model trained here, with its recipe (for the bounds) and the results of its benchmark."""
 
-    dataset: Dataset
     recipe: Recipe
     results: BenchmarkResults
+
+    @property
+    def name(self) -> str:
+        """Name of the model in the results."""
+        return self.subject.reference
 
     @property
     def method(self) -> MethodResult:
         """The results of the model; `NotMeasuredError` if the benchmark has none."""
         for one in self.results.methods:
-            if one.name == self.subject.reference:
+            if one.name == self.name:
                 return one
-        raise NotMeasuredError(f"the benchmark has no figures of {self.subject.reference}")
+        raise NotMeasuredError(f"the benchmark has no figures of {self.name}")
 
     @property
     def field_types(self) -> list[str]:
         """The field types that are judged, without the pooled one."""
         return [name for name in self.results.data.pixels if name != POOLED]
+
+
+@dataclass(frozen=True)
+class Listed(Judged):
+    """A model trained here and listed in the registry, whose run and data may be elsewhere."""
+
+    @property
+    def name(self) -> str:
+        """Name that its weights had in the benchmark; `NotMeasuredError` unless they have one and the card is the same."""
+        judged = (self.model.sha256, contract_sha256(self.model.card))
+        methods = [(one.name, one.method) for one in self.results.methods if isinstance(one.method, ModelMethod)]
+        names = [name for name, method in methods if (method.sha256, method.contract_sha256) == judged]
+        if len(names) != 1:
+            raise NotMeasuredError("the benchmark on record is not of these weights and this card")
+        return names[0]
+
+
+@dataclass(frozen=True)
+class Evidence(Judged):
+    """A model trained here, with all that its gates need."""
+
+    dataset: Dataset
 
 
 @dataclass(frozen=True)
@@ -156,36 +186,34 @@ def imported_verdict(candidate: Candidate) -> ModelVerdict:
     return ModelVerdict(reference=candidate.subject.reference, gate_set="imported", gates=gates)
 
 
-def listed_verdict(candidate: Candidate, results: BenchmarkResults) -> ModelVerdict:
-    """Check the gates of a model trained here and listed in the registry, whose run and data may be elsewhere.
+def listed_verdict(listed: Listed) -> ModelVerdict:
+    """Check the gates of a model trained here and listed in the registry.
 
-    Gates of its files are checked anew. Those of its data are as in `results`, which has the verdict of the day on which
-    it entered the registry; `NotMeasuredError` if these are not of the same weights.
+    Those of its training set are on record, from the day on which it entered the registry; all others are checked anew.
     """
-    method = judged_method(candidate, results)
-    recorded = next((one for one in results.verdicts if one.reference == method.name), None)
-    if recorded is None:
-        raise NotMeasuredError(f"the benchmark on record has no verdict on {method.name}")
-    anew = {found.gate: found for found in (check.result() for check in _checks_of_files(candidate))}
-    gates = [anew.get(found.gate, found) for found in recorded.gates]
-    return ModelVerdict(reference=candidate.subject.reference, gate_set="trained", gates=gates)
+    gates = [check.result() for check in checks_of_listed(listed)]
+    return ModelVerdict(reference=listed.subject.reference, gate_set="trained", gates=gates)
 
 
-def judged_method(candidate: Candidate, results: BenchmarkResults) -> MethodResult:
-    """Return the results of the candidate's weights, whatever their name was; `NotMeasuredError` if there are none."""
-    sha256, contract = candidate.model.sha256, contract_sha256(candidate.model.card)
-    for one in results.methods:
-        if isinstance(one.method, ModelMethod) and (one.method.sha256, one.method.contract_sha256) == (sha256, contract):
-            return one
-    raise NotMeasuredError("the benchmark on record is not of these weights and this card")
+def checks_of_listed(listed: Listed) -> Iterator[Check]:
+    tolerance, of_tiles = f"{listed.tolerance:g} at most", {"side": TILE_SIDE}
+    yield Check(Gate.CARD, "follows its schema, nothing left open", partial(_card, listed))
+    yield Check(Gate.FILES, "same sha256", partial(_weights, listed))
+    yield Check(Gate.TEST_VECTOR, tolerance, partial(_test_vector, listed))
+    yield Check(*_SKY if listed.recipe.data.split_by == "sky" else _OBSERVATIONS, partial(_recorded, listed, "shared by"))
+    yield Check(Gate.LABELS, _label_bounds(listed.recipe), partial(_recorded, listed, Gate.LABELS))
+    yield from _quality(listed)
+    yield Check(Gate.TILES, tolerance, partial(_tiles, listed), details=of_tiles)
+    yield from _no_regression(listed)
 
 
-def _checks_of_files(candidate: Candidate) -> Iterator[Check]:
-    tolerance = f"{candidate.tolerance:g} at most"
-    yield Check(Gate.CARD, "follows its schema, nothing left open", partial(_card, candidate))
-    yield Check(Gate.FILES, "same sha256", partial(_weights, candidate))
-    yield Check(Gate.TEST_VECTOR, tolerance, partial(_test_vector, candidate))
-    yield Check(Gate.TILES, tolerance, partial(_tiles, candidate), details={"side": TILE_SIDE})
+def _recorded(listed: Listed, gate: str) -> Measured:
+    """Return what is on record of a gate that needs the training set."""
+    recorded = [one.gates for one in listed.results.verdicts if one.reference == listed.name]
+    found = [one for gates in recorded for one in gates if gate in one.gate]
+    if len(found) != 1:
+        raise NotMeasuredError("it is not on record beside the card")
+    return Measured(f"{found[0].measured} (on {listed.results.date})", found[0].verdict == "passes")
 
 
 def checks_of_imported(candidate: Candidate) -> Iterator[Check]:
@@ -206,12 +234,16 @@ def checks_of_trained(evidence: Evidence) -> Iterator[Check]:
     yield Check(Gate.TEST_VECTOR, tolerance, partial(_test_vector, evidence))
     yield _separation(evidence)
     yield Check(Gate.LABELS, _label_bounds(evidence.recipe), partial(_labels, evidence))
-    yield from _mask_quality(evidence) if isinstance(evidence.model, MaskModel) else _inpainting_quality(evidence)
+    yield from _quality(evidence)
     yield Check(Gate.TILES, tolerance, partial(_tiles, evidence), details=of_tiles)
     yield from _no_regression(evidence)
 
 
-def _mask_quality(evidence: Evidence) -> Iterator[Check]:
+def _quality(evidence: Judged) -> Iterator[Check]:
+    return _mask_quality(evidence) if isinstance(evidence.model, MaskModel) else _inpainting_quality(evidence)
+
+
+def _mask_quality(evidence: Judged) -> Iterator[Check]:
     block, sure = evidence.recipe.gates, "with 95 % confidence"
     for name in evidence.field_types:
         for fpr in block.above_lacosmic_at_fpr:
@@ -234,7 +266,7 @@ def _mask_quality(evidence: Evidence) -> Iterator[Check]:
         yield Check(Gate.STRUCTURES, bound, partial(_structures, evidence, name), name)
 
 
-def _inpainting_quality(evidence: Evidence) -> Iterator[Check]:
+def _inpainting_quality(evidence: Judged) -> Iterator[Check]:
     for method, baseline in ((MEDIAN, "the masked median"), (BIHARMONIC, "biharmonic interpolation")):
         for name in evidence.field_types:
             measure = partial(_mse_ratio, evidence, method, name)
@@ -326,9 +358,8 @@ def _separation(evidence: Evidence) -> Check:
     if evidence.subject.run is not None:
         manifests.append(evidence.subject.run.dataset().manifest)
     if any(manifest.split_by == "sky" for manifest in manifests):
-        return Check(Gate.SEPARATE_SKY, "0 pairs of visits", partial(_shared_sky, manifests))
-    measure = partial(_shared_observations, manifests)
-    return Check(Gate.SEPARATE_OBSERVATIONS, "0 observations; their sky may be the same", measure)
+        return Check(*_SKY, partial(_shared_sky, manifests))
+    return Check(*_OBSERVATIONS, partial(_shared_observations, manifests))
 
 
 def _shared_sky(manifests: list[Manifest]) -> Measured:
@@ -381,7 +412,7 @@ def _labels(evidence: Evidence) -> Measured:
     return Measured(f"{text}{'; masked stars in ' if starry else ''}{', '.join(starry)}", holds)
 
 
-def _lead(evidence: Evidence, field_type: str, fpr: float) -> Measured:
+def _lead(evidence: Judged, field_type: str, fpr: float) -> Measured:
     found = _comparison(evidence, BEST, field_type, fpr)
     if found.value is None:
         return _lead_over_more_false_pixels(evidence, field_type, fpr)
@@ -392,9 +423,9 @@ def _lead(evidence: Evidence, field_type: str, fpr: float) -> Measured:
     return Measured(f"{text} {_points(found.interval)} points", found.interval.low > 0)
 
 
-def _lead_over_more_false_pixels(evidence: Evidence, field_type: str, fpr: float) -> Measured:
+def _lead_over_more_false_pixels(evidence: Judged, field_type: str, fpr: float) -> Measured:
     """Compare with L.A.Cosmic at a higher FPR, where no setting has so few false pixels: with fewer it finds no more."""
-    ours = _rate(evidence.results, evidence.subject.reference, field_type, fpr)
+    ours = _rate(evidence.results, evidence.name, field_type, fpr)
     known = (rate for one in evidence.results.methods if one.name == BEST for rate in one.fields[field_type].at_fpr)
     higher = (rate for rate in known if rate.fpr > fpr and rate.tpr_interval is not None)
     theirs = min(higher, key=lambda rate: rate.fpr, default=None)
@@ -404,15 +435,15 @@ def _lead_over_more_false_pixels(evidence: Evidence, field_type: str, fpr: float
     return Measured(text, ours.tpr_interval.low > theirs.tpr_interval.high)
 
 
-def _lead_in_truth(evidence: Evidence, field_type: str, fpr: float) -> Measured:
+def _lead_in_truth(evidence: Judged, field_type: str, fpr: float) -> Measured:
     results = evidence.results.against_truth
     if results is None:
         raise NotMeasuredError("the benchmark has no figures against the truth: run it again")
     return _lead(replace(evidence, results=results), field_type, fpr)
 
 
-def _enough_tpr(evidence: Evidence, enough: EnoughTpr) -> Measured:
-    found = _rate(evidence.results, evidence.subject.reference, enough.field_type, enough.fpr)
+def _enough_tpr(evidence: Judged, enough: EnoughTpr) -> Measured:
+    found = _rate(evidence.results, evidence.name, enough.field_type, enough.fpr)
     if found.tpr is None or found.tpr_interval is None:
         raise NotMeasuredError(NO_INTERVAL)
     return Measured(_tpr(found), found.tpr_interval.low > enough.tpr)
@@ -425,7 +456,7 @@ def _tpr(found: RateAtFpr) -> str:
     return f"{100 * found.tpr:.1f} % ({100 * found.tpr_interval.low:.1f} to {100 * found.tpr_interval.high:.1f} %)"
 
 
-def _star_cores(evidence: Evidence, field_type: str) -> Measured:
+def _star_cores(evidence: Judged, field_type: str) -> Measured:
     diagnostics = evidence.method.fields[field_type].diagnostics
     if diagnostics is None:
         raise NotMeasuredError("the benchmark has no figures of star cores")
@@ -438,7 +469,7 @@ def _star_cores(evidence: Evidence, field_type: str) -> Measured:
     return Measured(text, masked / pixels <= evidence.recipe.gates.max_star_core_rate)
 
 
-def _structures(evidence: Evidence, field_type: str) -> Measured:
+def _structures(evidence: Judged, field_type: str) -> Measured:
     found = evidence.method.fields[field_type].structures
     if found is None:
         raise NotMeasuredError("the benchmark has no figures of structures")
@@ -451,12 +482,12 @@ def _structures(evidence: Evidence, field_type: str) -> Measured:
     return Measured(text, found.share <= evidence.recipe.gates.max_structured_share)
 
 
-def _mse_ratio(evidence: Evidence, baseline: str, field_type: str) -> Measured:
+def _mse_ratio(evidence: Judged, baseline: str, field_type: str) -> Measured:
     found = _comparison(evidence, baseline, field_type, None)
     return Measured(_difference(found), found.interval is not None and found.interval.high < 1)
 
 
-def _no_regression(evidence: Evidence) -> Iterator[Check]:
+def _no_regression(evidence: Judged) -> Iterator[Check]:
     previous = evidence.subject.previous()
     if previous is None:
         measured = Measured("there is no version before", holds=True)
@@ -469,7 +500,7 @@ def _no_regression(evidence: Evidence) -> Iterator[Check]:
         yield Check(Gate.NO_REGRESSION, bound, measure, name, is_required, {"previous": previous.reference})
 
 
-def _regression(evidence: Evidence, previous: str, field_type: str) -> Measured:
+def _regression(evidence: Judged, previous: str, field_type: str) -> Measured:
     is_mask = isinstance(evidence.model, MaskModel)
     lowest = min(evidence.recipe.gates.above_lacosmic_at_fpr)  # below it there may be too few pixels
     fprs = [fpr for fpr in evidence.recipe.benchmark.fprs if fpr >= lowest] if is_mask else [None]
@@ -495,8 +526,8 @@ def _is_worse(found: Comparison) -> bool:
     return found.interval.high < 0 if found.fpr is not None else found.interval.low > 1
 
 
-def _comparison(evidence: Evidence, against: str, field_type: str, fpr: float | None) -> Comparison:
-    wanted = (evidence.subject.reference, against, field_type)
+def _comparison(evidence: Judged, against: str, field_type: str, fpr: float | None) -> Comparison:
+    wanted = (evidence.name, against, field_type)
     for one in evidence.results.comparisons:
         if (one.method, one.against, one.field_type) == wanted and math.isclose(one.fpr or 0, fpr or 0):
             return one

@@ -157,7 +157,7 @@ def benchmark(
     )
     if not extent.gates:
         return results
-    verdicts = [gates.verdict(gates.Evidence(one, model, dataset, recipe, results)) for one, model in judged]
+    verdicts = [gates.verdict(gates.Evidence(one, model, recipe, results, dataset)) for one, model in judged]
     return results.model_copy(update={"verdicts": verdicts})
 
 

@@ -328,7 +328,16 @@ class ModelVerdict(Document):
 
     @property
     def passes(self) -> bool:
-        return all(gate.verdict != "fails" for gate in self.gates)
+        return not self.failures
+
+    @property
+    def failures(self) -> list[str]:
+        """What fails, one text each."""
+        return [
+            f"{one.gate}{f' ({one.field_type})' if one.field_type else ''}: {one.measured}, expected {one.bound}"
+            for one in self.gates
+            if one.verdict == "fails"
+        ]
 
 
 class Excluded(Document):

@@ -12,14 +12,13 @@ from pathlib import Path
 from deepcr_zoo.bench import gates
 from deepcr_zoo.bench.exclusions import FILE as TRAINING_VISITS
 from deepcr_zoo.bench.exclusions import TrainingVisits
-from deepcr_zoo.bench.results import read_results
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.documents import document_bytes, parse_document, read_document
 from deepcr_zoo.errors import DeepcrZooError
-from deepcr_zoo.files import files_below
+from deepcr_zoo.files import files_below, read_file
 from deepcr_zoo.models.model import load_resolved
 from deepcr_zoo.models.verification import verify
-from deepcr_zoo.publishing.releases import RECIPE_BESIDE_CARD, RESULTS_BESIDE_CARD
+from deepcr_zoo.publishing.releases import RECIPE_BESIDE_CARD, RESULTS_BESIDE_CARD, listed_model
 from deepcr_zoo.zoo import rendering, updates
 from deepcr_zoo.zoo.cards import Card, find_open_points, read_card
 from deepcr_zoo.zoo.instrumentfiles import read_offered
@@ -117,8 +116,8 @@ def _model(registry: Registry, reference: str) -> Iterator[str]:
         if citation.doi.lower() not in citation.bibtex.lower():
             yield f"citation: the BibTeX record of {citation.doi} has another DOI, or none"
     if card.provenance.kind == "trained":
-        yield from _recipe_beside_card(model, card)
-        yield from _benchmark_beside_card(model)
+        problems = list(_recipe_beside_card(model, card))
+        yield from problems or _benchmark_beside_card(model)  # whose bounds are those of the recipe
     for record in read_records(model).parity:
         if record.weights_sha256 != model.locked.weights.sha256:
             yield f"results: the parity record of {record.date} is of other weights"
@@ -141,14 +140,9 @@ def _recipe_beside_card(model: ResolvedModel, card: Card) -> Iterator[str]:
 
 
 def _benchmark_beside_card(model: ResolvedModel) -> Iterator[str]:
-    """Check that the benchmark on record of a network that was trained here is of its weights, and has a verdict."""
-    results = read_results(model.card_path.with_suffix(RESULTS_BESIDE_CARD))
+    """Check the gates of a network that was trained here, with the benchmark on record beside its card."""
     candidate = gates.Candidate(Subject(model), load_resolved(model, "cpu", engine="torch"))
-    yield from (
-        f"{found.gate}: {found.measured}, expected {found.bound}"
-        for found in gates.listed_verdict(candidate, results).gates
-        if found.verdict == "fails"
-    )
+    yield from gates.listed_verdict(listed_model(model, candidate)).failures
 
 
 def _orphans(root: Path, registry: Registry) -> Iterator[str]:
@@ -185,6 +179,10 @@ def _alterations(before: Path, registry: Registry) -> Iterator[str]:
     yield from alterations(earlier, registry, complete=True)
     for reference in set(earlier.references()) & set(registry.references()):
         old, new = (read_records(one.resolve(reference)) for one in (earlier, registry))
+        for suffix in (RECIPE_BESIDE_CARD, RESULTS_BESIDE_CARD):
+            paths = [one.resolve(reference).card_path.with_suffix(suffix) for one in (earlier, registry)]
+            if paths[0].is_file() and (not paths[1].is_file() or read_file(paths[0]) != read_file(paths[1])):
+                yield f"{reference}: {paths[1].name}: may be added, not altered"
         for kind in ("measurements", "parity", "sky"):
             known = getattr(old, kind)
             if getattr(new, kind)[: len(known)] != known:

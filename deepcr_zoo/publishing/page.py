@@ -74,6 +74,7 @@ class PageFacts:
 def render(facts: PageFacts) -> bytes:
     """Return the page; the same facts give the same bytes."""
     environment = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701
+    environment.filters["plain"] = _plain
     template = environment.from_string(resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
     card = facts.card
     text = template.render(
@@ -154,7 +155,7 @@ def _measured_table(facts: PageFacts) -> str | None:
         header.append("MSE, e-^2")
     names = {one.name: "this network" if one.name == facts.method else _plain(one.name) for one in results.methods}
     rows = [
-        [field_name(field_type), names[one.name], *_figures(one, field_type, fprs)]
+        [_plain(field_name(field_type)), names[one.name], *_figures(one, field_type, fprs)]
         for field_type in results.data.pixels
         for one in results.methods
     ]
@@ -190,5 +191,5 @@ def _gates_table(verdict: ModelVerdict) -> str:
     def label(gate: GateResult) -> str:
         return gate.gate + (f" ({field_name(gate.field_type)})" if gate.field_type else "")
 
-    rows = [[label(gate), gate.measured, gate.bound, gate.verdict] for gate in verdict.gates]
+    rows = [[_plain(text) for text in (label(gate), gate.measured, gate.bound, gate.verdict)] for gate in verdict.gates]
     return markdown_table(["gate", "measured", "bound", "verdict"], rows)

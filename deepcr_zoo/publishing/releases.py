@@ -121,13 +121,8 @@ class Release:
 
     def check_gates(self) -> None:
         """Raise a GateError that names each gate that fails; nothing skips a gate."""
-        failing = [gate for gate in self.verdict.gates if gate.verdict == "fails"]
-        if failing:
-            reasons = "; ".join(
-                f"{gate.gate}{f' ({gate.field_type})' if gate.field_type else ''}: {gate.measured}, expected {gate.bound}"
-                for gate in failing
-            )
-            count = f"{len(failing)} of {len(self.verdict.gates)}"
+        if failures := self.verdict.failures:
+            count, reasons = f"{len(failures)} of {len(self.verdict.gates)}", "; ".join(failures)
             raise GateError(f"{self.verdict.reference}: {count} gates fail, so it is not published: {reasons}")
 
 
@@ -156,7 +151,7 @@ def release_of_run(run: Run) -> Release:
     try:
         dataset = run.dataset()
         _check_card(run, card, exclusions.seen_in_training(run.recipe, dataset, default_registry()))
-        verdict = gates.verdict(gates.Evidence(Subject(run), model, dataset, run.recipe, results))
+        verdict = gates.verdict(gates.Evidence(Subject(run), model, run.recipe, results, dataset))
         measurement = operatingpoints.measurement(results, run.reference)
     except (DatasetError, NotMeasuredError) as error:
         raise PublishError(f"{run.folder}: its gates cannot be applied: {error}: {_bench_advice(run)}") from None
@@ -313,13 +308,20 @@ def _listed(model: ResolvedModel, suffix: str) -> bytes:
 
 def _with_benchmark(facts: PageFacts, model: ResolvedModel, candidate: gates.Candidate) -> PageFacts:
     """Add the benchmark on record of a model trained here, the verdict on it, and what its recipe says."""
-    results = read_results(model.card_path.with_suffix(RESULTS_BESIDE_CARD))
-    recipe = read_document(model.card_path.with_suffix(RECIPE_BESIDE_CARD), Recipe, model.root)
+    listed = listed_model(model, candidate)
     try:
-        verdict, method = gates.listed_verdict(candidate, results), gates.judged_method(candidate, results).name
+        method = listed.name
     except NotMeasuredError as error:
         raise PublishError(f"{model.reference}: its gates cannot be applied: {error}") from None
-    return dataclasses.replace(facts, verdict=verdict, results=results, method=method, **_of_recipe(recipe))
+    verdict = gates.listed_verdict(listed)
+    return dataclasses.replace(facts, verdict=verdict, results=listed.results, method=method, **_of_recipe(listed.recipe))
+
+
+def listed_model(model: ResolvedModel, candidate: gates.Candidate) -> gates.Listed:
+    """Return a model of the registry that was trained here, with its recipe and the benchmark on record beside its card."""
+    recipe = read_document(model.card_path.with_suffix(RECIPE_BESIDE_CARD), Recipe, model.root)
+    results = read_results(model.card_path.with_suffix(RESULTS_BESIDE_CARD))
+    return gates.Listed(candidate.subject, candidate.model, recipe, results)
 
 
 class _OfRecipe(TypedDict):

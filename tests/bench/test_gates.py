@@ -40,7 +40,7 @@ def evidence(tmp_path_factory):
     run = deepcr_zoo.train(RECIPE, dataset=dataset, runs=home / "runs", prove=False, device="cpu", reporter=NullReporter())
     subject = Subject(run)
     results = benchmark([subject], dataset, RECIPE, "command", extent=Extent(runtime=False), device="cpu")
-    return Evidence(subject, subject.model("cpu"), dataset, RECIPE, results)
+    return Evidence(subject, subject.model("cpu"), RECIPE, results, dataset)
 
 
 def checked(evidence, gate, **changes):

@@ -65,7 +65,7 @@ def test_field_types_of_the_truth_are_the_same_for_all_methods(results, tmp_path
 
 def _verdicts(results: BenchmarkResults, recipe, dataset: Dataset):
     subject = find_subject(MODEL)
-    evidence = Evidence(subject, subject.model("cpu", "torch"), dataset, recipe, results)
+    evidence = Evidence(subject, subject.model("cpu", "torch"), recipe, results, dataset)
     checks = [one for one in checks_of_trained(evidence) if one.gate == Gate.ABOVE_LACOSMIC_IN_TRUTH]
     assert [one.details["percent"] for one in checks] == [0.05, 0.5]
     return [one.result() for one in checks]

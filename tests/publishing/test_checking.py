@@ -9,7 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 from deepcr_zoo import files
-from deepcr_zoo.bench.results import read_results, write_results
+from deepcr_zoo.bench.results import Interval, read_results, write_results
 from deepcr_zoo.cli.main import app
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.publishing import checking
@@ -137,7 +137,8 @@ def test_a_recipe_that_starts_from_a_model_that_is_not_there_is_named(root):
 
 def trained(root):
     """Version 2.0, which says that it was trained here by a recipe that stands beside its card."""
-    resolved = yaml.safe_dump(read_recipe(root / "recipes" / "acs-wfc-f606w-2-4.yaml").model_dump(mode="json")).encode()
+    content = read_recipe(root / "recipes" / "ccd-any-3-16.yaml").model_dump(mode="json")
+    resolved = yaml.safe_dump({**content, "name": "ACS-WFC-F606W-2-4"}).encode()
     folder = root / "cards" / SMALL
     (folder / "2.0.recipe.yaml").write_bytes(resolved)
     shutil.copy(folder / "1.0.yaml", folder / "2.0.yaml")
@@ -155,37 +156,90 @@ def trained(root):
     return folder / "2.0.recipe.yaml"
 
 
-def write_benchmark(root, **judged):
+def write_benchmark(root, change=lambda results: None, **judged):
     """Put a benchmark beside the card of version 2.0: that of a network of the zoo, as if it were of these weights."""
     model = read_registry(root).resolve(f"{SMALL}@2.0")
     results = read_results(CHECKOUT / "cards" / "mask" / "CCD-ANY-3-16" / "1.0.benchmark.json")
     of_model = next(one for one in results.methods if one.name == results.verdicts[0].reference)
     hashes = {"sha256": model.locked.weights.sha256, "contract_sha256": contract_sha256(read_card(model)), **judged}
     of_model.method.__dict__.update(hashes)
+    results.comparisons.extend(
+        one.model_copy(update={"against": f"{SMALL}@1.0", "value": 0.1, "interval": Interval(low=0.0, high=0.2, blocks=8)})
+        for one in list(results.comparisons)
+    )
+    change(results)
     write_results(results, root / "cards" / SMALL / "2.0.benchmark.json")
-    return results
 
 
 def test_the_recipe_of_a_network_that_was_trained_here_stands_beside_its_card_unchanged(root):
     recipe = trained(root)
     assert problems(root) == {}
     text = recipe.read_text()
-    recipe.write_text(text.replace("max_epochs: 60", "max_epochs: 61"))
+    recipe.write_text(text.replace("max_epochs: 8", "max_epochs: 9"))
     assert "is not the recipe of the card: expected sha256" in problems(root)[f"{SMALL}@2.0"][0]
     recipe.unlink()
-    assert "2.0.recipe.yaml: is missing" in problems(root)[f"{SMALL}@2.0"][0]
+    assert "2.0.recipe.yaml: is missing" in " ".join(problems(root)[f"{SMALL}@2.0"])
 
 
-def test_the_benchmark_of_a_network_that_was_trained_here_stands_beside_its_card_with_its_verdict(root):
+def own(results):
+    return next(one for one in results.methods if one.name == results.verdicts[0].reference)
+
+
+def find_more_stars(results):
+    for field in own(results).fields.values():
+        for group in field.diagnostics.star_cores:
+            group.__dict__.update(rates=[0.5, *group.rates[1:]])
+
+
+def find_less(results):
+    for field in own(results).fields.values():
+        for rate in field.at_fpr:
+            rate.__dict__.update(tpr=0.01, tpr_interval=Interval(low=0.0, high=0.02, blocks=8))
+
+
+def leave_only_praise(results):
+    praise = results.verdicts[0].gates[0].model_copy(update={"gate": "as good as any", "verdict": "passes"})
+    results.verdicts[0].__dict__.update(gates=[praise])
+
+
+def require_nothing(results):
+    for gate in results.verdicts[0].gates:
+        gate.__dict__.update(verdict="not required")
+
+
+def judge_twice(results):
+    twin = own(results).model_copy(update={"name": "another name of it"})
+    results.methods.insert(0, twin)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (find_more_stars, "clean star cores are rarely masked, at the default threshold (extragalactic): 50.00 % of"),
+        (find_less, "is above that of the best L.A.Cosmic (spectrum)"),
+        (leave_only_praise, "labels are sound: not measured: it is not on record beside the card"),
+        (require_nothing, "labels are sound: "),
+        (judge_twice, "not measured: the benchmark on record is not of these weights and this card"),
+    ],
+)
+def test_a_benchmark_on_record_is_judged_anew_by_the_recipe_of_the_card(root, change, problem):
     trained(root)
+    write_benchmark(root, change)
+    assert problem in " ".join(problems(root)[f"{SMALL}@2.0"])
+
+
+def test_the_benchmark_of_a_network_that_was_trained_here_stands_beside_its_card(root, tmp_path):
+    trained(root)
+    before = tmp_path / "before"
+    shutil.copytree(root, before)
+    path = root / "cards" / SMALL / "2.0.benchmark.json"
+    path.write_text(path.read_text() + "\n")
+    assert problems(root, before)[f"nothing of {before} is altered"] == (
+        f"{SMALL}@2.0: 2.0.benchmark.json: may be added, not altered",
+    )
     write_benchmark(root, sha256="0" * 64)
     assert "the benchmark on record is not of these weights" in problems(root)[f"{SMALL}@2.0"][0]
-    results = write_benchmark(root)
-    of_data = next(gate for gate in results.verdicts[0].gates if gate.gate.startswith("clean star cores"))
-    of_data.__dict__.update(verdict="fails", measured="1.6 %")
-    write_results(results, root / "cards" / SMALL / "2.0.benchmark.json")
-    assert "clean star cores are rarely masked, at the default threshold: 1.6 %" in problems(root)[f"{SMALL}@2.0"][0]
-    (root / "cards" / SMALL / "2.0.benchmark.json").unlink()
+    path.unlink()
     assert "2.0.benchmark.json: cannot be read: No such file" in problems(root)[f"{SMALL}@2.0"][0]
 
 

@@ -118,9 +118,23 @@ def test_a_seed_that_was_trained_here_has_the_gates_of_its_data_on_record_and_th
     assert (release.verdict.reference, release.verdict.gate_set) == ("mask/CCD-ANY-3-16@1.0", "trained")
     measured = {gate.gate: gate.measured for gate in release.verdict.gates}
     assert measured["files are what they were"].startswith(f"sha256 {release.locked(None).weights.sha256[:12]}")
-    assert "labels are sound" in measured
+    assert measured["labels are sound"].endswith("(on 2026-11-29)")
+    assert len(measured) < len(release.verdict.gates) == 23
     assert {"recipe.yaml", "results.json"} < release.files.keys()
     assert "**Measured by this project** on synthetic data" in page("mask/CCD-ANY-3-16@1.0").text
+
+
+def test_texts_of_a_benchmark_are_no_tags_and_links_on_the_page():
+    facts = release_of("mask/CCD-ANY-3-16@1.0").facts
+    evil = "<script>alert(1)</script> [a](javascript:b)"
+    gate = facts.verdict.gates[0].model_copy(update={"gate": evil, "measured": evil, "bound": evil})
+    data = facts.results.data.model_copy(update={"description": evil, "labels": evil})
+    results = facts.results.model_copy(update={"data": data, "machine": evil})
+    verdict = facts.verdict.model_copy(update={"gates": [gate]})
+    text = render(dataclasses.replace(facts, verdict=verdict, results=results)).decode().partition("\n---\n")[2]
+    assert "alert(1)" in text
+    assert "<script>" not in text.replace("\\<script\\>", "")
+    assert "[a](" not in text.replace("\\[a\\](", "")
 
 
 def test_a_network_that_was_trained_here_is_not_published_with_the_benchmark_of_other_weights(tmp_path):

@@ -15,6 +15,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from deepcr_zoo import files
 from deepcr_zoo.errors import InvalidDocumentError, printable
+from deepcr_zoo.machine import free_memory_bytes
 
 
 class Document(BaseModel):
@@ -194,6 +195,16 @@ def document_bytes(path: Path, where: str | Path, most_bytes: int = MOST_BYTES) 
         return files.read_file(path, most_bytes)
     except OSError as error:
         raise InvalidDocumentError(f"{where}: cannot be read: {error.strerror}") from None
+
+
+_MEMORY_OF_JSON = 40
+"""Bytes of memory that objects made from one byte of JSON may take: empty texts and lists take 33."""
+
+
+def json_bytes(path: Path) -> bytes:
+    """Return the bytes of a JSON file whose objects fit into the free memory; OSError for a larger one."""
+    free = free_memory_bytes()
+    return files.read_file(path, None if free is None else free // _MEMORY_OF_JSON)
 
 
 _ODD_BREAKS = re.compile("[\r\x85\u2028\u2029]")

@@ -35,6 +35,9 @@ NAME_BYTES = 100
 SMALL_BYTES = 10_000_000
 """A file of at most this size fits into any memory, which takes longer to ask for than to read."""
 
+MOST_DEPTH = 100
+"""Folders inside each other that are looked into: nobody makes more, and Python's own walk ends at about a thousand."""
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a disk, a quota or a largest file size that leaves no room."""
 
@@ -273,13 +276,24 @@ def files_below(folder: Path) -> list[Path]:
     """Return all files and links to files below a folder, in order; OSError if a part cannot be read, which globs hide."""
     found: list[Path] = []
     if is_folder(folder):
-        for top, _, names in os.walk(folder, onerror=_raise):
+        for top, _, names in walk(folder, onerror=_raise):
             found += (Path(top, name) for name in names)
     return sorted(found)
 
 
 def _raise(error: OSError) -> None:
     raise error
+
+
+def walk(
+    folder: str | os.PathLike[str], onerror: Callable[[OSError], object] | None = None
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Do as `os.walk`, which has no bound on depth; OSError where folders lie deeper inside each other than `MOST_DEPTH`."""
+    start = os.fspath(folder)
+    for top, folders, names in os.walk(folder, onerror=onerror):
+        if top[len(start) :].count(os.sep) > MOST_DEPTH:
+            raise OSError(errno.ENAMETOOLONG, f"folders lie more than {MOST_DEPTH} deep inside each other", start)
+        yield top, folders, names
 
 
 def refuse_links(path: Path, root: Path) -> None:
@@ -295,7 +309,7 @@ def refuse_links_below(folder: Path) -> None:
     """Raise `IntegrityError` if there is a symbolic link in a folder or below it, OSError if a part cannot be read."""
     refuse_links(folder, folder.parent)
     if is_folder(folder):
-        for top, folders, names in os.walk(folder, onerror=_raise):
+        for top, folders, names in walk(folder, onerror=_raise):
             for name in sorted((*folders, *names)):
                 refuse_links(Path(top, name), Path(top))
 
@@ -478,7 +492,7 @@ def remove_own_folder(folder: Path, is_own: Callable[[str], bool]) -> None:
     An `OutputError` names what is not of this package; then nothing is removed. OSError if something stays.
     """
     refuse_links(folder, folder.parent)
-    for top, folders, names in os.walk(folder, onerror=_raise):
+    for top, folders, names in walk(folder, onerror=_raise):
         for path in (Path(top, name) for name in (*names, *(one for one in folders if os.path.islink(Path(top, one))))):
             if not is_own(path.relative_to(folder).as_posix()) and not _PARTIAL.fullmatch(path.name):
                 raise OutputError(f"{path}: is not a file of deepcr-zoo, so that {folder} stays: move it away")

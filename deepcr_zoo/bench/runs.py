@@ -15,7 +15,7 @@ from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import MANIFEST_FILE
 from deepcr_zoo.documents import Document, parse_document
 from deepcr_zoo.errors import RunError
-from deepcr_zoo.files import read_file, sha256_of
+from deepcr_zoo.files import read_file, refuse_links, sha256_of
 from deepcr_zoo.models.model import InpaintModel, MaskModel, load_files
 from deepcr_zoo.zoo.cards import Card
 from deepcr_zoo.zoo.recipe import Recipe
@@ -139,9 +139,9 @@ class Run:
         RunError
             If ``metrics.jsonl`` is damaged.
         """
-        path = self.folder / METRICS_FILE
+        path = self._file(METRICS_FILE)
         try:
-            lines = read_file(path).decode().splitlines() if path.is_file() else []
+            lines = documents.json_bytes(path).decode().splitlines() if path.is_file() else []
             return [EpochRecord.model_validate_json(line) for line in lines]
         except (OSError, ValueError):
             raise RunError(f"{path}: cannot be read, or is damaged; train again without --resume") from None
@@ -160,7 +160,7 @@ class Run:
         """
         if not self.is_trained:
             raise RunError(f"{self.folder}: has no model yet: deepcr-zoo train --resume {self.folder} finishes it")
-        path = self.folder / CARD_FILE
+        path = self._file(CARD_FILE)
         return parse_document(documents.document_bytes(path, path), Card, path)
 
     def model(self, device: str = "auto", engine: str = "auto") -> MaskModel | InpaintModel:
@@ -186,7 +186,7 @@ class Run:
         """
         card = self.card()
         try:
-            weights = read_file(self.folder / WEIGHTS_FILE)
+            weights = read_file(self._file(WEIGHTS_FILE))
         except OSError as error:
             raise RunError(f"{self.folder / WEIGHTS_FILE}: cannot be read: {error.strerror}") from None
         return load_files(weights, card, self.recipe.train.architecture, self.reference, device, engine=engine)
@@ -203,4 +203,9 @@ class Run:
         InvalidDocumentError
             If there is none, or it is damaged.
         """
-        return read_results(self.folder / RESULTS_FILE)
+        return read_results(self._file(RESULTS_FILE))
+
+    def _file(self, name: str) -> Path:
+        """Return one of its files; `IntegrityError` if it is a link, which in a run of others leads to files of the user."""
+        refuse_links(self.folder / name, self.folder)
+        return self.folder / name

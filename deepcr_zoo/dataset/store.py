@@ -19,9 +19,8 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from deepcr_zoo import files
 from deepcr_zoo.dataset.labelmethods import settings_of_others
-from deepcr_zoo.documents import Document, DocumentT, as_json, brief, first_problem, optional
+from deepcr_zoo.documents import Document, DocumentT, as_json, brief, first_problem, json_bytes, optional
 from deepcr_zoo.errors import DatasetError
-from deepcr_zoo.files import read_file
 from deepcr_zoo.models.images import LIMIT, has_value
 from deepcr_zoo.zoo.recipe import FIELD_TYPES, FieldType, Recipe, Split, SplitBy
 from deepcr_zoo.zoo.registry import Sha256
@@ -101,6 +100,8 @@ def _of_one_folder(name: str) -> str:
 PlainName = Annotated[str, AfterValidator(_of_one_folder)]
 Count = Annotated[int, Field(ge=0, le=MOST_STAMPS)]
 StampSize = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+Position = Annotated[list[Annotated[float, Field(ge=-720, le=720)]], Field(min_length=2, max_length=2)]
+Outline = Annotated[list[Position], Field(min_length=1, max_length=1000)]
 Format = Annotated[int, Field(ge=FORMAT, le=FORMAT)]
 
 
@@ -183,7 +184,7 @@ class VisitRecord(Document):
     stamp_size: StampSize
     software: str = Field(description="software that made the labels")
     largest_dither_arcsec: float = 0.0
-    outlines: list[list[list[float]]] = Field(
+    outlines: list[Outline] = Field(
         default_factory=list, description="convex outlines of all chips of all exposures: right ascension, declination"
     )
     exposures: list[ExposureRecord] = Field(default_factory=list)
@@ -387,7 +388,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _read_document(path: Path, schema: type[DocumentT]) -> DocumentT:
     try:
-        return schema.model_validate_json(read_file(path))
+        return schema.model_validate_json(json_bytes(path))
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}; build the dataset again") from None
     except ValidationError as error:

@@ -37,7 +37,7 @@ _SIZES, _SIZE = (b"PCOUNT", b"GCOUNT", b"NAXIS"), re.compile(rb"(?:PCOUNT|GCOUNT
 """Keywords that the size of an HDU follows from, none of which is negative (FITS standard 4.0, section 4.4.1)."""
 
 _CARD_BYTES = 80
-_MOST_HEADER_BYTES = 1_000_000
+_MOST_HEADER_BYTES = 20_000_000
 _CONTINUE, _MOST_BLANK = b"CONTINUE", 50
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcr_zoo.errors import ImageWarning, InvalidImageError, warn
+from deepcr_zoo.files import SMALL_BYTES
+from deepcr_zoo.machine import memory_shortage
 from deepcr_zoo.models.containers import Contents, scaled, unwrap
 from deepcr_zoo.models.units import conversion_factor
 from deepcr_zoo.zoo.instruments import BLEEDING
@@ -24,6 +27,7 @@ _SOURCE_SIGMA, _LEAST_RISE, _MOST_RISE = 5.0, 0.3, 100.0
 """A masked pixel belongs to a source if those around it lie so many sigma of the noise above the sky, and if it lies at
 least and at most so many times as far above the sky: benchmarks/masked.py."""
 _LEAST_BESIDE, _BESIDE_EXCESS = 40, 8.0  # masked pixels beside hidden areas, and times their number elsewhere
+_PIXEL_BYTES = 5  # of a pixel in float32, and of its mask
 _BAND_PIXELS = 2**16  # image pixels processed at a time, which bounds the memory for their neighbourhoods
 
 Image = NDArray[np.float32]
@@ -138,10 +142,22 @@ def read_image(image: Any, unit: str | None) -> ImageStack:
 
 def read_contents(image: Any, name: str = "image") -> Contents:
     """Return what `unwrap` does; whatever a library raises becomes an `InvalidImageError`."""
+    _check_room(image, name)
     try:
         return unwrap(image)
     except (ValueError, TypeError, RuntimeError, OSError) as error:
         raise InvalidImageError(f"the {name} cannot be read as an array: {error}") from None
+
+
+def _check_room(image: Any, name: str) -> None:
+    """Refuse an array that does not fit into memory: repeated and lazy ones take none before they are computed."""
+    shape = getattr(image, "shape", ())
+    if not isinstance(shape, tuple) or not all(isinstance(side, int) for side in shape):
+        return
+    needed = _PIXEL_BYTES * math.prod(shape)
+    if needed > SMALL_BYTES and (short := memory_shortage(needed)):
+        sides = " x ".join(f"{side:,}" for side in shape)
+        raise InvalidImageError(f"the {name} of {sides} pixels takes {needed / 1e9:.2g} GB, {short}: give parts of it")
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:

@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
-from deepcr_zoo.documents import Document, as_json, first_problem
+from deepcr_zoo.documents import Document, as_json, first_problem, json_bytes
 from deepcr_zoo.errors import InvalidWeightsError, OutputError, RunError
 from deepcr_zoo.files import FULL, read_file, sha256_of, sweep_leftovers, write_atomically
 from deepcr_zoo.models import weights
@@ -95,7 +95,7 @@ def condition(folder: Path) -> str:
     if not has_checkpoint(folder):
         return "there is no checkpoint yet"
     try:
-        checkpoint = Checkpoint.model_validate_json(read_file(folder / CHECKPOINT_FILE))
+        checkpoint = Checkpoint.model_validate_json(json_bytes(folder / CHECKPOINT_FILE))
         is_intact = sha256_of(folder / checkpoint.tensors) == checkpoint.sha256
     except (OSError, ValidationError):
         is_intact = False
@@ -106,7 +106,7 @@ def restore(state: TrainingState, folder: Path, recipe_sha256: str) -> None:
     """Put a new state of the same recipe into that of a checkpoint; RunError if that is damaged or does not fit."""
     path = folder / CHECKPOINT_FILE
     try:
-        checkpoint = Checkpoint.model_validate_json(read_file(path))
+        checkpoint = Checkpoint.model_validate_json(json_bytes(path))
         data = read_file(folder / checkpoint.tensors)
     except OSError as error:
         raise RunError(f"{error.filename}: cannot be read: {error.strerror}{_ADVICE}") from None

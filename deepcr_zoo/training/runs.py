@@ -26,9 +26,9 @@ from deepcr_zoo._version import __version__
 from deepcr_zoo.bench.runs import METRICS_FILE, EpochRecord, Run
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import key_of
-from deepcr_zoo.documents import Document, as_json, brief
+from deepcr_zoo.documents import Document, as_json, brief, json_bytes
 from deepcr_zoo.errors import RunError
-from deepcr_zoo.files import read_file, scratch_folder, sweep_leftovers, write_atomically, write_failure
+from deepcr_zoo.files import scratch_folder, sweep_leftovers, write_atomically, write_failure
 from deepcr_zoo.training.checkpoints import reporting_failures
 from deepcr_zoo.zoo.names import for_task
 from deepcr_zoo.zoo.recipe import Recipe
@@ -132,7 +132,7 @@ def add_environment(run: Run, environment: Environment) -> None:
     """Add to ``environment.json`` where a run is trained, unless that is its last entry already."""
     path = run.folder / ENVIRONMENT_FILE
     try:
-        known = _ENVIRONMENTS.validate_json(read_file(path)) if path.is_file() else []
+        known = _ENVIRONMENTS.validate_json(json_bytes(path)) if path.is_file() else []
     except ValidationError:
         raise RunError(f"{path}: cannot be read: restore it, or remove it") from None
     if known[-1:] != [environment]:

@@ -504,16 +504,22 @@ LACOSMIC_OBJLIM: dict[FieldType, float] = {
 
 
 class BenchmarkBlock(Document):
-    fprs: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.0005, 0.001, 0.005], min_length=1)
+    fprs: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.0005, 0.001, 0.005], min_length=1, max_length=20)
     lacosmic_objlim: dict[FieldType, float] = Field(
         default=LACOSMIC_OBJLIM,
         description="objlim of the L.A.Cosmic baseline (Zhang & Bloom 2020, section 4; of spectra: astroscrappy's default)",
     )
     lacosmic_objlims: list[Positive] = Field(
-        default=[1.0, 2.0, 3.5, 5.0, 8.0], min_length=1, description="objlims of the grid search for the best L.A.Cosmic"
+        default=[1.0, 2.0, 3.5, 5.0, 8.0],
+        min_length=1,
+        max_length=20,
+        description="objlims of the grid search for the best L.A.Cosmic",
     )
     lacosmic_sigclips: list[Positive] = Field(
-        default=[1.6, 2.5, 4.0, 6.3, 10.0, 16.0, 25.0], min_length=2, description="sigclips of that grid search"
+        default=[1.6, 2.5, 4.0, 6.3, 10.0, 16.0, 25.0],
+        min_length=2,
+        max_length=100,
+        description="sigclips of that grid search",
     )
     inpainting_stamps: int = Field(
         default=9600,
@@ -593,8 +599,8 @@ class RehearsalSchedule(Document):
 class RehearsalBenchmark(Document):
     """Replacements in benchmark for a rehearsal, which has small images and few minutes."""
 
-    lacosmic_objlims: list[Positive] = Field(default=[2.0, 3.5, 5.0], min_length=1)
-    lacosmic_sigclips: list[Positive] = Field(default=[2.5, 4.0, 6.3, 10.0, 16.0], min_length=2)
+    lacosmic_objlims: list[Positive] = Field(default=[2.0, 3.5, 5.0], min_length=1, max_length=20)
+    lacosmic_sigclips: list[Positive] = Field(default=[2.5, 4.0, 6.3, 10.0, 16.0], min_length=2, max_length=100)
     inpainting_stamps: int = Field(default=960, ge=1, le=1_000_000)
 
 

@@ -20,11 +20,12 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
+import deepcr_zoo
 from deepcr_zoo import batch, machine
 from deepcr_zoo.dataset.exposures import read_facts
 from deepcr_zoo.dataset.nights import with_visits
 from deepcr_zoo.dataset.starmatching import Frame, align
-from deepcr_zoo.errors import InvalidFileError, MachineWarning, OutputError
+from deepcr_zoo.errors import InvalidFileError, InvalidImageError, MachineWarning, OutputError
 from deepcr_zoo.exposures import cleaning, fitsfiles
 from deepcr_zoo.exposures.cleaning import clean_file
 from deepcr_zoo.exposures.maskfiles import MaskFile, read_masks
@@ -575,3 +576,17 @@ def test_a_copy_of_an_exposure_with_a_wrong_checksum_is_finished(tmp_path):
         place = hdus["ERR", 1].fileinfo()["datLoc"]
     path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
     assert [clean_file(path, SMALL, "medmask").status for _ in range(2)] == ["cleaned", "finished"]
+
+
+def test_a_primary_header_of_more_than_a_million_bytes_is_cleaned_and_finished(tmp_path):
+    path = acs_flc(tmp_path / "x_flc.fits")
+    with fits.open(path, mode="update") as hdus:
+        hdus[0].header.extend([("HISTORY", f"step {number}") for number in range(13_000)])
+    assert [clean_file(path, SMALL, "medmask").status for _ in range(2)] == ["cleaned", "finished"]
+
+
+def test_an_array_that_takes_no_memory_before_it_is_computed_is_refused():
+    model = deepcr_zoo.load(SMALL, "cpu")
+    for huge in (np.broadcast_to(np.float32(5), (10**6, 10**6)), np.broadcast_to(np.float32(5), (10**3, 10**5, 10**5))):
+        with pytest.raises(InvalidImageError, match=r"image of 1,000.* pixels takes .* GB of memory are free"):
+            model.mask(huge)

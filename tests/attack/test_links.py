@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 import deepcr_zoo
-from deepcr_zoo import files
+from deepcr_zoo import batch, files
 from deepcr_zoo.archive import manifest
 from deepcr_zoo.archive.listing import Product
 from deepcr_zoo.archive.pace import Pace
@@ -253,6 +254,46 @@ def test_a_run_with_a_link_is_not_used(name, tmp_path):
     linked(run / name, tmp_path / "elsewhere")
     with pytest.raises(IntegrityError, match=f"{run / name} is a symbolic link"):
         deepcr_zoo.load(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("card.yaml", Run.card),
+        ("results.json", Run.results),
+        ("metrics.jsonl", Run.history),
+        ("model.safetensors", lambda run: run.model("cpu")),
+    ],
+)
+def test_a_link_in_a_run_of_others_shows_no_file_of_the_user(name, read, tmp_path):
+    run = write_run(tmp_path / "run")
+    (tmp_path / "mine.yaml").write_text("secret: hunter2\n")
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(tmp_path / "mine.yaml")
+    with pytest.raises(IntegrityError, match=f"{run / name} is a symbolic link") as raised:
+        read(Run.open(run))
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.fixture
+def deep(tmp_path, monkeypatch):
+    """A folder with 300 others inside each other."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(300):
+        os.mkdir("a" if number else "deep")
+        os.chdir("a" if number else "deep")
+    return tmp_path / "deep"
+
+
+@pytest.mark.parametrize("look", [files.refuse_links_below, files.files_below])
+def test_folders_inside_each_other_without_end_are_not_followed(look, deep):
+    with pytest.raises(OSError, match="folders lie more than 100 deep inside each other"):
+        look(deep)
+
+
+def test_a_pattern_for_folders_without_end_is_one_sentence(deep):
+    pattern = f"{deep}/**/*.fits"
+    assert "folders lie more than 100 deep inside each other" in batch.expand([pattern]).empty[pattern]
 
 
 def keep_update(folder: Path) -> Path:

@@ -21,9 +21,11 @@ import safetensors.torch
 import torch
 
 import deepcr_zoo
+from deepcr_zoo import documents
 from deepcr_zoo.bench import output
 from deepcr_zoo.bench.judging import Extent, benchmark
 from deepcr_zoo.bench.measures.lacosmicmasks import MaskSet, lacosmic_masks
+from deepcr_zoo.bench.measures.structures import ChipCounts
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.dataset.reading import Dataset
@@ -195,6 +197,10 @@ MANIFESTS: dict[str, Callable[[Json], object]] = {
     "a sky beyond all light": lambda one: exposure(one).update(sky_electron=1e300),
     "a read noise below 0": lambda one: exposure(one).update(read_noise_electron=-4.0),
     "an exposure time below 0": lambda one: exposure(one).update(exposure_time_s=-1.0),
+    "an outline without a point": lambda one: visit(one)["record"].update(outlines=[[]]),
+    "an outline of single numbers": lambda one: visit(one)["record"].update(outlines=[[[1.0]]]),
+    "an outline of uneven points": lambda one: visit(one)["record"].update(outlines=[[[1.0, 2.0], [3.0]]]),
+    "an outline in no sky": lambda one: visit(one)["record"].update(outlines=[[[1e308, 1e308]] * 3]),
     "a sky that is no number": lambda one: exposure(one).update(sky_electron=float("nan")),
 }
 
@@ -279,6 +285,23 @@ def test_positions_that_spread_stamps_over_more_than_memory_are_refused(tmp_path
     group = next(dataset.exposures("test"))
     with pytest.raises(DatasetError, match=r"the stamps of chip 1 span 4,294,967,359 x 4,294,967,359 pixels"):
         lacosmic_masks(dataset, group, Lacosmic(2.0, 4.1), (4.0, 8.0))
+
+
+def test_exposures_whose_stamps_lie_far_along_different_axes_are_refused():
+    one, other = (ChipCounts(np.ones(shape, np.uint16), np.ones(shape, np.uint16)) for shape in ((1, 10**6), (10**6, 1)))
+    with pytest.raises(DatasetError, match="the stamps of a chip lie within 1,000,000 x 1,000,000 pixels: expected a chip"):
+        one + other
+
+
+def test_records_whose_objects_would_not_fit_into_memory_are_not_read(dataset, tmp_path, monkeypatch):
+    run = Run.open(write_run(tmp_path / "run"))
+    (run.folder / "metrics.jsonl").write_bytes(b"{}" * 1000)
+    monkeypatch.setattr(documents, "free_memory_bytes", lambda: 40 * 1000)
+    manifest = dataset.folder / MANIFEST_FILE
+    with pytest.raises(DatasetError, match=f"{manifest}: cannot be read: has .* bytes, at most 1,000 can be read"):
+        Dataset.open(dataset.folder)
+    with pytest.raises(RunError, match=r"metrics\.jsonl: cannot be read"):
+        run.history()
 
 
 # Masks of L.A.Cosmic on the disk

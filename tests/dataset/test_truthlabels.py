@@ -115,3 +115,9 @@ def test_simulated_exposures_in_a_folder_are_labelled_by_the_truth_beside_them(t
     left_out = build_dataset(recipe, [tmp_path / "nights", tmp_path / "without"], home=Home(tmp_path / "home")).manifest
     assert len(left_out.visits) == 3
     assert any("truth" in one.reason for one in left_out.rejected)
+    one, other, *_ = sorted((tmp_path / "nights").rglob("*_truth.safetensors"))
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    swapped = build_dataset(recipe, [tmp_path / "nights"], home=Home(tmp_path / "home")).manifest
+    assert any("is not the truth of" in one.reason for one in swapped.rejected)  # each with ten bright pixels or more

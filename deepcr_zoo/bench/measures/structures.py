@@ -46,7 +46,8 @@ class ChipCounts:
     masked: NDArray[np.uint16]
 
     def __add__(self, other: ChipCounts) -> ChipCounts:
-        shape = np.maximum(self.seen.shape, other.seen.shape)
+        rows, columns = np.maximum(self.seen.shape, other.seen.shape).tolist()
+        shape = _checked((rows, columns))
         seen, masked = (np.zeros(shape, np.uint16) for _ in range(2))
         for one in (self, other):
             here = tuple(map(slice, one.seen.shape))
@@ -98,19 +99,27 @@ def find_structures(mask: Mask, stamps: JudgedStamps) -> Structures:
     return found
 
 
+def _checked(shape: tuple[int, int]) -> tuple[int, int]:
+    """Return the shape of a chip that stamps lie in; `DatasetError` if it is none, or too large for this machine."""
+    if min(shape) < 0 or math.prod(shape) > MOST_PIXELS:
+        raise DatasetError(f"the stamps of a chip lie within {shape[0]:,} x {shape[1]:,} pixels: expected a chip")
+    needed = math.prod(shape) * _PIXEL_BYTES
+    if short := memory_shortage(needed):
+        raise DatasetError(
+            f"a chip of {shape[0]:,} x {shape[1]:,} pixels takes {needed / 1e9:.2g} GB to judge, {short}: judge on a "
+            "machine with more"
+        )
+    return shape
+
+
 def _put_together(layers: Sequence[Mask], stamps: JudgedStamps, chip: int) -> list[Mask]:
     """Return layers of a chip, from its first pixel; pixels between stamps are False."""
     own = np.flatnonzero(stamps.chip == chip)
     side, places = layers[0].shape[-1], stamps.position[own].astype(np.int64)
-    shape = (places.max(axis=0) + side).tolist()
-    if min(places.min(), *shape) < 0 or math.prod(shape) > MOST_PIXELS:
-        raise DatasetError(f"the stamps of chip {chip} lie within {shape[0]:,} x {shape[1]:,} pixels: expected a chip")
-    needed = math.prod(shape) * _PIXEL_BYTES
-    if short := memory_shortage(needed):
-        raise DatasetError(
-            f"chip {chip} of {shape[0]:,} x {shape[1]:,} pixels takes {needed / 1e9:.2g} GB to judge, {short}: judge on a "
-            "machine with more"
-        )
+    rows, columns = (places.max(axis=0) + side).tolist()
+    if places.min() < 0:
+        raise DatasetError(f"a stamp of chip {chip} lies at {places.min()}: expected pixels of a chip, which begin with 0")
+    shape = _checked((rows, columns))
     frames = [np.zeros(shape, bool) for _ in layers]
     for number, (row, column) in zip(own, places.tolist(), strict=True):
         for frame, layer in zip(frames, layers, strict=True):

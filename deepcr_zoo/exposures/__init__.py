@@ -1,6 +1,6 @@
 """Exposures: a FITS file in, its products out.
 
-Reading, selection of models, plan, products, provenance and pictures.
+Reading, selection of models, plan, products, provenance and pictures; the viewer.
 
 Imports: models, zoo and flat files. Imported by the rooms above.
 Promise: `CleanOptions` and `CleanedFile`; the input is never written, and a product is whole or absent.

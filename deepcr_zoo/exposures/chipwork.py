@@ -118,10 +118,16 @@ def _find_in_mask(
 
 
 def _grown(chip: Chip, mask: NDArray[np.bool_], provenance: MaskProvenance, noise: FrameNoise) -> ChipMask:
-    _, events = ndimage.label(mask, _TOUCHING)
+    _, events = groups(mask)
     if provenance.grow:
         mask = ndimage.binary_dilation(mask, _TOUCHING, iterations=provenance.grow) & chip.searched
     return ChipMask(chip, mask, events, None, noise)
+
+
+def groups(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
+    """Return the number of the cosmic ray that each masked pixel belongs to, from 1, and how many there are."""
+    labels, count = ndimage.label(mask, _TOUCHING)
+    return labels, count
 
 
 def in_own_unit(chip: Chip, cleaned: Repainted, unit: PixelUnit | None, mask: NDArray[np.bool_]) -> NewPixels:

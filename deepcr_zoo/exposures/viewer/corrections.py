@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
@@ -11,23 +10,22 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy import ndimage
 
 from deepcr_zoo.batch import CORRECTED_ENDING
 from deepcr_zoo.documents import Document
 from deepcr_zoo.errors import InvalidDocumentError
 from deepcr_zoo.exposures import products
+from deepcr_zoo.exposures.chipwork import groups
 from deepcr_zoo.exposures.fitsfiles import root_name
 from deepcr_zoo.exposures.products import ChipMask
 from deepcr_zoo.exposures.provenance import Cards, MaskProvenance
 from deepcr_zoo.exposures.viewer.seen import Mask, Seen, SeenChip
-from deepcr_zoo.files import write_atomically
+from deepcr_zoo.files import reporting_failures, write_atomically
 from deepcr_zoo.zoo.cards import Probability
 
 MOST_DETECTIONS = 20_000
 """Cosmic rays that are listed, the largest first."""
 
-_TOUCHING = np.ones((3, 3))
 Place = Annotated[int, Field(ge=0)]
 
 
@@ -88,7 +86,7 @@ def detections(chip: SeenChip, mask: Mask) -> tuple[int, NDArray[np.int64]]:
 
     The place is that of the pixel of a cosmic ray with the highest score, which always lies on it.
     """
-    labels, count = ndimage.label(mask, _TOUCHING)
+    labels, count = groups(mask)
     masked = np.flatnonzero(mask)
     label = labels.ravel()[masked]
     order = np.lexsort((masked, -chip.scores.ravel()[masked], label))
@@ -114,16 +112,12 @@ def save(seen: Seen, corrections: Corrections, path: Path) -> int:
     common = {field.name: getattr(made, field.name) for field in fields(made)} | {"threshold": corrections.threshold}
     added, removed = (sum(len(getattr(one, kind)) for one in corrections.chips) for kind in ("added", "removed"))
     provenance = CorrectedProvenance(**{**common, "probability": False}, added=added, removed=removed)
-    write_atomically(products.mask_file(seen.exposure, masks, provenance, seen.selection.cautions), path)
+    content = products.mask_file(seen.exposure, masks, provenance, seen.selection.cautions)
+    with reporting_failures(path, "make room there, or make it writable, and save again"):
+        write_atomically(content, path)
     return sum(int(one.mask.sum()) for one in masks)
 
 
 def _chip_mask(chip: SeenChip, corrections: Corrections, changed: ChipCorrections) -> ChipMask:
     mask = corrected(chip, corrections.threshold, changed)
-    _, events = ndimage.label(mask, _TOUCHING)
-    return ChipMask(chip.chip, mask, events, None)
-
-
-def settings_of(seen: Seen) -> Sequence[str]:
-    """Return how models and threshold were chosen, and cautions."""
-    return [*seen.selection.reasons, *seen.selection.cautions]
+    return ChipMask(chip.chip, mask, groups(mask)[1], None)

@@ -100,3 +100,10 @@ def test_scores_that_clean_has_written_are_not_computed_again(flc, monkeypatch):
 def test_a_port_that_is_taken_is_one_sentence(viewer, flc):
     with pytest.raises(UsageError, match=f"port {viewer.server_port} of 127.0.0.1 cannot be used: .*leave out --port"):
         Viewer(look(flc), None, viewer.server_port)
+
+
+def test_a_mask_that_cannot_be_written_is_one_sentence_on_the_page(flc, viewer):
+    viewer.file = flc / "no folder" / "x_crcorrected.fits"
+    status, text, _ = own(viewer, "save", untouched())
+    assert status == 400
+    assert json.loads(text)["error"].startswith(f"{viewer.file}: cannot be written: ")

@@ -17,7 +17,7 @@ const $ = (id) => document.getElementById(id);
 const view = { chip: 0, shown: "image", mask: true, beside: false, tool: null, centre: [0, 0], zoom: 1, stretch: null };
 const sigmoid = (x) => 1 / (1 + Math.exp(-x));
 const logit = (p) => Math.log(p / (1 - p));
-let facts, painter, chips, threshold, blinking = null, listed = 0, asked = 0;
+let facts, painter, chips, threshold, blinking = null, listed = 0, asked = 0, unsaved = false;
 const undone = []; // strokes: [chip, [place, score before], ...]
 
 async function get(path, corrections) {
@@ -228,6 +228,7 @@ function undo() {
 }
 
 function changed(text) {
+  unsaved = true;
   forgetCleaned();
   say(text);
   showState();
@@ -258,6 +259,7 @@ async function blink() {
 async function save() {
   say("saving…");
   const found = await (await get("save", corrections())).json();
+  unsaved = false;
   say(`saved ${found.pixels.toLocaleString("en")} masked pixels: ${found.path}`);
 }
 
@@ -353,7 +355,7 @@ function listen() {
     });
   }
   new ResizeObserver(draw).observe(canvas);
-  window.addEventListener("beforeunload", (event) => { if (undone.length) event.preventDefault(); });
+  window.addEventListener("beforeunload", (event) => { if (unsaved) event.preventDefault(); });
 }
 
 async function begin() {

@@ -5,9 +5,10 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 from collections import ChainMap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from deepcr_zoo.errors import InvalidDocumentError, InvalidFileError, NotAnExposureError
+from deepcr_zoo.errors import InvalidDocumentError, InvalidFileError, NotAnExposureError, printable
 from deepcr_zoo.exposures.extensions import QualityLayers, is_plane, quality_layers, quality_of, science_images, versions
 from deepcr_zoo.exposures.fitsfiles import (
     extension_name,
@@ -47,6 +48,9 @@ from deepcr_zoo.zoo.instruments import (
 from deepcr_zoo.zoo.sections import Section
 
 AS_THE_FILE_SAYS = ReadingOptions()
+
+_DECIDING = ("BUNIT", "EXPTIME", "GAIN", "EGAIN", "CCDGAIN", "ATODGAIN")
+"""Keywords that decide about the unit."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +222,7 @@ def read_exposure(path: Path, options: ReadingOptions = AS_THE_FILE_SAYS) -> Exp
     digest = hashlib.sha256(packed).hexdigest()
     if not options.as_stored and any(_is_unit_assumed(chip.keywords, instrument, options) for chip, _ in chips):
         cautions.append("it has no BUNIT: its unsigned 16-bit integers were taken for counts")
+    cautions += _contradictions([hdus[0].header, *(chip.header for chip, _ in chips)])
     cautions += assumed_bias([raw for _, raw in chips])
     if options.as_stored:
         cautions.append("unit or bias level are not known: the pixels were taken as stored, which this network allows")
@@ -233,6 +238,18 @@ def _recognise(options: ReadingOptions, path: Path, keywords: Keywords) -> Instr
         return default_instruments().recognise(keywords)
     except InvalidDocumentError as error:
         raise InvalidFileError(f"{path}: {error}") from None
+
+
+def _contradictions(headers: Iterable[fits.Header]) -> list[str]:
+    """Caution about `_DECIDING` keywords that stand twice in a header, with different values."""
+    found = []
+    for header, keyword in product(headers, _DECIDING):
+        is_repeated = keyword in header and header.count(keyword) > 1
+        cards = [card for card in header.cards if card.keyword == keyword] if is_repeated else []
+        stated = [printable(card.image[8:].partition("/")[0].strip(" ='")) for card in cards]  # any text, also a damaged one
+        if len(set(stated)) > 1:
+            found.append(f"{keyword} stands {len(stated)} times in a header ({', '.join(stated)}): the first was taken")
+    return list(dict.fromkeys(found))
 
 
 def _refuse_products(keywords: Keywords, instrument: Instrument | None, path: Path) -> None:

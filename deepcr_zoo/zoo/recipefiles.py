@@ -126,7 +126,7 @@ def _merge(base: Content, content: Mapping[Hashable, Any], origins: Origins, inh
     """Merge `content` into `base`: mappings are joined, other values are replaced."""
     for key, value in content.items():
         place = (*at, key)
-        inherited[place] = origins.get(place, inherited.get(place, ""))
+        inherited[place] = origins.get(place) or origins.get((*at, str(key))) or inherited.get(place, "")
         old = base.get(key)
         if isinstance(old, dict) and isinstance(value, dict):
             _merge(old, value, origins, inherited, place)

@@ -445,3 +445,11 @@ def test_nanomaggies_become_counts_by_the_factor_of_the_header(tmp_path):
     np.testing.assert_allclose(chip.from_unit(ELECTRONS, "electron", ELECTRONS > 0), chip.pixels[ELECTRONS > 0], rtol=1e-5)
     with pytest.raises(InvalidFileError, match="its BUNIT is 'nanomaggy', which is none of"):
         read_exposure(write(tmp_path / "other.fits", calibrated, GAIN=4.0))
+
+
+def test_a_unit_that_is_stated_twice_leaves_a_caution(tmp_path):
+    path = tmp_path / "x.fits"
+    hdu = science(scene()[0], "ELECTRONS")
+    hdu.header.append(("BUNIT", "COUNTS"))
+    write(path, hdu)
+    assert "BUNIT stands 2 times in a header (ELECTRONS, COUNTS): the first was taken" in read_exposure(path).cautions

@@ -35,7 +35,7 @@ from tests.test_batch import write_night
 
 COUNTED = """
 import os
-from deepcr_zoo.exposures import cleaning
+from deepcr_zoo.exposures import making
 from deepcr_zoo.models.model import load_resolved
 
 def counted(*arguments, **options):
@@ -43,7 +43,7 @@ def counted(*arguments, **options):
         file.write(f"{os.getpid()}\\n")
     return load_resolved(*arguments, **options)
 
-cleaning.load_resolved = counted
+making.load_resolved = counted
 """
 
 

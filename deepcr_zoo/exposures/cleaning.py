@@ -4,42 +4,27 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from deepcr_zoo.errors import DeepcrZooError, ImageWarning, MachineWarning, OutputError, warn
-from deepcr_zoo.exposures import pictures, products
-from deepcr_zoo.exposures.chipwork import chip_work, in_own_unit
-from deepcr_zoo.exposures.fitsfiles import check_memory
+from deepcr_zoo.errors import DeepcrZooError
+from deepcr_zoo.exposures import products
+from deepcr_zoo.exposures.making import check_room, make
 from deepcr_zoo.exposures.missing import MissingFactsError
-from deepcr_zoo.exposures.noisecheck import level_cautions
 from deepcr_zoo.exposures.options import AUTO, NO_INPAINTING, CleanOptions, in_python, named_model
-from deepcr_zoo.exposures.pictures import Panels
-from deepcr_zoo.exposures.plan import Plan, damaged, finished, make_plan, stale
-from deepcr_zoo.exposures.products import Count
+from deepcr_zoo.exposures.plan import damaged, finished, make_plan, stale
 from deepcr_zoo.exposures.reading import Exposure, read_exposure
-from deepcr_zoo.exposures.selection import Selection, ranked_models, select
-from deepcr_zoo.exposures.suspicions import suspicions
-from deepcr_zoo.files import sweep_partial, write_failure, write_together
-from deepcr_zoo.machine import memory_shortage
+from deepcr_zoo.exposures.selection import ranked_models, select
+from deepcr_zoo.files import sweep_partial
 from deepcr_zoo.models.baselines import CLASSICAL
 from deepcr_zoo.progress import logger
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.instruments import Instrument
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import Registry
-
-_TOUCHING = np.ones((3, 3))
-
-_BYTES_PER_PIXEL, _PICTURE_BYTES, _COPIES = 21, 4, 3
-"""Memory for cleaning beyond the exposure itself, measured with images of 4 to 16 million pixels: for each pixel, for each
-pixel of a picture, and as copies of the file."""
 
 log = logger(__name__)
 
@@ -234,13 +219,13 @@ def clean_with(
     if count is not None and (problems := damaged(plan, exposure)):
         count, cautions = None, [*cautions, *problems]
     if count is None:
-        _check_memory(exposure, plan)
+        check_room(exposure, plan)
         status = "cleaned"
         for reason in selection.reasons:
             log.info("%s: %s", path, reason)
             if on_choice is not None:
                 on_choice(reason)
-        count, more = _make(exposure, selection, plan, options)
+        count, more = make(exposure, selection, plan, options)
         cautions += more
     else:
         with suppress(OSError):  # of a run that was killed after a product had its name, before its unfinished one was gone
@@ -284,80 +269,3 @@ def _takes_any_unit(options: CleanOptions, instrument: Instrument | None, regist
         return False
     chosen = registry.resolve(ranked[0].model) if ranked else named_model(registry, "mask", options.model)[0]
     return read_card(chosen).input.pixel_unit is None
-
-
-def _check_memory(exposure: Exposure, plan: Plan) -> None:
-    """Warn if cleaning needs more than half of the free memory; raise `InvalidFileError` if it needs more than all."""
-    pixels = sum(chip.pixels.size for chip in exposure.chips)
-    needed = _BYTES_PER_PIXEL * pixels + _COPIES * len(exposure.data) + (_PICTURE_BYTES * pixels if plan.picture else 0)
-    what = f"{exposure.path}: cleaning needs about {needed / 1e9:.2g} GB"
-    check_memory(needed, what)
-    if short := memory_shortage(2 * needed):
-        warn(f"{what}, {short}", MachineWarning)
-
-
-def _make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOptions) -> tuple[Count, list[str]]:
-    """Write all products of an exposure, or none; return the count of cosmic rays and further cautions."""
-    work = chip_work(exposure, selection, plan, options)
-    chip_masks, filled, panels = [], [], []
-    warned: dict[str, None] = {}
-    suspect: list[str] = []
-    with _image_warnings(warned):
-        for chip in exposure.chips:
-            image, found, repainted = work.clean(chip)
-            chip_masks.append(found)
-            suspect += suspicions(found, image, exposure.instrument)
-            if repainted is not None:
-                filled.append(in_own_unit(chip, repainted, work.unit, found.mask))
-            if plan.picture:
-                shown = None if repainted is None else repainted.values
-                panels.append(Panels(f"{chip.name or 'chip'} {chip.version}", np.ma.getdata(image), found.mask, shown))
-    cautions = [*([] if work.unit is None else level_cautions(exposure.chips)), *warned, *suspect]
-    history = [*selection.cautions, *cautions]
-    contents = {}
-    if plan.copy:
-        new = filled if work.fill else None
-        contents[plan.copy] = products.cleaned_file(exposure, chip_masks, new, plan.copy_provenance, history)
-    if plan.picture:
-        heading = f"{exposure.path.name}: {selection.mask_reference}, threshold {selection.threshold:g}"
-        contents[plan.picture] = pictures.draw(panels, heading, plan.picture_made_by)
-    contents[plan.mask] = products.mask_file(exposure, chip_masks, plan.mask_provenance, history)
-    # others may have written there meanwhile
-    if finished(plan, options.overwrite) is None or damaged(plan, exposure):
-        _write(contents)
-        _check_written(plan)
-    return products.count(chip_masks), cautions
-
-
-@contextmanager
-def _image_warnings(messages: dict[str, None]) -> Iterator[None]:
-    """Collect warnings about images, each once; others are issued as usual."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ImageWarning)
-        yield
-    for warning in caught:
-        if issubclass(warning.category, ImageWarning):
-            messages[str(warning.message)] = None
-        else:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-
-
-def _check_written(plan: Plan) -> None:
-    """Raise `OutputError` if another process has replaced some of the products: the one that ends last sees the mixture."""
-    try:
-        finished(plan, overwrite=False)
-    except OutputError as error:
-        raise OutputError(
-            f"{plan.mask.parent}: another process wrote other products there meanwhile: run again ({error})"
-        ) from None
-
-
-def _write(contents: dict[Path, bytes]) -> None:
-    folder = next(iter(contents)).parent
-    new = [path for path in contents if not os.path.lexists(path)]
-    try:
-        write_together(contents, new)
-    except OSError as error:
-        if theirs := [path for path in new if os.path.lexists(path)]:
-            raise OutputError(f"{theirs[0]}: another process wrote it meanwhile: it was left as it is; run again") from None
-        raise write_failure(folder, error, "choose another --output-dir") from None

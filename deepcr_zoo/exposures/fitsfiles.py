@@ -179,12 +179,12 @@ def is_image(hdu: Any) -> bool:
     return isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU | fits.CompImageHDU)
 
 
-def _cards(data: bytes, start: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield each card that begins so, with its place in a file, and whatever of the data looks like one."""
+def _cards(data: bytes, start: bytes) -> list[tuple[int, bytes]]:
+    """Return each card that begins so, with its place in a file, and whatever of the data looks like one."""
     count = len(data) // _CARD_BYTES
     starts = np.ndarray((count,), f"S{len(start)}", data, strides=(_CARD_BYTES,))  # quick, also for files without end
-    for place in (np.flatnonzero(starts == start) * _CARD_BYTES).tolist():
-        yield place, data[place : place + _CARD_BYTES]
+    places = (np.flatnonzero(starts == start) * _CARD_BYTES).tolist()
+    return [(place, data[place : place + _CARD_BYTES]) for place in places]
 
 
 def _stated(card: bytes) -> float | None:

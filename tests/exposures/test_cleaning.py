@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as arrays
 
 from deepcr_zoo import clean_file
 from deepcr_zoo.errors import DeepcrZooError, ImageWarning, InvalidFileError, NoModelError, OutputError, UsageError
-from deepcr_zoo.exposures import chipwork, cleaning
+from deepcr_zoo.exposures import cleaning, making
 from deepcr_zoo.exposures.plan import clashes
 from deepcr_zoo.models.model import load_resolved
 from deepcr_zoo.zoo.registry import read_registry
@@ -109,7 +109,7 @@ def test_a_warning_of_a_library_is_shown_and_is_no_caution(flc, monkeypatch):
         warnings.warn("of the image", ImageWarning, stacklevel=1)
         return []
 
-    monkeypatch.setattr(cleaning, "suspicions", warn)
+    monkeypatch.setattr(making, "suspicions", warn)
     with pytest.warns(RuntimeWarning, match="of a library"):
         done = clean(flc)
     assert done.cautions == ["of the image"]
@@ -258,8 +258,8 @@ def test_inputs_that_would_become_the_same_products_clash():
 
 def test_a_loaded_model_serves_the_next_file_and_other_weights_are_loaded_anew(flc, tmp_path, monkeypatch):
     loads = []
-    monkeypatch.setattr(chipwork, "load_resolved", lambda *a, **k: (loads.append(a[0].root), load_resolved(*a, **k))[1])
-    chipwork._loaded.cache_clear()
+    monkeypatch.setattr(making, "load_resolved", lambda *a, **k: (loads.append(a[0].root), load_resolved(*a, **k))[1])
+    making._loaded.cache_clear()
     for name in "abb":
         root = tmp_path / name
         registry = read_registry(root if root.is_dir() else copy_registry(root, SMALL))

@@ -118,7 +118,7 @@ def _put_together(layers: Sequence[Mask], stamps: JudgedStamps, chip: int) -> li
     side, places = layers[0].shape[-1], stamps.position[own].astype(np.int64)
     rows, columns = (places.max(axis=0) + side).tolist()
     if places.min() < 0:
-        raise DatasetError(f"a stamp of chip {chip} lies at {places.min()}: expected pixels of a chip, which begin with 0")
+        raise DatasetError(f"a stamp of chip {chip} lies at {places.min()}: expected a chip, whose pixels begin with 0")
     shape = _checked((rows, columns))
     frames = [np.zeros(shape, bool) for _ in layers]
     for number, (row, column) in zip(own, places.tolist(), strict=True):

@@ -15,8 +15,8 @@ from deepcr_zoo.batch import CORRECTED_ENDING
 from deepcr_zoo.documents import Document
 from deepcr_zoo.errors import InvalidDocumentError
 from deepcr_zoo.exposures import products
-from deepcr_zoo.exposures.chipwork import groups
 from deepcr_zoo.exposures.fitsfiles import root_name
+from deepcr_zoo.exposures.making import groups
 from deepcr_zoo.exposures.products import ChipMask
 from deepcr_zoo.exposures.provenance import Cards, MaskProvenance
 from deepcr_zoo.exposures.viewer.seen import Mask, Seen, SeenChip

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcr_zoo.errors import InvalidFileError
-from deepcr_zoo.exposures.chipwork import ChipWork, chip_work, in_own_unit
 from deepcr_zoo.exposures.cleaning import read_as_asked
 from deepcr_zoo.exposures.fitsfiles import (
     extension_name,
@@ -22,6 +21,7 @@ from deepcr_zoo.exposures.fitsfiles import (
     opened,
     read_unchanged,
 )
+from deepcr_zoo.exposures.making import ChipWork, chip_work, in_own_unit
 from deepcr_zoo.exposures.noisecheck import amplifier_noise
 from deepcr_zoo.exposures.options import NO_INPAINTING, CleanOptions
 from deepcr_zoo.exposures.plan import Plan, make_plan

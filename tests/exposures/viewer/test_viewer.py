@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from deepcr_zoo import clean_file
 from deepcr_zoo.errors import UsageError
-from deepcr_zoo.exposures.chipwork import ChipWork
+from deepcr_zoo.exposures.making import ChipWork
 from deepcr_zoo.exposures.viewer.server import Viewer
 from tests.fitsfiles import SHAPE
 from tests.registries import SMALL

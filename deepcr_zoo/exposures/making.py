@@ -1,9 +1,11 @@
-"""The work on each chip: its cosmic rays are found by a network or taken from a mask, and repainted."""
+"""Products of an exposure, all or none: cosmic rays are found by a network or taken from a mask, and repainted."""
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -13,14 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepcr_zoo.errors import ImageWarning, InvalidFileError, ModelWarning, warn
+from deepcr_zoo.errors import ImageWarning, InvalidFileError, MachineWarning, ModelWarning, OutputError, warn
+from deepcr_zoo.exposures import pictures, products
+from deepcr_zoo.exposures.fitsfiles import check_memory
 from deepcr_zoo.exposures.maskfiles import MaskFile, read_masks
+from deepcr_zoo.exposures.noisecheck import level_cautions
 from deepcr_zoo.exposures.options import CleanOptions
-from deepcr_zoo.exposures.plan import Plan
-from deepcr_zoo.exposures.products import ChipMask, NewPixels
+from deepcr_zoo.exposures.pictures import Panels
+from deepcr_zoo.exposures.plan import Plan, damaged, finished
+from deepcr_zoo.exposures.products import ChipMask, Count, NewPixels
 from deepcr_zoo.exposures.provenance import MaskProvenance
 from deepcr_zoo.exposures.reading import Chip, Exposure
 from deepcr_zoo.exposures.selection import Selection
+from deepcr_zoo.exposures.suspicions import suspicions
+from deepcr_zoo.files import write_failure, write_together
+from deepcr_zoo.machine import memory_shortage
 from deepcr_zoo.models.containers import Repainted
 from deepcr_zoo.models.imagecleaning import filler
 from deepcr_zoo.models.model import InpaintModel, MaskModel, load_resolved
@@ -30,6 +39,10 @@ from deepcr_zoo.zoo.instruments import PixelUnit
 from deepcr_zoo.zoo.registry import ResolvedModel
 
 _TOUCHING = np.ones((3, 3))
+
+_BYTES_PER_PIXEL, _PICTURE_BYTES, _COPIES = 21, 4, 3
+"""Memory for cleaning beyond the exposure itself, measured with images of 4 to 16 million pixels: for each pixel, for each
+pixel of a picture, and as copies of the file."""
 
 Finder = Callable[[Chip, Any, FrameNoise], ChipMask]
 """What gives the mask of a chip, from its image and the noise of its amplifiers."""
@@ -67,6 +80,83 @@ class ChipWork:
         image, noise = self.prepare(chip)
         found = self.find(chip, image, noise)
         return CleanedChip(image, found, None if self.fill is None else self.fill(image, found))
+
+
+def check_room(exposure: Exposure, plan: Plan) -> None:
+    """Warn if cleaning needs more than half of the free memory; raise `InvalidFileError` if it needs more than all."""
+    pixels = sum(chip.pixels.size for chip in exposure.chips)
+    needed = _BYTES_PER_PIXEL * pixels + _COPIES * len(exposure.data) + (_PICTURE_BYTES * pixels if plan.picture else 0)
+    what = f"{exposure.path}: cleaning needs about {needed / 1e9:.2g} GB"
+    check_memory(needed, what)
+    if short := memory_shortage(2 * needed):
+        warn(f"{what}, {short}", MachineWarning)
+
+
+def make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOptions) -> tuple[Count, list[str]]:
+    """Write all products of an exposure, or none; return the count of cosmic rays and further cautions."""
+    work = chip_work(exposure, selection, plan, options)
+    chip_masks, filled, panels = [], [], []
+    warned: dict[str, None] = {}
+    suspect: list[str] = []
+    with _image_warnings(warned):
+        for chip in exposure.chips:
+            image, found, repainted = work.clean(chip)
+            chip_masks.append(found)
+            suspect += suspicions(found, image, exposure.instrument)
+            if repainted is not None:
+                filled.append(in_own_unit(chip, repainted, work.unit, found.mask))
+            if plan.picture:
+                shown = None if repainted is None else repainted.values
+                panels.append(Panels(f"{chip.name or 'chip'} {chip.version}", np.ma.getdata(image), found.mask, shown))
+    cautions = [*([] if work.unit is None else level_cautions(exposure.chips)), *warned, *suspect]
+    history = [*selection.cautions, *cautions]
+    contents = {}
+    if plan.copy:
+        new = filled if work.fill else None
+        contents[plan.copy] = products.cleaned_file(exposure, chip_masks, new, plan.copy_provenance, history)
+    if plan.picture:
+        heading = f"{exposure.path.name}: {selection.mask_reference}, threshold {selection.threshold:g}"
+        contents[plan.picture] = pictures.draw(panels, heading, plan.picture_made_by)
+    contents[plan.mask] = products.mask_file(exposure, chip_masks, plan.mask_provenance, history)
+    # others may have written there meanwhile
+    if finished(plan, options.overwrite) is None or damaged(plan, exposure):
+        _write(contents)
+        _check_written(plan)
+    return products.count(chip_masks), cautions
+
+
+@contextmanager
+def _image_warnings(messages: dict[str, None]) -> Iterator[None]:
+    """Collect warnings about images, each once; others are issued as usual."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ImageWarning)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, ImageWarning):
+            messages[str(warning.message)] = None
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def _check_written(plan: Plan) -> None:
+    """Raise `OutputError` if another process has replaced some of the products: the one that ends last sees the mixture."""
+    try:
+        finished(plan, overwrite=False)
+    except OutputError as error:
+        raise OutputError(
+            f"{plan.mask.parent}: another process wrote other products there meanwhile: run again ({error})"
+        ) from None
+
+
+def _write(contents: dict[Path, bytes]) -> None:
+    folder = next(iter(contents)).parent
+    new = [path for path in contents if not os.path.lexists(path)]
+    try:
+        write_together(contents, new)
+    except OSError as error:
+        if theirs := [path for path in new if os.path.lexists(path)]:
+            raise OutputError(f"{theirs[0]}: another process wrote it meanwhile: it was left as it is; run again") from None
+        raise write_failure(folder, error, "choose another --output-dir") from None
 
 
 def chip_work(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOptions) -> ChipWork:

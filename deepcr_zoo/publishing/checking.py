@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,19 +12,18 @@ from deepcr_zoo.bench import gates
 from deepcr_zoo.bench.exclusions import FILE as TRAINING_VISITS
 from deepcr_zoo.bench.exclusions import TrainingVisits
 from deepcr_zoo.bench.subjects import Subject
-from deepcr_zoo.documents import document_bytes, parse_document, read_document
+from deepcr_zoo.documents import read_document
 from deepcr_zoo.errors import DeepcrZooError
 from deepcr_zoo.files import files_below, read_file
 from deepcr_zoo.models.model import load_resolved
 from deepcr_zoo.models.verification import verify
 from deepcr_zoo.publishing.releases import RECIPE_BESIDE_CARD, RESULTS_BESIDE_CARD, listed_model
 from deepcr_zoo.zoo import rendering, updates
-from deepcr_zoo.zoo.cards import Card, find_open_points, read_card
+from deepcr_zoo.zoo.cards import find_open_points, read_card
 from deepcr_zoo.zoo.instrumentfiles import read_offered
 from deepcr_zoo.zoo.instruments import read_instruments
 from deepcr_zoo.zoo.merging import alterations
 from deepcr_zoo.zoo.names import TASKS, for_task
-from deepcr_zoo.zoo.recipe import Recipe
 from deepcr_zoo.zoo.recipefiles import read_recipe
 from deepcr_zoo.zoo.records import read_records
 from deepcr_zoo.zoo.registry import (
@@ -33,7 +31,6 @@ from deepcr_zoo.zoo.registry import (
     WEIGHTS_FILE,
     ModelEntry,
     Registry,
-    ResolvedModel,
     entry_files,
     read_registry,
     reporting_unreadable,
@@ -116,33 +113,11 @@ def _model(registry: Registry, reference: str) -> Iterator[str]:
         if citation.doi.lower() not in citation.bibtex.lower():
             yield f"citation: the BibTeX record of {citation.doi} has another DOI, or none"
     if card.provenance.kind == "trained":
-        problems = list(_recipe_beside_card(model, card))
-        yield from problems or _benchmark_beside_card(model)  # whose bounds are those of the recipe
+        candidate = gates.Candidate(Subject(model), load_resolved(model, "cpu", engine="torch"))
+        yield from gates.listed_verdict(listed_model(model, candidate)).failures
     for record in read_records(model).parity:
         if record.weights_sha256 != model.locked.weights.sha256:
             yield f"results: the parity record of {record.date} is of other weights"
-
-
-def _recipe_beside_card(model: ResolvedModel, card: Card) -> Iterator[str]:
-    """Check the recipe of a network that was trained here, which is kept beside its card."""
-    path = model.card_path.with_suffix(RECIPE_BESIDE_CARD)
-    where = path.relative_to(model.root)
-    if not path.is_file():
-        yield f"{where}: is missing: the recipe of a network that was trained here stands beside its card"
-        return
-    data = document_bytes(path, where)
-    if hashlib.sha256(data).hexdigest() != card.provenance.recipe_sha256:
-        yield f"{where}: is not the recipe of the card: expected sha256 {card.provenance.recipe_sha256}"
-        return
-    recipe = parse_document(data, Recipe, where)
-    if (recipe.task, recipe.name) != (card.identity.task, card.identity.name):
-        yield f"{where}: expected the recipe of {model.entry.reference}, got that of {recipe.task}/{recipe.name}"
-
-
-def _benchmark_beside_card(model: ResolvedModel) -> Iterator[str]:
-    """Check the gates of a network that was trained here, with the benchmark on record beside its card."""
-    candidate = gates.Candidate(Subject(model), load_resolved(model, "cpu", engine="torch"))
-    yield from gates.listed_verdict(listed_model(model, candidate)).failures
 
 
 def _orphans(root: Path, registry: Registry) -> Iterator[str]:

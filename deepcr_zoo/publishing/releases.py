@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +12,10 @@ from pathlib import Path
 from typing import TypedDict
 
 from deepcr_zoo.bench import exclusions, gates, operatingpoints
-from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, ModelVerdict, read_results
+from deepcr_zoo.bench.results import MOST_RESULTS_BYTES, RESULTS_FILE, BenchmarkResults, ModelVerdict, read_results
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject
-from deepcr_zoo.documents import as_json, read_document
+from deepcr_zoo.documents import as_json, document_bytes, parse_document
 from deepcr_zoo.errors import DatasetError, GateError, NotMeasuredError, PublishError, UsageError
 from deepcr_zoo.files import data_root, read_file, refuse_links_below
 from deepcr_zoo.models.model import load_resolved
@@ -298,12 +299,12 @@ def _beside_card(model: ResolvedModel) -> dict[str, bytes]:
 
 def _listed(model: ResolvedModel, suffix: str) -> bytes:
     path = model.card_path.with_suffix(suffix)
-    try:
-        return read_file(path)
-    except OSError as error:
+    if not path.is_file():
         raise PublishError(
-            f"{model.reference}: {path} cannot be read: {error.strerror}: name the folder of its run instead, which has it"
-        ) from None
+            f"{model.reference}: {path} is missing: it stands beside the card of a network that was trained here, and its "
+            "run has it: publish that"
+        )
+    return document_bytes(path, path, MOST_RESULTS_BYTES)
 
 
 def _with_benchmark(facts: PageFacts, model: ResolvedModel, candidate: gates.Candidate) -> PageFacts:
@@ -319,9 +320,23 @@ def _with_benchmark(facts: PageFacts, model: ResolvedModel, candidate: gates.Can
 
 def listed_model(model: ResolvedModel, candidate: gates.Candidate) -> gates.Listed:
     """Return a model of the registry that was trained here, with its recipe and the benchmark on record beside its card."""
-    recipe = read_document(model.card_path.with_suffix(RECIPE_BESIDE_CARD), Recipe, model.root)
+    recipe = _listed_recipe(model, candidate.model.card)
     results = read_results(model.card_path.with_suffix(RESULTS_BESIDE_CARD))
     return gates.Listed(candidate.subject, candidate.model, recipe, results)
+
+
+def _listed_recipe(model: ResolvedModel, card: Card) -> Recipe:
+    """Return the recipe beside a card; `PublishError` unless it is that of the card."""
+    path = model.card_path.with_suffix(RECIPE_BESIDE_CARD)
+    data = _listed(model, RECIPE_BESIDE_CARD)
+    if hashlib.sha256(data).hexdigest() != card.provenance.recipe_sha256:
+        raise PublishError(f"{path}: is not the recipe of the card: expected sha256 {card.provenance.recipe_sha256}")
+    recipe = parse_document(data, Recipe, path)
+    if (recipe.task, recipe.name) != (card.identity.task, card.identity.name):
+        raise PublishError(
+            f"{path}: expected the recipe of {model.entry.reference}, got that of {recipe.task}/{recipe.name}"
+        )
+    return recipe
 
 
 class _OfRecipe(TypedDict):

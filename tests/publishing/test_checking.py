@@ -178,7 +178,7 @@ def test_the_recipe_of_a_network_that_was_trained_here_stands_beside_its_card_un
     recipe.write_text(text.replace("max_epochs: 8", "max_epochs: 9"))
     assert "is not the recipe of the card: expected sha256" in problems(root)[f"{SMALL}@2.0"][0]
     recipe.unlink()
-    assert "2.0.recipe.yaml: is missing" in " ".join(problems(root)[f"{SMALL}@2.0"])
+    assert "2.0.recipe.yaml is missing: it stands beside the card" in " ".join(problems(root)[f"{SMALL}@2.0"])
 
 
 def own(results):

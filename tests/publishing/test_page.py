@@ -145,8 +145,14 @@ def test_a_network_that_was_trained_here_is_not_published_with_the_benchmark_of_
     path.write_text(path.read_text().replace(model.locked.weights.sha256, "0" * 64))
     with pytest.raises(PublishError, match="gates cannot be applied: the benchmark on record is not of these weights"):
         release_of_model(model)
+    recipe = path.with_name("1.0.recipe.yaml")
+    bounds = recipe.read_text()
+    recipe.write_text(bounds.replace("max_star_core_rate: 0.01", "max_star_core_rate: 1"))
+    with pytest.raises(PublishError, match=r"1\.0\.recipe\.yaml: is not the recipe of the card: expected sha256"):
+        release_of_model(model)
+    recipe.write_text(bounds)
     path.unlink()
-    with pytest.raises(PublishError, match=r"benchmark\.json cannot be read: No such file.*name the folder of its run"):
+    with pytest.raises(PublishError, match=r"benchmark\.json is missing: .* its run has it: publish that"):
         release_of_model(model)
 
 

@@ -21,9 +21,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from deepcr_zoo import files
 from deepcr_zoo.errors import DeepcrZooError, InterruptedWorkError, NotAnExposureError, UsageError
-from deepcr_zoo.files import read_file, without_address
+from deepcr_zoo.files import read_file, walk, without_address
 from deepcr_zoo.machine import is_out_of_memory, processors, safe_children
 
 UNWRITABLE_NAME = "a name has letters that the locale cannot write: set PYTHONUTF8=1, or a locale with UTF-8"
@@ -229,7 +228,7 @@ def wildcard_files(pattern: str) -> list[str]:
 def _folders_in(folder: str, part: str) -> Iterator[str]:
     """Yield the folders that a part of a pattern stands for in a folder; all end in a slash, the present one is empty."""
     if part == "**":
-        for path, inside, _ in files.walk(folder or "."):
+        for path, inside, _ in walk(folder or "."):
             inside[:] = [name for name in inside if not name.startswith(".")]
             yield os.path.join(path, "") if folder else os.path.join(path, "")[2:]  # without the ./ that walk begins with
     elif glob.has_magic(part):

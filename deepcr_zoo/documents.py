@@ -15,7 +15,6 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from deepcr_zoo import files
 from deepcr_zoo.errors import InvalidDocumentError, printable
-from deepcr_zoo.machine import free_memory_bytes
 
 
 class Document(BaseModel):
@@ -203,8 +202,7 @@ _MEMORY_OF_JSON = 40
 
 def json_bytes(path: Path) -> bytes:
     """Return the bytes of a JSON file whose objects fit into the free memory; OSError for a larger one."""
-    free = free_memory_bytes()
-    return files.read_file(path, None if free is None else free // _MEMORY_OF_JSON)
+    return files.read_file(path, memory_of_a_byte=_MEMORY_OF_JSON)
 
 
 _ODD_BREAKS = re.compile("[\r\x85\u2028\u2029]")

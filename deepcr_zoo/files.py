@@ -165,12 +165,15 @@ def _check_regular(mode: int, path: Path) -> None:
         raise NotAFileError(errno.EINVAL, f"is a {kind}, not a file", str(path))
 
 
-def read_file(path: Path, most_bytes: int | None = None) -> bytes:
-    """Return the bytes of a regular file; one of more than `most_bytes` (default: the free memory) raises `OSError`."""
+def read_file(path: Path, most_bytes: int | None = None, memory_of_a_byte: int = 1) -> bytes:
+    """Return the bytes of a regular file; one of more than `most_bytes` raises `OSError`.
+
+    The default is what the free memory holds if each byte takes `memory_of_a_byte` in the end.
+    """
     with opened_file(path) as file:
         size = os.fstat(file.fileno()).st_size
-        if most_bytes is None and size > SMALL_BYTES:
-            most_bytes = free_memory_bytes()
+        if most_bytes is None and size * memory_of_a_byte > SMALL_BYTES and (free := free_memory_bytes()) is not None:
+            most_bytes = free // memory_of_a_byte
         if most_bytes is not None and size > most_bytes:
             raise OSError(errno.EFBIG, f"has {size:,} bytes, at most {most_bytes:,} can be read", str(path))
         data = file.read(size + 1)

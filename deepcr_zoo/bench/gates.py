@@ -196,15 +196,13 @@ def listed_verdict(listed: Listed) -> ModelVerdict:
 
 
 def checks_of_listed(listed: Listed) -> Iterator[Check]:
-    tolerance, of_tiles = f"{listed.tolerance:g} at most", {"side": TILE_SIDE}
-    yield Check(Gate.CARD, "follows its schema, nothing left open", partial(_card, listed))
-    yield Check(Gate.FILES, "same sha256", partial(_weights, listed))
-    yield Check(Gate.TEST_VECTOR, tolerance, partial(_test_vector, listed))
-    yield Check(*_SKY if listed.recipe.data.split_by == "sky" else _OBSERVATIONS, partial(_recorded, listed, "shared by"))
-    yield Check(Gate.LABELS, _label_bounds(listed.recipe), partial(_recorded, listed, Gate.LABELS))
-    yield from _quality(listed)
-    yield Check(Gate.TILES, tolerance, partial(_tiles, listed), details=of_tiles)
-    yield from _no_regression(listed)
+    separation = _SKY if listed.recipe.data.split_by == "sky" else _OBSERVATIONS
+    yield from _checks(
+        listed,
+        files=partial(_weights, listed),
+        separation=Check(*separation, partial(_recorded, listed, "shared by")),
+        labels=partial(_recorded, listed, Gate.LABELS),
+    )
 
 
 def _recorded(listed: Listed, gate: str) -> Measured:
@@ -228,19 +226,23 @@ def checks_of_imported(candidate: Candidate) -> Iterator[Check]:
 
 
 def checks_of_trained(evidence: Evidence) -> Iterator[Check]:
-    tolerance, of_tiles = f"{evidence.tolerance:g} at most", {"side": TILE_SIDE}
-    yield Check(Gate.CARD, "follows its schema, nothing left open", partial(_card, evidence))
-    yield Check(Gate.FILES, "same sha256", partial(_files, evidence))
-    yield Check(Gate.TEST_VECTOR, tolerance, partial(_test_vector, evidence))
-    yield _separation(evidence)
-    yield Check(Gate.LABELS, _label_bounds(evidence.recipe), partial(_labels, evidence))
-    yield from _quality(evidence)
-    yield Check(Gate.TILES, tolerance, partial(_tiles, evidence), details=of_tiles)
-    yield from _no_regression(evidence)
+    separation, labels = _separation(evidence), partial(_labels, evidence)
+    yield from _checks(evidence, files=partial(_files, evidence), separation=separation, labels=labels)
 
 
-def _quality(evidence: Judged) -> Iterator[Check]:
-    return _mask_quality(evidence) if isinstance(evidence.model, MaskModel) else _inpainting_quality(evidence)
+def _checks(
+    judged: Judged, *, files: Callable[[], Measured], separation: Check, labels: Callable[[], Measured]
+) -> Iterator[Check]:
+    """Yield the checks of a model trained here, with those that its training set is needed for."""
+    tolerance, of_tiles = f"{judged.tolerance:g} at most", {"side": TILE_SIDE}
+    yield Check(Gate.CARD, "follows its schema, nothing left open", partial(_card, judged))
+    yield Check(Gate.FILES, "same sha256", files)
+    yield Check(Gate.TEST_VECTOR, tolerance, partial(_test_vector, judged))
+    yield separation
+    yield Check(Gate.LABELS, _label_bounds(judged.recipe), labels)
+    yield from _mask_quality(judged) if isinstance(judged.model, MaskModel) else _inpainting_quality(judged)
+    yield Check(Gate.TILES, tolerance, partial(_tiles, judged), details=of_tiles)
+    yield from _no_regression(judged)
 
 
 def _mask_quality(evidence: Judged) -> Iterator[Check]:

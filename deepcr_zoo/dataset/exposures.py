@@ -23,7 +23,7 @@ from deepcr_zoo.dataset.maskfiles import NO_MASKS, MaskFiles
 from deepcr_zoo.errors import InvalidFileError
 from deepcr_zoo.exposures.fitsfiles import quiet_astropy
 from deepcr_zoo.exposures.framekinds import frame_kind
-from deepcr_zoo.exposures.noisecheck import amplifier_noise, level_cautions, overscan_noise
+from deepcr_zoo.exposures.noisecheck import level_cautions, overscan_noise, stated_noise
 from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
 from deepcr_zoo.exposures.readingoptions import ReadingOptions
 from deepcr_zoo.models.images import LIMIT, has_value
@@ -142,8 +142,8 @@ def _read_noise(chip: Chip) -> float | None:
     """Return the mean read noise of the amplifiers, e-: of the overscan, by the header or by the camera's description."""
     if chip.overscan:
         return fmean(overscan_noise(chip)) * chip.factor("electron")
-    given = amplifier_noise(chip.keywords)
-    return fmean(given) if given else chip.read_noise_electron
+    given = stated_noise(chip)
+    return fmean(given) if given else None
 
 
 def _without_value(chips: Sequence[ChipPixels]) -> list[str]:

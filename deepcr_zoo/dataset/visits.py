@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepcr_zoo import batch, files
+from deepcr_zoo import batch
 from deepcr_zoo.dataset import footprints
 from deepcr_zoo.dataset.expectations import why_no_rehearsal
 from deepcr_zoo.dataset.exposures import ExposureFacts
@@ -24,7 +24,7 @@ from deepcr_zoo.dataset.nights import slug, with_visits
 from deepcr_zoo.dataset.visitnames import VisitName
 from deepcr_zoo.errors import DataError, MissingDataError, UsageError
 from deepcr_zoo.exposures.fitsfiles import root_name
-from deepcr_zoo.files import expanded, files_below, without_address
+from deepcr_zoo.files import expanded, files_below, walk, without_address
 from deepcr_zoo.zoo.recipe import ANY_PRODUCT, FieldType, Recipe, Split, SplitBy, TweakReg, VisitRule, visit_code
 
 SAME_PIXELS = 0.2  # repeats are shifted by less than this, in pixels
@@ -87,7 +87,7 @@ def find_files(places: Iterable[str | os.PathLike[str]], product: str, setting: 
 def unread_files(places: Iterable[str | os.PathLike[str]], product: str) -> list[str]:
     """Return files in folders that are exposures by their names, packed in ways that are not read, or unfinished."""
     folders = [path for path in (expanded(place) for place in places) if path.is_dir()]
-    inside = sorted(str(Path(folder, name)) for top in folders for folder, _, names in files.walk(top) for name in names)
+    inside = sorted(str(Path(folder, name)) for top in folders for folder, _, names in walk(top) for name in names)
     fpacked, start = (f"_{product}.fits.fz", f"_{product}.fits.") if product != ANY_PRODUCT else (" ", "")
     return [
         path

@@ -179,8 +179,9 @@ def _find_with_network(
 ) -> ChipMask:
     model: MaskModel = _model(network, options)
     known = [noise] if model.card.input.by_noise else None
-    probability = np.where(chip.searched, model.predict(image, noise=known), np.float32(0))
-    found = _grown(chip, probability > provenance.threshold, provenance, noise)
+    searched = chip.searched
+    probability = np.where(searched, model.predict(image, noise=known), np.float32(0))
+    found = _grown(chip, probability > provenance.threshold, searched, provenance, noise)
     return replace(found, probability=probability) if provenance.probability else found
 
 
@@ -198,19 +199,21 @@ def _given_masks(file: MaskFile, exposure: Exposure) -> dict[int, NDArray[np.boo
 def _find_in_mask(
     masks: dict[int, NDArray[np.bool_]], provenance: MaskProvenance, chip: Chip, image: Any, noise: FrameNoise
 ) -> ChipMask:
-    mask = masks[chip.hdu]
-    if lost := int((mask & ~chip.searched).sum()):
+    mask, searched = masks[chip.hdu], chip.searched
+    if lost := int((mask & ~searched).sum()):
         warn(
             f"{chip.where}: {lost:,} pixels of the mask are not usable or near saturation: they stay as they are",
             ImageWarning,
         )
-    return _grown(chip, mask & chip.searched, provenance, noise)
+    return _grown(chip, mask & searched, searched, provenance, noise)
 
 
-def _grown(chip: Chip, mask: NDArray[np.bool_], provenance: MaskProvenance, noise: FrameNoise) -> ChipMask:
+def _grown(
+    chip: Chip, mask: NDArray[np.bool_], searched: NDArray[np.bool_], provenance: MaskProvenance, noise: FrameNoise
+) -> ChipMask:
     _, events = groups(mask)
     if provenance.grow:
-        mask = ndimage.binary_dilation(mask, _TOUCHING, iterations=provenance.grow) & chip.searched
+        mask = ndimage.binary_dilation(mask, _TOUCHING, iterations=provenance.grow) & searched
     return ChipMask(chip, mask, events, None, noise)
 
 

@@ -123,7 +123,7 @@ def _is_whole(pixels: NDArray[np.floating]) -> bool:
 
 def read_noise_of(chip: Chip) -> ReadNoise:
     """Return the range of a chip's read noise, by READNSEA to READNSED (HST), or by the description of its camera."""
-    given = amplifier_noise(chip.keywords) or [noise for noise in [chip.read_noise_electron] if noise is not None]
+    given = stated_noise(chip)
     if not given:
         return UNKNOWN
     return ReadNoise(min(given) / _AMPLIFIERS_DIFFER, max(given) * _AMPLIFIERS_DIFFER)
@@ -132,6 +132,12 @@ def read_noise_of(chip: Chip) -> ReadNoise:
 def overscan_noise(chip: Chip) -> tuple[float, ...]:
     """Return the read noise of each amplifier in the unit of the file: the deviation of its overscan, clipped at 3 sigma."""
     return tuple(float(np.std(sigma_clip(part, sigma=3, masked=False))) for part in chip.overscan if part.size)
+
+
+def stated_noise(chip: Chip) -> list[float]:
+    """Return the read noise of a chip's amplifiers by the header, else that of its camera's description, e-; or nothing."""
+    known = chip.read_noise_electron
+    return amplifier_noise(chip.keywords) or ([] if known is None else [known])
 
 
 def amplifier_noise(keywords: Keywords) -> list[float]:

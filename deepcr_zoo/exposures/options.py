@@ -133,11 +133,11 @@ class CleanOptions:
             baselines.require_scikit_image()
 
     def _check_mask(self) -> None:
-        found = {"model": self.model != AUTO, "threshold": self.threshold is not None, "fpr": self.fpr is not None}
-        if self.mask is not None and (
-            others := [name for name, is_given in {**found, "prob": self.prob}.items() if is_given]
-        ):
-            raise UsageError(f"mask={self.mask} and {others[0]} are given: expected one of the two, a mask needs no network")
+        if self.mask is None:
+            return
+        without = {"model": AUTO, "threshold": None, "fpr": None, "prob": False}
+        if other := next((name for name, default in without.items() if getattr(self, name) != default), None):
+            raise UsageError(f"mask={self.mask} and {other} are given: expected one of the two, a mask needs no network")
 
 
 _VALUE = r"(?: (?P<value>'[^']*'|[\w*,./-]*\d[\w*,./-]*(?<![.,-])|[A-Z][A-Z_]+\b|none\b|all\b|overscan\b|counts\b))?"

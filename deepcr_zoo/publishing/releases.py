@@ -254,11 +254,14 @@ def release_of_model(model: ResolvedModel) -> Release:
     if model.origin.registry is not None:
         raise UsageError(f"{model.reference} is of another registry: publish it from a package that has it as its own")
     candidate = gates.Candidate(Subject(model), load_resolved(model, "cpu", engine="torch"))
+    is_trained_here = card.provenance.kind == "trained"
+    beside_card = _beside_card(model) if is_trained_here else {}
+    listed = listed_model(model, candidate) if is_trained_here else None
     facts = PageFacts(
         card=card,
         architecture=locked.architecture,
         weights=locked.weights,
-        verdict=gates.imported_verdict(candidate),
+        verdict=gates.imported_verdict(candidate) if listed is None else gates.listed_verdict(listed),
         cautions=[caution.partition(": ")[2] for caution in model.cautions],
         measurements=read_records(model).measurements,
     )
@@ -268,9 +271,8 @@ def release_of_model(model: ResolvedModel) -> Release:
         TEST_VECTOR_FILE: sources.fetch(model, TEST_VECTOR_FILE).data,
         WEIGHTS_FILE: sources.fetch(model, WEIGHTS_FILE).data,
     }
-    beside_card = _beside_card(model) if card.provenance.kind == "trained" else {}
-    if beside_card:
-        facts = _with_benchmark(facts, model, candidate)
+    if listed is not None:
+        facts = _with_benchmark(facts, listed)
         files |= {RECIPE_FILE: beside_card[RECIPE_BESIDE_CARD], RESULTS_FILE: beside_card[RESULTS_BESIDE_CARD]}
     files[README_FILE] = render(facts)
     files[CONFIG_FILE] = configuration(card, locked.architecture, files)
@@ -307,15 +309,13 @@ def _listed(model: ResolvedModel, suffix: str) -> bytes:
     return document_bytes(path, path, MOST_RESULTS_BYTES)
 
 
-def _with_benchmark(facts: PageFacts, model: ResolvedModel, candidate: gates.Candidate) -> PageFacts:
-    """Add the benchmark on record of a model trained here, the verdict on it, and what its recipe says."""
-    listed = listed_model(model, candidate)
+def _with_benchmark(facts: PageFacts, listed: gates.Listed) -> PageFacts:
+    """Add the benchmark on record of a model trained here, and what its recipe says."""
     try:
         method = listed.name
     except NotMeasuredError as error:
-        raise PublishError(f"{model.reference}: its gates cannot be applied: {error}") from None
-    verdict = gates.listed_verdict(listed)
-    return dataclasses.replace(facts, verdict=verdict, results=listed.results, method=method, **_of_recipe(listed.recipe))
+        raise PublishError(f"{listed.subject.reference}: its gates cannot be applied: {error}") from None
+    return dataclasses.replace(facts, results=listed.results, method=method, **_of_recipe(listed.recipe))
 
 
 def listed_model(model: ResolvedModel, candidate: gates.Candidate) -> gates.Listed:

@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 
 import deepcr_zoo
-from deepcr_zoo import documents
+from deepcr_zoo import files
 from deepcr_zoo.bench import output
 from deepcr_zoo.bench.judging import Extent, benchmark
 from deepcr_zoo.bench.measures.lacosmicmasks import MaskSet, lacosmic_masks
@@ -296,7 +296,8 @@ def test_exposures_whose_stamps_lie_far_along_different_axes_are_refused():
 def test_records_whose_objects_would_not_fit_into_memory_are_not_read(dataset, tmp_path, monkeypatch):
     run = Run.open(write_run(tmp_path / "run"))
     (run.folder / "metrics.jsonl").write_bytes(b"{}" * 1000)
-    monkeypatch.setattr(documents, "free_memory_bytes", lambda: 40 * 1000)
+    monkeypatch.setattr(files, "SMALL_BYTES", 0)
+    monkeypatch.setattr(files, "free_memory_bytes", lambda: 40 * 1000)
     manifest = dataset.folder / MANIFEST_FILE
     with pytest.raises(DatasetError, match=f"{manifest}: cannot be read: has .* bytes, at most 1,000 can be read"):
         Dataset.open(dataset.folder)

@@ -22,7 +22,7 @@ from deepcr_zoo.exposures.fitsfiles import (
     read_unchanged,
 )
 from deepcr_zoo.exposures.making import ChipWork, chip_work, in_own_unit
-from deepcr_zoo.exposures.noisecheck import amplifier_noise
+from deepcr_zoo.exposures.noisecheck import stated_noise
 from deepcr_zoo.exposures.options import NO_INPAINTING, CleanOptions
 from deepcr_zoo.exposures.plan import Plan, make_plan
 from deepcr_zoo.exposures.products import PROBABILITY_EXTENSION, ChipMask
@@ -111,8 +111,9 @@ def _scores_of(exposure: Exposure, options: CleanOptions) -> Callable[[Chip], Sc
 def _lacosmic(chip: Chip) -> Scores:
     """Return the mask of L.A.Cosmic as scores 0 and 1."""
     unit: PixelUnit | None = "electron" if chip.has_electrons else None
-    known = amplifier_noise(chip.keywords) or [chip.read_noise_electron or LACOSMIC_READ_NOISE]
-    mask = Lacosmic(LACOSMIC_OBJLIM, fmean(known)).mask(chip.in_unit(unit), LACOSMIC_SIGCLIP)
+    mask = Lacosmic(LACOSMIC_OBJLIM, fmean(stated_noise(chip) or [LACOSMIC_READ_NOISE])).mask(
+        chip.in_unit(unit), LACOSMIC_SIGCLIP
+    )
     return (mask & chip.searched).astype(np.float32)
 
 

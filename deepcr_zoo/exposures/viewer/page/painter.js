@@ -52,7 +52,9 @@ export class Painter {
     }
     gl.linkProgram(this.#program);
     gl.useProgram(this.#program);
-    this.#places = new Proxy({}, { get: (_, name) => gl.getUniformLocation(this.#program, name) });
+    const names = ["pixels", "scores", "pane", "centre", "origin", "size", "middle", "zoom", "reduced", "low", "high",
+      "threshold", "isAsinh", "hasMask"]; // looked up once: a browser may wait for the graphics card
+    this.#places = Object.fromEntries(names.map((name) => [name, gl.getUniformLocation(this.#program, name)]));
     gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
     gl.bufferData(gl.ARRAY_BUFFER, new Float32Array([-1, -1, 1, -1, -1, 1, 1, 1]), gl.STATIC_DRAW);
     gl.enableVertexAttribArray(0);

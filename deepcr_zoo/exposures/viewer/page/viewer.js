@@ -77,7 +77,7 @@ function draw() {
   const canvas = $("sky"), ratio = window.devicePixelRatio || 1;
   const width = Math.round(canvas.clientWidth * ratio), height = Math.round(canvas.clientHeight * ratio);
   if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; }
-  painter.draw(panes(), { ...view, chip: view.chip, threshold });
+  painter.draw(panes(), { ...view, threshold });
   $("zoom").textContent = view.zoom >= 1 ? `${view.zoom.toFixed(1)}x` : `1/${(1 / view.zoom).toFixed(1)}`;
   $("left").textContent = view.beside ? facts.model : { image: "input", cleaned: "cleaned" }[view.shown];
   $("right").textContent = view.beside ? facts.compared : "";
@@ -171,7 +171,8 @@ function showStep() {
 function step(by) {
   const chip = chips[view.chip], total = chip.places?.length ?? 0;
   if (!total) return;
-  chip.step = ((chip.step ?? -1) + by + total + (chip.step === undefined && by < 0 ? 1 : 0)) % total;
+  const from = chip.step >= 0 ? chip.step : by > 0 ? -1 : 0; // at first the largest, or the smallest
+  chip.step = (from + by + total) % total;
   const [x, y] = chip.places[chip.step];
   view.centre = [x + 0.5, y + 0.5];
   view.zoom = Math.max(view.zoom, 8);

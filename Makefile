@@ -37,7 +37,7 @@ lint: $(VENV)/.dev
 check: $(VENV)/.dev
 	$(BIN)/deepcr-zoo check $(if $(AGAINST),--against '$(AGAINST)')
 
-## bring the rendered tables of README.md and cards/README.md up to date
+## bring the rendered tables of README.md, docs/guide/ and cards/README.md up to date
 render: $(VENV)/.dev
 	$(BIN)/python -m deepcr_zoo.zoo.rendering
 

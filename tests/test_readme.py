@@ -140,6 +140,12 @@ def test_the_rendered_tables_are_up_to_date():
         assert path.read_text() == text, f"run 'make render' to bring {path.name} up to date"
 
 
+def test_the_readme_is_one_screen_with_a_picture():
+    text = (CHECKOUT / "README.md").read_text()
+    assert len(text.split()) <= 900
+    assert len(re.findall(r"!\[[^]]+\]\((?!http)", text)) == 1
+
+
 PAGES = sorted(str(path.relative_to(CHECKOUT)) for path in [*CHECKOUT.glob("*.md"), *CHECKOUT.glob("[a-z]*/**/*.md")])
 
 

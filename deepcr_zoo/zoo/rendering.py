@@ -1,6 +1,6 @@
 """Text rendered from the registry, the cards and the schemas.
 
-``python -m deepcr_zoo.zoo.rendering`` updates README.md, cards/README.md and the recipe schema of a checkout.
+``python -m deepcr_zoo.zoo.rendering`` updates README.md, the guide, cards/README.md and the recipe schema of a checkout.
 """
 
 from __future__ import annotations
@@ -31,6 +31,12 @@ def markdown_row(cells: Iterable[str]) -> str:
     """Return a row of a Markdown table: a cell is one line, and a bar in it ends no cell."""
     shown = (" ".join(cell.split()).replace("|", r"\|") for cell in cells)
     return f"| {' | '.join(shown)} |"
+
+
+def summary_table(registry: Registry) -> str:
+    """Return a Markdown table of all models, each with what it is for."""
+    rows = [[f"`{entry.reference}`", entry.summary] for entry in registry.entries.values()]
+    return markdown_table(["model", "for"], rows)
 
 
 def models_table(registry: Registry) -> str:
@@ -147,14 +153,24 @@ def replace_block(text: str, what: str, block: str) -> str:
 def rendered_files(root: Path) -> dict[Path, str]:
     """Return the content that each file with a rendered block should have."""
     registry = read_registry(root)
-    readme, fields = root / "README.md", root / "cards" / "README.md"
-    text = replace_block(present_text(readme, root), "the registry", models_table(registry))
-    text = replace_block(text, "the instruments", instruments_table(read_instruments(root), registry))
-    return {
-        root / "recipes" / "recipe.schema.json": json.dumps(recipe_json_schema(), indent=2) + "\n",
-        readme: replace_block(text, "the preferences", preferences_table(registry)),
-        fields: replace_block(present_text(fields, root), "the card schema", card_fields_table()),
+    blocks = {
+        "README.md": {"the models": summary_table(registry)},
+        "docs/guide/models.md": {"the registry": models_table(registry), "the preferences": preferences_table(registry)},
+        "docs/guide/clean.md": {"the instruments": instruments_table(read_instruments(root), registry)},
+        "cards/README.md": {"the card schema": card_fields_table()},
     }
+    schema = json.dumps(recipe_json_schema(), indent=2) + "\n"
+    return {
+        root / "recipes" / "recipe.schema.json": schema,
+        **{root / name: _with_blocks(root / name, root, parts) for name, parts in blocks.items()},
+    }
+
+
+def _with_blocks(path: Path, root: Path, blocks: dict[str, str]) -> str:
+    text = present_text(path, root)
+    for what, block in blocks.items():
+        text = replace_block(text, what, block)
+    return text
 
 
 def present_text(path: Path, root: Path) -> str:

@@ -300,10 +300,11 @@ def test_the_command_shows_each_item_and_fails_where_one_is_wrong(root, tmp_path
     assert "expected a checkout of the repository, or the folder of a registry" in str(error)
 
 
-@pytest.mark.parametrize("name", ["README.md", "cards/README.md", "recipes/recipe.schema.json"])
+@pytest.mark.parametrize("name", ["README.md", "cards/README.md", "docs/guide/models.md", "recipes/recipe.schema.json"])
 @pytest.mark.parametrize("kind", ["pipe", "link", "large"])
 def test_a_rendered_file_of_others_that_is_no_plain_file_is_a_problem_and_is_not_waited_for(root, name, kind, tmp_path):
-    for file in ("README.md", "cards/README.md", "zoo/instruments.yaml"):
+    (root / "docs" / "guide").mkdir(parents=True)
+    for file in ("README.md", "cards/README.md", "docs/guide/models.md", "docs/guide/clean.md", "zoo/instruments.yaml"):
         shutil.copyfile(CHECKOUT / file, root / file)
     path = root / name
     path.unlink()

@@ -25,7 +25,7 @@ pytest_plugins = ["tests.zoo.hub.fixtures"]
 WALK = (CHECKOUT / "docs" / "guide" / "new-model.md").read_text()
 NAME = "MYCAM-F606W-2-4"
 REPOSITORY = f"deepcr-zoo/mask-{NAME}"
-PARTS = ("deepcr_zoo", "zoo", "cards", "recipes", "README.md", "CONTRIBUTING.md", "LICENSE")
+PARTS = ("deepcr_zoo", "zoo", "cards", "docs", "recipes", "README.md", "CONTRIBUTING.md", "LICENSE")
 """Of a checkout, that the commands read and write."""
 
 

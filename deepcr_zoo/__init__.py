@@ -15,6 +15,7 @@ from deepcr_zoo._version import __version__
 __getattr__, _, _names = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "exposures": ["plot"],
         "exposures.cleaning": ["clean_file"],
         "models.imagecleaning": ["clean"],
         "models.compat": ["deepCR"],
@@ -32,6 +33,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from deepcr_zoo.exposures import plot as plot
     from deepcr_zoo.exposures.cleaning import clean_file as clean_file
     from deepcr_zoo.models.compat import deepCR as deepCR
     from deepcr_zoo.models.imagecleaning import clean as clean

@@ -376,6 +376,12 @@ class BenchmarkResults(Document):
     cautions: list[str] = Field(default_factory=list, description="limits of these results, such as a missing baseline")
     truth: TruthResults | None = optional(None, "masks against the truth of simulated exposures")
 
+    def _repr_html_(self) -> str:
+        """Return what notebooks show."""
+        from deepcr_zoo.bench.report.notebook import results_html  # draws, and reads this module
+
+        return results_html(self)
+
     @property
     def against_truth(self) -> BenchmarkResults | None:
         """The results on simulated exposures, as a benchmark of their own."""

@@ -76,6 +76,12 @@ class Run:
         path = Path(folder)
         return cls(path, *read_run(path))
 
+    def _repr_html_(self) -> str:
+        """Return what notebooks show."""
+        from deepcr_zoo.bench.report.notebook import run_html  # draws, and reads this module
+
+        return run_html(self)
+
     @property
     def reference(self) -> str:
         """Name of its model before it is published: ``task/NAME@run-TIMESTAMP-HASH``."""

@@ -3,7 +3,7 @@
 Reading, selection of models, plan, products, provenance and pictures; the viewer.
 
 Imports: models, zoo and flat files. Imported by the rooms above.
-Promise: `CleanOptions` and `CleanedFile`; the input is never written, and a product is whole or absent.
+Promise: `CleanOptions`, `CleanedFile` and `plot`; the input is never written, and a product is whole or absent.
 """
 
 from typing import TYPE_CHECKING
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submod_attrs={"cleaning": ["CleanedFile"], "options": ["CleanOptions"]}
+    __name__, submodules={"plot"}, submod_attrs={"cleaning": ["CleanedFile"], "options": ["CleanOptions"]}
 )
 
 if TYPE_CHECKING:
+    from deepcr_zoo.exposures import plot as plot
     from deepcr_zoo.exposures.cleaning import CleanedFile as CleanedFile
     from deepcr_zoo.exposures.options import CleanOptions as CleanOptions

@@ -10,16 +10,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from deepcr_zoo.errors import DeepcrZooError
+from deepcr_zoo.errors import DeepcrZooError, InvalidFileError, MissingExtraError
 from deepcr_zoo.exposures import products
 from deepcr_zoo.exposures.making import check_room, make
 from deepcr_zoo.exposures.missing import MissingFactsError
 from deepcr_zoo.exposures.options import AUTO, NO_INPAINTING, CleanOptions, in_python, named_model
+from deepcr_zoo.exposures.pictures import png
 from deepcr_zoo.exposures.plan import damaged, finished, make_plan, stale
 from deepcr_zoo.exposures.reading import Exposure, read_exposure
 from deepcr_zoo.exposures.selection import ranked_models, select
 from deepcr_zoo.files import sweep_partial
 from deepcr_zoo.models.baselines import CLASSICAL
+from deepcr_zoo.models.notebooks import html_table
 from deepcr_zoo.progress import logger
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.instruments import Instrument
@@ -27,6 +29,8 @@ from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import Registry
 
 log = logger(__name__)
+
+NOTEBOOK_DPI = 60.0
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,24 @@ class CleanedFile:
     reasons: list[str]
     cautions: list[str]
     advice: str
+
+    def _repr_html_(self) -> str:
+        """Return what notebooks show: the facts, and a picture if matplotlib is installed and the files are there."""
+        from deepcr_zoo.exposures import plot
+
+        picture = None
+        with suppress(MissingExtraError, InvalidFileError, OSError):
+            picture = png(plot.cleaned(self), NOTEBOOK_DPI)
+        rate = "unknown" if self.rate is None else f"{self.rate:.3g} cm-2 s-1"
+        rows = [
+            ("mask", f"{self.model}, threshold {self.threshold:g}"),
+            ("repainted by", self.inpaint),
+            ("masked pixels", f"{self.pixels:,} ({self.fraction:.3%})"),
+            ("cosmic rays", rate),
+            *(("product", path) for path in self.outputs),
+            *(("caution", caution) for caution in self.cautions),
+        ]
+        return html_table(self.path, rows, picture)
 
 
 def clean_file(

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from deepcr_zoo.errors import printable
 from deepcr_zoo.files import read_file
 from deepcr_zoo.machine import require
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DPI = 130
 MOST_INCHES = 30.0
@@ -72,12 +75,18 @@ def plainly_drawn(draw: Callable[Given, Drawn]) -> Callable[Given, Drawn]:
 
 @plainly_drawn
 def draw(chips: Sequence[Panels], heading: str, made_by: str) -> bytes:
-    """Return a PNG with input, mask and cleaned image of each chip, one zscale stretch per chip.
+    """Return a PNG of `figure_of`; `made_by` is stored in the file and read back by `description`."""
+    return png(figure_of(chips, heading), DPI, {_MADE_BY: made_by})
 
-    The chips stand in columns, or in rows if they are tall; the picture has at most 3900 pixels a side, and the first 64
-    chips. `made_by` is stored in the file and read back by `description`.
+
+@plainly_drawn
+def figure_of(chips: Sequence[Panels], heading: str) -> Figure:
+    """Draw input, mask and cleaned image of each chip, one zscale stretch per chip.
+
+    The chips stand in columns, or in rows if they are tall; the figure has at most 3900 pixels a side, and the first 64
+    chips.
     """
-    from matplotlib.figure import Figure
+    from deepcr_zoo.exposures.figures import NotebookFigure
 
     shown = chips[:MOST_CHIPS]
     if len(shown) < len(chips):
@@ -85,7 +94,7 @@ def draw(chips: Sequence[Panels], heading: str, made_by: str) -> bytes:
     layers = 2 if any(chip.cleaned is None for chip in chips) else 3
     grid = _arrange(len(shown), layers, *np.max([chip.image.shape for chip in chips], axis=0).tolist())
     sides = grid.columns * grid.width, grid.rows * grid.height + 0.6
-    figure = Figure(figsize=sides, layout="constrained" if grid.rows * grid.columns <= MOST_CONSTRAINED else None)
+    figure = NotebookFigure(figsize=sides, layout="constrained" if grid.rows * grid.columns <= MOST_CONSTRAINED else None)
     if figure.get_layout_engine() is None:
         title = 1.8 * grid.font_points / 72 / grid.height  # in units of a panel
         figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.6 / sides[1] - title / grid.rows, wspace=0.06, hspace=title)
@@ -95,7 +104,7 @@ def draw(chips: Sequence[Panels], heading: str, made_by: str) -> bytes:
         unused.set_axis_off()
     for number, chip in enumerate(shown):
         _draw_chip(chip, [axes[grid.place(number, layer)] for layer in range(layers)], grid)
-    return png(figure, DPI, {_MADE_BY: made_by})
+    return figure
 
 
 @dataclass(frozen=True)
@@ -146,10 +155,7 @@ def _arrange(chips: int, layers: int, height: int, width: int) -> _Grid:
 
 
 def _draw_chip(chip: Panels, axes: Sequence[Any], grid: _Grid) -> None:
-    from astropy.visualization import ZScaleInterval
-
-    shown = chip.image if chip.cleaned is None else chip.cleaned
-    low, high = ZScaleInterval().get_limits(shown[np.isfinite(shown)])
+    low, high = zscale(chip.image if chip.cleaned is None else chip.cleaned)
     layers = {"input": chip.image, f"mask, {chip.mask.mean():.2%}": chip.mask, "cleaned": chip.cleaned}
     sides = chip.image.shape
     aspect = "auto" if max(sides) > STRIP * min(sides) else "equal"
@@ -161,6 +167,15 @@ def _draw_chip(chip: Panels, axes: Sequence[Any], grid: _Grid) -> None:
             small, origin="lower", cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest", aspect=aspect
         )
         one.set_title(f"{chip.title}: {label}{', not to scale' if aspect == 'auto' else ''}", fontsize=grid.font_points)
+
+
+def zscale(pixels: NDArray[Any]) -> tuple[float, float]:
+    """Return the limits of a stretch by the finite pixels (IRAF's zscale); 0 and 1 if there are none."""
+    from astropy.visualization import ZScaleInterval
+
+    finite = pixels[np.isfinite(pixels)]
+    low, high = ZScaleInterval().get_limits(finite) if finite.size else (0.0, 1.0)
+    return float(low), float(high)
 
 
 def outline(axes: Any, mask: NDArray[Any], colour: Any, width: float = 0.4) -> None:

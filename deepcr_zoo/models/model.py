@@ -20,6 +20,7 @@ from deepcr_zoo.models.engines import Block, Engine, select_engine
 from deepcr_zoo.models.images import ImageStack, hidden_cores, read_image, read_mask
 from deepcr_zoo.models.isolation import isolated
 from deepcr_zoo.models.networkinput import NoiseScaling, image_channel, inpainting_channels, scaling_of
+from deepcr_zoo.models.notebooks import html_table
 from deepcr_zoo.models.skynoise import FrameNoise
 from deepcr_zoo.models.tiling import Span, plan_windows
 from deepcr_zoo.progress import logger
@@ -27,6 +28,7 @@ from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.cards import Card, check_threshold, read_card
 from deepcr_zoo.zoo.records import SkyRange, sky_range, trained_sky_range
 from deepcr_zoo.zoo.registry import WEIGHTS_FILE, Architecture, ResolvedModel
+from deepcr_zoo.zoo.rendering import input_text
 from deepcr_zoo.zoo.resolving import find_model
 
 CPU = torch.device("cpu")
@@ -67,6 +69,22 @@ class Model:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.reference} on {self.device} with {self.engine}>"
+
+    def _repr_html_(self) -> str:
+        """Return what notebooks show: the most important lines of the card."""
+        card = self.card
+        filters = "all filters" if card.instrument.filters == ["*"] else ", ".join(card.instrument.filters)
+        threshold = card.output.threshold
+        rows = [
+            ("made for", f"{card.instrument.telescope} {card.instrument.instrument}/{card.instrument.detector}, {filters}"),
+            ("input", input_text(card)),
+            *([] if self.sky_range is None else [("sky level", f"{self.sky_range}, {self.sky_range.source}")]),
+            ("output", card.output.quantity + ("" if threshold is None else f", threshold {threshold:g}")),
+            ("runs on", f"{self.device}, {self.engine}"),
+            *(("limit", limit) for limit in card.limits),
+            *(("cite", f"{citation.text}, https://doi.org/{citation.doi}") for citation in card.citation),
+        ]
+        return html_table(f"{self.reference}: {card.identity.title}", rows)
 
     def _warn_of_sky(self, levels: Iterable[float]) -> None:
         """Warn once if the sky level of an image is out of the model's range."""

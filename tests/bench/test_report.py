@@ -290,3 +290,14 @@ def test_every_field_type_has_each_figure_once():
         "inpainting-mse",
         *(f"photometry-{one}" for one in FIELDS),
     ]
+
+
+def test_notebooks_show_the_main_table_and_its_first_figure():
+    results = mask_results()
+    shown = results._repr_html_()
+    for block in tables.headline(results).blocks:
+        assert block.heading in html.unescape(shown)
+        for row in block.rows:
+            assert all(cell.text in html.unescape(shown) for cell in row)
+    assert shown.count("<img ") == 1
+    Nesting().feed(shown.replace("<br>", " "))

@@ -110,6 +110,13 @@ def test_a_run_holds_all_that_came_out_of_its_recipe(run):
     assert set(run.results().data.pixels) == {"extragalactic", "all"}
 
 
+def test_notebooks_show_a_run_with_its_results(run):
+    shown = run._repr_html_()
+    assert "4 of at most 4" in shown
+    assert f"{min(record.validation_loss for record in run.history()):.4g}" in shown
+    assert run.results()._repr_html_() in shown
+
+
 def test_the_recipe_of_a_run_is_the_one_that_was_trained(run, recipe):
     written = yaml.safe_load((run.folder / "recipe.yaml").read_text())
     assert written["train"]["schedule"]["max_epochs"] == 4

@@ -75,7 +75,7 @@ class Style:
 def figures(results: BenchmarkResults) -> list[Picture]:
     """Draw all figures that the results have data for."""
     require_matplotlib()
-    return [_drawn(plot, is_synthetic=results.data.kind == "synthetic") for plot in plots(results)]
+    return [drawn(plot, is_synthetic=results.data.kind == "synthetic") for plot in plots(results)]
 
 
 def plots(results: BenchmarkResults) -> list[Plot]:
@@ -173,7 +173,7 @@ def _photometry(results: BenchmarkResults) -> Iterator[Plot]:
 
 
 @plainly_drawn
-def _drawn(plot: Plot, *, is_synthetic: bool) -> Picture:
+def drawn(plot: Plot, *, is_synthetic: bool) -> Picture:
     """Draw a figure with its title above and its legend below the axes, where it covers no data."""
     from matplotlib.figure import Figure
 

@@ -1,0 +1,155 @@
+"""Pictures of exposures, masks and cleaned files for notebooks and papers (extra ``plot``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deepcr_zoo.batch import COPY_ENDING, MASK_ENDING
+from deepcr_zoo.errors import InvalidImageError, UsageError
+from deepcr_zoo.exposures.cleaning import CleanedFile
+from deepcr_zoo.exposures.fitsfiles import extension_name, extension_version, image_values, is_image, opened, read_unchanged
+from deepcr_zoo.exposures.packing import unpacked
+from deepcr_zoo.exposures.pictures import Panels, figure_of, outline, plainly_drawn, require_matplotlib, zscale
+from deepcr_zoo.exposures.products import MASK_EXTENSION
+from deepcr_zoo.models.images import read_mask
+from deepcr_zoo.zoo.instruments import text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["cleaned", "masks"]
+
+PANEL_INCHES, TITLE_INCHES = 3.2, 0.35
+
+Region = tuple[slice, slice]
+
+
+def cleaned(done: CleanedFile, *, chip: int | None = None, region: Region | None = None) -> Figure:
+    """Draw exposure, mask and cleaned image of a file that `clean_file` has cleaned.
+
+    Parameters
+    ----------
+    done : CleanedFile
+    chip : int, optional
+        Number of the only chip to draw, as in EXTVER; all if None.
+    region : tuple of slice, optional
+        Rows and columns to draw; whole chips, reduced to fit, if None. Reduced masks look fuller than they are.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Notebooks show it; ``savefig`` writes it.
+
+    Raises
+    ------
+    InvalidFileError
+        If the exposure or its products are gone or damaged.
+    MissingExtraError
+        If matplotlib is not installed.
+    UsageError
+        If the file has no such chip, or the region no pixels.
+    """
+    require_matplotlib()
+    chips = [one for number, one in _chips(done) if chip in (None, number)]
+    if not chips:
+        raise UsageError(f"{done.path}: has no chip {chip}: leave out chip to see all")
+    if region is None:
+        return figure_of(chips, f"{Path(done.path).name}: {done.model}, threshold {done.threshold:g}")
+    name = done.model.partition("/")[2].partition("@")[0] or done.model
+    return masks(chips[0].image, {name: chips[0].mask}, chips[0].cleaned, region=region)
+
+
+@plainly_drawn
+def masks(
+    image: ArrayLike, masks: Mapping[str, ArrayLike], cleaned: ArrayLike | None = None, *, region: Region | None = None
+) -> Figure:
+    """Draw an image beside the same with the outlines of one or more masks, in one zscale stretch.
+
+    Parameters
+    ----------
+    image : array, shape (H, W)
+        In any unit.
+    masks : mapping of str to array, shape (H, W)
+        A mask for each name; 1 or True is a cosmic ray.
+    cleaned : array, shape (H, W), optional
+        The repainted image, drawn last.
+    region : tuple of slice, optional
+        Rows and columns to draw; the stretch is that of the whole image.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Notebooks show it; ``savefig`` writes it.
+
+    Raises
+    ------
+    InvalidImageError
+        If an image or a mask has another shape, or a mask other values than 0 and 1.
+    MissingExtraError
+        If matplotlib is not installed.
+    UsageError
+        If the region has no pixels.
+    """
+    from deepcr_zoo.exposures.figures import NotebookFigure
+
+    pixels = _image(image)
+    part = region or (slice(None), slice(None))
+    found = {name: read_mask(np.asarray(mask), pixels.shape)[0][part] for name, mask in masks.items()}
+    panels = [("exposure", pixels[part], None), *((f"mask: {name}", pixels[part], mask) for name, mask in found.items())]
+    if cleaned is not None:
+        panels.append(("cleaned", _image(cleaned, pixels.shape)[part], None))
+    if not pixels[part].size:
+        raise UsageError(f"region: expected rows and columns of an image of {pixels.shape[0]} x {pixels.shape[1]} pixels")
+    height, width = pixels[part].shape
+    sides = PANEL_INCHES * len(panels), PANEL_INCHES * min(3.0, height / width) + TITLE_INCHES
+    figure = NotebookFigure(figsize=sides, layout="constrained")
+    low, high = zscale(pixels)
+    for axes, (title, shown, mask) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
+        axes.imshow(shown, origin="lower", cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+        axes.set_title(title)
+        axes.set_axis_off()
+        if mask is not None:
+            outline(axes, mask, "red", 0.9)
+    return figure
+
+
+def _image(image: ArrayLike, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
+    pixels: NDArray[Any] = np.ma.getdata(np.ma.asanyarray(image))
+    if pixels.ndim != 2 or (shape is not None and pixels.shape != shape):
+        expected = "two axes" if shape is None else f"the shape {shape} of the image"
+        raise InvalidImageError(f"the image has the shape {pixels.shape}: expected {expected}")
+    return pixels
+
+
+def _chips(done: CleanedFile) -> list[tuple[int, Panels]]:
+    """Return the chips of a cleaned file with their numbers: pixels in the unit of the file."""
+    product = {ending: Path(path) for path in done.outputs for ending in (MASK_ENDING, COPY_ENDING) if path.endswith(ending)}
+    places, found = {}, {}
+    with opened(read_unchanged(product[MASK_ENDING]), product[MASK_ENDING]) as (hdus, _, _):
+        for hdu in hdus:
+            if extension_name(hdu) == MASK_EXTENSION:
+                places[extension_version(hdu)] = text(hdu.header, "CREXT")
+                found[extension_version(hdu)] = np.array(image_values(hdu, str(product[MASK_ENDING]))) > 0
+    images = _images(Path(done.path), places)
+    copies = _images(product[COPY_ENDING], places) if COPY_ENDING in product else {}
+    return [
+        (number, Panels(f"{places[number]} {number}", images[number], mask, copies.get(number)))
+        for number, mask in found.items()
+    ]
+
+
+def _images(path: Path, places: Mapping[int, str]) -> dict[int, NDArray[np.float32]]:
+    """Return the images at the places that the mask file names (CREXT and EXTVER)."""
+    with opened(unpacked(read_unchanged(path), path), path) as (hdus, _, _):
+        images = [hdu for hdu in hdus if is_image(hdu) and len(hdu.shape) == 2]
+        found = {}
+        for number, name in places.items():
+            named = [hdu for hdu in images if (extension_name(hdu) or "PRIMARY") == name] or images
+            one = next((hdu for hdu in named if extension_version(hdu) == number), named[min(number, len(named)) - 1])
+            found[number] = np.array(image_values(one, str(path)), np.float32)
+        return found

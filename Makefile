@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo rehearse test test-all lint check render benchmark parity clean
+.PHONY: demo rehearse test test-all lint check render docs benchmark parity clean
 
 ## clean an exposure with two zoo models and draw it: make demo, or make demo FITS=path for one of your own
 demo: $(VENV)/.demo
@@ -41,6 +41,10 @@ check: $(VENV)/.dev
 render: $(VENV)/.dev
 	$(BIN)/python -m deepcr_zoo.zoo.rendering
 
+## build the guide with its examples, which are run: build/docs/index.html; a warning is an error
+docs: $(VENV)/.docs
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m sphinx -W --keep-going -q -c docs -b html . build/docs
+
 ## time the networks beside deepCR 0.3.1 and the L.A.Cosmic implementations, the cleaning of a whole exposure, and training
 benchmark: $(VENV)/.benchmark
 	$(BIN)/python benchmarks/inference.py
@@ -73,6 +77,10 @@ $(VENV)/.rehearse: pyproject.toml $(VENV)/.torch
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.torch
 	$(PIP) --editable '.[dev]'
+	touch $@
+
+$(VENV)/.docs: pyproject.toml $(VENV)/.torch
+	$(PIP) --editable '.[docs]'
 	touch $@
 
 $(VENV)/.benchmark: benchmarks/requirements.txt $(VENV)/.dev

@@ -83,8 +83,8 @@ def draw(chips: Sequence[Panels], heading: str, made_by: str) -> bytes:
 def figure_of(chips: Sequence[Panels], heading: str) -> Figure:
     """Draw input, mask and cleaned image of each chip, one zscale stretch per chip.
 
-    The chips stand in columns, or in rows if they are tall; the figure has at most 3900 pixels a side, and the first 64
-    chips.
+    The chips stand in columns, or in rows if they are tall or there is one; the figure has at most 3900 pixels a side, and
+    the first 64 chips.
     """
     from deepcr_zoo.exposures.figures import NotebookFigure
 
@@ -114,18 +114,18 @@ class _Grid:
     chips: int
     layers: int
     at_a_line: int
-    is_tall: bool  # layers stand side by side and chips above each other, else the other way around
+    is_row: bool  # layers stand side by side and chips above each other, else the other way around
     width: float
     height: float
     font_points: float
 
     @property
     def rows(self) -> int:
-        return self.at_a_line if self.is_tall else self._across
+        return self.at_a_line if self.is_row else self._across
 
     @property
     def columns(self) -> int:
-        return self._across if self.is_tall else self.at_a_line
+        return self._across if self.is_row else self.at_a_line
 
     @property
     def _across(self) -> int:
@@ -135,12 +135,13 @@ class _Grid:
         """Return row and column of a panel."""
         line, position = divmod(chip, self.at_a_line)
         across = line * self.layers + layer
-        return (position, across) if self.is_tall else (across, position)
+        return (position, across) if self.is_row else (across, position)
 
 
 def _arrange(chips: int, layers: int, height: int, width: int) -> _Grid:
     """Arrange chips of H x W pixels so that the picture is neither long nor large."""
     is_tall = height > TALL * width
+    is_row = is_tall or (chips == 1 and width < TALL * height)  # one chip that is about square
     longest = 9.2
     if is_tall:
         panel_width, panel_height = max(2.2, longest * width / height + 0.4), longest
@@ -148,7 +149,7 @@ def _arrange(chips: int, layers: int, height: int, width: int) -> _Grid:
         panel_width = longest if width > WIDE * height else 5.0
         panel_height = max(1.5, 0.92 * panel_width * height / width)
     at_a_line = min(chips, max(TALL_AT_A_LINE if is_tall else AT_A_LINE, math.ceil(math.sqrt(chips * layers))))
-    grid = _Grid(chips, layers, at_a_line, is_tall, panel_width, panel_height, 10.0)
+    grid = _Grid(chips, layers, at_a_line, is_row, panel_width, panel_height, 10.0)
     scale = min(1.0, MOST_INCHES / (grid.columns * panel_width), (MOST_INCHES - 0.6) / (grid.rows * panel_height))
     points = max(3.0, 10.0 * min(1.0, scale * panel_width / 2.5))
     return replace(grid, width=scale * panel_width, height=scale * panel_height, font_points=points)

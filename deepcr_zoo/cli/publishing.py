@@ -153,6 +153,19 @@ def check(
         raise typer.Exit(1)
 
 
+def site(
+    output_dir: Annotated[Path, Option(help="new folder for the pages")] = Path("site"),
+) -> None:
+    """Render the registry as a static site: a list of all models, and a page for each version.
+
+    Prints the path of each page. A page has the text of the model's page on the Hub, pictures and curves.
+    """
+    from deepcr_zoo.publishing.site import write_site
+
+    for path in write_site(registries.default_registry(), output_dir, TerminalReporter()):
+        print_result(str(path))
+
+
 def _print_checked(found: CheckedItem) -> None:
     print_line(f"{'wrong' if found.problems else 'right'}  {found.what}")
     for problem in found.problems:

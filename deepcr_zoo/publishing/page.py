@@ -48,6 +48,7 @@ class PageFacts:
     base_model: str | None = None  # ``task/name@version`` that it was fine-tuned from
     base_repository: str | None = None  # repository of that model on the Hub
     picture: str | None = None  # file with its ROC curve, beside the page
+    example: str | None = None  # file with a picture of its test vector, beside the page
     remarks: Sequence[str] = ()  # bounds of gates that are not the defaults
     organisation: str = ORGANISATION  # owner of the repository that the page is for
 

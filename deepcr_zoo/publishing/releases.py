@@ -20,6 +20,7 @@ from deepcr_zoo.errors import DatasetError, GateError, NotMeasuredError, Publish
 from deepcr_zoo.files import data_root, read_file, refuse_links_below
 from deepcr_zoo.models.model import load_resolved
 from deepcr_zoo.publishing.configuration import configuration
+from deepcr_zoo.publishing.example import EXAMPLE_FILE, example_picture
 from deepcr_zoo.publishing.page import PageFacts, render
 from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.cards import Card, read_card
@@ -170,6 +171,7 @@ def release_of_run(run: Run) -> Release:
         results=results,
         method=run.reference,
         picture=next((name for name in pictures if name.endswith("/roc-all.png")), None),
+        example=EXAMPLE_FILE,
         **_of_recipe(run.recipe),
     )
     return Release(
@@ -178,6 +180,7 @@ def release_of_run(run: Run) -> Release:
         files={
             **files,
             **pictures,
+            EXAMPLE_FILE: example_picture(card, files[TEST_VECTOR_FILE]),
             README_FILE: render(facts),
             LICENCE_FILE: _licence(data_root(), card),
             CONFIG_FILE: configuration(card, run.recipe.train.architecture, files),
@@ -264,6 +267,7 @@ def release_of_model(model: ResolvedModel) -> Release:
         verdict=gates.imported_verdict(candidate) if listed is None else gates.listed_verdict(listed),
         cautions=[caution.partition(": ")[2] for caution in model.cautions],
         measurements=read_records(model).measurements,
+        example=EXAMPLE_FILE,
     )
     files = {
         CARD_FILE: read_file(model.card_path),
@@ -274,6 +278,7 @@ def release_of_model(model: ResolvedModel) -> Release:
     if listed is not None:
         facts = _with_benchmark(facts, listed)
         files |= {RECIPE_FILE: beside_card[RECIPE_BESIDE_CARD], RESULTS_FILE: beside_card[RESULTS_BESIDE_CARD]}
+    files[EXAMPLE_FILE] = example_picture(card, files[TEST_VECTOR_FILE])
     files[README_FILE] = render(facts)
     files[CONFIG_FILE] = configuration(card, locked.architecture, files)
     if results_path(model).is_file():

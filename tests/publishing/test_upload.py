@@ -41,7 +41,7 @@ def test_a_release_is_one_commit_and_one_tag_and_its_entry_pins_the_commit(contr
     assert entry(checkout).sources.hub == done.publication.pin
     assert done.written == [checkout / "zoo" / f"{SMALL}.yaml"]
     texts = {"README.md", "LICENSE", "card.yaml", "results.yaml", "config.json"}
-    assert texts | {"model.safetensors", "test_vector.safetensors"} == set(release.files)
+    assert texts | {"model.safetensors", "test_vector.safetensors", "example.png"} == set(release.files)
 
 
 def test_what_was_published_comes_back_from_an_empty_cache(contract_hub, release, checkout):

@@ -221,13 +221,25 @@ def test_a_pull_request_is_tested_and_its_registry_is_checked():
     workflow = yaml.safe_load((CHECKOUT / ".github" / "workflows" / "check.yml").read_text())
     typed = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
     targets = {line.split()[1] for line in typed if line.startswith("make ")}
-    assert targets == {"lint", "test-all", "check"}
+    assert targets == {"lint", "docs", "test-all", "check"}
     assert targets <= set(re.findall(r"^([\w-]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
     assert "pull_request" in workflow[True]  # YAML reads "on" so
     forms = sorted((CHECKOUT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
     assert len(forms) == 4
     for form in forms:
         assert yaml.safe_load(form.read_text())
+
+
+def test_the_conda_recipe_needs_what_the_package_needs():
+    recipe = yaml.safe_load((CHECKOUT / "packaging" / "recipe.yaml").read_text())
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    named = {"pytorch": "torch", "huggingface_hub": "huggingface-hub"}
+    run = [one.replace(" ", "") for one in recipe["requirements"]["run"] if not one.startswith("python ")]
+    for conda, ours in named.items():
+        run = [one.replace(conda, ours) for one in run]
+    assert sorted(run) == sorted(project["dependencies"])
+    assert recipe["context"]["version"] == deepcr_zoo.__version__
+    assert recipe["build"]["python"]["entry_points"] == [f"{name} = {call}" for name, call in project["scripts"].items()]
 
 
 def test_the_workflow_covers_every_supported_python_and_three_systems():

@@ -84,6 +84,7 @@ def test_the_python_examples_of_the_readme_run_as_printed():
     [
         "docs/guide/python.md",
         "docs/guide/migration.md",
+        "docs/guide/pipelines.md",
         pytest.param("docs/guide/training-sets.md", marks=pytest.mark.slow),
         pytest.param("docs/guide/training.md", marks=pytest.mark.slow),
     ],
@@ -94,7 +95,7 @@ def test_the_python_examples_of_the_guide_run_as_printed(document):
 
 def test_every_document_with_python_is_run():
     with_python = {document for document in DOCUMENTS if blocks(document, "python")}
-    guides = {f"docs/guide/{name}.md" for name in ("migration", "python", "training", "training-sets")}
+    guides = {f"docs/guide/{name}.md" for name in ("migration", "pipelines", "python", "training", "training-sets")}
     assert with_python == {"README.md", *guides}
 
 

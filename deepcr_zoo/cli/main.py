@@ -44,7 +44,7 @@ from deepcr_zoo.cli.instruments import instrument_commands
 from deepcr_zoo.cli.options import AsJson, Device, Engine, OnScheduler, refuse_secrets
 from deepcr_zoo.cli.publishing import check, publish, site, update
 from deepcr_zoo.cli.training import train
-from deepcr_zoo.cli.viewing import view
+from deepcr_zoo.cli.viewing import regions, view
 from deepcr_zoo.errors import DeepcrZooError, ModelWarning, UsageError
 from deepcr_zoo.files import FULL, moment_of_writing
 from deepcr_zoo.zoo.cards import read_card
@@ -73,7 +73,7 @@ app = typer.Typer(
 
 app.add_typer(recipe_commands, name="recipe")
 app.add_typer(instrument_commands, name="instrument")
-for command in (view, simulate, fetch, build, train, bench, publish, update, check, site):
+for command in (view, regions, simulate, fetch, build, train, bench, publish, update, check, site):
     app.command()(command)
 app.command("import")(import_file)
 

@@ -1,4 +1,4 @@
-"""The command that shows an exposure and its mask in the browser."""
+"""Commands that show masks: in the browser, and as regions for other viewers."""
 
 from __future__ import annotations
 
@@ -67,3 +67,19 @@ def view(
                 webbrowser.open(viewer.address)
             with suppress(KeyboardInterrupt):
                 viewer.serve_forever()
+
+
+def regions(
+    masks: Annotated[list[Path], Argument(metavar="MASK...", help="mask files of clean or of the viewer")],
+    output_dir: Annotated[Path | None, Option(help="folder of the region files [default: of each mask file]")] = None,
+    overwrite: Annotated[bool, Option("--overwrite", help="replace region files")] = False,
+) -> None:
+    """Write a box around each cosmic ray of mask files, as region files for DS9, ginga and CARTA.
+
+    Prints the path of each, ROOT_EXTVER.reg: one for each chip, in image coordinates.
+    """
+    from deepcr_zoo.exposures.regions import write_regions
+
+    for mask in masks:
+        for path in write_regions(mask, output_dir, overwrite=overwrite):
+            print_result(str(path))

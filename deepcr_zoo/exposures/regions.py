@@ -1,0 +1,77 @@
+"""Region files for DS9, ginga and CARTA: a box around each cosmic ray of a mask file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from deepcr_zoo.errors import InvalidFileError, OutputError, printable
+from deepcr_zoo.exposures.fitsfiles import (
+    extension_name,
+    extension_version,
+    image_values,
+    is_image,
+    opened,
+    read_unchanged,
+    root_name,
+)
+from deepcr_zoo.exposures.making import groups
+from deepcr_zoo.exposures.packing import unpacked
+from deepcr_zoo.exposures.products import MASK_EXTENSION
+from deepcr_zoo.files import sweep_partial, write_together
+
+MARGIN_PIXELS = 1
+
+
+def write_regions(path: Path, folder: Path | None = None, *, overwrite: bool = False) -> list[Path]:
+    """Write a region file for each chip of a mask file, ``ROOT_EXTVER.reg``, and return their paths.
+
+    `InvalidFileError` if the file has no mask; `OutputError` if a region file exists already and may not be replaced.
+    """
+    where = path.parent if folder is None else folder
+    masks = _masks(path)
+    contents = {where / f"{root_name(path)}_{number}.reg": _text(path, number, mask) for number, mask in masks.items()}
+    if taken := [str(one) for one in contents if one.exists() and not overwrite]:
+        raise OutputError(f"{taken[0]}: exists already: --overwrite replaces it, --output-dir writes elsewhere")
+    sweep_partial(*contents)
+    write_together({one: text.encode("ascii", "backslashreplace") for one, text in contents.items()})
+    return list(contents)
+
+
+def _masks(path: Path) -> dict[int, NDArray[np.bool_]]:
+    with opened(unpacked(read_unchanged(path), path), path) as (hdus, _, _):
+        found = {
+            extension_version(hdu): np.array(image_values(hdu, str(path))) > 0
+            for hdu in hdus
+            if extension_name(hdu) == MASK_EXTENSION and is_image(hdu) and len(hdu.shape) == 2
+        }
+    if not found:
+        raise InvalidFileError(f"{path}: has no {MASK_EXTENSION} extension: expected a mask file of 'deepcr-zoo clean'")
+    return found
+
+
+def _text(path: Path, number: int, mask: NDArray[np.bool_]) -> str:
+    """Return a region file; image coordinates count from 1 at the centre of a pixel (DS9 reference, region file format)."""
+    labels, _ = groups(mask)
+    boxes = [
+        f"box({_middle(columns):g},{_middle(rows):g},{_side(columns)},{_side(rows)},0)"
+        for rows, columns in ndimage.find_objects(labels)
+    ]
+    head = [
+        "# Region file format: DS9 version 4.1",
+        f"# {printable(path.name)}[{MASK_EXTENSION},{number}]",
+        "global color=red",
+        "image",
+    ]
+    return "\n".join([*head, *boxes]) + "\n"
+
+
+def _middle(span: slice) -> float:
+    return float((span.start + span.stop + 1) / 2)
+
+
+def _side(span: slice) -> int:
+    return int(span.stop - span.start + 2 * MARGIN_PIXELS)

@@ -1,0 +1,52 @@
+"""Region files are read by astropy's regions package, and each box holds one cosmic ray."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from regions import Regions
+from scipy import ndimage
+from typer.testing import CliRunner
+
+import deepcr_zoo
+from deepcr_zoo.cli.main import app
+from deepcr_zoo.errors import InvalidFileError, OutputError
+from deepcr_zoo.exposures.regions import write_regions
+from tests.fitsfiles import acs_flc
+from tests.registries import SMALL
+
+
+@pytest.fixture(scope="module")
+def mask_file(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("masks")
+    deepcr_zoo.clean_file(acs_flc(folder / "a_flc.fits"), SMALL, "none")
+    return folder / "a_flc_crmask.fits"
+
+
+def test_every_cosmic_ray_lies_in_the_middle_of_its_box_and_no_box_is_larger_than_needed(mask_file, tmp_path):
+    written = write_regions(mask_file, tmp_path)
+    assert [path.name for path in written] == ["a_flc_crmask_1.reg", "a_flc_crmask_2.reg"]
+    for path, version in zip(written, (1, 2), strict=True):
+        mask = fits.getdata(mask_file, ("CRMASK", version)) > 0
+        boxes = Regions.read(path, format="ds9")
+        labels, count = ndimage.label(mask, np.ones((3, 3)))
+        assert count
+        assert len(boxes) == count
+        for box, (rows, columns) in zip(boxes, ndimage.find_objects(labels), strict=True):
+            inside = box.bounding_box  # of the pixels that its area touches
+            assert (inside.iymin, inside.iymax) == (rows.start - 1, rows.stop + 1)
+            assert (inside.ixmin, inside.ixmax) == (columns.start - 1, columns.stop + 1)
+
+
+def test_a_region_file_is_not_replaced_unasked_and_other_files_have_no_mask(mask_file, tmp_path):
+    first = write_regions(mask_file, tmp_path)
+    with pytest.raises(OutputError, match="exists already"):
+        write_regions(mask_file, tmp_path)
+    assert write_regions(mask_file, tmp_path, overwrite=True) == first
+    with pytest.raises(InvalidFileError, match="no CRMASK"):
+        write_regions(mask_file.with_name("a_flc.fits"), tmp_path)
+
+
+def test_the_command_prints_what_it_wrote(mask_file, tmp_path):
+    done = CliRunner().invoke(app, ["regions", str(mask_file), "--output-dir", str(tmp_path / "new")])
+    assert done.exit_code == 0, done.exception
+    assert done.stdout.split() == [str(tmp_path / "new" / f"a_flc_crmask_{version}.reg") for version in (1, 2)]

@@ -5,6 +5,7 @@ Every text of a command goes through this module, which escapes control characte
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
@@ -168,8 +169,13 @@ def interruptible(advice: str = "the same command goes on where this one ended")
         raise typer.Exit(INTERRUPTED) from None
 
 
+def _has_bars() -> bool:
+    """True on a terminal, and in a notebook with the widgets that rich draws with."""
+    return notes.is_terminal or (notes.is_jupyter and importlib.util.find_spec("ipywidgets") is not None)
+
+
 class TerminalReporter(NullReporter):
-    """A `Reporter` that draws bars on a terminal and prints occasional lines elsewhere."""
+    """A `Reporter` that draws bars on a terminal and in notebooks, and prints occasional lines elsewhere."""
 
     def __init__(self) -> None:
         self._bar: tuple[Progress, TaskID] | None = None
@@ -183,7 +189,7 @@ class TerminalReporter(NullReporter):
 
     def track(self, items: Iterable[Item], activity: str, total: int) -> Iterable[Item]:
         """Yield items beside a bar with rate and time left, if there are several and stderr is a terminal."""
-        if total < 2 or not notes.is_terminal:
+        if total < 2 or not _has_bars():
             yield from items
             return
         with _bar(TextColumn("{task.fields[rate]}"), TimeRemainingColumn()) as bar:
@@ -197,7 +203,7 @@ class TerminalReporter(NullReporter):
     @contextmanager
     def pieces(self, activity: str, total: int) -> Iterator[Callable[[object], None]]:
         """Draw a bar that advances by one piece at a time."""
-        if not notes.is_terminal:
+        if not _has_bars():
             yield lambda piece: None
             return
         with _bar() as bar:
@@ -207,7 +213,7 @@ class TerminalReporter(NullReporter):
     @contextmanager
     def amount(self, activity: str) -> Iterator[Callable[[int, int], None]]:
         """Draw a bar, or print a line every few seconds."""
-        if not notes.is_terminal:
+        if not _has_bars():
             self._last_line = time.monotonic()
             yield lambda done, total: self._line(activity, done, total)
             return
@@ -219,7 +225,7 @@ class TerminalReporter(NullReporter):
     def epochs(self, most: int) -> Iterator[None]:
         """Draw the bar of a training."""
         self._most_epochs = most
-        if not notes.is_terminal:
+        if not _has_bars():
             yield
             return
         columns = (

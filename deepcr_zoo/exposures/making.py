@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +31,13 @@ from deepcr_zoo.exposures.suspicions import suspicions
 from deepcr_zoo.files import write_failure, write_together
 from deepcr_zoo.machine import memory_shortage
 from deepcr_zoo.models.containers import Repainted
-from deepcr_zoo.models.imagecleaning import filler
-from deepcr_zoo.models.model import InpaintModel, MaskModel, load_resolved
 from deepcr_zoo.models.skynoise import FrameNoise, frame_noise
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.instruments import PixelUnit
 from deepcr_zoo.zoo.registry import ResolvedModel
+
+if TYPE_CHECKING:  # torch is loaded when a network is: finished products and stored probabilities need none
+    from deepcr_zoo.models.model import MaskModel
 
 _TOUCHING = np.ones((3, 3))
 
@@ -234,6 +235,9 @@ def in_own_unit(chip: Chip, cleaned: Repainted, unit: PixelUnit | None, mask: ND
 
 def _fill(selection: Selection, options: CleanOptions, image: Any, found: ChipMask) -> Repainted:
     """Repaint an image where its cosmic rays are."""
+    from deepcr_zoo.models.imagecleaning import filler
+    from deepcr_zoo.models.model import InpaintModel
+
     network = selection.network
     inpaint = selection.inpaint_reference if network is None else _model(network, options)
     if isinstance(inpaint, InpaintModel) and inpaint.card.input.by_noise:
@@ -261,6 +265,8 @@ def _model(model: ResolvedModel, options: CleanOptions) -> Any:
 @lru_cache(maxsize=4)
 def _loaded(request: _Load) -> Any:
     """Load a model and keep it for the next file, without its warnings, which are in the selection's cautions."""
+    from deepcr_zoo.models.model import load_resolved
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ModelWarning)
         return load_resolved(request.model, request.device, engine=request.engine)

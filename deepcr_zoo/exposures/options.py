@@ -15,8 +15,6 @@ from deepcr_zoo.exposures import pictures
 from deepcr_zoo.exposures.readingoptions import ReadingOptions
 from deepcr_zoo.models import baselines
 from deepcr_zoo.models.baselines import CLASSICAL
-from deepcr_zoo.models.engines import select_engine
-from deepcr_zoo.models.model import select_device
 from deepcr_zoo.zoo.cards import check_threshold
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.records import threshold_at
@@ -126,7 +124,11 @@ class CleanOptions:
                 threshold_at(mask, self.fpr, self.allow_synthetic)
         if self.inpaint not in (AUTO, NO_INPAINTING, *CLASSICAL):
             named_model(default_registry(), "inpaint", self.inpaint)
-        select_engine(self.engine, select_device(self.device), hidden=0)
+        if (self.device, self.engine) != (AUTO, AUTO):  # these exist everywhere, and torch is slow to load
+            from deepcr_zoo.models.engines import select_engine
+            from deepcr_zoo.models.model import select_device
+
+            select_engine(self.engine, select_device(self.device), hidden=0)
         if self.preview:
             pictures.require_matplotlib()
         if self.inpaint == "biharmonic":

@@ -14,7 +14,6 @@ from deepcr_zoo.exposures.reading import Exposure
 from deepcr_zoo.exposures.usablepixels import has_bits
 from deepcr_zoo.models.baselines import CLASSICAL
 from deepcr_zoo.models.images import read_image, sky_sample
-from deepcr_zoo.models.model import outside_sky_range
 from deepcr_zoo.zoo.cards import ANY_TELESCOPE, Card, read_card
 from deepcr_zoo.zoo.instruments import Instrument, PixelUnit, text
 from deepcr_zoo.zoo.names import Task
@@ -168,7 +167,7 @@ def _outside_sky_range(model: ResolvedModel, card: Card, exposure: Exposure) -> 
     samples = [chip.part(sky_sample(chip.pixels.shape)) for chip in exposure.chips]
     levels = [level for chip in samples for level in read_image(chip.in_unit(card.input.pixel_unit), None).sky_levels()]
     outside = next((level for level in levels if not known.holds(level)), None)
-    return None if outside is None else outside_sky_range(model.reference, known, outside)
+    return None if outside is None else known.caution(model.reference, outside)
 
 
 def ranked_models(known: Instrument | None, registry: Registry, task: Task, filter_name: str = "") -> list[RankedModel]:

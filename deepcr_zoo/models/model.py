@@ -91,7 +91,7 @@ class Model:
         known = self.sky_range
         outside = None if known is None else next((level for level in levels if not known.holds(level)), None)
         if known is not None and outside is not None:
-            warn(outside_sky_range(self.reference, known, outside), ImageWarning)
+            warn(known.caution(self.reference, outside), ImageWarning)
 
     def _windows(
         self, shape: tuple[int, ...], channels: Callable[[slice, slice], Block | None], tile: int | None
@@ -402,13 +402,6 @@ def load_files(
         built = make_engine(weights.inference_network(data, architecture, card, reference), target)
     kind = MaskModel if card.identity.task == "mask" else InpaintModel
     return kind(reference, hashlib.sha256(data).hexdigest(), card, built, sky_range or trained_sky_range(card))
-
-
-def outside_sky_range(reference: str, known: SkyRange, level: float) -> str:
-    """Return the caution for an image whose sky level is out of a model's range."""
-    unit = "e-" if known.unit == "electron" else known.unit
-    number = f"{level:,.0f}" if abs(level) >= 100 else f"{level:.3g}"
-    return f"{reference} does well at sky levels of {known} ({known.source}), this image has {number} {unit}"
 
 
 def select_device(name: str | torch.device) -> torch.device:

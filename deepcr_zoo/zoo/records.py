@@ -108,6 +108,12 @@ class SkyRange:
         """True if a sky level lies in the range."""
         return (self.lowest is None or level >= self.lowest) and (self.highest is None or level <= self.highest)
 
+    def caution(self, reference: str, level: float) -> str:
+        """Return the caution for an image of a sky level that is out of a model's range."""
+        unit = "e-" if self.unit == "electron" else self.unit
+        number = f"{level:,.0f}" if abs(level) >= 100 else f"{level:.3g}"
+        return f"{reference} does well at sky levels of {self} ({self.source}), this image has {number} {unit}"
+
     def __str__(self) -> str:
         unit = "e-" if self.unit == "electron" else self.unit
         if self.lowest is None:

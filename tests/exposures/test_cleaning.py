@@ -21,6 +21,7 @@ from deepcr_zoo import clean_file
 from deepcr_zoo.errors import DeepcrZooError, ImageWarning, InvalidFileError, NoModelError, OutputError, UsageError
 from deepcr_zoo.exposures import cleaning, making
 from deepcr_zoo.exposures.plan import clashes
+from deepcr_zoo.models import model
 from deepcr_zoo.models.model import load_resolved
 from deepcr_zoo.zoo.registry import read_registry
 from tests.conftest import STIS_EXPOSURES
@@ -258,7 +259,7 @@ def test_inputs_that_would_become_the_same_products_clash():
 
 def test_a_loaded_model_serves_the_next_file_and_other_weights_are_loaded_anew(flc, tmp_path, monkeypatch):
     loads = []
-    monkeypatch.setattr(making, "load_resolved", lambda *a, **k: (loads.append(a[0].root), load_resolved(*a, **k))[1])
+    monkeypatch.setattr(model, "load_resolved", lambda *a, **k: (loads.append(a[0].root), load_resolved(*a, **k))[1])
     making._loaded.cache_clear()
     for name in "abb":
         root = tmp_path / name

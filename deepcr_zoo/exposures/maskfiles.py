@@ -24,6 +24,7 @@ from deepcr_zoo.exposures.fitsfiles import (
     read_unchanged,
     reason,
 )
+from deepcr_zoo.exposures.packing import unpacked
 from deepcr_zoo.models.images import read_mask
 from deepcr_zoo.models.npzfiles import read_array
 
@@ -50,7 +51,7 @@ def find_mask(path: Path, masks: str) -> MaskFile:
     data = read_unchanged(path)
     part = ""
     if path.suffix != ".npz":
-        with opened(data, path) as (hdus, _, _):
+        with opened(unpacked(data, path), path) as (hdus, _, _):
             part = masks if any(extension_name(hdu) == masks for hdu in hdus) else ""
     return MaskFile(path, part, hashlib.sha256(data).hexdigest())
 
@@ -59,7 +60,7 @@ def read_masks(file: MaskFile, versions: Sequence[int]) -> list[NDArray[np.bool_
     """Return the mask of each chip, by its EXTVER; 1 and True are marked."""
     data = read_unchanged(file.path)
     if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise InvalidFileError(f"{file.path}: has changed since its visit was planned: run again when it is at rest")
+        raise InvalidFileError(f"{file.path}: has changed since it was looked at first: run again when it is at rest")
     arrays = _from_npz(data, file, len(versions)) if file.path.suffix == ".npz" else _from_fits(data, file, versions)
     if len(arrays) != len(versions):
         raise _of_another_number(file, len(arrays), len(versions))
@@ -90,7 +91,7 @@ def _from_npz(data: bytes, file: MaskFile, count: int) -> list[NDArray[Any]]:
 
 
 def _from_fits(data: bytes, file: MaskFile, versions: Sequence[int]) -> list[Any]:
-    with opened(data, file.path) as (hdus, _, _):
+    with opened(unpacked(data, file.path), file.path) as (hdus, _, _):
         images = [hdu for hdu in hdus if is_image(hdu) and len(hdu.shape) == 2]
         if file.part.isdigit():
             images = [hdu for number, hdu in enumerate(hdus) if number == int(file.part) and hdu in images]

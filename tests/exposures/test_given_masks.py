@@ -1,6 +1,10 @@
 """`clean --mask`: the cosmic rays of a mask that is given, instead of a network's."""
 
+import bz2
+import gzip
+import lzma
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,6 +55,15 @@ def test_the_mask_of_a_network_given_back_gives_the_same_copy(flc, found, tmp_pa
             np.testing.assert_array_equal(again[name].data, before[name].data)
         assert again[0].header["CRMODEL"] == "x_flc_crmask.fits"
         assert again[0].header["CRNPIX"] == before[0].header["CRNPIX"]
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_packed_mask_is_as_good_as_a_plain_one(pack, flc, found, tmp_path):
+    packed = tmp_path / "mask.fits.packed"
+    packed.write_bytes(pack(Path(found).read_bytes()))
+    done = clean_file(flc, inpaint="none", mask=packed, output_dir=tmp_path / "again")
+    for one, other in zip(masks(done.outputs[0]), masks(found), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_corrected_mask_decides_which_pixels_change(flc, found, tmp_path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import webbrowser
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 from typer import Argument, Option
@@ -63,10 +65,20 @@ def view(
         with Viewer(seen, output_dir, port) as viewer:
             print_result(viewer.address)
             print_note("open this address in a browser of this machine; Ctrl-C ends the viewer")
-            if browser:
-                webbrowser.open(viewer.address)
-            with suppress(KeyboardInterrupt):
+            with _opened(viewer.address) if browser else nullcontext(), suppress(KeyboardInterrupt):
                 viewer.serve_forever()
+
+
+@contextmanager
+def _opened(address: str) -> Iterator[None]:
+    """Open a browser by a file of this user that leads to an address: every user can see the arguments of a process."""
+    with TemporaryDirectory(prefix="deepcr-zoo-") as folder:
+        page = Path(folder) / "view.html"
+        page.write_text(
+            f'<!doctype html><meta http-equiv="refresh" content="0; url={address}"><a href="{address}">The viewer</a>\n'
+        )
+        webbrowser.open(page.as_uri())
+        yield
 
 
 def regions(

@@ -91,6 +91,5 @@ def _text(head: bytes) -> str:
         return f"is an XML document, perhaps the answer of an archive: read it, and {_GET_AGAIN}"
     if start.startswith(("{", "[")):
         return f"is a JSON document, perhaps the answer of an archive: read it, and {_GET_AGAIN}"
-    words = " ".join(text.split())
-    shown = words if len(words) <= 40 else f"{words[:40]}..."
-    return f"is a text, not a FITS file (it begins with {shown!r}): expected SIMPLE as its first keyword"
+    # its words are not repeated: in a folder of others it may be a link to a file of the user, with a token
+    return "is a text, not a FITS file: expected SIMPLE as its first keyword"

@@ -232,7 +232,7 @@ def _open(data: bytes, path: Path) -> fits.HDUList:
     except MemoryError:
         raise
     except Exception as error:  # astropy raises anything on damaged files
-        raise InvalidFileError(f"{path}: is truncated or damaged: {reason(error)}") from None
+        raise _damaged(path, error) from None
     if not isinstance(hdus[0], fits.PrimaryHDU):
         raise InvalidFileError(f"{path}: is not a FITS file of the standard kind: expected SIMPLE = T")
     for index, hdu in enumerate(hdus):
@@ -245,7 +245,7 @@ def _check_complete(hdus: fits.HDUList, data: bytes, length: int, path: Path) ->
     """Refuse a file that ends too early or has bytes after its last HDU; `length` is its size before padding."""
     last = hdus[-1].fileinfo()
     end = last["datLoc"] + last["datSpan"]
-    if end > len(data) or (end > length and last["datLoc"] + _stored_size(data) > length):
+    if end > len(data) or (end > length and last["datLoc"] + _stored_size(data, path) > length):
         raise InvalidFileError(f"{path}: is truncated: its headers announce {end} bytes, it has {length}; get it again")
     if data[end:].strip(b"\0 "):
         rest = len(data) - end
@@ -256,7 +256,16 @@ def _check_complete(hdus: fits.HDUList, data: bytes, length: int, path: Path) ->
     return []
 
 
-def _stored_size(data: bytes) -> int:
+def _stored_size(data: bytes, path: Path) -> int:
     """Return the size of the last HDU's data without padding, which some writers leave out."""
-    with fits.open(io.BytesIO(data), lazy_load_hdus=False, disable_image_compression=True) as stored:
-        return int(stored[-1].size)
+    try:
+        with fits.open(io.BytesIO(data), lazy_load_hdus=False, disable_image_compression=True) as stored:
+            return int(stored[-1].size)
+    except MemoryError:
+        raise
+    except Exception as error:  # astropy raises anything on damaged files
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> InvalidFileError:
+    return InvalidFileError(f"{path}: is truncated or damaged: {reason(error)}")

@@ -27,6 +27,7 @@ from deepcr_zoo.exposures.fitsfiles import (
 from deepcr_zoo.exposures.packing import unpacked
 from deepcr_zoo.models.images import read_mask
 from deepcr_zoo.models.npzfiles import read_array
+from deepcr_zoo.zoo.instruments import text
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class MaskFile:
     path: Path
     part: str
     sha256: str
+    cautions: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:
@@ -43,17 +45,23 @@ class MaskFile:
         return f"{self.path}[{self.part}]" if self.part else str(self.path)
 
 
-def find_mask(path: Path, masks: str) -> MaskFile:
+def find_mask(path: Path, masks: str, exposure_sha256: str) -> MaskFile:
     """Return a mask file: its extensions of the name `masks` if it has any, else its only image or array.
 
-    `InvalidFileError` if it cannot be read.
+    Its cautions are damage, and that the mask was made for an exposure with another hash. `InvalidFileError` if it cannot
+    be read.
     """
     data = read_unchanged(path)
-    part = ""
+    part, cautions = "", []
     if path.suffix != ".npz":
-        with opened(unpacked(data, path), path) as (hdus, _, _):
+        with opened(unpacked(data, path), path) as (hdus, _, found):
             part = masks if any(extension_name(hdu) == masks for hdu in hdus) else ""
-    return MaskFile(path, part, hashlib.sha256(data).hexdigest())
+            cautions = [f"{path.name}: {one}" for one in found]
+            made_for = text(hdus[0].header, "CRINPUT")
+            if made_for and made_for != exposure_sha256:
+                name = text(hdus[0].header, "CRFILE") or "another exposure"
+                cautions.append(f"{path.name} was made for {name}, with other bytes: check that it fits this exposure")
+    return MaskFile(path, part, hashlib.sha256(data).hexdigest(), tuple(cautions))
 
 
 def read_masks(file: MaskFile, versions: Sequence[int]) -> list[NDArray[np.bool_]]:
@@ -96,6 +104,19 @@ def _from_fits(data: bytes, file: MaskFile, versions: Sequence[int]) -> list[Any
         if file.part.isdigit():
             images = [hdu for number, hdu in enumerate(hdus) if number == int(file.part) and hdu in images]
         elif file.part:
-            named = [hdu for hdu in images if extension_name(hdu) == file.part.upper()]
-            images = [hdu for version in versions for hdu in named if len(named) == 1 or extension_version(hdu) == version]
+            images = [hdu for hdu in images if extension_name(hdu) == file.part.upper()]
+        images = _of_chips(images, versions, file)
         return [np.array(image_values(hdu, file.where)) for hdu in images]
+
+
+def _of_chips(images: list[Any], versions: Sequence[int], file: MaskFile) -> list[Any]:
+    """Return the image of each chip, by EXTVER where the images have it, else in the order of the file."""
+    if not images or not all("EXTVER" in hdu.header for hdu in images):
+        return images
+    stated = [extension_version(hdu) for hdu in images]
+    if any(stated.count(version) != 1 for version in versions):
+        raise InvalidFileError(
+            f"{file.where}: holds masks with EXTVER {', '.join(map(str, stated))}: expected one for each chip, "
+            f"{', '.join(map(str, versions))}"
+        )
+    return [images[stated.index(version)] for version in versions]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deepcr_zoo.batch import COPY_ENDING, MASK_ENDING
-from deepcr_zoo.errors import InvalidFileError, OutputError
+from deepcr_zoo.errors import InvalidFileError, OutputError, UsageError
 from deepcr_zoo.exposures import pictures
 from deepcr_zoo.exposures.fitsfiles import (
     extension_name,
@@ -80,7 +80,7 @@ def make_plan(exposure: Exposure, selection: Selection, options: CleanOptions) -
     )
     network = selection.network
     output_dir = options.output_dir
-    return Plan(
+    plan = Plan(
         mask=target(exposure.path, output_dir, MASK_ENDING),
         copy=target(exposure.path, output_dir, COPY_ENDING) if options.dq_only or selection.inpaint else None,
         picture=target(exposure.path, output_dir, PICTURE_ENDING) if options.preview else None,
@@ -91,6 +91,9 @@ def make_plan(exposure: Exposure, selection: Selection, options: CleanOptions) -
             inpainter_sha256=network.locked.weights.sha256 if network else "",
         ),
     )
+    if options.mask is not None and any(path.exists() and path.samefile(options.mask) for path in plan.paths):
+        raise UsageError(f"{options.mask}: the mask that is given would be replaced: give another --output-dir")
+    return plan
 
 
 def _description(exposure: Exposure) -> str:

@@ -84,10 +84,10 @@ def select(exposure: Exposure, registry: Registry, options: CleanOptions) -> Sel
 
 def _with_mask(exposure: Exposure, registry: Registry, options: CleanOptions, path: Path) -> Selection:
     """Choose what repaints the cosmic rays of a mask that is given."""
-    mask, unit = find_mask(path, MASK_EXTENSION), _unit_of_inpainter(exposure, registry, options.inpainter)
+    mask, unit = find_mask(path, MASK_EXTENSION, exposure.sha256), _unit_of_inpainter(exposure, registry, options.inpainter)
     inpainter, why_inpaint = _inpainter(exposure, registry, options.inpainter, unit)
     reasons = (f"mask {mask.where}: as asked", f"inpainting: {why_inpaint}")
-    cautions = [*exposure.cautions, *_no_image_of_the_sky(exposure), *_unit_cautions(unit, exposure)]
+    cautions = [*exposure.cautions, *_no_image_of_the_sky(exposure), *_unit_cautions(unit, exposure), *mask.cautions]
     cautions += _inpainter_cautions(inpainter, exposure)
     return Selection(mask, unit, inpainter, MASKED, reasons, tuple(dict.fromkeys(cautions)))
 

@@ -1,10 +1,22 @@
 """The viewer, asked by other users of the machine, by pages of elsewhere, and with what its page would not send."""
 
+import http.client
 import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
 
 import pytest
 
-from deepcr_zoo.exposures.viewer.server import MOST_BYTES
+from deepcr_zoo.exposures.viewer.server import ADDRESS, MOST_BYTES, MOST_CONNECTIONS
+from tests.conftest import CHECKOUT
+from tests.registries import SMALL
 from tests.viewers import ask, flc, own, untouched, viewer
 
 __all__ = ["flc", "viewer"]
@@ -46,3 +58,45 @@ def test_a_request_without_end_is_refused_before_it_is_read(viewer):
     status, text, _ = own(viewer, "save", b"", **{"Content-Length": str(MOST_BYTES + 1)})
     assert status == 413
     assert "expected at most" in json.loads(text)["error"]
+
+
+def test_connections_of_others_beyond_a_number_are_closed_and_take_no_threads(viewer):
+    before = threading.active_count()
+    opened = [socket.create_connection((ADDRESS, viewer.server_port), timeout=10) for _ in range(3 * MOST_CONNECTIONS)]
+    try:
+        for one in opened:
+            with suppress(OSError):  # closed already
+                one.sendall(b"GET / HTTP/1.1\r\nX: " + b"a" * 60_000 + b"\r\n")
+        assert threading.active_count() - before <= MOST_CONNECTIONS
+    finally:
+        for one in opened:
+            one.close()
+    for _ in range(50):
+        with suppress(OSError, http.client.HTTPException):
+            if own(viewer, "")[0] == 200:
+                return
+        time.sleep(0.1)
+    pytest.fail("the viewer did not recover")
+
+
+@pytest.mark.slow
+def test_the_arguments_of_the_browser_do_not_hold_the_secret_and_its_file_is_for_the_user_alone(flc, tmp_path):
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\ncp -p "${{1#file://}}" {tmp_path}/page\n')
+    browser.chmod(0o755)
+    environment = {**os.environ, "BROWSER": str(browser), "PYTHONPATH": str(CHECKOUT), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "deepcr_zoo", "view", str(flc), "--model", SMALL, "--inpaint", "medmask"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as running:
+        address = running.stdout.readline().strip()
+        while not (tmp_path / "page").exists():
+            time.sleep(0.1)
+        time.sleep(0.2)
+        (folder,) = tmp_path.glob("deepcr-zoo-*")
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 0
+    arguments = (tmp_path / "arguments").read_text()
+    assert arguments.startswith("file://")
+    assert address.rstrip("/").rpartition("/")[2] not in arguments
+    assert f'url={address}"' in (tmp_path / "page").read_text()
+    assert not folder.exists()

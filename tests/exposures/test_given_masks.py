@@ -147,3 +147,61 @@ def test_the_command_takes_the_mask_of_one_file(flc, found, tmp_path):
     two = CliRunner().invoke(app, ["clean", str(flc), str(tmp_path / "y_flc.fits"), "--mask", found])
     assert isinstance(two.exception, UsageError)
     assert "expected one FILE, got 2" in str(two.exception)
+
+
+def mask_of(path, *versions, name="CRMASK"):
+    """A mask file with another mask for each EXTVER; None for an extension without one."""
+    hdus = [fits.ImageHDU(np.zeros(SHAPE, np.uint8), name=name) for _ in versions]
+    for number, (hdu, version) in enumerate(zip(hdus, versions, strict=True)):
+        hdu.data[10, 20 + number] = 1
+        if version is not None:
+            hdu.ver = version
+        elif "EXTVER" in hdu.header:
+            del hdu.header["EXTVER"]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path)
+    return path
+
+
+@pytest.mark.parametrize("versions", [(1,), (1, 1), (1, 3), (2, 2)])
+def test_masks_that_are_not_one_for_each_chip_are_refused(versions, flc, tmp_path):
+    with pytest.raises(InvalidFileError, match="holds masks"):
+        clean_file(flc, inpaint="none", mask=mask_of(tmp_path / "m.fits", *versions))
+    assert not (tmp_path / "x_flc_crmask.fits").exists()
+
+
+@pytest.mark.parametrize("name", ["CRMASK", "MINE"])
+@pytest.mark.parametrize("versions", [(2, 1), (None, None)])
+def test_masks_belong_to_the_chips_of_their_extver_whatever_their_name(name, versions, flc, tmp_path):
+    done = clean_file(flc, inpaint="none", mask=mask_of(tmp_path / "m.fits", *versions, name=name))
+    with fits.open(done.outputs[0]) as hdus:
+        for number, version in enumerate((1, 2) if versions == (None, None) else versions):
+            assert np.argwhere(hdus["CRMASK", version].data).tolist() == [[10, 20 + number]]
+
+
+def test_a_mask_of_one_chip_serves_that_chip_alone(flc, tmp_path):
+    given = mask_of(tmp_path / "m.fits", 1)
+    assert clean_file(flc, inpaint="none", mask=given, extension="SCI,1", output_dir=tmp_path / "one").pixels == 1
+    with pytest.raises(InvalidFileError, match="EXTVER 1: expected one for each chip, 2"):
+        clean_file(flc, inpaint="none", mask=given, extension="SCI,2", output_dir=tmp_path / "two")
+
+
+def test_a_mask_of_another_exposure_and_a_damaged_one_are_cautions(found, flc, tmp_path):
+    other = acs_flc(tmp_path / "other_flc.fits", seed=2)
+    done = clean_file(other, inpaint="none", mask=found, output_dir=tmp_path / "other")
+    assert any("x_flc_crmask.fits was made for x_flc.fits, with other bytes" in one for one in done.cautions)
+    assert not any("made for" in one for one in clean_file(flc, inpaint="none", mask=found).cautions)
+    plain = mask_of(tmp_path / "plain.fits", 1, 2)
+    with fits.open(plain, mode="update", checksum=True) as hdus:
+        place = hdus[1].fileinfo()["datLoc"]
+    data = bytearray(plain.read_bytes())
+    data[place + 5] = 1
+    plain.write_bytes(data)
+    done = clean_file(flc, inpaint="none", mask=plain, output_dir=tmp_path / "damaged")
+    assert any(one.startswith("plain.fits: Checksum") or one.startswith("plain.fits: Datasum") for one in done.cautions)
+
+
+def test_the_mask_that_is_given_is_not_replaced_by_the_product(found, flc):
+    before = Path(found).read_bytes()
+    with pytest.raises(UsageError, match="would be replaced: give another output_dir"):
+        clean_file(flc, inpaint="none", mask=found, output_dir=Path(found).parent, overwrite=True)
+    assert Path(found).read_bytes() == before

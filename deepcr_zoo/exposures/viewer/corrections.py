@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
@@ -15,12 +17,12 @@ from deepcr_zoo.batch import CORRECTED_ENDING
 from deepcr_zoo.documents import Document
 from deepcr_zoo.errors import InvalidDocumentError
 from deepcr_zoo.exposures import products
-from deepcr_zoo.exposures.fitsfiles import root_name
 from deepcr_zoo.exposures.making import groups
+from deepcr_zoo.exposures.plan import target
 from deepcr_zoo.exposures.products import ChipMask
 from deepcr_zoo.exposures.provenance import Cards, MaskProvenance
 from deepcr_zoo.exposures.viewer.seen import Mask, Seen, SeenChip
-from deepcr_zoo.files import reporting_failures, write_atomically
+from deepcr_zoo.files import reporting_failures, sha256_of, sweep_partial, write_atomically, write_new
 from deepcr_zoo.zoo.cards import Probability
 
 MOST_DETECTIONS = 20_000
@@ -41,6 +43,24 @@ class Corrections(Document):
 
     threshold: Probability
     chips: list[ChipCorrections]
+    saved: Annotated[int, Field(ge=0)] = 0  # number of the save that they go on from
+
+
+@dataclass(frozen=True)
+class SavedMask:
+    """A corrected mask on disk."""
+
+    path: Path
+    sha256: str
+    pixels: int  # masked
+
+    @property
+    def is_untouched(self) -> bool:
+        """True if its file is still as it was written."""
+        try:
+            return not self.path.is_symlink() and sha256_of(self.path) == self.sha256
+        except OSError:
+            return False
 
 
 @dataclass(frozen=True)
@@ -97,25 +117,38 @@ def detections(chip: SeenChip, mask: Mask) -> tuple[int, NDArray[np.int64]]:
 
 
 def new_file(seen: Seen, folder: str | os.PathLike[str] | None) -> Path:
-    """Return a path for the corrected mask that no file has."""
-    where, root = seen.exposure.path.parent if folder is None else Path(folder), root_name(seen.exposure.path)
+    """Return a path for the corrected mask that no file has; remove what killed viewers left unfinished on the way."""
+    root = target(seen.exposure.path, folder, "")
     number = 1
-    while os.path.lexists(path := where / f"{root}{f'_{number}' if number > 1 else ''}{CORRECTED_ENDING}"):
+    while os.path.lexists(path := root.with_name(f"{root.name}{f'_{number}' if number > 1 else ''}{CORRECTED_ENDING}")):
+        sweep_partial(path)
         number += 1
+    sweep_partial(path)
     return path
 
 
-def save(seen: Seen, corrections: Corrections, path: Path) -> int:
-    """Write the corrected mask, which ``clean --mask`` takes; return the number of masked pixels."""
+def save(seen: Seen, corrections: Corrections, before: SavedMask | None, folder: Path | None) -> SavedMask:
+    """Write the corrected mask, which ``clean --mask`` takes.
+
+    It replaces the mask `before` if that is still as it was written, and else no file.
+    """
     masks = [_chip_mask(chip, corrections, one) for chip, one in zip(seen.chips, corrections.chips, strict=True)]
     made = seen.plan.mask_provenance
     common = {field.name: getattr(made, field.name) for field in fields(made)} | {"threshold": corrections.threshold}
     added, removed = (sum(len(getattr(one, kind)) for one in corrections.chips) for kind in ("added", "removed"))
     provenance = CorrectedProvenance(**{**common, "probability": False}, added=added, removed=removed)
     content = products.mask_file(seen.exposure, masks, provenance, seen.selection.cautions)
-    with reporting_failures(path, "make room there, or make it writable, and save again"):
-        write_atomically(content, path)
-    return sum(int(one.mask.sum()) for one in masks)
+    path = _write(content, seen, before, folder)
+    return SavedMask(path, hashlib.sha256(content).hexdigest(), sum(int(one.mask.sum()) for one in masks))
+
+
+def _write(content: bytes, seen: Seen, before: SavedMask | None, folder: Path | None) -> Path:
+    is_again = before is not None and before.is_untouched
+    while True:
+        path = before.path if is_again and before is not None else new_file(seen, folder)
+        with reporting_failures(path, "make it writable, and save again"), suppress(FileExistsError):
+            write_atomically(content, path) if is_again else write_new(content, path)
+            return path
 
 
 def _chip_mask(chip: SeenChip, corrections: Corrections, changed: ChipCorrections) -> ChipMask:

@@ -18,6 +18,7 @@ from deepcr_zoo.exposures.fitsfiles import (
     extension_version,
     first_header,
     image_values,
+    is_image,
     opened,
     read_unchanged,
 )
@@ -87,7 +88,7 @@ def look_at(path: Path, options: CleanOptions, compared: str | None, reporter: R
     selection = select(exposure, default_registry(), options)
     plan = make_plan(exposure, selection, options)
     work = chip_work(exposure, selection, plan, options)
-    scores = _stored_scores(plan) or partial(_scores, work)
+    scores = _stored_scores(plan, exposure) or partial(_scores, work)
     other = _lacosmic if compared == LACOSMIC else None if beside is None else _scores_of(exposure, beside)
     chips = [
         SeenChip(chip, scores(chip), None if other is None else other(chip))
@@ -117,15 +118,20 @@ def _lacosmic(chip: Chip) -> Scores:
     return (mask & chip.searched).astype(np.float32)
 
 
-def _stored_scores(plan: Plan) -> Callable[[Chip], Scores] | None:
-    """Return what gives the scores in the mask file of `plan`; None if there is none that was made in the same way."""
+def _stored_scores(plan: Plan, exposure: Exposure) -> Callable[[Chip], Scores] | None:
+    """Return what gives the scores in the mask file of `plan`; None if it was made otherwise, or is not whole."""
     try:
         header = first_header(plan.mask)
         if header is None or difference(plan.mask_provenance, header) is not None:
             return None
-        with opened(read_unchanged(plan.mask), plan.mask) as (hdus, _, _):
-            named = [hdu for hdu in hdus if extension_name(hdu) == PROBABILITY_EXTENSION]
+        with opened(read_unchanged(plan.mask), plan.mask) as (hdus, _, cautions):
+            named = [hdu for hdu in hdus if extension_name(hdu) == PROBABILITY_EXTENSION and is_image(hdu)]
             found = {extension_version(hdu): np.array(image_values(hdu, str(plan.mask)), np.float32) for hdu in named}
     except (OSError, InvalidFileError):
         return None
-    return lambda chip: found[chip.version]
+    are_whole = all(_are_scores(found.get(chip.version), chip) for chip in exposure.chips)
+    return (lambda chip: found[chip.version]) if are_whole and not cautions else None
+
+
+def _are_scores(scores: Scores | None, chip: Chip) -> bool:
+    return scores is not None and scores.shape == chip.pixels.shape and bool(((scores >= 0) & (scores <= 1)).all())

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,15 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.errors import DeepcrZooError, UsageError
 from deepcr_zoo.exposures.viewer import corrections
+from deepcr_zoo.exposures.viewer.corrections import Corrections, SavedMask
 from deepcr_zoo.exposures.viewer.seen import Seen, SeenChip
 
 ADDRESS = "127.0.0.1"
 MOST_BYTES = 50_000_000
 """Largest request: corrections of five million pixels."""
+
+MOST_CONNECTIONS = 32
+"""At a time; a browser opens six. Further ones are closed at once, so that other users of the machine take no memory."""
 
 _SCRIPT = "text/javascript"
 _PAGE = {"": "text/html", "viewer.js": _SCRIPT, "painter.js": _SCRIPT, "viewer.css": "text/css"}
@@ -39,8 +43,10 @@ class Viewer(ThreadingHTTPServer):
 
     def __init__(self, seen: Seen, folder: Path | None, port: int = 0) -> None:
         self.seen = seen
+        self.folder = folder
         self.saving = Lock()
-        self.file = corrections.new_file(seen, folder)
+        self.saves: list[tuple[Corrections, SavedMask]] = []
+        self._free = BoundedSemaphore(MOST_CONNECTIONS)
         self.secret = secrets.token_urlsafe(16)  # other users of the machine can connect too
         try:
             super().__init__((ADDRESS, port), _Answer)
@@ -52,17 +58,43 @@ class Viewer(ThreadingHTTPServer):
         """URL of the page."""
         return f"http://{ADDRESS}:{self.server_port}/{self.secret}/"
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer a connection in a thread of its own; close it if there are too many."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer a connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def save(self, given: Corrections) -> SavedMask:
+        """Save corrections: over the last save that they go on from, else in a file of their own."""
+        with self.saving:
+            before = self.saves[-1][1] if self.saves and given.saved == len(self.saves) else None
+            saved = corrections.save(self.seen, given, before, self.folder)
+            self.saves.append((given, saved))
+            return saved
+
     def description(self) -> dict[str, Any]:
-        """Return what the page shows beside the pixels."""
+        """Return what the page shows beside the pixels, and the corrections that were saved last."""
         chosen = self.seen.selection
+        last = self.saves[-1][0] if self.saves else None
+        file = self.saves[-1][1].path if self.saves else corrections.new_file(self.seen, self.folder)
         return {
             "file": self.seen.exposure.path.name,
             "camera": self.seen.exposure.description,
             "model": chosen.mask_reference.partition("/")[2],
             "compared": self.seen.compared,
-            "threshold": chosen.threshold,
+            "threshold": chosen.threshold if last is None else last.threshold,
+            "corrections": None if last is None else [one.model_dump() for one in last.chips],
+            "saved": len(self.saves),
             "inpaint": chosen.inpaint_reference.removeprefix("inpaint/"),
-            "saved_as": self.file.name,
+            "saved_as": file.name,
             "remarks": [*chosen.reasons, *chosen.cautions],
             "chips": [_described(chip) for chip in self.seen.chips],
         }
@@ -141,9 +173,8 @@ class _Answer(BaseHTTPRequestHandler):
             return
         given = corrections.read_corrections(self.rfile.read(int(length)), self.server.seen)
         if name == "save":
-            with self.server.saving:
-                pixels = corrections.save(self.server.seen, given, self.server.file)
-            self._send_json({"path": str(self.server.file), "pixels": pixels})
+            saved = self.server.save(given)
+            self._send_json({"path": str(saved.path), "pixels": saved.pixels, "saved": len(self.server.saves)})
         elif found := re.fullmatch(r"chips/(\d{1,4})/(cleaned|detections)", name):
             number = int(found[1])
             seen = self._chip(number)

@@ -4,6 +4,7 @@ import base64
 import io
 import re
 import threading
+import time
 
 import matplotlib.image
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from astropy.io import fits
 
 from deepcr_zoo.exposures.options import CleanOptions
-from deepcr_zoo.exposures.viewer.seen import LACOSMIC, look_at
+from deepcr_zoo.exposures.viewer import corrections
+from deepcr_zoo.exposures.viewer.seen import LACOSMIC, Seen, look_at
 from deepcr_zoo.exposures.viewer.server import Viewer
 from deepcr_zoo.progress import NullReporter
 from tests.fitsfiles import acs_flc
@@ -33,6 +35,7 @@ def viewer(tmp_path_factory):
 
 @pytest.fixture(params=[WIDE, NARROW])
 def page(request, viewer, browser):
+    viewer.saves.clear()
     shown = browser.new_page(viewport={"width": request.param, "height": 800})
     complaints = []
     shown.on("console", lambda message: complaints.append(message.text))
@@ -156,7 +159,7 @@ def test_a_mask_is_corrected_undone_and_saved(page, viewer):
     wait_for_count(page, whole)
     page.keyboard.press("s")
     page.wait_for_function("() => document.getElementById('status').textContent.startsWith('saved')")
-    with fits.open(viewer.file) as hdus:
+    with fits.open(viewer.saves[-1][1].path) as hdus:
         assert (hdus[0].header["CRADDED"], hdus[0].header["CRREMOVD"]) == (0, 1)
         assert hdus["CRMASK", 1].data.sum() == (chip.scores > 0.5).sum() - 1
 
@@ -171,3 +174,77 @@ def test_the_other_chip_and_the_stretches_are_chosen(page, viewer):
     assert not np.array_equal(zscale, drawn(page))
     page.fill("#high", str(low + 1))
     assert (drawn(page) > 0.99).mean() > 0.2
+
+
+def paint(page, brush, across=0):
+    page.fill("#brush", str(brush))
+    page.evaluate("document.activeElement.blur()")
+    if page.get_attribute('button[data-key="d"]', "aria-pressed") != "true":
+        page.click('button[data-key="d"]')
+    box = page.locator("#sky").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2 + across, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.up()
+
+
+def save(page):
+    page.click('button[data-key="s"]')
+    page.wait_for_function("() => document.getElementById('status').textContent.startsWith('saved')")
+
+
+def is_guarded(page):
+    """True if the browser asks before it leaves the page."""
+    return page.evaluate("!window.dispatchEvent(new Event('beforeunload', {cancelable: true}))")
+
+
+def added(viewer):
+    return fits.getheader(viewer.saves[-1][1].path)["CRADDED"]
+
+
+def test_a_page_that_is_opened_again_goes_on_from_what_was_saved(page, viewer):
+    paint(page, 12)
+    save(page)
+    first = added(viewer)
+    assert first > 100
+    page.reload()
+    page.wait_for_selector("body[data-ready=true]")
+    paint(page, 1, across=int(0.15 * page.viewport_size["width"]))
+    save(page)
+    assert added(viewer) == first + 1
+    assert len({saved.path for _, saved in viewer.saves}) == 1
+
+
+def test_strokes_while_a_save_runs_are_unsaved(page, viewer, monkeypatch):
+    write = corrections.save
+
+    def slow(*given):
+        time.sleep(1.5)
+        return write(*given)
+
+    monkeypatch.setattr(corrections, "save", slow)
+    paint(page, 5)
+    assert is_guarded(page)
+    page.click('button[data-key="s"]')
+    paint(page, 5, across=80)
+    page.wait_for_function("() => document.getElementById('status').textContent.startsWith('saved')")
+    assert is_guarded(page)
+    save(page)
+    assert not is_guarded(page)
+    assert added(viewer) > 25
+
+
+def test_a_cleaned_image_of_an_earlier_mask_is_not_shown(page, viewer, monkeypatch):
+    repaint, masks = Seen.repainted, []
+
+    def slow(seen, chip, mask):
+        masks.append(int(mask.sum()))
+        time.sleep(1.0)
+        return repaint(seen, chip, mask)
+
+    monkeypatch.setattr(Seen, "repainted", slow)
+    page.click('button[data-key="c"]')
+    page.wait_for_timeout(300)
+    paint(page, 20)
+    page.wait_for_selector('button[data-key="c"][aria-pressed=true]')
+    assert len(masks) == 2
+    assert masks[1] > masks[0]

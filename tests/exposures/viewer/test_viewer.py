@@ -1,6 +1,9 @@
 """The viewer without a browser: what its server gives, and the masks that it saves."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from scipy import ndimage
 from deepcr_zoo import clean_file
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.exposures.making import ChipWork
+from deepcr_zoo.exposures.viewer.corrections import Corrections
 from deepcr_zoo.exposures.viewer.server import Viewer
 from tests.fitsfiles import SHAPE
 from tests.registries import SMALL
@@ -83,10 +87,68 @@ def test_a_saved_mask_has_the_corrections_and_clean_takes_it(viewer, flc, tmp_pa
 
 def test_a_mask_saved_again_replaces_that_of_this_viewer_and_no_other(viewer, flc, tmp_path):
     first = json.loads(own(viewer, "save", untouched(0.4))[1])
-    assert json.loads(own(viewer, "save", untouched(0.6))[1])["path"] == first["path"]
+    again = {**untouched(0.6), "saved": first["saved"]}
+    assert json.loads(own(viewer, "save", again)[1])["path"] == first["path"]
     assert fits.getheader(first["path"])["CRTHRESH"] == 0.6
     with Viewer(look(flc), None) as other:
-        assert other.file == tmp_path / "x_flc_2_crcorrected.fits"
+        assert other.description()["saved_as"] == "x_flc_2_crcorrected.fits"
+
+
+def test_a_page_that_knows_no_earlier_save_replaces_none(viewer):
+    """As of a second tab."""
+    first = json.loads(own(viewer, "save", untouched(0.4))[1])
+    second = json.loads(own(viewer, "save", untouched(0.6))[1])
+    assert first["path"] != second["path"]
+    assert [fits.getheader(one["path"])["CRTHRESH"] for one in (first, second)] == [0.4, 0.6]
+    found = json.loads(own(viewer, "exposure.json")[1])
+    assert (found["threshold"], found["saved"]) == (0.6, 2)
+
+
+def test_two_viewers_of_one_file_replace_nothing_of_each_other_or_of_the_user(flc, tmp_path):
+    with Viewer(look(flc), None) as one, Viewer(look(flc), None) as other:
+        mine = tmp_path / "x_flc_crcorrected.fits"
+        mine.write_text("mine, written while both run")
+        first = one.save(Corrections(**untouched(0.4)))
+        second = other.save(Corrections(**untouched(0.6)))
+        assert mine.read_text() == "mine, written while both run"
+        assert first.path != second.path
+        first.path.write_text("edited by another program")
+        third = one.save(Corrections(**untouched(0.3), saved=1))
+        assert third.path not in (first.path, second.path, mine)
+        assert first.path.read_text() == "edited by another program"
+
+
+def test_a_folder_with_a_tilde_is_that_of_the_user_and_leftovers_are_swept(flc, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "x").mkdir()
+    path = str(tmp_path / "x" / "x_flc_crcorrected.fits")
+    code = f"from deepcr_zoo import files; print(files._partial_path(files.Path({path!r})))"
+    left = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    Path(left).write_bytes(b"half")
+    with Viewer(look(flc), Path("~/x")) as viewer:
+        saved = viewer.save(Corrections(**untouched()))
+    assert saved.path == tmp_path / "x" / "x_flc_crcorrected.fits"
+    assert list((tmp_path / "x").iterdir()) == [saved.path]
+
+
+@pytest.mark.parametrize("harm", ["flip", "shape", "gone", "range"])
+def test_stored_scores_that_are_damaged_are_computed_anew(harm, flc):
+    done = clean_file(flc, SMALL, "medmask", prob=True)
+    expected = [one.scores for one in look(flc, output_dir=flc.parent / "elsewhere").chips]
+    if harm == "flip":
+        data = bytearray(Path(done.outputs[0]).read_bytes())
+        with fits.open(done.outputs[0]) as hdus:
+            place = hdus["CRPROB", 2].fileinfo()["datLoc"]
+        data[place + 4 * (np.argmax(expected[1]))] ^= 0x40
+        Path(done.outputs[0]).write_bytes(data)
+    else:
+        with fits.open(done.outputs[0], mode="update", checksum=True) as hdus:
+            if harm == "gone":
+                del hdus["CRPROB", 2]
+            else:
+                hdus["CRPROB", 2].data = np.zeros((3, 3), "f4") if harm == "shape" else expected[1] + 7
+    for found, one in zip(look(flc).chips, expected, strict=True):
+        np.testing.assert_allclose(found.scores, one, atol=1e-6)
 
 
 def test_scores_that_clean_has_written_are_not_computed_again(flc, monkeypatch):
@@ -103,7 +165,7 @@ def test_a_port_that_is_taken_is_one_sentence(viewer, flc):
 
 
 def test_a_mask_that_cannot_be_written_is_one_sentence_on_the_page(flc, viewer):
-    viewer.file = flc / "no folder" / "x_crcorrected.fits"
+    viewer.folder = flc / "no folder"
     status, text, _ = own(viewer, "save", untouched())
     assert status == 400
-    assert json.loads(text)["error"].startswith(f"{viewer.file}: cannot be written: ")
+    assert json.loads(text)["error"].startswith(f"{viewer.folder / 'x_flc_crcorrected.fits'}: cannot be written: ")

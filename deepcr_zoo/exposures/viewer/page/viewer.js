@@ -17,7 +17,8 @@ const $ = (id) => document.getElementById(id);
 const view = { chip: 0, shown: "image", mask: true, beside: false, tool: null, centre: [0, 0], zoom: 1, stretch: null };
 const sigmoid = (x) => 1 / (1 + Math.exp(-x));
 const logit = (p) => Math.log(p / (1 - p));
-let facts, painter, chips, threshold, blinking = null, listed = 0, asked = 0, unsaved = false;
+let facts, painter, chips, threshold, blinking = null, listed = 0, asked = 0, masks = 0;
+let strokes = 0, savedStrokes = 0, saved = 0; // changes by hand, those that were saved, number of the save they go on from
 const undone = []; // strokes: [chip, [place, score before], ...]
 
 async function get(path, corrections) {
@@ -34,12 +35,17 @@ async function load(number) {
   const chip = chips[number];
   if (chip.image) return;
   say(`reading ${chip.label}…`);
-  chip.edits = new Map(); // place: score before the first correction
-  [chip.image, chip.scores, chip.other] = await Promise.all([
+  const [image, scores, other] = await Promise.all([
     pixelsOf(`chips/${number}/image`),
     pixelsOf(`chips/${number}/scores`),
     facts.compared ? pixelsOf(`chips/${number}/other`) : null,
   ]);
+  if (chip.image) return; // read twice at once
+  Object.assign(chip, { image, scores, other, edits: new Map() }); // edits: score of each changed place before the first change
+  const kept = facts.corrections?.[number] ?? { added: [], removed: [] }; // saved before the page was opened
+  for (const [places, score] of [[kept.added, PAINTED], [kept.removed, ERASED]]) {
+    for (const place of places) { chip.edits.set(place, chip.scores[place]); chip.scores[place] = score; }
+  }
   painter.upload(number, "image", chip.image, chip.width, chip.height);
   painter.upload(number, "scores", chip.scores, chip.width, chip.height);
   if (chip.other) painter.upload(number, "other", chip.other, chip.width, chip.height);
@@ -48,10 +54,11 @@ async function load(number) {
 
 function corrections() {
   return {
-    threshold,
-    chips: chips.map(({ edits, scores }) => {
+    threshold, saved,
+    chips: chips.map(({ edits, scores }, number) => {
+      if (!edits) return facts.corrections?.[number] ?? { added: [], removed: [] }; // not looked at yet
       const found = { added: [], removed: [] };
-      for (const place of edits?.keys() ?? []) {
+      for (const place of edits.keys()) {
         if (scores[place] === PAINTED) found.added.push(place);
         else if (scores[place] === ERASED) found.removed.push(place);
       }
@@ -192,6 +199,7 @@ function setThreshold(value) {
 }
 
 function forgetCleaned() {
+  masks++;
   for (const chip of chips) chip.cleaned = null;
   if (view.shown === "cleaned") view.shown = "image";
 }
@@ -229,7 +237,7 @@ function undo() {
 }
 
 function changed(text) {
-  unsaved = true;
+  strokes++;
   forgetCleaned();
   say(text);
   showState();
@@ -242,7 +250,9 @@ async function showCleaned() {
   const number = view.chip, chip = chips[number];
   if (!chip.cleaned) {
     say(`repainting with ${facts.inpaint}…`);
-    chip.cleaned = await pixelsOf(`chips/${number}/cleaned`, corrections());
+    const before = masks, cleaned = await pixelsOf(`chips/${number}/cleaned`, corrections());
+    if (before !== masks) return showCleaned(); // the mask has changed meanwhile
+    chip.cleaned = cleaned;
     painter.upload(number, "cleaned", chip.cleaned, chip.width, chip.height);
     say("");
   }
@@ -259,8 +269,8 @@ async function blink() {
 
 async function save() {
   say("saving…");
-  const found = await (await get("save", corrections())).json();
-  unsaved = false;
+  const sent = strokes, found = await (await get("save", corrections())).json();
+  [savedStrokes, saved] = [sent, found.saved];
   say(`saved ${found.pixels.toLocaleString("en")} masked pixels: ${found.path}`);
 }
 
@@ -356,13 +366,14 @@ function listen() {
     });
   }
   new ResizeObserver(draw).observe(canvas);
-  window.addEventListener("beforeunload", (event) => { if (unsaved) event.preventDefault(); });
+  window.addEventListener("beforeunload", (event) => { if (strokes !== savedStrokes) event.preventDefault(); });
 }
 
 async function begin() {
   facts = await (await get("exposure.json")).json();
   chips = facts.chips;
   threshold = facts.threshold;
+  saved = facts.saved;
   document.title = `${facts.file} - deepcr-zoo view`;
   $("file").textContent = facts.file;
   $("facts").textContent = `${facts.camera}; ${facts.model}; repainted by ${facts.inpaint}; saved as ${facts.saved_as}`;

@@ -1,0 +1,51 @@
+"""No error repeats the words of a file: in a folder of others, it may be a link to a file of the user with a secret."""
+
+import json
+
+import pytest
+from astropy.io import fits
+from typer.testing import CliRunner
+
+from deepcr_zoo.cli.main import app
+from tests.fitsfiles import acs_flc
+from tests.registries import SMALL
+
+SECRET = "hf_SeCrEtSeCrEtSeCrEtSeCrEtSeCrEt12"  # made up
+TEXTS = {"a token": SECRET, "a netrc": f"machine hub.example login me password {SECRET}\n"}
+
+
+@pytest.fixture(params=TEXTS)
+def linked(request, tmp_path):
+    """A folder of exposures, one of which is a link to a text of the user."""
+    (tmp_path / "own.txt").write_text(TEXTS[request.param])
+    night = tmp_path / "night"
+    night.mkdir()
+    (night / "a_flc.fits").symlink_to(tmp_path / "own.txt")
+    acs_flc(night / "b_flc.fits")
+    return night
+
+
+def words_of(done, folder):
+    written = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return done.output + str(done.exception) + written.decode("latin-1")
+
+
+@pytest.mark.parametrize("how", [(), ("--json",)])
+def test_cleaning_a_folder_names_the_file_and_not_its_words(linked, how, tmp_path):
+    done = CliRunner().invoke(app, ["clean", str(linked), "--model", SMALL, "--inpaint", "none", *how])
+    assert "a_flc.fits" in done.output
+    assert "is a text, not a FITS file" in done.output
+    assert SECRET[:12] not in words_of(done, linked)
+    if how:
+        assert len([json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]) >= 1
+
+
+def test_a_mask_that_is_a_text_is_not_repeated(linked):
+    command = ["clean", str(linked / "b_flc.fits"), "--inpaint", "none", "--mask", str(linked / "a_flc.fits")]
+    assert SECRET[:12] not in words_of(CliRunner().invoke(app, command), linked)
+
+
+def test_an_instrument_is_described_without_the_words_of_a_text(linked, tmp_path):
+    fits.PrimaryHDU().writeto(linked / "c.fits")
+    command = ["instrument", "new", str(linked / "a_flc.fits"), "--name", "X", "--to", str(tmp_path / "x.yaml")]
+    assert SECRET[:12] not in words_of(CliRunner().invoke(app, command), linked)

@@ -53,6 +53,8 @@ def new(
     inputs = [Path(path) for path in request.paths if not batch.is_product(path)]
     if not inputs:
         raise UsageError(f"{paths[0]}: is a product of deepcr-zoo: give the exposures")
+    if to is not None and to.suffix not in (".yaml", ".yml"):
+        raise UsageError(f"--to {to}: expected the name of a file, such as {to / 'mine.yaml'}")
     described = describe_camera(inputs, name, settings or ())
     path = to or settings_folder() / f"{_file_name(described.instrument.name)}.yaml"
     if not overwrite:

@@ -215,8 +215,11 @@ def _find_outlier(
     worst = quality.find_worst(ratios, limits.max_rate_ratio)
     if worst is not None:
         rate, ratio = found[worst].rate, found[worst].rate_ratio
+        others = ", ".join(f"{one.rate:.3g}" for number, one in enumerate(found) if number != worst)
         reason = f"its rate of {rate:.3g} cosmic rays per cm2 and s is {ratio:.2g} times what is usual in its visit"
-        return quality.Outlier(worst, f"{reason} (build.quality.max_rate_ratio is {limits.max_rate_ratio:g})")
+        return quality.Outlier(
+            worst, f"{reason}, whose others have {others} (build.quality.max_rate_ratio is {limits.max_rate_ratio:g})"
+        )
     same_pixels = LABEL_METHODS[visit.build.labels].same_pixels
     excesses = [one.masked.star_excess or 0.0 for one in found]
     # without a WCS nothing else has shown that exposures are not dithered

@@ -16,6 +16,7 @@ from deepcr_zoo.zoo.rendering import markdown_table
 
 SHOWN_SPLITS = STAMP_SPLITS[:3]
 STAMPS_SHOWN = 3  # stamps of each field type and split
+STAMPS_COUNTED = 100  # among which those with the most masked pixels are shown: a label is judged where there is one
 DPI = 110
 
 Row = tuple[str, ...]
@@ -179,10 +180,11 @@ def _sheet(dataset: Dataset) -> bytes:
 
 
 def _examples(dataset: Dataset, field_type: FieldType) -> Iterator[tuple[str, Stamp | None]]:
-    """Yield stamps spread evenly over each split; None where it has too few."""
+    """Yield the stamps with the most masked pixels, of some that are spread evenly over each split; None if too few."""
     for split in SHOWN_SPLITS:
         stamps = dataset.stamps(split, field_type)
-        chosen = np.linspace(0, len(stamps) - 1, min(STAMPS_SHOWN, len(stamps))).round().astype(int).tolist()
+        spread = np.linspace(0, len(stamps) - 1, min(STAMPS_COUNTED, len(stamps))).round().astype(int).tolist()
+        chosen = sorted(spread, key=lambda number: -int(stamps[number].cosmic_rays.sum()))[:STAMPS_SHOWN]
         for place in range(STAMPS_SHOWN):
             yield split, stamps[chosen[place]] if place < len(chosen) else None
 

@@ -29,6 +29,7 @@ FITS_BLOCK = 2880
 """Bytes of a FITS block (FITS standard 4.0, section 3.1)."""
 
 _CHECKSUM_FAILED = "verification failed for HDU"
+CHANGED = ": it was changed after this sum was written, or damaged on the way: if nobody edited it, get it again"
 
 _COUNTS, MOST_COUNTED = (b"NAXIS   =", b"ZNAXIS  =", b"TFIELDS ="), 999
 """Keywords that count other keywords, and their largest value (FITS standard 4.0, sections 4.4.1, 7.3.1 and 10.1.1)."""
@@ -118,7 +119,7 @@ def opened(content: bytes, path: Path) -> Iterator[tuple[fits.HDUList, bytes, li
     with quiet_astropy() as ignored:
         hdus = _open(data, path)
         cautions = _check_complete(hdus, data, len(content), path)
-        cautions += [reason(warning) for warning in ignored if is_checksum_failure(str(warning))]
+        cautions += [f"{reason(one).rstrip('.')}{CHANGED}" for one in ignored if is_checksum_failure(str(one))]
         yield hdus, data, cautions
 
 

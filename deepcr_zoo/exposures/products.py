@@ -61,7 +61,7 @@ class ChipMask:
         """Return FITS keywords with values and comments."""
         found: Cards = {}
         for amplifier, one in enumerate(self.noise, 1):
-            found[f"CRSKY{amplifier}"] = (one.sky, f"sky of amplifier {amplifier}, bias subtracted")
+            found[f"CRSKY{amplifier}"] = (one.sky, f"sky of amplifier {amplifier}, without bias if known")
             found[f"CRNOIS{amplifier}"] = (one.noise, "noise of a pixel of this sky, same unit")
         return found
 

@@ -29,9 +29,11 @@ LEAST_RATE_ON_GROUND = 1 / 60
 _IN_SPACE = "HST"
 _FOUND_AT_LEAST = 0.1  # of the cosmic rays; networks of the zoo find more than half of them
 _LEAST_EXPECTED = 50.0  # cosmic rays, below which their number proves nothing
+_LEAST_FOR_NONE = 20.0  # but where not one was found: half of so many are 0 with a probability of 5e-5
 
 _LINE_FRACTION, _LEAST_LINE = 0.25, 40  # share and number of the pixels of a row or column that are masked
 _LINE_EXCESS = 8.0  # times the mean of all rows or columns
+_GAPS = 5  # between masked pixels of a line that is not dense, such as parts of a faint spectrum
 _LINE_SHARE = 0.2  # of the mask, in all such lines together
 
 _SPREAD = 0.68  # of the length of a line, between the 10th and 90th percentile of its masked pixels; 0.8 if it is full
@@ -120,7 +122,8 @@ def _too_many(masked: int, pixels: int) -> str | None:
 def too_few(found: int, area_cm2: float, seconds: float, in_space: bool) -> str | None:
     """Return a sentence if far fewer cosmic rays were found than must have hit the detector."""
     expected = (LEAST_RATE_IN_SPACE if in_space else LEAST_RATE_ON_GROUND) * area_cm2 * seconds
-    if expected < _LEAST_EXPECTED or found >= _FOUND_AT_LEAST * expected:
+    least = _LEAST_EXPECTED if found else _LEAST_FOR_NONE
+    if expected < least or found >= _FOUND_AT_LEAST * expected:
         return None
     return (
         f"{found} cosmic rays were found, and {expected:,.0f} or more hit such a detector in {seconds:g} s: check unit, "
@@ -133,9 +136,15 @@ def _lines(mask: Mask, masked: NDArray[np.intp], usable: Mask, axis: int) -> NDA
     number = np.bincount(masked[1 - axis], minlength=mask.shape[1 - axis])
     many = np.flatnonzero((number >= _LEAST_LINE) & (number >= _LINE_EXCESS * number.mean()))
     lengths = {line: int(np.count_nonzero(usable.take(line, axis=1 - axis))) for line in many}
-    dense = [line for line, length in lengths.items() if number[line] >= _LINE_FRACTION * length]
-    places = {line: np.flatnonzero(mask.take(line, axis=1 - axis)) for line in dense}
-    return np.array([line for line in dense if _spans(places[line], lengths[line]) or _is_in_pieces(places[line])], np.intp)
+    places = {line: np.flatnonzero(mask.take(line, axis=1 - axis)) for line in many}
+    return np.array([line for line in many if _is_line(places[line], lengths[line])], np.intp)
+
+
+def _is_line(places: NDArray[np.intp], length: int) -> bool:
+    """True if masked pixels of a line are many and no single track, or lie in several pieces."""
+    if places.size >= _LINE_FRACTION * length:
+        return _spans(places, length) or _is_in_pieces(places)
+    return int(np.count_nonzero(np.diff(places) > 1)) >= _GAPS
 
 
 def _is_in_pieces(places: NDArray[np.intp]) -> bool:

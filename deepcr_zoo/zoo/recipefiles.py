@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -51,12 +52,12 @@ def find_recipe(given: str | Path) -> Path:
     raise UsageError(f"{where}: no such file; the recipes that ship with this package are {', '.join(shipped)}")
 
 
-def read_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
+def read_recipe(path: str | os.PathLike[str], settings: Sequence[str] = ()) -> Recipe:
     """Read a recipe and the recipes it extends.
 
     Parameters
     ----------
-    path : Path
+    path : path-like
     settings : sequence of str
         Overrides, ``path.to.field=VALUE``; the value is YAML.
 
@@ -72,6 +73,7 @@ def read_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
         If a setting is not of the form ``path.to.field=VALUE``.
     """
     outside: set[Path] = set()
+    path = Path(path)
     try:
         content, origins = _read(path, (), outside)
         for setting in settings:

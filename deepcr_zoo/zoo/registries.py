@@ -66,7 +66,8 @@ def read_configuration() -> Configuration:
         return Configuration()
     if not exists and is_named and path.name != NO_SETTINGS:
         raise InvalidDocumentError(f"{path}: no such file (DEEPCR_ZOO_CONFIG): correct it, or unset it")
-    return read_document(path, Configuration, path.parent) if exists else Configuration()
+    is_empty = not exists or path.stat().st_size == 0
+    return Configuration() if is_empty else read_document(path, Configuration, path.parent)
 
 
 def default_registry() -> Registry:

@@ -129,7 +129,7 @@ def card_text(model: ResolvedModel, card: Card) -> list[tuple[str, str]]:
         *([("threshold", card.output.threshold_choice)] if card.output.threshold_choice else []),
         ("architecture", sizes.description),
         ("provenance", card.provenance.statement),
-        ("training", f"{card.training.data}. {card.training.method}. Not known: {', '.join(card.training.unknown)}."),
+        ("training", " ".join([f"{card.training.data}.", f"{card.training.method}.", *_unknown(card)])),
         *[("published", _evaluation_text(evaluation)) for evaluation in card.published_evaluation],
         *[("limit", limit) for limit in card.limits],
         *[("caution", caution) for caution in model.cautions],
@@ -138,6 +138,10 @@ def card_text(model: ResolvedModel, card: Card) -> list[tuple[str, str]]:
         ("sha256", locked.weights.sha256),
         ("size", f"{locked.weights.size:,} bytes"),
     ]  # fmt: skip
+
+
+def _unknown(card: Card) -> list[str]:
+    return [f"Not known: {', '.join(card.training.unknown)}."] if card.training.unknown else []
 
 
 def replace_block(text: str, what: str, block: str) -> str:

@@ -86,12 +86,25 @@ def test_trailed_stars_share_direction_and_length():
     assert "trailed stars" in found
 
 
+def test_parts_of_a_faint_spectrum_in_few_columns_are_noticed_and_one_long_track_is_not():
+    mask = np.zeros(SHAPE, bool)
+    for first in range(20, 120, 14):
+        mask[first : first + 8, 130:133] = True
+    (found,) = sentences(mask, sky())
+    assert "3 of" in found
+    assert "the first is number 131" in found
+    track = np.zeros(SHAPE, bool)
+    track[20:76, 130:133] = True
+    assert sentences(track, sky()) == []
+
+
 def test_light_of_a_spectrum_under_the_mask_is_noticed():
-    rows = np.arange(SHAPE[0])[:, None]
-    trace = 2000 * np.exp(-0.5 * ((rows - 190) / 4) ** 2) * np.ones(SHAPE)
+    rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    away = rows - 100 - 0.3 * columns  # a tilted one: pieces of a level one lie in few rows
+    trace = 2000 * np.exp(-0.5 * (away / 4) ** 2)
     mask, rng = tracks(50), np.random.default_rng(4)
     assert sentences(mask, sky() + trace) == []
-    pieces = ndimage.binary_dilation(rng.random(SHAPE) < 0.02, np.ones((3, 3))) & (np.abs(rows - 190) < 6)
+    pieces = ndimage.binary_dilation(rng.random(SHAPE) < 0.02, np.ones((3, 3))) & (np.abs(away) < 6)
     (found,) = sentences(mask | pieces, sky() + trace)
     assert "of the light of extended sources" in found
 

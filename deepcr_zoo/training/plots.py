@@ -36,7 +36,7 @@ HIDDEN = {"added mask": BLUE, "own cosmic ray": ORANGE, "ignored": GREY}
 # fewest and most CR masks of other stamps in an inpainting mask, and the seed that draws them
 INPAINTING_MASKS = [4, 4]
 SEED = 1
-_MOST_DECAYS = 8
+_MOST_DECAYS = 4
 
 
 @plainly_drawn
@@ -58,7 +58,7 @@ def plot_loss(history: Sequence[EpochRecord], path: Path) -> None:
     axes.set(yscale="log", xlabel="epoch", ylabel="loss")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(which="both", alpha=0.25)
-    axes.legend(loc="upper right")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)  # it covers no data
     write_atomically(png(figure, DPI), path)
 
 
@@ -73,6 +73,9 @@ def _mark_freeze(axes: Any, history: Sequence[EpochRecord]) -> None:
 def _mark_decays(axes: Any, history: Sequence[EpochRecord]) -> None:
     fallen = decays(history)
     if len(fallen) > _MOST_DECAYS:  # it falls along a curve
+        axes.plot(
+            [], [], " ", label=f"learning rate falls from {history[0].learning_rate:.2g} to {history[-1].learning_rate:.2g}"
+        )
         return
     for record in fallen:
         rates = ", ".join(f"{one.learning_rate:g}" for one in fallen)

@@ -41,7 +41,7 @@ Advance = Callable[[int], None]  # gets the number of bytes that have arrived; a
 
 
 class DownloadRecord(Document):
-    """A file's product, and its hash once it is whole; kept beside the file."""
+    """A file's product, and its hash once it is whole; kept beside the file, whole or not, in a record of its own each."""
 
     product: Product
     size: int | None
@@ -66,40 +66,44 @@ class DownloadFolder:
     def _record_path(self, product: Product) -> Path:
         return self.folder / f"{product.name}.json"
 
-    def record(self, product: Product) -> DownloadRecord | None:
-        """Return the record of this very product; None if there is none that can be read."""
-        try:
-            record = DownloadRecord.model_validate_json(read_file(self._record_path(product)))
-        except (OSError, ValidationError):
-            return None
-        return record if record.product.is_same_file(product) else None
+    def _partial_record_path(self, product: Product) -> Path:
+        return self.folder / f".{product.name}.part.json"
 
-    def write_record(self, record: DownloadRecord) -> None:
-        """Write the record of a product."""
-        write_atomically(as_json(record), self._record_path(record.product))
+    def partial_record(self, product: Product) -> DownloadRecord | None:
+        """Return the record of this very product, unfinished; None if there is none that can be read."""
+        return _read_record(self._partial_record_path(product), product)
+
+    def write_partial_record(self, record: DownloadRecord) -> None:
+        """Write the record of an unfinished product."""
+        write_atomically(as_json(record), self._partial_record_path(record.product))
+
+    def finish(self, record: DownloadRecord) -> None:
+        """Put an unfinished product, now whole, and its record in the place of an earlier file and its record."""
+        self.write_partial_record(record)
+        os.replace(self.partial(record.product), self.file(record.product))
+        os.replace(self._partial_record_path(record.product), self._record_path(record.product))
 
     def finished(self, product: Product) -> str | None:
         """Return the SHA-256 of a product that is whole and unchanged since its download, else None."""
-        record, path = self.record(product), self.file(product)
+        record, path = _read_record(self._record_path(product), product), self.file(product)
         if record is None or record.sha256 is None or not path.is_file() or path.stat().st_size != record.size:
             return None
         return record.sha256 if sha256_of(path) == record.sha256 else None
 
     def check_replaceable(self, product: Product) -> None:
         """Raise `OutputError` if a file of others lies where a product goes; ours have had a record from the start."""
-        record = self._record_path(product)
-        if os.path.lexists(record):
-            others = [record] if not record.is_file() or is_of_others(read_file(record), DownloadRecord) else []
+        both = (self._record_path(product), self._partial_record_path(product))
+        if records := [path for path in both if os.path.lexists(path)]:
+            others = [path for path in records if not path.is_file() or is_of_others(read_file(path), DownloadRecord)]
         else:
             others = [path for path in (self.file(product), self.partial(product)) if os.path.lexists(path)]
         if others:
             raise OutputError(f"{others[0]}: is not a download of deepcr-zoo, and stays: move it away, or {ELSEWHERE}")
 
     def forget(self, product: Product) -> None:
-        """Remove an unfinished product."""
+        """Remove an unfinished product; an earlier file and its record stay."""
         self.partial(product).unlink(missing_ok=True)
-        if not self.file(product).is_file():
-            self._record_path(product).unlink(missing_ok=True)
+        self._partial_record_path(product).unlink(missing_ok=True)
 
     @contextmanager
     def reserved(self, report_wait: Callable[[], None]) -> Iterator[None]:
@@ -123,7 +127,7 @@ class Downloader:
         """Download a product unless it is there; return its SHA-256.
 
         A download that breaks off or drips `ATTEMPTS` times with next to nothing is kept, and the next call resumes it.
-        One of another size or hash than expected is removed.
+        One of another size or hash than expected is removed, and what was there before stays.
         """
         finished = self.folder.finished(product)
         if finished is not None and expected_sha256 in (None, finished):
@@ -185,7 +189,7 @@ class Downloader:
 
     def _fetch_rest(self, product: Product) -> int:
         """Fetch the missing bytes of a product; return the size that the file should have now."""
-        partial, record = self.folder.partial(product), self.folder.record(product)
+        partial, record = self.folder.partial(product), self.folder.partial_record(product)
         start = _size(partial) if record is not None else 0
         if record is not None and record.size is not None and start == record.size:
             self.advance(start)
@@ -196,7 +200,7 @@ class Downloader:
             incoming.check_disk(self.folder.folder, 0 if size is None else most)
             if part.start == 0:
                 partial.unlink(missing_ok=True)  # before the record that would vouch for it
-                self.folder.write_record(DownloadRecord(product=product, size=size, validator=part.validator))
+                self.folder.write_partial_record(DownloadRecord(product=product, size=size, validator=part.validator))
             arrived = part.start
             self.advance(arrived)
             try:
@@ -225,11 +229,20 @@ class _SlowError(ArchiveUnreachableError):
     """A download that drips."""
 
 
+def _read_record(path: Path, product: Product) -> DownloadRecord | None:
+    """Return the record of this very product; None if there is none that can be read."""
+    try:
+        record = DownloadRecord.model_validate_json(read_file(path))
+    except (OSError, ValidationError):
+        return None
+    return record if record.product.is_same_file(product) else None
+
+
 def _announced_size(product: Product, folder: DownloadFolder, part: Part) -> int | None:
     if None not in (product.size, part.total) and product.size != part.total:
         folder.forget(product)
         raise _size_error(product, f"sends {part.total}")
-    record = folder.record(product)
+    record = folder.partial_record(product)
     if part.start and record is not None and None not in (record.size, part.total) and record.size != part.total:
         folder.forget(product)
         raise ArchiveUnreachableError(f"{product.name}: had {record.size} bytes, and now the archive sends {part.total}")
@@ -249,10 +262,9 @@ def _finish(product: Product, folder: DownloadFolder, size: int, expected_sha256
             f"{product.name}: has changed in the archive since the manifest: its SHA-256 was {expected_sha256}, now it is "
             f"{sha256}; supply the earlier file with --data DIR, or make a new manifest"
         )
-    record = folder.record(product)
+    record = folder.partial_record(product)
     validator = None if record is None else record.validator
-    folder.write_record(DownloadRecord(product=product, size=size, validator=validator, sha256=sha256))
-    os.replace(partial, folder.file(product))
+    folder.finish(DownloadRecord(product=product, size=size, validator=validator, sha256=sha256))
     return sha256
 
 

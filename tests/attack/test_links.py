@@ -376,7 +376,7 @@ def test_a_link_in_place_of_a_visit_is_not_followed_and_is_named(tmp_path):
         finished_or_made(home, "k", lambda scratch, folder: pytest.fail("labelled"))
 
 
-@pytest.mark.parametrize("place", ["x_flc.fits", ".x_flc.fits.part", "x_flc.fits.json"])
+@pytest.mark.parametrize("place", ["x_flc.fits", ".x_flc.fits.part", "x_flc.fits.json", ".x_flc.fits.part.json"])
 def test_a_download_replaces_no_file_of_others(place, tmp_path):
     product = Product(
         name="x_flc.fits", uri="mast:x", size=1, version="1", project="CALACS", observation="x", proposal=1, visit="01",

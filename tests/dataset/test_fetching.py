@@ -1,6 +1,7 @@
 """``deepcr-zoo fetch``, ``--data mast`` and archive manifests: downloads can be repeated."""
 
 import bz2
+import hashlib
 import json
 import os
 import random
@@ -160,6 +161,50 @@ def test_downloaded_products_need_no_archive(archive, recipe, recipe_file, monke
     assert fetched("--manifest", kept) == kept
     assert len(exposures_of(recipe, ["mast"], None, NullReporter())) == 9
     assert len(exposures_of(recipe, [kept], None, NullReporter())) == 9
+
+
+def with_other_hashes(manifest, path):
+    """A copy of a manifest whose hashes are of no file."""
+    content = json.loads(manifest.read_text())
+    for product in content["products"]:
+        product["sha256"] = "0" * 64
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_manifest_with_other_hashes_takes_nothing_from_the_downloads_that_are_there(
+    archive, recipe_file, monkeypatch, tmp_path
+):
+    mine = fetched(recipe_file, "--output", tmp_path / "mine.json")
+    before = content(files.exposures_root() / "mast")
+    refused = fetch("--manifest", with_other_hashes(mine, tmp_path / "theirs.json"))
+    assert "has changed in the archive since the manifest" in str(refused.exception)
+    assert content(files.exposures_root() / "mast") == before
+    monkeypatch.setenv("DEEPCR_ZOO_MAST", NOWHERE)
+    assert fetched("--manifest", mine) == mine
+
+
+def test_a_download_stays_until_another_one_is_whole_and_accepted(archive, one_visit, exposures, tmp_path):
+    kept, _ = fetch_recipe(one_visit, NullReporter())
+    theirs, folder = with_other_hashes(kept, tmp_path / "theirs.json"), files.exposures_root() / "mast"
+    name = min(exposures.glob("extragalactic/*_flc.fits")).name
+    before, served = content(folder), archive.files[name]
+    served.data = served.data[::-1]
+    for breaks in ([800_000, 0, 0, 0, 0, 0], []):
+        served.breaks_after.clear()
+        served.breaks_after.extend(breaks)
+        assert isinstance(fetch("--manifest", theirs).exception, ArchiveError)
+        assert {path: data for path, data in content(folder).items() if ".part" not in path} == before
+    assert content(folder) == before
+    fetch_recipe(one_visit, NullReporter())
+    assert content(folder) == before
+    wanted = json.loads(theirs.read_text())
+    for product in wanted["products"]:
+        product["sha256"] = hashlib.sha256(archive.files[product["name"]].data).hexdigest()
+    theirs.write_text(json.dumps(wanted))
+    fetched("--manifest", theirs)
+    assert (folder / name).read_bytes() == served.data
+    assert content(folder).keys() == before.keys()
 
 
 def test_two_fetches_at_once_do_not_disturb_each_other(archive, recipe):

@@ -95,8 +95,9 @@ def write(path: Path, manifest: ArchiveManifest) -> None:
 
 
 def write_copy(path: Path, manifest: ArchiveManifest) -> None:
-    """Write a copy of a manifest for the user, who may have other files: only a manifest is replaced."""
+    """Write a copy of a manifest for the user, who may have other files: only a manifest is replaced, by no mere list."""
     check_copy(path)
+    _check_hashes_stay(path, manifest)
     with files.reporting_failures(path, "name another file with --output"):
         files.write_atomically(as_json(manifest), path)
 
@@ -109,3 +110,15 @@ def check_copy(path: Path) -> None:
         except ArchiveError:
             reason = "exists and is not a manifest of deepcr-zoo fetch"
             raise OutputError(f"{path}: {reason}: move it away, or name another file with --output") from None
+
+
+def _check_hashes_stay(path: Path, manifest: ArchiveManifest) -> None:
+    """Raise `OutputError` if a list of products, not all downloaded, would replace hashes of files that were."""
+    hashes = {product.name: product.sha256 for product in manifest.products}
+    if None in hashes.values() and os.path.lexists(path):
+        lost = [product.name for product in read(path).products if product.sha256 and hashes.get(product.name) is None]
+        if lost:
+            raise OutputError(
+                f"{path}: has hashes that this list of products does not have, as that of {lost[0]}: name another file with "
+                "--output, or download them without --dry-run"
+            )

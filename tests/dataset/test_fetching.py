@@ -26,7 +26,7 @@ from deepcr_zoo.dataset.fetching import fetch as fetch_recipe
 from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.store import Home
 from deepcr_zoo.dataset.trainingsets import find_or_build
-from deepcr_zoo.errors import ArchiveError, ArchiveUnreachableError, UsageError
+from deepcr_zoo.errors import ArchiveError, ArchiveUnreachableError, OutputError, UsageError
 from deepcr_zoo.progress import NullReporter
 from tests.conftest import CHECKOUT
 from tests.processes import start
@@ -205,6 +205,22 @@ def test_a_download_stays_until_another_one_is_whole_and_accepted(archive, one_v
     fetched("--manifest", theirs)
     assert (folder / name).read_bytes() == served.data
     assert content(folder).keys() == before.keys()
+
+
+def test_a_list_takes_no_hashes_from_a_manifest_that_has_them(archive, recipe_file, monkeypatch, tmp_path):
+    mine = fetched(recipe_file, "--output", tmp_path / "mine.json")
+    before = mine.read_bytes()
+    assert fetched(recipe_file, "--dry-run", "--output", mine) == mine
+    assert mine.read_bytes() == before  # the cache knows the hashes, too
+    monkeypatch.setenv("DEEPCR_ZOO_CACHE", str(tmp_path / "another"))
+    error = fetch(recipe_file, "--dry-run", "--output", mine).exception
+    assert isinstance(error, OutputError)
+    assert str(error).startswith(f"{mine}: has hashes that this list of products does not have")
+    assert mine.read_bytes() == before
+    listed = fetched(recipe_file, "--dry-run", "--output", tmp_path / "listed.json")
+    assert fetched(recipe_file, "--dry-run", "--output", listed) == listed
+    assert fetched(recipe_file, "--output", mine) == mine
+    assert mine.read_bytes() == before
 
 
 def test_two_fetches_at_once_do_not_disturb_each_other(archive, recipe):

@@ -17,8 +17,8 @@ from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.dataset.plans import BuildPlan, plan_build
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.starmatching import require_matching
-from deepcr_zoo.errors import SEVERAL, SWITCH, DataError, InterruptedWorkError, Kind, with_kinds
-from deepcr_zoo.files import read_file, reporting_failures, sweep_leftovers
+from deepcr_zoo.errors import SEVERAL, SWITCH, DataError, DatasetError, InterruptedWorkError, Kind, with_kinds
+from deepcr_zoo.files import reporting_failures, sweep_leftovers
 from deepcr_zoo.models.baselines import require_astroscrappy
 from deepcr_zoo.zoo.recipe import FIELD_TYPES, Recipe
 
@@ -113,7 +113,10 @@ def assemble_labelled(plan: BuildPlan, outcomes: Iterable[Outcome[store.VisitRec
 
 
 def assemble(plan: BuildPlan) -> Dataset:
-    """Assign the stamps of labelled visits to training, validation and test, and write the manifest."""
+    """Assign the stamps of labelled visits to training, validation and test, and write the manifest.
+
+    The manifest that is returned says what this build has left out; the file stays as it is if it has the same stamps.
+    """
     records = [plan.home.finished_visit(visit.key) for visit in plan.visits]
     labelled = [(visit, record) for visit, record in zip(plan.visits, records, strict=True) if record is not None]
     if len(labelled) < len(plan.visits):
@@ -169,13 +172,26 @@ def _stamps_of(plan: BuildPlan, visit: PlannedVisit, record: store.VisitRecord) 
 
 
 def _write_manifest(plan: BuildPlan, manifest: store.Manifest) -> None:
+    """Write the manifest, unless there is one of the same stamps: runs know their training set by the hash of its file."""
+    if _is_of_same_stamps(plan.folder, manifest):
+        return
     path = plan.folder / store.MANIFEST_FILE
     with reporting_failures(path, store.ELSEWHERE):
-        before = read_file(path) if path.is_file() else None
+        replaced = path.is_file()
         store.write_document(path, manifest)
-        if before not in (None, read_file(path)) and not (plan.folder / store.REPORT).is_symlink():
+        if replaced and not (plan.folder / store.REPORT).is_symlink():
             for name in store.REPORT_FILES:  # they describe another manifest
                 (plan.folder / store.REPORT / name).unlink(missing_ok=True)
+
+
+def _is_of_same_stamps(folder: Path, manifest: store.Manifest) -> bool:
+    """True if the manifest in a folder differs at most in what is said of the build, which also depends on unused files."""
+    of_build = {"rejected", "missing", "cautions"}
+    try:
+        there = store.read_manifest(folder)
+    except DatasetError:
+        return False
+    return there.model_dump(exclude=of_build) == manifest.model_dump(exclude=of_build)
 
 
 def _rejections(labelled: Labelled) -> list[store.Rejected]:

@@ -6,9 +6,12 @@ import safetensors.numpy
 
 from deepcr_zoo.bench.benchdata import check_data, describe
 from deepcr_zoo.dataset.build import build_dataset
+from deepcr_zoo.dataset.overview import write_report
 from deepcr_zoo.dataset.plans import plan_build
-from deepcr_zoo.dataset.store import Home, recipe_key
+from deepcr_zoo.dataset.store import MANIFEST_FILE, Home, recipe_key
 from deepcr_zoo.errors import InvalidDocumentError, UsageError
+from deepcr_zoo.simulate.visits import visit_of, write
+from deepcr_zoo.training.runs import new_run
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 
 SMALL = [
@@ -95,8 +98,6 @@ def test_other_visits_are_another_training_set():
 
 
 def test_simulated_exposures_in_a_folder_are_labelled_by_the_truth_beside_them(tmp_path):
-    from deepcr_zoo.simulate.visits import visit_of, write
-
     recipe = read_recipe(find_recipe("practice-ccd"), ["build.labels=truth", "build.quality.min_exposures=1"])
     for seed in (1, 2, 3, 4):
         write(visit_of(recipe, "extragalactic", seed, 1, 600.0, 256), tmp_path / "nights" / str(seed))
@@ -121,3 +122,32 @@ def test_simulated_exposures_in_a_folder_are_labelled_by_the_truth_beside_them(t
     other.write_bytes(content)
     swapped = build_dataset(recipe, [tmp_path / "nights"], home=Home(tmp_path / "home")).manifest
     assert any("is not the truth of" in one.reason for one in swapped.rejected)  # each with ten bright pixels or more
+
+
+def test_a_second_build_leaves_the_manifest_by_which_runs_know_their_training_set(tmp_path, monkeypatch):
+    recipe = read_recipe(find_recipe("practice-ccd"), ["build.labels=truth", "build.quality.min_exposures=1"])
+    for seed in (1, 2):
+        write(visit_of(recipe, "extragalactic", seed, 1, 600.0, 256), tmp_path / "nights" / str(seed))
+    (tmp_path / "nights" / "damaged.fits").write_text("not found")
+    monkeypatch.chdir(tmp_path)
+    home = Home(tmp_path / "home")
+    first = build_dataset(recipe, ["nights"], home=home)
+    write_report(first)
+    run = new_run(recipe, first, tmp_path / "runs", "")
+    before = {path: path.read_bytes() for path in first.folder.rglob("*.*")}
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "another.fits").write_text("not found")
+    second = build_dataset(recipe, [tmp_path / "nights", "more"], home=home)
+    assert {path: path.read_bytes() for path in first.folder.rglob("*.*")} == before
+    assert run.dataset().manifest == first.manifest
+    assert run.dataset(second).folder == first.folder
+    # what this build has left out is told all the same
+    left_out = [str(tmp_path / "nights" / "damaged.fits"), "more/another.fits"]
+    assert sorted(one.what for one in second.manifest.rejected) == sorted(left_out)
+    assert "more/another.fits" in write_report(second)[-1].read_text()
+    # a manifest of other stamps is replaced, with the report on it
+    path = first.folder / MANIFEST_FILE
+    path.write_text(path.read_text().replace(first.manifest.visits[0].record.software, "another"))
+    build_dataset(recipe, ["nights"], home=home)
+    assert path.read_bytes() == before[path]
+    assert [one.name for one in first.folder.rglob("*.*")] == [MANIFEST_FILE]

@@ -14,6 +14,7 @@ import yaml
 
 import deepcr_zoo
 from deepcr_zoo import files
+from deepcr_zoo.exposures.cleaning import clean_file
 from tests.conftest import CHECKOUT
 from tests.fitsfiles import ACS, STIS, scene, science, write
 from tests.registries import SMALL
@@ -215,6 +216,17 @@ def test_the_demo_takes_an_exposure_of_the_user_even_of_a_camera_without_a_netwo
         assert model in text
         assert picture == tmp_path / "out" / f"{name}_crpreview.png"
         assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_demo_replaces_no_products_of_the_user_that_were_made_otherwise(tmp_path):
+    path = write(tmp_path / "x_flt.fits", science(scene()[0], "COUNTS"), **ACS)
+    clean_file(path, output_dir=tmp_path, threshold=0.9)
+    before = {one: one.read_bytes() for one in tmp_path.iterdir()}
+    command = [sys.executable, "-m", "deepcr_zoo.cli.demo", str(tmp_path), "--fits", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "x_flt.fits that were made otherwise, which the demo does not replace" in " ".join(done.stderr.split())
+    assert {one: one.read_bytes() for one in tmp_path.iterdir()} == before
 
 
 def test_a_pull_request_is_tested_and_its_registry_is_checked():

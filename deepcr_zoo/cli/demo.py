@@ -11,8 +11,9 @@ from astropy.io import fits
 from typer import Argument, Option
 
 from deepcr_zoo.cli.console import hiding_logs, print_error, print_line
-from deepcr_zoo.errors import DeepcrZooError
+from deepcr_zoo.errors import DeepcrZooError, OutputError
 from deepcr_zoo.exposures.cleaning import CleanedFile, clean_file
+from deepcr_zoo.exposures.plan import MadeOtherwiseError
 from deepcr_zoo.models.verification import verify
 from deepcr_zoo.simulate.cameras import simulated
 from deepcr_zoo.simulate.simulation import SimulatedVisit, write_visit
@@ -49,10 +50,7 @@ def demo(
 def _demo(folder: Path, exposure: Path | None, side: int | None) -> None:
     for name in (MASK, INPAINT):
         _pull_and_verify(name)
-    if exposure:
-        done = clean_file(exposure, output_dir=folder, overwrite=True, preview=True)
-    else:
-        done = _clean_simulated(folder, side)
+    done = _clean_own(exposure, folder) if exposure else _clean_simulated(folder, side)
     for note in (*done.reasons, *done.cautions, *filter(None, [done.advice])):
         print_line(f"  {note}")
     print_line(
@@ -72,6 +70,16 @@ def _pull_and_verify(name: str) -> None:
     if outcome.max_difference is None:
         raise DeepcrZooError(f"{model.reference} fails: {outcome.reason}")
     print_line(f"  {outcome.verdict} its test vector, largest difference {outcome.max_difference:.1e}")
+
+
+def _clean_own(exposure: Path, folder: Path) -> CleanedFile:
+    try:
+        return clean_file(exposure, output_dir=folder, preview=True)
+    except MadeOtherwiseError:
+        raise OutputError(
+            f"{folder}: has products of {exposure.name} that were made otherwise, which the demo does not replace: "
+            "name another folder, or remove them"
+        ) from None
 
 
 def _clean_simulated(folder: Path, side: int | None) -> CleanedFile:

@@ -36,6 +36,10 @@ from deepcr_zoo.zoo.registry import FolderModel, ResolvedModel
 PICTURE_ENDING = "_crpreview.png"
 
 
+class MadeOtherwiseError(OutputError):
+    """A product that exists and was made from another file, or otherwise."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """The products to make of an exposure, and their provenance; a path is None if the product is not wanted."""
@@ -134,7 +138,7 @@ def finished(plan: Plan, overwrite: bool) -> Count | None:
     differs = {path: _difference(path, plan) for path in plan.paths if os.path.lexists(path)}
     for path, problem in differs.items():
         if problem is not None and not overwrite:
-            raise OutputError(
+            raise MadeOtherwiseError(
                 f"{path}: exists and was made otherwise ({problem}): give --overwrite to replace it, or another --output-dir"
             )
     if overwrite or len(differs) < len(plan.paths):

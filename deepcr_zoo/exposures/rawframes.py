@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +73,18 @@ def unmeasured(
     """Return a frame whose bias level is given, or of no importance."""
     stated = [section_of(header, one.image, shape) for one in (instrument.amplifiers if instrument else [])]
     parts = [part for part in stated if part is not None]
-    return RawFrame(_lit(header, shape), bias, amplifiers=tuple(parts) if len(parts) == len(stated) > 1 else ())
+    are_known = len(parts) == len(stated) > 1 and not _overlap(parts)
+    return RawFrame(_lit(header, shape), bias, amplifiers=tuple(parts) if are_known else ())
+
+
+def _overlap(sections: Sequence[Section]) -> tuple[int, int] | None:
+    """Return the places of the first two sections that share pixels; None if no two do."""
+
+    def share(one: Section, other: Section) -> bool:
+        return all(max(a.start, b.start) < min(a.stop, b.stop) for a, b in zip(one, other, strict=True))
+
+    pairs = combinations(range(len(sections)), 2)
+    return next((pair for pair in pairs if share(*(sections[place] for place in pair))), None)
 
 
 def _is_raw(header: Keywords, quantity: PixelUnit, instrument: Instrument | None) -> bool:
@@ -150,6 +162,9 @@ def _of_amplifiers(
         overscan.append(pixels[dark])
         parts.append(light)
         covered[dark] = True
+    if both := _overlap(parts):
+        named = " and ".join(amplifiers[place].image for place in both)
+        return Missing(f"{named} share pixels, as {instrument.name} is described", "--bias LEVEL")
     area &= ~covered
     if not area.any():
         return Missing(f"no pixel sees light outside of the overscan, as {instrument.name} is described", "--bias LEVEL")

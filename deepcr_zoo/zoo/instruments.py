@@ -47,6 +47,7 @@ MOST_TEXT = 1000
 """Characters of a keyword's value that are looked at; a card has 68, and long ones cost patterns their square in time."""
 
 Names = Annotated[list[str], Field(max_length=MOST_NAMES)]
+Kinds = Annotated[dict[str, str], Field(max_length=MOST_NAMES)]
 OwnPatterns = Annotated[dict[str, str | Names], Field(max_length=MOST_NAMES)]
 Bit = Annotated[int, Field(gt=0, lt=2**31)]
 Patterns = Mapping[str, str | list[str]]  # keywords and the patterns of their values; one of several patterns must match
@@ -161,12 +162,10 @@ class Instrument(Document):
     every_chip_is_an_exposure: bool = Field(
         default=False, description="whether the SCI extensions of a file are repeated exposures of the one chip"
     )
-    refused_when: dict[str, dict[str, str]] = Field(
-        default={}, description="keyword -> value -> kind of file, if no single exposure"
+    refused_when: dict[str, Kinds] = Field(
+        default={}, max_length=MOST_NAMES, description="keyword -> value -> kind of file, if no single exposure"
     )
-    refused_names: dict[str, str] = Field(
-        default={}, description="pattern of file names -> kind of file, if no single exposure"
-    )
+    refused_names: Kinds = Field(default={}, description="pattern of file names -> kind of file, if no single exposure")
     has_flags: bool = optional(True, "whether exposures have DQ flags; without, what is saturated follows from levels")
     cosmic_ray_bit: Bit | None = Field(description="DQ bit that marks a cosmic ray; null where DQ holds codes, not bits")
     combination_bit: Bit | None = Field(

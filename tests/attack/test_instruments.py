@@ -90,7 +90,8 @@ def read(tmp_path, reading=ReadingOptions, **facts):
 
 @pytest.mark.parametrize("gain", ["GAINB", 1e30])
 def test_a_gain_of_an_amplifier_that_no_camera_has_is_refused(gain, tmp_path):
-    amplifiers = [{"image": f"[1:100,1:{SHAPE[0]}]", "bias": DARK}, {"image": LIGHT, "bias": DARK, "gain": gain}]
+    rest = f"[101:{SHAPE[1]},1:{SHAPE[0]}]"
+    amplifiers = [{"image": f"[1:100,1:{SHAPE[0]}]", "bias": DARK}, {"image": rest, "bias": DARK, "gain": gain}]
     with pytest.raises(InvalidFileError, match=r"is 1e[+-]30 e- per count: expected 0\.001 to 1000: give --gain"):
         read(tmp_path, amplifiers=amplifiers)
     (chip,) = read(tmp_path, lambda **given: ReadingOptions(gain=(1.5,), **given), amplifiers=amplifiers).chips
@@ -102,6 +103,17 @@ def test_an_overscan_over_all_of_the_light_is_refused(tmp_path):
         read(tmp_path, amplifiers=[{"image": LIGHT, "bias": LIGHT}])
 
 
+@pytest.mark.parametrize("first", [f"[1:100,1:{SHAPE[0]}]", "HALF"])
+def test_amplifiers_that_share_pixels_are_refused_with_both_sections(first, tmp_path):
+    write_frame(tmp_path / "frame.fits", HALF=f"[1:100,1:{SHAPE[0]}]")
+    second = f"[100:{SHAPE[1]},1:{SHAPE[0]}]"
+    amplifiers = [{"image": first, "bias": DARK}, {"image": second, "bias": DARK}]
+    described = read_instrument(describe(tmp_path / "my.yaml", amplifiers=amplifiers))
+    with pytest.raises(InvalidFileError, match="share pixels, as My camera is described") as refused:
+        read_exposure(tmp_path / "frame.fits", ReadingOptions(instrument=described))
+    assert f"{first} and {second}" in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -110,6 +122,9 @@ def test_an_overscan_over_all_of_the_light_is_refused(tmp_path):
         *((name, 1e300) for name in ("read_noise_electron", "pixel_size_um", "gain_electron_per_count", "saturation_count")),
         ("time_keywords", ["A"] * 50_000),
         ("recognise", {f"A{number}": "x" for number in range(1000)}),
+        ("refused_names", {f"*a*b{number}.fits": "x" for number in range(40_000)}),
+        ("refused_when", {f"A{number}": {"x": "x"} for number in range(1000)}),
+        ("refused_when", {"A": {f"x{number}": "x" for number in range(1000)}}),
         (
             "overscan",
             [

@@ -14,10 +14,10 @@ from deepcr_zoo.bench.results import RESULTS_FILE
 from deepcr_zoo.errors import HubConflictError, HubUnreachableError, IntegrityError, PublishError
 from deepcr_zoo.models import testvectors, verification
 from deepcr_zoo.models.model import load_files
-from deepcr_zoo.publishing.releases import REPORT_FILE, REPORT_PICTURES, VERSION_RESULTS_FILE, Release
+from deepcr_zoo.publishing.releases import README_FILE, REPORT_FILE, REPORT_PICTURES, VERSION_RESULTS_FILE, Release
 from deepcr_zoo.zoo.hub import downloads
-from deepcr_zoo.zoo.hub.repositories import HubRepository
-from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE, HubPin
+from deepcr_zoo.zoo.hub.repositories import HubRepository, RemoteFile
+from deepcr_zoo.zoo.registry import CONFIG_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, HubPin
 from deepcr_zoo.zoo.runfolders import RECIPE_FILE
 
 TRIES = 5  # tries of a commit on a main branch that others change, too
@@ -64,18 +64,34 @@ def upload(release: Release, repository: HubRepository, *, private: bool = False
 
 
 def published(release: Release, repository: HubRepository) -> Publication | None:
-    """Return where a release is published, None if it is not; PublishError if its version has other bytes there."""
+    """Return where a release is published, None if it is not; PublishError if its version has other bytes there.
+
+    Its page may be another one, as it is rendered otherwise from time to time.
+    """
     commit = repository.tags().get(release.tag)
     if commit is None:
         return None
+    there = f"{repository.address} has {release.tag} already (commit {commit})"
     found = repository.files(commit)
-    wrong = [name for name, data in release.locked_files.items() if name not in found or not found[name].holds(data)]
-    if wrong:
+    if wrong := _other_bytes(release.locked_files, found):
         raise PublishError(
-            f"{repository.address} has {release.tag} already (commit {commit}), with other bytes of {', '.join(wrong)}: a "
-            "version never changes; publish these as another version (identity.version in card.yaml)"
+            f"{there}, with other bytes of {', '.join(wrong)}: a version never changes; publish these as another version "
+            "(identity.version in card.yaml)"
+        )
+    # else another program has set the tag: of the page it is enough that there is one, it may be rendered otherwise today
+    missing = [f"no {name}" for name in (README_FILE, CONFIG_FILE) if name not in found]
+    other = [] if CONFIG_FILE not in found else _other_bytes({CONFIG_FILE: release.files[CONFIG_FILE]}, found)
+    if problems := [*missing, *(f"another {name}" for name in other)]:
+        raise PublishError(
+            f"{there}, with {' and '.join(problems)}: publish these as another version (identity.version in card.yaml), or, "
+            "if another program has set that tag, delete it and run the command again"
         )
     return Publication(HubPin(repo=repository.name, commit=commit), repository.address, is_new=False)
+
+
+def _other_bytes(wanted: Mapping[str, bytes], found: Mapping[str, RemoteFile]) -> list[str]:
+    """Return the names of files that are missing or have other bytes."""
+    return [name for name, data in wanted.items() if name not in found or not found[name].holds(data)]
 
 
 def _commit(release: Release, repository: HubRepository) -> str:

@@ -46,8 +46,7 @@ def publish(release: Release, repository: str, checkout: Path, *, private: bool 
     check_entry(release, repository, checkout)
     whoami()
     publication = upload(release, HubRepository(repository), private=private)
-    # versions that were published before config.json existed stay as they are
-    read_back(release, publication.pin, also=(CONFIG_FILE,) if publication.is_new else ())
+    read_back(release, publication.pin, also=(CONFIG_FILE,))
     return Published(publication, write_entry(release, publication.pin, checkout))
 
 

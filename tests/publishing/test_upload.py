@@ -90,6 +90,27 @@ def test_a_published_version_is_never_overwritten(contract_hub, release, checkou
     assert contents(contract_hub, "v1.0") == contents(contract_hub, "main") == dict(release.files)
 
 
+@pytest.mark.parametrize(
+    ("there", "problem"),
+    [
+        ({"README.md": b"# theirs"}, "no config.json"),
+        ({"README.md": b"# theirs", "config.json": b"{}"}, "another config.json"),
+        ({"config.json": None}, "no README.md"),
+        ({}, "no README.md and no config.json"),
+    ],
+)
+def test_a_tag_of_another_program_on_the_same_weights_is_not_this_version(there, problem, contract_hub, release, checkout):
+    repository = HubRepository(REPOSITORY)
+    repository.create(private=False)
+    files = {name: release.files[name] if data is None else data for name, data in there.items()}
+    theirs = repository.commit({**release.locked_files, **files}, "by another program", parent=repository.head())
+    repository.tag(release.tag, theirs.id)
+    with pytest.raises(PublishError, match=rf"has v1\.0 already .*, with {problem}: publish these as another version .* or"):
+        workflow.publish(release, REPOSITORY, checkout)
+    assert entry(checkout).sources.hub is None
+    assert tags(contract_hub) == {"v1.0": theirs.id}
+
+
 def test_a_version_that_the_checkout_has_with_other_bytes_is_refused_before_anything_is_sent(
     contract_hub, release, checkout
 ):

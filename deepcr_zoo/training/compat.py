@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import datetime
 import io
+import os
 import re
+from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,7 +22,7 @@ from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.dataset.arrayrecipes import arrays_recipe
 from deepcr_zoo.dataset.arrays import training_set
 from deepcr_zoo.errors import COUNT, PATH, TEXT, AbsentAttributeError, Kind, UsageError, check_kinds
-from deepcr_zoo.files import read_file, reporting_failures, write_atomically
+from deepcr_zoo.files import read_file, reporting_failures, write_new
 from deepcr_zoo.models.compat import deepCR
 from deepcr_zoo.models.images import read_image
 from deepcr_zoo.models.upstream import upstream_state
@@ -132,16 +134,41 @@ class train:  # noqa: N801 - upstream's name
         self._run = pipeline.train(self._recipe, dataset=dataset, runs=self._directory, command=command, prove=False)
 
     def save(self) -> str:
-        """Write the network as upstream does, DATE_NAME_epochN.pth in `directory`, and return the name without .pth."""
+        """Write the network as upstream does, DATE_NAME_epochN.pth in `directory`, and return the name without .pth.
+
+        Where that is a file with other weights it takes the next free name, DATE_NAME_epochN_2 and so on.
+        """
         run = self.run
         filename = f"{datetime.datetime.now().astimezone().date()}_{self._name}_epoch{self.epoch_mask}"
-        state = safetensors.torch.load(read_file(run.folder / WEIGHTS_FILE))
+        # sorted, as it comes in any order, and equal weights are to give equal bytes
+        state = dict(sorted(safetensors.torch.load(read_file(run.folder / WEIGHTS_FILE)).items()))
         block, content = run.recipe.train, io.BytesIO()
         torch.save(upstream_state(block.architecture, state, block.input.scale), content)
-        path = self._directory / f"{filename}.pth"
-        with reporting_failures(path, _ADVICE):
-            write_atomically(content.getvalue(), path)
-        return filename
+        with reporting_failures(self._directory / f"{filename}.pth", _ADVICE):
+            return _write_numbered(content.getvalue(), self._directory, filename)
+
+
+def _write_numbered(data: bytes, directory: Path, filename: str) -> str:
+    """Write a .pth file under the first of its names that is free, or holds the same bytes already; return that name."""
+    for number in count(1):
+        name = filename if number == 1 else f"{filename}_{number}"
+        path = directory / f"{name}.pth"
+        try:
+            write_new(data, path)
+        except FileExistsError:
+            if not os.path.lexists(path):  # the folder is a file
+                raise
+            if not _holds(path, data):
+                continue
+        return name
+    raise AssertionError  # there are numbers enough
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return read_file(path, len(data)) == data
+    except OSError:
+        return False
 
 
 def _pair(aug_sky: Any) -> list[float]:

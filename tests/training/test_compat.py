@@ -5,6 +5,7 @@ import inspect
 import math
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from deepcr_zoo.dataset.store import Home
 from deepcr_zoo.errors import AbsentAttributeError, InvalidDocumentError, InvalidImageError, UsageError
 from deepcr_zoo.models.nets import UNet
 from deepcr_zoo.models.upstream import _renamed, upstream_state
+from deepcr_zoo.models.weights import serialise
 from deepcr_zoo.training.compat import deepCR, roc, roc_lacosmic, train
 from deepcr_zoo.zoo.registry import Architecture
 from tests.scenes import star_field
@@ -209,6 +211,31 @@ def test_a_script_of_deepcr_trains_saves_and_loads_its_network(tmp_path, monkeyp
         model = deepCR(mask=str(tmp_path / f"{filename}.pth"), hidden=2)
     expected = trainer.run.model("cpu").predict(made["image"])
     assert model.mask_model.predict(made["image"]) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_the_network_of_another_training_of_the_day_keeps_its_file(kind, tmp_path, monkeypatch):
+    architecture = Architecture(depth=2, hidden=2, norm="batch")
+    run = SimpleNamespace(
+        folder=tmp_path / "run",
+        recipe=SimpleNamespace(train=SimpleNamespace(architecture=architecture, input=SimpleNamespace(scale=3.0))),
+        history=lambda: [],
+    )
+    run.folder.mkdir()
+    saved = []
+    for _ in range(2):
+        (run.folder / "model.safetensors").write_bytes(serialise(UNet(architecture, "mask").state_dict()))
+        trainer = train(np.ones((2, 32, 32), np.float32), np.zeros((2, 32, 32)), hidden=2, directory=str(tmp_path))
+        trainer._run = run
+        saved += [trainer.save(), trainer.save()]  # saved twice it is still one file
+        first = tmp_path / f"{saved[0]}.pth"
+        if len(saved) == 2 and kind != "file":
+            first.rename(tmp_path / "theirs")
+            first.mkdir() if kind == "folder" else first.symlink_to(tmp_path / "theirs")
+    theirs = first if kind == "file" else tmp_path / "theirs"
+    assert saved == [saved[0], saved[0], f"{saved[0]}_2", f"{saved[0]}_2"]
+    assert theirs.read_bytes() != (tmp_path / f"{saved[0]}_2.pth").read_bytes()
+    assert len(list(tmp_path.glob("*.pth"))) == 2
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -31,6 +31,7 @@ from deepcr_zoo.zoo.recipe import DrizzleBlock, TweakReg
 
 _JOB, _RESULT = "job.json", "result.json"
 _SHIFTS = "shifts.txt"
+_OLD_DISTORTION, _DISTORTION = "DGEOFILE", "NPOLFILE"
 
 _DISK_FULL = re.compile(rf"\[Errno ({errno.ENOSPC}|{errno.EDQUOT}|{errno.EFBIG})\]|\d+ requested and \d+ written")
 """Messages of Python and numpy about a full disk."""
@@ -96,6 +97,7 @@ def drizzle_visit(
     copies = [f"{_stem(index)}_flc.fits" for index in range(len(exposures))]
     for path, copy in zip(exposures, copies, strict=True):
         (folder / copy).write_bytes(unpacked(read_unchanged(path), path))
+        _without_old_distortion(folder / copy)
     parameters = settings.model_dump(include={"resetbits", "combine_type", "driz_cr_snr", "driz_cr_grow"})
     bits = dict.fromkeys(("driz_sep_bits", "final_bits"), str(good_bits))
     job = {
@@ -109,6 +111,13 @@ def drizzle_visit(
     result = json.loads((folder / _RESULT).read_text())
     rms = result["fit_rms_pixels"]
     return DrizzledVisit(folder, result["software"], rms and tuple(math.inf if one is None else one for one in rms))
+
+
+def _without_old_distortion(copy: Path) -> None:
+    """Clear the old-style distortion table of an exposure without a new one: drizzlepac does without, once it has asked."""
+    header = fits.getheader(copy, 0)
+    if _OLD_DISTORTION in header and _DISTORTION not in header:
+        fits.setval(copy, _OLD_DISTORTION, value="N/A", ext=0, memmap=False, output_verify="ignore")
 
 
 def _run_process(folder: Path, log: Path, heading: str) -> None:
@@ -186,9 +195,11 @@ def _read(path: Path) -> NDArray[Any]:
 
 def _main() -> int:
     """Do the job in the current folder and return the exit status."""
-    threading.Thread(target=_end_with_parent, args=(sys.stdin,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(_taken_from_stdin(),), daemon=True).start()
     try:
         _do_job()
+    except EOFError as error:
+        raise RuntimeError("it asked a question, which nobody can answer here") from error
     except (OSError, MemoryError, ImportError):  # the machine failed: the visit is not rejected
         traceback.print_exc()
         return _TEMPORARY_FAILURE
@@ -221,9 +232,18 @@ def _fit_rms(files: Sequence[str]) -> list[float | None]:
     return [max(row[-2:]) if (row := rows.get(name)) and all(map(math.isfinite, row)) else None for name in files]
 
 
-def _end_with_parent(pipe: TextIO) -> None:
+def _taken_from_stdin() -> int:
+    """Return a descriptor of the pipe at stdin, which is empty from then on: `input()` fails and does not wait."""
+    pipe, nothing = os.dup(0), os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return pipe
+
+
+def _end_with_parent(pipe: int) -> None:
     """End at once when the parent process is gone, which alone holds the other end of the pipe."""
-    pipe.read()
+    while os.read(pipe, 4096):
+        pass
     os._exit(1)
 
 

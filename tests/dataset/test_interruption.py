@@ -142,6 +142,30 @@ def test_a_broken_drizzlepac_is_no_fault_of_the_visit(exposures, tmp_path, scrip
     assert not list((tmp_path / "home").glob("visits/*"))
 
 
+QUESTION = """
+def TweakReg(*_, **__):
+    input("To stop astrodrizzle type 'q', to continue type 'c': ")
+
+
+AstroDrizzle = TweakReg
+"""
+
+
+def test_a_question_of_drizzlepac_ends_the_visit_and_waits_for_nobody(exposures, tmp_path, script, monkeypatch):
+    (tmp_path / "drizzlepac").mkdir()
+    (tmp_path / "drizzlepac" / "__init__.py").write_text("")
+    for module in ("astrodrizzle", "tweakreg"):
+        (tmp_path / "drizzlepac" / f"{module}.py").write_text(QUESTION)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    process = start(script, exposures, tmp_path / "home", 1)
+    try:
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert "drizzlepac failed: RuntimeError: it asked a question, which nobody can answer here; all that it said" in said
+
+
 LIMIT = """
 import resource, sys
 

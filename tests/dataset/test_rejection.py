@@ -231,6 +231,19 @@ def test_chips_that_are_too_small_for_a_stamp_reject_their_visit_before_it_is_dr
     assert record.rejection == "its chips are too small for stamps of 512 pixels within borders of 32"
 
 
+def test_an_old_distortion_table_without_a_new_one_asks_nothing_and_rejects_nothing(folder, tmp_path):
+    """drizzlepac asks whether to go on without it, and nobody is there to answer."""
+    for file in folder.glob("*_flc.fits"):
+        with fits.open(file, mode="update") as hdus:
+            hdus[0].header["DGEOFILE"] = "jref$qbu16424j_dxy.fits"
+            hdus[0].header.remove("NPOLFILE", ignore_missing=True)
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    (visit,) = plan_build(recipe_of(rules(folder)), [folder], home=Home(tmp_path)).visits
+    record = label_visit(visit, Home(tmp_path))
+    assert (record.rejection, len(record.exposures)) == (None, 3)
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before
+
+
 def test_an_unknown_instrument_is_an_error(tmp_path):
     recipe = recipe_of({"a": {"proposal": 1, "visit": "01", "field_type": "extragalactic", "split": "train"}})
     unknown = recipe.model_copy(update={"instrument": recipe.instrument.model_copy(update={"detector": "HRC"})})

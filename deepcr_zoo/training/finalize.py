@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 
 from deepcr_zoo.bench import exclusions
 from deepcr_zoo.bench.judging import Extent, benchmark
@@ -14,7 +15,7 @@ from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.documents import as_yaml
 from deepcr_zoo.errors import DataError, MissingExtraError
 from deepcr_zoo.exposures.pictures import require_matplotlib
-from deepcr_zoo.files import write_together
+from deepcr_zoo.files import is_file, sha256_of, write_together
 from deepcr_zoo.models.baselines import require_astroscrappy
 from deepcr_zoo.models.model import InpaintModel, MaskModel
 from deepcr_zoo.models.weights import serialise
@@ -32,6 +33,7 @@ from deepcr_zoo.zoo.registry import CARD_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE
 def finalize(run: Run, dataset: Dataset, state: TrainingState, reporter: Reporter, *, proves: bool, jobs: int) -> None:
     """Write the model of a finished training into its run, draw it and evaluate it; existing files are replaced.
 
+    The card is not, if it is of this model: somebody may have edited it.
     With `proves`, baselines, gates and the report are part of the evaluation; `jobs` processes run L.A.Cosmic.
     """
     with reporting_failures(run.folder):
@@ -42,7 +44,7 @@ def finalize(run: Run, dataset: Dataset, state: TrainingState, reporter: Reporte
 
 
 def _write_model(run: Run, dataset: Dataset, state: TrainingState) -> None:
-    """Write weights, test vector and, last, the card."""
+    """Write weights, test vector and, last, the card, unless it is there."""
     best = {name: tensor.cpu() for name, tensor in state.best.items()}
     data, architecture = serialise(best), run.recipe.train.architecture
     facts = DraftFacts(
@@ -57,9 +59,20 @@ def _write_model(run: Run, dataset: Dataset, state: TrainingState) -> None:
     contents = {
         run.folder / WEIGHTS_FILE: data,
         run.folder / TEST_VECTOR_FILE: draft_test_vector(data, card, architecture),
-        run.folder / CARD_FILE: as_yaml(card),
     }
+    if not _has_card(run, data):
+        contents[run.folder / CARD_FILE] = as_yaml(card)
     write_together(contents)
+
+
+def _has_card(run: Run, data: bytes) -> bool:
+    """True if a run has these weights already, with a card of its own; InvalidDocumentError if that cannot be read."""
+    weights = run.folder / WEIGHTS_FILE
+    if not (run.is_trained and is_file(weights) and sha256_of(weights) == hashlib.sha256(data).hexdigest()):
+        return False
+    card, facts = run.card(), run.facts
+    found = (card.identity.name, card.identity.task, card.provenance.recipe_sha256, card.provenance.manifest_sha256)
+    return found == (facts.name, facts.task, facts.recipe_sha256, facts.manifest_sha256)
 
 
 def _next_version(recipe: Recipe) -> str:

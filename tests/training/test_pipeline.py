@@ -4,8 +4,9 @@ import errno
 import json
 import math
 import os
+import re
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from deepcr_zoo.bench.judging import benchmark
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.dataset.build import build_dataset
 from deepcr_zoo.documents import parse_document
-from deepcr_zoo.errors import DatasetError, OutputError, RunError, TrainingError, UsageError
+from deepcr_zoo.errors import DatasetError, InvalidDocumentError, OutputError, RunError, TrainingError, UsageError
 from deepcr_zoo.models import testvectors
 from deepcr_zoo.models.model import MaskModel
 from deepcr_zoo.progress import NullReporter
@@ -199,6 +200,44 @@ def test_what_a_kill_before_the_evaluation_has_left_out_is_made_by_resuming(run,
     resume(copied.folder, prove=False)
     assert {path.name for path in copied.folder.iterdir()} == {path.name for path in run.folder.iterdir()}
     assert same_bytes(run.folder / "model.safetensors", copied.folder / "model.safetensors")
+
+
+EDITS = {
+    "title": ("title: .*", "title: Mine, with limits", None),
+    "other version": ("version: .*", "version: '7.0'", None),
+    "a mistake": ("title: .*", "title: [1", InvalidDocumentError),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_card_that_somebody_has_edited_outlives_a_kill_in_the_evaluation(edit, copied):
+    wanted, text, error = EDITS[edit]
+    card = copied.folder / "card.yaml"
+    edited = re.sub(wanted, text, card.read_text(), count=1)
+    assert text in edited
+    card.write_text(edited)
+    for name in ("results.json", "test_vector.safetensors"):
+        (copied.folder / name).unlink()
+    with nullcontext() if error is None else pytest.raises(error, match=r"card\.yaml"):
+        resume(copied.folder, prove=False)
+    assert card.read_text() == edited
+    assert copied.is_finished == (error is None)
+
+
+@pytest.mark.parametrize("field", ["name", "task", "recipe_sha256", "manifest_sha256"])
+def test_a_card_of_another_run_is_replaced(field, run, copied):
+    card = copied.folder / "card.yaml"
+    content = yaml.safe_load(card.read_text())
+    if field.endswith("sha256"):
+        content["provenance"][field] = "0" * 64
+    else:
+        content["identity"][field] = {"name": "Other-2-4", "task": "inpaint"}[field]
+        if field == "task":
+            content["output"] = {"quantity": "pixel value"}
+    card.write_text(yaml.safe_dump(content))
+    (copied.folder / "results.json").unlink()
+    resume(copied.folder, prove=False)
+    assert same_bytes(card, run.folder / "card.yaml")
 
 
 def test_an_inpainting_run_is_judged_beside_the_classical_methods(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -103,12 +104,16 @@ def test_a_link_at_the_licence_reaches_no_mirror_and_not_the_hub(keck, secret, t
 
 @pytest.mark.parametrize("name", ["report/a\0b", "report/" + "n" * 5000])
 def test_names_that_no_file_can_have_are_not_among_those_of_earlier_benchmarks(name, tmp_path):
-    (tmp_path / output.LIST_FILE).write_text(json.dumps({"files": [name]}))
+    (tmp_path / output.LIST_FILE).write_text(json.dumps({"files": {name: [sha256(b"mine")]}}))
     output.replace(tmp_path, {"report.html": b""}, stale="report")
-    assert json.loads((tmp_path / output.LIST_FILE).read_text()) == {"files": ["report.html"]}
+    assert json.loads((tmp_path / output.LIST_FILE).read_text()) == {"files": {"report.html": [sha256(b"")]}}
 
 
-@pytest.mark.parametrize("listed", [[], ["report/thesis.tex"]], ids=["unlisted", "listed"])
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("listed", [{}, {"report/thesis.tex": [sha256(b"mine\n")]}], ids=["unlisted", "listed"])
 def test_a_link_in_place_of_the_pictures_of_a_run_leads_nowhere(listed, secret, tmp_path):
     thesis, run = tmp_path / "thesis", tmp_path / "run"
     for folder in (thesis, run):
@@ -202,10 +207,44 @@ def test_a_list_that_names_files_elsewhere_is_not_believed(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "mine.png").write_text("mine")
     for name in ("../mine.png", "report/../../mine.png", str(tmp_path / "mine.png"), "report/.hidden"):
-        (tmp_path / "out" / output.LIST_FILE).write_text(json.dumps({"files": [name]}))
+        (tmp_path / "out" / output.LIST_FILE).write_text(json.dumps({"files": {name: [sha256(b"mine")]}}))
         output.replace(tmp_path / "out", {"new.json": b""}, stale="report")
         (tmp_path / "out" / "new.json").unlink()
     assert (tmp_path / "mine.png").read_text() == "mine"
+
+
+@pytest.mark.parametrize("hashes", [None, [], ["0" * 64], [sha256(b"ours")]], ids=["by name", "no hash", "foreign", "ours"])
+def test_a_list_of_others_that_names_files_of_the_user_is_not_believed(hashes, tmp_path):
+    names = ("results.json", "report/mine.png")
+    listed = list(names) if hashes is None else dict.fromkeys(names, hashes)
+    (tmp_path / output.LIST_FILE).write_text(json.dumps({"files": listed}))
+    (tmp_path / "report").mkdir()
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(OutputError, match=r"results\.json: exists and is not of deepcr-zoo bench: move it away"):
+        output.check(tmp_path, ("results.json", "report.html"))
+    output.replace(tmp_path, {"report.html": b"ours"}, stale="report")
+    assert [(tmp_path / name).read_text() for name in names] == ["mine", "mine"]
+
+
+@pytest.mark.parametrize("last", ["list", "half of the files"])
+def test_files_of_a_benchmark_that_was_killed_as_it_replaced_them_are_known(last, tmp_path, monkeypatch):
+    output.replace(tmp_path, dict.fromkeys(NAMES, b"old"))
+
+    def killed(contents, new=()):
+        if output.LIST_FILE not in [path.name for path in contents]:
+            if last != "list":
+                (tmp_path / NAMES[0]).write_bytes(contents[tmp_path / NAMES[0]])
+            raise SystemExit
+        real(contents, new)
+
+    real = output.files.write_together
+    monkeypatch.setattr(output.files, "write_together", killed)
+    with pytest.raises(SystemExit):
+        output.replace(tmp_path, dict.fromkeys(NAMES, b"new"))
+    monkeypatch.undo()
+    output.replace(tmp_path, dict.fromkeys(NAMES, b"newest"))
+    assert {(tmp_path / name).read_bytes() for name in NAMES} == {b"newest"}
 
 
 def test_the_command_says_at_once_that_a_file_of_the_user_is_in_the_way(bench, tmp_path):

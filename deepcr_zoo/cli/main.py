@@ -290,6 +290,9 @@ def clean(
     )
     if mask is not None and len(request.paths) > 1:
         raise UsageError(f"--mask {mask}: is the mask of one exposure: expected one FILE, got {len(request.paths)}")
+    options, how = options.pinned()  # once for all files
+    for note in how:
+        print_note(note)
     work = partial(cleaning.check_and_clean, options=options)
     if scheduler is None:  # workers of a cluster check for themselves: they have their own devices and extras
         options.check()

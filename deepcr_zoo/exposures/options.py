@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 
 import numpy as np
@@ -16,11 +16,12 @@ from deepcr_zoo.exposures.readingoptions import ReadingOptions
 from deepcr_zoo.models import baselines
 from deepcr_zoo.models.baselines import CLASSICAL
 from deepcr_zoo.zoo.cards import check_threshold
-from deepcr_zoo.zoo.names import Task
+from deepcr_zoo.zoo.names import Task, is_name
 from deepcr_zoo.zoo.records import threshold_at
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import Registry, ResolvedModel
 from deepcr_zoo.zoo.resolving import find_model
+from deepcr_zoo.zoo.runfolders import is_run_folder
 
 AUTO = "auto"
 NO_INPAINTING = "none"
@@ -87,6 +88,21 @@ class CleanOptions:
     def reading(self) -> ReadingOptions:
         """What the user says of the files in place of their headers."""
         return ReadingOptions.parse(self.extension, self.unit, self.gain, self.bias, self.exposure_time, self.ignore_dq)
+
+    def pinned(self) -> tuple[CleanOptions, list[str]]:
+        """Return these options with each named model at the version that its name means now, and notes on how it was chosen.
+
+        So all files of a batch are cleaned alike, also if a registry gets a new version meanwhile. Runs have no versions.
+        """
+        named: list[tuple[Task, str, str]] = [("mask", "model", self.model), ("inpaint", "inpaint", self.inpaint)]
+        pinned, notes = self, []
+        for task, option, name in named:
+            if name in (AUTO, NO_INPAINTING, *CLASSICAL) or not is_name(name) or is_run_folder(name):
+                continue
+            model, _ = named_model(default_registry(), task, name)
+            pinned = replace(pinned, **{option: model.reference})  # type: ignore[arg-type]
+            notes += [f"{name} -> {model.reference}: {'; '.join(model.notes)}"] if model.notes else []
+        return pinned, notes
 
     def check(self) -> None:
         """Refuse options that are wrong for every file.

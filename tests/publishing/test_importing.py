@@ -1,5 +1,6 @@
 """A network file of a user becomes a model of their own."""
 
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import torch
 from typer.testing import CliRunner
 
 import deepcr_zoo
+from deepcr_zoo.cli.cleanreport import CleanReport
 from deepcr_zoo.cli.main import app
 from deepcr_zoo.errors import ConversionError, DeepcrZooError, ModelWarning, OutputError, UnknownModelError, UsageError
 from deepcr_zoo.models.nets import UNet
@@ -209,6 +211,27 @@ def test_the_same_again_changes_nothing_and_other_facts_need_another_version(pth
     import_file(pth, StatedFacts("CSST-2-50", "2.0", scale=1.0))
     assert find_model("local:CSST-2-50").version == "2.0"
     assert find_model("local:CSST-2-50@1").locked == first.locked
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_version_that_is_imported_during_a_batch_cleans_none_of_its_files(jobs, pth, tmp_path, monkeypatch):
+    import_file(pth, FACTS)
+    files = [str(acs_flc(tmp_path / f"j{number}_flc.fits")) for number in range(5)]
+    before = CleanReport.add
+
+    def add(self, outcome):
+        if not self.outcomes:
+            import_file(pth, StatedFacts("CSST-2-50", "2.0", scale=1.0))
+        before(self, outcome)
+
+    monkeypatch.setattr(CleanReport, "add", add)
+    options = ["--model", "local:CSST-2-50", "--inpaint", "none", "--jobs", jobs, "--json"]
+    done = CliRunner().invoke(app, ["clean", *files, *options])
+    assert find_model("local:CSST-2-50").version == "2.0"
+    models = [json.loads(line)["model"] for line in done.stdout.splitlines() if line.startswith("{")]
+    assert models == ["local:mask/CSST-2-50@1.0"] * len(files)
+    other = CliRunner().invoke(app, ["clean", files[0], *options, "--output-dir", str(tmp_path / "other")])
+    assert "local:CSST-2-50 -> local:mask/CSST-2-50@2.0: " in other.output
 
 
 def test_the_same_again_restores_files_that_were_lost_or_damaged(pth):

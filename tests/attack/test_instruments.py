@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from deepcr_zoo.cli.main import app
 from deepcr_zoo.documents import parse_document
-from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, InvalidFileError, OutputError
+from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, InvalidFileError, OutputError, UsageError
 from deepcr_zoo.exposures.describing import describe_camera
 from deepcr_zoo.exposures.reading import read_exposure
 from deepcr_zoo.exposures.readingoptions import ReadingOptions
@@ -37,9 +37,21 @@ def run(*arguments):
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 
-@pytest.mark.parametrize("name", ["frame.fits", "notes.yaml", "link.yaml"])
+def test_a_description_is_written_to_a_file_of_its_kind_alone(tmp_path):
+    write_frame(tmp_path / "frame.fits")
+    before = (tmp_path / "frame.fits").read_bytes()
+    for name in ("frame.fits", "instruments"):
+        found = run("instrument", "new", tmp_path / "frame.fits", "--to", tmp_path / name, "--overwrite")
+        assert isinstance(found.exception, UsageError)
+        assert "expected the name of a file, such as" in str(found.exception)
+    assert (tmp_path / "frame.fits").read_bytes() == before
+    assert not (tmp_path / "instruments").exists()
+
+
+@pytest.mark.parametrize("name", ["frame.yaml", "notes.yaml", "link.yaml"])
 def test_a_description_replaces_only_a_description(name, tmp_path):
     write_frame(tmp_path / "frame.fits")
+    write_frame(tmp_path / "frame.yaml")
     (tmp_path / "notes.yaml").write_text("mine: yes\n")
     (tmp_path / "link.yaml").symlink_to(tmp_path / "notes.yaml")
     before = (tmp_path / name).read_bytes()

@@ -237,6 +237,7 @@ def test_the_benchmark_of_a_network_that_was_trained_here_stands_beside_its_card
     assert problems(root, before)[f"nothing of {before} is altered"] == (
         f"{SMALL}@2.0: 2.0.benchmark.json: may be added, not altered",
     )
+    path.unlink()
     write_benchmark(root, sha256="0" * 64)
     assert "the benchmark on record is not of these weights" in problems(root)[f"{SMALL}@2.0"][0]
     path.unlink()

@@ -13,6 +13,7 @@ from typer import Argument, Option
 
 from deepcr_zoo.cli.console import TerminalReporter, interruptible, message, print_note, print_result
 from deepcr_zoo.cli.options import Device, Engine
+from deepcr_zoo.errors import UsageError
 
 
 def view(
@@ -92,6 +93,9 @@ def regions(
     """
     from deepcr_zoo.exposures.regions import write_regions
 
+    names = [mask.name for mask in masks]
+    if output_dir is not None and len(set(names)) < len(names):
+        raise UsageError("two mask files have the same name: give them another --output-dir each")
     for mask in masks:
         for path in write_regions(mask, output_dir, overwrite=overwrite):
             print_result(str(path))

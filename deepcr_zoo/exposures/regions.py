@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from deepcr_zoo.exposures.fitsfiles import (
 from deepcr_zoo.exposures.making import groups
 from deepcr_zoo.exposures.packing import unpacked
 from deepcr_zoo.exposures.products import MASK_EXTENSION
-from deepcr_zoo.files import sweep_partial, write_together
+from deepcr_zoo.files import expanded, reporting_failures, write_together
 
 MARGIN_PIXELS = 1
 
@@ -31,13 +32,14 @@ def write_regions(path: Path, folder: Path | None = None, *, overwrite: bool = F
 
     `InvalidFileError` if the file has no mask; `OutputError` if a region file exists already and may not be replaced.
     """
-    where = path.parent if folder is None else folder
+    where = path.parent if folder is None else expanded(folder)
     masks = _masks(path)
     contents = {where / f"{root_name(path)}_{number}.reg": _text(path, number, mask) for number, mask in masks.items()}
-    if taken := [str(one) for one in contents if one.exists() and not overwrite]:
+    if taken := [str(one) for one in contents if os.path.lexists(one) and not overwrite]:
         raise OutputError(f"{taken[0]}: exists already: --overwrite replaces it, --output-dir writes elsewhere")
-    sweep_partial(*contents)
-    write_together({one: text.encode("ascii", "backslashreplace") for one, text in contents.items()})
+    written = {one: text.encode("ascii", "backslashreplace") for one, text in contents.items()}
+    with reporting_failures(where, "choose another --output-dir"):
+        write_together(written, new=() if overwrite else list(written))
     return list(contents)
 
 

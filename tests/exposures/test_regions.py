@@ -50,3 +50,13 @@ def test_the_command_prints_what_it_wrote(mask_file, tmp_path):
     done = CliRunner().invoke(app, ["regions", str(mask_file), "--output-dir", str(tmp_path / "new")])
     assert done.exit_code == 0, done.exception
     assert done.stdout.split() == [str(tmp_path / "new" / f"a_flc_crmask_{version}.reg") for version in (1, 2)]
+
+
+def test_two_files_of_one_name_and_a_folder_that_is_a_file_are_refused(mask_file, tmp_path):
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / mask_file.name
+    other.write_bytes(mask_file.read_bytes())
+    command = ["regions", str(mask_file), str(other), "--overwrite", "--output-dir", str(tmp_path / "out")]
+    assert "same name" in str(CliRunner().invoke(app, command).exception)
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_regions(mask_file, other)

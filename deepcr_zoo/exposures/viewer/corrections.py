@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated
@@ -146,9 +145,14 @@ def _write(content: bytes, seen: Seen, before: SavedMask | None, folder: Path | 
     is_again = before is not None and before.is_untouched
     while True:
         path = before.path if is_again and before is not None else new_file(seen, folder)
-        with reporting_failures(path, "make it writable, and save again"), suppress(FileExistsError):
-            write_atomically(content, path) if is_again else write_new(content, path)
-            return path
+        with reporting_failures(path, "make it writable, and save again"):
+            try:
+                write_atomically(content, path) if is_again else write_new(content, path)
+            except FileExistsError:
+                if not os.path.lexists(path):  # its folder is a file
+                    raise
+            else:
+                return path
 
 
 def _chip_mask(chip: SeenChip, corrections: Corrections, changed: ChipCorrections) -> ChipMask:

@@ -11,7 +11,7 @@ from astropy.io import fits
 from scipy import ndimage
 
 from deepcr_zoo import clean_file
-from deepcr_zoo.errors import UsageError
+from deepcr_zoo.errors import OutputError, UsageError
 from deepcr_zoo.exposures.making import ChipWork
 from deepcr_zoo.exposures.viewer.corrections import Corrections
 from deepcr_zoo.exposures.viewer.server import Viewer
@@ -169,3 +169,9 @@ def test_a_mask_that_cannot_be_written_is_one_sentence_on_the_page(flc, viewer):
     status, text, _ = own(viewer, "save", untouched())
     assert status == 400
     assert json.loads(text)["error"].startswith(f"{viewer.folder / 'x_flc_crcorrected.fits'}: cannot be written: ")
+
+
+def test_a_folder_that_is_a_file_ends_a_save_in_one_sentence(flc, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with Viewer(look(flc), tmp_path / "file") as viewer, pytest.raises(OutputError, match="cannot be written"):
+        viewer.save(Corrections(**untouched()))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-
 from matplotlib.figure import Figure
 
 from deepcr_zoo.exposures.pictures import DPI, png
+from deepcr_zoo.models.notebooks import html_image
 
 
 class NotebookFigure(Figure):
@@ -16,4 +15,4 @@ class NotebookFigure(Figure):
         return png(self, DPI)
 
     def _repr_html_(self) -> str:
-        return f'<img src="data:image/png;base64,{base64.b64encode(self._repr_png_()).decode()}">'
+        return html_image(self._repr_png_(), "exposure and masks")

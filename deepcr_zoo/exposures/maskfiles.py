@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from deepcr_zoo.exposures.fitsfiles import (
     reason,
 )
 from deepcr_zoo.exposures.packing import unpacked
+from deepcr_zoo.exposures.products import MASK_EXTENSION
 from deepcr_zoo.models.images import read_mask
 from deepcr_zoo.models.npzfiles import read_array
 from deepcr_zoo.zoo.instruments import text
@@ -62,6 +63,26 @@ def find_mask(path: Path, masks: str, exposure_sha256: str) -> MaskFile:
                 name = text(hdus[0].header, "CRFILE") or "another exposure"
                 cautions.append(f"{path.name} was made for {name}, with other bytes: check that it fits this exposure")
     return MaskFile(path, part, hashlib.sha256(data).hexdigest(), tuple(cautions))
+
+
+class ProductMask(NamedTuple):
+    """The mask of a chip in a product, shape (H, W), and the extension of the exposure that it belongs to."""
+
+    extension: str
+    mask: NDArray[np.bool_]
+
+
+def product_masks(path: Path) -> dict[int, ProductMask]:
+    """Return the masks in a mask file of `clean` or the viewer by EXTVER; `InvalidFileError` if it has none."""
+    with opened(unpacked(read_unchanged(path), path), path) as (hdus, _, _):
+        found = {
+            extension_version(hdu): ProductMask(text(hdu.header, "CREXT"), np.array(image_values(hdu, str(path))) > 0)
+            for hdu in hdus
+            if extension_name(hdu) == MASK_EXTENSION and is_image(hdu) and len(hdu.shape) == 2
+        }
+    if not found:
+        raise InvalidFileError(f"{path}: has no {MASK_EXTENSION} extension: expected a mask file of 'deepcr-zoo clean'")
+    return found
 
 
 def read_masks(file: MaskFile, versions: Sequence[int]) -> list[NDArray[np.bool_]]:

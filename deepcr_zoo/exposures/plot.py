@@ -13,11 +13,10 @@ from deepcr_zoo.batch import COPY_ENDING, MASK_ENDING
 from deepcr_zoo.errors import InvalidImageError, UsageError
 from deepcr_zoo.exposures.cleaning import CleanedFile
 from deepcr_zoo.exposures.fitsfiles import extension_name, extension_version, image_values, is_image, opened, read_unchanged
+from deepcr_zoo.exposures.maskfiles import product_masks
 from deepcr_zoo.exposures.packing import unpacked
 from deepcr_zoo.exposures.pictures import Panels, figure_of, outline, plainly_drawn, require_matplotlib, zscale
-from deepcr_zoo.exposures.products import MASK_EXTENSION
 from deepcr_zoo.models.images import read_mask
-from deepcr_zoo.zoo.instruments import text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -129,17 +128,13 @@ def _image(image: ArrayLike, shape: tuple[int, ...] | None = None) -> NDArray[An
 def _chips(done: CleanedFile) -> list[tuple[int, Panels]]:
     """Return the chips of a cleaned file with their numbers: pixels in the unit of the file."""
     product = {ending: Path(path) for path in done.outputs for ending in (MASK_ENDING, COPY_ENDING) if path.endswith(ending)}
-    places, found = {}, {}
-    with opened(read_unchanged(product[MASK_ENDING]), product[MASK_ENDING]) as (hdus, _, _):
-        for hdu in hdus:
-            if extension_name(hdu) == MASK_EXTENSION:
-                places[extension_version(hdu)] = text(hdu.header, "CREXT")
-                found[extension_version(hdu)] = np.array(image_values(hdu, str(product[MASK_ENDING]))) > 0
+    found = product_masks(product[MASK_ENDING])
+    places = {number: one.extension for number, one in found.items()}
     images = _images(Path(done.path), places)
     copies = _images(product[COPY_ENDING], places) if COPY_ENDING in product else {}
     return [
-        (number, Panels(f"{places[number]} {number}", images[number], mask, copies.get(number)))
-        for number, mask in found.items()
+        (number, Panels(f"{one.extension} {number}", images[number], one.mask, copies.get(number)))
+        for number, one in found.items()
     ]
 
 

@@ -9,18 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepcr_zoo.errors import InvalidFileError, OutputError, printable
-from deepcr_zoo.exposures.fitsfiles import (
-    extension_name,
-    extension_version,
-    image_values,
-    is_image,
-    opened,
-    read_unchanged,
-    root_name,
-)
+from deepcr_zoo.errors import OutputError, printable
+from deepcr_zoo.exposures.fitsfiles import root_name
 from deepcr_zoo.exposures.making import groups
-from deepcr_zoo.exposures.packing import unpacked
+from deepcr_zoo.exposures.maskfiles import product_masks
 from deepcr_zoo.exposures.products import MASK_EXTENSION
 from deepcr_zoo.files import expanded, reporting_failures, write_together
 
@@ -33,26 +25,14 @@ def write_regions(path: Path, folder: Path | None = None, *, overwrite: bool = F
     `InvalidFileError` if the file has no mask; `OutputError` if a region file exists already and may not be replaced.
     """
     where = path.parent if folder is None else expanded(folder)
-    masks = _masks(path)
-    contents = {where / f"{root_name(path)}_{number}.reg": _text(path, number, mask) for number, mask in masks.items()}
+    masks = product_masks(path)
+    contents = {where / f"{root_name(path)}_{number}.reg": _text(path, number, one.mask) for number, one in masks.items()}
     if taken := [str(one) for one in contents if os.path.lexists(one) and not overwrite]:
         raise OutputError(f"{taken[0]}: exists already: --overwrite replaces it, --output-dir writes elsewhere")
     written = {one: text.encode("ascii", "backslashreplace") for one, text in contents.items()}
     with reporting_failures(where, "choose another --output-dir"):
         write_together(written, new=() if overwrite else list(written))
     return list(contents)
-
-
-def _masks(path: Path) -> dict[int, NDArray[np.bool_]]:
-    with opened(unpacked(read_unchanged(path), path), path) as (hdus, _, _):
-        found = {
-            extension_version(hdu): np.array(image_values(hdu, str(path))) > 0
-            for hdu in hdus
-            if extension_name(hdu) == MASK_EXTENSION and is_image(hdu) and len(hdu.shape) == 2
-        }
-    if not found:
-        raise InvalidFileError(f"{path}: has no {MASK_EXTENSION} extension: expected a mask file of 'deepcr-zoo clean'")
-    return found
 
 
 def _text(path: Path, number: int, mask: NDArray[np.bool_]) -> str:

@@ -28,7 +28,7 @@ from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.cards import Card, check_threshold, read_card
 from deepcr_zoo.zoo.records import SkyRange, sky_range, trained_sky_range
 from deepcr_zoo.zoo.registry import WEIGHTS_FILE, Architecture, ResolvedModel
-from deepcr_zoo.zoo.rendering import input_text
+from deepcr_zoo.zoo.rendering import camera_text, input_text, output_text
 from deepcr_zoo.zoo.resolving import find_model
 
 CPU = torch.device("cpu")
@@ -73,13 +73,11 @@ class Model:
     def _repr_html_(self) -> str:
         """Return what notebooks show: the most important lines of the card."""
         card = self.card
-        filters = "all filters" if card.instrument.filters == ["*"] else ", ".join(card.instrument.filters)
-        threshold = card.output.threshold
         rows = [
-            ("made for", f"{card.instrument.telescope} {card.instrument.instrument}/{card.instrument.detector}, {filters}"),
+            ("made for", camera_text(card)),
             ("input", input_text(card)),
             *([] if self.sky_range is None else [("sky level", f"{self.sky_range}, {self.sky_range.source}")]),
-            ("output", card.output.quantity + ("" if threshold is None else f", threshold {threshold:g}")),
+            ("output", output_text(card)),
             ("runs on", f"{self.device}, {self.engine}"),
             *(("limit", limit) for limit in card.limits),
             *(("cite", f"{citation.text}, https://doi.org/{citation.doi}") for citation in card.citation),

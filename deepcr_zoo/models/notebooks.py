@@ -13,12 +13,13 @@ def html_table(title: str, rows: Iterable[Sequence[str]], picture: bytes | None 
     """Return HTML of a table and a PNG; the first cell of each row names it."""
     lines = [_row("th", "th", header)] if header else []
     lines += [_row("th", "td", row) for row in rows]
-    image = (
-        ""
-        if picture is None
-        else f'<img src="data:image/png;base64,{base64.b64encode(picture).decode()}" alt="{_text(title)}">'
-    )
+    image = "" if picture is None else html_image(picture, title)
     return f"<div><table><caption>{_text(title)}</caption>{''.join(lines)}</table>{image}</div>"
+
+
+def html_image(picture: bytes, title: str) -> str:
+    """Return HTML of a PNG that holds it."""
+    return f'<img src="data:image/png;base64,{base64.b64encode(picture).decode()}" alt="{_text(title)}">'
 
 
 def _row(first: str, other: str, cells: Sequence[str]) -> str:

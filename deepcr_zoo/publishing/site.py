@@ -83,9 +83,9 @@ def _model_files(release: Release) -> dict[str, bytes]:
 def _curves(release: Release) -> Iterator[tuple[str, bytes]]:
     """Yield the curves of its benchmark, if it has one, by the names of their files."""
     results = release.facts.results
-    for picture in [] if results is None else figures.figures(results):
-        if picture.topic in CURVES and picture.name.endswith("-all"):
-            yield f"{picture.name}.png", picture.png
+    if results is not None:
+        curves = [plot for plot in figures.plots(results) if plot.topic in CURVES and plot.name.endswith("-all")]
+        yield from ((f"{picture.name}.png", picture.png) for picture in figures.drawn(results, curves))
 
 
 def _html(markdown: str) -> Markup:

@@ -110,22 +110,32 @@ def input_text(card: Card) -> str:
     return card.input.unit + (f" ({' and '.join(steps)} inside)" if steps else "")
 
 
+def camera_text(card: Card) -> str:
+    """Return the camera and the filters that a network was made for."""
+    made_for = card.instrument
+    filters = "all filters" if made_for.filters == ["*"] else f"filter {', '.join(made_for.filters)}"
+    return f"{made_for.telescope} {made_for.instrument}/{made_for.detector}, {filters}"
+
+
+def output_text(card: Card) -> str:
+    """Return what comes out, with the default threshold of a probability."""
+    threshold = card.output.threshold
+    return card.output.quantity + ("" if threshold is None else f", threshold {threshold:g}")
+
+
 def card_text(model: ResolvedModel, card: Card) -> list[tuple[str, str]]:
     """Return a card as pairs of label and text."""
     locked, sizes = model.locked, model.locked.architecture
-    threshold = card.output.threshold
     sky = sky_range(model, card)
-    filters = "all filters" if card.instrument.filters == ["*"] else f"filter {', '.join(card.instrument.filters)}"
     return [
         ("model", model.reference),
         ("title", card.identity.title),
         ("authors", ", ".join(card.identity.authors)),
         ("versions", ", ".join(model.entry.versions) + f" (default {model.entry.default})"),
-        ("made for", f"{card.instrument.telescope} {card.instrument.instrument}/{card.instrument.detector}, "
-                     f"{filters}; {card.instrument.data_product}"),
+        ("made for", f"{camera_text(card)}; {card.instrument.data_product}"),
         ("input", input_text(card)),
         *([] if sky is None else [("sky level", f"{sky}, {sky.source}")]),
-        ("output", card.output.quantity + ("" if threshold is None else f", threshold {threshold:g}")),
+        ("output", output_text(card)),
         *([("threshold", card.output.threshold_choice)] if card.output.threshold_choice else []),
         ("architecture", sizes.description),
         ("provenance", card.provenance.statement),

@@ -5,7 +5,7 @@ A method has the same colour in all of them, after Okabe & Ito 2008; networks ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -74,8 +74,13 @@ class Style:
 
 def figures(results: BenchmarkResults) -> list[Picture]:
     """Draw all figures that the results have data for."""
+    return drawn(results, plots(results))
+
+
+def drawn(results: BenchmarkResults, chosen: Iterable[Plot]) -> list[Picture]:
+    """Draw some of the `plots` of results."""
     require_matplotlib()
-    return [drawn(plot, is_synthetic=results.data.kind == "synthetic") for plot in plots(results)]
+    return [_drawn(plot, is_synthetic=results.data.kind == "synthetic") for plot in chosen]
 
 
 def plots(results: BenchmarkResults) -> list[Plot]:
@@ -173,7 +178,7 @@ def _photometry(results: BenchmarkResults) -> Iterator[Plot]:
 
 
 @plainly_drawn
-def drawn(plot: Plot, *, is_synthetic: bool) -> Picture:
+def _drawn(plot: Plot, *, is_synthetic: bool) -> Picture:
     """Draw a figure with its title above and its legend below the axes, where it covers no data."""
     from matplotlib.figure import Figure
 

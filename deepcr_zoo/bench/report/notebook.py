@@ -18,7 +18,7 @@ def results_html(results: BenchmarkResults) -> str:
     rows = [[block.heading, *(cell.text for cell in row)] for block in table.blocks for row in block.rows]
     picture = None
     with suppress(MissingExtraError):
-        picture = next((drawn(plot, is_synthetic=results.data.kind == "synthetic").png for plot in plots(results)), None)
+        picture = next((one.png for one in drawn(results, plots(results)[:1])), None)
     title = f"{table.title}: {results.data.description} ({results.data.kind}), {results.date}"
     return html_table(title, rows, picture, ["field type", *table.columns])
 

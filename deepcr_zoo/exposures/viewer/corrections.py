@@ -27,6 +27,8 @@ from deepcr_zoo.zoo.cards import Probability
 MOST_DETECTIONS = 20_000
 """Cosmic rays that are listed, the largest first."""
 
+WAY_OUT = "make it writable, and save again"
+
 Place = Annotated[int, Field(ge=0)]
 
 
@@ -142,12 +144,15 @@ def save(seen: Seen, corrections: Corrections, before: SavedMask | None, folder:
 
 
 def _write(content: bytes, seen: Seen, before: SavedMask | None, folder: Path | None) -> Path:
-    is_again = before is not None and before.is_untouched
+    if before is not None and before.is_untouched:
+        with reporting_failures(before.path, WAY_OUT):
+            write_atomically(content, before.path)
+        return before.path
     while True:
-        path = before.path if is_again and before is not None else new_file(seen, folder)
-        with reporting_failures(path, "make it writable, and save again"):
+        path = new_file(seen, folder)
+        with reporting_failures(path, WAY_OUT):
             try:
-                write_atomically(content, path) if is_again else write_new(content, path)
+                write_new(content, path)
             except FileExistsError:
                 if not os.path.lexists(path):  # its folder is a file
                     raise

@@ -14,10 +14,10 @@ from threading import BoundedSemaphore, Lock
 from typing import Any
 
 import numpy as np
-from astropy.visualization import ZScaleInterval
 from numpy.typing import NDArray
 
 from deepcr_zoo.errors import DeepcrZooError, UsageError
+from deepcr_zoo.exposures.pictures import zscale
 from deepcr_zoo.exposures.viewer import corrections
 from deepcr_zoo.exposures.viewer.corrections import Corrections, SavedMask
 from deepcr_zoo.exposures.viewer.seen import Seen, SeenChip
@@ -104,15 +104,15 @@ def _described(seen: SeenChip) -> dict[str, Any]:
     height, width = seen.chip.pixels.shape
     part = seen.chip.part(np.s_[:: 1 + height // _SAMPLE_SIDE, :: 1 + width // _SAMPLE_SIDE])
     sample = part.pixels[~part.bad]
-    low, high = ZScaleInterval().get_limits(sample) if sample.size else (0.0, 1.0)
-    wide = max(high, np.percentile(sample, _WIDE_PERCENT)) if sample.size else high
+    low, high = zscale(sample)
+    wide = max(high, float(np.percentile(sample, _WIDE_PERCENT))) if sample.size else high
     return {
         "label": seen.chip.label,
         "unit": f"{seen.chip.unit.quantity}{'/s' if seen.chip.unit.per_second else ''}",
         "height": height,
         "width": width,
-        "zscale": [float(low), float(high)],
-        "wide": [float(low), float(wide)],
+        "zscale": [low, high],
+        "wide": [low, wide],
     }
 
 

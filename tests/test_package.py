@@ -14,7 +14,12 @@ import yaml
 
 import deepcr_zoo
 from deepcr_zoo import files
+from deepcr_zoo.cli.demo import RECIPE, _write_visit
+from deepcr_zoo.errors import OutputError
 from deepcr_zoo.exposures.cleaning import clean_file
+from deepcr_zoo.simulate.cameras import simulated
+from deepcr_zoo.simulate.simulation import SimulatedVisit
+from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 from tests.conftest import CHECKOUT
 from tests.fitsfiles import ACS, STIS, scene, science, write
 from tests.registries import SMALL
@@ -227,6 +232,17 @@ def test_the_demo_replaces_no_products_of_the_user_that_were_made_otherwise(tmp_
     assert done.returncode == 1
     assert "x_flt.fits that were made otherwise, which the demo does not replace" in " ".join(done.stderr.split())
     assert {one: one.read_bytes() for one in tmp_path.iterdir()} == before
+
+
+def test_the_demo_replaces_no_exposure_of_the_name_that_it_writes(tmp_path):
+    visit = SimulatedVisit(simulated(read_recipe(find_recipe(RECIPE)).instrument), "extragalactic", 1, 1, 500.0, side=128)
+    exposure = _write_visit(visit, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert _write_visit(visit, tmp_path) == exposure  # the same bytes are left
+    exposure.write_bytes(b"mine")
+    with pytest.raises(OutputError, match="is not what the demo writes"):
+        _write_visit(visit, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == {**before, exposure: b"mine"}
 
 
 def test_a_pull_request_is_tested_and_its_registry_is_checked():

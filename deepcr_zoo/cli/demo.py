@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,9 @@ from typer import Argument, Option
 from deepcr_zoo.cli.console import hiding_logs, print_error, print_line
 from deepcr_zoo.errors import DeepcrZooError, OutputError
 from deepcr_zoo.exposures.cleaning import CleanedFile, clean_file
+from deepcr_zoo.exposures.options import AUTO
 from deepcr_zoo.exposures.plan import MadeOtherwiseError
+from deepcr_zoo.files import read_file, reporting_failures, temporary_folder, write_together
 from deepcr_zoo.models.verification import verify
 from deepcr_zoo.simulate.cameras import simulated
 from deepcr_zoo.simulate.simulation import SimulatedVisit, write_visit
@@ -50,7 +53,7 @@ def demo(
 def _demo(folder: Path, exposure: Path | None, side: int | None) -> None:
     for name in (MASK, INPAINT):
         _pull_and_verify(name)
-    done = _clean_own(exposure, folder) if exposure else _clean_simulated(folder, side)
+    done = _clean(exposure, folder) if exposure else _clean_simulated(folder, side)
     for note in (*done.reasons, *done.cautions, *filter(None, [done.advice])):
         print_line(f"  {note}")
     print_line(
@@ -72,9 +75,9 @@ def _pull_and_verify(name: str) -> None:
     print_line(f"  {outcome.verdict} its test vector, largest difference {outcome.max_difference:.1e}")
 
 
-def _clean_own(exposure: Path, folder: Path) -> CleanedFile:
+def _clean(exposure: Path, folder: Path, mask: str = AUTO, inpaint: str = AUTO) -> CleanedFile:
     try:
-        return clean_file(exposure, output_dir=folder, preview=True)
+        return clean_file(exposure, mask, inpaint, output_dir=folder, preview=True)
     except MadeOtherwiseError:
         raise OutputError(
             f"{folder}: has products of {exposure.name} that were made otherwise, which the demo does not replace: "
@@ -87,8 +90,8 @@ def _clean_simulated(folder: Path, side: int | None) -> CleanedFile:
     instrument = simulated(read_recipe(find_recipe(RECIPE)).instrument)
     visit = SimulatedVisit(instrument, "extragalactic", SEED, exposures=1, exposure_time_s=500.0, side=side)
     print_line(f"simulating a {visit.exposure_time_s:g} s exposure, seed {visit.seed}")
-    (exposure,) = write_visit(visit, folder)
-    done = clean_file(exposure, MASK, INPAINT, output_dir=folder, overwrite=True, preview=True)
+    exposure = _write_visit(visit, folder)
+    done = _clean(exposure, folder, MASK, INPAINT)
     hits = found = 0
     for version, truth in enumerate(read_truth(truth_path(exposure)), 1):
         hit = truth.cosmic_rays > SIGMA * truth.noise
@@ -96,6 +99,21 @@ def _clean_simulated(folder: Path, side: int | None) -> CleanedFile:
         found += int((hit & (fits.getdata(done.outputs[0], ("CRMASK", version)) == 1)).sum())
     print_line(f"{found} of the {hits} pixels that a simulated cosmic ray hit with more than {SIGMA:g} sigma were found")
     return done
+
+
+def _write_visit(visit: SimulatedVisit, folder: Path) -> Path:
+    """Write a simulated exposure and its truth unless they are there; other files of these names are not replaced."""
+    with temporary_folder() as made:
+        (exposure,) = write_visit(visit, made)
+        new = {folder / path.name: path.read_bytes() for path in (truth_path(exposure), exposure)}
+    with reporting_failures(folder, "name another folder"):
+        missing = {path: data for path, data in new.items() if not os.path.lexists(path)}
+        if other := [path for path, data in new.items() if path not in missing and read_file(path) != data]:
+            raise OutputError(
+                f"{other[0]}: is not what the demo writes, and is not replaced: name another folder, or remove it"
+            )
+        write_together(missing, new=missing)
+    return folder / exposure.name
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -13,7 +14,8 @@ from typer import Argument, Option
 
 from deepcr_zoo.cli.console import TerminalReporter, interruptible, message, print_note, print_result
 from deepcr_zoo.cli.options import Device, Engine
-from deepcr_zoo.errors import UsageError
+from deepcr_zoo.errors import OutputError, UsageError
+from deepcr_zoo.files import expanded
 
 
 def view(
@@ -59,6 +61,8 @@ def view(
         device=device,
         engine=engine,
     )
+    if output_dir is not None and os.path.lexists(place := expanded(output_dir)) and not place.is_dir():
+        raise OutputError(f"{output_dir}: is no folder: choose another --output-dir")
     with interruptible():
         seen = look_at(file, options, compare, TerminalReporter())
         for caution in seen.selection.cautions:
@@ -97,5 +101,8 @@ def regions(
     if output_dir is not None and len(set(names)) < len(names):
         raise UsageError("two mask files have the same name: give them another --output-dir each")
     for mask in masks:
-        for path in write_regions(mask, output_dir, overwrite=overwrite):
+        written = write_regions(mask, output_dir, overwrite=overwrite)
+        for caution in written.cautions:
+            message("caution", caution, "caution")
+        for path in written.paths:
             print_result(str(path))

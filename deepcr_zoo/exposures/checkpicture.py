@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.exposures.pictures import DPI, outline, plainly_drawn, png
+from deepcr_zoo.exposures.pictures import DPI, in_lines, outline, plainly_drawn, png
 from deepcr_zoo.exposures.reading import Chip, Exposure
 from deepcr_zoo.models.images import has_value
 
@@ -31,7 +31,7 @@ def draw_check(exposure: Exposure, name: str) -> bytes:
     tall = min(9.0, max(2.0, 5.0 * height / width))
     figure = Figure(figsize=(11.0, tall * len(chips) + 0.8), layout="constrained")
     axes = figure.subplots(len(chips), 2, squeeze=False)
-    figure.suptitle(f"{exposure.path.name} as {name}", wrap=True)
+    figure.suptitle(in_lines(f"{exposure.path.name} as {name}", 11.0))
     for row, chip in zip(axes, chips, strict=True):
         _draw_stored(chip, row[0])
         _draw_read(chip, row[1])

@@ -55,14 +55,19 @@ def find_mask(path: Path, masks: str, exposure_sha256: str) -> MaskFile:
     data = read_unchanged(path)
     part, cautions = "", []
     if path.suffix != ".npz":
-        with opened(unpacked(data, path), path) as (hdus, _, found):
+        with opened(unpacked(data, path), path) as (hdus, _, damage):
             part = masks if any(extension_name(hdu) == masks for hdu in hdus) else ""
-            cautions = [f"{path.name}: {one}" for one in found]
-            made_for = text(hdus[0].header, "CRINPUT")
-            if made_for and made_for != exposure_sha256:
-                name = text(hdus[0].header, "CRFILE") or "another exposure"
-                cautions.append(f"{path.name} was made for {name}, with other bytes: check that it fits this exposure")
+            cautions = _cautions(path, hdus, damage, exposure_sha256)
     return MaskFile(path, part, hashlib.sha256(data).hexdigest(), tuple(cautions))
+
+
+def _cautions(path: Path, hdus: Any, damage: Sequence[str], exposure_sha256: str) -> list[str]:
+    made_for = text(hdus[0].header, "CRINPUT")
+    if not made_for or made_for == exposure_sha256:
+        return [f"{path.name}: {one}" for one in damage]
+    name = text(hdus[0].header, "CRFILE") or "another exposure"
+    other = f"{path.name} was made for {name}, with other bytes: check that it fits this exposure"
+    return [*(f"{path.name}: {one}" for one in damage), other]
 
 
 class ProductMask(NamedTuple):
@@ -72,17 +77,32 @@ class ProductMask(NamedTuple):
     mask: NDArray[np.bool_]
 
 
-def product_masks(path: Path) -> dict[int, ProductMask]:
-    """Return the masks in a mask file of `clean` or the viewer by EXTVER; `InvalidFileError` if it has none."""
-    with opened(unpacked(read_unchanged(path), path), path) as (hdus, _, _):
-        found = {
-            extension_version(hdu): ProductMask(text(hdu.header, "CREXT"), np.array(image_values(hdu, str(path))) > 0)
-            for hdu in hdus
-            if extension_name(hdu) == MASK_EXTENSION and is_image(hdu) and len(hdu.shape) == 2
-        }
-    if not found:
+class ProductMasks(NamedTuple):
+    """The masks in a product by EXTVER, and cautions as of `find_mask`."""
+
+    chips: dict[int, ProductMask]
+    cautions: list[str]
+
+
+def product_masks(path: Path, exposure_sha256: str = "") -> ProductMasks:
+    """Return the masks in a mask file of `clean` or the viewer; an exposure without a hash is not compared.
+
+    `InvalidFileError` if there are none, or two for a chip, or if one is no mask.
+    """
+    with opened(unpacked(read_unchanged(path), path), path) as (hdus, _, damage):
+        chips: dict[int, ProductMask] = {}
+        for hdu in (one for one in hdus if extension_name(one) == MASK_EXTENSION):
+            number = extension_version(hdu)
+            where = f"{path}[{MASK_EXTENSION},{number}]"
+            if number in chips:
+                raise InvalidFileError(f"{where}: stands there twice: expected one mask for each chip")
+            if not is_image(hdu) or len(hdu.shape) != 2:
+                raise InvalidFileError(f"{where}: expected an image of two axes")
+            chips[number] = ProductMask(text(hdu.header, "CREXT"), _marked(np.array(image_values(hdu, where)), where))
+        cautions = _cautions(path, hdus, damage, exposure_sha256 or text(hdus[0].header, "CRINPUT"))
+    if not chips:
         raise InvalidFileError(f"{path}: has no {MASK_EXTENSION} extension: expected a mask file of 'deepcr-zoo clean'")
-    return found
+    return ProductMasks(chips, cautions)
 
 
 def read_masks(file: MaskFile, versions: Sequence[int]) -> list[NDArray[np.bool_]]:
@@ -93,10 +113,15 @@ def read_masks(file: MaskFile, versions: Sequence[int]) -> list[NDArray[np.bool_
     arrays = _from_npz(data, file, len(versions)) if file.path.suffix == ".npz" else _from_fits(data, file, versions)
     if len(arrays) != len(versions):
         raise _of_another_number(file, len(arrays), len(versions))
+    return [_marked(array, file.where) for array in arrays]
+
+
+def _marked(values: NDArray[Any], where: str) -> NDArray[np.bool_]:
     try:
-        return [read_mask(array, array.shape)[0] for array in arrays]
+        mask: NDArray[np.bool_] = read_mask(values, values.shape)[0]
     except InvalidImageError as error:
-        raise InvalidFileError(f"{file.where}: {error}") from None
+        raise InvalidFileError(f"{where}: {error}") from None
+    return mask
 
 
 def _of_another_number(file: MaskFile, found: int, expected: int) -> InvalidFileError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,9 @@ AT_A_LINE, TALL_AT_A_LINE = 4, 2
 
 IMAGE_SHARE = 0.75
 """Part of a panel's sides that its image fills at least, beside title and margins."""
+
+LETTER_INCHES = 0.1
+"""Width of a letter of a heading, about."""
 
 MOST_CONSTRAINED = 12
 """Panels up to which matplotlib's constrained layout is quick."""
@@ -98,13 +102,19 @@ def figure_of(chips: Sequence[Panels], heading: str) -> Figure:
     if figure.get_layout_engine() is None:
         title = 1.8 * grid.font_points / 72 / grid.height  # in units of a panel
         figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.6 / sides[1] - title / grid.rows, wspace=0.06, hspace=title)
-    figure.suptitle(heading, wrap=True, **({} if figure.get_layout_engine() else {"y": 1 - 0.15 / sides[1]}))
+    figure.suptitle(in_lines(heading, sides[0]), **({} if figure.get_layout_engine() else {"y": 1 - 0.15 / sides[1]}))
     axes = figure.subplots(grid.rows, grid.columns, squeeze=False)
     for unused in axes.flat:
         unused.set_axis_off()
     for number, chip in enumerate(shown):
         _draw_chip(chip, [axes[grid.place(number, layer)] for layer in range(layers)], grid)
+    without_formulas(figure)
     return figure
+
+
+def in_lines(heading: str, inches: float) -> str:
+    """Return a heading in lines of about that width; matplotlib's own wrapping takes a $ for a formula."""
+    return "\n".join(textwrap.wrap(printable(heading), int(inches / LETTER_INCHES)))
 
 
 @dataclass(frozen=True)
@@ -194,12 +204,17 @@ def outline(axes: Any, mask: NDArray[Any], colour: Any, width: float = 0.4) -> N
 
 def png(figure: Any, dpi: float, metadata: Mapping[str, str] | None = None) -> bytes:
     """Return a matplotlib figure as a PNG that holds neither the date nor matplotlib's version; no text is a formula."""
-    for text in _own_texts(figure):
-        text.set_parse_math(False)  # names of files and extensions may hold $ and anything else
-        text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
+    without_formulas(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=dpi, metadata={"Software": None, **(metadata or {})})
     return buffer.getvalue()
+
+
+def without_formulas(figure: Any) -> None:
+    """Show all texts of a figure as they are: names of files and extensions may hold $ and anything else."""
+    for text in _own_texts(figure):
+        text.set_parse_math(False)
+        text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
 
 
 def _own_texts(figure: Any) -> Iterator[Any]:

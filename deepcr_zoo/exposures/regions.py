@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepcr_zoo.errors import OutputError, printable
+from deepcr_zoo.errors import InvalidFileError, OutputError, printable
 from deepcr_zoo.exposures.fitsfiles import root_name
 from deepcr_zoo.exposures.making import groups
 from deepcr_zoo.exposures.maskfiles import product_masks
@@ -18,26 +19,42 @@ from deepcr_zoo.files import expanded, reporting_failures, write_together
 
 MARGIN_PIXELS = 1
 
+MOST_REGIONS = 200_000
+"""For a chip: no exposure has as many cosmic rays, and DS9 takes minutes to draw them."""
 
-def write_regions(path: Path, folder: Path | None = None, *, overwrite: bool = False) -> list[Path]:
-    """Write a region file for each chip of a mask file, ``ROOT_EXTVER.reg``, and return their paths.
 
-    `InvalidFileError` if the file has no mask; `OutputError` if a region file exists already and may not be replaced.
+@dataclass(frozen=True)
+class RegionFiles:
+    """The region files of a mask file, and cautions about it."""
+
+    paths: list[Path]
+    cautions: list[str]
+
+
+def write_regions(path: Path, folder: Path | None = None, *, overwrite: bool = False) -> RegionFiles:
+    """Write a region file for each chip of a mask file, ``ROOT_EXTVER.reg``.
+
+    `InvalidFileError` if the file has no mask, or more than `MOST_REGIONS` groups of pixels in one; `OutputError` if a
+    region file exists already and may not be replaced.
     """
     where = path.parent if folder is None else expanded(folder)
-    masks = product_masks(path)
+    masks, cautions = product_masks(path)
     contents = {where / f"{root_name(path)}_{number}.reg": _text(path, number, one.mask) for number, one in masks.items()}
     if taken := [str(one) for one in contents if os.path.lexists(one) and not overwrite]:
         raise OutputError(f"{taken[0]}: exists already: --overwrite replaces it, --output-dir writes elsewhere")
     written = {one: text.encode("ascii", "backslashreplace") for one, text in contents.items()}
     with reporting_failures(where, "choose another --output-dir"):
         write_together(written, new=() if overwrite else list(written))
-    return list(contents)
+    return RegionFiles(list(contents), cautions)
 
 
 def _text(path: Path, number: int, mask: NDArray[np.bool_]) -> str:
     """Return a region file; image coordinates count from 1 at the centre of a pixel (DS9 reference, region file format)."""
-    labels, _ = groups(mask)
+    labels, count = groups(mask)
+    if count > MOST_REGIONS:
+        raise InvalidFileError(
+            f"{path}[{MASK_EXTENSION},{number}]: has {count:,} groups of pixels: expected at most {MOST_REGIONS:,}"
+        )
     boxes = [
         f"box({_middle(columns):g},{_middle(rows):g},{_side(columns)},{_side(rows)},0)"
         for rows, columns in ndimage.find_objects(labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -45,8 +46,9 @@ def write_site(registry: Registry, folder: Path, reporter: Reporter) -> list[Pat
     `OutputError` if the folder exists and is not empty, `MissingExtraError` without matplotlib.
     """
     require_matplotlib()
-    if folder.is_dir() and any(folder.iterdir()):
-        raise OutputError(f"{folder}: is not empty: choose another folder, or remove it")
+    folder = Path(os.path.abspath(files.expanded(folder)))  # which has a name, also as "."
+    if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder}: exists and is no empty folder: choose another --output-dir, or remove it")
     references = registry.references()
     with files.reporting_failures(folder, "choose another --output-dir"), files.whole_folder(folder) as unfinished:
         rows = []

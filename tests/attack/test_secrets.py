@@ -6,7 +6,6 @@ import base64
 import logging
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -19,12 +18,13 @@ from deepcr_zoo.cluster import on_scheduler
 from deepcr_zoo.dataset import visits
 from deepcr_zoo.errors import DeepcrZooError, HubUnreachableError, InvalidDocumentError, UsageError
 from deepcr_zoo.publishing.upload import upload
-from deepcr_zoo.zoo.hub import connection, repositories
+from deepcr_zoo.zoo.hub import connection, guard, repositories
 from deepcr_zoo.zoo.hub.repositories import HubRepository, whoami
 from deepcr_zoo.zoo.networksettings import address_of, with_settings, without_passwords
 from deepcr_zoo.zoo.recipefiles import read_recipe
 from deepcr_zoo.zoo.resolving import find_model
 from deepcr_zoo.zoo.sources import pull_resolved
+from tests.clusters import wait_for
 from tests.publishing.releases import REPOSITORY
 from tests.zoo.hub import faults
 from tests.zoo.hub.server import serve
@@ -349,7 +349,7 @@ def test_no_level_of_the_log_shows_a_signed_address(contract_hub, token, release
 
 
 def test_an_upload_whose_command_has_given_up_logs_no_signed_address(contract_hub, token, release, caplog, monkeypatch):
-    monkeypatch.setattr(repositories, "QUESTION_S", 0.7)
+    monkeypatch.setattr(repositories, "QUESTION_S", 4.0)  # the client sends again after 1, 2, 4 and 8 s
     monkeypatch.setattr(repositories, "REPEATS", 0)
     contract_hub.inject(signed, method="POST", where="/info/lfs/objects/batch")
     contract_hub.inject(faults.unavailable, method="PUT")
@@ -358,7 +358,7 @@ def test_an_upload_whose_command_has_given_up_logs_no_signed_address(contract_hu
     try:
         with pytest.raises(HubUnreachableError, match="no answer within"):
             upload(release, HubRepository(REPOSITORY))
-        time.sleep(3)  # its threads try again, and end
+        wait_for(lambda: not guard._uploads)  # its threads try again, and end
     finally:
         logging.getLogger("huggingface_hub").removeHandler(caplog.handler)
     assert "/storage/" in caplog.text

@@ -55,9 +55,10 @@ def test_what_the_page_would_not_ask_is_refused_with_a_reason_and_nothing_is_wri
 
 
 def test_a_request_without_end_is_refused_before_it_is_read(viewer):
-    status, text, _ = own(viewer, "save", b"", **{"Content-Length": str(MOST_BYTES + 1)})
-    assert status == 413
-    assert "expected at most" in json.loads(text)["error"]
+    for length in (str(MOST_BYTES + 1), "9" * 5000, "\u00b2".encode("latin-1"), "-1", "+1", "", "1e3"):
+        status, text, _ = own(viewer, "save", b"", **{"Content-Length": length})
+        assert status == 413
+        assert "expected at most" in json.loads(text)["error"]
 
 
 def test_connections_of_others_beyond_a_number_are_closed_and_take_no_threads(viewer):

@@ -4,6 +4,7 @@ import base64
 import io
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from astropy.io import fits
 from matplotlib.image import imread
 
 import deepcr_zoo
-from deepcr_zoo.errors import InvalidFileError, InvalidImageError, UsageError
+from deepcr_zoo.errors import ImageWarning, InvalidFileError, InvalidImageError, UsageError
 from tests.fitsfiles import acs_flc, scene
 from tests.registries import SMALL
 
@@ -107,3 +108,73 @@ def test_what_cannot_be_drawn_is_an_error_of_one_sentence(done):
         deepcr_zoo.plot.masks(image, {}, region=np.s_[500:, :])
     with pytest.raises(UsageError, match="no chip 3"):
         deepcr_zoo.plot.cleaned(done, chip=3)
+
+
+@pytest.mark.parametrize(
+    "region", [np.s_[10:20], np.s_[10:20, 5], (slice("a"), slice(3)), {1: 2, 3: 4}, np.s_[::0, :], np.s_[9:3, :], 7]
+)
+def test_a_region_that_is_none_is_an_error_of_one_sentence(region):
+    with pytest.raises(UsageError, match="region: expected rows and columns"):
+        deepcr_zoo.plot.masks(scene()[0], {}, region=region)
+
+
+@pytest.mark.parametrize("image", [np.full((8, 8), "x"), np.full((8, 8), None), np.zeros((8, 8), complex)])
+def test_an_image_without_numbers_is_an_error_of_one_sentence(image):
+    with pytest.raises(InvalidImageError, match="expected numbers"):
+        deepcr_zoo.plot.masks(image, {})
+
+
+def test_masks_without_names_are_an_error_of_one_sentence():
+    image, mask = scene()
+    with pytest.raises(UsageError, match="a mask for each name"):
+        deepcr_zoo.plot.masks(image, [mask])
+
+
+@pytest.fixture
+def own_done(tmp_path):
+    return deepcr_zoo.clean_file(acs_flc(tmp_path / "a_flc.fits"), SMALL, "medmask")
+
+
+def test_the_mask_of_an_exposure_that_was_replaced_is_drawn_with_a_caution(own_done):
+    with fits.open(own_done.path, mode="update", memmap=False) as hdus:
+        hdus["SCI", 1].data[0, 0] += 1
+    with pytest.warns(ImageWarning, match="with other bytes"):
+        deepcr_zoo.plot.cleaned(own_done)
+
+
+def no_image(hdus):
+    del hdus[1:]
+
+
+def another_shape(hdus):
+    hdus["SCI", 1].data = hdus["SCI", 1].data[:8]
+
+
+@pytest.mark.parametrize("ending", ["flc.fits", "_crclean.fits"])
+@pytest.mark.parametrize("change", [no_image, another_shape])
+@pytest.mark.filterwarnings("ignore:.*with other bytes")
+def test_what_fits_its_mask_no_longer_is_an_error_and_notebooks_leave_the_picture_out(own_done, change, ending):
+    path = next(path for path in (own_done.path, *own_done.outputs) if path.endswith(ending))
+    with fits.open(path, mode="update", memmap=False) as hdus:
+        change(hdus)
+    with pytest.raises(InvalidFileError, match="no image of the mask SCI,1"):
+        deepcr_zoo.plot.cleaned(own_done)
+    assert "<img" not in own_done._repr_html_()
+
+
+def test_a_mask_of_a_chip_that_no_exposure_has_is_an_error_and_notebooks_leave_the_picture_out(own_done):
+    mask = next(path for path in own_done.outputs if path.endswith("_crmask.fits"))
+    with fits.open(mask, mode="update", memmap=False) as hdus:
+        hdus["CRMASK", 1].ver = -7
+    with pytest.raises(InvalidFileError, match="no image of the mask SCI,-7"):
+        deepcr_zoo.plot.cleaned(own_done)
+    assert "<img" not in own_done._repr_html_()
+
+
+def test_a_name_with_half_a_formula_is_shown_as_it_is(tmp_path):
+    done = deepcr_zoo.clean_file(acs_flc(tmp_path / "a$x^{$_flc.fits"), SMALL, "none", preview=True)
+    assert Path(done.outputs[-1]).read_bytes().startswith(b"\x89PNG")
+    figure = deepcr_zoo.plot.cleaned(done)
+    figure.savefig(tmp_path / "mine.png")
+    assert "$x^{$" in figure.get_suptitle()
+    assert "<img" in done._repr_html_()

@@ -1,5 +1,8 @@
 """Region files are read by astropy's regions package, and each box holds one cosmic ray."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -10,6 +13,7 @@ from typer.testing import CliRunner
 import deepcr_zoo
 from deepcr_zoo.cli.main import app
 from deepcr_zoo.errors import InvalidFileError, OutputError
+from deepcr_zoo.exposures import regions
 from deepcr_zoo.exposures.regions import write_regions
 from tests.fitsfiles import acs_flc
 from tests.registries import SMALL
@@ -23,7 +27,7 @@ def mask_file(tmp_path_factory):
 
 
 def test_every_cosmic_ray_lies_in_the_middle_of_its_box_and_no_box_is_larger_than_needed(mask_file, tmp_path):
-    written = write_regions(mask_file, tmp_path)
+    written = write_regions(mask_file, tmp_path).paths
     assert [path.name for path in written] == ["a_flc_crmask_1.reg", "a_flc_crmask_2.reg"]
     for path, version in zip(written, (1, 2), strict=True):
         mask = fits.getdata(mask_file, ("CRMASK", version)) > 0
@@ -60,3 +64,52 @@ def test_two_files_of_one_name_and_a_folder_that_is_a_file_are_refused(mask_file
     assert "same name" in str(CliRunner().invoke(app, command).exception)
     with pytest.raises(OutputError, match="cannot be written"):
         write_regions(mask_file, other)
+
+
+def changed(mask_file, folder, change):
+    path = shutil.copy(mask_file, folder / "changed_crmask.fits")
+    with fits.open(path, mode="update", memmap=False) as hdus:
+        change(hdus)
+    return Path(path)
+
+
+def twice(hdus):
+    hdus["CRMASK", 2].ver = 1
+
+
+def cube(hdus):
+    hdus["CRMASK", 2].data = np.zeros((2, 8, 8), np.uint8)
+
+
+def other_values(hdus):
+    hdus["CRMASK", 1].data[0, 0] = 2
+
+
+def no_numbers(hdus):
+    hdus["CRMASK", 1].data = np.full((8, 8), np.nan, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [(twice, "stands there twice"), (cube, "two axes"), (other_values, "than 0 and 1"), (no_numbers, "than 0 and 1")],
+)
+def test_a_file_whose_masks_are_unclear_is_refused(change, reason, mask_file, tmp_path):
+    with pytest.raises(InvalidFileError, match=reason):
+        write_regions(changed(mask_file, tmp_path, change), tmp_path)
+    assert not list(tmp_path.glob("*.reg"))
+
+
+def test_a_mask_of_more_cosmic_rays_than_there_can_be_is_refused(mask_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(regions, "MOST_REGIONS", 0)
+    with pytest.raises(InvalidFileError, match="expected at most 0"):
+        write_regions(mask_file, tmp_path)
+
+
+def test_damage_of_a_mask_file_is_a_caution(mask_file, tmp_path):
+    path = tmp_path / "b_crmask.fits"
+    path.write_bytes(mask_file.read_bytes().replace(b"extension of the exposure", b"extension of the Exposure", 1))
+    (caution,) = write_regions(path).cautions
+    assert "b_crmask.fits" in caution
+    done = CliRunner().invoke(app, ["regions", str(path), "--overwrite"])
+    assert done.exit_code == 0
+    assert "hecksum" in done.stderr

@@ -1,7 +1,9 @@
 """The zoo as a site: a page for each version, whole, without code of others, readable on a small screen."""
 
 import io
+import os
 import re
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -96,10 +98,34 @@ def test_a_card_with_tags_and_code_is_shown_as_text(small, tmp_path):
     assert "default-src 'none'; img-src 'self'" in page  # what a card links to is not loaded
 
 
+@pytest.mark.parametrize("make", [lambda path: path.write_text("mine"), lambda path: path.symlink_to(path.parent / "empty")])
+def test_a_file_or_a_link_in_the_place_of_the_site_is_refused_before_the_work_and_stays(make, small, tmp_path):
+    (tmp_path / "empty").mkdir()
+    make(tmp_path / "site")
+    with pytest.raises(OutputError, match="is no empty folder"):
+        write_site(read_registry(small), tmp_path / "site", Untracked())
+    assert os.path.lexists(tmp_path / "site")
+
+
+class Untracked(NullReporter):
+    """Work that must not begin."""
+
+    def track(self, *_):
+        raise AssertionError("the work has begun")
+
+
+def test_the_present_folder_becomes_the_site_if_it_is_empty(small, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    write_site(read_registry(small), Path(), NullReporter())
+    assert (here / "index.html").is_file()
+
+
 def test_a_folder_with_files_is_left_alone(small, tmp_path):
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "mine.txt").write_text("mine")
-    with pytest.raises(OutputError, match="is not empty"):
+    with pytest.raises(OutputError, match="is no empty folder"):
         write_site(read_registry(small), tmp_path / "site", NullReporter())
     assert list(content(tmp_path / "site").values()) == [b"mine"]
     failed = CliRunner().invoke(app, ["site", "--output-dir", str(tmp_path / "site")])

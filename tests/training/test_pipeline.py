@@ -118,6 +118,11 @@ def test_notebooks_show_a_run_with_its_results(run):
     assert run.results()._repr_html_() in shown
 
 
+def test_notebooks_show_a_run_whose_results_are_damaged_without_them(copied):
+    (copied.folder / "results.json").write_text("{")
+    assert "4 of at most 4" in copied._repr_html_()
+
+
 def test_the_recipe_of_a_run_is_the_one_that_was_trained(run, recipe):
     written = yaml.safe_load((run.folder / "recipe.yaml").read_text())
     assert written["train"]["schedule"]["max_epochs"] == 4

@@ -8,7 +8,7 @@ from deepcr_zoo.bench.report.figures import drawn, plots
 from deepcr_zoo.bench.report.tables import headline
 from deepcr_zoo.bench.results import BenchmarkResults
 from deepcr_zoo.bench.runs import Run
-from deepcr_zoo.errors import MissingExtraError, RunError
+from deepcr_zoo.errors import InvalidDocumentError, MissingExtraError, RunError
 from deepcr_zoo.models.notebooks import html_table
 
 
@@ -35,6 +35,6 @@ def run_html(run: Run) -> str:
             rows.append(("best validation loss", f"{best.validation_loss:.4g}, epoch {best.epoch}"))
     rows.append(("state", "judged" if run.is_evaluated else "trained" if run.is_trained else "in training, or interrupted"))
     shown = html_table(run.reference, rows)
-    with suppress(RunError):
+    with suppress(RunError, InvalidDocumentError):
         shown += results_html(run.results()) if run.is_evaluated else ""
     return shown

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import threading
 
 import pytest
 
@@ -18,6 +17,13 @@ def look(path, compared=None, **options):
     return look_at(path, CleanOptions(**{"model": SMALL, "inpaint": "medmask", **options}), compared, NullReporter())
 
 
+def shown(seen, folder=None):
+    """A viewer of an exposure that has been read."""
+    server = Viewer(folder)
+    server.show(seen)
+    return server
+
+
 @pytest.fixture
 def flc(tmp_path):
     return acs_flc(tmp_path / "x_flc.fits")
@@ -25,10 +31,8 @@ def flc(tmp_path):
 
 @pytest.fixture
 def viewer(flc):
-    with Viewer(look(flc, LACOSMIC), None) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with shown(look(flc, LACOSMIC)) as server, server.serving():
         yield server
-        server.shutdown()
 
 
 def ask(viewer, path, body=None, **headers):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import Annotated
 
 from typer import Argument, Option
 
-from deepcr_zoo.cli.console import TerminalReporter, interruptible, message, print_note, print_result
+from deepcr_zoo.cli.console import TerminalReporter, message, print_note, print_result
 from deepcr_zoo.cli.options import Device, Engine
 from deepcr_zoo.errors import OutputError, UsageError
 from deepcr_zoo.files import expanded
@@ -43,6 +45,7 @@ def view(
     clean --mask takes it. Nothing else is written. Ctrl-C ends it.
     """
     from deepcr_zoo.exposures import CleanOptions
+    from deepcr_zoo.exposures.fitsfiles import check_kind
     from deepcr_zoo.exposures.viewer.seen import look_at
     from deepcr_zoo.exposures.viewer.server import Viewer
 
@@ -63,15 +66,18 @@ def view(
     )
     if output_dir is not None and os.path.lexists(place := expanded(output_dir)) and not place.is_dir():
         raise OutputError(f"{output_dir}: is no folder: choose another --output-dir")
-    with interruptible():
-        seen = look_at(file, options, compare, TerminalReporter())
-        for caution in seen.selection.cautions:
-            message("caution", caution, "caution")
-        with Viewer(seen, output_dir, port) as viewer:
-            print_result(viewer.address)
-            print_note("open this address in a browser of this machine; Ctrl-C ends the viewer")
-            with _opened(viewer.address) if browser else nullcontext(), suppress(KeyboardInterrupt):
-                viewer.serve_forever()
+    options.check()
+    check_kind(file)
+    with suppress(KeyboardInterrupt), Viewer(output_dir, port) as viewer, viewer.serving():
+        print_result(viewer.address)
+        print_note("open this address in a browser of this machine; Ctrl-C ends the viewer")
+        with _opened(viewer.address) if browser else nullcontext():
+            seen = look_at(file, options, compare, TerminalReporter())
+            viewer.show(seen)
+            for caution in seen.selection.cautions:
+                message("caution", caution, "caution")
+            while True:
+                time.sleep(3600)
 
 
 @contextmanager
@@ -82,7 +88,7 @@ def _opened(address: str) -> Iterator[None]:
         page.write_text(
             f'<!doctype html><meta http-equiv="refresh" content="0; url={address}"><a href="{address}">The viewer</a>\n'
         )
-        webbrowser.open(page.as_uri())
+        Thread(target=webbrowser.open, args=[page.as_uri()], daemon=True).start()  # it may wait for the browser's end
         yield
 
 

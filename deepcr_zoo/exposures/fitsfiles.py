@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from deepcr_zoo.batch import COMPRESSED_SUFFIXES, FITS_SUFFIXES, extension_in
 from deepcr_zoo.documents import brief
 from deepcr_zoo.errors import DeepcrZooError, InvalidFileError
 from deepcr_zoo.exposures.filekinds import FIRST_KEYWORD, HEAD_BYTES, not_fits
+from deepcr_zoo.exposures.packing import packing_of
 from deepcr_zoo.exposures.tiles import check_tiles
 from deepcr_zoo.files import NotAFileError, opened_file
 from deepcr_zoo.machine import memory_shortage
@@ -50,14 +52,31 @@ def root_name(path: Path) -> str:
     return name
 
 
+def check_kind(path: Path) -> None:
+    """Raise `InvalidFileError` if a file is no FITS file by its first bytes, plain or packed; the rest is not read."""
+    with _opened_to_read(path) as file:
+        head = file.read(HEAD_BYTES)
+    if not head.startswith(FIRST_KEYWORD) and packing_of(head) is None:
+        raise InvalidFileError(f"{path}: {not_fits(head)}")
+
+
 def read_unchanged(path: Path) -> bytes:
     """Return the bytes of a file; raise `InvalidFileError` if it changes while it is read."""
+    with _opened_to_read(path) as file:
+        before = os.fstat(file.fileno())
+        check_memory(before.st_size, f"{path}: has {before.st_size:,} bytes")
+        data = file.read(before.st_size + 1)
+        after = os.fstat(file.fileno())
+    if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size) or len(data) != after.st_size:
+        raise InvalidFileError(f"{path}: changed while it was read: wait until it is complete, then run again")
+    return data
+
+
+@contextmanager
+def _opened_to_read(path: Path) -> Iterator[BufferedReader]:
     try:
         with opened_file(path) as file:
-            before = os.fstat(file.fileno())
-            check_memory(before.st_size, f"{path}: has {before.st_size:,} bytes")
-            data = file.read(before.st_size + 1)
-            after = os.fstat(file.fileno())
+            yield file
     except IsADirectoryError:
         raise InvalidFileError(f"{path}: is a folder: expected a FITS file") from None
     except NotAFileError as error:
@@ -67,9 +86,6 @@ def read_unchanged(path: Path) -> bytes:
         raise InvalidFileError(f"{path}: {asked}" if asked else f"{path}: cannot be read: {error.strerror}") from None
     except OSError as error:
         raise InvalidFileError(f"{path}: cannot be read: {error.strerror}") from None
-    if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size) or len(data) != after.st_size:
-        raise InvalidFileError(f"{path}: changed while it was read: wait until it is complete, then run again")
-    return data
 
 
 def check_memory(needed_bytes: int, what: str) -> None:

@@ -55,6 +55,11 @@ _PACKINGS = (
 )
 
 
+def packing_of(head: bytes) -> str | None:
+    """Return with what a file is packed, by its first bytes."""
+    return next((one.name for one in _PACKINGS if head.startswith(one.magic)), None)
+
+
 def unpacked(data: bytes, path: Path, most_bytes: int | None = None) -> bytes:
     """Return the content of a file packed with gzip, bzip2 or xz; other bytes unchanged.
 

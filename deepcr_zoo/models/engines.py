@@ -6,6 +6,7 @@ An engine holds no state between calls and can be used from several threads at o
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 import warnings
@@ -104,7 +105,7 @@ class OpenVinoEngine:
             "NUM_STREAMS": 1,
             "CPU_RUNTIME_CACHE_CAPACITY": KERNEL_CACHE,
         }
-        with isolated(device):  # for copies too, which no other function isolates
+        with isolated(device), _interrupted_afterwards():  # isolated for copies too, which no other function isolates
             with _importing_openvino():
                 import openvino
 
@@ -152,6 +153,23 @@ def select_engine(name: str, device: torch.device, hidden: int) -> Callable[[UNe
             f"engine 'openvino' cannot be imported ({error}): run pip install 'deepcr-zoo[cpu]'"
         ) from None
     return OpenVinoEngine
+
+
+@contextmanager
+def _interrupted_afterwards() -> Iterator[None]:
+    """Put off Ctrl-C to the end: OpenVINO calls Python for each operation, and an error there would abort the process."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:  # None: set by code in C
+        yield
+        return
+    noted: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if noted:
+            signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

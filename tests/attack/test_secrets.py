@@ -141,6 +141,7 @@ def test_a_malformed_header_of_the_archive_is_not_in_the_log(empty_archive, reci
 
     def answer(handler):
         handler.wfile.write(b"HTTP/1.1 500 no\r\nX: a\r\nnone http://me:s3cret@host/?a=s1gnature\r\n\r\n")
+        handler.close_connection = True
         return True
 
     empty_archive.instead = answer

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from contextlib import suppress
 import pytest
 
 from deepcr_zoo.exposures.viewer.server import ADDRESS, MOST_BYTES, MOST_CONNECTIONS
+from tests.clusters import wait_for
 from tests.conftest import CHECKOUT
 from tests.registries import SMALL
 from tests.viewers import ask, flc, own, untouched, viewer
@@ -78,6 +80,17 @@ def test_connections_of_others_beyond_a_number_are_closed_and_take_no_threads(vi
                 return
         time.sleep(0.1)
     pytest.fail("the viewer did not recover")
+
+
+def test_a_connection_that_breaks_is_not_told_in_the_terminal(viewer, capsys):
+    before = threading.active_count()
+    for _ in range(5):
+        with socket.create_connection((ADDRESS, viewer.server_port), timeout=10) as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # its end is a reset
+            one.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+    wait_for(lambda: threading.active_count() <= before)
+    assert own(viewer, "")[0] == 200
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.slow

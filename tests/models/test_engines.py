@@ -264,3 +264,27 @@ signal.raise_signal(signal.SIGTERM)
 assert len(handled) == 2
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+def test_an_interruption_at_any_moment_of_a_conversion_is_an_error_that_can_be_caught():
+    code = f"""
+import os, signal, threading, time
+import deepcr_zoo
+deepcr_zoo.load("{SMALL}", "cpu", engine="openvino")
+begun = time.perf_counter()
+deepcr_zoo.load("{SMALL}", "cpu", engine="openvino")
+duration = time.perf_counter() - begun
+caught = 0
+for part in range(20):
+    timer = threading.Timer(duration * part / 20, os.kill, [os.getpid(), signal.SIGINT])
+    try:
+        timer.start()
+        deepcr_zoo.load("{SMALL}", "cpu", engine="openvino")
+        timer.join()
+        time.sleep(1)
+    except KeyboardInterrupt:
+        caught += 1
+assert caught == 20, caught
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

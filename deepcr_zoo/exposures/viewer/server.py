@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
-from threading import BoundedSemaphore, Lock
+from threading import BoundedSemaphore, Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -29,6 +32,9 @@ MOST_BYTES = 50_000_000
 MOST_CONNECTIONS = 32
 """At a time; a browser opens six. Further ones are closed at once, so that other users of the machine take no memory."""
 
+LONGEST_WAIT_S = 20.0
+"""For an exposure that is being read; browsers give up an answer after minutes."""
+
 _SCRIPT = "text/javascript"
 _PAGE = {"": "text/html", "viewer.js": _SCRIPT, "painter.js": _SCRIPT, "viewer.css": "text/css"}
 _LAYERS = ("image", "scores", "other")
@@ -37,12 +43,12 @@ _WIDE_PERCENT = 99.9  # of the pixels are below the upper limit of the asinh str
 
 
 class Viewer(ThreadingHTTPServer):
-    """A server of one exposure; `address` is that of its page."""
+    """A server of one exposure; `address` is that of its page, which waits until `show` gives what it shows."""
 
     daemon_threads = True
 
-    def __init__(self, seen: Seen, folder: Path | None, port: int = 0) -> None:
-        self.seen = seen
+    def __init__(self, folder: Path | None, port: int = 0) -> None:
+        self._shown: Future[Seen] = Future()
         self.folder = folder
         self.saving = Lock()
         self.saves: list[tuple[Corrections, SavedMask]] = []
@@ -58,6 +64,30 @@ class Viewer(ThreadingHTTPServer):
         """URL of the page."""
         return f"http://{ADDRESS}:{self.server_port}/{self.secret}/"
 
+    def show(self, seen: Seen) -> None:
+        """Let the page show an exposure, once."""
+        self._shown.set_result(seen)
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Answer requests in a thread."""
+        Thread(target=self.serve_forever, daemon=True).start()
+        try:
+            yield
+        finally:
+            self.shutdown()
+
+    @property
+    def seen(self) -> Seen:
+        """The exposure."""
+        if not self._shown.done():
+            raise UsageError("the exposure is not read yet")
+        return self._shown.result()
+
+    def is_shown_within(self, seconds: float) -> bool:
+        """True as soon as there is an exposure."""
+        return bool(wait([self._shown], seconds).done)
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer a connection in a thread of its own; close it if there are too many."""
         if self._free.acquire(blocking=False):
@@ -71,6 +101,11 @@ class Viewer(ThreadingHTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a page that was closed in the midst of an answer."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
     def save(self, given: Corrections) -> SavedMask:
         """Save corrections: over the last save that they go on from, else in a file of their own."""
@@ -152,7 +187,10 @@ class _Answer(BaseHTTPRequestHandler):
             page = resources.files(__package__) / "page" / (name or "viewer.html")
             self._send(page.read_bytes(), f"{_PAGE[name]}; charset=utf-8")
         elif name == "exposure.json":
-            self._send_json(self.server.description())
+            if self.server.is_shown_within(LONGEST_WAIT_S):
+                self._send_json(self.server.description())
+            else:
+                self._send_json({}, HTTPStatus.ACCEPTED)  # the page asks again
         elif found := re.fullmatch(rf"chips/(\d{{1,4}})/({'|'.join(_LAYERS)})", name):
             self._send_pixels(self._layer(int(found[1]), found[2]))
         else:
@@ -196,11 +234,11 @@ class _Answer(BaseHTTPRequestHandler):
     def _send_pixels(self, pixels: NDArray[Any]) -> None:
         self._send(np.ascontiguousarray(pixels, "<f4").tobytes(), "application/octet-stream")
 
-    def _send_json(self, content: dict[str, Any]) -> None:
-        self._send(json.dumps(content).encode(), "application/json")
+    def _send_json(self, content: dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> None:
+        self._send(json.dumps(content).encode(), "application/json", status)
 
     def _refuse(self, status: HTTPStatus, reason: str) -> None:
-        self._send(json.dumps({"error": reason}).encode(), "application/json", status)
+        self._send_json({"error": reason}, status)
 
     def _send(self, content: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK) -> None:
         self.send_response(status)

@@ -4,7 +4,6 @@ import base64
 import io
 import re
 import threading
-import time
 
 import matplotlib.image
 import numpy as np
@@ -18,6 +17,7 @@ from deepcr_zoo.exposures.viewer.server import Viewer
 from deepcr_zoo.progress import NullReporter
 from tests.fitsfiles import acs_flc
 from tests.registries import SMALL
+from tests.viewers import shown
 
 pytestmark = pytest.mark.slow
 WIDE, NARROW = 1280, 400
@@ -27,10 +27,8 @@ WIDE, NARROW = 1280, 400
 def viewer(tmp_path_factory):
     path = acs_flc(tmp_path_factory.mktemp("seen") / "x_flc.fits")
     seen = look_at(path, CleanOptions(model=SMALL, inpaint="medmask"), LACOSMIC, NullReporter())
-    with Viewer(seen, None) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with shown(seen) as server, server.serving():
         yield server
-        server.shutdown()
 
 
 @pytest.fixture(params=[WIDE, NARROW])
@@ -217,8 +215,10 @@ def test_a_page_that_is_opened_again_goes_on_from_what_was_saved(page, viewer):
 def test_strokes_while_a_save_runs_are_unsaved(page, viewer, monkeypatch):
     write = corrections.save
 
+    painted = threading.Event()
+
     def slow(*given):
-        time.sleep(1.5)
+        assert painted.wait(60)
         return write(*given)
 
     monkeypatch.setattr(corrections, "save", slow)
@@ -226,6 +226,7 @@ def test_strokes_while_a_save_runs_are_unsaved(page, viewer, monkeypatch):
     assert is_guarded(page)
     page.click('button[data-key="s"]')
     paint(page, 5, across=80)
+    painted.set()
     page.wait_for_function("() => document.getElementById('status').textContent.startsWith('saved')")
     assert is_guarded(page)
     save(page)
@@ -234,17 +235,37 @@ def test_strokes_while_a_save_runs_are_unsaved(page, viewer, monkeypatch):
 
 
 def test_a_cleaned_image_of_an_earlier_mask_is_not_shown(page, viewer, monkeypatch):
-    repaint, masks = Seen.repainted, []
+    repaint, masks, painted = Seen.repainted, [], threading.Event()
 
     def slow(seen, chip, mask):
         masks.append(int(mask.sum()))
-        time.sleep(1.0)
+        assert painted.wait(60)
         return repaint(seen, chip, mask)
 
     monkeypatch.setattr(Seen, "repainted", slow)
     page.click('button[data-key="c"]')
-    page.wait_for_timeout(300)
+    while not masks:
+        page.wait_for_timeout(50)
     paint(page, 20)
+    painted.set()
     page.wait_for_selector('button[data-key="c"][aria-pressed=true]')
     assert len(masks) == 2
     assert masks[1] > masks[0]
+
+
+def test_a_page_that_is_opened_early_shows_the_exposure_when_it_is_read_or_says_that_the_viewer_has_ended(viewer, browser):
+    with Viewer(None) as early, early.serving():
+        page = browser.new_page()
+        page.goto(early.address)
+        assert page.inner_text("#status") == "reading…"
+        early.show(viewer.seen)
+        page.wait_for_selector("body[data-ready=true]")
+        page.close()
+    with Viewer(None) as failed, failed.serving():
+        page = browser.new_page()
+        page.goto(failed.address)
+        page.wait_for_function("document.getElementById('status').textContent === 'reading…'")
+        page.route("**/exposure.json", lambda route: route.abort())
+        page.reload()
+        page.wait_for_function("document.getElementById('status').textContent.includes('the viewer has ended')")
+        page.close()

@@ -3,21 +3,25 @@
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from scipy import ndimage
+from typer.testing import CliRunner
 
 from deepcr_zoo import clean_file
-from deepcr_zoo.errors import OutputError, UsageError
+from deepcr_zoo.cli.main import app
+from deepcr_zoo.errors import InvalidFileError, OutputError, UsageError
 from deepcr_zoo.exposures.making import ChipWork
+from deepcr_zoo.exposures.viewer import server
 from deepcr_zoo.exposures.viewer.corrections import Corrections
 from deepcr_zoo.exposures.viewer.server import Viewer
 from tests.fitsfiles import SHAPE
 from tests.registries import SMALL
-from tests.viewers import flc, look, own, untouched, viewer
+from tests.viewers import flc, look, own, shown, untouched, viewer
 
 __all__ = ["flc", "viewer"]
 
@@ -90,7 +94,7 @@ def test_a_mask_saved_again_replaces_that_of_this_viewer_and_no_other(viewer, fl
     again = {**untouched(0.6), "saved": first["saved"]}
     assert json.loads(own(viewer, "save", again)[1])["path"] == first["path"]
     assert fits.getheader(first["path"])["CRTHRESH"] == 0.6
-    with Viewer(look(flc), None) as other:
+    with shown(look(flc)) as other:
         assert other.description()["saved_as"] == "x_flc_2_crcorrected.fits"
 
 
@@ -105,7 +109,7 @@ def test_a_page_that_knows_no_earlier_save_replaces_none(viewer):
 
 
 def test_two_viewers_of_one_file_replace_nothing_of_each_other_or_of_the_user(flc, tmp_path):
-    with Viewer(look(flc), None) as one, Viewer(look(flc), None) as other:
+    with shown(look(flc)) as one, shown(look(flc)) as other:
         mine = tmp_path / "x_flc_crcorrected.fits"
         mine.write_text("mine, written while both run")
         first = one.save(Corrections(**untouched(0.4)))
@@ -125,7 +129,7 @@ def test_a_folder_with_a_tilde_is_that_of_the_user_and_leftovers_are_swept(flc, 
     code = f"from deepcr_zoo import files; print(files._partial_path(files.Path({path!r})))"
     left = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     Path(left).write_bytes(b"half")
-    with Viewer(look(flc), Path("~/x")) as viewer:
+    with shown(look(flc), Path("~/x")) as viewer:
         saved = viewer.save(Corrections(**untouched()))
     assert saved.path == tmp_path / "x" / "x_flc_crcorrected.fits"
     assert list((tmp_path / "x").iterdir()) == [saved.path]
@@ -161,7 +165,7 @@ def test_scores_that_clean_has_written_are_not_computed_again(flc, monkeypatch):
 
 def test_a_port_that_is_taken_is_one_sentence(viewer, flc):
     with pytest.raises(UsageError, match=f"port {viewer.server_port} of 127.0.0.1 cannot be used: .*leave out --port"):
-        Viewer(look(flc), None, viewer.server_port)
+        Viewer(None, viewer.server_port)
 
 
 def test_a_mask_that_cannot_be_written_is_one_sentence_on_the_page(flc, viewer):
@@ -173,5 +177,28 @@ def test_a_mask_that_cannot_be_written_is_one_sentence_on_the_page(flc, viewer):
 
 def test_a_folder_that_is_a_file_ends_a_save_in_one_sentence(flc, tmp_path):
     (tmp_path / "file").write_text("mine")
-    with Viewer(look(flc), tmp_path / "file") as viewer, pytest.raises(OutputError, match="cannot be written"):
+    with shown(look(flc), tmp_path / "file") as viewer, pytest.raises(OutputError, match="cannot be written"):
         viewer.save(Corrections(**untouched()))
+
+
+def test_a_page_waits_for_its_exposure_and_nothing_else_is_answered_before(flc, monkeypatch):
+    monkeypatch.setattr(server, "LONGEST_WAIT_S", 0.1)
+    with Viewer(None) as viewer, viewer.serving():
+        assert own(viewer, "")[0] == 200
+        assert own(viewer, "exposure.json")[0] == 202
+        for name, body in (("chips/0/image", None), ("save", untouched())):
+            status, text, _ = own(viewer, name, body)
+            assert (status, json.loads(text)["error"]) == (400, "the exposure is not read yet")
+        monkeypatch.setattr(server, "LONGEST_WAIT_S", 60.0)
+        threading.Timer(0.5, lambda: viewer.show(look(flc))).start()
+        status, text, _ = own(viewer, "exposure.json")
+        assert (status, json.loads(text)["file"]) == (200, "x_flc.fits")
+
+
+def test_what_is_no_exposure_is_said_before_an_address(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    for path, reason in (("absent.fits", "cannot be read"), ("notes.txt", "is a text"), ("", "is a folder")):
+        done = CliRunner().invoke(app, ["view", str(tmp_path / path), "--no-browser"])
+        assert isinstance(done.exception, InvalidFileError)
+        assert reason in str(done.exception)
+        assert done.stdout == ""

@@ -22,7 +22,8 @@ let strokes = 0, savedStrokes = 0, saved = 0; // changes by hand, those that wer
 const undone = []; // strokes: [chip, [place, score before], ...]
 
 async function get(path, corrections) {
-  const answer = await fetch(path, corrections && { method: "POST", body: JSON.stringify(corrections) });
+  const question = corrections && { method: "POST", body: JSON.stringify(corrections) };
+  const answer = await fetch(path, question).catch(() => { throw new Error("the viewer has ended: its terminal says why"); });
   if (!answer.ok) throw new Error((await answer.json()).error);
   return answer;
 }
@@ -369,8 +370,14 @@ function listen() {
   window.addEventListener("beforeunload", (event) => { if (strokes !== savedStrokes) event.preventDefault(); });
 }
 
+async function described() {
+  const answer = await get("exposure.json");
+  return answer.status === 202 ? described() : answer.json(); // not read yet
+}
+
 async function begin() {
-  facts = await (await get("exposure.json")).json();
+  painter = new Painter($("sky")); // while the exposure is read
+  facts = await described();
   chips = facts.chips;
   threshold = facts.threshold;
   saved = facts.saved;
@@ -391,15 +398,15 @@ async function begin() {
       return button;
     }));
   }
-  painter = new Painter($("sky"));
   $("threshold").value = logit(threshold);
+  const listing = list(); // while the pixels come
   await load(0);
   setStretch("zscale");
   showState(); // gives the canvas its size
   fit();
   listen();
   showState();
-  await list();
+  await listing;
   document.body.dataset.ready = "true";
 }
 

@@ -11,13 +11,34 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema
 
 from deepcr_zoo import files
 from deepcr_zoo.errors import InvalidDocumentError, printable
 
 
-class Document(BaseModel):
+def _lists_in(schema: Any) -> Iterator[dict[str, Any]]:
+    """Yield the parts of a schema that stand for lists."""
+    if isinstance(schema, dict) and schema.get("type") in ("list", "tuple", "set"):
+        yield schema
+    inside = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    for one in inside:
+        yield from _lists_in(one)
+
+
+class Bounded(BaseModel):
+    """Base of schemas of what others send: of a list only the first wrong element is told, since each error takes memory."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        for lists in _lists_in(schema):
+            lists["fail_fast"] = True
+        return schema
+
+
+class Document(Bounded):
     """Base of every schema: unknown keys are errors, values are never coerced, instances are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -96,8 +117,8 @@ MOST_DIGITS = 100
 MOST_SHOWN = 120
 """Characters of a value or of another library's reason in an error text."""
 
-MOST_PROBLEMS = 20
-"""Wrong fields that one error names."""
+MOST_PROBLEMS, MOST_TOLD = 20, 10_000
+"""Wrong fields that one error names, and of which one is named at all: the description of each takes memory."""
 
 
 def parse_yaml(text: str | bytes, where: str | Path) -> tuple[Any, dict[Place, int]]:
@@ -196,8 +217,8 @@ def document_bytes(path: Path, where: str | Path, most_bytes: int = MOST_BYTES) 
         raise InvalidDocumentError(f"{where}: cannot be read: {error.strerror}") from None
 
 
-_MEMORY_OF_JSON = 40
-"""Bytes of memory that objects made from one byte of JSON may take: empty texts and lists take 33."""
+_MEMORY_OF_JSON = 120
+"""Bytes of memory that objects made from one byte of JSON may take: empty texts and lists take 33, errors of keys 118."""
 
 
 def json_bytes(path: Path) -> bytes:
@@ -263,6 +284,8 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def first_problem(error: ValidationError) -> str:
     """Return place and text of the first problem, for files that people do not write by hand."""
+    if error.error_count() > MOST_TOLD:
+        return f"{error.error_count():,} wrong values"
     first = error.errors()[0]
     return f"{_field(first)}: {brief(first['msg'])}"
 

@@ -44,7 +44,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_SETTINGS = "no-settings"
 """Name of a settings file that need not exist: workers of a cluster get it where their user has none."""
 
-_PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]*)-(?P<process>\d+)-[0-9a-f]+\.part", re.DOTALL)
+_PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]*)-(?P<process>\d+)-[0-9a-f]{8}\.part", re.DOTALL)
 
 
 def data_root() -> Path:

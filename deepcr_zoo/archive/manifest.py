@@ -12,9 +12,8 @@ from pydantic import Field, ValidationError
 
 from deepcr_zoo import files
 from deepcr_zoo.archive.listing import Product, Query
-from deepcr_zoo.documents import Document, as_json, first_problem
+from deepcr_zoo.documents import Document, as_json, first_problem, json_bytes
 from deepcr_zoo.errors import ArchiveError, OutputError
-from deepcr_zoo.files import read_file
 
 ELSEWHERE = "name another folder with DEEPCR_ZOO_CACHE"
 """The way out where downloads and manifests cannot be written."""
@@ -78,7 +77,7 @@ def read_kept(query: Query) -> ArchiveManifest | None:
 def read(path: Path) -> ArchiveManifest:
     """Read a manifest."""
     try:
-        found = ArchiveManifest.model_validate_json(read_file(path))
+        found = ArchiveManifest.model_validate_json(json_bytes(path))
     except OSError as error:
         raise ArchiveError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:

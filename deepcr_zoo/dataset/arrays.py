@@ -114,12 +114,13 @@ def _manifest(recipe: Recipe, members: list[store.DatasetVisit], cautions: Seque
 
 @dataclass(frozen=True, eq=False)
 class _Pair:
-    """An image with its masks, shape (H, W), and the hash of all three."""
+    """An image with its masks, shape (H, W), the hash of its pixels, by which it is known, and that of all three."""
 
     image: NDArray[np.float32]
     cosmic_rays: Mask
     ignore: Mask
     sky_electron: float
+    identity: str
     digest: str
 
 
@@ -151,8 +152,9 @@ def _levels(sky: Any, count: int) -> list[float]:
 def _pair(image: NDArray[np.float32], cosmic_rays: Mask, ignored: Mask, sky: float | None) -> _Pair:
     level = measure_sky([image], [ignored]) if sky is None else sky
     level = level if math.isfinite(level) else 0.0
+    identity = hashlib.sha256(image.tobytes()).hexdigest()
     digest = hashlib.sha256(image.tobytes() + cosmic_rays.tobytes() + ignored.tobytes()).hexdigest()
-    return _Pair(image, cosmic_rays, ignored, level, digest)
+    return _Pair(image, cosmic_rays, ignored, level, identity, digest)
 
 
 def _split(pairs: Sequence[_Pair], recipe: Recipe, test_fraction: float) -> Iterator[tuple[Split, Uses]]:
@@ -165,7 +167,7 @@ def _split(pairs: Sequence[_Pair], recipe: Recipe, test_fraction: float) -> Iter
     validating = max(1, round(fraction * training)) if fraction else 0
     if training <= validating:
         raise UsageError(f"{len(pairs)} images: expected more, {tests} are for testing and {validating} for validation")
-    if again := {one.digest for one in pairs[:training]} & {one.digest for one in pairs[training:]}:
+    if again := {one.identity for one in pairs[:training]} & {one.identity for one in pairs[training:]}:
         raise InvalidImageError(
             f"{len(again)} of the images for testing are among those for training too: leave them out, or set test_fraction"
         )
@@ -176,25 +178,29 @@ def _split(pairs: Sequence[_Pair], recipe: Recipe, test_fraction: float) -> Iter
 
 def _visit(recipe: Recipe, split: Split, uses: Uses, exposure_time_s: float, home: store.Home) -> store.DatasetVisit:
     build, block = recipe.build, recipe.instrument
+    field_type = next(iter(recipe.data.visits.values())).field_type
     content = {
         "format": store.FORMAT,
         "arrays": [pair.digest for pair, _ in uses],
+        "shape": uses[0][0].image.shape,
         "sky": [pair.sky_electron for pair, _ in uses],
         "name": recipe.name,
         "split": split,
         "stamps": build.stamps.model_dump(mode="json", exclude={"validation_fraction"}),
+        "field_type": field_type,
+        "instrument": [name_in_records(block), block.filters[0], block.pixel_size_um],
         "read_noise": block.read_noise_electron,
         "exposure_time": exposure_time_s,
     }
     key = store.key_of(content)
 
     def make(_: Path, folder: Path) -> store.VisitRecord:
-        names = _names([pair.digest for pair, _ in uses])
+        names = _names([pair.identity for pair, _ in uses])
         places = [_place(number, len(uses), pair.image.shape, build.stamps.size) for number, (pair, _) in enumerate(uses)]
         return store.VisitRecord(
             key=key,
             name=f"{recipe.name}-{split}-{key[:8]}",
-            field_type=next(iter(recipe.data.visits.values())).field_type,
+            field_type=field_type,
             instrument=name_in_records(block),
             filter_name=block.filters[0],
             stamp_size=build.stamps.size,
@@ -251,17 +257,17 @@ def _place(number: int, count: int, shape: tuple[int, int], size: int) -> WCS:
     return wcs
 
 
-def _names(digests: Sequence[str]) -> list[str]:
+def _names(identities: Sequence[str]) -> list[str]:
     """Return a name for each image: the start of its hash, by which bench finds images that were trained on."""
     seen: Counter[str] = Counter()
     names = []
-    for digest in digests:
-        seen[digest] += 1
-        names.append(f"image{digest[:16]}" + (f"-{seen[digest]}" if seen[digest] > 1 else ""))
+    for identity in identities:
+        seen[identity] += 1
+        names.append(f"image{identity[:16]}" + (f"-{seen[identity]}" if seen[identity] > 1 else ""))
     return names
 
 
 def _repeats(pairs: Sequence[_Pair]) -> list[str]:
-    most = Counter(pair.digest for pair in pairs)
+    most = Counter(pair.identity for pair in pairs)
     again = sum(count - 1 for count in most.values())
     return [f"{again} images are repeats of others: training and validation may share them"] if again else []

@@ -10,7 +10,7 @@ import numpy as np
 from deepcr_zoo.dataset.reading import Dataset, Stamp
 from deepcr_zoo.dataset.store import REPORT, REPORT_FILES, STAMP_SPLITS, Manifest, VisitRecord
 from deepcr_zoo.exposures.pictures import outline, plainly_drawn, png, require_matplotlib
-from deepcr_zoo.files import write_together
+from deepcr_zoo.files import refuse_links, write_together
 from deepcr_zoo.zoo.recipe import FieldType
 from deepcr_zoo.zoo.rendering import markdown_table
 
@@ -44,6 +44,7 @@ def write_report(dataset: Dataset, folder: Path | None = None) -> list[Path]:
     """Write ``stamps.png``, ``histograms.png`` and ``report.md``, by default to ``report`` in the training set's folder."""
     require_matplotlib()
     target = folder or dataset.folder / REPORT
+    refuse_links(target, target.parent)
     made = (_sheet(dataset), _histograms(dataset.manifest), text(dataset.manifest).encode())
     contents = {target / name: data for name, data in zip(REPORT_FILES, made, strict=True)}
     write_together(contents)

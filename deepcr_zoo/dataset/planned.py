@@ -18,6 +18,11 @@ from deepcr_zoo.simulate.visits import Visit, visit_of
 from deepcr_zoo.zoo.recipe import FIELD_TYPES, BuildBlock, FieldType, InstrumentBlock, Recipe, Split, TweakReg
 from deepcr_zoo.zoo.recipeinstruments import detector_of
 
+_OF_A_REAL_CAMERA = (
+    "telescope", "instrument", "detector", "read_noise_electron", "pixel_scale_arcsec", "pixel_size_um",
+)  # fmt: skip
+"""Fields of a recipe's instrument on which stamps and records of real exposures depend."""
+
 
 @dataclass(frozen=True)
 class PlannedVisit:
@@ -58,7 +63,7 @@ class PlannedVisit:
         whole = self.instrument.model_dump(mode="json")
         if self.simulated is None:
             origin: Any = [exposure.sha256 for exposure in self.exposures]
-            instrument = {name: whole[name] for name in ("telescope", "instrument", "detector", "read_noise_electron")}
+            instrument = {name: whole[name] for name in _OF_A_REAL_CAMERA}
         else:
             version = PLAIN_SIMULATOR if isinstance(self.simulated, PlainVisit) else SIMULATOR
             origin = {"simulator": version, **{k: v for k, v in vars(self.simulated).items() if k != "instrument"}}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 
 from deepcr_zoo.bench import exclusions
 from deepcr_zoo.bench.judging import Extent, benchmark
@@ -15,7 +14,7 @@ from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.documents import as_yaml
 from deepcr_zoo.errors import DataError, MissingExtraError
 from deepcr_zoo.exposures.pictures import require_matplotlib
-from deepcr_zoo.files import is_file, sha256_of, write_together
+from deepcr_zoo.files import write_together
 from deepcr_zoo.models.baselines import require_astroscrappy
 from deepcr_zoo.models.model import InpaintModel, MaskModel
 from deepcr_zoo.models.weights import serialise
@@ -60,15 +59,14 @@ def _write_model(run: Run, dataset: Dataset, state: TrainingState) -> None:
         run.folder / WEIGHTS_FILE: data,
         run.folder / TEST_VECTOR_FILE: draft_test_vector(data, card, architecture),
     }
-    if not _has_card(run, data):
+    if not _has_card(run):
         contents[run.folder / CARD_FILE] = as_yaml(card)
     write_together(contents)
 
 
-def _has_card(run: Run, data: bytes) -> bool:
-    """True if a run has these weights already, with a card of its own; InvalidDocumentError if that cannot be read."""
-    weights = run.folder / WEIGHTS_FILE
-    if not (run.is_trained and is_file(weights) and sha256_of(weights) == hashlib.sha256(data).hexdigest()):
+def _has_card(run: Run) -> bool:
+    """True if a run has a card of its own, also if its weights were lost; InvalidDocumentError if it cannot be read."""
+    if not run.is_trained:
         return False
     card, facts = run.card(), run.facts
     found = (card.identity.name, card.identity.task, card.provenance.recipe_sha256, card.provenance.manifest_sha256)

@@ -6,15 +6,17 @@ import math
 import os
 import re
 import time
+import tracemalloc
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from deepcr_zoo import batch, files
 from deepcr_zoo.dataset.visits import find_files
-from deepcr_zoo.documents import MOST_BYTES, Document, as_yaml, parse_document, parse_yaml, read_document
+from deepcr_zoo.documents import MOST_BYTES, Document, as_yaml, first_problem, parse_document, parse_yaml, read_document
 from deepcr_zoo.errors import InvalidDocumentError, InvalidWeightsError, UsageError
 from deepcr_zoo.models.model import load_files
 from deepcr_zoo.simulate.visits import visit_of, write
@@ -285,3 +287,25 @@ def test_recipes_that_extend_each_other_without_end_are_not_all_read(tmp_path):
         (tmp_path / f"{number}.yaml").write_text(f"extends: {number + 1}.yaml\n")
     with pytest.raises(InvalidDocumentError, match="expected at most 20 recipes that extend each other"):
         read_recipe(tmp_path / "0.yaml")
+
+
+class Listed(Document):
+    numbers: list[int]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"numbers": [' + ",".join(["null"] * 100_000) + "]}", "numbers.0: "),
+        ("{" + ",".join(f'"{number}": 0' for number in range(100_000)) + "}", "100,001 wrong values"),
+    ],
+)
+def test_errors_of_many_wrong_values_take_no_more_memory_than_the_values(text, told):
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValidationError) as error:
+            Listed.model_validate_json(text)
+        assert first_problem(error.value).startswith(told)
+        assert tracemalloc.get_traced_memory()[1] < 40 * len(text)
+    finally:
+        tracemalloc.stop()

@@ -134,7 +134,7 @@ def test_a_run_does_not_go_on_with_a_changed_set(dataset, recipe, tmp_path, monk
 
 def test_a_run_that_goes_on_removes_what_killed_trainings_left_beside_it(dataset, recipe, tmp_path):
     run = new_run(recipe, dataset, tmp_path / "runs", "train")
-    left = run.folder.with_name(f".{run.folder.name}.elsewhere-1-0123.part")
+    left = run.folder.with_name(f".{run.folder.name}.elsewhere-1-01234567.part")
     left.mkdir()
     os.utime(left, (0, 0))
     pipeline.resume(run.folder, device="cpu", prove=False)
@@ -297,7 +297,7 @@ def test_records_whose_objects_would_not_fit_into_memory_are_not_read(dataset, t
     run = Run.open(write_run(tmp_path / "run"))
     (run.folder / "metrics.jsonl").write_bytes(b"{}" * 1000)
     monkeypatch.setattr(files, "SMALL_BYTES", 0)
-    monkeypatch.setattr(files, "free_memory_bytes", lambda: 40 * 1000)
+    monkeypatch.setattr(files, "free_memory_bytes", lambda: 120 * 1000)
     manifest = dataset.folder / MANIFEST_FILE
     with pytest.raises(DatasetError, match=f"{manifest}: cannot be read: has .* bytes, at most 1,000 can be read"):
         Dataset.open(dataset.folder)

@@ -160,7 +160,7 @@ def test_records_that_two_processes_append_are_all_kept(tmp_path):
 @pytest.mark.parametrize("owner", ["elsewhere-1", "{host}-{process}"])
 def test_what_is_left_over_is_swept_when_it_is_old_although_its_owner_seems_to_live(owner, is_folder, tmp_path):
     owner = owner.format(host=platform.node().partition(".")[0], process=os.getpid())
-    leftover, young = (tmp_path / f".x.yaml.{owner}-{number}.part" for number in ("0a", "0b"))
+    leftover, young = (tmp_path / f".x.yaml.{owner}-{number}.part" for number in ("0000000a", "0000000b"))
     for path in (leftover, young):
         path.mkdir() if is_folder else path.write_text("half")
     os.utime(leftover, (time.time() - 2 * OLD_S,) * 2)
@@ -170,7 +170,7 @@ def test_what_is_left_over_is_swept_when_it_is_old_although_its_owner_seems_to_l
 
 def test_a_name_with_a_number_that_no_process_can_have_stops_no_writing(tmp_path):
     host = platform.node().partition(".")[0]
-    (tmp_path / f".x.yaml.{host}-99999999999-0a.part").write_text("made up")
+    (tmp_path / f".x.yaml.{host}-99999999999-0000000a.part").write_text("made up")
     write_atomically(b"whole", tmp_path / "x.yaml")
     assert [path.name for path in tmp_path.iterdir()] == ["x.yaml"]
 
@@ -190,6 +190,13 @@ def test_a_visit_that_another_process_makes_again_meanwhile_is_not_removed(tmp_p
     with suppress(Exception):
         finished_or_made(home, "k", lambda scratch, folder: record)
     assert (home.visit("k") / "stamps").read_text() == "theirs"
+
+
+def test_a_file_of_the_user_whose_name_is_almost_that_of_a_leftover_is_not_swept(tmp_path):
+    (mine := tmp_path / ".survey.2024-11-05.part").write_text("mine")
+    os.utime(mine, (1, 1))
+    sweep_leftovers(tmp_path)
+    assert mine.read_text() == "mine"
 
 
 WRITER = """import os, sys, pathlib

@@ -2,8 +2,11 @@
 
 import re
 
+import pytest
+
 from deepcr_zoo.dataset import overview
 from deepcr_zoo.dataset.store import Rejected
+from deepcr_zoo.errors import IntegrityError
 
 
 def test_the_report_shows_stamps_and_lists_every_exposure(built, tmp_path):
@@ -38,3 +41,13 @@ def test_the_report_lists_rejected_and_missing_data(built):
     text = overview.text(lacking)
     assert "|  | x_flc.fits | is truncated |" in text
     assert "- 10420-01: 3 exposures" in text
+
+
+def test_a_report_goes_through_no_link(built, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "report.md").write_text("mine")
+    (tmp_path / "report").symlink_to(mine)
+    with pytest.raises(IntegrityError, match="symbolic link"):
+        overview.write_report(built, tmp_path / "report")
+    assert [path.read_text() for path in mine.iterdir()] == ["mine"]

@@ -347,8 +347,8 @@ def test_leftovers_of_killed_processes_are_swept_and_those_of_others_are_not(flc
     gone.wait()
     host = platform.node().partition(".")[0]
     running, elsewhere = f"{host}-{os.getpid()}", f"not{host}-{gone.pid}"
-    parts = [f".x_flc_crmask.fits.{owner}-0a1b.part" for owner in (f"{host}-{gone.pid}", running, elsewhere)]
-    parts.append(f".y_flc_crmask.fits.{host}-{gone.pid}-0a1b.part")
+    parts = [f".x_flc_crmask.fits.{owner}-0a1b2c3d.part" for owner in (f"{host}-{gone.pid}", running, elsewhere)]
+    parts.append(f".y_flc_crmask.fits.{host}-{gone.pid}-0a1b2c3d.part")
     for part in parts:
         (flc.parent / part).write_text("half")
     clean(flc)

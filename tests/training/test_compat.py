@@ -139,6 +139,30 @@ def test_an_image_for_training_and_for_testing_is_refused(tmp_path):
         training_set(recipe, *twice, test_fraction=0.5, home=Home(tmp_path))
 
 
+def test_an_image_is_known_by_its_pixels_whatever_its_mask(tmp_path):
+    made, recipe = made_up(6, 100.0, 1), arrays_recipe("Mine-2-4", (32, 32))
+    images, masks = (np.concatenate([made[name]] * 2) for name in ("image", "cosmic_rays"))
+    masks[6:, 0, 0] = 1 - masks[6:, 0, 0]
+    with pytest.raises(InvalidImageError, match="6 of the images for testing are among those for training too"):
+        training_set(recipe, images, masks, test_fraction=0.5, home=Home(tmp_path))
+
+
+def test_the_same_bytes_in_another_shape_or_of_another_camera_are_another_training_set(tmp_path):
+    made, home = made_up(8, 100.0, 1), Home(tmp_path)
+    images, masks = made["image"], made["cosmic_rays"]
+    recipe = arrays_recipe("Mine-2-4", (32, 32))
+    training_set(recipe, images, masks, home=home)
+    other = recipe.model_copy(update={"instrument": recipe.instrument.model_copy(update={"filters": ["OTHER"]})})
+    filters = {visit.record.filter_name for visit in training_set(other, images, masks, home=home).manifest.visits}
+    assert filters == {"OTHER"}
+    wide = [np.concatenate([one, one[::-1]], axis=2) for one in (images, masks)]
+    tall = [one.reshape(8, 64, 32) for one in wide]
+    before = training_set(arrays_recipe("Mine-2-4", (32, 32)), *tall, home=home)
+    after = training_set(arrays_recipe("Mine-2-4", (32, 32)), *wide, home=home)
+    assert np.array_equal(next(iter(before.stamps("train"))).image, tall[0][0, :32])
+    assert np.array_equal(next(iter(after.stamps("train"))).image, wide[0][0, :, :32])
+
+
 @pytest.mark.parametrize(
     ("options", "field"),
     [

@@ -214,14 +214,15 @@ EDITS = {
 }
 
 
+@pytest.mark.parametrize("lost", [(), ("model.safetensors",)])
 @pytest.mark.parametrize("edit", EDITS)
-def test_a_card_that_somebody_has_edited_outlives_a_kill_in_the_evaluation(edit, copied):
+def test_a_card_that_somebody_has_edited_outlives_a_kill_in_the_evaluation_and_lost_weights(edit, lost, copied):
     wanted, text, error = EDITS[edit]
     card = copied.folder / "card.yaml"
     edited = re.sub(wanted, text, card.read_text(), count=1)
     assert text in edited
     card.write_text(edited)
-    for name in ("results.json", "test_vector.safetensors"):
+    for name in ("results.json", "test_vector.safetensors", *lost):
         (copied.folder / name).unlink()
     with nullcontext() if error is None else pytest.raises(error, match=r"card\.yaml"):
         resume(copied.folder, prove=False)

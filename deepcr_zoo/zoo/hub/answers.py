@@ -6,9 +6,10 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from deepcr_zoo._version import __version__
+from deepcr_zoo.documents import Bounded
 from deepcr_zoo.zoo import incoming
 from deepcr_zoo.zoo.hub.connection import patience, within
 from deepcr_zoo.zoo.networksettings import hub_endpoint
@@ -24,13 +25,13 @@ def read_file(api: Any, repository: str, commit: str, filename: str, size: int, 
     return _read(api, path, size, filename, patience() if first else HOP_S, commit)
 
 
-class ListedLfs(BaseModel):
+class ListedLfs(Bounded):
     model_config = ConfigDict(strict=True)
 
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
-class ListedFile(BaseModel):
+class ListedFile(Bounded):
     """A file in the list of a commit; other keys are left alone."""
 
     model_config = ConfigDict(strict=True)
@@ -41,13 +42,13 @@ class ListedFile(BaseModel):
     lfs: ListedLfs | None = None
 
 
-class ListedCommit(BaseModel):
+class ListedCommit(Bounded):
     """What the Hub says of a commit of a repository."""
 
     model_config = ConfigDict(strict=True)
 
     sha: str = Field(pattern="^[0-9a-f]{40}$")
-    siblings: list[ListedFile] = []
+    siblings: list[ListedFile] = Field(default_factory=list)
 
 
 def read_commit(api: Any, repository: str, commit: str | None = None) -> ListedCommit:
@@ -63,19 +64,19 @@ def read_commit(api: Any, repository: str, commit: str | None = None) -> ListedC
     return found
 
 
-class ListedTag(BaseModel):
+class ListedTag(Bounded):
     model_config = ConfigDict(strict=True)
 
     name: str
     commit: Any = Field(alias="targetCommit")
 
 
-class ListedRefs(BaseModel):
+class ListedRefs(Bounded):
     """The references of a repository; other kinds than tags are left alone."""
 
     model_config = ConfigDict(strict=True)
 
-    tags: list[ListedTag] = []
+    tags: list[ListedTag] = Field(default_factory=list)
 
 
 def read_tags(api: Any, repository: str) -> dict[str, str]:

@@ -295,7 +295,7 @@ def explain(where: str | Path, error: Any) -> str:
     field, given = _field(error), shown(error["input"])
     match error["type"]:
         case "extra_forbidden":
-            return f"{where}: {field}: expected no such key, got {given}; remove it or correct its name"
+            return f"{where}: {field}: expected no such key; remove it or correct its name"  # its value may be a secret
         case "missing":
             return f"{where}: {field}: expected a value, got none; add the key"
         case "string_type" if isinstance(error["input"], (int, float)):
@@ -304,8 +304,8 @@ def explain(where: str | Path, error: Any) -> str:
             return f"{where}: {field}: expected a number, got the text {given}; YAML needs 1.0e-3 for 1e-3"
         case _:
             expectation = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-            # a whole section is too long to repeat
-            found = "" if isinstance(error["input"], (dict, list)) else f", got {given}"
+            # a whole section is too long to repeat, and a document that is one text may be no document, but a secret
+            found = "" if isinstance(error["input"], (dict, list)) or not error["loc"] else f", got {given}"
             return f"{where}: {field}: expected {brief(expectation)}{found}"
 
 

@@ -192,22 +192,26 @@ def write_new(data: bytes, path: Path) -> None:
     write_together({path: data}, new=[path])
 
 
-def write_together(contents: Mapping[Path, bytes], new: Collection[Path] = ()) -> None:
+def write_together(contents: Mapping[Path, bytes], new: Collection[Path] = (), permissions: int = 0o666) -> None:
     """Write several files atomically, and rename none of them before all are on the disk.
 
     Only a kill during the renames leaves some of them old; the last one is renamed last. Those that are `new` replace
     nothing: where another process was quicker, its file stays, this is a `FileExistsError`, and no new one is left. What
-    earlier processes left of these files, unfinished, is removed.
+    earlier processes left of these files, unfinished, is removed. New files get these permissions, less those that the user
+    withholds (umask); others keep theirs.
     """
     partial: dict[Path, Path] = {}
     made: list[Path] = []
+    replaced: dict[Path, Path] = {}  # by where the earlier ones are kept meanwhile
     try:
         for folder in dict.fromkeys(path.parent for path in contents):
             folder.mkdir(parents=True, exist_ok=True)
         sweep_partial(*contents)
         for path, data in contents.items():
             partial[path] = _partial_path(path)
-            with open(partial[path], "xb") as file:
+            with open(partial[path], "xb", opener=lambda name, flags: os.open(name, flags, permissions)) as file:
+                if path not in new and path.is_file():
+                    os.chmod(partial[path], stat.S_IMODE(path.stat().st_mode))
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -216,11 +220,27 @@ def write_together(contents: Mapping[Path, bytes], new: Collection[Path] = ()) -
                 _rename_new(temporary, path)
                 made.append(path)
             else:
+                if len(contents) > 1:
+                    _keep(path, replaced)
                 os.replace(temporary, path)
     except BaseException:
+        for path, earlier in replaced.items():
+            with suppress(FileNotFoundError):
+                os.replace(earlier, path)
+            earlier.unlink(missing_ok=True)  # which stays if it was not replaced yet: both are one file
         for left in (*partial.values(), *made):
             left.unlink(missing_ok=True)
         raise
+    for earlier in replaced.values():
+        earlier.unlink(missing_ok=True)
+
+
+def _keep(path: Path, kept: dict[Path, Path]) -> None:
+    """Keep a file that is going to be replaced, under another name, if its disk has hard links."""
+    earlier = _partial_path(path)
+    with suppress(OSError):
+        os.link(path, earlier, follow_symlinks=False)
+        kept[path] = earlier
 
 
 def _rename_new(temporary: Path, path: Path) -> None:
@@ -265,6 +285,11 @@ def is_folder(path: Path) -> bool:
         return stat.S_ISDIR(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+def is_free(path: Path) -> bool:
+    """True if a new folder can have this place: nothing is there, or an empty folder, which no link stands for."""
+    return not os.path.lexists(path) or (is_folder(path) and not path.is_symlink() and not any(path.iterdir()))
 
 
 def is_file(path: Path) -> bool:

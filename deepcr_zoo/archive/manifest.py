@@ -112,12 +112,21 @@ def check_copy(path: Path) -> None:
 
 
 def _check_hashes_stay(path: Path, manifest: ArchiveManifest) -> None:
-    """Raise `OutputError` if a list of products, not all downloaded, would replace hashes of files that were."""
-    hashes = {product.name: product.sha256 for product in manifest.products}
-    if None in hashes.values() and os.path.lexists(path):
-        lost = [product.name for product in read(path).products if product.sha256 and hashes.get(product.name) is None]
-        if lost:
+    """Raise `OutputError` if a manifest would replace one of another search, or hashes of files by others or by none."""
+    if not os.path.lexists(path):
+        return
+    before, hashes = read(path), {product.name: product.sha256 for product in manifest.products}
+    if before.query != manifest.query:
+        raise OutputError(f"{path}: is the manifest of another search: name another file with --output, or remove it")
+    for product in before.products:
+        found = hashes.get(product.name)
+        if product.sha256 and found is None:
             raise OutputError(
-                f"{path}: has hashes that this list of products does not have, as that of {lost[0]}: name another file with "
-                "--output, or download them without --dry-run"
+                f"{path}: has hashes that this list of products does not have, as that of {product.name}: name another file "
+                "with --output, or download them without --dry-run"
+            )
+        if product.sha256 and found != product.sha256:
+            raise OutputError(
+                f"{path}: has another hash of {product.name}, which the archive has made anew since: name another file with "
+                "--output, or remove it"
             )

@@ -18,7 +18,7 @@ from deepcr_zoo.archive.listing import Product, Query, VisitRequest
 from deepcr_zoo.archive.pace import Pace
 from deepcr_zoo.documents import brief
 from deepcr_zoo.errors import ArchiveBusyError, ArchiveError, ArchiveUnreachableError, IntegrityError, UsageError
-from deepcr_zoo.machine import require
+from deepcr_zoo.machine import free_memory_bytes, require
 from deepcr_zoo.zoo import incoming
 from deepcr_zoo.zoo.networksettings import (
     MAST,
@@ -35,6 +35,7 @@ from deepcr_zoo.zoo.safelogs import shown_safely
 CONNECT_S, READ_S = 10.0, 60.0  # seconds that the archive may be silent; astroquery itself would wait for ever
 HEAD_S = 120.0  # for the head of a download, redirects included
 SEARCH_S, POLL_S = 600.0, 0.5  # for all answers of a question, and between two questions whether it is ready
+MEMORY_OF_AN_ANSWER = 50  # bytes of objects for each byte of an answer, 35 of which were measured
 MOST_ANSWER_BYTES = 200_000_000  # all pages together; the visits of fifty proposals have a tenth
 LARGEST_PRODUCT_BYTES = 10**11
 CHUNK_BYTES = 1 << 16
@@ -147,7 +148,7 @@ class Archive:
         def ask() -> list[Row]:
             with self._reporting_failures(SEARCH), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # an empty result is reported by the callers
-                return incoming.within(SEARCH_S, read, MOST_ANSWER_BYTES, waiting)
+                return incoming.within(SEARCH_S, read, most_answer_bytes(), waiting)
 
         def read() -> list[Row]:
             table = getattr(self._observations, method)(*arguments, **criteria)
@@ -223,13 +224,19 @@ def _is_at(url: str, address: Address) -> bool:
 def _read_whole(response: Any, pace: Pace) -> Any:
     """Return a response with its body in memory; one that says that the search still runs comes with a pause."""
     try:
-        body = incoming.whole(response.headers, _chunks(response), MOST_ANSWER_BYTES, "its answer")
+        body = incoming.whole(response.headers, _chunks(response), most_answer_bytes(), "its answer")
     finally:
         response.close()
     response.raw = BytesIO(body)
     if b'"EXECUTING"' in body[:MOST_STATUS_BYTES]:
         pace.wait(POLL_S)  # astroquery asks again at once
     return response
+
+
+def most_answer_bytes() -> int:
+    """Return the largest answer whose objects fit into the free memory."""
+    free = free_memory_bytes()
+    return MOST_ANSWER_BYTES if free is None else min(MOST_ANSWER_BYTES, free // MEMORY_OF_AN_ANSWER)
 
 
 def _chunks(response: Any) -> Iterator[bytes]:

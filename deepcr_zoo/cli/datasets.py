@@ -99,7 +99,7 @@ def new(
     """Write a commented recipe for a new instrument, to be filled in."""
     if not re.fullmatch(NAME_PATTERN, name):
         raise InvalidNameError(f"{name}: expected letters, digits, '_' and '-', as in ACS-WFC-F606W-2-32")
-    path = file or Path(f"{name.lower()}.yaml")
+    path = Path(f"{name.lower()}.yaml") if file is None else files.expanded(file)
     starter = STARTER if instrument is None else DESCRIBED_STARTER
     text = (files.data_root() / "recipes" / "base" / starter).read_text(encoding="utf-8")
     if instrument is not None:
@@ -186,12 +186,12 @@ def simulate(
     ]
     for visit in simulated:
         simulation.check(visit)
-    folders = [output_dir / f"{visit.field_type}-{visit.seed}" for visit in simulated]
+    folders = [files.expanded(output_dir) / f"{visit.field_type}-{visit.seed}" for visit in simulated]
     files.sweep_partial(*folders)
-    if taken := [folder for folder in folders if folder.is_dir() and any(folder.iterdir())]:
+    if taken := [folder for folder in folders if not files.is_free(folder)]:
         raise UsageError(
-            f"{taken[0]} is not empty: choose another --output-dir or remove it, exposures of two runs do not mix; to go on "
-            "with a run that was killed, give --seed and --visits of what is left"
+            f"{taken[0]} is no empty folder: choose another --output-dir or remove it, exposures of two runs do not mix; to "
+            "go on with a run that was killed, give --seed and --visits of what is left"
         )
     for visit, folder in TerminalReporter().track(list(zip(simulated, folders, strict=True)), "simulating", len(simulated)):
         with files.reporting_failures(folder, "choose another --output-dir"), files.whole_folder(folder) as unfinished:
@@ -342,7 +342,7 @@ def fetch(
     if settings and file is None:
         raise UsageError("--manifest takes what it lists: leave out --set")
     if to is not None:
-        manifests.check_copy(to)
+        manifests.check_copy(to := files.expanded(to))
     with interruptible():
         if manifest is not None:
             path, listed = manifest, manifests.read(manifest)

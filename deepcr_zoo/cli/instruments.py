@@ -56,7 +56,7 @@ def new(
     if to is not None and to.suffix not in (".yaml", ".yml"):
         raise UsageError(f"--to {to}: expected the name of a file, such as {to / 'mine.yaml'}")
     described = describe_camera(inputs, name, settings or ())
-    path = to or settings_folder() / f"{_file_name(described.instrument.name)}.yaml"
+    path = files.expanded(to) if to is not None else settings_folder() / f"{_file_name(described.instrument.name)}.yaml"
     if not overwrite:
         refuse_existing(path, "give --overwrite to replace it, or another --to")
     if os.path.lexists(path) and not is_description(path):

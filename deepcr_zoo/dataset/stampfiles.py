@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from deepcr_zoo.files import sha256_of
 
 REBUILD = "run the build again: it makes what is missing"
 _MAKE_ANEW = f"remove its folder and {REBUILD}"
-_STAMPS_AT_A_TIME = 64
+_VALUES_AT_A_TIME = 64 * 256**2
 
 _FileState = tuple[int, ...]
 
@@ -95,7 +96,8 @@ def _problems(opened: Any, file: StampFile) -> Iterator[str]:
         tensor, shape = opened.get_slice(layer.name), layer.shape(file.count, file.side)
         if (found := (tensor.get_dtype(), tuple(tensor.get_shape()))) != (layer.dtype, shape):
             yield f"{layer.name}: expected {layer.dtype} of shape {shape}, got {found[0]} of shape {found[1]}"
-        for start in range(0, file.count, _STAMPS_AT_A_TIME):
-            values = tensor[start : min(start + _STAMPS_AT_A_TIME, file.count)]
+        at_a_time = max(1, _VALUES_AT_A_TIME // math.prod(shape[1:]))
+        for start in range(0, file.count, at_a_time):
+            values = tensor[start : min(start + at_a_time, file.count)]
             if not layer.values.hold(values).all():
                 yield f"{layer.name}: expected {layer.values.expected}"

@@ -23,6 +23,7 @@ from deepcr_zoo.zoo.instruments import Instrument, Keywords, number, text
 
 FLAGS = ("DQ",)  # extensions of DQ flags
 MASKS = ("MASK", "BPM")  # extensions where any number but 0 marks a bad pixel (astropy's CCDData; LCO's BANZAI)
+WITHOUT_DQ = "clean does without it if you give --ignore-dq all"
 _OTHER = ("ERR", "UNCERT", "WHT", "CTX", "IVAR", "VAR", "VARIANCE", "WEIGHT", "SIGMA", "STAT", "QUAL", "APERTURE", "CAT")
 NO_SCIENCE = (*FLAGS, *MASKS, *_OTHER)
 """Names of extensions that describe a science image."""
@@ -97,6 +98,8 @@ def quality_of(layers: Sequence[Any], shape: tuple[int, ...], where: str) -> tup
         values = _quality_values(hdu, (shape[-2], shape[-1]), f"{where}: its {name} extension")
         if values is None:
             continue
+        if name in FLAGS and flags is not None:
+            raise InvalidFileError(f"{where}: has two {name} extensions: {WITHOUT_DQ}, or number them by EXTVER")
         if name in FLAGS:
             flags = values
         else:
@@ -111,11 +114,10 @@ def constant_flags(header: Keywords) -> int:
 
 
 def _quality_values(hdu: Any, shape: tuple[int, int], where: str) -> NDArray[np.integer] | None:
-    way_out = "clean does without it if you give --ignore-dq all"
     try:
         values = image_values(hdu, where) if is_image(hdu) else None
     except InvalidFileError as error:
-        raise InvalidFileError(f"{error}; {way_out}") from None
+        raise InvalidFileError(f"{error}; {WITHOUT_DQ}") from None
     if values is None:
         constant = constant_flags(hdu.header) if is_image(hdu) else 0
         return np.full(shape, constant, dtype=np.int16) if constant else None
@@ -123,7 +125,7 @@ def _quality_values(hdu: Any, shape: tuple[int, int], where: str) -> NDArray[np.
         values = values.reshape(values.shape[-2:])
     if values.shape != shape or values.dtype.kind not in "iub":
         raise InvalidFileError(
-            f"{where} holds {values.dtype} of shape {values.shape}: expected integers of shape {shape}; {way_out}"
+            f"{where} holds {values.dtype} of shape {values.shape}: expected integers of shape {shape}; {WITHOUT_DQ}"
         )
     return np.asarray(values)
 

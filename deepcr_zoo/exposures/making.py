@@ -121,7 +121,7 @@ def make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOpt
     contents[plan.mask] = products.mask_file(exposure, chip_masks, plan.mask_provenance, history)
     # others may have written there meanwhile
     if finished(plan, options.overwrite) is None or damaged(plan, exposure):
-        _write(contents)
+        _write(contents, exposure.path)
         _check_written(plan)
     return products.count(chip_masks), cautions
 
@@ -149,11 +149,12 @@ def _check_written(plan: Plan) -> None:
         ) from None
 
 
-def _write(contents: dict[Path, bytes]) -> None:
+def _write(contents: dict[Path, bytes], exposure: Path) -> None:
+    """Write products, which nobody may read who may not read the exposure."""
     folder = next(iter(contents)).parent
     new = [path for path in contents if not os.path.lexists(path)]
     try:
-        write_together(contents, new)
+        write_together(contents, new, 0o600 | exposure.stat().st_mode & 0o666)
     except OSError as error:
         if theirs := [path for path in new if os.path.lexists(path)]:
             raise OutputError(f"{theirs[0]}: another process wrote it meanwhile: it was left as it is; run again") from None

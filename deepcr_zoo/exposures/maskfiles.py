@@ -156,7 +156,7 @@ def _from_fits(data: bytes, file: MaskFile, versions: Sequence[int]) -> list[Any
 
 
 def _of_chips(images: list[Any], versions: Sequence[int], file: MaskFile) -> list[Any]:
-    """Return the image of each chip, by EXTVER where the images have it, else in the order of the file."""
+    """Return the image of each chip, by EXTVER where the images have it, else in the order of the chips' EXTVER."""
     if not any("EXTVER" in hdu.header for hdu in images):
         return images
     stated = [extension_version(hdu) for hdu in images]

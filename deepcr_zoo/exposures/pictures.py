@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.errors import printable
+from deepcr_zoo.documents import brief
+from deepcr_zoo.errors import UsageError, printable
 from deepcr_zoo.files import read_file
 from deepcr_zoo.machine import require
 
@@ -59,8 +60,12 @@ class Panels:
 
 
 def require_matplotlib() -> None:
-    """Raise `MissingExtraError` if matplotlib is not installed."""
+    """Raise `MissingExtraError` if matplotlib is not installed, `UsageError` if MPLBACKEND names none of its backends."""
     require("matplotlib", "pictures need matplotlib", "plot")
+    try:
+        import matplotlib  # noqa: F401
+    except ValueError as error:
+        raise UsageError(f"matplotlib cannot be used: {brief(error)}: correct or remove MPLBACKEND") from None
 
 
 def plainly_drawn(draw: Callable[Given, Drawn]) -> Callable[Given, Drawn]:

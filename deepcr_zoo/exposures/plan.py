@@ -122,7 +122,8 @@ def clashes(paths: Iterable[str], output_dir: str | os.PathLike[str] | None) -> 
     taken: dict[Path, str] = {}
     refused = {}
     for path in paths:
-        if (first := taken.setdefault(target(Path(path), output_dir, "").absolute(), path)) != path:
+        product = target(Path(path), output_dir, "")
+        if (first := taken.setdefault(Path(os.path.realpath(product.parent), product.name), path)) != path:
             refused[path] = f"would become the same products as {first}: clean it into another --output-dir"
     return refused
 
@@ -147,7 +148,7 @@ def finished(plan: Plan, overwrite: bool) -> Count | None:
 
 
 def damaged(plan: Plan, exposure: Exposure) -> list[str]:
-    """Return a caution for each existing product that is not as it was written."""
+    """Return a caution for each product that is not whole; `MadeOtherwiseError` for a whole one that was changed."""
     problems = {path: _damage(path, plan, exposure) for path in plan.paths}
     return [f"{path.name} is made again: it is damaged ({problem})" for path, problem in problems.items() if problem]
 
@@ -162,7 +163,13 @@ def _damage(path: Path, plan: Plan, exposure: Exposure) -> str | None:
             if found < expected:  # cut between two of them
                 return f"it has {found} extensions: expected {expected}"
             # extensions that are copied keep the checksums of the exposure, right or wrong
-            return next((one for one in cautions if is_checksum_failure(one) and one not in exposure.cautions), None)
+            changes = [one for one in cautions if is_checksum_failure(one) and one not in exposure.cautions]
+        if changes:
+            raise MadeOtherwiseError(
+                f"{path}: was changed by hand, or damaged ({changes[0].partition(':')[0]}): --overwrite makes it again, "
+                "clean --mask takes a corrected mask of another name"
+            )
+        return None
     except InvalidFileError as error:
         return str(error).removeprefix(f"{path}: ")
 
@@ -207,11 +214,14 @@ def not_ours(path: Path) -> OutputError:
 
 
 def stale(plan: Plan, exposure: Exposure, output_dir: str | os.PathLike[str] | None) -> list[str]:
-    """Return a caution if a cleaned copy from another run stays beside the new mask."""
+    """Return cautions if a cleaned copy or a picture from another run stays beside the new mask."""
+    picture = target(exposure.path, output_dir, PICTURE_ENDING)
+    made_by = None if plan.picture else pictures.description(picture)
+    left = [] if made_by in (None, plan.picture_made_by) else [f"{picture.name} stays as it is and shows another result"]
     other = target(exposure.path, output_dir, COPY_ENDING)
     header = None if plan.copy or not other.is_file() else _product_header(other)
     if header is None:
-        return []
+        return left
     fields = {field.name: getattr(plan.mask_provenance, field.name) for field in dataclasses.fields(Provenance)}
     problem = difference(Provenance(**fields), header)
-    return [] if problem is None else [f"{other.name} stays as it is and was made otherwise ({problem})"]
+    return left if problem is None else [*left, f"{other.name} stays as it is and was made otherwise ({problem})"]

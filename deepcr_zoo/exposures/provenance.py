@@ -10,6 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 from deepcr_zoo._version import __version__
+from deepcr_zoo.documents import shown
+from deepcr_zoo.zoo.instruments import value
 
 Cards = dict[str, tuple[Any, str]]
 """FITS keywords with their values and comments."""
@@ -87,10 +89,13 @@ def difference(provenance: Provenance, header: Mapping[str, Any]) -> str | None:
     """
     cards = provenance.cards()
     for keyword in ("CRFORMAT", *cards):  # first, because another format may have other keywords
-        value, _ = cards[keyword]
-        found = header.get(keyword)
-        # a FITS card holds fewer digits of a number than memory does
-        same = math.isclose(found, value) if isinstance(found, float) else found == value
+        planned, _ = cards[keyword]
+        found = value(header, keyword)
+        # a FITS card holds fewer digits of a number than memory does, and no blanks at the end of a text
+        if isinstance(found, float) and isinstance(planned, int | float):
+            same = math.isclose(found, planned)
+        else:
+            same = found == (planned.rstrip() if isinstance(planned, str) else planned)
         if keyword != "CRSOFT" and not same:
-            return f"{keyword} is {found!r} there and {value!r} now"
+            return f"{keyword} is {shown(found)} there and {shown(planned)} now"
     return None

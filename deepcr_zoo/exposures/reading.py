@@ -40,6 +40,7 @@ from deepcr_zoo.zoo.instruments import (
     PixelUnit,
     UnitSpelling,
     matches,
+    number,
     positive,
     read_gain,
     shipped_table,
@@ -399,7 +400,7 @@ def _stored_saturation(
     stated = next((level for name in names if (level := positive(keywords, name)) is not None), None)
     if stated is None and instrument and raw.bias is not None:
         stated = instrument.saturation_count
-    if stated is not None and np.median(pixels) < stated:  # else a leftover in another unit
+    if stated is not None and np.median(pixels[has_value(pixels)]) < stated:  # else a leftover in another unit
         levels.append(stated)
     return min(levels, default=None)
 
@@ -416,6 +417,9 @@ def _pixels(hdu: Any, where: str) -> NDArray[np.float32]:
             pixels = np.asarray(values).reshape(shape[-2:]).astype(np.float32)
     except (ValueError, TypeError) as error:  # other pixels than its header announces
         raise InvalidFileError(f"{where}: is truncated or damaged: {reason(error)}") from None
+    blank = number(hdu.header, "BLANK")
+    if blank is not None and values.dtype.kind == "u":  # astropy makes NaN of it in other integers alone
+        pixels[np.equal(values, blank + (number(hdu.header, "BZERO") or 0)).reshape(pixels.shape)] = np.nan
     if not has_value(pixels).any():
         raise InvalidFileError(f"{where}: holds no valid pixel, all are NaN, infinite or beyond {LIMIT:g}")
     return pixels

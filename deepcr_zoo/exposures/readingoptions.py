@@ -68,9 +68,9 @@ class ReadingOptions:
         given = {
             "extension": ", ".join(self.extension) or None,
             "unit": self.unit,
-            "gain": ", ".join(f"{gain:g}" for gain in self.gain) or None,
-            "bias": f"{self.bias:g}" if isinstance(self.bias, float) else self.bias,
-            "exposure_time": None if self.exposure_time is None else f"{self.exposure_time:g}",
+            "gain": ", ".join(f"{gain:.15g}" for gain in self.gain) or None,
+            "bias": f"{self.bias:.15g}" if isinstance(self.bias, float) else self.bias,
+            "exposure_time": None if self.exposure_time is None else f"{self.exposure_time:.15g}",
             "ignore_dq": None if self.ignore_dq is None else str(self.ignore_dq),
         }
         return "; ".join(f"{name} {value}" for name, value in given.items() if value is not None)
@@ -82,7 +82,7 @@ def _gains(given: float | str | Sequence[float] | None) -> tuple[float, ...]:
     parts = given.split(",") if isinstance(given, str) else [given] if isinstance(given, int | float) else given
     try:
         gains = tuple(map(float, parts))
-    except ValueError:
+    except (ValueError, TypeError):
         gains = (math.nan,)
     if not all(is_plausible(gain, GAINS) for gain in gains):
         least, most = GAINS

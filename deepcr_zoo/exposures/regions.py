@@ -15,9 +15,11 @@ from deepcr_zoo.exposures.fitsfiles import root_name
 from deepcr_zoo.exposures.making import groups
 from deepcr_zoo.exposures.maskfiles import product_masks
 from deepcr_zoo.exposures.products import MASK_EXTENSION
-from deepcr_zoo.files import expanded, reporting_failures, write_together
+from deepcr_zoo.files import expanded, opened_file, reporting_failures, write_together
 
 MARGIN_PIXELS = 1
+
+FIRST_LINE, HEAD_BYTES = "# Region file format: DS9 version 4.1", 10_000
 
 MOST_REGIONS = 200_000
 """For a chip: no exposure has as many cosmic rays, and DS9 takes minutes to draw them."""
@@ -40,12 +42,25 @@ def write_regions(path: Path, folder: Path | None = None, *, overwrite: bool = F
     where = path.parent if folder is None else expanded(folder)
     masks, cautions = product_masks(path)
     contents = {where / f"{root_name(path)}_{number}.reg": _text(path, number, one.mask) for number, one in masks.items()}
-    if taken := [str(one) for one in contents if os.path.lexists(one) and not overwrite]:
-        raise OutputError(f"{taken[0]}: exists already: --overwrite replaces it, --output-dir writes elsewhere")
+    for taken in filter(os.path.lexists, contents):
+        if not overwrite:
+            raise OutputError(f"{taken}: exists already: --overwrite replaces it, --output-dir writes elsewhere")
+        if not _is_ours(taken, path):
+            raise OutputError(f"{taken}: is no region file of {path.name}: move it away, or give another --output-dir")
     written = {one: text.encode("ascii", "backslashreplace") for one, text in contents.items()}
     with reporting_failures(where, "choose another --output-dir"):
         write_together(written, new=() if overwrite else list(written))
     return RegionFiles(list(contents), cautions)
+
+
+def _is_ours(region_file: Path, mask_file: Path) -> bool:
+    """True for a region file that was made from a mask file of this name."""
+    try:
+        with opened_file(region_file) as file:
+            head = file.read(HEAD_BYTES).decode("ascii", "replace").split("\n")
+    except OSError:
+        return False
+    return head[0] == FIRST_LINE and len(head) > 1 and head[1].startswith(f"# {printable(mask_file.name)}[{MASK_EXTENSION},")
 
 
 def _text(path: Path, number: int, mask: NDArray[np.bool_]) -> str:
@@ -60,7 +75,7 @@ def _text(path: Path, number: int, mask: NDArray[np.bool_]) -> str:
         for rows, columns in ndimage.find_objects(labels)
     ]
     head = [
-        "# Region file format: DS9 version 4.1",
+        FIRST_LINE,
         f"# {printable(path.name)}[{MASK_EXTENSION},{number}]",
         "global color=red",
         "image",

@@ -90,7 +90,11 @@ def _write_entry(release: Release, pin: HubPin | None, checkout: Path) -> list[P
         contents |= {shelf / name: release.files[name] for name in (WEIGHTS_FILE, TEST_VECTOR_FILE)}
     if known is None:
         _check_unlisted(release, contents)
-    contents[checkout / "zoo" / f"{release.entry}.yaml"] = entry_text(_pinned_entry(release, registry, pin))
+    else:
+        _check_recorded(release, {card.with_suffix(suffix): data for suffix, data in release.beside_card.items()})
+    entry = _pinned_entry(release, registry, pin)
+    if entry != registry.entries.get(release.entry):  # else its file stays, with comments that people have put there
+        contents[checkout / "zoo" / f"{release.entry}.yaml"] = entry_text(entry)
     changed = {path: data for path, data in contents.items() if not path.is_file() or read_file(path) != data}
     write_together(changed)
     return list(changed)
@@ -108,6 +112,13 @@ def _check_unlisted(release: Release, contents: Mapping[Path, bytes]) -> None:
                 f"{path}: is another file of {release.reference}, without a registry entry: move it away, or set "
                 "identity.version in card.yaml to another version"
             )
+
+
+def _check_recorded(release: Release, contents: Mapping[Path, bytes]) -> None:
+    """Refuse to alter what stands beside the card of a locked version, such as its benchmark."""
+    for path, data in contents.items():
+        if path.is_file() and read_file(path) != data:
+            raise PublishError(f"{path}: is on record for {release.reference}, which does not change: publish a new version")
 
 
 class _EntryDumper(yaml.SafeDumper):

@@ -47,7 +47,7 @@ def write_site(registry: Registry, folder: Path, reporter: Reporter) -> list[Pat
     """
     require_matplotlib()
     folder = Path(os.path.abspath(files.expanded(folder)))  # which has a name, also as "."
-    if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir() or any(folder.iterdir())):
+    if not files.is_free(folder):
         raise OutputError(f"{folder}: exists and is no empty folder: choose another --output-dir, or remove it")
     references = registry.references()
     with files.reporting_failures(folder, "choose another --output-dir"), files.whole_folder(folder) as unfinished:

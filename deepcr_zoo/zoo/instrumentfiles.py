@@ -104,13 +104,13 @@ def default_instruments() -> KnownInstruments:
 def instruments_beside(folders: Iterable[Path]) -> KnownInstruments:
     """Return the default instruments and those of the YAML files in these folders of recipes, and below `FOLDER` in them."""
     found = list(default_instruments().known)
-    paths = (path for folder in folders for place in (folder, folder / FOLDER) for path in _yaml_files(place))
-    for path in dict.fromkeys(one.resolve() for one in paths):
+    searched = [place for folder in folders for place in (folder, folder / FOLDER)]
+    for path, place in {path.resolve(): place for place in searched for path in _yaml_files(place)}.items():
         if path.exists() and not (files.is_file(path) and path.stat().st_size <= MOST_BYTES):
             continue  # something else, such as a folder or a pipe of this name
         content = document_bytes(path, path)
         if _describes(content) and not any(one.where == str(path) for one in found):
-            found.append(KnownInstrument(parse_document(content, Instrument, path), str(path)))
+            found.append(KnownInstrument(_parsed(content, path, place), str(path)))
     return KnownInstruments.merged(found)
 
 
@@ -121,7 +121,18 @@ def settings_folder() -> Path:
 
 def read_instrument(path: Path) -> Instrument:
     """Read a user's description of an instrument; an `InvalidDocumentError` names every wrong field."""
-    return parse_document(document_bytes(path, path), Instrument, path)
+    return _parsed(document_bytes(path, path), path, path.parent)
+
+
+def _parsed(content: bytes, path: Path, folder: Path) -> Instrument:
+    """Return a description; of one to which a link leads out of its folder nothing is repeated: it may be any file."""
+    try:
+        return parse_document(content, Instrument, path)
+    except InvalidDocumentError:
+        if path.resolve().is_relative_to(folder.resolve()):
+            raise
+        reason = f"its content is not shown, since it lies outside of {folder}"
+        raise InvalidDocumentError(f"{path}: expected a description of an instrument; {reason}") from None
 
 
 def is_description(path: Path) -> bool:

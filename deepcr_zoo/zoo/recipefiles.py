@@ -72,8 +72,8 @@ def read_recipe(path: str | os.PathLike[str], settings: Sequence[str] = ()) -> R
     UsageError
         If a setting is not of the form ``path.to.field=VALUE``.
     """
-    outside: set[Path] = set()
     path = Path(path)
+    outside = {path} if _is_outside(path, path) else set()  # by a link
     try:
         content, origins = _read(path, (), outside)
         for setting in settings:

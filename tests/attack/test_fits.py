@@ -8,6 +8,7 @@ import hashlib
 import io
 import lzma
 import os
+import shutil
 import socket
 import struct
 import time
@@ -554,19 +555,50 @@ def test_a_product_that_was_cut_off_is_made_again_with_a_word(ending, tmp_path, 
     assert clean_file(path, SMALL, "medmask", preview=True).status == "finished"
 
 
-def test_a_product_with_a_changed_byte_is_made_again_with_a_word(tmp_path):
+@pytest.mark.parametrize("ending", ["_crclean.fits", "_crmask.fits"])
+def test_a_product_that_was_changed_by_hand_stays_and_is_replaced_only_if_asked(ending, tmp_path):
     path = acs_flc(tmp_path / "x_flc.fits")
     clean_file(path, SMALL, "medmask")
-    product = tmp_path / "x_flc_crclean.fits"
+    product = tmp_path / f"x_flc{ending}"
     whole = product.read_bytes()
-    with fits.open(product) as hdus:
-        place = hdus["SCI", 1].fileinfo()["datLoc"]
-    product.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-    again = clean_file(path, SMALL, "medmask")
-    assert again.status == "cleaned"
-    assert any(
-        "x_flc_crclean.fits is made again: it is damaged (Checksum verification failed" in one for one in again.cautions
-    )
+    with fits.open(product, disable_image_compression=True) as hdus:
+        place = hdus[1].fileinfo()["datLoc"]
+    changed = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+    product.write_bytes(changed)
+    with pytest.raises(OutputError, match=f"x_flc{ending}: was changed by hand, or damaged"):
+        clean_file(path, SMALL, "medmask")
+    assert product.read_bytes() == changed
+    assert clean_file(path, SMALL, "medmask", overwrite=True).status == "cleaned"
+    assert clean_file(path, SMALL, "medmask").status == "finished"
+
+
+@pytest.mark.parametrize("value", [1.5, "abc", True, 10**12, "x" * 60])
+def test_a_card_of_a_product_with_any_value_is_told(value, tmp_path):
+    path = acs_flc(tmp_path / "x_flc.fits")
+    clean_file(path, SMALL, "medmask")
+    for keyword in ("CRFORMAT", "CRSHA256", "CRTHRESH", "CRGROW", "CRINPUT"):
+        with fits.open(tmp_path / "x_flc_crmask.fits") as hdus:
+            hdus[0].header[keyword] = value
+            hdus.writeto(tmp_path / "edited.fits", overwrite=True)
+        before = (tmp_path / "x_flc_crmask.fits").read_bytes()
+        shutil.move(tmp_path / "edited.fits", tmp_path / "x_flc_crmask.fits")
+        with pytest.raises(OutputError, match=f"was made otherwise .{keyword} is "):
+            clean_file(path, SMALL, "medmask")
+        (tmp_path / "x_flc_crmask.fits").write_bytes(before)
+
+
+def test_a_card_of_a_product_that_cannot_be_read_is_told(tmp_path):
+    path = acs_flc(tmp_path / "x_flc.fits")
+    clean_file(path, SMALL, "medmask")
+    product = tmp_path / "x_flc_crmask.fits"
+    for card in (b"CRTHRESH= 1.0.0.0 xx", b"CRFORMAT= \x80\xff", b"CRGROW  = (1,2,3"):
+        data = bytearray(product.read_bytes())
+        place = data.find(card[:8])
+        data[place : place + 80] = card.ljust(80)
+        product.write_bytes(data)
+        with pytest.raises(OutputError, match="was made otherwise"):
+            clean_file(path, SMALL, "medmask")
+        clean_file(path, SMALL, "medmask", overwrite=True)
 
 
 def test_a_copy_of_an_exposure_with_a_wrong_checksum_is_finished(tmp_path):

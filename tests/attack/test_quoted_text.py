@@ -49,3 +49,36 @@ def test_an_instrument_is_described_without_the_words_of_a_text(linked, tmp_path
     fits.PrimaryHDU().writeto(linked / "c.fits")
     command = ["instrument", "new", str(linked / "a_flc.fits"), "--name", "X", "--to", str(tmp_path / "x.yaml")]
     assert SECRET[:12] not in words_of(CliRunner().invoke(app, command), linked)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SECRET,
+        f"password: {SECRET}\n",
+        f"- {SECRET}\n",
+        f"a: {{password: {SECRET}}}\n",
+        f"name: [{SECRET}]\nrecognise: {SECRET}\n",
+    ],
+)
+@pytest.mark.parametrize("command", [["instrument", "check"], ["recipe", "check"]])
+def test_a_description_that_is_a_text_or_other_settings_is_not_repeated(command, text, tmp_path):
+    (tmp_path / "own.txt").write_text(text)
+    (tmp_path / "night").mkdir()
+    (tmp_path / "night" / "camera.yaml").symlink_to(tmp_path / "own.txt")
+    exposure = [str(acs_flc(tmp_path / "b_flc.fits"))] if "instrument" in command else []
+    done = CliRunner().invoke(app, [*command, str(tmp_path / "night" / "camera.yaml"), *exposure])
+    assert done.exit_code
+    assert "camera.yaml" in str(done.exception)
+    assert SECRET[:12] not in words_of(done, tmp_path / "none")
+
+
+def test_a_description_beside_a_recipe_to_which_a_link_leads_is_not_repeated(tmp_path):
+    (tmp_path / "own.txt").write_text(f"recognise: {SECRET}\n")
+    recipes = tmp_path / "recipes"
+    recipes.mkdir()
+    (recipes / "camera.yaml").symlink_to(tmp_path / "own.txt")
+    command = ["recipe", "new", "Mine-2-4", "--instrument", "Mine", "--filter", "R", "--output", str(recipes / "mine.yaml")]
+    done = CliRunner().invoke(app, command)
+    assert "its content is not shown" in str(done.exception)
+    assert SECRET[:12] not in words_of(done, recipes)

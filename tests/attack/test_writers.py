@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import shutil
@@ -357,3 +358,25 @@ def test_several_new_files_appear_together_or_not_at_all(tmp_path):
     with pytest.raises(FileExistsError):
         write_together({tmp_path / name: b"new" for name in "abc"}, new=[tmp_path / name for name in "abc"])
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"b": b"mine"}
+
+
+def test_files_that_belong_together_are_all_old_if_one_cannot_be_replaced(tmp_path, monkeypatch):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for path in (first, second):
+        path.write_text("old")
+    rename = os.replace
+    refusals = [second]
+
+    def refused(source, target):
+        if target in refusals:
+            refusals.remove(target)
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", refused)
+    with pytest.raises(PermissionError):
+        write_together({first: b"new", second: b"new"})
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"first": "old", "second": "old"}
+    monkeypatch.undo()
+    write_together({first: b"new", second: b"new"})
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"first": "new", "second": "new"}

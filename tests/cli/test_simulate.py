@@ -41,7 +41,7 @@ def test_exposures_of_two_runs_do_not_mix(tmp_path):
     (tmp_path / "extragalactic-1").mkdir()
     (tmp_path / "extragalactic-1" / "mine_flc.fits").touch()
     done = simulate("acs-wfc-f606w", "--field-type", "extragalactic", "--seed", 1, "--side", 128, "--output-dir", tmp_path)
-    assert "extragalactic-1 is not empty" in str(done.exception)
+    assert "extragalactic-1 is no empty folder" in str(done.exception)
 
 
 @pytest.mark.parametrize(

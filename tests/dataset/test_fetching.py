@@ -1,6 +1,7 @@
 """``deepcr-zoo fetch``, ``--data mast`` and archive manifests: downloads can be repeated."""
 
 import bz2
+import copy
 import hashlib
 import json
 import os
@@ -221,6 +222,23 @@ def test_a_list_takes_no_hashes_from_a_manifest_that_has_them(archive, recipe_fi
     assert fetched(recipe_file, "--dry-run", "--output", listed) == listed
     assert fetched(recipe_file, "--output", mine) == mine
     assert mine.read_bytes() == before
+
+
+def test_a_copy_replaces_no_manifest_of_another_search_and_no_other_hashes(archive, recipe_file, tmp_path):
+    mine = fetched(recipe_file, "--output", tmp_path / "mine.json")
+    whole = json.loads(mine.read_text())
+    for change, reason in (
+        (lambda content: content["query"].update(telescope="JWST"), "is the manifest of another search"),
+        (lambda content: content["products"][0].update(sha256="0" * 64), "has another hash of"),
+    ):
+        content = copy.deepcopy(whole)
+        change(content)
+        mine.write_text(json.dumps(content))
+        before = mine.read_bytes()
+        error = fetch(recipe_file, "--output", mine).exception
+        assert isinstance(error, OutputError)
+        assert reason in str(error)
+        assert mine.read_bytes() == before
 
 
 def test_two_fetches_at_once_do_not_disturb_each_other(archive, recipe):

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import resource
+import stat
 import subprocess
 import sys
 import warnings
@@ -438,3 +439,37 @@ def attempt(path):
         return clean_file(path, SMALL, "medmask", grow=1), ""
     except DeepcrZooError as error:
         return None, str(error)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_products_can_be_read_by_those_who_can_read_the_exposure_and_keep_their_permissions(flc):
+    flc.chmod(0o600)
+    done = clean(flc)
+    modes = {stat.S_IMODE(Path(path).stat().st_mode) for path in done.outputs}
+    assert modes == {0o600}
+    for path in done.outputs:
+        Path(path).chmod(0o640)
+    done = clean(flc, overwrite=True)
+    assert {stat.S_IMODE(Path(path).stat().st_mode) for path in done.outputs} == {0o640}
+
+
+def test_options_that_differ_in_the_seventh_digit_are_others(tmp_path):
+    path = tmp_path / "x.fits"
+    pixels = scene()[0]
+    fits.PrimaryHDU((pixels + 1e6).astype("f8"), fits.Header({"BUNIT": "counts", "EXPTIME": 100.0})).writeto(path)
+    clean(path, bias=1000000, gain=1.0)
+    with pytest.raises(OutputError, match="bias 1000003"):
+        clean(path, bias=1000003, gain=1.0)
+
+
+def test_products_clash_through_a_link_to_their_folder_too(tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "d")
+    paths = [str(tmp_path / "d" / "x.fits"), str(tmp_path / "link" / "x.fits.gz")]
+    assert list(clashes(paths, None)) == paths[1:]
+
+
+def test_a_picture_of_another_run_that_stays_is_a_caution(flc):
+    clean(flc, preview=True)
+    (caution,) = clean(flc, threshold=0.9, overwrite=True).cautions
+    assert caution == "x_flc_crpreview.png stays as it is and shows another result"

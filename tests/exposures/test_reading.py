@@ -453,3 +453,27 @@ def test_a_unit_that_is_stated_twice_leaves_a_caution(tmp_path):
     hdu.header.append(("BUNIT", "COUNTS"))
     write(path, hdu)
     assert "BUNIT stands 2 times in a header (ELECTRONS, COUNTS): the first was taken" in read_exposure(path).cautions
+
+
+@pytest.mark.parametrize("zero", [0, 32768])
+def test_the_number_that_stands_for_no_value_is_one_in_unsigned_integers_too(zero, tmp_path):
+    pixels = scene()[0].round()
+    raw = (pixels - zero).astype(np.int16)
+    raw[10:14, 20] = 1500 - zero
+    hdu = fits.PrimaryHDU(raw)
+    hdu.header.update(BZERO=zero, BSCALE=1, BLANK=1500 - zero, BUNIT="electron", EXPTIME=100.0)
+    hdu.writeto(tmp_path / "x.fits")
+    (chip,) = read_exposure(tmp_path / "x.fits").chips
+    assert np.isnan(chip.pixels[10:14, 20]).all()
+    assert np.isnan(chip.pixels).sum() == np.count_nonzero(raw == 1500 - zero)
+
+
+def test_two_dq_extensions_of_one_image_are_refused_with_the_way_out(tmp_path):
+    pixels = scene()[0]
+    flags = np.zeros(pixels.shape, np.int16)
+    science = fits.ImageHDU(pixels, name="SCI", ver=1)
+    science.header.update(BUNIT="electron", EXPTIME=100.0)
+    layers = [fits.ImageHDU(flags, name="DQ", ver=1) for _ in range(2)]
+    fits.HDUList([fits.PrimaryHDU(), science, *layers]).writeto(tmp_path / "x.fits")
+    with pytest.raises(InvalidFileError, match="has two DQ extensions: clean does without it if you give --ignore-dq all"):
+        read_exposure(tmp_path / "x.fits")

@@ -1,5 +1,6 @@
 """Region files are read by astropy's regions package, and each box holds one cosmic ray."""
 
+import gzip
 import shutil
 from pathlib import Path
 
@@ -113,3 +114,18 @@ def test_damage_of_a_mask_file_is_a_caution(mask_file, tmp_path):
     done = CliRunner().invoke(app, ["regions", str(path), "--overwrite"])
     assert done.exit_code == 0
     assert "hecksum" in done.stderr
+
+
+def test_a_region_file_of_the_user_or_of_another_mask_file_is_never_replaced(mask_file, tmp_path):
+    first, _ = write_regions(mask_file, tmp_path).paths
+    packed = tmp_path / "packed" / f"{mask_file.name}.gz"
+    packed.parent.mkdir()
+    packed.write_bytes(gzip.compress(mask_file.read_bytes()))
+    before = first.read_bytes()
+    with pytest.raises(OutputError, match=r"is no region file of a_flc_crmask\.fits\.gz"):
+        write_regions(packed, tmp_path, overwrite=True)
+    assert first.read_bytes() == before
+    first.write_text("# Region file format: DS9 version 4.1\nimage\ncircle(1,2,3)\n")
+    with pytest.raises(OutputError, match="is no region file of"):
+        write_regions(mask_file, tmp_path, overwrite=True)
+    assert "circle" in first.read_text()

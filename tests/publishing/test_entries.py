@@ -70,6 +70,19 @@ def test_recipe_and_operating_points_stand_beside_the_card(release, checkout):
     assert write_entry(newer, PIN, checkout) == []
 
 
+def test_what_is_on_record_of_a_version_is_not_altered_and_comments_of_an_entry_stay(release, checkout):
+    newer = as_version(release, "2.0", beside_card={".benchmark.json": b"{}\n"})
+    write_entry(newer, PIN, checkout)
+    entry = checkout / "zoo" / f"{SMALL}.yaml"
+    entry.write_text(f"# why it is here\n{entry.read_text()}")
+    assert write_entry(newer, PIN, checkout) == []
+    assert entry.read_text().startswith("# why it is here")
+    record = checkout / "cards" / SMALL / "2.0.benchmark.json"
+    with pytest.raises(PublishError, match=f"{record}: is on record for {SMALL}@2.0, which does not change"):
+        write_entry(as_version(release, "2.0", beside_card={".benchmark.json": b"[]\n"}), PIN, checkout)
+    assert record.read_bytes() == b"{}\n"
+
+
 def test_an_entry_that_cannot_be_written_leaves_nothing(release, checkout, monkeypatch):
     def full(contents):
         raise OSError(28, "No space left on device")

@@ -86,7 +86,7 @@ def set_in(path, value):
             "the document: expected output.threshold and output.threshold_choice exactly if identity.task is mask",
         ),
         ("licence", None, "licence: expected a value, got none; add the key"),
-        ("training.secret", "x", "training.secret: expected no such key, got 'x'; remove it or correct its name"),
+        ("training.secret", "x", "training.secret: expected no such key; remove it or correct its name"),
         ("provenance.kind", "trained", "provenance: expected an upstream file exactly if kind is imported"),
         (
             "published_evaluation.0.figures.0.metric",

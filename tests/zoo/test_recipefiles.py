@@ -85,7 +85,7 @@ def test_settings_override_fields_and_take_yaml_values():
             "train:\n  schedule:\n    learning_rate: -1\n",
             "mine.yaml:4: train.schedule.learning_rate: expected greater than 0, got -1",
         ),
-        ("build:\n  stamp: {}\n", "mine.yaml:3: build.stamp: expected no such key, got {}; remove it or correct its name"),
+        ("build:\n  stamp: {}\n", "mine.yaml:3: build.stamp: expected no such key; remove it or correct its name"),
         (
             "train: {schedule: {learning_rate: 1e-3}}\n",
             "train.schedule.learning_rate: expected a number, got the text '1e-3'; YAML needs 1.0e-3 for 1e-3",

@@ -157,7 +157,7 @@ def break_version(entry):
     ("change", "message"),
     [
         (break_version, r"zoo/mask/ACS-WFC-F606W-2-4.yaml: versions.1.0.weights.sha256: expected .*, got 'abc'"),
-        (lambda e: e.update(defualt="1.0"), r"defualt: expected no such key, got '1.0'; remove it or correct its name"),
+        (lambda e: e.update(defualt="1.0"), r"defualt: expected no such key; remove it or correct its name"),
         (lambda e: e.pop("summary"), r"summary: expected a value, got none; add the key"),
         (lambda e: e.update(default="3.0"), r"expected a version among 1.0 wherever one is named, not 3.0"),
         (

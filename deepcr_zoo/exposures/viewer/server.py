@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -30,7 +31,10 @@ MOST_BYTES = 50_000_000
 """Largest request: corrections of five million pixels."""
 
 MOST_CONNECTIONS = 32
-"""At a time; a browser opens six. Further ones are closed at once, so that other users of the machine take no memory."""
+"""At a time; a browser opens six. A further one takes the place of the oldest that has not shown the secret yet, so that
+other users of the machine neither take memory nor keep the page out."""
+
+FREED_WITHIN_S = 1.0
 
 LONGEST_WAIT_S = 20.0
 """For an exposure that is being read; browsers give up an answer after minutes."""
@@ -53,6 +57,8 @@ class Viewer(ThreadingHTTPServer):
         self.saving = Lock()
         self.saves: list[tuple[Corrections, SavedMask]] = []
         self._free = BoundedSemaphore(MOST_CONNECTIONS)
+        self._strangers: dict[Any, None] = {}  # connections that have not shown the secret, the oldest first
+        self._meeting = Lock()
         self.secret = secrets.token_urlsafe(16)  # other users of the machine can connect too
         try:
             super().__init__((ADDRESS, port), _Answer)
@@ -89,17 +95,33 @@ class Viewer(ThreadingHTTPServer):
         return bool(wait([self._shown], seconds).done)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer a connection in a thread of its own; close it if there are too many."""
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+        """Answer a connection in a thread of its own; if there are too many, another one is closed for it."""
+        if not self._free.acquire(blocking=False):
+            self._close_a_stranger()
+            if not self._free.acquire(timeout=FREED_WITHIN_S):
+                self.shutdown_request(request)
+                return
+        with self._meeting:
+            self._strangers[request] = None
+        super().process_request(request, client_address)
+
+    def _close_a_stranger(self) -> None:
+        with self._meeting, suppress(OSError, StopIteration):
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.shutdown(socket.SHUT_RDWR)
+
+    def welcome(self, request: Any) -> None:
+        """Keep a connection that has shown the secret."""
+        with self._meeting:
+            self._strangers.pop(request, None)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer a connection."""
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self.welcome(request)
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -175,6 +197,7 @@ class _Answer(BaseHTTPRequestHandler):
         ):
             self._refuse(HTTPStatus.NOT_FOUND, "no such page: the address is that which deepcr-zoo view printed")
             return
+        self.server.welcome(self.connection)
         try:
             answer(name)
         except DeepcrZooError as error:

@@ -264,8 +264,8 @@ def test_a_page_that_is_opened_early_shows_the_exposure_when_it_is_read_or_says_
     with Viewer(None) as failed, failed.serving():
         page = browser.new_page()
         page.goto(failed.address)
-        page.wait_for_function("document.getElementById('status').textContent === 'reading…'")
+        page.wait_for_function("() => document.getElementById('status').textContent === 'reading…'")
         page.route("**/exposure.json", lambda route: route.abort())
         page.reload()
-        page.wait_for_function("document.getElementById('status').textContent.includes('the viewer has ended')")
+        page.wait_for_function("() => document.getElementById('status').textContent.includes('the viewer has ended')")
         page.close()

@@ -66,24 +66,39 @@ def is_plane(shape: tuple[int, ...]) -> bool:
 
 def versions(hdus: fits.HDUList, indices: Sequence[int]) -> list[int]:
     """Return the number of each image, which its quality layers and products share: EXTVER, else its place in the file."""
-    stated = [extension_version(hdus[i]) for i in indices if extension_name(hdus[i]) == "SCI" or "EXTVER" in hdus[i].header]
-    if len(set(stated)) == len(indices):
+    if stated := _stated_versions(hdus, indices):
         return stated
-    images = [i for i, hdu in enumerate(hdus) if is_image(hdu) and hdu.shape and extension_name(hdu) not in NO_SCIENCE]
+    images = _images(hdus)
     places = {index: place for place, index in enumerate(images, 1)}
     return [places.get(index, 1 + len(images) + index) for index in indices]
+
+
+def _stated_versions(hdus: fits.HDUList, indices: Sequence[int]) -> list[int]:
+    """Return EXTVER of each image; nothing if one has none, or two have the same."""
+    stated = [extension_version(hdus[i]) for i in indices if extension_name(hdus[i]) == "SCI" or "EXTVER" in hdus[i].header]
+    return stated if len(set(stated)) == len(indices) else []
+
+
+def _images(hdus: fits.HDUList) -> list[int]:
+    return [i for i, hdu in enumerate(hdus) if is_image(hdu) and hdu.shape and extension_name(hdu) not in NO_SCIENCE]
 
 
 QualityLayers = Mapping[int, Sequence[Any]]
 """Extensions of flags and masks by the number of their science image."""
 
 
-def quality_layers(hdus: fits.HDUList) -> QualityLayers:
-    """Return the extensions of DQ flags and masks, by EXTVER."""
+def quality_layers(hdus: fits.HDUList, indices: Sequence[int], path: Path) -> QualityLayers:
+    """Return the extensions of DQ flags and masks, by EXTVER; `InvalidFileError` if several images have no EXTVER."""
     layers: dict[int, list[Any]] = {}
     for hdu in hdus:
         if extension_name(hdu) in (*FLAGS, *MASKS):
             layers.setdefault(extension_version(hdu), []).append(hdu)
+    if layers and len(_images(hdus)) > 1 and not _stated_versions(hdus, indices):
+        name = extension_name(next(iter(layers.values()))[0])
+        raise InvalidFileError(
+            f"{path}: which image its {name} extension belongs to is not known, since no EXTVER numbers its images: "
+            f"{WITHOUT_DQ}"
+        )
     return layers
 
 

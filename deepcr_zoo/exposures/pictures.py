@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import io
 import math
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -15,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcr_zoo.documents import brief
-from deepcr_zoo.errors import UsageError, printable
+from deepcr_zoo.errors import MissingExtraError, UsageError, printable
 from deepcr_zoo.files import read_file
 from deepcr_zoo.machine import require
 
@@ -44,6 +46,9 @@ MOST_CONSTRAINED = 12
 TALL, WIDE, STRIP = 1.5, 4.0, 20.0
 """Ratios of sides: layers of tall chips stand side by side, those of wide ones get wide panels, strips are stretched."""
 
+LEAST_MATPLOTLIB = (3, 10, 9)
+"""Earlier versions evaluate axes.prop_cycle of a file matplotlibrc in the present folder, where data of others may lie."""
+
 _MADE_BY = "deepcr-zoo"
 Given = ParamSpec("Given")
 Drawn = TypeVar("Drawn")
@@ -60,8 +65,15 @@ class Panels:
 
 
 def require_matplotlib() -> None:
-    """Raise `MissingExtraError` if matplotlib is not installed, `UsageError` if MPLBACKEND names none of its backends."""
+    """Raise `MissingExtraError` if there is no safe matplotlib, `UsageError` if MPLBACKEND names none of its backends."""
     require("matplotlib", "pictures need matplotlib", "plot")
+    found = metadata.version("matplotlib")
+    if tuple(map(int, re.findall(r"\d+", found)[:3])) < LEAST_MATPLOTLIB:
+        least = ".".join(map(str, LEAST_MATPLOTLIB))
+        raise MissingExtraError(
+            f"pictures need matplotlib {least} or newer, {found} would run code of a file in the present folder: "
+            "run pip install --upgrade matplotlib"
+        )
     try:
         import matplotlib  # noqa: F401
     except ValueError as error:

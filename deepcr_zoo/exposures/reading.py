@@ -290,7 +290,7 @@ def _read_chips(
     """Read all science images; what is missing in any of them is refused in one sentence."""
     if len(options.gain) > 1 and len(options.gain) != len(indices):
         raise InvalidFileError(f"{path}: holds {len(indices)} images: expected one gain or as many, got {len(options.gain)}")
-    read, layers = [], quality_layers(hdus)
+    read, layers = [], {} if options.ignore_dq == ALL else quality_layers(hdus, indices, path)
     for place, (index, version) in enumerate(zip(indices, versions(hdus, indices), strict=True)):
         found = _read_chip(hdus, layers, index, version, place, instrument, options, path)
         if isinstance(found, list):

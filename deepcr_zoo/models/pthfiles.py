@@ -17,7 +17,7 @@ from torch import Tensor
 
 from deepcr_zoo.errors import ConversionError, UsageError
 
-SAFE_SINCE = "2.6"  # weights_only=True could still run code in earlier releases of torch: CVE-2025-32434
+SAFE_SINCE = "2.10"  # weights_only=True could still run code in earlier releases of torch: CVE-2025-32434, CVE-2026-24747
 EXPECTED = "expected what torch.save(model.state_dict(), path) writes"
 
 MOST_OPERATIONS = 1_000_000  # of all pickles in a file; that of deepCR's largest network has 2,000
@@ -58,7 +58,8 @@ def _unpacked(data: bytes) -> bytes:
     copy = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as found, zipfile.ZipFile(copy, "w") as plain:
         records = {record.filename: record for record in found.infolist()}
-        if sum(record.file_size for record in records.values()) > len(data):
+        are_ambiguous = len({name.lower() for name in records}) < len(records)  # torch takes names in any case
+        if are_ambiguous or sum(record.file_size for record in records.values()) > len(data):
             raise zipfile.BadZipFile
         for name, record in records.items():
             plain.writestr(name, found.read(record))
@@ -76,7 +77,7 @@ def _check_operations(data: bytes) -> None:
 def _operations(data: bytes) -> Iterator[tuple[str, Any]]:
     if data.startswith(_ZIP):
         with zipfile.ZipFile(io.BytesIO(data)) as records:
-            pickles = [io.BytesIO(records.read(name)) for name in records.namelist() if name.endswith(".pkl")]
+            pickles = [io.BytesIO(records.read(name)) for name in records.namelist() if name.lower().endswith(".pkl")]
     else:
         pickles = [io.BytesIO(data)] * PICKLES  # each begins where the one before has ended
     for pickle in pickles:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import matplotlib
@@ -12,7 +14,9 @@ import numpy as np
 import pytest
 
 from deepcr_zoo.bench.subjects import find_subject
+from deepcr_zoo.errors import MissingExtraError
 from deepcr_zoo.exposures import pictures
+from deepcr_zoo.exposures.pictures import LEAST_MATPLOTLIB, require_matplotlib
 from deepcr_zoo.zoo.resolving import find_model
 from tests.conftest import CHECKOUT
 from tests.fitsfiles import acs_flc
@@ -75,3 +79,18 @@ def test_a_folder_with_the_name_of_a_model_does_not_replace_it(tmp_path, monkeyp
         assert find_model(name).origin.registry is find_subject(name).run is None
         assert find_model(Path(name)).reference == find_model(f"./{name}").reference == f"{SMALL}@run-{Path(name).name}"
     assert find_model("unknown").reference == find_subject("unknown").reference == f"{SMALL}@run-unknown"
+
+
+@pytest.mark.parametrize("version", ["3.8.0", "3.10.8", "3.10"])
+def test_a_matplotlib_that_runs_code_of_the_present_folder_is_not_imported(version, monkeypatch):
+    monkeypatch.setattr(metadata, "version", lambda name: version)
+    with pytest.raises(MissingExtraError, match=rf"3\.10\.9 or newer, {version} would run code"):
+        require_matplotlib()
+
+
+def test_the_extra_for_pictures_asks_for_a_safe_matplotlib():
+    extras = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    least = ".".join(map(str, LEAST_MATPLOTLIB))
+    assert [one for extra in extras.values() for one in extra if one.startswith("matplotlib")] == [
+        f"matplotlib>={least}"
+    ] * 2

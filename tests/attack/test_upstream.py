@@ -240,15 +240,24 @@ def zipped(records, method=zipfile.ZIP_STORED):
     return buffer.getvalue()
 
 
-def test_bytes_that_a_file_asks_for_without_having_them_are_not_made():
+@pytest.mark.parametrize("name", ["data.pkl", "DATA.PKL", "data.pkL"])
+def test_bytes_that_a_file_asks_for_without_having_them_are_not_made(name):
     asking = b"\x80\x02cbuiltins\nbytearray\nJ\x00\xca\x9a\x3b\x85R."  # bytearray(1,000,000,000)
     tracemalloc.start()
     try:
         with pytest.raises(ConversionError, match="does not hold tensors alone"):
-            convert_state(zipped({"archive/data.pkl": asking, "archive/version": b"3\n", "archive/byteorder": b"little"}))
+            convert_state(zipped({f"archive/{name}": asking, "archive/version": b"3\n", "archive/byteorder": b"little"}))
         assert tracemalloc.get_traced_memory()[1] < 5 * MEGABYTE
     finally:
         tracemalloc.stop()
+
+
+def test_names_that_differ_in_capitals_alone_are_refused():
+    with zipfile.ZipFile(io.BytesIO(pth({BIAS: torch.zeros(3)}))) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    (pickle,) = (name for name in records if name.endswith(".pkl"))
+    with pytest.raises(ConversionError, match="does not hold tensors alone"):
+        convert_state(zipped({**records, pickle.upper(): records[pickle]}))
 
 
 def test_packed_records_larger_than_the_file_are_not_unpacked():

@@ -13,6 +13,7 @@ from astropy.nddata import CCDData
 from deepcr_zoo.errors import InvalidFileError, NotAnExposureError
 from deepcr_zoo.exposures.fitsfiles import root_name
 from deepcr_zoo.exposures.reading import read_exposure
+from deepcr_zoo.exposures.readingoptions import ReadingOptions
 from tests.fitsfiles import ACS, DECAM, SHAPE, STIS, WFPC2, acs_flc, scene, science, write
 
 ELECTRONS, _ = scene()
@@ -342,6 +343,7 @@ def test_running_out_of_memory_is_not_blamed_on_the_file(tmp_path):
 import resource
 from pathlib import Path
 from deepcr_zoo.exposures.reading import read_exposure
+from deepcr_zoo.exposures.readingoptions import ReadingOptions
 used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 100_000_000, -1))
 try:
@@ -477,3 +479,21 @@ def test_two_dq_extensions_of_one_image_are_refused_with_the_way_out(tmp_path):
     fits.HDUList([fits.PrimaryHDU(), science, *layers]).writeto(tmp_path / "x.fits")
     with pytest.raises(InvalidFileError, match="has two DQ extensions: clean does without it if you give --ignore-dq all"):
         read_exposure(tmp_path / "x.fits")
+
+
+def test_flags_of_images_that_are_not_numbered_are_refused_with_the_way_out(tmp_path):
+    pixels = scene()[0]
+    images = [fits.ImageHDU(pixels, fits.Header({"BUNIT": "electron", "EXPTIME": 100.0}), name=f"IM{i}") for i in (1, 2)]
+    flags = fits.ImageHDU(np.zeros(pixels.shape, np.int16), name="DQ")
+    path = tmp_path / "x.fits"
+    fits.HDUList([fits.PrimaryHDU(), images[0], flags, images[1]]).writeto(path)
+    for extension in ("IM1", "IM2", "IM*"):
+        with pytest.raises(InvalidFileError, match="which image its DQ extension belongs to is not known"):
+            read_exposure(path, options(extension=extension))
+        assert read_exposure(path, options(extension=extension, ignore_dq="all")).chips
+    fits.HDUList([fits.PrimaryHDU(), images[0], flags]).writeto(path, overwrite=True)
+    assert read_exposure(path).chips[0].quality.flags is not None
+
+
+def options(extension=None, ignore_dq=None):
+    return ReadingOptions.parse(extension, None, None, None, None, ignore_dq)

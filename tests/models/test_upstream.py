@@ -66,9 +66,10 @@ def test_a_file_named_like_a_network_of_the_zoo_names_it(tmp_path):
         load_network(tmp_path, "mask", "cpu")
 
 
-def test_a_file_is_not_read_by_a_torch_that_could_run_its_code(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.5.1"))
-    with pytest.raises(UsageError, match=r"need torch 2.6 or newer to be safe, and this is 2.5.1"):
+@pytest.mark.parametrize("version", ["2.5.1", "2.9.1"])
+def test_a_file_is_not_read_by_a_torch_that_could_run_its_code(version, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion(version))
+    with pytest.raises(UsageError, match=rf"need torch 2\.10 or newer to be safe, and this is {version}"):
         load_network(write_pth(tmp_path / "mine.pth"), "mask", "cpu")
 
 

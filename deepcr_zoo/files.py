@@ -187,9 +187,14 @@ def write_atomically(data: bytes, path: Path) -> None:
     write_together({path: data})
 
 
-def write_new(data: bytes, path: Path) -> None:
+def write_new(data: bytes, path: Path, permissions: int = 0o666) -> None:
     """Write a file that must not exist; a `FileExistsError` if another process was quicker, whose file stays as it is."""
-    write_together({path: data}, new=[path])
+    write_together({path: data}, [path], permissions)
+
+
+def permissions_of(path: Path) -> int:
+    """Return the permissions of what is made from a file: nobody may read it who may not read the file."""
+    return 0o600 | path.stat().st_mode & 0o666
 
 
 def write_together(contents: Mapping[Path, bytes], new: Collection[Path] = (), permissions: int = 0o666) -> None:

@@ -23,9 +23,10 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from deepcr_zoo.errors import DrizzleError, InterruptedWorkError
+from deepcr_zoo.errors import DrizzleError, InterruptedWorkError, printable
 from deepcr_zoo.exposures.fitsfiles import read_unchanged
 from deepcr_zoo.exposures.packing import unpacked
+from deepcr_zoo.files import refuse_links
 from deepcr_zoo.machine import require
 from deepcr_zoo.zoo.recipe import DrizzleBlock, TweakReg
 
@@ -107,7 +108,9 @@ def drizzle_visit(
         "max_fit_rms_pixels": settings.max_fit_rms_pixels,
     }
     (folder / _JOB).write_text(json.dumps(job))
-    _run_process(folder, log, "\n".join(f"{copy}: {path}" for path, copy in zip(exposures, copies, strict=True)))
+    _run_process(
+        folder, log, "\n".join(f"{copy}: {printable(str(path))}" for path, copy in zip(exposures, copies, strict=True))
+    )
     result = json.loads((folder / _RESULT).read_text())
     rms = result["fit_rms_pixels"]
     return DrizzledVisit(folder, result["software"], rms and tuple(math.inf if one is None else one for one in rms))
@@ -126,7 +129,9 @@ def _run_process(folder: Path, log: Path, heading: str) -> None:
     package = Path(__file__).resolve().parents[2]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
     log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "w", encoding="utf-8") as output:
+    refuse_links(log.parent, log.parent.parent)
+    log.unlink(missing_ok=True)
+    with open(log, "x", encoding="utf-8") as output:  # a new file: others may have put a link to any there
         output.write(heading + "\n")
         output.flush()
         with subprocess.Popen(

@@ -238,8 +238,9 @@ def clean_with(
     cautions = [*selection.cautions, *stale(plan, exposure, options.output_dir)]
     status: Literal["cleaned", "finished"] = "finished"
     count = finished(plan, options.overwrite)
-    if count is not None and (problems := damaged(plan, exposure)):
-        count, cautions = None, [*cautions, *problems]
+    if not options.overwrite and (problems := damaged(plan, exposure)):
+        again = [f"{path.name} is made again: it is damaged ({problem})" for path, problem in problems.items()]
+        count, cautions = None, [*cautions, *again]
     if count is None:
         check_room(exposure, plan)
         status = "cleaned"

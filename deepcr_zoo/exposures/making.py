@@ -28,7 +28,7 @@ from deepcr_zoo.exposures.provenance import MaskProvenance
 from deepcr_zoo.exposures.reading import Chip, Exposure
 from deepcr_zoo.exposures.selection import Selection
 from deepcr_zoo.exposures.suspicions import suspicions
-from deepcr_zoo.files import write_failure, write_together
+from deepcr_zoo.files import permissions_of, write_failure, write_together
 from deepcr_zoo.machine import memory_shortage
 from deepcr_zoo.models.containers import Repainted
 from deepcr_zoo.models.skynoise import FrameNoise, frame_noise
@@ -113,17 +113,23 @@ def make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOpt
     history = [*selection.cautions, *cautions]
     contents = {}
     if plan.copy:
-        new = filled if work.fill else None
-        contents[plan.copy] = products.cleaned_file(exposure, chip_masks, new, plan.copy_provenance, history)
+        pixels = filled if work.fill else None
+        contents[plan.copy] = products.cleaned_file(exposure, chip_masks, pixels, plan.copy_provenance, history)
     if plan.picture:
         heading = f"{exposure.path.name}: {selection.mask_reference}, threshold {selection.threshold:g}"
         contents[plan.picture] = pictures.draw(panels, heading, plan.picture_made_by)
     contents[plan.mask] = products.mask_file(exposure, chip_masks, plan.mask_provenance, history)
-    # others may have written there meanwhile
-    if finished(plan, options.overwrite) is None or damaged(plan, exposure):
-        _write(contents, exposure.path)
+    if new := contents if options.overwrite else _without_finished(contents, plan, exposure):
+        _write(new, exposure.path)
         _check_written(plan)
     return products.count(chip_masks), cautions
+
+
+def _without_finished(contents: dict[Path, bytes], plan: Plan, exposure: Exposure) -> dict[Path, bytes]:
+    """Return the products that are missing or damaged: the others stay, which another process may have written meanwhile."""
+    finished(plan, overwrite=False)
+    problems = damaged(plan, exposure)
+    return {path: data for path, data in contents.items() if path in problems or not os.path.lexists(path)}
 
 
 @contextmanager
@@ -154,7 +160,7 @@ def _write(contents: dict[Path, bytes], exposure: Path) -> None:
     folder = next(iter(contents)).parent
     new = [path for path in contents if not os.path.lexists(path)]
     try:
-        write_together(contents, new, 0o600 | exposure.stat().st_mode & 0o666)
+        write_together(contents, new, permissions_of(exposure))
     except OSError as error:
         if theirs := [path for path in new if os.path.lexists(path)]:
             raise OutputError(f"{theirs[0]}: another process wrote it meanwhile: it was left as it is; run again") from None

@@ -72,7 +72,7 @@ def require_matplotlib() -> None:
         least = ".".join(map(str, LEAST_MATPLOTLIB))
         raise MissingExtraError(
             f"pictures need matplotlib {least} or newer, {found} would run code of a file in the present folder: "
-            "run pip install --upgrade matplotlib"
+            "run pip install -U matplotlib"
         )
     try:
         import matplotlib  # noqa: F401

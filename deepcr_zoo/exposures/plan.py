@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from deepcr_zoo.batch import COPY_ENDING, MASK_ENDING
 from deepcr_zoo.errors import InvalidFileError, OutputError, UsageError
 from deepcr_zoo.exposures import pictures
@@ -18,13 +20,14 @@ from deepcr_zoo.exposures.fitsfiles import (
     extension_name,
     extension_version,
     first_header,
+    image_values,
     is_checksum_failure,
     opened,
     read_unchanged,
     root_name,
 )
 from deepcr_zoo.exposures.options import NO_INPAINTING, CleanOptions
-from deepcr_zoo.exposures.products import Count
+from deepcr_zoo.exposures.products import MASK_EXTENSION, Count
 from deepcr_zoo.exposures.provenance import FORMAT, CleanedProvenance, MaskProvenance, Provenance, difference
 from deepcr_zoo.exposures.reading import Exposure
 from deepcr_zoo.exposures.selection import Selection
@@ -147,10 +150,10 @@ def finished(plan: Plan, overwrite: bool) -> Count | None:
     return Count.from_header(_product_header(plan.mask))
 
 
-def damaged(plan: Plan, exposure: Exposure) -> list[str]:
-    """Return a caution for each product that is not whole; `MadeOtherwiseError` for a whole one that was changed."""
-    problems = {path: _damage(path, plan, exposure) for path in plan.paths}
-    return [f"{path.name} is made again: it is damaged ({problem})" for path, problem in problems.items() if problem]
+def damaged(plan: Plan, exposure: Exposure) -> dict[Path, str]:
+    """Return what is wrong with each product that is not whole; `MadeOtherwiseError` for a whole one that was changed."""
+    problems = {path: _damage(path, plan, exposure) for path in plan.paths if os.path.lexists(path)}
+    return {path: problem for path, problem in problems.items() if problem}
 
 
 def _damage(path: Path, plan: Plan, exposure: Exposure) -> str | None:
@@ -163,15 +166,26 @@ def _damage(path: Path, plan: Plan, exposure: Exposure) -> str | None:
             if found < expected:  # cut between two of them
                 return f"it has {found} extensions: expected {expected}"
             # extensions that are copied keep the checksums of the exposure, right or wrong
-            changes = [one for one in cautions if is_checksum_failure(one) and one not in exposure.cautions]
+            changes = [one.partition(":")[0] for one in cautions if is_checksum_failure(one) if one not in exposure.cautions]
+            if path == plan.mask and not changes:
+                changes = _other_count(hdus, path)
         if changes:
             raise MadeOtherwiseError(
-                f"{path}: was changed by hand, or damaged ({changes[0].partition(':')[0]}): --overwrite makes it again, "
-                "clean --mask takes a corrected mask of another name"
+                f"{path}: was changed by hand, or damaged ({changes[0]}): --overwrite makes it again, clean --mask takes a "
+                "corrected mask of another name"
             )
         return None
     except InvalidFileError as error:
         return str(error).removeprefix(f"{path}: ")
+
+
+def _other_count(hdus: Any, path: Path) -> list[str]:
+    """Return that a mask file has another number of masked pixels than its header says, if it has."""
+    masks = [image_values(hdu, str(path)) for hdu in hdus if extension_name(hdu) == MASK_EXTENSION]
+    found, stated = sum(int(np.count_nonzero(mask)) for mask in masks), Count.from_header(hdus[0].header)
+    return (
+        [] if stated is None or stated.masked == found else [f"{found} pixels are masked, its header says {stated.masked}"]
+    )
 
 
 def _extensions(path: Path, plan: Plan, exposure: Exposure) -> int:

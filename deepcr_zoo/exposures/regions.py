@@ -15,7 +15,7 @@ from deepcr_zoo.exposures.fitsfiles import root_name
 from deepcr_zoo.exposures.making import groups
 from deepcr_zoo.exposures.maskfiles import product_masks
 from deepcr_zoo.exposures.products import MASK_EXTENSION
-from deepcr_zoo.files import expanded, opened_file, reporting_failures, write_together
+from deepcr_zoo.files import expanded, opened_file, permissions_of, reporting_failures, write_together
 
 MARGIN_PIXELS = 1
 
@@ -49,7 +49,7 @@ def write_regions(path: Path, folder: Path | None = None, *, overwrite: bool = F
             raise OutputError(f"{taken}: is no region file of {path.name}: move it away, or give another --output-dir")
     written = {one: text.encode("ascii", "backslashreplace") for one, text in contents.items()}
     with reporting_failures(where, "choose another --output-dir"):
-        write_together(written, new=() if overwrite else list(written))
+        write_together(written, () if overwrite else list(written), permissions_of(path))
     return RegionFiles(list(contents), cautions)
 
 

@@ -116,7 +116,8 @@ class _Streams:
     def of(cls, table: Any, name: str, heap: NDArray[np.uint8]) -> _Streams:
         letter = table.columns[name].format.removeprefix("1")[1]
         kind = np.dtype({"B": "u1", "I": ">i2", "J": ">i4"}[letter])
-        described = np.array(table.data[name]).astype(np.int64)
+        # cut off, so that no product or sum overflows
+        described = np.clip(np.array(table.data[name]).astype(np.int64), -1, heap.size + 1)
         return cls(described[:, 0] * kind.itemsize, described[:, 1], kind, heap)
 
     def __getitem__(self, row: int) -> bytes:

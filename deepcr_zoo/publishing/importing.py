@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deepcr_zoo import files
 from deepcr_zoo.documents import as_yaml, brief, read_document
-from deepcr_zoo.errors import ConversionError, UsageError, printable
+from deepcr_zoo.errors import ConversionError, InvalidDocumentError, UsageError, printable
 from deepcr_zoo.models import testvectors, weights
 from deepcr_zoo.models.model import load_files
 from deepcr_zoo.models.nets import halo, multiple
@@ -215,22 +215,40 @@ def _write(name: str, facts: StatedFacts, card: cards.Card, architecture: Archit
                         f"changes meaning: give --version {_next(list(versions))}"
                     )
                 locked_copies = {path: data for path, data in copies.items() if LockedFile.of(data) in vars(before).values()}
-                _write_again({**locked_copies, root / card.licence.file: licence})
+                _restore(locked_copies, root / card.licence.file, licence)
                 return
             versions[facts.version] = locked
             newest = max(versions, key=version_key)
+            aliases = [] if known is None else known.aliases
             entry = ModelEntry(
-                name=facts.name, task=card.identity.task, summary=card.identity.title, default=newest, versions=versions
+                name=facts.name,
+                task=card.identity.task,
+                summary=card.identity.title,
+                default=newest,
+                versions=versions,
+                aliases=aliases,
             )
             # the entry is last: what it names is there
             files.write_together({**copies, root / card.licence.file: licence, entry_path: as_yaml(entry)})
 
 
-def _write_again(copies: Mapping[Path, bytes]) -> None:
-    """Write the files of a version that were lost or damaged."""
-    files.write_together(
-        {path: data for path, data in copies.items() if not files.is_file(path) or files.read_file(path) != data}
-    )
+def _restore(copies: Mapping[Path, bytes], licence_file: Path, licence: bytes) -> None:
+    """Write the files of a version that were lost or damaged; a card that was edited is an error, a licence stays."""
+    broken = {path: data for path, data in copies.items() if not files.is_file(path) or files.read_file(path) != data}
+    for path in broken:
+        if path.suffix == ".yaml" and _is_card(path):
+            raise ConversionError(
+                f"{path}: was edited, and a version never changes meaning: give --version for a new one, or remove the file"
+            )
+    files.write_together(broken if licence_file.exists() else {**broken, licence_file: licence})
+
+
+def _is_card(path: Path) -> bool:
+    try:
+        read_document(path, cards.Card, path.parent)
+    except InvalidDocumentError:
+        return False
+    return True
 
 
 def _check_place(registry: Registry, name: str) -> None:

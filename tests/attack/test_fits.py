@@ -537,6 +537,24 @@ def test_streams_that_share_bytes_a_thousand_times_are_refused(tmp_path):
         read_exposure(path)
 
 
+@pytest.mark.parametrize("items", [2**62, -(2**62), 2**61, 2**63 - 1])
+@pytest.mark.parametrize("place", [0, 2**62, 2**63 - 1])
+def test_sizes_of_streams_that_overflow_are_refused(items, place, tmp_path):
+    path = tiled(tmp_path / "x.fits", "PLIO_1")
+    with fits.open(path, disable_image_compression=True) as hdus:
+        header = hdus[1].header.copy()
+        rows, heap = (
+            header["NAXIS2"],
+            hdus[1]._get_raw_data(header["PCOUNT"], np.uint8, hdus[1]._data_offset + hdus[1]._theap),
+        )
+        primary = hdus[0].header.tostring().encode()
+    header.update(TFORM1="1QJ(100)", NAXIS1=16, THEAP=16 * rows)  # four bytes an item
+    data = struct.pack(">2q", items, place) * rows + heap.tobytes()
+    path.write_bytes(primary + header.tostring().encode() + data + bytes(-len(data) % 2880))
+    with pytest.raises(InvalidFileError, match="a stream of its column COMPRESSED_DATA lies outside of its data"):
+        read_exposure(path)
+
+
 # products that are not as they were written
 
 
@@ -570,6 +588,32 @@ def test_a_product_that_was_changed_by_hand_stays_and_is_replaced_only_if_asked(
     assert product.read_bytes() == changed
     assert clean_file(path, SMALL, "medmask", overwrite=True).status == "cleaned"
     assert clean_file(path, SMALL, "medmask").status == "finished"
+
+
+@pytest.mark.parametrize("keeps_sums", [True, False])
+@pytest.mark.parametrize("more", [{"preview": True}, {"inpaint": "medmask"}])
+def test_a_mask_that_was_changed_by_hand_stays_if_further_products_are_asked_for(more, keeps_sums, tmp_path):
+    path = acs_flc(tmp_path / "x_flc.fits")
+    clean_file(path, SMALL, "none")
+    product = tmp_path / "x_flc_crmask.fits"
+    with fits.open(product) as hdus:
+        hdus["CRMASK", 1].data[5, 5:9] = 1
+        hdus.writeto(tmp_path / "edited.fits", checksum=not keeps_sums)
+    shutil.move(tmp_path / "edited.fits", product)
+    edited = product.read_bytes()
+    with pytest.raises(OutputError, match="was changed by hand, or damaged"):
+        clean_file(path, **{"model": SMALL, "inpaint": "none", **more})
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["x_flc.fits", "x_flc_crmask.fits"]
+    assert product.read_bytes() == edited
+
+
+def test_a_further_product_leaves_those_that_are_finished(tmp_path):
+    path = acs_flc(tmp_path / "x_flc.fits")
+    done = clean_file(path, SMALL, "medmask")
+    before = {one: (os.stat(one).st_mtime_ns, os.stat(one).st_ino) for one in done.outputs}
+    assert clean_file(path, SMALL, "medmask", preview=True).status == "cleaned"
+    assert {one: (os.stat(one).st_mtime_ns, os.stat(one).st_ino) for one in before} == before
+    assert (tmp_path / "x_flc_crpreview.png").exists()
 
 
 @pytest.mark.parametrize("value", [1.5, "abc", True, 10**12, "x" * 60])

@@ -18,9 +18,9 @@ from deepcr_zoo.archive.pace import Pace
 from deepcr_zoo.archive.transfers import Downloader, DownloadFolder
 from deepcr_zoo.bench import output
 from deepcr_zoo.bench.runs import Run
-from deepcr_zoo.dataset import store
+from deepcr_zoo.dataset import drizzle, store
 from deepcr_zoo.dataset.labels import finished_or_made
-from deepcr_zoo.errors import IntegrityError, OutputError, RunError, SourceWarning
+from deepcr_zoo.errors import IntegrityError, InterruptedWorkError, OutputError, RunError, SourceWarning
 from deepcr_zoo.publishing.registryfiles import registry_files
 from deepcr_zoo.publishing.releases import release_of_run
 from deepcr_zoo.training import checkpoints
@@ -434,3 +434,19 @@ def test_only_checkpoints_of_a_training_are_removed_from_its_run(tmp_path):
         (tmp_path / name).touch()
     checkpoints._remove_others(tmp_path, names[1])
     assert sorted(path.name for path in tmp_path.iterdir()) == [*names[1:]]
+
+
+def test_the_log_of_drizzlepac_is_written_through_no_link(tmp_path):
+    (mine := tmp_path / "profile").write_text("mine")
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "key.log").symlink_to(mine)
+    (tmp_path / "work").mkdir()
+    with pytest.raises(InterruptedWorkError):  # there is no job
+        drizzle._run_process(tmp_path / "work", logs / "key.log", "a_flc.fits: x")
+    assert mine.read_text() == "mine"
+    assert (logs / "key.log").read_text().startswith("a_flc.fits: x\n")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(IntegrityError, match="symbolic link"):
+        drizzle._run_process(tmp_path / "work", tmp_path / "linked" / "key.log", "a_flc.fits: x")

@@ -243,9 +243,24 @@ def test_the_same_again_restores_files_that_were_lost_or_damaged(pth):
     before = {path: path.read_bytes() for path in (*shelf.iterdir(), card, licence)}
     shutil.rmtree(shelf)
     licence.unlink()
-    card.write_bytes(card.read_bytes() + b"# mine\n")
+    card.write_bytes(card.read_bytes()[:100])
     assert import_file(pth, FACTS).model.locked == model.locked
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_what_the_user_has_written_into_the_local_registry_is_not_replaced_by_the_same_again(pth):
+    import_file(pth, FACTS)
+    root = local_root()
+    licence = next((root / "zoo" / "weights").glob("LICENSE*"))
+    licence.write_text("of my institute")
+    import_file(pth, FACTS)
+    assert licence.read_text() == "of my institute"
+    card = next((root / "cards").rglob("*.yaml"))
+    edited = card.read_bytes() + b"# mine\n"
+    card.write_bytes(edited)
+    with pytest.raises(ConversionError, match=r"was edited, and a version never changes meaning: give --version"):
+        import_file(pth, FACTS)
+    assert card.read_bytes() == edited
 
 
 @pytest.mark.parametrize(

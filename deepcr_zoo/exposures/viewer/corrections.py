@@ -21,7 +21,7 @@ from deepcr_zoo.exposures.plan import target
 from deepcr_zoo.exposures.products import ChipMask
 from deepcr_zoo.exposures.provenance import Cards, MaskProvenance
 from deepcr_zoo.exposures.viewer.seen import Mask, Seen, SeenChip
-from deepcr_zoo.files import reporting_failures, sha256_of, sweep_partial, write_atomically, write_new
+from deepcr_zoo.files import permissions_of, reporting_failures, sha256_of, sweep_partial, write_atomically, write_new
 from deepcr_zoo.zoo.cards import Probability
 
 MOST_DETECTIONS = 20_000
@@ -152,7 +152,7 @@ def _write(content: bytes, seen: Seen, before: SavedMask | None, folder: Path | 
         path = new_file(seen, folder)
         with reporting_failures(path, WAY_OUT):
             try:
-                write_new(content, path)
+                write_new(content, path, permissions_of(seen.exposure.path))
             except FileExistsError:
                 if not os.path.lexists(path):  # its folder is a file
                     raise

@@ -103,7 +103,9 @@ def without_passwords(text: str) -> str:
     for login in _logins():
         text = text.replace(f"{login}@", "")
         password = login.partition(":")[2]
-        for spelled in {password, unquote(password), _encoded(login) if password else ""}:
+        plain = unquote(password)
+        in_python = {repr(plain)[1:-1], repr(plain.encode())[2:-1]}  # as clients log what they send to a proxy
+        for spelled in {password, plain, *in_python, _encoded(login) if password else ""}:
             if len(spelled) >= SHORTEST_SECRET:
                 text = text.replace(spelled, "...")
     return _BEHIND_PATH.sub(r"\1", re.sub(r"(?<=://)[^/@\s]*@", "", text))

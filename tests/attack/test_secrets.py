@@ -6,6 +6,7 @@ import base64
 import logging
 import subprocess
 import sys
+from urllib.parse import unquote
 
 import pytest
 
@@ -529,3 +530,10 @@ def test_a_recipe_of_another_folder_can_be_extended(tmp_path):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(text)
     assert read_recipe(tmp_path / "mine" / "two.yaml").name == "MINE"
+
+
+@pytest.mark.parametrize("password", ["Pa%C3%9Fwort-s3cret", "dom%5Cs3cret", "it%27s-s3cret", "plain-s3cret"])
+def test_a_password_of_a_proxy_is_not_shown_as_python_writes_it(password, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", f"socks5://me:{password}@proxy.example:1080")
+    for written in (unquote(password), repr(unquote(password)), repr(unquote(password).encode()), password):
+        assert "s3cret" not in without_passwords(f"setup_socks5 auth={written} done")

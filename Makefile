@@ -4,11 +4,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
+# the value of a variable as one word of the shell: names of files may hold quotes, and $(shell ...), which no export may expand
+quoted = '$(subst ','\'',$(value $(1)))'
+unexport FITS AGAINST
+
 .PHONY: demo rehearse test test-all lint check render docs benchmark parity clean
 
 ## clean an exposure with two zoo models and draw it: make demo, or make demo FITS=path for one of your own
 demo: $(VENV)/.demo
-	$(BIN)/python -m deepcr_zoo.cli.demo demo $(if $(FITS),--fits '$(FITS)')
+	$(BIN)/python -m deepcr_zoo.cli.demo demo $(if $(value FITS),--fits $(call quoted,FITS))
 
 ## train a small mask network from nothing, on simulated exposures, and prove it: about nine minutes on two cores
 rehearse: $(VENV)/.rehearse
@@ -35,7 +39,7 @@ lint: $(VENV)/.dev
 
 ## look at everything in zoo/, cards/ and recipes/; AGAINST=DIR: an earlier checkout, which may be added to, not altered
 check: $(VENV)/.dev
-	$(BIN)/deepcr-zoo check $(if $(AGAINST),--against '$(AGAINST)')
+	$(BIN)/deepcr-zoo check $(if $(value AGAINST),--against $(call quoted,AGAINST))
 
 ## bring the rendered tables of README.md, docs/guide/ and cards/README.md up to date
 render: $(VENV)/.dev

@@ -14,6 +14,7 @@ cluster = SLURMCluster(
     memory="5GB",  # a visit of three full ACS/WFC frames takes up to 4.5
     walltime="04:00:00",
     local_directory="$TMPDIR",
+    job_script_prologue=["export PYTHONSAFEPATH=1"],  # no module of the present folder runs, where data of others may lie
     worker_extra_args=["--lifetime", "225m", "--lifetime-stagger", "10m"],  # they leave in peace before SLURM ends them
     scheduler_options={"dashboard_address": None},
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -94,3 +95,25 @@ def test_the_extra_for_pictures_asks_for_a_safe_matplotlib():
     assert [one for extra in extras.values() for one in extra if one.startswith("matplotlib")] == [
         f"matplotlib>={least}"
     ] * 2
+
+
+@pytest.mark.parametrize(
+    "name", ["a';touch ran;'.fits", "a$(shell touch ran).fits", "a`touch ran`.fits", 'a"$(touch ran)".fits', "a b.fits"]
+)
+@pytest.mark.parametrize(("target", "variable"), [("demo", "FITS"), ("check", "AGAINST")])
+def test_the_name_of_a_file_is_one_word_of_a_command_of_make(name, target, variable, tmp_path):
+    shutil.copy(CHECKOUT / "Makefile", tmp_path)
+    stub = tmp_path / ".venv" / "bin" / "python"
+    stub.parent.mkdir(parents=True)
+    stub.write_text('#!/bin/sh\nfor word in "$@"; do last="$word"; done\nprintf %s "$last" > given\n')
+    stub.chmod(0o755)
+    shutil.copy(stub, stub.with_name("deepcr-zoo"))
+    for mark in (".torch", ".demo", ".dev"):
+        (tmp_path / ".venv" / mark).touch()
+    for name_of_requirement in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name_of_requirement).touch()
+        os.utime(tmp_path / name_of_requirement, (1, 1))
+    done = subprocess.run(["make", target, f"{variable}={name}"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "given").read_text() == name
+    assert not (tmp_path / "ran").exists()

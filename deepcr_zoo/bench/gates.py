@@ -428,13 +428,19 @@ def _lead(evidence: Judged, field_type: str, fpr: float) -> Measured:
 def _lead_over_more_false_pixels(evidence: Judged, field_type: str, fpr: float) -> Measured:
     """Compare with L.A.Cosmic at a higher FPR, where no setting has so few false pixels: with fewer it finds no more."""
     ours = _rate(evidence.results, evidence.name, field_type, fpr)
-    known = (rate for one in evidence.results.methods if one.name == BEST for rate in one.fields[field_type].at_fpr)
-    higher = (rate for rate in known if rate.fpr > fpr and rate.tpr_interval is not None)
+    best = [one.fields[field_type] for one in evidence.results.methods if one.name == BEST]
+    higher = [rate for one in best for rate in one.at_fpr if rate.fpr > fpr and rate.tpr_interval is not None]
     theirs = min(higher, key=lambda rate: rate.fpr, default=None)
-    if theirs is None or theirs.tpr_interval is None or ours.tpr_interval is None:
-        raise NotMeasuredError("one of the two has no TPR at this FPR: a wider grid of sigclip may reach it")
-    text = f"{_tpr(ours)} against at most {_tpr(theirs)}, its TPR at FPR {100 * theirs.fpr:g} %: its grid ends above"
-    return Measured(text, ours.tpr_interval.low > theirs.tpr_interval.high)
+    if ours.tpr_interval is None:
+        raise NotMeasuredError(f"{evidence.name} has no TPR at this FPR")
+    if theirs is not None and theirs.tpr_interval is not None:
+        text = f"{_tpr(ours)} against at most {_tpr(theirs)}, its TPR at FPR {100 * theirs.fpr:g} %: its grid ends above"
+        return Measured(text, ours.tpr_interval.low > theirs.tpr_interval.high)
+    least = min((point for one in best for point in one.curve), key=lambda point: (point.fpr, -point.tpr), default=None)
+    if least is None or least.fpr <= fpr:
+        raise NotMeasuredError("L.A.Cosmic has no TPR at this FPR: a wider grid of sigclip may reach it")
+    text = f"{_tpr(ours)} against at most {100 * least.tpr:.1f} %, its TPR at FPR {100 * least.fpr:.2g} %, its lowest"
+    return Measured(text, ours.tpr_interval.low > least.tpr)
 
 
 def _lead_in_truth(evidence: Judged, field_type: str, fpr: float) -> Measured:

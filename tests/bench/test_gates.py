@@ -10,7 +10,7 @@ import deepcr_zoo
 from deepcr_zoo.bench.gates import Evidence, Gate, checks_of_trained, verdict
 from deepcr_zoo.bench.judging import Extent, benchmark
 from deepcr_zoo.bench.maskbenchmark import BEST
-from deepcr_zoo.bench.results import Interval, RateAtFpr, StructuredPixels
+from deepcr_zoo.bench.results import CurvePoint, Interval, RateAtFpr, StructuredPixels
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject, find_subject
 from deepcr_zoo.errors import DatasetError
@@ -94,11 +94,16 @@ def test_where_no_setting_of_lacosmic_has_so_few_false_pixels_its_tpr_with_more_
         interval = None if tpr is None else Interval(low=tpr - 0.02, high=tpr + 0.02, blocks=9)
         return RateAtFpr(fpr=fpr, reached_fpr=fpr, tpr=tpr, threshold=1.0, tpr_interval=interval)
 
-    def found(ours, theirs):
+    def found(ours, theirs, *curve):
         rates = {evidence.subject.reference: [at(0.0005, ours), at(0.005, 0.9)], BEST: [at(0.0005, None), at(0.005, theirs)]}
+
+        def measured(name, curve):
+            points = [CurvePoint(threshold=9, fpr=fpr, tpr=tpr) for fpr, tpr in curve] if name == BEST else []
+            return {"at_fpr": rates[name], "curve": points}
+
         methods = [
             one.model_copy(
-                update={"fields": {field_type: one.fields[field_type].model_copy(update={"at_fpr": rates[one.name]})}}
+                update={"fields": {field_type: one.fields[field_type].model_copy(update=measured(one.name, curve))}}
             )
             for one in evidence.results.methods
             if one.name in rates
@@ -116,6 +121,9 @@ def test_where_no_setting_of_lacosmic_has_so_few_false_pixels_its_tpr_with_more_
     assert (above.verdict, beside.verdict) == ("passes", "fails")
     assert "80.0 % (78.0 to 82.0 %) against at most 70.0 % (68.0 to 72.0 %), its TPR at FPR 0.5 %" in above.measured
     assert "no TPR at this FPR" in found(0.8, None).measured
+    lowest = found(0.8, None, (0.02, 0.6), (0.01, 0.3), (0.01, 0.4))
+    assert (lowest.verdict, found(0.8, None, (0.01, 0.79)).verdict) == ("passes", "fails")
+    assert "80.0 % (78.0 to 82.0 %) against at most 40.0 %, its TPR at FPR 1 %, its lowest" in lowest.measured
 
 
 def test_a_tpr_that_the_recipe_calls_enough_replaces_the_lead_over_lacosmic(evidence):

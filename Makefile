@@ -60,7 +60,7 @@ parity: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.parity
 
 clean:
-	rm -rf $(VENV) .test-cache demo
+	rm -rf $(VENV) .test-cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12")'

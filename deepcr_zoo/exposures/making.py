@@ -210,7 +210,7 @@ def _find_in_mask(
     mask, searched = masks[chip.hdu], chip.searched
     if lost := int((mask & ~searched).sum()):
         warn(
-            f"{chip.where}: {lost:,} pixels of the mask are not usable or near saturation: they stay as they are",
+            f"{chip.label}: {lost:,} pixels of the mask are not usable or near saturation: they stay as they are",
             ImageWarning,
         )
     return _grown(chip, mask & searched, searched, provenance, noise)

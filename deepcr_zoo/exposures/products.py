@@ -240,7 +240,7 @@ def _repaint_error(
     hdus: fits.HDUList, images: fits.HDUList, index: int, found: ChipMask, uncertainty: NDArray[np.float64]
 ) -> str | None:
     """Put uncertainties, in the unit of the image, into the ERR extension at `index`; return why it stays, if it does."""
-    where, stored = f"{found.chip.where}: its ERR extension", images[index]
+    where, stored = f"{found.chip.label}: its ERR extension", images[index]
     unit, expected = (printable(text(header, "BUNIT")) for header in (stored.header, found.chip.header))
     shape = tuple(stored.shape)
     if shape[-2:] != found.mask.shape or np.prod(shape) != found.mask.size:

@@ -205,3 +205,17 @@ def test_the_mask_that_is_given_is_not_replaced_by_the_product(found, flc):
     with pytest.raises(UsageError, match="would be replaced: give another output_dir"):
         clean_file(flc, inpaint="none", mask=found, output_dir=Path(found).parent, overwrite=True)
     assert Path(found).read_bytes() == before
+
+
+def test_products_do_not_say_in_which_folder_an_exposure_lay(flc, tmp_path):
+    folder = tmp_path / "of-a-secret-project"
+    folder.mkdir()
+    shutil.copy(flc, folder)
+    everything = mask_of(folder / "m.fits", 1, 2)
+    with fits.open(everything, mode="update") as hdus:
+        for hdu in hdus[1:]:
+            hdu.data[:] = 1
+    done = clean_file(folder / flc.name, inpaint="medmask", mask=everything, output_dir=tmp_path / "out", preview=True)
+    assert any("pixels of the mask are not usable" in caution for caution in done.cautions)
+    for path in done.outputs:
+        assert b"secret-project" not in Path(path).read_bytes()

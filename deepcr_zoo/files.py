@@ -194,7 +194,11 @@ def write_new(data: bytes, path: Path, permissions: int = 0o666) -> None:
 
 def permissions_of(path: Path) -> int:
     """Return the permissions of what is made from a file: nobody may read it who may not read the file."""
-    return 0o600 | path.stat().st_mode & 0o666
+    found = path.stat()
+    allowed = found.st_mode & 0o666
+    if hasattr(os, "getegid") and found.st_gid != os.getegid():  # what is made belongs to another group
+        allowed &= 0o606 | (allowed & 0o006) << 3
+    return 0o600 | allowed
 
 
 def write_together(contents: Mapping[Path, bytes], new: Collection[Path] = (), permissions: int = 0o666) -> None:
@@ -203,7 +207,7 @@ def write_together(contents: Mapping[Path, bytes], new: Collection[Path] = (), p
     Only a kill during the renames leaves some of them old; the last one is renamed last. Those that are `new` replace
     nothing: where another process was quicker, its file stays, this is a `FileExistsError`, and no new one is left. What
     earlier processes left of these files, unfinished, is removed. New files get these permissions, less those that the user
-    withholds (umask); others keep theirs.
+    withholds (umask); files of this user keep theirs.
     """
     partial: dict[Path, Path] = {}
     made: list[Path] = []
@@ -215,8 +219,8 @@ def write_together(contents: Mapping[Path, bytes], new: Collection[Path] = (), p
         for path, data in contents.items():
             partial[path] = _partial_path(path)
             with open(partial[path], "xb", opener=lambda name, flags: os.open(name, flags, permissions)) as file:
-                if path not in new and path.is_file():
-                    os.chmod(partial[path], stat.S_IMODE(path.stat().st_mode))
+                if path not in new and (kept := _own_permissions(path)) is not None:
+                    os.chmod(partial[path], kept)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -238,6 +242,16 @@ def write_together(contents: Mapping[Path, bytes], new: Collection[Path] = (), p
         raise
     for earlier in replaced.values():
         earlier.unlink(missing_ok=True)
+
+
+def _own_permissions(path: Path) -> int | None:
+    """Return the permissions of a plain file of this user, without set-uid and the like; None for files of others."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    is_own = not hasattr(os, "getuid") or found.st_uid == os.getuid()
+    return found.st_mode & 0o777 if is_own and stat.S_ISREG(found.st_mode) else None
 
 
 def _keep(path: Path, kept: dict[Path, Path]) -> None:

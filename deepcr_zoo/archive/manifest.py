@@ -118,6 +118,8 @@ def _check_hashes_stay(path: Path, manifest: ArchiveManifest) -> None:
     before, hashes = read(path), {product.name: product.sha256 for product in manifest.products}
     if before.query != manifest.query:
         raise OutputError(f"{path}: is the manifest of another search: name another file with --output, or remove it")
+    if before.products and hashes.keys() - {product.name for product in before.products}:
+        raise OutputError(f"{path}: lists fewer products than the archive: name another file with --output, or remove it")
     for product in before.products:
         found = hashes.get(product.name)
         if product.sha256 and found is None:

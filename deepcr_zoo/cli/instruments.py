@@ -174,15 +174,18 @@ def _draw(exposure: Any, instrument: Instrument, output_dir: Path | None) -> Pat
     from deepcr_zoo.exposures.plan import target
 
     path = target(exposure.path, output_dir, checkpicture.ENDING)
-    if os.path.lexists(path) and pictures.description(path) != checkpicture.MADE_BY:
-        raise OutputError(f"{path}: exists and is no picture of this command: move it away, or give another --output-dir")
+    made_by = checkpicture.made_by(exposure.path)
+    if os.path.lexists(path) and pictures.description(path) != made_by:
+        raise OutputError(
+            f"{path}: exists and is no picture of this file by this command: move it away, or give another --output-dir"
+        )
     try:
-        picture = checkpicture.draw_check(exposure, instrument.name)
+        picture = checkpicture.draw_check(exposure, instrument.name, made_by)
     except MissingExtraError as error:
         message("no picture", str(error), "caution")
         return None
     with files.reporting_failures(path, "choose another --output-dir"):
-        write_atomically(picture, path)
+        files.write_together({path: picture}, permissions=files.permissions_of(exposure.path))
     return path
 
 

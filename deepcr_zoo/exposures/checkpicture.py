@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,6 @@ from deepcr_zoo.exposures.pictures import DPI, in_lines, outline, plainly_drawn,
 from deepcr_zoo.exposures.reading import Chip, Exposure
 from deepcr_zoo.models.images import has_value
 
-MADE_BY = "instrument check"
 ENDING = "_instrument.png"
 MOST_CHIPS = 8
 _SIDE = 900  # pixels of an image that are drawn along its longer side
@@ -19,7 +21,7 @@ _LIGHT, _UNUSED = "tab:cyan", "tab:red"
 
 
 @plainly_drawn
-def draw_check(exposure: Exposure, name: str) -> bytes:
+def draw_check(exposure: Exposure, name: str, made_by: str) -> bytes:
     """Return a PNG with two panels for each of the first `MOST_CHIPS` chips: as stored, and in electrons without the rest.
 
     Left, a line surrounds what sees light; right, pixels that are not usable or saturated are red.
@@ -35,7 +37,12 @@ def draw_check(exposure: Exposure, name: str) -> bytes:
     for row, chip in zip(axes, chips, strict=True):
         _draw_stored(chip, row[0])
         _draw_read(chip, row[1])
-    return png(figure, DPI, {"deepcr-zoo": MADE_BY})
+    return png(figure, DPI, {"deepcr-zoo": made_by})
+
+
+def made_by(exposure: Path) -> str:
+    """Return what a picture says of itself: the command, and a hash of the place of the file, which it does not show."""
+    return f"instrument check {hashlib.sha256(os.path.realpath(exposure).encode(errors='surrogateescape')).hexdigest()[:16]}"
 
 
 def _draw_stored(chip: Chip, axes: Any) -> None:

@@ -250,9 +250,8 @@ def clean_with(
                 on_choice(reason)
         count, more = make(exposure, selection, plan, options)
         cautions += more
-    else:
-        with suppress(OSError):  # of a run that was killed after a product had its name, before its unfinished one was gone
-            sweep_partial(*plan.paths)
+    with suppress(OSError):  # of a run that was killed after a product had its name, before its unfinished one was gone
+        sweep_partial(*plan.paths)
     for caution in cautions:
         log.warning("%s: %s", path, caution)
     return CleanedFile(

@@ -163,10 +163,10 @@ def _damage(path: Path, plan: Plan, exposure: Exposure) -> str | None:
     try:
         with opened(data, path) as (hdus, _, cautions):
             expected, found = _extensions(path, plan, exposure), len(hdus) - 1
-            if found < expected:  # cut between two of them
-                return f"it has {found} extensions: expected {expected}"
             # extensions that are copied keep the checksums of the exposure, right or wrong
             changes = [one.partition(":")[0] for one in cautions if is_checksum_failure(one) if one not in exposure.cautions]
+            if found < expected:  # taken out, or cut off between two of them
+                changes.append(f"it has {found} extensions: expected {expected}")
             if path == plan.mask and not changes:
                 changes = _other_count(hdus, path)
         if changes:

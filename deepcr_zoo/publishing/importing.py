@@ -219,15 +219,13 @@ def _write(name: str, facts: StatedFacts, card: cards.Card, architecture: Archit
                 return
             versions[facts.version] = locked
             newest = max(versions, key=version_key)
-            aliases = [] if known is None else known.aliases
-            entry = ModelEntry(
-                name=facts.name,
-                task=card.identity.task,
-                summary=card.identity.title,
-                default=newest,
-                versions=versions,
-                aliases=aliases,
-            )
+            if known is None:
+                entry = ModelEntry(
+                    name=facts.name, task=card.identity.task, summary=card.identity.title, default=newest, versions=versions
+                )
+            else:  # a default that was chosen by hand stays
+                follows = known.default == max(known.versions, key=version_key)
+                entry = known.model_copy(update={"versions": versions, "default": newest if follows else known.default})
             # the entry is last: what it names is there
             files.write_together({**copies, root / card.licence.file: licence, entry_path: as_yaml(entry)})
 

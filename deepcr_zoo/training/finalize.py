@@ -69,8 +69,8 @@ def _has_card(run: Run) -> bool:
     if not run.is_trained:
         return False
     card, facts = run.card(), run.facts
-    found = (card.identity.name, card.identity.task, card.provenance.recipe_sha256, card.provenance.manifest_sha256)
-    return found == (facts.name, facts.task, facts.recipe_sha256, facts.manifest_sha256)
+    found = (card.provenance.recipe_sha256, card.provenance.manifest_sha256)
+    return found == (facts.recipe_sha256, facts.manifest_sha256)
 
 
 def _next_version(recipe: Recipe) -> str:

@@ -564,8 +564,7 @@ def test_a_product_that_was_cut_off_is_made_again_with_a_word(ending, tmp_path, 
     clean_file(path, SMALL, "medmask", preview=True)
     product = tmp_path / f"x_flc{ending}"
     size = product.stat().st_size
-    # the last extension of the copy is gone as a whole
-    os.truncate(product, size - 2880 * (2 if ending == "_crclean.fits" else 1))
+    os.truncate(product, size - 2880)
     again = clean_file(path, SMALL, "medmask", preview=True)
     assert (again.status, product.stat().st_size) == ("cleaned", size)
     assert any(f"x_flc{ending} is made again: it is damaged (" in caution for caution in again.cautions)
@@ -588,6 +587,19 @@ def test_a_product_that_was_changed_by_hand_stays_and_is_replaced_only_if_asked(
     assert product.read_bytes() == changed
     assert clean_file(path, SMALL, "medmask", overwrite=True).status == "cleaned"
     assert clean_file(path, SMALL, "medmask").status == "finished"
+
+
+@pytest.mark.parametrize(("ending", "name"), [("_crmask.fits", "CRPROB"), ("_crclean.fits", "DQ")])
+def test_a_product_without_an_extension_that_it_had_stays(ending, name, tmp_path):
+    path = acs_flc(tmp_path / "x_flc.fits")
+    clean_file(path, SMALL, "medmask", prob=True)
+    product = tmp_path / f"x_flc{ending}"
+    with fits.open(product, mode="update", checksum=True) as hdus:
+        del hdus[name, 1]
+    edited = product.read_bytes()
+    with pytest.raises(OutputError, match=r"was changed by hand, or damaged \(it has"):
+        clean_file(path, SMALL, "medmask", prob=True)
+    assert product.read_bytes() == edited
 
 
 @pytest.mark.parametrize("keeps_sums", [True, False])

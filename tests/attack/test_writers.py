@@ -26,6 +26,7 @@ from deepcr_zoo.files import (
     OLD_S,
     locked,
     new_folder,
+    permissions_of,
     sweep_leftovers,
     temporary_folder,
     whole_folder,
@@ -380,3 +381,39 @@ def test_files_that_belong_together_are_all_old_if_one_cannot_be_replaced(tmp_pa
     monkeypatch.undo()
     write_together({first: b"new", second: b"new"})
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"first": "new", "second": "new"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_permissions_of_what_is_replaced_are_kept_without_set_uid_and_of_own_plain_files_alone(tmp_path, monkeypatch):
+    path = tmp_path / "x.fits"
+    path.write_text("old")
+    path.chmod(0o6640)
+    write_together({path: b"new"}, permissions=0o600)
+    assert path.stat().st_mode & 0o7777 == 0o640
+    (tmp_path / "other").write_text("")
+    (tmp_path / "other").chmod(0o777)
+    path.unlink()
+    path.symlink_to(tmp_path / "other")
+    write_together({path: b"new"}, permissions=0o600)
+    assert path.lstat().st_mode & 0o7777 == 0o600
+    path.chmod(0o4777)
+    monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)  # it is another user's
+    write_together({path: b"new"}, permissions=0o600)
+    assert path.stat().st_mode & 0o7777 == 0o600
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no groups")
+def test_what_is_made_from_a_file_of_another_group_is_not_for_the_own_group(tmp_path, monkeypatch):
+    path = tmp_path / "x.fits"
+    path.write_text("mine")
+    for mode, of_own, of_other in (
+        (0o640, 0o640, 0o600),
+        (0o644, 0o644, 0o644),
+        (0o664, 0o664, 0o644),
+        (0o400, 0o600, 0o600),
+    ):
+        path.chmod(mode)
+        assert permissions_of(path) == of_own
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getegid", lambda: path.stat().st_gid + 1)
+            assert permissions_of(path) == of_other

@@ -129,7 +129,7 @@ def test_a_picture_of_the_users_own_is_not_replaced(folder, tmp_path):
     write_frame(tmp_path / "a.fits")
     (tmp_path / "a_instrument.png").write_bytes(b"mine")
     refused = run("instrument", "check", path, tmp_path / "a.fits")
-    assert "exists and is no picture of this command" in str(refused.exception)
+    assert "exists and is no picture of this file" in str(refused.exception)
     assert (tmp_path / "a_instrument.png").read_bytes() == b"mine"
 
 

@@ -174,13 +174,12 @@ def _draw(exposure: Any, instrument: Instrument, output_dir: Path | None) -> Pat
     from deepcr_zoo.exposures.plan import target
 
     path = target(exposure.path, output_dir, checkpicture.ENDING)
-    made_by = checkpicture.made_by(exposure.path)
-    if os.path.lexists(path) and pictures.description(path) != made_by:
+    if os.path.lexists(path) and pictures.description(path) != checkpicture.made_by(exposure.path):
         raise OutputError(
             f"{path}: exists and is no picture of this file by this command: move it away, or give another --output-dir"
         )
     try:
-        picture = checkpicture.draw_check(exposure, instrument.name, made_by)
+        picture = checkpicture.draw_check(exposure, instrument.name)
     except MissingExtraError as error:
         message("no picture", str(error), "caution")
         return None

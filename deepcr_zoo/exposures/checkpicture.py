@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.exposures.pictures import DPI, in_lines, outline, plainly_drawn, png
+from deepcr_zoo.exposures.pictures import DPI, in_lines, outline, plainly_drawn, png, zscale
 from deepcr_zoo.exposures.reading import Chip, Exposure
 from deepcr_zoo.models.images import has_value
 
@@ -21,7 +21,7 @@ _LIGHT, _UNUSED = "tab:cyan", "tab:red"
 
 
 @plainly_drawn
-def draw_check(exposure: Exposure, name: str, made_by: str) -> bytes:
+def draw_check(exposure: Exposure, name: str) -> bytes:
     """Return a PNG with two panels for each of the first `MOST_CHIPS` chips: as stored, and in electrons without the rest.
 
     Left, a line surrounds what sees light; right, pixels that are not usable or saturated are red.
@@ -37,7 +37,7 @@ def draw_check(exposure: Exposure, name: str, made_by: str) -> bytes:
     for row, chip in zip(axes, chips, strict=True):
         _draw_stored(chip, row[0])
         _draw_read(chip, row[1])
-    return png(figure, DPI, {"deepcr-zoo": made_by})
+    return png(figure, DPI, {"deepcr-zoo": made_by(exposure.path)})
 
 
 def made_by(exposure: Path) -> str:
@@ -69,10 +69,7 @@ def _step(chip: Chip) -> int:
 
 
 def _show(axes: Any, image: NDArray[np.floating], title: str) -> None:
-    from astropy.visualization import ZScaleInterval
-
-    sound = image[has_value(image)]
-    low, high = ZScaleInterval().get_limits(sound) if sound.size else (0.0, 1.0)
+    low, high = zscale(image[has_value(image)])
     axes.imshow(image, origin="lower", cmap="gray", vmin=low, vmax=high, interpolation="nearest", aspect="auto")
     axes.set_title(f"{title}, {low:,.0f} to {high:,.0f}", fontsize=9)
     axes.set_xticks([])

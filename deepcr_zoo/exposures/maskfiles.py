@@ -62,12 +62,13 @@ def find_mask(path: Path, masks: str, exposure_sha256: str) -> MaskFile:
 
 
 def _cautions(path: Path, hdus: Any, damage: Sequence[str], exposure_sha256: str) -> list[str]:
+    """Return damage, and that a mask was made for an exposure with another hash; an empty hash is not compared."""
+    cautions = [f"{path.name}: {one}" for one in damage]
     made_for = text(hdus[0].header, "CRINPUT")
-    if not made_for or made_for == exposure_sha256:
-        return [f"{path.name}: {one}" for one in damage]
-    name = text(hdus[0].header, "CRFILE") or "another exposure"
-    other = f"{path.name} was made for {name}, with other bytes: check that it fits this exposure"
-    return [*(f"{path.name}: {one}" for one in damage), other]
+    if made_for and exposure_sha256 and made_for != exposure_sha256:
+        name = text(hdus[0].header, "CRFILE") or "another exposure"
+        cautions.append(f"{path.name} was made for {name}, with other bytes: check that it fits this exposure")
+    return cautions
 
 
 class ProductMask(NamedTuple):
@@ -99,7 +100,7 @@ def product_masks(path: Path, exposure_sha256: str = "") -> ProductMasks:
             if not is_image(hdu) or len(hdu.shape) != 2:
                 raise InvalidFileError(f"{where}: expected an image of two axes")
             chips[number] = ProductMask(text(hdu.header, "CREXT"), _marked(np.array(image_values(hdu, where)), where))
-        cautions = _cautions(path, hdus, damage, exposure_sha256 or text(hdus[0].header, "CRINPUT"))
+        cautions = _cautions(path, hdus, damage, exposure_sha256)
     if not chips:
         raise InvalidFileError(f"{path}: has no {MASK_EXTENSION} extension: expected a mask file of 'deepcr-zoo clean'")
     return ProductMasks(chips, cautions)

@@ -372,8 +372,7 @@ def _quality(
     options: ReadingOptions,
     where: str,
 ) -> Quality:
-    ignored = options.ignore_dq == ALL
-    flags, masked = (None, None) if ignored else quality_of(layers.get(version, []), hdus[index].shape, where)
+    flags, masked = quality_of(layers.get(version, []), hdus[index].shape, where)
     saturation = instrument.saturation if instrument else None
     level = saturation.level_electron if saturation and matches(keywords, saturation.requires) else None
     stored = _stored_saturation(keywords, pixels, instrument, raw)

@@ -80,7 +80,8 @@ def _write_entry(release: Release, pin: HubPin | None, checkout: Path) -> list[P
         there = known.sources.hub
         raise PublishError(f"{release.reference} is pinned to {there.repo} at commit {there.commit}, not to {pin.commit}")
     card = _card_path(release, checkout)
-    contents = {card.with_suffix(suffix): data for suffix, data in release.beside_card.items()}
+    beside = {card.with_suffix(suffix): data for suffix, data in release.beside_card.items()}
+    contents = dict(beside)
     if release.measurement is not None:
         recorded = Results() if known is None else read_records(registry.resolve(release.reference))
         contents[card.with_suffix(".results.yaml")] = as_yaml(_with_measurement(recorded, release.measurement))
@@ -91,7 +92,7 @@ def _write_entry(release: Release, pin: HubPin | None, checkout: Path) -> list[P
     if known is None:
         _check_unlisted(release, contents)
     else:
-        _check_recorded(release, {card.with_suffix(suffix): data for suffix, data in release.beside_card.items()})
+        _refuse_others(beside, f"is on record for {release.reference}, which does not change: publish a new version")
     entry = _pinned_entry(release, registry, pin)
     if entry != registry.entries.get(release.entry):  # else its file stays, with comments that people have put there
         contents[checkout / "zoo" / f"{release.entry}.yaml"] = entry_text(entry)
@@ -106,19 +107,14 @@ def _card_path(release: Release, checkout: Path) -> Path:
 
 def _check_unlisted(release: Release, contents: Mapping[Path, bytes]) -> None:
     """Refuse to replace files that no entry locks: they are somebody's work, or of an upload that was interrupted."""
-    for path, data in contents.items():
-        if path.is_file() and read_file(path) != data:
-            raise PublishError(
-                f"{path}: is another file of {release.reference}, without a registry entry: move it away, or set "
-                "identity.version in card.yaml to another version"
-            )
+    reason = f"is another file of {release.reference}, without a registry entry: move it away, or set identity.version in "
+    _refuse_others(contents, f"{reason}card.yaml to another version")
 
 
-def _check_recorded(release: Release, contents: Mapping[Path, bytes]) -> None:
-    """Refuse to alter what stands beside the card of a locked version, such as its benchmark."""
+def _refuse_others(contents: Mapping[Path, bytes], reason: str) -> None:
     for path, data in contents.items():
         if path.is_file() and read_file(path) != data:
-            raise PublishError(f"{path}: is on record for {release.reference}, which does not change: publish a new version")
+            raise PublishError(f"{path}: {reason}")
 
 
 class _EntryDumper(yaml.SafeDumper):

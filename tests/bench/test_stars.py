@@ -79,6 +79,26 @@ def test_galaxies_do_not_pass_for_stars():
     assert (star_cores(image.astype(np.float32)[None], nothing(), nothing()) == NO_GROUP).all()
 
 
+@pytest.mark.parametrize("angle", range(0, 180, 20))
+@pytest.mark.parametrize("signal", [15, 50, 200])
+def test_trails_of_satellites_do_not_pass_for_stars(angle, signal):
+    rng = np.random.default_rng(angle)
+    rows, columns = np.indices((SIDE, SIDE)) - SIDE / 2
+    across = rows * np.cos(np.radians(angle)) - columns * np.sin(np.radians(angle))
+    trail = NOISE * signal * np.exp(-np.square(across) / (2 * 0.9**2)) * rng.normal(1, 0.02, (SIDE, SIDE))
+    trail[: SIDE // 3] = 0  # it may end anywhere
+    image = (sky(5) + trail).astype(np.float32)[None]
+    assert (star_cores(image, nothing(), nothing()) == NO_GROUP).all()
+
+
+def test_a_star_with_a_neighbour_at_one_side_is_a_star(kernel):
+    image = with_stars(kernel, 2e3)[0]
+    places, _ = find_stars(image[None], nothing())
+    beside = image + np.roll(image, 5, axis=1) - SKY
+    with_neighbours, _ = find_stars(beside[None], nothing())
+    assert len(with_neighbours.T) > 1.5 * len(places.T)
+
+
 def test_labelled_and_ignored_pixels_are_never_part_of_a_core(kernel):
     image = with_stars(kernel, 5000)
     rng = np.random.default_rng(8)

@@ -31,6 +31,10 @@ LEAST_SIDE = 0.15
 LEAST_CONCENTRATION = 0.6
 """Light in 3x3 / light in 5x5 pixels (0.71 to 0.77): galaxies are wide."""
 
+MOST_ALONG_A_LINE = 0.4
+"""Faintest pixel on a line from 2 to 5 pixels away / brightest pixel (0.3 at 2 pixels for a full width at half maximum of 3
+pixels): trails of satellites, spectra, their lines and diffraction spikes go on, at one side at their ends."""
+
 Images = NDArray[np.float32]
 Masks = NDArray[np.bool_]
 Groups = NDArray[np.int32]
@@ -45,6 +49,8 @@ IN_CORE = np.abs(BOX).max(axis=1) <= 1
 _STEPS = np.indices((11, 11)).reshape(2, -1).T - 5
 _DISTANCE = np.hypot(*_STEPS.T)
 _RING = _STEPS[(_DISTANCE >= 3.5) & (_DISTANCE <= 5.2)]
+_ANGLES = np.radians(np.arange(0, 360, 11.25))[:, None]
+_LINES = np.rint(np.stack([np.sin(_ANGLES), np.cos(_ANGLES)], axis=-1) * np.arange(2, 6)[:, None]).astype(np.intp)
 _MARGIN = 5  # the ring lies within the stamp
 _IS_SIDE = np.abs(BOX).sum(axis=1) == 1
 
@@ -66,9 +72,10 @@ def find_stars(image: Images, unusable: Masks) -> tuple[Places, Images]:
     """Return stamps, rows and columns of the brightest pixel of each star, shape (3, K), and their peaks (e-), shape (K,).
 
     A star is a local maximum that stands out of its surroundings (the median of a ring of 3.5 to 5.2 pixels) and has the
-    profile of a point: `SIDES`, `LEAST_SIDE`, `LEAST_CONCENTRATION`. Noise is that of the stamp (median - 16th percentile)
-    and of the electrons by which the surroundings exceed its median. Stars with an unusable pixel among their 3x3
-    pixels, and those within 5 pixels of the edge of the stamp, are left out. The peak is that above the surroundings.
+    profile of a point: `SIDES`, `LEAST_SIDE`, `LEAST_CONCENTRATION`; and it is on no line: `MOST_ALONG_A_LINE`. Noise is
+    that of the stamp (median - 16th percentile) and of the electrons by which the surroundings exceed its median. Stars with
+    an unusable pixel among their 3x3 pixels, and those within 5 pixels of the edge of the stamp, are left out. The peak is
+    that above the surroundings.
     """
     low, middle = np.percentile(image, [16, 50], axis=(1, 2))
     noise = middle - low
@@ -78,6 +85,7 @@ def find_stars(image: Images, unusable: Masks) -> tuple[Places, Images]:
     peak = image[tuple(places)] - surroundings
     significant = peak >= LEAST_SIGNAL_TO_NOISE * np.sqrt(noise[stamp] ** 2 + np.maximum(surroundings - middle[stamp], 0))
     star = significant & _is_point(around(image, places, BOX) - surroundings[:, None], peak)
+    star[star] = ~_is_on_line(image, places[:, star], surroundings[star], peak[star])
     return places[:, star], peak[star]
 
 
@@ -109,6 +117,13 @@ def _is_point(box: Images, peak: Images) -> NDArray[np.bool_]:
         & (sides.min(axis=1) >= LEAST_SIDE * peak)
         & (box[:, IN_CORE].sum(axis=1) >= LEAST_CONCENTRATION * box.sum(axis=1))
     )
+
+
+def _is_on_line(image: Images, places: Places, surroundings: Images, peak: Images) -> NDArray[np.bool_]:
+    """True where all pixels of a line from a place outwards are bright beside its peak."""
+    lines = around(image, places, _LINES.reshape(-1, 2)).reshape(-1, *_LINES.shape[:2])
+    faintest = lines.min(axis=2) - surroundings[:, None]
+    return np.asarray((faintest > MOST_ALONG_A_LINE * peak[:, None]).any(axis=1))
 
 
 def around(pixels: NDArray[Any], places: Places, steps: NDArray[np.intp]) -> NDArray[Any]:

@@ -218,12 +218,7 @@ def write_together(contents: Mapping[Path, bytes], new: Collection[Path] = (), p
         sweep_partial(*contents)
         for path, data in contents.items():
             partial[path] = _partial_path(path)
-            with open(partial[path], "xb", opener=lambda name, flags: os.open(name, flags, permissions)) as file:
-                if path not in new and (kept := _own_permissions(path)) is not None:
-                    os.chmod(partial[path], kept)
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            _write(data, partial[path], None if path in new else _own_permissions(path), permissions)
         for path, temporary in partial.items():
             if path in new:
                 _rename_new(temporary, path)
@@ -242,6 +237,19 @@ def write_together(contents: Mapping[Path, bytes], new: Collection[Path] = (), p
         raise
     for earlier in replaced.values():
         earlier.unlink(missing_ok=True)
+
+
+def _write(data: bytes, path: Path, kept: int | None, permissions: int) -> None:
+    """Write a new file onto the disk, with the permissions `kept`, or else these and less if the umask says so.
+
+    It has no others at any moment: who has opened it once reads all that is written later.
+    """
+    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, permissions if kept is None else kept)) as file:
+        if kept is not None:
+            os.chmod(path, kept)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _own_permissions(path: Path) -> int | None:

@@ -49,6 +49,12 @@ def check(folder: Path, names: Collection[str]) -> dict[str, str]:
     return ours
 
 
+def check_run(folder: Path, runs: Collection[Path]) -> None:
+    """Raise `OutputError` if a folder is that of a run, and none of these: its own benchmark would be replaced."""
+    if _is_run(folder) and not any(folder.samefile(run) for run in runs):
+        raise OutputError(f"{folder}: is the folder of another run, whose own benchmark would be replaced: {ELSEWHERE}")
+
+
 def replace(folder: Path, contents: Mapping[str, bytes], stale: str | None = None) -> None:
     """Write some files in place of those of an earlier benchmark; remove those in `stale`, a folder, that are obsolete."""
     before = check(folder, contents)

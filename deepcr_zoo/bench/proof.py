@@ -40,6 +40,7 @@ def prove(
     Returns the results and the path of the report.
     """
     require_matplotlib()
+    output.check_run(folder, [one.run.folder for one in subjects if one.run is not None])
     output.check(folder, (RESULTS_FILE, PAGE))  # before the long work, as is an unwritable folder
     with reporting_failures(folder, output.ELSEWHERE):
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deepcr_zoo.batch import FITS_ENDINGS
 from deepcr_zoo.errors import InvalidFileError
-from deepcr_zoo.exposures.fitsfiles import read_unchanged, root_name
-from deepcr_zoo.exposures.maskfiles import MaskFile
+from deepcr_zoo.exposures.fitsfiles import root_name
+from deepcr_zoo.exposures.maskfiles import MaskFile, find_mask
 from deepcr_zoo.zoo.recipe import GivenBlock
 
 
@@ -26,6 +25,11 @@ class MaskFiles:
         """What labels depend on."""
         return [one and [one.sha256, one.part] for one in (self.cosmic_rays, self.ignore)]
 
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Such as that a mask was made for another exposure."""
+        return tuple(caution for one in (self.cosmic_rays, self.ignore) if one for caution in one.cautions)
+
 
 NO_MASKS = MaskFiles()
 
@@ -37,7 +41,7 @@ def find_masks(exposure: Path, sha256: str, block: GivenBlock) -> MaskFiles:
         path, part = _place(exposure, ending)
         if not path.is_file():
             raise InvalidFileError(f"{exposure}: has no {path.name} beside it: expected its mask (build.given)")
-        return MaskFile(path, part, sha256 if path == exposure else hashlib.sha256(read_unchanged(path)).hexdigest())
+        return MaskFile(path, part, sha256) if path == exposure else find_mask(path, sha256, part)
 
     return MaskFiles(find(block.mask), find(block.ignore) if block.ignore else None)
 

@@ -219,7 +219,7 @@ def _facts_of(recipe: Recipe, is_dark: bool, path: str) -> list[ExposureFacts]:
     if recipe.build.labels != "given":
         return facts
     found = maskfiles.find_masks(Path(path), facts[0].sha256, recipe.build.given)
-    return [dataclasses.replace(one, masks=found) for one in facts]
+    return [dataclasses.replace(one, masks=found, cautions=(*one.cautions, *found.cautions)) for one in facts]
 
 
 def _without_masks(recipe: Recipe, found: Sequence[Path]) -> tuple[list[Path], list[Rejected]]:

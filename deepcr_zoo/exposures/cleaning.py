@@ -16,7 +16,7 @@ from deepcr_zoo.exposures.making import check_room, make
 from deepcr_zoo.exposures.missing import MissingFactsError
 from deepcr_zoo.exposures.options import AUTO, NO_INPAINTING, CleanOptions, in_python, named_model
 from deepcr_zoo.exposures.pictures import png
-from deepcr_zoo.exposures.plan import damaged, finished, make_plan, stale
+from deepcr_zoo.exposures.plan import check_given_mask, damaged, finished, make_plan, stale
 from deepcr_zoo.exposures.reading import Exposure, read_exposure
 from deepcr_zoo.exposures.selection import ranked_models, select
 from deepcr_zoo.files import sweep_partial
@@ -235,6 +235,7 @@ def clean_with(
     exposure = read_as_asked(Path(path), options)
     selection = select(exposure, default_registry(), options)
     plan = make_plan(exposure, selection, options)
+    check_given_mask(plan, options)
     cautions = [*selection.cautions, *stale(plan, exposure, options.output_dir)]
     status: Literal["cleaned", "finished"] = "finished"
     count = finished(plan, options.overwrite)

@@ -39,6 +39,9 @@ from deepcr_zoo.zoo.registry import ResolvedModel
 if TYPE_CHECKING:  # torch is loaded when a network is: finished products and stored probabilities need none
     from deepcr_zoo.models.model import MaskModel
 
+MOST_TRIES = 5
+"""To write products, while other processes write the same."""
+
 _TOUCHING = np.ones((3, 3))
 
 _BYTES_PER_PIXEL, _PICTURE_BYTES, _COPIES = 21, 4, 3
@@ -119,9 +122,7 @@ def make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOpt
         heading = f"{exposure.path.name}: {selection.mask_reference}, threshold {selection.threshold:g}"
         contents[plan.picture] = pictures.draw(panels, heading, plan.picture_made_by)
     contents[plan.mask] = products.mask_file(exposure, chip_masks, plan.mask_provenance, history)
-    if new := contents if options.overwrite else _without_finished(contents, plan, exposure):
-        _write(new, exposure.path)
-        _check_written(plan)
+    _write(contents, plan, exposure, options.overwrite)
     return products.count(chip_masks), cautions
 
 
@@ -155,16 +156,23 @@ def _check_written(plan: Plan) -> None:
         ) from None
 
 
-def _write(contents: dict[Path, bytes], exposure: Path) -> None:
-    """Write products, which nobody may read who may not read the exposure."""
-    folder = next(iter(contents)).parent
-    new = [path for path in contents if not os.path.lexists(path)]
-    try:
-        write_together(contents, new, permissions_of(exposure))
-    except OSError as error:
-        if theirs := [path for path in new if os.path.lexists(path)]:
-            raise OutputError(f"{theirs[0]}: another process wrote it meanwhile: it was left as it is; run again") from None
-        raise write_failure(folder, error, "choose another --output-dir") from None
+def _write(contents: dict[Path, bytes], plan: Plan, exposure: Exposure, overwrite: bool) -> None:
+    """Write products, which nobody may read who may not read the exposure; of another process's, the same ones stay."""
+    folder = plan.mask.parent
+    for _ in range(MOST_TRIES):
+        wanted = contents if overwrite else _without_finished(contents, plan, exposure)
+        if not wanted:
+            return
+        new = [path for path in wanted if not os.path.lexists(path)]
+        try:
+            write_together(wanted, new, permissions_of(exposure.path))
+        except OSError as error:
+            if not any(os.path.lexists(path) for path in new):
+                raise write_failure(folder, error, "choose another --output-dir") from None
+            continue  # another process was quicker
+        _check_written(plan)
+        return
+    raise OutputError(f"{folder}: other processes write products there at the same time: run again")
 
 
 def chip_work(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOptions) -> ChipWork:

@@ -46,19 +46,20 @@ class MaskFile:
         return f"{self.path}[{self.part}]" if self.part else str(self.path)
 
 
-def find_mask(path: Path, masks: str, exposure_sha256: str) -> MaskFile:
-    """Return a mask file: its extensions of the name `masks` if it has any, else its only image or array.
+def find_mask(path: Path, exposure_sha256: str, part: str | None = None) -> MaskFile:
+    """Return a mask file: a part of it, by default its extensions of masks if it has any, else its only image or array.
 
     Its cautions are damage, and that the mask was made for an exposure with another hash. `InvalidFileError` if it cannot
     be read.
     """
     data = read_unchanged(path)
-    part, cautions = "", []
-    if path.suffix != ".npz":
-        with opened(unpacked(data, path), path) as (hdus, _, damage):
-            part = masks if any(extension_name(hdu) == masks for hdu in hdus) else ""
-            cautions = _cautions(path, hdus, damage, exposure_sha256)
-    return MaskFile(path, part, hashlib.sha256(data).hexdigest(), tuple(cautions))
+    sha256 = hashlib.sha256(data).hexdigest()
+    if path.suffix == ".npz":
+        return MaskFile(path, part or "", sha256)
+    with opened(unpacked(data, path), path) as (hdus, _, damage):
+        if part is None:
+            part = MASK_EXTENSION if any(extension_name(hdu) == MASK_EXTENSION for hdu in hdus) else ""
+        return MaskFile(path, part, sha256, tuple(_cautions(path, hdus, damage, exposure_sha256)))
 
 
 def _cautions(path: Path, hdus: Any, damage: Sequence[str], exposure_sha256: str) -> list[str]:

@@ -87,7 +87,7 @@ def make_plan(exposure: Exposure, selection: Selection, options: CleanOptions) -
     )
     network = selection.network
     output_dir = options.output_dir
-    plan = Plan(
+    return Plan(
         mask=target(exposure.path, output_dir, MASK_ENDING),
         copy=target(exposure.path, output_dir, COPY_ENDING) if options.dq_only or selection.inpaint else None,
         picture=target(exposure.path, output_dir, PICTURE_ENDING) if options.preview else None,
@@ -98,9 +98,12 @@ def make_plan(exposure: Exposure, selection: Selection, options: CleanOptions) -
             inpainter_sha256=network.locked.weights.sha256 if network else "",
         ),
     )
+
+
+def check_given_mask(plan: Plan, options: CleanOptions) -> None:
+    """Raise `UsageError` if a product would replace the mask that is given."""
     if options.mask is not None and any(path.exists() and path.samefile(options.mask) for path in plan.paths):
         raise UsageError(f"{options.mask}: the mask that is given would be replaced: give another --output-dir")
-    return plan
 
 
 def _description(exposure: Exposure) -> str:

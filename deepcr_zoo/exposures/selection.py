@@ -9,7 +9,6 @@ from deepcr_zoo.errors import NoModelError
 from deepcr_zoo.exposures.framekinds import frame_kind
 from deepcr_zoo.exposures.maskfiles import MaskFile, find_mask
 from deepcr_zoo.exposures.options import AUTO, NO_INPAINTING, CleanOptions, named_model
-from deepcr_zoo.exposures.products import MASK_EXTENSION
 from deepcr_zoo.exposures.reading import Exposure
 from deepcr_zoo.exposures.usablepixels import has_bits
 from deepcr_zoo.models.baselines import CLASSICAL
@@ -84,7 +83,7 @@ def select(exposure: Exposure, registry: Registry, options: CleanOptions) -> Sel
 
 def _with_mask(exposure: Exposure, registry: Registry, options: CleanOptions, path: Path) -> Selection:
     """Choose what repaints the cosmic rays of a mask that is given."""
-    mask, unit = find_mask(path, MASK_EXTENSION, exposure.sha256), _unit_of_inpainter(exposure, registry, options.inpainter)
+    mask, unit = find_mask(path, exposure.sha256), _unit_of_inpainter(exposure, registry, options.inpainter)
     inpainter, why_inpaint = _inpainter(exposure, registry, options.inpainter, unit)
     reasons = (f"mask {mask.where}: as asked", f"inpainting: {why_inpaint}")
     cautions = [*exposure.cautions, *_no_image_of_the_sky(exposure), *_unit_cautions(unit, exposure), *mask.cautions]

@@ -56,6 +56,16 @@ def test_what_the_page_would_not_ask_is_refused_with_a_reason_and_nothing_is_wri
     assert [path.name for path in flc.parent.iterdir()] == ["x_flc.fits"]
 
 
+def test_what_a_refused_request_holds_is_no_further_request(viewer):
+    hidden = f"GET /{viewer.secret}/ HTTP/1.1\r\nHost: {ADDRESS}:{viewer.server_port}\r\n\r\n"
+    head = f"POST /x HTTP/1.1\r\nHost: {ADDRESS}:{viewer.server_port}\r\nContent-Length: {len(hidden)}\r\n\r\n"
+    with socket.create_connection(viewer.server_address) as connection:
+        connection.sendall((head + hidden).encode())
+        answers = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answers.startswith(b"HTTP/1.1 404")
+    assert answers.count(b"HTTP/1.1") == 1
+
+
 def test_a_request_without_end_is_refused_before_it_is_read(viewer):
     for length in (str(MOST_BYTES + 1), "9" * 5000, "\u00b2".encode("latin-1"), "-1", "+1", "", "1e3"):
         status, text, _ = own(viewer, "save", b"", **{"Content-Length": length})

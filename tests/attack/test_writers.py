@@ -20,6 +20,7 @@ from astropy.io import fits
 from deepcr_zoo.dataset.labels import finished_or_made
 from deepcr_zoo.dataset.store import VISIT_FILE, Home, VisitRecord
 from deepcr_zoo.errors import InUseError, OutputError, PublishError
+from deepcr_zoo.exposures import making
 from deepcr_zoo.exposures.cleaning import clean_with
 from deepcr_zoo.exposures.options import CleanOptions
 from deepcr_zoo.files import (
@@ -323,6 +324,22 @@ def test_of_two_that_clean_one_file_otherwise_the_second_is_refused(tmp_path):
     assert found == {0.1}
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_same_products_that_another_process_wrote_at_the_same_moment_are_no_error(overwrite, tmp_path, monkeypatch):
+    exposure, calls = acs_flc(tmp_path / "x_flc.fits"), []
+
+    def another_is_quicker(contents, new, permissions):
+        calls.append(set(contents))
+        if len(calls) == 1:
+            write_together(contents, new, permissions)
+        write_together(contents, new, permissions)
+
+    monkeypatch.setattr(making, "write_together", another_is_quicker)
+    clean_with(exposure, CleanOptions(model=SMALL, overwrite=overwrite))
+    assert len(calls) == (2 if overwrite else 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x_flc.fits", "x_flc_crclean.fits", "x_flc_crmask.fits"]
+
+
 def test_of_two_that_replace_the_products_of_one_file_the_last_one_sees_the_mixture(tmp_path, monkeypatch):
     exposure, replace_file, others = acs_flc(tmp_path / "x_flc.fits"), os.replace, []
     clean_with(exposure, CleanOptions(model=SMALL))
@@ -384,6 +401,26 @@ def test_files_that_belong_together_are_all_old_if_one_cannot_be_replaced(tmp_pa
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_what_replaces_a_private_file_is_private_from_the_first_moment(tmp_path, monkeypatch):
+    path = tmp_path / "mask.fits"
+    path.write_bytes(b"private")
+    path.chmod(0o600)
+    seen, chmod = [], os.chmod
+
+    def noting(name, mode):
+        seen.append(Path(name).stat().st_mode & 0o777)
+        chmod(name, mode)
+
+    monkeypatch.setattr(os, "chmod", noting)
+    before = os.umask(0o022)
+    try:
+        write_atomically(b"still private", path)
+    finally:
+        os.umask(before)
+    assert seen == [0o600]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_permissions_of_what_is_replaced_are_kept_without_set_uid_and_of_own_plain_files_alone(tmp_path, monkeypatch):
     path = tmp_path / "x.fits"
     path.write_text("old")

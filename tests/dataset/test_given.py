@@ -10,6 +10,7 @@ from deepcr_zoo.dataset.build import build_dataset
 from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.store import Home
 from deepcr_zoo.errors import InvalidFileError, UsageError
+from deepcr_zoo.files import sha256_of
 from deepcr_zoo.zoo.recipefiles import read_recipe
 from tests.described import describe, settings_of, write_recipe
 from tests.groundframes import SHAPE, write_frame
@@ -130,6 +131,18 @@ def test_what_is_no_mask_of_the_exposure_is_rejected_with_the_reason(mask, reaso
     dataset = build_dataset(recipe_with(), [tmp_path / "data"], home=Home(tmp_path / "home"))
     (rejected,) = (one.reason for one in dataset.manifest.rejected if one.what.endswith("img1"))
     assert reason in rejected
+
+
+def test_a_mask_that_states_another_exposure_is_a_caution(recipe_with, tmp_path):
+    data = tmp_path / "data"
+    write_pairs(data, write_beside)
+    for name, made_for in (("img1", "img2"), ("img3", "img3")):
+        with fits.open(data / f"{name}_mask.fits", mode="update") as hdus:
+            hdus[0].header["CRFILE"] = f"{made_for}.fits"
+            hdus[0].header["CRINPUT"] = sha256_of(data / f"{made_for}.fits")
+    dataset = build_dataset(recipe_with(), [data], home=Home(tmp_path / "home"))
+    (caution,) = (one for one in dataset.manifest.cautions if "was made for" in one)
+    assert caution.startswith("img1: img1_mask.fits was made for img2.fits, with other bytes")
 
 
 def test_a_recipe_with_given_masks_cannot_be_rehearsed(recipe_with, tmp_path):

@@ -14,8 +14,10 @@ import pytest
 import safetensors.numpy
 import yaml
 
-from deepcr_zoo.bench.judging import benchmark
+from deepcr_zoo.bench.judging import Extent, benchmark
+from deepcr_zoo.bench.proof import prove_alone
 from deepcr_zoo.bench.runs import Run
+from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.dataset.build import build_dataset
 from deepcr_zoo.documents import parse_document
 from deepcr_zoo.errors import DatasetError, InvalidDocumentError, OutputError, RunError, TrainingError, UsageError
@@ -26,6 +28,7 @@ from deepcr_zoo.training.checkpoints import condition, reporting_failures
 from deepcr_zoo.training.pipeline import resume, train
 from deepcr_zoo.zoo.cards import Card
 from tests.models.test_isolation import SETTINGS, state
+from tests.registries import SMALL
 from tests.training.stamps import recipe_of, same_bytes, write_dataset
 
 FILES = {
@@ -229,6 +232,14 @@ def test_a_card_that_somebody_has_edited_outlives_a_kill_in_the_evaluation_and_l
         resume(copied.folder, prove=False)
     assert card.read_text() == edited
     assert copied.is_finished == (error is None)
+
+
+def test_the_benchmark_of_another_model_does_not_replace_that_of_a_run(copied, recipe, dataset):
+    before = {path: path.read_bytes() for path in copied.folder.iterdir() if path.is_file()}
+    alone = Extent(against=[], lacosmic=False, runtime=False)
+    with pytest.raises(OutputError, match="is the folder of another run, whose own benchmark would be replaced"):
+        prove_alone([find_subject(SMALL)], dataset, recipe, "", copied.folder, extent=alone, reporter=NullReporter())
+    assert {path: path.read_bytes() for path in before} == before
 
 
 @pytest.mark.parametrize("field", ["recipe_sha256", "manifest_sha256"])

@@ -229,7 +229,6 @@ class _Answer(BaseHTTPRequestHandler):
     def _post(self, name: str) -> None:
         length = self.headers.get("Content-Length", "")
         if not re.fullmatch(r"\d{1,9}", length, re.ASCII) or int(length) > MOST_BYTES:
-            self.close_connection = True
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected at most {MOST_BYTES:,} bytes")
             return
         given = corrections.read_corrections(self.rfile.read(int(length)), self.server.seen)
@@ -261,12 +260,15 @@ class _Answer(BaseHTTPRequestHandler):
         self._send(json.dumps(content).encode(), "application/json", status)
 
     def _refuse(self, status: HTTPStatus, reason: str) -> None:
+        self.close_connection = True  # what was not read of the request is no further one
         self._send_json({"error": reason}, status)
 
     def _send(self, content: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.send_header("Cache-Control", "no-store")
         self.send_header("Content-Security-Policy", "default-src 'self'; img-src data:")
         self.send_header("Referrer-Policy", "no-referrer")

@@ -89,6 +89,15 @@ def test_a_saved_mask_has_the_corrections_and_clean_takes_it(viewer, flc, tmp_pa
     np.testing.assert_array_equal(again.chips[0].scores, expected)
 
 
+def test_a_mask_of_clean_is_corrected_where_it_stands_and_stays(flc):
+    made = Path(clean_file(flc, SMALL, "none").outputs[0])
+    before = made.read_bytes()
+    with shown(look(flc, model="auto", mask=made)) as server, server.serving():
+        saved = json.loads(own(server, "save", untouched())[1])
+    assert saved["path"] == str(flc.with_name("x_flc_crcorrected.fits"))
+    assert made.read_bytes() == before
+
+
 def test_a_mask_saved_again_replaces_that_of_this_viewer_and_no_other(viewer, flc, tmp_path):
     first = json.loads(own(viewer, "save", untouched(0.4))[1])
     again = {**untouched(0.6), "saved": first["saved"]}

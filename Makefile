@@ -1,6 +1,6 @@
 # Commands for a fresh machine, each of which sets up what it needs: make demo, make rehearse, make test.
 PYTHON ?= python3
-VENV ?= .venv
+VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
@@ -59,8 +59,10 @@ benchmark: $(VENV)/.benchmark
 parity: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.parity
 
+## remove the virtual environment and what tests keep
 clean:
-	rm -rf $(VENV) .test-cache
+	@if test -d $(call quoted,VENV) && ! test -e $(call quoted,VENV)/pyvenv.cfg; then echo $(call quoted,VENV)": is no virtual environment" >&2; exit 1; fi
+	rm -rf -- $(call quoted,VENV) .test-cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12")'

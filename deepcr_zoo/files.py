@@ -252,14 +252,14 @@ def _write(data: bytes, path: Path, kept: int | None, permissions: int) -> None:
         os.fsync(file.fileno())
 
 
-def _own_permissions(path: Path) -> int | None:
-    """Return the permissions of a plain file of this user, without set-uid and the like; None for files of others."""
+def _own_permissions(path: Path, is_kind: Callable[[int], bool] = stat.S_ISREG) -> int | None:
+    """Return the permissions of a plain file or a folder of this user, without set-uid and the like; None for others'."""
     try:
         found = path.lstat()
     except OSError:
         return None
     is_own = not hasattr(os, "getuid") or found.st_uid == os.getuid()
-    return found.st_mode & 0o777 if is_own and stat.S_ISREG(found.st_mode) else None
+    return found.st_mode & 0o777 if is_own and is_kind(found.st_mode) else None
 
 
 def _keep(path: Path, kept: dict[Path, Path]) -> None:
@@ -453,11 +453,18 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `path` at the end; an `OutputError` if `path` is not empty by then."""
+    """Yield an empty folder that becomes `path` at the end; an `OutputError` if `path` is not empty by then.
+
+    An empty folder of this user is replaced, and keeps its permissions; the present folder is an `OutputError`.
+    """
+    if path.is_dir() and path.samefile(Path.cwd()):
+        raise OutputError(f"{path}: is the present folder, which cannot be replaced as a whole: name another one")
     sweep_partial(path)
     with scratch_folder(path) as folder:
         with _undisturbed(folder):
             yield folder
+        if (kept := _own_permissions(path, stat.S_ISDIR)) is not None:
+            folder.chmod(kept)
         try:
             os.rename(folder, path)  # replaces an empty folder alone
         except OSError as error:

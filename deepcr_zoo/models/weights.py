@@ -54,7 +54,8 @@ def read_header(data: bytes, where: str) -> dict[str, TensorFacts]:
     try:
         length = int.from_bytes(data[:_LENGTH_BYTES], "little")
         if len(data) <= _LENGTH_BYTES or length > min(MOST_HEADER_BYTES, len(data) - _LENGTH_BYTES):
-            raise ValueError(f"a header of {length:,} bytes in a file of {len(data):,}")
+            # without the number: a text of the user to which a link leads begins with it
+            raise ValueError(f"it has {len(data):,} bytes, and announces a header larger than that or {MOST_HEADER_BYTES:,}")
         content = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + length], object_pairs_hook=unique_keys)
         if isinstance(content, dict):
             content.pop("__metadata__", None)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
-from deepcr_zoo.bench import exclusions, gates, operatingpoints
+from deepcr_zoo.bench import exclusions, gates, operatingpoints, output
 from deepcr_zoo.bench.results import MOST_RESULTS_BYTES, RESULTS_FILE, BenchmarkResults, ModelVerdict, read_results
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject
@@ -46,6 +46,7 @@ from deepcr_zoo.zoo.registry import (
 from deepcr_zoo.zoo.runfolders import RECIPE_FILE, REHEARSED
 
 README_FILE, REPORT_FILE, REPORT_PICTURES = "README.md", "report.html", "report"
+_FILES_OF_RUN = (WEIGHTS_FILE, TEST_VECTOR_FILE, CARD_FILE, RECIPE_FILE, RESULTS_FILE, REPORT_FILE)
 VERSION_RESULTS_FILE = "results.yaml"  # results on record of a version, beside those of one benchmark (`RESULTS_FILE`)
 LOCKED_FILES = (WEIGHTS_FILE, TEST_VECTOR_FILE, CARD_FILE)  # two releases of the same version are the same if these are
 RECIPE_BESIDE_CARD, RESULTS_BESIDE_CARD = ".recipe.yaml", ".benchmark.json"
@@ -148,6 +149,9 @@ def release_of_run(run: Run) -> Release:
     which would publish whatever file they lead to.
     """
     refuse_links_below(run.folder.resolve())
+    if not run.is_evaluated:
+        raise PublishError(f"{run.folder}: was not benchmarked: {_bench_advice(run)}")
+    files = {name: _read(run, name) for name in _FILES_OF_RUN}
     card, results = run.card(), _own_results(run)
     model = run.model("cpu", "torch")
     try:
@@ -157,10 +161,12 @@ def release_of_run(run: Run) -> Release:
         measurement = operatingpoints.measurement(results, run.reference)
     except (DatasetError, NotMeasuredError) as error:
         raise PublishError(f"{run.folder}: its gates cannot be applied: {error}: {_bench_advice(run)}") from None
-    names = (WEIGHTS_FILE, TEST_VECTOR_FILE, CARD_FILE, RECIPE_FILE, RESULTS_FILE, REPORT_FILE)
-    files = {name: _read(run, name) for name in names}
-    drawn = sorted((run.folder / REPORT_PICTURES).glob("*.png"))
-    pictures = {f"{REPORT_PICTURES}/{path.name}": _read(run, f"{REPORT_PICTURES}/{path.name}") for path in drawn}
+    if changed := [name for name, data in files.items() if _read(run, name) != data]:
+        raise PublishError(
+            f"{run.folder / changed[0]}: has changed since its gates were applied: run again when it is at rest"
+        )
+    drawn = sorted(f"{REPORT_PICTURES}/{path.name}" for path in (run.folder / REPORT_PICTURES).glob("*.png"))
+    pictures = _drawn_by_bench(run, {name: _read(run, name) for name in drawn})
     facts = PageFacts(
         card=card,
         architecture=run.recipe.train.architecture,
@@ -200,10 +206,17 @@ def release_of_run(run: Run) -> Release:
     )
 
 
+def _drawn_by_bench(run: Run, pictures: dict[str, bytes]) -> dict[str, bytes]:
+    """Return pictures that a benchmark has drawn; one of others, which may be private, raises `PublishError`."""
+    written = output.check(run.folder, ())
+    for name, data in pictures.items():
+        if written.get(name) != hashlib.sha256(data).hexdigest():
+            raise PublishError(f"{run.folder / name}: is not of its benchmark: move it away, or {_bench_advice(run)}")
+    return pictures
+
+
 def _own_results(run: Run) -> BenchmarkResults:
     """Return the results of a run on its own training set."""
-    if not run.is_evaluated:
-        raise PublishError(f"{run.folder}: was not benchmarked: {_bench_advice(run)}")
     results = run.results()
     if results.data.manifest_sha256 != run.facts.manifest_sha256:
         raise PublishError(f"{run.folder}: was benchmarked on another training set than its own: {_bench_advice(run)}")

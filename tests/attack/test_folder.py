@@ -117,3 +117,19 @@ def test_the_name_of_a_file_is_one_word_of_a_command_of_make(name, target, varia
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "given").read_text() == name
     assert not (tmp_path / "ran").exists()
+
+
+def test_make_clean_removes_no_folder_that_the_environment_or_a_slip_names(tmp_path):
+    shutil.copy(CHECKOUT / "Makefile", tmp_path)
+    mine = tmp_path / "thesis" / "notes.txt"
+    own = tmp_path / ".venv" / "pyvenv.cfg"
+    for path in (mine, own):
+        path.parent.mkdir()
+        path.write_text("")
+    exported = {**os.environ, "VENV": "thesis"}
+    assert subprocess.run(["make", "clean"], cwd=tmp_path, env=exported, capture_output=True).returncode == 0
+    assert not own.parent.exists()
+    slip = subprocess.run(["make", "clean", "VENV=thesis"], cwd=tmp_path, capture_output=True, text=True)
+    assert slip.returncode != 0
+    assert "thesis: is no virtual environment" in slip.stderr
+    assert mine.exists()

@@ -45,6 +45,15 @@ def test_a_mask_that_is_a_text_is_not_repeated(linked):
     assert SECRET[:12] not in words_of(CliRunner().invoke(app, command), linked)
 
 
+def test_weights_are_imported_without_the_first_bytes_of_a_text(linked):
+    (linked / "x.safetensors").symlink_to(linked.parent / "own.txt")
+    done = CliRunner().invoke(app, ["import", str(linked / "x.safetensors"), "--name", "A-2-4"])
+    length = int.from_bytes((linked.parent / "own.txt").read_bytes()[:8], "little")
+    said = words_of(done, linked)
+    assert "announces a header larger" in said
+    assert f"{length:,}" not in said
+
+
 def test_an_instrument_is_described_without_the_words_of_a_text(linked, tmp_path):
     fits.PrimaryHDU().writeto(linked / "c.fits")
     command = ["instrument", "new", str(linked / "a_flc.fits"), "--name", "X", "--to", str(tmp_path / "x.yaml")]

@@ -259,6 +259,18 @@ def test_temporary_folders_of_killed_processes_are_removed(tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+def test_an_empty_folder_that_is_replaced_keeps_its_permissions_and_the_present_one_stays(tmp_path, monkeypatch):
+    (place := tmp_path / "private").mkdir(mode=0o700)
+    with whole_folder(place) as folder:
+        (folder / "a.fits").write_text("")
+    assert (place / "a.fits").exists()
+    assert place.stat().st_mode & 0o777 == 0o700
+    (here := tmp_path / "here").mkdir()
+    monkeypatch.chdir(here)
+    with pytest.raises(OutputError, match="here: is the present folder"), whole_folder(here):
+        pass
+
+
 def test_a_folder_of_a_simulated_visit_is_that_of_one_process(tmp_path):
     place = tmp_path / "visit"
 

@@ -114,12 +114,13 @@ class Untracked(NullReporter):
         raise AssertionError("the work has begun")
 
 
-def test_the_present_folder_becomes_the_site_if_it_is_empty(small, tmp_path, monkeypatch):
+def test_the_present_folder_is_not_replaced_by_the_site(small, tmp_path, monkeypatch):
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
-    write_site(read_registry(small), Path(), NullReporter())
-    assert (here / "index.html").is_file()
+    with pytest.raises(OutputError, match="here: is the present folder"):
+        write_site(read_registry(small), Path(), NullReporter())
+    assert here.samefile(Path())
 
 
 def test_a_folder_with_files_is_left_alone(small, tmp_path):

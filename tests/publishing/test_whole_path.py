@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from huggingface_hub import HfApi
 
+from deepcr_zoo.bench import gates
 from deepcr_zoo.bench.runs import Run
+from deepcr_zoo.errors import PublishError
 from deepcr_zoo.models.testvectors import example_image
+from deepcr_zoo.publishing.releases import release_of_run
 from deepcr_zoo.zoo.registry import read_registry
 from tests import warm
 from tests.conftest import CHECKOUT
@@ -244,6 +247,10 @@ def without_visits(folder):
             "was not benchmarked: deepcr-zoo bench .* makes what is missing",
         ),
         (lambda folder: (folder / "report.html").unlink(), "report.html: cannot be read"),
+        (
+            lambda folder: (folder / "report" / "my-notes.png").write_bytes(b"private"),
+            "my-notes.png: is not of its benchmark: move it away",
+        ),
     ],
 )
 def test_a_run_that_was_tampered_with_or_is_incomplete_is_not_published(spoil, message, contributor, contract_hub, keeper):
@@ -255,6 +262,20 @@ def test_a_run_that_was_tampered_with_or_is_incomplete_is_not_published(spoil, m
         assert re.search(message, " ".join(text.split())), text
         assert contract_hub.log == []
         assert not (contributor / "zoo" / "mask" / f"{NAME}.yaml").exists()
+
+
+@pytest.mark.slow
+def test_a_run_that_changes_while_its_gates_are_applied_is_not_published(contributor, monkeypatch):
+    run, applied = run_of(contributor), gates.verdict
+    (run.folder / "card.yaml").write_text((run.folder / "card.yaml").read_text().replace("Your Name", "A Newcomer"))
+
+    def change_meanwhile(evidence):
+        edit_card("A Newcomer", "Someone Else")(run.folder)
+        return applied(evidence)
+
+    monkeypatch.setattr(gates, "verdict", change_meanwhile)
+    with pytest.raises(PublishError, match=r"card\.yaml: has changed since its gates were applied"):
+        release_of_run(run)
 
 
 @pytest.mark.slow

@@ -50,8 +50,11 @@ def page(request, viewer, browser):
 
 
 def drawn(page):
-    """What the canvas shows, RGB, the first row at the bottom."""
-    png = page.evaluate("document.getElementById('sky').toDataURL().split(',')[1]")
+    """What the canvas shows after its next frame, RGB, the first row at the bottom."""
+    png = page.evaluate(
+        "() => new Promise((done) => requestAnimationFrame("
+        "() => done(document.getElementById('sky').toDataURL().split(',')[1])))"
+    )
     return matplotlib.image.imread(io.BytesIO(base64.b64decode(png)))[::-1, :, :3]
 
 
@@ -65,6 +68,21 @@ def count_of(page):
 
 def wait_for_count(page, before):
     page.wait_for_function("before => document.getElementById('count').textContent !== before", arg=before)
+
+
+def test_a_key_that_is_held_down_draws_once_a_frame(page):
+    counted = page.evaluate("""async () => {
+        const gl = document.getElementById('sky').getContext('webgl2'), draw = gl.clear.bind(gl);
+        const pressed = {key: 'n', bubbles: true};
+        let drawn = 0;
+        gl.clear = (bits) => { drawn++; draw(bits); };
+        for (let at = 0; at < 200; at++) document.body.dispatchEvent(new KeyboardEvent('keydown', pressed));
+        const atOnce = drawn;
+        await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+        return [atOnce, drawn];
+    }""")
+    assert counted[0] == 0
+    assert 1 <= counted[1] <= 2
 
 
 def test_the_page_fits_the_window_and_says_what_it_shows(page, viewer):

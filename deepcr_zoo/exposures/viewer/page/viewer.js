@@ -17,7 +17,7 @@ const $ = (id) => document.getElementById(id);
 const view = { chip: 0, shown: "image", mask: true, beside: false, tool: null, centre: [0, 0], zoom: 1, stretch: null };
 const sigmoid = (x) => 1 / (1 + Math.exp(-x));
 const logit = (p) => Math.log(p / (1 - p));
-let facts, painter, chips, threshold, blinking = null, listed = 0, asked = 0, masks = 0;
+let facts, painter, chips, threshold, blinking = null, painting = null, listed = 0, asked = 0, masks = 0;
 let strokes = 0, savedStrokes = 0, saved = 0; // changes by hand, those that were saved, number of the save they go on from
 const undone = []; // strokes: [chip, [place, score before], ...]
 
@@ -85,10 +85,18 @@ function draw() {
   const canvas = $("sky"), ratio = window.devicePixelRatio || 1;
   const width = Math.round(canvas.clientWidth * ratio), height = Math.round(canvas.clientHeight * ratio);
   if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; }
-  painter.draw(panes(), { ...view, threshold });
+  paintSoon();
   $("zoom").textContent = view.zoom >= 1 ? `${view.zoom.toFixed(1)}x` : `1/${(1 / view.zoom).toFixed(1)}`;
   $("left").textContent = view.beside ? facts.model : { image: "input", cleaned: "cleaned" }[view.shown];
   $("right").textContent = view.beside ? facts.compared : "";
+}
+
+// At most once a frame: of a key that is held down, a slow graphics card draws what it can.
+function paintSoon() {
+  painting ??= requestAnimationFrame(() => {
+    painting = null;
+    if (chips[view.chip].image) painter.draw(panes(), { ...view, threshold });
+  });
 }
 
 function fit() {

@@ -4,6 +4,7 @@ Each message says in one sentence, or a short list, what was wrong, where, what 
 """
 
 import os
+import shlex
 import sys
 import unicodedata
 import warnings
@@ -26,6 +27,11 @@ SEVERAL: Kind = ((list, tuple), "a list")
 
 Parameters = ParamSpec("Parameters")
 ReturnT = TypeVar("ReturnT")
+
+
+def command(*words: object) -> str:
+    """Return a command of this program as messages show it: what is pasted into a shell runs no part of a name."""
+    return shlex.join(["deepcr-zoo", *map(str, words)])
 
 
 class DeepcrZooError(Exception):

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from deepcr_zoo.errors import DeepcrZooError, IntegrityError, InUseError, OutputError, UsageError
 from deepcr_zoo.machine import free_memory_bytes
+from deepcr_zoo.permissions import ANY, Permissions, created, own_permissions, replacement, restore
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -187,21 +188,12 @@ def write_atomically(data: bytes, path: Path) -> None:
     write_together({path: data})
 
 
-def write_new(data: bytes, path: Path, permissions: int = 0o666) -> None:
+def write_new(data: bytes, path: Path, permissions: Permissions = ANY) -> None:
     """Write a file that must not exist; a `FileExistsError` if another process was quicker, whose file stays as it is."""
     write_together({path: data}, [path], permissions)
 
 
-def permissions_of(path: Path) -> int:
-    """Return the permissions of what is made from a file: nobody may read it who may not read the file."""
-    found = path.stat()
-    allowed = found.st_mode & 0o666
-    if hasattr(os, "getegid") and found.st_gid != os.getegid():  # what is made belongs to another group
-        allowed &= 0o606 | (allowed & 0o006) << 3
-    return 0o600 | allowed
-
-
-def write_together(contents: Mapping[Path, bytes], new: Collection[Path] = (), permissions: int = 0o666) -> None:
+def write_together(contents: Mapping[Path, bytes], new: Collection[Path] = (), permissions: Permissions = ANY) -> None:
     """Write several files atomically, and rename none of them before all are on the disk.
 
     Only a kill during the renames leaves some of them old; the last one is renamed last. Those that are `new` replace
@@ -218,7 +210,7 @@ def write_together(contents: Mapping[Path, bytes], new: Collection[Path] = (), p
         sweep_partial(*contents)
         for path, data in contents.items():
             partial[path] = _partial_path(path)
-            _write(data, partial[path], None if path in new else _own_permissions(path), permissions)
+            _write(data, partial[path], None if path in new else own_permissions(path), permissions)
         for path, temporary in partial.items():
             if path in new:
                 _rename_new(temporary, path)
@@ -239,35 +231,28 @@ def write_together(contents: Mapping[Path, bytes], new: Collection[Path] = (), p
         earlier.unlink(missing_ok=True)
 
 
-def _write(data: bytes, path: Path, kept: int | None, permissions: int) -> None:
-    """Write a new file onto the disk, with the permissions `kept`, or else these and less if the umask says so.
-
-    It has no others at any moment: who has opened it once reads all that is written later.
-    """
-    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, permissions if kept is None else kept)) as file:
-        if kept is not None:
-            os.chmod(path, kept)
+def _write(data: bytes, path: Path, kept: Permissions | None, permissions: Permissions) -> None:
+    """Write a new file onto the disk, with the permissions `kept`, or else these."""
+    with created(path, permissions) if kept is None else replacement(path, kept) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _own_permissions(path: Path, is_kind: Callable[[int], bool] = stat.S_ISREG) -> int | None:
-    """Return the permissions of a plain file or a folder of this user, without set-uid and the like; None for others'."""
-    try:
-        found = path.lstat()
-    except OSError:
-        return None
-    is_own = not hasattr(os, "getuid") or found.st_uid == os.getuid()
-    return found.st_mode & 0o777 if is_own and is_kind(found.st_mode) else None
-
-
 def _keep(path: Path, kept: dict[Path, Path]) -> None:
-    """Keep a file that is going to be replaced, under another name, if its disk has hard links."""
+    """Keep a file that is going to be replaced, under another name."""
+    if not os.path.lexists(path):
+        return
     earlier = _partial_path(path)
-    with suppress(OSError):
+    try:
         os.link(path, earlier, follow_symlinks=False)
-        kept[path] = earlier
+    except OSError:  # of a disk without hard links
+        if path.is_symlink() or not path.is_file():
+            return
+        with created(earlier, Permissions(0o600)) as copy, opened_file(path) as original:
+            shutil.copyfileobj(original, copy)
+        shutil.copystat(path, earlier)
+    kept[path] = earlier
 
 
 def _rename_new(temporary: Path, path: Path) -> None:
@@ -463,8 +448,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     with scratch_folder(path) as folder:
         with _undisturbed(folder):
             yield folder
-        if (kept := _own_permissions(path, stat.S_ISDIR)) is not None:
-            folder.chmod(kept)
+        if (kept := own_permissions(path, stat.S_ISDIR)) is not None:
+            restore(folder, kept)
         try:
             os.rename(folder, path)  # replaces an empty folder alone
         except OSError as error:

@@ -7,6 +7,7 @@ import errno
 import importlib.util
 import os
 import platform
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -27,6 +28,8 @@ _CPUINFO, _MEMINFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")
 
 
 _SAFE_PATH = "PYTHONSAFEPATH"
+_SAFE_PATH_LOCK = threading.Lock()
+_before: list[str | None] = []  # values of the variable, as those who need it have found it
 
 
 @contextmanager
@@ -35,15 +38,19 @@ def safe_children() -> Iterator[None]:
 
     They start as ``python -c``, which looks for modules there before it looks anywhere else.
     """
-    before = os.environ.get(_SAFE_PATH)
-    os.environ[_SAFE_PATH] = "1"
+    with _SAFE_PATH_LOCK:
+        _before.append(os.environ.get(_SAFE_PATH))  # of several threads the first one saw what the user had set
+        os.environ[_SAFE_PATH] = "1"
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[_SAFE_PATH]
-        else:
-            os.environ[_SAFE_PATH] = before
+        with _SAFE_PATH_LOCK:
+            users = _before[0]
+            _before.pop()
+            if not _before:
+                os.environ.pop(_SAFE_PATH, None)
+                if users is not None:
+                    os.environ[_SAFE_PATH] = users
 
 
 def processors() -> int:

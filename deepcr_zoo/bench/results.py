@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from deepcr_zoo.bench import output
 from deepcr_zoo.documents import Document, as_json, brief, document_bytes, optional, problems, unique_keys
-from deepcr_zoo.errors import InvalidDocumentError
+from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, OutputError
 from deepcr_zoo.zoo.cards import Probability
 from deepcr_zoo.zoo.records import MeasuredOn, OperatingPoint, Rate
 from deepcr_zoo.zoo.registry import Sha256
@@ -461,3 +461,18 @@ def read_results(path: Path) -> BenchmarkResults:
         raise InvalidDocumentError(*problems(error, lambda _: path)) from None
     except (ValueError, RecursionError) as error:
         raise InvalidDocumentError(f"{path}: expected a JSON document: {brief(error)}") from None
+
+
+def check_same(folder: Path, references: Sequence[str], manifest_sha256: str) -> None:
+    """Raise `OutputError` if a folder holds the results of other models or data, which would be replaced."""
+    try:
+        earlier = read_results(folder / RESULTS_FILE)
+    except DeepcrZooError:
+        return  # there are none, or they are damaged
+    before = [verdict.reference for verdict in earlier.verdicts]
+    if set(before) != set(references):
+        raise OutputError(
+            f"{folder}: holds the benchmark of {', '.join(before)}, which would be replaced: {output.ELSEWHERE}"
+        )
+    if earlier.data.manifest_sha256 != manifest_sha256:
+        raise OutputError(f"{folder}: holds a benchmark on other data, which would be replaced: {output.ELSEWHERE}")

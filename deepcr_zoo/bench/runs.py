@@ -14,7 +14,7 @@ from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, ModelMethod
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import MANIFEST_FILE
 from deepcr_zoo.documents import Document, parse_document
-from deepcr_zoo.errors import RunError
+from deepcr_zoo.errors import RunError, command
 from deepcr_zoo.files import read_file, refuse_links, sha256_of
 from deepcr_zoo.models.model import InpaintModel, MaskModel, load_files
 from deepcr_zoo.zoo.cards import Card
@@ -165,7 +165,7 @@ class Run:
             If it is not trained yet.
         """
         if not self.is_trained:
-            raise RunError(f"{self.folder}: has no model yet: deepcr-zoo train --resume {self.folder} finishes it")
+            raise RunError(f"{self.folder}: has no model yet: {command('train', '--resume', self.folder)} finishes it")
         path = self._file(CARD_FILE)
         return parse_document(documents.document_bytes(path, path), Card, path)
 

@@ -27,6 +27,7 @@ from deepcr_zoo.zoo.registries import default_registry
 if TYPE_CHECKING:
     from deepcr_zoo.bench.results import BenchmarkResults, ModelVerdict
     from deepcr_zoo.bench.subjects import Subject
+    from deepcr_zoo.dataset.reading import Dataset
 
 LACOSMIC, NOTHING = "lacosmic", "none"
 
@@ -69,7 +70,7 @@ def bench(
             data, subjects, recipe=known, rehearse=rehearse, settings=settings or [], jobs=jobs, reporter=reporter
         )
         compared = [find_subject(name) for name in others if name not in (LACOSMIC, NOTHING)]
-        folder = output_dir or _folder(subjects, data)
+        folder = output_dir or _folder(subjects, data, dataset)
         results, report = prove_alone(
             subjects,
             dataset,
@@ -110,11 +111,18 @@ def _record(results: BenchmarkResults) -> list[Path]:
     return [operatingpoints.record(results, reference, files.data_root()) for reference in ours]
 
 
-def _folder(subjects: list[Subject], data: str | None) -> Path:
-    """Return the folder of a run that is alone and on its own data, else one in the current folder."""
+def _folder(subjects: list[Subject], data: str | None, dataset: Dataset) -> Path:
+    """Return the folder of a run that is alone and on its own data, else one in the current folder.
+
+    `OutputError` if that holds the benchmark of other models, or on other data.
+    """
+    from deepcr_zoo.bench.results import check_same
+
     if len(subjects) == 1 and subjects[0].run is not None and data is None:
         return subjects[0].run.folder
-    return Path("bench", subjects[0].reference.replace("/", "-") if len(subjects) == 1 else f"{len(subjects)}-models")
+    folder = Path("bench", subjects[0].reference.replace("/", "-") if len(subjects) == 1 else f"{len(subjects)}-models")
+    check_same(folder, [one.reference for one in subjects], dataset.manifest_sha256)
+    return folder
 
 
 def print_results(results: BenchmarkResults) -> None:

@@ -72,9 +72,8 @@ def view(
         print_result(viewer.address)
         print_note("open this address in a browser of this machine; Ctrl-C ends the viewer")
         with _opened(viewer.address) if browser else nullcontext():
-            seen = look_at(file, options, compare, TerminalReporter())
-            viewer.show(seen)
-            for caution in seen.selection.cautions:
+            viewer.show(look_at(file, options, compare, TerminalReporter()))
+            for caution in viewer.cautions:
                 message("caution", caution, "caution")
             while True:
                 time.sleep(3600)

@@ -60,7 +60,13 @@ class FoundVisits:
 
 def beside(folder: Path | None, places: Iterable[str]) -> list[Path]:
     """Return places that a recipe names; relative ones start at its folder, or at the current one."""
-    return [(folder or Path()) / expanded(place) for place in places]
+    return [_joined(folder or Path(), expanded(place)) for place in places]
+
+
+def _joined(folder: Path, place: Path) -> Path:
+    """Join them; the name of the folder is no wildcard."""
+    path = folder / place
+    return path if os.path.lexists(path) or not glob.has_magic(str(place)) else Path(glob.escape(str(folder))) / place
 
 
 def find_files(places: Iterable[str | os.PathLike[str]], product: str, setting: str = "data.product") -> list[Path]:

@@ -28,10 +28,11 @@ from deepcr_zoo.exposures.provenance import MaskProvenance
 from deepcr_zoo.exposures.reading import Chip, Exposure
 from deepcr_zoo.exposures.selection import Selection
 from deepcr_zoo.exposures.suspicions import suspicions
-from deepcr_zoo.files import permissions_of, write_failure, write_together
+from deepcr_zoo.files import write_failure, write_together
 from deepcr_zoo.machine import memory_shortage
 from deepcr_zoo.models.containers import Repainted
 from deepcr_zoo.models.skynoise import FrameNoise, frame_noise
+from deepcr_zoo.permissions import permissions_of
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.instruments import PixelUnit
 from deepcr_zoo.zoo.registry import ResolvedModel

@@ -143,6 +143,10 @@ def select_engine(name: str, device: torch.device, hidden: int) -> Callable[[UNe
         return TorchEngine
     if device.type != "cpu":
         raise UsageError(f"engine 'openvino' does not run on {device}: give device='cpu', or engine='torch'")
+    if sys.flags.optimize > 1:
+        if name == "auto":
+            return TorchEngine
+        raise UsageError("engine 'openvino' reads docstrings, which PYTHONOPTIMIZE=2 removes: give engine='torch'")
     try:
         with _importing_openvino():
             import openvino  # noqa: F401

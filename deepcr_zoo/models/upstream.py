@@ -23,6 +23,7 @@ from deepcr_zoo.errors import (
     ModelWarning,
     UnknownModelError,
     UsageError,
+    command,
     warn,
 )
 from deepcr_zoo.files import read_file
@@ -58,7 +59,7 @@ def load_network(path: Path, task: Task, device: str) -> MaskModel | InpaintMode
     caution = "a .pth file has no card: pixel values go in unscaled, as in deepCR, and error rates are unknown"
     if variance := weights.input_variance(network.state, 1):
         caution += f"; in training they had a standard deviation of about {math.sqrt(variance):.2g}"
-    way_out = f"'deepcr-zoo import {path} --name NAME' makes it a model with unit and scale"
+    way_out = f"{command('import', path)} --name NAME makes it a model with unit and scale"
     warn(f"{where}: {caution}; {instead or way_out}", ModelWarning)
     return model
 

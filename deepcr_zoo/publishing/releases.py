@@ -16,7 +16,7 @@ from deepcr_zoo.bench.results import MOST_RESULTS_BYTES, RESULTS_FILE, Benchmark
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.documents import as_json, document_bytes, parse_document
-from deepcr_zoo.errors import DatasetError, GateError, NotMeasuredError, PublishError, UsageError
+from deepcr_zoo.errors import DatasetError, GateError, NotMeasuredError, PublishError, UsageError, command
 from deepcr_zoo.files import data_root, read_file, refuse_links_below
 from deepcr_zoo.models.model import load_resolved
 from deepcr_zoo.publishing.configuration import configuration
@@ -149,6 +149,7 @@ def release_of_run(run: Run) -> Release:
     which would publish whatever file they lead to.
     """
     refuse_links_below(run.folder.resolve())
+    run.card()  # says what to do where there is none
     if not run.is_evaluated:
         raise PublishError(f"{run.folder}: was not benchmarked: {_bench_advice(run)}")
     files = {name: _read(run, name) for name in _FILES_OF_RUN}
@@ -258,7 +259,7 @@ def _read(run: Run, name: str) -> bytes:
 
 
 def _bench_advice(run: Run) -> str:
-    return f"deepcr-zoo bench {run.folder} makes what is missing"
+    return f"{command('bench', run.folder)} makes what is missing"
 
 
 def release_of_model(model: ResolvedModel) -> Release:

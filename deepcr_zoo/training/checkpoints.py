@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from deepcr_zoo.documents import Document, as_json, first_problem, json_bytes
-from deepcr_zoo.errors import InvalidWeightsError, OutputError, RunError
+from deepcr_zoo.errors import InvalidWeightsError, OutputError, RunError, command
 from deepcr_zoo.files import FULL, read_file, sha256_of, sweep_leftovers, write_atomically
 from deepcr_zoo.models import weights
 from deepcr_zoo.models.weights import TensorFacts
@@ -81,8 +81,8 @@ def reporting_failures(folder: Path) -> Iterator[None]:
     except OSError as error:
         remedy = "make room" if error.errno in FULL else "make it writable"
         raise OutputError(
-            f"{folder}: cannot be written: {error.strerror}; {condition(folder)}: {remedy}, then deepcr-zoo train --resume "
-            f"{folder} {'goes on' if has_checkpoint(folder) else 'starts it again'}"
+            f"{folder}: cannot be written: {error.strerror}; {condition(folder)}: {remedy}, then "
+            f"{command('train', '--resume', folder)} {'goes on' if has_checkpoint(folder) else 'starts it again'}"
         ) from None
 
 

@@ -12,7 +12,7 @@ from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.documents import as_yaml
-from deepcr_zoo.errors import DataError, MissingExtraError
+from deepcr_zoo.errors import DataError, MissingExtraError, command
 from deepcr_zoo.exposures.pictures import require_matplotlib
 from deepcr_zoo.files import write_together
 from deepcr_zoo.models.baselines import require_astroscrappy
@@ -104,15 +104,15 @@ def _evaluate(run: Run, dataset: Dataset, device: str, reporter: Reporter, prove
 
 def _prove(run: Run, dataset: Dataset, device: str, reporter: Reporter, jobs: int) -> BenchmarkResults:
     """Benchmark with baselines, gates and report, or the model alone if the packages for these are missing."""
-    subjects, command = [Subject(run)], f"deepcr-zoo bench {run.folder}"
+    subjects, again = [Subject(run)], command("bench", run.folder)
     try:
         require_matplotlib()
         require_astroscrappy()
     except MissingExtraError as error:
-        reporter.message("caution", f"no baselines, no gates, no report: {error}; then {command} makes them", "caution")
+        reporter.message("caution", f"no baselines, no gates, no report: {error}; then {again} makes them", "caution")
         return _benchmark(run, dataset, device, reporter)
     proven = prove(
-        subjects, dataset, run.recipe, command, run.folder, extent=Extent(), device=device, jobs=jobs, reporter=reporter
+        subjects, dataset, run.recipe, again, run.folder, extent=Extent(), device=device, jobs=jobs, reporter=reporter
     )
     return proven[0]
 

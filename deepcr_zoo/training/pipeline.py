@@ -28,6 +28,7 @@ from deepcr_zoo.errors import (
     StoppedError,
     TrainingError,
     UsageError,
+    command,
     with_kinds,
 )
 from deepcr_zoo.files import locked, sweep_leftovers, write_atomically
@@ -281,7 +282,7 @@ def _fit_and_finalize(
 
     def finish() -> None:
         if stopped:
-            raise StoppedError(f"stopped, and saved: deepcr-zoo train --resume {run.folder} goes on")
+            raise StoppedError(f"stopped, and saved: {command('train', '--resume', run.folder)} goes on")
         finalize(run, dataset, state, reporter, proves=prove, jobs=jobs)
 
     ranks.by_writer(finish)

@@ -207,5 +207,5 @@ def _fields(schema: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, st
 
 
 if __name__ == "__main__":
-    for path, text in rendered_files(files.data_root()).items():
-        path.write_text(text, encoding="utf-8")
+    with files.reporting_failures(files.data_root(), "make it writable"):
+        files.write_together({path: text.encode() for path, text in rendered_files(files.data_root()).items()})

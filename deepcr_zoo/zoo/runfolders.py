@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from deepcr_zoo import documents, files
 from deepcr_zoo.documents import Document, parse_document
-from deepcr_zoo.errors import RunError, UnknownModelError
+from deepcr_zoo.errors import RunError, UnknownModelError, command
 from deepcr_zoo.zoo import names
 from deepcr_zoo.zoo.cards import Card
 from deepcr_zoo.zoo.recipe import Recipe
@@ -110,7 +110,7 @@ def run_model(folder: Path) -> FolderModel:
     """Return the model of a finished run, locked to the bytes that its files have now."""
     recipe, facts = read_run(folder)
     if not files.is_file(folder / CARD_FILE):
-        raise RunError(f"{folder}: has no model yet: deepcr-zoo train --resume {folder} finishes it")
+        raise RunError(f"{folder}: has no model yet: {command('train', '--resume', folder)} finishes it")
     files.refuse_links(folder / CARD_FILE, folder)
     card_bytes = documents.document_bytes(folder / CARD_FILE, folder / CARD_FILE)
     card = parse_document(card_bytes, Card, folder / CARD_FILE)

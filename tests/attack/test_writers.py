@@ -6,6 +6,7 @@ import errno
 import os
 import platform
 import shutil
+import struct
 import subprocess
 import sys
 import time
@@ -27,7 +28,6 @@ from deepcr_zoo.files import (
     OLD_S,
     locked,
     new_folder,
-    permissions_of,
     sweep_leftovers,
     temporary_folder,
     whole_folder,
@@ -35,6 +35,7 @@ from deepcr_zoo.files import (
     write_new,
     write_together,
 )
+from deepcr_zoo.permissions import Permissions, permissions_of
 from deepcr_zoo.publishing.entries import check_entry, write_entry
 from deepcr_zoo.publishing.releases import release_of_model
 from deepcr_zoo.publishing.workflow import bundle
@@ -437,32 +438,84 @@ def test_permissions_of_what_is_replaced_are_kept_without_set_uid_and_of_own_pla
     path = tmp_path / "x.fits"
     path.write_text("old")
     path.chmod(0o6640)
-    write_together({path: b"new"}, permissions=0o600)
+    write_together({path: b"new"}, permissions=Permissions(0o600))
     assert path.stat().st_mode & 0o7777 == 0o640
     (tmp_path / "other").write_text("")
     (tmp_path / "other").chmod(0o777)
     path.unlink()
     path.symlink_to(tmp_path / "other")
-    write_together({path: b"new"}, permissions=0o600)
+    write_together({path: b"new"}, permissions=Permissions(0o600))
     assert path.lstat().st_mode & 0o7777 == 0o600
     path.chmod(0o4777)
     monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)  # it is another user's
-    write_together({path: b"new"}, permissions=0o600)
+    write_together({path: b"new"}, permissions=Permissions(0o600))
     assert path.stat().st_mode & 0o7777 == 0o600
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no groups")
-def test_what_is_made_from_a_file_of_another_group_is_not_for_the_own_group(tmp_path, monkeypatch):
-    path = tmp_path / "x.fits"
-    path.write_text("mine")
-    for mode, of_own, of_other in (
-        (0o640, 0o640, 0o600),
-        (0o644, 0o644, 0o644),
-        (0o664, 0o664, 0o644),
-        (0o400, 0o600, 0o600),
-    ):
-        path.chmod(mode)
-        assert permissions_of(path) == of_own
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "getegid", lambda: path.stat().st_gid + 1)
-            assert permissions_of(path) == of_other
+OTHER_GROUP = 65534
+of_root = pytest.mark.skipif(os.name == "nt" or os.getuid() != 0, reason="root alone may give files to other groups")
+
+
+def mode_and_group(path):
+    return path.stat().st_mode & 0o777, path.stat().st_gid
+
+
+@of_root
+@pytest.mark.parametrize(("mode", "made"), [(0o640, 0o600), (0o644, 0o644), (0o664, 0o644), (0o400, 0o600)])
+def test_what_is_made_in_the_folder_of_another_group_is_not_for_that_group(mode, made, tmp_path):
+    exposure, folder = tmp_path / "x.fits", tmp_path / "shared"
+    exposure.write_text("mine")
+    exposure.chmod(mode)
+    folder.mkdir()
+    os.chown(folder, -1, OTHER_GROUP)
+    folder.chmod(0o2775)
+    write_new(b"mine too", folder / "mask.fits", permissions_of(exposure))
+    assert mode_and_group(folder / "mask.fits") == (made, OTHER_GROUP)
+    write_new(b"mine too", tmp_path / "mask.fits", permissions_of(exposure))
+    assert (tmp_path / "mask.fits").stat().st_mode & 0o777 & ~(mode | 0o200) == 0
+
+
+def test_what_is_made_in_a_folder_that_gives_its_files_to_others_is_not_for_them(tmp_path):
+    exposure, folder = tmp_path / "x.fits", tmp_path / "shared"
+    exposure.write_text("mine")
+    exposure.chmod(0o640)
+    folder.mkdir()
+    entries = ((1, 7, 2**32 - 1), (4, 7, 2**32 - 1), (8, 5, OTHER_GROUP), (16, 7, 2**32 - 1), (32, 0, 2**32 - 1))
+    try:  # user, group, named group, mask, others, as acl(5) and the kernel's posix_acl_xattr.h have them
+        acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+        os.setxattr(folder, "system.posix_acl_default", acl)
+    except (OSError, AttributeError):
+        pytest.skip("this disk has no access control lists")
+    write_new(b"mine too", folder / "mask.fits", permissions_of(exposure))
+    assert (folder / "mask.fits").stat().st_mode & 0o777 == 0o600
+
+
+@of_root
+def test_what_replaces_a_file_of_another_group_stays_with_that_group_or_is_for_the_user_alone(tmp_path, monkeypatch):
+    path = tmp_path / "mask.fits"
+    path.write_text("theirs and mine")
+    os.chown(path, -1, OTHER_GROUP)
+    path.chmod(0o640)
+    write_atomically(b"new", path)
+    assert mode_and_group(path) == (0o640, OTHER_GROUP)
+
+    def refused(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "chown", refused)
+    write_atomically(b"newer", path)
+    assert mode_and_group(path) == (0o600, os.getegid())
+
+
+def test_files_that_belong_together_are_all_old_also_where_a_disk_has_no_hard_links(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    for name in "ab":
+        (tmp_path / name).write_text("old")
+    rename, refusals = os.replace, ["b"]
+    monkeypatch.setattr(os, "link", refused)
+    monkeypatch.setattr(os, "replace", lambda one, to: refused(refusals.pop()) if to.name in refusals else rename(one, to))
+    with pytest.raises(PermissionError):
+        write_together({tmp_path / name: b"new" for name in "ab"})
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old", "b": "old"}

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from deepcr_zoo.bench.results import read_results
 from deepcr_zoo.cli.main import app
-from deepcr_zoo.errors import DeepcrZooError, UnknownModelError, UsageError
+from deepcr_zoo.errors import DeepcrZooError, OutputError, UnknownModelError, UsageError
 from tests.bench.stamps import recipe_of, write_dataset
 
 NAME = "ACS-WFC-F606W-2-4"
@@ -34,6 +34,23 @@ def test_a_model_gets_a_report_and_results_in_a_folder_of_its_name(dataset, tmp_
     assert [one.name for one in results.methods] == [f"mask/{NAME}@1.0", "mask/ACS-WFC-F606W-2-32@1.0"]
     assert "passes its gates" in done.stdout
     assert list(report.with_name("report").glob("*.png"))
+
+
+def test_results_of_other_models_or_data_in_the_folder_of_that_name_stay(dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ["--against", "none", "--no-runtime"]
+    other_data = write_dataset(tmp_path / "home", recipe_of(), ("extragalactic",))
+    assert bench(NAME, "--data", dataset.folder, *options).exit_code == 0
+    (results,) = tmp_path.glob("bench/*/results.json")
+    before = results.read_bytes()
+    refused = bench(NAME, "--data", other_data.folder, *options)
+    assert isinstance(refused.exception, OutputError)
+    assert "holds a benchmark on other data, which would be replaced" in str(refused.exception)
+    assert results.read_bytes() == before
+    assert bench(NAME, "--data", dataset.folder, *options).exit_code == 0
+    results.parent.rename(tmp_path / "bench" / "2-models")
+    refused = bench(NAME, "ACS-WFC-F606W-2-32", "--data", dataset.folder, *options)
+    assert f"holds a benchmark of mask/{NAME}@1.0, which would be replaced" in str(refused.exception)
 
 
 @pytest.mark.slow

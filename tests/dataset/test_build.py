@@ -16,6 +16,7 @@ from deepcr_zoo.dataset.build import build_dataset
 from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import Home
+from deepcr_zoo.dataset.visits import beside, find_files
 from deepcr_zoo.errors import DataError, DatasetError, MissingDataError, MissingExtraError, UsageError
 from deepcr_zoo.simulate.truth import read_truth, truth_path
 from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES
@@ -386,6 +387,16 @@ def test_visits_that_differ_from_the_recipe_are_used_with_a_caution(exposures, t
         f"{name}: has 3 exposures, a of the recipe has 2; all are used",
         f"{name}: exposures of 500 to 500 s, 500 s in the mean, a of the recipe has 660 s",
     )
+
+
+def test_the_name_of_the_folder_of_a_recipe_is_no_wildcard(tmp_path):
+    for folder in ("[12]", "1"):
+        (tmp_path / folder / "raw").mkdir(parents=True)
+        (tmp_path / folder / "raw" / "a_flc.fits").touch()
+        (tmp_path / folder / "b[1]_flc.fits").touch()
+    places = beside(tmp_path / "[12]", ["raw/*_flc.fits", "raw", "b[1]_flc.fits"])
+    assert find_files(places[:1], "flc") == find_files(places[1:2], "flc") == [tmp_path / "[12]" / "raw" / "a_flc.fits"]
+    assert find_files(places[2:], "flc") == [tmp_path / "[12]" / "b[1]_flc.fits"]
 
 
 def test_folders_wildcards_and_the_recipes_own_files_give_each_exposure_once(exposures, tmp_path):

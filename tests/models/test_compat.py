@@ -89,7 +89,7 @@ def test_the_path_of_a_pth_file_is_an_inpainter_too(tmp_path):
 
 
 def test_the_caution_of_a_pth_file_names_the_command_that_makes_it_a_model(tmp_path):
-    with pytest.warns(ModelWarning, match=r"'deepcr-zoo import .*mine\.pth --name NAME' makes it a model"):
+    with pytest.warns(ModelWarning, match=r"deepcr-zoo import .*mine\.pth --name NAME makes it a model"):
         deepCR(mask=write_pth(tmp_path / "mine.pth"), hidden=50)
 
 

@@ -225,6 +225,18 @@ def test_without_openvino_auto_is_torch_and_openvino_an_error_with_the_way_out(m
         deepcr_zoo.load(WIDE, "cpu", engine="openvino")
 
 
+def test_without_docstrings_auto_is_torch_and_openvino_an_error_with_the_way_out():
+    code = (
+        "import deepcr_zoo, deepcr_zoo.errors\n"
+        f"print(deepcr_zoo.load({WIDE!r}, 'cpu').engine)\n"
+        f"try: deepcr_zoo.load({WIDE!r}, 'cpu', engine='openvino')\n"
+        "except deepcr_zoo.errors.UsageError as error: print(error)\n"
+    )
+    said = subprocess.run([sys.executable, "-OO", "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.startswith("torch\n")
+    assert "PYTHONOPTIMIZE=2 removes: give engine='torch'" in said
+
+
 def test_an_unknown_engine_is_an_error_that_names_the_choices():
     with pytest.raises(UsageError, match="engine 'tensorrt': expected one of auto, torch, openvino"):
         deepcr_zoo.load(SMALL, engine="tensorrt")

@@ -234,6 +234,20 @@ def test_a_version_that_is_imported_during_a_batch_cleans_none_of_its_files(jobs
     assert "local:CSST-2-50 -> local:mask/CSST-2-50@2.0: " in other.output
 
 
+@pytest.mark.parametrize("of", ["card", "licence"])
+def test_what_the_user_has_edited_is_not_replaced_although_its_entry_is_gone(of, pth):
+    import_file(pth, FACTS)
+    root = local_root()
+    (entry,) = (root / "zoo").rglob("*.yaml")
+    (mine,) = (root / "cards").rglob("*.yaml") if of == "card" else (root / "zoo" / "weights").glob("LICENSE*")
+    mine.write_text(mine.read_text() + "\n# mine\n")
+    entry.unlink()
+    with pytest.raises(ConversionError, match=r"is another file of .*, which no entry names: move it away"):
+        import_file(pth, FACTS)
+    assert mine.read_text().endswith("# mine\n")
+    assert not entry.exists()
+
+
 def test_the_same_again_restores_files_that_were_lost_or_damaged(pth):
     model = import_file(pth, FACTS).model
     root = local_root()

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import re
+import shlex
 import shutil
 import warnings
 from pathlib import Path
@@ -91,6 +93,11 @@ def test_a_folder_that_is_no_finished_run_says_what_is_missing(folder, tmp_path,
     (folder / "card.yaml").unlink()
     with pytest.raises(RunError, match="has no model yet: deepcr-zoo train --resume"):
         deepcr_zoo.load(folder)
+    folder = folder.rename(tmp_path / "a b;touch ran")
+    with pytest.raises(RunError) as unfinished:
+        deepcr_zoo.load(folder)
+    advised = re.search(r"deepcr-zoo train .*(?= finishes it)", str(unfinished.value))[0]  # one pastes it into a shell
+    assert shlex.split(advised) == ["deepcr-zoo", "train", "--resume", str(folder)]
     (folder / "recipe.yaml").write_bytes(b"name: other")
     with pytest.raises(RunError, match="was changed after the run had started"):
         deepcr_zoo.load(folder)

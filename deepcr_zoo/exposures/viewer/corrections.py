@@ -21,7 +21,8 @@ from deepcr_zoo.exposures.plan import target
 from deepcr_zoo.exposures.products import ChipMask
 from deepcr_zoo.exposures.provenance import Cards, MaskProvenance
 from deepcr_zoo.exposures.viewer.seen import Mask, Seen, SeenChip
-from deepcr_zoo.files import permissions_of, reporting_failures, sha256_of, sweep_partial, write_atomically, write_new
+from deepcr_zoo.files import reporting_failures, sha256_of, sweep_partial, write_atomically, write_new
+from deepcr_zoo.permissions import permissions_of
 from deepcr_zoo.zoo.cards import Probability
 
 MOST_DETECTIONS = 20_000
@@ -126,6 +127,15 @@ def new_file(seen: Seen, folder: str | os.PathLike[str] | None) -> Path:
         number += 1
     sweep_partial(path)
     return path
+
+
+def cautions_of_folder(seen: Seen, folder: Path | None) -> list[str]:
+    """Return a caution if masks cannot be saved, before anything is corrected; nothing is written."""
+    place = new_file(seen, folder).parent
+    there = next(path for path in (place, *place.parents) if path.exists())
+    if os.access(there, os.W_OK | os.X_OK):
+        return []
+    return [f"{there}: cannot be written, so corrections cannot be saved: start again with another --output-dir"]
 
 
 def save(seen: Seen, corrections: Corrections, before: SavedMask | None, folder: Path | None) -> SavedMask:

@@ -55,7 +55,8 @@ class Viewer(ThreadingHTTPServer):
         self._shown: Future[Seen] = Future()
         self.folder = folder
         self.saving = Lock()
-        self.saves: list[tuple[Corrections, SavedMask]] = []
+        self.saves = 0
+        self.last: tuple[Corrections, SavedMask] | None = None  # what was saved last
         self._free = BoundedSemaphore(MOST_CONNECTIONS)
         self._strangers: dict[Any, None] = {}  # connections that have not shown the secret, the oldest first
         self._meeting = Lock()
@@ -73,6 +74,11 @@ class Viewer(ThreadingHTTPServer):
     def show(self, seen: Seen) -> None:
         """Let the page show an exposure, once."""
         self._shown.set_result(seen)
+
+    @property
+    def cautions(self) -> list[str]:
+        """Of the mask, and of the folder for corrected ones."""
+        return [*self.seen.selection.cautions, *corrections.cautions_of_folder(self.seen, self.folder)]
 
     @contextmanager
     def serving(self) -> Iterator[None]:
@@ -132,16 +138,16 @@ class Viewer(ThreadingHTTPServer):
     def save(self, given: Corrections) -> SavedMask:
         """Save corrections: over the last save that they go on from, else in a file of their own."""
         with self.saving:
-            before = self.saves[-1][1] if self.saves and given.saved == len(self.saves) else None
+            before = self.last[1] if self.last and given.saved == self.saves else None
             saved = corrections.save(self.seen, given, before, self.folder)
-            self.saves.append((given, saved))
+            self.saves, self.last = self.saves + 1, (given, saved)
             return saved
 
     def description(self) -> dict[str, Any]:
         """Return what the page shows beside the pixels, and the corrections that were saved last."""
         chosen = self.seen.selection
-        last = self.saves[-1][0] if self.saves else None
-        file = self.saves[-1][1].path if self.saves else corrections.new_file(self.seen, self.folder)
+        last = self.last[0] if self.last else None
+        file = self.last[1].path if self.last else corrections.new_file(self.seen, self.folder)
         return {
             "file": self.seen.exposure.path.name,
             "camera": self.seen.exposure.description,
@@ -149,10 +155,10 @@ class Viewer(ThreadingHTTPServer):
             "compared": self.seen.compared,
             "threshold": chosen.threshold if last is None else last.threshold,
             "corrections": None if last is None else [one.model_dump() for one in last.chips],
-            "saved": len(self.saves),
+            "saved": self.saves,
             "inpaint": chosen.inpaint_reference.removeprefix("inpaint/"),
             "saved_as": file.name,
-            "remarks": [*chosen.reasons, *chosen.cautions],
+            "remarks": [*chosen.reasons, *self.cautions],
             "chips": [_described(chip) for chip in self.seen.chips],
         }
 
@@ -234,7 +240,7 @@ class _Answer(BaseHTTPRequestHandler):
         given = corrections.read_corrections(self.rfile.read(int(length)), self.server.seen)
         if name == "save":
             saved = self.server.save(given)
-            self._send_json({"path": str(saved.path), "pixels": saved.pixels, "saved": len(self.server.saves)})
+            self._send_json({"path": str(saved.path), "pixels": saved.pixels, "saved": self.server.saves})
         elif found := re.fullmatch(r"chips/(\d{1,4})/(cleaned|detections)", name):
             number = int(found[1])
             seen = self._chip(number)

@@ -1,8 +1,10 @@
 """The viewer without a browser: what its server gives, and the masks that it saves."""
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -182,6 +184,16 @@ def test_a_mask_that_cannot_be_written_is_one_sentence_on_the_page(flc, viewer):
     status, text, _ = own(viewer, "save", untouched())
     assert status == 400
     assert json.loads(text)["error"].startswith(f"{viewer.folder / 'x_flc_crcorrected.fits'}: cannot be written: ")
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_corrected(flc, tmp_path, monkeypatch):
+    access = os.access  # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: access(path, mode) and Path(path) != tmp_path)
+    with shown(look(flc), tmp_path / "masks" / "mine") as server, server.serving():
+        assert f"{tmp_path}: cannot be written" in json.loads(own(server, "exposure.json")[1])["remarks"][-1]
+        assert not (tmp_path / "masks").exists()
+    with shown(look(flc), Path(tempfile.gettempdir())) as server:
+        assert not server.cautions
 
 
 def test_a_folder_that_is_a_file_ends_a_save_in_one_sentence(flc, tmp_path):

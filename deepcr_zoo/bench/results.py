@@ -469,10 +469,8 @@ def check_same(folder: Path, references: Sequence[str], manifest_sha256: str) ->
         earlier = read_results(folder / RESULTS_FILE)
     except DeepcrZooError:
         return  # there are none, or they are damaged
-    before = [verdict.reference for verdict in earlier.verdicts]
-    if set(before) != set(references):
-        raise OutputError(
-            f"{folder}: holds the benchmark of {', '.join(before)}, which would be replaced: {output.ELSEWHERE}"
-        )
-    if earlier.data.manifest_sha256 != manifest_sha256:
-        raise OutputError(f"{folder}: holds a benchmark on other data, which would be replaced: {output.ELSEWHERE}")
+    before = [*(one.reference for one in earlier.verdicts), *(one.reference for one in earlier.excluded)]
+    is_of_same = set(before) == set(references)
+    if not is_of_same or earlier.data.manifest_sha256 != manifest_sha256:
+        others = "on other data" if is_of_same else f"of {', '.join(before)}"
+        raise OutputError(f"{folder}: holds a benchmark {others}, which would be replaced: {output.ELSEWHERE}")

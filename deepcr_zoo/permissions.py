@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+_NO_GROUP, _OTHERS = -1, -2  # of a file that an access control list gives to several, and of what a folder's list makes
+
 
 class Permissions(NamedTuple):
     """The mode of a file, and the group of which it says what that may; None where that does not matter."""
@@ -39,7 +41,7 @@ def permissions_of(path: Path) -> Permissions:
         found = path.stat()
     except OSError:
         return Permissions(0o600)
-    return Permissions(0o600 | found.st_mode & 0o666, found.st_gid)
+    return Permissions(0o600 | found.st_mode & 0o666, _NO_GROUP if _has_list(path) else found.st_gid)
 
 
 def own_permissions(path: Path, is_kind: Callable[[int], bool] = stat.S_ISREG) -> Permissions | None:
@@ -49,13 +51,16 @@ def own_permissions(path: Path, is_kind: Callable[[int], bool] = stat.S_ISREG) -
     except OSError:
         return None
     is_own = not hasattr(os, "getuid") or found.st_uid == os.getuid()
-    return Permissions(found.st_mode & 0o777, found.st_gid) if is_own and is_kind(found.st_mode) else None
+    if not is_own or not is_kind(found.st_mode):
+        return None
+    return Permissions(found.st_mode & 0o777, _NO_GROUP if _has_list(path) else found.st_gid)
 
 
 def created(path: Path, permissions: Permissions) -> BinaryIO:
     """Open a new file to be written, with these permissions and less if the umask says so."""
     file = _created(path, permissions.mode)
-    if (mode := permissions.mode_for(_group_of(file.fileno()))) == permissions.mode:
+    group = _OTHERS if _has_list(file.fileno()) else os.fstat(file.fileno()).st_gid
+    if (mode := permissions.mode_for(group)) == permissions.mode:
         return file
     file.close()  # its folder has chosen who may read it: it is made anew, as it may have been opened
     path.unlink()
@@ -71,18 +76,18 @@ def replacement(path: Path, kept: Permissions) -> BinaryIO:
 
 def restore(path: Path, kept: Permissions) -> None:
     """Give a file or a folder these permissions and, where that is allowed, their group."""
-    if kept.group is not None and path.stat().st_gid != kept.group:
+    if kept.group not in (None, _NO_GROUP) and path.stat().st_gid != kept.group:
         with suppress(OSError):
             os.chown(path, -1, kept.group)
     os.chmod(path, kept.mode_for(path.stat().st_gid))
 
 
-def _group_of(descriptor: int) -> int:
-    """Return the group of an open file; -1 if its folder gives it to further users and groups, by a default ACL."""
-    with suppress(OSError, AttributeError):  # disks and systems without them
-        if "system.posix_acl_access" in os.listxattr(descriptor):
-            return -1
-    return os.fstat(descriptor).st_gid
+def _has_list(file: int | Path) -> bool:
+    """True if a file has an access control list, by which the mode of its group is that of further users and groups."""
+    try:
+        return "system.posix_acl_access" in os.listxattr(file)
+    except (OSError, AttributeError):  # disks and systems without them
+        return False
 
 
 def _created(path: Path, mode: int) -> BinaryIO:

@@ -144,7 +144,7 @@ class CleanOptions:
             from deepcr_zoo.models.engines import select_engine
             from deepcr_zoo.models.model import select_device
 
-            select_engine(self.engine, select_device(self.device), hidden=0)
+            select_engine(self.engine, select_device(self.device))
         if self.preview:
             pictures.require_matplotlib()
         if self.inpaint == "biharmonic":

@@ -358,5 +358,6 @@ def _lone_file(hdu: Any) -> bytes:
     """Return a file that holds one HDU, after an empty primary (of one block) if it is an extension."""
     buffer = io.BytesIO()
     before = [] if isinstance(hdu, fits.PrimaryHDU) else [fits.PrimaryHDU()]
-    fits.HDUList([*before, hdu]).writeto(buffer, output_verify="ignore")
+    # overwrite is for the buffer: astropy looks for a file with the name of its class in the present folder
+    fits.HDUList([*before, hdu]).writeto(buffer, output_verify="ignore", overwrite=True)
     return buffer.getvalue()

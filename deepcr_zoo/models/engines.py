@@ -6,10 +6,8 @@ An engine holds no state between calls and can be used from several threads at o
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -32,11 +30,7 @@ OPENVINO_TILE = 512
 GPU_TILE = 512
 
 GPU_BATCH = 4  # windows per call on a GPU: enough to keep it busy while the next ones are copied, in less than 1 GB
-OPENVINO_HIDDEN = 32
-"""From this many channels of the first layer, one 2048 x 2048 image makes up for OpenVINO's longer loading (0.15 s)."""
-
 KERNEL_CACHE = 100  # kernels that OpenVINO keeps, about six window shapes: each further shape would hold 1 MB for good
-EXAMPLE_SIDE = 32  # side in pixels of the image that the network is traced with; it fixes no shape, and a small one is fast
 _TELEMETRY = "openvino_telemetry"
 _TELEMETRY_LOCK = threading.Lock()
 
@@ -91,7 +85,7 @@ class TorchEngine:
 
 
 class OpenVinoEngine:
-    """OpenVINO on a CPU, converted from the torch network, in float32, with as many threads as torch has now."""
+    """OpenVINO on a CPU, in float32, with as many threads as torch has now; the network's BatchNorm is folded."""
 
     name = "openvino"
     tile = OPENVINO_TILE
@@ -105,16 +99,13 @@ class OpenVinoEngine:
             "NUM_STREAMS": 1,
             "CPU_RUNTIME_CACHE_CAPACITY": KERNEL_CACHE,
         }
-        with isolated(device), _interrupted_afterwards():  # isolated for copies too, which no other function isolates
+        with isolated(device):  # for copies too, which no other function isolates
             with _importing_openvino():
-                import openvino
+                from deepcr_zoo.models.graphs import graph
 
-                traced, example = _traced(network)
-                # no shared weights: torch moves the network's when it is sent to another process
-                model = openvino.convert_model(traced, example_input=example, share_weights=False)
                 core = _openvino_core()
             # dynamic shapes are as fast as fixed ones and save compiling for each image size
-            self._compiled = core.compile_model(model, "CPU", settings)
+            self._compiled = core.compile_model(graph(network), "CPU", settings)
 
     def __reduce__(self) -> tuple[type[OpenVinoEngine], tuple[UNet, torch.device]]:
         """Compile copies anew: a compiled model cannot be sent to another process."""
@@ -131,22 +122,14 @@ class OpenVinoEngine:
             yield output
 
 
-def select_engine(name: str, device: torch.device, hidden: int) -> Callable[[UNet, torch.device], Engine]:
-    """Return the engine class for a name, a device and a network with this `Architecture.hidden`.
-
-    ``auto`` is OpenVINO where it is faster and installed, else torch.
-    """
+def select_engine(name: str, device: torch.device) -> Callable[[UNet, torch.device], Engine]:
+    """Return the engine class for a name and a device: ``auto`` is OpenVINO on a CPU where it is installed, else torch."""
     if name not in ENGINES:
         raise UsageError(f"engine {name!r}: expected one of {', '.join(ENGINES)}")
-    openvino_is_faster = device.type == "cpu" and hidden >= OPENVINO_HIDDEN
-    if name == "torch" or (name == "auto" and not openvino_is_faster):
+    if name == "torch" or (name == "auto" and device.type != "cpu"):
         return TorchEngine
     if device.type != "cpu":
         raise UsageError(f"engine 'openvino' does not run on {device}: give device='cpu', or engine='torch'")
-    if sys.flags.optimize > 1:
-        if name == "auto":
-            return TorchEngine
-        raise UsageError("engine 'openvino' reads docstrings, which PYTHONOPTIMIZE=2 removes: give engine='torch'")
     try:
         with _importing_openvino():
             import openvino  # noqa: F401
@@ -157,23 +140,6 @@ def select_engine(name: str, device: torch.device, hidden: int) -> Callable[[UNe
             f"engine 'openvino' cannot be imported ({error}): run pip install 'deepcr-zoo[cpu]'"
         ) from None
     return OpenVinoEngine
-
-
-@contextmanager
-def _interrupted_afterwards() -> Iterator[None]:
-    """Put off Ctrl-C to the end: OpenVINO calls Python for each operation, and an error there would abort the process."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is None:  # None: set by code in C
-        yield
-        return
-    noted: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if noted:
-            signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager
@@ -202,15 +168,6 @@ def _openvino_core() -> Any:
     with ThreadPoolExecutor(max_workers=1) as loading:
         loading.submit(core.get_property, "CPU", "FULL_DEVICE_NAME").result()
     return core
-
-
-def _traced(network: UNet) -> tuple[Any, Tensor]:
-    """Return the network in the form that OpenVINO converts, and the input that it was traced with."""
-    example = torch.zeros(1, network.channels, EXAMPLE_SIDE, EXAMPLE_SIDE, dtype=torch.float32)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # OpenVINO has no other fast input format
-        # OpenVINO's own tracing lets torch check the trace, which costs half a second of imports
-        return torch.jit.trace(network, example, check_trace=False), example  # type: ignore[no-untyped-call]
 
 
 def _uploader(device: torch.device) -> Callable[[Tensor], Tensor]:

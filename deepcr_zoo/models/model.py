@@ -367,7 +367,7 @@ def load_resolved(
 ) -> MaskModel | InpaintModel:
     """Load a model whose name is resolved already; see `load`."""
     architecture = model.locked.architecture
-    select_engine(engine, select_device(device), architecture.hidden)  # wrong usage is an error before anything is fetched
+    select_engine(engine, select_device(device))  # wrong usage is an error before anything is fetched
     card = read_card(model)
     file = sources.fetch(model, WEIGHTS_FILE, source=source, mirror=mirror)
     loaded = load_files(
@@ -395,7 +395,7 @@ def load_files(
     Errors, products and results call the model by `reference`. The range of sky levels is the card's if none is given.
     """
     target = select_device(device)
-    make_engine = select_engine(engine, target, architecture.hidden)
+    make_engine = select_engine(engine, target)
     with isolated(target):
         built = make_engine(weights.inference_network(data, architecture, card, reference), target)
     kind = MaskModel if card.identity.task == "mask" else InpaintModel

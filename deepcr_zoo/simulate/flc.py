@@ -55,7 +55,7 @@ def flc_bytes(label: ExposureLabel, chips: Sequence[ReadChip], instrument: Simul
         )
         hdus += [fits.ImageHDU(pixels, fits.Header(cards), name=name, ver=version) for name, pixels, cards in layers]
     buffer = io.BytesIO()
-    fits.HDUList(hdus).writeto(buffer)
+    fits.HDUList(hdus).writeto(buffer, overwrite=True)  # of the buffer: astropy looks for a file with the name of its class
     return buffer.getvalue()
 
 

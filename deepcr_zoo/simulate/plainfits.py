@@ -57,7 +57,7 @@ def plain_bytes(
             if frame is None:
                 hdus.append(fits.ImageHDU(np.zeros(image.shape, np.int16), name="DQ", ver=version))
     buffer = io.BytesIO()
-    fits.HDUList(hdus).writeto(buffer)
+    fits.HDUList(hdus).writeto(buffer, overwrite=True)  # of the buffer: astropy looks for a file with the name of its class
     return buffer.getvalue()
 
 

@@ -14,6 +14,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+from deepcr_zoo import clean_file
 from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.errors import MissingExtraError
 from deepcr_zoo.exposures import pictures
@@ -117,6 +118,14 @@ def test_the_name_of_a_file_is_one_word_of_a_command_of_make(name, target, varia
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "given").read_text() == name
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_file_with_the_name_of_a_class_of_python_stops_no_cleaning(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("<class '_io.BytesIO'>").write_text("mine")
+    done = clean_file(acs_flc(tmp_path / "x_flc.fits"), SMALL, "none")
+    assert Path(done.outputs[0]).exists()
+    assert Path("<class '_io.BytesIO'>").read_text() == "mine"
 
 
 def test_make_clean_removes_no_folder_that_the_environment_or_a_slip_names(tmp_path):

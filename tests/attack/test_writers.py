@@ -475,17 +475,33 @@ def test_what_is_made_in_the_folder_of_another_group_is_not_for_that_group(mode,
     assert (tmp_path / "mask.fits").stat().st_mode & 0o777 & ~(mode | 0o200) == 0
 
 
+def give(path, kind, of_group):
+    """Give a file, or what is made in a folder, to another group, by an access control list."""
+    entries = ((1, 7, 2**32 - 1), (4, of_group, 2**32 - 1), (8, 5, OTHER_GROUP), (16, 5, 2**32 - 1), (32, 0, 2**32 - 1))
+    try:  # user, group, named group, mask, others, as acl(5) and the kernel's posix_acl_xattr.h have them
+        acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+        os.setxattr(path, f"system.posix_acl_{kind}", acl)
+    except (OSError, AttributeError):
+        pytest.skip("this disk has no access control lists")
+
+
+def test_the_group_of_an_exposure_with_an_access_control_list_gets_no_product(tmp_path):
+    exposure = tmp_path / "x.fits"
+    exposure.write_text("mine")
+    give(exposure, "access", of_group=0)
+    assert exposure.stat().st_mode & 0o070 == 0o050  # which is not of the file's group
+    write_new(b"mine too", tmp_path / "mask.fits", permissions_of(exposure))
+    assert (tmp_path / "mask.fits").stat().st_mode & 0o777 == 0o600
+    write_atomically(b"new", exposure)
+    assert exposure.stat().st_mode & 0o777 == 0o700
+
+
 def test_what_is_made_in_a_folder_that_gives_its_files_to_others_is_not_for_them(tmp_path):
     exposure, folder = tmp_path / "x.fits", tmp_path / "shared"
     exposure.write_text("mine")
     exposure.chmod(0o640)
     folder.mkdir()
-    entries = ((1, 7, 2**32 - 1), (4, 7, 2**32 - 1), (8, 5, OTHER_GROUP), (16, 7, 2**32 - 1), (32, 0, 2**32 - 1))
-    try:  # user, group, named group, mask, others, as acl(5) and the kernel's posix_acl_xattr.h have them
-        acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
-        os.setxattr(folder, "system.posix_acl_default", acl)
-    except (OSError, AttributeError):
-        pytest.skip("this disk has no access control lists")
+    give(folder, "default", of_group=7)
     write_new(b"mine too", folder / "mask.fits", permissions_of(exposure))
     assert (folder / "mask.fits").stat().st_mode & 0o777 == 0o600
 

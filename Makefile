@@ -52,6 +52,7 @@ docs: $(VENV)/.docs
 ## time the networks beside deepCR 0.3.1 and the L.A.Cosmic implementations, the cleaning of a whole exposure, and training
 benchmark: $(VENV)/.benchmark
 	$(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/engines.py
 	$(BIN)/python benchmarks/exposure.py
 	$(BIN)/python benchmarks/training.py
 

@@ -46,9 +46,9 @@ ALONE = {  # packages that one place imports alone
     "requests": "archive.mast",
     "urllib3": "archive.mast",
     "drizzlepac": "dataset.drizzle",
-    "openvino": "models.engines",
-    "distributed": "cluster",
-    "dask": "cluster",
+    "openvino": "models.",
+    "distributed": "cli.cluster",
+    "dask": "cli.cluster",
 }
 HEAVY = {"torch", "astropy", "scipy", "openvino", "matplotlib", "distributed", "astroquery", "drizzlepac"}
 CHEAP = ["zoo", "zoo.sources", "zoo.rendering", "zoo.updates", "zoo.recipefiles", "zoo.hub.downloads", "cli.main", "errors"]

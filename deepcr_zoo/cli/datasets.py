@@ -13,6 +13,7 @@ from typer import Argument, Option
 
 from deepcr_zoo import files
 from deepcr_zoo.batch import Outcome
+from deepcr_zoo.cli.cluster import jobs_or_scheduler
 from deepcr_zoo.cli.console import (
     TerminalReporter,
     interruptible,
@@ -24,7 +25,6 @@ from deepcr_zoo.cli.console import (
     whole,
 )
 from deepcr_zoo.cli.options import AsJson, OnScheduler, RecipeFile, Settings, default_jobs, refuse_existing
-from deepcr_zoo.cluster import jobs_or_scheduler
 from deepcr_zoo.dataset.expectations import Expected, doubts, expected, expected_rehearsal, expected_truth
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS, why_not_of
 from deepcr_zoo.errors import InvalidNameError, UsageError

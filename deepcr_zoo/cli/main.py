@@ -259,7 +259,8 @@ def clean(
     Writes ROOT_crmask.fits, and ROOT_crclean.fits unless --inpaint none is given. A second run skips finished files.
     Subfolders are not searched. Exit code 1: some files failed, each is named; 2: wrong usage.
     """
-    from deepcr_zoo import batch, cluster
+    from deepcr_zoo import batch
+    from deepcr_zoo.cli import cluster
     from deepcr_zoo.cli.cleanreport import CleanReport
     from deepcr_zoo.exposures import CleanOptions, cleaning, plan
 

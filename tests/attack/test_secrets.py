@@ -13,9 +13,9 @@ import pytest
 from deepcr_zoo import files
 from deepcr_zoo.archive.listing import query_of
 from deepcr_zoo.archive.mast import Archive
+from deepcr_zoo.cli.cluster import on_scheduler
 from deepcr_zoo.cli.main import main
 from deepcr_zoo.cli.options import refuse_secrets, this_command
-from deepcr_zoo.cluster import on_scheduler
 from deepcr_zoo.dataset import visits
 from deepcr_zoo.errors import DeepcrZooError, HubUnreachableError, InvalidDocumentError, UsageError
 from deepcr_zoo.publishing.upload import upload

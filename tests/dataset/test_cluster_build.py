@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from deepcr_zoo import cluster
+from deepcr_zoo.cli import cluster
 from deepcr_zoo.dataset.build import build_dataset
 from deepcr_zoo.dataset.store import Home
 from tests.clusters import cluster as running

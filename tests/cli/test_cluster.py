@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from distributed import LocalCluster
 
-from deepcr_zoo import batch, cluster
+from deepcr_zoo import batch
+from deepcr_zoo.cli import cluster
 from deepcr_zoo.errors import (
     ClusterError,
     InterruptedWorkError,

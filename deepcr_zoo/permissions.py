@@ -23,8 +23,9 @@ class Permissions(NamedTuple):
 
     @property
     def for_other_groups(self) -> int:
-        """The mode where the file belongs to another group: that may what all may."""
-        return self.mode & ~0o070 | (self.mode & 0o007) << 3
+        """The mode where the file belongs to another group: all others may what both this group and others may."""
+        common = self.mode >> 3 & self.mode & 0o007
+        return self.mode & 0o700 | common << 3 | common
 
     def mode_for(self, group: int) -> int:
         """Return the mode of a file that belongs to a group."""

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import site
 import subprocess
 import sys
 import threading
@@ -123,11 +124,17 @@ def _without_old_distortion(copy: Path) -> None:
         fits.setval(copy, _OLD_DISTORTION, value="N/A", ext=0, memmap=False, output_verify="ignore")
 
 
-def _run_process(folder: Path, log: Path, heading: str) -> None:
-    environment = os.environ | {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1", "TMPDIR": str(folder)}
-    # the process starts in the visit's folder and must import the package from the same place as this one
+def environment(folder: Path) -> dict[str, str]:
+    """Return the environment of the process that runs drizzlepac in a folder."""
+    own = {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1", "TMPDIR": str(folder)}
+    # parameters that the user has saved for drizzlepac (~/.teal) are no part of a recipe; packages below ~ are found still
+    own |= {"HOME": str(folder), "PYTHONUSERBASE": site.getuserbase()}
+    # it starts in the visit's folder and must import the package from the same place as this process
     package = Path(__file__).resolve().parents[2]
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
+    return os.environ | own | {"PYTHONPATH": os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))}
+
+
+def _run_process(folder: Path, log: Path, heading: str) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     refuse_links(log.parent, log.parent.parent)
     log.unlink(missing_ok=True)
@@ -137,7 +144,7 @@ def _run_process(folder: Path, log: Path, heading: str) -> None:
         with subprocess.Popen(
             [sys.executable, "-m", "deepcr_zoo.dataset.drizzle"],
             cwd=folder,
-            env=environment,
+            env=environment(folder),
             stdin=subprocess.PIPE,  # closed when this process ends, which ends the other one too
             stdout=output,
             stderr=subprocess.STDOUT,

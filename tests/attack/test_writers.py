@@ -461,7 +461,7 @@ def mode_and_group(path):
 
 
 @of_root
-@pytest.mark.parametrize(("mode", "made"), [(0o640, 0o600), (0o644, 0o644), (0o664, 0o644), (0o400, 0o600)])
+@pytest.mark.parametrize(("mode", "made"), [(0o640, 0o600), (0o644, 0o644), (0o664, 0o644), (0o400, 0o600), (0o604, 0o600)])
 def test_what_is_made_in_the_folder_of_another_group_is_not_for_that_group(mode, made, tmp_path):
     exposure, folder = tmp_path / "x.fits", tmp_path / "shared"
     exposure.write_text("mine")

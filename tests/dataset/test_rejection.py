@@ -6,6 +6,10 @@ import gzip
 import lzma
 import os
 import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from scipy import ndimage
 
 from deepcr_zoo.dataset.backgrounds import without_odd_backgrounds
 from deepcr_zoo.dataset.build import assemble, build_dataset, label_visits
+from deepcr_zoo.dataset.drizzle import environment
 from deepcr_zoo.dataset.labels import label_visit
 from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.store import Home
@@ -357,6 +362,21 @@ def test_aligned_visits_have_no_more_masked_pixels_on_stars_than_elsewhere(built
 
 
 # Alignment and labels
+
+
+def test_what_the_user_has_saved_for_drizzlepac_is_not_read(tmp_path, monkeypatch):
+    pytest.importorskip("drizzlepac")
+    saved = tmp_path / "user" / ".teal" / "tweakreg.cfg"
+    saved.parent.mkdir(parents=True)
+    shipped = Path(find_spec("drizzlepac").origin).parent / "pars" / "tweakreg.cfg"
+    saved.write_text(shipped.read_text().replace("minobj = 15", "minobj = 99999"))
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    code = "from stsci.tools import teal; print(teal.load('drizzlepac.tweakreg')['OBJECT MATCHING PARAMETERS']['minobj'])"
+    read = {
+        home: subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True).stdout.split()[-1]
+        for home, env in (("user", None), ("own", environment(tmp_path)))
+    }
+    assert read == {"user": "99999", "own": "15"}
 
 
 @pytest.mark.slow

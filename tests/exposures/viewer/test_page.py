@@ -287,3 +287,24 @@ def test_a_page_that_is_opened_early_shows_the_exposure_when_it_is_read_or_says_
         page.reload()
         page.wait_for_function("() => document.getElementById('status').textContent.includes('the viewer has ended')")
         page.close()
+
+
+@pytest.mark.parametrize("key", ["Escape", "e", "t"])
+def test_a_key_while_one_paints_changes_neither_tool_nor_chip_of_the_stroke(key, page, viewer):
+    paint(page, 12)
+    save(page)
+    before = added(viewer)
+    page.fill("#brush", "12")
+    page.evaluate("document.activeElement.blur()")
+    box = page.locator("#sky").bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 0.3 * box["width"], middle)
+    page.mouse.down()
+    page.keyboard.press(key)
+    page.mouse.move(box["x"] + 0.4 * box["width"], middle, steps=5)
+    page.mouse.up()
+    assert page.inner_text("#status").startswith("painted")
+    page.keyboard.press("z")
+    page.wait_for_function("() => document.getElementById('status').textContent.startsWith('undone')")
+    save(page)
+    assert added(viewer) == before

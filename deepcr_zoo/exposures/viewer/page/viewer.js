@@ -213,9 +213,10 @@ function forgetCleaned() {
   if (view.shown === "cleaned") view.shown = "image";
 }
 
-function strokeTo(chip, stroke, x, y) {
+function strokeTo(stroke, x, y) {
+  const chip = chips[stroke.chip];
   const reach = Math.max(1, Math.min(99, +$("brush").value || 1)), from = -Math.floor((reach - 1) / 2);
-  const score = view.tool === "paint" ? PAINTED : ERASED;
+  const score = stroke.tool === "paint" ? PAINTED : ERASED;
   const column = Math.floor(x), row = Math.floor(y);
   for (let r = row + from; r < row + from + reach; r++) {
     for (let c = column + from; c < column + from + reach; c++) {
@@ -224,8 +225,8 @@ function strokeTo(chip, stroke, x, y) {
       if (chip.scores[place] === score) continue;
       if (score === ERASED && !(chip.scores[place] > threshold)) continue;
       if (score === PAINTED && chip.scores[place] > threshold) continue;
-      stroke.push([place, chip.scores[place]]);
-      setScore(view.chip, place, score);
+      stroke.pixels.push([place, chip.scores[place]]);
+      setScore(stroke.chip, place, score);
     }
   }
 }
@@ -346,22 +347,22 @@ function listen() {
     canvas.setPointerCapture(event.pointerId);
     const at = pixelAt(event);
     if (view.tool) {
-      stroke = [];
-      strokeTo(chips[view.chip], stroke, ...at);
+      stroke = { chip: view.chip, tool: view.tool, pixels: [] }; // which keys do not change meanwhile
+      strokeTo(stroke, ...at);
       draw();
     } else dragged = at;
   });
   canvas.addEventListener("pointermove", (event) => {
     const at = pixelAt(event);
-    if (stroke) strokeTo(chips[view.chip], stroke, ...at);
+    if (stroke) strokeTo(stroke, ...at);
     else if (dragged) view.centre = view.centre.map((value, axis) => value + dragged[axis] - at[axis]);
     if (chips?.[view.chip].image) showPixels(...at);
     if (stroke || dragged) draw();
   });
   const end = () => {
-    if (stroke?.length) {
-      undone.push([view.chip, stroke]);
-      changed(`${view.tool === "paint" ? "painted" : "erased"} ${stroke.length} pixels`);
+    if (stroke?.pixels.length) {
+      undone.push([stroke.chip, stroke.pixels]);
+      changed(`${stroke.tool === "paint" ? "painted" : "erased"} ${stroke.pixels.length} pixels`);
     }
     stroke = dragged = null;
   };

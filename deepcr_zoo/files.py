@@ -6,7 +6,6 @@ import datetime
 import errno
 import hashlib
 import os
-import platform
 import re
 import secrets
 import shutil
@@ -19,7 +18,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from deepcr_zoo.errors import DeepcrZooError, IntegrityError, InUseError, OutputError, UsageError
-from deepcr_zoo.machine import free_memory_bytes
+from deepcr_zoo.machine import free_memory_bytes, process_space
 from deepcr_zoo.permissions import ANY, Permissions, created, own_permissions, replacement, restore
 
 PACKAGE = Path(__file__).resolve().parent
@@ -386,7 +385,7 @@ def _sweep(folder: Path, names: Collection[str] | None) -> None:
 
 
 def _has_lost_its_process(found: re.Match[str]) -> bool:
-    return found["host"] == _host() and not _is_running(int(found["process"]))
+    return found["host"] == process_space() and not _is_running(int(found["process"]))
 
 
 def _is_old(path: Path) -> bool:
@@ -554,15 +553,11 @@ def _remove(path: Path) -> None:
 
 
 def _partial_path(path: Path) -> Path:
-    return path.with_name(f".{_name_part(path)}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part")
+    return path.with_name(f".{_name_part(path)}.{process_space()}-{os.getpid()}-{secrets.token_hex(4)}.part")
 
 
 def _name_part(path: Path) -> str:
     return os.fsencode(path.name)[:NAME_BYTES].decode(errors="ignore")
-
-
-def _host() -> str:
-    return platform.node().partition(".")[0][:NAME_BYTES]
 
 
 def _is_running(process: int) -> bool:

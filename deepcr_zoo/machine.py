@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import importlib.util
 import os
 import platform
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,6 +25,9 @@ _CGROUP_FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "me
 
 _MALLOC_OPTIONS = ((-4, 0), (-1, 2**31 - 1))
 """M_MMAP_MAX and M_TRIM_THRESHOLD of mallopt(3): no separate mapping for large blocks, no memory returned."""
+
+_MACHINE_ID, _PROCESS_NUMBERS = Path("/etc/machine-id"), Path("/proc/self/ns/pid")
+"""Of the operating system (machine-id(5)), and the namespace of the numbers of processes (pid_namespaces(7))."""
 
 _CPUINFO, _MEMINFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")
 
@@ -51,6 +56,21 @@ def safe_children() -> Iterator[None]:
                 os.environ.pop(_SAFE_PATH, None)
                 if users is not None:
                     os.environ[_SAFE_PATH] = users
+
+
+@cache
+def process_space() -> str:
+    """Return a name, without a dot, of the machine or container in which the number of a process means that process.
+
+    Many have one host name: the rest is a hash of its domain, the machine's identity and the namespace of the numbers.
+    """
+    parts = [platform.node()]
+    with suppress(OSError):
+        parts.append(_MACHINE_ID.read_text())
+    with suppress(OSError):
+        parts.append(str(_PROCESS_NUMBERS.stat().st_ino))
+    identity = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return f"{platform.node().partition('.')[0][:64]}-{identity[:8]}"
 
 
 def processors() -> int:

@@ -1,6 +1,7 @@
-"""Who may read a file that is written: nobody who may not read what it is made from, or what it replaces.
+"""Who may read a file that is written: nobody who may not read what it is made from.
 
-A file that has been opened once can be read for ever, so that what is written has no wider permissions at any moment.
+What replaces a file has its permissions, which the user may have changed. A file that has been opened once can be read for
+ever, so that what is written has no wider permissions at any moment.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+_LIST = "system.posix_acl_access"
 _NO_GROUP, _OTHERS = -1, -2  # of a file that an access control list gives to several, and of what a folder's list makes
 
 
@@ -77,6 +79,8 @@ def replacement(path: Path, kept: Permissions) -> BinaryIO:
 
 def restore(path: Path, kept: Permissions) -> None:
     """Give a file or a folder these permissions and, where that is allowed, their group."""
+    with suppress(OSError, AttributeError):
+        os.removexattr(path, _LIST)  # of its folder: the mode would be that of all whom it names
     if kept.group not in (None, _NO_GROUP) and path.stat().st_gid != kept.group:
         with suppress(OSError):
             os.chown(path, -1, kept.group)
@@ -86,7 +90,7 @@ def restore(path: Path, kept: Permissions) -> None:
 def _has_list(file: int | Path) -> bool:
     """True if a file has an access control list, by which the mode of its group is that of further users and groups."""
     try:
-        return "system.posix_acl_access" in os.listxattr(file)
+        return _LIST in os.listxattr(file)
     except (OSError, AttributeError):  # disks and systems without them
         return False
 

@@ -94,7 +94,7 @@ def _connect(address: str) -> Any:
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # failures become a ClusterError
     try:
         return Client(address, timeout=CONNECT_S, set_as_default=False, name="deepcr-zoo")  # type: ignore[no-untyped-call]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:  # the beginning of another service's answer is taken for a length
         reason = " ".join(str(error).split())
         raise ClusterError(
             f"{address}: no Dask scheduler answers: expected the address that `dask scheduler` prints, as in "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -27,6 +28,8 @@ from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.instruments import Instrument
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import Registry
+
+_TURNS = threading.RLock()
 
 log = logger(__name__)
 
@@ -230,7 +233,15 @@ def check_and_clean(path: str | os.PathLike[str], options: CleanOptions) -> Clea
 def clean_with(
     path: str | os.PathLike[str], options: CleanOptions, on_choice: Callable[[str], None] | None = None
 ) -> CleanedFile:
-    """Clean a file with checked options; `on_choice` receives each reason for a choice before the work begins."""
+    """Clean a file with checked options; `on_choice` receives each reason for a choice before the work begins.
+
+    Threads take turns: warnings belong to a process, and a file would get those of another thread's.
+    """
+    with _TURNS:
+        return _clean(path, options, on_choice)
+
+
+def _clean(path: str | os.PathLike[str], options: CleanOptions, on_choice: Callable[[str], None] | None) -> CleanedFile:
     started = time.perf_counter()
     exposure = read_as_asked(Path(path), options)
     selection = select(exposure, default_registry(), options)

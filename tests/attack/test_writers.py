@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import shutil
 import struct
 import subprocess
@@ -35,6 +34,7 @@ from deepcr_zoo.files import (
     write_new,
     write_together,
 )
+from deepcr_zoo.machine import process_space
 from deepcr_zoo.permissions import Permissions, permissions_of
 from deepcr_zoo.publishing.entries import check_entry, write_entry
 from deepcr_zoo.publishing.releases import release_of_model
@@ -163,7 +163,7 @@ def test_records_that_two_processes_append_are_all_kept(tmp_path):
 @pytest.mark.parametrize("is_folder", [True, False])
 @pytest.mark.parametrize("owner", ["elsewhere-1", "{host}-{process}"])
 def test_what_is_left_over_is_swept_when_it_is_old_although_its_owner_seems_to_live(owner, is_folder, tmp_path):
-    owner = owner.format(host=platform.node().partition(".")[0], process=os.getpid())
+    owner = owner.format(host=process_space(), process=os.getpid())
     leftover, young = (tmp_path / f".x.yaml.{owner}-{number}.part" for number in ("0000000a", "0000000b"))
     for path in (leftover, young):
         path.mkdir() if is_folder else path.write_text("half")
@@ -173,7 +173,7 @@ def test_what_is_left_over_is_swept_when_it_is_old_although_its_owner_seems_to_l
 
 
 def test_a_name_with_a_number_that_no_process_can_have_stops_no_writing(tmp_path):
-    host = platform.node().partition(".")[0]
+    host = process_space()
     (tmp_path / f".x.yaml.{host}-99999999999-0000000a.part").write_text("made up")
     write_atomically(b"whole", tmp_path / "x.yaml")
     assert [path.name for path in tmp_path.iterdir()] == ["x.yaml"]
@@ -483,6 +483,16 @@ def give(path, kind, of_group):
         os.setxattr(path, f"system.posix_acl_{kind}", acl)
     except (OSError, AttributeError):
         pytest.skip("this disk has no access control lists")
+
+
+def test_what_replaces_a_file_is_not_for_those_whom_its_folder_names_by_now(tmp_path):
+    path = tmp_path / "mask.fits"
+    path.write_text("mine")
+    path.chmod(0o640)
+    give(tmp_path, "default", of_group=7)
+    write_atomically(b"new", path)
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert "system.posix_acl_access" not in os.listxattr(path)
 
 
 def test_the_group_of_an_exposure_with_an_access_control_list_gets_no_product(tmp_path):

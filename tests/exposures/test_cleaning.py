@@ -3,12 +3,12 @@
 import dataclasses
 import json
 import os
-import platform
 import resource
 import stat
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from deepcr_zoo import clean_file
 from deepcr_zoo.errors import DeepcrZooError, ImageWarning, InvalidFileError, NoModelError, OutputError, UsageError
 from deepcr_zoo.exposures import cleaning, making
 from deepcr_zoo.exposures.plan import clashes
+from deepcr_zoo.machine import process_space
 from deepcr_zoo.models import model
 from deepcr_zoo.models.model import load_resolved
 from deepcr_zoo.zoo.registry import read_registry
@@ -346,7 +347,7 @@ def test_a_full_disk_leaves_nothing_half_written(flc, tmp_path):
 def test_leftovers_of_killed_processes_are_swept_and_those_of_others_are_not(flc):
     gone = subprocess.Popen(["true"])
     gone.wait()
-    host = platform.node().partition(".")[0]
+    host = process_space()
     running, elsewhere = f"{host}-{os.getpid()}", f"not{host}-{gone.pid}"
     parts = [f".x_flc_crmask.fits.{owner}-0a1b2c3d.part" for owner in (f"{host}-{gone.pid}", running, elsewhere)]
     parts.append(f".y_flc_crmask.fits.{host}-{gone.pid}-0a1b2c3d.part")
@@ -473,3 +474,21 @@ def test_a_picture_of_another_run_that_stays_is_a_caution(flc):
     clean(flc, preview=True)
     (caution,) = clean(flc, threshold=0.9, overwrite=True).cautions
     assert caution == "x_flc_crpreview.png stays as it is and shows another result"
+
+
+def test_files_that_are_cleaned_in_several_threads_have_their_own_cautions_alone(tmp_path):
+    rng, paths = np.random.default_rng(1), []
+    for number in range(12):
+        pixels, mask = rng.normal(1000, 10, (64, 64)).astype(np.float32), np.zeros((64, 64), bool)
+        mask[10, 10:40] = True
+        pixels[10, 10 : 10 + number] = np.nan  # of the mask, which is a caution of this file alone
+        paths.append(tmp_path / f"{number}.fits")
+        fits.PrimaryHDU(pixels, fits.Header({"INSTRUME": "Foo", "BUNIT": "electron"})).writeto(paths[-1])
+        np.savez(paths[-1].with_suffix(".npz"), mask)
+    before = warnings.showwarning
+    with ThreadPoolExecutor(4) as threads:
+        done = list(threads.map(lambda path: clean_file(path, mask=path.with_suffix(".npz"), inpaint="medmask"), paths))
+    for number, one in enumerate(done):
+        found = [caution for caution in one.cautions if "pixels of the mask" in caution or "pixel of the mask" in caution]
+        assert [f": {number} pixel" in caution for caution in found] == [True] * bool(number), one.cautions
+    assert warnings.showwarning is before

@@ -179,7 +179,7 @@ def _list_items(argument: str) -> list[str]:
     if not argument.startswith("@") or os.path.lexists(argument):
         return [argument]
     try:
-        lines = read_file(Path(argument[1:]), MOST_LIST_BYTES).decode().splitlines()
+        lines = read_file(Path(argument[1:]), MOST_LIST_BYTES).decode("utf-8-sig").splitlines()
     except OSError as error:
         raise UsageError(f"{argument}: the list cannot be read: {error.strerror}") from None
     except ValueError as error:

@@ -244,8 +244,10 @@ def _keep(path: Path, kept: dict[Path, Path]) -> None:
         return
     earlier = _partial_path(path)
     try:
+        if hasattr(os, "getuid") and path.lstat().st_uid != os.getuid():
+            raise PermissionError  # in a folder such as /tmp a link to another user's file can never be removed
         os.link(path, earlier, follow_symlinks=False)
-    except OSError:  # of a disk without hard links
+    except OSError:  # also of a disk without hard links
         if path.is_symlink() or not path.is_file():
             return
         with created(earlier, Permissions(0o600)) as copy, opened_file(path) as original:

@@ -50,7 +50,7 @@ def find_data(
                 "the runs were trained on different data: expected --data RECIPE, or the folder of a training set"
             )
         return runs[0].dataset(), runs[0].recipe
-    if dataset := find_built([given]):
+    if given not in shipped_recipes() and (dataset := find_built([given])):
         rehearsal = dataset.manifest.rehearsal
         known = [recipe] if recipe else [*(run.recipe for run in runs), *map(read_recipe, shipped_recipes().values())]
         found = [one for one in known if recipe_key(one, rehearsal) == dataset.manifest.recipe_key]

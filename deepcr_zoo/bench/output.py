@@ -21,6 +21,7 @@ from deepcr_zoo.zoo.registry import Sha256
 from deepcr_zoo.zoo.runfolders import FACTS_FILE, RunFacts
 
 LIST_FILE = ".deepcr-zoo-bench.json"
+PAGE, PICTURES = "report.html", "report"  # the report, and the folder of its pictures
 ELSEWHERE = "name another folder with --output-dir"
 
 Name = Annotated[str, Field(max_length=500, pattern=r"^[^/.\\\x00][^/\\\x00]*(/[^/.\\\x00][^/\\\x00]*)?$")]
@@ -49,10 +50,19 @@ def check(folder: Path, names: Collection[str]) -> dict[str, str]:
     return ours
 
 
-def check_run(folder: Path, runs: Collection[Path]) -> None:
-    """Raise `OutputError` if a folder is that of a run, and none of these: its own benchmark would be replaced."""
-    if _is_run(folder) and not any(folder.samefile(run) for run in runs):
-        raise OutputError(f"{folder}: is the folder of another run, whose own benchmark would be replaced: {ELSEWHERE}")
+def check_run(folder: Path, alone: Path | None) -> None:
+    """Raise `OutputError` if a folder is that of a run, and not of the one that is benchmarked `alone`."""
+    if _is_run(folder) and (alone is None or not folder.samefile(alone)):
+        raise OutputError(f"{folder}: is the folder of a run, whose own benchmark would be replaced: {ELSEWHERE}")
+
+
+def remove_report(folder: Path) -> None:
+    """Remove the report of earlier results: beside new ones it would be taken for theirs."""
+    ours = check(folder, ())
+    with files.reporting_failures(folder, ELSEWHERE):
+        for name in sorted(ours, key=lambda name: name != PAGE):
+            if name == PAGE or name.startswith(f"{PICTURES}/"):
+                (folder / name).unlink(missing_ok=True)
 
 
 def replace(folder: Path, contents: Mapping[str, bytes], stale: str | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from deepcr_zoo.bench import output
 from deepcr_zoo.bench.judging import Extent, benchmark
-from deepcr_zoo.bench.report.htmlpage import PAGE, write_report
+from deepcr_zoo.bench.report.htmlpage import write_report
 from deepcr_zoo.bench.report.worst import worst_stamps
 from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, ModelMethod, write_results
 from deepcr_zoo.bench.subjects import Subject
@@ -40,8 +40,9 @@ def prove(
     Returns the results and the path of the report.
     """
     require_matplotlib()
-    output.check_run(folder, [one.run.folder for one in subjects if one.run is not None])
-    output.check(folder, (RESULTS_FILE, PAGE))  # before the long work, as is an unwritable folder
+    alone = subjects[0].run if len(subjects) == 1 else None
+    output.check_run(folder, alone.folder if alone else None)
+    output.check(folder, (RESULTS_FILE, output.PAGE))  # before the long work, as is an unwritable folder
     with reporting_failures(folder, output.ELSEWHERE):
         folder.mkdir(parents=True, exist_ok=True)
         with scratch_folder(folder / RESULTS_FILE):
@@ -50,6 +51,7 @@ def prove(
     results = benchmark(
         subjects, dataset, recipe, command, extent=extent, device=device, engine=engine, jobs=jobs, reporter=reporter
     )
+    output.remove_report(folder)
     write_results(results, folder / RESULTS_FILE)
     before = [previous for one in subjects if (previous := one.previous()) is not None]
     judged = [result.name for result in results.methods if isinstance(result.method, ModelMethod)]

@@ -463,12 +463,17 @@ def read_results(path: Path) -> BenchmarkResults:
         raise InvalidDocumentError(f"{path}: expected a JSON document: {brief(error)}") from None
 
 
-def check_same(folder: Path, references: Sequence[str], manifest_sha256: str) -> None:
-    """Raise `OutputError` if a folder holds the results of other models or data, which would be replaced."""
+def check_replaced(folder: Path, references: Sequence[str], manifest_sha256: str, *, lacosmic: bool, runtime: bool) -> None:
+    """Raise `OutputError` if a folder holds results of other models or data, or with more: they would be replaced."""
     try:
         earlier = read_results(folder / RESULTS_FILE)
     except DeepcrZooError:
         return  # there are none, or they are damaged
+    more = ["run times"] if earlier.runtime and not runtime else []
+    if not lacosmic and any(one.name.startswith("L.A.Cosmic") for one in earlier.methods):
+        more.append("L.A.Cosmic")
+    if more:
+        raise OutputError(f"{folder}: holds a benchmark with {' and '.join(more)}, which would be lost: {output.ELSEWHERE}")
     before = [*(one.reference for one in earlier.verdicts), *(one.reference for one in earlier.excluded)]
     is_of_same = set(before) == set(references)
     if not is_of_same or earlier.data.manifest_sha256 != manifest_sha256:

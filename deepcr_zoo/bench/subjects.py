@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.models.model import InpaintModel, MaskModel, load_resolved
 from deepcr_zoo.zoo.cards import Card, read_card
+from deepcr_zoo.zoo.hubmodels import PREFIX
 from deepcr_zoo.zoo.names import Task, version_key
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import ResolvedModel
@@ -69,7 +70,8 @@ class Subject:
 
 def find_subject(given: str | os.PathLike[str]) -> Subject:
     """Return the run in a folder, or the model of this name."""
-    return Subject(Run.open(given) if is_run_folder(given) else find_model(given))
+    is_run = is_run_folder(given) and not os.fspath(given).startswith(PREFIX)
+    return Subject(Run.open(given) if is_run else find_model(given))
 
 
 def all_of_the_zoo(task: Task) -> list[Subject]:

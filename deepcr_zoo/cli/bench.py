@@ -27,7 +27,6 @@ from deepcr_zoo.zoo.registries import default_registry
 if TYPE_CHECKING:
     from deepcr_zoo.bench.results import BenchmarkResults, ModelVerdict
     from deepcr_zoo.bench.subjects import Subject
-    from deepcr_zoo.dataset.reading import Dataset
 
 LACOSMIC, NOTHING = "lacosmic", "none"
 
@@ -58,6 +57,7 @@ def bench(
     from deepcr_zoo.bench.benchdata import find_data
     from deepcr_zoo.bench.judging import Extent
     from deepcr_zoo.bench.proof import prove_alone
+    from deepcr_zoo.bench.results import check_replaced
     from deepcr_zoo.bench.subjects import find_subject
 
     reporter = TerminalReporter()
@@ -70,7 +70,15 @@ def bench(
             data, subjects, recipe=known, rehearse=rehearse, settings=settings or [], jobs=jobs, reporter=reporter
         )
         compared = [find_subject(name) for name in others if name not in (LACOSMIC, NOTHING)]
-        folder = output_dir or _folder(subjects, data, dataset)
+        folder = output_dir or _folder(subjects, data)
+        if output_dir is None:
+            check_replaced(
+                folder,
+                [one.reference for one in subjects],
+                dataset.manifest_sha256,
+                lacosmic=LACOSMIC in others,
+                runtime=runtime,
+            )
         results, report = prove_alone(
             subjects,
             dataset,
@@ -111,18 +119,11 @@ def _record(results: BenchmarkResults) -> list[Path]:
     return [operatingpoints.record(results, reference, files.data_root()) for reference in ours]
 
 
-def _folder(subjects: list[Subject], data: str | None, dataset: Dataset) -> Path:
-    """Return the folder of a run that is alone and on its own data, else one in the current folder.
-
-    `OutputError` if that holds the benchmark of other models, or on other data.
-    """
-    from deepcr_zoo.bench.results import check_same
-
+def _folder(subjects: list[Subject], data: str | None) -> Path:
+    """Return the folder of a run that is alone and on its own data, else one in the current folder."""
     if len(subjects) == 1 and subjects[0].run is not None and data is None:
         return subjects[0].run.folder
-    folder = Path("bench", subjects[0].reference.replace("/", "-") if len(subjects) == 1 else f"{len(subjects)}-models")
-    check_same(folder, [one.reference for one in subjects], dataset.manifest_sha256)
-    return folder
+    return Path("bench", subjects[0].reference.replace("/", "-") if len(subjects) == 1 else f"{len(subjects)}-models")
 
 
 def print_results(results: BenchmarkResults) -> None:

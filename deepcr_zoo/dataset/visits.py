@@ -66,7 +66,7 @@ def beside(folder: Path | None, places: Iterable[str]) -> list[Path]:
 def _joined(folder: Path, place: Path) -> Path:
     """Join them; the name of the folder is no wildcard."""
     path = folder / place
-    return path if os.path.lexists(path) or not glob.has_magic(str(place)) else Path(glob.escape(str(folder))) / place
+    return path if os.path.lexists(path) else Path(glob.escape(str(folder))) / place
 
 
 def find_files(places: Iterable[str | os.PathLike[str]], product: str, setting: str = "data.product") -> list[Path]:

@@ -105,7 +105,12 @@ def hub_model(text: str) -> FolderModel:
     """Return the model at ``hf:ORG/TASK-NAME@vVERSION``; the first use asks the Hub, and keeps what it says."""
     address = HubAddress.parse(text)
     if not files.is_file(address.folder / LOCK_FILE):
-        _ask(address)
+        place = files.user_data_root() / FOLDER
+        with files.reporting_failures(place, "set DEEPCR_ZOO_DATA to a folder that can be"):
+            place.mkdir(parents=True, exist_ok=True)
+        with files.locked(place, lambda: None):  # of two first uses at the same moment the tag may move between
+            if not files.is_file(address.folder / LOCK_FILE):
+                _ask(address)
     locked, card = _kept(address, LOCK_FILE, LockedVersion), _kept(address, CARD_FILE, Card)
     return FolderModel.of(card, locked, Origin(address.folder, "Hub", registry=f"hf/{address.owner}"), text)
 

@@ -42,10 +42,11 @@ def find_recipe(given: str | Path) -> Path:
     UsageError
         If there is no such file.
     """
-    path = Path(given)
+    path, shipped = Path(given), shipped_recipes()
+    if isinstance(given, str) and given in shipped:
+        return shipped[given]  # whatever files others have put here: ./NAME means the file
     if path.is_file():
         return path
-    shipped = shipped_recipes()
     if (name := str(given).removesuffix(".yaml")) in shipped:
         return shipped[name]
     where = files.without_address(str(given))

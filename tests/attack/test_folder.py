@@ -16,9 +16,10 @@ import pytest
 
 from deepcr_zoo import clean_file
 from deepcr_zoo.bench.subjects import find_subject
-from deepcr_zoo.errors import MissingExtraError
+from deepcr_zoo.errors import DeepcrZooError, MissingExtraError
 from deepcr_zoo.exposures import pictures
 from deepcr_zoo.exposures.pictures import LEAST_MATPLOTLIB, require_matplotlib
+from deepcr_zoo.zoo.recipefiles import find_recipe, shipped_recipes
 from deepcr_zoo.zoo.resolving import find_model
 from tests.conftest import CHECKOUT
 from tests.fitsfiles import acs_flc
@@ -81,6 +82,25 @@ def test_a_folder_with_the_name_of_a_model_does_not_replace_it(tmp_path, monkeyp
         assert find_model(name).origin.registry is find_subject(name).run is None
         assert find_model(Path(name)).reference == find_model(f"./{name}").reference == f"{SMALL}@run-{Path(name).name}"
     assert find_model("unknown").reference == find_subject("unknown").reference == f"{SMALL}@run-unknown"
+
+
+def test_a_file_with_the_name_of_a_recipe_does_not_replace_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("practice-ccd").write_text("name: OTHER-2-4")
+    assert find_recipe("practice-ccd") == shipped_recipes()["practice-ccd"]
+    assert (
+        find_recipe("./practice-ccd").resolve() == find_recipe(Path("practice-ccd")).resolve() == tmp_path / "practice-ccd"
+    )
+
+
+def test_a_folder_with_an_address_on_the_hub_is_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    address = f"hf:org/{SMALL.replace('/', '-')}@v1.0"
+    write_run(Path(address))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    for find in (find_model, find_subject):
+        with pytest.raises(DeepcrZooError, match=r"http://127\.0\.0\.1:9"):
+            find(address)
 
 
 @pytest.mark.parametrize("version", ["3.8.0", "3.10.8", "3.10"])

@@ -203,6 +203,13 @@ def test_a_benchmark_replaces_its_own_files_and_removes_none_of_the_user(tmp_pat
     assert found == {**dict.fromkeys(NAMES, "new"), "report/holiday.png": "mine"}
 
 
+def test_the_report_of_earlier_results_goes_before_new_ones_come(tmp_path):
+    output.replace(tmp_path, {"report/old.png": b"ours", **dict.fromkeys(NAMES, b"ours")})
+    (tmp_path / "report" / "holiday.png").write_text("mine")
+    output.remove_report(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("[!.]*") if path.is_file()) == ["holiday.png", "results.json"]
+
+
 def test_a_list_that_names_files_elsewhere_is_not_believed(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "mine.png").write_text("mine")

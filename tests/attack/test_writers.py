@@ -533,6 +533,17 @@ def test_what_replaces_a_file_of_another_group_stays_with_that_group_or_is_for_t
     assert mode_and_group(path) == (0o600, os.getegid())
 
 
+def test_no_link_to_a_file_of_another_user_is_made_where_it_could_never_be_removed(tmp_path, monkeypatch):
+    linked = []
+    monkeypatch.setattr(os, "link", lambda one, to, **_: linked.append(one))
+    for name in "ab":
+        (tmp_path / name).write_text("theirs")
+    monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
+    write_together({tmp_path / name: b"new" for name in "ab"})
+    assert not linked
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "new", "b": "new"}
+
+
 def test_files_that_belong_together_are_all_old_also_where_a_disk_has_no_hard_links(tmp_path, monkeypatch):
     def refused(*_, **__):
         raise PermissionError(errno.EPERM, "Operation not permitted")

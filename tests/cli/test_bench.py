@@ -54,6 +54,19 @@ def test_results_of_other_models_or_data_in_the_folder_of_that_name_stay(dataset
 
 
 @pytest.mark.slow
+def test_a_poorer_benchmark_does_not_replace_one_with_lacosmic_and_run_times(dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    grid = ["--set", "benchmark.lacosmic_objlims=[2.0]", "--set", "benchmark.lacosmic_sigclips=[4.0, 6.3]"]
+    whole = bench(NAME, "--data", dataset.folder, *grid)
+    assert isinstance(whole.exception, SystemExit | None)
+    (results,) = tmp_path.glob("bench/*/results.json")
+    before = results.read_bytes()
+    refused = bench(NAME, "--data", dataset.folder, "--against", "none", "--no-runtime")
+    assert "holds a benchmark with run times and L.A.Cosmic, which would be lost" in str(refused.exception)
+    assert results.read_bytes() == before
+
+
+@pytest.mark.slow
 def test_results_are_json_for_machines(dataset, tmp_path):
     done = bench(
         NAME, "--data", dataset.folder, "--against", "none", "--no-runtime", "--json", "--output-dir", tmp_path / "x"

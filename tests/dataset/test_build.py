@@ -397,6 +397,9 @@ def test_the_name_of_the_folder_of_a_recipe_is_no_wildcard(tmp_path):
     places = beside(tmp_path / "[12]", ["raw/*_flc.fits", "raw", "b[1]_flc.fits"])
     assert find_files(places[:1], "flc") == find_files(places[1:2], "flc") == [tmp_path / "[12]" / "raw" / "a_flc.fits"]
     assert find_files(places[2:], "flc") == [tmp_path / "[12]" / "b[1]_flc.fits"]
+    (tmp_path / "[12]" / "raw" / "a_flc.fits").unlink()
+    with pytest.raises(UsageError, match="expected a folder, wildcards or a file"):
+        find_files(beside(tmp_path / "[12]", ["raw/a_flc.fits"]), "flc")
 
 
 def test_folders_wildcards_and_the_recipes_own_files_give_each_exposure_once(exposures, tmp_path):

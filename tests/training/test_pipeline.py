@@ -237,8 +237,11 @@ def test_a_card_that_somebody_has_edited_outlives_a_kill_in_the_evaluation_and_l
 def test_the_benchmark_of_another_model_does_not_replace_that_of_a_run(copied, recipe, dataset):
     before = {path: path.read_bytes() for path in copied.folder.iterdir() if path.is_file()}
     alone = Extent(against=[], lacosmic=False, runtime=False)
-    with pytest.raises(OutputError, match="is the folder of another run, whose own benchmark would be replaced"):
+    with pytest.raises(OutputError, match="is the folder of a run, whose own benchmark would be replaced"):
         prove_alone([find_subject(SMALL)], dataset, recipe, "", copied.folder, extent=alone, reporter=NullReporter())
+    both = [find_subject(copied.folder), find_subject(SMALL)]
+    with pytest.raises(OutputError, match="is the folder of a run, whose own benchmark would be replaced"):
+        prove_alone(both, dataset, recipe, "", copied.folder, extent=alone, reporter=NullReporter())
     assert {path: path.read_bytes() for path in before} == before
 
 

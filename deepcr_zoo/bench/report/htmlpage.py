@@ -20,7 +20,6 @@ from deepcr_zoo.bench.report.wording import field_name
 from deepcr_zoo.bench.results import BaselineMethod, BenchmarkResults, MethodResult
 from deepcr_zoo.zoo.cards import Card
 
-PAGE, PICTURES = "report.html", "report"
 TEMPLATE = "report.html.jinja"
 FEW = 3
 """With more networks than this, the thresholds are at the end of the page."""
@@ -63,9 +62,9 @@ def write_report(
     input gives the same bytes.
     """
     drawn = [*figures(results), *pictures]
-    contents = {f"{PICTURES}/{one.name}.png": one.png for one in drawn}
-    output.replace(folder, {**contents, PAGE: render(results, cards, drawn).encode()}, stale=PICTURES)
-    return folder / PAGE
+    contents = {f"{output.PICTURES}/{one.name}.png": one.png for one in drawn}
+    output.replace(folder, {**contents, output.PAGE: render(results, cards, drawn).encode()}, stale=output.PICTURES)
+    return folder / output.PAGE
 
 
 def render(results: BenchmarkResults, cards: Mapping[str, Card], pictures: Sequence[Picture]) -> str:

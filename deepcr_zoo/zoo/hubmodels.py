@@ -105,12 +105,7 @@ def hub_model(text: str) -> FolderModel:
     """Return the model at ``hf:ORG/TASK-NAME@vVERSION``; the first use asks the Hub, and keeps what it says."""
     address = HubAddress.parse(text)
     if not files.is_file(address.folder / LOCK_FILE):
-        place = files.user_data_root() / FOLDER
-        with files.reporting_failures(place, "set DEEPCR_ZOO_DATA to a folder that can be"):
-            place.mkdir(parents=True, exist_ok=True)
-        with files.locked(place, lambda: None):  # of two first uses at the same moment the tag may move between
-            if not files.is_file(address.folder / LOCK_FILE):
-                _ask(address)
+        _ask(address)
     locked, card = _kept(address, LOCK_FILE, LockedVersion), _kept(address, CARD_FILE, Card)
     return FolderModel.of(card, locked, Origin(address.folder, "Hub", registry=f"hf/{address.owner}"), text)
 
@@ -141,7 +136,11 @@ def _ask(address: HubAddress) -> None:
         address.folder / LOCK_FILE: as_yaml(locked),  # last: what it stands beside is complete
     }
     with files.reporting_failures(address.folder, "set DEEPCR_ZOO_DATA to a folder that can be"):
-        files.write_together(contents)
+        try:
+            files.write_together(contents, new=contents)
+        except FileExistsError:  # of two first uses at the same moment, between which the tag may move, one holds
+            if not files.is_file(address.folder / LOCK_FILE):  # else a killed one has left some of them
+                files.write_together(contents)
 
 
 def _lock(address: HubAddress, pin: HubPin, card: Card, found: dict[str, bytes]) -> LockedVersion:

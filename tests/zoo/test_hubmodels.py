@@ -18,6 +18,7 @@ from deepcr_zoo.errors import (
 )
 from deepcr_zoo.models.verification import verify
 from deepcr_zoo.zoo.cards import read_card
+from deepcr_zoo.zoo.hub import downloads
 from deepcr_zoo.zoo.resolving import find_model
 from tests.registries import SMALL
 from tests.scenes import star_field
@@ -49,6 +50,23 @@ def test_the_first_use_fixes_the_bytes_and_later_ones_need_no_hub(stranger, comm
     assert find_model(ADDRESS).locked.sources.hub.commit == commit
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     deepcr_zoo.load(ADDRESS)
+
+
+def test_of_two_first_uses_at_the_same_moment_one_holds(commit, monkeypatch):
+    download, quicker = downloads.download_all, []
+
+    def while_another_asks(pin, sizes):
+        found = download(pin, sizes)
+        if not quicker:
+            quicker.append(pin)
+            lock = find_model(ADDRESS).root / "lock.yaml"
+            lock.write_text(lock.read_text().replace(commit, "1" * 40))  # the tag was there before it was moved
+        return found
+
+    monkeypatch.setattr(downloads, "download_all", while_another_asks)
+    assert find_model(ADDRESS).locked.sources.hub.commit == "1" * 40
+    (find_model(ADDRESS).root / "lock.yaml").unlink()  # as of one that was killed before its last file
+    assert find_model(ADDRESS).locked.sources.hub.commit == commit
 
 
 def test_pull_puts_the_weights_into_the_cache_or_a_mirror(stranger, commit, tmp_path):

@@ -60,11 +60,11 @@ def test_of_two_first_uses_at_the_same_moment_one_holds(commit, monkeypatch):
         if not quicker:
             quicker.append(pin)
             lock = find_model(ADDRESS).root / "lock.yaml"
-            lock.write_text(lock.read_text().replace(commit, "1" * 40))  # the tag was there before it was moved
+            lock.write_text(lock.read_text().replace(commit, "a1" * 20))  # the tag was there before it was moved
         return found
 
     monkeypatch.setattr(downloads, "download_all", while_another_asks)
-    assert find_model(ADDRESS).locked.sources.hub.commit == "1" * 40
+    assert find_model(ADDRESS).locked.sources.hub.commit == "a1" * 20
     (find_model(ADDRESS).root / "lock.yaml").unlink()  # as of one that was killed before its last file
     assert find_model(ADDRESS).locked.sources.hub.commit == commit
 

@@ -20,6 +20,7 @@ import time
 from importlib.metadata import version
 
 from inference import field
+from synthetic_visits import command
 
 from deepcr_zoo.machine import processor_name
 
@@ -98,7 +99,7 @@ def table(options: argparse.Namespace) -> None:
     print(f"{datetime.date.today()}, {processor_name()}, Python {platform.python_version()}, {packages}; ", end="")
     peaks = {threads: peak(threads) for threads in options.threads}
     print("peak " + ", ".join(f"{value:.0f} GFLOP/s with {threads} threads" for threads, value in peaks.items()))
-    print(f"\n`{' '.join(['python benchmarks/engines.py', *sys.argv[1:]])}`\n")
+    print(f"\n`{command()}`\n")
     columns = ["network (operations a pixel)", "threads", "side"]
     for engine in ENGINES:
         columns += [f"{engine}: loading, first, later s", "% of the peak"]

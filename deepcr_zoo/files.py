@@ -346,6 +346,13 @@ def refuse_links(path: Path, root: Path) -> None:
             )
 
 
+def refuse_others(contents: Mapping[Path, bytes], reason: str, kind: type[DeepcrZooError]) -> None:
+    """Raise an error with a reason if one of the files to write is there, with other bytes: it is somebody's work."""
+    for path, data in contents.items():
+        if is_file(path) and read_file(path) != data:
+            raise kind(f"{path}: {reason}")
+
+
 def refuse_links_below(folder: Path) -> None:
     """Raise `IntegrityError` if there is a symbolic link in a folder or below it, OSError if a part cannot be read."""
     refuse_links(folder, folder.parent)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from deepcr_zoo import machine
-from deepcr_zoo.errors import UsageError
+from deepcr_zoo.errors import UsageError, command
 from deepcr_zoo.files import sweep_partial
 from deepcr_zoo.zoo.networksettings import without_passwords
 
@@ -39,7 +38,7 @@ def default_jobs() -> int:
 
 def this_command() -> str:
     """Return the command line, as records of results hold it: they are published, so addresses lose their logins."""
-    return without_passwords(shlex.join(["deepcr-zoo", *sys.argv[1:]]))
+    return without_passwords(command(*sys.argv[1:]))
 
 
 def refuse_existing(path: Path, way_out: str) -> None:

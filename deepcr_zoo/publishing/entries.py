@@ -11,7 +11,7 @@ import yaml
 from deepcr_zoo import files
 from deepcr_zoo.documents import as_yaml
 from deepcr_zoo.errors import PublishError, UsageError
-from deepcr_zoo.files import read_file, write_together
+from deepcr_zoo.files import read_file, refuse_others, write_together
 from deepcr_zoo.publishing.releases import Release
 from deepcr_zoo.zoo.merging import MEANING
 from deepcr_zoo.zoo.names import VERSION_PATTERN
@@ -92,7 +92,9 @@ def _write_entry(release: Release, pin: HubPin | None, checkout: Path) -> list[P
     if known is None:
         _check_unlisted(release, contents)
     else:
-        _refuse_others(beside, f"is on record for {release.reference}, which does not change: publish a new version")
+        refuse_others(
+            beside, f"is on record for {release.reference}, which does not change: publish a new version", PublishError
+        )
     entry = _pinned_entry(release, registry, pin)
     if entry != registry.entries.get(release.entry):  # else its file stays, with comments that people have put there
         contents[checkout / "zoo" / f"{release.entry}.yaml"] = entry_text(entry)
@@ -108,13 +110,7 @@ def _card_path(release: Release, checkout: Path) -> Path:
 def _check_unlisted(release: Release, contents: Mapping[Path, bytes]) -> None:
     """Refuse to replace files that no entry locks: they are somebody's work, or of an upload that was interrupted."""
     reason = f"is another file of {release.reference}, without a registry entry: move it away, or set identity.version in "
-    _refuse_others(contents, f"{reason}card.yaml to another version")
-
-
-def _refuse_others(contents: Mapping[Path, bytes], reason: str) -> None:
-    for path, data in contents.items():
-        if path.is_file() and read_file(path) != data:
-            raise PublishError(f"{path}: {reason}")
+    refuse_others(contents, f"{reason}card.yaml to another version", PublishError)
 
 
 class _EntryDumper(yaml.SafeDumper):

@@ -217,7 +217,8 @@ def _write(name: str, facts: StatedFacts, card: cards.Card, architecture: Archit
                 locked_copies = {path: data for path, data in copies.items() if LockedFile.of(data) in vars(before).values()}
                 _restore(locked_copies, root / card.licence.file, licence)
                 return
-            _refuse_others({**copies, root / card.licence.file: licence}, f"{name}@{facts.version}")
+            reason = f"is another file of {name}@{facts.version}, which no entry names: move it away"
+            files.refuse_others({**copies, root / card.licence.file: licence}, reason, ConversionError)
             versions[facts.version] = locked
             newest = max(versions, key=version_key)
             if known is None:
@@ -229,13 +230,6 @@ def _write(name: str, facts: StatedFacts, card: cards.Card, architecture: Archit
                 entry = known.model_copy(update={"versions": versions, "default": newest if follows else known.default})
             # the entry is last: what it names is there
             files.write_together({**copies, root / card.licence.file: licence, entry_path: as_yaml(entry)})
-
-
-def _refuse_others(contents: Mapping[Path, bytes], version: str) -> None:
-    """Refuse to replace files that no entry locks: somebody has written or edited them."""
-    for path, data in contents.items():
-        if files.is_file(path) and files.read_file(path) != data:
-            raise ConversionError(f"{path}: is another file of {version}, which no entry names: move it away")
 
 
 def _restore(copies: Mapping[Path, bytes], licence_file: Path, licence: bytes) -> None:

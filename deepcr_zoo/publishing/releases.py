@@ -45,7 +45,7 @@ from deepcr_zoo.zoo.registry import (
 )
 from deepcr_zoo.zoo.runfolders import RECIPE_FILE, REHEARSED
 
-README_FILE, REPORT_FILE, REPORT_PICTURES = "README.md", "report.html", "report"
+README_FILE, REPORT_FILE, REPORT_PICTURES = "README.md", output.PAGE, output.PICTURES
 _FILES_OF_RUN = (WEIGHTS_FILE, TEST_VECTOR_FILE, CARD_FILE, RECIPE_FILE, RESULTS_FILE, REPORT_FILE)
 VERSION_RESULTS_FILE = "results.yaml"  # results on record of a version, beside those of one benchmark (`RESULTS_FILE`)
 LOCKED_FILES = (WEIGHTS_FILE, TEST_VECTOR_FILE, CARD_FILE)  # two releases of the same version are the same if these are

@@ -131,7 +131,7 @@ def new_file(seen: Seen, folder: str | os.PathLike[str] | None) -> Path:
 
 def cautions_of_folder(seen: Seen, folder: Path | None) -> list[str]:
     """Return a caution if masks cannot be saved, before anything is corrected; nothing is written."""
-    place = new_file(seen, folder).parent
+    place = target(seen.exposure.path, folder, "").parent
     there = next(path for path in (place, *place.parents) if path.exists())
     if os.access(there, os.W_OK | os.X_OK):
         return []

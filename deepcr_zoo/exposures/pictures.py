@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -197,12 +198,19 @@ def _draw_chip(chip: Panels, axes: Sequence[Any], grid: _Grid) -> None:
         one.set_title(f"{chip.title}: {label}{', not to scale' if aspect == 'auto' else ''}", fontsize=grid.font_points)
 
 
-def zscale(pixels: NDArray[Any]) -> tuple[float, float]:
-    """Return the limits of a stretch by the finite pixels (IRAF's zscale); 0 and 1 if there are none."""
+def zscale_interval() -> Any:
+    """Return astropy's zscale; its first import takes a third of a second, as matplotlib comes with it if installed."""
+    if find_spec("matplotlib") is not None:
+        require_matplotlib()
     from astropy.visualization import ZScaleInterval
 
+    return ZScaleInterval()
+
+
+def zscale(pixels: NDArray[Any]) -> tuple[float, float]:
+    """Return the limits of a stretch by the finite pixels (IRAF's zscale); 0 and 1 if there are none."""
     finite = pixels[np.isfinite(pixels)]
-    low, high = ZScaleInterval().get_limits(finite) if finite.size else (0.0, 1.0)
+    low, high = zscale_interval().get_limits(finite) if finite.size else (0.0, 1.0)
     return float(low), float(high)
 
 

@@ -6,6 +6,7 @@ import fnmatch
 import hashlib
 from collections import ChainMap
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import product
@@ -212,7 +213,8 @@ def read_exposure(path: Path, options: ReadingOptions = AS_THE_FILE_SAYS) -> Exp
     image of known unit and bias level.
     """
     packed = read_unchanged(path)
-    with opened(unpacked(packed, path), path) as (hdus, data, cautions):
+    with ThreadPoolExecutor(1) as beside, opened(unpacked(packed, path), path) as (hdus, data, cautions):
+        hashed = beside.submit(hashlib.sha256, packed)
         recognise = partial(_recognise, options, path)
         indices, missing = science_images(hdus, options.extension, path, recognise)
         keywords = ChainMap(hdus[indices[0]].header, hdus[0].header)
@@ -220,7 +222,6 @@ def read_exposure(path: Path, options: ReadingOptions = AS_THE_FILE_SAYS) -> Exp
         _refuse_products(keywords, instrument, path)
         chips = _read_chips(hdus, indices, missing, instrument, options, path)
         bit = _cosmic_ray_bit(hdus, instrument)
-    digest = hashlib.sha256(packed).hexdigest()
     if not options.as_stored and any(_is_unit_assumed(chip.keywords, instrument, options) for chip, _ in chips):
         cautions.append("it has no BUNIT: its unsigned 16-bit integers were taken for counts")
     cautions += _contradictions([hdus[0].header, *(chip.header for chip, _ in chips)])
@@ -229,6 +230,7 @@ def read_exposure(path: Path, options: ReadingOptions = AS_THE_FILE_SAYS) -> Exp
         cautions.append("unit or bias level are not known: the pixels were taken as stored, which this network allows")
     if isinstance(options.bias, float) and all(raw.image_area is None for _, raw in chips):
         cautions.append("the header does not say where the overscan is: if the frame has one, its pixels are searched too")
+    digest = hashed.result().hexdigest()
     return Exposure(path, data, digest, instrument, keywords, tuple(chip for chip, _ in chips), bit, tuple(cautions))
 
 

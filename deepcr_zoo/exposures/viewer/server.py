@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcr_zoo.errors import DeepcrZooError, UsageError
-from deepcr_zoo.exposures.pictures import zscale
+from deepcr_zoo.exposures.pictures import zscale, zscale_interval
 from deepcr_zoo.exposures.viewer import corrections
 from deepcr_zoo.exposures.viewer.corrections import Corrections, SavedMask
 from deepcr_zoo.exposures.viewer.seen import Seen, SeenChip
@@ -216,6 +216,7 @@ class _Answer(BaseHTTPRequestHandler):
             page = resources.files(__package__) / "page" / (name or "viewer.html")
             self._send(page.read_bytes(), f"{_PAGE[name]}; charset=utf-8")
         elif name == "exposure.json":
+            zscale_interval()  # loaded while the exposure is read
             if self.server.is_shown_within(LONGEST_WAIT_S):
                 self._send_json(self.server.description())
             else:
@@ -260,7 +261,7 @@ class _Answer(BaseHTTPRequestHandler):
         return chips[number]
 
     def _send_pixels(self, pixels: NDArray[Any]) -> None:
-        self._send(np.ascontiguousarray(pixels, "<f4").tobytes(), "application/octet-stream")
+        self._send(np.ascontiguousarray(pixels, "<f4").data.cast("B"), "application/octet-stream")
 
     def _send_json(self, content: dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> None:
         self._send(json.dumps(content).encode(), "application/json", status)
@@ -269,7 +270,7 @@ class _Answer(BaseHTTPRequestHandler):
         self.close_connection = True  # what was not read of the request is no further one
         self._send_json({"error": reason}, status)
 
-    def _send(self, content: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK) -> None:
+    def _send(self, content: bytes | memoryview, kind: str, status: HTTPStatus = HTTPStatus.OK) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))

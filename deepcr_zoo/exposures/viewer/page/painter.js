@@ -64,13 +64,20 @@ export class Painter {
     gl.enable(gl.SCISSOR_TEST);
   }
 
-  // Give a layer of a chip to the graphics card, at full size and reduced.
-  upload(chip, name, values, width, height) {
-    for (const one of this.#layers.get(`${chip} ${name}`)?.tiles ?? []) this.#gl.deleteTexture(one.texture);
+  // Take a layer of a chip; the graphics card gets it at the size in which it is drawn first.
+  give(chip, name, values, width, height) {
+    for (const one of [...this.#layers.get(`${chip} ${name}`)?.tiles.values() ?? []].flat()) this.#gl.deleteTexture(one.texture);
     const combine = name === "image" || name === "cleaned" ? mean : highest;
-    const small = reduce(values, width, height, combine);
-    const tiles = [...this.#tiles(values, width, height, 1), ...this.#tiles(small.values, small.width, small.height, SMALLER)];
-    this.#layers.set(`${chip} ${name}`, { tiles, width, height, combine });
+    this.#layers.set(`${chip} ${name}`, { values, width, height, combine, tiles: new Map() });
+  }
+
+  // Return the tiles of a layer at a reduced size, or 1: full size.
+  #tilesOf({ values, width, height, combine, tiles }, reduced) {
+    if (!tiles.has(reduced)) {
+      const sized = reduced === 1 ? { values, width, height } : reduce(values, width, height, combine);
+      tiles.set(reduced, [...this.#tiles(sized.values, sized.width, sized.height, reduced)]);
+    }
+    return tiles.get(reduced);
   }
 
   *#tiles(values, width, height, reduced) {
@@ -93,7 +100,7 @@ export class Painter {
   update(chip, name, values, place) {
     const { tiles, width, height, combine } = this.#layers.get(`${chip} ${name}`);
     const x = place % width, y = Math.floor(place / width), gl = this.#gl;
-    for (const tile of tiles) {
+    for (const tile of [...tiles.values()].flat()) {
       const column = Math.floor(x / tile.reduced) - tile.x, row = Math.floor(y / tile.reduced) - tile.y;
       if (column < 0 || row < 0 || column >= tile.width || row >= tile.height) continue;
       const value = tile.reduced === 1 ? values[place]
@@ -121,9 +128,9 @@ export class Painter {
     for (const pane of panes) {
       gl.uniform2f(at.pane, pane.x, pane.y);
       gl.uniform2f(at.middle, pane.width / 2, pane.height / 2);
-      const scores = this.#layers.get(`${chip} ${pane.scores}`).tiles;
-      this.#layers.get(`${chip} ${shown}`).tiles.forEach((tile, index) => {
-        if (tile.reduced !== reduced || !this.#scissor(pane, tile, centre, zoom)) return;
+      const scores = this.#tilesOf(this.#layers.get(`${chip} ${pane.scores}`), reduced);
+      this.#tilesOf(this.#layers.get(`${chip} ${shown}`), reduced).forEach((tile, index) => {
+        if (!this.#scissor(pane, tile, centre, zoom)) return;
         gl.activeTexture(gl.TEXTURE0);
         gl.bindTexture(gl.TEXTURE_2D, tile.texture);
         gl.activeTexture(gl.TEXTURE1);

@@ -47,9 +47,9 @@ async function load(number) {
   for (const [places, score] of [[kept.added, PAINTED], [kept.removed, ERASED]]) {
     for (const place of places) { chip.edits.set(place, chip.scores[place]); chip.scores[place] = score; }
   }
-  painter.upload(number, "image", chip.image, chip.width, chip.height);
-  painter.upload(number, "scores", chip.scores, chip.width, chip.height);
-  if (chip.other) painter.upload(number, "other", chip.other, chip.width, chip.height);
+  painter.give(number, "image", chip.image, chip.width, chip.height);
+  painter.give(number, "scores", chip.scores, chip.width, chip.height);
+  if (chip.other) painter.give(number, "other", chip.other, chip.width, chip.height);
   say("");
 }
 
@@ -263,7 +263,7 @@ async function showCleaned() {
     const before = masks, cleaned = await pixelsOf(`chips/${number}/cleaned`, corrections());
     if (before !== masks) return showCleaned(); // the mask has changed meanwhile
     chip.cleaned = cleaned;
-    painter.upload(number, "cleaned", chip.cleaned, chip.width, chip.height);
+    painter.give(number, "cleaned", chip.cleaned, chip.width, chip.height);
     say("");
   }
   view.shown = "cleaned";

@@ -46,6 +46,9 @@ _EXTENSION = re.compile(r"(?P<file>.+?)(\[(?P<brackets>[^\[\]]+)\](\[[^\[\]]*\])
 MOST_CHARACTERS = 10_000
 """Longest name of a file with its folders, which no system has."""
 
+MOST_SEARCHES = 100
+"""Names with wildcards in a list: each may search a whole disk."""
+
 MOST_LIST_BYTES = 100_000_000
 """Largest list of files, about a million names."""
 
@@ -187,6 +190,12 @@ def _list_items(argument: str) -> list[str]:
     items = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     if nested := [item for item in items if item.startswith("@")]:
         raise UsageError(f"{argument}: expected names of files, found another list, {without_address(nested[0])}")
+    if (
+        searches := sum(glob.has_magic(item) and not os.path.lexists(item[:MOST_CHARACTERS]) for item in items)
+    ) > MOST_SEARCHES:
+        raise UsageError(
+            f"{argument}: expected at most {MOST_SEARCHES} names with wildcards, got {searches:,}: name the files"
+        )
     return items
 
 

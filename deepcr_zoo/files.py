@@ -380,8 +380,10 @@ def sweep_leftovers(folder: Path) -> None:
 
 
 def _sweep(folder: Path, names: Collection[str] | None) -> None:
-    # listed, not globbed: names may hold wildcards
-    for leftover in os.listdir(folder) if folder.is_dir() else ():
+    names_inside: list[str] = []
+    with suppress(OSError):  # not there, or it may be entered but not listed
+        names_inside = os.listdir(folder)  # not globbed: names may hold wildcards
+    for leftover in names_inside:
         found = _PARTIAL.fullmatch(leftover)
         if (
             found
@@ -389,7 +391,9 @@ def _sweep(folder: Path, names: Collection[str] | None) -> None:
             and (_has_lost_its_process(found) or _is_old(folder / leftover))
             and not _is_held(folder / leftover)
         ):
-            with suppress(OSError):  # in a folder that others share it may be theirs
+            with suppress(
+                OSError, RecursionError
+            ):  # in a folder that others share it may be theirs, and built to be in the way
                 _remove(folder / leftover)
 
 

@@ -29,7 +29,7 @@ from deepcr_zoo.zoo.instruments import Instrument
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import Registry
 
-_TURNS = threading.RLock()
+_turns = threading.RLock()
 
 log = logger(__name__)
 
@@ -237,8 +237,18 @@ def clean_with(
 
     Threads take turns: warnings belong to a process, and a file would get those of another thread's.
     """
-    with _TURNS:
+    with _turns:
         return _clean(path, options, on_choice)
+
+
+def _forget_turns() -> None:
+    """Let a forked process clean: the thread whose turn it was is not in it."""
+    global _turns
+    _turns = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_turns)
 
 
 def _clean(path: str | os.PathLike[str], options: CleanOptions, on_choice: Callable[[str], None] | None) -> CleanedFile:

@@ -33,7 +33,7 @@ from deepcr_zoo.machine import memory_shortage
 from deepcr_zoo.models.containers import Repainted
 from deepcr_zoo.models.skynoise import FrameNoise, frame_noise
 from deepcr_zoo.permissions import permissions_of
-from deepcr_zoo.zoo.cards import read_card
+from deepcr_zoo.zoo.cards import contract_sha256, read_card
 from deepcr_zoo.zoo.instruments import PixelUnit
 from deepcr_zoo.zoo.registry import ResolvedModel
 
@@ -268,6 +268,7 @@ class _Load:
     reference: str
     root: Path
     sha256: str
+    contract: str  # of its card, which may change where no registry locks it
     device: str
     engine: str
     model: ResolvedModel = field(compare=False)
@@ -275,7 +276,8 @@ class _Load:
 
 def _model(model: ResolvedModel, options: CleanOptions) -> Any:
     sha256 = model.locked.weights.sha256
-    return _loaded(_Load(model.reference, model.root, sha256, options.device, options.engine, model))
+    contract = contract_sha256(read_card(model))
+    return _loaded(_Load(model.reference, model.root, sha256, contract, options.device, options.engine, model))
 
 
 @lru_cache(maxsize=4)

@@ -136,10 +136,10 @@ def _ask(address: HubAddress) -> None:
         address.folder / LOCK_FILE: as_yaml(locked),  # last: what it stands beside is complete
     }
     with files.reporting_failures(address.folder, "set DEEPCR_ZOO_DATA to a folder that can be"):
-        try:
-            files.write_together(contents, new=contents)
-        except FileExistsError:  # of two first uses at the same moment, between which the tag may move, one holds
-            if not files.is_file(address.folder / LOCK_FILE):  # else a killed one has left some of them
+        address.folder.mkdir(parents=True, exist_ok=True)
+        with files.locked(address.folder, report_wait=lambda: None):
+            # of two first uses at the same moment, between which the tag may move, the first holds
+            if not files.is_file(address.folder / LOCK_FILE):
                 files.write_together(contents)
 
 

@@ -263,6 +263,16 @@ def test_a_name_of_any_length_in_a_list_costs_nothing(name, tmp_path):
     assert time.monotonic() - begun < 2
 
 
+def test_a_list_asks_for_few_searches(tmp_path):
+    (tmp_path / "x[1].fits").touch()
+    items = [f"{tmp_path}/x[1].fits", *(f"{tmp_path}/{number}*" for number in range(101))]
+    (tmp_path / "list.txt").write_text("\n".join(items))
+    with pytest.raises(UsageError, match="expected at most 100 names with wildcards, got 101"):
+        batch.expand([f"@{tmp_path / 'list.txt'}"])
+    (tmp_path / "list.txt").write_text("\n".join(items[:-1]))
+    assert batch.expand([f"@{tmp_path / 'list.txt'}"]).paths == [f"{tmp_path}/x[1].fits"]
+
+
 def test_a_number_that_is_a_mapping_is_refused():
     with pytest.raises(InvalidDocumentError, match="expected a number"):
         parse_yaml('a: !!int {=: "' + "1:" * 5000 + '1"}', "x.yaml")

@@ -224,6 +224,24 @@ def test_a_folder_in_use_is_swept_by_no_process_that_takes_it_for_old(tmp_path):
     assert sorted(path.name for path in (tmp_path / "visit").iterdir()) == ["first", "second"]
 
 
+def test_a_foreign_folder_that_looks_like_a_leftover_and_is_too_deep_to_remove_is_in_nobodys_way(tmp_path):
+    deep = tmp_path / ".visit.x-1-00000000.part"
+    deep.mkdir()
+    inner = os.open(deep, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=inner)
+        outer, inner = inner, os.open("d", os.O_RDONLY, dir_fd=inner)
+        os.close(outer)
+    os.close(inner)
+    os.utime(deep, (1, 1))
+    try:
+        sweep_leftovers(tmp_path)
+        write_atomically(b"new", tmp_path / "visit")
+    finally:
+        subprocess.run(["rm", "-rf", deep], check=True)  # pytest's own way does not end there either
+    assert (tmp_path / "visit").read_bytes() == b"new"
+
+
 def test_a_folder_of_a_killed_process_is_swept(tmp_path):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path / "visit")], text=True, **pipes) as process:

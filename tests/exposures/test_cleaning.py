@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import resource
 import stat
 import subprocess
 import sys
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +22,8 @@ from hypothesis.extra import numpy as arrays
 
 from deepcr_zoo import clean_file
 from deepcr_zoo.errors import DeepcrZooError, ImageWarning, InvalidFileError, NoModelError, OutputError, UsageError
-from deepcr_zoo.exposures import cleaning, making
+from deepcr_zoo.exposures import CleanOptions, cleaning, making
+from deepcr_zoo.exposures.cleaning import clean_with
 from deepcr_zoo.exposures.plan import clashes
 from deepcr_zoo.machine import process_space
 from deepcr_zoo.models import model
@@ -492,3 +495,29 @@ def test_files_that_are_cleaned_in_several_threads_have_their_own_cautions_alone
         found = [caution for caution in one.cautions if "pixels of the mask" in caution or "pixel of the mask" in caution]
         assert [f": {number} pixel" in caution for caution in found] == [True] * bool(number), one.cautions
     assert warnings.showwarning is before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_process_that_is_forked_while_a_thread_cleans_can_clean(flc, tmp_path):
+    clean(flc, output_dir=tmp_path / "first")  # loads what it needs
+    begun, may_end = threading.Event(), threading.Event()
+
+    def wait(reason):
+        begun.set()
+        may_end.wait(120)
+
+    options = CleanOptions(model=SMALL, inpaint="medmask", output_dir=tmp_path / "thread")
+    with ThreadPoolExecutor(1) as threads:
+        thread = threads.submit(clean_with, flc, options, wait)
+        assert begun.wait(60)
+        forked = multiprocessing.get_context("fork").Process(
+            target=clean, args=[flc], kwargs={"output_dir": tmp_path / "fork"}
+        )
+        forked.start()
+        forked.join(60)
+        is_done = forked.exitcode == 0
+        forked.kill()
+        may_end.set()
+        assert thread.result().status == "cleaned"
+    assert is_done
+    assert names(tmp_path / "fork") == names(tmp_path / "first")

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import deepcr_zoo
-from deepcr_zoo import files
+from deepcr_zoo import clean_file, files
 from deepcr_zoo.errors import (
     HubError,
     HubUnreachableError,
@@ -20,6 +22,7 @@ from deepcr_zoo.models.verification import verify
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.hub import downloads
 from deepcr_zoo.zoo.resolving import find_model
+from tests.fitsfiles import acs_flc
 from tests.registries import SMALL
 from tests.scenes import star_field
 from tests.strangers import ADDRESS
@@ -69,6 +72,22 @@ def test_of_two_first_uses_at_the_same_moment_one_holds(commit, monkeypatch):
     assert find_model(ADDRESS).locked.sources.hub.commit == commit
 
 
+def test_first_uses_of_several_threads_leave_lock_card_and_licence(commit, monkeypatch):
+    download, together = downloads.download_all, threading.Barrier(4, timeout=60)
+
+    def at_the_same_moment(pin, sizes):
+        found = download(pin, sizes)
+        together.wait()
+        return found
+
+    monkeypatch.setattr(downloads, "download_all", at_the_same_moment)
+    with ThreadPoolExecutor(4) as threads:
+        roots = [model.root for model in threads.map(find_model, [ADDRESS] * 4)]
+    kept = {file.name for file in roots[0].iterdir() if not file.name.startswith(".")}
+    assert kept == {"lock.yaml", "card.yaml", "zoo"}
+    assert (roots[0] / read_card(find_model(ADDRESS)).licence.file).is_file()
+
+
 def test_pull_puts_the_weights_into_the_cache_or_a_mirror(stranger, commit, tmp_path):
     path = deepcr_zoo.pull(ADDRESS)
     assert path == files.cache_root() / "hf/stranger" / SMALL / "1.0" / "model.safetensors"
@@ -83,6 +102,21 @@ def test_the_card_is_that_of_the_repository(stranger, commit):
     assert card.input.scale == 100
     locked = find_model(ADDRESS).locked
     assert locked.card.sha256 == hashlib.sha256(stranger.release.files["card.yaml"]).hexdigest()
+
+
+@pytest.mark.filterwarnings("ignore::deepcr_zoo.errors.ModelWarning")
+def test_a_card_that_has_changed_counts_from_the_next_file_on(stranger, commit, tmp_path):
+    path = acs_flc(tmp_path / "x_flc.fits")
+    before = clean_file(path, model=ADDRESS, inpaint="none", output_dir=tmp_path / "before")
+    folder = find_model(ADDRESS).root  # whose owner has published it anew, with the same weights
+    lock, old = (folder / "lock.yaml").read_text(), (folder / "card.yaml").read_bytes()
+    new = old.replace(b"scale: 100", b"scale: 100000")
+    for fact in (lambda card: str(len(card)), lambda card: hashlib.sha256(card).hexdigest()):
+        lock = lock.replace(fact(old), fact(new))
+    (folder / "card.yaml").write_bytes(new)
+    (folder / "lock.yaml").write_text(lock)
+    after = clean_file(path, model=ADDRESS, inpaint="none", output_dir=tmp_path / "after")
+    assert before.pixels > after.pixels
 
 
 @pytest.mark.parametrize("name", ["lock.yaml", "card.yaml"])

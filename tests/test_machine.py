@@ -31,6 +31,15 @@ def test_a_container_or_a_batch_job_limits_memory(own, folder, limit, used, tmp_
     assert machine.memory_bytes() == whole
 
 
+@pytest.mark.parametrize(("flags", "is_so"), [("fpu amx_bf16 amx_tile", True), ("fpu avx512_bf16 amx_bf16x", False)])
+def test_processors_that_multiply_bfloat16_are_known_by_their_flags(flags, is_so, tmp_path, monkeypatch):
+    (tmp_path / "cpuinfo").write_text(f"model name\t: X\nflags\t\t: {flags}\nbugs\t\t: amx_bf16\n")
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "cpuinfo")
+    assert machine.multiplies_bfloat16() is is_so
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "none")  # of systems other than Linux
+    assert not machine.multiplies_bfloat16()
+
+
 def test_there_is_a_processor_with_a_name():
     assert machine.processors() >= 1
     assert machine.processor_name()

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from deepcr_zoo.bench.runs import EpochRecord
 from deepcr_zoo.errors import TrainingError
+from deepcr_zoo.machine import multiplies_bfloat16
 from deepcr_zoo.models import weights
 from deepcr_zoo.models.nets import UNet
 from deepcr_zoo.zoo import sources
@@ -167,7 +168,8 @@ def initial_state(recipe: Recipe, device: torch.device) -> TrainingState:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = train.schedule.batchnorm_momentum
-    mixed = train.precision == "bfloat16" or (train.precision == "auto" and device.type == "cuda")
+    is_quicker = device.type == "cuda" or (device.type == "cpu" and multiplies_bfloat16())
+    mixed = train.precision == "bfloat16" or (train.precision == "auto" and is_quicker)
     return TrainingState(recipe, network.to(device), frozen=train.init_from is not None and train.start_frozen, mixed=mixed)
 
 

@@ -479,7 +479,8 @@ class TrainBlock(Document):
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
-        description="precision of convolutions; auto: bfloat16 on GPUs, while the validation loss agrees to 1 %",
+        description="precision of convolutions; auto: bfloat16 on GPUs, and CPUs with AMX, while the validation loss agrees "
+        "to 1 %",
     )
     seed: Seed = 1
 

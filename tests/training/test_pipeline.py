@@ -320,7 +320,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_batch(dataset, tmp_path):
-    steep = recipe_of("mask", "train.schedule.learning_rate=1.0e+30")
+    steep = recipe_of("mask", "train.schedule.learning_rate=1.0e+30", "train.precision=float32")
     problem = r"the loss of epoch 1, batch \d+ is nan; the batch is in not-finite.safetensors, there is no checkpoint yet"
     with pytest.raises(TrainingError, match=problem):
         train(steep, dataset=dataset, runs=tmp_path / "runs", prove=False)
@@ -330,7 +330,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_batch(dataset, tmp
     assert tensors["counted"].shape == tensors["target"].shape
 
 
-def test_a_loss_that_is_not_finite_after_a_checkpoint_leaves_that_intact(recipe, dataset, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_after_a_checkpoint_leaves_that_intact(dataset, tmp_path, monkeypatch):
+    recipe = recipe_of("mask", "train.precision=float32")  # in which it is asked once an epoch
     losses = iter([1.0, math.nan])
     monkeypatch.setattr("deepcr_zoo.training.loop.validation_loss", lambda *_, **__: next(losses))
     with pytest.raises(TrainingError, match="the validation loss after epoch 2 is nan; the last checkpoint is intact"):

@@ -7,6 +7,7 @@ from torch import nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from deepcr_zoo.training import state
 from deepcr_zoo.training.state import TrainingProgress
 from tests.training.stamps import assert_same_weights, gone_on, new_training, recipe_of, weights
 
@@ -42,6 +43,16 @@ def test_the_learning_rate_is_that_of_torch_for_the_same_losses():
         plateau.step(loss)
         assert training.learning_rate == reference.param_groups[0]["lr"]
     assert training.learning_rate == pytest.approx(0.005 * 0.1**3)
+
+
+@pytest.mark.parametrize(
+    ("precision", "mixed"), [("auto", (False, True)), ("float32", (False, False)), ("bfloat16", (True, True))]
+)
+def test_convolutions_are_in_bfloat16_where_the_processor_is_quicker_with_it(precision, mixed, monkeypatch):
+    recipe = recipe_of("mask", f"train.precision={precision}")
+    for is_quicker, expected in zip((False, True), mixed, strict=True):
+        monkeypatch.setattr(state, "multiplies_bfloat16", lambda is_quicker=is_quicker: is_quicker)
+        assert state.initial_state(recipe, torch.device("cpu")).progress.mixed is expected
 
 
 def test_an_improvement_of_less_than_the_recipe_asks_is_none():

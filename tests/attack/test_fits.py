@@ -277,10 +277,14 @@ def test_the_time_for_many_extensions_grows_with_their_number(tmp_path):
 
 
 def _npz(header: str, data: bytes = b"") -> bytes:
+    text = header.ljust(118 - 1) + "\n"
+    return _npz_of(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + data)
+
+
+def _npz_of(member: bytes) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        text = header.ljust(118 - 1) + "\n"
-        archive.writestr("mask.npy", b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + data)
+        archive.writestr("mask.npy", member)
     return content.getvalue()
 
 
@@ -293,8 +297,9 @@ def _npz(header: str, data: bytes = b"") -> bytes:
         _npz("{'descr': '|u1', 'fortran_order': False, 'shape': (2, 2), }", bytes(10**6)),
         _npz("{'descr': '|u1', 'fortran_order': False, 'shape': (-2, 2), }", bytes(10**7)),
         _npz("{'descr': '|u1', 'fortran_order': False, 'shape': (1000000, 0, 0), }"),
+        _npz_of(b"\x93NUMPY\x02\x00" + (3_900_000_000).to_bytes(4, "little") + b" " * 10**7),
     ],
-    ids=["no archive", "objects", "too large", "longer than announced", "negative", "many without pixels"],
+    ids=["no archive", "objects", "too large", "longer than announced", "negative", "many without pixels", "header"],
 )
 def test_npz_files_of_masks_that_are_hostile_are_refused(content, tmp_path):
     path = tmp_path / "m.npz"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import pickletools
 import zipfile
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ SAFE_SINCE = "2.10"  # weights_only=True could still run code in earlier release
 EXPECTED = "expected what torch.save(model.state_dict(), path) writes"
 
 MOST_OPERATIONS = 1_000_000  # of all pickles in a file; that of deepCR's largest network has 2,000
+MOST_NESTED = 1_000  # values in a tuple and the tuples in it: one that holds the same tuple again and again hides any number
 PICKLES = 5  # at the beginning of a file of torch before 1.6: the fourth holds the tensors, without their bytes
 PROTOCOL = 2  # of torch.save
 _ZIP = b"PK\x03\x04"
@@ -68,18 +68,55 @@ def _unpacked(data: bytes) -> bytes:
 
 def _check_operations(data: bytes) -> None:
     """Raise a ValueError if a file uses more than plain tensors are made of."""
-    for number, (code, argument) in enumerate(_operations(data)):
-        is_foreign = (code.endswith("GLOBAL") and argument not in _NEEDED) or (code == "PROTO" and argument != PROTOCOL)
-        if number > MOST_OPERATIONS or is_foreign:
-            raise ValueError(code)
+    number = 0
+    for pickle in _pickles(data):
+        nested = _Nested()
+        for operation, argument, _ in pickletools.genops(pickle):
+            number += 1
+            code = operation.name
+            is_foreign = (code.endswith("GLOBAL") and argument not in _NEEDED) or (code == "PROTO" and argument != PROTOCOL)
+            if number > MOST_OPERATIONS or is_foreign or nested.after(operation, argument) > MOST_NESTED:
+                raise ValueError(code)
 
 
-def _operations(data: bytes) -> Iterator[tuple[str, Any]]:
+class _Nested:
+    """The stack of an unpickler, with the number of values that each entry holds: a tuple is hashed value by value."""
+
+    def __init__(self) -> None:
+        self._stack: list[int] = []
+        self._below: list[list[int]] = []  # what lies under each mark
+        self._kept: dict[Any, int] = {}
+
+    def after(self, operation: pickletools.OpcodeInfo, argument: Any) -> int:
+        """Return the number of values in what is on top of the stack after an operation."""
+        code = operation.name
+        if code.endswith("PUT"):
+            self._kept[argument] = self._stack[-1]
+        elif code.endswith("GET"):
+            self._stack.append(self._kept[argument])
+        elif code == "MARK":
+            self._below.append(self._stack)
+            self._stack = []
+        else:
+            held = sum(self._taken(operation.stack_before))
+            self._stack += [1 + held if code.startswith("TUPLE") else 1] * len(operation.stack_after)
+        return self._stack[-1] if self._stack else 0
+
+    def _taken(self, before: list[Any]) -> list[int]:
+        above: list[int] = []
+        if pickletools.markobject in before:
+            above, self._stack = self._stack, self._below.pop()
+            before = before[: before.index(pickletools.markobject)]
+        first = len(self._stack) - len(before)
+        if first < 0:
+            raise ValueError("the stack is empty")
+        taken = self._stack[first:] + above
+        del self._stack[first:]
+        return taken
+
+
+def _pickles(data: bytes) -> list[io.BytesIO]:
     if data.startswith(_ZIP):
         with zipfile.ZipFile(io.BytesIO(data)) as records:
-            pickles = [io.BytesIO(records.read(name)) for name in records.namelist() if name.lower().endswith(".pkl")]
-    else:
-        pickles = [io.BytesIO(data)] * PICKLES  # each begins where the one before has ended
-    for pickle in pickles:
-        for operation, argument, _ in pickletools.genops(pickle):
-            yield operation.name, argument
+            return [io.BytesIO(records.read(name)) for name in records.namelist() if name.lower().endswith(".pkl")]
+    return [io.BytesIO(data)] * PICKLES  # each begins where the one before has ended

@@ -252,6 +252,18 @@ def test_bytes_that_a_file_asks_for_without_having_them_are_not_made(name):
         tracemalloc.stop()
 
 
+TWICE_THE_ONE_BEFORE = b"".join(b"h" + bytes([n]) + b"\x86q" + bytes([n + 1]) for n in range(60))
+WIDE = b"".join(b"(" + (b"h" + bytes([n])) * 100 + b"tq" + bytes([n + 1]) for n in range(9))
+DEEP = b"\x85" * 900_000
+
+
+@pytest.mark.parametrize("tuples", [TWICE_THE_ONE_BEFORE, WIDE, DEEP], ids=["twice", "wide", "deep"])
+def test_a_tuple_that_no_time_would_be_enough_to_hash_is_no_key(tuples):
+    asking = b"\x80\x02})q\x00" + tuples + b"K\x01s."
+    with pytest.raises(ConversionError, match="does not hold tensors alone"):
+        convert_state(zipped({"archive/data.pkl": asking, "archive/version": b"3\n", "archive/byteorder": b"little"}))
+
+
 def test_names_that_differ_in_capitals_alone_are_refused():
     with zipfile.ZipFile(io.BytesIO(pth({BIAS: torch.zeros(3)}))) as archive:
         records = {name: archive.read(name) for name in archive.namelist()}

@@ -81,7 +81,9 @@ def make_plan(exposure: Exposure, selection: Selection, options: CleanOptions) -
             model_sha256=selection.mask_sha256,
             threshold=selection.threshold,
             grow=options.grow,
-            reading="; ".join(filter(None, [str(options.reading), _description(exposure), *_own_cards(selection)])),
+            reading="; ".join(
+                filter(None, [str(options.reading), _description(exposure), *_own_cards(selection), _rounding(options)])
+            ),
             input_sha256=exposure.sha256,
         )
     )
@@ -117,6 +119,11 @@ def _description(exposure: Exposure) -> str:
 def _own_cards(selection: Selection) -> list[str]:
     """Return hashes of what cards say of input and output, of networks whose names no registry of others locks for ever."""
     return [f"card {contract_sha256(read_card(one))[:8]}" for one in selection.networks if _may_change(one)]
+
+
+def _rounding(options: CleanOptions) -> str:
+    """Return an engine whose values differ from those of the others by more than a float's rounding."""
+    return f"engine {options.engine}" if options.engine.endswith("bf16") else ""
 
 
 def _may_change(model: ResolvedModel) -> bool:

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepcr_zoo.errors import MissingExtraError, UsageError
+from deepcr_zoo.machine import multiplies_bfloat16
 from deepcr_zoo.models.isolation import isolated
 from deepcr_zoo.models.nets import UNet
 
-ENGINES = ("auto", "torch", "openvino")
+ENGINES = ("auto", "torch", "openvino", "openvino-bf16")
 
 TORCH_TILE = 256  # tile side in pixels on a CPU: a window's activations should fit into the processor's cache
 OPENVINO_TILE = 512
@@ -40,7 +41,7 @@ Block = NDArray[np.float32]
 class Engine(Protocol):
     """A network that is ready to run."""
 
-    name: str  # torch or openvino
+    name: str  # one of ENGINES
     device: torch.device
     tile: int  # side in pixels of the fastest tiles
 
@@ -89,12 +90,13 @@ class OpenVinoEngine:
 
     name = "openvino"
     tile = OPENVINO_TILE
+    precision = "f32"  # it would choose bfloat16 or float16 by itself where the processor has them
 
     def __init__(self, network: UNet, device: torch.device) -> None:
         self.device = device
         self.network = network
         settings = {
-            "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 or float16 where the processor supports them
+            "INFERENCE_PRECISION_HINT": self.precision,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,
             "CPU_RUNTIME_CACHE_CAPACITY": KERNEL_CACHE,
@@ -122,6 +124,13 @@ class OpenVinoEngine:
             yield output
 
 
+class Bfloat16Engine(OpenVinoEngine):
+    """OpenVINO on a CPU that multiplies bfloat16: quicker, and less exact (`benchmarks/precision.py`)."""
+
+    name = "openvino-bf16"
+    precision = "bf16"
+
+
 def select_engine(name: str, device: torch.device) -> Callable[[UNet, torch.device], Engine]:
     """Return the engine class for a name and a device: ``auto`` is OpenVINO on a CPU where it is installed, else torch."""
     if name not in ENGINES:
@@ -129,17 +138,17 @@ def select_engine(name: str, device: torch.device) -> Callable[[UNet, torch.devi
     if name == "torch" or (name == "auto" and device.type != "cpu"):
         return TorchEngine
     if device.type != "cpu":
-        raise UsageError(f"engine 'openvino' does not run on {device}: give device='cpu', or engine='torch'")
+        raise UsageError(f"engine {name!r} does not run on {device}: give device='cpu', or engine='torch'")
+    if name == Bfloat16Engine.name and not multiplies_bfloat16():
+        raise UsageError(f"engine {name!r}: this processor does not multiply bfloat16 (AMX): give engine='openvino'")
     try:
         with _importing_openvino():
             import openvino  # noqa: F401
     except ImportError as error:
         if name == "auto":
             return TorchEngine
-        raise MissingExtraError(
-            f"engine 'openvino' cannot be imported ({error}): run pip install 'deepcr-zoo[cpu]'"
-        ) from None
-    return OpenVinoEngine
+        raise MissingExtraError(f"engine {name!r} cannot be imported ({error}): run pip install 'deepcr-zoo[cpu]'") from None
+    return Bfloat16Engine if name == Bfloat16Engine.name else OpenVinoEngine
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import builtins
 import copy
 import logging
 import os
+import pickle
 import subprocess
 import sys
 from functools import cache
@@ -15,7 +16,8 @@ import torch
 
 import deepcr_zoo
 from deepcr_zoo.errors import MissingExtraError, UsageError
-from deepcr_zoo.models import testvectors
+from deepcr_zoo.machine import multiplies_bfloat16
+from deepcr_zoo.models import engines, testvectors
 from deepcr_zoo.models.engines import OpenVinoEngine, TorchEngine, select_engine
 from deepcr_zoo.models.model import MaskModel
 from deepcr_zoo.models.verification import verify
@@ -228,6 +230,22 @@ def test_without_openvino_auto_is_torch_and_openvino_an_error_with_the_way_out(m
 def test_openvino_runs_without_docstrings():
     code = f"import deepcr_zoo; print(deepcr_zoo.load({WIDE!r}, 'cpu', engine='openvino').engine)"
     assert subprocess.run([sys.executable, "-OO", "-c", code], capture_output=True, text=True).stdout == "openvino\n"
+
+
+def test_bfloat16_is_refused_where_the_processor_has_none(monkeypatch):
+    monkeypatch.setattr(engines, "multiplies_bfloat16", lambda: False)
+    with pytest.raises(UsageError, match=r"does not multiply bfloat16 \(AMX\): give engine='openvino'"):
+        deepcr_zoo.load(SMALL, "cpu", engine="openvino-bf16")
+
+
+@pytest.mark.skipif(not multiplies_bfloat16(), reason="this processor does not multiply bfloat16")
+@pytest.mark.parametrize("name", [WIDE, SMALL])
+def test_bfloat16_is_near_and_copies_keep_it(name):
+    image, _ = star_field((300, 400), seed=1)
+    exact, quick = (deepcr_zoo.load(name, "cpu", engine=engine) for engine in ("openvino", "openvino-bf16"))
+    assert (quick.engine, pickle.loads(pickle.dumps(quick)).engine) == ("openvino-bf16", "openvino-bf16")
+    assert np.abs(exact.predict(image) - quick.predict(image)).max() > 0
+    assert (exact.mask(image) != quick.mask(image)).mean() < 0.002
 
 
 def test_an_unknown_engine_is_an_error_that_names_the_choices():

@@ -331,7 +331,8 @@ def load(
         ``auto`` (CUDA, else MPS, else the CPU) or a torch device such as ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
     engine : {"auto", "torch", "openvino", "openvino-bf16"}
         What computes the network. OpenVINO (extra ``cpu``) runs on a CPU and agrees with torch to 1e-5; ``auto`` takes
-        it where it is installed. ``openvino-bf16`` is quicker and less exact, on CPUs with AMX. Both use the present number of threads, ``torch.get_num_threads()``.
+        it where it is installed. ``openvino-bf16`` is quicker and less exact, on CPUs with AMX. Both use the present
+        number of threads, ``torch.get_num_threads()``.
     source : {"cache", "mirror", "seed", "hub"}, optional
         Take the bytes from this source alone.
     mirror : path or file:// address, optional

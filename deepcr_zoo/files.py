@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import errno
 import hashlib
+import math
 import os
 import re
 import secrets
@@ -34,6 +35,8 @@ NAME_BYTES = 100
 
 SMALL_BYTES = 10_000_000
 """A file of at most this size fits into any memory, which takes longer to ask for than to read."""
+
+_BLOCK_BYTES = 512  # of st_blocks (stat(2))
 
 MOST_DEPTH = 100
 """Folders inside each other that are looked into: nobody makes more, and Python's own walk ends at about a thousand."""
@@ -201,7 +204,7 @@ def write_together(contents: Mapping[Path, bytes], new: Collection[Path] = (), p
     withholds (umask); files of this user keep theirs.
     """
     partial: dict[Path, Path] = {}
-    made: list[Path] = []
+    made: dict[Path, os.stat_result] = {}
     replaced: dict[Path, Path] = {}  # by where the earlier ones are kept meanwhile
     try:
         for folder in dict.fromkeys(path.parent for path in contents):
@@ -212,8 +215,9 @@ def write_together(contents: Mapping[Path, bytes], new: Collection[Path] = (), p
             _write(data, partial[path], None if path in new else own_permissions(path), permissions)
         for path, temporary in partial.items():
             if path in new:
+                written = temporary.stat()
                 _rename_new(temporary, path)
-                made.append(path)
+                made[path] = written
             else:
                 if len(contents) > 1:
                     _keep(path, replaced)
@@ -223,8 +227,12 @@ def write_together(contents: Mapping[Path, bytes], new: Collection[Path] = (), p
             with suppress(FileNotFoundError):
                 os.replace(earlier, path)
             earlier.unlink(missing_ok=True)  # which stays if it was not replaced yet: both are one file
-        for left in (*partial.values(), *made):
+        for left in partial.values():
             left.unlink(missing_ok=True)
+        for path, written in made.items():
+            with suppress(OSError):
+                if os.path.samestat(path.lstat(), written):  # else another process has replaced it
+                    path.unlink()
         raise
     for earlier in replaced.values():
         earlier.unlink(missing_ok=True)
@@ -363,9 +371,23 @@ def refuse_links_below(folder: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file of any size."""
+    """Return the SHA-256 of a file of any size; `OSError` if it is made of holes, which would be read for hours."""
     with opened_file(path) as file:
+        if _is_made_of_holes(file.fileno()):
+            raise OSError(errno.EFBIG, "is made of holes", str(path))
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_made_of_holes(descriptor: int) -> bool:
+    """True for a large file of which the disk has less than a thousandth; numbers of pixels cannot be packed like that."""
+    status = os.fstat(descriptor)
+    if status.st_size <= SMALL_BYTES or getattr(status, "st_blocks", math.inf) * _BLOCK_BYTES > status.st_size / 1000:
+        return False
+    with suppress(OSError):  # of a disk that knows no holes, and perhaps not how much it has of a file
+        has_hole = os.lseek(descriptor, 0, os.SEEK_HOLE) < status.st_size
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return has_hole
+    return False
 
 
 def sweep_partial(*paths: Path) -> None:

@@ -41,7 +41,8 @@ _SIZES, _SIZE = (b"PCOUNT", b"GCOUNT", b"NAXIS"), re.compile(rb"(?:PCOUNT|GCOUNT
 
 _CARD_BYTES = 80
 _MOST_HEADER_BYTES = 20_000_000
-_CONTINUE, _MOST_BLANK = b"CONTINUE", 50
+_CONTINUE, _MOST_CONTINUED, _MOST_BLANK = b"CONTINUE", 1000, 50
+"""Cards of one text, 67 characters each, and those of them without a character."""
 
 
 def root_name(path: Path) -> str:
@@ -234,15 +235,16 @@ def _check_sizes(cards: _Cards, path: Path) -> None:
 
 
 def _check_continued(cards: _Cards, path: Path) -> None:
-    """Refuse texts that go on over many cards of blanks: astropy takes the square of their number in time."""
-    blank, before = 0, -1
+    """Refuse texts that go on over many cards: astropy takes the square of their number in time."""
+    continued, blank, before = 0, 0, -1
     for place, card in cards.beginning_with(_CONTINUE):
-        is_blank = not card[len(_CONTINUE) :].strip(b" '&")
-        blank = (blank if place == before + _CARD_BYTES else 0) + 1 if is_blank else 0
-        if blank > _MOST_BLANK:
-            raise InvalidFileError(
-                f"{path}: is damaged: a text of its header goes on over more than {_MOST_BLANK} blank cards"
-            )
+        if place != before + _CARD_BYTES:
+            continued = blank = 0
+        continued += 1
+        blank = 0 if card[len(_CONTINUE) :].strip(b" '&") else blank + 1
+        for count, most, kind in ((continued, _MOST_CONTINUED, "cards"), (blank, _MOST_BLANK, "blank cards")):
+            if count > most:
+                raise InvalidFileError(f"{path}: is damaged: a text of its header goes on over more than {most} {kind}")
         before = place
 
 

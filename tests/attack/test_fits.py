@@ -196,6 +196,7 @@ def test_a_product_whose_counts_are_none_is_made_again(keyword, value, tmp_path)
 PRODUCTS = {
     "axes without end": fits.Card("NAXIS", 999_999_999).image.encode(),
     "blank texts": b"CONTINUE  ''".ljust(80) * 10_000,
+    "long text": b"CONTINUE  'aaaaaaaaaa&'".ljust(80) * 100_000,
 }
 
 

@@ -580,3 +580,13 @@ def test_a_truth_that_no_simulation_writes_is_refused(changed, tmp_path):
         read_truth(path)
     safetensors.numpy.save_file(_truth(), path)
     assert read_truth(path)[0].scene.shape == (8, 9)
+
+
+def test_a_file_that_is_made_of_holes_is_not_hashed(tmp_path):
+    with open(tmp_path / "holes", "wb") as file:
+        file.truncate(3 * 10**12)
+        file.write(b"data")
+    with pytest.raises(OSError, match="is made of holes"):
+        files.sha256_of(tmp_path / "holes")
+    (tmp_path / "zeros").write_bytes(bytes(20_000_000))
+    assert files.sha256_of(tmp_path / "zeros") == hashlib.sha256(bytes(20_000_000)).hexdigest()

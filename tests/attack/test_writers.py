@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from astropy.io import fits
 
+from deepcr_zoo import files
 from deepcr_zoo.dataset.labels import finished_or_made
 from deepcr_zoo.dataset.store import VISIT_FILE, Home, VisitRecord
 from deepcr_zoo.errors import InUseError, OutputError, PublishError
@@ -240,6 +241,20 @@ def test_a_foreign_folder_that_looks_like_a_leftover_and_is_too_deep_to_remove_i
     finally:
         subprocess.run(["rm", "-rf", deep], check=True)  # pytest's own way does not end there either
     assert (tmp_path / "visit").read_bytes() == b"new"
+
+
+def test_new_files_that_another_process_has_replaced_stay_where_a_further_one_exists(tmp_path, monkeypatch):
+    rename, first, second = files._rename_new, tmp_path / "first", tmp_path / "second"
+
+    def another_is_between(temporary, path):
+        if path == second:
+            write_together({first: b"theirs", second: b"theirs"})
+        rename(temporary, path)
+
+    monkeypatch.setattr(files, "_rename_new", another_is_between)
+    with pytest.raises(FileExistsError):
+        write_together({first: b"mine", second: b"mine"}, new=[first, second])
+    assert [path.read_bytes() for path in (first, second)] == [b"theirs", b"theirs"]
 
 
 def test_a_folder_of_a_killed_process_is_swept(tmp_path):

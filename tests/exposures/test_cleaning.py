@@ -25,7 +25,7 @@ from deepcr_zoo.errors import DeepcrZooError, ImageWarning, InvalidFileError, No
 from deepcr_zoo.exposures import CleanOptions, cleaning, making
 from deepcr_zoo.exposures.cleaning import clean_with
 from deepcr_zoo.exposures.plan import clashes
-from deepcr_zoo.machine import process_space
+from deepcr_zoo.machine import multiplies_bfloat16, process_space
 from deepcr_zoo.models import model
 from deepcr_zoo.models.model import load_resolved
 from deepcr_zoo.zoo.registry import read_registry
@@ -35,6 +35,7 @@ from tests.fitsfiles import ACS, DECAM, STIS, acs_flc, scene, science, write
 from tests.registries import SMALL, copy_registry
 
 ELECTRONS, _ = scene()
+NEEDS_BFLOAT16 = pytest.mark.skipif(not multiplies_bfloat16(), reason="this processor does not multiply bfloat16")
 
 
 def clean(path, **options):
@@ -186,6 +187,7 @@ def test_a_missing_product_is_made_again(flc):
         ({"threshold": 0.7}, "CRTHRESH is 0.5 there and 0.7 now"),
         ({"model": "ACS-WFC-2-32"}, "CRMODEL is 'ACS-WFC-F606W-2-4@1.0' there"),
         ({"grow": 1}, "CRGROW is 0 there and 1 now"),
+        pytest.param({"engine": "openvino-bf16"}, "CROPTION is", marks=NEEDS_BFLOAT16),
         ({"inpaint": "biharmonic"}, "CRINPNT is 'medmask' there"),
         ({"prob": True}, "CRPROBS is None there"),
         ({"inpaint": "auto", "dq_only": True}, "CRINPNT is 'medmask' there and 'none' now"),

@@ -51,6 +51,13 @@ def test_an_image_that_is_masked_everywhere_is_left_with_a_warning(method):
         np.testing.assert_array_equal(method(np.ones((4, 4)), np.ones((4, 4))), np.ones((4, 4)))
 
 
+def test_biharmonic_fills_no_region_that_takes_memory_without_bound():
+    image, mask = np.ones((600, 600), np.float32), np.zeros((600, 600), bool)
+    mask[:450, :450] = True
+    with pytest.raises(InvalidImageError, match=r"202,500 touching pixels .* choose medmask or a network"):
+        biharmonic(image, mask)
+
+
 def test_biharmonic_is_that_of_scikit_image():
     from skimage.restoration import inpaint_biharmonic
 

@@ -1,9 +1,10 @@
 """Time and peak memory of the zoo's networks beside deepCR 0.3.1 and the L.A.Cosmic implementations.
 
-    make benchmark            # or: python benchmarks/inference.py --size 2048 --rounds 5
+    make benchmark            # or: python benchmarks/inference.py --sizes 1024 2048 4096 --rounds 5 --without lacosmic
 
 All methods take turns in one process on one image, so that a drift of the machine meets them alike; the table shows medians
 and ratios. Peak memory is that of a process of its own per method, the interpreter and all imports included.
+The peak of the processor is the best of several products of two large matrices in float32.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from deepcr_zoo.machine import processor_name
+from deepcr_zoo.machine import multiplies_bfloat16, processor_name
 
 Method = Callable[[np.ndarray], object]
 UPSTREAM_BEST = "deepCR 0.3.1, 2-32"
+MATRIX_SIDE = 3000
 
 
 def field(size: int, seed: int) -> np.ndarray:
@@ -45,6 +48,48 @@ def field(size: int, seed: int) -> np.ndarray:
         along = np.arange(length)
         image[(y + along * np.sin(angle)).astype(int), (x + along * np.cos(angle)).astype(int)] += 10 ** rng.uniform(2, 3.5)
     return image.astype(np.float32)
+
+
+def operations(name: str) -> int:
+    """Floating-point operations of a network for each pixel of the image: two for each product of its convolutions."""
+    import torch
+
+    import deepcr_zoo
+
+    network = deepcr_zoo.load(name, "cpu", engine="torch")._engine.network
+    side, counted = 64, []
+
+    def count(layer: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        pixels = output if isinstance(layer, torch.nn.Conv2d) else inputs[0]
+        counted.append(2 * layer.weight.numel() * pixels.shape[-1] * pixels.shape[-2])
+
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            layer.register_forward_hook(count)
+    with torch.inference_mode():
+        network(torch.zeros(1, network.channels, side, side))
+    return sum(counted) // side**2
+
+
+def peak(threads: int) -> float:
+    """GFLOP/s of float32 matrix products, the best of ten."""
+    import torch
+
+    torch.set_num_threads(threads)
+    one, other = torch.rand(2, MATRIX_SIDE, MATRIX_SIDE)
+    times = []
+    for _ in range(11):
+        started = time.perf_counter()
+        one @ other
+        times.append(time.perf_counter() - started)
+    return 2 * MATRIX_SIDE**3 / min(times) / 1e9
+
+
+def machine(packages: Sequence[str], peaks: Mapping[int, float]) -> str:
+    """Day, machine and versions in a line; `peaks` are in GFLOP/s by the number of threads."""
+    found = ", ".join(f"{name} {version(name)}" for name in packages)
+    reached = ", ".join(f"{value:.0f} GFLOP/s with {threads} threads" for threads, value in peaks.items())
+    return f"{datetime.date.today()}, {processor_name()}, Python {platform.python_version()}, {found}; peak {reached}"
 
 
 def zoo(name: str, engine: str) -> Method:
@@ -127,15 +172,13 @@ def dfcosmic() -> Method:
     return lambda image: package.lacosmic(image, gain=1.0, readnoise=4.0, niter=4, device="cpu")
 
 
+CPU_ENGINES = ("torch", "openvino", *(["openvino-bf16"] if multiplies_bfloat16() else []))
 METHODS: dict[str, Callable[[], Method]] = {
     UPSTREAM_BEST: upstream_2_32,
-    "zoo (torch), ACS-WFC-2-32": lambda: zoo("ACS-WFC-2-32", "torch"),
-    "zoo (openvino), ACS-WFC-2-32": lambda: zoo("ACS-WFC-2-32", "openvino"),
+    **{f"zoo ({engine}), ACS-WFC-2-32": partial(zoo, "ACS-WFC-2-32", engine) for engine in CPU_ENGINES},
     "deepCR 0.3.1, 2-4": upstream_2_4,
-    "zoo (torch), ACS-WFC-F606W-2-4": lambda: zoo("ACS-WFC-F606W-2-4", "torch"),
-    "zoo (openvino), ACS-WFC-F606W-2-4": lambda: zoo("ACS-WFC-F606W-2-4", "openvino"),
-    "zoo (torch), clean: mask and inpaint ACS-WFC-F606W-2-32": lambda: zoo_clean("torch"),
-    "zoo (openvino), clean: mask and inpaint ACS-WFC-F606W-2-32": lambda: zoo_clean("openvino"),
+    **{f"zoo ({engine}), ACS-WFC-F606W-2-4": partial(zoo, "ACS-WFC-F606W-2-4", engine) for engine in CPU_ENGINES},
+    **{f"zoo ({engine}), clean: mask and inpaint ACS-WFC-F606W-2-32": partial(zoo_clean, engine) for engine in CPU_ENGINES},
     "astroscrappy, defaults": astroscrappy_default,
     "astroscrappy, sepmed=False, niter=4": astroscrappy_paper,
     "lacosmic": lacosmic,
@@ -158,7 +201,7 @@ def seconds(methods: dict[str, Method], image: np.ndarray, rounds: int) -> dict[
 
 def peak_memory(name: str, size: int, seed: int) -> str:
     """Peak memory in GB of a process that runs one method once."""
-    command = [sys.executable, __file__, "--memory-of", name, "--size", str(size), "--seed", str(seed)]
+    command = [sys.executable, __file__, "--memory-of", name, "--sizes", str(size), "--seed", str(seed)]
     done = subprocess.run(command, capture_output=True, text=True)
     print(f"memory at {size}: {name}: {done.stdout[-20:].strip() or done.stderr[-300:]}", file=sys.stderr)
     return f"{float(done.stdout.split()[-1]):.2f}" if done.returncode == 0 else "failed"
@@ -174,7 +217,13 @@ def run_once_for_memory(name: str, size: int, seed: int) -> None:
     print(int(line.split()[1]) * 1024 / 1e9)
 
 
-def heading(options: argparse.Namespace) -> str:
+def operations_of(method: str) -> int | None:
+    """Operations for each pixel of a method that is one network of the zoo."""
+    name = method.rpartition(" ")[2]
+    return operations(name) if method.startswith("zoo") and "clean" not in method else None
+
+
+def heading(options: argparse.Namespace, size: int, most: float) -> str:
     """What ran, where and when, and the head of the table."""
     packages = ("deepcr-zoo", "deepCR", "torch", "openvino", "numpy", "astroscrappy", "lacosmic", "dfcosmic")
     columns = [
@@ -183,23 +232,15 @@ def heading(options: argparse.Namespace) -> str:
         "Mpix/s",
         "times as fast as deepCR 0.3.1, same width",
         "times as fast as astroscrappy, defaults",
+        "operations a pixel, % of the peak",
         *(f"peak GB at {size}" for size in options.memory_at),
     ]
     command = " ".join(["python benchmarks/inference.py", *sys.argv[1:]])
-    return "\n".join(
-        [
-            f"{datetime.date.today()}, {processor_name()}, {options.threads} threads, Python {platform.python_version()}, "
-            + ", ".join(f"{name} {version(name)}" for name in packages),
-            "",
-            f"`{command}`: {options.size} x {options.size}, seed {options.seed}",
-            "",
-            f"| {' | '.join(columns)} |",
-            "|---" * len(columns) + "|",
-        ]
-    )
+    lines = [machine(packages, {options.threads: most}), "", f"`{command}`: {size} x {size}, seed {options.seed}", ""]
+    return "\n".join([*lines, f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"])
 
 
-def row(name: str, times: dict[str, list[float]], options: argparse.Namespace) -> str:
+def row(name: str, times: dict[str, list[float]], options: argparse.Namespace, size: int, most: float) -> str:
     """One line of the table."""
 
     def times_as_fast_as(other: str) -> str:
@@ -207,43 +248,47 @@ def row(name: str, times: dict[str, list[float]], options: argparse.Namespace) -
 
     values = times[name]
     median = statistics.median(values)
+    work = operations_of(name)
     cells = [
         name,
         f"{median:.2f} ({min(values):.2f} - {max(values):.2f})",
-        f"{options.size**2 / median / 1e6:.2f}",
+        f"{size**2 / median / 1e6:.2f}",
         times_as_fast_as("deepCR 0.3.1, 2-4" if name.endswith("2-4") else UPSTREAM_BEST),
         times_as_fast_as("astroscrappy, defaults"),
+        "-" if work is None else f"{work:,}, {100 * work * size**2 / median / 1e9 / most:.0f} %",
     ]
-    for size in options.memory_at:
+    for side in options.memory_at:
         # the others take minutes on large images, and only the zoo promises a bound
-        cells.append(peak_memory(name, size, options.seed) if size <= options.size or name.startswith("zoo") else "-")
+        cells.append(peak_memory(name, side, options.seed) if side <= size or name.startswith("zoo") else "-")
     return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
-    """Run the benchmark and print a Markdown table."""
+    """Run the benchmark and print a Markdown table for each size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=2048, help="side of the image in pixels")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1024, 2048, 4096], help="sides of the images in pixels")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--memory-at", type=int, nargs="*", default=[2048, 8192], help="sides for the columns of peak memory"
-    )
+    parser.add_argument("--without", nargs="*", default=[], metavar="WORD", help="leave out methods whose names begin so")
+    parser.add_argument("--memory-at", type=int, nargs="*", default=[], help="sides for columns of peak memory")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
     if options.memory_of:
-        run_once_for_memory(options.memory_of, options.size, options.seed)
+        run_once_for_memory(options.memory_of, options.sizes[0], options.seed)
         return
     import torch
 
     torch.set_num_threads(options.threads)
-    image = field(options.size, options.seed)
-    times = seconds({name: make() for name, make in METHODS.items()}, image, options.rounds)
-    print(heading(options))
-    for name in times:
-        print(row(name, times, options), flush=True)
+    most = peak(options.threads)
+    methods = {name: make() for name, make in METHODS.items() if not name.startswith(tuple(options.without))}
+    for size in options.sizes:
+        times = seconds(methods, field(size, options.seed), options.rounds)
+        print(heading(options, size, most))
+        for name in times:
+            print(row(name, times, options, size, most), flush=True)
+        print(flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.dataset import drizzle, ignore
+from deepcr_zoo.dataset import drizzle, footprints, ignore
 from deepcr_zoo.dataset.coverage import GoodPixels, seen_by_others
 from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, read_chips
 from deepcr_zoo.dataset.labelling import LabelledExposure, VisitRejectedError, check_room, largest_dither
@@ -19,10 +19,14 @@ from deepcr_zoo.exposures.usablepixels import has_bits
 from deepcr_zoo.zoo.recipe import IgnoreBlock
 from deepcr_zoo.zoo.recipeinstruments import detector_of
 
+MOST_GRID = 30_000
+"""Side in pixels; a layer of such a grid takes 3.6 GB."""
+
 
 def label(visit: PlannedVisit, exposures: Sequence[ExposureFacts], scratch: Path, log: Path) -> DrizzledLabelling:
     """Label exposures with AstroDrizzle; its files must stay in `scratch` as long as the labels are used."""
     check_room((shape for one in exposures for shape in one.shapes), visit.build.stamps)
+    _check_grid(visit, exposures)
     good_bits = _good_bits(visit)
     files = [one.path for one in exposures]
     try:
@@ -36,6 +40,17 @@ def label(visit: PlannedVisit, exposures: Sequence[ExposureFacts], scratch: Path
     if drizzled.fit_rms_pixels and max(drizzled.fit_rms_pixels) > visit.build.drizzle.max_fit_rms_pixels:
         raise VisitRejectedError(_badly_aligned(visit, drizzled.fit_rms_pixels, exposures))
     return DrizzledLabelling(visit, exposures, drizzled, good_bits)
+
+
+def _check_grid(visit: PlannedVisit, exposures: Sequence[ExposureFacts]) -> None:
+    """Reject a visit for which AstroDrizzle would ask for more memory than machines have."""
+    edges = np.concatenate([outline for one in exposures for outline in one.outlines])
+    across = max(float(footprints.distance_arcsec(edge[None], edges).max()) for edge in edges)
+    side = across / visit.instrument.pixel_scale_arcsec
+    if side > MOST_GRID:
+        raise VisitRejectedError(
+            f"its exposures cover {across:.3g} arcsec, {side:.3g} pixels: expected {MOST_GRID:,} at most, for AstroDrizzle"
+        )
 
 
 class DrizzledLabelling:

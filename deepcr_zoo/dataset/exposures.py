@@ -199,10 +199,21 @@ def _check(exposure: Exposure, block: InstrumentBlock, labels: Labels, is_dark: 
             raise InvalidFileError(
                 f"{chip.where}: is in {chip.unit.spellings[0]}: expected ELECTRONS, as in calibrated exposures"
             )
+        if labels == "astrodrizzle":
+            _check_scale(chip, block)
         chip.factor("electron")  # raises without a gain
         if chip.exposure_time_s is None:
             keyword = (wanted.exposure_time_keywords or ["EXPTIME"])[0]
             raise InvalidFileError(f"{chip.where}: has no positive {keyword}: expected the exposure time in seconds")
+
+
+def _check_scale(chip: Chip, block: InstrumentBlock) -> None:
+    """Refuse another scale than the camera's: AstroDrizzle's grid has pixels of this side, and would be of any size."""
+    scale, expected = number(chip.header, "IDCSCALE"), block.pixel_scale_arcsec
+    if scale is not None and not expected / 2 <= scale <= 2 * expected:
+        raise InvalidFileError(
+            f"{chip.where}: IDCSCALE is {scale:g}: expected about {expected:g} arcsec, the side of a pixel"
+        )
 
 
 def _check_dark(exposure: Exposure) -> None:

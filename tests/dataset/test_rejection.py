@@ -73,6 +73,7 @@ BAD = {
     ),
     "no time": (header(EXPTIME=0.0), "has no positive EXPTIME"),
     "no sky": (without_sky, "its place on the sky (WCS) cannot be read"),
+    "another scale": (header(IDCSCALE=0.0005), "IDCSCALE is 0.0005: expected about 0.05 arcsec"),
     "another camera": (header(INSTRUME="WFC3", DETECTOR="UVIS"), "is of HST WFC3/UVIS"),
 }
 
@@ -163,6 +164,15 @@ def test_exposures_that_do_not_overlap_are_visits_of_their_own(folder, tmp_path)
     (rejected,) = plan.rejected
     assert last.name.removesuffix("_flc.fits") in rejected.reason
     assert "overlaps" in rejected.reason
+
+
+def test_a_visit_that_would_need_a_grid_of_any_size_is_rejected(folder, tmp_path):
+    for file in folder.glob("*_flc.fits"):
+        with fits.open(file, mode="update") as hdus:
+            for name in ("CD1_1", "CD1_2", "CD2_1", "CD2_2"):
+                hdus["SCI", 1].header[name] *= 100
+    with pytest.raises(DataError, match=r"its exposures cover .* pixels: expected 30,000 at most, for AstroDrizzle"):
+        build_dataset(recipe_of(rules(folder)), [folder], home=Home(tmp_path))
 
 
 def test_exposures_through_another_filter_are_not_part_of_the_visit(folder, tmp_path):

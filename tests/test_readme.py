@@ -82,6 +82,7 @@ def test_the_python_examples_of_the_readme_run_as_printed():
 @pytest.mark.parametrize(
     "document",
     [
+        "docs/guide/clean.md",
         "docs/guide/python.md",
         "docs/guide/migration.md",
         "docs/guide/pipelines.md",
@@ -95,7 +96,7 @@ def test_the_python_examples_of_the_guide_run_as_printed(document):
 
 def test_every_document_with_python_is_run():
     with_python = {document for document in DOCUMENTS if blocks(document, "python")}
-    guides = {f"docs/guide/{name}.md" for name in ("migration", "pipelines", "python", "training", "training-sets")}
+    guides = {f"docs/guide/{name}.md" for name in ("clean", "migration", "pipelines", "python", "training", "training-sets")}
     assert with_python == {"README.md", *guides}
 
 

@@ -112,12 +112,19 @@ def check(
     Writes ROOT_instrument.png beside the exposure (extra plot). Exit code 1: the exposure cannot be read as described.
     """
     from deepcr_zoo.exposures import inspection
+    from deepcr_zoo.exposures.missing import MissingFactsError
     from deepcr_zoo.exposures.noisecheck import level_cautions
     from deepcr_zoo.exposures.reading import read_exposure
     from deepcr_zoo.exposures.readingoptions import ReadingOptions
 
     instrument = _described(description)
-    exposure = read_exposure(file, ReadingOptions(instrument=instrument))
+    try:
+        exposure = read_exposure(file, ReadingOptions(instrument=instrument))
+    except MissingFactsError as error:
+        raise InvalidFileError(
+            f"{error.where}: {'; '.join(dict.fromkeys(one.what for one in error.missing))}: add it to the description, or "
+            "give it to 'deepcr-zoo instrument new' with --overwrite, as in --set bias_count=200"
+        ) from None
     if exposure.instrument != instrument:
         wanted = _shown(instrument.recognise)
         raise InvalidFileError(f"{file}: is of {exposure.description}, not of {instrument.name}: expected {wanted}")

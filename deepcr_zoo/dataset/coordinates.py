@@ -29,6 +29,10 @@ _NUMBERS = re.compile(
 _MOST = {re.compile("WCSAXES"): 4, re.compile(".*_ORDER"): 9, re.compile(r"(DP|D2IM)\d\..*"): 1000}
 """Largest numbers of axes, orders of polynomials (Shupe et al. 2005), extensions and axes of tables."""
 
+_OF_DISTORTIONS = re.compile(r"(A|B|AP|BP)_\w+|D[PQ]\d\w*|C[PQ](DIS|ERR)\w*|DVERR\w*|D2IM\d\w*|P[VS]\d+_\w+|WCSAXES\w*")
+_PLAIN_DISTORTIONS = re.compile(r"(A|B|AP|BP)_\w+|CP(DIS|ERR)\w*|P[VS]\d{1,2}_\d{1,2}[A-Z]?|WCSAXES[A-Z]?")
+"""Keywords that wcslib takes for parts of distortions, and those of them that hold a number or a text of their own."""
+
 _DISTORTIONS = ("WCSDVARR", "D2IMARR")  # names of extensions
 
 _PLACE = ("RA_APER", "DEC_APER", "PA_APER")
@@ -118,6 +122,28 @@ def _plain(header: fits.Header) -> fits.Header:
         if is_text or is_number:
             plain.append(card)
     return plain
+
+
+def check_distortion_cards(header: fits.Header, where: str) -> None:
+    """Refuse cards of distortions that calibrated exposures do not have: drizzlepac hands the whole header to wcslib.
+
+    They make it leave its memory. `InvalidFileError` names the first one.
+    """
+    seen = set()
+    for card in header.cards:
+        if not _OF_DISTORTIONS.fullmatch(card.image[:8].rstrip().upper()):
+            continue
+        keyword = card.keyword.upper()
+        is_plain = not card.field_specifier and isinstance(card.value, int | float | str)
+        is_known = (
+            _NUMBERS.fullmatch(keyword) if card.field_specifier else _PLAIN_DISTORTIONS.fullmatch(keyword) and is_plain
+        )
+        counted = keyword[:7] if keyword.startswith("WCSAXES") else keyword  # also of other coordinates, WCSAXESA
+        most = next((most for pattern, most in _MOST.items() if pattern.fullmatch(counted)), None)
+        is_small = most is None or (isinstance(card.value, int | float) and 0 <= card.value <= most)
+        if not is_known or not is_small or keyword in seen:
+            raise InvalidFileError(f"{where}: its header has {brief(card.image.rstrip())}, as no calibrated exposure has it")
+        seen.add(keyword)
 
 
 def _check_distortions(hdus: fits.HDUList, where: str) -> None:

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import signal
 import site
 import subprocess
 import sys
@@ -37,6 +38,9 @@ _OLD_DISTORTION, _DISTORTION = "DGEOFILE", "NPOLFILE"
 
 _DISK_FULL = re.compile(rf"\[Errno ({errno.ENOSPC}|{errno.EDQUOT}|{errno.EFBIG})\]|\d+ requested and \d+ written")
 """Messages of Python and numpy about a full disk."""
+
+_CRASHES = {getattr(signal, name, 0) for name in ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV")}
+"""Of its C code: another attempt would end alike."""
 
 _TEMPORARY_FAILURE = 75  # exit status if the machine is to blame and another attempt may succeed: EX_TEMPFAIL of sysexits.h
 
@@ -163,6 +167,8 @@ def _failure(status: int, log: Path) -> Exception:
     """Return the error for an exit status: DrizzleError rejects the visit, any other error is temporary."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     where = f"all that it said is in {log}"
+    if -status in _CRASHES:
+        return DrizzleError(f"drizzlepac crashed ({signal.Signals(-status).name}); {where}")
     if status < 0:
         return InterruptedWorkError(
             f"drizzlepac was killed by signal {-status}, perhaps for want of memory: run again with more, or with fewer "

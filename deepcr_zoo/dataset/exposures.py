@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepcr_zoo.dataset import footprints
-from deepcr_zoo.dataset.coordinates import coordinates, is_substitute
+from deepcr_zoo.dataset.coordinates import check_distortion_cards, coordinates, is_substitute
 from deepcr_zoo.dataset.footprints import Positions
 from deepcr_zoo.dataset.identities import identify
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
@@ -201,6 +201,7 @@ def _check(exposure: Exposure, block: InstrumentBlock, labels: Labels, is_dark: 
             )
         if labels == "astrodrizzle":
             _check_scale(chip, block)
+            check_distortion_cards(chip.header, chip.where)
         chip.factor("electron")  # raises without a gain
         if chip.exposure_time_s is None:
             keyword = (wanted.exposure_time_keywords or ["EXPTIME"])[0]

@@ -32,6 +32,7 @@ FITS_BLOCK = 2880
 
 _CHECKSUM_FAILED = "verification failed for HDU"
 CHANGED = ": it was changed after this sum was written, or damaged on the way: if nobody edited it, get it again"
+_HEADER_CHANGED = ": its header was changed after this sum was written; its pixels are as they were"
 
 _COUNTS, MOST_COUNTED = (b"NAXIS   =", b"ZNAXIS  =", b"TFIELDS ="), 999
 """Keywords that count other keywords, and their largest value (FITS standard 4.0, sections 4.4.1, 7.3.1 and 10.1.1)."""
@@ -136,8 +137,14 @@ def opened(content: bytes, path: Path) -> Iterator[tuple[fits.HDUList, bytes, li
     with quiet_astropy() as ignored:
         hdus = _open(data, path)
         cautions = _check_complete(hdus, data, len(content), path)
-        cautions += [f"{reason(one).rstrip('.')}{CHANGED}" for one in ignored if is_checksum_failure(str(one))]
+        cautions += _checksum_cautions([reason(one).rstrip(".") for one in ignored if is_checksum_failure(str(one))])
         yield hdus, data, cautions
+
+
+def _checksum_cautions(failures: list[str]) -> list[str]:
+    """Return cautions about sums that fail: of an HDU whose DATASUM holds, the header alone has changed."""
+    damaged = {one.partition(_CHECKSUM_FAILED)[2] for one in failures if one.startswith("Datasum")}
+    return [f"{one}{CHANGED if one.partition(_CHECKSUM_FAILED)[2] in damaged else _HEADER_CHANGED}" for one in failures]
 
 
 def first_header(path: Path) -> fits.Header | None:

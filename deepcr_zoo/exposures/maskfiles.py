@@ -153,6 +153,8 @@ def _from_fits(data: bytes, file: MaskFile, versions: Sequence[int]) -> list[Any
             images = [hdu for number, hdu in enumerate(hdus) if number == int(file.part) and hdu in images]
         elif file.part:
             images = [hdu for hdu in images if extension_name(hdu) == file.part.upper()]
+        elif "CRMODEL" in hdus[0].header:
+            raise InvalidFileError(f"{file.where}: is a cleaned exposure: give the mask beside it, ROOT_crmask.fits")
         images = _of_chips(images, versions, file)
         return [np.array(image_values(hdu, file.where)) for hdu in images]
 

@@ -149,7 +149,7 @@ def _inpainter(
     if passed_over:
         return "medmask", "; ".join(["medmask, which no sky level biases", *passed_over])
     if unit is None:
-        return "medmask", "medmask, which needs no unit, as the mask needs none"
+        return "medmask", "medmask, which needs no unit: the mask needs none either"
     return "medmask", f"medmask, because the zoo has no inpainting network for {exposure.description} in {unit}s"
 
 

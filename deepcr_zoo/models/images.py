@@ -180,8 +180,11 @@ def read_mask(mask: Any, shape: tuple[int, ...]) -> Mask:
     if values.shape != shape:
         raise InvalidImageError(f"the mask has shape {values.shape}: expected {shape}, the shape of the image")
     if values.dtype.kind != "b":
-        if values.dtype.kind not in "uif" or not np.isin(values, (0, 1)).all():
-            raise InvalidImageError("the mask holds other values than 0 and 1: apply a threshold to a probability first")
+        if values.dtype.kind not in "uif" or not (are_marks := np.isin(values, (0, 1))).all():
+            found = f", such as {values[~are_marks].flat[0]:g}" if values.dtype.kind in "uif" else ""
+            raise InvalidImageError(
+                f"the mask holds other values than 0 and 1{found}: compare it with a threshold first, as in values > 0.5"
+            )
         values = values.astype(bool)
     return values.reshape(-1, *shape[-2:])
 

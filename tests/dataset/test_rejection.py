@@ -39,6 +39,14 @@ def header(**keywords):
     return change
 
 
+def cards(*added):
+    def change(hdus):
+        for one in added:
+            hdus["SCI", 1].header.append(one)
+
+    return change
+
+
 def without_flags(hdus):
     del hdus["DQ", 1]
 
@@ -73,6 +81,9 @@ BAD = {
     ),
     "no time": (header(EXPTIME=0.0), "has no positive EXPTIME"),
     "no sky": (without_sky, "its place on the sky (WCS) cannot be read"),
+    "cards of other distortions": (cards(("DQ2", "NAXES: 2"), ("DQ2", "NAXES: 2")), "its header has DQ2"),
+    "a record among polynomials": (cards(("A_1_1", "NTERMS: 3")), "its header has A_1_1"),
+    "axes of other coordinates": (cards(("WCSAXESA", 100_000)), "its header has WCSAXESA"),
     "another scale": (header(IDCSCALE=0.0005), "IDCSCALE is 0.0005: expected about 0.05 arcsec"),
     "another camera": (header(INSTRUME="WFC3", DETECTOR="UVIS"), "is of HST WFC3/UVIS"),
 }

@@ -126,11 +126,16 @@ def test_a_mask_of_another_shape_or_number_is_refused(flc, tmp_path):
     with pytest.raises(InvalidFileError, match=rf"has the shape \(5, 6\): expected \({SHAPE[0]}, {SHAPE[1]}\), that of"):
         clean_file(flc, mask=tmp_path / "two.npz")
     fits.PrimaryHDU(np.full(SHAPE, 7, np.uint8)).writeto(tmp_path / "seven.fits")
-    with pytest.raises(InvalidFileError, match=r"seven\.fits"):
+    with pytest.raises(InvalidFileError, match=r"seven\.fits.* such as 7: compare it with a threshold first"):
         clean_file(write(tmp_path / "y.fits", science(scene()[0])), mask=tmp_path / "seven.fits")
     with pytest.raises(InvalidFileError, match=r"no\.fits"):
         clean_file(flc, mask=tmp_path / "no.fits")
     assert [path.name for path in tmp_path.iterdir() if "_cr" in path.name] == []
+
+
+def test_a_cleaned_exposure_is_no_mask(flc, found):
+    with pytest.raises(InvalidFileError, match=r"x_flc_crclean\.fits.*is a cleaned exposure: give the mask beside it"):
+        clean_file(flc, mask=found.replace("crmask", "crclean"), overwrite=True)
 
 
 @pytest.mark.parametrize("other", [{"model": SMALL}, {"threshold": 0.3}, {"fpr": 0.01}, {"prob": True}])

@@ -324,7 +324,17 @@ def test_a_failed_checksum_of_the_input_is_a_caution(tmp_path):
     with fits.open(path) as hdus:
         data[hdus["ERR", 1].fileinfo()["datLoc"] + 100] ^= 1
     path.write_bytes(data)
-    assert any("verification failed for HDU ('ERR', 1)" in caution for caution in read_exposure(path).cautions)
+    assert any("verification failed for HDU ('ERR', 1): it was changed" in one for one in read_exposure(path).cautions)
+
+
+def test_a_header_that_was_edited_is_no_damage_of_the_pixels(tmp_path):
+    path = acs_flc(tmp_path / "x_flc.fits")
+    data = path.read_bytes()
+    assert data.count(b"ELECTRONS'") > 0
+    path.write_bytes(data.replace(b"'ELECTRONS'", b"'ELECTRON' ", 1))
+    (caution,) = read_exposure(path).cautions
+    assert "Checksum verification failed for HDU ('SCI', 2): its header was changed" in caution
+    assert caution.endswith("its pixels are as they were")
 
 
 def test_an_unpadded_last_block_is_no_truncation(tmp_path):

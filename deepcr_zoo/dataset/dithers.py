@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepcr_zoo.dataset import trails
+from deepcr_zoo.dataset.labelling import VisitRejectedError
 from deepcr_zoo.dataset.starmatching import Alignment, background_map, pixel_map
 from deepcr_zoo.dataset.twopass import Image, Mask, find_excess, steepest
 from deepcr_zoo.errors import DataError
@@ -32,6 +33,9 @@ _WIDTH = 2 * np.sqrt(2 * np.log(2))  # FWHM / sigma of a Gaussian
 _SIGNAL_SIGMA = 3.0  # a scene this far above the sky has a shape that seeing changes
 _RESAMPLING_VARIANCE = 1 / 6  # pixels^2, by which a shift of a random part of a pixel widens the square kernel's stars
 _STABLE = 0.4  # pixels^2, largest variance of one step of diffusion
+
+MOST_TIMES = 20
+"""Pixels of the common grid, in all pixels of the exposures: twenty in a diagonal row, which overlap a little, reach it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +78,10 @@ class _Prediction:
 def label_dithers(
     exposures: Sequence[DitheredExposure], alignments: Sequence[Alignment], reference: int, settings: DithersBlock
 ) -> list[DitherLabel]:
-    """Label the cosmic rays of each exposure by the others. Raises DataError for fewer than two exposures."""
+    """Label the cosmic rays of each exposure by the others.
+
+    Raises DataError for fewer than two exposures, VisitRejectedError for a grid without bound.
+    """
     if len(exposures) < 2:
         raise DataError("expected two dithered exposures or more: one alone has nothing to be compared with")
     maps, shape = _common_grid(exposures, alignments, reference)
@@ -126,6 +133,11 @@ def _common_grid(
     low = np.floor(np.min([one.min(axis=(0, 1)) for one in maps], axis=0))
     high = np.ceil(np.max([one.max(axis=(0, 1)) for one in maps], axis=0))
     columns, rows = (int(side) + 1 for side in high - low)
+    if rows * columns > MOST_TIMES * sum(one.image.size for one in exposures):
+        raise VisitRejectedError(
+            f"its exposures need a grid of {columns:,} x {rows:,} pixels, more than {MOST_TIMES} times their own: "
+            "their places on the sky (WCS) or distortions are wrong"
+        )
     return [one - low for one in maps], (rows, columns)
 
 

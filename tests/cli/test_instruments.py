@@ -125,8 +125,8 @@ def test_an_exposure_of_another_camera_is_not_checked(folder, tmp_path):
 
 
 def test_what_a_description_lacks_is_said_with_the_way_to_add_it(folder, tmp_path):
-    path = describe(tmp_path / "my.yaml", gain_keywords=None, gain_electron_per_count=None, amplifiers=[])
-    write_frame(tmp_path / "a.fits")
+    path = describe(tmp_path / "my.yaml", amplifiers=[])
+    write_frame(tmp_path / "a.fits", BIASSEC=None, TRIMSEC=None)
     refused = str(run("instrument", "check", path, tmp_path / "a.fits").exception)
     assert "add it to the description, or give it to 'deepcr-zoo instrument new'" in refused
     assert "as in --set bias_count=200" in refused

@@ -9,6 +9,7 @@ from astropy.wcs import WCS
 
 from benchmarks.ground_visits import READ_NOISE_ELECTRON, SECONDS, Conditions, draw, simulate
 from deepcr_zoo.dataset.dithers import DitheredExposure, label_dithers
+from deepcr_zoo.dataset.labelling import VisitRejectedError
 from deepcr_zoo.dataset.persistent import Observed, find_defects
 from deepcr_zoo.dataset.starmatching import Frame, align
 from deepcr_zoo.errors import DataError
@@ -180,6 +181,19 @@ def test_the_wcs_is_trusted_where_no_stars_can_be_matched():
     assert [one.stars for one in alignments if one.residual_pixels is None] == [0]
     _, without = align([dataclasses.replace(one, wcs=None) for one in blank], 20.0, 4)
     assert without.count(None) == 1
+
+
+def test_exposures_that_lie_on_a_grid_without_bound_are_rejected():
+    fine = WCS(naxis=2)
+    fine.wcs.ctype, fine.wcs.crval, fine.wcs.cd = ["RA---TAN", "DEC--TAN"], [30.0, 20.0], np.diag([-1.0, 1.0]) * 1e-4
+    coarse = fine.deepcopy()
+    coarse.wcs.cd = np.diag([-1.0, 1.0]) * 1e-2
+    blank = np.random.default_rng(1).normal(100, 10, (96, 96))
+    exposures = [dataclasses.replace(dithered([blank])[0], wcs=wcs) for wcs in (fine, coarse)]
+    reference, alignments = align([Frame(one.image, one.usable, one.wcs) for one in exposures], 20.0, SETTINGS.min_stars)
+    trusted = [dataclasses.replace(alignments[reference], matrix=np.eye(2), shift=np.zeros(2))] * 2
+    with pytest.raises(VisitRejectedError, match="more than 20 times their own: their places on the sky"):
+        label_dithers(exposures, trusted, 0, SETTINGS)
 
 
 def test_an_exposure_after_a_meridian_flip_is_matched_turned():

@@ -216,7 +216,7 @@ def _one_sided(members: Sequence[store.DatasetVisit]) -> list[str]:
     """Return a caution for each field type that only training or only test has."""
     training, testing = ({one.record.field_type for one in members if one.split == split} for split in ("train", "test"))
     return [
-        f"{one}: there are visits for {'training' if one in training else 'testing'} alone"
+        f"{one}: there are visits for {'training alone: none to judge a network on' if one in training else 'testing alone'}"
         for one in FIELD_TYPES
         if one in training ^ testing
     ]

@@ -53,9 +53,9 @@ def test_each_exposure_gives_its_stamps_and_each_stamp_has_one_purpose(built):
     assert manifest.rejected == []
     assert manifest.missing == []
     assert manifest.cautions == [
-        "extragalactic: there are visits for training alone",
+        "extragalactic: there are visits for training alone: none to judge a network on",
         "globular_cluster: there are visits for testing alone",
-        "resolved_galaxy: there are visits for training alone",
+        "resolved_galaxy: there are visits for training alone: none to judge a network on",
     ]
 
 

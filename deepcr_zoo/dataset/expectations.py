@@ -157,9 +157,7 @@ def doubts(recipe: Recipe) -> list[str]:
     rules, block = recipe.data.visits.items(), recipe.instrument
     found = [] if (cannot := why_no_labels(recipe) or why_no_darks(recipe)) is None else [f"it cannot be built: {cannot}"]
     if queries := [name for name, rule in rules if not rule.is_one_visit]:
-        found.append(
-            f"{', '.join(queries)}: visits by query; how many there are is known from the archive (--online), or when build sees the files"
-        )
+        found.append(f"{', '.join(queries)}: visits by query; the archive (--online) or a build shows how many there are")
     if uncounted := [name for name, rule in rules if rule.is_one_visit and rule.exposures is None]:
         found.append(f"{', '.join(uncounted)}: the number of exposures is not given")
     why = why_no_rehearsal(recipe)

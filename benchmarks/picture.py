@@ -25,7 +25,8 @@ def main() -> None:
     parser.add_argument("--box", type=int, nargs=4, required=True)
     parser.add_argument("--to", type=Path, required=True)
     given = parser.parse_args()
-    seen = look_at(given.exposure, CleanOptions(), LACOSMIC, NullReporter())
+    seen = look_at(given.exposure, CleanOptions(), LACOSMIC)
+    seen.find(NullReporter())
     shown, threshold = seen.chips[0], seen.selection.threshold
     assert shown.other is not None
     network = seen.selection.mask_reference.partition("/")[2].partition("@")[0]

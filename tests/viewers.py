@@ -14,7 +14,9 @@ from tests.registries import SMALL
 
 
 def look(path, compared=None, **options):
-    return look_at(path, CleanOptions(**{"model": SMALL, "inpaint": "medmask", **options}), compared, NullReporter())
+    seen = look_at(path, CleanOptions(**{"model": SMALL, "inpaint": "medmask", **options}), compared)
+    seen.find(NullReporter())
+    return seen
 
 
 def shown(seen, folder=None):

@@ -358,6 +358,10 @@ def _check_surroundings() -> None:
         del os.environ["SOURCE_DATE_EPOCH"]  # numpy takes an empty one for a number
     moment_of_writing()
     try:
+        Path.home()
+    except RuntimeError:
+        raise UsageError("this user has no home folder, where settings and models are: set HOME to a folder") from None
+    try:
         os.getcwd()
     except FileNotFoundError:
         raise UsageError("the present folder was removed: change to one that exists") from None

@@ -72,9 +72,11 @@ def view(
         print_result(viewer.address)
         print_note("open this address in a browser of this machine; Ctrl-C ends the viewer")
         with _opened(viewer.address) if browser else nullcontext():
-            viewer.show(look_at(file, options, compare, TerminalReporter()))
+            seen = look_at(file, options, compare)
+            viewer.show(seen)
             for caution in viewer.cautions:
                 message("caution", caution, "caution")
+            seen.find(TerminalReporter())
             while True:
                 time.sleep(3600)
 

@@ -13,6 +13,7 @@ import pytest
 
 import deepcr_zoo
 from deepcr_zoo import batch, files
+from deepcr_zoo.cli.main import _check_surroundings
 from deepcr_zoo.errors import DeepcrZooError, HubUnreachableError, InvalidFileError, SourceError, UsageError
 from deepcr_zoo.exposures.options import CleanOptions
 from deepcr_zoo.exposures.reading import read_exposure
@@ -216,3 +217,13 @@ def test_a_folder_with_a_nul_is_refused(tmp_path):
 
 def test_a_model_may_be_the_path_of_a_run(tmp_path):
     assert CleanOptions(model=tmp_path / "run").model == str(tmp_path / "run")
+
+
+def test_a_user_without_a_home_folder_is_told_to_name_one(monkeypatch):
+    def unknown(number):
+        raise KeyError(number)
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)  # as in a container that runs as any number
+    with pytest.raises(UsageError, match="this user has no home folder.*: set HOME to a folder"):
+        _check_surroundings()

@@ -90,8 +90,8 @@ def read_corrections(text: bytes, seen: Seen) -> Corrections:
     if len(found.chips) != len(seen.chips):
         raise InvalidDocumentError(f"corrections: of {len(found.chips)} chips: expected {len(seen.chips)}")
     for one, chip in zip(found.chips, seen.chips, strict=True):
-        if max([*one.added, *one.removed], default=0) >= chip.scores.size:
-            raise InvalidDocumentError(f"corrections: expected pixels of {chip.chip.label}, below {chip.scores.size}")
+        if max([*one.added, *one.removed], default=0) >= chip.chip.pixels.size:
+            raise InvalidDocumentError(f"corrections: expected pixels of {chip.chip.label}, below {chip.chip.pixels.size}")
     return found
 
 

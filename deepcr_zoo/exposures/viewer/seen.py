@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +41,9 @@ Mask = NDArray[np.bool_]
 Scores = NDArray[np.float32]
 """One for each pixel (H, W), 0 to 1: a pixel whose score is above the threshold is masked."""
 
+Finder = Callable[[Chip], Scores]
+"""What gives the scores of a chip."""
+
 LACOSMIC = "lacosmic"
 LACOSMIC_SIGCLIP, LACOSMIC_OBJLIM, LACOSMIC_READ_NOISE = 4.5, 5.0, 6.5
 """astroscrappy's defaults; the read noise is for cameras whose own is not known, e-."""
@@ -49,8 +54,28 @@ class SeenChip:
     """One chip; all arrays have the shape (H, W)."""
 
     chip: Chip
-    scores: Scores
-    other: Scores | None  # of the method beside it
+    _scores: Future[Scores] = field(default_factory=Future)
+    _other: Future[Scores | None] = field(default_factory=Future)
+
+    @property
+    def scores(self) -> Scores:
+        """One for each pixel; waits until they are there."""
+        return self._scores.result()
+
+    @property
+    def other(self) -> Scores | None:
+        """Those of the method beside it, if there is one; waits as `scores`."""
+        return self._other.result()
+
+    def is_found_within(self, seconds: float) -> bool:
+        """True as soon as its cosmic rays are found."""
+        futures: list[Future[Any]] = [self._scores, self._other]
+        return not wait(futures, seconds).not_done
+
+    def find(self, scores: Finder, other: Finder | None) -> None:
+        """Find its cosmic rays, once."""
+        self._scores.set_result(scores(self.chip))
+        self._other.set_result(None if other is None else other(self.chip))
 
 
 @dataclass(frozen=True)
@@ -63,6 +88,12 @@ class Seen:
     work: ChipWork
     chips: list[SeenChip]
     compared: str | None  # name of the method beside it
+    finders: tuple[Finder, Finder | None]  # what gives the scores, and those of the method beside it
+
+    def find(self, reporter: Reporter) -> None:
+        """Find the cosmic rays of all chips, which others may wait for."""
+        for chip in reporter.track(self.chips, "finding cosmic rays", len(self.chips)):
+            chip.find(*self.finders)
 
     def repainted(self, chip: Chip, mask: Mask) -> NDArray[np.float32]:
         """Return a chip in the unit of its file with the masked pixels repainted, shape (H, W)."""
@@ -74,10 +105,10 @@ class Seen:
         return cleaned
 
 
-def look_at(path: Path, options: CleanOptions, compared: str | None, reporter: Reporter) -> Seen:
-    """Read an exposure and find its cosmic rays; scores that ``clean --prob`` has written are not computed again.
+def look_at(path: Path, options: CleanOptions, compared: str | None) -> Seen:
+    """Read an exposure; `Seen.find` finds its cosmic rays, but does not compute scores that ``clean --prob`` has written.
 
-    Raises as `deepcr_zoo.clean_file`.
+    Both raise as `deepcr_zoo.clean_file`.
     """
     options = replace(options, prob=options.mask is None)
     options.check()
@@ -88,13 +119,19 @@ def look_at(path: Path, options: CleanOptions, compared: str | None, reporter: R
     selection = select(exposure, default_registry(), options)
     plan = make_plan(exposure, selection, options)
     work = chip_work(exposure, selection, plan, options)
-    scores = _stored_scores(plan, exposure) or partial(_scores, work)
     other = _lacosmic if compared == LACOSMIC else None if beside is None else _scores_of(exposure, beside)
-    chips = [
-        SeenChip(chip, scores(chip), None if other is None else other(chip))
-        for chip in reporter.track(exposure.chips, "finding cosmic rays", len(exposure.chips))
-    ]
-    return Seen(exposure, selection, plan, work, chips, compared)
+    own = _stored_or(partial(_scores, work), plan, exposure)
+    return Seen(exposure, selection, plan, work, [SeenChip(chip) for chip in exposure.chips], compared, (own, other))
+
+
+def _stored_or(computed: Finder, plan: Plan, exposure: Exposure) -> Finder:
+    """Return what gives the scores that are stored, or computes them; nothing is read before the first chip is asked for."""
+
+    @cache
+    def finder() -> Finder:
+        return _stored_scores(plan, exposure) or computed
+
+    return lambda chip: finder()(chip)
 
 
 def _scores(work: ChipWork, chip: Chip) -> Scores:
@@ -102,7 +139,7 @@ def _scores(work: ChipWork, chip: Chip) -> Scores:
     return found.mask.astype(np.float32) if found.probability is None else found.probability
 
 
-def _scores_of(exposure: Exposure, options: CleanOptions) -> Callable[[Chip], Scores]:
+def _scores_of(exposure: Exposure, options: CleanOptions) -> Finder:
     """Return what gives the scores of another network."""
     options = replace(options, inpaint=NO_INPAINTING)
     selection = select(exposure, default_registry(), options)
@@ -118,7 +155,7 @@ def _lacosmic(chip: Chip) -> Scores:
     return (mask & chip.searched).astype(np.float32)
 
 
-def _stored_scores(plan: Plan, exposure: Exposure) -> Callable[[Chip], Scores] | None:
+def _stored_scores(plan: Plan, exposure: Exposure) -> Finder | None:
     """Return what gives the scores in the mask file of `plan`; None if it was made otherwise, or is not whole."""
     try:
         header = first_header(plan.mask)

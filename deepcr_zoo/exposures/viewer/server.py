@@ -7,7 +7,7 @@ import re
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
@@ -37,7 +37,7 @@ other users of the machine neither take memory nor keep the page out."""
 FREED_WITHIN_S = 1.0
 
 LONGEST_WAIT_S = 20.0
-"""For an exposure that is being read; browsers give up an answer after minutes."""
+"""For an exposure that is being read, or cosmic rays that are being found; browsers give up an answer after minutes."""
 
 _SCRIPT = "text/javascript"
 _PAGE = {"": "text/html", "viewer.js": _SCRIPT, "painter.js": _SCRIPT, "viewer.css": "text/css"}
@@ -222,13 +222,14 @@ class _Answer(BaseHTTPRequestHandler):
             else:
                 self._send_json({}, HTTPStatus.ACCEPTED)  # the page asks again
         elif found := re.fullmatch(rf"chips/(\d{{1,4}})/({'|'.join(_LAYERS)})", name):
-            self._send_pixels(self._layer(int(found[1]), found[2]))
+            if found[2] == "image" or self._are_found([self._chip(int(found[1]))]):
+                self._send_pixels(self._layer(int(found[1]), found[2]))
         else:
             self._refuse(HTTPStatus.NOT_FOUND, f"no such page: {name}")
 
     def _layer(self, number: int, layer: str) -> NDArray[Any]:
         seen = self._chip(number)
-        found = {"image": seen.chip.pixels, "scores": seen.scores, "other": seen.other}[layer]
+        found = seen.chip.pixels if layer == "image" else seen.scores if layer == "scores" else seen.other
         if found is None:
             raise UsageError("there is no other method: give --compare")
         return found
@@ -240,11 +241,15 @@ class _Answer(BaseHTTPRequestHandler):
             return
         given = corrections.read_corrections(self.rfile.read(int(length)), self.server.seen)
         if name == "save":
+            if not self._are_found(self.server.seen.chips):
+                return
             saved = self.server.save(given)
             self._send_json({"path": str(saved.path), "pixels": saved.pixels, "saved": self.server.saves})
         elif found := re.fullmatch(r"chips/(\d{1,4})/(cleaned|detections)", name):
             number = int(found[1])
             seen = self._chip(number)
+            if not self._are_found([seen]):
+                return
             mask = corrections.corrected(seen, given.threshold, given.chips[number])
             if found[2] == "cleaned":
                 self._send_pixels(self.server.seen.repainted(seen.chip, mask))
@@ -253,6 +258,13 @@ class _Answer(BaseHTTPRequestHandler):
                 self._send_json({"count": count, "pixels": int(mask.sum()), "places": places.tolist()})
         else:
             self._refuse(HTTPStatus.NOT_FOUND, f"no such page: {name}")
+
+    def _are_found(self, chips: Sequence[SeenChip]) -> bool:
+        """True if the cosmic rays of chips are found; else the page is told to ask again."""
+        if all(chip.is_found_within(LONGEST_WAIT_S) for chip in chips):
+            return True
+        self._send_json({}, HTTPStatus.ACCEPTED)
+        return False
 
     def _chip(self, number: int) -> SeenChip:
         chips = self.server.seen.chips

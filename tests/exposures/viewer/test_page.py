@@ -26,7 +26,8 @@ WIDE, NARROW = 1280, 400
 @pytest.fixture(scope="module")
 def viewer(tmp_path_factory):
     path = acs_flc(tmp_path_factory.mktemp("seen") / "x_flc.fits")
-    seen = look_at(path, CleanOptions(model=SMALL, inpaint="medmask"), LACOSMIC, NullReporter())
+    seen = look_at(path, CleanOptions(model=SMALL, inpaint="medmask"), LACOSMIC)
+    seen.find(NullReporter())
     with shown(seen) as server, server.serving():
         yield server
 
@@ -286,6 +287,20 @@ def test_a_page_that_is_opened_early_shows_the_exposure_when_it_is_read_or_says_
         page.route("**/exposure.json", lambda route: route.abort())
         page.reload()
         page.wait_for_function("() => document.getElementById('status').textContent.includes('the viewer has ended')")
+        page.close()
+
+
+def test_the_image_is_shown_while_its_cosmic_rays_are_found(viewer, browser):
+    seen = look_at(viewer.seen.exposure.path, CleanOptions(model=SMALL, inpaint="medmask"), None)
+    with shown(seen) as early, early.serving():
+        page = browser.new_page()
+        page.goto(early.address)
+        page.wait_for_function("() => document.getElementById('status').textContent.startsWith('finding cosmic rays')")
+        assert not is_red(drawn(page)).any()
+        assert drawn(page).std() > 0.05
+        seen.find(NullReporter())
+        page.wait_for_selector("body[data-ready=true]")
+        assert is_red(drawn(page)).any()
         page.close()
 
 

@@ -122,13 +122,14 @@ export class Painter {
     gl.uniform1f(at.high, stretch.high);
     gl.uniform1f(at.threshold, threshold);
     gl.uniform1i(at.isAsinh, stretch.kind === "asinh");
-    gl.uniform1i(at.hasMask, mask);
     gl.uniform2f(at.centre, ...centre);
     const reduced = zoom < 1 / SMALLER ? SMALLER : 1;
     for (const pane of panes) {
       gl.uniform2f(at.pane, pane.x, pane.y);
       gl.uniform2f(at.middle, pane.width / 2, pane.height / 2);
-      const scores = this.#tilesOf(this.#layers.get(`${chip} ${pane.scores}`), reduced);
+      const layer = this.#layers.get(`${chip} ${pane.scores}`); // none yet, as long as the network runs
+      const scores = this.#tilesOf(layer ?? this.#layers.get(`${chip} ${shown}`), reduced);
+      gl.uniform1i(at.hasMask, mask && layer !== undefined);
       this.#tilesOf(this.#layers.get(`${chip} ${shown}`), reduced).forEach((tile, index) => {
         if (!this.#scissor(pane, tile, centre, zoom)) return;
         gl.activeTexture(gl.TEXTURE0);

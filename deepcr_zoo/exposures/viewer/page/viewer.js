@@ -25,32 +25,48 @@ async function get(path, corrections) {
   const question = corrections && { method: "POST", body: JSON.stringify(corrections) };
   const answer = await fetch(path, question).catch(() => { throw new Error("the viewer has ended: its terminal says why"); });
   if (!answer.ok) throw new Error((await answer.json()).error);
-  return answer;
+  return answer.status === 202 ? get(path, corrections) : answer; // not there yet
 }
 
 const pixelsOf = async (path, corrections) => new Float32Array(await (await get(path, corrections)).arrayBuffer());
 
 function say(text) { $("status").textContent = text; }
 
-async function load(number) {
+// Read a chip, once; its image is shown as soon as it is there, the mask when it is found.
+function load(number) {
   const chip = chips[number];
-  if (chip.image) return;
+  chip.loading ??= read(number).catch((error) => { chip.loading = null; throw error; });
+  return chip.loading;
+}
+
+async function read(number) {
+  const chip = chips[number];
   say(`reading ${chip.label}…`);
-  const [image, scores, other] = await Promise.all([
-    pixelsOf(`chips/${number}/image`),
+  const found = Promise.all([
     pixelsOf(`chips/${number}/scores`),
     facts.compared ? pixelsOf(`chips/${number}/other`) : null,
   ]);
-  if (chip.image) return; // read twice at once
-  Object.assign(chip, { image, scores, other, edits: new Map() }); // edits: score of each changed place before the first change
+  found.catch(() => {}); // awaited below
+  chip.image = await pixelsOf(`chips/${number}/image`);
+  painter.give(number, "image", chip.image, chip.width, chip.height);
+  if (number === view.chip) showWhole();
+  say(`finding cosmic rays of ${chip.label}…`);
+  const [scores, other] = await found;
+  Object.assign(chip, { scores, other, edits: new Map() }); // edits: score of each changed place before the first change
   const kept = facts.corrections?.[number] ?? { added: [], removed: [] }; // saved before the page was opened
   for (const [places, score] of [[kept.added, PAINTED], [kept.removed, ERASED]]) {
     for (const place of places) { chip.edits.set(place, chip.scores[place]); chip.scores[place] = score; }
   }
-  painter.give(number, "image", chip.image, chip.width, chip.height);
   painter.give(number, "scores", chip.scores, chip.width, chip.height);
   if (chip.other) painter.give(number, "other", chip.other, chip.width, chip.height);
   say("");
+}
+
+function showWhole() {
+  setStretch("zscale");
+  showState(); // gives the canvas its size
+  fit();
+  draw();
 }
 
 function corrections() {
@@ -143,6 +159,7 @@ function showState() {
 
 function showPixels(x, y) {
   const chip = chips[view.chip];
+  if (!chip.scores) return; // they are on the way
   const column = Math.floor(x), row = Math.floor(y);
   if (column < 0 || row < 0 || column >= chip.width || row >= chip.height) return;
   const place = row * chip.width + column, score = chip.scores[place];
@@ -287,10 +304,8 @@ async function save() {
 async function chooseChip(number) {
   view.chip = (number + chips.length) % chips.length;
   if (view.shown === "cleaned") view.shown = "image";
-  await load(view.chip);
-  setStretch("zscale");
-  fit();
-  await list();
+  if (chips[view.chip].image) showWhole();
+  await Promise.all([load(view.chip), list()]);
 }
 
 function setStretch(kind) {
@@ -346,7 +361,7 @@ function listen() {
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
     const at = pixelAt(event);
-    if (view.tool) {
+    if (view.tool && chips[view.chip].scores) {
       stroke = { chip: view.chip, tool: view.tool, pixels: [] }; // which keys do not change meanwhile
       strokeTo(stroke, ...at);
       draw();
@@ -356,7 +371,7 @@ function listen() {
     const at = pixelAt(event);
     if (stroke) strokeTo(stroke, ...at);
     else if (dragged) view.centre = view.centre.map((value, axis) => value + dragged[axis] - at[axis]);
-    if (chips?.[view.chip].image) showPixels(...at);
+    showPixels(...at);
     if (stroke || dragged) draw();
   });
   const end = () => {
@@ -379,14 +394,9 @@ function listen() {
   window.addEventListener("beforeunload", (event) => { if (strokes !== savedStrokes) event.preventDefault(); });
 }
 
-async function described() {
-  const answer = await get("exposure.json");
-  return answer.status === 202 ? described() : answer.json(); // not read yet
-}
-
 async function begin() {
   painter = new Painter($("sky")); // while the exposure is read
-  facts = await described();
+  facts = await (await get("exposure.json")).json();
   chips = facts.chips;
   threshold = facts.threshold;
   saved = facts.saved;
@@ -410,9 +420,6 @@ async function begin() {
   $("threshold").value = logit(threshold);
   const listing = list(); // while the pixels come
   await load(0);
-  setStretch("zscale");
-  showState(); // gives the canvas its size
-  fit();
   listen();
   showState();
   await listing;

@@ -225,5 +225,5 @@ def test_a_user_without_a_home_folder_is_told_to_name_one(monkeypatch):
 
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setattr("pwd.getpwuid", unknown)  # as in a container that runs as any number
-    with pytest.raises(UsageError, match="this user has no home folder.*: set HOME to a folder"):
+    with pytest.raises(UsageError, match=r"this user has no home folder.*: set HOME to a folder"):
         _check_surroundings()

@@ -144,13 +144,17 @@ def _numbers(path: Path) -> Iterator[tuple[str, int]]:
     return ((name, int(number)) for name, number in pairwise(words) if number.isdecimal())
 
 
+_OUT_OF_MEMORY = ("can't allocate memory", "Failed to allocate", "std::bad_alloc")
+"""Words of torch and of OpenVINO."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """True if memory could not be had: torch and others raise errors of their own."""
     return (
         isinstance(error, MemoryError)
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
         or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+        or (isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY))
     )
 
 

@@ -40,6 +40,18 @@ def test_processors_that_multiply_bfloat16_are_known_by_their_flags(flags, is_so
     assert not machine.multiplies_bfloat16()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "[enforce fail at alloc_cpu.cpp] can't allocate memory: you tried",
+        "Exception: Failed to allocate 188 bytes of memory",
+    ],
+)
+def test_errors_of_libraries_without_memory_are_known(words):
+    assert machine.is_out_of_memory(RuntimeError(words))
+    assert not machine.is_out_of_memory(ValueError(words))
+
+
 def test_there_is_a_processor_with_a_name():
     assert machine.processors() >= 1
     assert machine.processor_name()

@@ -134,7 +134,8 @@ def check_distortion_cards(header: fits.Header, where: str) -> None:
         if not _OF_DISTORTIONS.fullmatch(card.image[:8].rstrip().upper()):
             continue
         keyword = card.keyword.upper()
-        is_plain = not card.field_specifier and isinstance(card.value, int | float | str)
+        kinds = str if keyword.startswith(("CPDIS", "PS")) else (int, float)
+        is_plain = not card.field_specifier and isinstance(card.value, kinds)
         is_known = (
             _NUMBERS.fullmatch(keyword) if card.field_specifier else _PLAIN_DISTORTIONS.fullmatch(keyword) and is_plain
         )

@@ -83,6 +83,7 @@ BAD = {
     "no sky": (without_sky, "its place on the sky (WCS) cannot be read"),
     "cards of other distortions": (cards(("DQ2", "NAXES: 2"), ("DQ2", "NAXES: 2")), "its header has DQ2"),
     "a record among polynomials": (cards(("A_1_1", "NTERMS: 3")), "its header has A_1_1"),
+    "a text among polynomials": (cards(("B_2_0", "NTERMS:3")), "its header has B_2_0"),
     "axes of other coordinates": (cards(("WCSAXESA", 100_000)), "its header has WCSAXESA"),
     "another scale": (header(IDCSCALE=0.0005), "IDCSCALE is 0.0005: expected about 0.05 arcsec"),
     "another camera": (header(INSTRUME="WFC3", DETECTOR="UVIS"), "is of HST WFC3/UVIS"),

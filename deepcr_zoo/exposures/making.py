@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from deepcr_zoo.errors import ImageWarning, InvalidFileError, MachineWarning, ModelWarning, OutputError, warn
 from deepcr_zoo.exposures import pictures, products
@@ -31,6 +30,7 @@ from deepcr_zoo.exposures.suspicions import suspicions
 from deepcr_zoo.files import write_failure, write_together
 from deepcr_zoo.machine import memory_shortage
 from deepcr_zoo.models.containers import Repainted
+from deepcr_zoo.models.images import TOUCHING, groups
 from deepcr_zoo.models.skynoise import FrameNoise, frame_noise
 from deepcr_zoo.permissions import permissions_of
 from deepcr_zoo.zoo.cards import contract_sha256, read_card
@@ -42,8 +42,6 @@ if TYPE_CHECKING:  # torch is loaded when a network is: finished products and st
 
 MOST_TRIES = 5
 """To write products, while other processes write the same."""
-
-_TOUCHING = np.ones((3, 3))
 
 _BYTES_PER_PIXEL, _PICTURE_BYTES, _COPIES = 21, 4, 3
 """Memory for cleaning beyond the exposure itself, measured with images of 4 to 16 million pixels: for each pixel, for each
@@ -230,14 +228,10 @@ def _grown(
 ) -> ChipMask:
     _, events = groups(mask)
     if provenance.grow:
-        mask = ndimage.binary_dilation(mask, _TOUCHING, iterations=provenance.grow) & searched
+        from scipy.ndimage import binary_dilation
+
+        mask = binary_dilation(mask, TOUCHING, iterations=provenance.grow) & searched
     return ChipMask(chip, mask, events, None, noise)
-
-
-def groups(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
-    """Return the number of the cosmic ray that each masked pixel belongs to, from 1, and how many there are."""
-    labels, count = ndimage.label(mask, _TOUCHING)
-    return labels, count
 
 
 def in_own_unit(chip: Chip, cleaned: Repainted, unit: PixelUnit | None, mask: NDArray[np.bool_]) -> NewPixels:

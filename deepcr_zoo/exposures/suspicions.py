@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from deepcr_zoo.exposures.noisecheck import measure_background, medians
 from deepcr_zoo.exposures.products import ChipMask
-from deepcr_zoo.models.images import Mask, hidden_cores
+from deepcr_zoo.models.images import Mask, groups, hidden_cores
 from deepcr_zoo.zoo.instruments import Instrument
 
 # the bounds give no false alarm on simulated cosmic rays: benchmarks/suspicions.py
@@ -205,7 +204,7 @@ class _Groups:
 
 
 def _long_groups(mask: Mask, places: NDArray[np.intp]) -> _Groups:
-    labels, number = ndimage.label(mask, np.ones((3, 3)))
+    labels, number = groups(mask)
     rows, columns = places
     group = labels[rows, columns] - 1
     pixels = np.maximum(np.bincount(group, minlength=number), 1)

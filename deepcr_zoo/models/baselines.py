@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from deepcr_zoo.errors import ImageWarning, InvalidImageError, warn
 from deepcr_zoo.machine import require
-from deepcr_zoo.models.images import Image, Mask, local_median, read_image, read_mask
+from deepcr_zoo.models.images import Image, Mask, groups, local_median, read_image, read_mask
 
 MOST_TOUCHING = 200_000
 """Pixels that biharmonic inpainting fills at once, in about ten seconds and a gigabyte."""
@@ -41,7 +40,7 @@ def biharmonic(image: Any, mask: Any, unit: str | None = None) -> Image:
     from skimage.restoration import inpaint_biharmonic
 
     def fill(pixels: Image, masked: Mask, good: Mask) -> Image:
-        largest = int(np.bincount(ndimage.label(~good, np.ones((3, 3)))[0].ravel())[1:].max(initial=0))
+        largest = int(np.bincount(groups(~good)[0].ravel())[1:].max(initial=0))
         if largest > MOST_TOUCHING:
             raise InvalidImageError(
                 f"{largest:,} touching pixels are masked or hold no value: biharmonic inpainting takes memory without bound "

@@ -16,12 +16,12 @@ from deepcr_zoo.batch import CORRECTED_ENDING
 from deepcr_zoo.documents import Document
 from deepcr_zoo.errors import InvalidDocumentError
 from deepcr_zoo.exposures import products
-from deepcr_zoo.exposures.making import groups
 from deepcr_zoo.exposures.plan import target
 from deepcr_zoo.exposures.products import ChipMask
 from deepcr_zoo.exposures.provenance import Cards, MaskProvenance
 from deepcr_zoo.exposures.viewer.seen import Mask, Seen, SeenChip
 from deepcr_zoo.files import reporting_failures, sha256_of, sweep_partial, write_atomically, write_new
+from deepcr_zoo.models.images import groups
 from deepcr_zoo.permissions import permissions_of
 from deepcr_zoo.zoo.cards import Probability
 

@@ -26,7 +26,8 @@ def read_array(file: IO[bytes], name: str, accept: Callable[[tuple[int, ...], np
     with zipfile.ZipFile(file) as archive:
         names = [one.removesuffix(".npy") for one in archive.namelist()]
         if len(names) != 1 if not name else name not in names:
-            raise ValueError(f"it holds the arrays {', '.join(names[:9])}: expected {name or 'one alone'}")
+            # their names may be words of a private file that a link leads to
+            raise ValueError(f"it holds {len(names)} arrays: expected {f'{name} among them' if name else 'one alone'}")
         with archive.open(f"{name or names[0]}.npy") as member:
             shape, by_column, dtype = _header(member)
             if dtype.kind not in _NUMBERS or min(shape, default=0) < 0:

@@ -48,6 +48,7 @@ def fit(
     `state` is changed in place. `ranks` are the processes that do this together: each has all stamps, and they share
     every batch. `save` is called after each epoch and before a stop, `on_step` and `should_stop` after each step.
     """
+    state.progress.mixed = not ranks.in_any(not state.progress.mixed)  # processors of several machines may differ
     while not state.is_finished:
         if state.freezes_now:
             state.freeze()

@@ -1,6 +1,7 @@
 """No error repeats the words of a file: in a folder of others, it may be a link to a file of the user with a secret."""
 
 import json
+import zipfile
 
 import pytest
 from astropy.io import fits
@@ -91,3 +92,14 @@ def test_a_description_beside_a_recipe_to_which_a_link_leads_is_not_repeated(tmp
     done = CliRunner().invoke(app, command)
     assert "its content is not shown" in str(done.exception)
     assert SECRET[:12] not in words_of(done, recipes)
+
+
+def test_names_in_an_archive_to_which_a_link_leads_are_not_repeated(tmp_path):
+    with zipfile.ZipFile(tmp_path / "vault.zip", "w") as archive:
+        for number in range(3):
+            archive.writestr(f"{SECRET} {number}.txt", "private")
+    flc = acs_flc(tmp_path / "b_flc.fits")
+    (tmp_path / "mask.npz").symlink_to(tmp_path / "vault.zip")
+    done = CliRunner().invoke(app, ["clean", str(flc), "--mask", str(tmp_path / "mask.npz")])
+    assert "it holds 3 arrays: expected one alone" in words_of(done, tmp_path / "none")
+    assert SECRET[:12] not in words_of(done, tmp_path / "none")

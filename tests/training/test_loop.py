@@ -7,6 +7,7 @@ from torch import nn
 
 from deepcr_zoo.errors import TrainingError
 from deepcr_zoo.training import loop
+from deepcr_zoo.training.distributed import Ranks
 from deepcr_zoo.training.frozenbatchnorm import FrozenNorm
 from deepcr_zoo.training.loop import LossIsNotFiniteError, batches, fit, validation_loss
 from deepcr_zoo.training.objectives import NATIVE, summed_loss
@@ -253,6 +254,16 @@ def test_mixed_precision_stays_where_it_agrees(task, dataset):
     assert history[-1].train_loss == pytest.approx(single.progress.history[-1].train_loss, rel=0.05)
     assert history[-1].train_loss != single.progress.history[-1].train_loss
     assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in training.network.state_dict().values())
+
+
+def test_mixed_precision_is_taken_by_all_processes_or_none(dataset):
+    class BesideAnotherProcessor(Ranks):
+        def in_any(self, flag):
+            return True
+
+    training = new_training(recipe_of("mask"), mixed=True)
+    assert fit(training, *feeds(training.recipe, dataset), ranks=BesideAnotherProcessor())
+    assert {record.precision for record in training.progress.history} == {"float32"}
 
 
 def test_mixed_precision_goes_where_it_does_not_agree(dataset, monkeypatch):

@@ -137,14 +137,15 @@ def opened(content: bytes, path: Path) -> Iterator[tuple[fits.HDUList, bytes, li
     with quiet_astropy() as ignored:
         hdus = _open(data, path)
         cautions = _check_complete(hdus, data, len(content), path)
-        cautions += _checksum_cautions([reason(one).rstrip(".") for one in ignored if is_checksum_failure(str(one))])
+        cautions += _checksum_cautions([reason(one).rstrip(".") for one in ignored if is_checksum_failure(str(one))], hdus)
         yield hdus, data, cautions
 
 
-def _checksum_cautions(failures: list[str]) -> list[str]:
+def _checksum_cautions(failures: list[str], hdus: fits.HDUList) -> list[str]:
     """Return cautions about sums that fail: of an HDU whose DATASUM holds, the header alone has changed."""
     damaged = {one.partition(_CHECKSUM_FAILED)[2] for one in failures if one.startswith("Datasum")}
-    return [f"{one}{CHANGED if one.partition(_CHECKSUM_FAILED)[2] in damaged else _HEADER_CHANGED}" for one in failures]
+    summed = {f" {(hdu.name, hdu.ver)}" for hdu in hdus if "DATASUM" in hdu.header} - damaged
+    return [f"{one}{_HEADER_CHANGED if one.partition(_CHECKSUM_FAILED)[2] in summed else CHANGED}" for one in failures]
 
 
 def first_header(path: Path) -> fits.Header | None:

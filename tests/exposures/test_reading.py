@@ -337,6 +337,15 @@ def test_a_header_that_was_edited_is_no_damage_of_the_pixels(tmp_path):
     assert caution.endswith("its pixels are as they were")
 
 
+def test_without_a_sum_of_the_pixels_they_are_not_called_as_they_were(tmp_path):
+    path = acs_flc(tmp_path / "x_flc.fits")
+    data = path.read_bytes()
+    start = data.index(b"DATASUM ", data.index(b"'SCI     '"))
+    path.write_bytes(data[:start] + b"MYSUM   " + data[start + 8 :])
+    (caution,) = read_exposure(path).cautions
+    assert "it was changed after this sum was written, or damaged on the way" in caution
+
+
 def test_an_unpadded_last_block_is_no_truncation(tmp_path):
     path = write(tmp_path / "x.fits", science(ELECTRONS))
     whole = path.read_bytes()

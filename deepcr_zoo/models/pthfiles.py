@@ -21,6 +21,9 @@ EXPECTED = "expected what torch.save(model.state_dict(), path) writes"
 
 MOST_OPERATIONS = 1_000_000  # of all pickles in a file; that of deepCR's largest network has 2,000
 MOST_NESTED = 1_000  # values in a tuple and the tuples in it: one that holds the same tuple again and again hides any number
+LARGEST = (
+    2**60
+)  # a number in a tensor's shape or place; of those beyond, any number may have the same hash (Python's modulus)
 PICKLES = 5  # at the beginning of a file of torch before 1.6: the fourth holds the tensors, without their bytes
 PROTOCOL = 2  # of torch.save
 _ZIP = b"PK\x03\x04"
@@ -74,7 +77,11 @@ def _check_operations(data: bytes) -> None:
         for operation, argument, _ in pickletools.genops(pickle):
             number += 1
             code = operation.name
-            is_foreign = (code.endswith("GLOBAL") and argument not in _NEEDED) or (code == "PROTO" and argument != PROTOCOL)
+            is_foreign = (
+                (code.endswith("GLOBAL") and argument not in _NEEDED)
+                or (code == "PROTO" and argument != PROTOCOL)
+                or (isinstance(argument, int) and abs(argument) > LARGEST)
+            )
             if number > MOST_OPERATIONS or is_foreign or nested.after(operation, argument) > MOST_NESTED:
                 raise ValueError(code)
 

@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import tarfile
+import time
 import tracemalloc
 import zipfile
 from collections import OrderedDict
@@ -255,6 +256,20 @@ def test_bytes_that_a_file_asks_for_without_having_them_are_not_made(name):
 TWICE_THE_ONE_BEFORE = b"".join(b"h" + bytes([n]) + b"\x86q" + bytes([n + 1]) for n in range(60))
 WIDE = b"".join(b"(" + (b"h" + bytes([n])) * 100 + b"tq" + bytes([n + 1]) for n in range(9))
 DEEP = b"\x85" * 900_000
+
+
+SAME_HASH = b"".join(
+    b"\x8a\x0a" + (n * (2**61 - 1)).to_bytes(10, "little", signed=True) + b"K\x01s" for n in range(1, 100_000)
+)
+SAME_PLACE = b"".join(b"K\x01p%d\n" % (n * (2**61 - 1)) for n in range(1, 100_000))
+
+
+@pytest.mark.parametrize("numbers", [SAME_HASH, SAME_PLACE], ids=["keys", "places"])
+def test_numbers_of_one_hash_are_refused_at_once(numbers):
+    begun = time.monotonic()
+    with pytest.raises(ConversionError, match="does not hold tensors alone"):
+        convert_state(zipped({"archive/data.pkl": b"\x80\x02}" + numbers + b".", "archive/version": b"3\n"}))
+    assert time.monotonic() - begun < 5
 
 
 @pytest.mark.parametrize("tuples", [TWICE_THE_ONE_BEFORE, WIDE, DEEP], ids=["twice", "wide", "deep"])

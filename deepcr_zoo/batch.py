@@ -181,8 +181,13 @@ def _list_items(argument: str) -> list[str]:
     """Return the lines of a list (names are relative to the current folder), or the argument itself."""
     if not argument.startswith("@") or os.path.lexists(argument):
         return [argument]
+    path = Path(argument[1:])
+    if not path.resolve().is_relative_to(
+        path.parent.resolve()
+    ):  # its lines, which may be of any text, would stand in errors
+        raise UsageError(f"{argument}: is a link that leads out of its folder: give the list that it leads to")
     try:
-        lines = read_file(Path(argument[1:]), MOST_LIST_BYTES).decode("utf-8-sig").splitlines()
+        lines = read_file(path, MOST_LIST_BYTES).decode("utf-8-sig").splitlines()
     except OSError as error:
         raise UsageError(f"{argument}: the list cannot be read: {error.strerror}") from None
     except ValueError as error:

@@ -103,3 +103,13 @@ def test_names_in_an_archive_to_which_a_link_leads_are_not_repeated(tmp_path):
     done = CliRunner().invoke(app, ["clean", str(flc), "--mask", str(tmp_path / "mask.npz")])
     assert "it holds 3 arrays: expected one alone" in words_of(done, tmp_path / "none")
     assert SECRET[:12] not in words_of(done, tmp_path / "none")
+
+
+@pytest.mark.parametrize("command", [["clean"], ["clean", "--json"], ["instrument", "new"]])
+def test_a_list_to_which_a_link_leads_is_not_repeated(command, tmp_path):
+    (tmp_path / "own.txt").write_text(f"{SECRET}\n")
+    (tmp_path / "night").mkdir()
+    (tmp_path / "night" / "list.txt").symlink_to(tmp_path / "own.txt")
+    done = CliRunner().invoke(app, [*command, f"@{tmp_path / 'night' / 'list.txt'}"])
+    assert "is a link that leads out of its folder: give the list" in str(done.exception)
+    assert SECRET[:12] not in words_of(done, tmp_path / "night")

@@ -88,6 +88,9 @@ class _Loader(_Fastest):  # type: ignore[misc]
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a plain value", key_node.start_mark)
+            if isinstance(key, int) and abs(key) > LARGEST_KEY:
+                problem = f"a number as key is {LARGEST_KEY:,} at most"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
             seen.add(key)
@@ -113,6 +116,9 @@ MOST_BYTES = 1_000_000
 
 MOST_DIGITS = 100
 """Longest accepted number."""
+
+LARGEST_KEY = 2**60
+"""Of larger ones, any number may have the same hash (Python's modulus), and each is compared with all before it."""
 
 MOST_SHOWN = 120
 """Characters of a value or of another library's reason in an error text."""

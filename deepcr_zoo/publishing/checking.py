@@ -33,6 +33,7 @@ from deepcr_zoo.zoo.registry import (
     Registry,
     entry_files,
     read_registry,
+    refuse_links_in,
     reporting_unreadable,
 )
 
@@ -51,6 +52,10 @@ def check(root: Path, before: Path | None = None) -> Iterator[CheckedItem]:
 
     `before` is an earlier state of it: what that has may be added to, not altered.
     """
+    linked = _item("links", partial(refuse_links_in, root))
+    if linked.problems:  # nothing of what they lead to is repeated
+        yield linked
+        return
     entries = [path for task in TASKS for path in entry_files(root, task)]
     # each entry by itself first, so that a broken one does not hide another
     broken = [item for path in entries if (item := _item(str(path.relative_to(root)), partial(_entry, path, root))).problems]

@@ -7,7 +7,7 @@ from pathlib import Path
 from deepcr_zoo.errors import PublishError
 from deepcr_zoo.files import temporary_folder
 from deepcr_zoo.publishing.releases import README_FILE
-from deepcr_zoo.publishing.upload import Publication
+from deepcr_zoo.publishing.upload import Publication, prepare
 from deepcr_zoo.zoo import updates
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.hub.frontmatter import front_matter
@@ -35,8 +35,7 @@ def publish_registry(checkout: Path, repository: str, *, private: bool = False) 
     _refuse_unpublished(registry)
     whoami()
     remote = HubRepository(repository)
-    if not remote.exists():
-        remote.create(private)
+    prepare(remote, private)
     head = remote.head()
     if remote.holds(head, files):
         return Publication(HubPin(repo=repository, commit=head), remote.address, is_new=False)

@@ -36,15 +36,20 @@ class Publication:
     is_new: bool
 
 
+def prepare(repository: HubRepository, private: bool) -> None:
+    """Make a repository if there is none; `PublishError` if it must be private and is not, whoever has made it."""
+    if not repository.exists():
+        repository.create(private)
+    if private and not repository.is_private():
+        raise PublishError(f"{repository.address} is public: make it private in a browser, or leave out --private")
+
+
 def upload(release: Release, repository: HubRepository, *, private: bool = False) -> Publication:
     """Publish a release, unless it is published already; the repository is created if it does not exist.
 
     PublishError if the version is published with other bytes, or is uploaded with other bytes at the same time.
     """
-    if not repository.exists():
-        repository.create(private)
-    elif private and not repository.is_private():
-        raise PublishError(f"{repository.address} is public: make it private in a browser, or leave out --private")
+    prepare(repository, private)
     if (found := published(release, repository)) is not None:
         return found
     commit = _commit(release, repository)

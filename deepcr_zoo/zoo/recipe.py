@@ -36,6 +36,7 @@ ANY_PRODUCT = "*"
 """In place of the end of file names: every FITS file that is no product of this package."""
 
 MOST_SEEDS = 1_000_000  # upper bound of the seeds of simulated visits
+MOST_PLACES = 1_000  # folders or wildcards of exposures, each of which may search a whole disk
 Product = Annotated[str, StringConstraints(pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9_-]{0,30})$")]
 """End of file names; it becomes a part of those that the simulator writes."""
 
@@ -206,7 +207,9 @@ class DataBlock(Document):
         description="what training and test must not share: sky, or observations (for data of a single target)",
     )
     checked_against_archive: bool = Field(default=False, description="whether these visits have been found in the archive")
-    files: list[str] = Field(default_factory=list, description="folders or wildcards; relative ones start at the recipe")
+    files: list[str] = Field(
+        default_factory=list, max_length=MOST_PLACES, description="folders or wildcards; relative ones start at the recipe"
+    )
     visits: dict[str, VisitRule] = Field(
         default_factory=dict, description="rules by a name of your choice; the first match counts"
     )
@@ -258,7 +261,9 @@ class CrSplitBlock(Document):
 class DarkPasteBlock(Document):
     """Settings of the label method dark_paste: cosmic rays of darks in science exposures (Chen et al. 2024, ApJ 962, 7)."""
 
-    darks: list[str] = Field(default_factory=list, description="folders or wildcards; relative ones start at the recipe")
+    darks: list[str] = Field(
+        default_factory=list, max_length=MOST_PLACES, description="folders or wildcards; relative ones start at the recipe"
+    )
     product: Product = Field(
         default="flt", description=f"end of the file names of the dark exposures, calibrated or raw; {ANY_PRODUCT} for any"
     )

@@ -448,7 +448,7 @@ def read_registry(root: Path, origin: Origin | None = None, *, may_have_links: b
     A registry that others offer may not have symbolic links: they could lead to any file of this machine.
     """
     if not may_have_links:
-        _refuse_links(root)
+        refuse_links_in(root)
     entries: dict[str, ModelEntry] = {}
     for task in TASKS:
         for path in entry_files(root, task):
@@ -475,7 +475,8 @@ def entry_files(root: Path, task: Task) -> list[Path]:
         )
 
 
-def _refuse_links(root: Path) -> None:
+def refuse_links_in(root: Path) -> None:
+    """Raise an error for a link in a registry, which could lead to any file of this machine."""
     for name in ("zoo", "cards", "LICENSE"):
         with reporting_unreadable(root / name):
             files.refuse_links_below(root / name)

@@ -273,6 +273,18 @@ def test_a_list_asks_for_few_searches(tmp_path):
     assert batch.expand([f"@{tmp_path / 'list.txt'}"]).paths == [f"{tmp_path}/x[1].fits"]
 
 
+def test_keys_of_one_hash_are_refused_at_once():
+    begun = time.monotonic()
+    with pytest.raises(InvalidDocumentError, match="a number as key is 1,152,921,504,606,846,976 at most"):
+        parse_yaml("".join(f"{n * (2**61 - 1)}: 1\n" for n in range(1, 25_000)), "x.yaml")
+    assert time.monotonic() - begun < 10
+
+
+def test_a_recipe_names_few_folders():
+    with pytest.raises(InvalidDocumentError, match=r"data\.files: .*1000"):
+        read_recipe(find_recipe("wfc3-uvis"), [f"data.files={['/*'] * 1001}"])
+
+
 def test_a_number_that_is_a_mapping_is_refused():
     with pytest.raises(InvalidDocumentError, match="expected a number"):
         parse_yaml('a: !!int {=: "' + "1:" * 5000 + '1"}', "x.yaml")

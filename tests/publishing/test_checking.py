@@ -318,3 +318,11 @@ def test_a_rendered_file_of_others_that_is_no_plain_file_is_a_problem_and_is_not
     expected = {"pipe": "is a pipe", "link": "symbolic link", "large": "at most"}[kind]
     found = [problem for several in problems(root).values() for problem in several]
     assert any(name in problem and expected in problem for problem in found), found
+
+
+def test_an_entry_to_which_a_link_leads_is_not_repeated(root, tmp_path):
+    (tmp_path / "own.yaml").write_text("name: s3cr3tPassw0rd\ntask: s3cr3tPassw0rd\n")
+    (root / "zoo" / "mask" / "ZZZ.yaml").symlink_to(tmp_path / "own.yaml")
+    found = problems(root)
+    assert list(found) == ["links"]
+    assert "s3cr3t" not in str(found)

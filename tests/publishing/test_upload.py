@@ -8,6 +8,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from deepcr_zoo.errors import GateError, HubError, HubUnreachableError, IntegrityError, PublishError, UsageError
 from deepcr_zoo.publishing import workflow
+from deepcr_zoo.publishing.registryfiles import publish_registry
 from deepcr_zoo.publishing.releases import repository_of
 from deepcr_zoo.publishing.upload import upload
 from deepcr_zoo.zoo.hub.repositories import HubRepository
@@ -203,6 +204,24 @@ def test_a_private_repository_is_for_its_owners(contract_hub, release, checkout)
 
 def test_a_repository_that_is_public_is_not_taken_for_a_private_one(contract_hub, release, checkout):
     HubRepository(REPOSITORY).create(private=False)
+    with pytest.raises(PublishError, match="is public: make it private in a browser, or leave out --private"):
+        workflow.publish(release, REPOSITORY, checkout, private=True)
+    assert titles(contract_hub) == ["initial commit"]
+
+
+def test_a_registry_is_not_published_in_public_by_mistake(contract_hub, checkout):
+    HubRepository(REPOSITORY).create(private=False)
+    with pytest.raises(PublishError, match="is public: make it private in a browser, or leave out --private"):
+        publish_registry(checkout, REPOSITORY, private=True)
+    assert titles(contract_hub) == ["initial commit"]
+
+
+def test_a_repository_that_another_makes_public_meanwhile_gets_nothing(contract_hub, release, checkout, monkeypatch):
+    def quicker(self):
+        self.create(private=False)
+        return False  # as it was at the look
+
+    monkeypatch.setattr(HubRepository, "exists", quicker)
     with pytest.raises(PublishError, match="is public: make it private in a browser, or leave out --private"):
         workflow.publish(release, REPOSITORY, checkout, private=True)
     assert titles(contract_hub) == ["initial commit"]

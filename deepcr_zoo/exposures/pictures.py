@@ -227,11 +227,12 @@ def outline(axes: Any, mask: NDArray[Any], colour: Any, width: float = 0.4) -> N
     axes.add_collection(LineCollection([*flat, *upright], colors=[colour], linewidths=width))
 
 
+@plainly_drawn
 def png(figure: Any, dpi: float, metadata: Mapping[str, str] | None = None) -> bytes:
     """Return a matplotlib figure as a PNG that holds neither the date nor matplotlib's version; no text is a formula."""
     without_formulas(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=dpi, metadata={"Software": None, **(metadata or {})})
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None, **(metadata or {})})
     return buffer.getvalue()
 
 

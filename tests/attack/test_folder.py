@@ -19,7 +19,11 @@ from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.errors import DeepcrZooError, MissingExtraError
 from deepcr_zoo.exposures import pictures
 from deepcr_zoo.exposures.pictures import LEAST_MATPLOTLIB, require_matplotlib, zscale_interval
+from deepcr_zoo.publishing.example import example_picture
+from deepcr_zoo.zoo import sources
+from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.recipefiles import find_recipe, shipped_recipes
+from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE
 from deepcr_zoo.zoo.resolving import find_model
 from tests.conftest import CHECKOUT
 from tests.fitsfiles import acs_flc
@@ -57,9 +61,15 @@ def test_pictures_obey_no_settings_of_the_data_folder():
     image = np.random.default_rng(1).normal(100, 5, (32, 32)).astype(np.float32)
     shown = pictures.Panels("chip", image, image > 110, None)
     expected = pictures.draw([shown], "heading", "test")
+    model = find_model(SMALL)
+    vector = sources.fetch(model, TEST_VECTOR_FILE).data
+    example = example_picture(read_card(model), vector)
     theirs = {"text.usetex": True, "text.latex.preamble": r"\input{/etc/passwd}", "figure.dpi": 7, "savefig.pad_inches": 3}
-    with matplotlib.rc_context(theirs):  # as matplotlibrc in the present folder
+    with matplotlib.rc_context(
+        {**theirs, "savefig.format": "svg", "savefig.bbox": "tight"}
+    ):  # as matplotlibrc in the present folder
         assert pictures.draw([shown], "heading", "test") == expected
+        assert example_picture(read_card(model), vector) == example
 
 
 @pytest.mark.parametrize("before", [None, ""])

@@ -24,6 +24,7 @@ MOST_NESTED = 1_000  # values in a tuple and the tuples in it: one that holds th
 LARGEST = (
     2**60
 )  # a number in a tensor's shape or place; of those beyond, any number may have the same hash (Python's modulus)
+_MAGIC = 0x1950A86A20F9469CFC6C  # with which torch before 1.6 began (MAGIC_NUMBER of torch.serialization)
 PICKLES = 5  # at the beginning of a file of torch before 1.6: the fourth holds the tensors, without their bytes
 PROTOCOL = 2  # of torch.save
 _ZIP = b"PK\x03\x04"
@@ -80,7 +81,7 @@ def _check_operations(data: bytes) -> None:
             is_foreign = (
                 (code.endswith("GLOBAL") and argument not in _NEEDED)
                 or (code == "PROTO" and argument != PROTOCOL)
-                or (isinstance(argument, int) and abs(argument) > LARGEST)
+                or (isinstance(argument, int) and abs(argument) > LARGEST and argument != _MAGIC)
             )
             if number > MOST_OPERATIONS or is_foreign or nested.after(operation, argument) > MOST_NESTED:
                 raise ValueError(code)

@@ -103,10 +103,10 @@ def _open(api: Any, path: str, seconds: float, commit: str | None) -> Any:
     """Ask the endpoint, follow it elsewhere, and return an open answer; `guard` keeps the token at the endpoint."""
     from huggingface_hub import utils
 
-    from deepcr_zoo.zoo.hub.guard import BOUNDED, guard, is_at
+    from deepcr_zoo.zoo.hub.guard import BOUNDED, guard_sessions, is_at
 
+    guard_sessions()  # it may be another one since the client was made
     session: Any = utils.get_session()  # type: ignore[attr-defined]
-    guard(session)  # it may be another one since the client was made
     endpoint = hub_endpoint()
     address = utils.httpx.URL(f"{api.endpoint}/{path}")  # type: ignore[attr-defined]
     headers = within(seconds, _headers)  # the client may ask for a new token first

@@ -74,15 +74,15 @@ def _check_settings(api: Any) -> None:
     from huggingface_hub import utils
 
     try:
-        session = utils.get_session()  # type: ignore[attr-defined]  # the one that all requests share
+        utils.get_session()  # type: ignore[attr-defined]  # the one that all requests share
     except ImportError:
         raise HubUnreachableError(f"{shown_endpoint(api)} cannot be used: {socks_advice('socksio')}") from None
     except Exception as error:  # a malformed address, or certificates that cannot be read
         reason = with_settings(_reason(error), CERTIFICATES)
         raise HubUnreachableError(f"{shown_endpoint(api)} cannot be used: {reason}") from None
-    from deepcr_zoo.zoo.hub.guard import guard
+    from deepcr_zoo.zoo.hub.guard import guard_sessions
 
-    guard(session)
+    guard_sessions()
 
 
 def disable_progress_bars() -> None:

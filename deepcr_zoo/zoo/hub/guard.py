@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its name differs with the client's version
@@ -39,6 +40,29 @@ _uploads: list[float] = []
 """When each upload that is under way is given up, in `time.monotonic`."""
 
 SECRETS = ("Authorization", "Cookie", "Proxy-Authorization")
+
+
+def guard_sessions() -> None:
+    """Watch the session of the client, and each that it opens in its place: it does so after a refused connection."""
+    from huggingface_hub.utils import _http
+
+    # the client has no public way to ask for it, and closes the session where another one is set
+    factory = _http._GLOBAL_CLIENT_FACTORY
+    if not isinstance(factory, _Guarding):
+        _http._GLOBAL_CLIENT_FACTORY = _Guarding(factory)
+    guard(_http.get_session())
+
+
+@dataclass(frozen=True)
+class _Guarding:
+    """What makes sessions that are watched from their first request on."""
+
+    factory: Callable[[], Any]
+
+    def __call__(self) -> Any:
+        session = self.factory()
+        guard(session)
+        return session
 
 
 def guard(session: Any) -> None:

@@ -246,7 +246,7 @@ def _amplifiers(survey: Survey, draft: Draft) -> None:
     elif image and all(_leaves_room(shape, section_of(one, image, shape)) for one, shape in _frames(survey)):
         draft.guess("amplifiers", [{"image": image}], f"{image} leaves a band beside the light: its overscan")
     elif bias is None and all(map(is_unsigned, survey.images)):
-        draft.missing["bias_count"] = "no keyword shows an overscan: give a bias frame too, or --set bias_count=LEVEL"
+        draft.missing["bias_count"] = "no keyword shows an overscan: give a bias frame too, or set bias_count=LEVEL"
     if "amplifiers" in draft.facts and not all(map(is_unsigned, survey.images)):
         pattern = {bias or image: "*:*"}
         draft.guess("raw_when", pattern, "its frames have sections of overscan that fit them, and are no unsigned integers")

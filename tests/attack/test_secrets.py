@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import logging
+import re
+import socket
 import subprocess
 import sys
 from urllib.parse import unquote
 
 import pytest
+from huggingface_hub.utils import _http as http
 
 from deepcr_zoo import files
 from deepcr_zoo.archive.listing import query_of
@@ -285,6 +288,33 @@ def test_the_check_after_an_upload_at_another_host_gets_no_token(contract_hub, e
     with pytest.raises(DeepcrZooError):
         upload(release, HubRepository(REPOSITORY))
     assert {request.path for request in elsewhere.log} == {"/verify"}
+    assert not any(request.authorised for request in elsewhere.log)
+
+
+def test_a_session_that_is_opened_after_a_refused_connection_gives_no_token_to_another_host(
+    contract_hub, elsewhere, token, release
+):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{free.getsockname()[1]}/put"
+
+    def uploaded_nowhere_and_verified_elsewhere(response):
+        body = bytes(response.body).replace(
+            f"{contract_hub.url}/{REPOSITORY}.git/info/lfs/verify".encode(), f"{elsewhere.url}/verify".encode()
+        )
+        return faults._with_body(
+            response, re.sub(rb'("upload": ?\{[^}]*?"href": ?")[^"]+', rb"\g<1>" + nobody.encode(), body)
+        )
+
+    contract_hub.inject(uploaded_nowhere_and_verified_elsewhere, method="POST", where="/info/lfs/objects/batch")
+    with pytest.raises(DeepcrZooError):
+        upload(release, HubRepository(REPOSITORY))
+    sessions = [http.get_session()]
+    http.close_session()
+    sessions.append(http.get_session())
+    assert sessions[0] is not sessions[1]
+    assert all(guard._on_request in one.event_hooks["request"] for one in sessions)
+    assert all(guard._on_response in one.event_hooks["response"] for one in sessions)
     assert not any(request.authorised for request in elsewhere.log)
 
 

@@ -111,7 +111,7 @@ def test_a_gain_that_is_a_setting_is_noticed_by_the_noise(tmp_path):
 def test_the_bias_level_comes_from_a_bias_frame_where_headers_show_no_overscan(tmp_path):
     no_overscan = {"TRIMSEC": None, "BIASSEC": None}
     found = described(tmp_path, **no_overscan)
-    assert "give a bias frame too, or --set bias_count=LEVEL" in found.missing["bias_count"]
+    assert "give a bias frame too, or set bias_count=LEVEL" in found.missing["bias_count"]
     random = np.random.default_rng(3)
     header = fits.Header({"TELESCOP": "Test 1.0m", "INSTRUME": "TestCam", "EXPTIME": 0.0, "GAIN": 1.8})
     fits.PrimaryHDU(counts(np.zeros(SHAPE), random), header).writeto(tmp_path / "b.fits")

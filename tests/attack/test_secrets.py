@@ -567,3 +567,8 @@ def test_a_password_of_a_proxy_is_not_shown_as_python_writes_it(password, monkey
     monkeypatch.setenv("HTTPS_PROXY", f"socks5://me:{password}@proxy.example:1080")
     for written in (unquote(password), repr(unquote(password)), repr(unquote(password).encode()), password):
         assert "s3cret" not in without_passwords(f"setup_socks5 auth={written} done")
+
+
+def test_a_stored_token_of_any_form_is_not_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "api_org_Sup3rS3cretToken")
+    assert connection.without_secrets("bad token Bearer api_org_Sup3rS3cretToken") == "bad token Bearer ..."

@@ -10,9 +10,10 @@ import errno
 import math
 import os
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -99,9 +100,18 @@ def shown_endpoint(api: Any) -> str:
 
 def without_secrets(text: str) -> str:
     """Return a text without passwords in addresses and without tokens."""
-    for token in filter(None, (os.environ.get(name) for name in _TOKEN_VARIABLES)):
+    for token in filter(None, _tokens()):
         text = text.replace(token, "...")
     return _TOKEN.sub("hf_...", without_passwords(text))
+
+
+def _tokens() -> list[str | None]:
+    """Return the tokens of the environment and, once the client is there, the one stored by the Hub's own login."""
+    found = [os.environ.get(name) for name in _TOKEN_VARIABLES]
+    if "huggingface_hub" in sys.modules:
+        with suppress(Exception):  # a file that cannot be read gives none
+            found.append(sys.modules["huggingface_hub"].get_token())
+    return found
 
 
 def patience() -> float:

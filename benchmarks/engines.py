@@ -16,13 +16,10 @@ import subprocess
 import sys
 import time
 
-from inference import field, machine, operations, peak
+from inference import CPU_ENGINES, field, machine, operations, peak
 from synthetic_visits import command
 
-from deepcr_zoo.machine import multiplies_bfloat16
-
 NETWORKS = ("ACS-WFC-F606W-2-4", "CCD-ANY-3-16", "ACS-WFC-2-32")
-ENGINES = ("torch", "openvino", *(["openvino-bf16"] if multiplies_bfloat16() else []))
 
 
 def measure(name: str, engine: str, size: int, threads: int, rounds: int) -> None:
@@ -59,9 +56,9 @@ def table(options: argparse.Namespace) -> None:
     peaks = {threads: peak(threads) for threads in options.threads}
     print(f"{machine(('deepcr-zoo', 'torch', 'openvino', 'numpy'), peaks)}\n\n`{command()}`\n")
     columns = ["network (operations a pixel)", "threads", "side"]
-    for engine in ENGINES:
+    for engine in CPU_ENGINES:
         columns += [f"{engine}: loading, first, later s", "% of the peak"]
-    columns += [f"torch / {engine}: first with loading, later" for engine in ENGINES[1:]]
+    columns += [f"torch / {engine}: first with loading, later" for engine in CPU_ENGINES[1:]]
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for name in NETWORKS:
         work = operations(name)
@@ -72,13 +69,13 @@ def table(options: argparse.Namespace) -> None:
 
 def row(options: argparse.Namespace, name: str, work: int, threads: int, size: int, most: float) -> str:
     cells, first, later = [f"{name} ({work:,})", str(threads), str(size)], [], []
-    for engine in ENGINES:
+    for engine in CPU_ENGINES:
         loading, once, *others = measured(options, name, engine, size, threads)
         first.append(loading + once)
         later.append(statistics.median(others))
         share = work * size**2 / later[-1] / 1e9 / most
         cells += [f"{loading:.2f}, {once:.3f}, {later[-1]:.3f}", f"{100 * share:.0f}"]
-    ratios = [f"{first[0] / first[n]:.2f}, {later[0] / later[n]:.2f}" for n in range(1, len(ENGINES))]
+    ratios = [f"{first[0] / first[n]:.2f}, {later[0] / later[n]:.2f}" for n in range(1, len(CPU_ENGINES))]
     return f"| {' | '.join([*cells, *ratios])} |"
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from deepcr_zoo.errors import DeepcrZooError, InterruptedWorkError, NotAnExposureError, UsageError
-from deepcr_zoo.files import read_file, walk, without_address
+from deepcr_zoo.files import lies_within, read_file, walk, without_address
 from deepcr_zoo.machine import is_out_of_memory, processors, safe_children
 
 UNWRITABLE_NAME = "a name has letters that the locale cannot write: set PYTHONUTF8=1, or a locale with UTF-8"
@@ -182,9 +182,7 @@ def _list_items(argument: str) -> list[str]:
     if not argument.startswith("@") or os.path.lexists(argument):
         return [argument]
     path = Path(argument[1:])
-    if not path.resolve().is_relative_to(
-        path.parent.resolve()
-    ):  # its lines, which may be of any text, would stand in errors
+    if not lies_within(path, path.parent):  # its lines, which may be of any text, would stand in errors
         raise UsageError(f"{argument}: is a link that leads out of its folder: give the list that it leads to")
     try:
         lines = read_file(path, MOST_LIST_BYTES).decode("utf-8-sig").splitlines()
@@ -195,9 +193,8 @@ def _list_items(argument: str) -> list[str]:
     items = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
     if nested := [item for item in items if item.startswith("@")]:
         raise UsageError(f"{argument}: expected names of files, found another list, {without_address(nested[0])}")
-    if (
-        searches := sum(glob.has_magic(item) and not os.path.lexists(item[:MOST_CHARACTERS]) for item in items)
-    ) > MOST_SEARCHES:
+    searches = sum(glob.has_magic(item) and not os.path.lexists(item[:MOST_CHARACTERS]) for item in items)
+    if searches > MOST_SEARCHES:
         raise UsageError(
             f"{argument}: expected at most {MOST_SEARCHES} names with wildcards, got {searches:,}: name the files"
         )

@@ -345,6 +345,11 @@ def walk(
         yield top, folders, names
 
 
+def lies_within(path: Path, folder: Path) -> bool:
+    """True unless links lead out of a folder."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
 def refuse_links(path: Path, root: Path) -> None:
     """Raise `IntegrityError` if a part of a path below `root` is a symbolic link, which could lead to any file."""
     for part in (*reversed([one for one in path.parents if one != root and one.is_relative_to(root)]), path):
@@ -413,9 +418,8 @@ def _sweep(folder: Path, names: Collection[str] | None) -> None:
             and (_has_lost_its_process(found) or _is_old(folder / leftover))
             and not _is_held(folder / leftover)
         ):
-            with suppress(
-                OSError, RecursionError
-            ):  # in a folder that others share it may be theirs, and built to be in the way
+            # in a folder that others share it may be theirs, and built to be in the way
+            with suppress(OSError, RecursionError):
                 _remove(folder / leftover)
 
 

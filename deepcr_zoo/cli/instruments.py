@@ -122,8 +122,8 @@ def check(
         exposure = read_exposure(file, ReadingOptions(instrument=instrument))
     except MissingFactsError as error:
         raise InvalidFileError(
-            f"{error.where}: {'; '.join(dict.fromkeys(one.what for one in error.missing))}: add it to the description, or "
-            "give it to 'deepcr-zoo instrument new' with --overwrite, as in --set bias_count=200"
+            f"{error.where}: {error.clauses}: add it to the description, or give it to 'deepcr-zoo instrument new' with "
+            "--overwrite, as in --set bias_count=200"
         ) from None
     if exposure.instrument != instrument:
         wanted = _shown(instrument.recognise)

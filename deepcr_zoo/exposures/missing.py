@@ -28,11 +28,15 @@ class MissingFactsError(InvalidFileError):
         self.where = where
         self.missing = tuple(missing)
         self.instrument = instrument
-        clauses = list(dict.fromkeys(one.what for one in missing))
         options = dict.fromkeys(one.option for one in missing)
         is_of_the_camera = instrument is None and any(option.startswith(_OF_THE_CAMERA) for option in options)
         once = "; 'deepcr-zoo instrument new' describes the camera for all its files" if is_of_the_camera else ""
-        super().__init__(f"{where}: {'; '.join(clauses)}: give {' '.join(options)}{once}")
+        super().__init__(f"{where}: {self.clauses}: give {' '.join(options)}{once}")
+
+    @property
+    def clauses(self) -> str:
+        """What is missing, each fact once."""
+        return "; ".join(dict.fromkeys(one.what for one in self.missing))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep what is missing, and the message, when the error goes to another process."""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deepcr_zoo.documents import LARGEST_KEY
 from deepcr_zoo.errors import ConversionError, UsageError
 
 SAFE_SINCE = "2.10"  # weights_only=True could still run code in earlier releases of torch: CVE-2025-32434, CVE-2026-24747
@@ -21,9 +22,6 @@ EXPECTED = "expected what torch.save(model.state_dict(), path) writes"
 
 MOST_OPERATIONS = 1_000_000  # of all pickles in a file; that of deepCR's largest network has 2,000
 MOST_NESTED = 1_000  # values in a tuple and the tuples in it: one that holds the same tuple again and again hides any number
-LARGEST = (
-    2**60
-)  # a number in a tensor's shape or place; of those beyond, any number may have the same hash (Python's modulus)
 _MAGIC = 0x1950A86A20F9469CFC6C  # with which torch before 1.6 began (MAGIC_NUMBER of torch.serialization)
 PICKLES = 5  # at the beginning of a file of torch before 1.6: the fourth holds the tensors, without their bytes
 PROTOCOL = 2  # of torch.save
@@ -81,7 +79,7 @@ def _check_operations(data: bytes) -> None:
             is_foreign = (
                 (code.endswith("GLOBAL") and argument not in _NEEDED)
                 or (code == "PROTO" and argument != PROTOCOL)
-                or (isinstance(argument, int) and abs(argument) > LARGEST and argument != _MAGIC)
+                or (isinstance(argument, int) and abs(argument) > LARGEST_KEY and argument != _MAGIC)
             )
             if number > MOST_OPERATIONS or is_foreign or nested.after(operation, argument) > MOST_NESTED:
                 raise ValueError(code)

@@ -129,7 +129,7 @@ def _parsed(content: bytes, path: Path, folder: Path) -> Instrument:
     try:
         return parse_document(content, Instrument, path)
     except InvalidDocumentError:
-        if path.resolve().is_relative_to(folder.resolve()):
+        if files.lies_within(path, folder):
             raise
         reason = f"its content is not shown, since it lies outside of {folder}"
         raise InvalidDocumentError(f"{path}: expected a description of an instrument; {reason}") from None

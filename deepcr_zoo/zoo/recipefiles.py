@@ -97,7 +97,7 @@ def _without_content(problem: str, outside: set[Path]) -> str:
 
 def _is_outside(path: Path, top: Path) -> bool:
     known = (top.parent, files.data_root() / "recipes")
-    return not any(path.resolve().is_relative_to(folder.resolve()) for folder in known)
+    return not any(files.lies_within(path, folder) for folder in known)
 
 
 def _read(path: Path, ancestors: tuple[Path, ...], outside: set[Path]) -> tuple[Content, Origins]:

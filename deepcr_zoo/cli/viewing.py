@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
+from types import FrameType
 from typing import Annotated
 
 from typer import Argument, Option
@@ -68,7 +70,7 @@ def view(
         raise OutputError(f"{output_dir}: is no folder: choose another --output-dir")
     options.check()
     check_kind(file)
-    with suppress(KeyboardInterrupt), Viewer(output_dir, port) as viewer, viewer.serving():
+    with _noted_interrupts() as interrupted, Viewer(output_dir, port) as viewer, viewer.serving():
         print_result(viewer.address)
         print_note("open this address in a browser of this machine; Ctrl-C ends the viewer")
         with _opened(viewer.address) if browser else nullcontext():
@@ -77,8 +79,26 @@ def view(
             for caution in viewer.cautions:
                 message("caution", caution, "caution")
             seen.find(TerminalReporter())
-            while True:
-                time.sleep(3600)
+            while not interrupted():
+                time.sleep(1)
+
+
+@contextmanager
+def _noted_interrupts() -> Iterator[Callable[[], bool]]:
+    """End a block at Ctrl-C in peace; the function tells of one that came while a library swallowed its exception."""
+    noted = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal noted
+        noted = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        with suppress(KeyboardInterrupt):
+            yield lambda: noted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -2,10 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from deepcr_zoo import clean_file
 from deepcr_zoo.cli.main import app
 from deepcr_zoo.errors import InvalidFileError, OutputError, UsageError
 from deepcr_zoo.exposures.making import ChipWork
-from deepcr_zoo.exposures.viewer import server
+from deepcr_zoo.exposures.viewer import seen, server
 from deepcr_zoo.exposures.viewer.corrections import Corrections
 from deepcr_zoo.exposures.viewer.server import Viewer
 from tests.fitsfiles import SHAPE
@@ -223,3 +225,22 @@ def test_what_is_no_exposure_is_said_before_an_address(tmp_path):
         assert isinstance(done.exception, InvalidFileError)
         assert reason in str(done.exception)
         assert done.stdout == ""
+
+
+def test_an_interrupt_that_a_library_swallows_ends_the_viewer_all_the_same(flc, monkeypatch):
+    def swallowing(*arguments):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+        except KeyboardInterrupt:
+            return look_at(*arguments)
+
+    look_at = seen.look_at
+    monkeypatch.setattr(seen, "look_at", swallowing)
+    second = threading.Timer(60, os.kill, [os.getpid(), signal.SIGINT])
+    second.start()
+    done = CliRunner().invoke(app, ["view", str(flc), "--no-browser"])
+    assert second.is_alive(), "it waited for another one"
+    second.cancel()
+    assert (done.exit_code, done.exception) == (0, None)
+    assert done.stdout.startswith("http://127.0.0.1:")

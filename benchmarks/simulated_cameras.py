@@ -56,7 +56,7 @@ CAMERAS: dict[str, tuple[list[FieldType], dict[str, object]]] = {
 }  # fmt: skip
 
 
-def recipe_of(camera: str, visits: int) -> Recipe:
+def recipe_of(camera: str, visits: int, seed: int = SEED) -> Recipe:
     """The recipe of exposures of a camera, all of them for judging."""
     recipe = read_recipe(find_recipe("ccd-any"))
     kinds, facts = CAMERAS[camera]
@@ -64,18 +64,18 @@ def recipe_of(camera: str, visits: int) -> Recipe:
     simulated = SimulatedData(
         visits=dict.fromkeys(kinds, each),
         side=544,
-        seed=SEED + 1000 * list(CAMERAS).index(camera),
+        seed=seed + 1000 * list(CAMERAS).index(camera),
         cameras=CameraSpace.model_validate(GROUND | facts),
     )
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"simulated": simulated})})
 
 
-def of_acs(visits: int) -> Recipe:
+def of_acs(visits: int, seed: int = SEED) -> Recipe:
     """The recipe of ACS/WFC exposures, with the field types of its recipe's truth."""
     recipe = read_recipe(find_recipe("acs-wfc-f606w"), ["benchmark.fprs=[0.0001,0.0005,0.001,0.005]"])
     assert recipe.benchmark.truth is not None
     each = {kind: SimulatedVisitCount(test=visits) for kind in recipe.benchmark.truth.visits}
-    truth = recipe.benchmark.truth.model_copy(update={"visits": each, "seed": SEED + 100_000})
+    truth = recipe.benchmark.truth.model_copy(update={"visits": each, "seed": seed + 100_000})
     of_truth = recipe.model_copy(update={"benchmark": recipe.benchmark.model_copy(update={"truth": truth})}).of_truth
     assert of_truth is not None
     return of_truth

@@ -217,7 +217,7 @@ def _software(methods: Sequence[MethodResult]) -> dict[str, str]:
     packages = {"numpy", "scipy", "torch"}
     for result in methods:
         if isinstance(result.method, ModelMethod):
-            packages.add(result.method.engine.removesuffix("-bf16"))
+            packages.add(result.method.engine.partition("-")[0])  # the rest names a precision
         else:
             packages |= result.method.packages.keys() - {"deepcr-zoo"}
     return {"deepcr-zoo": __version__, **{name: version(name) for name in sorted(packages)}}

@@ -6,6 +6,7 @@ The only module that imports drizzlepac (extra ``build``), and only in that proc
 from __future__ import annotations
 
 import errno
+import io
 import json
 import math
 import os
@@ -25,8 +26,9 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from deepcr_zoo.dataset.confinement import confine
 from deepcr_zoo.errors import DrizzleError, InterruptedWorkError, printable
-from deepcr_zoo.exposures.fitsfiles import read_unchanged
+from deepcr_zoo.exposures.fitsfiles import extension_name, is_image, quiet_astropy, read_unchanged
 from deepcr_zoo.exposures.packing import unpacked
 from deepcr_zoo.files import refuse_links
 from deepcr_zoo.machine import require
@@ -35,6 +37,8 @@ from deepcr_zoo.zoo.recipe import DrizzleBlock, TweakReg
 _JOB, _RESULT = "job.json", "result.json"
 _SHIFTS = "shifts.txt"
 _OLD_DISTORTION, _DISTORTION = "DGEOFILE", "NPOLFILE"
+_TAKEN = ("SCI", "ERR", "DQ", "SAMP", "TIME", "D2IMARR", "WCSDVARR")
+"""Extensions of calibrated exposures that are images (ACS and WFC3 Data Handbooks)."""
 
 _DISK_FULL = re.compile(rf"\[Errno ({errno.ENOSPC}|{errno.EDQUOT}|{errno.EFBIG})\]|\d+ requested and \d+ written")
 """Messages of Python and numpy about a full disk."""
@@ -102,8 +106,7 @@ def drizzle_visit(
     # new names: drizzlepac gives commas, brackets and @ in names a meaning
     copies = [f"{_stem(index)}_flc.fits" for index in range(len(exposures))]
     for path, copy in zip(exposures, copies, strict=True):
-        (folder / copy).write_bytes(unpacked(read_unchanged(path), path))
-        _without_old_distortion(folder / copy)
+        _write_images(unpacked(read_unchanged(path), path), folder / copy)
     parameters = settings.model_dump(include={"resetbits", "combine_type", "driz_cr_snr", "driz_cr_grow"})
     bits = dict.fromkeys(("driz_sep_bits", "final_bits"), str(good_bits))
     job = {
@@ -121,16 +124,28 @@ def drizzle_visit(
     return DrizzledVisit(folder, result["software"], rms and tuple(math.inf if one is None else one for one in rms))
 
 
-def _without_old_distortion(copy: Path) -> None:
-    """Clear the old-style distortion table of an exposure without a new one: drizzlepac does without, once it has asked."""
-    header = fits.getheader(copy, 0)
-    if _OLD_DISTORTION in header and _DISTORTION not in header:
-        fits.setval(copy, _OLD_DISTORTION, value="N/A", ext=0, memmap=False, output_verify="ignore")
+def _write_images(data: bytes, copy: Path) -> None:
+    """Write what AstroDrizzle needs of an exposure: its headers and images.
+
+    Tables stay away, and pixels of the primary HDU: drizzlepac's libraries run the formats of the columns of some as code.
+    The instrument is the one that this package has read, of the first chip if that names one. An old-style distortion table
+    without a new one is cleared: drizzlepac does without, once it has asked.
+    """
+    with quiet_astropy(), fits.open(io.BytesIO(data)) as hdus:
+        primary = fits.PrimaryHDU(header=hdus[0].header)
+        if _OLD_DISTORTION in primary.header and _DISTORTION not in primary.header:
+            primary.header[_OLD_DISTORTION] = "N/A"
+        taken = [hdu for hdu in hdus[1:] if is_image(hdu) and extension_name(hdu) in _TAKEN]
+        images = [fits.ImageHDU(hdu.data, hdu.header) if isinstance(hdu, fits.CompImageHDU) else hdu for hdu in taken]
+        first = next((image.header for image in images if extension_name(image) == "SCI"), primary.header)
+        primary.header.update({name: first[name] for name in ("TELESCOP", "INSTRUME", "DETECTOR") if name in first})
+        fits.HDUList([primary, *images]).writeto(copy, output_verify="ignore")
 
 
 def environment(folder: Path) -> dict[str, str]:
     """Return the environment of the process that runs drizzlepac in a folder."""
     own = {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1", "TMPDIR": str(folder)}
+    own |= {"PYTHONDONTWRITEBYTECODE": "1"}  # it writes below the folder alone
     # parameters that the user has saved for drizzlepac (~/.teal) are no part of a recipe; packages below ~ are found still
     own |= {"HOME": str(folder), "PYTHONUSERBASE": site.getuserbase()}
     # it starts in the visit's folder and must import the package from the same place as this process
@@ -214,12 +229,15 @@ def _read(path: Path) -> NDArray[Any]:
 def _main() -> int:
     """Do the job in the current folder and return the exit status."""
     threading.Thread(target=_end_with_parent, args=(_taken_from_stdin(),), daemon=True).start()
+    refused = confine(Path.cwd())  # it removes and replaces files that headers name
     try:
         _do_job()
     except EOFError as error:
         raise RuntimeError("it asked a question, which nobody can answer here") from error
-    except (OSError, MemoryError, ImportError):  # the machine failed: the visit is not rejected
-        traceback.print_exc()
+    except (OSError, MemoryError, ImportError) as error:
+        if refused():
+            raise RuntimeError(f"its headers ask for what no exposure needs: {refused()[0]}") from error
+        traceback.print_exc()  # the machine failed: the visit is not rejected
         return _TEMPORARY_FAILURE
     return 0
 

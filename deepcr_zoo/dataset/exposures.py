@@ -200,6 +200,10 @@ def _check(exposure: Exposure, block: InstrumentBlock, labels: Labels, is_dark: 
                 f"{chip.where}: is in {chip.unit.spellings[0]}: expected ELECTRONS, as in calibrated exposures"
             )
         if labels == "astrodrizzle":
+            if chip.hdu == 0:
+                raise InvalidFileError(
+                    f"{chip.where}: is in the primary HDU: expected extensions SCI, as calibrated exposures have them"
+                )
             _check_scale(chip, block)
             check_distortion_cards(chip.header, chip.where)
         chip.factor("electron")  # raises without a gain

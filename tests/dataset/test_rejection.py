@@ -18,11 +18,19 @@ from scipy import ndimage
 
 from deepcr_zoo.dataset.backgrounds import without_odd_backgrounds
 from deepcr_zoo.dataset.build import assemble, build_dataset, label_visits
-from deepcr_zoo.dataset.drizzle import environment
+from deepcr_zoo.dataset.drizzle import drizzle_visit, environment
+from deepcr_zoo.dataset.exposures import read_facts
 from deepcr_zoo.dataset.labels import label_visit
 from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.store import Home
-from deepcr_zoo.errors import DataError, InterruptedWorkError, InvalidDocumentError, InvalidFileError, OutputError
+from deepcr_zoo.errors import (
+    DataError,
+    DrizzleError,
+    InterruptedWorkError,
+    InvalidDocumentError,
+    InvalidFileError,
+    OutputError,
+)
 from deepcr_zoo.simulate.truth import read_truth, truth_path
 from tests.dataset.visits import copy_changed, recipe_of, rule
 
@@ -269,6 +277,74 @@ def test_an_old_distortion_table_without_a_new_one_asks_nothing_and_rejects_noth
     record = label_visit(visit, Home(tmp_path))
     assert (record.rejection, len(record.exposures)) == (None, 3)
     assert {file: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_the_format_of_a_column_is_not_run_as_code(folder, tmp_path):
+    """drizzlepac's libraries evaluate it where pixels of the primary HDU are followed by one table: a waivered file."""
+    hostile, *others = sorted(folder.glob("*_flc.fits"))
+    harmless = "E15.7"
+    code = f"{harmless}G+0*__import__('os').mkdir('marker') #".replace("'", "''")
+    with fits.open(hostile) as hdus:
+        header = hdus[0].header.copy()
+        header.extend(hdus["SCI", 1].header.copy(strip=True), update=True)
+        header.remove("NEXTEND", ignore_missing=True)
+        column = fits.Column(name="A", format=harmless, array=np.ones(1), ascii=True)
+        written = fits.HDUList([fits.PrimaryHDU(hdus["SCI", 1].data, header), fits.TableHDU.from_columns([column])])
+    written.writeto(hostile, overwrite=True, output_verify="ignore")
+    before, card, after = hostile.read_bytes().partition(f"TFORM1  = '{harmless}".encode())
+    hostile.write_bytes(before + f"TFORM1  = '{code}'".encode().ljust(80) + after[80 - len(card) :])
+    recipe = recipe_of(rules(folder))
+    with pytest.raises(InvalidFileError, match=r"is in the primary HDU: expected extensions SCI"):
+        read_facts(hostile, recipe.instrument)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with pytest.raises(DrizzleError):
+        drizzle_visit([hostile, *others], scratch, recipe.build.drizzle, 0, None, tmp_path / "logs" / "visit.log")
+    assert not (scratch / "marker").exists()
+
+
+def test_names_of_files_in_a_header_replace_no_file(folder, tmp_path):
+    """drizzlepac splits exposures of STIS into files that are named by their headers, and removes those that are there."""
+    mine = tmp_path / "mine_flt.fits"
+    mine.write_text("mine")
+    hostile = min(folder.glob("*_flc.fits"))
+    with fits.open(hostile, mode="update") as hdus:
+        hdus[0].header.update({"INSTRUME": "STIS", "OBSTYPE": "IMAGING"})
+        times = {"EXPTIME": 500.0, "DATE-OBS": "2020-01-01", "TIME-OBS": "00:00:00", "EXPSTART": 55000.0, "EXPEND": 55001.0}
+        hdus["SCI", 1].header.update({"EXPNAME": str(tmp_path / "mine"), **times})
+        for name in ("SCI", "ERR", "DQ"):
+            hdus.append(hdus[name, 1].copy())
+            hdus[-1].ver = 2
+    scratch, log = tmp_path / "scratch", tmp_path / "logs" / "visit.log"
+    scratch.mkdir()
+    with pytest.raises(DrizzleError, match=r"its headers ask for what no exposure needs: a change of .*mine_flt\.fits"):
+        drizzle_visit([hostile], scratch, recipe_of(rules(folder)).build.drizzle, 0, None, log)
+    assert mine.read_text() == "mine"
+
+
+def test_drizzlepac_sees_the_instrument_that_this_package_has_read(folder, tmp_path):
+    paths = sorted(folder.glob("*_flc.fits"))
+    for path in paths:
+        with fits.open(path, mode="update") as hdus:
+            hdus["SCI", 1].header.update({"INSTRUME": "ACS", "DETECTOR": "WFC"})
+            hdus[0].header.update({"INSTRUME": "STIS", "DETECTOR": "CCD"})
+    scratch, log = tmp_path / "scratch", tmp_path / "logs" / "visit.log"
+    scratch.mkdir()
+    drizzled = drizzle_visit(paths, scratch, recipe_of(rules(folder)).build.drizzle, 0, None, log)
+    assert fits.getval(drizzled.exposure(0), "INSTRUME", 0) == "ACS"
+
+
+def test_a_table_of_an_exposure_does_not_reach_drizzlepac(folder, tmp_path):
+    table = fits.BinTableHDU.from_columns([fits.Column(name="A", format="E", array=np.ones(1))], name="HDRLET")
+    paths = [copy_changed(path, tmp_path / "with", lambda hdus: hdus.append(table)) for path in sorted(folder.iterdir())]
+    recipe, scratch = recipe_of(rules(folder)), tmp_path / "scratch"
+    scratch.mkdir()
+    drizzled = drizzle_visit(paths, scratch, recipe.build.drizzle, 0, None, tmp_path / "logs" / "visit.log")
+    with fits.open(drizzled.exposure(0)) as seen, fits.open(paths[0]) as given:
+        assert [hdu.name for hdu in seen if hdu.name] == [
+            hdu.name for hdu in given if hdu.name in ("SCI", "ERR", "DQ", "PRIMARY")
+        ]
+        assert "HDRLET" in given
 
 
 def test_an_unknown_instrument_is_an_error(tmp_path):

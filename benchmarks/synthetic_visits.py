@@ -27,6 +27,7 @@ from deepcr_zoo.dataset.drizzle import drizzle_visit
 from deepcr_zoo.dataset.exposures import ChipPixels, read_chips, read_facts
 from deepcr_zoo.dataset.ignore import ignore_mask, quality_bits
 from deepcr_zoo.exposures.usablepixels import has_bits
+from deepcr_zoo.files import sha256_of
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.simulate import VERSION
 from deepcr_zoo.simulate.simulation import SimulatedVisit, write_visit
@@ -199,7 +200,8 @@ def _made(visit: SimulatedVisit, build: BuildBlock, cache: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
             bits = quality_bits(build.ignore, detector_of(visit.instrument))
             log = unfinished / "drizzle.log"
-            drizzled = drizzle_visit(exposures, Path(scratch), build.drizzle, bits.kept, None, log)
+            files = {path: sha256_of(path) for path in exposures}
+            drizzled = drizzle_visit(files, Path(scratch), build.drizzle, bits.kept, None, log)
             masks = {
                 _key(index, chip.version): drizzled.label(index, chip.version)[0]
                 for index, path in enumerate(exposures)

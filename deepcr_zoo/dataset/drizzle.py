@@ -6,6 +6,7 @@ The only module that imports drizzlepac (extra ``build``), and only in that proc
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import math
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from deepcr_zoo.dataset.confinement import confine
+from deepcr_zoo.dataset.exposures import has_changed
 from deepcr_zoo.errors import DrizzleError, InterruptedWorkError, printable
 from deepcr_zoo.exposures.fitsfiles import extension_name, is_image, quiet_astropy, read_unchanged
 from deepcr_zoo.exposures.packing import unpacked
@@ -95,18 +97,27 @@ def require_drizzlepac() -> None:
 
 
 def drizzle_visit(
-    exposures: Sequence[Path], folder: Path, settings: DrizzleBlock, good_bits: int, tweakreg: TweakReg | None, log: Path
+    exposures: Mapping[Path, str],
+    folder: Path,
+    settings: DrizzleBlock,
+    good_bits: int,
+    tweakreg: TweakReg | None,
+    log: Path,
 ) -> DrizzledVisit:
     """Align copies of calibrated exposures in an empty folder (unless `tweakreg` is None) and run AstroDrizzle on them.
 
+    `exposures` holds the SHA-256 of each file when it was checked; one that has changed since raises InvalidFileError.
     AstroDrizzle does not run if an alignment is worse than the settings allow: see `fit_rms_pixels`. A DrizzleError is a
     fault of the visit; an InterruptedWorkError or OSError is one of the machine.
     """
     require_drizzlepac()
     # new names: drizzlepac gives commas, brackets and @ in names a meaning
     copies = [f"{_stem(index)}_flc.fits" for index in range(len(exposures))]
-    for path, copy in zip(exposures, copies, strict=True):
-        _write_images(unpacked(read_unchanged(path), path), folder / copy)
+    for (path, sha256), copy in zip(exposures.items(), copies, strict=True):
+        data = read_unchanged(path)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise has_changed(path)
+        _write_images(unpacked(data, path), folder / copy)
     parameters = settings.model_dump(include={"resetbits", "combine_type", "driz_cr_snr", "driz_cr_grow"})
     bits = dict.fromkeys(("driz_sep_bits", "final_bits"), str(good_bits))
     job = {

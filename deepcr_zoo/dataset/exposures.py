@@ -93,6 +93,9 @@ def read_facts(
     exposure = read_exposure(path, ReadingOptions(instrument=block.description))
     _check(exposure, block, labels, is_dark)
     chips = list(_chips(exposure, block, is_dark))
+    if labels == "astrodrizzle" and not is_dark:
+        for chip, pixels in zip(sorted(exposure.chips, key=lambda one: one.version), chips, strict=True):
+            _check_scale(chip, pixels.wcs, block)
     repeats = exposure.instrument is not None and exposure.instrument.every_chip_is_an_exposure
     groups = [[chip] for chip in chips] if repeats else [chips]
     return [_facts(exposure, group, repeats, is_dark) for group in groups]
@@ -105,8 +108,12 @@ def read_chips(facts: ExposureFacts, block: InstrumentBlock, path: Path | None =
     """
     exposure = read_exposure(path or facts.path, ReadingOptions(instrument=block.description))
     if path is None and facts.sha256 != exposure.sha256:
-        raise InvalidFileError(f"{facts.path}: has changed since its visit was planned: run again when it is at rest")
+        raise has_changed(facts.path)
     return list(_chips(exposure, block, is_dark=not facts.outlines, versions=facts.versions))
+
+
+def has_changed(path: Path) -> InvalidFileError:
+    return InvalidFileError(f"{path}: has changed since its visit was planned: run again when it is at rest")
 
 
 def _facts(exposure: Exposure, chips: list[ChipPixels], repeats: bool, is_dark: bool) -> ExposureFacts:
@@ -204,7 +211,11 @@ def _check(exposure: Exposure, block: InstrumentBlock, labels: Labels, is_dark: 
                 raise InvalidFileError(
                     f"{chip.where}: is in the primary HDU: expected extensions SCI, as calibrated exposures have them"
                 )
-            _check_scale(chip, block)
+            if chip.image_area is not None:
+                raise InvalidFileError(
+                    f"{chip.where}: its header says that a part of the frame sees no light (DATASEC, TRIMSEC): expected a "
+                    "calibrated exposure, of which all is an image"
+                )
             check_distortion_cards(chip.header, chip.where)
         chip.factor("electron")  # raises without a gain
         if chip.exposure_time_s is None:
@@ -212,12 +223,18 @@ def _check(exposure: Exposure, block: InstrumentBlock, labels: Labels, is_dark: 
             raise InvalidFileError(f"{chip.where}: has no positive {keyword}: expected the exposure time in seconds")
 
 
-def _check_scale(chip: Chip, block: InstrumentBlock) -> None:
-    """Refuse another scale than the camera's: AstroDrizzle's grid has pixels of this side, and would be of any size."""
-    scale, expected = number(chip.header, "IDCSCALE"), block.pixel_scale_arcsec
-    if scale is not None and not expected / 2 <= scale <= 2 * expected:
+def _check_scale(chip: Chip, wcs: WCS, block: InstrumentBlock) -> None:
+    """Refuse another scale than the camera's: AstroDrizzle's grid has pixels of this side, and would be of any size.
+
+    It takes IDCSCALE, else the root of the area of a pixel (stwcs.distortion.utils.make_orthogonal_cd).
+    """
+    expected, matrix = block.pixel_scale_arcsec, wcs.celestial.pixel_scale_matrix * 3600
+    of_area = np.sqrt(np.abs(np.linalg.det(matrix)))
+    scales = [number(chip.header, "IDCSCALE") or of_area, of_area, *np.hypot(*matrix)]
+    if not expected / 2 <= min(scales) or not scales[0] <= 2 * expected:
+        shown = ", ".join(f"{scale:g}" for scale in scales)
         raise InvalidFileError(
-            f"{chip.where}: IDCSCALE is {scale:g}: expected about {expected:g} arcsec, the side of a pixel"
+            f"{chip.where}: the sides of its pixels are {shown} arcsec (IDCSCALE and WCS): expected about {expected:g}"
         )
 
 
@@ -234,7 +251,8 @@ def _check_dark(exposure: Exposure) -> None:
 
 def _flags(chip: Chip, detector: Instrument) -> NDArray[np.integer]:
     """Return the DQ flags, all 0 in raw frames, whose DQ is not filled in yet, and for a camera that has none."""
-    if chip.image_area is not None or (chip.quality.flags is None and not detector.has_flags):
+    is_raw = chip.image_area is not None and chip.unit.quantity == "adu"
+    if is_raw or (chip.quality.flags is None and not detector.has_flags):
         return np.zeros(chip.pixels.shape, dtype=np.int16)
     if chip.quality.flags is None:
         raise InvalidFileError(

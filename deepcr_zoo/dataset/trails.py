@@ -39,8 +39,7 @@ def find_moving(
     `struck` is what exceeds the other exposures, by `excesses` (e-); `maps` hold the place of each pixel on a common grid.
     """
     trails = [find_trails(mask) for mask in struck]
-    stays = 2 * np.sum(trails, axis=0) > len(trails)  # a bad column, which moves with the detector
-    trails = [trail & ~stays for trail in trails]
+    trails = [trail & ~_stays(trail.shape, trails) for trail in trails]
     rest = [mask & ~trail for mask, trail in zip(struck, trails, strict=True)]
     found = [_star_like(*one) for one in zip(rest, excesses, maps, fwhms, strict=True)]
     clock = [float(index) if time is None else time for index, time in enumerate(times_s)]
@@ -51,6 +50,12 @@ def find_moving(
         trail | _grown(np.isin(one.labels, one.numbers[sorted(chosen)]))
         for trail, one, chosen in zip(trails, found, moving, strict=True)
     ]
+
+
+def _stays(shape: tuple[int, ...], trails: Sequence[Mask]) -> Mask:
+    """Return what is a trail in most exposures of this shape: a bad column, which moves with the detector."""
+    alike = [trail for trail in trails if trail.shape == shape]
+    return np.asarray((2 * np.sum(alike, axis=0) > len(alike)) & (len(alike) > 1))
 
 
 def find_trails(mask: Mask) -> Mask:

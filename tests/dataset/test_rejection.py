@@ -3,6 +3,7 @@
 import bz2
 import dataclasses
 import gzip
+import hashlib
 import lzma
 import os
 import shutil
@@ -19,7 +20,7 @@ from scipy import ndimage
 from deepcr_zoo.dataset.backgrounds import without_odd_backgrounds
 from deepcr_zoo.dataset.build import assemble, build_dataset, label_visits
 from deepcr_zoo.dataset.drizzle import drizzle_visit, environment
-from deepcr_zoo.dataset.exposures import read_facts
+from deepcr_zoo.dataset.exposures import read_chips, read_facts
 from deepcr_zoo.dataset.labels import label_visit
 from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.store import Home
@@ -93,7 +94,7 @@ BAD = {
     "a record among polynomials": (cards(("A_1_1", "NTERMS: 3")), "its header has A_1_1"),
     "a text among polynomials": (cards(("B_2_0", "NTERMS:3")), "its header has B_2_0"),
     "axes of other coordinates": (cards(("WCSAXESA", 100_000)), "its header has WCSAXESA"),
-    "another scale": (header(IDCSCALE=0.0005), "IDCSCALE is 0.0005: expected about 0.05 arcsec"),
+    "another scale": (header(IDCSCALE=0.0005), "sides of its pixels are 0.0005, .* expected about 0.05"),
     "another camera": (header(INSTRUME="WFC3", DETECTOR="UVIS"), "is of HST WFC3/UVIS"),
 }
 
@@ -279,6 +280,10 @@ def test_an_old_distortion_table_without_a_new_one_asks_nothing_and_rejects_noth
     assert {file: file.read_bytes() for file in folder.iterdir()} == before
 
 
+def with_hashes(paths):
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
 def test_the_format_of_a_column_is_not_run_as_code(folder, tmp_path):
     """drizzlepac's libraries evaluate it where pixels of the primary HDU are followed by one table: a waivered file."""
     hostile, *others = sorted(folder.glob("*_flc.fits"))
@@ -299,7 +304,9 @@ def test_the_format_of_a_column_is_not_run_as_code(folder, tmp_path):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     with pytest.raises(DrizzleError):
-        drizzle_visit([hostile, *others], scratch, recipe.build.drizzle, 0, None, tmp_path / "logs" / "visit.log")
+        drizzle_visit(
+            with_hashes([hostile, *others]), scratch, recipe.build.drizzle, 0, None, tmp_path / "logs" / "visit.log"
+        )
     assert not (scratch / "marker").exists()
 
 
@@ -318,7 +325,7 @@ def test_names_of_files_in_a_header_replace_no_file(folder, tmp_path):
     scratch, log = tmp_path / "scratch", tmp_path / "logs" / "visit.log"
     scratch.mkdir()
     with pytest.raises(DrizzleError, match=r"its headers ask for what no exposure needs: a change of .*mine_flt\.fits"):
-        drizzle_visit([hostile], scratch, recipe_of(rules(folder)).build.drizzle, 0, None, log)
+        drizzle_visit(with_hashes([hostile]), scratch, recipe_of(rules(folder)).build.drizzle, 0, None, log)
     assert mine.read_text() == "mine"
 
 
@@ -330,8 +337,54 @@ def test_drizzlepac_sees_the_instrument_that_this_package_has_read(folder, tmp_p
             hdus[0].header.update({"INSTRUME": "STIS", "DETECTOR": "CCD"})
     scratch, log = tmp_path / "scratch", tmp_path / "logs" / "visit.log"
     scratch.mkdir()
-    drizzled = drizzle_visit(paths, scratch, recipe_of(rules(folder)).build.drizzle, 0, None, log)
+    drizzled = drizzle_visit(with_hashes(paths), scratch, recipe_of(rules(folder)).build.drizzle, 0, None, log)
     assert fits.getval(drizzled.exposure(0), "INSTRUME", 0) == "ACS"
+
+
+@pytest.mark.parametrize("step", [1.5e-6, 0.001])
+def test_pixels_that_are_no_squares_of_the_cameras_side_are_refused(step, folder):
+    """Without IDCSCALE, AstroDrizzle's grid has pixels of their area."""
+    file = min(folder.glob("*_flc.fits"))
+    with fits.open(file, mode="update") as hdus:
+        header = hdus["SCI", 1].header
+        for name in [*header["IDC*"], *header["A_*"], *header["B_*"]]:
+            header.remove(name)
+        header.update({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CD1_2": 0.0, "CD2_2": step / 3600})
+    with pytest.raises(InvalidFileError, match=r"SCI,1: the sides of its pixels are .* arcsec \(IDCSCALE and WCS\)"):
+        read_facts(file, recipe_of(rules(folder)).instrument)
+
+
+def test_a_calibrated_exposure_with_a_part_without_light_is_refused_by_astrodrizzle_and_keeps_its_flags(folder):
+    file, instrument = min(folder.glob("*_flc.fits")), recipe_of(rules(folder)).instrument
+    with fits.open(file, mode="update") as hdus:
+        width, height = hdus["SCI", 1].shape[::-1]
+        hdus["SCI", 1].header["DATASEC"] = f"[2:{width},1:{height}]"
+        hdus["DQ", 1].data[50, 50] = 4
+    with pytest.raises(InvalidFileError, match=r"SCI,1: .* a part of the frame sees no light \(DATASEC, TRIMSEC\)"):
+        read_facts(file, instrument)
+    (facts,) = read_facts(file, instrument, "dithers")
+    (chip,) = read_chips(facts, instrument)
+    assert chip.quality.shape == (height, width - 1)
+    assert chip.quality[50, 49] == 4
+
+
+def test_a_file_that_changes_after_its_visit_was_planned_is_not_drizzled(folder, tmp_path):
+    (visit,) = plan_build(recipe_of(rules(folder)), [folder], home=Home(tmp_path)).visits
+    with fits.open(min(folder.glob("*_flc.fits")), mode="update") as hdus:
+        hdus["SCI", 1].data[:20] += 5000
+    with pytest.raises(InvalidFileError, match=r"has changed since its visit was planned: run again when it is at rest"):
+        label_visit(visit, Home(tmp_path))
+
+
+def test_exposures_of_two_shapes_in_one_visit_are_labelled_by_dithers(folder, tmp_path):
+    file = sorted(folder.glob("*_flc.fits"))[1]
+    with fits.open(file, mode="update") as hdus:
+        for name in ("SCI", "ERR", "DQ"):
+            hdus[name, 1].data = hdus[name, 1].data[:, :-10].copy()
+    loose = ("build.labels=dithers", "build.dithers.max_residual_pixels=3", "build.dithers.max_seeing_ratio=20")
+    (visit,) = plan_build(recipe_of(rules(folder), *loose), [folder], home=Home(tmp_path)).visits
+    record = label_visit(visit, Home(tmp_path))
+    assert (record.rejection, len(record.exposures)) == (None, 3)
 
 
 def test_a_table_of_an_exposure_does_not_reach_drizzlepac(folder, tmp_path):
@@ -339,7 +392,7 @@ def test_a_table_of_an_exposure_does_not_reach_drizzlepac(folder, tmp_path):
     paths = [copy_changed(path, tmp_path / "with", lambda hdus: hdus.append(table)) for path in sorted(folder.iterdir())]
     recipe, scratch = recipe_of(rules(folder)), tmp_path / "scratch"
     scratch.mkdir()
-    drizzled = drizzle_visit(paths, scratch, recipe.build.drizzle, 0, None, tmp_path / "logs" / "visit.log")
+    drizzled = drizzle_visit(with_hashes(paths), scratch, recipe.build.drizzle, 0, None, tmp_path / "logs" / "visit.log")
     with fits.open(drizzled.exposure(0)) as seen, fits.open(paths[0]) as given:
         assert [hdu.name for hdu in seen if hdu.name] == [
             hdu.name for hdu in given if hdu.name in ("SCI", "ERR", "DQ", "PRIMARY")

@@ -23,10 +23,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deepcr_zoo.machine import multiplies_bfloat16, processor_name
+
+if TYPE_CHECKING:
+    from deepcr_zoo.models.nets import UNet  # torch would count as memory of the other methods
 
 Method = Callable[[np.ndarray], object]
 UPSTREAM_BEST = "deepCR 0.3.1, 2-32"
@@ -51,12 +55,16 @@ def field(size: int, seed: int) -> np.ndarray:
 
 
 def operations(name: str) -> int:
-    """Floating-point operations of a network for each pixel of the image: two for each product of its convolutions."""
-    import torch
-
+    """Floating-point operations of a network of the zoo for each pixel of the image."""
     import deepcr_zoo
 
-    network = deepcr_zoo.load(name, "cpu", engine="torch")._engine.network
+    return count_operations(deepcr_zoo.load(name, "cpu", engine="torch")._engine.network)
+
+
+def count_operations(network: UNet) -> int:
+    """Floating-point operations for each pixel of the image: two for each product of the convolutions."""
+    import torch
+
     side, counted = 64, []
 
     def count(layer: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:

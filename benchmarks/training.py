@@ -5,6 +5,9 @@
 Both learn the same stamps, each in a process of its own, and take turns step by step, so that a drift of the machine meets
 them alike; the table shows medians and ratios. A step is all that a batch needs, from stamps to new weights; the first of
 each phase, a warm-up, is dropped.
+
+A second table says what a step of ours is made of, and how near it comes to the peak of the processor in matrix products of
+float32: the gradients of a convolution, by its input and by its weights, take as many operations as the convolution itself.
 """
 
 from __future__ import annotations
@@ -27,12 +30,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from inference import count_operations, peak
 from numpy.typing import NDArray
 
 from deepcr_zoo.bench.runs import EpochRecord
-from deepcr_zoo.machine import keep_freed_memory, processor_name
+from deepcr_zoo.machine import keep_freed_memory, multiplies_bfloat16, processor_name
 from deepcr_zoo.training.loop import fit
-from deepcr_zoo.training.objectives import Feed
+from deepcr_zoo.training.objectives import Feed, summed_loss
 from deepcr_zoo.training.stamps import ResidentStamps
 from deepcr_zoo.training.state import initial_state
 from deepcr_zoo.zoo.recipe import Recipe
@@ -217,6 +221,46 @@ def compare(case: Case, options: argparse.Namespace, seed: int) -> Times:
     return times
 
 
+def parts_of_a_step(case: Case, options: argparse.Namespace, mixed: bool) -> NDArray[np.float64]:
+    """Seconds of the parts of steps while BatchNorm trains: examples, forward, backward, new weights; shape (steps, 4)."""
+    recipe, device = recipe_of(case, options.batch, epochs=2, frozen_after=1, seed=options.seed), torch.device("cpu")
+    feed = Feed(recipe, ResidentStamps([noise(options.batch, case.side, options.seed)], device))
+    state, seconds = initial_state(recipe, device), []
+    for _ in range(options.repeats * options.steps + 1):
+        ends = [time.perf_counter()]
+        examples = feed.examples(torch.arange(options.batch), epoch=1)
+        ends.append(time.perf_counter())
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            output = state.network(examples.input.contiguous(memory_format=torch.channels_last))
+        loss = summed_loss(recipe.task, output, examples)
+        ends.append(time.perf_counter())
+        state.optimiser.zero_grad()
+        loss.backward()
+        ends.append(time.perf_counter())
+        state.optimiser.step()
+        ends.append(time.perf_counter())
+        seconds.append(np.diff(ends))
+    return np.array(seconds[1:])
+
+
+def print_parts(options: argparse.Namespace) -> None:
+    """The table of the parts of our steps."""
+    most = peak(options.threads)
+    keep_freed_memory()
+    print(f"\nThe peak is {most:.0f} GFLOP/s.")
+    columns = ["precision", "examples", "forward", "backward", "new weights", "ms a stamp", "GFLOP/s, % of the peak"]
+    print(heading(["network, stamps", *(f"{one}, ms" if one in columns[1:5] else one for one in columns)]))
+    for case in options.cases:
+        for mixed in (False, True) if multiplies_bfloat16() else (False,):
+            seconds = parts_of_a_step(case, options, mixed)
+            network = initial_state(recipe_of(case, options.batch, 2, 1, options.seed), torch.device("cpu")).network
+            done = 3 * count_operations(network) * case.side**2 * options.batch / np.median(seconds.sum(axis=1)) / 1e9
+            medians = " | ".join(f"{1000 * value:.1f}" for value in np.median(seconds, axis=0))
+            each = 1000 * np.median(seconds.sum(axis=1)) / options.batch
+            precision = "bfloat16" if mixed else "float32"
+            print(f"| {case} | {precision} | {medians} | {each:.1f} | {done:.0f}, {100 * done / most:.0f} |", flush=True)
+
+
 def epochs_of_the_paper(case: Case, device: torch.device, stamps: int, batch: int, seed: int) -> list[EpochRecord]:
     """Our epochs of so many stamps, without the first of each phase; the same thirteenth of them is repeated."""
     recipe = recipe_of(case, batch, epochs=8, frozen_after=4, seed=seed)
@@ -289,6 +333,7 @@ def main() -> None:
                 times[frozen] += pairs
         for row in rows(case, times, options.batch):
             print(row, flush=True)
+    print_parts(options)
     if torch.cuda.is_available():
         print_gpu(options)
 

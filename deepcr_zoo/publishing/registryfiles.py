@@ -7,7 +7,7 @@ from pathlib import Path
 from deepcr_zoo.errors import PublishError
 from deepcr_zoo.files import temporary_folder
 from deepcr_zoo.publishing.releases import README_FILE
-from deepcr_zoo.publishing.upload import Publication, prepare
+from deepcr_zoo.publishing.upload import Publication, prepare, refuse_files_of_others
 from deepcr_zoo.zoo import updates
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.hub.frontmatter import front_matter
@@ -39,8 +39,11 @@ def publish_registry(checkout: Path, repository: str, *, private: bool = False) 
     head = remote.head()
     if remote.holds(head, files):
         return Publication(HubPin(repo=repository, commit=head), remote.address, is_new=False)
-    if any(updates.is_lock_file(name) for name in remote.files(head)):
+    there = remote.files(head)
+    if any(updates.is_lock_file(name) for name in there):
         _refuse_alterations(remote, head, registry)
+    else:
+        refuse_files_of_others(remote, files, there)
     title = TITLE.format(count=len(registry.references()), models=len(registry.entries))
     made = remote.commit(files, title, parent=head)
     return Publication(HubPin(repo=repository, commit=made.id), remote.address, is_new=True)

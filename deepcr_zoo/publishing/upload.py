@@ -7,7 +7,7 @@ therefore break off at any moment: uploaded files stay, the next try goes on fro
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from deepcr_zoo.bench.results import RESULTS_FILE
@@ -17,11 +17,12 @@ from deepcr_zoo.models.model import load_files
 from deepcr_zoo.publishing.releases import README_FILE, REPORT_FILE, REPORT_PICTURES, VERSION_RESULTS_FILE, Release
 from deepcr_zoo.zoo.hub import downloads
 from deepcr_zoo.zoo.hub.repositories import HubRepository, RemoteFile
-from deepcr_zoo.zoo.registry import CONFIG_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, HubPin
+from deepcr_zoo.zoo.registry import CARD_FILE, CONFIG_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, HubPin
 from deepcr_zoo.zoo.runfolders import RECIPE_FILE
 
 TRIES = 5  # tries of a commit on a main branch that others change, too
 MOST_COMMITS, MOST_COMMITS_S = 100, 300.0  # that are looked into: a Hub may list any number, and each is a question
+STARTING_PAGE = 300  # bytes of a README.md at most that a browser writes into a new repository
 
 # files of a single version, as its pictures are: a version without them removes those of the one before
 VERSION_FILES = (REPORT_FILE, RESULTS_FILE, VERSION_RESULTS_FILE, RECIPE_FILE)
@@ -107,11 +108,25 @@ def _commit(release: Release, repository: HubRepository) -> str:
     for _ in range(TRIES):
         head = repository.head()
         stale = stale_files(release, repository, head)
+        if CARD_FILE not in (there := repository.files(head)):
+            refuse_files_of_others(repository, [*release.files, *stale], there)
         try:
             return repository.commit(release.files, release.title, parent=head, without=stale).id
         except HubConflictError:
             _refuse_rivals(release, repository, before)
     raise HubConflictError(f"{repository.address} is changed by others all the time: run the command again later")
+
+
+def refuse_files_of_others(repository: HubRepository, replaced: Iterable[str], there: Mapping[str, RemoteFile]) -> None:
+    """Raise PublishError if a repository that holds nothing of this package has files that would be replaced."""
+    size = there[README_FILE].size if README_FILE in there else None
+    is_started = size is not None and size <= STARTING_PAGE
+    lost = sorted(path for path in replaced if path in there and not (path == README_FILE and is_started))
+    if lost:
+        raise PublishError(
+            f"{repository.address} has no model or registry of deepcr-zoo, but files of its own which this would replace or "
+            f"remove: {', '.join(lost[:5])}: give another --repo, or move them away"
+        )
 
 
 def holders(repository: HubRepository, commits: Sequence[str], files: Mapping[str, bytes]) -> Iterator[int]:

@@ -179,10 +179,38 @@ def test_an_unfinished_upload_of_other_bytes_is_left_behind(contract_hub, releas
 def test_what_the_version_before_alone_has_is_removed_and_other_files_stay(contract_hub, release, checkout):
     repository = HubRepository(REPOSITORY)
     repository.create(private=False)
-    old = {"report/old.png": b"\x89PNG\0", "report.html": b"old", "notes.txt": b"of the organisation"}
+    old = {"report/old.png": b"\x89PNG\0", "report.html": b"old", "notes.txt": b"of the organisation", CARD_FILE: b"old"}
     repository.commit(old, "Version 0.9", parent=repository.head())
     workflow.publish(release, REPOSITORY, checkout)
     assert contents(contract_hub, "v1.0") == {**release.files, "notes.txt": b"of the organisation"}
+
+
+@pytest.mark.parametrize("mine", ["README.md", "LICENSE", "config.json", "report/mine.png", WEIGHTS_FILE])
+def test_files_of_the_user_in_a_repository_of_something_else_are_not_replaced(mine, contract_hub, release, checkout):
+    repository = HubRepository(REPOSITORY)
+    repository.create(private=False)
+    content = {mine: b"mine " * 100, "notes.txt": b"mine"}
+    repository.commit(content, "my work", parent=repository.head())
+    with pytest.raises(PublishError, match=rf"has no model .*, but files of its own which this would .*: {mine}: give"):
+        workflow.publish(release, REPOSITORY, checkout)
+    assert titles(contract_hub) == ["my work", "initial commit"]
+
+
+def test_a_page_of_the_user_is_not_replaced_by_that_of_a_registry(contract_hub, checkout):
+    repository = HubRepository(REPOSITORY)
+    repository.create(private=False)
+    repository.commit({"README.md": b"mine " * 100}, "my work", parent=repository.head())
+    with pytest.raises(PublishError, match=r"has no model or registry of deepcr-zoo, but .*: README\.md: give another"):
+        publish_registry(checkout, REPOSITORY)
+    assert titles(contract_hub) == ["my work", "initial commit"]
+
+
+def test_the_page_that_a_browser_writes_into_a_new_repository_is_replaced(contract_hub, release, checkout):
+    repository = HubRepository(REPOSITORY)
+    repository.create(private=False)
+    repository.commit({"README.md": b"---\nlicense: bsd-3-clause\n---\n"}, "initial commit", parent=repository.head())
+    workflow.publish(release, REPOSITORY, checkout)
+    assert contents(contract_hub, "v1.0") == dict(release.files)
 
 
 def test_wrong_bytes_that_come_back_write_no_entry(contract_hub, release, checkout):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from deepcr_zoo.errors import InvalidImageError
 from deepcr_zoo.zoo.instruments import shipped_table
+
+LONGEST = 100  # characters of a text that astropy reads
+_LARGE = re.compile(r"(\*\*|\^|\d\s*\(?\s*[+-])[\s(+-]*\d{3}|\)\s*(\*\*|\^)|(\*\*|\^)[\s(+-]*\d+[\s)]*(\*\*|\^)")
+"""Powers that astropy would compute for hours: those of three digits, and powers of powers."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ def _measure(unit: Any) -> _Measure:
         # files write ELECTRONS, e- or counts, which astropy does not read
         if shipped_table().unit(unit):
             return _Measure(1, _quantity(unit))
+        if len(unit) > LONGEST or _LARGE.search(unit):
+            return _Measure(1, unit)
         unit = units.Unit(unit, parse_strict="silent")
     if not isinstance(unit, units.UnitBase):  # magnitudes and structured units are no multiples of another unit
         return _Measure(1, str(unit))

@@ -1,3 +1,5 @@
+import time
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from deepcr_zoo.errors import ImageWarning, InvalidImageError
 from deepcr_zoo.models.images import has_value, local_median, read_image, read_mask, replace_from_neighbours
+from deepcr_zoo.models.units import conversion_factor
 
 COUNTS = np.arange(12).reshape(3, 4) + 100
 
@@ -151,3 +154,15 @@ def test_a_pixel_far_from_good_ones_takes_the_nearest():
 def test_without_a_good_pixel_the_replacement_is_zero():
     image, everywhere = np.full((3, 3), np.nan, np.float32), np.ones((3, 3), bool)
     assert (replace_from_neighbours(image, everywhere, ~everywhere) == 0).all()
+
+
+@pytest.mark.parametrize("unit", ["10**9999999999 electron", "((10**99)**99)**99 electron", "10**99**99 electron"])
+def test_a_unit_with_powers_of_any_size_is_refused_at_once(unit):
+    begun = time.monotonic()
+    with pytest.raises(InvalidImageError, match=r"the image is in .* electron: the model expects electron"):
+        conversion_factor(unit, "electron")
+    assert time.monotonic() - begun < 5
+
+
+def test_a_unit_with_a_plain_power_is_read():
+    assert conversion_factor("10**3 electron", "electron") == conversion_factor("1000 electron", "electron") == 1000

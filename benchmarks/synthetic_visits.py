@@ -200,7 +200,7 @@ def _made(visit: SimulatedVisit, build: BuildBlock, cache: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
             bits = quality_bits(build.ignore, detector_of(visit.instrument))
             log = unfinished / "drizzle.log"
-            files = {path: sha256_of(path) for path in exposures}
+            files = [(path, sha256_of(path)) for path in exposures]
             drizzled = drizzle_visit(files, Path(scratch), build.drizzle, bits.kept, None, log)
             masks = {
                 _key(index, chip.version): drizzled.label(index, chip.version)[0]

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ def require_drizzlepac() -> None:
 
 
 def drizzle_visit(
-    exposures: Mapping[Path, str],
+    exposures: Sequence[tuple[Path, str]],
     folder: Path,
     settings: DrizzleBlock,
     good_bits: int,
@@ -106,14 +106,14 @@ def drizzle_visit(
 ) -> DrizzledVisit:
     """Align copies of calibrated exposures in an empty folder (unless `tweakreg` is None) and run AstroDrizzle on them.
 
-    `exposures` holds the SHA-256 of each file when it was checked; one that has changed since raises InvalidFileError.
+    `exposures` holds each file and its SHA-256 when it was checked; one that has changed since raises InvalidFileError.
     AstroDrizzle does not run if an alignment is worse than the settings allow: see `fit_rms_pixels`. A DrizzleError is a
     fault of the visit; an InterruptedWorkError or OSError is one of the machine.
     """
     require_drizzlepac()
     # new names: drizzlepac gives commas, brackets and @ in names a meaning
     copies = [f"{_stem(index)}_flc.fits" for index in range(len(exposures))]
-    for (path, sha256), copy in zip(exposures.items(), copies, strict=True):
+    for (path, sha256), copy in zip(exposures, copies, strict=True):
         data = read_unchanged(path)
         if hashlib.sha256(data).hexdigest() != sha256:
             raise has_changed(path)
@@ -128,7 +128,7 @@ def drizzle_visit(
     }
     (folder / _JOB).write_text(json.dumps(job))
     _run_process(
-        folder, log, "\n".join(f"{copy}: {printable(str(path))}" for path, copy in zip(exposures, copies, strict=True))
+        folder, log, "\n".join(f"{copy}: {printable(str(path))}" for (path, _), copy in zip(exposures, copies, strict=True))
     )
     result = json.loads((folder / _RESULT).read_text())
     rms = result["fit_rms_pixels"]

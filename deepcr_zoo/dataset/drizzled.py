@@ -28,7 +28,7 @@ def label(visit: PlannedVisit, exposures: Sequence[ExposureFacts], scratch: Path
     check_room((shape for one in exposures for shape in one.shapes), visit.build.stamps)
     _check_grid(visit, exposures)
     good_bits = _good_bits(visit)
-    files = {one.path: one.sha256 for one in exposures}
+    files = [(one.path, one.sha256) for one in exposures]
     try:
         drizzled = drizzle.drizzle_visit(files, scratch, visit.build.drizzle, good_bits, visit.tweakreg, log)
     except DrizzleError as error:

@@ -281,7 +281,7 @@ def test_an_old_distortion_table_without_a_new_one_asks_nothing_and_rejects_noth
 
 
 def with_hashes(paths):
-    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    return [(path, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
 
 
 def test_the_format_of_a_column_is_not_run_as_code(folder, tmp_path):

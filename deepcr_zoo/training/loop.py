@@ -147,7 +147,8 @@ def _train_epoch(
 
 
 def _loss(state: TrainingState, module: nn.Module, examples: Examples, mixed: bool) -> Tensor:
-    with torch.autocast(examples.input.device.type, torch.bfloat16, enabled=mixed):
+    # its cache would keep the first weights as long as an outer context lives, such as that of `isolated_training`
+    with torch.autocast(examples.input.device.type, torch.bfloat16, enabled=mixed, cache_enabled=False):
         output = module(examples.input.contiguous(memory_format=torch.channels_last))
     return summed_loss(state.recipe.task, output, examples)
 

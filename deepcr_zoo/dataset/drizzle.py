@@ -150,7 +150,9 @@ def _write_images(data: bytes, copy: Path) -> None:
         images = [fits.ImageHDU(hdu.data, hdu.header) if isinstance(hdu, fits.CompImageHDU) else hdu for hdu in taken]
         first = next((image.header for image in images if extension_name(image) == "SCI"), primary.header)
         primary.header.update({name: first[name] for name in ("TELESCOP", "INSTRUME", "DETECTOR") if name in first})
-        fits.HDUList([primary, *images]).writeto(copy, output_verify="ignore")
+        written = io.BytesIO()  # astropy tells of a full disk in other words
+        fits.HDUList([primary, *images]).writeto(written, output_verify="ignore")
+    copy.write_bytes(written.getbuffer())
 
 
 def environment(folder: Path) -> dict[str, str]:

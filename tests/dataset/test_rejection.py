@@ -94,7 +94,7 @@ BAD = {
     "a record among polynomials": (cards(("A_1_1", "NTERMS: 3")), "its header has A_1_1"),
     "a text among polynomials": (cards(("B_2_0", "NTERMS:3")), "its header has B_2_0"),
     "axes of other coordinates": (cards(("WCSAXESA", 100_000)), "its header has WCSAXESA"),
-    "another scale": (header(IDCSCALE=0.0005), "sides of its pixels are 0.0005, .* expected about 0.05"),
+    "another scale": (header(IDCSCALE=0.0005), "the sides of its pixels are 0.0005, 0.0"),
     "another camera": (header(INSTRUME="WFC3", DETECTOR="UVIS"), "is of HST WFC3/UVIS"),
 }
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from deepcr_zoo.errors import TrainingError
+from deepcr_zoo.models.isolation import isolated_training
 from deepcr_zoo.training import loop
 from deepcr_zoo.training.distributed import Ranks
 from deepcr_zoo.training.frozenbatchnorm import FrozenNorm
@@ -13,6 +14,7 @@ from deepcr_zoo.training.loop import LossIsNotFiniteError, batches, fit, validat
 from deepcr_zoo.training.objectives import NATIVE, summed_loss
 from deepcr_zoo.training.stamps import MappedStamps, ResidentStamps
 from tests.training.stamps import (
+    CPU,
     assert_same_weights,
     feeds,
     gone_on,
@@ -254,6 +256,16 @@ def test_mixed_precision_stays_where_it_agrees(task, dataset):
     assert history[-1].train_loss == pytest.approx(single.progress.history[-1].train_loss, rel=0.05)
     assert history[-1].train_loss != single.progress.history[-1].train_loss
     assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in training.network.state_dict().values())
+
+
+def test_mixed_precision_learns_the_same_in_isolation(dataset):
+    """Autocast caches weights while any autocast context lives."""
+    alone, isolated = new_training(recipe_of("mask"), mixed=True), new_training(recipe_of("mask"), mixed=True)
+    assert fit(alone, *feeds(alone.recipe, dataset))
+    with isolated_training(CPU):
+        assert fit(isolated, *feeds(isolated.recipe, dataset))
+    losses = [[(one.train_loss, one.validation_loss) for one in each.progress.history] for each in (alone, isolated)]
+    assert losses[0] == losses[1]
 
 
 def test_mixed_precision_is_taken_by_all_processes_or_none(dataset):

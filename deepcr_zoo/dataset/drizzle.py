@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.dataset.confinement import confine
 from deepcr_zoo.dataset.exposures import has_changed
-from deepcr_zoo.errors import DrizzleError, InterruptedWorkError, printable
-from deepcr_zoo.exposures.fitsfiles import extension_name, is_image, quiet_astropy, read_unchanged
+from deepcr_zoo.errors import DrizzleError, InterruptedWorkError, InvalidFileError, printable
+from deepcr_zoo.exposures.fitsfiles import extension_name, image_values, is_image, quiet_astropy, read_unchanged
 from deepcr_zoo.exposures.packing import unpacked
 from deepcr_zoo.files import refuse_links
 from deepcr_zoo.machine import require
@@ -117,7 +117,7 @@ def drizzle_visit(
         data = read_unchanged(path)
         if hashlib.sha256(data).hexdigest() != sha256:
             raise has_changed(path)
-        _write_images(unpacked(data, path), folder / copy)
+        _write_images(unpacked(data, path), path, folder / copy)
     parameters = settings.model_dump(include={"resetbits", "combine_type", "driz_cr_snr", "driz_cr_grow"})
     bits = dict.fromkeys(("driz_sep_bits", "final_bits"), str(good_bits))
     job = {
@@ -135,8 +135,8 @@ def drizzle_visit(
     return DrizzledVisit(folder, result["software"], rms and tuple(math.inf if one is None else one for one in rms))
 
 
-def _write_images(data: bytes, copy: Path) -> None:
-    """Write what AstroDrizzle needs of an exposure: its headers and images.
+def _write_images(data: bytes, path: Path, copy: Path) -> None:
+    """Write what AstroDrizzle needs of an exposure: its headers and images; DrizzleError if one cannot be unpacked.
 
     Tables stay away, and pixels of the primary HDU: drizzlepac's libraries run the formats of the columns of some as code.
     The instrument is the one that this package has read, of the first chip if that names one. An old-style distortion table
@@ -147,12 +147,19 @@ def _write_images(data: bytes, copy: Path) -> None:
         if _OLD_DISTORTION in primary.header and _DISTORTION not in primary.header:
             primary.header[_OLD_DISTORTION] = "N/A"
         taken = [hdu for hdu in hdus[1:] if is_image(hdu) and extension_name(hdu) in _TAKEN]
-        images = [fits.ImageHDU(hdu.data, hdu.header) if isinstance(hdu, fits.CompImageHDU) else hdu for hdu in taken]
+        images = [_without_compression(hdu, path) if isinstance(hdu, fits.CompImageHDU) else hdu for hdu in taken]
         first = next((image.header for image in images if extension_name(image) == "SCI"), primary.header)
         primary.header.update({name: first[name] for name in ("TELESCOP", "INSTRUME", "DETECTOR") if name in first})
         written = io.BytesIO()  # astropy tells of a full disk in other words
         fits.HDUList([primary, *images]).writeto(written, output_verify="ignore")
     copy.write_bytes(written.getbuffer())
+
+
+def _without_compression(hdu: fits.CompImageHDU, path: Path) -> fits.ImageHDU:
+    try:
+        return fits.ImageHDU(image_values(hdu, f"{path}: {extension_name(hdu)}"), hdu.header)
+    except InvalidFileError as error:  # of an extension that was not read before
+        raise DrizzleError(str(error)) from None
 
 
 def environment(folder: Path) -> dict[str, str]:

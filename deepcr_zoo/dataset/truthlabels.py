@@ -29,7 +29,7 @@ def label(
 
 def _labelled(visit: PlannedVisit, facts: ExposureFacts, chips: list[ChipPixels]) -> LabelledExposure:
     certain, doubtful = visit.build.truth.snr
-    truths = read_truth(truth_path(facts.path))
+    truths = read_truth(truth_path(facts.path), facts.truth_sha256)
     own = [truths[version - 1] for version in facts.versions if 1 <= version <= len(truths)]
     shapes = [chip.image.shape for chip in chips]
     if [one.scene.shape for one in own] != shapes or any(map(_is_of_another, chips, own)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from deepcr_zoo.errors import InvalidFileError
+from deepcr_zoo.errors import InterruptedWorkError, InvalidFileError
 from deepcr_zoo.files import read_file
 
 _ENDING = re.compile(r"(_(flc|flt|raw))?\.fits$")
@@ -38,10 +39,16 @@ def truth_bytes(chips: Sequence[Truth]) -> bytes:
     return save({f"{name}_{version}": layer for version, chip in versions for name, layer in vars(chip).items()})
 
 
-def read_truth(path: Path) -> list[Truth]:
-    """Read the truth of an exposure's chips, in the order of EXTVER; `InvalidFileError` for what no simulation writes."""
+def read_truth(path: Path, sha256: str | None = None) -> list[Truth]:
+    """Read the truth of an exposure's chips, in the order of EXTVER.
+
+    Raises `InvalidFileError` for what no simulation writes, `InterruptedWorkError` for a file that has not this SHA-256.
+    """
     try:
-        arrays = load(read_file(path))
+        data = read_file(path)
+        if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+            raise InterruptedWorkError(f"{path}: has changed since its visit was planned: run again when it is at rest")
+        arrays = load(data)
         chips = len(arrays) // len(fields(Truth))
         found = [
             Truth(**{field.name: arrays.pop(f"{field.name}_{version}") for field in fields(Truth)})

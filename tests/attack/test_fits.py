@@ -24,15 +24,17 @@ from astropy.wcs import WCS
 
 import deepcr_zoo
 from deepcr_zoo import batch, machine
+from deepcr_zoo.dataset.drizzle import drizzle_visit
 from deepcr_zoo.dataset.exposures import read_facts
 from deepcr_zoo.dataset.nights import with_visits
 from deepcr_zoo.dataset.starmatching import Frame, align
-from deepcr_zoo.errors import InvalidFileError, InvalidImageError, MachineWarning, OutputError
+from deepcr_zoo.errors import DrizzleError, InvalidFileError, InvalidImageError, MachineWarning, OutputError
 from deepcr_zoo.exposures import cleaning, fitsfiles
 from deepcr_zoo.exposures.cleaning import clean_file
 from deepcr_zoo.exposures.maskfiles import MaskFile, read_masks
 from deepcr_zoo.exposures.packing import unpacked
 from deepcr_zoo.exposures.reading import read_exposure
+from deepcr_zoo.zoo.recipe import DrizzleBlock
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 from tests.described import describe, settings_of, write_recipe
 from tests.fitsfiles import ACS, acs_flc, scene, science, write
@@ -470,6 +472,16 @@ def test_an_image_of_a_distortion_is_checked_before_the_build_reads_it(name, tmp
     path.write_bytes(data.replace(HCOMPRESS, b"\xdd\x99" + struct.pack(">2i", 128, 128)))
     with pytest.raises(InvalidFileError, match=f"its extension {name}: is damaged: its tile 1 announces 128 x 128"):
         read_facts(path, read_recipe(find_recipe("acs-wfc")).instrument)
+
+
+@pytest.mark.parametrize("name", ["ERR", "SAMP", "TIME"])
+def test_a_compressed_extension_is_checked_before_drizzlepac_gets_its_pixels(name, tmp_path):
+    path = tiled(tmp_path / "x.fits", "HCOMPRESS_1", name=name)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(HCOMPRESS, b"\xdd\x99" + struct.pack(">2i", 128, 128)))
+    files = [(path, hashlib.sha256(path.read_bytes()).hexdigest())]
+    with pytest.raises(DrizzleError, match=rf"x\.fits: {name}: is damaged: its tile 1 announces 128 x 128"):
+        drizzle_visit(files, tmp_path, DrizzleBlock(), 0, None, tmp_path / "logs" / "log")
 
 
 @pytest.mark.parametrize("kind", ["GZIP_1", "GZIP_2"])

@@ -6,10 +6,11 @@ import safetensors.numpy
 
 from deepcr_zoo.bench.benchdata import check_data, describe
 from deepcr_zoo.dataset.build import build_dataset
+from deepcr_zoo.dataset.labels import label_visit
 from deepcr_zoo.dataset.overview import write_report
 from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.store import MANIFEST_FILE, Home, recipe_key
-from deepcr_zoo.errors import InvalidDocumentError, UsageError
+from deepcr_zoo.errors import InterruptedWorkError, InvalidDocumentError, UsageError
 from deepcr_zoo.simulate.visits import visit_of, write
 from deepcr_zoo.training.runs import new_run
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
@@ -122,6 +123,19 @@ def test_simulated_exposures_in_a_folder_are_labelled_by_the_truth_beside_them(t
     other.write_bytes(content)
     swapped = build_dataset(recipe, [tmp_path / "nights"], home=Home(tmp_path / "home")).manifest
     assert any("is not the truth of" in one.reason for one in swapped.rejected)  # each with ten bright pixels or more
+
+
+def test_a_truth_that_changes_after_its_visit_was_planned_is_not_taken(tmp_path):
+    recipe = read_recipe(find_recipe("practice-ccd"), ["build.labels=truth", "build.quality.min_exposures=1"])
+    write(visit_of(recipe, "extragalactic", 1, 1, 600.0, 256), tmp_path / "night")
+    home = Home(tmp_path / "home")
+    (visit,) = plan_build(recipe, [tmp_path / "night"], home=home).visits
+    (truth,) = (tmp_path / "night").glob("*_truth.safetensors")
+    arrays = safetensors.numpy.load_file(truth)
+    safetensors.numpy.save_file({**arrays, "cosmic_rays_1": arrays["cosmic_rays_1"] * 0}, truth)
+    with pytest.raises(InterruptedWorkError, match=r"_truth\.safetensors: has changed since its visit was planned"):
+        label_visit(visit, home)
+    assert not home.visit(visit.key).exists()
 
 
 def test_a_second_build_leaves_the_manifest_by_which_runs_know_their_training_set(tmp_path, monkeypatch):

@@ -79,7 +79,8 @@ def _check_operations(data: bytes) -> None:
             is_foreign = (
                 (code.endswith("GLOBAL") and argument not in _NEEDED)
                 or (code == "PROTO" and argument != PROTOCOL)
-                or (isinstance(argument, int) and abs(argument) > LARGEST_KEY and argument != _MAGIC)
+                or "FLOAT" in code  # numbers of which many have one hash, as -1 and -2 have: keys may be made of them
+                or (isinstance(argument, int) and not 0 <= argument <= LARGEST_KEY and argument != _MAGIC)
             )
             if number > MOST_OPERATIONS or is_foreign or nested.after(operation, argument) > MOST_NESTED:
                 raise ValueError(code)

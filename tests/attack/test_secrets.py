@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import base64
 import logging
+import os
 import re
 import socket
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
 import pytest
@@ -569,6 +573,108 @@ def test_a_password_of_a_proxy_is_not_shown_as_python_writes_it(password, monkey
         assert "s3cret" not in without_passwords(f"setup_socks5 auth={written} done")
 
 
-def test_a_stored_token_of_any_form_is_not_shown(tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.get_token", lambda: "api_org_Sup3rS3cretToken")
-    assert connection.without_secrets("bad token Bearer api_org_Sup3rS3cretToken") == "bad token Bearer ..."
+STORED = "[me]\nhf_token = api_org_Sup3rS3cretToken\nrefresh_token = r%3fresh-S3cret\nexpires_at = 1\n"
+
+
+def test_stored_tokens_of_any_form_are_not_shown_and_the_client_is_not_asked_for_them(tmp_path, monkeypatch):
+    (tmp_path / "token").write_text("api_other_Sup3rS3cretToken\n")
+    (tmp_path / "stored_tokens").write_text(STORED)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_STORED_TOKENS_PATH", str(tmp_path / "stored_tokens"))
+    monkeypatch.setattr("huggingface_hub.get_token", None)
+    for secret in ("api_org_Sup3rS3cretToken", "api_other_Sup3rS3cretToken", "r%3fresh-S3cret"):
+        assert connection.without_secrets(f"bad token Bearer {secret}") == "bad token Bearer ..."
+
+
+LIMIT = "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))"
+
+DOWNLOAD = """
+from deepcr_zoo.cli.console import message
+from deepcr_zoo.errors import DeepcrZooError
+from deepcr_zoo.zoo.hub.downloads import download_all
+from deepcr_zoo.zoo.registry import HubPin
+
+try:
+    download_all(HubPin(repo="me/model", commit="0" * 40), {"config.json": 10})
+except DeepcrZooError as error:
+    message("error", str(error), "error")
+"""
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://me:s3cretpw@127.0.0.1:9"])
+def test_a_login_that_cannot_be_renewed_ends_in_a_sentence_without_secrets(endpoint, tmp_path):
+    """The client renews it while it holds a lock, and logs what fails there."""
+    (tmp_path / "token").write_text("api_org_Sup3rS3cretToken")
+    (tmp_path / "stored_tokens").write_text(STORED)
+    environment = {name: value for name, value in os.environ.items() if name not in ("HF_TOKEN", "HF_HUB_OFFLINE")}
+    environment |= {"HF_HOME": str(tmp_path), "HF_ENDPOINT": endpoint, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", DOWNLOAD], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "127.0.0.1:9 cannot be used" in done.stderr
+    assert "s3cret" not in (done.stdout + done.stderr).lower()
+
+
+class _Login(BaseHTTPRequestHandler):
+    """Answers of a hostile Hub, or of a gateway before it, to a client that renews its login; nothing else is there."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.seen.append((self.path, body))
+        status, text = {
+            "page": (200, b"<html>portal"),
+            "controls": (400, b'{"error": "e", "error_description": "\\u001b[2J done"}'),
+            "echo": (400, b'{"error": "%s"}' % body.replace(b'"', b"'")),
+            "redirect": (307, b""),
+            "endless": (200, b"[" + b"1," * 30_000_000),
+        }.get(self.server.kind, (404, b""))
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        if status == 307:
+            self.send_header("Location", self.server.elsewhere)
+        self.end_headers()
+        with suppress(ConnectionError):
+            self.wfile.write(text)
+
+    def do_GET(self):
+        self.send_error(404)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@contextmanager
+def login_server(kind, elsewhere=""):
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Login) as server:
+        server.kind, server.elsewhere, server.seen = kind, elsewhere, []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server, f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_login_of_a_workflow_that_lacks_its_token_is_a_sentence(monkeypatch):
+    monkeypatch.setenv("HF_OIDC_RESOURCE", "me")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with pytest.raises(HubUnreachableError, match="cannot be used: HF_OIDC_RESOURCE is set but no OIDC id token"):
+        HubRepository("me/model").exists()
+
+
+@pytest.mark.parametrize("token", ["stored", "of OIDC"])
+@pytest.mark.parametrize("kind", ["page", "controls", "echo", "redirect", "endless"])
+def test_secrets_of_a_login_that_is_renewed_go_to_the_endpoint_alone(kind, token, tmp_path):
+    names = ("HF_TOKEN", "HF_HUB_OFFLINE")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    if token == "stored":
+        (tmp_path / "token").write_text("api_org_Sup3rS3cretToken")
+        (tmp_path / "stored_tokens").write_text(STORED)
+    else:
+        environment |= {"HF_OIDC_RESOURCE": "me", "HF_OIDC_ID_TOKEN": "r%3fresh-S3cret"}
+    environment |= {"HF_HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    with login_server("other") as (other, elsewhere), login_server(kind, f"http://{elsewhere}/stolen") as (server, place):
+        environment["HF_ENDPOINT"] = f"http://me:s3cretpw@{place}"
+        limited = [sys.executable, "-c", f"import resource\n{LIMIT}\n{DOWNLOAD}"]
+        done = subprocess.run(limited, env=environment, capture_output=True, text=True, timeout=100)
+    assert [path for path, _ in server.seen[:1]] == ["/oauth/token"]
+    assert other.seen == []
+    assert done.returncode == 0, done.stderr
+    assert "s3cret" not in (done.stdout + done.stderr).lower()
+    assert "\x1b" not in done.stdout + done.stderr

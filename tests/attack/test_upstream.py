@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import pickle
+import struct
 import subprocess
 import sys
 import tarfile
@@ -14,6 +15,7 @@ import tracemalloc
 import zipfile
 from collections import OrderedDict
 from contextlib import suppress
+from itertools import islice, product
 
 import pytest
 import torch
@@ -264,7 +266,19 @@ SAME_HASH = b"".join(
 SAME_PLACE = b"".join(b"K\x01p%d\n" % (n * (2**61 - 1)) for n in range(1, 100_000))
 
 
-@pytest.mark.parametrize("numbers", [SAME_HASH, SAME_PLACE], ids=["keys", "places"])
+FLOATS = [b"G" + struct.pack(">d", 1.5 * 2.0**power) for power in (0, 61)]
+NEGATIVE = [b"J" + struct.pack("<i", number) for number in (-1, -2)]
+SAME_FLOATS, SAME_NEGATIVE = (
+    b"".join(b"(" + b"".join(one) + b"tK\x01s" for one in islice(product(pair, repeat=14), 10_000))
+    for pair in (FLOATS, NEGATIVE)
+)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [SAME_HASH, SAME_PLACE, SAME_FLOATS, SAME_NEGATIVE],
+    ids=["keys", "places", "tuples of floats", "tuples of negative numbers"],
+)
 def test_numbers_of_one_hash_are_refused_at_once(numbers):
     begun = time.monotonic()
     with pytest.raises(ConversionError, match="does not hold tensors alone"):

@@ -13,9 +13,12 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from configparser import ConfigParser
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote_plus
 
 from deepcr_zoo.errors import HubConflictError, HubError, HubUnreachableError, OutputError, SourceError, UsageError
 from deepcr_zoo.zoo import incoming
@@ -38,7 +41,8 @@ MOST_SHOWN = 500
 _LACKING = (LookupError, TypeError, AttributeError, NameError, OverflowError, RecursionError)
 _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _TOKEN = re.compile(r"\bhf_\w+")
-_TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+_TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_ID_TOKEN")
+_TOKEN_FIELDS = ("hf_token", "refresh_token")  # of the login's list of tokens
 _SWITCHED_OFF = ("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_XET")
 _SETTINGS_LOCK = threading.Lock()
 _settings: list[dict[str, bool]] = []
@@ -101,16 +105,25 @@ def shown_endpoint(api: Any) -> str:
 def without_secrets(text: str) -> str:
     """Return a text without passwords in addresses and without tokens."""
     for token in filter(None, _tokens()):
-        text = text.replace(token, "...")
+        for written in (token, quote_plus(token)):  # the second as in the body of a request, which an answer may repeat
+            text = text.replace(written, "...")
     return _TOKEN.sub("hf_...", without_passwords(text))
 
 
 def _tokens() -> list[str | None]:
-    """Return the tokens of the environment and, once the client is there, the one stored by the Hub's own login."""
+    """Return the tokens of the environment and, once the client is there, those stored by the Hub's own login.
+
+    The client itself is not asked: it would renew a token over the network, and wait for itself where it logs that.
+    """
     found = [os.environ.get(name) for name in _TOKEN_VARIABLES]
     if "huggingface_hub" in sys.modules:
         with suppress(Exception):  # a file that cannot be read gives none
-            found.append(sys.modules["huggingface_hub"].get_token())
+            constants = sys.modules["huggingface_hub"].constants
+            found.append(Path(constants.HF_TOKEN_PATH).read_text().strip())
+        with suppress(Exception):
+            stored = ConfigParser(interpolation=None)
+            stored.read(constants.HF_STORED_TOKENS_PATH, encoding="utf-8")
+            found += [stored.get(name, field, fallback=None) for name in stored.sections() for field in _TOKEN_FIELDS]
     return found
 
 
@@ -181,7 +194,7 @@ def translated(call: Callable[[], ResultT], request: HubRequest, api: Any) -> Re
     except errors.HfHubHTTPError as error:
         raise _refusal(error, request, shown_endpoint(api)) from None
     # LocalEntryNotFoundError, an OSError, means that the client got no usable answer
-    except (httpx.RequestError, httpx.InvalidURL, OSError) as error:
+    except (httpx.RequestError, httpx.InvalidURL, OSError, getattr(errors, "OIDCError", OSError)) as error:  # of 2.4
         if isinstance(error, OSError) and error.errno in _DISK_FAULTS:
             raise OutputError(f"{error.filename or 'the disk'}: cannot be written: {error.strerror}: make room") from None
         reason = with_settings(_reason(error), CERTIFICATES)

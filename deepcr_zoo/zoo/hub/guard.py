@@ -1,8 +1,8 @@
 """Guard of the session and the loggers that the Hub's client shares with other programs.
 
-Only the requests of deepcr-zoo are concerned: their token goes to the endpoint's host alone, they accept no compressed
-answers, and answers are bounded (`incoming`). What the client logs while one is under way shows no passwords, no queries of
-addresses, such as the signatures of uploads, and no control characters.
+Only the requests of deepcr-zoo are concerned, and those that renew a login: their secrets go to the endpoint's host alone,
+they accept no compressed answers, and answers are bounded (`incoming`). What the client logs while one is under way shows no
+passwords, no queries of addresses, such as the signatures of uploads, and no control characters.
 """
 
 from __future__ import annotations
@@ -30,6 +30,12 @@ BOUNDED = "deepcr_zoo_bounded"
 LONGEST_SILENCE_S = 60.0
 LONGEST_WAIT_S = 60.0
 """Longest wait that the Hub may ask for; the client itself would sleep for any time."""
+
+LOGIN = "/oauth/token"
+"""End of the address where the client renews a login, in nobody's name and with the secrets in the body of the request."""
+
+_RENEWS = "deepcr_zoo_renews"
+"""Extension of such a request, which follows it where it is redirected."""
 
 LOGGERS = ("huggingface_hub", "httpx", "httpcore")
 """The last two log each request at INFO and DEBUG."""
@@ -73,6 +79,8 @@ def guard(session: Any) -> None:
 
 
 def _on_request(request: Any) -> None:
+    if request.url.path.endswith(LOGIN) and not _is_named(request):
+        request.extensions = {**request.extensions, _RENEWS: True}
     if not _is_ours(request):
         return
     incoming.check_time()
@@ -83,6 +91,8 @@ def _on_request(request: Any) -> None:
     if not endpoint.may_lead_to(request.url.scheme):
         raise OSError("it leads to an address without https")
     if not is_at(request.url, endpoint):
+        if _RENEWS in request.extensions:
+            raise OSError("it leads the login to another host")
         for header in SECRETS:
             request.headers.pop(header, None)
     elif endpoint.basic is not None:
@@ -106,9 +116,10 @@ def _on_response(response: Any) -> None:
 
 
 def _is_ours(request: Any) -> bool:
-    """True for our requests; the client sends the bytes of an upload in nobody's name, and in other threads."""
+    """True for our requests; the client uploads bytes and renews a login in nobody's name, perhaps in other threads."""
     agent = request.headers.get("User-Agent", "")
-    return bool(agent.startswith(LIBRARY)) or (bool(_uploads) and not _is_named(request))
+    is_in_nobodys_name = not _is_named(request) and (bool(_uploads) or _RENEWS in request.extensions)
+    return bool(agent.startswith(LIBRARY)) or is_in_nobodys_name
 
 
 def _is_named(request: Any) -> bool:

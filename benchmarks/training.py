@@ -35,8 +35,8 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.bench.runs import EpochRecord
 from deepcr_zoo.machine import keep_freed_memory, multiplies_bfloat16, processor_name
-from deepcr_zoo.training.loop import fit
-from deepcr_zoo.training.objectives import Feed, summed_loss
+from deepcr_zoo.training.loop import batch_loss, fit
+from deepcr_zoo.training.objectives import Feed
 from deepcr_zoo.training.stamps import ResidentStamps
 from deepcr_zoo.training.state import initial_state
 from deepcr_zoo.zoo.recipe import Recipe
@@ -230,9 +230,7 @@ def parts_of_a_step(case: Case, options: argparse.Namespace, mixed: bool) -> NDA
         ends = [time.perf_counter()]
         examples = feed.examples(torch.arange(options.batch), epoch=1)
         ends.append(time.perf_counter())
-        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-            output = state.network(examples.input.contiguous(memory_format=torch.channels_last))
-        loss = summed_loss(recipe.task, output, examples)
+        loss = batch_loss(state, state.network, examples, mixed)
         ends.append(time.perf_counter())
         state.optimiser.zero_grad()
         loss.backward()
@@ -251,10 +249,11 @@ def print_parts(options: argparse.Namespace) -> None:
     columns = ["precision", "examples", "forward", "backward", "new weights", "ms a stamp", "GFLOP/s, % of the peak"]
     print(heading(["network, stamps", *(f"{one}, ms" if one in columns[1:5] else one for one in columns)]))
     for case in options.cases:
+        network = initial_state(recipe_of(case, options.batch, 2, 1, options.seed), torch.device("cpu")).network
+        operations = 3 * count_operations(network)
         for mixed in (False, True) if multiplies_bfloat16() else (False,):
             seconds = parts_of_a_step(case, options, mixed)
-            network = initial_state(recipe_of(case, options.batch, 2, 1, options.seed), torch.device("cpu")).network
-            done = 3 * count_operations(network) * case.side**2 * options.batch / np.median(seconds.sum(axis=1)) / 1e9
+            done = operations * case.side**2 * options.batch / np.median(seconds.sum(axis=1)) / 1e9
             medians = " | ".join(f"{1000 * value:.1f}" for value in np.median(seconds, axis=0))
             each = 1000 * np.median(seconds.sum(axis=1)) / options.batch
             precision = "bfloat16" if mixed else "float32"

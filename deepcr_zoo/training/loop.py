@@ -85,7 +85,7 @@ def validation_loss(state: TrainingState, feed: Feed, ranks: Ranks = ALONE, mixe
             if len(share) == 0:  # the last batch may have fewer stamps than there are processes
                 continue
             examples = feed.examples(share, NATIVE)
-            total += _loss(state, module, examples, mixed).item()
+            total += batch_loss(state, module, examples, mixed).item()
             pixels += int(examples.counted.sum())
     total, pixels = ranks.total(total, pixels)
     if pixels == 0:
@@ -122,7 +122,7 @@ def _train_epoch(
     planned = batches(state, len(feed), ranks)
     size, started, before = len(planned[0]), time.perf_counter(), progress.seconds
     for examples in _examples(feed, [ranks.share(batch) for batch in planned[progress.step :]], progress.epoch + 1):
-        loss = _loss(state, module, examples, progress.mixed)
+        loss = batch_loss(state, module, examples, progress.mixed)
         counted, stops = float(examples.counted.sum()), float(should_stop())
         total, pixels, stops = ranks.total(loss.item(), counted, stops)
         if not math.isfinite(total):
@@ -146,7 +146,8 @@ def _train_epoch(
     return False
 
 
-def _loss(state: TrainingState, module: nn.Module, examples: Examples, mixed: bool) -> Tensor:
+def batch_loss(state: TrainingState, module: nn.Module, examples: Examples, mixed: bool) -> Tensor:
+    """Return the summed loss of a batch that goes through the network, in bfloat16 if `mixed`."""
     # its cache would keep the first weights as long as an outer context lives, such as that of `isolated_training`
     with torch.autocast(examples.input.device.type, torch.bfloat16, enabled=mixed, cache_enabled=False):
         output = module(examples.input.contiguous(memory_format=torch.channels_last))

@@ -375,6 +375,10 @@ def refuse_links_below(folder: Path) -> None:
                 refuse_links(Path(top, name), Path(top))
 
 
+CHANGED = "has changed since its visit was planned: run again when it is at rest"
+"""What is said of a file whose hash is no longer that of a plan."""
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file of any size; `OSError` if it is made of holes, which would be read for hours."""
     with opened_file(path) as file:

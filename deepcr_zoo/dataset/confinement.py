@@ -14,8 +14,8 @@ from typing import Any
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 # events of Python (docs.python.org/3/library/audit_events.html): which of their arguments are paths
-_OF_FILES = dict.fromkeys(("os.chmod", "os.chown", "os.truncate", "os.utime", "os.setxattr", "os.removexattr"), (0,))
-"""That change what a path leads to."""
+_OF_FILES = ("os.chmod", "os.chown", "os.truncate", "os.utime", "os.setxattr", "os.removexattr")
+"""That change what a path leads to, the first argument."""
 _OF_NAMES = {
     **dict.fromkeys(("os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"), (0,)),
     **dict.fromkeys(("os.rename", "os.link"), (0, 1)),
@@ -53,9 +53,11 @@ def confine(folder: Path) -> Callable[[], list[str]]:
             path, _, flags = arguments
             if isinstance(flags, int) and flags & _WRITING:
                 check(path, follows_links=True)
-        elif event in _OF_FILES or event in _OF_NAMES:
-            for place in (_OF_FILES | _OF_NAMES)[event]:
-                check(arguments[place], event in _OF_FILES)
+        elif event in _OF_FILES:
+            check(arguments[0], follows_links=True)
+        elif event in _OF_NAMES:
+            for place in _OF_NAMES[event]:
+                check(arguments[place], follows_links=False)
         elif event in _FORBIDDEN:
             refuse(event)
 

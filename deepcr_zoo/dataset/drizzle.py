@@ -28,11 +28,10 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from deepcr_zoo.dataset.confinement import confine
-from deepcr_zoo.dataset.exposures import has_changed
 from deepcr_zoo.errors import DrizzleError, InterruptedWorkError, InvalidFileError, printable
 from deepcr_zoo.exposures.fitsfiles import extension_name, image_values, is_image, quiet_astropy, read_unchanged
 from deepcr_zoo.exposures.packing import unpacked
-from deepcr_zoo.files import refuse_links
+from deepcr_zoo.files import CHANGED, refuse_links
 from deepcr_zoo.machine import require
 from deepcr_zoo.zoo.recipe import DrizzleBlock, TweakReg
 
@@ -116,7 +115,7 @@ def drizzle_visit(
     for (path, sha256), copy in zip(exposures, copies, strict=True):
         data = read_unchanged(path)
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise has_changed(path)
+            raise InvalidFileError(f"{path}: {CHANGED}")
         _write_images(unpacked(data, path), path, folder / copy)
     parameters = settings.model_dump(include={"resetbits", "combine_type", "driz_cr_snr", "driz_cr_grow"})
     bits = dict.fromkeys(("driz_sep_bits", "final_bits"), str(good_bits))

@@ -26,6 +26,7 @@ from deepcr_zoo.exposures.framekinds import frame_kind
 from deepcr_zoo.exposures.noisecheck import level_cautions, overscan_noise, stated_noise
 from deepcr_zoo.exposures.reading import Chip, Exposure, read_exposure
 from deepcr_zoo.exposures.readingoptions import ReadingOptions
+from deepcr_zoo.files import CHANGED
 from deepcr_zoo.models.images import LIMIT, has_value
 from deepcr_zoo.zoo.instruments import Instrument, number, text
 from deepcr_zoo.zoo.recipe import InstrumentBlock, Labels
@@ -108,12 +109,8 @@ def read_chips(facts: ExposureFacts, block: InstrumentBlock, path: Path | None =
     """
     exposure = read_exposure(path or facts.path, ReadingOptions(instrument=block.description))
     if path is None and facts.sha256 != exposure.sha256:
-        raise has_changed(facts.path)
+        raise InvalidFileError(f"{facts.path}: {CHANGED}")
     return list(_chips(exposure, block, is_dark=not facts.outlines, versions=facts.versions))
-
-
-def has_changed(path: Path) -> InvalidFileError:
-    return InvalidFileError(f"{path}: has changed since its visit was planned: run again when it is at rest")
 
 
 def _facts(exposure: Exposure, chips: list[ChipPixels], repeats: bool, is_dark: bool) -> ExposureFacts:
@@ -207,20 +204,25 @@ def _check(exposure: Exposure, block: InstrumentBlock, labels: Labels, is_dark: 
                 f"{chip.where}: is in {chip.unit.spellings[0]}: expected ELECTRONS, as in calibrated exposures"
             )
         if labels == "astrodrizzle":
-            if chip.hdu == 0:
-                raise InvalidFileError(
-                    f"{chip.where}: is in the primary HDU: expected extensions SCI, as calibrated exposures have them"
-                )
-            if chip.image_area is not None:
-                raise InvalidFileError(
-                    f"{chip.where}: its header says that a part of the frame sees no light (DATASEC, TRIMSEC): expected a "
-                    "calibrated exposure, of which all is an image"
-                )
+            _check_layout(chip)
             check_distortion_cards(chip.header, chip.where)
         chip.factor("electron")  # raises without a gain
         if chip.exposure_time_s is None:
             keyword = (wanted.exposure_time_keywords or ["EXPTIME"])[0]
             raise InvalidFileError(f"{chip.where}: has no positive {keyword}: expected the exposure time in seconds")
+
+
+def _check_layout(chip: Chip) -> None:
+    """Refuse an image that AstroDrizzle would find elsewhere, or of another shape, than this package does."""
+    if chip.hdu == 0:
+        raise InvalidFileError(
+            f"{chip.where}: is in the primary HDU: expected extensions SCI, as calibrated exposures have them"
+        )
+    if chip.image_area is not None:
+        raise InvalidFileError(
+            f"{chip.where}: its header says that a part of the frame sees no light (DATASEC, TRIMSEC): expected a "
+            "calibrated exposure, of which all is an image"
+        )
 
 
 def _check_scale(chip: Chip, wcs: WCS, block: InstrumentBlock) -> None:

@@ -39,7 +39,8 @@ def find_moving(
     `struck` is what exceeds the other exposures, by `excesses` (e-); `maps` hold the place of each pixel on a common grid.
     """
     trails = [find_trails(mask) for mask in struck]
-    trails = [trail & ~_stays(trail.shape, trails) for trail in trails]
+    stays = {shape: _stays(shape, trails) for shape in {trail.shape for trail in trails}}
+    trails = [trail & ~stays[trail.shape] for trail in trails]
     rest = [mask & ~trail for mask, trail in zip(struck, trails, strict=True)]
     found = [_star_like(*one) for one in zip(rest, excesses, maps, fwhms, strict=True)]
     clock = [float(index) if time is None else time for index, time in enumerate(times_s)]

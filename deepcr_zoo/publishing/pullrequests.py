@@ -33,7 +33,7 @@ def open_pull_request(release: Release, repository: HubRepository) -> Proposal:
         if known.is_open:
             return Proposal(known.address, is_new=False)
     head = repository.head()
-    stale = stale_files(release, repository, head)
+    stale = stale_files(release, repository.files(head))
     made = repository.commit(release.files, release.title, parent=head, without=stale, pull_request=True)
     return Proposal(made.pull_request or repository.address, is_new=True)
 

@@ -107,8 +107,9 @@ def _commit(release: Release, repository: HubRepository) -> str:
         return before[place]
     for _ in range(TRIES):
         head = repository.head()
-        stale = stale_files(release, repository, head)
-        if CARD_FILE not in (there := repository.files(head)):
+        there = repository.files(head)
+        stale = stale_files(release, there)
+        if CARD_FILE not in there:
             refuse_files_of_others(repository, [*release.files, *stale], there)
         try:
             return repository.commit(release.files, release.title, parent=head, without=stale).id
@@ -156,9 +157,9 @@ def _refuse_rivals(release: Release, repository: HubRepository, before: list[str
             )
 
 
-def stale_files(release: Release, repository: HubRepository, head: str) -> list[str]:
-    """Return the files that an earlier version has left and this one does not have."""
-    old = [path for path in repository.files(head) if path not in release.files]
+def stale_files(release: Release, there: Iterable[str]) -> list[str]:
+    """Return those of the files of a repository that an earlier version has left and this one does not have."""
+    old = [path for path in there if path not in release.files]
     return [path for path in old if path in VERSION_FILES or path.startswith(f"{REPORT_PICTURES}/")]
 
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from deepcr_zoo.errors import InterruptedWorkError, InvalidFileError
-from deepcr_zoo.files import read_file
+from deepcr_zoo.files import CHANGED, read_file
 
 _ENDING = re.compile(r"(_(flc|flt|raw))?\.fits$")
 
@@ -47,7 +47,7 @@ def read_truth(path: Path, sha256: str | None = None) -> list[Truth]:
     try:
         data = read_file(path)
         if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-            raise InterruptedWorkError(f"{path}: has changed since its visit was planned: run again when it is at rest")
+            raise InterruptedWorkError(f"{path}: {CHANGED}")
         arrays = load(data)
         chips = len(arrays) // len(fields(Truth))
         found = [

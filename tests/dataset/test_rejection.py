@@ -3,7 +3,6 @@
 import bz2
 import dataclasses
 import gzip
-import hashlib
 import lzma
 import os
 import shutil
@@ -32,6 +31,7 @@ from deepcr_zoo.errors import (
     InvalidFileError,
     OutputError,
 )
+from deepcr_zoo.files import sha256_of
 from deepcr_zoo.simulate.truth import read_truth, truth_path
 from tests.dataset.visits import copy_changed, recipe_of, rule
 
@@ -281,7 +281,7 @@ def test_an_old_distortion_table_without_a_new_one_asks_nothing_and_rejects_noth
 
 
 def with_hashes(paths):
-    return [(path, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
+    return [(path, sha256_of(path)) for path in paths]
 
 
 def test_the_format_of_a_column_is_not_run_as_code(folder, tmp_path):

@@ -13,6 +13,9 @@ from deepcr_zoo.exposures.filekinds import FIRST_KEYWORD, HEAD_BYTES, not_fits
 from deepcr_zoo.machine import free_memory_bytes
 
 PIECE_BYTES = 1 << 20
+CHECKED_WITHIN_BYTES = 48 << 20
+"""Most bytes that bzip2 unpacks before it checks their sum: a block of 900 kB, in which 5 bytes may stand for 259."""
+
 MOST_RATIO = 200
 """Largest ratio of unpacked to packed size: the noise of a detector leaves no exposure more than about 20."""
 
@@ -86,13 +89,20 @@ def unpacked(data: bytes, path: Path, most_bytes: int | None = None) -> bytes:
 
 def _read(reader: Any, packing: str, packed_bytes: int, most_bytes: int | None, path: Path) -> bytes:
     content = io.BytesIO()
-    content.write(head := reader.read(PIECE_BYTES))  # more than a block of bzip2, so that damage is not taken for content
+    content.write(head := reader.read(PIECE_BYTES))
     if not head.startswith(FIRST_KEYWORD):
+        _read_on(reader)  # fails where the first bytes are those of a damaged file
         raise InvalidFileError(f"{path}: is packed with {packing}, and its content {not_fits(head[:HEAD_BYTES])}")
     while piece := reader.read(PIECE_BYTES):
         content.write(piece)
         _check_size(content.tell(), packed_bytes, most_bytes, path)
     return content.getvalue()
+
+
+def _read_on(reader: Any) -> None:
+    for _ in range(CHECKED_WITHIN_BYTES // PIECE_BYTES):
+        if not reader.read(PIECE_BYTES):
+            return
 
 
 def _check_size(size: int, packed: int, most_bytes: int | None, path: Path) -> None:

@@ -49,6 +49,13 @@ def test_a_packed_file_that_is_cut_off_or_damaged_is_one_sentence(name, tmp_path
             unpacked(damaged, tmp_path / "y.fits")
 
 
+def test_damage_that_unpacks_to_more_than_a_piece_is_no_other_kind_of_file(tmp_path):
+    packed = bytearray(bz2.compress(bytes(40_000_000)))
+    packed[10] ^= 1  # the sum of the first block, which holds all of it
+    with pytest.raises(InvalidFileError, match=r"y.fits: is truncated or damaged \(bzip2\): get it again"):
+        unpacked(bytes(packed), tmp_path / "y.fits")
+
+
 @pytest.mark.parametrize("name", PACK)
 def test_what_would_not_fit_into_memory_is_refused_before_it_is_unpacked(name, tmp_path, monkeypatch):
     content = acs_flc(tmp_path / "x.fits").read_bytes()

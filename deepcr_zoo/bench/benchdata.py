@@ -96,6 +96,7 @@ def describe(dataset: Dataset, recipe: Recipe, added: AddedMasks | None) -> Data
         structures={
             name: structured_pixels(found)
             for name, found in {**structures, POOLED: sum(structures.values(), Structures())}.items()
+            if recipe.build.labels != "truth"
         },
         manifest_sha256=dataset.manifest_sha256,
         simulator_version=SIMULATOR if manifest.is_synthetic else None,

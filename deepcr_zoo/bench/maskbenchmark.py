@@ -83,11 +83,12 @@ def judge_masks(
     Masks of L.A.Cosmic that `lacosmicmasks.prepare` has not computed are computed here.
     """
     fprs, (sky, weights) = recipe.benchmark.fprs, resampled_sky(dataset, recipe.benchmark)
+    labels_are_truth = recipe.build.labels == "truth"
     found: dict[str, dict[str | float, Detections]] = {}
     sweeps: dict[str, dict[float, Detections]] = {}
     for name, blocks in sky.items():
         objlims = objlims_of(recipe, name) if lacosmic else []
-        methods: dict[str | float, Method] = {model.reference: network(model) for model in models}
+        methods: dict[str | float, Method] = {model.reference: network(model, labels_are_truth) for model in models}
         methods |= {objlim: _lacosmic(dataset, recipe, objlim) for objlim in objlims}
         found[name] = detect(methods, dataset, name, blocks, on_exposure)
         sweeps[name] = {objlim: found[name][objlim] for objlim in objlims}

@@ -71,7 +71,9 @@ class Data(MeasuredOn):
     labels: str = Field(description="label method, with version and settings")
     ignored: str = Field(description="which pixels are excluded")
     unseen: str | None = Field(default=None, description="what the labels cannot show")
-    structures: dict[str, StructuredPixels] = Field(default_factory=dict, description="of the labels, by field type")
+    structures: dict[str, StructuredPixels] = Field(
+        default_factory=dict, description="of labels, by field type; none of the truth"
+    )
     manifest_sha256: Sha256 | None = Field(default=None, description="hash of the manifest, if the data is a training set")
     simulator_version: Count | None = Field(default=None, description="of synthetic data")
     seeds: list[Count] = Field(default_factory=list, description="of synthetic data")
@@ -214,7 +216,10 @@ class InpaintingErrors(Document):
 
 
 class StructuredPixels(Document):
-    """Masked pixels that lie as no cosmic rays do; labels may share such flaws with a network, so all masked ones count."""
+    """Masked pixels that lie as no cosmic rays do; labels may share such flaws with a network, so all masked ones count.
+
+    Where the labels are the truth, pixels of cosmic rays do not count.
+    """
 
     masked: Count = Field(description="pixels that are masked and not ignored, at the default threshold")
     in_lines: Count = Field(description="in rows or columns of a chip of which a fifth is masked")

@@ -27,14 +27,14 @@ def pseudo_masks(shift=0.0):
 
 @pytest.fixture(scope="module")
 def found(finder, dataset):
-    methods = {"network": network(finder), "bright": pseudo_masks(), "brighter": pseudo_masks(40.0)}
+    methods = {"network": network(finder, labels_are_truth=False), "bright": pseudo_masks(), "brighter": pseudo_masks(40.0)}
     return detect(methods, dataset, FIELD, sky_blocks(dataset, FIELD))
 
 
 def counts_of(finder, dataset, on_exposure=None):
     """Count the test stamps of a field type by the logits of a network."""
     blocks = sky_blocks(dataset, FIELD)
-    return detect({"network": network(finder)}, dataset, FIELD, blocks, on_exposure)["network"].exact
+    return detect({"network": network(finder, labels_are_truth=False)}, dataset, FIELD, blocks, on_exposure)["network"].exact
 
 
 def tallies(counts):
@@ -239,7 +239,9 @@ def test_the_best_sweep_is_chosen_at_each_fpr(found):
 
 
 def test_counts_of_exposures_add_up_and_those_of_field_types_stand_beside_each_other(finder, dataset, found):
-    other = detect({"network": network(finder)}, dataset, "extragalactic", sky_blocks(dataset, "extragalactic"))["network"]
+    other = detect(
+        {"network": network(finder, labels_are_truth=False)}, dataset, "extragalactic", sky_blocks(dataset, "extragalactic")
+    )["network"]
     one = found["network"]
     both = one.beside(other)
     assert len(both.blocks.pixels) == len(one.blocks.pixels) + len(other.blocks.pixels)

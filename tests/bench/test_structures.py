@@ -77,6 +77,21 @@ def test_pixels_that_are_masked_in_most_exposures_are_persistent():
     assert sum(elsewhere, Structures()).persistent == 0
 
 
+def test_pixels_that_the_truth_calls_cosmic_rays_are_no_structures():
+    along = np.arange(TRAIL_PIXELS)
+    muon, satellite = (np.zeros((2 * SIDE, 4 * SIDE), bool) for _ in range(2))
+    muon[along // 4, along + 20] = True
+    satellite[60 + along // 4, along + 20] = True
+    satellite[60 + along // 4, along + 21] = True
+    mask, truth = cut(muon | satellite), cut(muon)
+    alone = find_structures(mask, stamps(), truth)
+    assert (alone.masked, alone.in_trails) == ((muon | satellite).sum(), satellite.sum())
+    assert find_structures(mask, stamps()).in_trails == alone.masked
+    hot = cut(np.eye(2 * SIDE, 4 * SIDE, dtype=bool))
+    for truth, persistent in ((~hot, 3 * hot.sum()), (hot, 0)):
+        assert sum([find_structures(hot, stamps(), truth)] * 3, Structures()).persistent == persistent
+
+
 def test_ignored_pixels_do_not_count():
     frame = a_frame()
     frame[:, 100] = True

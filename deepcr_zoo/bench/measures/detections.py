@@ -126,7 +126,7 @@ def detect(
     return found
 
 
-def network(model: MaskModel) -> Method:
+def network(model: MaskModel, labels_are_truth: bool) -> Method:
     """Return the method that masks with a network, at every threshold."""
 
     def count(stamps: JudgedStamps, groups: PixelGroups) -> Detections:
@@ -134,7 +134,8 @@ def network(model: MaskModel) -> Method:
         bins, wide = (tally.logit_bins(one) for one in (logits, ndimage.maximum_filter(logits, DILATION)))
         counts, dilated = (partial(tally.tally_logits, one) for one in (bins, wide))
         whole = partial(tally.tally_logits, tracks.middle_of_each(bins, groups.cosmic_ray))
-        found = find_structures(logits > np.float32(logit(model.threshold)), stamps)
+        true_rays = stamps.cosmic_rays if labels_are_truth else None
+        found = find_structures(logits > np.float32(logit(model.threshold)), stamps, true_rays)
         exact = roc.count(logits, stamps.cosmic_rays, stamps.ignore, MAX_THRESHOLDS)
         return replace(_count(counts, dilated, whole, groups), exact=exact, structures=found)
 

@@ -1,7 +1,8 @@
 """Masked pixels that lie as no cosmic rays do: in one row or column, on the same pixels of the detector, along trails.
 
 Labels that were made from the exposures may share such flaws with a network, so that no TPR or FPR shows them. Therefore all
-masked pixels count here, whatever their label.
+masked pixels count here, whatever their label. Where the labels are the truth, masked pixels of cosmic rays do not count:
+long tracks exist.
 """
 
 from __future__ import annotations
@@ -85,16 +86,20 @@ class Structures:
         return sum(one.persistent for one in self.chips.values())
 
 
-def find_structures(mask: Mask, stamps: JudgedStamps) -> Structures:
-    """Count the structures in a mask of an exposure's stamps, shape (N, S, S), without ignored pixels."""
+def find_structures(mask: Mask, stamps: JudgedStamps, true_rays: Mask | None = None) -> Structures:
+    """Count the structures in a mask of an exposure's stamps, shape (N, S, S), without ignored pixels.
+
+    `true_rays`, of the same shape, are the pixels of cosmic rays where the truth is known.
+    """
     found, counted = Structures(), ~stamps.ignore
+    doubted = mask & counted if true_rays is None else mask & counted & ~true_rays
     for chip in map(int, np.unique(stamps.chip)):
-        masked, seen = _put_together((mask & counted, counted), stamps, chip)
+        masked, seen, doubtful = _put_together((mask & counted, counted, doubted), stamps, chip)
         found += Structures(
             int(masked.sum()),
-            int((masked & _lines(masked, seen)).sum()),
-            int(_trails(masked).sum()),
-            {chip: ChipCounts(seen.astype(np.uint16), masked.astype(np.uint16))},
+            int((doubtful & _lines(masked, seen)).sum()),
+            int((doubtful & _trails(masked)).sum()),
+            {chip: ChipCounts(seen.astype(np.uint16), doubtful.astype(np.uint16))},
         )
     return found
 

@@ -167,7 +167,8 @@ def structures(results: BenchmarkResults) -> Table | None:
     blocks = [Block(field_name(name), of_field) for name in results.data.pixels if (of_field := rows(name))]
     reading = (
         "Shares of the masked pixels, at the default threshold, that lie as cosmic rays do not. Labels may have the same "
-        "flaws, which no TPR or FPR then shows. Lower is better."
+        "flaws, which no TPR or FPR then shows; where labels are the truth, pixels of cosmic rays do not count. Lower is "
+        "better."
     )
     unseen = f" These labels cannot show {results.data.unseen}." if results.data.unseen else ""
     return Table("Structured masks", reading + unseen, columns, blocks) if blocks else None

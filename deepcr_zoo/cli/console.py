@@ -39,10 +39,12 @@ SECONDS_BETWEEN_LINES = 10.0
 
 if isinstance(sys.stdout, TextIOWrapper):
     sys.stdout.reconfigure(errors="surrogateescape")  # paths need not be text
-# no markup: names and messages may hold brackets
+if not os.environ.get("COLUMNS", "1").strip("0"):
+    del os.environ["COLUMNS"]  # rich would show nothing at all in 0 columns
+# no markup and no emoji: names and messages may hold brackets and colons
 _limited = (sys.stdout is not None and sys.stdout.isatty()) or "COLUMNS" in os.environ
-output = Console(markup=False, highlight=False, soft_wrap=True, width=None if _limited else UNLIMITED)
-notes = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+output = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, width=None if _limited else UNLIMITED)
+notes = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 _STYLES: dict[Level, str] = {"info": "bold", "success": "green", "caution": "yellow", "error": "bold red"}
 

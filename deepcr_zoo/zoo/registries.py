@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
@@ -23,7 +23,7 @@ from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, SourceWarnin
 from deepcr_zoo.files import NO_SETTINGS, configuration_file, data_root, expanded, is_file, is_folder, user_data_root
 from deepcr_zoo.zoo import updates
 from deepcr_zoo.zoo.names import NAME_PATTERN, TASKS
-from deepcr_zoo.zoo.registry import Name, Origin, Registry, read_registry, reporting_unreadable
+from deepcr_zoo.zoo.registry import Name, Origin, Registry, entry_files, read_registry, reporting_unreadable
 
 ENTRY_POINTS = "deepcr_zoo.registries"
 """Entry-point group of packages that offer a registry; the entry point's name is the prefix of its models' names."""
@@ -85,10 +85,12 @@ def default_registry() -> Registry:
 def other_registries() -> Mapping[str, Registry]:
     """Return the registries of other packages and of the settings file, by prefix; the settings file has precedence.
 
-    A registry that cannot be read is left out with a warning, so that the others stay usable.
+    A registry that cannot be read is left out with a warning, so that the others stay usable. The result is cached for as
+    long as the settings and the files of these registries stay the same.
     """
     points = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)
-    return _other_registries(state_of_settings(), tuple(points))
+    offers = _offers(state_of_settings(), tuple(points))
+    return _other_registries(offers, tuple(map(_state_of_offer, offers)), state_of_registry(local_root()))
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -115,15 +117,25 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def state_of_settings() -> tuple[object, ...]:
-    """Return what the registries depend on: shipped data, importable packages, settings file and kept update."""
-    places = (configuration_file(), updates.current_file(), *(local_root() / "zoo" / task for task in TASKS))
-    files = ((path, state_of_file(path)) for path in places)
+    """Return what the zoo's own registry and the choice of others depend on."""
+    files = ((path, state_of_file(path)) for path in (configuration_file(), updates.current_file()))
     return (data_root(), tuple(sys.path), *files)
 
 
 def local_root() -> Path:
     """Return the folder of the registry that `import` writes."""
     return user_data_root() / "models"
+
+
+def state_of_registry(root: Path) -> tuple[object, ...]:
+    """Return the state of what is read of a registry in a folder: its entries, preferences and instruments."""
+    folder = root / "zoo"
+    try:
+        entries = [path for task in TASKS for path in entry_files(root, task)]
+    except InvalidDocumentError as error:
+        return (folder, str(error))
+    paths = (root, folder, root / "cards", folder / "preferences.yaml", folder / "instruments.yaml", *entries)
+    return tuple((path, state_of_file(path)) for path in paths)
 
 
 def state_of_file(path: Path) -> tuple[int, int, int] | None:
@@ -140,9 +152,18 @@ def _default_registry(state: tuple[object, ...]) -> Registry:
     return replace(own, others=other_registries)
 
 
+class _Offer(NamedTuple):
+    """A registry that a package or the settings file offers."""
+
+    name: str
+    place: RegistryPlace
+    label: str
+    owner: str  # for warnings
+
+
 @lru_cache(maxsize=4)
-def _other_registries(state: tuple[object, ...], points: Sequence[EntryPoint]) -> Mapping[str, Registry]:
-    found: dict[str, Registry] = {}
+def _offers(state: tuple[object, ...], points: Sequence[EntryPoint]) -> tuple[_Offer, ...]:
+    found: list[_Offer] = []
     settings, offered = read_configuration().registries, Counter(point.name for point in points)
     for point in points:
         package = f"package {point.dist.name} {point.dist.version}" if point.dist else point.value
@@ -151,14 +172,28 @@ def _other_registries(state: tuple[object, ...], points: Sequence[EntryPoint]) -
                 raise UsageError("the settings name another one")
             if offered[point.name] > 1:
                 raise UsageError("another package has the same prefix")
-            found[point.name] = _read(point.name, _load(point), package)
+            found.append(_Offer(point.name, _load(point), package, package))
         except Exception as error:  # another package's code may raise anything
             warn(f"the registry {point.name!r} of {package} is not used: {error}", SourceWarning)
-    for name, place in settings.items():
+    return (*found, *(_Offer(name, place, "settings", "the settings") for name, place in settings.items()))
+
+
+def _state_of_offer(offer: _Offer) -> tuple[object, ...]:
+    try:
+        mirror = None if offer.place.mirror is None else expanded(offer.place.mirror).exists()
+        return (mirror, state_of_registry(expanded(offer.place.root)))
+    except (DeepcrZooError, OSError) as error:
+        return (str(error),)
+
+
+@lru_cache(maxsize=4)
+def _other_registries(offers: Sequence[_Offer], states: Sequence[object], local_state: object) -> Mapping[str, Registry]:
+    found: dict[str, Registry] = {}
+    for name, place, label, owner in offers:
         try:
-            found[name] = _read(name, place, "settings")
-        except DeepcrZooError as error:
-            warn(f"the registry {name!r} of the settings is not used: {error}", SourceWarning)
+            found[name] = _read(name, place, label)
+        except (DeepcrZooError, OSError) as error:
+            warn(f"the registry {name!r} of {owner} is not used: {error}", SourceWarning)
     try:
         if is_folder(local_root() / "zoo"):
             found[LOCAL] = read_registry(local_root(), Origin(local_root(), "imported here", registry=LOCAL))

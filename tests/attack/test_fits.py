@@ -684,6 +684,7 @@ def test_a_copy_of_an_exposure_with_a_wrong_checksum_is_finished(tmp_path):
     assert [clean_file(path, SMALL, "medmask").status for _ in range(2)] == ["cleaned", "finished"]
 
 
+@pytest.mark.slow
 def test_a_primary_header_of_more_than_a_million_bytes_is_cleaned_and_finished(tmp_path):
     path = acs_flc(tmp_path / "x_flc.fits")
     with fits.open(path, mode="update") as hdus:

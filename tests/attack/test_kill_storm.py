@@ -69,7 +69,7 @@ def test_a_command_that_is_killed_leaves_nothing_half_written_and_the_next_one_e
     assert target.content() == expected
 
 
-@pytest.mark.parametrize("target", ["clean", "pull"], indirect=True)
+@pytest.mark.parametrize("target", [pytest.param("clean", marks=pytest.mark.slow), "pull"], indirect=True)
 def test_a_kill_at_any_of_the_last_steps_leaves_nothing_after_the_next_run(target, tmp_path):
     log = tmp_path / "log"
     target.prepare()
@@ -84,6 +84,7 @@ def test_a_kill_at_any_of_the_last_steps_leaves_nothing_after_the_next_run(targe
     assert killed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

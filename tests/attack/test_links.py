@@ -254,6 +254,7 @@ def test_files_of_a_benchmark_that_was_killed_as_it_replaced_them_are_known(last
     assert {(tmp_path / name).read_bytes() for name in NAMES} == {b"newest"}
 
 
+@pytest.mark.slow
 def test_the_command_says_at_once_that_a_file_of_the_user_is_in_the_way(bench, tmp_path):
     bench.prepare()
     place = bench.folder / "out" / "results.json"

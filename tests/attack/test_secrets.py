@@ -295,6 +295,7 @@ def test_the_check_after_an_upload_at_another_host_gets_no_token(contract_hub, e
     assert not any(request.authorised for request in elsewhere.log)
 
 
+@pytest.mark.slow
 def test_a_session_that_is_opened_after_a_refused_connection_gives_no_token_to_another_host(
     contract_hub, elsewhere, token, release
 ):

@@ -61,6 +61,7 @@ def test_a_present_folder_that_was_removed_is_named(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_name_that_the_locale_cannot_write_loses_that_file_alone(tmp_path):
     acs_flc(tmp_path / "\N{LATIN SMALL LETTER A WITH DIAERESIS}_flc.fits")
     acs_flc(tmp_path / "b_flc.fits")

@@ -73,6 +73,7 @@ def test_a_request_without_end_is_refused_before_it_is_read(viewer):
         assert "expected at most" in json.loads(text)["error"]
 
 
+@pytest.mark.slow
 def test_connections_of_others_take_few_threads_and_do_not_keep_the_page_out(viewer):
     before = threading.active_count()
     opened = [socket.create_connection((ADDRESS, viewer.server_port), timeout=10) for _ in range(3 * MOST_CONNECTIONS)]

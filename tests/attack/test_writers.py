@@ -320,6 +320,7 @@ def test_a_folder_of_a_simulated_visit_is_that_of_one_process(tmp_path):
     assert list(tmp_path.iterdir()) == [place]
 
 
+@pytest.mark.slow
 def test_two_simulations_into_one_folder_do_not_mix(tmp_path):
     script = "from deepcr_zoo.cli.main import main; main()"
     arguments = ["simulate", "practice-ccd", "--side", "128", "--exposures", "2", "--output-dir", str(tmp_path / "out")]

@@ -142,6 +142,7 @@ def test_a_machine_is_called_by_its_processor():
     assert machine_name(torch.device("cpu")) == f"{processor_name()}, {torch.get_num_threads()} threads"
 
 
+@pytest.mark.slow
 def test_a_script_that_measures_is_not_run_again(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

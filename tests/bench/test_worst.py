@@ -49,6 +49,7 @@ def test_the_worst_stamps_are_those_with_the_most_errors_at_the_measured_thresho
         assert [int(getattr(one, errors).sum()) for one in shown] == [counts[one.name] for one in shown]
 
 
+@pytest.mark.slow
 def test_alternative_texts_give_the_errors_and_captions_the_threshold(dataset, finder):
     pictures = [one for one in worst_stamps(finder, dataset, measured(1.0)) if FIELD in one.name]
     false, missed = counted(finder, dataset, 1.0)

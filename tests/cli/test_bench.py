@@ -36,6 +36,7 @@ def test_a_model_gets_a_report_and_results_in_a_folder_of_its_name(dataset, tmp_
     assert list(report.with_name("report").glob("*.png"))
 
 
+@pytest.mark.slow
 def test_results_of_other_models_or_data_in_the_folder_of_that_name_stay(dataset, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = ["--against", "none", "--no-runtime"]

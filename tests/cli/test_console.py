@@ -12,6 +12,7 @@ from rich.console import Console
 
 from deepcr_zoo.cli import console
 from deepcr_zoo.cli.console import print_table, whole
+from tests.conftest import CHECKOUT
 from tests.fitsfiles import acs_flc
 from tests.registries import SMALL
 
@@ -37,7 +38,7 @@ FETCH = (["product", whole("proposal"), "visit", "filter", whole("MB")], [NAME, 
 def run(arguments, columns, **options):
     """Output of the command line in a process of its own, through a pipe."""
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    environment |= {"COLUMNS": str(columns)} if columns else {}
+    environment |= {} if columns is None else {"COLUMNS": str(columns)}
     command = [sys.executable, "-m", "deepcr_zoo", *arguments]
     return subprocess.run(
         command, capture_output=True, text=True, env=environment, check=True, timeout=120, **options
@@ -59,6 +60,7 @@ def test_names_fold_and_numbers_do_not(table, columns, monkeypatch):
         assert len([line for line in shown.splitlines() if line.strip()]) == 3  # header, rule and one line for the row
 
 
+@pytest.mark.slow
 def test_clean_shows_the_whole_number_of_pixels_in_80_columns(tmp_path):
     exposure = acs_flc(tmp_path / "an_exposure_with_a_very_long_name_that_needs_most_of_a_line_flc.fits")
     shown = run(["clean", str(exposure), "--model", SMALL.partition("/")[2], "--inpaint", "medmask"], 80)
@@ -67,6 +69,25 @@ def test_clean_shows_the_whole_number_of_pixels_in_80_columns(tmp_path):
         pixels = sum(int((hdu.data > 0).sum()) for hdu in hdus if hdu.data is not None)
     assert pixels >= 10
     assert re.search(rf" {pixels} ", shown)
+
+
+@pytest.mark.parametrize("columns", ["", "0"])
+def test_a_console_without_columns_is_taken_for_none(columns):
+    assert run(["list", "*F606W*"], columns) == run(["list", "*F606W*"], None)
+
+
+def test_a_name_with_colons_holds_no_pictures(capsys):
+    console.message("caution", "m31:star:1.fits")
+    print_table(["file"], [["m31:star:1.fits"]])
+    assert "".join(capsys.readouterr()).count("m31:star:1.fits") == 2
+
+
+def test_an_interruption_while_the_command_is_imported_is_no_traceback(tmp_path):
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")  # as if it came in this moment
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(CHECKOUT)])}
+    command = [sys.executable, "-m", "deepcr_zoo", "list"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80])

@@ -35,6 +35,7 @@ def run(*arguments):
     return CliRunner().invoke(app, [*map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_the_way_from_raw_frames_to_a_training_set_needs_no_option(folder, raw, tmp_path, monkeypatch):
     monkeypatch.setenv("DEEPCR_ZOO_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)

@@ -324,6 +324,7 @@ def test_a_folder_called_mast_is_one_beside_the_archive(recipe, exposures, monke
     assert exposures_of(recipe, ["./mast"], None, NullReporter()) == ["./mast"]
 
 
+@pytest.mark.slow
 def test_build_and_train_end_with_the_training_set_of_the_same_files(
     archive,
     recipe,

@@ -132,6 +132,7 @@ def test_an_interrupted_build_leaves_nothing_half_done(exposures, tmp_path, scri
     assert not _working_under(home)
 
 
+@pytest.mark.slow
 def test_a_broken_drizzlepac_is_no_fault_of_the_visit(exposures, tmp_path, script, monkeypatch):
     (tmp_path / "drizzlepac").mkdir()
     (tmp_path / "drizzlepac" / "__init__.py").write_text("raise ImportError('numpy is too new')\n")
@@ -151,6 +152,7 @@ AstroDrizzle = TweakReg
 """
 
 
+@pytest.mark.slow
 def test_a_question_of_drizzlepac_ends_the_visit_and_waits_for_nobody(exposures, tmp_path, script, monkeypatch):
     (tmp_path / "drizzlepac").mkdir()
     (tmp_path / "drizzlepac" / "__init__.py").write_text("")

@@ -58,6 +58,7 @@ def test_a_single_exposure_among_repeats_is_named_without_advice_to_dither(recip
     assert "no other exposure of this visit, target and filter overlaps" in rejected.reason
 
 
+@pytest.mark.slow
 def test_dithered_exposures_without_wcs_are_found_by_their_stars(recipe_with, tmp_path):
     write_dithers(tmp_path / "raw", with_wcs=False, targets=(1,))
     with pytest.raises(DataError, match=r"choose build\.labels dithers") as raised:

@@ -267,6 +267,7 @@ def test_chips_that_are_too_small_for_a_stamp_reject_their_visit_before_it_is_dr
     assert record.rejection == "its chips are too small for stamps of 512 pixels within borders of 32"
 
 
+@pytest.mark.slow
 def test_an_old_distortion_table_without_a_new_one_asks_nothing_and_rejects_nothing(folder, tmp_path):
     """drizzlepac asks whether to go on without it, and nobody is there to answer."""
     for file in folder.glob("*_flc.fits"):
@@ -515,6 +516,7 @@ def test_aligned_visits_have_no_more_masked_pixels_on_stars_than_elsewhere(built
 # Alignment and labels
 
 
+@pytest.mark.slow
 def test_what_the_user_has_saved_for_drizzlepac_is_not_read(tmp_path, monkeypatch):
     pytest.importorskip("drizzlepac")
     saved = tmp_path / "user" / ".teal" / "tweakreg.cfg"

@@ -138,6 +138,7 @@ def test_a_truth_that_changes_after_its_visit_was_planned_is_not_taken(tmp_path)
     assert not home.visit(visit.key).exists()
 
 
+@pytest.mark.slow
 def test_a_second_build_leaves_the_manifest_by_which_runs_know_their_training_set(tmp_path, monkeypatch):
     recipe = read_recipe(find_recipe("practice-ccd"), ["build.labels=truth", "build.quality.min_exposures=1"])
     for seed in (1, 2):

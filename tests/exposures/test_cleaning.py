@@ -321,6 +321,7 @@ def test_a_folder_without_permission_is_one_sentence(flc):
         clean(flc)
 
 
+@pytest.mark.slow
 def test_a_file_size_limit_leaves_nothing_half_written(flc, tmp_path):
     code = f"import deepcr_zoo; deepcr_zoo.clean_file({str(flc)!r}, {SMALL!r}, 'medmask')"
     limit = 60_000  # the mask fits, the copy does not

@@ -42,7 +42,7 @@ def published(model):
     return {**files, "README.md": render(facts)}
 
 
-@pytest.mark.parametrize("name", [NAME, PAINTER, FAST, UNSURE])
+@pytest.mark.parametrize("name", [NAME, *(pytest.param(one, marks=pytest.mark.slow) for one in (PAINTER, FAST, UNSURE))])
 def test_the_example_of_its_page_meets_the_test_vector_without_this_package(name, tmp_path):
     assert lines_of_example_alone(published(imported(tmp_path, name)), tmp_path) <= 45
 

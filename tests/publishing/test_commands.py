@@ -58,6 +58,7 @@ def test_the_seed_goes_to_the_hub_in_one_go_and_again_changes_nothing(contract_h
     assert again.stderr.count("was published before") == len(ALL_MODELS)
 
 
+@pytest.mark.slow
 def test_a_registry_is_published_fetched_listed_and_forgotten(contract_hub, checkout, tmp_path):
     user = {"DEEPCR_ZOO_DATA": str(tmp_path / "data")}
     (checkout / "zoo" / "mask" / "OTHER.yaml").write_text(

@@ -142,6 +142,7 @@ def test_weight_normalisation_of_old_and_new_torch_is_folded(names, tmp_path):
     np.testing.assert_allclose(model.predict(IMAGE), found_by(network, IMAGE, 100), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.network
 def test_fifty_channels_agree_with_upstreams_own_code(upstream_sdists, tmp_path):
     torch.save(upstream_state(a_network(hidden=50)), tmp_path / "csst.pth")
@@ -213,7 +214,7 @@ def test_the_same_again_changes_nothing_and_other_facts_need_another_version(pth
     assert find_model("local:CSST-2-50@1").locked == first.locked
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_version_that_is_imported_during_a_batch_cleans_none_of_its_files(jobs, pth, tmp_path, monkeypatch):
     import_file(pth, FACTS)
     files = [str(acs_flc(tmp_path / f"j{number}_flc.fits")) for number in range(5)]

@@ -85,6 +85,7 @@ def test_the_token_is_neither_printed_nor_logged_nor_written(contract_hub, relea
     assert [path for path in written if TOKEN.encode() in path.read_bytes()] == []
 
 
+@pytest.mark.slow
 def test_the_command_line_shows_results_and_errors_without_the_token(contract_hub, release, checkout):
     publish = ["publish", f"{SMALL}@1.0", "--into", str(checkout)]
     command, environment = [sys.executable, "-m", "deepcr_zoo", *publish], os.environ | {"HF_DEBUG": "1"}

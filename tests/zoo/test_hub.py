@@ -300,6 +300,7 @@ def test_a_login_page_is_not_taken_for_an_answer_of_the_hub(
 def test_a_host_that_does_not_answer_costs_less_than_two_seconds(
     published: PublishedModel, host: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("DEEPCR_ZOO_HUB_TIMEOUT")
     url = request.getfixturevalue(host)
     monkeypatch.setenv("HF_ENDPOINT", url)
     begun = time.monotonic()

@@ -18,9 +18,11 @@ from deepcr_zoo.documents import parse_document
 from deepcr_zoo.errors import IntegrityError, InvalidDocumentError, SourceError, SourceWarning, UnknownModelError
 from deepcr_zoo.zoo import registries, sources
 from deepcr_zoo.zoo.cards import read_card
+from deepcr_zoo.zoo.instrumentfiles import default_instruments
 from deepcr_zoo.zoo.registries import Configuration, default_registry
 from deepcr_zoo.zoo.registry import WEIGHTS_FILE
 from tests.conftest import CHECKOUT
+from tests.described import CAMERA
 from tests.registries import SMALL, copy_registry, edit_card, edit_entry
 
 EXAMPLE = CHECKOUT / "tests" / "downstream" / "keckcr"
@@ -193,6 +195,25 @@ def test_a_registry_that_cannot_be_read_is_left_out_with_a_warning(place, messag
     with pytest.warns(SourceWarning, match=f"the registry 'inst' of the settings is not used: .*{message}"):
         assert registries.other_registries() == {}
     assert default_registry().resolve(SMALL).version == "1.0"
+
+
+def test_files_of_a_registry_that_change_count_in_a_session(institute):
+    def summary():
+        return default_registry().resolve("inst:LRIS-2-4").entry.summary
+
+    def gains():
+        return [one.gain_electron_per_count for one in default_instruments() if one.name == "My camera"]
+
+    def offer(gain):
+        camera = {**CAMERA, "gain_electron_per_count": gain}
+        (institute / "zoo" / "instruments.yaml").write_text(yaml.safe_dump({"instruments": [camera]}))
+
+    assert (summary(), gains()) == ("an imaginary camera", [])
+    edit_entry(institute, lambda entry: entry.update(summary="another camera"), LRIS)
+    offer(1.8)
+    assert (summary(), gains()) == ("another camera", [1.8])
+    offer(9.25)
+    assert gains() == [9.25]
 
 
 def test_settings_that_break_their_schema_are_named(institute, tmp_path):

@@ -312,7 +312,9 @@ def records(*dates):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("later", [[], ["2026-01-02"], ["2026-01-02", "2026-01-01"]])
+@pytest.mark.parametrize(
+    "later", [*(pytest.param(one, marks=pytest.mark.slow) for one in ([], ["2026-01-02"])), ["2026-01-02", "2026-01-01"]]
+)
 def test_results_of_a_version_grow_and_are_never_altered(later, contract_hub, keepers):
     path = keepers / "cards" / NEW / "1.0.results.yaml"
     path.write_bytes(as_yaml(records("2026-01-01")))
@@ -333,6 +335,7 @@ def test_results_of_a_version_grow_and_are_never_altered(later, contract_hub, ke
         updates.update()
 
 
+@pytest.mark.slow
 def test_older_updates_are_removed_and_all_can_be_forgotten(contract_hub, keepers, users_data):
     first = publish_registry(keepers, updates.REPOSITORY).pin.commit
     updates.update()

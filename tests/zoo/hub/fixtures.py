@@ -49,6 +49,7 @@ def contract_hub(tmp_path: Path, hub_client: None, monkeypatch: pytest.MonkeyPat
     """An empty contract server, which is the endpoint of the test."""
     with serve(tmp_path / "hub") as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("DEEPCR_ZOO_HUB_TIMEOUT", "10")  # it answers in the test's own process, which may be busy
         yield server
         # a connection kept alive would hold up the server's end
         huggingface_hub.close_session()

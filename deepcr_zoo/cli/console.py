@@ -49,6 +49,21 @@ notes = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wr
 _STYLES: dict[Level, str] = {"info": "bold", "success": "green", "caution": "yellow", "error": "bold red"}
 
 
+def open_closed_streams() -> None:
+    """Lead standard streams that the caller has closed to nowhere: a file would get their number, and what is printed."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            os.dup2(opened, number)
+            if opened == number:
+                os.set_inheritable(number, True)
+            else:
+                os.close(opened)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
 def message(label: str, text: str, level: Level = "info") -> None:
     """Print a line on stderr, with a coloured label."""
     notes.print(Text.assemble((printable(label), _STYLES[level]), " ", printable(text)))

@@ -28,6 +28,7 @@ from deepcr_zoo.cli.console import (
     hiding_logs,
     interruptible,
     message,
+    open_closed_streams,
     print_error,
     print_facts,
     print_json,
@@ -327,6 +328,7 @@ def version(show: Annotated[bool, Option("--version", help="print the version")]
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on stderr, not a traceback."""
+    open_closed_streams()
     try:
         with _warnings_as_messages(), hiding_logs():
             _check_surroundings()

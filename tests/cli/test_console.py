@@ -90,6 +90,14 @@ def test_an_interruption_while_the_command_is_imported_is_no_traceback(tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_command_ends_as_ever_where_its_caller_has_closed_the_streams(closed, tmp_path):
+    command = f"exec {sys.executable} -m deepcr_zoo pull {SMALL} --to {tmp_path} {closed}"
+    done = subprocess.run(["sh", "-c", command], cwd=CHECKOUT, capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert [path for path in tmp_path.rglob("*.safetensors") if path.stat().st_size]
+
+
 @pytest.mark.parametrize("columns", [40, 60, 80])
 def test_the_list_of_models_fits_the_console(columns):
     lines = run(["list", "*F606W*"], columns).splitlines()

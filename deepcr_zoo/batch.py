@@ -12,16 +12,16 @@ import threading
 import traceback
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from deepcr_zoo.errors import DeepcrZooError, InterruptedWorkError, NotAnExposureError, UsageError
+from deepcr_zoo.errors import WARNINGS, DeepcrZooError, InterruptedWorkError, NotAnExposureError, UsageError, warn
 from deepcr_zoo.files import lies_within, read_file, walk, without_address
 from deepcr_zoo.machine import is_out_of_memory, processors, safe_children
 
@@ -79,12 +79,13 @@ class Outcome(Generic[Result]):
     error: str | None
     no_exposure: bool = False  # the file is sound but not an exposure
     again: bool = False  # the machine failed, so that another attempt may succeed
+    warnings: tuple[tuple[type[Warning], str], ...] = ()  # of this package, in another process
 
 
 class Runner(Protocol):
     """Another place for work to run, such as a cluster."""
 
-    def __call__(self, work: Work[Result], paths: Sequence[str]) -> Iterator[Outcome[Result]]:
+    def __call__(self, work: Work[Result], paths: Sequence[str]) -> Generator[Outcome[Result], None, None]:
         """Do the work for every path and yield the outcomes in the order of the paths."""
 
 
@@ -141,12 +142,12 @@ def run(work: Work[Result], paths: Sequence[str], jobs: Jobs) -> Iterator[Outcom
     wrong for every file and ends the run.
     """
     if callable(jobs):
-        return jobs(work, paths)
+        return _warning_here(jobs(work, paths))
     if not isinstance(jobs, int) or jobs < 1:
         raise UsageError(f"jobs is {jobs!r}: expected a whole number, 1 or more")
     if jobs == 1 or len(paths) <= 1:
         return (attempt(work, path, ALONE) for path in paths)
-    return _in_processes(work, paths, min(jobs, len(paths)))
+    return _warning_here(_in_processes(work, paths, min(jobs, len(paths))))
 
 
 def attempt(work: Work[Result], path: str, if_too_large: str) -> Outcome[Result]:
@@ -170,6 +171,31 @@ def attempt(work: Work[Result], path: str, if_too_large: str) -> Outcome[Result]
         place = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{type(error).__name__}: {reason} ({Path(place.filename).name}, line {place.lineno})"
         return Outcome(path, None, f"{path}: failed unexpectedly, please report this: {what}")
+
+
+def attempt_elsewhere(work: Work[Result], path: str, if_too_large: str) -> Outcome[Result]:
+    """Do as `attempt`, in a process whose warnings the user would not see: the outcome has those of this package."""
+    with warnings.catch_warnings(record=True) as caught:
+        for category in WARNINGS:
+            warnings.simplefilter("always", category)
+        outcome = attempt(work, path, if_too_large)
+    for one in caught:
+        if one.category not in WARNINGS:
+            warnings.showwarning(one.message, one.category, one.filename, one.lineno)
+    ours = {(one.category, str(one.message)): None for one in caught if one.category in WARNINGS}
+    return replace(outcome, warnings=tuple(ours))
+
+
+def _warning_here(outcomes: Generator[Outcome[Result], None, None]) -> Iterator[Outcome[Result]]:
+    """Warn in this process of what other processes have warned of, once."""
+    seen: set[tuple[type[Warning], str]] = set()
+    with closing(outcomes):
+        for outcome in outcomes:
+            for category, text in outcome.warnings:
+                if (category, text) not in seen:
+                    seen.add((category, text))
+                    warn(text, category)
+            yield replace(outcome, warnings=())
 
 
 def part_for(work: Work[Result], path: str) -> Work[Result]:
@@ -311,7 +337,7 @@ def _left_out(argument: str) -> str:
     return f"{argument}: {files} left out, not FITS by their names: {shown}; unpack or rename them if they are exposures"
 
 
-def _in_processes(work: Work[Result], paths: Sequence[str], jobs: int) -> Iterator[Outcome[Result]]:
+def _in_processes(work: Work[Result], paths: Sequence[str], jobs: int) -> Generator[Outcome[Result], None, None]:
     """Keep `jobs` processes busy; if one of them dies, try the unfinished files again, one at a time."""
     waiting = deque(paths)
     while waiting:
@@ -354,10 +380,10 @@ def _submit(pool: ProcessPoolExecutor, work: Work[Result], path: str, if_too_lar
     """Submit a file; SIGINT is blocked meanwhile, so that a process started here inherits the block."""
     with safe_children():
         if not hasattr(signal, "pthread_sigmask"):
-            return pool.submit(attempt, part_for(work, path), path, if_too_large)
+            return pool.submit(attempt_elsewhere, part_for(work, path), path, if_too_large)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            return pool.submit(attempt, part_for(work, path), path, if_too_large)
+            return pool.submit(attempt_elsewhere, part_for(work, path), path, if_too_large)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -221,6 +221,10 @@ class SourceWarning(UserWarning):
     """A local copy that was damaged or could not be kept; the result is not affected."""
 
 
+WARNINGS = (ModelWarning, CompatibilityWarning, ImageWarning, MachineWarning, SourceWarning)
+"""All warnings of this package."""
+
+
 def check_kinds(values: Mapping[str, object], kinds: Mapping[str, Kind]) -> None:
     """Raise `UsageError` if a value is of another type than stated; True and False are no numbers."""
     for name, value in values.items():

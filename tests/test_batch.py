@@ -14,7 +14,7 @@ import pytest
 from astropy.io import fits
 
 from deepcr_zoo import batch
-from deepcr_zoo.errors import InvalidFileError, UsageError
+from deepcr_zoo.errors import InvalidFileError, SourceWarning, UsageError, warn
 from tests.exposures.test_cleaning import names
 from tests.fitsfiles import scene, science, write
 from tests.registries import SMALL
@@ -166,6 +166,8 @@ def work(path, folder=None):
         return 1 // 0
     if path.startswith("usage"):
         raise UsageError("wrong for all")
+    if path.startswith("warns"):
+        warn("the disk is old", SourceWarning)
     if path.startswith("die"):
         os.kill(os.getpid(), signal.SIGKILL)
     if path.startswith("once"):  # kills its process the first time
@@ -298,6 +300,16 @@ def test_workers_die_with_a_killed_parent(tmp_path):
         time.sleep(0.05)
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
     assert workers
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_warnings_of_other_processes_are_given_here_each_once(jobs):
+    with pytest.warns(SourceWarning, match="the disk is old") as caught:
+        outcomes = list(batch.run(work, ["warns", "a", "warns again"], jobs))
+    assert [outcome.path for outcome in outcomes] == ["warns", "a", "warns again"]
+    assert all(outcome.error is None and not outcome.warnings for outcome in outcomes)
+    assert len({str(one.message) for one in caught}) == 1
+    assert len(caught) == 1 or jobs == 1
 
 
 def too_large(path):

@@ -15,7 +15,7 @@ import time
 import warnings
 from asyncio import CancelledError as AsyncCancelledError
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, ExitStack, chdir, contextmanager, suppress
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ def on_scheduler(address: str, shared: Sequence[Path] = ()) -> Runner:
         raise UsageError(f"--scheduler {shown}: expected the address that `dask scheduler` prints, as in tcp://host:8786")
     require("distributed", f"--scheduler {address} needs dask", "dask")
 
-    def run(work: Work[Result], paths: Sequence[str]) -> Iterator[Outcome[Result]]:
+    def run(work: Work[Result], paths: Sequence[str]) -> Generator[Outcome[Result], None, None]:
         with ExitStack() as stack:
             markers = tuple(str(stack.enter_context(_marker(folder.absolute()))) for folder in shared)
             tasks = _Tasks(stack.enter_context(_connect(address)), address, work, paths, markers)
@@ -260,7 +260,7 @@ def _work(packed: bytes, path: str, is_file: bool, terms: _Terms) -> Outcome[Any
     with _environment(terms.settings), chdir(terms.folder):
         if is_file and not os.path.exists(path):
             raise _not_shared(Path(path).absolute())
-        outcome = batch.attempt(work, path, "start fewer workers on each machine")
+        outcome = batch.attempt_elsewhere(work, path, "start fewer workers on each machine")
     if outcome.again:
         raise _RetryError(outcome)
     return outcome

@@ -22,7 +22,9 @@ from deepcr_zoo.errors import (
     InvalidFileError,
     MissingExtraError,
     OutputError,
+    SourceWarning,
     UsageError,
+    warn,
 )
 from deepcr_zoo.zoo.instrumentfiles import default_instruments
 from deepcr_zoo.zoo.registries import other_registries
@@ -54,6 +56,8 @@ def work(path, folder=None):
         raise InvalidFileError(f"{path}: is bad")
     if path.startswith("usage"):
         raise UsageError("wrong for all")
+    if path.startswith("warns"):
+        warn("the disk is old", SourceWarning)
     if path.startswith("die"):
         os.kill(os.getpid(), signal.SIGKILL)
     if path.startswith("again"):  # the machine fails it the first time
@@ -90,6 +94,12 @@ def test_outcomes_come_in_order_and_failures_do_not_stop_the_rest(everything):
     paths = ["slow", "b", "bad", *map(str, range(40)), "c"]
     outcomes = everything(paths)
     assert outcomes == list(batch.run(work, paths, 1))
+
+
+def test_warnings_of_workers_are_given_here_once(everything):
+    with pytest.warns(SourceWarning, match="the disk is old") as caught:
+        everything(["warns", "a", "warns again"])
+    assert len(caught) == 1
 
 
 def test_wrong_usage_ends_everything(everything):

@@ -78,7 +78,7 @@ def quantised(exact: MaskModel, recipe: Recipe) -> MaskModel:
     network = exact._engine.network  # type: ignore[attr-defined]
     for kind in field_types_of(dataset):
         for stamps in judged_stamps(dataset, kind):
-            recorder = Recorder(network, exact.device)
+            recorder = Recorder(network)
             with_engine(exact, recorder).predict(stamps.image, noise=noise_for(exact, stamps.group))
             examples += recorder.seen
     return with_engine(exact, Int8Engine(exact._engine, examples))  # type: ignore[arg-type]

@@ -404,10 +404,7 @@ def _pool(jobs: int) -> ProcessPoolExecutor:
 
 
 def _start_worker(threads: int) -> None:
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # before the first import: not all libraries follow torch
-    import torch
-
-    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # before the first import: libraries of numbers, torch too, follow it
     logging.getLogger("deepcr_zoo").addHandler(logging.NullHandler())  # the outcome carries the messages
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles the interruption and waits for running files
     threading.Thread(target=_die_with_parent, daemon=True).start()

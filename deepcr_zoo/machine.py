@@ -9,6 +9,7 @@ import importlib.util
 import os
 import platform
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,9 @@ _MALLOC_OPTIONS = ((-4, 0), (-1, 2**31 - 1))
 
 _MACHINE_ID, _PROCESS_NUMBERS = Path("/etc/machine-id"), Path("/proc/self/ns/pid")
 """Of the operating system (machine-id(5)), and the namespace of the numbers of processes (pid_namespaces(7))."""
+
+_GPU_DEVICES = ("nvidia*", "nvhost*", "nvmap", "nvgpu*", "dxg", "kfd")
+"""In /dev: of NVIDIA's driver, also on Tegra; of Windows' subsystem for Linux; of AMD's ROCm."""
 
 _CPUINFO, _MEMINFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")
 
@@ -77,6 +81,11 @@ def process_space() -> str:
 def processors() -> int:
     """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def may_have_gpu() -> bool:
+    """Return False where no GPU can be: on Linux, where the driver of none has made a device."""
+    return sys.platform != "linux" or any(any(Path("/dev").glob(pattern)) for pattern in _GPU_DEVICES)
 
 
 def memory_bytes() -> int | None:

@@ -1,5 +1,7 @@
 """What this machine has."""
 
+import sys
+
 import pytest
 
 from deepcr_zoo import machine
@@ -55,3 +57,12 @@ def test_errors_of_libraries_without_memory_are_known(words):
 def test_there_is_a_processor_with_a_name():
     assert machine.processors() >= 1
     assert machine.processor_name()
+
+
+@pytest.mark.parametrize(("pattern", "expected"), [("nul*", True), ("gone*", False)])
+def test_a_gpu_is_looked_for_among_the_devices(pattern, expected, monkeypatch):
+    monkeypatch.setattr(machine, "_GPU_DEVICES", (pattern,))
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert machine.may_have_gpu() is expected
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert machine.may_have_gpu()

@@ -169,6 +169,6 @@ def _device(name: str) -> str:
         return "cpu"
     if name.upper() != "GPU":
         raise DeviceError(f"device {name!r}: expected 'CPU' or 'GPU'")
-    if select_device("auto").type == "cpu":
+    if select_device("auto") == "cpu":
         raise DeviceError("device 'GPU': no CUDA or MPS device was found; use device='CPU'")
     return "auto"

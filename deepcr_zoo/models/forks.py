@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import _bootstrap
 
+from deepcr_zoo.machine import processors
+
 _IMPORTED = sys.stdlib_module_names | {
     "astropy",
     "charset_normalizer",
@@ -54,15 +56,15 @@ class _Computations:
         self._changed = threading.Condition()
         self._depths: Counter[int] = Counter()  # nested computations of each thread
         self._forks = 0
-        self._undo = ExitStack()
+        self._undo: ExitStack | None = None  # while something is set for the process
 
     @contextmanager
-    def one_more(self, set_for_process: Callable[[], ExitStack]) -> Iterator[None]:
-        """Hold off forks; the first computation sets what holds for the process, and the last restores it."""
+    def one_more(self, set_for_process: Callable[[], ExitStack] | None) -> Iterator[None]:
+        """Hold off forks; the first computation that asks sets what holds for the process, and the last restores it."""
         thread = threading.get_ident()
         with self._changed:
             self._changed.wait_for(lambda: not self._forks or thread in self._depths)
-            if not self._depths:
+            if self._undo is None and set_for_process is not None:
                 self._undo = set_for_process()
             self._depths[thread] += 1
         try:
@@ -72,8 +74,9 @@ class _Computations:
                 self._depths[thread] -= 1
                 if not self._depths[thread]:
                     del self._depths[thread]
-                if not self._depths:
+                if not self._depths and self._undo is not None:
                     self._undo.close()
+                    self._undo = None
                 self._changed.notify_all()
 
     def before_fork(self) -> None:
@@ -95,6 +98,19 @@ class _Computations:
 
 
 COMPUTATIONS = _Computations()
+
+_own_threads: list[int] = []  # the number for this process, where it was forked
+
+
+def threads() -> int:
+    """Return how many threads a computation gets: torch's number if it is loaded, else ``OMP_NUM_THREADS``, else all."""
+    if "torch" in sys.modules:
+        import torch
+
+        return torch.get_num_threads()
+    stated = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    wanted = int(stated) if stated.isdecimal() else 0
+    return _own_threads[0] if _own_threads else wanted or processors()
 
 
 def _finish_imports() -> None:
@@ -124,6 +140,7 @@ def _before_fork() -> None:
 
 def _in_child() -> None:
     COMPUTATIONS.in_child()
+    _own_threads[:] = [1]
     if "deepcr_zoo.models.isolation" in sys.modules:
         import torch
 

@@ -1,4 +1,4 @@
-"""Networks compute as in a fresh process: settings of the calling code change no result, and stay as they were."""
+"""Torch computes as in a fresh process: settings of the calling code change no result, and stay as they were."""
 
 from __future__ import annotations
 
@@ -9,23 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepcr_zoo.models.forks import COMPUTATIONS
-
-SMALLEST = np.float32(1e-45)
-"""Denormal number: it is zero in a thread that flushes denormals."""
+from deepcr_zoo.models.computations import computing, denormals
 
 
 @contextmanager
 def isolated(device: torch.device) -> Iterator[None]:
     """Build or run a network on a device, whatever the caller has set; the caller's settings are restored."""
     with (
-        COMPUTATIONS.one_more(_set_for_process),
+        computing(_set_for_process),
         torch.device("cpu"),  # where new tensors go
         torch.autocast(device.type, enabled=False),
         torch.inference_mode(False),  # parameters that are made in this mode could not be shared between processes
         torch.no_grad(),
-        np.errstate(all="ignore"),
-        _denormals(),
     ):
         yield
 
@@ -41,7 +36,7 @@ def isolated_training(device: torch.device) -> Iterator[None]:
         torch.inference_mode(False),
         torch.enable_grad(),
         np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"),
-        _denormals(),
+        denormals(),
         _set_for_process() if device.type == "cpu" else nullcontext(),
     ):
         torch.set_default_dtype(torch.float32)
@@ -49,19 +44,6 @@ def isolated_training(device: torch.device) -> Iterator[None]:
             yield
         finally:
             torch.set_default_dtype(dtype)
-
-
-@contextmanager
-def _denormals() -> Iterator[None]:
-    """Compute with denormal numbers in this thread."""
-    flushes = not SMALLEST * np.float32(1)
-    if flushes:
-        torch.set_flush_denormal(False)
-    try:
-        yield
-    finally:
-        if flushes:
-            torch.set_flush_denormal(True)
 
 
 def _set_for_process() -> ExitStack:

@@ -7,18 +7,18 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from deepcr_zoo.errors import DeviceError, ImageWarning, InvalidWeightsError, ModelWarning, UsageError, warn
+from deepcr_zoo.machine import may_have_gpu
 from deepcr_zoo.models import weights
+from deepcr_zoo.models.computations import computing
 from deepcr_zoo.models.containers import Repainted
 from deepcr_zoo.models.engines import Block, Engine, select_engine
 from deepcr_zoo.models.images import ImageStack, hidden_cores, read_image, read_mask
-from deepcr_zoo.models.isolation import isolated
 from deepcr_zoo.models.networkinput import NoiseScaling, image_channel, inpainting_channels, scaling_of
 from deepcr_zoo.models.notebooks import html_table
 from deepcr_zoo.models.skynoise import FrameNoise
@@ -31,7 +31,10 @@ from deepcr_zoo.zoo.registry import WEIGHTS_FILE, Architecture, ResolvedModel
 from deepcr_zoo.zoo.rendering import camera_text, input_text, output_text
 from deepcr_zoo.zoo.resolving import find_model
 
-CPU = torch.device("cpu")
+if TYPE_CHECKING:  # torch is slow to load, and OpenVINO does without
+    import torch
+
+CPU = "cpu"
 WHOLE_FRAME = 0  # the tile side for no tiles
 
 log = logger("deepcr_zoo")
@@ -63,12 +66,18 @@ class Model:
         self.sha256 = sha256
         self.card = card
         self.sky_range = sky_range
-        self.device = engine.device
         self.engine = engine.name
         self._engine = engine
 
+    @property
+    def device(self) -> torch.device:
+        """Device that computes the network."""
+        import torch
+
+        return torch.device(self._engine.device)
+
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.reference} on {self.device} with {self.engine}>"
+        return f"<{type(self).__name__} {self.reference} on {self._engine.device} with {self.engine}>"
 
     def _repr_html_(self) -> str:
         """Return what notebooks show: the most important lines of the card."""
@@ -78,7 +87,7 @@ class Model:
             ("input", input_text(card)),
             *([] if self.sky_range is None else [("sky level", f"{self.sky_range}, {self.sky_range.source}")]),
             ("output", output_text(card)),
-            ("runs on", f"{self.device}, {self.engine}"),
+            ("runs on", f"{self._engine.device}, {self.engine}"),
             *(("limit", limit) for limit in card.limits),
             *(("cite", f"{citation.text}, https://doi.org/{citation.doi}") for citation in card.citation),
         ]
@@ -129,8 +138,8 @@ class Model:
         """Return these values of the network if they are numbers: NaN exceeds no threshold, and would mean nothing found."""
         if not np.isfinite(values).all():
             raise InvalidWeightsError(
-                f"{self.reference}: the network gives values that are not finite, with {self.engine} on {self.device}: "
-                "use another model, or tell its authors"
+                f"{self.reference}: the network gives values that are not finite, with {self.engine} on "
+                f"{self._engine.device}: use another model, or tell its authors"
             )
         return values
 
@@ -210,8 +219,10 @@ class MaskModel(Model):
     ) -> NDArray[np.float32]:
         """Return probabilities, shape (N, H, W)."""
         probability = self._logits(stack, tile, noise)
-        with isolated(CPU):
-            torch.from_numpy(probability).sigmoid_()
+        with computing():  # 1 / (1 + exp(-logit)) in place; where exp overflows, the probability is 0
+            np.exp(np.negative(probability, out=probability), out=probability)
+            probability += 1
+            np.reciprocal(probability, out=probability)
         return probability
 
     def mask(
@@ -331,8 +342,8 @@ def load(
         ``auto`` (CUDA, else MPS, else the CPU) or a torch device such as ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
     engine : {"auto", "torch", "openvino", "openvino-bf16"}
         What computes the network. OpenVINO (extra ``cpu``) runs on a CPU and agrees with torch to 1e-5; ``auto`` takes
-        it where it is installed. ``openvino-bf16`` is quicker and less exact, on CPUs with AMX. Both use the present
-        number of threads, ``torch.get_num_threads()``.
+        it where it is installed. ``openvino-bf16`` is quicker and less exact, on CPUs with AMX. OpenVINO takes as many
+        threads as torch where that is loaded, else ``OMP_NUM_THREADS``, else one for each processor.
     source : {"cache", "mirror", "seed", "hub"}, optional
         Take the bytes from this source alone.
     mirror : path or file:// address, optional
@@ -374,7 +385,7 @@ def load_resolved(
     loaded = load_files(
         file.data, card, architecture, model.reference, device, engine=engine, sky_range=sky_range(model, card)
     )
-    facts = (f"bytes from the {file.source}", f"engine {loaded.engine} on {loaded.device}")
+    facts = (f"bytes from the {file.source}", f"engine {loaded.engine} on {loaded._engine.device}")
     log.info("%s", "; ".join([model.reference, *model.notes, *facts]))
     for caution in model.cautions:
         warn(caution, ModelWarning)
@@ -397,23 +408,30 @@ def load_files(
     """
     target = select_device(device)
     make_engine = select_engine(engine, target)
-    with isolated(target):
-        built = make_engine(weights.inference_network(data, architecture, card, reference), target)
+    with computing():
+        network = weights.plain_network(data, architecture, card, reference)
+    built = make_engine(network, target)
     kind = MaskModel if card.identity.task == "mask" else InpaintModel
     return kind(reference, hashlib.sha256(data).hexdigest(), card, built, sky_range or trained_sky_range(card))
 
 
-def select_device(name: str | torch.device) -> torch.device:
-    """Return the device of this name, or raise `DeviceError`: there is no silent fallback to the CPU."""
-    present = ["cpu"]
+def select_device(name: str | torch.device) -> str:
+    """Return the name of the device, or raise `DeviceError`: there is no silent fallback to the CPU."""
+    chosen = str(name).lower()
+    if chosen == CPU or (name == "auto" and not may_have_gpu()):
+        return CPU
+    import torch
+
+    present = [CPU]
     if torch.cuda.is_available():
         present = ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count())), *present]
     elif torch.backends.mps.is_available():
         present = ["mps", *present]
-    chosen = present[0] if name == "auto" else str(name).lower()
+    if name == "auto":
+        return present[0]
     if chosen not in present:
         raise DeviceError(f"device {str(name)!r} does not exist here: expected auto or one of {', '.join(present)}")
-    return torch.device(chosen)
+    return chosen
 
 
 def _extended(block: Block, rows: Span, columns: Span) -> Block:

@@ -6,19 +6,13 @@ Shapes are (N, C, H, W). A network of depth D and stride S needs H and W that ar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from deepcr_zoo.models.architectures import CHANNELS, PlainNetwork, channels_of_blocks
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.registry import Architecture
-
-CHANNELS: dict[Task, int] = {"mask": 1, "inpaint": 2}
-"""Input channels: the image, or [image * (1 - mask), mask]."""
-
-LOG_SPREAD = (-5.0, 1.0)
-"""Bounds of the logarithm of an uncertainty, in training and in use: of asinh of the pixel value / noise."""
 
 DTYPE = torch.float32  # whatever the caller's default is
 BATCH_NORM_MOMENTUM = 0.005  # Zhang & Bloom 2020
@@ -40,18 +34,6 @@ class ConvBlock(nn.Module):
         return torch.relu_(self.norm2(self.conv2(x)))
 
 
-def multiple(architecture: Architecture) -> Literal[2, 4, 8]:
-    """Return the number of pixels that the sides of an image must be a multiple of."""
-    of_sizes: dict[tuple[int, int], Literal[2, 4, 8]] = {(2, 1): 2, (2, 2): 4, (3, 1): 4, (3, 2): 8}
-    return of_sizes[architecture.depth, architecture.stride]
-
-
-def halo(architecture: Architecture) -> int:
-    """Return a multiple of 8 pixels that is no less than what a pixel of the output depends on."""
-    reach = {2: 16, 3: 24}  # 9 and 22 at a stride of 1
-    return reach[architecture.depth] * architecture.stride
-
-
 class UNet(nn.Module):
     """Encoder of `depth` resolutions, a decoder with skip connections, a 1x1 head.
 
@@ -63,14 +45,12 @@ class UNet(nn.Module):
 
     def __init__(self, architecture: Architecture, task: Task) -> None:
         super().__init__()
-        widths = [architecture.hidden * 2**level for level in range(architecture.depth)]
         self.channels, self.stride = CHANNELS[task], architecture.stride
-        inputs = [self.channels * self.stride**2, *widths[:-1]]
-        self.encoder = nn.ModuleList(ConvBlock(i, o, architecture.norm) for i, o in zip(inputs, widths, strict=True))
-        steps = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
-        self.upsample = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, stride=2, dtype=DTYPE) for i, o in steps)
-        self.decoder = nn.ModuleList(ConvBlock(i, o, architecture.norm) for i, o in steps)
-        self.head = nn.Conv2d(widths[0], architecture.outputs * self.stride**2, 1, dtype=DTYPE)
+        encoder, decoder = channels_of_blocks(architecture, task)
+        self.encoder = nn.ModuleList(ConvBlock(i, o, architecture.norm) for i, o in encoder)
+        self.upsample = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, stride=2, dtype=DTYPE) for i, o in decoder)
+        self.decoder = nn.ModuleList(ConvBlock(i, o, architecture.norm) for i, o in decoder)
+        self.head = nn.Conv2d(architecture.hidden, architecture.outputs * self.stride**2, 1, dtype=DTYPE)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, outputs, H, W)."""
@@ -87,12 +67,12 @@ class UNet(nn.Module):
         return nn.functional.pixel_shuffle(head, self.stride) if self.stride > 1 else head
 
 
-def fold_batch_norm(network: UNet, architecture: Architecture, task: Task) -> UNet:
-    """Return a network that computes the same in evaluation mode, with each BatchNorm folded into the convolution before it.
-
-    Products in float64 limit the error of folding to one rounding of each weight.
-    """
-    return with_state(_plain(architecture), task, folded_parameters(network, torch.float64)).eval()
+def network_of(plain: PlainNetwork) -> UNet:
+    """Return a network for use, in channels-last layout, without gradients."""
+    parameters = {name: torch.from_numpy(values.copy()) for name, values in plain.parameters.items()}
+    network = with_state(plain.architecture, plain.task, parameters).eval().requires_grad_(False)
+    nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 def with_state(architecture: Architecture, task: Task, state: Mapping[str, Tensor]) -> UNet:

@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcr_zoo.models.architectures import LOG_SPREAD
 from deepcr_zoo.models.engines import Block
 from deepcr_zoo.models.images import Mask
-from deepcr_zoo.models.nets import LOG_SPREAD
 from deepcr_zoo.models.skynoise import FrameNoise, frame_noise, sky_and_noise
 from deepcr_zoo.zoo.cards import Card
 

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepcr_zoo.errors import InvalidWeightsError
+from deepcr_zoo.models.architectures import LOG_SPREAD
 from deepcr_zoo.models.images import LIMIT, has_value
-from deepcr_zoo.models.nets import LOG_SPREAD, UNet
+from deepcr_zoo.models.nets import UNet
 from deepcr_zoo.models.skynoise import frame_noise
 from deepcr_zoo.models.weights import TensorFacts, check_tensors, read_header
 from deepcr_zoo.zoo.cards import Card

@@ -28,8 +28,8 @@ from deepcr_zoo.errors import (
 )
 from deepcr_zoo.files import read_file
 from deepcr_zoo.models import pthfiles, weights
+from deepcr_zoo.models.architectures import CHANNELS, halo, multiple
 from deepcr_zoo.models.model import InpaintModel, MaskModel, load_files
-from deepcr_zoo.models.nets import CHANNELS, halo, multiple
 from deepcr_zoo.zoo import cards
 from deepcr_zoo.zoo.names import Task, for_task
 from deepcr_zoo.zoo.registries import default_registry

@@ -1,24 +1,35 @@
-"""Weights in and out of safetensors, checked against the architecture and the card's input scale."""
+"""Weights in and out of safetensors, checked against the architecture and the card's input scale.
+
+Torch is loaded where tensors of torch are asked for: OpenVINO takes arrays.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import safetensors
-import safetensors.torch
-import torch
+import safetensors.numpy
+from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
 
 from deepcr_zoo.documents import unique_keys
 from deepcr_zoo.errors import InvalidWeightsError
-from deepcr_zoo.models.nets import UNet, fold_batch_norm, halo, multiple, with_state
+from deepcr_zoo.models.architectures import BATCHES, PlainNetwork, halo, multiple, shapes_of
 from deepcr_zoo.zoo.cards import Card
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.registry import Architecture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from deepcr_zoo.models.nets import UNet
+
+Arrays = Mapping[str, NDArray[Any]]
+"""Values by the names of tensors."""
 
 MOST_HEADER_BYTES = 1_000_000  # the largest header of the zoo's networks has 6 kB; safetensors would parse 100 MB
 FINGERPRINT_TOLERANCE = 0.05
@@ -29,7 +40,8 @@ FIRST_VARIANCE = "encoder.0.norm1.running_var"
 _VARIANCE = ".running_var"
 
 _LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
-_DTYPES = {torch.float32: "F32", torch.int64: "I64"}  # safetensors' names for the types in a network
+_DTYPES = {"torch.float32": "F32", "torch.int64": "I64"}  # safetensors' names for the types in a network
+_EPSILON = 1e-5  # of torch's BatchNorm2d, its default
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,7 @@ def read_header(data: bytes, where: str) -> dict[str, TensorFacts]:
 def facts_of(state: Mapping[str, Tensor]) -> dict[str, TensorFacts]:
     """Return type and shape of each tensor of a network."""
     return {
-        name: TensorFacts(_DTYPES.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape))
+        name: TensorFacts(_DTYPES.get(str(tensor.dtype), str(tensor.dtype)), tuple(tensor.shape))
         for name, tensor in state.items()
     }
 
@@ -86,41 +98,57 @@ def check_tensors(found: Mapping[str, TensorFacts], expected: Mapping[str, Tenso
 
 def serialise(state: Mapping[str, Tensor]) -> bytes:
     """Return the safetensors file of a network; equal weights give equal bytes."""
+    import safetensors.torch
+
     return safetensors.torch.save({name: tensor.contiguous() for name, tensor in state.items()})
 
 
-def read_state(data: bytes, architecture: Architecture, task: Task, where: str) -> dict[str, Tensor]:
+def read_arrays(data: bytes, architecture: Architecture, task: Task, where: str) -> dict[str, NDArray[Any]]:
     """Parse a safetensors file that holds exactly the tensors of the architecture, which is checked before any is allocated.
 
     All values must be finite, and variances not negative.
     """
     _check_tensors_of_network(read_header(data, where), architecture, task, where)
     try:
-        state = safetensors.torch.load(data)
+        arrays = safetensors.numpy.load(data)
     except safetensors.SafetensorError as error:
         raise InvalidWeightsError(f"{where}: expected a safetensors file: {error}") from None
-    _check_values(state, where)
-    return state
+    _check_values(arrays, where)
+    return arrays
+
+
+def read_state(data: bytes, architecture: Architecture, task: Task, where: str) -> dict[str, Tensor]:
+    """Do as `read_arrays`, and return tensors of torch."""
+    import torch
+
+    arrays = read_arrays(data, architecture, task, where)
+    return {name: torch.from_numpy(values.copy()) for name, values in arrays.items()}
 
 
 def check_state(state: Mapping[str, Tensor], architecture: Architecture, task: Task, where: str) -> None:
     """Refuse tensors that `read_state` would refuse in a file."""
     _check_tensors_of_network(facts_of(state), architecture, task, where)
-    _check_values(state, where)
+    _check_values(_arrays_of(state), where)
 
 
 def _check_tensors_of_network(found: Mapping[str, TensorFacts], architecture: Architecture, task: Task, where: str) -> None:
-    with torch.device("meta"):
-        wanted = UNet(architecture, task).state_dict()
-    check_tensors(found, facts_of(wanted), where, f"a network of {architecture}")
+    wanted = {
+        name: TensorFacts("I64" if name.endswith(BATCHES) else "F32", shape)
+        for name, shape in shapes_of(architecture, task).items()
+    }
+    check_tensors(found, wanted, where, f"a network of {architecture}")
 
 
-def _check_values(state: Mapping[str, Tensor], where: str) -> None:
-    for name in sorted(state):
-        if not torch.isfinite(state[name]).all():
+def _check_values(arrays: Arrays, where: str) -> None:
+    for name in sorted(arrays):
+        if not np.isfinite(arrays[name]).all():
             raise InvalidWeightsError(f"{where}: {name}: expected finite numbers")
-        if is_variance(name) and bool((state[name] < 0).any()):
-            raise InvalidWeightsError(f"{where}: {name}: expected variances of 0 or more, got {state[name].min():g}")
+        if is_variance(name) and bool((arrays[name] < 0).any()):
+            raise InvalidWeightsError(f"{where}: {name}: expected variances of 0 or more, got {arrays[name].min():g}")
+
+
+def _arrays_of(state: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    return {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
 
 
 def is_variance(name: str) -> bool:
@@ -128,16 +156,19 @@ def is_variance(name: str) -> bool:
     return name.endswith(_VARIANCE)
 
 
-def input_variance(state: Mapping[str, Tensor], scale: float) -> float | None:
+def input_variance(state: Mapping[str, Tensor] | Arrays, scale: float) -> float | None:
     """Return the variance of the training images in the card's input unit squared, or None without BatchNorm.
 
-    It is the median of the first BatchNorm's running variances times the input scale squared.
+    It is the median of the first BatchNorm's running variances, of two in the middle the lower one, times the input scale
+    squared.
     """
-    variance = state.get(FIRST_VARIANCE)
-    return None if variance is None else float(variance.median()) * scale**2
+    if FIRST_VARIANCE not in state:
+        return None
+    variances = np.sort(np.asarray(state[FIRST_VARIANCE]), axis=None)
+    return float(variances[(len(variances) - 1) // 2]) * scale**2
 
 
-def check_fingerprint(state: Mapping[str, Tensor], card: Card, where: str) -> None:
+def check_fingerprint(state: Mapping[str, Tensor] | Arrays, card: Card, where: str) -> None:
     """Refuse weights whose first BatchNorm was trained at another input scale than the card states."""
     if card.input.fingerprint is None:
         return
@@ -172,19 +203,38 @@ def check_geometry(card: Card, architecture: Architecture, where: str) -> None:
 
 def trained_network(data: bytes, architecture: Architecture, task: Task, where: str) -> UNet:
     """Return the network as it was trained, with its BatchNorm layers, in evaluation mode."""
+    from deepcr_zoo.models.nets import with_state
+
     return with_state(architecture, task, read_state(data, architecture, task, where)).eval()
 
 
-def inference_network(data: bytes, architecture: Architecture, card: Card, where: str) -> UNet:
-    """Return the network for use: checked, folded, in channels-last layout, without gradients."""
+def plain_network(data: bytes, architecture: Architecture, card: Card, where: str) -> PlainNetwork:
+    """Return the network for use: checked, with its BatchNorm folded in."""
     task = card.identity.task
     check_geometry(card, architecture, where)
-    network = trained_network(data, architecture, task, where)
-    check_fingerprint(network.state_dict(), card, where)
-    folded = fold_batch_norm(network, architecture, task)
-    for name, tensor in folded.state_dict().items():
-        if not torch.isfinite(tensor).all():
+    arrays = read_arrays(data, architecture, task, where)
+    check_fingerprint(arrays, card, where)
+    parameters = fold_batch_norm(arrays)
+    for name, values in parameters.items():
+        if not np.isfinite(values).all():
             raise InvalidWeightsError(f"{where}: {name}: expected finite numbers with BatchNorm folded in")
-    folded.requires_grad_(False)
-    nn.Module.to(folded, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return PlainNetwork(architecture.model_copy(update={"norm": "none"}), task, parameters)
+
+
+def fold_batch_norm(arrays: Arrays) -> dict[str, NDArray[np.float32]]:
+    """Return the parameters of a network that computes the same in use, BatchNorm folded into the convolutions before it.
+
+    Products in float64 limit the error to one rounding of each weight. `nets.folded_parameters` does it with gradients.
+    """
+    folded = {name: values for name, values in arrays.items() if ".norm" not in name}
+    for name in arrays:
+        norm, found, _ = name.partition(_VARIANCE)
+        if found:
+            conv = norm.replace(".norm", ".conv")
+            exact = {part: arrays[f"{norm}.{part}"].astype(np.float64) for part in ("weight", "bias", "running_mean")}
+            factor = exact["weight"] / np.sqrt(arrays[name].astype(np.float64) + _EPSILON)
+            weight, bias = (arrays[f"{conv}.{part}"].astype(np.float64) for part in ("weight", "bias"))
+            shift = exact["bias"] - exact["running_mean"] * factor
+            folded[f"{conv}.weight"] = (weight * factor[:, None, None, None]).astype(np.float32)
+            folded[f"{conv}.bias"] = (bias * factor + shift).astype(np.float32)
     return folded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from deepcr_zoo.models.nets import CHANNELS, LOG_SPREAD
+from deepcr_zoo.models.architectures import CHANNELS, LOG_SPREAD
 from deepcr_zoo.zoo.cards import Card
 from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.registry import CARD_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, Architecture, LockedFile

@@ -11,8 +11,8 @@ from deepcr_zoo import files
 from deepcr_zoo.documents import as_yaml, brief, read_document
 from deepcr_zoo.errors import ConversionError, InvalidDocumentError, UsageError, printable
 from deepcr_zoo.models import testvectors, weights
+from deepcr_zoo.models.architectures import halo, multiple
 from deepcr_zoo.models.model import load_files
-from deepcr_zoo.models.nets import halo, multiple
 from deepcr_zoo.models.upstream import NetworkFile, read_network, reference_output
 from deepcr_zoo.models.verification import compare
 from deepcr_zoo.zoo import cards

@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from deepcr_zoo.bench.report.wording import field_name
 from deepcr_zoo.bench.results import BenchmarkResults, GateResult, MethodResult, ModelVerdict
 from deepcr_zoo.errors import printable
-from deepcr_zoo.models.nets import CHANNELS, LOG_SPREAD
+from deepcr_zoo.models.architectures import CHANNELS, LOG_SPREAD
 from deepcr_zoo.zoo.cards import Card, Figure, FigureUnit
 from deepcr_zoo.zoo.hub.frontmatter import Evaluation, front_matter
 from deepcr_zoo.zoo.names import Task

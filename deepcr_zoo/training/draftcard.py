@@ -16,7 +16,7 @@ from deepcr_zoo.bench.runs import EpochRecord
 from deepcr_zoo.dataset.descriptions import describe_labels
 from deepcr_zoo.dataset.store import DatasetVisit, Manifest, StampSplit
 from deepcr_zoo.models import testvectors, weights
-from deepcr_zoo.models.nets import halo, multiple
+from deepcr_zoo.models.architectures import halo, multiple
 from deepcr_zoo.training.state import decays
 from deepcr_zoo.zoo import cards
 from deepcr_zoo.zoo.recipe import ANY_PRODUCT, AugmentationBlock, Recipe, ScheduleBlock, Split

@@ -9,7 +9,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from deepcr_zoo.errors import TrainingError
-from deepcr_zoo.models.nets import LOG_SPREAD, UNet
+from deepcr_zoo.models.architectures import LOG_SPREAD
+from deepcr_zoo.models.nets import UNet
 from deepcr_zoo.training.augmentation import augment, inpainting_masks
 from deepcr_zoo.training.stamps import StampBatch, StampSource
 from deepcr_zoo.zoo.names import Task

@@ -296,13 +296,13 @@ def _save(run: Run, state: TrainingState) -> None:
 
 def _training_device(name: str) -> torch.device:
     """Return a CPU or a CUDA device; MPS has no float64, the type of the random numbers."""
-    device = select_device(name)
+    device = torch.device(select_device(name))
     if device.type == "mps":
         if name != "auto":
             raise DeviceError(f"device {name!r}: training runs on the CPU or on CUDA devices: expected auto, cpu or cuda")
         return torch.device("cpu")
     if device.type == "cuda" and (rank := os.environ.get("LOCAL_RANK")):
-        device = select_device(f"cuda:{rank}")
+        device = torch.device(select_device(f"cuda:{rank}"))
         torch.cuda.set_device(device)
     return device
 

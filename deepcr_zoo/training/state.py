@@ -17,7 +17,7 @@ from deepcr_zoo.bench.runs import EpochRecord
 from deepcr_zoo.errors import TrainingError
 from deepcr_zoo.machine import multiplies_bfloat16
 from deepcr_zoo.models import weights
-from deepcr_zoo.models.nets import UNet
+from deepcr_zoo.models.nets import UNet, network_of
 from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.cards import Card, read_card
 from deepcr_zoo.zoo.names import for_task
@@ -185,7 +185,7 @@ def teacher_of(recipe: Recipe, device: torch.device) -> UNet | None:
     if name is None:
         return None
     model, card, data = _of_zoo("teacher", name, recipe)
-    return weights.inference_network(data, model.locked.architecture, card, model.reference).to(device)
+    return network_of(weights.plain_network(data, model.locked.architecture, card, model.reference)).to(device)
 
 
 def _first_network(recipe: Recipe, name: str) -> UNet:

@@ -18,14 +18,16 @@ import deepcr_zoo
 from deepcr_zoo.errors import MissingExtraError, UsageError
 from deepcr_zoo.machine import multiplies_bfloat16
 from deepcr_zoo.models import engines, testvectors
-from deepcr_zoo.models.engines import OpenVinoEngine, TorchEngine, select_engine
+from deepcr_zoo.models.engines import select_engine
 from deepcr_zoo.models.model import MaskModel
+from deepcr_zoo.models.torchengine import TorchEngine
 from deepcr_zoo.models.verification import verify
 from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE
 from tests.conftest import ALL_MODELS
+from tests.fitsfiles import acs_flc
 from tests.registries import SMALL
 from tests.scenes import star_field
 from tests.threads import at_once
@@ -199,9 +201,9 @@ def test_torch_takes_one_batch_ahead_and_no_more(batch, ahead):
     assert len(list(outputs)) == 11
 
 
-@pytest.mark.parametrize("engine", [TorchEngine, OpenVinoEngine])
+@pytest.mark.parametrize("engine", BOTH)
 def test_no_blocks_give_no_outputs(engine):
-    assert list(engine(load(SMALL, "torch")._engine.network, CPU).run([])) == []
+    assert list(load(SMALL, engine)._engine.run([])) == []
 
 
 @pytest.mark.parametrize("name", [WIDE, SMALL])
@@ -256,8 +258,26 @@ def test_an_unknown_engine_is_an_error_that_names_the_choices():
 @pytest.mark.parametrize("device", ["cuda:0", "mps"])
 def test_openvino_is_for_the_cpu(device):
     with pytest.raises(UsageError, match=f"does not run on {device}: give device='cpu', or engine='torch'"):
-        select_engine("openvino", torch.device(device))
-    assert select_engine("auto", torch.device(device)) is TorchEngine
+        select_engine("openvino", device)
+    assert select_engine("auto", device) is select_engine("torch", device)
+
+
+def test_torch_is_not_loaded_where_openvino_computes(tmp_path):
+    exposure = acs_flc(tmp_path / "x_flc.fits")
+    code = f"""
+import sys, numpy, deepcr_zoo
+from deepcr_zoo.models import model
+model.may_have_gpu = lambda: False
+image = numpy.full((64, 64), 50.0)
+network = deepcr_zoo.load("{SMALL}")
+assert network.engine == "openvino"
+deepcr_zoo.clean(image, network, "inpaint/ACS-WFC-F606W-2-32")
+deepcr_zoo.clean_file({str(exposure)!r}, "{SMALL}")
+assert "torch" not in sys.modules
+assert str(network.device) == "cpu"  # torch's
+assert "torch" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_openvino_cannot_report_what_it_does(tmp_path):

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from deepcr_zoo.models.engines import OpenVinoEngine, TorchEngine
-from deepcr_zoo.models.nets import UNet, fold_batch_norm, multiple
+from deepcr_zoo.models.architectures import multiple
+from deepcr_zoo.models.engines import OpenVinoEngine
+from deepcr_zoo.models.nets import UNet, network_of
+from deepcr_zoo.models.torchengine import TorchEngine
 from deepcr_zoo.zoo.registry import Architecture
+from tests.plainnetworks import plain
 
 CPU = torch.device("cpu")
 
@@ -21,10 +24,10 @@ def test_a_graph_computes_what_its_network_does_at_any_size(depth, stride, outpu
     with torch.no_grad():
         for _ in range(3):
             network(torch.randn(2, network.channels, 32, 48) + 1)  # running statistics that matter
-    folded = fold_batch_norm(network.eval(), architecture, task)
-    graph = OpenVinoEngine(folded, CPU)
+    folded = plain(network.eval(), architecture, task)
+    graph, by_torch = OpenVinoEngine(folded), TorchEngine(network_of(folded), CPU)
     for height, width in ((64, 64), (8 * multiple(architecture), 40)):
         blocks = np.random.default_rng(height).normal(size=(2, network.channels, height, width)).astype(np.float32)
-        for found, expected in zip(graph.run(blocks), TorchEngine(folded, CPU).run(blocks), strict=True):
+        for found, expected in zip(graph.run(blocks), by_torch.run(blocks), strict=True):
             assert found.shape == (outputs, height, width)
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())

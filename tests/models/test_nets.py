@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from deepcr_zoo.models.nets import UNet, halo, multiple
+from deepcr_zoo.models.architectures import halo, multiple
+from deepcr_zoo.models.nets import UNet
 from deepcr_zoo.zoo.registry import Architecture
 
 SIZES = [(2, 1), (3, 1), (2, 2), (3, 2)]

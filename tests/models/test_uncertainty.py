@@ -15,8 +15,8 @@ from deepcr_zoo.bench.report.wording import percent
 from deepcr_zoo.bench.results import read_results
 from deepcr_zoo.errors import ImageWarning, InvalidDocumentError, InvalidWeightsError, MissingExtraError
 from deepcr_zoo.models import testvectors, verification
+from deepcr_zoo.models.architectures import LOG_SPREAD
 from deepcr_zoo.models.model import WHOLE_FRAME, load_files
-from deepcr_zoo.models.nets import LOG_SPREAD
 from deepcr_zoo.models.networkinput import NoiseScaling
 from deepcr_zoo.training.objectives import Examples, summed_loss
 from deepcr_zoo.zoo.records import POOLED

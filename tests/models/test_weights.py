@@ -3,11 +3,13 @@ import torch
 
 from deepcr_zoo.errors import InvalidWeightsError
 from deepcr_zoo.models import weights
-from deepcr_zoo.models.nets import UNet, fold_batch_norm
+from deepcr_zoo.models.architectures import shapes_of
+from deepcr_zoo.models.nets import UNet, folded_parameters, network_of
 from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import WEIGHTS_FILE, Architecture
 from tests.conftest import ALL_MODELS
+from tests.plainnetworks import plain
 from tests.registries import SMALL
 
 # of the published networks
@@ -32,10 +34,31 @@ def test_folding_does_not_change_the_function(depth, stride):
                 torch.nn.init.normal_(tensor)
             torch.nn.init.uniform_(module.running_var, 0.1, 10)
     network.eval().double()
-    folded = fold_batch_norm(network, architecture, "inpaint").double()
+    folded = network_of(plain(network, architecture, "inpaint")).double()
     image = torch.randn(2, 2, 32, 48, dtype=torch.float64)
     # folding rounds each weight to float32 once
     torch.testing.assert_close(folded(image), network(image), rtol=1e-5, atol=1e-5)
+
+
+def test_folding_is_the_same_with_and_without_gradients():
+    model = default_registry().resolve("CCD-ANY-3-16")
+    data, architecture = sources.fetch(model, WEIGHTS_FILE).data, model.locked.architecture
+    network = weights.trained_network(data, architecture, "mask", "here")
+    with_gradients = folded_parameters(network, torch.float64)
+    without = plain(network, architecture, "mask").parameters
+    assert with_gradients.keys() == without.keys()
+    assert all(torch.equal(with_gradients[name], torch.from_numpy(without[name].copy())) for name in without)
+
+
+@pytest.mark.parametrize("task", ["mask", "inpaint"])
+@pytest.mark.parametrize("norm", ["batch", "none"])
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize(("depth", "stride"), [(2, 1), (2, 2), (3, 1), (3, 2)])
+def test_the_tensors_of_a_file_are_those_of_the_network(depth, stride, outputs, norm, task):
+    architecture = Architecture(depth=depth, hidden=3, norm=norm, stride=stride, outputs=outputs)
+    state = UNet(architecture, task).state_dict()
+    assert shapes_of(architecture, task) == {name: tuple(tensor.shape) for name, tensor in state.items()}
+    weights.check_state(state, architecture, task, "here")
 
 
 @pytest.mark.parametrize("name", ALL_MODELS)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from deepcr_zoo.models.nets import CHANNELS, UNet
+from deepcr_zoo.models.architectures import CHANNELS
+from deepcr_zoo.models.nets import UNet
 from deepcr_zoo.training.frozenbatchnorm import FrozenNorm
 from deepcr_zoo.zoo.registry import Architecture
 from tests.training.stamps import assert_same_weights, weights

@@ -21,7 +21,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from deepcr_zoo.errors import WARNINGS, DeepcrZooError, InterruptedWorkError, NotAnExposureError, UsageError, warn
+from deepcr_zoo.errors import (
+    WARNINGS,
+    DeepcrZooError,
+    InterruptedWorkError,
+    NotAnExposureError,
+    UsageError,
+    catching_warnings,
+    warn,
+)
 from deepcr_zoo.files import lies_within, read_file, walk, without_address
 from deepcr_zoo.machine import is_out_of_memory, processors, safe_children
 
@@ -175,7 +183,7 @@ def attempt(work: Work[Result], path: str, if_too_large: str) -> Outcome[Result]
 
 def attempt_elsewhere(work: Work[Result], path: str, if_too_large: str) -> Outcome[Result]:
     """Do as `attempt`, in a process whose warnings the user would not see: the outcome has those of this package."""
-    with warnings.catch_warnings(record=True) as caught:
+    with catching_warnings(record=True) as caught:
         for category in WARNINGS:
             warnings.simplefilter("always", category)
         outcome = attempt(work, path, if_too_large)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, PydanticSerializationError
 
 from deepcr_zoo import files
 from deepcr_zoo.errors import InvalidDocumentError, printable
@@ -265,8 +265,20 @@ def _dumped(content: Any) -> str:
 
 
 def as_json(document: BaseModel) -> bytes:
-    """Return a document as a JSON file whose bytes depend only on its content."""
-    return (document.model_dump_json(indent=1) + "\n").encode()
+    """Return a document as a JSON file whose bytes depend only on its content; what is no text in names is escaped."""
+    try:
+        return (document.model_dump_json(indent=1) + "\n").encode()
+    except PydanticSerializationError:
+        content = _as_text(document.model_dump(mode="json"))
+        return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _as_text(content: Any) -> Any:
+    if isinstance(content, str):
+        return content.encode("utf-8", "backslashreplace").decode()
+    if isinstance(content, dict):
+        return {_as_text(key): _as_text(value) for key, value in content.items()}
+    return [*map(_as_text, content)] if isinstance(content, list) else content
 
 
 def is_of_others(data: bytes, schema: type[BaseModel]) -> bool:

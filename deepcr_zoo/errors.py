@@ -6,9 +6,11 @@ Each message says in one sentence, or a short list, what was wrong, where, what 
 import os
 import shlex
 import sys
+import threading
 import unicodedata
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from inspect import signature
 from numbers import Integral
@@ -267,6 +269,26 @@ def _is_shown(character: str) -> bool:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
+
+
+_warnings_turn = threading.RLock()
+
+
+@contextmanager
+def catching_warnings(record: bool = False) -> Iterator[list[warnings.WarningMessage]]:
+    """Do as `warnings.catch_warnings`, in turns: it belongs to the process, so that threads would restore each other's."""
+    with _warnings_turn, warnings.catch_warnings(record=record) as caught:
+        yield [] if caught is None else caught
+
+
+def _forget_turn() -> None:
+    """Let a forked process warn: the thread whose turn it was is not in it."""
+    global _warnings_turn
+    _warnings_turn = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_turn)
 
 
 def warn(message: str, category: type[Warning]) -> None:

@@ -17,7 +17,14 @@ from urllib.parse import quote, urlsplit
 from deepcr_zoo.archive.listing import Product, Query, VisitRequest
 from deepcr_zoo.archive.pace import Pace
 from deepcr_zoo.documents import brief
-from deepcr_zoo.errors import ArchiveBusyError, ArchiveError, ArchiveUnreachableError, IntegrityError, UsageError
+from deepcr_zoo.errors import (
+    ArchiveBusyError,
+    ArchiveError,
+    ArchiveUnreachableError,
+    IntegrityError,
+    UsageError,
+    catching_warnings,
+)
 from deepcr_zoo.machine import free_memory_bytes, require
 from deepcr_zoo.zoo import incoming
 from deepcr_zoo.zoo.networksettings import (
@@ -146,7 +153,7 @@ class Archive:
 
     def _ask(self, method: str, *arguments: Any, **criteria: Any) -> list[Row]:
         def ask() -> list[Row]:
-            with self._reporting_failures(SEARCH), warnings.catch_warnings():
+            with self._reporting_failures(SEARCH), catching_warnings():
                 warnings.simplefilter("ignore")  # an empty result is reported by the callers
                 return incoming.within(SEARCH_S, read, most_answer_bytes(), waiting)
 

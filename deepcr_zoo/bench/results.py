@@ -480,6 +480,8 @@ def check_replaced(folder: Path, references: Sequence[str], manifest_sha256: str
     if more:
         raise OutputError(f"{folder}: holds a benchmark with {' and '.join(more)}, which would be lost: {output.ELSEWHERE}")
     before = [*(one.reference for one in earlier.verdicts), *(one.reference for one in earlier.excluded)]
+    if not earlier.verdicts:  # gates were not asked, as by `train --no-prove`
+        before += [one.method.reference for one in earlier.methods if isinstance(one.method, ModelMethod)]
     is_of_same = set(before) == set(references)
     if not is_of_same or earlier.data.manifest_sha256 != manifest_sha256:
         others = "on other data" if is_of_same else f"of {', '.join(before)}"

@@ -45,7 +45,7 @@ def write_report(dataset: Dataset, folder: Path | None = None) -> list[Path]:
     require_matplotlib()
     target = folder or dataset.folder / REPORT
     refuse_links(target, target.parent)
-    made = (_sheet(dataset), _histograms(dataset.manifest), text(dataset.manifest).encode())
+    made = (_sheet(dataset), _histograms(dataset.manifest), text(dataset.manifest).encode(errors="backslashreplace"))
     contents = {target / name: data for name, data in zip(REPORT_FILES, made, strict=True)}
     write_together(contents)
     return list(contents)

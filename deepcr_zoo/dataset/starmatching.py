@@ -15,6 +15,7 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy import spatial
 
+from deepcr_zoo.errors import catching_warnings
 from deepcr_zoo.exposures.fitsfiles import quiet_astropy
 from deepcr_zoo.machine import require
 
@@ -308,7 +309,7 @@ def _quiet() -> Iterator[None]:
     logger = logging.getLogger("tweakwcs")
     before = logger.disabled, logger.level
     logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings(), quiet_astropy():
+    with catching_warnings(), quiet_astropy():
         warnings.simplefilter("ignore")
         yield
     logger.disabled, level = before

@@ -19,7 +19,7 @@ from astropy.utils.exceptions import AstropyWarning
 
 from deepcr_zoo.batch import COMPRESSED_SUFFIXES, FITS_SUFFIXES, extension_in
 from deepcr_zoo.documents import brief
-from deepcr_zoo.errors import DeepcrZooError, InvalidFileError
+from deepcr_zoo.errors import DeepcrZooError, InvalidFileError, catching_warnings
 from deepcr_zoo.exposures.filekinds import FIRST_KEYWORD, HEAD_BYTES, not_fits
 from deepcr_zoo.exposures.packing import packing_of
 from deepcr_zoo.exposures.tiles import check_tiles
@@ -170,7 +170,7 @@ def is_checksum_failure(caution: str) -> bool:
 def quiet_astropy() -> Iterator[list[Warning]]:
     """Collect astropy's warnings in the list that is yielded; oddities of a file are read and copied unchanged."""
     collected: list[Warning] = []
-    with warnings.catch_warnings():
+    with catching_warnings():
         shown = warnings.showwarning
 
         def collect(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:

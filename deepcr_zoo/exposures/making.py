@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcr_zoo.errors import ImageWarning, InvalidFileError, MachineWarning, ModelWarning, OutputError, warn
+from deepcr_zoo.errors import (
+    ImageWarning,
+    InvalidFileError,
+    MachineWarning,
+    ModelWarning,
+    OutputError,
+    catching_warnings,
+    warn,
+)
 from deepcr_zoo.exposures import pictures, products
 from deepcr_zoo.exposures.fitsfiles import check_memory
 from deepcr_zoo.exposures.maskfiles import MaskFile, read_masks
@@ -135,7 +143,7 @@ def _without_finished(contents: dict[Path, bytes], plan: Plan, exposure: Exposur
 @contextmanager
 def _image_warnings(messages: dict[str, None]) -> Iterator[None]:
     """Collect warnings about images, each once; others are issued as usual."""
-    with warnings.catch_warnings(record=True) as caught:
+    with catching_warnings(record=True) as caught:
         warnings.simplefilter("always", ImageWarning)
         yield
     for warning in caught:
@@ -279,6 +287,6 @@ def _loaded(request: _Load) -> Any:
     """Load a model and keep it for the next file, without its warnings, which are in the selection's cautions."""
     from deepcr_zoo.models.model import load_resolved
 
-    with warnings.catch_warnings():
+    with catching_warnings():
         warnings.simplefilter("ignore", ModelWarning)
         return load_resolved(request.model, request.device, engine=request.engine)

@@ -60,8 +60,8 @@ class Plan:
 
     @property
     def picture_made_by(self) -> str:
-        """The provenance stored in the picture."""
-        return f"format {FORMAT}, {self.copy_provenance}"
+        """The provenance stored in the picture, in Latin-1 as texts of PNG files are (PNG specification, section 11.3)."""
+        return f"format {FORMAT}, {self.copy_provenance}".encode("latin-1", "backslashreplace").decode("latin-1")
 
     @property
     def repaints(self) -> bool:

@@ -14,7 +14,7 @@ from deepcr_zoo.bench.exclusions import TrainingVisits
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.documents import read_document
 from deepcr_zoo.errors import DeepcrZooError
-from deepcr_zoo.files import files_below, read_file
+from deepcr_zoo.files import files_below, read_file, refuse_links
 from deepcr_zoo.models.model import load_resolved
 from deepcr_zoo.models.verification import verify
 from deepcr_zoo.publishing.releases import RECIPE_BESIDE_CARD, RESULTS_BESIDE_CARD, listed_model
@@ -52,7 +52,7 @@ def check(root: Path, before: Path | None = None) -> Iterator[CheckedItem]:
 
     `before` is an earlier state of it: what that has may be added to, not altered.
     """
-    linked = _item("links", partial(refuse_links_in, root))
+    linked = _item("links", partial(_links, root))
     if linked.problems:  # nothing of what they lead to is repeated
         yield linked
         return
@@ -91,6 +91,11 @@ def _item(what: str, problems: Callable[[], Iterator[str] | None]) -> CheckedIte
         return CheckedItem(what, (str(error),))
     except Exception as error:  # a contributed file may cause any error, which must not hide the rest
         return CheckedItem(what, (f"{type(error).__name__}: {error}",))
+
+
+def _links(root: Path) -> None:
+    refuse_links_in(root)
+    refuse_links(root / "recipes", root)  # a recipe that is a link is read, and nothing of it is repeated
 
 
 def _entry(path: Path, root: Path) -> None:

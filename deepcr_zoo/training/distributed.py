@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from deepcr_zoo.errors import DeepcrZooError, UsageError
+from deepcr_zoo.errors import DeepcrZooError, UsageError, catching_warnings
 
 LONGEST_TEXT_BYTES = 4096
 Value = TypeVar("Value")
@@ -61,7 +61,7 @@ class Ranks:
         """Return the module, wrapped so that its gradients are averaged over all processes."""
         if self.count == 1:
             return module
-        with warnings.catch_warnings():
+        with catching_warnings():
             # torch 2.13 has renamed the argument, earlier versions have this name alone
             warnings.simplefilter("ignore", FutureWarning)
             # each process keeps its own batch statistics until they are averaged
@@ -143,7 +143,11 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     if device.type not in ("cpu", "cuda"):
         raise UsageError(f"several processes train on CPUs or CUDA devices: expected one of them, got {device}")
     # the others wait while the first builds the training set
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=datetime.timedelta(days=1))
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=datetime.timedelta(days=1))
+    except ValueError as error:  # such as RANK and WORLD_SIZE of something else
+        reason = " ".join(str(error).split())
+        raise UsageError(f"RANK and WORLD_SIZE are not those of torchrun ({reason}): unset them, or use it") from None
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     finally:

@@ -38,7 +38,7 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 _LOCK_FILE = re.compile(
     rf"zoo/(mask|inpaint)/{NAME_PATTERN}\.yaml"
     rf"|cards/(mask|inpaint)/{NAME_PATTERN}/{VERSION_PATTERN}(\.results|\.recipe)?\.yaml"
-    r"|zoo/training_visits\.yaml|zoo/weights/LICENSE\.[A-Za-z0-9]+|LICENSE"
+    r"|zoo/training_visits\.yaml|zoo/weights/LICENSE\.[A-Za-z0-9_-]+|LICENSE"
 )
 
 

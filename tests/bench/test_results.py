@@ -11,19 +11,21 @@ from deepcr_zoo.bench.measures.detectionresults import field_result
 from deepcr_zoo.bench.measures.lacosmic import Sweep
 from deepcr_zoo.bench.measures.tally import tally_masks
 from deepcr_zoo.bench.results import (
+    RESULTS_FILE,
     BaselineMethod,
     BenchmarkResults,
     Data,
     MethodResult,
     ModelMethod,
     PixelCounts,
+    check_replaced,
     read_results,
     write_results,
 )
-from deepcr_zoo.errors import InvalidDocumentError
+from deepcr_zoo.errors import InvalidDocumentError, OutputError
 from deepcr_zoo.models.baselines import Lacosmic
 from deepcr_zoo.zoo.records import OperatingPoint
-from tests.bench.reports import mask_results
+from tests.bench.reports import NETWORK, OTHER, mask_results
 from tests.scenes import star_field
 
 FPRS = [0.0005, 0.01]
@@ -206,3 +208,20 @@ def test_rates_of_other_than_the_working_points_are_refused(group, tmp_path):
     (tmp_path / "results.json").write_text(json.dumps(content))
     with pytest.raises(InvalidDocumentError, match="one at each of working_points"):
         read_results(tmp_path / "results.json")
+
+
+def test_a_benchmark_without_gates_may_be_replaced_by_one_of_the_same_models(tmp_path):
+    # as `train --no-prove` leaves it
+    whole = mask_results()
+    alone = whole.model_copy(update={"verdicts": [], "runtime": [], "excluded": [], "methods": whole.methods[:1]})
+    write_results(alone, tmp_path / RESULTS_FILE)
+    on = alone.data.manifest_sha256
+    check_replaced(tmp_path, [NETWORK], on, lacosmic=True, runtime=True)
+    with pytest.raises(OutputError, match=f"holds a benchmark of {NETWORK}, which would be replaced"):
+        check_replaced(tmp_path, [OTHER], on, lacosmic=True, runtime=True)
+
+
+def test_a_command_with_bytes_that_are_no_text_can_be_recorded(tmp_path):
+    alone = mask_results().model_copy(update={"command": "deepcr-zoo bench runs\udcff"})
+    write_results(alone, tmp_path / RESULTS_FILE)
+    assert read_results(tmp_path / RESULTS_FILE).command == "deepcr-zoo bench runs\\udcff"

@@ -57,6 +57,15 @@ def test_the_mask_of_a_network_given_back_gives_the_same_copy(flc, found, tmp_pa
         assert again[0].header["CRNPIX"] == before[0].header["CRNPIX"]
 
 
+def test_a_mask_with_a_name_of_any_letters_has_a_preview(flc, found, tmp_path):
+    mask = shutil.copy(found, tmp_path / "маска.fits")
+    first, again = (
+        clean_file(flc, inpaint="medmask", mask=mask, output_dir=tmp_path / "out", preview=True) for _ in range(2)
+    )
+    assert (first.status, again.status) == ("cleaned", "finished")
+    assert (tmp_path / "out" / "x_flc_crpreview.png").is_file()
+
+
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
 def test_a_packed_mask_is_as_good_as_a_plain_one(pack, flc, found, tmp_path):
     packed = tmp_path / "mask.fits.packed"

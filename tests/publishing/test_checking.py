@@ -122,6 +122,15 @@ def test_a_mistake_is_named_with_its_place(spoil, what, message, root):
     assert message in " ".join(found[what])
 
 
+def test_nothing_is_repeated_of_a_folder_that_a_linked_folder_of_recipes_leads_to(root, tmp_path):
+    shutil.move(root / "recipes", tmp_path / "private")
+    (tmp_path / "private" / "secrets.yaml").write_text("name: my password is hunter2\n")
+    (root / "recipes").symlink_to(tmp_path / "private")
+    found = problems(root)
+    assert list(found) == ["links"]
+    assert "hunter2" not in str(found)
+
+
 def test_all_is_looked_at_whatever_is_wrong(root):
     break_schema(root)
     (root / "recipes" / "acs-wfc.yaml").write_text("nam: x\n")

@@ -23,6 +23,7 @@ from deepcr_zoo.errors import ConversionError, DeepcrZooError, ModelWarning, Out
 from deepcr_zoo.models.nets import UNet
 from deepcr_zoo.models.verification import verify
 from deepcr_zoo.publishing import importing
+from deepcr_zoo.publishing.checking import check
 from deepcr_zoo.publishing.importing import StatedFacts, import_file
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.registries import default_registry, local_root, other_registries
@@ -98,6 +99,7 @@ def test_an_imported_network_is_a_model_for_all_commands(pth, tmp_path):
     card = read_card(made.model)
     assert (card.input.unit, card.input.scale, card.provenance.file.name) == ("electron", 100, "mine.pth")
     assert card.input.fingerprint is not None
+    assert not any("licence" in problem for one in check(local_root()) for problem in one.problems)
     assert deepcr_zoo.pull("local:CSST-2-50", to=tmp_path / "mirror").is_file()
 
 

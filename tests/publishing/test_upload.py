@@ -196,11 +196,12 @@ def test_files_of_the_user_in_a_repository_of_something_else_are_not_replaced(mi
     assert titles(contract_hub) == ["my work", "initial commit"]
 
 
-def test_a_page_of_the_user_is_not_replaced_by_that_of_a_registry(contract_hub, checkout):
+@pytest.mark.parametrize("more", [(), ("LICENSE",), ("LICENSE", "card.yaml")])
+def test_a_page_of_the_user_is_not_replaced_by_that_of_a_registry(more, contract_hub, checkout):
     repository = HubRepository(REPOSITORY)
     repository.create(private=False)
-    repository.commit({"README.md": b"mine " * 100}, "my work", parent=repository.head())
-    with pytest.raises(PublishError, match=r"has no model or registry of deepcr-zoo, but .*: README\.md: give another"):
+    repository.commit(dict.fromkeys(["README.md", *more], b"mine " * 100), "my work", parent=repository.head())
+    with pytest.raises(PublishError, match=r"has no model or registry of deepcr-zoo, but .*: .*README\.md: give another"):
         publish_registry(checkout, REPOSITORY)
     assert titles(contract_hub) == ["my work", "initial commit"]
 

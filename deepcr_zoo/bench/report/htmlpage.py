@@ -63,7 +63,11 @@ def write_report(
     """
     drawn = [*figures(results), *pictures]
     contents = {f"{output.PICTURES}/{one.name}.png": one.png for one in drawn}
-    output.replace(folder, {**contents, output.PAGE: render(results, cards, drawn).encode()}, stale=output.PICTURES)
+    output.replace(
+        folder,
+        {**contents, output.PAGE: render(results, cards, drawn).encode(errors="backslashreplace")},
+        stale=output.PICTURES,
+    )
     return folder / output.PAGE
 
 

@@ -48,7 +48,7 @@ def write_regions(path: Path, folder: Path | None = None, *, overwrite: bool = F
             raise OutputError(f"{taken}: exists already: --overwrite replaces it, --output-dir writes elsewhere")
         if not _is_ours(taken, path):
             raise OutputError(f"{taken}: is no region file of {path.name}: move it away, or give another --output-dir")
-    written = {one: text.encode("ascii", "backslashreplace") for one, text in contents.items()}
+    written = {one: _in_ascii(text) for one, text in contents.items()}
     with reporting_failures(where, "choose another --output-dir"):
         write_together(written, () if overwrite else list(written), permissions_of(path))
     return RegionFiles(list(contents), cautions)
@@ -58,10 +58,14 @@ def _is_ours(region_file: Path, mask_file: Path) -> bool:
     """True for a region file that was made from a mask file of this name."""
     try:
         with opened_file(region_file) as file:
-            head = file.read(HEAD_BYTES).decode("ascii", "replace").split("\n")
+            head = file.read(HEAD_BYTES)
     except OSError:
         return False
-    return head[0] == FIRST_LINE and len(head) > 1 and head[1].startswith(f"# {printable(mask_file.name)}[{MASK_EXTENSION},")
+    return head.startswith(_in_ascii(f"{FIRST_LINE}\n# {printable(mask_file.name)}[{MASK_EXTENSION},"))
+
+
+def _in_ascii(words: str) -> bytes:
+    return words.encode("ascii", "backslashreplace")
 
 
 def _text(path: Path, number: int, mask: NDArray[np.bool_]) -> str:

@@ -51,6 +51,12 @@ def test_a_region_file_is_not_replaced_unasked_and_other_files_have_no_mask(mask
         write_regions(mask_file.with_name("a_flc.fits"), tmp_path)
 
 
+def test_regions_of_a_file_with_a_name_of_any_letters_can_be_written_again(mask_file, tmp_path):
+    named = Path(shutil.copy(mask_file, tmp_path / "кадр_crmask.fits"))
+    first = write_regions(named, tmp_path / "out")
+    assert write_regions(named, tmp_path / "out", overwrite=True) == first
+
+
 def test_the_command_prints_what_it_wrote(mask_file, tmp_path):
     done = CliRunner().invoke(app, ["regions", str(mask_file), "--output-dir", str(tmp_path / "new")])
     assert done.exit_code == 0, done.exception

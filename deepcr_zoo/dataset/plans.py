@@ -18,8 +18,7 @@ from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.dataset.planned import PlannedVisit, rehearsed_visits, simulated_visits
 from deepcr_zoo.dataset.store import FORMAT, Home, Rejected, key_of, recipe_key
 from deepcr_zoo.errors import DataError, InterruptedWorkError, InvalidFileError, MissingDataError, UsageError
-from deepcr_zoo.files import sha256_of
-from deepcr_zoo.simulate.truth import truth_path
+from deepcr_zoo.simulate.truth import truth_path, truth_sha256
 from deepcr_zoo.zoo.recipe import Recipe, Split, SplitBy
 from deepcr_zoo.zoo.recipeinstruments import detector_of
 
@@ -215,7 +214,7 @@ def _unread(recipe: Recipe, places: Sequence[str | Path]) -> list[Rejected]:
 def _facts_of(recipe: Recipe, is_dark: bool, path: str) -> list[ExposureFacts]:
     facts = read_facts(Path(path), recipe.instrument, recipe.build.labels, is_dark)
     if recipe.build.labels == "truth" and (truth := truth_path(Path(path))).is_file():
-        return [dataclasses.replace(one, truth_sha256=sha256_of(truth)) for one in facts]
+        return [dataclasses.replace(one, truth_sha256=truth_sha256(truth)) for one in facts]
     if recipe.build.labels != "given":
         return facts
     found = maskfiles.find_masks(Path(path), facts[0].sha256, recipe.build.given)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from deepcr_zoo.errors import InterruptedWorkError, InvalidFileError
-from deepcr_zoo.files import CHANGED, read_file
+from deepcr_zoo.files import CHANGED, read_file, sha256_of
 
 _ENDING = re.compile(r"(_(flc|flt|raw))?\.fits$")
 
@@ -37,6 +37,14 @@ def truth_bytes(chips: Sequence[Truth]) -> bytes:
     """Return the content of a truth file, with arrays called ``NAME_EXTVER``."""
     versions = enumerate(chips, 1)
     return save({f"{name}_{version}": layer for version, chip in versions for name, layer in vars(chip).items()})
+
+
+def truth_sha256(path: Path) -> str:
+    """Return the SHA-256 of a truth file; `InvalidFileError` if it cannot be read."""
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise InvalidFileError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def read_truth(path: Path, sha256: str | None = None) -> list[Truth]:

@@ -1,5 +1,7 @@
 """Training sets of recipes whose exposures are simulated, labelled by their truth."""
 
+import os
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -10,7 +12,7 @@ from deepcr_zoo.dataset.labels import label_visit
 from deepcr_zoo.dataset.overview import write_report
 from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.store import MANIFEST_FILE, Home, recipe_key
-from deepcr_zoo.errors import InterruptedWorkError, InvalidDocumentError, UsageError
+from deepcr_zoo.errors import DataError, InterruptedWorkError, InvalidDocumentError, UsageError
 from deepcr_zoo.simulate.visits import visit_of, write
 from deepcr_zoo.training.runs import new_run
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
@@ -136,6 +138,10 @@ def test_a_truth_that_changes_after_its_visit_was_planned_is_not_taken(tmp_path)
     with pytest.raises(InterruptedWorkError, match=r"_truth\.safetensors: has changed since its visit was planned"):
         label_visit(visit, home)
     assert not home.visit(visit.key).exists()
+    truth.write_bytes(b"")
+    os.truncate(truth, 30_000_000)  # a file of holes
+    with pytest.raises(DataError, match=r"_truth\.safetensors: cannot be read: is made of holes"):
+        plan_build(recipe, [tmp_path / "night"], home=home)
 
 
 @pytest.mark.slow

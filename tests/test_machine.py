@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from deepcr_zoo import machine
+from deepcr_zoo.models.forks import threads
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,15 @@ def test_processors_that_multiply_bfloat16_are_known_by_their_flags(flags, is_so
 def test_errors_of_libraries_without_memory_are_known(words):
     assert machine.is_out_of_memory(RuntimeError(words))
     assert not machine.is_out_of_memory(ValueError(words))
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"), [("3", 3), ("2,1", 2), ("99999999999", None), ("0", None), ("many", None), ("", None)]
+)
+def test_computations_get_the_threads_that_are_stated(stated, expected, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", stated)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    assert threads() == (expected or machine.processors())
 
 
 def test_there_is_a_processor_with_a_name():

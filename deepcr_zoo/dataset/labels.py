@@ -267,8 +267,11 @@ def _store(
         "filter": facts.filter_name,
         **both,
     }
+    repeat = f"-{facts.versions[0]}"
+    rootname = facts.name.removesuffix(repeat if facts.name.endswith(f"{facts.observation}{repeat}") else "")
     return store.ExposureRecord(
         name=facts.name,
+        rootname=None if rootname == store.without_number(facts.name) else rootname,
         stamps=store.write_tensors(folder / f"{facts.name}.safetensors", tensors, about),
         truth=_store_truth(one, cutter(labelled, visit.build.stamps), about, folder / f"{facts.name}.truth.safetensors"),
         count=len(tensors["image"]),

@@ -143,6 +143,7 @@ class ExposureRecord(Document):
     """One labelled exposure."""
 
     name: str = Field(description="ROOTNAME, with EXTVER where a file holds repeats")
+    rootname: str | None = Field(default=None, description="ROOTNAME, where it ends with a number itself")
     stamps: StoredFile
     truth: StoredFile | None = Field(default=None, description="of a simulated exposure")
     count: Count = Field(description="stamps")
@@ -169,7 +170,12 @@ class ExposureRecord(Document):
     @property
     def observation(self) -> str:
         """ROOTNAME: the name without EXTVER."""
-        return re.sub(r"-\d+$", "", self.name)
+        return without_number(self.name) if self.rootname is None else self.rootname
+
+
+def without_number(name: str) -> str:
+    """Return a name without the number that a dash separates at its end."""
+    return re.sub(r"-\d+$", "", name)
 
 
 class VisitRecord(Document):

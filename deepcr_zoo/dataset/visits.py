@@ -182,7 +182,8 @@ def each_once(exposures: Iterable[ExposureFacts]) -> list[ExposureFacts]:
     for exposure in exposures:
         first = kept.setdefault(exposure.name, exposure)
         if first.sha256 != exposure.sha256 and first.path.parent != exposure.path.parent and _is_named_by_file(exposure):
-            name = f"{slug(exposure.path.parent.name)}-{exposure.name}".lower()
+            folder = exposure.path.parent.name
+            name = f"{slug(folder) or hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}-{exposure.name}".lower()
             first = kept.setdefault(name, exposure := replace(exposure, name=name))
         if first.sha256 != exposure.sha256:
             raise DataError(

@@ -167,6 +167,8 @@ def _write(contents: dict[Path, bytes], plan: Plan, exposure: Exposure, overwrit
     """Write products, which nobody may read who may not read the exposure; of another process's, the same ones stay."""
     folder = plan.mask.parent
     for _ in range(MOST_TRIES):
+        if overwrite:
+            finished(plan, overwrite)  # a file of the user may have come there meanwhile, which is never replaced
         wanted = contents if overwrite else _without_finished(contents, plan, exposure)
         if not wanted:
             return

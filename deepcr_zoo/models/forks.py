@@ -14,6 +14,7 @@ import concurrent.futures.thread  # noqa: F401 - registers a lock
 import importlib
 import logging  # noqa: F401 - registers a lock
 import os
+import re
 import sys
 import threading
 from collections import Counter
@@ -109,7 +110,7 @@ def threads() -> int:
 
         return torch.get_num_threads()
     stated = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    wanted = int(stated) if stated.isdecimal() else 0
+    wanted = int(stated) if re.fullmatch(r"[0-9]{1,4}", stated) else 0
     return _own_threads[0] if _own_threads else wanted or processors()
 
 

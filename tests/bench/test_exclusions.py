@@ -7,6 +7,7 @@ from deepcr_zoo.bench.exclusions import (
     FILE,
     TrainedOn,
     TrainingVisits,
+    _is_same_name,
     _shortened,
     of_model,
     reason_to_exclude,
@@ -144,6 +145,7 @@ def test_many_simulated_visits_that_follow_each_other_are_one_name_that_excludes
     assert _shortened(gap) == gap
     tested = next(group.visit.name for group in dataset.exposures("test", FIELD[0]))
     number = int(tested.rpartition("-")[2])
+    assert not _is_same_name(row, f"simulated-{FIELD[0]}-{'1' * 5000}")
     for first, last, is_excluded in ((number - 3, number, True), (number + 1, number + 9, False), (0, 10**8, True)):
         trained_on = TrainedOn("HST ACS/WFC", {f"simulated-{FIELD[0]}-{first}..{last}": "its card"})
         assert (reason_to_exclude(trained_on, dataset) is not None) == is_excluded

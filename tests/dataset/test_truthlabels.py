@@ -1,10 +1,12 @@
 """Training sets of recipes whose exposures are simulated, labelled by their truth."""
 
 import os
+import re
 
 import numpy as np
 import pytest
 import safetensors.numpy
+from astropy.io import fits
 
 from deepcr_zoo.bench.benchdata import check_data, describe
 from deepcr_zoo.dataset.build import build_dataset
@@ -125,6 +127,21 @@ def test_simulated_exposures_in_a_folder_are_labelled_by_the_truth_beside_them(t
     other.write_bytes(content)
     swapped = build_dataset(recipe, [tmp_path / "nights"], home=Home(tmp_path / "home")).manifest
     assert any("is not the truth of" in one.reason for one in swapped.rejected)  # each with ten bright pixels or more
+
+
+def test_a_name_that_ends_with_a_number_is_an_observation_of_its_own(tmp_path):
+    recipe = read_recipe(find_recipe("practice-ccd"), ["build.labels=truth", "build.quality.min_exposures=1"])
+    for night in ("第一夜", "ночь"):
+        write(visit_of(recipe, "extragalactic", len(night), 1, 600.0, 256), tmp_path / night)
+        fits.delval(next((tmp_path / night).glob("*.fits")), "ROOTNAME")  # the name of the file stands for it
+        for path in (tmp_path / night).iterdir():
+            path.rename(path.with_name(re.sub(r"sim\d+e01", "obs-0001", path.name)))
+    write(visit_of(recipe, "extragalactic", 9, 1, 600.0, 256), tmp_path / "plain")
+    visits = build_dataset(recipe, [*tmp_path.iterdir()], home=Home(tmp_path / "home")).manifest.visits
+    names = {one.observation for visit in visits for one in visit.record.exposures}
+    assert len(names) == 3
+    assert {"obs-0001", "sim0000009e01"} < names
+    assert any(re.fullmatch(r"[0-9a-f]{8}-obs-0001", name) for name in names)
 
 
 def test_a_truth_that_changes_after_its_visit_was_planned_is_not_taken(tmp_path):

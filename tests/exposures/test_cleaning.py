@@ -22,7 +22,7 @@ from hypothesis.extra import numpy as arrays
 
 from deepcr_zoo import clean_file
 from deepcr_zoo.errors import DeepcrZooError, ImageWarning, InvalidFileError, NoModelError, OutputError, UsageError
-from deepcr_zoo.exposures import CleanOptions, cleaning, making
+from deepcr_zoo.exposures import CleanOptions, cleaning, making, products
 from deepcr_zoo.exposures.cleaning import clean_with
 from deepcr_zoo.exposures.plan import clashes
 from deepcr_zoo.machine import multiplies_bfloat16, process_space
@@ -319,6 +319,21 @@ def test_a_folder_without_permission_is_one_sentence(flc):
     flc.parent.chmod(0o555)
     with pytest.raises(OutputError, match="Permission denied"):
         clean(flc)
+
+
+def test_a_file_of_the_user_that_comes_while_an_exposure_is_cleaned_is_not_replaced(flc, monkeypatch):
+    wanted = flc.with_name("x_flc_crmask.fits")
+    write_mask = products.mask_file
+
+    def meanwhile(*arguments):
+        wanted.write_text("mine")
+        return write_mask(*arguments)
+
+    monkeypatch.setattr(products, "mask_file", meanwhile)
+    with pytest.raises(OutputError, match=r"x_flc_crmask\.fits: exists and is no product of deepcr-zoo"):
+        clean_file(flc, SMALL, "medmask", overwrite=True)
+    assert wanted.read_text() == "mine"
+    assert not flc.with_name("x_flc_crclean.fits").exists()
 
 
 @pytest.mark.slow

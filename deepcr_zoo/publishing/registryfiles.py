@@ -40,7 +40,7 @@ def publish_registry(checkout: Path, repository: str, *, private: bool = False) 
     if remote.holds(head, files):
         return Publication(HubPin(repo=repository, commit=head), remote.address, is_new=False)
     there = remote.files(head)
-    if any(updates.is_lock_file(name) and name.startswith("zoo/") for name in there):  # others have a LICENSE, too
+    if updates.has_entries(there):
         _refuse_alterations(remote, head, registry)
     else:
         refuse_files_of_others(remote, files, there)

@@ -6,6 +6,7 @@ therefore break off at any moment: uploaded files stay, the next try goes on fro
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -160,7 +161,7 @@ def _refuse_rivals(release: Release, repository: HubRepository, before: list[str
 def stale_files(release: Release, there: Iterable[str]) -> list[str]:
     """Return those of the files of a repository that an earlier version has left and this one does not have."""
     old = [path for path in there if path not in release.files]
-    return [path for path in old if path in VERSION_FILES or path.startswith(f"{REPORT_PICTURES}/")]
+    return [path for path in old if path in VERSION_FILES or re.fullmatch(rf"{REPORT_PICTURES}/[^/]+\.png", path)]
 
 
 def read_back(release: Release, pin: HubPin, also: Sequence[str] = ()) -> None:

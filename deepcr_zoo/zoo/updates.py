@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,6 +62,11 @@ class Update:
 def is_lock_file(name: str) -> bool:
     """True if a path relative to a registry's root belongs to a registry; no other file is ever written."""
     return _LOCK_FILE.fullmatch(name) is not None
+
+
+def has_entries(names: Iterable[str]) -> bool:
+    """True if one of these paths is an entry of a registry; other repositories have a LICENSE, too."""
+    return any(name.startswith("zoo/") and is_lock_file(name) for name in names)
 
 
 def lock_files(root: Path) -> dict[str, bytes]:
@@ -166,8 +171,8 @@ def forget() -> None:
 def fetch_lock(remote: HubRepository, commit: str, root: Path) -> None:
     """Write every registry file of a commit below a folder; files that differ from git's hashes raise `UpdateError`."""
     files = {name: file for name, file in remote.files(commit).items() if is_lock_file(name)}
-    if not files or len(files) > MOST_FILES:
-        raise UpdateError(f"{remote.address} at commit {commit}: expected the files of a registry, got {len(files)}")
+    if not has_entries(files) or len(files) > MOST_FILES:
+        raise UpdateError(f"{remote.address} at commit {commit}: expected the files of a registry, got {len(files)} of them")
     sizes = {name: _check_size(name, file.size) for name, file in files.items()}
     if (total := sum(sizes.values())) > MOST_BYTES_IN_ALL:
         raise UpdateError(

@@ -179,10 +179,11 @@ def test_an_unfinished_upload_of_other_bytes_is_left_behind(contract_hub, releas
 def test_what_the_version_before_alone_has_is_removed_and_other_files_stay(contract_hub, release, checkout):
     repository = HubRepository(REPOSITORY)
     repository.create(private=False)
-    old = {"report/old.png": b"\x89PNG\0", "report.html": b"old", "notes.txt": b"of the organisation", CARD_FILE: b"old"}
-    repository.commit(old, "Version 0.9", parent=repository.head())
+    old = {"report/old.png": b"\x89PNG\0", "report.html": b"old", CARD_FILE: b"old"}
+    theirs = {"notes.txt": b"of the organisation", "report/thesis.pdf": b"of a user"}
+    repository.commit({**old, **theirs}, "Version 0.9", parent=repository.head())
     workflow.publish(release, REPOSITORY, checkout)
-    assert contents(contract_hub, "v1.0") == {**release.files, "notes.txt": b"of the organisation"}
+    assert contents(contract_hub, "v1.0") == {**release.files, **theirs}
 
 
 @pytest.mark.parametrize("mine", ["README.md", "LICENSE", "config.json", "report/mine.png", WEIGHTS_FILE])

@@ -271,9 +271,13 @@ def test_bytes_that_differ_from_the_commit_are_refused(contract_hub, keepers):
         updates.update()
 
 
-def test_a_repository_without_a_registry_is_refused(contract_hub):
+def test_a_repository_without_a_registry_is_refused(contract_hub, keeper):
     HfApi(endpoint=contract_hub.url, token="hf_write").create_repo("deepcr-zoo/empty")
     with pytest.raises(UpdateError, match="expected the files of a registry, got 0"):
+        updates.update("deepcr-zoo/empty")
+    remote = HubRepository("deepcr-zoo/empty")
+    remote.commit({"LICENSE": b"of something else"}, "a licence", parent=remote.head())
+    with pytest.raises(UpdateError, match="expected the files of a registry, got 1 of them"):
         updates.update("deepcr-zoo/empty")
     with pytest.raises(HubError, match="does not exist, or is private"):
         updates.update("deepcr-zoo/nothing")

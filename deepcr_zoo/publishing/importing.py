@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deepcr_zoo import files
 from deepcr_zoo.documents import as_yaml, brief, read_document
-from deepcr_zoo.errors import ConversionError, InvalidDocumentError, UsageError, printable
+from deepcr_zoo.errors import ConversionError, InvalidDocumentError, InvalidWeightsError, UsageError, printable
 from deepcr_zoo.models import testvectors, weights
 from deepcr_zoo.models.architectures import halo, multiple
 from deepcr_zoo.models.model import load_files
@@ -79,6 +79,11 @@ def import_file(path: Path, facts: StatedFacts) -> ImportedModel:
         raise UsageError(
             f"{path}: a {network.task} network of two outputs, for {facts.unit}: expected one, or an inpaint network for "
             "any unit, of which the second is the uncertainty"
+        )
+    weights.check_state(network.state, network.architecture, network.task, str(path))
+    if weights.input_variance(network.state, facts.scale) == 0:
+        raise InvalidWeightsError(
+            f"{path}: {weights.FIRST_VARIANCE}: expected the variance of the training images, got 0: train it first"
         )
     data = weights.serialise(network.state)
     card = _card(path, network, facts)

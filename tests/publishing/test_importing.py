@@ -19,7 +19,15 @@ from typer.testing import CliRunner
 import deepcr_zoo
 from deepcr_zoo.cli.cleanreport import CleanReport
 from deepcr_zoo.cli.main import app
-from deepcr_zoo.errors import ConversionError, DeepcrZooError, ModelWarning, OutputError, UnknownModelError, UsageError
+from deepcr_zoo.errors import (
+    ConversionError,
+    DeepcrZooError,
+    InvalidWeightsError,
+    ModelWarning,
+    OutputError,
+    UnknownModelError,
+    UsageError,
+)
 from deepcr_zoo.models.nets import UNet
 from deepcr_zoo.models.verification import verify
 from deepcr_zoo.publishing import importing
@@ -101,6 +109,23 @@ def test_an_imported_network_is_a_model_for_all_commands(pth, tmp_path):
     assert card.input.fingerprint is not None
     assert not any("licence" in problem for one in check(local_root()) for problem in one.problems)
     assert deepcr_zoo.pull("local:CSST-2-50", to=tmp_path / "mirror").is_file()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (0.0, "expected the variance of the training images, got 0"),
+        (-1.0, "expected variances of 0 or more, got -1"),
+        (float("nan"), "expected finite numbers"),
+    ],
+)
+def test_a_network_whose_first_variances_are_none_is_refused(value, message, tmp_path):
+    state = upstream_state(a_network())
+    name = upstream_name("encoder.0.norm1.running_var")
+    state[name] = torch.full_like(state[name], value)
+    torch.save(state, tmp_path / "mine.pth")
+    with pytest.raises(InvalidWeightsError, match=message):
+        import_file(tmp_path / "mine.pth", FACTS)
 
 
 @pytest.mark.parametrize("layout", ["ours", "upstream", "without prefix"])

@@ -31,7 +31,10 @@ _MEGABYTE = 1_000_000
 
 
 def list_products(recipe: Recipe, reporter: Reporter | None = None) -> ArchiveManifest:
-    """Search the archive for a recipe's visits and keep the list; if it cannot be reached, the error lists what to get."""
+    """Search the archive for a recipe's visits; if it cannot be reached, the error lists what to get.
+
+    The list is kept, unless one of finished downloads is: only `fetch` replaces that.
+    """
     query = query_of(recipe)
     before = manifest.read_kept(query)
     try:
@@ -44,7 +47,8 @@ def list_products(recipe: Recipe, reporter: Reporter | None = None) -> ArchiveMa
     if not listed.products:
         hidden = f"; not public: {', '.join(listed.not_public)}" if listed.not_public else ""
         raise ArchiveError(f"the archive has no public exposures of them{hidden}", *visits.no_data(recipe, _ELSEWHERE).args)
-    manifest.write(manifest.kept_path(query), listed)
+    if before is None or not all(one.sha256 for one in before.products):  # else builds repeat what was downloaded
+        manifest.write(manifest.kept_path(query), listed)
     return listed
 
 

@@ -77,6 +77,16 @@ def test_a_dry_run_lists_products_and_the_total_and_downloads_nothing(archive, r
     assert {one["sha256"] for one in listed["products"]} == {None}
 
 
+def test_a_dry_run_leaves_the_list_of_what_was_downloaded(archive, recipe_file, exposures):
+    assert fetch(recipe_file).exit_code == 0
+    (kept,) = (files.exposures_root() / "manifests").glob("*.json")
+    before = kept.read_bytes()
+    changed = next(exposures.glob("*/*_flc.fits"))
+    archive.replace(changed.name, changed.read_bytes() + bytes(2880))
+    assert fetch(recipe_file, "--dry-run").exit_code == 0
+    assert kept.read_bytes() == before
+
+
 def test_products_that_are_not_public_are_named_and_left_out(archive, recipe_file, exposures):
     name = min(exposures.glob("extragalactic/*_flc.fits")).name
     for row in archive.listed(name):

@@ -70,6 +70,11 @@ def exposures_root() -> Path:
     return (cache_root() if os.environ.get("DEEPCR_ZOO_CACHE") else cache_root().parent) / "exposures"
 
 
+def is_text(name: str) -> bool:
+    """Return False for the name of a file whose bytes are no UTF-8: neither JSON nor YAML has room for it."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
 def user_data_root() -> Path:
     """Return the folder of training sets and registry updates (``DEEPCR_ZOO_DATA``, else the platform's data folder)."""
     if chosen := os.environ.get("DEEPCR_ZOO_DATA"):

@@ -23,7 +23,6 @@ from deepcr_zoo.errors import (
     ArchiveUnreachableError,
     IntegrityError,
     UsageError,
-    catching_warnings,
 )
 from deepcr_zoo.machine import free_memory_bytes, require
 from deepcr_zoo.zoo import incoming
@@ -153,8 +152,7 @@ class Archive:
 
     def _ask(self, method: str, *arguments: Any, **criteria: Any) -> list[Row]:
         def ask() -> list[Row]:
-            with self._reporting_failures(SEARCH), catching_warnings():
-                warnings.simplefilter("ignore")  # an empty result is reported by the callers
+            with self._reporting_failures(SEARCH):
                 return incoming.within(SEARCH_S, read, most_answer_bytes(), waiting)
 
         def read() -> list[Row]:
@@ -191,9 +189,12 @@ def _connect(pace: Pace) -> tuple[Any, Any, str]:
     astroquery reads its setting once, at import, and has no public way to set the address or the timeouts of a session.
     Its private attributes are used here alone.
     """
+    from astroquery.exceptions import NoResultsWarning
     from astroquery.mast import ObservationsClass, conf
     from requests.adapters import HTTPAdapter
 
+    # for good: threads that clean would wait for whoever changes this for a search; callers report an empty result
+    warnings.filterwarnings("ignore", category=NoResultsWarning)
     address = host_address(MAST, os.environ.get(MAST) or conf.server, UsageError)
 
     class GuardedAdapter(HTTPAdapter):

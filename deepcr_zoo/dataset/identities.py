@@ -6,8 +6,10 @@ import datetime
 import re
 from dataclasses import dataclass
 
+from deepcr_zoo.errors import InvalidFileError
 from deepcr_zoo.exposures.fitsfiles import root_name
 from deepcr_zoo.exposures.reading import Exposure
+from deepcr_zoo.files import is_text
 from deepcr_zoo.zoo.instruments import Keywords, first_text, number, text
 from deepcr_zoo.zoo.recipe import visit_code
 
@@ -35,6 +37,8 @@ def identify(exposure: Exposure, chip_keywords: Keywords) -> Identity:
     observation = text(keywords, "ROOTNAME")
     if not re.fullmatch(r"\w[\w.+-]*", observation):
         observation = root_name(exposure.path)
+    if not is_text(observation):
+        raise InvalidFileError(f"{exposure.path}: its name is no text, by which training sets could know it: rename it")
     proposals = (known.proposal_keywords if known else []) or ["PROPOSID"]
     proposal = next((found for name in proposals if (found := number(keywords, name)) is not None), 0.0)
     visit = first_text(keywords, (known.visit_keywords if known else []) or ["LINENUM"]).partition(".")[0]

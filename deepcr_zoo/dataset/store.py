@@ -20,7 +20,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from deepcr_zoo import files
 from deepcr_zoo.dataset.labelmethods import settings_of_others
 from deepcr_zoo.documents import Document, DocumentT, as_json, brief, first_problem, json_bytes, optional
-from deepcr_zoo.errors import DatasetError
+from deepcr_zoo.errors import DatasetError, UsageError
 from deepcr_zoo.models.images import LIMIT, has_value
 from deepcr_zoo.zoo.recipe import FIELD_TYPES, FieldType, Recipe, Split, SplitBy
 from deepcr_zoo.zoo.registry import Sha256
@@ -284,6 +284,10 @@ class Home:
     """The folder of all training sets."""
 
     root: Path
+
+    def __post_init__(self) -> None:
+        if not files.is_text(str(self.root)):
+            raise UsageError(f"{self.root}: its name is no text, by which runs could know it: name another DEEPCR_ZOO_DATA")
 
     @classmethod
     def default(cls) -> Home:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from itertools import count as counted
 from operator import attrgetter
 from pathlib import Path
 
@@ -280,7 +281,8 @@ def _names(groups: list[tuple[ExposureFacts, ...]], split_by: SplitBy) -> list[s
         detail = f"{first.filter_name}-{first.observation}" if split_by == "observation" else first.filter_name
         name = str(VisitName(first.proposal, first.visit, detail))
         count = sum(other == name or other.startswith(f"{name}-p") for other in names)
-        names.append(f"{name}-p{count + 1}" if count else name)
+        numbered = (f"{name}-p{number}" for number in counted(count + 1))
+        names.append(next(one for one in numbered if one not in names) if count else name)  # a file may be called m51-p2
     return names
 
 

@@ -194,5 +194,5 @@ def _load_tensors(state: TrainingState, parts: _Parts) -> None:
 
 def _remove_others(folder: Path, keep: str) -> None:
     for path in folder.iterdir():
-        if path.name != keep and re.fullmatch(_CHECKPOINT, path.name):
+        if path.name != keep and re.fullmatch(_CHECKPOINT, path.name) and not path.is_dir():
             path.unlink(missing_ok=True)

@@ -1,8 +1,13 @@
 """Origin of an exposure by the keywords of its camera."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from deepcr_zoo.dataset import visits
 from deepcr_zoo.dataset.identities import identify
+from deepcr_zoo.dataset.store import Home
+from deepcr_zoo.errors import InvalidFileError, UsageError
 from deepcr_zoo.exposures.reading import read_exposure
 from deepcr_zoo.exposures.readingoptions import ReadingOptions
 from deepcr_zoo.zoo.instruments import Instrument
@@ -44,3 +49,23 @@ def test_proposal_visit_and_target_come_from_the_keywords_of_the_description(tmp
     assert (found.observation, found.proposal, found.visit, found.target) == ("a", 123, "B7", "M 31")
     plain = identity(tmp_path / "b.fits", {"PROPID": "LCO2021B-002"}, proposal_keywords=["PROPID"])
     assert (plain.proposal, plain.visit, plain.target) == (0, "", "Field 1")
+
+
+def test_a_name_of_a_file_that_is_no_text_is_refused_where_the_header_has_no_other(tmp_path):
+    assert identity(tmp_path / "a\udcff.fits", {"ROOTNAME": "a2"}).observation == "a2"
+    with pytest.raises(InvalidFileError, match="its name is no text, by which training sets could know it: rename it"):
+        identity(tmp_path / "b\udcff.fits", {})
+
+
+def test_a_folder_of_training_sets_whose_name_is_no_text_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="its name is no text, by which runs could know it: name another DEEPCR_ZOO_DATA"):
+        Home(tmp_path / "d\udcff")
+
+
+def test_two_visits_never_have_one_name_also_where_a_file_is_called_like_a_second_pointing():
+    def visit(observation):
+        return (SimpleNamespace(proposal=0, visit="", filter_name="R", observation=observation),)
+
+    for order in (["m51-p2", "m51", "m51"], ["m51", "m51", "m51-p2"], ["m51", "m51-p2", "m51", "m51"]):
+        names = visits._names([visit(one) for one in order], "observation")
+        assert len(set(names)) == len(order), names

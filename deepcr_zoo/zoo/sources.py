@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from deepcr_zoo import files
-from deepcr_zoo.errors import IntegrityError, OutputError, SourceError, SourceWarning, UsageError, warn
+from deepcr_zoo.errors import DeepcrZooError, IntegrityError, OutputError, SourceError, SourceWarning, UsageError, warn
 from deepcr_zoo.files import read_file, write_atomically
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.hub import downloads
@@ -65,6 +65,10 @@ def fetch(
     for supplier, read in _suppliers(model, filename, source, mirror, order):
         try:
             data, path, problem = read()
+            if problem and supplier == "cache" and path is not None and _is_of_registry_in_use(model, filename, path):
+                reasons.append(f"cache: {path} is of the registry in use, which locks other bytes under this name")
+                keep = False
+                continue
             if problem and supplier == "cache":
                 reasons.append(f"cache: a damaged copy {_discard(path, problem)}")
                 continue
@@ -248,6 +252,15 @@ def _read_from_hub(model: ResolvedModel, filename: str, longest_s: float | None)
     locked = model.locked_file(filename)
     data = downloads.download(pin, filename, locked.size, longest_s)
     return data, None, locked.mismatch(data)
+
+
+def _is_of_registry_in_use(model: ResolvedModel, filename: str, path: Path) -> bool:
+    """True for a copy that the registry in use locks under the name of a model of another one, such as a checkout's."""
+    try:
+        known = find_model(model.reference).locked_file(filename)
+        return known != model.locked_file(filename) and known.mismatch(read_file(path, known.size)) is None
+    except (DeepcrZooError, OSError):
+        return False
 
 
 def _keep(data: bytes, path: Path) -> Path | None:

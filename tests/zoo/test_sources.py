@@ -9,7 +9,7 @@ from deepcr_zoo.errors import IntegrityError, SourceError, SourceWarning, UsageE
 from deepcr_zoo.files import write_atomically
 from deepcr_zoo.zoo import sources
 from deepcr_zoo.zoo.registries import default_registry
-from deepcr_zoo.zoo.registry import WEIGHTS_FILE, read_registry
+from deepcr_zoo.zoo.registry import WEIGHTS_FILE, LockedFile, read_registry
 from tests.registries import SMALL, copy_registry, edit_entry
 
 MODEL = default_registry().resolve(SMALL)
@@ -174,3 +174,18 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
 def test_files_in_the_cache_can_be_read_by_others(tmp_path):
     path = deepcr_zoo.pull(SMALL, to=tmp_path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_a_model_of_a_checkout_takes_no_copy_of_the_registry_in_use_from_the_cache(tmp_path, clean_environment):
+    path = sources.fetch(default_registry().resolve(SMALL), WEIGHTS_FILE).path
+    kept = clean_environment / SMALL / "1.0" / WEIGHTS_FILE
+    kept.parent.mkdir(parents=True)
+    shutil.copy(path, kept)
+    root = copy_registry(tmp_path / "checkout")
+    other = root / "zoo" / "weights" / SMALL / "1.0" / WEIGHTS_FILE
+    other.write_bytes(other.read_bytes()[:-1] + b"\1")
+    locked = LockedFile.of(other.read_bytes()).model_dump()
+    edit_entry(root, lambda entry: entry["versions"]["1.0"].update(weights=locked))
+    found = sources.fetch(read_registry(root).resolve(SMALL), WEIGHTS_FILE)
+    assert (found.source, found.data) == ("seed", other.read_bytes())
+    assert kept.read_bytes() == path.read_bytes()

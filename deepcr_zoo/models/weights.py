@@ -215,8 +215,8 @@ def plain_network(data: bytes, architecture: Architecture, card: Card, where: st
     arrays = read_arrays(data, architecture, task, where)
     check_fingerprint(arrays, card, where)
     parameters = fold_batch_norm(arrays)
-    for name, values in parameters.items():
-        if not np.isfinite(values).all():
+    for name in sorted(parameters):
+        if not np.isfinite(parameters[name]).all():
             raise InvalidWeightsError(f"{where}: {name}: expected finite numbers with BatchNorm folded in")
     return PlainNetwork(architecture.model_copy(update={"norm": "none"}), task, parameters)
 

@@ -21,6 +21,8 @@ from deepcr_zoo.zoo.hub.repositories import HubRepository, RemoteFile
 from deepcr_zoo.zoo.registry import CARD_FILE, CONFIG_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, HubPin
 from deepcr_zoo.zoo.runfolders import RECIPE_FILE
 
+_OURS = {CARD_FILE, CONFIG_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE}  # by which a repository is known for one of models
+
 TRIES = 5  # tries of a commit on a main branch that others change, too
 MOST_COMMITS, MOST_COMMITS_S = 100, 300.0  # that are looked into: a Hub may list any number, and each is a question
 STARTING_PAGE = 300  # bytes of a README.md at most that a browser writes into a new repository
@@ -110,7 +112,7 @@ def _commit(release: Release, repository: HubRepository) -> str:
         head = repository.head()
         there = repository.files(head)
         stale = stale_files(release, there)
-        if CARD_FILE not in there:
+        if not there.keys() >= _OURS:
             refuse_files_of_others(repository, [*release.files, *stale], there)
         try:
             return repository.commit(release.files, release.title, parent=head, without=stale).id

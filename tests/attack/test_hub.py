@@ -117,17 +117,18 @@ def test_a_list_that_is_no_list_is_one_sentence(updating, listing):
         updates.update()
 
 
+ENTRY = "zoo/mask/NEW-2-4.yaml"
+
+
 def test_files_that_a_list_names_outside_of_the_registry_are_not_asked_for(updating):
-    files_of = [
-        {"rfilename": name, "size": 3, "blobId": "0" * 40} for name in ("../evil", "/evil", "zoo/evil.pth", "LICENSE")
-    ]
+    files_of = [{"rfilename": name, "size": 3, "blobId": "0" * 40} for name in ("../evil", "/evil", "zoo/evil.pth", ENTRY)]
     head = json.dumps({"sha": "1" * 40, "siblings": files_of}).encode()
     updating.inject(faults.answering(head), where="/api/models/")
     updating.log.clear()
     with pytest.raises(DeepcrZooError):
         updates.update()
     assert {request.path.rpartition("/resolve/")[2] for request in updating.log if "/resolve/" in request.path} == {
-        f"{'1' * 40}/LICENSE"
+        f"{'1' * 40}/{ENTRY}"
     }
 
 

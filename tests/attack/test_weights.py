@@ -40,7 +40,7 @@ def test_negative_variances_are_refused_at_load(name):
 
 
 def test_weights_that_are_not_finite_once_folded_are_refused_at_load():
-    with pytest.raises(InvalidWeightsError, match=r"mine: decoder.0.conv1.weight: expected finite numbers with BatchNorm"):
+    with pytest.raises(InvalidWeightsError, match=r"mine: decoder.0.conv1.bias: expected finite numbers with BatchNorm"):
         load("decoder.0.norm1.weight", 3e38)
 
 

@@ -10,7 +10,7 @@ from deepcr_zoo.errors import GateError, HubError, HubUnreachableError, Integrit
 from deepcr_zoo.publishing import workflow
 from deepcr_zoo.publishing.registryfiles import publish_registry
 from deepcr_zoo.publishing.releases import repository_of
-from deepcr_zoo.publishing.upload import upload
+from deepcr_zoo.publishing.upload import _OURS, upload
 from deepcr_zoo.zoo.hub.repositories import HubRepository
 from deepcr_zoo.zoo.registry import CARD_FILE, WEIGHTS_FILE, read_registry
 from deepcr_zoo.zoo.sources import fetch, pull_resolved
@@ -179,14 +179,14 @@ def test_an_unfinished_upload_of_other_bytes_is_left_behind(contract_hub, releas
 def test_what_the_version_before_alone_has_is_removed_and_other_files_stay(contract_hub, release, checkout):
     repository = HubRepository(REPOSITORY)
     repository.create(private=False)
-    old = {"report/old.png": b"\x89PNG\0", "report.html": b"old", CARD_FILE: b"old"}
+    old = {"report/old.png": b"\x89PNG\0", "report.html": b"old", **dict.fromkeys(_OURS, b"old")}
     theirs = {"notes.txt": b"of the organisation", "report/thesis.pdf": b"of a user"}
     repository.commit({**old, **theirs}, "Version 0.9", parent=repository.head())
     workflow.publish(release, REPOSITORY, checkout)
     assert contents(contract_hub, "v1.0") == {**release.files, **theirs}
 
 
-@pytest.mark.parametrize("mine", ["README.md", "LICENSE", "config.json", "report/mine.png", WEIGHTS_FILE])
+@pytest.mark.parametrize("mine", ["README.md", "LICENSE", "config.json", "report/mine.png", WEIGHTS_FILE, "card.yaml"])
 def test_files_of_the_user_in_a_repository_of_something_else_are_not_replaced(mine, contract_hub, release, checkout):
     repository = HubRepository(REPOSITORY)
     repository.create(private=False)

@@ -117,7 +117,7 @@ class ModelEntry(Document):
     task: Task
     summary: str = Field(description="one line for tables")
     default: Version = Field(description="version meant when none is given")
-    aliases: list[Alias] = Field(default_factory=list)
+    aliases: list[Alias] = Field(default_factory=list, max_length=1000)  # every command looks at each
     versions: dict[Version, LockedVersion] = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -179,6 +179,13 @@ def test_a_broken_entry_is_refused_with_file_field_value_and_expectation(tmp_pat
         read_registry(root)
 
 
+def test_an_entry_has_no_aliases_without_bound(tmp_path):
+    root = copy_registry(tmp_path)
+    edit_entry(root, lambda entry: entry.update(aliases=[{"name": f"A{number}", "note": "x"} for number in range(1001)]))
+    with pytest.raises(InvalidDocumentError, match="aliases: expected .*1000"):
+        read_registry(root)
+
+
 def test_two_entries_cannot_share_an_alias(tmp_path):
     root = copy_registry(tmp_path, "mask/ACS-WFC-2-32", "mask/DECam-2-32")
     edit_entry(root, lambda e: e["aliases"].append({"name": "decam", "note": "taken"}), "mask/ACS-WFC-2-32")

@@ -112,7 +112,9 @@ def _open(api: Any, path: str, seconds: float, commit: str | None) -> Any:
     headers = within(seconds, _headers)  # the client may ask for a new token first
     is_of_another_commit = False
     for hop in range(MOST_REDIRECTS + 1):
-        request = session.build_request("GET", address, headers=headers, timeout=HOP_S, extensions={BOUNDED: True})
+        request = session.build_request(
+            "GET", address, headers=headers, timeout=max(HOP_S, seconds), extensions={BOUNDED: True}
+        )
         ask = partial(session.send, request, stream=True, follow_redirects=False)
         response = within(seconds if hop == 0 else HOP_S, ask)
         # a mirror may not say it; whoever asks hashes what it sends

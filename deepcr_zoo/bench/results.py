@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from deepcr_zoo.bench import output
-from deepcr_zoo.documents import Document, as_json, brief, document_bytes, optional, problems, unique_keys
+from deepcr_zoo.documents import Document, as_json, brief, document_bytes, json_bytes, optional, problems, unique_keys
 from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, OutputError
 from deepcr_zoo.zoo.cards import Probability
 from deepcr_zoo.zoo.records import MeasuredOn, OperatingPoint, Rate
@@ -468,12 +468,21 @@ def read_results(path: Path) -> BenchmarkResults:
         raise InvalidDocumentError(f"{path}: expected a JSON document: {brief(error)}") from None
 
 
+def _is_whole_json(path: Path) -> bool:
+    try:
+        return isinstance(json.loads(json_bytes(path)), dict)
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
 def check_replaced(folder: Path, references: Sequence[str], manifest_sha256: str, *, lacosmic: bool, runtime: bool) -> None:
     """Raise `OutputError` if a folder holds results of other models or data, or with more: they would be replaced."""
     try:
         earlier = read_results(folder / RESULTS_FILE)
-    except DeepcrZooError:
-        return  # there are none, or they are damaged
+    except DeepcrZooError as error:
+        if _is_whole_json(folder / RESULTS_FILE):  # of a newer version, or edited
+            raise OutputError(f"{folder}: holds results that cannot be read ({error}): {output.ELSEWHERE}") from None
+        return  # there are none, or they are cut off
     more = ["run times"] if earlier.runtime and not runtime else []
     if not lacosmic and any(one.name.startswith("L.A.Cosmic") for one in earlier.methods):
         more.append("L.A.Cosmic")

@@ -221,6 +221,16 @@ def test_a_benchmark_without_gates_may_be_replaced_by_one_of_the_same_models(tmp
         check_replaced(tmp_path, [OTHER], on, lacosmic=True, runtime=True)
 
 
+def test_results_of_a_newer_version_are_not_replaced_and_cut_off_ones_are(tmp_path):
+    path = tmp_path / RESULTS_FILE
+    content = json.loads(mask_results().model_dump_json()) | {"format": 99}
+    path.write_text(json.dumps(content))
+    with pytest.raises(OutputError, match="holds results that cannot be read"):
+        check_replaced(tmp_path, [NETWORK], "0" * 64, lacosmic=True, runtime=True)
+    path.write_text(json.dumps(content)[:1000])
+    check_replaced(tmp_path, [NETWORK], "0" * 64, lacosmic=True, runtime=True)
+
+
 def test_a_command_with_bytes_that_are_no_text_can_be_recorded(tmp_path):
     alone = mask_results().model_copy(update={"command": "deepcr-zoo bench runs\udcff"})
     write_results(alone, tmp_path / RESULTS_FILE)

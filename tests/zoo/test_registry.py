@@ -182,7 +182,7 @@ def test_a_broken_entry_is_refused_with_file_field_value_and_expectation(tmp_pat
 def test_an_entry_has_no_aliases_without_bound(tmp_path):
     root = copy_registry(tmp_path)
     edit_entry(root, lambda entry: entry.update(aliases=[{"name": f"A{number}", "note": "x"} for number in range(1001)]))
-    with pytest.raises(InvalidDocumentError, match="aliases: expected .*1000"):
+    with pytest.raises(InvalidDocumentError, match=r"aliases: expected .*1000"):
         read_registry(root)
 
 

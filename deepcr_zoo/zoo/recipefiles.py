@@ -108,7 +108,7 @@ def _read(path: Path, ancestors: tuple[Path, ...], outside: set[Path]) -> tuple[
     content, lines = parse_yaml(document_bytes(path, path), path)
     if not isinstance(content, dict):
         raise InvalidDocumentError(f"{path}: expected a recipe, which starts with 'name: ...', got no mapping")
-    if path in outside and not content.keys() <= {EXTENDS, *Recipe.model_fields}:
+    if path in outside and not (content.keys() <= {EXTENDS, *Recipe.model_fields} and _has_text_keys(content)):
         raise InvalidDocumentError(f"{path}: expected a recipe")
     origins = {place: f"{path}:{line}" for place, line in lines.items()}
     base = content.pop(EXTENDS, None)
@@ -153,6 +153,13 @@ def _override(setting: str) -> tuple[Content, Origins]:
     for key in reversed(keys):
         content = {key: content}
     return content, {keys[:end]: f"--set {brief(setting)}" for end in range(1, len(keys) + 1)}
+
+
+def _has_text_keys(content: Any) -> bool:
+    """True if all keys are texts, at any depth: the line of another one is not found again (`_origin`)."""
+    if isinstance(content, dict):
+        return all(isinstance(key, str) and _has_text_keys(value) for key, value in content.items())
+    return not isinstance(content, list) or all(map(_has_text_keys, content))
 
 
 def _origin(place: Place, origins: Origins, path: Path) -> str:

@@ -557,6 +557,17 @@ def test_a_recipe_shows_nothing_of_a_file_outside_of_its_folder(way, content, tm
     assert "hunter2" not in str(error.value)
 
 
+@pytest.mark.parametrize("key", ["2019", "on", "2026-01-01", "1.5"])
+def test_values_under_keys_that_are_no_texts_in_a_recipe_elsewhere_are_not_repeated(key, tmp_path):
+    (tmp_path / "private.yaml").write_text(f"data:\n  {key}: my door code\n  visits: {{{key}: my door code}}\n")
+    (tmp_path / "shared").mkdir()
+    recipe = tmp_path / "shared" / "r.yaml"
+    recipe.write_text("extends: ../private.yaml\nname: X-1-2\ntask: mask\ndata: {source: s}\n")
+    with pytest.raises(InvalidDocumentError) as error:
+        read_recipe(recipe)
+    assert "my door code" not in str(error.value)
+
+
 def test_a_recipe_of_another_folder_can_be_extended(tmp_path):
     for name, text in {
         "base/one.yaml": "extends: acs-wfc-f606w\n",

@@ -38,15 +38,17 @@ from tests.test_batch import write_night
 
 COUNTED = """
 import os
-from deepcr_zoo.exposures import making
-from deepcr_zoo.models.model import load_resolved
+from deepcr_zoo.models import model
+
+if model.load_resolved.__name__ != "counted":  # dask runs a preload more than once
+    load_resolved = model.load_resolved
 
 def counted(*arguments, **options):
     with open(os.environ["LOADS"], "a") as file:
         file.write(f"{os.getpid()}\\n")
     return load_resolved(*arguments, **options)
 
-making.load_resolved = counted
+model.load_resolved = counted
 """
 
 

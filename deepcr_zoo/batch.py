@@ -27,7 +27,7 @@ from deepcr_zoo.errors import (
     InterruptedWorkError,
     NotAnExposureError,
     UsageError,
-    catching_warnings,
+    collecting_warnings,
     warn,
 )
 from deepcr_zoo.files import lies_within, read_file, walk, without_address
@@ -183,14 +183,8 @@ def attempt(work: Work[Result], path: str, if_too_large: str) -> Outcome[Result]
 
 def attempt_elsewhere(work: Work[Result], path: str, if_too_large: str) -> Outcome[Result]:
     """Do as `attempt`, in a process whose warnings the user would not see: the outcome has those of this package."""
-    with catching_warnings(record=True) as caught:
-        for category in WARNINGS:
-            warnings.simplefilter("always", category)
+    with collecting_warnings(*WARNINGS) as ours:
         outcome = attempt(work, path, if_too_large)
-    for one in caught:
-        if one.category not in WARNINGS:
-            warnings.showwarning(one.message, one.category, one.filename, one.lineno)
-    ours = {(one.category, str(one.message)): None for one in caught if one.category in WARNINGS}
     return replace(outcome, warnings=tuple(ours))
 
 

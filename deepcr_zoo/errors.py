@@ -275,10 +275,32 @@ _warnings_turn = threading.RLock()
 
 
 @contextmanager
+def in_turn() -> Iterator[None]:
+    """Hold off other threads that catch warnings: these belong to the process, and each would get those of the others."""
+    with _warnings_turn:
+        yield
+
+
+@contextmanager
 def catching_warnings(record: bool = False) -> Iterator[list[warnings.WarningMessage]]:
-    """Do as `warnings.catch_warnings`, in turns: it belongs to the process, so that threads would restore each other's."""
-    with _warnings_turn, warnings.catch_warnings(record=record) as caught:
+    """Do as `warnings.catch_warnings`, in turns: threads would restore each other's settings."""
+    with in_turn(), warnings.catch_warnings(record=record) as caught:
         yield [] if caught is None else caught
+
+
+@contextmanager
+def collecting_warnings(*categories: type[Warning]) -> Iterator[dict[tuple[type[Warning], str], None]]:
+    """Collect warnings of these categories, each once, in the mapping that is yielded; others are issued as usual."""
+    collected: dict[tuple[type[Warning], str], None] = {}
+    with catching_warnings(record=True) as caught:
+        for category in categories:
+            warnings.simplefilter("always", category)
+        yield collected
+    for one in caught:
+        if issubclass(one.category, categories):
+            collected[one.category, str(one.message)] = None
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
 def _forget_turn() -> None:

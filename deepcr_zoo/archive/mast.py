@@ -17,13 +17,7 @@ from urllib.parse import quote, urlsplit
 from deepcr_zoo.archive.listing import Product, Query, VisitRequest
 from deepcr_zoo.archive.pace import Pace
 from deepcr_zoo.documents import brief
-from deepcr_zoo.errors import (
-    ArchiveBusyError,
-    ArchiveError,
-    ArchiveUnreachableError,
-    IntegrityError,
-    UsageError,
-)
+from deepcr_zoo.errors import ArchiveBusyError, ArchiveError, ArchiveUnreachableError, IntegrityError, UsageError
 from deepcr_zoo.machine import free_memory_bytes, require
 from deepcr_zoo.zoo import incoming
 from deepcr_zoo.zoo.networksettings import (

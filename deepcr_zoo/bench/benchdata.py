@@ -82,8 +82,9 @@ def describe(dataset: Dataset, recipe: Recipe, added: AddedMasks | None) -> Data
     simulated = rehearsed_visits(recipe) if manifest.rehearsal else simulated_visits(recipe)
     pixels: dict[str, PixelCounts] = {}
     structures: dict[str, Structures] = {}
+    has_structures = recipe.build.labels != "truth"  # what lies so in the truth is true
     for name in field_types_of(dataset):
-        pixels[name], structures[name] = _count(dataset, name)
+        pixels[name], structures[name] = _count(dataset, name, has_structures)
     seeds = [one.simulated.seed for one in simulated if one.simulated is not None and one.name in tested]
     if manifest.is_synthetic and not seeds:
         raise DatasetError(f"{dataset.folder}: names no visit of its recipe: build it again")
@@ -96,7 +97,7 @@ def describe(dataset: Dataset, recipe: Recipe, added: AddedMasks | None) -> Data
         structures={
             name: structured_pixels(found)
             for name, found in {**structures, POOLED: sum(structures.values(), Structures())}.items()
-            if recipe.build.labels != "truth"
+            if has_structures
         },
         manifest_sha256=dataset.manifest_sha256,
         simulator_version=SIMULATOR if manifest.is_synthetic else None,
@@ -121,7 +122,7 @@ def _description(dataset: Dataset) -> str:
     return "; ".join(parts)
 
 
-def _count(dataset: Dataset, field_type: FieldType) -> tuple[PixelCounts, Structures]:
+def _count(dataset: Dataset, field_type: FieldType, has_structures: bool) -> tuple[PixelCounts, Structures]:
     """Count the pixels of a field type, and what lies in its labels as no cosmic rays do."""
     pixels, structures = [], Structures()
     for one in judged_stamps(dataset, field_type):
@@ -133,7 +134,8 @@ def _count(dataset: Dataset, field_type: FieldType) -> tuple[PixelCounts, Struct
                 ignored=int(np.count_nonzero(one.ignore)),
             )
         )
-        structures += find_structures(one.cosmic_rays, one)
+        if has_structures:
+            structures += find_structures(one.cosmic_rays, one)
     return _together(pixels), structures
 
 

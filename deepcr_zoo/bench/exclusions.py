@@ -25,11 +25,9 @@ from deepcr_zoo.zoo.registry import Registry, ResolvedModel
 
 FILE = Path("zoo", "training_visits.yaml")
 
-_NUMBERED = re.compile(r"(?P<stem>simulated-.*-)\d{1,9}")
+_NUMBERED = re.compile(r"(?P<stem>simulated-.*-)(?P<number>\d{1,9})")
 _ROW = re.compile(r"(?P<stem>simulated-.*-)(?P<first>\d{1,9})\.\.(?P<last>\d{1,9})")
 _FEWEST_SHORTENED = 10
-MOST_DIGITS = 9
-"""Of a number in a row; Python turns no text of 5,000 digits into a number."""
 
 
 class VisitList(Document):
@@ -165,9 +163,10 @@ def reason_to_exclude(trained_on: TrainedOn, dataset: Dataset) -> str | None:
 def _is_same_name(one: str, other: str) -> bool:
     """True if two names mean the same visit; a name without an observation, or `_shortened`, means all of its visits."""
     if row := _ROW.fullmatch(one):
-        number = other.removeprefix(row["stem"])
-        is_number = number.isdecimal() and number != other and len(number) <= MOST_DIGITS
-        return is_number and int(row["first"]) <= int(number) <= int(row["last"])
+        found = _NUMBERED.fullmatch(other)
+        if found is None or found["stem"] != row["stem"]:
+            return False
+        return int(row["first"]) <= int(found["number"]) <= int(row["last"])
     first, second = VisitName.parse(one), VisitName.parse(other)
     return one == other or (first is not None and second is not None and first.shares_visit(second))
 

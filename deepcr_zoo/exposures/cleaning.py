@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -11,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from deepcr_zoo.errors import DeepcrZooError, InvalidFileError, MissingExtraError
+from deepcr_zoo.errors import DeepcrZooError, InvalidFileError, MissingExtraError, in_turn
 from deepcr_zoo.exposures import products
 from deepcr_zoo.exposures.making import check_room, make
 from deepcr_zoo.exposures.missing import MissingFactsError
@@ -28,8 +27,6 @@ from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.instruments import Instrument
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import Registry
-
-_turns = threading.RLock()
 
 log = logger(__name__)
 
@@ -237,18 +234,8 @@ def clean_with(
 
     Threads take turns: warnings belong to a process, and a file would get those of another thread's.
     """
-    with _turns:
+    with in_turn():
         return _clean(path, options, on_choice)
-
-
-def _forget_turns() -> None:
-    """Let a forked process clean: the thread whose turn it was is not in it."""
-    global _turns
-    _turns = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_turns)
 
 
 def _clean(path: str | os.PathLike[str], options: CleanOptions, on_choice: Callable[[str], None] | None) -> CleanedFile:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from deepcr_zoo.errors import (
     ModelWarning,
     OutputError,
     catching_warnings,
+    collecting_warnings,
     warn,
 )
 from deepcr_zoo.exposures import pictures, products
@@ -107,9 +107,8 @@ def make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOpt
     """Write all products of an exposure, or none; return the count of cosmic rays and further cautions."""
     work = chip_work(exposure, selection, plan, options)
     chip_masks, filled, panels = [], [], []
-    warned: dict[str, None] = {}
     suspect: list[str] = []
-    with _image_warnings(warned):
+    with collecting_warnings(ImageWarning) as warned:
         for chip in exposure.chips:
             image, found, repainted = work.clean(chip)
             chip_masks.append(found)
@@ -119,7 +118,7 @@ def make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOpt
             if plan.picture:
                 shown = None if repainted is None else repainted.values
                 panels.append(Panels(f"{chip.name or 'chip'} {chip.version}", np.ma.getdata(image), found.mask, shown))
-    cautions = [*([] if work.unit is None else level_cautions(exposure.chips)), *warned, *suspect]
+    cautions = [*([] if work.unit is None else level_cautions(exposure.chips)), *(text for _, text in warned), *suspect]
     history = [*selection.cautions, *cautions]
     contents = {}
     if plan.copy:
@@ -138,19 +137,6 @@ def _without_finished(contents: dict[Path, bytes], plan: Plan, exposure: Exposur
     finished(plan, overwrite=False)
     problems = damaged(plan, exposure)
     return {path: data for path, data in contents.items() if path in problems or not os.path.lexists(path)}
-
-
-@contextmanager
-def _image_warnings(messages: dict[str, None]) -> Iterator[None]:
-    """Collect warnings about images, each once; others are issued as usual."""
-    with catching_warnings(record=True) as caught:
-        warnings.simplefilter("always", ImageWarning)
-        yield
-    for warning in caught:
-        if issubclass(warning.category, ImageWarning):
-            messages[str(warning.message)] = None
-        else:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def _check_written(plan: Plan) -> None:

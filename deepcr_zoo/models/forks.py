@@ -100,7 +100,7 @@ class _Computations:
 
 COMPUTATIONS = _Computations()
 
-_own_threads: list[int] = []  # the number for this process, where it was forked
+_is_forked = False
 
 
 def threads() -> int:
@@ -109,9 +109,11 @@ def threads() -> int:
         import torch
 
         return torch.get_num_threads()
+    if _is_forked:
+        return 1
     stated = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     wanted = int(stated) if re.fullmatch(r"[0-9]{1,4}", stated) else 0
-    return _own_threads[0] if _own_threads else wanted or processors()
+    return wanted or processors()
 
 
 def _finish_imports() -> None:
@@ -140,8 +142,9 @@ def _before_fork() -> None:
 
 
 def _in_child() -> None:
+    global _is_forked
     COMPUTATIONS.in_child()
-    _own_threads[:] = [1]
+    _is_forked = True
     if "deepcr_zoo.models.isolation" in sys.modules:
         import torch
 

@@ -17,7 +17,7 @@ from deepcr_zoo.documents import MOST_BYTES, Document, document_bytes, parse_doc
 from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, SourceWarning, warn
 from deepcr_zoo.files import configuration_file
 from deepcr_zoo.zoo.instruments import Instrument, Keywords, Patterns, shipped_table
-from deepcr_zoo.zoo.registries import other_registries, state_of_file, state_of_registry, state_of_settings
+from deepcr_zoo.zoo.registries import other_registries, state_of_file, state_of_others, state_of_settings
 from deepcr_zoo.zoo.registry import reporting_unreadable
 
 SHIPPED = "zoo/instruments.yaml"
@@ -97,8 +97,7 @@ def default_instruments() -> KnownInstruments:
 
     Files that cannot be read are left out with a warning. The result is cached until settings or files change.
     """
-    others = tuple(state_of_registry(registry.home.root) for registry in other_registries().values())
-    return _default_instruments((state_of_settings(), others, _state_of_folder(settings_folder())))
+    return _default_instruments((state_of_settings(), state_of_others(), _state_of_folder(settings_folder())))
 
 
 def instruments_beside(folders: Iterable[Path]) -> KnownInstruments:

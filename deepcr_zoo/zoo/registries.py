@@ -88,9 +88,7 @@ def other_registries() -> Mapping[str, Registry]:
     A registry that cannot be read is left out with a warning, so that the others stay usable. The result is cached for as
     long as the settings and the files of these registries stay the same.
     """
-    points = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)
-    offers = _offers(state_of_settings(), tuple(points))
-    return _other_registries(offers, tuple(map(_state_of_offer, offers)), state_of_registry(local_root()))
+    return _other_registries(*state_of_others())
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -127,7 +125,14 @@ def local_root() -> Path:
     return user_data_root() / "models"
 
 
-def state_of_registry(root: Path) -> tuple[object, ...]:
+def state_of_others() -> tuple[tuple[_Offer, ...], tuple[object, ...], tuple[object, ...]]:
+    """Return what the other registries depend on: who offers them, the state of theirs, and that of the user's own."""
+    points = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)
+    offers = _offers(state_of_settings(), tuple(points))
+    return offers, tuple(map(_state_of_offer, offers)), _state_of_registry(local_root())
+
+
+def _state_of_registry(root: Path) -> tuple[object, ...]:
     """Return the state of what is read of a registry in a folder: its entries, preferences and instruments."""
     folder = root / "zoo"
     try:
@@ -181,7 +186,7 @@ def _offers(state: tuple[object, ...], points: Sequence[EntryPoint]) -> tuple[_O
 def _state_of_offer(offer: _Offer) -> tuple[object, ...]:
     try:
         mirror = None if offer.place.mirror is None else expanded(offer.place.mirror).exists()
-        return (mirror, state_of_registry(expanded(offer.place.root)))
+        return (mirror, _state_of_registry(expanded(offer.place.root)))
     except (DeepcrZooError, OSError) as error:
         return (str(error),)
 

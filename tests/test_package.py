@@ -93,12 +93,10 @@ def test_importing_the_package_loads_neither_torch_nor_anything_that_touches_net
 
 
 def test_importing_the_package_is_instant():
-    code = "import time; start = time.perf_counter(); import deepcr_zoo; print(time.perf_counter() - start)"
-    times = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-        for _ in range(3)
-    ]
-    assert min(times) < 0.15
+    code = "import sys; before = set(sys.modules); import deepcr_zoo; print(*set(sys.modules) - before)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "deepcr_zoo" in loaded
+    assert len(loaded) <= 120  # counted, since a time depends on what else runs; astropy alone loads more than a thousand
 
 
 def test_every_public_name_can_be_had():

@@ -217,7 +217,7 @@ def test_a_long_wait_is_reported_with_its_time_and_can_be_stopped(archive, recip
 
     thread = threading.Thread(target=ask)
     thread.start()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not told and time.monotonic() < until:
         time.sleep(0.01)
     pace.stop()
@@ -288,7 +288,7 @@ def test_a_body_that_drips_is_given_up_although_bytes_arrive(archive, one_visit,
     begun = time.monotonic()
     with pytest.raises(ArchiveUnreachableError, match="arrives too slowly"):
         run(one_visit)
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 60
 
 
 def test_connections_that_bring_a_byte_each_are_given_up(archive, one_visit, first):  # noqa: F811

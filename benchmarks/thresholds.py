@@ -23,7 +23,7 @@ from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.models.model import MaskModel
 
-THRESHOLDS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9)
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95)
 
 
 def main() -> None:

@@ -150,7 +150,8 @@ def _write_images(data: bytes, path: Path, copy: Path) -> None:
         first = next((image.header for image in images if extension_name(image) == "SCI"), primary.header)
         primary.header.update({name: first[name] for name in ("TELESCOP", "INSTRUME", "DETECTOR") if name in first})
         written = io.BytesIO()  # astropy tells of a full disk in other words
-        fits.HDUList([primary, *images]).writeto(written, output_verify="ignore")
+        # overwrite is for the buffer: astropy looks for a file with the name of its class in the present folder
+        fits.HDUList([primary, *images]).writeto(written, output_verify="ignore", overwrite=True)
     copy.write_bytes(written.getbuffer())
 
 

@@ -59,7 +59,7 @@ def data_root() -> Path:
 def cache_root() -> Path:
     """Return the folder of verified downloads (``DEEPCR_ZOO_CACHE``, else the platform's cache folder)."""
     if chosen := os.environ.get("DEEPCR_ZOO_CACHE"):
-        return expanded(chosen)
+        return directory(chosen)
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("deepcr-zoo", appauthor=False)) / "models"
@@ -78,7 +78,7 @@ def is_text(name: str) -> bool:
 def user_data_root() -> Path:
     """Return the folder of training sets and registry updates (``DEEPCR_ZOO_DATA``, else the platform's data folder)."""
     if chosen := os.environ.get("DEEPCR_ZOO_DATA"):
-        return expanded(chosen)
+        return directory(chosen)
     import platformdirs
 
     return Path(platformdirs.user_data_dir("deepcr-zoo", appauthor=False))
@@ -87,7 +87,7 @@ def user_data_root() -> Path:
 def configuration_file() -> Path:
     """Return the user's settings file (``DEEPCR_ZOO_CONFIG``, else in the platform's settings folder)."""
     if chosen := os.environ.get("DEEPCR_ZOO_CONFIG"):
-        return expanded(chosen)
+        return directory(chosen)
     import platformdirs
 
     return Path(platformdirs.user_config_dir("deepcr-zoo", appauthor=False)) / "config.yaml"
@@ -100,7 +100,7 @@ def mirror_root() -> Path | None:
 
 
 def directory(address: str | os.PathLike[str]) -> Path:
-    """Turn a path or a ``file://`` address into a path; any other address raises `UsageError`."""
+    """Turn a path or a ``file://`` address that a user set into a path; any other address raises `UsageError`."""
     text = os.fspath(address)
     if "://" in text:
         from urllib.parse import urlsplit
@@ -108,14 +108,14 @@ def directory(address: str | os.PathLike[str]) -> Path:
 
         scheme = text.partition("://")[0]
         if scheme != "file":  # the rest may hold a password
-            raise UsageError(f"{scheme}://...: expected a folder or a file:// address; nothing else can be a mirror")
+            raise UsageError(f"{scheme}://...: expected a path or a file:// address; no other address is read")
         try:
             parts = urlsplit(text)
             if parts.query or parts.fragment:
                 raise ValueError
             text = url2pathname(parts.path)
         except ValueError:
-            raise UsageError("file://...: expected a file:// address of a folder, as in file:///data/mirror") from None
+            raise UsageError("file://...: expected a file:// address of this machine, as in file:///data/mirror") from None
     return expanded(text)
 
 

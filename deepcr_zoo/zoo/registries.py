@@ -20,7 +20,7 @@ from pydantic import Field
 
 from deepcr_zoo.documents import Document, read_document
 from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, SourceWarning, UsageError, warn
-from deepcr_zoo.files import NO_SETTINGS, configuration_file, data_root, expanded, is_file, is_folder, user_data_root
+from deepcr_zoo.files import NO_SETTINGS, configuration_file, data_root, directory, is_file, is_folder, user_data_root
 from deepcr_zoo.zoo import updates
 from deepcr_zoo.zoo.names import NAME_PATTERN, TASKS
 from deepcr_zoo.zoo.registry import Name, Origin, Registry, entry_files, read_registry, reporting_unreadable
@@ -185,8 +185,8 @@ def _offers(state: tuple[object, ...], points: Sequence[EntryPoint]) -> tuple[_O
 
 def _state_of_offer(offer: _Offer) -> tuple[object, ...]:
     try:
-        mirror = None if offer.place.mirror is None else expanded(offer.place.mirror).exists()
-        return (mirror, _state_of_registry(expanded(offer.place.root)))
+        mirror = None if offer.place.mirror is None else directory(offer.place.mirror).exists()
+        return (mirror, _state_of_registry(directory(offer.place.root)))
     except (DeepcrZooError, OSError) as error:
         return (str(error),)
 
@@ -219,11 +219,11 @@ def _read(name: str, place: RegistryPlace, label: str) -> Registry:
         raise UsageError("this prefix is one of deepcr-zoo itself: choose another")
     if not re.fullmatch(NAME_PATTERN, name):
         raise UsageError(f"{name!r}: expected letters, digits, '_' and '-' as the prefix of a registry")
-    root = expanded(place.root)
+    root = directory(place.root)
     with reporting_unreadable(root):
         if not is_folder(root / "zoo") or not is_folder(root / "cards"):
             raise UsageError(f"{root}: expected the folder of a registry, with zoo/ and cards/")
-    mirror = None if place.mirror is None else expanded(place.mirror)
+    mirror = None if place.mirror is None else directory(place.mirror)
     with reporting_unreadable(root if mirror is None else mirror):
         if mirror is not None and not is_folder(mirror):
             raise UsageError(f"{mirror}: expected the folder of a mirror, as 'deepcr-zoo pull --to' writes it")

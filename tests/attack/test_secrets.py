@@ -24,8 +24,9 @@ from deepcr_zoo.cli.cluster import on_scheduler
 from deepcr_zoo.cli.main import main
 from deepcr_zoo.cli.options import refuse_secrets, this_command
 from deepcr_zoo.dataset import visits
-from deepcr_zoo.errors import DeepcrZooError, HubUnreachableError, InvalidDocumentError, UsageError
+from deepcr_zoo.errors import DeepcrZooError, HubUnreachableError, InvalidDocumentError, SourceWarning, UsageError
 from deepcr_zoo.publishing.upload import upload
+from deepcr_zoo.zoo import registries
 from deepcr_zoo.zoo.hub import connection, guard, repositories
 from deepcr_zoo.zoo.hub.repositories import HubRepository, whoami
 from deepcr_zoo.zoo.networksettings import address_of, with_settings, without_passwords
@@ -238,11 +239,34 @@ def test_an_address_that_is_none_is_shown_without_its_password(monkeypatch, addr
 
 def test_an_address_that_cannot_be_a_mirror_is_not_shown(monkeypatch):
     for address in ("https://user:secret@host/x", "s3://bucket?token=secret"):
-        with pytest.raises(DeepcrZooError, match=r"(https|s3)://\.\.\.: expected a folder or a file:// address") as error:
+        with pytest.raises(DeepcrZooError, match=r"(https|s3)://\.\.\.: expected a path or a file:// address") as error:
             files.directory(address)
         assert "secret" not in str(error.value)
-    with pytest.raises(DeepcrZooError, match="expected a file:// address of a folder"):
+    with pytest.raises(DeepcrZooError, match="expected a file:// address of this machine"):
         files.directory("file:///data/mirror?version=2")
+
+
+@pytest.mark.parametrize("variable", ["DEEPCR_ZOO_CACHE", "DEEPCR_ZOO_CONFIG", "DEEPCR_ZOO_DATA", "DEEPCR_ZOO_MIRROR"])
+def test_an_address_in_place_of_a_folder_is_not_shown(variable, monkeypatch):
+    monkeypatch.setenv(variable, "https://user:secret@host/x")
+    asked = {
+        "DEEPCR_ZOO_CACHE": files.cache_root,
+        "DEEPCR_ZOO_CONFIG": files.configuration_file,
+        "DEEPCR_ZOO_DATA": files.user_data_root,
+        "DEEPCR_ZOO_MIRROR": files.mirror_root,
+    }
+    with pytest.raises(UsageError, match=r"https://\.\.\.: expected a path") as error:
+        asked[variable]()
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("place", ["root: 'https://me:secret@host/reg'", "root: /tmp, mirror: 'https://me:secret@host/reg'"])
+def test_an_address_in_place_of_the_folder_of_a_registry_is_not_shown(place, tmp_path, monkeypatch):
+    (tmp_path / "settings.yaml").write_text(f"registries: {{keck: {{{place}}}}}\n".replace("/tmp", str(files.data_root())))
+    monkeypatch.setenv("DEEPCR_ZOO_CONFIG", str(tmp_path / "settings.yaml"))
+    with pytest.warns(SourceWarning, match=r"the registry 'keck' of the settings is not used: https://\.\.\.: exp") as told:
+        registries.other_registries()
+    assert not any("secret" in str(one.message) for one in told)
 
 
 def test_a_proxy_without_a_scheme_is_shown_without_its_password(monkeypatch):
@@ -596,6 +620,11 @@ def test_stored_tokens_of_any_form_are_not_shown_and_the_client_is_not_asked_for
     monkeypatch.setattr("huggingface_hub.get_token", None)
     for secret in ("api_org_Sup3rS3cretToken", "api_other_Sup3rS3cretToken", "r%3fresh-S3cret"):
         assert connection.without_secrets(f"bad token Bearer {secret}") == "bad token Bearer ..."
+
+
+def test_a_token_with_blanks_around_it_is_hidden_as_it_is_sent(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", " api_org_Sup3rS3cretToken\r\n")
+    assert connection.without_secrets("bad token Bearer api_org_Sup3rS3cretToken") == "bad token Bearer ..."
 
 
 LIMIT = "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))"

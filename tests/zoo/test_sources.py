@@ -103,7 +103,7 @@ def test_a_mirror_that_is_no_folder_is_missed_aloud(tmp_path, monkeypatch):
         SourceError, match="the mirror is not a folder, or cannot be read; name one that 'deepcr-zoo pull --to DIR' wrote"
     ):
         sources.fetch(MODEL, WEIGHTS_FILE, mirror=tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="expected a folder or a file:// address"):
+    with pytest.raises(UsageError, match="expected a path or a file:// address"):
         sources.fetch(MODEL, WEIGHTS_FILE, mirror="http://127.0.0.1/mirror")
     monkeypatch.setenv("DEEPCR_ZOO_MIRROR", str(tmp_path / "nowhere"))
     with pytest.warns(SourceWarning, match="DEEPCR_ZOO_MIRROR: .* is not a folder"):

@@ -115,16 +115,21 @@ def _tokens() -> list[str | None]:
 
     The client itself is not asked: it would renew a token over the network, and wait for itself where it logs that.
     """
-    found = [os.environ.get(name) for name in _TOKEN_VARIABLES]
+    found: list[str | None] = [_as_sent(os.environ.get(name, "")) for name in _TOKEN_VARIABLES]
     if "huggingface_hub" in sys.modules:
         with suppress(Exception):  # a file that cannot be read gives none
             constants = sys.modules["huggingface_hub"].constants
-            found.append(Path(constants.HF_TOKEN_PATH).read_text().strip())
+            found.append(_as_sent(Path(constants.HF_TOKEN_PATH).read_text()))
         with suppress(Exception):
             stored = ConfigParser(interpolation=None)
             stored.read(constants.HF_STORED_TOKENS_PATH, encoding="utf-8")
             found += [stored.get(name, field, fallback=None) for name in stored.sections() for field in _TOKEN_FIELDS]
     return found
+
+
+def _as_sent(token: str) -> str:
+    """Return a token as the client sends it, and an answer may repeat it."""
+    return token.replace("\r", "").replace("\n", "").strip()
 
 
 def patience() -> float:

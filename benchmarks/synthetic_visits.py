@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.bench.results import Data, PixelCounts
 from deepcr_zoo.dataset.coverage import GoodPixels, seen_by_others
 from deepcr_zoo.dataset.drizzle import drizzle_visit
@@ -41,7 +41,7 @@ from deepcr_zoo.zoo.records import POOLED
 EXPOSURES: dict[FieldType, int] = {"extragalactic": 3, "globular_cluster": 5, "resolved_galaxy": 4}
 EXPOSURE_TIME_S: dict[FieldType, float] = {"extragalactic": 400.0, "globular_cluster": 350.0, "resolved_galaxy": 540.0}
 PACKAGES = ("deepcr-zoo", "drizzlepac", "numpy", "scipy", "astropy")
-CACHE = files.PACKAGE.parent / ".benchmark-cache"
+CACHE = locations.PACKAGE.parent / ".benchmark-cache"
 LABELS = "labels.npz"
 
 
@@ -217,7 +217,7 @@ def _made(visit: SimulatedVisit, build: BuildBlock, cache: Path) -> Path:
 
 def _sources_sha256() -> str:
     """Hash of the code that makes a visit: while it is worked on, its version says too little."""
-    sources = [*sorted((files.PACKAGE / "simulate").glob("*.py")), files.PACKAGE / "dataset" / "drizzle.py"]
+    sources = [*sorted((locations.PACKAGE / "simulate").glob("*.py")), locations.PACKAGE / "dataset" / "drizzle.py"]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 

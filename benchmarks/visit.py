@@ -21,7 +21,7 @@ from pathlib import Path
 
 import yaml
 
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.zoo.recipe import RESERVED_SEED, SIMULATED_FIELD_TYPES
 
@@ -59,7 +59,7 @@ def measure(*arguments: str, home: Path) -> tuple[float, float, str]:
 def write_recipe(path: Path, field_type: str) -> None:
     """A recipe that takes in every visit, for training."""
     recipe = {
-        "extends": str(files.data_root() / "recipes" / "base" / "acs-wfc.yaml"),
+        "extends": str(locations.data_root() / "recipes" / "base" / "acs-wfc.yaml"),
         "name": "one-visit",
         "task": "mask",
         "data": {"source": "simulated", "visits": {"all": {"field_type": field_type, "test_fraction": 0.0}}},

@@ -30,7 +30,8 @@ from deepcr_zoo.errors import (
     collecting_warnings,
     warn,
 )
-from deepcr_zoo.files import lies_within, read_file, walk, without_address
+from deepcr_zoo.files import lies_within, read_file, walk
+from deepcr_zoo.locations import without_address
 from deepcr_zoo.machine import is_out_of_memory, processors, safe_children
 
 UNWRITABLE_NAME = "a name has letters that the locale cannot write: set PYTHONUTF8=1, or a locale with UTF-8"

@@ -14,7 +14,7 @@ import yaml
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticSerializationError
 
-from deepcr_zoo import files
+from deepcr_zoo import files, locations
 from deepcr_zoo.errors import InvalidDocumentError, printable
 
 
@@ -335,7 +335,7 @@ def shown(value: Any) -> str:
     """Return a value as in Python, cut; a text is cut before, which costs nothing however long it is."""
     if isinstance(value, int) and value.bit_length() > 8 * MOST_DIGITS:  # Python writes no longer ones
         return f"a number of {value.bit_length()} bits"
-    return brief(repr(files.without_address(value[:MOST_SHOWN]) if isinstance(value, str) else value))
+    return brief(repr(locations.without_address(value[:MOST_SHOWN]) if isinstance(value, str) else value))
 
 
 def _is_number(found: Any) -> bool:

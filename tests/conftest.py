@@ -16,7 +16,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 from benchmarks import releases
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.registries import default_registry
 
@@ -69,7 +69,7 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
     """An empty cache for every test."""
     cache = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("DEEPCR_ZOO_CACHE", str(cache))
-    return files.cache_root()
+    return locations.cache_root()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.zoo.registry import LockedFile
 
 Change = Callable[[dict[str, Any]], None]
@@ -18,7 +18,7 @@ SMALL = "mask/ACS-WFC-F606W-2-4"
 
 def copy_registry(root: Path, *references: str) -> Path:
     """Copy some entries, with their cards and weights, and nothing else, under `root`."""
-    shipped = files.data_root()
+    shipped = locations.data_root()
     for reference in references or (SMALL,):
         (root / "zoo" / reference).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(shipped / "zoo" / f"{reference}.yaml", root / "zoo" / f"{reference}.yaml")

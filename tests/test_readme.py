@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.zoo import rendering
 from tests import warm
 from tests.conftest import CHECKOUT
@@ -138,7 +138,7 @@ def test_a_viewer_runs_as_printed_until_it_is_interrupted(command):
 
 
 def test_the_rendered_tables_are_up_to_date():
-    for path, text in rendering.rendered_files(files.data_root()).items():
+    for path, text in rendering.rendered_files(locations.data_root()).items():
         assert path.read_text() == text, f"run 'make render' to bring {path.name} up to date"
 
 

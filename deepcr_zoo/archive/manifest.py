@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from deepcr_zoo import files
+from deepcr_zoo import files, locations
 from deepcr_zoo.archive.listing import Product, Query
 from deepcr_zoo.documents import Document, as_json, first_problem, json_bytes
 from deepcr_zoo.errors import ArchiveError, OutputError
@@ -63,7 +63,7 @@ def manifest_of(query: Query, found: Sequence[Product], before: ArchiveManifest 
 
 def kept_path(query: Query) -> Path:
     """Return the path of a query's manifest in the cache."""
-    return files.exposures_root() / "manifests" / f"{query.name}.json"
+    return locations.exposures_root() / "manifests" / f"{query.name}.json"
 
 
 def read_kept(query: Query) -> ArchiveManifest | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.cli.console import (
     TerminalReporter,
     interruptible,
@@ -116,7 +116,7 @@ def _record(results: BenchmarkResults) -> list[Path]:
 
     known = default_registry().references()
     ours = [one.name for one in results.methods if one.operating_points and one.name in known]
-    return [operatingpoints.record(results, reference, files.data_root()) for reference in ours]
+    return [operatingpoints.record(results, reference, locations.data_root()) for reference in ours]
 
 
 def _folder(subjects: list[Subject], data: str | None) -> Path:

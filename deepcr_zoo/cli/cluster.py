@@ -27,7 +27,8 @@ from deepcr_zoo import batch
 from deepcr_zoo._version import __version__
 from deepcr_zoo.batch import Jobs, Outcome, Result, Runner, Work
 from deepcr_zoo.errors import ClusterError, UsageError
-from deepcr_zoo.files import NO_SETTINGS, configuration_file, scratch_folder, sweep_partial, user_data_root, write_failure
+from deepcr_zoo.files import scratch_folder, sweep_partial, write_failure
+from deepcr_zoo.locations import NO_SETTINGS, configuration_file, user_data_root
 from deepcr_zoo.machine import require
 
 QUEUE = 4

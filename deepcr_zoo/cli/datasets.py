@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from deepcr_zoo import files
+from deepcr_zoo import files, locations
 from deepcr_zoo.batch import Outcome
 from deepcr_zoo.cli.cluster import jobs_or_scheduler
 from deepcr_zoo.cli.console import (
@@ -99,9 +99,9 @@ def new(
     """Write a commented recipe for a new instrument, to be filled in."""
     if not re.fullmatch(NAME_PATTERN, name):
         raise InvalidNameError(f"{name}: expected letters, digits, '_' and '-', as in ACS-WFC-F606W-2-32")
-    path = Path(f"{name.lower()}.yaml") if file is None else files.expanded(file)
+    path = Path(f"{name.lower()}.yaml") if file is None else locations.expanded(file)
     starter = STARTER if instrument is None else DESCRIBED_STARTER
-    text = (files.data_root() / "recipes" / "base" / starter).read_text(encoding="utf-8")
+    text = (locations.data_root() / "recipes" / "base" / starter).read_text(encoding="utf-8")
     if instrument is not None:
         text = _with_instrument(text, instrument, filters or [], labels or "dithers", path)
     elif filters or labels:
@@ -186,7 +186,7 @@ def simulate(
     ]
     for visit in simulated:
         simulation.check(visit)
-    folders = [files.expanded(output_dir) / f"{visit.field_type}-{visit.seed}" for visit in simulated]
+    folders = [locations.expanded(output_dir) / f"{visit.field_type}-{visit.seed}" for visit in simulated]
     files.sweep_partial(*folders)
     if taken := [folder for folder in folders if not files.is_free(folder)]:
         raise UsageError(
@@ -342,7 +342,7 @@ def fetch(
     if settings and file is None:
         raise UsageError("--manifest takes what it lists: leave out --set")
     if to is not None:
-        manifests.check_copy(to := files.expanded(to))
+        manifests.check_copy(to := locations.expanded(to))
     with interruptible():
         if manifest is not None:
             path, listed = manifest, manifests.read(manifest)
@@ -379,7 +379,7 @@ def _print_archive_manifest(listed: ArchiveManifest, path: Path, dry_run: bool, 
         rows.append(("all", "", "", "", "", f"{listed.bytes / 1e6:.1f}"))
         print_table(["product", whole("proposal"), "visit", "filter", whole("exposure time (s)"), whole("MB")], rows)
     else:
-        folder = files.exposures_root() / archive.SOURCE
+        folder = locations.exposures_root() / archive.SOURCE
         message("archive", f"{len(listed.products)} products, {listed.bytes / 1e6:.1f} MB, in {folder}", "success")
     if listed.not_public:
         message("not public", f"left out: {', '.join(listed.not_public)}", "caution")

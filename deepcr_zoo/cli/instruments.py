@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
-from deepcr_zoo import batch, files
+from deepcr_zoo import batch, files, locations
 from deepcr_zoo.cli.console import message, print_facts, print_json, print_result, print_table
 from deepcr_zoo.cli.options import AsJson, refuse_existing
 from deepcr_zoo.documents import as_short_yaml
@@ -57,7 +57,7 @@ def new(
     if to is not None and to.suffix not in (".yaml", ".yml"):
         raise UsageError(f"--to {to}: expected the name of a file, such as {to / 'mine.yaml'}")
     described = describe_camera(inputs, name, settings or ())
-    path = files.expanded(to) if to is not None else settings_folder() / f"{_file_name(described.instrument.name)}.yaml"
+    path = locations.expanded(to) if to is not None else settings_folder() / f"{_file_name(described.instrument.name)}.yaml"
     if not overwrite:
         refuse_existing(path, "give --overwrite to replace it, or another --to")
     if os.path.lexists(path) and not is_description(path):

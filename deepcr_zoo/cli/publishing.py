@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.cli.bench import print_gates
 from deepcr_zoo.cli.console import (
     TerminalReporter,
@@ -134,7 +134,7 @@ def check(
     """
     from deepcr_zoo.publishing import checking
 
-    root = folder or files.data_root()
+    root = folder or locations.data_root()
     for one in (root, against):
         if one is not None and not (one / "zoo").is_dir():
             raise UsageError(

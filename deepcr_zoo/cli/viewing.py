@@ -19,7 +19,7 @@ from typer import Argument, Option
 from deepcr_zoo.cli.console import TerminalReporter, message, print_note, print_result
 from deepcr_zoo.cli.options import Device, Engine
 from deepcr_zoo.errors import OutputError, UsageError
-from deepcr_zoo.files import expanded
+from deepcr_zoo.locations import expanded
 
 
 def view(

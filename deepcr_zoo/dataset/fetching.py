@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from deepcr_zoo import files
+from deepcr_zoo import files, locations
 from deepcr_zoo.archive import manifest, transfers
 from deepcr_zoo.archive.listing import Product, Query, query_of
 from deepcr_zoo.archive.manifest import ArchiveManifest, ManifestProduct
@@ -70,7 +70,7 @@ def download_manifest(
     supplied = supplied or {}
     _check_supplied(listed, supplied)
     wanted = [product for product in listed.products if product.name not in supplied]
-    folder = transfers.DownloadFolder(files.exposures_root() / SOURCE)
+    folder = transfers.DownloadFolder(locations.exposures_root() / SOURCE)
     with _reserved(folder, reporter):
         hashes = _finished(folder, wanted)
         missing = [product for product in wanted if product.name not in hashes]
@@ -97,7 +97,7 @@ def exposures_of(recipe: Recipe, data: Sequence[str | Path], beside: Path | None
         if os.fspath(place) == SOURCE:
             found += _of_recipe(recipe, supplied, reporter)
         elif _is_of_archive(place):
-            found += download_manifest(manifest.read(files.expanded(place)), reporter, supplied=supplied)[1]
+            found += download_manifest(manifest.read(locations.expanded(place)), reporter, supplied=supplied)[1]
     return [*places, *found]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from deepcr_zoo.dataset.store import Rejected
 from deepcr_zoo.exposures.fitsfiles import root_name
-from deepcr_zoo.files import expanded
+from deepcr_zoo.locations import expanded
 
 MOST_ALIKE = 3
 """More files or visits with the same reason than these share a line."""

@@ -17,7 +17,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from deepcr_zoo import files
+from deepcr_zoo import files, locations
 from deepcr_zoo.dataset.labelmethods import settings_of_others
 from deepcr_zoo.documents import Document, DocumentT, as_json, brief, first_problem, json_bytes, optional
 from deepcr_zoo.errors import DatasetError, UsageError
@@ -292,7 +292,7 @@ class Home:
     @classmethod
     def default(cls) -> Home:
         """Return ``DEEPCR_ZOO_DATA``, else the platform's folder for user data."""
-        return cls(files.user_data_root().absolute())
+        return cls(locations.user_data_root().absolute())
 
     @property
     def visits(self) -> Path:

@@ -25,7 +25,8 @@ from deepcr_zoo.dataset.nights import slug, with_visits
 from deepcr_zoo.dataset.visitnames import VisitName
 from deepcr_zoo.errors import DataError, MissingDataError, UsageError
 from deepcr_zoo.exposures.fitsfiles import root_name
-from deepcr_zoo.files import expanded, files_below, walk, without_address
+from deepcr_zoo.files import files_below, walk
+from deepcr_zoo.locations import expanded, without_address
 from deepcr_zoo.zoo.recipe import ANY_PRODUCT, FieldType, Recipe, Split, SplitBy, TweakReg, VisitRule, visit_code
 
 SAME_PIXELS = 0.2  # repeats are shifted by less than this, in pixels

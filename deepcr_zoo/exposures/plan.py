@@ -31,7 +31,7 @@ from deepcr_zoo.exposures.products import MASK_EXTENSION, Count
 from deepcr_zoo.exposures.provenance import FORMAT, CleanedProvenance, MaskProvenance, Provenance, difference
 from deepcr_zoo.exposures.reading import Exposure
 from deepcr_zoo.exposures.selection import Selection
-from deepcr_zoo.files import expanded
+from deepcr_zoo.locations import expanded
 from deepcr_zoo.zoo.cards import contract_sha256, read_card
 from deepcr_zoo.zoo.registries import LOCAL
 from deepcr_zoo.zoo.registry import FolderModel, ResolvedModel

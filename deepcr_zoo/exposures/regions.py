@@ -14,7 +14,8 @@ from deepcr_zoo.errors import InvalidFileError, OutputError, printable
 from deepcr_zoo.exposures.fitsfiles import root_name
 from deepcr_zoo.exposures.maskfiles import product_masks
 from deepcr_zoo.exposures.products import MASK_EXTENSION
-from deepcr_zoo.files import expanded, opened_file, reporting_failures, write_together
+from deepcr_zoo.files import opened_file, reporting_failures, write_together
+from deepcr_zoo.locations import expanded
 from deepcr_zoo.models.images import groups
 from deepcr_zoo.permissions import permissions_of
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from deepcr_zoo import files
+from deepcr_zoo import files, locations
 from deepcr_zoo.documents import as_yaml
 from deepcr_zoo.errors import PublishError, UsageError
 from deepcr_zoo.files import read_file, refuse_others, write_together
@@ -30,9 +30,9 @@ from deepcr_zoo.zoo.registry import (
 
 def find_checkout(given: Path | None) -> Path:
     """Return the checkout that entries are written into: the given folder, else that of this package."""
-    if given is None and files.data_root() == files.PACKAGE / "_data":
+    if given is None and locations.data_root() == locations.PACKAGE / "_data":
         raise UsageError("this package is installed: name the checkout that the registry entry goes into, with --into DIR")
-    root = given or files.data_root()
+    root = given or locations.data_root()
     if not (root / "zoo").is_dir() or not (root / "cards").is_dir():
         raise UsageError(f"{root}: expected a checkout of the repository, with its zoo/ and cards/")
     return root

@@ -17,7 +17,8 @@ from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.documents import as_json, document_bytes, parse_document
 from deepcr_zoo.errors import DatasetError, GateError, NotMeasuredError, PublishError, UsageError, command
-from deepcr_zoo.files import data_root, read_file, refuse_links_below
+from deepcr_zoo.files import read_file, refuse_links_below
+from deepcr_zoo.locations import data_root
 from deepcr_zoo.models.model import load_resolved
 from deepcr_zoo.publishing.configuration import configuration
 from deepcr_zoo.publishing.example import EXAMPLE_FILE, example_picture

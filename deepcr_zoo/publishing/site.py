@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from deepcr_zoo import files
+from deepcr_zoo import files, locations
 from deepcr_zoo.bench.report import figures
 from deepcr_zoo.bench.report.figures import Topic
 from deepcr_zoo.errors import OutputError
@@ -46,7 +46,7 @@ def write_site(registry: Registry, folder: Path, reporter: Reporter) -> list[Pat
     `OutputError` if the folder exists and is not empty, `MissingExtraError` without matplotlib.
     """
     require_matplotlib()
-    folder = Path(os.path.abspath(files.expanded(folder)))  # which has a name, also as "."
+    folder = Path(os.path.abspath(locations.expanded(folder)))  # which has a name, also as "."
     if not files.is_free(folder):
         raise OutputError(f"{folder}: exists and is no empty folder: choose another --output-dir, or remove it")
     references = registry.references()

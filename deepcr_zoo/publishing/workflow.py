@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.errors import PublishError, UsageError
@@ -62,7 +62,7 @@ def propose(release: Release, repository: str) -> Proposal:
     """Open a pull request on the Hub with a release; no registry entry is written before it is merged."""
     release = release.in_repository(repository)
     release.check_gates()
-    check_entry(release, repository, files.data_root())
+    check_entry(release, repository, locations.data_root())
     whoami()
     return open_pull_request(release, HubRepository(repository))
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from deepcr_zoo import documents, files
+from deepcr_zoo import documents, files, locations
 from deepcr_zoo.documents import DocumentT, as_yaml, parse_document
 from deepcr_zoo.errors import HubError, IntegrityError, InvalidDocumentError, InvalidNameError
 from deepcr_zoo.zoo.cards import Card
@@ -73,7 +73,7 @@ class HubAddress:
 
     @property
     def folder(self) -> Path:
-        return files.user_data_root() / FOLDER / self.repository / self.tag
+        return locations.user_data_root() / FOLDER / self.repository / self.tag
 
 
 def _part(schema: type[BaseModel]) -> BeforeValidator:

@@ -15,7 +15,7 @@ from typing import Any
 from deepcr_zoo import files
 from deepcr_zoo.documents import MOST_BYTES, Document, document_bytes, parse_document, read_document
 from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, SourceWarning, warn
-from deepcr_zoo.files import configuration_file
+from deepcr_zoo.locations import configuration_file
 from deepcr_zoo.zoo.instruments import Instrument, Keywords, Patterns, shipped_table
 from deepcr_zoo.zoo.registries import other_registries, state_of_file, state_of_others, state_of_settings
 from deepcr_zoo.zoo.registry import reporting_unreadable

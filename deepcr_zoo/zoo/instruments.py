@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.documents import Document, optional, read_document
 
 BLEEDING = 7
@@ -304,7 +304,7 @@ class InstrumentTable(Document):
 
 def shipped_table() -> InstrumentTable:
     """Return the table that ships with this package, or of this checkout."""
-    return _cached_instruments(files.data_root())
+    return _cached_instruments(locations.data_root())
 
 
 def read_instruments(root: Path) -> InstrumentTable:

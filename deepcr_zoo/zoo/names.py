@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from deepcr_zoo.errors import InvalidNameError
-from deepcr_zoo.files import without_address
+from deepcr_zoo.locations import without_address
 
 Task = Literal["mask", "inpaint"]
 TASKS: tuple[Task, ...] = get_args(Task)

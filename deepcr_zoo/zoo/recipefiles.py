@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepcr_zoo import files
+from deepcr_zoo import files, locations
 from deepcr_zoo.documents import Place, brief, document_bytes, parse_yaml, shown, validate
 from deepcr_zoo.errors import InvalidDocumentError, UsageError
 from deepcr_zoo.zoo.recipe import Recipe
@@ -22,7 +22,9 @@ Origins = dict[Place, str]  # origin of each field: ``FILE:LINE``, or the ``--se
 
 def shipped_recipes() -> dict[str, Path]:
     """Return the recipes that ship with this package, by name."""
-    return {path.stem: path for path in sorted((files.data_root() / "recipes").glob("*.yaml"), key=lambda path: path.stem)}
+    return {
+        path.stem: path for path in sorted((locations.data_root() / "recipes").glob("*.yaml"), key=lambda path: path.stem)
+    }
 
 
 def find_recipe(given: str | Path) -> Path:
@@ -49,7 +51,7 @@ def find_recipe(given: str | Path) -> Path:
         return path
     if (name := str(given).removesuffix(".yaml")) in shipped:
         return shipped[name]
-    where = files.without_address(str(given))
+    where = locations.without_address(str(given))
     raise UsageError(f"{where}: no such file; the recipes that ship with this package are {', '.join(shipped)}")
 
 
@@ -96,7 +98,7 @@ def _without_content(problem: str, outside: set[Path]) -> str:
 
 
 def _is_outside(path: Path, top: Path) -> bool:
-    known = (top.parent, files.data_root() / "recipes")
+    known = (top.parent, locations.data_root() / "recipes")
     return not any(files.lies_within(path, folder) for folder in known)
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from deepcr_zoo import files
+from deepcr_zoo import files, locations
 from deepcr_zoo.documents import Document, as_yaml, read_document
 from deepcr_zoo.errors import NoModelError, UsageError
 from deepcr_zoo.files import write_atomically
@@ -169,7 +169,7 @@ def results_path(model: ResolvedModel) -> Path:
 
 def append(model: ResolvedModel, record: Measurement | ParityRecord | SkyRecord) -> Path:
     """Append a record to the results of a version and return the file's path."""
-    if model.root.resolve() == files.PACKAGE / "_data":
+    if model.root.resolve() == locations.PACKAGE / "_data":
         raise UsageError(
             f"{model.reference}: results are kept in a checkout, and {model.root} belongs to an installed package: "
             "run the command from a checkout of the repository"

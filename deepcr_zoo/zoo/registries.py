@@ -20,7 +20,8 @@ from pydantic import Field
 
 from deepcr_zoo.documents import Document, read_document
 from deepcr_zoo.errors import DeepcrZooError, InvalidDocumentError, SourceWarning, UsageError, warn
-from deepcr_zoo.files import NO_SETTINGS, configuration_file, data_root, directory, is_file, is_folder, user_data_root
+from deepcr_zoo.files import is_file, is_folder
+from deepcr_zoo.locations import NO_SETTINGS, configuration_file, data_root, directory, user_data_root
 from deepcr_zoo.zoo import updates
 from deepcr_zoo.zoo.names import NAME_PATTERN, TASKS
 from deepcr_zoo.zoo.registry import Name, Origin, Registry, entry_files, read_registry, reporting_unreadable

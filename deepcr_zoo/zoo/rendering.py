@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from deepcr_zoo import files
+from deepcr_zoo import files, locations
 from deepcr_zoo.documents import document_bytes
 from deepcr_zoo.zoo.cards import Card, PublishedEvaluation, read_card
 from deepcr_zoo.zoo.instruments import InstrumentTable, read_instruments
@@ -207,5 +207,5 @@ def _fields(schema: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, st
 
 
 if __name__ == "__main__":
-    with files.reporting_failures(files.data_root(), "make it writable"):
-        files.write_together({path: text.encode() for path, text in rendered_files(files.data_root()).items()})
+    with files.reporting_failures(locations.data_root(), "make it writable"):
+        files.write_together({path: text.encode() for path, text in rendered_files(locations.data_root()).items()})

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
-from deepcr_zoo import files
+from deepcr_zoo import files, locations
 from deepcr_zoo.errors import DeepcrZooError, IntegrityError, OutputError, SourceError, SourceWarning, UsageError, warn
 from deepcr_zoo.files import read_file, write_atomically
 from deepcr_zoo.zoo.cards import read_card
@@ -88,7 +88,7 @@ def fetch(
                 f"registry locked: {problem}; it was refused: replace that copy, or name another source"
             )
         if keep and supplier in ("mirror", "hub"):
-            path = _keep(data, files.cache_root() / model.shelf / filename) or path
+            path = _keep(data, locations.cache_root() / model.shelf / filename) or path
         return VerifiedFile(data, supplier, path)
     way_out = "" if source is None else ": name no source to try them all"
     raise SourceError(f"{model.reference}: no source could supply {filename} ({'; '.join(reasons)}){way_out}")
@@ -137,10 +137,11 @@ def pull_resolved(
         if "\0" in os.fspath(to):
             raise UsageError(f"to is {to!r}: expected a folder, whose path holds no NUL")
         contents = {WEIGHTS_FILE: weights.data, TEST_VECTOR_FILE: vector.data}
-        return PulledModel(_write_mirror(model, contents, files.directory(to)), weights.source)
+        return PulledModel(_write_mirror(model, contents, locations.directory(to)), weights.source)
     if weights.path is None:
         raise SourceError(
-            f"{files.cache_root()}: the cache cannot be written to; set DEEPCR_ZOO_CACHE to a folder that can, or use --to"
+            f"{locations.cache_root()}: the cache cannot be written to; set DEEPCR_ZOO_CACHE to a folder that can, "
+            "or use --to"
         )
     return PulledModel(weights.path, weights.source)
 
@@ -174,7 +175,7 @@ def _write_mirror(model: ResolvedModel, supplied: dict[str, bytes], root: Path) 
 
 def _is_shipped(model: ResolvedModel) -> bool:
     """True for a model of this package's own registry, all files of which an installer may have linked."""
-    return model.root == files.data_root()
+    return model.root == locations.data_root()
 
 
 def _suppliers(
@@ -187,7 +188,7 @@ def _suppliers(
     own_mirror = model.origin.mirror
     if source == "mirror" and mirror_root is None and own_mirror is None:
         raise UsageError("the source mirror needs a folder: give one (--from DIR, mirror=DIR) or set DEEPCR_ZOO_MIRROR")
-    cache = files.cache_root()
+    cache = locations.cache_root()
     # a registry's own mirror may have been written by `pull`, with the registry's prefix
     mirrors = [(mirror_root, model.shelf), (own_mirror, model.folder), (own_mirror, model.shelf)]
     folders: dict[Source, list[partial[_Read]]] = {
@@ -209,7 +210,7 @@ def _suppliers(
 
 def _mirror_root(mirror: Address | None) -> Path | None:
     """Return the mirror's folder; a missing one is an error if the call names it and a warning if the environment does."""
-    root = files.mirror_root() if mirror is None else files.directory(mirror)
+    root = locations.mirror_root() if mirror is None else locations.directory(mirror)
     if root is None or os.path.isdir(root):
         return root
     if mirror is not None:

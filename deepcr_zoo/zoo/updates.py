@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from deepcr_zoo import files
+from deepcr_zoo import files, locations
 from deepcr_zoo.documents import Document, as_json, is_of_others
 from deepcr_zoo.errors import DeepcrZooError, OutputError, SourceWarning, UpdateError, warn
 from deepcr_zoo.files import new_folder, read_file, sweep_leftovers, write_atomically
@@ -86,7 +86,7 @@ def _check_size(name: str, size: int | None) -> int:
 
 
 def folder() -> Path:
-    return files.user_data_root() / "registry"
+    return locations.user_data_root() / "registry"
 
 
 def current_file() -> Path:
@@ -95,7 +95,7 @@ def current_file() -> Path:
 
 def shipped_registry() -> Registry:
     """Return the registry that ships with this package, or of this checkout."""
-    root = files.data_root()
+    root = locations.data_root()
     return read_registry(root, Origin(root, "shipped"), may_have_links=True)  # installers may link all files
 
 

@@ -13,7 +13,7 @@ from deepcr_zoo.archive.mast import Archive
 from deepcr_zoo.archive.transfers import DownloadFolder
 from deepcr_zoo.dataset.fetching import download_manifest, fetch, list_products
 from deepcr_zoo.errors import ArchiveBusyError, ArchiveError, ArchiveUnreachableError, OutputError, UsageError
-from deepcr_zoo.files import exposures_root
+from deepcr_zoo.locations import exposures_root
 from deepcr_zoo.progress import NullReporter
 
 pytestmark = pytest.mark.usefixtures("impatient")

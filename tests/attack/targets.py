@@ -202,8 +202,8 @@ def update(contract_hub, keeper, folder: Path, tmp_path: Path, monkeypatch: pyte
     """The registry from the Hub, in place of an older update."""
     monkeypatch.setenv("DEEPCR_ZOO_DATA", str(folder))
     root = copy_registry(tmp_path / "keepers")
-    shutil.copy(updates.files.data_root() / "LICENSE", root / "LICENSE")
-    shutil.copy(updates.files.data_root() / "zoo" / "training_visits.yaml", root / "zoo")
+    shutil.copy(updates.locations.data_root() / "LICENSE", root / "LICENSE")
+    shutil.copy(updates.locations.data_root() / "zoo" / "training_visits.yaml", root / "zoo")
     publish_registry(root, updates.REPOSITORY)
 
     def check() -> None:

@@ -22,7 +22,7 @@ from deepcr_zoo.archive.mast import Archive
 from deepcr_zoo.archive.pace import Pace
 from deepcr_zoo.dataset.fetching import fetch
 from deepcr_zoo.errors import ArchiveError, ArchiveUnreachableError, InterruptedWorkError, OutputError
-from deepcr_zoo.files import exposures_root
+from deepcr_zoo.locations import exposures_root
 from deepcr_zoo.progress import NullReporter
 from deepcr_zoo.zoo import incoming
 from tests.archive.fixtures import impatient, one_visit  # noqa: F401

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from deepcr_zoo import batch, files
+from deepcr_zoo import batch, locations
 from deepcr_zoo.dataset.visits import find_files
 from deepcr_zoo.documents import MOST_BYTES, Document, as_yaml, first_problem, parse_document, parse_yaml, read_document
 from deepcr_zoo.errors import InvalidDocumentError, InvalidWeightsError, UsageError
@@ -259,7 +259,7 @@ def test_a_name_of_any_length_in_a_list_costs_nothing(name, tmp_path):
     (tmp_path / "list.txt").write_text(name)
     begun = time.process_time()
     assert set(batch.expand([f"@{tmp_path / 'list.txt'}"]).empty.values()) == {"no file can have this name"}
-    files.without_address(name)
+    locations.without_address(name)
     assert time.process_time() - begun < 5
 
 

@@ -16,7 +16,7 @@ from huggingface_hub.utils import _detect_agent, httpx
 from hypothesis import HealthCheck, given, settings
 from starlette.responses import Response
 
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.errors import (
     DeepcrZooError,
     HubError,
@@ -81,7 +81,7 @@ def test_no_header_chooses_where_a_file_is_written(published, tmp_path, header):
         assert pulled.path.read_bytes() == published.files[WEIGHTS_FILE]
     assert not target.exists()
     assert everything(tmp_path) - before <= {"hf-home"}
-    assert {path.name for path in files.cache_root().rglob("*") if path.is_file()} <= {WEIGHTS_FILE, TEST_VECTOR_FILE}
+    assert {path.name for path in locations.cache_root().rglob("*") if path.is_file()} <= {WEIGHTS_FILE, TEST_VECTOR_FILE}
 
 
 def test_no_header_chooses_where_an_update_is_written(updating, tmp_path):
@@ -139,7 +139,7 @@ def test_a_body_ends_where_the_registry_says(published, fault):
     with pytest.raises((SourceError, IntegrityError)):
         pull_resolved(published.model)
     assert time.monotonic() - begun < 60
-    assert everything(files.cache_root()) == set()
+    assert everything(locations.cache_root()) == set()
 
 
 def test_a_larger_size_than_the_registry_says_is_refused_before_it_is_read(published):
@@ -199,7 +199,7 @@ def test_wrong_bytes_of_the_right_size_are_refused(published):
     published.hub.inject(faults.corrupted, where="/storage/")
     with pytest.raises(IntegrityError, match="refused"):
         pull_resolved(published.model)
-    assert everything(files.cache_root()) == set()
+    assert everything(locations.cache_root()) == set()
 
 
 JSON = hostile_json(
@@ -384,7 +384,7 @@ def refused(stranger, reason, *without, **changes):
     with pytest.raises(DeepcrZooError, match=reason) as caught:
         find_model(ADDRESS)
     assert "\n" not in str(caught.value)
-    assert everything(files.user_data_root()) == set()
+    assert everything(locations.user_data_root()) == set()
 
 
 CONFIGS = {
@@ -432,7 +432,7 @@ def test_a_strangers_tag_names_a_commit_of_forty_digits(stranger, commit):
     stranger.hub.inject(faults.answering(json.dumps({"tags": [tag]}).encode()), where="/refs")
     with pytest.raises(SourceError, match="where a commit is expected"):
         find_model(ADDRESS)
-    assert everything(files.user_data_root()) == set()
+    assert everything(locations.user_data_root()) == set()
 
 
 @pytest.mark.parametrize("fault", [faults.endless, faults.corrupted])
@@ -442,7 +442,7 @@ def test_a_strangers_weights_are_those_that_config_json_states(stranger, fault):
     stranger.hub.inject(fault, where="/storage/")
     with pytest.raises((SourceError, IntegrityError)):
         sources.pull(ADDRESS)
-    assert everything(files.cache_root()) == set()
+    assert everything(locations.cache_root()) == set()
 
 
 def test_a_card_that_never_ends_is_given_up(stranger):
@@ -450,7 +450,7 @@ def test_a_card_that_never_ends_is_given_up(stranger):
     stranger.hub.inject(faults.endless, where="/resolve/")
     with pytest.raises(DeepcrZooError, match="more arrive"):
         find_model(ADDRESS)
-    assert everything(files.user_data_root()) == set()
+    assert everything(locations.user_data_root()) == set()
 
 
 def test_an_upload_goes_by_no_library_that_writes_where_the_hub_says(contract_hub, release, monkeypatch):

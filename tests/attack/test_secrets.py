@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import pytest
 from huggingface_hub.utils import _http as http
 
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.archive.listing import query_of
 from deepcr_zoo.archive.mast import Archive
 from deepcr_zoo.cli.cluster import on_scheduler
@@ -240,20 +240,20 @@ def test_an_address_that_is_none_is_shown_without_its_password(monkeypatch, addr
 def test_an_address_that_cannot_be_a_mirror_is_not_shown(monkeypatch):
     for address in ("https://user:secret@host/x", "s3://bucket?token=secret"):
         with pytest.raises(DeepcrZooError, match=r"(https|s3)://\.\.\.: expected a path or a file:// address") as error:
-            files.directory(address)
+            locations.directory(address)
         assert "secret" not in str(error.value)
     with pytest.raises(DeepcrZooError, match="expected a file:// address of this machine"):
-        files.directory("file:///data/mirror?version=2")
+        locations.directory("file:///data/mirror?version=2")
 
 
 @pytest.mark.parametrize("variable", ["DEEPCR_ZOO_CACHE", "DEEPCR_ZOO_CONFIG", "DEEPCR_ZOO_DATA", "DEEPCR_ZOO_MIRROR"])
 def test_an_address_in_place_of_a_folder_is_not_shown(variable, monkeypatch):
     monkeypatch.setenv(variable, "https://user:secret@host/x")
     asked = {
-        "DEEPCR_ZOO_CACHE": files.cache_root,
-        "DEEPCR_ZOO_CONFIG": files.configuration_file,
-        "DEEPCR_ZOO_DATA": files.user_data_root,
-        "DEEPCR_ZOO_MIRROR": files.mirror_root,
+        "DEEPCR_ZOO_CACHE": locations.cache_root,
+        "DEEPCR_ZOO_CONFIG": locations.configuration_file,
+        "DEEPCR_ZOO_DATA": locations.user_data_root,
+        "DEEPCR_ZOO_MIRROR": locations.mirror_root,
     }
     with pytest.raises(UsageError, match=r"https://\.\.\.: expected a path") as error:
         asked[variable]()
@@ -262,7 +262,9 @@ def test_an_address_in_place_of_a_folder_is_not_shown(variable, monkeypatch):
 
 @pytest.mark.parametrize("place", ["root: 'https://me:secret@host/reg'", "root: /tmp, mirror: 'https://me:secret@host/reg'"])
 def test_an_address_in_place_of_the_folder_of_a_registry_is_not_shown(place, tmp_path, monkeypatch):
-    (tmp_path / "settings.yaml").write_text(f"registries: {{keck: {{{place}}}}}\n".replace("/tmp", str(files.data_root())))
+    (tmp_path / "settings.yaml").write_text(
+        f"registries: {{keck: {{{place}}}}}\n".replace("/tmp", str(locations.data_root()))
+    )
     monkeypatch.setenv("DEEPCR_ZOO_CONFIG", str(tmp_path / "settings.yaml"))
     with pytest.warns(SourceWarning, match=r"the registry 'keck' of the settings is not used: https://\.\.\.: exp") as told:
         registries.other_registries()
@@ -460,7 +462,7 @@ ADDRESS = "https://me:s3cret@127.0.0.1/x?sig=s3cret"
     "use",
     [
         lambda: find_model(ADDRESS),
-        lambda: files.directory(ADDRESS.replace("https", "file")),
+        lambda: locations.directory(ADDRESS.replace("https", "file")),
         lambda: visits.find_files([ADDRESS], "flc"),
     ],
 )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import deepcr_zoo
-from deepcr_zoo import batch, files
+from deepcr_zoo import batch, locations
 from deepcr_zoo.cli.main import _check_surroundings
 from deepcr_zoo.errors import DeepcrZooError, HubUnreachableError, InvalidFileError, SourceError, UsageError
 from deepcr_zoo.exposures.options import CleanOptions
@@ -76,7 +76,7 @@ def test_a_name_that_the_locale_cannot_write_loses_that_file_alone(tmp_path):
 @pytest.mark.parametrize("name", ["DEEPCR_ZOO_CACHE", "DEEPCR_ZOO_DATA", "DEEPCR_ZOO_CONFIG", "DEEPCR_ZOO_MIRROR"])
 def test_a_folder_of_an_unknown_user_is_named(name, monkeypatch):
     monkeypatch.setenv(name, NOBODY)
-    roots = [files.cache_root, files.user_data_root, files.configuration_file, files.mirror_root]
+    roots = [locations.cache_root, locations.user_data_root, locations.configuration_file, locations.mirror_root]
     with pytest.raises(UsageError, match="~nosuchuser/x: no such user's home folder"):
         [root() for root in roots]
 

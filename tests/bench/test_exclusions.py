@@ -2,7 +2,7 @@
 
 import pytest
 
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.bench.exclusions import (
     FILE,
     TrainedOn,
@@ -35,7 +35,7 @@ def real(dataset, name):
 
 
 def test_every_network_of_the_zoo_has_its_training_visits_listed_or_declared_unknown():
-    known = read_document(files.data_root() / FILE, TrainingVisits, files.data_root())
+    known = read_document(locations.data_root() / FILE, TrainingVisits, locations.data_root())
     registry = default_registry()
     by_card = {name for name in registry.references() if read_card(registry.resolve(name)).training.visits is not None}
     assert known.models.keys() | known.unknown.keys() | by_card == set(registry.references())

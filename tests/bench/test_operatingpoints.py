@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.bench.judging import Extent, benchmark
 from deepcr_zoo.bench.measures import roc
 from deepcr_zoo.bench.operatingpoints import FPRS, operating_points, record
@@ -67,7 +67,7 @@ def checkout(tmp_path):
     """A copy of the checkout without results."""
     for name in ("zoo", "cards"):
         shutil.copytree(
-            files.data_root() / name, tmp_path / name, ignore=shutil.ignore_patterns("weights", "*.results.yaml")
+            locations.data_root() / name, tmp_path / name, ignore=shutil.ignore_patterns("weights", "*.results.yaml")
         )
     (tmp_path / "pyproject.toml").touch()
     return tmp_path

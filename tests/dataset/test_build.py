@@ -11,7 +11,7 @@ import pytest
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.dataset.build import build_dataset
 from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.reading import Dataset
@@ -298,7 +298,7 @@ def test_training_sets_live_in_the_folder_that_the_user_names(monkeypatch, tmp_p
     assert Home.default().root == tmp_path / "mine"
     monkeypatch.delenv("DEEPCR_ZOO_DATA")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
-    assert files.user_data_root() == tmp_path / "xdg" / "deepcr-zoo"
+    assert locations.user_data_root() == tmp_path / "xdg" / "deepcr-zoo"
 
 
 # Reading

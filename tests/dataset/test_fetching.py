@@ -17,7 +17,7 @@ import pytest
 from astroquery.mast import conf
 from typer.testing import CliRunner
 
-from deepcr_zoo import files
+from deepcr_zoo import files, locations
 from deepcr_zoo.archive.listing import query_of
 from deepcr_zoo.archive.manifest import read
 from deepcr_zoo.archive.mast import Archive
@@ -79,7 +79,7 @@ def test_a_dry_run_lists_products_and_the_total_and_downloads_nothing(archive, r
 
 def test_a_dry_run_leaves_the_list_of_what_was_downloaded(archive, recipe_file, exposures):
     assert fetch(recipe_file).exit_code == 0
-    (kept,) = (files.exposures_root() / "manifests").glob("*.json")
+    (kept,) = (locations.exposures_root() / "manifests").glob("*.json")
     before = kept.read_bytes()
     changed = next(exposures.glob("*/*_flc.fits"))
     archive.replace(changed.name, changed.read_bytes() + bytes(2880))
@@ -187,17 +187,17 @@ def test_a_manifest_with_other_hashes_takes_nothing_from_the_downloads_that_are_
     archive, recipe_file, monkeypatch, tmp_path
 ):
     mine = fetched(recipe_file, "--output", tmp_path / "mine.json")
-    before = content(files.exposures_root() / "mast")
+    before = content(locations.exposures_root() / "mast")
     refused = fetch("--manifest", with_other_hashes(mine, tmp_path / "theirs.json"))
     assert "has changed in the archive since the manifest" in str(refused.exception)
-    assert content(files.exposures_root() / "mast") == before
+    assert content(locations.exposures_root() / "mast") == before
     monkeypatch.setenv("DEEPCR_ZOO_MAST", NOWHERE)
     assert fetched("--manifest", mine) == mine
 
 
 def test_a_download_stays_until_another_one_is_whole_and_accepted(archive, one_visit, exposures, tmp_path):
     kept, _ = fetch_recipe(one_visit, NullReporter())
-    theirs, folder = with_other_hashes(kept, tmp_path / "theirs.json"), files.exposures_root() / "mast"
+    theirs, folder = with_other_hashes(kept, tmp_path / "theirs.json"), locations.exposures_root() / "mast"
     name = min(exposures.glob("extragalactic/*_flc.fits")).name
     before, served = content(folder), archive.files[name]
     served.data = served.data[::-1]
@@ -280,7 +280,7 @@ def test_an_archive_out_of_reach_is_an_error_with_all_visits(recipe_file, monkey
     assert str(error).startswith(f"search for exposures: the archive at {NOWHERE} cannot be reached: ")
     for line in ("proposal 90001, visit 6E, F606W: 3 exposures", "visit 6I", "visit 6M", "--data DIR"):
         assert line in str(error)
-    assert not files.exposures_root().exists()
+    assert not locations.exposures_root().exists()
 
 
 def test_an_archive_out_of_reach_is_an_error_with_an_earlier_list(archive, recipe_file, exposures, monkeypatch):

@@ -8,7 +8,7 @@ import safetensors.numpy
 import yaml
 from typer.testing import CliRunner
 
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.bench.results import Interval, read_results, write_results
 from deepcr_zoo.cli.main import app
 from deepcr_zoo.errors import UsageError
@@ -43,7 +43,7 @@ def problems(root, before=None):
 
 
 def test_this_checkout_is_right():
-    looked = list(checking.check(files.data_root()))
+    looked = list(checking.check(locations.data_root()))
     assert [one for one in looked if one.problems] == []
     assert {one.what for one in looked} >= {f"{SMALL}@1.0", "recipes/wfc3-uvis.yaml", "zoo/instruments.yaml"}
 

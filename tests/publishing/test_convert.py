@@ -5,7 +5,7 @@ import tarfile
 import pytest
 import yaml
 
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.errors import ConversionError
 from deepcr_zoo.models import testvectors
 from deepcr_zoo.publishing.convert import convert, import_model
@@ -37,7 +37,7 @@ def test_importing_a_model_gives_its_files_and_the_registry_entry(tmp_path, upst
     assert entry["architecture"] == locked["architecture"]
     made = testvectors.read((tmp_path / model.folder / "test_vector.safetensors").read_bytes(), "made")
     shipped = testvectors.read(
-        (files.data_root() / "zoo/weights" / model.folder / "test_vector.safetensors").read_bytes(), ""
+        (locations.data_root() / "zoo/weights" / model.folder / "test_vector.safetensors").read_bytes(), ""
     )
     assert abs(made.expected - shipped.expected).max() < 1e-6
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import yaml
 
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.errors import GateError, OutputError, PublishError, UsageError
 from deepcr_zoo.publishing.entries import check_entry, entry_text, find_checkout, write_entry
 from deepcr_zoo.publishing.workflow import bundle
@@ -34,7 +34,7 @@ def as_version(release, version, **changes):
 
 @pytest.mark.parametrize("entry", default_registry().entries.values(), ids=lambda entry: entry.reference)
 def test_an_entry_is_written_as_people_write_it(entry):
-    assert entry_text(entry) == (files.data_root() / "zoo" / f"{entry.reference}.yaml").read_bytes()
+    assert entry_text(entry) == (locations.data_root() / "zoo" / f"{entry.reference}.yaml").read_bytes()
 
 
 def test_a_new_version_is_not_the_default_before_the_entry_says_so(release, checkout):
@@ -94,10 +94,10 @@ def test_an_entry_that_cannot_be_written_leaves_nothing(release, checkout, monke
 
 
 def test_a_checkout_is_found_or_asked_for(tmp_path, monkeypatch):
-    assert find_checkout(None) == files.data_root()
+    assert find_checkout(None) == locations.data_root()
     with pytest.raises(UsageError, match="expected a checkout of the repository, with its zoo/ and cards/"):
         find_checkout(tmp_path)
-    monkeypatch.setattr(files, "data_root", lambda: files.PACKAGE / "_data")
+    monkeypatch.setattr(locations, "data_root", lambda: locations.PACKAGE / "_data")
     with pytest.raises(UsageError, match="this package is installed: name the checkout"):
         find_checkout(None)
 

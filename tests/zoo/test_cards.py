@@ -3,7 +3,7 @@ import typing
 import pytest
 from pydantic import BaseModel
 
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.errors import IntegrityError, InvalidDocumentError
 from deepcr_zoo.zoo.cards import Card, find_open_points, read_card
 from deepcr_zoo.zoo.registries import default_registry
@@ -17,7 +17,7 @@ def test_every_version_has_a_valid_card_that_the_registry_locked(name):
     model = default_registry().resolve(name)
     card = read_card(model)
     assert f"{card.identity.task}/{card.identity.name}@{card.identity.version}" == model.reference
-    assert (files.data_root() / card.licence.file).is_file()
+    assert (locations.data_root() / card.licence.file).is_file()
     assert card.citation[0].doi in card.citation[0].bibtex
     assert 2 ** (model.locked.architecture.depth - 1) == card.input.multiple
     # what a pixel can reach: two 3x3 convolutions per block, doubled at each lower resolution, and the upsampling
@@ -26,7 +26,7 @@ def test_every_version_has_a_valid_card_that_the_registry_locked(name):
 
 
 def test_a_card_on_disk_without_an_entry_is_noticed():
-    folder = files.data_root() / "cards"
+    folder = locations.data_root() / "cards"
     on_disk = {str(path.relative_to(folder)) for path in folder.rglob("*.yaml")}
     known = {str(default_registry().resolve(name).folder) for name in ALL_MODELS}
     recipes = {name for name in on_disk if name.endswith(".recipe.yaml")}  # of networks that this project has trained

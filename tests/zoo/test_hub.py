@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import CommitOperationAdd
 
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.errors import HubError, HubUnreachableError, IntegrityError, SourceError, UsageError
 from deepcr_zoo.zoo.hub import connection
 from deepcr_zoo.zoo.hub.downloads import download
@@ -81,7 +81,7 @@ def dead_host() -> str:
 
 def in_cache() -> dict[str, bytes]:
     """Every file below the cache, hidden ones too."""
-    root = files.cache_root()
+    root = locations.cache_root()
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
@@ -118,7 +118,7 @@ def test_a_pull_gives_exactly_the_locked_bytes_and_keeps_them_in_the_cache(publi
     pulled = pull_resolved(published.model)
     folder = published.model.folder
     assert pulled.source == "hub"
-    assert pulled.path == files.cache_root() / folder / WEIGHTS_FILE
+    assert pulled.path == locations.cache_root() / folder / WEIGHTS_FILE
     assert in_cache() == {str(folder / name): published.files[name] for name in (WEIGHTS_FILE, TEST_VECTOR_FILE)}
 
 
@@ -181,7 +181,7 @@ def test_a_file_that_is_always_corrupted_is_refused_and_nothing_of_it_stays(
     for named in (WEIGHTS_FILE, hashlib.sha256(right).hexdigest(), hashlib.sha256(wrong).hexdigest(), "hub"):
         assert named in str(refused.value)
     assert len(downloads(published)) == 2
-    assert list(files.cache_root().rglob("*")) == []
+    assert list(locations.cache_root().rglob("*")) == []
     assert list(scratch.iterdir()) == []
 
 
@@ -197,7 +197,7 @@ def test_a_file_that_the_hub_always_truncates_is_an_error_and_nothing_of_it_stay
     size = len(published.files[WEIGHTS_FILE])
     with pytest.raises(IntegrityError, match=rf"{WEIGHTS_FILE}.*expected {size} bytes, found {size // 2}\b"):
         pull_resolved(published.model)
-    assert list(files.cache_root().rglob("*")) == []
+    assert list(locations.cache_root().rglob("*")) == []
     assert list(scratch.iterdir()) == []
 
 
@@ -367,7 +367,7 @@ def read_only_cache() -> Iterator[list[str]]:
         if not shutil.which("setpriv"):
             pytest.skip("root overrides permissions, and setpriv (util-linux) is not here to give that up")
         prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
-    cache = files.cache_root()
+    cache = locations.cache_root()
     cache.chmod(0o555)
     try:
         if subprocess.run([*prefix, "touch", str(cache / "probe")], capture_output=True).returncode == 0:
@@ -385,7 +385,7 @@ def test_with_a_read_only_cache_a_model_loads_from_verified_bytes(
     assert status == 0, messages
     assert sha256 == published.model.locked.weights.sha256
     assert "SourceWarning" in messages
-    assert f"{files.cache_root() / published.model.folder}: the cache cannot be written to" in messages
+    assert f"{locations.cache_root() / published.model.folder}: the cache cannot be written to" in messages
 
 
 def test_with_a_read_only_cache_a_pull_says_where_else_the_files_can_go(
@@ -393,7 +393,9 @@ def test_with_a_read_only_cache_a_pull_says_where_else_the_files_can_go(
 ) -> None:
     _, messages, status = run(PULL, published, *read_only_cache)
     assert status != 0
-    assert f"SourceError: {files.cache_root()}: the cache cannot be written to" in messages.replace("deepcr_zoo.errors.", "")
+    assert f"SourceError: {locations.cache_root()}: the cache cannot be written to" in messages.replace(
+        "deepcr_zoo.errors.", ""
+    )
     assert "--to" in messages
 
 
@@ -424,6 +426,6 @@ def test_a_pull_killed_while_it_downloads_leaves_nothing_and_the_next_one_works(
 
 def test_a_pull_killed_while_it_writes_leaves_no_wrong_file_and_the_next_one_works(published: PublishedModel) -> None:
     assert run(KILLED_WHILE_WRITING + PULL, published)[2] == -signal.SIGKILL
-    weights = files.cache_root() / published.model.folder / WEIGHTS_FILE
+    weights = locations.cache_root() / published.model.folder / WEIGHTS_FILE
     assert not weights.exists()
     assert pull_resolved(published.model).path.read_bytes() == published.files[WEIGHTS_FILE]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.errors import IntegrityError
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE
 from deepcr_zoo.zoo.sources import pull_resolved
@@ -118,7 +118,7 @@ def test_another_server_gives_the_locked_bytes_of_what_was_published(mirrored: P
     pulled = pull_resolved(mirrored.model)
     assert pulled.source == "hub"
     for name in (WEIGHTS_FILE, TEST_VECTOR_FILE):
-        assert (files.cache_root() / mirrored.model.folder / name).read_bytes() == mirrored.files[name]
+        assert (locations.cache_root() / mirrored.model.folder / name).read_bytes() == mirrored.files[name]
     assert mirrored.hub.log == []
 
 
@@ -128,7 +128,7 @@ def test_a_damaged_file_on_another_server_is_refused(mirrored: PublishedModel) -
     damage(mirrored)
     with pytest.raises(IntegrityError, match=WEIGHTS_FILE):
         pull_resolved(mirrored.model)
-    assert list(files.cache_root().rglob("*")) == []
+    assert list(locations.cache_root().rglob("*")) == []
 
 
 def damage(published: PublishedModel) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import deepcr_zoo
-from deepcr_zoo import clean_file, files
+from deepcr_zoo import clean_file, locations
 from deepcr_zoo.errors import (
     HubError,
     HubUnreachableError,
@@ -91,7 +91,7 @@ def test_first_uses_of_several_threads_leave_lock_card_and_licence(commit, monke
 
 def test_pull_puts_the_weights_into_the_cache_or_a_mirror(stranger, commit, tmp_path):
     path = deepcr_zoo.pull(ADDRESS)
-    assert path == files.cache_root() / "hf/stranger" / SMALL / "1.0" / "model.safetensors"
+    assert path == locations.cache_root() / "hf/stranger" / SMALL / "1.0" / "model.safetensors"
     assert path.read_bytes() == stranger.release.files["model.safetensors"]
     copied = deepcr_zoo.pull(ADDRESS, to=tmp_path / "mirror")
     assert copied.read_bytes() == path.read_bytes()

@@ -7,7 +7,7 @@ import warnings
 import pytest
 import yaml
 
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.documents import as_short_yaml
 from deepcr_zoo.errors import InvalidDocumentError, SourceWarning
 from deepcr_zoo.zoo.instrumentfiles import KnownInstruments, default_instruments, instruments_beside, read_instrument
@@ -101,7 +101,7 @@ def test_hidden_files_and_recipes_beside_descriptions_are_left_alone(folder, tmp
 def test_another_registry_may_describe_instruments_and_its_copy_of_the_zoos_own_is_no_clash(folder, tmp_path):
     root = tmp_path / "inst"
     copy_registry(root)
-    table = yaml.safe_load((files.data_root() / "zoo" / "instruments.yaml").read_text())
+    table = yaml.safe_load((locations.data_root() / "zoo" / "instruments.yaml").read_text())
     table["instruments"].append(yaml.safe_load(as_short_yaml(Instrument.model_validate(CAMERA))))
     (root / "zoo" / "instruments.yaml").write_text(yaml.safe_dump(table))
     settings = folder.parent / "config.yaml"

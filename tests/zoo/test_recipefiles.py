@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 import yaml
 
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.errors import InvalidDocumentError, UsageError
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe, recipe_json_schema, shipped_recipes
 from tests.conftest import CHECKOUT
@@ -171,7 +171,7 @@ def test_editors_find_the_shipped_recipes_valid_by_the_json_schema():
         jsonschema.validate(yaml.safe_load(path.read_text()), schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"build": {"sky": "dark"}}, schema)
-    assert json.loads((files.data_root() / "recipes" / "recipe.schema.json").read_text()) == schema
+    assert json.loads((locations.data_root() / "recipes" / "recipe.schema.json").read_text()) == schema
 
 
 def test_one_field_of_a_rehearsals_stamps_leaves_the_others_as_they_were():

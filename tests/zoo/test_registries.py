@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import deepcr_zoo
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.documents import parse_document
 from deepcr_zoo.errors import IntegrityError, InvalidDocumentError, SourceError, SourceWarning, UnknownModelError
 from deepcr_zoo.zoo import registries, sources
@@ -230,5 +230,5 @@ def test_a_settings_file_that_is_named_and_not_there_is_told(monkeypatch):
 
 def test_the_settings_file_has_a_place_of_its_own(monkeypatch):
     monkeypatch.delenv("DEEPCR_ZOO_CONFIG")
-    assert files.configuration_file().name == "config.yaml"
-    assert "deepcr-zoo" in str(files.configuration_file())
+    assert locations.configuration_file().name == "config.yaml"
+    assert "deepcr-zoo" in str(locations.configuration_file())

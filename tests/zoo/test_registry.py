@@ -4,7 +4,7 @@ import re
 import pytest
 
 import deepcr_zoo
-from deepcr_zoo import files
+from deepcr_zoo import locations
 from deepcr_zoo.errors import InvalidDocumentError, UnknownModelError
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.registries import default_registry
@@ -37,7 +37,7 @@ def test_the_default_of_every_published_model_is_its_version_1_0():
 @pytest.mark.parametrize("name", ALL_MODELS)
 def test_the_bundled_seed_is_what_the_registry_locked(name):
     model = resolve(name)
-    folder = files.data_root() / "zoo" / "weights" / model.folder
+    folder = locations.data_root() / "zoo" / "weights" / model.folder
     for filename in ("model.safetensors", "test_vector.safetensors"):
         data = (folder / filename).read_bytes()
         assert model.locked_file(filename).mismatch(data) is None

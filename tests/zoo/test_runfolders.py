@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import deepcr_zoo
-from deepcr_zoo import deepCR, files
+from deepcr_zoo import deepCR, locations
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.documents import as_yaml
@@ -36,7 +36,7 @@ def write_run(folder, rehearsal=False):
     recipe = as_yaml(read_recipe(find_recipe("acs-wfc-f606w-2-4")))
     folder.mkdir(parents=True)
     for name in (WEIGHTS_FILE, TEST_VECTOR_FILE):
-        shutil.copy(files.data_root() / "zoo/weights" / model.folder / name, folder / name)
+        shutil.copy(locations.data_root() / "zoo/weights" / model.folder / name, folder / name)
     shutil.copy(model.card_path, folder / "card.yaml")
     (folder / "recipe.yaml").write_bytes(recipe)
     facts = {"name": model.entry.name, "task": "mask", "started": "2026-11-28T10:00:00Z", "command": "train"}

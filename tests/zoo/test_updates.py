@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import HfApi
 
 import deepcr_zoo
-from deepcr_zoo import files
+from deepcr_zoo import files, locations
 from deepcr_zoo.documents import as_yaml
 from deepcr_zoo.errors import (
     HubConflictError,
@@ -53,8 +53,8 @@ def users_data(tmp_path, monkeypatch):
 def keepers_once(tmp_path_factory):
     """The checkout of a keeper: some of what ships, and a new model."""
     root = copy_registry(tmp_path_factory.mktemp("keepers"), *OLD)
-    shutil.copy(files.data_root() / "LICENSE", root / "LICENSE")
-    shutil.copy(files.data_root() / "zoo" / "training_visits.yaml", root / "zoo")
+    shutil.copy(locations.data_root() / "LICENSE", root / "LICENSE")
+    shutil.copy(locations.data_root() / "zoo" / "training_visits.yaml", root / "zoo")
     add_model(root)
     return root
 
@@ -213,7 +213,7 @@ def test_an_update_may_add_a_source_and_a_caution_to_what_ships(contract_hub, ke
     assert model.locked.sources.hub.commit == "1" * 40
     assert model.cautions == ["mask/ACS-WFC-F606W-2-4@1.0: known to be bad on Mondays"]
     assert model.locked.sources.seed
-    assert model.root == files.data_root()
+    assert model.root == locations.data_root()
 
 
 @pytest.mark.parametrize(

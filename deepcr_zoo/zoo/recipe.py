@@ -57,6 +57,13 @@ MaskPlace = Annotated[str, StringConstraints(pattern=r"^[^\[\]/\\]+(\[[^\[\]]+\]
 Shape = Annotated[list[Annotated[int, Field(gt=0, le=65_536)]], Field(min_length=2, max_length=2)]
 
 
+def _of_this_machine(pattern: str) -> str:
+    if "://" in pattern:  # a run and a release would repeat its password
+        raise ValueError("a folder, a file or a wildcard of this machine; no address is read")
+    return pattern
+
+
+Places = Annotated[list[Annotated[str, AfterValidator(_of_this_machine)]], Field(max_length=MOST_PLACES)]
 CountRange = Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=2, max_length=2), AfterValidator(ascending)]
 AlphaRange = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(ascending)]
 
@@ -207,9 +214,7 @@ class DataBlock(Document):
         description="what training and test must not share: sky, or observations (for data of a single target)",
     )
     checked_against_archive: bool = Field(default=False, description="whether these visits have been found in the archive")
-    files: list[str] = Field(
-        default_factory=list, max_length=MOST_PLACES, description="folders or wildcards; relative ones start at the recipe"
-    )
+    files: Places = Field(default_factory=list, description="folders or wildcards; relative ones start at the recipe")
     visits: dict[str, VisitRule] = Field(
         default_factory=dict, description="rules by a name of your choice; the first match counts"
     )
@@ -261,9 +266,7 @@ class CrSplitBlock(Document):
 class DarkPasteBlock(Document):
     """Settings of the label method dark_paste: cosmic rays of darks in science exposures (Chen et al. 2024, ApJ 962, 7)."""
 
-    darks: list[str] = Field(
-        default_factory=list, max_length=MOST_PLACES, description="folders or wildcards; relative ones start at the recipe"
-    )
+    darks: Places = Field(default_factory=list, description="folders or wildcards; relative ones start at the recipe")
     product: Product = Field(
         default="flt", description=f"end of the file names of the dark exposures, calibrated or raw; {ANY_PRODUCT} for any"
     )

@@ -148,13 +148,13 @@ def _merge(base: Content, content: Mapping[Hashable, Any], origins: Origins, inh
 
 def _override(setting: str) -> tuple[Content, Origins]:
     field, equals, text = setting.partition("=")
-    keys = tuple(field.split("."))
+    keys, origin = tuple(field.split(".")), f"--set {brief(locations.without_address(setting))}"
     if not equals or not all(keys) or len(keys) > MOST_PARTS:
-        raise UsageError(f"--set {brief(setting)}: expected path.to.field=VALUE, as in train.schedule.batch_size=8")
-    content, _ = parse_yaml(text, f"--set {brief(setting)}")
+        raise UsageError(f"{origin}: expected path.to.field=VALUE, as in train.schedule.batch_size=8")
+    content, _ = parse_yaml(text, origin)
     for key in reversed(keys):
         content = {key: content}
-    return content, {keys[:end]: f"--set {brief(setting)}" for end in range(1, len(keys) + 1)}
+    return content, {keys[:end]: origin for end in range(1, len(keys) + 1)}
 
 
 def _has_text_keys(content: Any) -> bool:

@@ -30,7 +30,7 @@ from deepcr_zoo.zoo import registries
 from deepcr_zoo.zoo.hub import connection, guard, repositories
 from deepcr_zoo.zoo.hub.repositories import HubRepository, whoami
 from deepcr_zoo.zoo.networksettings import address_of, with_settings, without_passwords
-from deepcr_zoo.zoo.recipefiles import read_recipe
+from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 from deepcr_zoo.zoo.resolving import find_model
 from deepcr_zoo.zoo.sources import pull_resolved
 from tests.clusters import wait_for
@@ -244,6 +244,14 @@ def test_an_address_that_cannot_be_a_mirror_is_not_shown(monkeypatch):
         assert "secret" not in str(error.value)
     with pytest.raises(DeepcrZooError, match="expected a file:// address of this machine"):
         locations.directory("file:///data/mirror?version=2")
+
+
+@pytest.mark.parametrize("field", ["data.files", "build.dark_paste.darks"])
+def test_an_address_in_place_of_exposures_is_refused_and_not_shown(field):
+    for address in ("https://user:secret@host/night", "s3://bucket?token=secret"):
+        with pytest.raises(InvalidDocumentError, match=rf"{field}\.0: expected a folder, .*no address is read") as error:
+            read_recipe(find_recipe("wfc3-uvis"), [f"{field}=['{address}']"])
+        assert "secret" not in str(error.value)
 
 
 @pytest.mark.parametrize("variable", ["DEEPCR_ZOO_CACHE", "DEEPCR_ZOO_CONFIG", "DEEPCR_ZOO_DATA", "DEEPCR_ZOO_MIRROR"])

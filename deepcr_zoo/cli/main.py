@@ -343,6 +343,12 @@ def main() -> None:
     except UnicodeEncodeError:
         message("error", UNWRITABLE_NAME, "error")
         sys.exit(1)
+    except UnicodeDecodeError:
+        if "--install-completion" not in sys.argv:
+            raise
+        advice = "'deepcr-zoo --show-completion' prints the lines to put into it"
+        message("error", f"the start file of your shell is no UTF-8, and stays as it is: {advice}", "error")
+        sys.exit(1)
     except BrokenPipeError:
         # the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

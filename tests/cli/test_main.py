@@ -234,6 +234,17 @@ def test_the_version_is_printed_by_a_process_of_its_own():
     assert done.stdout.strip() == __version__
 
 
+def test_a_start_file_of_a_shell_that_is_no_utf8_stays_as_it_is(tmp_path):
+    start = tmp_path / ".bashrc"
+    start.write_bytes(b"# M\xfcller\n")
+    command = [sys.executable, "-m", "deepcr_zoo", "--install-completion", "bash"]
+    done = subprocess.run(command, env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "is no UTF-8, and stays as it is" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert start.read_bytes() == b"# M\xfcller\n"
+
+
 def test_a_command_changes_neither_warnings_nor_log_handlers_for_good():
     logger = logging.getLogger("deepcr_zoo")
     before = warnings.showwarning, list(warnings.filters), list(logger.handlers), logger.level

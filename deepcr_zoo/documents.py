@@ -28,7 +28,7 @@ def _lists_in(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 class Bounded(BaseModel):
-    """Base of schemas of what others send: of a list only the first wrong element is told, since each error takes memory."""
+    """Base of schemas of what others send: of a list only the first wrong element is an error, since each takes memory."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -123,8 +123,8 @@ LARGEST_KEY = 2**60
 MOST_SHOWN = 120
 """Characters of a value or of another library's reason in an error text."""
 
-MOST_PROBLEMS, MOST_TOLD = 20, 10_000
-"""Wrong fields that one error names, and of which one is named at all: the description of each takes memory."""
+MOST_PROBLEMS, MOST_ERRORS = 20, 10_000
+"""Wrong fields that one error names, and the most of which the first is picked: the description of each takes memory."""
 
 
 def parse_yaml(text: str | bytes, where: str | Path) -> tuple[Any, dict[Place, int]]:
@@ -302,7 +302,7 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def first_problem(error: ValidationError) -> str:
     """Return place and text of the first problem, for files that people do not write by hand."""
-    if error.error_count() > MOST_TOLD:
+    if error.error_count() > MOST_ERRORS:
         return f"{error.error_count():,} wrong values"
     first = error.errors()[0]
     return f"{_field(first)}: {brief(first['msg'])}"

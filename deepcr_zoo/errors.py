@@ -64,7 +64,7 @@ class InvalidDocumentError(DeepcrZooError):
 
 
 class IntegrityError(DeepcrZooError):
-    """Bytes that differ from what the registry has locked."""
+    """Bytes that differ from what was locked or agreed, or a link where a plain file is expected."""
 
 
 class SourceError(DeepcrZooError):

@@ -309,7 +309,7 @@ def _is_made_of_holes(descriptor: int) -> bool:
     status = os.fstat(descriptor)
     if status.st_size <= SMALL_BYTES or getattr(status, "st_blocks", math.inf) * _BLOCK_BYTES > status.st_size / 1000:
         return False
-    with suppress(OSError):  # of a disk that knows no holes, and perhaps not how much it has of a file
+    with suppress(OSError):  # of a disk that does not report holes, and perhaps not how much it has of a file
         has_hole = os.lseek(descriptor, 0, os.SEEK_HOLE) < status.st_size
         os.lseek(descriptor, 0, os.SEEK_SET)
         return has_hole
@@ -356,10 +356,10 @@ def _is_old(path: Path) -> bool:
 
 
 @contextmanager
-def locked(folder: Path, report_wait: Callable[[], None] | None = None) -> Iterator[None]:
+def locked(folder: Path, report_wait: Callable[[], None] = lambda: None, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock of an existing folder, so that no other process writes to it.
 
-    If another process has it, this one calls `report_wait` and waits; without `report_wait` it raises `InUseError`.
+    If another process has it, this one calls `report_wait` and waits; it raises `InUseError` if it shall not `wait`.
     """
     from filelock import FileLock, Timeout
 
@@ -371,7 +371,7 @@ def locked(folder: Path, report_wait: Callable[[], None] | None = None) -> Itera
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        if report_wait is None:
+        if not wait:
             raise InUseError(f"{folder}: another process is writing there: wait until it has ended, or stop it") from None
         report_wait()
         lock.acquire()

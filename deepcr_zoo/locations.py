@@ -9,6 +9,8 @@ from pathlib import Path
 from deepcr_zoo.errors import UsageError
 
 PACKAGE = Path(__file__).resolve().parent
+INSTALLED_DATA = PACKAGE / "_data"
+"""Folder of an installed package that a checkout has as ``zoo/``, ``cards/`` and ``recipes/`` beside the package."""
 
 NO_SETTINGS = "no-settings"
 """Name of a settings file that need not exist: workers of a cluster get it where their user has none."""
@@ -16,8 +18,7 @@ NO_SETTINGS = "no-settings"
 
 def data_root() -> Path:
     """Return the folder with ``zoo/`` and ``cards/``: the checkout if there is one, else the installed package's data."""
-    installed = PACKAGE / "_data"
-    return installed if installed.is_dir() else PACKAGE.parent
+    return INSTALLED_DATA if INSTALLED_DATA.is_dir() else PACKAGE.parent
 
 
 def cache_root() -> Path:

@@ -1,4 +1,4 @@
-"""Who may read a file that is written: nobody who may not read what it is made from.
+"""Permissions of written files: never wider than those of the file that they are made from.
 
 What replaces a file has its permissions, which the user may have changed. A file that has been opened once can be read for
 ever, so that what is written has no wider permissions at any moment.

@@ -25,7 +25,7 @@ class VisitRequest(Document):
     filters: list[str]
 
     def matches(self, proposal: int, visit: str, target: str, filters: set[str], root: str | None = None) -> bool:
-        """True if it asks for an exposure with this ROOTNAME, or for an observation of several exposures."""
+        """True if the request is for such an exposure; without `root` (of an observation) no ROOTNAME is compared."""
         has_name = self.observation is None or root is None or fnmatch.fnmatchcase(root, self.observation.lower())
         return (
             has_name

@@ -31,7 +31,7 @@ from deepcr_zoo.files import locked, read_file, sha256_of, sweep_leftovers, writ
 from deepcr_zoo.zoo import incoming
 
 ATTEMPTS = 3  # connections in a row that may bring next to nothing
-MIN_PROGRESS = 1000  # at least the size divided by this
+PARTS_OF_PROGRESS = 1000  # an attempt brings at least the size divided by this
 MOST_UNLISTED_BYTES = 4_000_000_000  # of a product whose size neither listing nor answer gives
 WAIT_S = 1.0  # wait before the second attempt; each wait is twice the one before
 END_S = 5.0  # time that downloads have to end after a stop, all together
@@ -143,7 +143,7 @@ class Downloader:
             except ArchiveBusyError:
                 raise
             except ArchiveUnreachableError as error:
-                least = max(1, (product.size or 0) // MIN_PROGRESS)
+                least = max(1, (product.size or 0) // PARTS_OF_PROGRESS)
                 failures = 0 if _size(partial) - before >= least and not isinstance(error, _SlowError) else failures + 1
                 if failures == ATTEMPTS:
                     raise

@@ -142,7 +142,7 @@ def benchmark(
             found = judge_inpainting(fills, len(judged), dataset, recipe, on_exposure)
     speed, slow = _runtime(entrants, task, recipe, extent, reporter) if extent.runtime else ([], [])
     results = BenchmarkResults(
-        date=datetime.date.today(),
+        date=datetime.datetime.now(datetime.UTC).date(),
         command=command,
         machine=runtime.machine_name(judged[0][1].device),
         software=_software(found.methods),

@@ -12,7 +12,7 @@ import torch
 from deepcr_zoo.bench.measures.roc import RocCurve
 from deepcr_zoo.bench.results import BenchmarkResults, MethodResult, ModelMethod
 from deepcr_zoo.errors import IntegrityError, NotMeasuredError
-from deepcr_zoo.zoo.records import MeasuredOn, Measurement, OperatingPoint, append, read_records, results_path
+from deepcr_zoo.zoo.records import MeasuredOn, Measurement, OperatingPoint, append
 from deepcr_zoo.zoo.registry import read_registry
 
 FPRS = (0.0001, 0.0005, 0.001, 0.005)
@@ -72,8 +72,6 @@ def record(results: BenchmarkResults, reference: str, root: Path) -> Path:
             f"{reference}: weights with sha256 {judged.method.sha256} were judged, the registry has "
             f"{model.locked.weights.sha256}; nothing was recorded"
         )
-    if any(found.repeats(known) for known in read_records(model).measurements):
-        return results_path(model)
     return append(model, found)
 
 

@@ -72,5 +72,5 @@ def prove_alone(
     """Do as `prove`, and let no other process write to the folder meanwhile."""
     with reporting_failures(folder, output.ELSEWHERE):
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder):
+        with locked(folder, wait=False):
             return prove(subjects, dataset, recipe, command, folder, **options)

@@ -2,7 +2,7 @@
 
 The only room that prints.
 
-Imports: every other room. Imported by the rooms above.
+Imports: every other room. No other room imports it.
 Promise: results go to stdout, messages to stderr; exit codes are 0 done, 1 some inputs failed, 2 wrong usage.
 """
 

@@ -129,7 +129,10 @@ class _Tasks:
         self.suspects: deque[int] = deque()  # tasks whose workers were killed
         self.on_trial: int | None = None  # the suspect that runs again
         self.room, self.asked = LEAST, 0.0
-        self.idle_since, self.warned = time.monotonic(), False  # since when there are no workers; whether the user knows
+        self.idle_since, self.warned = (
+            time.monotonic(),
+            False,
+        )  # since when there is no worker; if a warning was shown
 
     def outcomes(self) -> Iterator[Outcome[Any]]:
         """Yield the outcomes in the order of the paths."""

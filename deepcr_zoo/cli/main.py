@@ -78,10 +78,8 @@ for command in (view, regions, simulate, fetch, build, train, bench, publish, up
     app.command()(command)
 app.command("import")(import_file)
 
-Names = Annotated[
-    list[str] | None,
-    Argument(metavar="NAME...", help="[mask/|inpaint/]NAME[@VERSION], a run, or hf:ORG/TASK-NAME@vVERSION"),
-]
+NAME_HELP = "[mask/|inpaint/]NAME[@VERSION], a run, or hf:ORG/TASK-NAME@vVERSION"
+Names = Annotated[list[str] | None, Argument(metavar="NAME...", help=NAME_HELP)]
 All = Annotated[bool, Option("--all", help="every version of every model")]
 FromMirror = Annotated[str | None, Option("--from", help="folder or file:// address of a mirror")]
 FromSource = Annotated[str | None, Option("--source", help=f"use this source alone: {', '.join(SOURCES)}")]
@@ -124,7 +122,7 @@ def _entry_json(registry: Registry, entry: ModelEntry) -> dict[str, Any]:
 
 
 @app.command()
-def info(name: Annotated[str, Argument(help="[mask/|inpaint/]NAME[@VERSION]")], as_json: AsJson = False) -> None:
+def info(name: Annotated[str, Argument(help=NAME_HELP)], as_json: AsJson = False) -> None:
     """Show the card of a model."""
     model = _resolve(name)
     card = read_card(model)
@@ -203,7 +201,7 @@ def convert(
     if card is not None:
         if names or all_models or to is None:
             raise UsageError("--card makes one new model: give it with --to and without names or --all")
-        for line in conversion.import_model(card, sdists, to).splitlines():
+        for line in conversion.convert_new(card, sdists, to).splitlines():
             print_line(line)
         return
 

@@ -67,36 +67,16 @@ def publish(
         raise UsageError(
             "--private is for a repository that is made: leave it out with --pr, --finish, --bundle and --dry-run"
         )
-    from deepcr_zoo.publishing import workflow
-    from deepcr_zoo.publishing.entries import find_checkout
-    from deepcr_zoo.publishing.releases import repository_of
-
-    if finish and what is not None and not Path(what).is_dir():
-        publication = workflow.tag_registered(what)
-        how = "tag set" if publication.is_new else "had its tag before"
-        print_note(f"{what}: {how}, {publication.address} at commit {publication.pin.commit}")
-    elif what is not None:
-        checkout = None if as_pull_request or dry_run else find_checkout(into)
-        release = workflow.find_release(what)
-        repository = repository_of(release, repo)
-        if dry_run:
-            _show(release, repository)
-        elif bundle:
-            for path in workflow.bundle(release, find_checkout(into)):
-                print_result(str(path))
-        elif checkout is None:
-            _propose(release, repository)
-        else:
-            done = (
-                workflow.finish(release, repository, checkout)
-                if finish
-                else workflow.publish(release, repository, checkout, private=private)
-            )
-            _print_published(release, done)
-    elif seed:
+    if seed:
         _publish_seed(repo, dry_run, private, into)
-    else:
+    elif registry:
         _publish_registry(repo, dry_run, private, into)
+    elif what is not None and finish and not Path(what).is_dir():
+        _set_tag(what)
+    elif what is not None and (as_pull_request or dry_run):
+        _propose(what, repo, dry_run)
+    elif what is not None:
+        _publish_model(what, repo, into, finish=finish, bundle=bundle, private=private)
 
 
 def update(
@@ -163,7 +143,7 @@ def site(
     from deepcr_zoo.publishing.site import write_site
 
     for path in write_site(registries.default_registry(), output_dir, TerminalReporter()):
-        print_result(str(path))
+        print_result(path)
 
 
 def _print_checked(found: CheckedItem) -> None:
@@ -172,9 +152,40 @@ def _print_checked(found: CheckedItem) -> None:
         print_line(f"       {problem}")
 
 
-def _propose(release: Release, repository: str) -> None:
+def _set_tag(reference: str) -> None:
     from deepcr_zoo.publishing import workflow
 
+    publication = workflow.tag_registered(reference)
+    how = "tag set" if publication.is_new else "had its tag before"
+    print_note(f"{reference}: {how}, {publication.address} at commit {publication.pin.commit}")
+
+
+def _publish_model(what: str, repo: str | None, into: Path | None, *, finish: bool, bundle: bool, private: bool) -> None:
+    """Write a model's entry into a checkout, with its weights or with the pin of its upload."""
+    from deepcr_zoo.publishing import workflow
+    from deepcr_zoo.publishing.entries import find_checkout
+    from deepcr_zoo.publishing.releases import repository_of
+
+    checkout, release = find_checkout(into), workflow.find_release(what)
+    if bundle:
+        for path in workflow.bundle(release, checkout):
+            print_result(path)
+    elif finish:
+        _print_published(release, workflow.finish(release, repository_of(release, repo), checkout))
+    else:
+        _print_published(release, workflow.publish(release, repository_of(release, repo), checkout, private=private))
+
+
+def _propose(what: str, repo: str | None, dry_run: bool) -> None:
+    """Open a pull request on the Hub, or show what it would hold."""
+    from deepcr_zoo.publishing import workflow
+    from deepcr_zoo.publishing.releases import repository_of
+
+    release = workflow.find_release(what)
+    repository = repository_of(release, repo)
+    if dry_run:
+        _show(release, repository)
+        return
     proposal = workflow.propose(release, repository)
     print_note(f"{release.reference}: " + ("waits to be merged" if proposal.is_new else "was proposed before"))
     print_note("after the merge the same command with --finish in place of --pr writes the registry entry")

@@ -85,7 +85,7 @@ def view(
 
 @contextmanager
 def _noted_interrupts() -> Iterator[Callable[[], bool]]:
-    """End a block at Ctrl-C in peace; the function tells of one that came while a library swallowed its exception."""
+    """End a block at Ctrl-C in peace; the yielded function is True if one came while a library swallowed its exception."""
     noted = False
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -132,4 +132,4 @@ def regions(
         for caution in written.cautions:
             message("caution", caution, "caution")
         for path in written.paths:
-            print_result(str(path))
+            print_result(path)

@@ -4,7 +4,7 @@ Networks and their weights, the engines that run them, tiling, image input, clas
 compatible with deepCR.
 
 Imports: zoo and the flat files.
-Promises: `MaskModel` and `InpaintModel`, which hold no state between calls. Only `engines` imports openvino.
+Promises: `MaskModel` and `InpaintModel`, which hold no state between calls. Only `engines` and `graphs` import openvino.
 """
 
 from typing import TYPE_CHECKING

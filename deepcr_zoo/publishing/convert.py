@@ -47,12 +47,15 @@ def convert(card: Card, sdists: Path) -> ConvertedModel:
     """
     identity = card.identity
     if card.provenance.upstream is None:
-        raise ConversionError(f"{identity.task}/{identity.name}: nothing to convert: it was trained by this project")
+        raise ConversionError(
+            f"{identity.task}/{identity.name}: nothing to convert: its card names no release of another package "
+            f"(provenance.kind is {card.provenance.kind})"
+        )
     architecture, state = convert_state(read_upstream(card.provenance.upstream, sdists))
     return ConvertedModel(card, architecture, weights.serialise(state))
 
 
-def import_model(card_path: Path, sdists: Path, to: Path) -> str:
+def convert_new(card_path: Path, sdists: Path, to: Path) -> str:
     """Write weights and test vector of a new model, converted from the file its card names; return its registry entry.
 
     The files go into ``task/name/version/`` under `to`. The entry is YAML to put under ``versions`` in
@@ -69,7 +72,7 @@ def import_model(card_path: Path, sdists: Path, to: Path) -> str:
     write_weights(converted, to)
     _write_new(vector, to / converted.folder / TEST_VECTOR_FILE)
     locked = LockedVersion(
-        released=datetime.date.today(),
+        released=datetime.datetime.now(datetime.UTC).date(),
         architecture=converted.architecture,
         weights=LockedFile.of(converted.weights),
         test_vector=LockedFile.of(vector),

@@ -15,7 +15,7 @@ from deepcr_zoo.files import read_file, refuse_others, write_together
 from deepcr_zoo.publishing.releases import Release
 from deepcr_zoo.zoo.merging import MEANING
 from deepcr_zoo.zoo.names import VERSION_PATTERN
-from deepcr_zoo.zoo.records import Measurement, Results, read_records
+from deepcr_zoo.zoo.records import RESULTS_ENDING, Results, read_records, with_record
 from deepcr_zoo.zoo.registry import (
     CARD_FILE,
     TEST_VECTOR_FILE,
@@ -30,7 +30,7 @@ from deepcr_zoo.zoo.registry import (
 
 def find_checkout(given: Path | None) -> Path:
     """Return the checkout that entries are written into: the given folder, else that of this package."""
-    if given is None and locations.data_root() == locations.PACKAGE / "_data":
+    if given is None and locations.data_root() == locations.INSTALLED_DATA:
         raise UsageError("this package is installed: name the checkout that the registry entry goes into, with --into DIR")
     root = given or locations.data_root()
     if not (root / "zoo").is_dir() or not (root / "cards").is_dir():
@@ -68,7 +68,7 @@ def write_entry(release: Release, pin: HubPin | None, checkout: Path) -> list[Pa
     """
     with (
         files.reporting_failures(checkout, "run the command again, with another --into if that stays"),
-        files.locked(checkout, lambda: None),
+        files.locked(checkout),
     ):
         return _write_entry(release, pin, checkout)
 
@@ -84,7 +84,7 @@ def _write_entry(release: Release, pin: HubPin | None, checkout: Path) -> list[P
     contents = dict(beside)
     if release.measurement is not None:
         recorded = Results() if known is None else read_records(registry.resolve(release.reference))
-        contents[card.with_suffix(".results.yaml")] = as_yaml(_with_measurement(recorded, release.measurement))
+        contents[card.with_suffix(RESULTS_ENDING)] = as_yaml(with_record(recorded, release.measurement))
     contents[card] = release.files[CARD_FILE]
     if pin is None:
         shelf = checkout / "zoo" / "weights" / release.entry / release.card.identity.version
@@ -153,10 +153,3 @@ def _pinned_entry(release: Release, registry: Registry, pin: HubPin | None) -> M
             versions={identity.version: locked},
         )
     return entry.model_copy(update={"versions": {**entry.versions, identity.version: locked}})
-
-
-def _with_measurement(recorded: Results, measurement: Measurement) -> Results:
-    """Add a measurement to the results on record, unless they have it already."""
-    if any(measurement.repeats(one) for one in recorded.measurements):
-        return recorded
-    return recorded.model_copy(update={"measurements": [*recorded.measurements, measurement]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from deepcr_zoo.models.model import load_files
 from deepcr_zoo.models.upstream import NetworkFile, read_network, reference_output
 from deepcr_zoo.models.verification import compare
 from deepcr_zoo.zoo import cards
-from deepcr_zoo.zoo.names import NAME_PATTERN, VERSION_PATTERN, is_name, version_key
+from deepcr_zoo.zoo.names import NAME_PATTERN, VERSION_PATTERN, version_key
 from deepcr_zoo.zoo.registries import LOCAL, default_registry, local_root
 from deepcr_zoo.zoo.registry import (
     TEST_VECTOR_FILE,
@@ -101,7 +102,7 @@ def _check(facts: StatedFacts) -> None:
     cards.check_threshold(facts.threshold)
     if max(len(facts.name), len(facts.version)) > MOST_LETTERS:
         raise UsageError(f"name and version: expected at most {MOST_LETTERS} letters each, of which names of files are made")
-    if not is_name(f"{facts.name}@{facts.version}") or "/" in facts.name or ":" in facts.name or "." not in facts.version:
+    if not (re.fullmatch(NAME_PATTERN, facts.name) and re.fullmatch(VERSION_PATTERN, facts.version)):
         raise UsageError(
             f"name {facts.name!r}, version {facts.version!r}: expected such as CSST-2-50 ({NAME_PATTERN}) and 1.0 "
             f"({VERSION_PATTERN})"
@@ -209,7 +210,7 @@ def _write(name: str, facts: StatedFacts, card: cards.Card, architecture: Archit
     with files.reporting_failures(root, "set DEEPCR_ZOO_DATA to a folder that can be"):
         for folder in (entry_path.parent, root / "cards"):
             folder.mkdir(parents=True, exist_ok=True)
-        with files.locked(root, lambda: None):
+        with files.locked(root):
             _check_place(read_registry(root), name)
             known = read_document(entry_path, ModelEntry, root) if files.is_file(entry_path) else None
             versions = {} if known is None else dict(known.versions)

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
 
 from deepcr_zoo.bench import exclusions, gates, operatingpoints, output
 from deepcr_zoo.bench.results import MOST_RESULTS_BYTES, RESULTS_FILE, BenchmarkResults, ModelVerdict, read_results
@@ -180,8 +179,8 @@ def release_of_run(run: Run) -> Release:
         method=run.reference,
         picture=next((name for name in pictures if name.endswith("/roc-all.png")), None),
         example=EXAMPLE_FILE,
-        **_of_recipe(run.recipe),
     )
+    facts = _with_recipe(facts, run.recipe)
     return Release(
         card=card,
         architecture=run.recipe.train.architecture,
@@ -280,7 +279,7 @@ def release_of_model(model: ResolvedModel) -> Release:
         architecture=locked.architecture,
         weights=locked.weights,
         verdict=gates.imported_verdict(candidate) if listed is None else gates.listed_verdict(listed),
-        cautions=[caution.partition(": ")[2] for caution in model.cautions],
+        cautions=locked.cautions,
         measurements=read_records(model).measurements,
         example=EXAMPLE_FILE,
     )
@@ -335,7 +334,7 @@ def _with_benchmark(facts: PageFacts, listed: gates.Listed) -> PageFacts:
         method = listed.name
     except NotMeasuredError as error:
         raise PublishError(f"{listed.subject.reference}: its gates cannot be applied: {error}") from None
-    return dataclasses.replace(facts, results=listed.results, method=method, **_of_recipe(listed.recipe))
+    return _with_recipe(dataclasses.replace(facts, results=listed.results, method=method), listed.recipe)
 
 
 def listed_model(model: ResolvedModel, candidate: gates.Candidate) -> gates.Listed:
@@ -359,18 +358,13 @@ def _listed_recipe(model: ResolvedModel, card: Card) -> Recipe:
     return recipe
 
 
-class _OfRecipe(TypedDict):
-    base_model: str | None
-    base_repository: str | None
-    remarks: Sequence[str]
-
-
-def _of_recipe(recipe: Recipe) -> _OfRecipe:
-    """Return what the page says of a recipe: the network that weights come from, if any do, and unusual bounds."""
-    bases = recipe.train.inherited  # the first is what weights come from
-    base = default_registry().resolve(for_task(bases[0], recipe.task)) if bases else None
+def _with_recipe(facts: PageFacts, recipe: Recipe) -> PageFacts:
+    """Add the network that training started from, if any, and the bounds that are not the defaults."""
+    name = recipe.train.init_from
+    base = None if name is None else default_registry().resolve(for_task(name, recipe.task))
     pin = None if base is None else base.locked.sources.hub
-    return _OfRecipe(
+    return dataclasses.replace(
+        facts,
         base_model=None if base is None else base.reference,
         base_repository=None if pin is None else pin.repo,
         remarks=_remarks(recipe),

@@ -212,7 +212,7 @@ def resume(
 def _lock(run: Run, held: ExitStack) -> None:
     """Keep other processes from training this run until `held` is closed."""
     with checkpoints.reporting_failures(run.folder):
-        held.enter_context(locked(run.folder))
+        held.enter_context(locked(run.folder, wait=False))
 
 
 def _check_validation(recipe: Recipe) -> None:

@@ -137,7 +137,7 @@ def _ask(address: HubAddress) -> None:
     }
     with files.reporting_failures(address.folder, "set DEEPCR_ZOO_DATA to a folder that can be"):
         address.folder.mkdir(parents=True, exist_ok=True)
-        with files.locked(address.folder, report_wait=lambda: None):
+        with files.locked(address.folder):
             # of two first uses at the same moment, between which the tag may move, the first holds
             if not files.is_file(address.folder / LOCK_FILE):
                 files.write_together(contents)

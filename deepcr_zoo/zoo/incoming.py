@@ -1,6 +1,6 @@
 """Bytes from outside: no more than were agreed, in no more than a fair time, and only as they are.
 
-The registry's lock or a listing says how many bytes a file has. A host is not asked twice, and not believed. The clients of
+The registry's lock or a listing says how many bytes a file has, and every answer is compared with it. The clients of
 Hub and archive keep their own connections, proxies and certificates, and all that these receive passes here.
 """
 

@@ -64,7 +64,7 @@ def hub_endpoint() -> Address:
 
 def host_address(name: str, text: str, kind: type[DeepcrZooError]) -> Address:
     """Return the address in a setting, to which paths are added; anything else raises `kind`, and shows no secret."""
-    if re.search("[?#]", text):  # it could not be told whether a part of a password follows, or a token
+    if re.search("[?#]", text):  # what follows may be a part of a password, or a token
         raise kind(f"{name} has a ? or a #: expected an address alone, https://HOST; in a password write %3F and %23")
     address = address_of(text)
     try:

@@ -190,6 +190,10 @@ class SimulatedData(Document):
     def _exposures_have_a_time(self) -> SimulatedData:
         if self.cameras is None and (missing := [one for one in self.visits if one not in self.exposure_time_s]):
             raise ValueError(f"exposure_time_s of {', '.join(missing)}, because no space of cameras is given")
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_are_not_reserved(self) -> SimulatedData:
         if self.seed + self.count > RESERVED_SEED:
             raise ValueError(f"seeds below {RESERVED_SEED}, got up to {self.seed + self.count - 1}")
         return self
@@ -588,7 +592,7 @@ class PublishBlock(Document):
     repository: str | None = Field(default=None, pattern=REPOSITORY_PATTERN, description="Hub repository, ORG/NAME")
 
 
-class VisitCount(Document):
+class RehearsalVisits(Document):
     """Number of simulated visits of each field type."""
 
     train: int = Field(default=2, ge=1)
@@ -642,7 +646,7 @@ class RehearsalBlock(Document):
         min_length=1,
         description="by field type, as in the test visits of Zhang & Bloom 2020, Table 1; ACS/WFC and WFC3/UVIS take images",
     )
-    visits: VisitCount = VisitCount()
+    visits: RehearsalVisits = RehearsalVisits()
     stamps: RehearsalStamps = RehearsalStamps()
     schedule: RehearsalSchedule = Field(default=RehearsalSchedule(), description="replaces fields of train.schedule")
     benchmark: RehearsalBenchmark = Field(default=RehearsalBenchmark(), description="replaces fields of benchmark")
@@ -711,9 +715,13 @@ class Recipe(Document):
         )
 
     @model_validator(mode="after")
-    def _two_outputs_inpaint_by_noise(self) -> Recipe:
+    def _a_teacher_is_for_masks(self) -> Recipe:
         if self.train.teacher is not None and self.task != "mask":
             raise ValueError("train.teacher with task mask: an inpainting network has no probabilities")
+        return self
+
+    @model_validator(mode="after")
+    def _two_outputs_inpaint_by_noise(self) -> Recipe:
         if self.train.architecture.outputs == 2 and (self.task == "mask" or not self.train.input.by_noise):
             raise ValueError(
                 "train.architecture.outputs 1, or 2 with task inpaint and train.input.normalisation noise: "

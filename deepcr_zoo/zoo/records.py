@@ -1,6 +1,6 @@
 """Measured results of a model (``cards/<task>/<name>/<version>.results.yaml``): dated and append-only.
 
-Only `append` writes these files; it drops comments.
+`append` and the entries of releases write these files, without comments.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from deepcr_zoo.zoo.cards import Card, Positive, Probability
 from deepcr_zoo.zoo.instruments import PixelUnit
 from deepcr_zoo.zoo.registry import Registry, ResolvedModel, Sha256
 
+RESULTS_ENDING = ".results.yaml"
 POOLED = "all"  # field type of the pooled data
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
@@ -164,21 +165,29 @@ def altered_records(old: Registry, new: Registry) -> list[str]:
 
 
 def results_path(model: ResolvedModel) -> Path:
-    return model.card_path.with_suffix(".results.yaml")
+    return model.card_path.with_suffix(RESULTS_ENDING)
+
+
+def with_record(results: Results, record: Measurement | ParityRecord | SkyRecord) -> Results:
+    """Return results with a record at their end; the same results if they have a measurement of the same run."""
+    if isinstance(record, Measurement) and any(record.repeats(one) for one in results.measurements):
+        return results
+    kind = {Measurement: "measurements", ParityRecord: "parity", SkyRecord: "sky"}[type(record)]
+    return results.model_copy(update={kind: [*getattr(results, kind), record]})
 
 
 def append(model: ResolvedModel, record: Measurement | ParityRecord | SkyRecord) -> Path:
-    """Append a record to the results of a version and return the file's path."""
-    if model.root.resolve() == locations.PACKAGE / "_data":
+    """Append a record to the results of a version, unless they have it, and return the file's path."""
+    if model.root.resolve() == locations.INSTALLED_DATA:
         raise UsageError(
             f"{model.reference}: results are kept in a checkout, and {model.root} belongs to an installed package: "
             "run the command from a checkout of the repository"
         )
     path = results_path(model)
-    kind = {Measurement: "measurements", ParityRecord: "parity", SkyRecord: "sky"}[type(record)]
-    with files.reporting_failures(path, "nothing was recorded"), files.locked(model.root, lambda: None):
+    with files.reporting_failures(path, "nothing was recorded"), files.locked(model.root):
         results = read_records(model)
-        write_atomically(as_yaml(results.model_copy(update={kind: [*getattr(results, kind), record]})), path)
+        if (longer := with_record(results, record)) is not results:
+            write_atomically(as_yaml(longer), path)
     return path
 
 

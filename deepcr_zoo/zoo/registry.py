@@ -103,6 +103,12 @@ class LockedVersion(Document):
         default=None, max_length=MOST_TEXT, description="why not to use it any more, and what to use instead"
     )
 
+    @property
+    def cautions(self) -> list[str]:
+        """Warning and deprecation, if any."""
+        texts = [self.warning, f"deprecated: {self.deprecated}" if self.deprecated else None]
+        return [text for text in texts if text]
+
 
 class Alias(Document):
     name: Name
@@ -258,10 +264,8 @@ class ResolvedModel:
 
     @property
     def cautions(self) -> list[str]:
-        """Warning and deprecation of this version, if any."""
-        locked = self.locked
-        texts = [locked.warning, f"deprecated: {locked.deprecated}" if locked.deprecated else None]
-        return [f"{self.reference}: {text}" for text in texts if text]
+        """Warning and deprecation of this version, if any, with its name."""
+        return [f"{self.reference}: {text}" for text in self.locked.cautions]
 
 
 @dataclass(frozen=True)

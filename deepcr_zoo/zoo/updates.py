@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 from deepcr_zoo import files, locations
 from deepcr_zoo.documents import Document, as_json, is_of_others
 from deepcr_zoo.errors import DeepcrZooError, OutputError, SourceWarning, UpdateError, warn
-from deepcr_zoo.files import new_folder, read_file, sweep_leftovers, write_atomically
+from deepcr_zoo.files import new_folder, read_file, sweep_leftovers, write_atomically, write_together
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.hub import downloads
 from deepcr_zoo.zoo.hub.repositories import HubRepository
@@ -129,7 +129,7 @@ def update(repository: str = REPOSITORY) -> Update:
     """Fetch the newest lock and cards from a Hub repository, check them, and keep them."""
     with files.reporting_failures(folder(), ELSEWHERE):
         folder().mkdir(parents=True, exist_ok=True)
-        with files.locked(folder(), lambda: None):
+        with files.locked(folder()):
             return _update(repository)
 
 
@@ -160,7 +160,7 @@ def forget() -> None:
     with files.reporting_failures(folder(), "make it writable, the update stays in use"):
         if not os.path.lexists(current_file()) and not _kept_commits():
             return
-        with files.locked(folder(), lambda: None):
+        with files.locked(folder()):
             _check_replaceable()
             current_file().unlink(missing_ok=True)
             for commit in _kept_commits():
@@ -170,19 +170,21 @@ def forget() -> None:
 
 def fetch_lock(remote: HubRepository, commit: str, root: Path) -> None:
     """Write every registry file of a commit below a folder; files that differ from git's hashes raise `UpdateError`."""
-    files = {name: file for name, file in remote.files(commit).items() if is_lock_file(name)}
-    if not has_entries(files) or len(files) > MOST_FILES:
-        raise UpdateError(f"{remote.address} at commit {commit}: expected the files of a registry, got {len(files)} of them")
-    sizes = {name: _check_size(name, file.size) for name, file in files.items()}
+    listed = {name: file for name, file in remote.files(commit).items() if is_lock_file(name)}
+    if not has_entries(listed) or len(listed) > MOST_FILES:
+        raise UpdateError(
+            f"{remote.address} at commit {commit}: expected the files of a registry, got {len(listed)} of them"
+        )
+    sizes = {name: _check_size(name, file.size) for name, file in listed.items()}
     if (total := sum(sizes.values())) > MOST_BYTES_IN_ALL:
         raise UpdateError(
             f"{remote.address} at commit {commit}: expected at most {MOST_BYTES_IN_ALL:,} bytes, got {total:,}"
         )
     contents = downloads.download_all(HubPin(repo=remote.name, commit=commit), sizes)
     for name, data in contents.items():
-        if not files[name].holds(data):
+        if not listed[name].holds(data):
             raise UpdateError(f"{remote.address} at commit {commit}: {name}: got other bytes than the commit has")
-        write_atomically(data, root / name)
+    write_together({root / name: data for name, data in contents.items()})
 
 
 def _readable_current() -> Registry | None:

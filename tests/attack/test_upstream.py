@@ -26,7 +26,7 @@ from deepcr_zoo.errors import ConversionError, DeepcrZooError
 from deepcr_zoo.models import pthfiles
 from deepcr_zoo.models.upstream import convert_state
 from deepcr_zoo.publishing import sdists
-from deepcr_zoo.publishing.convert import import_model
+from deepcr_zoo.publishing.convert import convert_new
 from deepcr_zoo.publishing.sdists import read_upstream
 from deepcr_zoo.zoo.cards import UpstreamFile
 from deepcr_zoo.zoo.registries import default_registry
@@ -78,7 +78,7 @@ def test_a_release_that_is_not_in_the_folder_is_not_fetched_so_that_none_of_its_
     monkeypatch.setattr(subprocess, "Popen", refused)
     card = default_registry().resolve(SMALL).card_path
     with pytest.raises(ConversionError, match=r"deepCR-0.*\.tar\.gz: found no such file: download it .*not with pip"):
-        import_model(card, tmp_path, tmp_path)
+        convert_new(card, tmp_path, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -67,7 +67,7 @@ def held_by_another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_the_lock_of_a_folder_ends_with_its_process(tmp_path):
     refused = pytest.raises(InUseError, match="another process is writing there")
-    with held_by_another_process(tmp_path), refused, locked(tmp_path):
+    with held_by_another_process(tmp_path), refused, locked(tmp_path, wait=False):
         pass
     waited = []
     with locked(tmp_path, lambda: waited.append("")):

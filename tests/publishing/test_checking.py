@@ -287,7 +287,7 @@ def test_against_an_earlier_state_places_cautions_and_results_stay(root, tmp_pat
     assert found == (
         f"{SMALL}@1.0: sources.hub: is missing",
         f"{SMALL}@1.0: warning: is missing",
-        f"{SMALL}@1.0: results: measurements: may be added to, not altered",
+        f"{SMALL}@1.0: results: expected those that are there first, and new ones after them",
     )
 
 

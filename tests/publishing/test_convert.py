@@ -8,7 +8,7 @@ import yaml
 from deepcr_zoo import locations
 from deepcr_zoo.errors import ConversionError
 from deepcr_zoo.models import testvectors
-from deepcr_zoo.publishing.convert import convert, import_model
+from deepcr_zoo.publishing.convert import convert, convert_new
 from deepcr_zoo.publishing.sdists import read_upstream
 from deepcr_zoo.zoo.cards import UpstreamFile, read_card
 from deepcr_zoo.zoo.registries import default_registry
@@ -30,7 +30,7 @@ def test_converting_the_upstream_file_again_gives_the_locked_bytes(name, upstrea
 @pytest.mark.network
 def test_importing_a_model_gives_its_files_and_the_registry_entry(tmp_path, upstream_sdists):
     model = default_registry().resolve(SMALL)
-    entry = yaml.safe_load(import_model(model.card_path, upstream_sdists, tmp_path))["1.0"]
+    entry = yaml.safe_load(convert_new(model.card_path, upstream_sdists, tmp_path))["1.0"]
     locked = model.locked.model_dump(exclude_none=True)
     assert entry["weights"] == locked["weights"]
     assert entry["card"] == locked["card"]
@@ -49,7 +49,7 @@ def test_importing_never_overwrites_other_bytes(tmp_path, upstream_sdists):
     weights.parent.mkdir(parents=True)
     weights.write_bytes(b"released before")
     with pytest.raises(ConversionError, match="a version never changes meaning"):
-        import_model(model.card_path, upstream_sdists, tmp_path)
+        convert_new(model.card_path, upstream_sdists, tmp_path)
     assert weights.read_bytes() == b"released before"
 
 
@@ -61,14 +61,14 @@ def test_a_network_with_batch_norm_needs_a_fingerprint_in_its_card(tmp_path, ups
     path.parent.mkdir(parents=True)
     path.write_text(yaml.safe_dump(card))
     with pytest.raises(ConversionError, match=r"if input\.scale is right, add input_variance: 8\.91e\+04"):
-        import_model(path, upstream_sdists, tmp_path)
+        convert_new(path, upstream_sdists, tmp_path)
 
 
 def test_a_card_must_stand_where_its_identity_says(tmp_path):
     card = default_registry().resolve(SMALL).card_path
     (tmp_path / "1.0.yaml").write_bytes(card.read_bytes())
     with pytest.raises(ConversionError, match=f"expected the card at .../{SMALL}/1.0.yaml"):
-        import_model(tmp_path / "1.0.yaml", tmp_path, tmp_path)
+        convert_new(tmp_path / "1.0.yaml", tmp_path, tmp_path)
 
 
 def a_release(folder, files):

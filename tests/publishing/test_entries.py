@@ -97,7 +97,7 @@ def test_a_checkout_is_found_or_asked_for(tmp_path, monkeypatch):
     assert find_checkout(None) == locations.data_root()
     with pytest.raises(UsageError, match="expected a checkout of the repository, with its zoo/ and cards/"):
         find_checkout(tmp_path)
-    monkeypatch.setattr(locations, "data_root", lambda: locations.PACKAGE / "_data")
+    monkeypatch.setattr(locations, "data_root", lambda: locations.INSTALLED_DATA)
     with pytest.raises(UsageError, match="this package is installed: name the checkout"):
         find_checkout(None)
 

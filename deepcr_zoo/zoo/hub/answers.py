@@ -134,7 +134,7 @@ def _open(api: Any, path: str, seconds: float, commit: str | None) -> Any:
 
 
 def _headers() -> dict[str, str]:
-    """Return who asks, with the token if there is one; the client's own headers would tell more, and ask the Hub for it."""
+    """Return the User-Agent and the token, if any; the client's own headers hold more, and cost a request."""
     from huggingface_hub import constants, get_token
 
     from deepcr_zoo.zoo.hub.guard import LIBRARY

@@ -145,10 +145,9 @@ def patience() -> float:
     return seconds
 
 
-def probe(call: Callable[[float], ResultT]) -> ResultT:
-    """Make a first request, which gets the timeout in seconds and, unlike others, is not retried."""
-    seconds = patience()
-    return within(seconds, lambda: call(seconds))
+def probe(call: Callable[[], ResultT]) -> ResultT:
+    """Make a first request, which must be answered within the user's patience."""
+    return within(patience(), call)
 
 
 def within(seconds: float, call: Callable[[], ResultT]) -> ResultT:

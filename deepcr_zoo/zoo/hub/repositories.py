@@ -15,6 +15,7 @@ from deepcr_zoo.zoo.hub.connection import (
     HubRequest,
     ask,
     client,
+    patience,
     probe,
     shown_endpoint,
     translated,
@@ -64,7 +65,7 @@ class PullRequest:
 class HubRepository:
     """A repository of models or registry files; `name` is ORG/NAME, `address` is for people.
 
-    Every method makes one or two requests and raises `HubUnreachableError` or `HubError`.
+    Every method raises `HubUnreachableError` or `HubError`.
     """
 
     def __init__(self, name: str) -> None:
@@ -75,16 +76,16 @@ class HubRepository:
     def exists(self) -> bool:
         """True if the repository exists and may be read; not retried if the Hub does not answer."""
 
-        def ask() -> bool:
+        def found() -> bool:
             from huggingface_hub import errors
 
             try:
-                probe(lambda seconds: self._api.model_info(self.name, timeout=seconds))
+                probe(lambda: self._api.model_info(self.name, timeout=patience()))
             except errors.RepositoryNotFoundError:
                 return False
             return True
 
-        return self._translated(ask)
+        return self._translated(found)
 
     def is_private(self) -> bool:
         return bool(self._asked(lambda: self._api.model_info(self.name)).private)
@@ -193,7 +194,7 @@ def whoami() -> str:
     from huggingface_hub import get_token
 
     account = HubRequest("api/whoami-v2")
-    if translated(lambda: probe(lambda _: get_token()), account, api) is None:
+    if translated(lambda: probe(get_token), account, api) is None:
         where = shown_endpoint(api)
         raise HubError(f"{where}: not logged in: set HF_TOKEN to a token that may write, or run 'hf auth login'")
-    return str(translated(lambda: probe(lambda _: api.whoami()["name"]), account, api))
+    return str(translated(lambda: probe(lambda: api.whoami()["name"]), account, api))

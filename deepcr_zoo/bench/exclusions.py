@@ -108,7 +108,7 @@ def _inherited(recipe: Recipe, registry: Registry) -> TrainedOn:
 def seen_in_training(recipe: Recipe, dataset: Dataset, registry: Registry) -> list[str] | None:
     """Return the visits of a training set and of the models its recipe starts or learns from, as a card lists them.
 
-    Real visits are PROPOSAL-VISIT, simulated ones have their names, many of which are shortened to ``NAME-1..9``. None if
+    Real visits are PROPOSAL-VISIT, simulated ones have their names, many of which are shortened to ``NAME-1..40``. None if
     the visits of one of these models are unknown.
     """
     seen = {name for visit in visits_of(dataset.manifest, "train") for name in _sky_names(visit, dataset.manifest)}

@@ -196,19 +196,20 @@ def listed_verdict(listed: Listed) -> ModelVerdict:
 
 
 def checks_of_listed(listed: Listed) -> Iterator[Check]:
-    separation = _SKY if listed.recipe.data.split_by == "sky" else _OBSERVATIONS
+    data = listed.recipe.data
+    separation = _SKY if data.simulated is not None or data.split_by == "sky" else _OBSERVATIONS
     yield from _checks(
         listed,
         files=partial(_weights, listed),
-        separation=Check(*separation, partial(_recorded, listed, "shared by")),
+        separation=Check(*separation, partial(_recorded, listed, separation[0])),
         labels=partial(_recorded, listed, Gate.LABELS),
     )
 
 
-def _recorded(listed: Listed, gate: str) -> Measured:
+def _recorded(listed: Listed, gate: Gate) -> Measured:
     """Return what is on record of a gate that needs the training set."""
     recorded = [one.gates for one in listed.results.verdicts if one.reference == listed.name]
-    found = [one for gates in recorded for one in gates if gate in one.gate]
+    found = [one for gates in recorded for one in gates if one.gate == gate]
     if len(found) != 1:
         raise NotMeasuredError("it is not on record beside the card")
     return Measured(f"{found[0].measured} (on {listed.results.date})", found[0].verdict == "passes")
@@ -245,33 +246,33 @@ def _checks(
     yield from _no_regression(judged)
 
 
-def _mask_quality(evidence: Judged) -> Iterator[Check]:
-    block, sure = evidence.recipe.gates, "with 95 % confidence"
-    for name in evidence.field_types:
+def _mask_quality(judged: Judged) -> Iterator[Check]:
+    block, sure = judged.recipe.gates, "with 95 % confidence"
+    for name in judged.field_types:
         for fpr in block.above_lacosmic_at_fpr:
             enough = next((one for one in block.enough if one.field_type == name and math.isclose(one.fpr, fpr)), None)
             if enough is None:
-                gate, bound, measure = Gate.ABOVE_LACOSMIC, f"above 0 points {sure}", partial(_lead, evidence, name, fpr)
+                gate, bound, measure = Gate.ABOVE_LACOSMIC, f"above 0 points {sure}", partial(_lead, judged, name, fpr)
             else:
                 bound = f"above {100 * enough.tpr:g} % {sure}"
-                gate, measure = Gate.ENOUGH_TPR, partial(_enough_tpr, evidence, enough)
+                gate, measure = Gate.ENOUGH_TPR, partial(_enough_tpr, judged, enough)
             yield Check(gate, bound, measure, name, details={"percent": 100 * fpr})
-    truth = evidence.recipe.benchmark.truth
+    truth = judged.recipe.benchmark.truth
     for name, fpr in product(truth.visits if truth else (), block.above_lacosmic_at_fpr):
-        details, measure = {"percent": 100 * fpr}, partial(_lead_in_truth, evidence, name, fpr)
+        details, measure = {"percent": 100 * fpr}, partial(_lead_in_truth, judged, name, fpr)
         yield Check(Gate.ABOVE_LACOSMIC_IN_TRUTH, f"above 0 points {sure}", measure, name, details=details)
-    for name in evidence.field_types:
+    for name in judged.field_types:
         bound = f"{100 * block.max_star_core_rate:g} % at most"
-        yield Check(Gate.STAR_CORES, bound, partial(_star_cores, evidence, name), name)
-    for name in evidence.field_types:
+        yield Check(Gate.STAR_CORES, bound, partial(_star_cores, judged, name), name)
+    for name in judged.field_types:
         bound = f"{100 * block.max_structured_share:g} % of them at most"
-        yield Check(Gate.STRUCTURES, bound, partial(_structures, evidence, name), name)
+        yield Check(Gate.STRUCTURES, bound, partial(_structures, judged, name), name)
 
 
-def _inpainting_quality(evidence: Judged) -> Iterator[Check]:
+def _inpainting_quality(judged: Judged) -> Iterator[Check]:
     for method, baseline in ((MEDIAN, "the masked median"), (BIHARMONIC, "biharmonic interpolation")):
-        for name in evidence.field_types:
-            measure = partial(_mse_ratio, evidence, method, name)
+        for name in judged.field_types:
+            measure = partial(_mse_ratio, judged, method, name)
             yield Check(Gate.BELOW_BASELINE, "below 1 with 95 % confidence", measure, name, details={"baseline": baseline})
 
 
@@ -414,25 +415,25 @@ def _labels(evidence: Evidence) -> Measured:
     return Measured(f"{text}{'; masked stars in ' if starry else ''}{', '.join(starry)}", holds)
 
 
-def _lead(evidence: Judged, field_type: str, fpr: float) -> Measured:
-    found = _comparison(evidence, BEST, field_type, fpr)
+def _lead(judged: Judged, field_type: str, fpr: float) -> Measured:
+    found = _comparison(judged, BEST, field_type, fpr)
     if found.value is None:
-        return _lead_over_more_false_pixels(evidence, field_type, fpr)
-    ours, theirs = (_rate(evidence.results, name, field_type, fpr).tpr or 0.0 for name in (found.method, BEST))
+        return _lead_over_more_false_pixels(judged, field_type, fpr)
+    ours, theirs = (_rate(judged.results, name, field_type, fpr).tpr or 0.0 for name in (found.method, BEST))
     text = f"{100 * ours:.1f} % against {100 * theirs:.1f} %: {100 * found.value:+.1f}"
     if found.interval is None:
         raise NotMeasuredError(f"{text} points, and {NO_INTERVAL}")
     return Measured(f"{text} {_points(found.interval)} points", found.interval.low > 0)
 
 
-def _lead_over_more_false_pixels(evidence: Judged, field_type: str, fpr: float) -> Measured:
+def _lead_over_more_false_pixels(judged: Judged, field_type: str, fpr: float) -> Measured:
     """Compare with L.A.Cosmic at a higher FPR, where no setting has so few false pixels: with fewer it finds no more."""
-    ours = _rate(evidence.results, evidence.name, field_type, fpr)
-    best = [one.fields[field_type] for one in evidence.results.methods if one.name == BEST]
+    ours = _rate(judged.results, judged.name, field_type, fpr)
+    best = [one.fields[field_type] for one in judged.results.methods if one.name == BEST]
     higher = [rate for one in best for rate in one.at_fpr if rate.fpr > fpr and rate.tpr_interval is not None]
     theirs = min(higher, key=lambda rate: rate.fpr, default=None)
     if ours.tpr_interval is None:
-        raise NotMeasuredError(f"{evidence.name} has no TPR at this FPR")
+        raise NotMeasuredError(f"{judged.name} has no TPR at this FPR")
     if theirs is not None and theirs.tpr_interval is not None:
         text = f"{_tpr(ours)} against at most {_tpr(theirs)}, its TPR at FPR {100 * theirs.fpr:g} %: its grid ends above"
         return Measured(text, ours.tpr_interval.low > theirs.tpr_interval.high)
@@ -443,15 +444,15 @@ def _lead_over_more_false_pixels(evidence: Judged, field_type: str, fpr: float) 
     return Measured(text, ours.tpr_interval.low > least.tpr)
 
 
-def _lead_in_truth(evidence: Judged, field_type: str, fpr: float) -> Measured:
-    results = evidence.results.against_truth
+def _lead_in_truth(judged: Judged, field_type: str, fpr: float) -> Measured:
+    results = judged.results.against_truth
     if results is None:
         raise NotMeasuredError("the benchmark has no figures against the truth: run it again")
-    return _lead(replace(evidence, results=results), field_type, fpr)
+    return _lead(replace(judged, results=results), field_type, fpr)
 
 
-def _enough_tpr(evidence: Judged, enough: EnoughTpr) -> Measured:
-    found = _rate(evidence.results, evidence.name, enough.field_type, enough.fpr)
+def _enough_tpr(judged: Judged, enough: EnoughTpr) -> Measured:
+    found = _rate(judged.results, judged.name, enough.field_type, enough.fpr)
     if found.tpr is None or found.tpr_interval is None:
         raise NotMeasuredError(NO_INTERVAL)
     return Measured(_tpr(found), found.tpr_interval.low > enough.tpr)
@@ -464,8 +465,8 @@ def _tpr(found: RateAtFpr) -> str:
     return f"{100 * found.tpr:.1f} % ({100 * found.tpr_interval.low:.1f} to {100 * found.tpr_interval.high:.1f} %)"
 
 
-def _star_cores(evidence: Judged, field_type: str) -> Measured:
-    diagnostics = evidence.method.fields[field_type].diagnostics
+def _star_cores(judged: Judged, field_type: str) -> Measured:
+    diagnostics = judged.method.fields[field_type].diagnostics
     if diagnostics is None:
         raise NotMeasuredError("the benchmark has no figures of star cores")
     groups = diagnostics.star_cores
@@ -474,45 +475,45 @@ def _star_cores(evidence: Judged, field_type: str) -> Measured:
     if not pixels:
         return Measured("no star core among the test stamps", holds=True)
     text = f"{100 * masked / pixels:.2f} % of {pixels} pixels"
-    return Measured(text, masked / pixels <= evidence.recipe.gates.max_star_core_rate)
+    return Measured(text, masked / pixels <= judged.recipe.gates.max_star_core_rate)
 
 
-def _structures(evidence: Judged, field_type: str) -> Measured:
-    found = evidence.method.fields[field_type].structures
+def _structures(judged: Judged, field_type: str) -> Measured:
+    found = judged.method.fields[field_type].structures
     if found is None:
         raise NotMeasuredError("the benchmark has no figures of structures")
-    labels = evidence.results.data.structures.get(field_type)
+    labels = judged.results.data.structures.get(field_type)
     text = (
         f"{100 * found.share:.2f} % of {found.masked} pixels (in lines {found.in_lines}, along trails {found.in_trails}, on "
         f"the same pixels {found.persistent})"
     )
     text += "" if labels is None else f"; of the labels {100 * labels.share:.2f} %"
-    return Measured(text, found.share <= evidence.recipe.gates.max_structured_share)
+    return Measured(text, found.share <= judged.recipe.gates.max_structured_share)
 
 
-def _mse_ratio(evidence: Judged, baseline: str, field_type: str) -> Measured:
-    found = _comparison(evidence, baseline, field_type, None)
+def _mse_ratio(judged: Judged, baseline: str, field_type: str) -> Measured:
+    found = _comparison(judged, baseline, field_type, None)
     return Measured(_difference(found), found.interval is not None and found.interval.high < 1)
 
 
-def _no_regression(evidence: Judged) -> Iterator[Check]:
-    previous = evidence.subject.previous()
+def _no_regression(judged: Judged) -> Iterator[Check]:
+    previous = judged.subject.previous()
     if previous is None:
         measured = Measured("there is no version before", holds=True)
         yield Check(Gate.NO_REGRESSION, "-", lambda: measured, details={"previous": "the version before"})
         return
-    is_mask, is_required = isinstance(evidence.model, MaskModel), evidence.recipe.gates.no_regression
+    is_mask, is_required = isinstance(judged.model, MaskModel), judged.recipe.gates.no_regression
     bound = "not below 0 points with 95 % confidence" if is_mask else "not above 1 with 95 % confidence"
-    for name in evidence.field_types:
-        measure = partial(_regression, evidence, previous.reference, name)
+    for name in judged.field_types:
+        measure = partial(_regression, judged, previous.reference, name)
         yield Check(Gate.NO_REGRESSION, bound, measure, name, is_required, {"previous": previous.reference})
 
 
-def _regression(evidence: Judged, previous: str, field_type: str) -> Measured:
-    is_mask = isinstance(evidence.model, MaskModel)
-    lowest = min(evidence.recipe.gates.above_lacosmic_at_fpr)  # below it there may be too few pixels
-    fprs = [fpr for fpr in evidence.recipe.benchmark.fprs if fpr >= lowest] if is_mask else [None]
-    found = [_comparison(evidence, previous, field_type, fpr) for fpr in fprs]
+def _regression(judged: Judged, previous: str, field_type: str) -> Measured:
+    is_mask = isinstance(judged.model, MaskModel)
+    lowest = min(judged.recipe.gates.above_lacosmic_at_fpr)  # below it there may be too few pixels
+    fprs = [fpr for fpr in judged.recipe.benchmark.fprs if fpr >= lowest] if is_mask else [None]
+    found = [_comparison(judged, previous, field_type, fpr) for fpr in fprs]
     return Measured("; ".join(map(_difference, found)), not any(map(_is_worse, found)))
 
 
@@ -534,12 +535,12 @@ def _is_worse(found: Comparison) -> bool:
     return found.interval.high < 0 if found.fpr is not None else found.interval.low > 1
 
 
-def _comparison(evidence: Judged, against: str, field_type: str, fpr: float | None) -> Comparison:
-    wanted = (evidence.name, against, field_type)
-    for one in evidence.results.comparisons:
+def _comparison(judged: Judged, against: str, field_type: str, fpr: float | None) -> Comparison:
+    wanted = (judged.name, against, field_type)
+    for one in judged.results.comparisons:
         if (one.method, one.against, one.field_type) == wanted and math.isclose(one.fpr or 0, fpr or 0):
             return one
-    excluded = [one.reason for one in evidence.results.excluded if one.reference == against]
+    excluded = [one.reason for one in judged.results.excluded if one.reference == against]
     at = "" if fpr is None else f" at FPR {100 * fpr:g} %"
     raise NotMeasuredError("; ".join(excluded) or f"{against} was not judged beside it{at}")
 

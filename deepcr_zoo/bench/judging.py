@@ -115,8 +115,8 @@ def benchmark(
         If there are no test stamps, or too few to take inpainting masks from.
     DatasetError
         If the training set was not built from this recipe, or a file is missing or damaged.
-    InvalidImageError
-        If a network gives NaN or infinity.
+    InvalidWeightsError
+        If a network gives values that are not finite.
     MissingExtraError
         If L.A.Cosmic takes part and astroscrappy is not installed.
     """
@@ -197,10 +197,10 @@ def _reason_to_exclude(subject: Subject, model: MaskModel | InpaintModel, datase
 def _runtime(
     entrants: Entrants, task: Task, recipe: Recipe, extent: Extent, reporter: Reporter
 ) -> tuple[list[Runtime], list[str]]:
-    """Time the networks on the device where they were judged, and the baselines."""
+    """Time the networks on the device and engine with which they were judged, and the baselines."""
     methods: dict[str, runtime.Method] = {
         # each process loads the network itself: a loaded one is not sent there
-        one.reference: partial(runtime.network, Subject(one.origin).model, str(model.device))
+        one.reference: partial(runtime.network, partial(Subject(one.origin).model, engine=model.engine), str(model.device))
         for one, model in entrants
     }
     if task == "inpaint":

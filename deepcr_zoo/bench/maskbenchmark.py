@@ -89,7 +89,7 @@ def judge_masks(
     for name, blocks in sky.items():
         objlims = objlims_of(recipe, name) if lacosmic else []
         methods: dict[str | float, Method] = {model.reference: network(model, labels_are_truth) for model in models}
-        methods |= {objlim: _lacosmic(dataset, recipe, objlim) for objlim in objlims}
+        methods |= {objlim: _lacosmic(recipe, objlim) for objlim in objlims}
         found[name] = detect(methods, dataset, name, blocks, on_exposure)
         sweeps[name] = {objlim: found[name][objlim] for objlim in objlims}
     judged, cautions = [], []
@@ -106,11 +106,11 @@ def judge_masks(
     return Findings([_with_intervals(one, counts) for one in judged], comparisons, cautions)
 
 
-def _lacosmic(dataset: Dataset, recipe: Recipe, objlim: float) -> Method:
+def _lacosmic(recipe: Recipe, objlim: float) -> Method:
     sigclips = tuple(sorted(recipe.benchmark.lacosmic_sigclips))
 
     def masks(stamps: JudgedStamps) -> NDArray[np.bool_]:
-        return lacosmic_masks(dataset, stamps.group, lacosmic_of(stamps.group.exposure, recipe, objlim), sigclips)
+        return lacosmic_masks(stamps.group, lacosmic_of(stamps.group.exposure, recipe, objlim), sigclips)
 
     return masks_of(masks, sigclips)
 

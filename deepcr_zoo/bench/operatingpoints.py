@@ -7,11 +7,11 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from deepcr_zoo.bench.measures.roc import RocCurve
 from deepcr_zoo.bench.results import BenchmarkResults, MethodResult, ModelMethod
 from deepcr_zoo.errors import IntegrityError, NotMeasuredError
+from deepcr_zoo.models.model import probabilities
 from deepcr_zoo.zoo.records import MeasuredOn, Measurement, OperatingPoint, append
 from deepcr_zoo.zoo.registry import read_registry
 
@@ -44,12 +44,11 @@ def _operating_point(field_type: str, curve: RocCurve, fpr: float) -> OperatingP
     found = curve.at_fpr(fpr)
     if found is None:
         raise NotMeasuredError("there is no cosmic-ray pixel")
-    # computed as in MaskModel.predict, so that the same pixels are above the threshold
-    probabilities = torch.from_numpy(curve.thresholds.copy()).sigmoid_().numpy()
-    threshold = probabilities[curve.thresholds <= np.float32(found.threshold)].max()
+    scores = probabilities(curve.thresholds.copy())  # as in MaskModel.mask: the same pixels are above the threshold
+    threshold = scores[curve.thresholds <= np.float32(found.threshold)].max()
     if threshold >= 1:
         raise NotMeasuredError(f"at a logit of {found.threshold:.3g} the probability rounds to 1, and no pixel exceeds that")
-    first = int(np.argmax(probabilities <= threshold))
+    first = int(np.argmax(scores <= threshold))
     tpr = int(curve.true_positives[first]) / curve.cosmic_rays
     if tpr == 0:
         raise NotMeasuredError("no threshold finds a cosmic-ray pixel at so low a rate")

@@ -96,6 +96,10 @@ class ModelMethod(Document):
     device: str
 
 
+BEFORE, UNTOUCHED = "before", "untouched"
+"""Methods of photometry of simulated images with their cosmic rays, and without them, beside the noiseless scene."""
+
+
 class BaselineMethod(Document):
     kind: Literal["baseline"] = "baseline"
     name: str
@@ -484,7 +488,8 @@ def check_replaced(folder: Path, references: Sequence[str], manifest_sha256: str
             raise OutputError(f"{folder}: holds results that cannot be read ({error}): {output.ELSEWHERE}") from None
         return  # there are none, or they are cut off
     more = ["run times"] if earlier.runtime and not runtime else []
-    if not lacosmic and any(one.name.startswith("L.A.Cosmic") for one in earlier.methods):
+    baselines = {one.method.name for one in earlier.methods if isinstance(one.method, BaselineMethod)}
+    if not lacosmic and "lacosmic" in baselines:
         more.append("L.A.Cosmic")
     if more:
         raise OutputError(f"{folder}: holds a benchmark with {' and '.join(more)}, which would be lost: {output.ELSEWHERE}")

@@ -44,8 +44,8 @@ def import_file(
     print_note(f"the converted network agrees with the file's own layers to {made.difference:.1g}")
     if made.deviation is not None:
         stated, unit_text = ("--unit any", "times the noise, compressed") if unit == "any" else (f"--scale {scale:g}", unit)
-        spread = f"if {stated} is right, pixel values had a standard deviation of about {made.deviation:.2g} {unit_text}"
-        message("check", f"{spread} in training", "caution")
+        spread = f"the output of its first layer had a standard deviation of about {made.deviation:.2g} {unit_text}"
+        message("check", f"if {stated} is right, {spread} in training, near to that of the images", "caution")
     if as_json:
         print_json({"model": made.model.reference, "card": str(made.model.card_path), "difference": made.difference})
     else:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from deepcr_zoo.dataset.twopass import TOUCHING, Image, Mask, find_excess, steepest
+from deepcr_zoo.dataset import twopass
+from deepcr_zoo.dataset.twopass import find_excess, steepest
 from deepcr_zoo.errors import DataError
+from deepcr_zoo.models.images import TOUCHING, Image, Mask
 from deepcr_zoo.zoo.recipe import CrSplitBlock
 
 _NEIGHBOURHOOD = 5  # side of the medians that estimate the sky of a pixel
@@ -27,7 +29,7 @@ class RepeatedExposure:
 
     def noise(self, level: Image) -> Image:
         """Return sigma of read and Poisson noise (e-) of pixels at this level (e-), shape (H, W)."""
-        return np.asarray(np.sqrt(np.float32(self.read_noise_electron**2) + np.maximum(level, 0)))
+        return twopass.noise(level, self.read_noise_electron)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,9 +22,9 @@ from deepcr_zoo.dataset.darks import DarkHits, Detection, describe_shapes, read_
 from deepcr_zoo.dataset.exposures import ChipPixels, ExposureFacts, read_chips
 from deepcr_zoo.dataset.labelling import LabelledExposure, LabellingInMemory, VisitRejectedError, check_room, largest_dither
 from deepcr_zoo.dataset.planned import PlannedVisit
-from deepcr_zoo.dataset.twopass import TOUCHING
 from deepcr_zoo.exposures.usablepixels import has_bits
 from deepcr_zoo.models.baselines import Lacosmic
+from deepcr_zoo.models.images import TOUCHING
 from deepcr_zoo.zoo.recipeinstruments import detector_of
 
 

@@ -15,11 +15,12 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepcr_zoo.dataset import trails
+from deepcr_zoo.dataset import trails, twopass
 from deepcr_zoo.dataset.labelling import VisitRejectedError
 from deepcr_zoo.dataset.starmatching import Alignment, background_map, pixel_map
-from deepcr_zoo.dataset.twopass import Image, Mask, find_excess, steepest
+from deepcr_zoo.dataset.twopass import find_excess, steepest
 from deepcr_zoo.errors import DataError
+from deepcr_zoo.models.images import Image, Mask
 from deepcr_zoo.zoo.recipe import DithersBlock
 
 PixelMap = NDArray[np.float64]
@@ -51,7 +52,7 @@ class DitheredExposure:
 
     def noise(self, level: Image) -> Image:
         """Return sigma of read and Poisson noise (e-) of pixels at this level (e-), shape (H, W)."""
-        return np.asarray(np.sqrt(np.float32(self.read_noise_electron**2) + np.maximum(level, 0)))
+        return twopass.noise(level, self.read_noise_electron)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepcr_zoo.dataset.twopass import Image, Mask, steepest
+from deepcr_zoo.dataset.twopass import steepest
+from deepcr_zoo.models.images import Image, Mask
 
 VERSION = 3  # part of the hash of a visit: raised whenever other pixels are found
 

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, special
 
+from deepcr_zoo.models.images import groups
+
 STAR_SIGMA = 10.0  # pixels of the visit's median this far above the background count as stars (or cores of galaxies)
 DARK_SHARE = 0.25  # of the pixels, the darkest, are compared with those on stars; in a crowded field few others are free
 CHANCE = 0.01  # what is at least this likely is accepted: a few stars or cosmic rays prove nothing
@@ -89,7 +91,7 @@ def count_masked(
     return MaskCount(
         masked=int(masked.sum()),
         pixels=int(counted.sum()),
-        groups=int(ndimage.label(masked, np.ones((3, 3)))[1]),
+        groups=groups(masked)[1],
         masked_on_stars=int((masked & stars).sum()),
         on_stars=int(stars.sum()),
         masked_in_dark=int((masked & dark).sum()),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, spatial
 
-from deepcr_zoo.dataset.twopass import TOUCHING, Image, Mask
+from deepcr_zoo.models.images import TOUCHING, Image, Mask
 
 _GAP = 5  # pixels, side of the square that joins the pieces of a trail
 _LEAST_LENGTH, _LENGTH_SHARE = 100.0, 0.3  # of a trail: in pixels, and of the frame's shorter side

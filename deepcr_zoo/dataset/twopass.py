@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
-Image = NDArray[np.float32]
-Mask = NDArray[np.bool_]
-
-TOUCHING = np.ones((3, 3), dtype=bool)  # a pixel and its eight neighbours
+from deepcr_zoo.models.images import TOUCHING, Image, Mask
 
 
 class TwoPassSettings(Protocol):
@@ -32,6 +28,11 @@ def find_excess(excess: Image, sigma: Image, slope: Image, settings: TwoPassSett
 def grow(strong: Mask, weak: Mask, pixels: int) -> Mask:
     """Return `strong` (above the first threshold) and the pixels of `weak` (above the second) this near to it."""
     return np.asarray(strong | (weak & ndimage.binary_dilation(strong, TOUCHING, iterations=pixels)))
+
+
+def noise(level: Image, read_noise_electron: float) -> Image:
+    """Return sigma of read and Poisson noise (e-) of pixels at this level (e-), shape (H, W)."""
+    return np.asarray(np.sqrt(np.float32(read_noise_electron**2) + np.maximum(level, 0)))
 
 
 def steepest(image: Image) -> Image:

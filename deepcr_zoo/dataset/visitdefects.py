@@ -12,7 +12,7 @@ from deepcr_zoo.dataset.labelling import LabelledExposure
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
 from deepcr_zoo.dataset.planned import PlannedVisit
 from deepcr_zoo.dataset.store import DefectRecord
-from deepcr_zoo.dataset.twopass import Mask
+from deepcr_zoo.models.images import Mask
 
 Place = tuple[int, tuple[int, ...]]  # EXTVER and shape of a chip
 

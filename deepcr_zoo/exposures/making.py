@@ -29,7 +29,7 @@ from deepcr_zoo.exposures.maskfiles import MaskFile, read_masks
 from deepcr_zoo.exposures.noisecheck import level_cautions
 from deepcr_zoo.exposures.options import CleanOptions
 from deepcr_zoo.exposures.pictures import Panels
-from deepcr_zoo.exposures.plan import Plan, damaged, finished
+from deepcr_zoo.exposures.plan import Plan, check_existing, damaged
 from deepcr_zoo.exposures.products import ChipMask, Count, NewPixels
 from deepcr_zoo.exposures.provenance import MaskProvenance
 from deepcr_zoo.exposures.reading import Chip, Exposure
@@ -134,7 +134,7 @@ def make(exposure: Exposure, selection: Selection, plan: Plan, options: CleanOpt
 
 def _without_finished(contents: dict[Path, bytes], plan: Plan, exposure: Exposure) -> dict[Path, bytes]:
     """Return the products that are missing or damaged: the others stay, which another process may have written meanwhile."""
-    finished(plan, overwrite=False)
+    check_existing(plan, overwrite=False)
     problems = damaged(plan, exposure)
     return {path: data for path, data in contents.items() if path in problems or not os.path.lexists(path)}
 
@@ -142,7 +142,7 @@ def _without_finished(contents: dict[Path, bytes], plan: Plan, exposure: Exposur
 def _check_written(plan: Plan) -> None:
     """Raise `OutputError` if another process has replaced some of the products: the one that ends last sees the mixture."""
     try:
-        finished(plan, overwrite=False)
+        check_existing(plan, overwrite=False)
     except OutputError as error:
         raise OutputError(
             f"{plan.mask.parent}: another process wrote other products there meanwhile: run again ({error})"
@@ -154,7 +154,7 @@ def _write(contents: dict[Path, bytes], plan: Plan, exposure: Exposure, overwrit
     folder = plan.mask.parent
     for _ in range(MOST_TRIES):
         if overwrite:
-            finished(plan, overwrite)  # a file of the user may have come there meanwhile, which is never replaced
+            check_existing(plan, overwrite)  # a file of the user may have come there meanwhile, which is never replaced
         wanted = contents if overwrite else _without_finished(contents, plan, exposure)
         if not wanted:
             return

@@ -137,11 +137,11 @@ def overscan_noise(chip: Chip) -> tuple[float, ...]:
 def stated_noise(chip: Chip) -> list[float]:
     """Return the read noise of a chip's amplifiers by the header, else that of its camera's description, e-; or nothing."""
     known = chip.read_noise_electron
-    return amplifier_noise(chip.keywords) or ([] if known is None else [known])
+    return _amplifier_noise(chip.keywords) or ([] if known is None else [known])
 
 
-def amplifier_noise(keywords: Keywords) -> list[float]:
-    """Return the read noise of each amplifier, e-, which HST's calibration fills in (0 in raw files, from memory)."""
+def _amplifier_noise(keywords: Keywords) -> list[float]:
+    """Return the read noise of each amplifier, e-, which HST's calibration fills in (READNSEA to D); a 0 is none."""
     return [noise for amplifier in "ABCD" if (noise := positive(keywords, f"READNSE{amplifier}")) is not None]
 
 

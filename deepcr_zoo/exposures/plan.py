@@ -147,15 +147,20 @@ def target(path: Path, output_dir: str | os.PathLike[str] | None, ending: str) -
     return folder / (root_name(path) + ending)
 
 
-def finished(plan: Plan, overwrite: bool) -> Count | None:
-    """Return the count stored in products that are finished; None if they must be made."""
+def check_existing(plan: Plan, overwrite: bool) -> None:
+    """Raise `OutputError` for files in the places of products that are none, or that were made otherwise."""
     differs = {path: _difference(path, plan) for path in plan.paths if os.path.lexists(path)}
     for path, problem in differs.items():
         if problem is not None and not overwrite:
             raise MadeOtherwiseError(
                 f"{path}: exists and was made otherwise ({problem}): give --overwrite to replace it, or another --output-dir"
             )
-    if overwrite or len(differs) < len(plan.paths):
+
+
+def finished(plan: Plan, overwrite: bool) -> Count | None:
+    """Return the count stored in products that are finished; None if they must be made."""
+    check_existing(plan, overwrite)
+    if overwrite or not all(map(os.path.lexists, plan.paths)):
         return None
     return Count.from_header(_product_header(plan.mask))
 

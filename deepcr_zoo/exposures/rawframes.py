@@ -54,9 +54,9 @@ def read_raw_frame(
     section = section_of(header, BIAS_SECTION, pixels.shape)
     is_part = section is not None and pixels[section].size < pixels.size  # else nothing would see light
     if section is not None and is_part and (lit is None or not lit[section].any()):
-        return _fromsection_of(pixels, section, lit, f"{BIAS_SECTION}={text(header, BIAS_SECTION)}")
+        return _of_bias_section(pixels, section, lit, f"{BIAS_SECTION}={text(header, BIAS_SECTION)}")
     if wanted and lit is not None:
-        return _fromsection_of(pixels, _beside(lit), lit, f"outside {_first(header)}")
+        return _of_bias_section(pixels, _beside(lit), lit, f"outside {_first(header)}")
     if wanted:
         return Missing(f"its header has no {BIAS_SECTION}, DATASEC or TRIMSEC that shows an overscan", "--bias LEVEL")
     if instrument is not None and instrument.bias_count is not None:
@@ -193,7 +193,7 @@ def _level(overscan: NDArray[np.float32]) -> float | None:
     return float(np.median(found)) if found.size else None
 
 
-def _fromsection_of(pixels: NDArray[np.float32], section: Section, lit: Mask | None, source: str) -> RawFrame | Missing:
+def _of_bias_section(pixels: NDArray[np.float32], section: Section, lit: Mask | None, source: str) -> RawFrame | Missing:
     """Return a frame with one amplifier, whose bias level is the median of a section."""
     if lit is None:
         lit = np.ones(pixels.shape, dtype=bool)

@@ -25,7 +25,6 @@ class SurveyedFile:
     path: Path
     images: tuple[Keywords, ...]  # header of each image, then that of the primary
     shapes: tuple[tuple[int, int], ...]
-    names: tuple[str, ...]  # EXTNAME
     is_ambiguous: bool  # True if it holds several images, and nothing says which are exposures
     has_flags: bool
     kind: FrameKind | None  # if it is a calibration frame
@@ -105,7 +104,6 @@ def _read(path: Path) -> SurveyedFile:
             path=path,
             images=images,
             shapes=tuple(hdus[index].shape[-2:] for index in indices),
-            names=tuple(extension_name(hdus[index]) for index in indices),
             is_ambiguous=bool(missing),
             has_flags=any(extension_name(hdu) in FLAGS for hdu in hdus),
             kind=None if kind is None else kind[0],

@@ -55,7 +55,7 @@ class Model:
         Input units, normalisation, output and provenance of the model.
     device : torch.device
     engine : str
-        ``torch`` or ``openvino``.
+        ``torch``, ``openvino`` or ``openvino-bf16``.
     sky_range : SkyRange or None
         Sky levels at which the model does well, as measured or as in its training; None if unknown. Images outside of it
         cause an `ImageWarning`.
@@ -144,6 +144,15 @@ class Model:
         return values
 
 
+def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return 1 / (1 + exp(-logit)), computed in place; 0 where exp overflows."""
+    with computing():
+        np.exp(np.negative(logits, out=logits), out=logits)
+        logits += 1
+        np.reciprocal(logits, out=logits)
+    return logits
+
+
 class MaskModel(Model):
     """A network that finds cosmic rays."""
 
@@ -218,12 +227,7 @@ class MaskModel(Model):
         self, stack: ImageStack, tile: int | None, noise: Sequence[FrameNoise] | None = None
     ) -> NDArray[np.float32]:
         """Return probabilities, shape (N, H, W)."""
-        probability = self._logits(stack, tile, noise)
-        with computing():  # 1 / (1 + exp(-logit)) in place; where exp overflows, the probability is 0
-            np.exp(np.negative(probability, out=probability), out=probability)
-            probability += 1
-            np.reciprocal(probability, out=probability)
-        return probability
+        return probabilities(self._logits(stack, tile, noise))
 
     def mask(
         self,

@@ -105,7 +105,7 @@ def make_with(network: Callable[[Tensor], Tensor], card: Card, seed: int) -> Vec
 def example_image(seed: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return a small image of stars and galaxies in e-, and its cosmic rays (True above 20 e-), both of shape `SHAPE`.
 
-    Sky of 60 e-, read noise 4 e-, Moffat stars of 2 px FWHM, exponential galaxies, straight tracks one pixel wide. It is
+    Sky of 60 e-, read noise 4 e-, Moffat stars of 1.75 px FWHM, exponential galaxies, straight tracks one pixel wide. It is
     for tests and the demo, not for training.
     """
     rng = np.random.default_rng(seed)

@@ -38,7 +38,6 @@ from deepcr_zoo.zoo.registry import Architecture
 Stride = Literal[1, 2]
 
 _FIRST_OF_OURS = "encoder.0.conv1.weight"
-_EPSILON = 1e-5  # of torch's BatchNorm
 _PREFIX = "module."  # of torch's DataParallel, which upstream trains with
 _WEIGHT_NORM = {".parametrizations.weight.original0": ".weight_g", ".parametrizations.weight.original1": ".weight_v"}
 _LAYERS = {"batch": {"0": "conv1", "1": "norm1", "3": "conv2", "4": "norm2"}, "none": {"0": "conv1", "2": "conv2"}}
@@ -58,7 +57,7 @@ def load_network(path: Path, task: Task, device: str) -> MaskModel | InpaintMode
     model = load_files(data, _card(path, network), network.architecture, str(path), device)
     caution = "a .pth file has no card: pixel values go in unscaled, as in deepCR, and error rates are unknown"
     if variance := weights.input_variance(network.state, 1):
-        caution += f"; in training they had a standard deviation of about {math.sqrt(variance):.2g}"
+        caution += f"; in training the output of the first layer had a standard deviation of about {math.sqrt(variance):.2g}"
     way_out = f"{command('import', path)} --name NAME makes it a model with unit and scale"
     warn(f"{where}: {caution}; {instead or way_out}", ModelWarning)
     return model
@@ -114,14 +113,14 @@ def upstream_state(architecture: Architecture, state: dict[str, Tensor], scale: 
 def _unscaled(state: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
     """Return the tensors of a network of the same output for input that is not divided by the scale.
 
-    It is exact: the padding of the first convolution is zero in both. BatchNorm keeps the variance of the input, if it is
-    there, so that the scale can be read from the weights.
+    It is exact: the padding of the first convolution is zero in both. BatchNorm, if it is there,
+    keeps the scale, so that it can be read from the weights.
     """
     if weights.FIRST_VARIANCE not in state:
         return {**state, _FIRST_OF_OURS: state[_FIRST_OF_OURS] / scale}
     mean = weights.FIRST_VARIANCE.replace("running_var", "running_mean")
     bias = _FIRST_OF_OURS.replace("weight", "bias")
-    wider = scale**2 * (state[weights.FIRST_VARIANCE] + _EPSILON) - _EPSILON
+    wider = scale**2 * (state[weights.FIRST_VARIANCE] + weights.EPSILON) - weights.EPSILON
     return {**state, weights.FIRST_VARIANCE: wider, mean: state[mean] * scale, bias: state[bias] * scale}
 
 

@@ -41,7 +41,7 @@ _VARIANCE = ".running_var"
 
 _LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
 _DTYPES = {"torch.float32": "F32", "torch.int64": "I64"}  # safetensors' names for the types in a network
-_EPSILON = 1e-5  # of torch's BatchNorm2d, its default
+EPSILON = 1e-5  # of torch's BatchNorm2d, its default
 
 
 @dataclass(frozen=True)
@@ -157,10 +157,10 @@ def is_variance(name: str) -> bool:
 
 
 def input_variance(state: Mapping[str, Tensor] | Arrays, scale: float) -> float | None:
-    """Return the variance of the training images in the card's input unit squared, or None without BatchNorm.
+    """Return the variance that fixes a network's input scale, in the card's input unit squared, or None without BatchNorm.
 
     It is the median of the first BatchNorm's running variances, of two in the middle the lower one, times the input scale
-    squared.
+    squared. They are those of the first convolution's output in training, near to those of the images, but not the same.
     """
     if FIRST_VARIANCE not in state:
         return None
@@ -232,7 +232,7 @@ def fold_batch_norm(arrays: Arrays) -> dict[str, NDArray[np.float32]]:
         if found:
             conv = norm.replace(".norm", ".conv")
             exact = {part: arrays[f"{norm}.{part}"].astype(np.float64) for part in ("weight", "bias", "running_mean")}
-            factor = exact["weight"] / np.sqrt(arrays[name].astype(np.float64) + _EPSILON)
+            factor = exact["weight"] / np.sqrt(arrays[name].astype(np.float64) + EPSILON)
             weight, bias = (arrays[f"{conv}.{part}"].astype(np.float64) for part in ("weight", "bias"))
             shift = exact["bias"] - exact["running_mean"] * factor
             folded[f"{conv}.weight"] = (weight * factor[:, None, None, None]).astype(np.float32)

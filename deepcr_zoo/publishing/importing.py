@@ -84,7 +84,7 @@ def import_file(path: Path, facts: StatedFacts) -> ImportedModel:
     weights.check_state(network.state, network.architecture, network.task, str(path))
     if weights.input_variance(network.state, facts.scale) == 0:
         raise InvalidWeightsError(
-            f"{path}: {weights.FIRST_VARIANCE}: expected the variance of the training images, got 0: train it first"
+            f"{path}: {weights.FIRST_VARIANCE}: expected a variance of its training, got 0: train it first"
         )
     data = weights.serialise(network.state)
     card = _card(path, network, facts)

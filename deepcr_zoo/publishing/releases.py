@@ -180,7 +180,7 @@ def release_of_run(run: Run) -> Release:
         picture=next((name for name in pictures if name.endswith("/roc-all.png")), None),
         example=EXAMPLE_FILE,
     )
-    facts = _with_recipe(facts, run.recipe)
+    facts = with_recipe(facts, run.recipe)
     return Release(
         card=card,
         architecture=run.recipe.train.architecture,
@@ -334,7 +334,7 @@ def _with_benchmark(facts: PageFacts, listed: gates.Listed) -> PageFacts:
         method = listed.name
     except NotMeasuredError as error:
         raise PublishError(f"{listed.subject.reference}: its gates cannot be applied: {error}") from None
-    return _with_recipe(dataclasses.replace(facts, results=listed.results, method=method), listed.recipe)
+    return with_recipe(dataclasses.replace(facts, results=listed.results, method=method), listed.recipe)
 
 
 def listed_model(model: ResolvedModel, candidate: gates.Candidate) -> gates.Listed:
@@ -358,7 +358,7 @@ def _listed_recipe(model: ResolvedModel, card: Card) -> Recipe:
     return recipe
 
 
-def _with_recipe(facts: PageFacts, recipe: Recipe) -> PageFacts:
+def with_recipe(facts: PageFacts, recipe: Recipe) -> PageFacts:
     """Add the network that training started from, if any, and the bounds that are not the defaults."""
     name = recipe.train.init_from
     base = None if name is None else default_registry().resolve(for_task(name, recipe.task))

@@ -28,7 +28,7 @@ _LEAST_COSINE = 0.01
 _ELECTRON_KEV = (25.0, 3000.0)  # secondary electrons of the spacecraft, flat in log energy
 _BORN_INSIDE = 0.5  # share of electrons that a photon frees within the silicon
 
-_REST_KEV = 511.0
+ELECTRON_REST_KEV = 511.0
 _RADIATION_LENGTH_UM = 93_600.0  # silicon, about 9.4 cm (Particle Data Group)
 _MINIMUM_LOSS_KEV_PER_UM = 0.27  # of a minimum-ionising electron, assumed: thin layers lose less than the tabulated mean
 _STEP_UM, _LEAST_STEP_UM = 1.5, 0.15
@@ -168,11 +168,11 @@ def _walk(
     for _ in range(_MOST_STEPS):
         if not energy.size:
             break
-        beta2 = 1 - 1 / (1 + energy / _REST_KEV) ** 2
+        beta2 = 1 - 1 / (1 + energy / ELECTRON_REST_KEV) ** 2
         loss_per_um = _MINIMUM_LOSS_KEV_PER_UM * np.maximum(1.0, 0.95 * beta2**-0.85)
         step = np.minimum(_STEP_UM, np.maximum(_LEAST_STEP_UM, 0.3 * energy / loss_per_um))
         loss = np.minimum(energy, loss_per_um * step * rng.gamma(4.0, 0.25, energy.size))
-        momentum_mev = np.sqrt(energy * (energy + 2 * _REST_KEV)) / 1000
+        momentum_mev = np.sqrt(energy * (energy + 2 * ELECTRON_REST_KEV)) / 1000
         # Highland's formula, as in the Particle Data Group's review, with 13.6 MeV
         deflection = _SCATTERING * 13.6 / (momentum_mev * np.sqrt(beta2)) * np.sqrt(step / _RADIATION_LENGTH_UM)
         direction = direction + rng.standard_normal((energy.size, 3)) * np.minimum(deflection, 1.2)[:, None]

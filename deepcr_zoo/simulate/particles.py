@@ -11,12 +11,17 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.simulate.bounds import MOST_DEPOSITS, drawn, within
 from deepcr_zoo.simulate.charge import Deposits, Floats, Silicon, collect
-from deepcr_zoo.simulate.cosmicrays import EV_PER_ELECTRON, MARGIN_PIXELS, secondary_electrons, straight_tracks
+from deepcr_zoo.simulate.cosmicrays import (
+    ELECTRON_REST_KEV,
+    EV_PER_ELECTRON,
+    MARGIN_PIXELS,
+    secondary_electrons,
+    straight_tracks,
+)
 from deepcr_zoo.zoo.simulation import SimulationBlock
 
 _POOL = 20_000  # directions from which those of the muons are drawn
 _MINUTE, _DAY = 60.0, 86_400.0
-_REST_KEV = 511.0
 _GAMMA_KEV = np.array([609.0, 1120.0, 1461.0, 1764.0, 2615.0])
 """Strong lines of 214Bi (609, 1120, 1764), 40K (1461) and 208Tl (2615); that they are equally strong is assumed."""
 
@@ -74,7 +79,7 @@ def muon_directions(zenith_angle_deg: float, rng: np.random.Generator) -> tuple[
 def compton_energies_kev(number: int, rng: np.random.Generator) -> Floats:
     """Draw energies of Compton recoils: flat up to the edge of a gamma line, roughly as the Klein-Nishina formula."""
     gamma = rng.choice(_GAMMA_KEV, number)
-    edge = 2 * gamma**2 / (_REST_KEV + 2 * gamma)
+    edge = 2 * gamma**2 / (ELECTRON_REST_KEV + 2 * gamma)
     return np.asarray(_LEAST_RECOIL_KEV + (edge - _LEAST_RECOIL_KEV) * rng.random(number))
 
 

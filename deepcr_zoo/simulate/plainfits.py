@@ -15,8 +15,6 @@ from deepcr_zoo.errors import UsageError
 from deepcr_zoo.simulate.plaincameras import PlainCamera
 from deepcr_zoo.simulate.readouts import Cards, Readout, literal
 
-_SECONDS_PER_DAY = 86_400.0
-
 
 @dataclass(frozen=True)
 class PlainLabel:

@@ -237,7 +237,7 @@ class _Simulation:
         return np.asarray(layer.reshape(rows, y, columns, x).sum(axis=(1, 3)))
 
     def _draw_detector(self) -> _Detector:
-        """Draw flaws for the whole chip, so that a smaller frame has the same."""
+        """Draw flat field and warm pixels of the whole chip, of which a frame may be a part, and the frame's bad columns."""
         rng, settings = self._rng(_DETECTOR), self.settings
         rows, columns = (max(sides) for sides in zip(self.visit.instrument.chip_shape, self.shape, strict=True))
         tilt = rng.uniform(-1, 1, 2) * _FLAT_SLOPE / 2

@@ -67,14 +67,14 @@ def save(state: TrainingState, folder: Path, recipe_sha256: str) -> None:
         plateau_bad_epochs=state.plateau.num_bad_epochs,
         progress=progress,
     )
-    with reporting_failures(folder):
+    with reporting_run_failures(folder):
         write_atomically(data, folder / name)
         write_atomically(as_json(checkpoint), folder / CHECKPOINT_FILE)
         _remove_others(folder, name)
 
 
 @contextmanager
-def reporting_failures(folder: Path) -> Iterator[None]:
+def reporting_run_failures(folder: Path) -> Iterator[None]:
     """Turn an OSError while a run is written into an OutputError."""
     try:
         yield

@@ -19,7 +19,7 @@ from deepcr_zoo.models.baselines import require_astroscrappy
 from deepcr_zoo.models.model import InpaintModel, MaskModel
 from deepcr_zoo.models.weights import serialise
 from deepcr_zoo.progress import Reporter
-from deepcr_zoo.training.checkpoints import reporting_failures
+from deepcr_zoo.training.checkpoints import reporting_run_failures
 from deepcr_zoo.training.draftcard import DraftFacts, draft_card, draft_test_vector
 from deepcr_zoo.training.plots import plot_loss, plot_test_stamps
 from deepcr_zoo.training.runs import LOSS_PICTURE, STAMPS_PICTURE
@@ -35,7 +35,7 @@ def finalize(run: Run, dataset: Dataset, state: TrainingState, reporter: Reporte
     The card is not, if it is of this model: somebody may have edited it.
     With `proves`, baselines, gates and the report are part of the evaluation; `jobs` processes run L.A.Cosmic.
     """
-    with reporting_failures(run.folder):
+    with reporting_run_failures(run.folder):
         _write_model(run, dataset, state)
         model = run.model(str(state.device))
         _draw(run, dataset, model, state, reporter)

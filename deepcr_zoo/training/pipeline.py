@@ -211,7 +211,7 @@ def resume(
 
 def _lock(run: Run, held: ExitStack) -> None:
     """Keep other processes from training this run until `held` is closed."""
-    with checkpoints.reporting_failures(run.folder):
+    with checkpoints.reporting_run_failures(run.folder):
         held.enter_context(locked(run.folder, wait=False))
 
 
@@ -315,6 +315,6 @@ def _not_finite(run: Run, error: LossIsNotFiniteError, ranks: Ranks) -> Training
         return TrainingError(f"{run.folder}: {error}; {saved}; {advice}")
     path = run.folder / (BAD_BATCH_FILE if ranks.is_writer else f"rank{ranks.rank}-{BAD_BATCH_FILE}")
     tensors = {name: tensor.cpu().contiguous() for name, tensor in vars(error.examples).items()}
-    with checkpoints.reporting_failures(run.folder):
+    with checkpoints.reporting_run_failures(run.folder):
         write_atomically(safetensors.torch.save(tensors), path)
     return TrainingError(f"{run.folder}: {error}; the batch is in {path.name}, {saved}; {advice}")

@@ -29,7 +29,7 @@ from deepcr_zoo.dataset.store import key_of
 from deepcr_zoo.documents import Document, as_json, brief, json_bytes
 from deepcr_zoo.errors import RunError
 from deepcr_zoo.files import scratch_folder, sweep_leftovers, write_atomically, write_failure
-from deepcr_zoo.training.checkpoints import reporting_failures
+from deepcr_zoo.training.checkpoints import reporting_run_failures
 from deepcr_zoo.zoo.names import for_task
 from deepcr_zoo.zoo.recipe import Recipe
 from deepcr_zoo.zoo.registries import default_registry
@@ -106,7 +106,7 @@ def _make_folder(parent: Path, timestamp: str, key: str, contents: Mapping[str, 
 def write_metrics(run: Run, history: list[EpochRecord]) -> None:
     """Write ``metrics.jsonl``, one line per epoch."""
     lines = "".join(record.model_dump_json() + "\n" for record in history)
-    with reporting_failures(run.folder):
+    with reporting_run_failures(run.folder):
         write_atomically(lines.encode(), run.folder / METRICS_FILE)
 
 
@@ -136,7 +136,7 @@ def add_environment(run: Run, environment: Environment) -> None:
     except ValidationError:
         raise RunError(f"{path}: cannot be read: restore it, or remove it") from None
     if known[-1:] != [environment]:
-        with reporting_failures(run.folder):
+        with reporting_run_failures(run.folder):
             write_atomically(_ENVIRONMENTS.dump_json([*known, environment], indent=1) + b"\n", path)
 
 

@@ -284,7 +284,7 @@ def test_positions_that_spread_stamps_over_more_than_memory_are_refused(tmp_path
     dataset = test_stamps.write_dataset(tmp_path, test_stamps.recipe_of(), (test_stamps.FIELD,), spread)
     group = next(dataset.exposures("test"))
     with pytest.raises(DatasetError, match=r"the stamps of chip 1 span 4,294,967,359 x 4,294,967,359 pixels"):
-        lacosmic_masks(dataset, group, Lacosmic(2.0, 4.1), (4.0, 8.0))
+        lacosmic_masks(group, Lacosmic(2.0, 4.1), (4.0, 8.0))
 
 
 def test_exposures_whose_stamps_lie_far_along_different_axes_are_refused():
@@ -374,11 +374,11 @@ def test_masks_that_are_damaged_or_hostile_are_not_used(to_mask, tmp_path, data)
 def test_masks_that_are_no_file_are_computed_again(to_mask, put, tmp_path, monkeypatch):
     monkeypatch.setenv("DEEPCR_ZOO_DATA", str(tmp_path))
     group, method = next(to_mask.exposures("test")), Lacosmic(2.0, 4.1)
-    first = lacosmic_masks(to_mask, group, method, (4.0, 8.0))
+    first = lacosmic_masks(group, method, (4.0, 8.0))
     (path,) = Home.default().baselines.glob("*.npz")
     path.unlink()
     put(path)
-    np.testing.assert_array_equal(lacosmic_masks(to_mask, group, method, (4.0, 8.0)), first)
+    np.testing.assert_array_equal(lacosmic_masks(group, method, (4.0, 8.0)), first)
     assert path.is_file()
     assert not path.is_symlink()
 
@@ -387,14 +387,14 @@ def test_masks_of_lacosmic_beside_a_training_set_of_others_are_neither_believed_
     """They could be all clean, so that any network beats them, or a link to a folder of the user."""
     monkeypatch.setenv("DEEPCR_ZOO_DATA", str(tmp_path / "own"))
     group, method = next(to_mask.exposures("test")), Lacosmic(2.0, 4.1)
-    first = lacosmic_masks(to_mask, group, method, (4.0, 8.0))
+    first = lacosmic_masks(group, method, (4.0, 8.0))
     assert first.any()
     (kept,) = Home.default().baselines.glob("*.npz")
     theirs = to_mask.home.baselines
     theirs.mkdir()
     np.savez_compressed(theirs / kept.name, planes=np.zeros((1, *first.shape[1:]), np.uint8))
     kept.unlink()
-    np.testing.assert_array_equal(lacosmic_masks(to_mask, group, method, (4.0, 8.0)), first)
+    np.testing.assert_array_equal(lacosmic_masks(group, method, (4.0, 8.0)), first)
     assert [path.name for path in theirs.iterdir()] == [kept.name]
 
 

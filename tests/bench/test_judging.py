@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+from deepcr_zoo.bench import runtime
 from deepcr_zoo.bench.judging import Extent, benchmark
 from deepcr_zoo.bench.measures.inpainting import draw
 from deepcr_zoo.bench.measures.summary import rows
@@ -40,6 +41,16 @@ def evaluate(model, dataset, recipe, reporter=None):
     """Judge a network by itself."""
     subjects = [find_subject(model.reference)]
     return benchmark(subjects, dataset, recipe, COMMAND, extent=ALONE, device="cpu", engine="torch", reporter=reporter)
+
+
+def test_networks_are_timed_with_the_engine_that_they_were_judged_with(finder, dataset, monkeypatch):
+    asked = []
+    monkeypatch.setattr(runtime, "measure", lambda methods, on_method: (asked.append(methods), ([], []))[1])
+    subjects = [find_subject(finder.reference)]
+    extent = Extent(lacosmic=False, runtime=True, gates=False)
+    benchmark(subjects, dataset, recipe_of(), COMMAND, extent=extent, device="cpu", engine="torch")
+    load = asked[0][finder.reference].args[0]
+    assert load("cpu").engine == "torch"
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ def test_the_figures_are_those_of_direct_calls_of_astroscrappy(dataset):
     ones = list(judged_stamps(dataset, "globular_cluster"))
 
     def tallied(one):
-        masks = lacosmic_masks(dataset, one.group, METHOD, SIGCLIPS)
+        masks = lacosmic_masks(one.group, METHOD, SIGCLIPS)
         groups = class_group(one.cosmic_rays, one.ignore, np.arange(STAMPS))
         return tally_masks(list(masks), SIGCLIPS, groups, 2 * STAMPS)
 
@@ -75,30 +75,30 @@ def test_the_figures_are_those_of_direct_calls_of_astroscrappy(dataset):
 
 
 def test_masks_are_computed_once_and_read_ever_after(dataset, monkeypatch):
-    first = lacosmic_masks(dataset, group_of(dataset), METHOD, SIGCLIPS[::-1])
+    first = lacosmic_masks(group_of(dataset), METHOD, SIGCLIPS[::-1])
     assert first.shape == (len(SIGCLIPS), STAMPS, SIDE, SIDE)
     assert first.dtype == bool
     monkeypatch.delattr(Lacosmic, "mask")
-    np.testing.assert_array_equal(lacosmic_masks(dataset, group_of(dataset), METHOD, SIGCLIPS), first)
+    np.testing.assert_array_equal(lacosmic_masks(group_of(dataset), METHOD, SIGCLIPS), first)
     assert len(kept_files(dataset)) == 1
 
 
 def test_more_sigclips_than_a_byte_has_bits_are_kept_too(dataset, monkeypatch):
     sigclips = np.linspace(3, 12, 9)
-    first = lacosmic_masks(dataset, group_of(dataset), METHOD, sigclips)
+    first = lacosmic_masks(group_of(dataset), METHOD, sigclips)
     monkeypatch.delattr(Lacosmic, "mask")
-    np.testing.assert_array_equal(lacosmic_masks(dataset, group_of(dataset), METHOD, sigclips), first)
+    np.testing.assert_array_equal(lacosmic_masks(group_of(dataset), METHOD, sigclips), first)
 
 
 @pytest.mark.parametrize(
     "damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: flipped(data), lambda data: b"junk"]
 )
 def test_a_damaged_file_is_computed_again(dataset, damage):
-    first = lacosmic_masks(dataset, group_of(dataset), METHOD, SIGCLIPS)
+    first = lacosmic_masks(group_of(dataset), METHOD, SIGCLIPS)
     (path,) = kept_files(dataset)
     sound = path.read_bytes()
     path.write_bytes(damage(sound))
-    np.testing.assert_array_equal(lacosmic_masks(dataset, group_of(dataset), METHOD, SIGCLIPS), first)
+    np.testing.assert_array_equal(lacosmic_masks(group_of(dataset), METHOD, SIGCLIPS), first)
     assert path.read_bytes() == sound
 
 
@@ -109,23 +109,23 @@ def flipped(data):
 
 def test_masks_are_kept_apart_by_all_that_they_depend_on(dataset, monkeypatch):
     group = group_of(dataset)
-    lacosmic_masks(dataset, group, METHOD, (4.0,))
-    lacosmic_masks(dataset, group, replace(METHOD, objlim=5.0), (4.0,))
-    lacosmic_masks(dataset, group, replace(METHOD, readnoise=5.0), (4.0,))
-    lacosmic_masks(dataset, group, METHOD, (5.0,))
-    lacosmic_masks(dataset, replace(group, indices=group.indices[1:]), METHOD, (4.0,))
+    lacosmic_masks(group, METHOD, (4.0,))
+    lacosmic_masks(group, replace(METHOD, objlim=5.0), (4.0,))
+    lacosmic_masks(group, replace(METHOD, readnoise=5.0), (4.0,))
+    lacosmic_masks(group, METHOD, (5.0,))
+    lacosmic_masks(replace(group, indices=group.indices[1:]), METHOD, (4.0,))
     other = group.exposure.stamps.model_copy(update={"sha256": "0" * 64})
-    lacosmic_masks(dataset, replace(group, exposure=group.exposure.model_copy(update={"stamps": other})), METHOD, (4.0,))
+    lacosmic_masks(replace(group, exposure=group.exposure.model_copy(update={"stamps": other})), METHOD, (4.0,))
     monkeypatch.setattr(lacosmicmasks, "FORMAT", lacosmicmasks.FORMAT + 1)
-    lacosmic_masks(dataset, group, METHOD, (4.0,))
+    lacosmic_masks(group, METHOD, (4.0,))
     monkeypatch.setattr(lacosmicmasks, "version", lambda name: "0")
-    lacosmic_masks(dataset, group, METHOD, (4.0,))
+    lacosmic_masks(group, METHOD, (4.0,))
     assert len(kept_files(dataset)) == 8
 
 
 def test_all_masks_of_a_grid_are_prepared_by_several_processes_and_what_is_there_is_left_alone(dataset):
     group = group_of(dataset)
-    lacosmic_masks(dataset, group, lacosmic_of(group.exposure, RECIPE, 2.0), RECIPE.benchmark.lacosmic_sigclips)
+    lacosmic_masks(group, lacosmic_of(group.exposure, RECIPE, 2.0), RECIPE.benchmark.lacosmic_sigclips)
     (first,) = kept_files(dataset)
     before, reported = os.stat(first), []
     prepare(dataset, RECIPE, jobs=2, on_done=lambda done, of: reported.append((done, of)))

@@ -13,6 +13,7 @@ from deepcr_zoo.bench.measures import roc
 from deepcr_zoo.bench.operatingpoints import FPRS, operating_points, record
 from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.errors import DeepcrZooError
+from deepcr_zoo.models.model import probabilities
 from deepcr_zoo.zoo.records import threshold_at
 from deepcr_zoo.zoo.registry import read_registry
 from tests.bench.stamps import recipe_of
@@ -22,8 +23,7 @@ NAME = "mask/ACS-WFC-F606W-2-4@1.0"
 
 def sigmoid(logits):
     """Return probabilities computed as in the models."""
-    torch = pytest.importorskip("torch")
-    return torch.from_numpy(logits.copy()).sigmoid().numpy()
+    return probabilities(logits.copy())
 
 
 @pytest.fixture(scope="module")

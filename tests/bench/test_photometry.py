@@ -7,14 +7,13 @@ from photutils.aperture import CircularAnnulus, CircularAperture, aperture_photo
 from deepcr_zoo.bench.measures.inpainting import by_values
 from deepcr_zoo.bench.measures.photometry import (
     APERTURE_PIXELS,
-    BEFORE,
     RING_PIXELS,
-    UNTOUCHED,
     describe,
     flux_ratios,
     masks_of_others,
     rows,
 )
+from deepcr_zoo.bench.results import BEFORE, UNTOUCHED
 from deepcr_zoo.models.baselines import medmask
 from tests.bench.stamps import EXPOSURES, STAMPS, recipe_of, with_truth, write_dataset
 

@@ -242,7 +242,7 @@ def test_every_method_has_one_colour_and_no_two_are_drawn_alike():
     results = mask_results()
     results.methods.extend(network(f"mask/N{number}@1.0", 5.0) for number in range(8))
     found = figures.styles(results)
-    assert len(set(found.values())) == len(found) == 13
+    assert len(set(found.values())) == len(found) == 14
     assert found[NETWORK] == figures.styles(mask_results())[NETWORK]
 
 

@@ -238,7 +238,8 @@ def test_a_start_file_of_a_shell_that_is_no_utf8_stays_as_it_is(tmp_path):
     start = tmp_path / ".bashrc"
     start.write_bytes(b"# M\xfcller\n")
     command = [sys.executable, "-m", "deepcr_zoo", "--install-completion", "bash"]
-    done = subprocess.run(command, env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, text=True)
+    told = {"HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # the shell is the one named
+    done = subprocess.run(command, env={**os.environ, **told}, capture_output=True, text=True)
     assert done.returncode == 1
     assert "is no UTF-8, and stays as it is" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr

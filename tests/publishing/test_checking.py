@@ -9,6 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 from deepcr_zoo import locations
+from deepcr_zoo.bench.gates import Gate
 from deepcr_zoo.bench.results import Interval, read_results, write_results
 from deepcr_zoo.cli.main import app
 from deepcr_zoo.errors import UsageError
@@ -211,6 +212,12 @@ def leave_only_praise(results):
     results.verdicts[0].__dict__.update(gates=[praise])
 
 
+def share_the_sky(results):
+    for gate in results.verdicts[0].gates:
+        if gate.gate == Gate.SEPARATE_SKY:
+            gate.__dict__.update(gate=Gate.SEPARATE_OBSERVATIONS)
+
+
 def require_nothing(results):
     for gate in results.verdicts[0].gates:
         gate.__dict__.update(verdict="not required")
@@ -227,6 +234,7 @@ def judge_twice(results):
         (find_more_stars, "clean star cores are rarely masked, at the default threshold (extragalactic): 50.00 % of"),
         (find_less, "is above that of the best L.A.Cosmic (spectrum)"),
         (leave_only_praise, "labels are sound: not measured: it is not on record beside the card"),
+        (share_the_sky, "no sky is shared by training and test: not measured: it is not on record beside the card"),
         (require_nothing, "labels are sound: "),
         (judge_twice, "not measured: the benchmark on record is not of these weights and this card"),
     ],

@@ -114,7 +114,7 @@ def test_an_imported_network_is_a_model_for_all_commands(pth, tmp_path):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (0.0, "expected the variance of the training images, got 0"),
+        (0.0, "expected a variance of its training, got 0"),
         (-1.0, "expected variances of 0 or more, got -1"),
         (float("nan"), "expected finite numbers"),
     ],
@@ -343,7 +343,7 @@ def test_the_command_prints_the_name_that_other_commands_take(pth):
     run = CliRunner().invoke(app, ["import", str(pth), "--name", "CSST-2-50", "--scale", "100", "--licence", "MIT"])
     assert run.exit_code == 0, run.output
     assert run.stdout.splitlines()[-1] == "local:mask/CSST-2-50@1.0"
-    assert "if --scale 100 is right, pixel values had a standard deviation of about" in run.output
+    assert "if --scale 100 is right, the output of its first layer had a standard deviation of about" in run.output
     for command in (["info", "local:CSST-2-50"], ["list", "local:*"]):
         shown = CliRunner().invoke(app, command)
         assert shown.exit_code == 0

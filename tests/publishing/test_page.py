@@ -13,9 +13,10 @@ from huggingface_hub import ModelCard
 
 from deepcr_zoo.errors import PublishError
 from deepcr_zoo.publishing.page import PageFacts, front_matter, render
-from deepcr_zoo.publishing.releases import release_of_model
+from deepcr_zoo.publishing.releases import release_of_model, with_recipe
 from deepcr_zoo.zoo.cards import Figure
 from deepcr_zoo.zoo.hubmodels import HubConfig
+from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 from deepcr_zoo.zoo.registries import default_registry
 from deepcr_zoo.zoo.registry import LockedFile, read_registry
 from tests.bench.reports import mask_results
@@ -135,6 +136,15 @@ def test_texts_of_a_benchmark_are_no_tags_and_links_on_the_page():
     assert "alert(1)" in text
     assert "<script>" not in text.replace("\\<script\\>", "")
     assert "[a](" not in text.replace("\\[a\\](", "")
+
+
+def test_a_network_was_trained_from_what_it_started_with_and_not_from_its_teacher():
+    facts = release_of("mask/CCD-ANY-3-16@1.0").facts
+    for setting, base in (("teacher", None), ("init_from", SOME_MODELS[0])):
+        recipe = read_recipe(find_recipe("ccd-any-3-16"), [f"train.{setting}=ACS-WFC-F606W-2-4@1.0"])
+        found = with_recipe(facts, recipe)
+        assert found.base_model == base
+        assert ("Fine-tuned" in render(found).decode()) == (base is not None)
 
 
 def test_a_network_that_was_trained_here_is_not_published_with_the_benchmark_of_other_weights(tmp_path):

@@ -24,7 +24,7 @@ from deepcr_zoo.errors import DatasetError, InvalidDocumentError, OutputError, R
 from deepcr_zoo.models import testvectors
 from deepcr_zoo.models.model import MaskModel
 from deepcr_zoo.progress import NullReporter
-from deepcr_zoo.training.checkpoints import condition, reporting_failures
+from deepcr_zoo.training.checkpoints import condition, reporting_run_failures
 from deepcr_zoo.training.pipeline import resume, train
 from deepcr_zoo.zoo.cards import Card
 from tests.models.test_isolation import SETTINGS, state
@@ -351,11 +351,11 @@ def test_a_damaged_checkpoint_is_not_called_intact(tmp_path):
     (tmp_path / "checkpoint.json").write_text("{}")
     assert condition(tmp_path) == "the last checkpoint is damaged"
     damaged = r"Read-only file system; the last checkpoint is damaged: make it writable, then"
-    with pytest.raises(OutputError, match=damaged), reporting_failures(tmp_path):
+    with pytest.raises(OutputError, match=damaged), reporting_run_failures(tmp_path):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
     (tmp_path / "checkpoint.json").unlink()
     none = r"there is no checkpoint yet: make room, then .* starts it again"
-    with pytest.raises(OutputError, match=none), reporting_failures(tmp_path):
+    with pytest.raises(OutputError, match=none), reporting_run_failures(tmp_path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

@@ -128,9 +128,9 @@ def lacosmic_of(exposure: ExposureRecord, recipe: Recipe, objlim: float) -> Laco
     return Lacosmic(objlim, recipe.instrument.read_noise_electron if read_noise is None else read_noise)
 
 
-def lacosmic_masks(dataset: Dataset, group: ExposureStamps, method: Lacosmic, sigclips: Sequence[float]) -> Masks:
+def lacosmic_masks(group: ExposureStamps, method: Lacosmic, sigclips: Sequence[float]) -> Masks:
     """Return the masks of an exposure's stamps at **ascending** sigclips, shape (T, N, S, S), computed once and kept."""
-    wanted = _mask_set(dataset, group, method, sigclips)
+    wanted = _mask_set(group, method, sigclips)
     kept = wanted.kept()
     return wanted.compute() if kept is None else kept
 
@@ -146,14 +146,13 @@ def prepare(dataset: Dataset, recipe: Recipe, jobs: int = 1, on_done: OnDone | N
     After an interruption the next call continues from there. InterruptedWorkError says why masks could not be computed.
     """
     sets = [
-        _mask_set(dataset, group, lacosmic_of(group.exposure, recipe, objlim), recipe.benchmark.lacosmic_sigclips)
+        _mask_set(group, lacosmic_of(group.exposure, recipe, objlim), recipe.benchmark.lacosmic_sigclips)
         for group in dataset.exposures("test")
         for objlim in objlims_of(recipe, group.visit.field_type)
     ]
     sweep_leftovers(Home.default().baselines)
     missing = {str(one.path): one for one in sets if one.kept() is None}
     if missing:
-        require_astroscrappy()
         Home.default().make()
     report = on_done or (lambda done, of: None)
     report(len(sets) - len(missing), len(sets))
@@ -182,7 +181,7 @@ def described(dataset: Dataset, recipe: Recipe, objlims: Mapping[FieldType, floa
     )
 
 
-def _mask_set(dataset: Dataset, group: ExposureStamps, method: Lacosmic, sigclips: Sequence[float]) -> MaskSet:
+def _mask_set(group: ExposureStamps, method: Lacosmic, sigclips: Sequence[float]) -> MaskSet:
     ascending = tuple(sorted(map(float, sigclips)))
     require_astroscrappy()
     key = key_of(

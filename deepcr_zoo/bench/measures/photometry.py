@@ -18,7 +18,7 @@ from scipy import ndimage
 from deepcr_zoo.bench.measures.inpainting import Fill, by_values
 from deepcr_zoo.bench.measures.judgedpixels import JudgedStamps, OnExposure, judged_stamps
 from deepcr_zoo.bench.measures.stars import BOX, IN_CORE, Images, Masks, Places, around, find_stars
-from deepcr_zoo.bench.results import PhotometryRow
+from deepcr_zoo.bench.results import BEFORE, UNTOUCHED, PhotometryRow
 from deepcr_zoo.dataset.reading import Dataset, Stamp
 from deepcr_zoo.machine import require
 from deepcr_zoo.models.images import replace_from_neighbours
@@ -40,9 +40,6 @@ LEAST_SIGNAL_TO_NOISE = 10.0
 
 MOST_CONCENTRATION = 0.55
 """Light in 3x3 / light in 5x5 pixels of a galaxy; stars have 0.6 at least (`stars.LEAST_CONCENTRATION`)."""
-
-BEFORE, UNTOUCHED = "before", "untouched"
-"""Method names of simulated images with their cosmic rays, and without them: the latter against the noiseless scene."""
 
 Values = NDArray[np.float64]
 FluxRatios = dict[tuple[str, Kind], Values]

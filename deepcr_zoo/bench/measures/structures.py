@@ -18,6 +18,7 @@ from scipy import ndimage
 from deepcr_zoo.bench.measures.judgedpixels import JudgedStamps
 from deepcr_zoo.errors import DatasetError
 from deepcr_zoo.machine import memory_shortage
+from deepcr_zoo.models.images import groups
 
 Mask = NDArray[np.bool_]
 
@@ -146,7 +147,7 @@ def _lines(masked: Mask, seen: Mask) -> Mask:
 
 def _trails(masked: Mask) -> Mask:
     """Return the pixels of groups that are as long as trails."""
-    label, _ = ndimage.label(masked, np.ones((3, 3)))
+    label, _ = groups(masked)
     boxes = ndimage.find_objects(label)
     is_long = [max(side.stop - side.start for side in box) >= TRAIL_PIXELS for box in boxes]
     found: Mask = np.array([False, *is_long])[label]

@@ -13,7 +13,7 @@ from typing import Any
 
 from deepcr_zoo.bench.report.tables import GROUPINGS, Grouping
 from deepcr_zoo.bench.report.wording import field_name, group_name, shared_working_point
-from deepcr_zoo.bench.results import BenchmarkResults, FieldResult, MethodResult, ModelMethod
+from deepcr_zoo.bench.results import BEFORE, UNTOUCHED, BenchmarkResults, FieldResult, MethodResult, ModelMethod
 from deepcr_zoo.exposures.pictures import plainly_drawn, png, require_matplotlib
 
 NETWORK_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -29,8 +29,6 @@ WIDTH, HEIGHT, LEGEND_ROW = 4.8, 3.2, 0.2
 
 DPI = 160
 LOWEST_FPR, HIGHEST_FPR = 1e-5, 0.1
-BEFORE = "before"
-"""The method of photometry rows without repair."""
 
 
 class Topic(StrEnum):
@@ -89,7 +87,7 @@ def plots(results: BenchmarkResults) -> list[Plot]:
 
 
 def styles(results: BenchmarkResults) -> dict[str, Style]:
-    found: dict[str, Style] = {BEFORE: Style("#7F7F7F", "x", ":")}
+    found: dict[str, Style] = {BEFORE: Style("#7F7F7F", "x", ":"), UNTOUCHED: Style("#7F7F7F", "+", ":")}
     networks = [one.name for one in results.methods if isinstance(one.method, ModelMethod)]
     baselines = [one.name for one in results.methods if not isinstance(one.method, ModelMethod)]
     for names, colours in ((networks, NETWORK_COLOURS), (baselines, BASELINE_COLOURS)):

@@ -153,9 +153,13 @@ def _examples(model: InpaintModel, dataset: Dataset, synthetic: str) -> Iterator
     legend = {"added mask": BLUE, "own cosmic ray": ORANGE, "ignored": GREY}
     for field_type in field_types_of(dataset):
         stamps = dataset.stamps("test", field_type)
-        stamp, other = stamps[len(stamps) // 2], stamps[0]
+        middle = len(stamps) // 2
+        stamp, other = stamps[middle], stamps[0]
+        noise = [stamps.noise(middle)] if model.card.input.by_noise else None
         added, own, ignored = other.cosmic_rays == 1, stamp.cosmic_rays == 1, stamp.ignore == 1
-        panels, strongest = filling_panels(stamp.image, model.fill(stamp.image, added | own), added, own, ignored)
+        panels, strongest = filling_panels(
+            stamp.image, model.fill(stamp.image, added | own, noise=noise), added, own, ignored
+        )
 
         def draw(places: Sequence[Any], panels: Mapping[str, Shades] = panels) -> None:
             for axes, (heading, picture) in zip(places, panels.items(), strict=True):

@@ -20,7 +20,15 @@ from pathlib import Path
 
 from deepcr_zoo.errors import DeepcrZooError, IntegrityError, InUseError, OutputError, UsageError
 from deepcr_zoo.machine import free_memory_bytes, process_space
-from deepcr_zoo.permissions import ANY, Permissions, created, own_permissions, replacement, restore
+from deepcr_zoo.permissions import (
+    ANY,
+    Permissions,
+    created,
+    own_permissions,
+    permissions_of_open,
+    replacement,
+    restore,
+)
 
 LOCK_FILE = ".lock"
 """In each folder that one process at a time may write to; it stays there, and the kernel ends the lock with its process."""
@@ -42,6 +50,7 @@ MOST_DEPTH = 100
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a disk, a quota or a largest file size that leaves no room."""
 
+_UNFINISHED = re.compile("unfinished-[0-9a-f]{32}")
 _PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]*)-(?P<process>\d+)-[0-9a-f]{8}\.part", re.DOTALL)
 
 
@@ -91,12 +100,36 @@ def read_file(path: Path, most_bytes: int | None = None, memory_of_a_byte: int =
     The default is what the free memory holds if each byte takes `memory_of_a_byte` in the end.
     """
     with opened_file(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if most_bytes is None and size * memory_of_a_byte > SMALL_BYTES and (free := free_memory_bytes()) is not None:
-            most_bytes = free // memory_of_a_byte
-        if most_bytes is not None and size > most_bytes:
-            raise OSError(errno.EFBIG, f"has {size:,} bytes, at most {most_bytes:,} can be read", str(path))
-        data = file.read(size + 1)
+        return _content(file, path, most_bytes, memory_of_a_byte)
+
+
+def read_below(folder: Path, name: str) -> bytes:
+    """Return the bytes of a regular file below a folder; no link is followed, whenever others have put it there."""
+    if os.open not in os.supports_dir_fd:  # Windows
+        refuse_links(folder / name, folder)
+        return read_file(folder / name)
+    *inside, last = Path(name).parts
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in inside:
+            above, descriptor = descriptor, os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+            os.close(above)
+        found = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=descriptor)
+    finally:
+        os.close(descriptor)
+    with open(found, "rb") as file:
+        _check_regular(os.fstat(found).st_mode, folder / name)
+        return _content(file, folder / name)
+
+
+def _content(file: BufferedReader, path: Path, most_bytes: int | None = None, memory_of_a_byte: int = 1) -> bytes:
+    """Return the bytes of an open file, as `read_file` does."""
+    size = os.fstat(file.fileno()).st_size
+    if most_bytes is None and size * memory_of_a_byte > SMALL_BYTES and (free := free_memory_bytes()) is not None:
+        most_bytes = free // memory_of_a_byte
+    if most_bytes is not None and size > most_bytes:
+        raise OSError(errno.EFBIG, f"has {size:,} bytes, at most {most_bytes:,} can be read", str(path))
+    data = file.read(size + 1)
     if len(data) > size:
         raise OSError(errno.EBUSY, "grows while it is read", str(path))
     return data
@@ -175,10 +208,20 @@ def _keep(path: Path, kept: dict[Path, Path]) -> None:
     except OSError:  # also of a disk without hard links
         if path.is_symlink() or not path.is_file():
             return
-        with created(earlier, Permissions(0o600)) as copy, opened_file(path) as original:
-            shutil.copyfileobj(original, copy)
-        shutil.copystat(path, earlier)
+        _copy(path, earlier)
     kept[path] = earlier
+
+
+def _copy(path: Path, copy: Path) -> None:
+    with opened_file(path) as original, created(copy, Permissions(0o600)) as file:
+        try:
+            if _is_made_of_holes(original.fileno()):
+                raise OSError(errno.EFBIG, "is a file of holes", str(path))
+            shutil.copyfileobj(original, file)
+            restore(file.fileno(), permissions_of_open(original.fileno()))
+        except BaseException:
+            copy.unlink(missing_ok=True)
+            raise
 
 
 def _rename_new(temporary: Path, path: Path) -> None:
@@ -341,7 +384,17 @@ def _sweep(folder: Path, names: Collection[str] | None) -> None:
         ):
             # in a folder that others share it may be theirs, and built to be in the way
             with suppress(OSError, RecursionError):
-                _remove(folder / leftover)
+                _remove_leftover(folder / leftover)
+
+
+def _remove_leftover(path: Path) -> None:
+    """Remove an unfinished file or folder; of a folder no more than what `scratch_folder` has made in it."""
+    if not path.is_dir() or path.is_symlink():
+        path.unlink(missing_ok=True)
+        return
+    for name in filter(_UNFINISHED.fullmatch, os.listdir(path)):
+        shutil.rmtree(path / name, ignore_errors=True)
+    path.rmdir()  # fails if more is there: others may have given its name to a folder of the user
 
 
 def _has_lost_its_process(found: re.Match[str]) -> bool:
@@ -407,8 +460,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
     with scratch_folder(path) as folder:
         with _undisturbed(folder):
             yield folder
-        if (kept := own_permissions(path, stat.S_ISDIR)) is not None:
-            restore(folder, kept)
+        if os.name != "nt" and (kept := own_permissions(path, stat.S_ISDIR)) is not None:
+            with _opened_folder(folder) as descriptor:
+                restore(descriptor, kept)
         try:
             os.rename(folder, path)  # replaces an empty folder alone
         except OSError as error:
@@ -421,27 +475,43 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """Yield a folder beside `path` that is removed at the end; `sweep_partial` removes what a killed process leaves."""
-    folder = _partial_path(path)
-    folder.mkdir(parents=True)
+    """Yield a folder that is removed at the end; `sweep_partial` removes what a killed process leaves.
+
+    It lies beside `path` in a folder of this user alone, and nobody can guess its name: others who may rename that folder,
+    and put a link in its place, lead this process into no folder that exists.
+    """
+    around = _partial_path(path)
+    around.parent.mkdir(parents=True, exist_ok=True)
+    around.mkdir(mode=0o700)
+    folder = around / f"unfinished-{secrets.token_hex(16)}"
     try:
-        with _held(folder):
-            yield folder
+        with _held(around):
+            folder.mkdir()
+            with _held(folder):  # which also keeps its number (inode) from another one that takes its place
+                yield folder
     finally:
-        _remove(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # another one has taken its place
+            around.rmdir()
 
 
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """Hold a lock on a folder itself: it shows processes that cannot see this one that the folder is in use."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows opens no folders
+    if os.name == "nt":  # Windows opens no folders
         yield
         return
-    try:
+    with _opened_folder(folder) as descriptor:
         _try_lock(descriptor)
         yield
+
+
+@contextmanager
+def _opened_folder(path: Path) -> Iterator[int]:
+    """Open a folder, and no link to one."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -449,13 +519,10 @@ def _held(folder: Path) -> Iterator[None]:
 def _is_held(path: Path) -> bool:
     """True if a process holds the lock of a folder, which ends with that process."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0))
+        with _opened_folder(path) as descriptor:
+            return not _try_lock(descriptor)
     except OSError:  # a file or a link, which nobody holds
         return False
-    try:
-        return not _try_lock(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -498,18 +565,18 @@ def remove_own_folder(folder: Path, is_own: Callable[[str], bool]) -> None:
     An `OutputError` names what is not of this package; then nothing is removed. OSError if something stays.
     """
     refuse_links(folder, folder.parent)
-    for top, folders, names in walk(folder, onerror=_raise):
-        for path in (Path(top, name) for name in (*names, *(one for one in folders if os.path.islink(Path(top, one))))):
+    found, folders = [], [folder]
+    for top, inside, names in walk(folder, onerror=_raise):
+        links = [name for name in inside if os.path.islink(Path(top, name))]
+        folders += [Path(top, name) for name in inside if name not in links]
+        for path in (Path(top, name) for name in (*names, *links)):
             if not is_own(path.relative_to(folder).as_posix()) and not _PARTIAL.fullmatch(path.name):
                 raise OutputError(f"{path}: is not a file of deepcr-zoo, so that {folder} stays: move it away")
-    shutil.rmtree(folder)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+            found.append(path)
+    for path in found:  # these alone, whatever others may have put there since
+        path.unlink()
+    for path in sorted(folders, reverse=True):
+        path.rmdir()
 
 
 def _partial_path(path: Path) -> Path:

@@ -38,13 +38,13 @@ ANY = Permissions(0o666)
 """All that the umask leaves."""
 
 
-def permissions_of(path: Path) -> Permissions:
-    """Return the permissions of what is made from a file; for this user alone if it is gone."""
-    try:
-        found = path.stat()
-    except OSError:
-        return Permissions(0o600)
-    return Permissions(0o600 | found.st_mode & 0o666, _NO_GROUP if _has_list(path) else found.st_gid)
+def permissions_of_made_from(descriptor: int) -> Permissions:
+    """Return the permissions of what is made from an open file.
+
+    Never of a file by its name: that may be a link, which others have led elsewhere since the file was read.
+    """
+    found = _without_set_uid(os.fstat(descriptor), descriptor)
+    return Permissions(0o600 | found.mode & 0o666, found.group)
 
 
 def own_permissions(path: Path, is_kind: Callable[[int], bool] = stat.S_ISREG) -> Permissions | None:
@@ -54,9 +54,16 @@ def own_permissions(path: Path, is_kind: Callable[[int], bool] = stat.S_ISREG) -
     except OSError:
         return None
     is_own = not hasattr(os, "getuid") or found.st_uid == os.getuid()
-    if not is_own or not is_kind(found.st_mode):
-        return None
-    return Permissions(found.st_mode & 0o777, _NO_GROUP if _has_list(path) else found.st_gid)
+    return _without_set_uid(found, path) if is_own and is_kind(found.st_mode) else None
+
+
+def permissions_of_open(descriptor: int) -> Permissions:
+    """Return the permissions of an open file, without set-uid and the like."""
+    return _without_set_uid(os.fstat(descriptor), descriptor)
+
+
+def _without_set_uid(found: os.stat_result, file: int | Path) -> Permissions:
+    return Permissions(found.st_mode & 0o777, _NO_GROUP if _has_list(file) else found.st_gid)
 
 
 def created(path: Path, permissions: Permissions) -> BinaryIO:
@@ -73,18 +80,23 @@ def created(path: Path, permissions: Permissions) -> BinaryIO:
 def replacement(path: Path, kept: Permissions) -> BinaryIO:
     """Open a new file to be written, with the permissions and, where that is allowed, the group of what it replaces."""
     file = _created(path, kept.mode & 0o700)
-    restore(path, kept)
+    restore(file.fileno(), kept)
     return file
 
 
-def restore(path: Path, kept: Permissions) -> None:
-    """Give a file or a folder these permissions and, where that is allowed, their group."""
+def restore(descriptor: int, kept: Permissions) -> None:
+    """Give an open file or folder these permissions and, where that is allowed, their group.
+
+    Never by its name: others who may write to its folder can put a link to any file of this user in its place.
+    """
+    if not hasattr(os, "fchmod"):  # Windows, where modes say next to nothing
+        return
     with suppress(OSError, AttributeError):
-        os.removexattr(path, _LIST)  # of its folder: the mode would be that of all whom it names
-    if kept.group not in (None, _NO_GROUP) and path.stat().st_gid != kept.group:
+        os.removexattr(descriptor, _LIST)  # of its folder: the mode would be that of all whom it names
+    if kept.group not in (None, _NO_GROUP) and os.fstat(descriptor).st_gid != kept.group:
         with suppress(OSError):
-            os.chown(path, -1, kept.group)
-    os.chmod(path, kept.mode_for(path.stat().st_gid))
+            os.fchown(descriptor, -1, kept.group)
+    os.fchmod(descriptor, kept.mode_for(os.fstat(descriptor).st_gid))
 
 
 def _has_list(file: int | Path) -> bool:

@@ -17,7 +17,6 @@ from deepcr_zoo.cli.options import AsJson, refuse_existing
 from deepcr_zoo.documents import as_short_yaml
 from deepcr_zoo.errors import InvalidFileError, MissingExtraError, OutputError, UsageError
 from deepcr_zoo.files import write_atomically, write_new
-from deepcr_zoo.permissions import permissions_of
 from deepcr_zoo.zoo.instrumentfiles import default_instruments, is_description, read_instrument, settings_folder
 from deepcr_zoo.zoo.instruments import Instrument
 
@@ -192,7 +191,7 @@ def _draw(exposure: Any, instrument: Instrument, output_dir: Path | None) -> Pat
         message("no picture", str(error), "caution")
         return None
     with files.reporting_failures(path, "choose another --output-dir"):
-        files.write_together({path: picture}, permissions=permissions_of(exposure.path))
+        files.write_together({path: picture}, permissions=exposure.permissions)
     return path
 
 

@@ -25,6 +25,7 @@ from deepcr_zoo.exposures.packing import packing_of
 from deepcr_zoo.exposures.tiles import check_tiles
 from deepcr_zoo.files import NotAFileError, opened_file
 from deepcr_zoo.machine import memory_shortage
+from deepcr_zoo.permissions import Permissions, permissions_of_made_from
 from deepcr_zoo.zoo.instruments import number, text, value
 
 FITS_BLOCK = 2880
@@ -64,14 +65,20 @@ def check_kind(path: Path) -> None:
 
 def read_unchanged(path: Path) -> bytes:
     """Return the bytes of a file; raise `InvalidFileError` if it changes while it is read."""
+    return read_with_permissions(path)[0]
+
+
+def read_with_permissions(path: Path) -> tuple[bytes, Permissions]:
+    """Return the bytes of a file, as `read_unchanged`, and the permissions of what is made from them."""
     with _opened_to_read(path) as file:
+        permissions = permissions_of_made_from(file.fileno())
         before = os.fstat(file.fileno())
         check_memory(before.st_size, f"{path}: has {before.st_size:,} bytes")
         data = file.read(before.st_size + 1)
         after = os.fstat(file.fileno())
     if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size) or len(data) != after.st_size:
         raise InvalidFileError(f"{path}: changed while it was read: wait until it is complete, then run again")
-    return data
+    return data, permissions
 
 
 @contextmanager

@@ -40,7 +40,6 @@ from deepcr_zoo.machine import memory_shortage
 from deepcr_zoo.models.containers import Repainted
 from deepcr_zoo.models.images import TOUCHING, groups
 from deepcr_zoo.models.skynoise import FrameNoise, frame_noise
-from deepcr_zoo.permissions import permissions_of
 from deepcr_zoo.zoo.cards import contract_sha256, read_card
 from deepcr_zoo.zoo.instruments import PixelUnit
 from deepcr_zoo.zoo.registry import ResolvedModel
@@ -160,7 +159,7 @@ def _write(contents: dict[Path, bytes], plan: Plan, exposure: Exposure, overwrit
             return
         new = [path for path in wanted if not os.path.lexists(path)]
         try:
-            write_together(wanted, new, permissions_of(exposure.path))
+            write_together(wanted, new, exposure.permissions)
         except OSError as error:
             if not any(os.path.lexists(path) for path in new):
                 raise write_failure(folder, error, "choose another --output-dir") from None

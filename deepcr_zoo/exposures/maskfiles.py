@@ -22,12 +22,14 @@ from deepcr_zoo.exposures.fitsfiles import (
     is_image,
     opened,
     read_unchanged,
+    read_with_permissions,
     reason,
 )
 from deepcr_zoo.exposures.packing import unpacked
 from deepcr_zoo.exposures.products import MASK_EXTENSION
 from deepcr_zoo.models.images import read_mask
 from deepcr_zoo.models.npzfiles import read_array
+from deepcr_zoo.permissions import Permissions
 from deepcr_zoo.zoo.instruments import text
 
 
@@ -84,6 +86,7 @@ class ProductMasks(NamedTuple):
 
     chips: dict[int, ProductMask]
     cautions: list[str]
+    permissions: Permissions  # of what is made from the file
 
 
 def product_masks(path: Path, exposure_sha256: str = "") -> ProductMasks:
@@ -91,7 +94,8 @@ def product_masks(path: Path, exposure_sha256: str = "") -> ProductMasks:
 
     `InvalidFileError` if there are none, or two for a chip, or if one is no mask.
     """
-    with opened(unpacked(read_unchanged(path), path), path) as (hdus, _, damage):
+    packed, permissions = read_with_permissions(path)
+    with opened(unpacked(packed, path), path) as (hdus, _, damage):
         chips: dict[int, ProductMask] = {}
         for hdu in (one for one in hdus if extension_name(one) == MASK_EXTENSION):
             number = extension_version(hdu)
@@ -104,7 +108,7 @@ def product_masks(path: Path, exposure_sha256: str = "") -> ProductMasks:
         cautions = _cautions(path, hdus, damage, exposure_sha256)
     if not chips:
         raise InvalidFileError(f"{path}: has no {MASK_EXTENSION} extension: expected a mask file of 'deepcr-zoo clean'")
-    return ProductMasks(chips, cautions)
+    return ProductMasks(chips, cautions, permissions)
 
 
 def read_masks(file: MaskFile, versions: Sequence[int]) -> list[NDArray[np.bool_]]:

@@ -153,7 +153,7 @@ def _chips(done: CleanedFile) -> list[tuple[int, Panels]]:
     """Return the chips of a cleaned file with their numbers: pixels in the unit of the file."""
     exposure = read_unchanged(Path(done.path))
     product = {ending: Path(path) for path in done.outputs for ending in (MASK_ENDING, COPY_ENDING) if path.endswith(ending)}
-    masks, cautions = product_masks(product[MASK_ENDING], hashlib.sha256(exposure).hexdigest())
+    masks, cautions, _ = product_masks(product[MASK_ENDING], hashlib.sha256(exposure).hexdigest())
     for caution in cautions:
         warn(caution, ImageWarning)
     images = _images(exposure, Path(done.path), masks)

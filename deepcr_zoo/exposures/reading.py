@@ -23,7 +23,7 @@ from deepcr_zoo.exposures.fitsfiles import (
     extension_name,
     image_values,
     opened,
-    read_unchanged,
+    read_with_permissions,
     reason,
     root_name,
 )
@@ -33,6 +33,7 @@ from deepcr_zoo.exposures.rawframes import RawFrame, assumed_bias, is_unsigned, 
 from deepcr_zoo.exposures.readingoptions import ALL, EXPOSURE_TIMES_S, GAINS, ReadingOptions, is_plausible
 from deepcr_zoo.exposures.usablepixels import Quality, QualityBits, bad_pixels, combined, saturated_pixels
 from deepcr_zoo.models.images import LIMIT, Mask, has_value, near
+from deepcr_zoo.permissions import Permissions
 from deepcr_zoo.zoo.instrumentfiles import default_instruments
 from deepcr_zoo.zoo.instruments import (
     Gain,
@@ -185,6 +186,7 @@ class Exposure:
 
     path: Path
     data: bytes  # the FITS file, unpacked if it was packed as a whole
+    permissions: Permissions  # of what is made from it
     sha256: str  # of the file on disk
     instrument: Instrument | None  # None if the table of instruments does not list it
     keywords: Keywords  # header of the first chip, then that of the primary
@@ -212,7 +214,7 @@ def read_exposure(path: Path, options: ReadingOptions = AS_THE_FILE_SAYS) -> Exp
     Raises `InvalidFileError` for a file that is damaged, changes while it is read, is a combined product, or holds no
     image of known unit and bias level.
     """
-    packed = read_unchanged(path)
+    packed, permissions = read_with_permissions(path)
     with ThreadPoolExecutor(1) as beside, opened(unpacked(packed, path), path) as (hdus, data, cautions):
         hashed = beside.submit(hashlib.sha256, packed)
         recognise = partial(_recognise, options, path)
@@ -231,7 +233,17 @@ def read_exposure(path: Path, options: ReadingOptions = AS_THE_FILE_SAYS) -> Exp
     if isinstance(options.bias, float) and all(raw.image_area is None for _, raw in chips):
         cautions.append("the header does not say where the overscan is: if the frame has one, its pixels are searched too")
     digest = hashed.result().hexdigest()
-    return Exposure(path, data, digest, instrument, keywords, tuple(chip for chip, _ in chips), bit, tuple(cautions))
+    return Exposure(
+        path=path,
+        data=data,
+        permissions=permissions,
+        sha256=digest,
+        instrument=instrument,
+        keywords=keywords,
+        chips=tuple(chip for chip, _ in chips),
+        cosmic_ray_bit=bit,
+        cautions=tuple(cautions),
+    )
 
 
 def _recognise(options: ReadingOptions, path: Path, keywords: Keywords) -> Instrument | None:

@@ -17,7 +17,6 @@ from deepcr_zoo.exposures.products import MASK_EXTENSION
 from deepcr_zoo.files import opened_file, reporting_failures, write_together
 from deepcr_zoo.locations import expanded
 from deepcr_zoo.models.images import groups
-from deepcr_zoo.permissions import permissions_of
 
 MARGIN_PIXELS = 1
 
@@ -42,8 +41,10 @@ def write_regions(path: Path, folder: Path | None = None, *, overwrite: bool = F
     region file exists already and may not be replaced.
     """
     where = path.parent if folder is None else expanded(folder)
-    masks, cautions = product_masks(path)
-    contents = {where / f"{root_name(path)}_{number}.reg": _text(path, number, one.mask) for number, one in masks.items()}
+    found = product_masks(path)
+    contents = {
+        where / f"{root_name(path)}_{number}.reg": _text(path, number, one.mask) for number, one in found.chips.items()
+    }
     for taken in filter(os.path.lexists, contents):
         if not overwrite:
             raise OutputError(f"{taken}: exists already: --overwrite replaces it, --output-dir writes elsewhere")
@@ -51,8 +52,8 @@ def write_regions(path: Path, folder: Path | None = None, *, overwrite: bool = F
             raise OutputError(f"{taken}: is no region file of {path.name}: move it away, or give another --output-dir")
     written = {one: _in_ascii(text) for one, text in contents.items()}
     with reporting_failures(where, "choose another --output-dir"):
-        write_together(written, () if overwrite else list(written), permissions_of(path))
-    return RegionFiles(list(contents), cautions)
+        write_together(written, () if overwrite else list(written), found.permissions)
+    return RegionFiles(list(contents), found.cautions)
 
 
 def _is_ours(region_file: Path, mask_file: Path) -> bool:

@@ -16,7 +16,7 @@ from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.documents import as_json, document_bytes, parse_document
 from deepcr_zoo.errors import DatasetError, GateError, NotMeasuredError, PublishError, UsageError, command
-from deepcr_zoo.files import read_file, refuse_links_below
+from deepcr_zoo.files import read_below, read_file, refuse_links_below
 from deepcr_zoo.locations import data_root
 from deepcr_zoo.models.model import load_resolved
 from deepcr_zoo.publishing.configuration import configuration
@@ -253,7 +253,7 @@ def _remarks(recipe: Recipe) -> list[str]:
 
 def _read(run: Run, name: str) -> bytes:
     try:
-        return read_file(run.folder / name)
+        return read_below(run.folder, name)
     except OSError as error:
         raise PublishError(f"{run.folder / name}: cannot be read: {error.strerror}: {_bench_advice(run)}") from None
 

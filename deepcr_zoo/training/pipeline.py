@@ -263,6 +263,9 @@ def _fit_and_finalize(
         machine.keep_freed_memory()
     if ranks.in_any(checkpoints.has_checkpoint(run.folder)):
         ranks.by_all(lambda: checkpoints.restore(state, run.folder, run.facts.recipe_sha256))
+    elif run.is_trained:
+        way_out = f"{command('bench', run.folder)} judges it, a new run trains another"
+        raise RunError(f"{run.folder}: was trained, and its checkpoint is gone, from which it would go on: {way_out}")
     ranks.by_writer(lambda: add_environment(run, current_environment(state.device, ranks.count)))
     reporter.message("run", str(run.folder))
 

@@ -73,7 +73,7 @@ def lock_files(root: Path) -> dict[str, bytes]:
     """Return every registry file below a root, by relative path, in stable order."""
     paths = [path for part in ("zoo", "cards") for path in files.files_below(root / part)] + [root / "LICENSE"]
     names = sorted(path.relative_to(root).as_posix() for path in paths if files.is_file(path))
-    found = {name: read_file(root / name) for name in names if is_lock_file(name)}
+    found = {name: files.read_below(root, name) for name in names if is_lock_file(name)}
     for name, data in found.items():
         _check_size(name, len(data))
     return found

@@ -36,7 +36,7 @@ from deepcr_zoo.files import (
     write_together,
 )
 from deepcr_zoo.machine import process_space
-from deepcr_zoo.permissions import Permissions, permissions_of
+from deepcr_zoo.permissions import Permissions, permissions_of_made_from
 from deepcr_zoo.publishing.entries import check_entry, write_entry
 from deepcr_zoo.publishing.releases import release_of_model
 from deepcr_zoo.publishing.workflow import bundle
@@ -218,7 +218,7 @@ def test_a_folder_in_use_is_swept_by_no_process_that_takes_it_for_old(tmp_path):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path / "visit")], text=True, **pipes) as process:
         unfinished = Path(process.stdout.readline().strip())
-        os.utime(unfinished, (1, 1))
+        os.utime(unfinished.parent, (1, 1))
         sweep_leftovers(tmp_path)
         assert unfinished.is_dir()
         process.communicate("\n")
@@ -263,7 +263,7 @@ def test_a_folder_of_a_killed_process_is_swept(tmp_path):
         unfinished = Path(process.stdout.readline().strip())
         process.kill()
     sweep_leftovers(tmp_path)
-    assert not unfinished.exists()
+    assert not unfinished.parent.exists()
 
 
 @pytest.mark.parametrize("makes", [new_folder, whole_folder])
@@ -288,7 +288,7 @@ def test_temporary_folders_of_killed_processes_are_removed(tmp_path, monkeypatch
     left = subprocess.run([sys.executable, "-u", "-c", code], text=True, capture_output=True).stdout.strip()
     assert Path(left).is_dir()
     with temporary_folder() as mine:
-        assert list(tmp_path.iterdir()) == [mine]
+        assert list(tmp_path.iterdir()) == [mine.parent]
         assert mine.stat().st_mode & 0o777 == 0o700
     assert not list(tmp_path.iterdir())
 
@@ -452,13 +452,13 @@ def test_what_replaces_a_private_file_is_private_from_the_first_moment(tmp_path,
     path = tmp_path / "mask.fits"
     path.write_bytes(b"private")
     path.chmod(0o600)
-    seen, chmod = [], os.chmod
+    seen, chmod = [], os.fchmod
 
-    def noting(name, mode):
-        seen.append(Path(name).stat().st_mode & 0o777)
-        chmod(name, mode)
+    def noting(descriptor, mode):
+        seen.append(os.fstat(descriptor).st_mode & 0o777)
+        chmod(descriptor, mode)
 
-    monkeypatch.setattr(os, "chmod", noting)
+    monkeypatch.setattr(os, "fchmod", noting)
     before = os.umask(0o022)
     try:
         write_atomically(b"still private", path)
@@ -466,6 +466,11 @@ def test_what_replaces_a_private_file_is_private_from_the_first_moment(tmp_path,
         os.umask(before)
     assert seen == [0o600]
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def permissions_of(path):
+    with open(path, "rb") as file:
+        return permissions_of_made_from(file.fileno())
 
 
 def test_permissions_of_what_is_replaced_are_kept_without_set_uid_and_of_own_plain_files_alone(tmp_path, monkeypatch):
@@ -562,7 +567,7 @@ def test_what_replaces_a_file_of_another_group_stays_with_that_group_or_is_for_t
     def refused(*_):
         raise PermissionError
 
-    monkeypatch.setattr(os, "chown", refused)
+    monkeypatch.setattr(os, "fchown", refused)
     write_atomically(b"newer", path)
     assert mode_and_group(path) == (0o600, os.getegid())
 

@@ -22,7 +22,6 @@ from deepcr_zoo.exposures.provenance import Cards, MaskProvenance
 from deepcr_zoo.exposures.viewer.seen import Mask, Seen, SeenChip
 from deepcr_zoo.files import reporting_failures, sha256_of, sweep_partial, write_atomically, write_new
 from deepcr_zoo.models.images import groups
-from deepcr_zoo.permissions import permissions_of
 from deepcr_zoo.zoo.cards import Probability
 
 MOST_DETECTIONS = 20_000
@@ -162,7 +161,7 @@ def _write(content: bytes, seen: Seen, before: SavedMask | None, folder: Path | 
         path = new_file(seen, folder)
         with reporting_failures(path, WAY_OUT):
             try:
-                write_new(content, path, permissions_of(seen.exposure.path))
+                write_new(content, path, seen.exposure.permissions)
             except FileExistsError:
                 if not os.path.lexists(path):  # its folder is a file
                     raise

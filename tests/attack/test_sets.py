@@ -141,6 +141,16 @@ def test_a_run_that_goes_on_removes_what_killed_trainings_left_beside_it(dataset
     assert not left.exists()
 
 
+def test_a_trained_run_whose_checkpoint_is_gone_is_not_trained_anew(dataset, recipe, tmp_path):
+    run = pipeline.resume(new_run(recipe, dataset, tmp_path / "runs", "train").folder, device="cpu", prove=False)
+    for path in (*run.folder.glob("checkpoint*"), run.folder / "results.json"):  # without test stamps there are none
+        path.unlink()
+    before = {path.name: path.read_bytes() for path in run.folder.iterdir() if path.is_file()}
+    with pytest.raises(RunError, match="was trained, and its checkpoint is gone, from which it would go on"):
+        pipeline.resume(run.folder, device="cpu", prove=False)
+    assert {path.name: path.read_bytes() for path in run.folder.iterdir() if path.is_file()} == before
+
+
 def test_a_file_that_changes_after_it_was_compared_is_compared_again(dataset):
     dataset.verify()
     change_value(first_file(dataset))

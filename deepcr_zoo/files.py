@@ -174,11 +174,14 @@ def write_together(contents: Mapping[Path, bytes], new: Collection[Path] = (), p
                 os.replace(temporary, path)
     except BaseException:
         for path, earlier in replaced.items():
-            with suppress(FileNotFoundError):
-                os.replace(earlier, path)
-            earlier.unlink(missing_ok=True)  # which stays if it was not replaced yet: both are one file
+            with suppress(OSError):
+                if os.path.lexists(partial[path]):  # it was not replaced yet
+                    earlier.unlink()
+                else:
+                    os.replace(earlier, path)
         for left in partial.values():
-            left.unlink(missing_ok=True)
+            with suppress(OSError):
+                left.unlink(missing_ok=True)
         for path, written in made.items():
             with suppress(OSError):
                 if os.path.samestat(path.lstat(), written):  # else another process has replaced it
@@ -481,8 +484,7 @@ def scratch_folder(path: Path) -> Iterator[Path]:
     and put a link in its place, lead this process into no folder that exists.
     """
     around = _partial_path(path)
-    around.parent.mkdir(parents=True, exist_ok=True)
-    around.mkdir(mode=0o700)
+    around.mkdir(mode=0o700, parents=True)
     folder = around / f"unfinished-{secrets.token_hex(16)}"
     try:
         with _held(around):

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -249,8 +249,11 @@ def _read(path: Path) -> NDArray[Any]:
 def _main() -> int:
     """Do the job in the current folder and return the exit status."""
     threading.Thread(target=_end_with_parent, args=(_taken_from_stdin(),), daemon=True).start()
-    refused = confine(Path.cwd())  # it removes and replaces files that headers name
+    refused: Callable[[], list[str]] = list
     try:
+        from drizzlepac import astrodrizzle, tweakreg  # noqa: F401 as they are imported, libraries try what sockets there are
+
+        refused = confine(Path.cwd())  # it removes and replaces files that headers name
         _do_job()
     except EOFError as error:
         raise RuntimeError("it asked a question, which nobody can answer here") from error

@@ -373,8 +373,8 @@ def with_recipe(facts: PageFacts, recipe: Recipe) -> PageFacts:
 
 def _licence(root: Path, card: Card) -> bytes:
     """Return the text of a model's licence, whose path in the card starts from `root`."""
-    path = root / card.licence.file
     try:
-        return read_file(path)
+        return read_below(root, card.licence.file)
     except OSError as error:
+        path = root / card.licence.file
         raise PublishError(f"licence.file: {path} cannot be read: {error.strerror}: put the licence's text there") from None

@@ -175,4 +175,6 @@ def _git_commit() -> str | None:
 
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("GIT_")}  # of another repository
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

@@ -1,5 +1,6 @@
 """Builds on a Dask cluster end with the bytes of a local build, even if a worker is lost."""
 
+import glob
 import os
 import subprocess
 import sys
@@ -48,8 +49,8 @@ def test_files_are_read_and_visits_labelled_on_the_cluster(built, exposures, two
 
 def at_work(workers, home):
     """Return the workers that run drizzlepac."""
-    jobs = home.glob("visits/.*/.*/job.json")
-    groups = {os.getpgid(int(job.parent.name.rsplit("-", 2)[1])) for job in jobs}
+    jobs = map(home.joinpath, glob.glob("visits/.*/**/job.json", root_dir=home, recursive=True, include_hidden=True))
+    groups = {os.getpgid(int(job.parents[1].name.rsplit("-", 2)[1])) for job in jobs}
     return [worker for worker in workers if worker.pid in groups]
 
 

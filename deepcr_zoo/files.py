@@ -322,6 +322,16 @@ def refuse_links(path: Path, root: Path) -> None:
             )
 
 
+def refuse_exchanged(folder: Path, known: os.stat_result) -> None:
+    """Raise `OutputError` if a folder is another one than when its `lstat` was taken: others may have put a link there."""
+    try:
+        is_same = os.path.samestat(folder.lstat(), known)
+    except OSError:
+        is_same = False
+    if not is_same:
+        raise OutputError(f"{folder}: is not the folder any more that this process began to write to: put that one back")
+
+
 def refuse_others(contents: Mapping[Path, bytes], reason: str, kind: type[DeepcrZooError]) -> None:
     """Raise an error with a reason if one of the files to write is there, with other bytes: it is somebody's work."""
     for path, data in contents.items():

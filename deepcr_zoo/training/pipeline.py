@@ -31,7 +31,7 @@ from deepcr_zoo.errors import (
     command,
     with_kinds,
 )
-from deepcr_zoo.files import locked, sweep_leftovers, write_atomically
+from deepcr_zoo.files import locked, refuse_exchanged, sweep_leftovers, write_atomically
 from deepcr_zoo.models.isolation import isolated_training
 from deepcr_zoo.models.model import select_device
 from deepcr_zoo.progress import NullReporter, Reporter
@@ -268,9 +268,15 @@ def _fit_and_finalize(
         raise RunError(f"{run.folder}: was trained, and its checkpoint is gone, from which it would go on: {way_out}")
     ranks.by_writer(lambda: add_environment(run, current_environment(state.device, ranks.count)))
     reporter.message("run", str(run.folder))
+    folder = run.folder.resolve()
+    known = folder.lstat()
 
     def save(state: TrainingState) -> None:
-        ranks.by_writer(lambda: _save(run, state))
+        def save_here() -> None:
+            refuse_exchanged(folder, known)
+            _save(run, state)
+
+        ranks.by_writer(save_here)
         if state.progress.step == 0:
             reporter.epoch(state.progress.history[-1])
 
@@ -286,6 +292,7 @@ def _fit_and_finalize(
     def finish() -> None:
         if stopped:
             raise StoppedError(f"stopped, and saved: {command('train', '--resume', run.folder)} goes on")
+        refuse_exchanged(folder, known)
         finalize(run, dataset, state, reporter, proves=prove, jobs=jobs)
 
     ranks.by_writer(finish)

@@ -16,8 +16,11 @@ from deepcr_zoo.exposures import cleaning
 from deepcr_zoo.exposures.cleaning import clean_file
 from deepcr_zoo.files import scratch_folder, sweep_leftovers, whole_folder, write_atomically, write_together
 from deepcr_zoo.machine import process_space
+from deepcr_zoo.progress import NullReporter
+from deepcr_zoo.training.pipeline import train
 from tests.fitsfiles import acs_flc
 from tests.registries import SMALL
+from tests.training.stamps import recipe_of, write_dataset
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes and links of POSIX")
 
@@ -168,3 +171,27 @@ def test_what_is_published_is_read_through_no_link(secret, shared):
     for name in ("card.yaml", f"report/{secret.name}"):
         with pytest.raises((OSError, IntegrityError)):
             files.read_below(shared, name)
+
+
+class Peer(NullReporter):
+    """Puts a link to another run in the place of the run, after its first epoch."""
+
+    def __init__(self, private):
+        self.private = private
+
+    def epoch(self, record):
+        (folder,) = self.private.parents[1].glob("shared/*/*")
+        if not folder.is_symlink():
+            folder.rename(self.private.parents[1] / "away")
+            folder.symlink_to(self.private)
+
+
+def test_a_training_whose_folder_was_exchanged_writes_into_no_other_run(tmp_path):
+    recipe = recipe_of("mask", "train.schedule.max_epochs=2")
+    dataset = write_dataset(tmp_path / "home", recipe=recipe)
+    trained = train(recipe, dataset=dataset, runs=tmp_path / "mine", device="cpu", prove=False)
+    private = trained.folder.rename(tmp_path / "mine" / "private")
+    before = {path.name: path.read_bytes() for path in private.iterdir() if path.is_file()}
+    with pytest.raises(OutputError, match="is not the folder any more that this process began to write to"):
+        train(recipe, dataset=dataset, runs=tmp_path / "shared", device="cpu", prove=False, reporter=Peer(private))
+    assert {path.name: path.read_bytes() for path in private.iterdir() if path.is_file()} == before

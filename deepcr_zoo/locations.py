@@ -23,8 +23,8 @@ def data_root() -> Path:
 
 def cache_root() -> Path:
     """Return the folder of verified downloads (``DEEPCR_ZOO_CACHE``, else the platform's cache folder)."""
-    if chosen := os.environ.get("DEEPCR_ZOO_CACHE"):
-        return directory(chosen)
+    if chosen := _chosen("DEEPCR_ZOO_CACHE"):
+        return chosen
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("deepcr-zoo", appauthor=False)) / "models"
@@ -37,8 +37,8 @@ def exposures_root() -> Path:
 
 def user_data_root() -> Path:
     """Return the folder of training sets and registry updates (``DEEPCR_ZOO_DATA``, else the platform's data folder)."""
-    if chosen := os.environ.get("DEEPCR_ZOO_DATA"):
-        return directory(chosen)
+    if chosen := _chosen("DEEPCR_ZOO_DATA"):
+        return chosen
     import platformdirs
 
     return Path(platformdirs.user_data_dir("deepcr-zoo", appauthor=False))
@@ -46,8 +46,8 @@ def user_data_root() -> Path:
 
 def configuration_file() -> Path:
     """Return the user's settings file (``DEEPCR_ZOO_CONFIG``, else in the platform's settings folder)."""
-    if chosen := os.environ.get("DEEPCR_ZOO_CONFIG"):
-        return directory(chosen)
+    if chosen := _chosen("DEEPCR_ZOO_CONFIG"):
+        return chosen
     import platformdirs
 
     return Path(platformdirs.user_config_dir("deepcr-zoo", appauthor=False)) / "config.yaml"
@@ -55,8 +55,13 @@ def configuration_file() -> Path:
 
 def mirror_root() -> Path | None:
     """Return the folder given by ``DEEPCR_ZOO_MIRROR`` (a path or a file:// address), if any."""
-    chosen = os.environ.get("DEEPCR_ZOO_MIRROR")
-    return directory(chosen) if chosen else None
+    return _chosen("DEEPCR_ZOO_MIRROR")
+
+
+def _chosen(variable: str) -> Path | None:
+    """Return the place that a variable of the environment names, if it names one."""
+    text = os.environ.get(variable)
+    return directory(text) if text else None
 
 
 def directory(address: str | os.PathLike[str]) -> Path:

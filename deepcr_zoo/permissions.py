@@ -43,7 +43,7 @@ def permissions_of_made_from(descriptor: int) -> Permissions:
 
     Never of a file by its name: that may be a link, which others have led elsewhere since the file was read.
     """
-    found = _without_set_uid(os.fstat(descriptor), descriptor)
+    found = permissions_of_open(descriptor)
     return Permissions(0o600 | found.mode & 0o666, found.group)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -73,9 +74,15 @@ def imports(path, top_level_only):
     return found
 
 
-def test_importing_the_package_loads_neither_torch_nor_anything_that_touches_network_or_disk():
+@cache
+def loaded_by_the_import():
+    """Names of the modules that are loaded by `import deepcr_zoo`."""
     code = "import sys; before = set(sys.modules); import deepcr_zoo; print(*set(sys.modules) - before)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_importing_the_package_loads_neither_torch_nor_anything_that_touches_network_or_disk():
+    loaded = loaded_by_the_import()
     packages = {name.partition(".")[0] for name in loaded}
     assert "deepcr_zoo" in packages
     assert not packages & {
@@ -93,8 +100,7 @@ def test_importing_the_package_loads_neither_torch_nor_anything_that_touches_net
 
 
 def test_importing_the_package_is_instant():
-    code = "import sys; before = set(sys.modules); import deepcr_zoo; print(*set(sys.modules) - before)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    loaded = loaded_by_the_import()
     assert "deepcr_zoo" in loaded
     assert len(loaded) <= 120  # counted, since a time depends on what else runs; astropy alone loads more than a thousand
 

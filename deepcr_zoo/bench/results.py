@@ -96,10 +96,6 @@ class ModelMethod(Document):
     device: str
 
 
-BEFORE, UNTOUCHED = "before", "untouched"
-"""Methods of photometry of simulated images with their cosmic rays, and without them, beside the noiseless scene."""
-
-
 class BaselineMethod(Document):
     kind: Literal["baseline"] = "baseline"
     name: str
@@ -284,6 +280,10 @@ class Comparison(Document):
     fpr: Rate | None = Field(default=None, description="FPR of both TPRs")
     value: float | None
     interval: Interval | None = None
+
+
+BEFORE, UNTOUCHED = "before", "untouched"
+"""Methods of photometry of simulated images with their cosmic rays, and without them, beside the noiseless scene."""
 
 
 class PhotometryRow(Document):

@@ -129,10 +129,8 @@ class _Tasks:
         self.suspects: deque[int] = deque()  # tasks whose workers were killed
         self.on_trial: int | None = None  # the suspect that runs again
         self.room, self.asked = LEAST, 0.0
-        self.idle_since, self.warned = (
-            time.monotonic(),
-            False,
-        )  # since when there is no worker; if a warning was shown
+        self.idle_since = time.monotonic()  # since when there is no worker
+        self.warned = False
 
     def outcomes(self) -> Iterator[Outcome[Any]]:
         """Yield the outcomes in the order of the paths."""

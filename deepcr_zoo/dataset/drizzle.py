@@ -18,8 +18,9 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -249,11 +250,11 @@ def _read(path: Path) -> NDArray[Any]:
 def _main() -> int:
     """Do the job in the current folder and return the exit status."""
     threading.Thread(target=_end_with_parent, args=(_taken_from_stdin(),), daemon=True).start()
-    refused: Callable[[], list[str]] = list
+    refused = confine(Path.cwd())  # it removes and replaces files that headers name
     try:
-        from drizzlepac import astrodrizzle, tweakreg  # noqa: F401 as they are imported, libraries try what sockets there are
-
-        refused = confine(Path.cwd())  # it removes and replaces files that headers name
+        for module in ("astrodrizzle", "tweakreg"):
+            import_module(f"drizzlepac.{module}")
+        refused().clear()  # as they are imported, libraries try programs and sockets: no fault of a header
         _do_job()
     except EOFError as error:
         raise RuntimeError("it asked a question, which nobody can answer here") from error

@@ -113,8 +113,8 @@ def upstream_state(architecture: Architecture, state: dict[str, Tensor], scale: 
 def _unscaled(state: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
     """Return the tensors of a network of the same output for input that is not divided by the scale.
 
-    It is exact: the padding of the first convolution is zero in both. BatchNorm, if it is there,
-    keeps the scale, so that it can be read from the weights.
+    It is exact: the padding of the first convolution is zero in both. BatchNorm, if it is there, keeps the scale, so that it
+    can be read from the weights.
     """
     if weights.FIRST_VARIANCE not in state:
         return {**state, _FIRST_OF_OURS: state[_FIRST_OF_OURS] / scale}

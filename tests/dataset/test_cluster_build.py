@@ -1,6 +1,5 @@
 """Builds on a Dask cluster end with the bytes of a local build, even if a worker is lost."""
 
-import glob
 import os
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from deepcr_zoo.dataset.store import Home
 from tests.clusters import cluster as running
 from tests.clusters import hashes, kill, wait_for
 from tests.conftest import CHECKOUT
-from tests.dataset.visits import content, three_visits
+from tests.dataset.visits import content, three_visits, unfinished
 
 SMALL = (
     "rehearsal.side=256",
@@ -49,7 +48,7 @@ def test_files_are_read_and_visits_labelled_on_the_cluster(built, exposures, two
 
 def at_work(workers, home):
     """Return the workers that run drizzlepac."""
-    jobs = map(home.joinpath, glob.glob("visits/.*/**/job.json", root_dir=home, recursive=True, include_hidden=True))
+    jobs = unfinished(home, "job.json")
     groups = {os.getpgid(int(job.parents[1].name.rsplit("-", 2)[1])) for job in jobs}
     return [worker for worker in workers if worker.pid in groups]
 

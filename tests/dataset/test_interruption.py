@@ -1,6 +1,5 @@
 """Builds that are killed, interrupted or run out of space: the same command resumes them and ends with the same bytes."""
 
-import glob
 import os
 import signal
 import subprocess
@@ -12,7 +11,7 @@ import pytest
 from deepcr_zoo.dataset.build import build_dataset
 from deepcr_zoo.dataset.store import Home
 from tests.conftest import CHECKOUT
-from tests.dataset.visits import content, three_visits
+from tests.dataset.visits import content, three_visits, unfinished
 from tests.processes import start as start_process
 
 TWO = ("extragalactic", "resolved_galaxy")
@@ -71,11 +70,6 @@ def wait_for(condition, process):
 
 def partial(home):
     return [path for path in (home / "visits").glob(".*") if path.name.endswith(".part")]
-
-
-def unfinished(home, name):
-    """Files of visits that are being made; folders may vanish meanwhile."""
-    return glob.glob(f"visits/.*/**/{name}", root_dir=home, recursive=True, include_hidden=True)
 
 
 MOMENTS = {

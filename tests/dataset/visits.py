@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
@@ -98,3 +99,8 @@ def content(dataset: Dataset) -> dict[str, str]:
     visits = [dataset.home.visit(visit.record.key) for visit in dataset.manifest.visits]
     files = [dataset.folder / "manifest.json", *(path for visit in visits for path in visit.iterdir())]
     return {str(path.relative_to(dataset.home.root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def unfinished(home: Path, name: str) -> list[Path]:
+    """Files of visits that are being made; folders may vanish meanwhile."""
+    return [home / one for one in glob.glob(f"visits/.*/**/{name}", root_dir=home, recursive=True, include_hidden=True)]

@@ -18,9 +18,7 @@ from scipy import ndimage
 from deepcr_zoo.bench.measures.judgedpixels import JudgedStamps
 from deepcr_zoo.errors import DatasetError
 from deepcr_zoo.machine import memory_shortage
-from deepcr_zoo.models.images import groups
-
-Mask = NDArray[np.bool_]
+from deepcr_zoo.models.images import Mask, groups
 
 LINE_SHARE, LINE_PIXELS = 0.2, 20
 """A row or column of a chip is a structure if this share of its pixels is masked, and at least so many (assumed)."""

@@ -135,16 +135,17 @@ class Downloader:
             return finished
         self.folder.check_replaceable(product)
         failures, partial = 0, self.folder.partial(product)
+        furthest = _size(partial)  # what comes again, because it cannot be resumed, brings nothing
         while True:
-            before = _size(partial)
             try:
                 size = self._fetch_rest(product)
                 return _finish(product, self.folder, size, expected_sha256)
             except ArchiveBusyError:
                 raise
             except ArchiveUnreachableError as error:
-                least = max(1, (product.size or 0) // PARTS_OF_PROGRESS)
-                failures = 0 if _size(partial) - before >= least and not isinstance(error, _SlowError) else failures + 1
+                gained = _size(partial) - furthest
+                furthest += max(0, gained)
+                failures = 0 if gained >= self._least_gain(product) and not isinstance(error, _SlowError) else failures + 1
                 if failures == ATTEMPTS:
                     raise
             self.pace.wait(WAIT_S * 2**failures / 2)
@@ -186,6 +187,11 @@ class Downloader:
             until = time.monotonic() + END_S
             for thread in threads:
                 thread.join(max(0.0, until - time.monotonic()))
+
+    def _least_gain(self, product: Product) -> int:
+        record = self.folder.partial_record(product)
+        size = product.size or (record and record.size) or MOST_UNLISTED_BYTES
+        return max(1, size // PARTS_OF_PROGRESS)
 
     def _fetch_rest(self, product: Product) -> int:
         """Fetch the missing bytes of a product; return the size that the file should have now."""

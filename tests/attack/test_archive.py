@@ -299,6 +299,25 @@ def test_connections_that_bring_a_byte_each_are_given_up(archive, one_visit, fir
     assert len(archive.downloads) < 20
 
 
+def test_connections_that_bring_a_byte_each_of_an_unlisted_size_are_given_up(archive, one_visit, first):  # noqa: F811
+    name, served = first
+    for row in archive.listed(name):
+        row["size"] = None
+    served.breaks_after.extend(range(1, 200))
+    with pytest.raises(ArchiveUnreachableError, match="broke off"):
+        run(one_visit)
+    assert len(archive.downloads) < 20
+
+
+def test_what_comes_again_and_again_from_its_start_is_given_up(archive, one_visit, first):  # noqa: F811
+    _, served = first
+    served.validators = ()  # without one, nothing is resumed
+    served.breaks_after.extend([100_000, 200_000] * 50)
+    with pytest.raises(ArchiveUnreachableError, match="broke off"):
+        run(one_visit)
+    assert len(archive.downloads) < 20
+
+
 def test_a_full_disk_is_named_before_the_download(archive, one_visit, monkeypatch):  # noqa: F811
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 10_000))
     with pytest.raises(OutputError, match="bytes are to come, and its disk has 10,000 bytes left: make room there"):

@@ -151,7 +151,7 @@ def write_together(contents: Mapping[Path, bytes], new: Collection[Path] = (), p
     Only a kill during the renames leaves some of them old; the last one is renamed last. Those that are `new` replace
     nothing: where another process was quicker, its file stays, this is a `FileExistsError`, and no new one is left. What
     earlier processes left of these files, unfinished, is removed. New files get these permissions, less those that the user
-    withholds (umask); files of this user keep theirs.
+    withholds (umask); files of this user keep theirs, as far as these allow.
     """
     partial: dict[Path, Path] = {}
     made: dict[Path, os.stat_result] = {}
@@ -162,7 +162,8 @@ def write_together(contents: Mapping[Path, bytes], new: Collection[Path] = (), p
         sweep_partial(*contents)
         for path, data in contents.items():
             partial[path] = _partial_path(path)
-            _write(data, partial[path], None if path in new else own_permissions(path), permissions)
+            kept = None if path in new else own_permissions(path)
+            _write(data, partial[path], kept and kept.within(permissions), permissions)
         for path, temporary in partial.items():
             if path in new:
                 written = temporary.stat()

@@ -1,7 +1,8 @@
 """Permissions of written files: never wider than those of the file that they are made from.
 
-What replaces a file has its permissions, which the user may have changed. A file that has been opened once can be read for
-ever, so that what is written has no wider permissions at any moment.
+What replaces a file has no wider ones either, which may be narrower: the user may have changed them. Others may have put a
+file with wider ones in its place. A file that has been opened once can be read for ever, so that what is written has no
+wider permissions at any moment.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ class Permissions(NamedTuple):
     def mode_for(self, group: int) -> int:
         """Return the mode of a file that belongs to a group."""
         return self.mode if self.group in (None, group) else self.for_other_groups
+
+    def within(self, limit: Permissions) -> Permissions:
+        """Return what these permissions and a limit both allow; those to run a file or enter a folder stay."""
+        return Permissions(self.mode & (limit.mode_for(_NO_GROUP if self.group is None else self.group) | 0o111), self.group)
 
 
 ANY = Permissions(0o666)

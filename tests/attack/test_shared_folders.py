@@ -159,6 +159,18 @@ def test_products_have_the_permissions_of_the_file_that_was_read(shared, tmp_pat
     assert [mode_of(Path(one)) for one in done.outputs] == [0o600]
 
 
+def test_a_public_product_in_the_place_of_a_private_one_widens_nothing(shared):
+    private, public = acs_flc(shared / "private_flc.fits"), acs_flc(shared / "public_flc.fits")
+    private.chmod(0o600)
+    public.chmod(0o644)
+    for path in (private, public):
+        done = clean_file(path, SMALL, "none")
+    for path in map(Path, done.outputs):
+        path.rename(path.with_name(path.name.replace("public", "private")))
+    done = clean_file(private, SMALL, "none", overwrite=True)
+    assert [mode_of(Path(one)) for one in done.outputs] == [0o600]
+
+
 def test_what_is_published_is_read_through_no_link(secret, shared):
     (shared / "report").mkdir()
     (shared / "report" / "roc.png").write_text("drawn")

@@ -477,8 +477,10 @@ def test_permissions_of_what_is_replaced_are_kept_without_set_uid_and_of_own_pla
     path = tmp_path / "x.fits"
     path.write_text("old")
     path.chmod(0o6640)
-    write_together({path: b"new"}, permissions=Permissions(0o600))
+    write_together({path: b"new"})
     assert path.stat().st_mode & 0o7777 == 0o640
+    write_together({path: b"new"}, permissions=Permissions(0o604))
+    assert path.stat().st_mode & 0o7777 == 0o600
     (tmp_path / "other").write_text("")
     (tmp_path / "other").chmod(0o777)
     path.unlink()

@@ -464,15 +464,15 @@ def attempt(path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
-def test_products_can_be_read_by_those_who_can_read_the_exposure_and_keep_their_permissions(flc):
-    flc.chmod(0o600)
+def test_products_can_be_read_by_those_who_can_read_the_exposure_and_keep_narrower_permissions(flc):
+    flc.chmod(0o640)
     done = clean(flc)
-    modes = {stat.S_IMODE(Path(path).stat().st_mode) for path in done.outputs}
-    assert modes == {0o600}
-    for path in done.outputs:
-        Path(path).chmod(0o640)
-    done = clean(flc, overwrite=True)
     assert {stat.S_IMODE(Path(path).stat().st_mode) for path in done.outputs} == {0o640}
+    for mode, kept in ((0o600, 0o600), (0o644, 0o640)):
+        for path in done.outputs:
+            Path(path).chmod(mode)
+        done = clean(flc, overwrite=True)
+        assert {stat.S_IMODE(Path(path).stat().st_mode) for path in done.outputs} == {kept}
 
 
 def test_options_that_differ_in_the_seventh_digit_are_others(tmp_path):

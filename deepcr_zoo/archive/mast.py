@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ from deepcr_zoo.zoo.safelogs import shown_safely
 CONNECT_S, READ_S = 10.0, 60.0  # seconds that the archive may be silent; astroquery itself would wait for ever
 HEAD_S = 120.0  # for the head of a download, redirects included
 SEARCH_S, POLL_S = 600.0, 0.5  # for all answers of a question, and between two questions whether it is ready
+LONGEST_SEARCH_S = 3600.0  # after which no further question is asked
+MOST_ROWS = 100_000  # observations, or exposures of them, of one search; fifty proposals have a tenth
 MEMORY_OF_AN_ANSWER = 50  # bytes of objects for each byte of an answer, 35 of which were measured
 MOST_ANSWER_BYTES = 200_000_000  # all pages together; the visits of fifty proposals have a tenth
 LARGEST_PRODUCT_BYTES = 10**11
@@ -92,11 +95,29 @@ class Archive:
                 f"the archive is searched for {', '.join(TELESCOPES)} alone, not for {query.telescope}: "
                 "supply the exposures with --data DIR"
             )
-        observations = {one.id: one for one in self._observations_of(query) if _is_requested(query, one)}
-        parts = _parts(sorted(observations), OBSERVATIONS_AT_ONCE)
-        rows = [row for part in parts for row in self._ask("get_product_list", list(part))]
+        until = time.monotonic() + LONGEST_SEARCH_S
+        observations: dict[str, Observation] = {}
+        for search in _searches(query):
+            rows = self._ask("query_criteria", **search)
+            with self._reporting_failures(SEARCH):
+                found = (one for one in map(_observation, rows) if one is not None)
+                observations |= {one.id: one for one in found if _is_requested(query, one)}
+            self._check_extent(len(observations), until)
+        exposures: list[Row] = []
+        for part in _parts(sorted(observations), OBSERVATIONS_AT_ONCE):
+            rows = self._ask("get_product_list", list(part))
+            with self._reporting_failures(SEARCH):
+                exposures += [row for row in rows if _is_exposure(query, row)]
+            self._check_extent(len(exposures), until)
         with self._reporting_failures(SEARCH):
-            return _products(query, observations, rows)
+            return _products(query, observations, exposures)
+
+    def _check_extent(self, rows: int, until: float) -> None:
+        where, way_out = f"{SEARCH}: the archive at {self.address}", "name fewer visits at a time"
+        if rows > MOST_ROWS:
+            raise ArchiveError(f"{where} finds more than {MOST_ROWS:,} entries: {way_out}")
+        if time.monotonic() > until:
+            raise ArchiveError(f"{where} takes more than {LONGEST_SEARCH_S:.0f} s: {way_out}")
 
     @contextmanager
     def open(self, product: Product, start: int = 0, validator: str | None = None) -> Iterator[Part]:
@@ -127,22 +148,6 @@ class Archive:
     def _chunks(self, product: Product, response: Any) -> Iterator[bytes]:
         with self._reporting_failures(product.name):
             yield from _chunks(response)
-
-    def _observations_of(self, query: Query) -> Iterator[Observation]:
-        searches: list[dict[str, Any]] = []
-        proposals = sorted({one.proposal for one in query.visits if one.proposal is not None})
-        for part in _parts(proposals, PROPOSALS_AT_ONCE):
-            # old proposals are listed with or without their leading zeros
-            searches.append({"proposal_id": sorted({text for one in part for text in (str(one), f"{one:05d}")})})
-        for target in sorted({one.target for one in query.visits if one.proposal is None and one.target is not None}):
-            pattern = re.sub(r"\?+", "*", target)  # the archive has no other wildcard
-            searches.append({"target_name": pattern, "instrument_name": f"{query.instrument}/{query.detector}"})
-        for search in searches:
-            kind = {"obs_collection": query.telescope, "dataproduct_type": query.kinds}
-            rows = self._ask("query_criteria", **search, **kind)
-            with self._reporting_failures(SEARCH):
-                found = [one for one in map(_observation, rows) if one is not None]
-            yield from found
 
     def _ask(self, method: str, *arguments: Any, **criteria: Any) -> list[Row]:
         def ask() -> list[Row]:
@@ -247,6 +252,18 @@ def _chunks(response: Any) -> Iterator[bytes]:
         yield bytes(chunk)
 
 
+def _searches(query: Query) -> Iterator[dict[str, Any]]:
+    """Yield the criteria of the questions whose answers have all observations of a query."""
+    kind = {"obs_collection": query.telescope, "dataproduct_type": query.kinds}
+    proposals = sorted({one.proposal for one in query.visits if one.proposal is not None})
+    for part in _parts(proposals, PROPOSALS_AT_ONCE):
+        # old proposals are listed with or without their leading zeros
+        yield kind | {"proposal_id": sorted({text for one in part for text in (str(one), f"{one:05d}")})}
+    for target in sorted({one.target for one in query.visits if one.proposal is None and one.target is not None}):
+        pattern = re.sub(r"\?+", "*", target)  # the archive has no other wildcard
+        yield kind | {"target_name": pattern, "instrument_name": f"{query.instrument}/{query.detector}"}
+
+
 def _observation(row: Row) -> Observation | None:
     """Return the observation of a row; None for high-level products (hst_*), made from those of the pipeline."""
     name, proposal = _text(row, "obs_id"), _text(row, "proposal_id")
@@ -271,16 +288,20 @@ def _is_requested(query: Query, observation: Observation) -> bool:
     return any(one.matches(observation.proposal, visit, observation.target, filters) for one in query.visits)
 
 
+def _is_exposure(query: Query, row: Row) -> bool:
+    """True for the pipeline's standard products of the kind that is asked for."""
+    name = rf"[a-z][a-z0-9]{{8}}_{re.escape(query.product.lower())}\.fits"
+    return re.fullmatch(name, _text(row, "productFilename").lower()) is not None
+
+
 def _products(query: Query, observations: Mapping[str, Observation], rows: Iterable[Row]) -> list[Product]:
-    """Return the pipeline's standard products in the rows; several observations may list the same product."""
-    pattern = re.compile(rf"[a-z][a-z0-9]{{8}}_{re.escape(query.product.lower())}\.fits")
+    """Return the exposures in these rows; several observations may list the same one."""
     listed: dict[str, dict[str, Row]] = {}
     for row in rows:
-        name = _text(row, "productFilename").lower()
         parents = (_text(row, "parent_obsid"), _text(row, "obsID"))
         observation = next((key for key in parents if key in observations), None)
-        if observation is not None and pattern.fullmatch(name):
-            listed.setdefault(observation, {}).setdefault(name, row)
+        if observation is not None:
+            listed.setdefault(observation, {}).setdefault(_text(row, "productFilename").lower(), row)
     found: dict[str, Product] = {}
     for key in sorted(listed, key=lambda one: observations[one].name):
         for name, row in listed[key].items():

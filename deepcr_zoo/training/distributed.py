@@ -97,11 +97,11 @@ class Ranks:
         if self.count == 1:
             return text
         buffer = torch.zeros(LONGEST_TEXT_BYTES, dtype=torch.uint8)
-        encoded = text.encode()
+        encoded = os.fsencode(text)  # a path may be no text
         buffer[: len(encoded)] = torch.tensor(list(encoded), dtype=torch.uint8)
         buffer = buffer.to(_backend_device())
         dist.broadcast(buffer, 0)
-        return bytes(buffer.tolist()).rstrip(b"\0").decode()
+        return os.fsdecode(bytes(buffer.tolist()).rstrip(b"\0"))
 
     def _writers_value(self, work: Callable[[], Value]) -> Value | None:
         """Return what `work` returns in the first process, None in the others."""

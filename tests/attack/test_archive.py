@@ -238,6 +238,20 @@ def test_a_retry_after_of_ages_is_given_up_at_once(archive, recipe):
         search(recipe)
 
 
+def test_a_search_that_finds_more_than_any_visits_have_is_given_up(archive, recipe, monkeypatch):
+    monkeypatch.setattr(mast, "MOST_ROWS", 8)
+    with pytest.raises(ArchiveError, match=r"finds more than 8 entries: name fewer visits at a time"):
+        search(recipe)
+    monkeypatch.setattr(mast, "MOST_ROWS", 9)
+    assert len(search(recipe)) == 9, "what is no exposure of the query does not count"
+
+
+def test_a_search_asks_no_further_question_when_it_has_taken_too_long(archive, recipe, monkeypatch):
+    monkeypatch.setattr(mast, "LONGEST_SEARCH_S", 0.0)
+    with pytest.raises(ArchiveError, match=r"takes more than 0 s: name fewer visits at a time"):
+        search(recipe)
+
+
 # Downloads
 
 

@@ -118,7 +118,7 @@ def main(dataset: Dataset, out: Path) -> None:
             "by_writer": _outcome(lambda: ranks.by_writer(lambda: _fail(StoppedError("stopped")))),
             "by_all": _outcome(lambda: ranks.by_all(lambda: _fail(TrainingError("failed"), fails=ranks.rank == 1))),
             "path": str(ranks.path_by_writer(lambda: Path(f"/runs/übung-{ranks.rank}"))),
-            "agreed": ranks.agreed(f"runs/übung-{ranks.rank}"),
+            "agreed": ranks.agreed(f"runs/übung\udcff-{ranks.rank}"),
             "writer": ranks.is_writer,
             "total": ranks.total(ranks.rank + 1.0, 10.0),
         }

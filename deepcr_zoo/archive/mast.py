@@ -25,6 +25,7 @@ from deepcr_zoo.zoo.networksettings import (
     MAST,
     PROXY_REFUSAL,
     Address,
+    check_proxies,
     host_address,
     socks_advice,
     with_settings,
@@ -194,6 +195,7 @@ def _connect(pace: Pace) -> tuple[Any, Any, str]:
 
     # for good: threads that clean would wait for whoever changes this for a search; callers report an empty result
     warnings.filterwarnings("ignore", category=NoResultsWarning)
+    check_proxies(ArchiveUnreachableError)
     address = host_address(MAST, os.environ.get(MAST) or conf.server, UsageError)
 
     class GuardedAdapter(HTTPAdapter):

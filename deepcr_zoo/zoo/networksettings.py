@@ -77,6 +77,14 @@ def host_address(name: str, text: str, kind: type[DeepcrZooError]) -> Address:
     return address
 
 
+def check_proxies(kind: type[DeepcrZooError]) -> None:
+    """Raise `kind`, which shows no secret, if a client would take a part of a proxy's password for its host and show it."""
+    for name, address in _proxy_addresses():
+        login, _, _ = (address.partition("://")[2] or address).rpartition("@")
+        if re.search(r"[/?#\\\[\]\s]", login):
+            raise kind(f"{name}: its name or password has a letter that no address has: write / as %2F, ? as %3F, # as %23")
+
+
 def with_settings(reason: str, certificates: Sequence[str]) -> str:
     """Return the reason of a failure with the settings of the environment that may be at fault, without passwords.
 
@@ -121,6 +129,11 @@ def _logins() -> Iterator[str]:
 
 def _proxies() -> Iterator[str]:
     """Yield each proxy of the environment as NAME=ADDRESS; clients read both spellings."""
+    for name, address in _proxy_addresses():
+        yield f"{name}={without_passwords(address)}"
+
+
+def _proxy_addresses() -> Iterator[tuple[str, str]]:
     for name in (spelled for proxy in PROXIES for spelled in (proxy, proxy.lower())):
         if address := os.environ.get(name):
-            yield f"{name}={without_passwords(address)}"
+            yield name, address

@@ -115,6 +115,18 @@ def test_an_address_that_is_no_proxy_is_shown_with_its_variable(address, publish
         assert failure.endswith(f"(with ALL_PROXY={address} in the environment)")
 
 
+@pytest.mark.parametrize("letter", list("/?#[]\\ "))
+def test_a_proxys_password_with_a_letter_that_no_address_has_is_refused_and_not_shown(
+    letter, published, empty_archive, through_proxies
+):
+    through_proxies.setenv("HTTP_PROXY", f"http://user:secret{letter}2@127.0.0.1:9")
+    with pytest.raises(HubUnreachableError) as of_hub:
+        download(published.pin, WEIGHTS_FILE, 10_000)
+    for failure in (str(of_hub.value), failure_of_the_archive()):
+        assert failure.startswith("HTTP_PROXY: its name or password has a letter that no address has: write / as %2F")
+        assert "secret" not in failure
+
+
 def test_certificates_that_are_not_there_are_named(published, through_proxies):
     through_proxies.setenv("SSL_CERT_FILE", NOWHERE)
     assert failure_of_the_hub(published).endswith(

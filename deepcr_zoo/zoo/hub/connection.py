@@ -22,7 +22,14 @@ from urllib.parse import quote_plus
 
 from deepcr_zoo.errors import HubConflictError, HubError, HubUnreachableError, OutputError, SourceError, UsageError
 from deepcr_zoo.zoo import incoming
-from deepcr_zoo.zoo.networksettings import PROXY_REFUSAL, hub_endpoint, socks_advice, with_settings, without_passwords
+from deepcr_zoo.zoo.networksettings import (
+    PROXY_REFUSAL,
+    check_proxies,
+    hub_endpoint,
+    socks_advice,
+    with_settings,
+    without_passwords,
+)
 from deepcr_zoo.zoo.safelogs import shown_safely
 
 PATIENCE_S = 1.5  # default of DEEPCR_ZOO_HUB_TIMEOUT; the client itself would retry a silent Hub for more than 20 s
@@ -64,6 +71,7 @@ class HubRequest:
 def client() -> Any:
     """Return the Hub's own client; offline mode raises `HubUnreachableError`."""
     endpoint = hub_endpoint().url  # the client cannot be imported where it is malformed
+    check_proxies(HubUnreachableError)
     import huggingface_hub
 
     if huggingface_hub.is_offline_mode():

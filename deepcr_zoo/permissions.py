@@ -101,7 +101,10 @@ def restore(descriptor: int, kept: Permissions) -> None:
     if kept.group not in (None, _NO_GROUP) and os.fstat(descriptor).st_gid != kept.group:
         with suppress(OSError):
             os.fchown(descriptor, -1, kept.group)
-    os.fchmod(descriptor, kept.mode_for(os.fstat(descriptor).st_gid))
+    with suppress(
+        PermissionError
+    ):  # of a disk without modes (FAT): what was created is for the user alone where there are any
+        os.fchmod(descriptor, kept.mode_for(os.fstat(descriptor).st_gid))
 
 
 def _has_list(file: int | Path) -> bool:

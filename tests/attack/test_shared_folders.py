@@ -171,6 +171,18 @@ def test_a_public_product_in_the_place_of_a_private_one_widens_nothing(shared):
     assert [mode_of(Path(one)) for one in done.outputs] == [0o600]
 
 
+def test_what_is_replaced_on_a_disk_without_modes_is_for_the_user_alone(tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError
+
+    path = tmp_path / "mask.fits"
+    path.write_text("old")
+    path.chmod(0o644)
+    monkeypatch.setattr(os, "fchmod", refused)
+    write_together({path: b"new"}, permissions=permissions.Permissions(0o640))
+    assert (path.read_bytes(), mode_of(path)) == (b"new", 0o600)
+
+
 def test_what_is_published_is_read_through_no_link(secret, shared):
     (shared / "report").mkdir()
     (shared / "report" / "roc.png").write_text("drawn")

@@ -101,9 +101,7 @@ def restore(descriptor: int, kept: Permissions) -> None:
     if kept.group not in (None, _NO_GROUP) and os.fstat(descriptor).st_gid != kept.group:
         with suppress(OSError):
             os.fchown(descriptor, -1, kept.group)
-    with suppress(
-        PermissionError
-    ):  # of a disk without modes (FAT): what was created is for the user alone where there are any
+    with suppress(PermissionError):  # of a disk without modes (FAT): elsewhere it was created for the user alone
         os.fchmod(descriptor, kept.mode_for(os.fstat(descriptor).st_gid))
 
 

@@ -311,7 +311,12 @@ def walk(
 
 def lies_within(path: Path, folder: Path) -> bool:
     """True unless links lead out of a folder."""
-    return path.resolve().is_relative_to(folder.resolve())
+    return real_path(path).is_relative_to(real_path(folder))
+
+
+def real_path(path: Path) -> Path:
+    """Return where a path leads, through all links; that of a link which leads to itself is its own."""
+    return Path(os.path.realpath(path))  # Path.resolve raises RuntimeError there, up to Python 3.12
 
 
 def refuse_links(path: Path, root: Path) -> None:

@@ -16,6 +16,7 @@ from deepcr_zoo.documents import brief
 from deepcr_zoo.errors import InvalidFileError
 from deepcr_zoo.exposures.fitsfiles import extension_name, image_values, is_image, reason
 from deepcr_zoo.exposures.reading import Chip, Exposure
+from deepcr_zoo.files import real_path
 from deepcr_zoo.zoo.instruments import MOST_LEVEL, Keywords, number, positive, text
 from deepcr_zoo.zoo.recipe import InstrumentBlock
 
@@ -70,7 +71,7 @@ def _is_placed(keywords: Keywords) -> bool:
 
 
 def _substitute(exposure: Exposure, chip: Chip, block: InstrumentBlock) -> WCS:
-    name = identify(exposure, chip.keywords).target or exposure.path.resolve().parent.name
+    name = identify(exposure, chip.keywords).target or real_path(exposure.path).parent.name
     random = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
     place = [random.uniform(0, 360), float(np.degrees(np.arcsin(random.uniform(-0.9, 0.9))))]
     return _tangent(chip, block, place, np.diag([-1.0, 1.0]))

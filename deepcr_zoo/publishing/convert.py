@@ -12,7 +12,7 @@ import yaml
 from deepcr_zoo import documents
 from deepcr_zoo.documents import parse_document
 from deepcr_zoo.errors import ConversionError
-from deepcr_zoo.files import read_file, write_atomically, write_failure
+from deepcr_zoo.files import read_file, real_path, write_atomically, write_failure
 from deepcr_zoo.models import testvectors, weights
 from deepcr_zoo.models.upstream import convert_state
 from deepcr_zoo.publishing.sdists import read_upstream
@@ -64,7 +64,7 @@ def convert_new(card_path: Path, sdists: Path, to: Path) -> str:
     card_bytes = documents.document_bytes(card_path, card_path)
     card = parse_document(card_bytes, Card, card_path)
     place = Path(card.identity.task, card.identity.name, f"{card.identity.version}.yaml")
-    if card_path.resolve().parts[-3:] != place.parts:
+    if real_path(card_path).parts[-3:] != place.parts:
         raise ConversionError(f"{card_path}: identity: expected the card at .../{place}; move it or correct its identity")
     converted = convert(card, sdists)
     _check_input_scale(converted, card_path)

@@ -104,7 +104,7 @@ def instruments_beside(folders: Iterable[Path]) -> KnownInstruments:
     """Return the default instruments and those of the YAML files in these folders of recipes, and below `FOLDER` in them."""
     found = list(default_instruments().known)
     searched = [place for folder in folders for place in (folder, folder / FOLDER)]
-    for path, beside in {path.resolve(): place for place in searched for path in _yaml_files(place)}.items():
+    for path, beside in {files.real_path(path): place for place in searched for path in _yaml_files(place)}.items():
         if path.exists() and not (files.is_file(path) and path.stat().st_size <= MOST_BYTES):
             continue  # something else, such as a folder or a pipe of this name
         content = document_bytes(path, path)

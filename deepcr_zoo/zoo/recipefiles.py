@@ -103,7 +103,7 @@ def _is_outside(path: Path, top: Path) -> bool:
 
 
 def _read(path: Path, ancestors: tuple[Path, ...], outside: set[Path]) -> tuple[Content, Origins]:
-    if path.resolve() in [one.resolve() for one in ancestors]:
+    if files.real_path(path) in map(files.real_path, ancestors):
         raise InvalidDocumentError(f"{path}: {EXTENDS}: expected another recipe, got one that extends this one")
     if len(ancestors) >= MOST_RECIPES:
         raise InvalidDocumentError(f"{path}: {EXTENDS}: expected at most {MOST_RECIPES} recipes that extend each other")

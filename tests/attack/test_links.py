@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import deepcr_zoo
 from deepcr_zoo import batch, files
@@ -18,9 +20,10 @@ from deepcr_zoo.archive.pace import Pace
 from deepcr_zoo.archive.transfers import Downloader, DownloadFolder
 from deepcr_zoo.bench import output
 from deepcr_zoo.bench.runs import Run
+from deepcr_zoo.cli.main import app
 from deepcr_zoo.dataset import drizzle, store
 from deepcr_zoo.dataset.labels import finished_or_made
-from deepcr_zoo.errors import IntegrityError, InterruptedWorkError, OutputError, RunError, SourceWarning
+from deepcr_zoo.errors import DeepcrZooError, IntegrityError, InterruptedWorkError, OutputError, RunError, SourceWarning
 from deepcr_zoo.publishing.registryfiles import registry_files
 from deepcr_zoo.publishing.releases import release_of_run
 from deepcr_zoo.training import checkpoints
@@ -458,3 +461,14 @@ def test_the_log_of_drizzlepac_is_written_through_no_link(tmp_path):
     (tmp_path / "linked").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(IntegrityError, match="symbolic link"):
         drizzle._run_process(tmp_path / "work", tmp_path / "linked" / "key.log", "a_flc.fits: x")
+
+
+@pytest.mark.parametrize("arguments", [["clean", "@loop"], ["recipe", "check", "mine.yaml"]], ids=" ".join)
+def test_a_link_that_leads_to_itself_is_one_sentence(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    (tmp_path / "mine.yaml").write_text("extends: acs-wfc-f606w\nname: MINE\ninstrument: {name: nowhere}\n")
+    error = CliRunner().invoke(app, arguments).exception
+    assert isinstance(error, DeepcrZooError)
+    assert re.search(r"loop.* cannot be read: Too many levels of symbolic links", str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import logging
 import multiprocessing
@@ -30,7 +31,7 @@ from deepcr_zoo.errors import (
     collecting_warnings,
     warn,
 )
-from deepcr_zoo.files import lies_within, read_file, walk
+from deepcr_zoo.files import is_file, is_folder, lies_within, raise_error, read_file, walk
 from deepcr_zoo.locations import without_address
 from deepcr_zoo.machine import is_out_of_memory, processors, safe_children
 
@@ -249,6 +250,7 @@ def extension_in(argument: str) -> str | None:
 def wildcard_files(pattern: str) -> list[str]:
     """Return the files that wildcards stand for, in order; a `UsageError` for those that visit a folder many times.
 
+    OSError if a folder cannot be read, which `glob` passes over: a night would be missing in silence.
     As in shells, ``**`` stands for any folders, but follows no links to folders, which may lead back. A folder that several
     links of a level lead to is searched once.
     """
@@ -261,27 +263,35 @@ def wildcard_files(pattern: str) -> list[str]:
     for part in parts if parts[-1] == "**" else parts[:-1]:
         folders = _distinct(inside for folder in folders for inside in _folders_in(folder, part))
     name = "*" if parts[-1] == "**" else parts[-1]
-    found = (path for folder in folders for path in glob.glob(glob.escape(folder) + name))
-    return sorted(path for path in found if os.path.isfile(path))
+    found = (path for folder in folders for path in _matching(folder, name))
+    return sorted(path for path in found if is_file(Path(path)))
 
 
 def _folders_in(folder: str, part: str) -> Iterator[str]:
     """Yield the folders that a part of a pattern stands for in a folder; all end in a slash, the present one is empty."""
     if part == "**":
-        for path, inside, _ in walk(folder or "."):
+        for path, inside, _ in walk(folder or ".", onerror=raise_error):
             inside[:] = [name for name in inside if not name.startswith(".")]
             yield os.path.join(path, "") if folder else os.path.join(path, "")[2:]  # without the ./ that walk begins with
     elif glob.has_magic(part):
-        yield from sorted(glob.glob(f"{glob.escape(folder)}{part}/"))
+        yield from (f"{path}/" for path in _matching(folder, part) if is_folder(Path(path)))
     else:
         yield f"{folder}{part}/"
+
+
+def _matching(folder: str, name: str) -> list[str]:
+    """Return the paths in a folder that a name may stand for, in order; hidden ones where it begins with a dot."""
+    if not glob.has_magic(name):
+        return [folder + name]
+    inside = (one for one in os.listdir(folder or ".") if name.startswith(".") or not one.startswith("."))
+    return [folder + one for one in sorted(fnmatch.filter(inside, name))]
 
 
 def _distinct(folders: Iterable[str]) -> list[str]:
     """Return the folders that exist, without those that another name stands for already."""
     found: dict[tuple[int, int], str] = {}
     for folder in folders:
-        with suppress(OSError):
+        if is_folder(Path(folder)):
             status = os.stat(folder or ".")
             found.setdefault((status.st_dev, status.st_ino), folder)
     return list(found.values())
@@ -310,7 +320,8 @@ def _find(argument: str) -> list[str] | str:
     except UsageError as error:
         return str(error)
     except OSError as error:
-        return f"cannot be read: {error.strerror}"
+        inside = f"{error.filename} " if error.filename not in (None, argument) else ""
+        return f"{inside}cannot be read: {error.strerror}"
     return [path for path in found if not is_product(path)] or nothing
 
 

@@ -289,12 +289,13 @@ def files_below(folder: Path) -> list[Path]:
     """Return all files and links to files below a folder, in order; OSError if a part cannot be read, which globs hide."""
     found: list[Path] = []
     if is_folder(folder):
-        for top, _, names in walk(folder, onerror=_raise):
+        for top, _, names in walk(folder, onerror=raise_error):
             found += (Path(top, name) for name in names)
     return sorted(found)
 
 
-def _raise(error: OSError) -> None:
+def raise_error(error: OSError) -> None:
+    """Let a walk end where a folder cannot be read."""
     raise error
 
 
@@ -349,7 +350,7 @@ def refuse_links_below(folder: Path) -> None:
     """Raise `IntegrityError` if there is a symbolic link in a folder or below it, OSError if a part cannot be read."""
     refuse_links(folder, folder.parent)
     if is_folder(folder):
-        for top, folders, names in walk(folder, onerror=_raise):
+        for top, folders, names in walk(folder, onerror=raise_error):
             for name in sorted((*folders, *names)):
                 refuse_links(Path(top, name), Path(top))
 
@@ -584,7 +585,7 @@ def remove_own_folder(folder: Path, is_own: Callable[[str], bool]) -> None:
     """
     refuse_links(folder, folder.parent)
     found, folders = [], [folder]
-    for top, inside, names in walk(folder, onerror=_raise):
+    for top, inside, names in walk(folder, onerror=raise_error):
         links = [name for name in inside if os.path.islink(Path(top, name))]
         folders += [Path(top, name) for name in inside if name not in links]
         for path in (Path(top, name) for name in (*names, *links)):

@@ -113,16 +113,15 @@ def endings_of(product: str) -> tuple[str, ...]:
 
 def _expand(place: str, endings: tuple[str, ...]) -> list[Path]:
     path = expanded(place)
-    if path.is_dir():
-        try:
-            inside = files_below(path)
-        except OSError as error:
-            raise UsageError(f"{error.filename}: cannot be read: {error.strerror}: make it readable") from None
-        return [one for one in inside if one.name.lower().endswith(endings) and not batch.is_product(one.name)]
-    if path.is_file() or not glob.has_magic(place):
-        return [path] if path.is_file() else []
     try:
+        if path.is_dir():
+            inside = files_below(path)
+            return [one for one in inside if one.name.lower().endswith(endings) and not batch.is_product(one.name)]
+        if path.is_file() or not glob.has_magic(place):
+            return [path] if path.is_file() else []
         return sorted(map(Path, batch.wildcard_files(str(path))))
+    except OSError as error:
+        raise UsageError(f"{error.filename}: cannot be read: {error.strerror}: make it readable") from None
     except UsageError as error:
         raise UsageError(f"{without_address(place)}: {error}") from None
 

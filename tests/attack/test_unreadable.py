@@ -140,6 +140,17 @@ def test_exposures_and_runs_that_cannot_be_read_are_named(tmp_path, monkeypatch)
             assert DENIED in said or "is not readable" in said, (command, said)
 
 
+def test_wildcards_pass_over_no_folder_that_cannot_be_read(tmp_path):
+    for night in "ab":
+        (tmp_path / night / "raw").mkdir(parents=True)
+        (tmp_path / night / "raw" / f"{night}.fits").touch()
+    for place, pattern in (("b/raw", "*/raw/*.fits"), ("b/raw", "**/*.fits"), ("b", "*/*/*.fits"), ("b", "b/*/*.fits")):
+        with unreadable(tmp_path / place):
+            status, said = run(tmp_path, "clean", tmp_path / pattern)
+        assert status, pattern
+        assert f"{place} cannot be read: {DENIED}" in said.replace("/ cannot", " cannot"), pattern
+
+
 def test_modes_count_in_these_tests(tmp_path):
     with unreadable(tmp_path):
         child = os.fork()

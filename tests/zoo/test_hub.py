@@ -222,6 +222,13 @@ def test_a_bad_token_is_named(published: PublishedModel, monkeypatch: pytest.Mon
         get(published)
 
 
+def test_a_token_with_letters_that_no_token_has_is_named_and_not_shown(published: PublishedModel, monkeypatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_s3crété")
+    with pytest.raises(HubError, match=r"^the token of the Hub has letters that no token has: correct HF_TOKEN") as caught:
+        get(published)
+    assert "s3cr" not in str(caught.value)
+
+
 @pytest.mark.parametrize("token", [None, "hf_other"])
 def test_a_private_repository_asks_for_a_token_that_may_read_it(
     published: PublishedModel, token: str | None, monkeypatch: pytest.MonkeyPatch

@@ -216,6 +216,8 @@ def translated(call: Callable[[], ResultT], request: HubRequest, api: Any) -> Re
             raise _refusal(error.__cause__, request, shown_endpoint(api)) from None
         reason = _reason(error.__cause__ or error)
         raise HubUnreachableError(f"{shown_endpoint(api)}: a large file could not be moved: {reason}") from None
+    except UnicodeEncodeError:  # of the header, which says all of it
+        raise HubError("the token of the Hub has letters that no token has: correct HF_TOKEN, or log in anew") from None
     except ValueError as error:  # refused metadata, or a page in place of an answer
         raise HubError(f"{shown_endpoint(api)}/{request.repo} refused the request: {_reason(error)}") from None
     except _LACKING as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -41,6 +42,8 @@ def find_data(
     `given` names a recipe, whose training set is built if there is none, or the folder of a training set; without it, the
     one training set of the runs is used. The recipe of a folder is `recipe`, or one of the runs or of the shipped recipes.
     """
+    is_folder = given is not None and given not in shipped_recipes() and find_built([given]) is not None
+    _check_options(given, is_folder, recipe, rehearse, settings)
     runs = [subject.run for subject in subjects if subject.run is not None]
     if given is None:
         if not runs:
@@ -50,7 +53,8 @@ def find_data(
                 "the runs were trained on different data: expected --data RECIPE, or the folder of a training set"
             )
         return runs[0].dataset(), runs[0].recipe
-    if given not in shipped_recipes() and (dataset := find_built([given])):
+    if is_folder:
+        dataset = Dataset.open(Path(given))
         rehearsal = dataset.manifest.rehearsal
         known = [recipe] if recipe else [*(run.recipe for run in runs), *map(read_recipe, shipped_recipes().values())]
         found = [one for one in known if recipe_key(one, rehearsal) == dataset.manifest.recipe_key]
@@ -60,6 +64,18 @@ def find_data(
     path = find_recipe(given)
     read = read_recipe(path, settings)
     return find_or_build(read, (), rehearse, jobs, path.parent, reporter), read.rehearsed if rehearse else read
+
+
+def _check_options(
+    given: str | None, is_folder: bool, recipe: Recipe | None, rehearse: bool, settings: Sequence[str]
+) -> None:
+    """Raise `UsageError` for options that would change nothing."""
+    if rehearse and (given is None or is_folder):
+        raise UsageError("--rehearse: expected --data RECIPE beside it, whose visits are simulated")
+    if recipe is not None and not is_folder:
+        raise UsageError("--recipe: expected --data DIR beside it, the folder of a training set of this recipe")
+    if settings and (given is None or (is_folder and recipe is None)):
+        raise UsageError("--set: expected --data RECIPE beside it, or --data DIR and --recipe RECIPE")
 
 
 def check_data(dataset: Dataset, recipe: Recipe) -> None:

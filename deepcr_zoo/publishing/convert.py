@@ -12,7 +12,7 @@ import yaml
 from deepcr_zoo import documents
 from deepcr_zoo.documents import parse_document
 from deepcr_zoo.errors import ConversionError
-from deepcr_zoo.files import read_file, real_path, write_atomically, write_failure
+from deepcr_zoo.files import read_file, real_path, refuse_links, write_atomically, write_failure
 from deepcr_zoo.models import testvectors, weights
 from deepcr_zoo.models.upstream import convert_state
 from deepcr_zoo.publishing.sdists import read_upstream
@@ -70,7 +70,7 @@ def convert_new(card_path: Path, sdists: Path, to: Path) -> str:
     _check_input_scale(converted, card_path)
     vector = converted.test_vector()
     write_weights(converted, to)
-    _write_new(vector, to / converted.folder / TEST_VECTOR_FILE)
+    _write_new(vector, to / converted.folder / TEST_VECTOR_FILE, to)
     locked = LockedVersion(
         released=datetime.datetime.now(datetime.UTC).date(),
         architecture=converted.architecture,
@@ -85,11 +85,12 @@ def convert_new(card_path: Path, sdists: Path, to: Path) -> str:
 
 def write_weights(converted: ConvertedModel, to: Path) -> None:
     """Write converted weights under a mirror's root; a ConversionError if the file exists with other bytes."""
-    _write_new(converted.weights, to / converted.folder / WEIGHTS_FILE)
+    _write_new(converted.weights, to / converted.folder / WEIGHTS_FILE, to)
 
 
-def _write_new(data: bytes, path: Path) -> None:
+def _write_new(data: bytes, path: Path, root: Path) -> None:
     try:
+        refuse_links(path, root)
         if path.exists() and read_file(path) != data:
             raise ConversionError(
                 f"{path} holds other bytes: a version never changes meaning; delete the file if it has not been released"

@@ -57,8 +57,7 @@ def test_results_of_other_models_or_data_in_the_folder_of_that_name_stay(dataset
 @pytest.mark.slow
 def test_a_poorer_benchmark_does_not_replace_one_with_lacosmic_and_run_times(dataset, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    grid = ["--set", "benchmark.lacosmic_objlims=[2.0]", "--set", "benchmark.lacosmic_sigclips=[4.0, 6.3]"]
-    whole = bench(NAME, "--data", dataset.folder, *grid)
+    whole = bench(NAME, "--data", dataset.folder)
     assert isinstance(whole.exception, SystemExit | None)
     (results,) = tmp_path.glob("bench/*/results.json")
     before = results.read_bytes()
@@ -86,6 +85,12 @@ def test_results_are_json_for_machines(dataset, tmp_path):
         (("WFC3-UVIS-2-32", "--data", "DATASET"), UsageError, "normalised by the whole frame"),
         ((NAME, "--data", "nowhere"), DeepcrZooError, "nowhere"),
         ((".",), DeepcrZooError, "expected the folder of a run"),
+        ((NAME, "--rehearse"), UsageError, "--rehearse: expected --data RECIPE beside it"),
+        ((NAME, "--data", "DATASET", "--rehearse"), UsageError, "--rehearse: expected --data RECIPE beside it"),
+        ((NAME, "--set", "train.seed=2"), UsageError, "--set: expected --data RECIPE beside it"),
+        ((NAME, "--data", "DATASET", "--set", "train.seed=2"), UsageError, "--set: expected --data RECIPE beside it"),
+        ((NAME, "--recipe", "acs-wfc-f606w"), UsageError, "--recipe: expected --data DIR beside it"),
+        ((NAME, "--data", "acs-wfc", "--recipe", "acs-wfc"), UsageError, "--recipe: expected --data DIR beside it"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_no_traceback(arguments, kind, words, dataset):

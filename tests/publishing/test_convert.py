@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from deepcr_zoo import locations
-from deepcr_zoo.errors import ConversionError
+from deepcr_zoo.errors import ConversionError, IntegrityError
 from deepcr_zoo.models import testvectors
-from deepcr_zoo.publishing.convert import convert, convert_new
+from deepcr_zoo.publishing.convert import convert, convert_new, write_weights
 from deepcr_zoo.publishing.sdists import read_upstream
 from deepcr_zoo.zoo.cards import UpstreamFile, read_card
 from deepcr_zoo.zoo.registries import default_registry
@@ -51,6 +51,18 @@ def test_importing_never_overwrites_other_bytes(tmp_path, upstream_sdists):
     with pytest.raises(ConversionError, match="a version never changes meaning"):
         convert_new(model.card_path, upstream_sdists, tmp_path)
     assert weights.read_bytes() == b"released before"
+
+
+@pytest.mark.network
+def test_a_link_in_the_folder_of_a_mirror_is_not_written_through(tmp_path, upstream_sdists):
+    model = default_registry().resolve(SMALL)
+    mirror, elsewhere = tmp_path / "mirror", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    mirror.mkdir()
+    (mirror / "mask").symlink_to(elsewhere)
+    with pytest.raises(IntegrityError, match="is a symbolic link"):
+        write_weights(convert(read_card(model), upstream_sdists), mirror)
+    assert not any(elsewhere.iterdir())
 
 
 @pytest.mark.network

@@ -235,7 +235,12 @@ def _objective(recipe: Recipe) -> str:
     if recipe.task == "mask":
         train = recipe.train
         taught = f", against {train.teacher_share:g} of the probability of {train.teacher} and the rest of the label"
-        return "Binary cross-entropy over all pixels that are not ignored" + ("" if train.teacher is None else taught)
+        stars = f"; clean pixels of star cores weigh {train.star_weight:g} times as much"
+        return (
+            "Binary cross-entropy over all pixels that are not ignored"
+            + ("" if train.teacher is None else taught)
+            + ("" if train.star_weight == 1 else stars)
+        )
     fewest, most = recipe.train.augmentation.inpainting_masks
     predicted = "Gaussian negative log-likelihood of value and predicted uncertainty"
     loss = "Mean squared error" if recipe.train.architecture.outputs == 1 else predicted

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from deepcr_zoo.bench.measures.stars import star_cores
+from deepcr_zoo.bench.measures.tally import NO_GROUP
 from deepcr_zoo.errors import TrainingError
 from deepcr_zoo.models.architectures import LOG_SPREAD
 from deepcr_zoo.models.nets import UNet
@@ -26,6 +28,7 @@ class Examples:
     input: Tensor  # the normalised image, for inpainting [image * (1 - mask), mask]; float32, shape (N, C, S, S)
     target: Tensor  # share of a cosmic ray, 1 or 0 without a teacher; for inpainting the image; float32, shape (N, 1, S, S)
     counted: Tensor  # pixels that are in the loss; bool, shape (N, 1, S, S)
+    weight: Tensor | None = None  # of each pixel in the loss, 1 without; float32, shape (N, 1, S, S)
 
 
 def in_units_of_noise(image: Tensor, noise: Tensor) -> Tensor:
@@ -44,6 +47,13 @@ def taught(labelled: Examples, teacher: UNet, share: float) -> Examples:
     with torch.no_grad():
         learned = torch.sigmoid(teacher(labelled.input).float())
     return replace(labelled, target=labelled.target + share * (learned - labelled.target))
+
+
+def weighted(labelled: Examples, batch: StampBatch, star_weight: float) -> Examples:
+    """Return examples in which the clean pixels of star cores, as the benchmark finds them, weigh more than all others."""
+    image, cosmic_rays, ignore = (layer.cpu().numpy() for layer in (batch.image, batch.cosmic_rays, batch.ignore))
+    core = torch.from_numpy(star_cores(image, cosmic_rays, ignore) != NO_GROUP).to(batch.image.device)
+    return replace(labelled, weight=1 + (star_weight - 1) * (core & ~batch.cosmic_rays).float()[:, None])
 
 
 def inpainting_examples(batch: StampBatch, added: Tensor, scale: float) -> Examples:
@@ -75,6 +85,8 @@ def summed_loss(task: Task, output: Tensor, examples: Examples) -> Tensor:
         loss = 0.5 * ((examples.target - value) * torch.exp(-logarithm)) ** 2 + logarithm
     else:
         loss = F.mse_loss(output.float(), examples.target, reduction="none")
+    if examples.weight is not None:
+        loss = loss * examples.weight
     return torch.where(examples.counted, loss, torch.zeros_like(loss)).sum()
 
 
@@ -102,11 +114,12 @@ class Feed:
         batch = self.source.take(numbers)
         if epoch != NATIVE:
             batch = augment(batch, train.seed, epoch, train.augmentation)
-        if batch.noise is not None:
-            batch = batch.with_image(in_units_of_noise(batch.image, batch.noise))
+        seen = batch if batch.noise is None else batch.with_image(in_units_of_noise(batch.image, batch.noise))
         if self.recipe.task == "mask":
-            labelled = mask_examples(batch, train.input.scale)
-            return labelled if self.teacher is None else taught(labelled, self.teacher, train.teacher_share)
+            examples = mask_examples(seen, train.input.scale)
+            if self.teacher is not None:
+                examples = taught(examples, self.teacher, train.teacher_share)
+            return examples if train.star_weight == 1 else weighted(examples, batch, train.star_weight)
         limits = train.augmentation.inpainting_masks
         added = inpainting_masks(self.source, batch.numbers, train.seed, epoch, limits)
-        return inpainting_examples(batch, added, train.input.scale)
+        return inpainting_examples(seen, added, train.input.scale)

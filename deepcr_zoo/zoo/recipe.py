@@ -489,6 +489,9 @@ class TrainBlock(Document):
     teacher_share: Annotated[float, Field(gt=0, le=1)] = optional(
         0.5, "weight of the teacher's probabilities in what is learned; that of the labels is the rest"
     )
+    star_weight: Annotated[float, Field(ge=1, le=1000)] = optional(
+        1.0, "weight in the loss of the clean pixels of star cores, so that a mask takes fewer stars for cosmic rays"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
         description="precision of convolutions; auto: bfloat16 on GPUs, and CPUs with AMX, while the validation loss agrees "
@@ -713,6 +716,12 @@ class Recipe(Document):
                 "benchmark": self.benchmark.model_copy(update={"truth": None}),
             }
         )
+
+    @model_validator(mode="after")
+    def _star_weight_is_for_masks(self) -> Recipe:
+        if self.train.star_weight != 1 and self.task != "mask":
+            raise ValueError("train.star_weight with task mask: an inpainting network takes nothing for a cosmic ray")
+        return self
 
     @model_validator(mode="after")
     def _a_teacher_is_for_masks(self) -> Recipe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import glob
 import logging
@@ -9,6 +10,7 @@ import multiprocessing
 import os
 import re
 import signal
+import stat
 import threading
 import traceback
 import warnings
@@ -31,10 +33,11 @@ from deepcr_zoo.errors import (
     collecting_warnings,
     warn,
 )
-from deepcr_zoo.files import is_file, is_folder, lies_within, raise_error, read_file, walk
+from deepcr_zoo.files import lies_within, raise_error, read_file, walk
 from deepcr_zoo.locations import without_address
 from deepcr_zoo.machine import is_out_of_memory, processors, safe_children
 
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 UNWRITABLE_NAME = "a name has letters that the locale cannot write: set PYTHONUTF8=1, or a locale with UTF-8"
 FITS_SUFFIXES = (".fits", ".fit", ".fts")
 PACKED_SUFFIXES = (".gz", ".bz2", ".xz")
@@ -264,7 +267,7 @@ def wildcard_files(pattern: str) -> list[str]:
         folders = _distinct(inside for folder in folders for inside in _folders_in(folder, part))
     name = "*" if parts[-1] == "**" else parts[-1]
     found = (path for folder in folders for path in _matching(folder, name))
-    return sorted(path for path in found if is_file(Path(path)))
+    return sorted(path for path in found if stat.S_ISREG(_mode(path)))
 
 
 def _folders_in(folder: str, part: str) -> Iterator[str]:
@@ -274,7 +277,7 @@ def _folders_in(folder: str, part: str) -> Iterator[str]:
             inside[:] = [name for name in inside if not name.startswith(".")]
             yield os.path.join(path, "") if folder else os.path.join(path, "")[2:]  # without the ./ that walk begins with
     elif glob.has_magic(part):
-        yield from (f"{path}/" for path in _matching(folder, part) if is_folder(Path(path)))
+        yield from (f"{path}/" for path in _matching(folder, part) if stat.S_ISDIR(_mode(path)))
     else:
         yield f"{folder}{part}/"
 
@@ -287,11 +290,21 @@ def _matching(folder: str, name: str) -> list[str]:
     return [folder + one for one in sorted(fnmatch.filter(inside, name))]
 
 
+def _mode(path: str) -> int:
+    """Return what a path is, through links; 0 if it leads nowhere. OSError if that cannot be known."""
+    try:
+        return os.stat(path).st_mode
+    except OSError as error:
+        if error.errno not in _NOWHERE:
+            raise
+        return 0
+
+
 def _distinct(folders: Iterable[str]) -> list[str]:
     """Return the folders that exist, without those that another name stands for already."""
     found: dict[tuple[int, int], str] = {}
     for folder in folders:
-        if is_folder(Path(folder)):
+        if stat.S_ISDIR(_mode(folder or ".")):
             status = os.stat(folder or ".")
             found.setdefault((status.st_dev, status.st_ino), folder)
     return list(found.values())

@@ -7,7 +7,7 @@ import signal
 import time
 import webbrowser
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -104,11 +104,16 @@ def _noted_interrupts() -> Iterator[Callable[[], bool]]:
 @contextmanager
 def _opened(address: str) -> Iterator[None]:
     """Open a browser by a file of this user that leads to an address: every user can see the arguments of a process."""
-    with TemporaryDirectory(prefix="deepcr-zoo-") as folder:
-        page = Path(folder) / "view.html"
-        page.write_text(
-            f'<!doctype html><meta http-equiv="refresh" content="0; url={address}"><a href="{address}">The viewer</a>\n'
-        )
+    with ExitStack() as held:
+        try:
+            page = Path(held.enter_context(TemporaryDirectory(prefix="deepcr-zoo-"))) / "view.html"
+            page.write_text(
+                f'<!doctype html><meta http-equiv="refresh" content="0; url={address}"><a href="{address}">The viewer</a>\n'
+            )
+        except OSError as error:
+            message("caution", f"no browser is opened, which needs a temporary file: {error.strerror}", "caution")
+            yield
+            return
         Thread(target=webbrowser.open, args=[page.as_uri()], daemon=True).start()  # it may wait for the browser's end
         yield
 

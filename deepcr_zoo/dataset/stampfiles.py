@@ -18,7 +18,7 @@ from deepcr_zoo.errors import DatasetError
 from deepcr_zoo.files import sha256_of
 
 REBUILD = "run the build again: it makes what is missing"
-_MAKE_ANEW = f"remove its folder and {REBUILD}"
+_MAKE_ANEW = f"move its folder away and {REBUILD}"
 _VALUES_AT_A_TIME = 64 * 256**2
 
 _FileState = tuple[int, ...]

@@ -80,7 +80,7 @@ MOST_STAMPS, LARGEST_SIDE = 2**31, 2**16
 
 FORMAT = 2  # part of the hash of a visit; a new number makes all earlier visits unusable
 ELSEWHERE = "name another folder with DEEPCR_ZOO_DATA; what is finished stays, the same command goes on from there"
-_BUILD_AGAIN = "remove its folder and build again"
+_BUILD_AGAIN = "move its folder away and build again"
 VISIT_FILE, MANIFEST_FILE = "visit.json", "manifest.json"
 REPORT, REPORT_FILES = "report", ("stamps.png", "histograms.png", "report.md")
 

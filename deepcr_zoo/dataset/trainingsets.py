@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from deepcr_zoo.dataset.build import assemble_labelled, label_visits
 from deepcr_zoo.dataset.fetching import exposures_of
 from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.reading import Dataset
-from deepcr_zoo.dataset.store import MANIFEST_FILE
+from deepcr_zoo.dataset.store import MANIFEST_FILE, Manifest
+from deepcr_zoo.documents import is_of_others
+from deepcr_zoo.files import read_file
 from deepcr_zoo.progress import Reporter
 from deepcr_zoo.zoo.recipe import Recipe
 
@@ -32,6 +35,10 @@ def find_or_build(
 
 
 def find_built(data: Sequence[str | Path]) -> Dataset | None:
-    """Return the training set if `data` is the folder of one, else None."""
-    is_built = len(data) == 1 and (Path(data[0]) / MANIFEST_FILE).is_file()
-    return Dataset.open(Path(data[0])) if is_built else None
+    """Return the training set if `data` is the folder of one, else None: exposures may lie beside a manifest of others."""
+    if len(data) != 1 or not (path := Path(data[0]) / MANIFEST_FILE).is_file():
+        return None
+    with suppress(OSError):  # which is reported when it is opened
+        if is_of_others(read_file(path), Manifest):
+            return None
+    return Dataset.open(Path(data[0]))

@@ -16,6 +16,7 @@ from deepcr_zoo.dataset.build import build_dataset
 from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.dataset.store import Home
+from deepcr_zoo.dataset.trainingsets import find_built
 from deepcr_zoo.dataset.visits import beside, find_files
 from deepcr_zoo.errors import DataError, DatasetError, MissingDataError, MissingExtraError, UsageError
 from deepcr_zoo.simulate.truth import read_truth, truth_path
@@ -461,3 +462,11 @@ def test_a_rehearsal_stores_the_truth_beside_the_stamps(tmp_path):
         )
         rest = tensors["image"] - truth["scene"] - truth["cosmic_rays"]
         assert np.median(np.abs(rest) / truth["noise"]) < 1
+
+
+def test_exposures_beside_a_manifest_of_something_else_are_no_training_set(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"files": ["x.fits"]}')
+    assert find_built([tmp_path]) is None
+    (tmp_path / "manifest.json").write_text('{"format": 2, "name": ')
+    with pytest.raises(DatasetError, match="move its folder away and build again"):
+        find_built([tmp_path])

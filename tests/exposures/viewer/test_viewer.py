@@ -1,5 +1,6 @@
 """The viewer without a browser: what its server gives, and the masks that it saves."""
 
+import errno
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from deepcr_zoo import clean_file
+from deepcr_zoo.cli import viewing
 from deepcr_zoo.cli.main import app
 from deepcr_zoo.errors import InvalidFileError, OutputError, UsageError
 from deepcr_zoo.exposures.making import ChipWork
@@ -244,3 +246,15 @@ def test_an_interrupt_that_a_library_swallows_ends_the_viewer_all_the_same(flc, 
     second.cancel()
     assert (done.exit_code, done.exception) == (0, None)
     assert done.stdout.startswith("http://127.0.0.1:")
+
+
+def test_where_no_temporary_file_can_be_written_the_viewer_opens_no_browser_and_goes_on(monkeypatch, capsys):
+    def refused(**_):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(viewing, "TemporaryDirectory", refused)
+    with viewing._opened("http://127.0.0.1:1/"):
+        said = capsys.readouterr().err
+    assert "no browser is opened, which needs a temporary file: No usable temporary directory found" in " ".join(
+        said.split()
+    )

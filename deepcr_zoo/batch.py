@@ -267,7 +267,7 @@ def wildcard_files(pattern: str) -> list[str]:
         folders = _distinct(inside for folder in folders for inside in _folders_in(folder, part))
     name = "*" if parts[-1] == "**" else parts[-1]
     found = (path for folder in folders for path in _matching(folder, name))
-    return sorted(path for path in found if stat.S_ISREG(_mode(path)))
+    return sorted(path for path in found if (status := _status(path)) and stat.S_ISREG(status.st_mode))
 
 
 def _folders_in(folder: str, part: str) -> Iterator[str]:
@@ -277,7 +277,7 @@ def _folders_in(folder: str, part: str) -> Iterator[str]:
             inside[:] = [name for name in inside if not name.startswith(".")]
             yield os.path.join(path, "") if folder else os.path.join(path, "")[2:]  # without the ./ that walk begins with
     elif glob.has_magic(part):
-        yield from (f"{path}/" for path in _matching(folder, part) if stat.S_ISDIR(_mode(path)))
+        yield from (f"{path}/" for path in _matching(folder, part))
     else:
         yield f"{folder}{part}/"
 
@@ -290,22 +290,21 @@ def _matching(folder: str, name: str) -> list[str]:
     return [folder + one for one in sorted(fnmatch.filter(inside, name))]
 
 
-def _mode(path: str) -> int:
-    """Return what a path is, through links; 0 if it leads nowhere. OSError if that cannot be known."""
+def _status(path: str) -> os.stat_result | None:
+    """Return the status of what a path leads to; None if it leads nowhere. OSError if that cannot be known."""
     try:
-        return os.stat(path).st_mode
+        return os.stat(path)
     except OSError as error:
         if error.errno not in _NOWHERE:
             raise
-        return 0
+        return None
 
 
 def _distinct(folders: Iterable[str]) -> list[str]:
     """Return the folders that exist, without those that another name stands for already."""
     found: dict[tuple[int, int], str] = {}
     for folder in folders:
-        if stat.S_ISDIR(_mode(folder or ".")):
-            status = os.stat(folder or ".")
+        if (status := _status(folder or ".")) and stat.S_ISDIR(status.st_mode):
             found.setdefault((status.st_dev, status.st_ino), folder)
     return list(found.values())
 

@@ -104,11 +104,12 @@ class Archive:
                 found = (one for one in map(_observation, rows) if one is not None)
                 observations |= {one.id: one for one in found if _is_requested(query, one)}
             self._check_extent(len(observations), until)
-        exposures: list[Row] = []
+        # the pipeline's standard products of the kind that is asked for
+        names, exposures = re.compile(rf"[a-z][a-z0-9]{{8}}_{re.escape(query.product.lower())}\.fits"), list[Row]()
         for part in _parts(sorted(observations), OBSERVATIONS_AT_ONCE):
             rows = self._ask("get_product_list", list(part))
             with self._reporting_failures(SEARCH):
-                exposures += [row for row in rows if _is_exposure(query, row)]
+                exposures += [row for row in rows if names.fullmatch(_file_name(row))]
             self._check_extent(len(exposures), until)
         with self._reporting_failures(SEARCH):
             return _products(query, observations, exposures)
@@ -290,10 +291,8 @@ def _is_requested(query: Query, observation: Observation) -> bool:
     return any(one.matches(observation.proposal, visit, observation.target, filters) for one in query.visits)
 
 
-def _is_exposure(query: Query, row: Row) -> bool:
-    """True for the pipeline's standard products of the kind that is asked for."""
-    name = rf"[a-z][a-z0-9]{{8}}_{re.escape(query.product.lower())}\.fits"
-    return re.fullmatch(name, _text(row, "productFilename").lower()) is not None
+def _file_name(row: Row) -> str:
+    return _text(row, "productFilename").lower()
 
 
 def _products(query: Query, observations: Mapping[str, Observation], rows: Iterable[Row]) -> list[Product]:
@@ -303,7 +302,7 @@ def _products(query: Query, observations: Mapping[str, Observation], rows: Itera
         parents = (_text(row, "parent_obsid"), _text(row, "obsID"))
         observation = next((key for key in parents if key in observations), None)
         if observation is not None:
-            listed.setdefault(observation, {}).setdefault(_text(row, "productFilename").lower(), row)
+            listed.setdefault(observation, {}).setdefault(_file_name(row), row)
     found: dict[str, Product] = {}
     for key in sorted(listed, key=lambda one: observations[one].name):
         for name, row in listed[key].items():

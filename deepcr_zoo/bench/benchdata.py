@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -42,8 +41,8 @@ def find_data(
     `given` names a recipe, whose training set is built if there is none, or the folder of a training set; without it, the
     one training set of the runs is used. The recipe of a folder is `recipe`, or one of the runs or of the shipped recipes.
     """
-    is_folder = given is not None and given not in shipped_recipes() and find_built([given]) is not None
-    _check_options(given, is_folder, recipe, rehearse, settings)
+    dataset = None if given is None or given in shipped_recipes() else find_built([given])
+    _check_options(given, dataset is not None, recipe, rehearse, settings)
     runs = [subject.run for subject in subjects if subject.run is not None]
     if given is None:
         if not runs:
@@ -53,8 +52,7 @@ def find_data(
                 "the runs were trained on different data: expected --data RECIPE, or the folder of a training set"
             )
         return runs[0].dataset(), runs[0].recipe
-    if is_folder:
-        dataset = Dataset.open(Path(given))
+    if dataset is not None:
         rehearsal = dataset.manifest.rehearsal
         known = [recipe] if recipe else [*(run.recipe for run in runs), *map(read_recipe, shipped_recipes().values())]
         found = [one for one in known if recipe_key(one, rehearsal) == dataset.manifest.recipe_key]

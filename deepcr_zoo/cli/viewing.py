@@ -112,9 +112,8 @@ def _opened(address: str) -> Iterator[None]:
             )
         except OSError as error:
             message("caution", f"no browser is opened, which needs a temporary file: {error.strerror}", "caution")
-            yield
-            return
-        Thread(target=webbrowser.open, args=[page.as_uri()], daemon=True).start()  # it may wait for the browser's end
+        else:
+            Thread(target=webbrowser.open, args=[page.as_uri()], daemon=True).start()  # it may wait for the browser's end
         yield
 
 

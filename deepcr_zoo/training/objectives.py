@@ -53,7 +53,7 @@ def weighted(labelled: Examples, batch: StampBatch, star_weight: float) -> Examp
     """Return examples in which the clean pixels of star cores, as the benchmark finds them, weigh more than all others."""
     image, cosmic_rays, ignore = (layer.cpu().numpy() for layer in (batch.image, batch.cosmic_rays, batch.ignore))
     core = torch.from_numpy(star_cores(image, cosmic_rays, ignore) != NO_GROUP).to(batch.image.device)
-    return replace(labelled, weight=1 + (star_weight - 1) * (core & ~batch.cosmic_rays).float()[:, None])
+    return replace(labelled, weight=1 + (star_weight - 1) * core.float()[:, None])
 
 
 def inpainting_examples(batch: StampBatch, added: Tensor, scale: float) -> Examples:

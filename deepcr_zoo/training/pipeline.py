@@ -324,8 +324,7 @@ def _not_finite(run: Run, error: LossIsNotFiniteError, ranks: Ranks) -> Training
     if error.examples is None:
         return TrainingError(f"{run.folder}: {error}; {saved}; {advice}")
     path = run.folder / (BAD_BATCH_FILE if ranks.is_writer else f"rank{ranks.rank}-{BAD_BATCH_FILE}")
-    given = {name: tensor for name, tensor in vars(error.examples).items() if tensor is not None}
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in given.items()}
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in vars(error.examples).items() if tensor is not None}
     with checkpoints.reporting_run_failures(run.folder):
         write_atomically(safetensors.torch.save(tensors), path)
     return TrainingError(f"{run.folder}: {error}; the batch is in {path.name}, {saved}; {advice}")

@@ -79,9 +79,8 @@ def host_address(name: str, text: str, kind: type[DeepcrZooError]) -> Address:
 
 def check_proxies(kind: type[DeepcrZooError]) -> None:
     """Raise `kind`, which shows no secret, if a client would take a part of a proxy's password for its host and show it."""
-    for name, address in _proxy_addresses():
-        login, _, _ = (address.partition("://")[2] or address).rpartition("@")
-        if re.search(r"[/?#\\\[\]\s]", login):
+    for name, address in _addresses(PROXIES):
+        if re.search(r"[/?#\\\[\]\s]", _login(address) or ""):
             raise kind(f"{name}: its name or password has a letter that no address has: write / as %2F, ? as %3F, # as %23")
 
 
@@ -120,20 +119,25 @@ def without_passwords(text: str) -> str:
 
 
 def _logins() -> Iterator[str]:
-    for name in (spelled for variable in WITH_PASSWORDS for spelled in (variable, variable.lower())):
-        address = os.environ.get(name, "")  # that of a proxy may come without a scheme
-        login, at, _ = (address.partition("://")[2] or address).rpartition("@")
-        if at:
+    for _, address in _addresses(WITH_PASSWORDS):
+        if (login := _login(address)) is not None:
             yield login
 
 
+def _login(address: str) -> str | None:
+    """Return USER:PASSWORD of an address, if it has one; that of a proxy may come without a scheme."""
+    login, at, _ = (address.partition("://")[2] or address).rpartition("@")
+    return login if at else None
+
+
 def _proxies() -> Iterator[str]:
-    """Yield each proxy of the environment as NAME=ADDRESS; clients read both spellings."""
-    for name, address in _proxy_addresses():
+    """Yield each proxy of the environment as NAME=ADDRESS."""
+    for name, address in _addresses(PROXIES):
         yield f"{name}={without_passwords(address)}"
 
 
-def _proxy_addresses() -> Iterator[tuple[str, str]]:
-    for name in (spelled for proxy in PROXIES for spelled in (proxy, proxy.lower())):
+def _addresses(variables: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the variables of the environment that are set, with their addresses; clients read both spellings."""
+    for name in (spelled for variable in variables for spelled in (variable, variable.lower())):
         if address := os.environ.get(name):
             yield name, address

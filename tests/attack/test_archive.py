@@ -305,31 +305,30 @@ def test_a_body_that_drips_is_given_up_although_bytes_arrive(archive, one_visit,
     assert time.monotonic() - begun < 60
 
 
+def check_given_up(archive, recipe, served, breaks):
+    """A product whose connections break after so many bytes each is given up after a few."""
+    served.breaks_after.extend(breaks)
+    with pytest.raises(ArchiveUnreachableError, match="broke off"):
+        run(recipe)
+    assert len(archive.downloads) < 20
+
+
 def test_connections_that_bring_a_byte_each_are_given_up(archive, one_visit, first):  # noqa: F811
     _, served = first
-    served.breaks_after.extend(range(1, 200))
-    with pytest.raises(ArchiveUnreachableError, match="broke off"):
-        run(one_visit)
-    assert len(archive.downloads) < 20
+    check_given_up(archive, one_visit, served, range(1, 200))
 
 
 def test_connections_that_bring_a_byte_each_of_an_unlisted_size_are_given_up(archive, one_visit, first):  # noqa: F811
     name, served = first
     for row in archive.listed(name):
         row["size"] = None
-    served.breaks_after.extend(range(1, 200))
-    with pytest.raises(ArchiveUnreachableError, match="broke off"):
-        run(one_visit)
-    assert len(archive.downloads) < 20
+    check_given_up(archive, one_visit, served, range(1, 200))
 
 
 def test_what_comes_again_and_again_from_its_start_is_given_up(archive, one_visit, first):  # noqa: F811
     _, served = first
     served.validators = ()  # without one, nothing is resumed
-    served.breaks_after.extend([100_000, 200_000] * 50)
-    with pytest.raises(ArchiveUnreachableError, match="broke off"):
-        run(one_visit)
-    assert len(archive.downloads) < 20
+    check_given_up(archive, one_visit, served, [100_000, 200_000] * 50)
 
 
 def test_a_full_disk_is_named_before_the_download(archive, one_visit, monkeypatch):  # noqa: F811

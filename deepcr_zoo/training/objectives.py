@@ -119,7 +119,8 @@ class Feed:
             examples = mask_examples(seen, train.input.scale)
             if self.teacher is not None:
                 examples = taught(examples, self.teacher, train.teacher_share)
-            return examples if train.star_weight == 1 else weighted(examples, batch, train.star_weight)
-        limits = train.augmentation.inpainting_masks
-        added = inpainting_masks(self.source, batch.numbers, train.seed, epoch, limits)
-        return inpainting_examples(seen, added, train.input.scale)
+        else:
+            limits = train.augmentation.inpainting_masks
+            added = inpainting_masks(self.source, batch.numbers, train.seed, epoch, limits)
+            examples = inpainting_examples(seen, added, train.input.scale)
+        return examples if train.star_weight == 1 else weighted(examples, batch, train.star_weight)

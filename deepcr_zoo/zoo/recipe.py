@@ -490,7 +490,9 @@ class TrainBlock(Document):
         0.5, "weight of the teacher's probabilities in what is learned; that of the labels is the rest"
     )
     star_weight: Annotated[float, Field(ge=1, le=1000)] = optional(
-        1.0, "weight in the loss of the clean pixels of star cores, so that a mask takes fewer stars for cosmic rays"
+        1.0,
+        "weight in the loss of the clean pixels of star cores, so that a mask takes fewer stars for cosmic rays, or "
+        "inpainting learns more from stars",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
@@ -716,12 +718,6 @@ class Recipe(Document):
                 "benchmark": self.benchmark.model_copy(update={"truth": None}),
             }
         )
-
-    @model_validator(mode="after")
-    def _star_weight_is_for_masks(self) -> Recipe:
-        if self.train.star_weight != 1 and self.task != "mask":
-            raise ValueError("train.star_weight with task mask: an inpainting network takes nothing for a cosmic ray")
-        return self
 
     @model_validator(mode="after")
     def _a_teacher_is_for_masks(self) -> Recipe:

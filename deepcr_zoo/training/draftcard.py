@@ -233,11 +233,11 @@ def _decay(schedule: ScheduleBlock, history: Sequence[EpochRecord]) -> str:
 def _objective(recipe: Recipe) -> str:
     """Return the loss, and the pixel values that it compares where these are no multiples of those of the image."""
     train = recipe.train
-    stars = "" if train.star_weight == 1 else f"; clean pixels of star cores weigh {train.star_weight:g} times as much"
+    sources = "" if train.source_weight == 1 else f"; clean pixels of sources weigh {train.source_weight:g} times as much"
     if recipe.task == "mask":
         taught = f", against {train.teacher_share:g} of the probability of {train.teacher} and the rest of the label"
         pixels = "Binary cross-entropy over all pixels that are not ignored"
-        return pixels + ("" if train.teacher is None else taught) + stars
+        return pixels + ("" if train.teacher is None else taught) + sources
     fewest, most = train.augmentation.inpainting_masks
     predicted = "Gaussian negative log-likelihood of value and predicted uncertainty"
     loss = "Mean squared error" if train.architecture.outputs == 1 else predicted
@@ -245,7 +245,7 @@ def _objective(recipe: Recipe) -> str:
         f"{loss} on added masks (Zhang & Bloom 2020, Eq. 2), each the union of {fewest} to {most} CR masks of "
         "other stamps, with the stamp's own cosmic rays masked"
         + (", of asinh((pixel - sky) / noise)" if train.input.by_noise else "")
-        + stars
+        + sources
     )
 
 

@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from deepcr_zoo.bench.measures.stars import star_cores
-from deepcr_zoo.bench.measures.tally import NO_GROUP
 from deepcr_zoo.errors import TrainingError
 from deepcr_zoo.models.architectures import LOG_SPREAD
 from deepcr_zoo.models.nets import UNet
@@ -19,6 +17,12 @@ from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.recipe import Recipe
 
 NATIVE = 0  # takes the place of an epoch, counted from 1: stamps without augmentation, and fixed inpainting masks
+
+SOURCE_SIGMA = 5.0
+"""By how much the pixels of a source stand out."""
+
+LEAST_NEIGHBOURS = 3
+"""Of the 8 around a pixel of a source, as bright as it must be; a hot column has 2."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,24 @@ def taught(labelled: Examples, teacher: UNet, share: float) -> Examples:
     return replace(labelled, target=labelled.target + share * (learned - labelled.target))
 
 
-def weighted(labelled: Examples, batch: StampBatch, star_weight: float) -> Examples:
-    """Return examples in which the clean pixels of star cores, as the benchmark finds them, weigh more than all others."""
-    image, cosmic_rays, ignore = (layer.cpu().numpy() for layer in (batch.image, batch.cosmic_rays, batch.ignore))
-    core = torch.from_numpy(star_cores(image, cosmic_rays, ignore) != NO_GROUP).to(batch.image.device)
-    return replace(labelled, weight=1 + (star_weight - 1) * core.float()[:, None])
+def weighted(labelled: Examples, batch: StampBatch, source_weight: float) -> Examples:
+    """Return examples in which the clean pixels of sources weigh more than all others."""
+    return replace(labelled, weight=1 + (source_weight - 1) * sources(batch).float()[:, None])
+
+
+def sources(batch: StampBatch) -> Tensor:
+    """Return the clean pixels of stars, galaxies and trails, bool, shape (N, S, S).
+
+    They are `SOURCE_SIGMA` above the medians of stamp, row and column, and have neighbours that are. Noise is median - 16th
+    percentile. Hot pixels and columns are narrower; spectra and their lines fill rows or columns.
+    """
+    image = batch.image
+    low, middle = torch.quantile(image.flatten(1), image.new_tensor([0.16, 0.5]), dim=1)[:, :, None, None]
+    lines = torch.maximum(image.median(dim=1, keepdim=True).values, image.median(dim=2, keepdim=True).values)
+    above = image - torch.maximum(middle, lines)
+    bright: Tensor = (above > SOURCE_SIGMA * (middle - low)) & ~batch.cosmic_rays & ~batch.ignore
+    around: Tensor = F.avg_pool2d(bright.float()[:, None], 3, stride=1, padding=1)[:, 0] * 9
+    return bright & (around > LEAST_NEIGHBOURS + 0.5)  # the pixel itself is one of the 9
 
 
 def inpainting_examples(batch: StampBatch, added: Tensor, scale: float) -> Examples:
@@ -123,4 +140,4 @@ class Feed:
             limits = train.augmentation.inpainting_masks
             added = inpainting_masks(self.source, batch.numbers, train.seed, epoch, limits)
             examples = inpainting_examples(seen, added, train.input.scale)
-        return examples if train.star_weight == 1 else weighted(examples, batch, train.star_weight)
+        return examples if train.source_weight == 1 else weighted(examples, batch, train.source_weight)

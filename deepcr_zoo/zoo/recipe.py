@@ -489,10 +489,10 @@ class TrainBlock(Document):
     teacher_share: Annotated[float, Field(gt=0, le=1)] = optional(
         0.5, "weight of the teacher's probabilities in what is learned; that of the labels is the rest"
     )
-    star_weight: Annotated[float, Field(ge=1, le=1000)] = optional(
+    source_weight: Annotated[float, Field(ge=1, le=1000)] = optional(
         1.0,
-        "weight in the loss of the clean pixels of star cores, so that a mask takes fewer stars for cosmic rays, or "
-        "inpainting learns more from stars",
+        "weight in the loss of the clean pixels of stars, galaxies and trails, so that a mask takes fewer of them for "
+        "cosmic rays, or inpainting learns more from them",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",

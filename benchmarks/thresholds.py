@@ -1,9 +1,9 @@
-"""What a mask network does to stars at several thresholds, on the validation stamps of its run.
+"""What mask networks do on the validation stamps of a run: TPRs, and star cores that are masked at several thresholds.
 
-The threshold of a card is chosen here and not on the test stamps, which judge it. A core is the 3x3 pixels around a star's
-brightest one, without the pixels of cosmic rays (`deepcr_zoo.bench.measures.stars`).
+Networks are compared, and the threshold of a card is chosen, here and not on the test stamps, which judge them. A core is
+the 3x3 pixels around a star's brightest one, without the pixels of cosmic rays (`deepcr_zoo.bench.measures.stars`).
 
-    python benchmarks/thresholds.py runs/CCD-ANY-3-16/TIMESTAMP-HASH
+    python benchmarks/thresholds.py runs/CCD-ANY-3-16/TIMESTAMP-HASH --against CCD-ANY-3-16@1.0
 """
 
 from __future__ import annotations
@@ -11,46 +11,76 @@ from __future__ import annotations
 import argparse
 import datetime
 from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from synthetic_visits import command
 
+from deepcr_zoo.bench.measures import roc
 from deepcr_zoo.bench.measures.judgedpixels import noise_for
 from deepcr_zoo.bench.measures.stars import star_cores
 from deepcr_zoo.bench.measures.tally import NO_GROUP
 from deepcr_zoo.bench.runs import Run
+from deepcr_zoo.bench.subjects import find_subject
+from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.models.model import MaskModel
+from deepcr_zoo.zoo.records import POOLED
 
-THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95)
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98)
+FPRS = (0.0001, 0.0005, 0.001, 0.005)
+
+
+@dataclass
+class Pixels:
+    """Of a field type; `masked` counts masked pixels of cores, masked clean ones, all of cores and all clean ones."""
+
+    masked: np.ndarray = field(default_factory=lambda: np.zeros((len(THRESHOLDS), 4), int))  # at each threshold
+    scores: list[roc.RocCounts] = field(default_factory=list)
+
+
+def judge(name: str, dataset: Dataset) -> Mapping[str, Pixels]:
+    """Return the pixels of each field type, and of all, in the validation stamps."""
+    model = find_subject(name).model("cpu")
+    assert isinstance(model, MaskModel)
+    judged: defaultdict[str, Pixels] = defaultdict(Pixels)
+    for group in dataset.exposures("validation"):
+        layers = group.read("image", "cosmic_rays", "ignore")
+        image, cosmic_rays, ignore = layers["image"], layers["cosmic_rays"] == 1, layers["ignore"] == 1
+        clean = ~cosmic_rays & ~ignore
+        core = clean & (star_cores(image, cosmic_rays, ignore) != NO_GROUP)
+        logits = model.logits(image, noise=noise_for(model, group))
+        masks = [logits > np.log(threshold / (1 - threshold)) for threshold in THRESHOLDS]
+        masked = np.array([[(mask & core).sum(), (mask & clean).sum(), core.sum(), clean.sum()] for mask in masks])
+        for field_type in (group.visit.field_type, POOLED):
+            judged[field_type].masked += masked
+            judged[field_type].scores.append(roc.count(logits, cosmic_rays, ignore))
+    return judged
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("run", type=Path)
-    run = Run.open(parser.parse_args().run)
-    counts: defaultdict[str, np.ndarray] = defaultdict(lambda: np.zeros((len(THRESHOLDS), 4), int))
-    model = run.model("cpu")
-    assert isinstance(model, MaskModel)
-    for group in run.dataset().exposures("validation"):
-        layers = group.read("image", "cosmic_rays", "ignore")
-        image, cosmic_rays, ignore = layers["image"], layers["cosmic_rays"], layers["ignore"]
-        hit, clean = cosmic_rays == 1, (cosmic_rays == 0) & (ignore == 0)
-        core = clean & (star_cores(image, hit, ignore == 1) != NO_GROUP)
-        probability = model.predict(image, noise=noise_for(model, group))
-        found = [
-            [(mask & core).sum(), (mask & clean).sum(), core.sum(), clean.sum()]
-            for mask in (probability > threshold for threshold in THRESHOLDS)
-        ]
-        for name in (group.visit.field_type, "all"):
-            counts[name] += np.array(found)
-    print(f"{command()}, {processor_name()}, {datetime.date.today().isoformat()}; star cores / FPR, %\n")
+    parser.add_argument("--against", nargs="*", default=[], help="other networks, whose TPRs are printed beside")
+    given = parser.parse_args()
+    dataset = Run.open(given.run).dataset()
+    judged = {name: judge(name, dataset) for name in (str(given.run), *given.against)}
+    print(f"{command()}, {processor_name()}, {datetime.date.today().isoformat()}\n")
+    print("| field type | network | " + " | ".join(f"TPR at FPR {100 * fpr:g} %" for fpr in FPRS) + " |")
+    print("| --- | --- |" + " --- |" * len(FPRS))
+    for field_type in sorted(judged[str(given.run)]):
+        for name, found in judged.items():
+            curve = roc.merge(found[field_type].scores).curve()
+            cells = [f"{100 * point.tpr:.1f}" if (point := curve.at_fpr(fpr)) else "-" for fpr in FPRS]
+            print(f"| {field_type.replace('_', ' ')} | {Path(name).name} | " + " | ".join(cells) + " |")
+    print("\nStar cores that are masked / FPR, %\n")
     print("| field type | " + " | ".join(f"{threshold:g}" for threshold in THRESHOLDS) + " |")
     print("| --- |" + " --- |" * len(THRESHOLDS))
-    for name, rows in sorted(counts.items()):
-        cells = [f"{100 * row[0] / row[2]:.2f} / {100 * row[1] / row[3]:.4f}" for row in rows]
-        print(f"| {name.replace('_', ' ')} ({rows[0, 2]} core pixels) | " + " | ".join(cells) + " |")
+    for field_type, pixels in sorted(judged[str(given.run)].items()):
+        cells = [f"{100 * row[0] / row[2]:.2f} / {100 * row[1] / row[3]:.4f}" for row in pixels.masked]
+        print(f"| {field_type.replace('_', ' ')} ({pixels.masked[0, 2]} core pixels) | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

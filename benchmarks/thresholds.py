@@ -30,34 +30,44 @@ from deepcr_zoo.models.model import MaskModel
 from deepcr_zoo.zoo.records import POOLED
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98)
-FPRS = (0.0001, 0.0005, 0.001, 0.005)
+SCORES = 2**16  # distinct ones that are kept: all would take minutes to join
 
 
 @dataclass
 class Pixels:
-    """Of a field type; `masked` counts masked pixels of cores, masked clean ones, all of cores and all clean ones."""
+    """Of a field type: what the first network masks, and the scores of each.
 
-    masked: np.ndarray = field(default_factory=lambda: np.zeros((len(THRESHOLDS), 4), int))  # at each threshold
-    scores: list[roc.RocCounts] = field(default_factory=list)
+    `masked` counts at each threshold the masked pixels of cores, masked clean ones, all of cores and all clean ones.
+    """
+
+    masked: np.ndarray = field(default_factory=lambda: np.zeros((len(THRESHOLDS), 4), int))
+    scores: defaultdict[str, list[roc.RocCounts]] = field(default_factory=lambda: defaultdict(list))
 
 
-def judge(name: str, dataset: Dataset) -> Mapping[str, Pixels]:
+def judge(models: Mapping[str, MaskModel], dataset: Dataset) -> Mapping[str, Pixels]:
     """Return the pixels of each field type, and of all, in the validation stamps."""
-    model = find_subject(name).model("cpu")
-    assert isinstance(model, MaskModel)
     judged: defaultdict[str, Pixels] = defaultdict(Pixels)
     for group in dataset.exposures("validation"):
         layers = group.read("image", "cosmic_rays", "ignore")
         image, cosmic_rays, ignore = layers["image"], layers["cosmic_rays"] == 1, layers["ignore"] == 1
+        logits = {name: model.logits(image, noise=noise_for(model, group)) for name, model in models.items()}
+        counts = {name: roc.count(one, cosmic_rays, ignore, SCORES) for name, one in logits.items()}
         clean = ~cosmic_rays & ~ignore
         core = clean & (star_cores(image, cosmic_rays, ignore) != NO_GROUP)
-        logits = model.logits(image, noise=noise_for(model, group))
-        masks = [logits > np.log(threshold / (1 - threshold)) for threshold in THRESHOLDS]
+        masks = [next(iter(logits.values())) > np.log(threshold / (1 - threshold)) for threshold in THRESHOLDS]
         masked = np.array([[(mask & core).sum(), (mask & clean).sum(), core.sum(), clean.sum()] for mask in masks])
         for field_type in (group.visit.field_type, POOLED):
             judged[field_type].masked += masked
-            judged[field_type].scores.append(roc.count(logits, cosmic_rays, ignore))
+            for name, count in counts.items():
+                judged[field_type].scores[name].append(count)
     return judged
+
+
+def mask_model(name: str) -> MaskModel:
+    """Return a mask network of the zoo or of a run."""
+    model = find_subject(name).model("cpu")
+    assert isinstance(model, MaskModel)
+    return model
 
 
 def main() -> None:
@@ -65,20 +75,21 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--against", nargs="*", default=[], help="other networks, whose TPRs are printed beside")
     given = parser.parse_args()
-    dataset = Run.open(given.run).dataset()
-    judged = {name: judge(name, dataset) for name in (str(given.run), *given.against)}
+    run = Run.open(given.run)
+    fprs = run.recipe.benchmark.fprs
+    judged = judge({name: mask_model(name) for name in (str(given.run), *given.against)}, run.dataset())
     print(f"{command()}, {processor_name()}, {datetime.date.today().isoformat()}\n")
-    print("| field type | network | " + " | ".join(f"TPR at FPR {100 * fpr:g} %" for fpr in FPRS) + " |")
-    print("| --- | --- |" + " --- |" * len(FPRS))
-    for field_type in sorted(judged[str(given.run)]):
-        for name, found in judged.items():
-            curve = roc.merge(found[field_type].scores).curve()
-            cells = [f"{100 * point.tpr:.1f}" if (point := curve.at_fpr(fpr)) else "-" for fpr in FPRS]
+    print("| field type | network | " + " | ".join(f"TPR at FPR {100 * fpr:g} %" for fpr in fprs) + " |")
+    print("| --- | --- |" + " --- |" * len(fprs))
+    for field_type, pixels in sorted(judged.items()):
+        for name, scores in pixels.scores.items():
+            curve = roc.merge(scores, SCORES).curve()
+            cells = [f"{100 * point.tpr:.1f}" if (point := curve.at_fpr(fpr)) else "-" for fpr in fprs]
             print(f"| {field_type.replace('_', ' ')} | {Path(name).name} | " + " | ".join(cells) + " |")
     print("\nStar cores that are masked / FPR, %\n")
     print("| field type | " + " | ".join(f"{threshold:g}" for threshold in THRESHOLDS) + " |")
     print("| --- |" + " --- |" * len(THRESHOLDS))
-    for field_type, pixels in sorted(judged[str(given.run)].items()):
+    for field_type, pixels in sorted(judged.items()):
         cells = [f"{100 * row[0] / row[2]:.2f} / {100 * row[1] / row[3]:.4f}" for row in pixels.masked]
         print(f"| {field_type.replace('_', ' ')} ({pixels.masked[0, 2]} core pixels) | " + " | ".join(cells) + " |")
 

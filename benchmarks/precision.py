@@ -18,6 +18,7 @@ from dataclasses import replace
 
 import numpy as np
 import openvino
+from networks import mask_model
 from simulated_cameras import CAMERAS, SEED, of_acs, recipe_of
 from synthetic_visits import command
 
@@ -150,12 +151,6 @@ def main() -> None:
             quick = mask_model(name, "openvino-bf16") if given.precision == "bfloat16" else quantised(exact, calibrating)
             for line in rows(exact, quick, camera, judging):
                 print(line, flush=True)
-
-
-def mask_model(name: str, engine: str) -> MaskModel:
-    model = find_subject(name).model("cpu", engine)
-    assert isinstance(model, MaskModel)
-    return model
 
 
 if __name__ == "__main__":

@@ -27,11 +27,12 @@ from typing import Protocol
 import numpy as np
 from astropy.io import fits
 from cosmic_conn import cosmic_conns
+from networks import mask_model
 from numpy.typing import NDArray
 from scipy import ndimage
 from synthetic_visits import command
 
-from deepcr_zoo.bench.subjects import find_subject
+from deepcr_zoo.bench.operatingpoints import FPRS
 from deepcr_zoo.exposures.reading import read_exposure
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.models.baselines import Lacosmic
@@ -47,7 +48,6 @@ UNITS: dict[str, Callable[[Image], Image]] = {
     "+ 10,000": lambda image: image + np.float32(10_000),
     "sky subtracted": lambda image: image - np.median(image),
 }
-FPRS = (0.0001, 0.0005, 0.001, 0.005)
 SURE, CONNECTED, DOUBTFUL = 6.0, 3.0, 2.5  # sigma of the difference
 BOX = (15, 15)  # sides of the box whose median difference is that of the backgrounds
 ROWS_ALONG_SLIT, COLUMNS_ALONG_SLIT = (51, 1), (1, 51)  # the same of spectra
@@ -147,6 +147,7 @@ def stis_pair(root: str, folder: Path) -> Pair:
     chips = read_exposure(folder / f"{root}_raw.fits").chips
     images = []
     for chip in chips:
+        assert chip.image_area is not None  # STIS has overscan
         rows, columns = ndimage.find_objects(chip.image_area.astype(np.int8))[0]
         images.append(np.ma.getdata(chip.in_unit("electron"))[rows, columns].astype(np.float32))
     return Pair(root, (images[0], images[1]), 5.0)
@@ -226,15 +227,19 @@ def lacosmic_tpr(counts: Counts, weights: Counts, fpr: float) -> float:
     return float(np.max(hits[:-1][allowed]) / hits[-1]) if allowed.any() else float("nan")
 
 
-def row(name: str, tpr: Callable[[Counts, Counts, float], float], counts: Counts, drawn: Counts) -> str:
-    """Return a line of the table: TPR at each FPR, with the interval that holds 95 % of the resamplings."""
+def tprs(tpr: Callable[[Counts, Counts, float], float], counts: Counts, drawn: Counts) -> Counts:
+    """Return the TPR in % at each FPR, of all blocks and then of each resampling: shape (FPRs, 1 + resamplings)."""
+    weights = [np.ones(len(counts)), *drawn]
+    return 100 * np.array([[tpr(counts, one, fpr) for one in weights] for fpr in FPRS])
+
+
+def row(name: str, values: Counts, sign: str = "") -> str:
+    """Return a line of the table: the value at each FPR, with the interval that holds 95 % of the resamplings."""
     parts = []
-    for fpr in FPRS:
-        value = tpr(counts, np.ones(len(counts)), fpr)
-        resampled = [tpr(counts, one, fpr) for one in drawn]
-        known = np.isfinite(resampled).all()
-        low, high = np.quantile(resampled, [0.025, 0.975]) if known else (np.nan, np.nan)
-        parts.append("-" if np.isnan(value) else f"{100 * value:.1f} ({100 * low:.1f}-{100 * high:.1f})" if known else "-")
+    for value, *resampled in values:
+        low, high = np.quantile(resampled, [0.025, 0.975])  # NaN if one of them is
+        known = np.isfinite([value, low, high]).all()
+        parts.append(f"{value:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})" if known else "-")
     return f"| {name} | " + " | ".join(parts) + " |"
 
 
@@ -246,9 +251,12 @@ def judge(name: str, frames: Sequence[Frame], models: Mapping[str, Network]) -> 
     yield "|---" * (len(FPRS) + 1) + "|"
     blocks = sum(int(frame.blocks.max()) + 1 for frame in frames)
     drawn = np.random.default_rng(1).multinomial(blocks, np.full(blocks, 1 / blocks), RESAMPLINGS).astype(float)
-    for label, model in models.items():
-        yield row(label, network_tpr, network_counts(model, frames), drawn)
-    yield row("L.A.Cosmic, best of the grid", lacosmic_tpr, lacosmic_counts(frames), drawn)
+    found = {label: tprs(network_tpr, network_counts(model, frames), drawn) for label, model in models.items()}
+    found["L.A.Cosmic, best of the grid"] = tprs(lacosmic_tpr, lacosmic_counts(frames), drawn)
+    first, *others = found
+    yield from itertools.starmap(row, found.items())
+    for one in others:
+        yield row(f"{first} less {one}, points", found[first] - found[one], "+")
 
 
 def in_other_units(name: str, frames: Sequence[Frame], models: Mapping[str, Network]) -> Iterator[str]:
@@ -271,7 +279,7 @@ def main() -> None:
     parser.add_argument("--cosmic-conn", type=Path, help="Python of an environment with this package")
     parser.add_argument("--pairs", nargs="+", choices=[*GROUND, "STIS"], default=[*GROUND, "STIS"])
     given = parser.parse_args()
-    models = {one: find_subject(one).model("cpu", "auto") for one in given.models}
+    models = {one: mask_model(one) for one in given.models}
     print(f"{datetime.date.today()}, {processor_name()}: {command()}")
     unitless = {label: model for label, model in models.items() if model.card.input.normalisation == "noise"}
     judged: dict[str, Network] = {**models, **cosmic_conns(given.cosmic_conn)}

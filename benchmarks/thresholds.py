@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from networks import mask_model
 from synthetic_visits import command
 
 from deepcr_zoo.bench.measures import roc
@@ -23,7 +24,6 @@ from deepcr_zoo.bench.measures.judgedpixels import noise_for
 from deepcr_zoo.bench.measures.stars import star_cores
 from deepcr_zoo.bench.measures.tally import NO_GROUP
 from deepcr_zoo.bench.runs import Run
-from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.models.model import MaskModel
@@ -61,13 +61,6 @@ def judge(models: Mapping[str, MaskModel], dataset: Dataset) -> Mapping[str, Pix
             for name, count in counts.items():
                 judged[field_type].scores[name].append(count)
     return judged
-
-
-def mask_model(name: str) -> MaskModel:
-    """Return a mask network of the zoo or of a run."""
-    model = find_subject(name).model("cpu")
-    assert isinstance(model, MaskModel)
-    return model
 
 
 def main() -> None:

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 from astropy.stats import sigma_clipped_stats
+from networks import mask_model
 from numpy.typing import NDArray
 from scipy import ndimage
 from synthetic_visits import command
 
-from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.models.baselines import Lacosmic
 
@@ -52,7 +52,7 @@ def main() -> None:
     places = np.stack([catalogue["YPEAK"], catalogue["XPEAK"]], axis=1).astype(int) - 1
     sky = sigma_clipped_stats(image)[1]
     found = trails(image, places, sky)
-    masks = {one: find_subject(one).model("cpu", "auto").mask(image) for one in given.models}
+    masks = {one: mask_model(one).mask(image) for one in given.models}
     masks["L.A.Cosmic"] = Lacosmic(OBJLIM, read_noise).mask(image, SIGCLIP)
     print(f"{datetime.date.today()}, {processor_name()}: {command()}\n")
     print(f"| method | pixels masked | of {len(found)} trails, those that lose more than {100 * LOST:g} % | most lost |")

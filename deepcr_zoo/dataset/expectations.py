@@ -173,7 +173,7 @@ def doubts(recipe: Recipe) -> list[str]:
         found.append(
             f"{' '.join(names)} is not described yet, and build needs that: deepcr-zoo instrument new FILE.fits describes it"
         )
-    if not recipe.data.checked_against_archive and block.description is None:
+    if rules and not recipe.data.checked_against_archive and block.description is None:
         found.append(
             "these visits have not been checked against the archive (data.checked_against_archive); --online checks them"
         )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
+
+import numpy as np
 
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.simulate import plainvisits, simulation
@@ -11,7 +14,7 @@ from deepcr_zoo.simulate.cameras import is_of_hst, simulated
 from deepcr_zoo.simulate.cameraspace import draw_camera
 from deepcr_zoo.simulate.plainvisits import PlainVisit, write_plain_visit
 from deepcr_zoo.simulate.simulation import SimulatedVisit, write_visit
-from deepcr_zoo.zoo.recipe import FieldType, Recipe, SimulatedFieldType
+from deepcr_zoo.zoo.recipe import FIELD_TYPES, FieldType, Recipe, SimulatedFieldType
 
 Visit = SimulatedVisit | PlainVisit
 
@@ -21,17 +24,20 @@ def visit_of(
     field_type: FieldType,
     seed: int,
     exposures: int,
-    seconds: float,
+    seconds: float | Sequence[float],
     side: int | None,
     same_pixels: bool = False,
 ) -> Visit:
     """Return a visit to simulate, or raise `UsageError` if that is not possible.
 
     Its camera is that of the recipe; if the recipe has a space of cameras, camera and exposure time are drawn from it.
+    Else the exposure time is `seconds`, or drawn between two of them.
     """
     block = recipe.instrument
     if recipe.data.simulated is not None and recipe.data.simulated.cameras is not None:
         block, seconds = draw_camera(recipe.data.simulated.cameras, block, field_type, seed)
+    elif isinstance(seconds, Sequence):
+        seconds = _drawn(seconds, field_type, seed)
     if not is_of_hst(block):
         return PlainVisit(block, field_type, seed, exposures, seconds, side, same_pixels, recipe.data.product)
     images = [kind for kind in get_args(SimulatedFieldType) if kind == field_type]
@@ -41,6 +47,11 @@ def visit_of(
             f"{', '.join(get_args(SimulatedFieldType))}, got {field_type}"
         )
     return SimulatedVisit(simulated(block), images[0], seed, exposures, seconds, side)
+
+
+def _drawn(limits: Sequence[float], field_type: FieldType, seed: int) -> float:
+    rng = np.random.default_rng([FIELD_TYPES.index(field_type), seed])
+    return float(np.exp(rng.uniform(*np.log(limits))))
 
 
 def check(visit: Visit) -> None:

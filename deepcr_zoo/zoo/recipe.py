@@ -46,6 +46,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 Level = Annotated[float, Field(ge=0, le=1e9)]
 Size = Annotated[float, Field(gt=0, le=1e4)]
 Seconds = Annotated[float, Field(gt=0, le=1e6)]
+TimeRange = Annotated[list[Seconds], Field(min_length=2, max_length=2), AfterValidator(ascending)]
 WavelengthUm = Annotated[float, Field(gt=0, le=5)]
 Magnitude = Annotated[float, Field(ge=10, le=40)]
 Seed = Annotated[int, Field(ge=0, lt=RESERVED_SEED)]
@@ -179,8 +180,10 @@ class SimulatedData(Document):
 
     visits: dict[FieldType, SimulatedVisitCount] = Field(min_length=1)
     exposures: int = Field(default=1, ge=1, le=6, description="of each visit")
-    exposure_time_s: dict[FieldType, Seconds] = Field(
-        default_factory=dict, description="of each field type; a space of cameras has its own"
+    exposure_time_s: dict[FieldType, Seconds | TimeRange] = Field(
+        default_factory=dict,
+        description="of each field type, or a range from which each visit draws, evenly in the logarithm; a space of "
+        "cameras has its own",
     )
     side: int | None = Field(default=None, ge=128, le=8192, description="of the frames, pixels; none: whole frames")
     seed: Seed = Field(default=10_000, description="of the first visit; the others follow")

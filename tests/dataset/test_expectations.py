@@ -55,6 +55,12 @@ def test_uncertain_parts_of_a_recipe_are_listed():
     assert [doubt for doubt in doubts(new) if "HST ACS HRC is not described yet" in doubt]
 
 
+def test_visits_that_are_simulated_need_no_check_against_the_archive():
+    given, simulated = (doubts(read_recipe(find_recipe(name))) for name in ("acs-wfc-f606w", "acs-wfc-f606w-3-16"))
+    assert any("checked against the archive" in doubt for doubt in given)
+    assert not any("checked against the archive" in doubt for doubt in simulated)
+
+
 @pytest.mark.parametrize(
     ("setting", "what"),
     [

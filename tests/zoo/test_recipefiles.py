@@ -17,6 +17,7 @@ SHIPPED = {
     "acs-wfc-f606w-2-4": ("mask", "ACS-WFC-F606W-2-4"),
     "acs-wfc-f606w-inpaint-2-32": ("inpaint", "ACS-WFC-F606W-2-32"),
     "acs-wfc-f606w-inpaint-3-32": ("inpaint", "ACS-WFC-F606W-3-32"),
+    "acs-wfc-f606w-3-16": ("mask", "ACS-WFC-F606W-3-16"),
     "ccd-any": ("mask", "CCD-ANY-2-32"),
     "ccd-any-2-16": ("mask", "CCD-ANY-2-16"),
     "ccd-any-3-16": ("mask", "CCD-ANY-3-16"),

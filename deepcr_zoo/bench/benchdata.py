@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from deepcr_zoo.bench.freshtests import with_fresh_tests
 from deepcr_zoo.bench.measures.detectionresults import structured_pixels
 from deepcr_zoo.bench.measures.judgedpixels import field_types_of, judged_stamps
 from deepcr_zoo.bench.measures.structures import Structures, find_structures
@@ -32,6 +33,7 @@ def find_data(
     *,
     recipe: Recipe | None = None,
     rehearse: bool = False,
+    fresh: int | None = None,
     settings: Sequence[str] = (),
     jobs: int = 1,
     reporter: Reporter,
@@ -39,10 +41,11 @@ def find_data(
     """Find or build the training set to judge on, and return it with its recipe (of a rehearsal, `Recipe.rehearsed`).
 
     `given` names a recipe, whose training set is built if there is none, or the folder of a training set; without it, the
-    one training set of the runs is used. The recipe of a folder is `recipe`, or one of the runs or of the shipped recipes.
+    one training set of the runs is used, or test visits of its recipe, simulated from the seed `fresh` on. The recipe of a
+    folder is `recipe`, or one of the runs or of the shipped recipes.
     """
     dataset = None if given is None or given in shipped_recipes() else find_built([given])
-    _check_options(given, dataset is not None, recipe, rehearse, settings)
+    _check_options(given, dataset is not None, recipe, rehearse, fresh, settings)
     runs = [subject.run for subject in subjects if subject.run is not None]
     if given is None:
         if not runs:
@@ -51,6 +54,11 @@ def find_data(
             raise UsageError(
                 "the runs were trained on different data: expected --data RECIPE, or the folder of a training set"
             )
+        if fresh is not None:
+            if runs[0].facts.rehearsal:
+                raise UsageError(f"--fresh: expected a run on the data of its recipe, got a rehearsal: {runs[0].folder}")
+            simulated = with_fresh_tests(runs[0].recipe, fresh)
+            return find_or_build(simulated, (), False, jobs, None, reporter), simulated
         return runs[0].dataset(), runs[0].recipe
     if dataset is not None:
         rehearsal = dataset.manifest.rehearsal
@@ -65,9 +73,16 @@ def find_data(
 
 
 def _check_options(
-    given: str | None, is_folder: bool, recipe: Recipe | None, rehearse: bool, settings: Sequence[str]
+    given: str | None,
+    is_folder: bool,
+    recipe: Recipe | None,
+    rehearse: bool,
+    fresh: int | None,
+    settings: Sequence[str],
 ) -> None:
     """Raise `UsageError` for options that would change nothing."""
+    if fresh is not None and given is not None:
+        raise UsageError("--fresh: leave out --data, for it simulates test visits of the recipe of a run")
     if rehearse and (given is None or is_folder):
         raise UsageError("--rehearse: expected --data RECIPE beside it, whose visits are simulated")
     if recipe is not None and not is_folder:

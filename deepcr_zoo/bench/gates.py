@@ -357,12 +357,17 @@ def _tiles(candidate: Candidate) -> Measured:
 
 def _separation(evidence: Evidence) -> Check:
     """Return the check that training and test share no sky, or no observation where the recipe declares such a split."""
-    manifests = [evidence.dataset.manifest]
-    if evidence.subject.run is not None:
-        manifests.append(evidence.subject.run.dataset().manifest)
+    manifests = _manifests(evidence)
     if any(manifest.split_by == "sky" for manifest in manifests):
         return Check(*_SKY, partial(_shared_sky, manifests))
     return Check(*_OBSERVATIONS, partial(_shared_observations, manifests))
+
+
+def _manifests(evidence: Evidence) -> list[Manifest]:
+    """Return the manifest of the data that a model was judged on, and of what a run was trained on."""
+    run, judged_on = evidence.subject.run, evidence.dataset
+    is_other = run is not None and run.facts.manifest_sha256 != judged_on.manifest_sha256
+    return [judged_on.manifest, *([run.dataset().manifest] if run is not None and is_other else [])]
 
 
 def _shared_sky(manifests: list[Manifest]) -> Measured:
@@ -394,7 +399,7 @@ def _label_bounds(recipe: Recipe) -> str:
 def _labels(evidence: Evidence) -> Measured:
     """Check the most extreme exposures; those rejected by the build have no stamps and do not count."""
     block = evidence.recipe.build.quality
-    visits = evidence.dataset.manifest.visits
+    visits = [visit for manifest in _manifests(evidence) for visit in manifest.visits]
     pairs = (pair for visit in visits for pair in zip(visit.record.exposures, visit.stamps, strict=True))
     exposures = [exposure for exposure, stamps in pairs if stamps.keys() - {"guard"}]
 

@@ -152,13 +152,18 @@ def benchmark(
         photometry=found.photometry,
         runtime=speed,
         excluded=excluded,
-        cautions=[*found.cautions, *unsure, *slow],
+        cautions=[*found.cautions, *unsure, *slow, *_on_other_visits([one for one, _ in judged], dataset)],
         truth=truth,
     )
     if not extent.gates:
         return results
     verdicts = [gates.verdict(gates.Evidence(one, model, recipe, results, dataset)) for one, model in judged]
     return results.model_copy(update={"verdicts": verdicts})
+
+
+def _on_other_visits(subjects: Sequence[Subject], dataset: Dataset) -> list[str]:
+    on_others = [one for one in subjects if one.run and one.run.facts.manifest_sha256 != dataset.manifest_sha256]
+    return [f"{one.reference}: judged on other visits than the test visits of its run" for one in on_others]
 
 
 def _entrants(

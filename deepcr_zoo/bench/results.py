@@ -479,6 +479,18 @@ def _is_whole_json(path: Path) -> bool:
         return False
 
 
+def keep_results(folder: Path, manifest_sha256: str) -> bool:
+    """Copy the results of a folder if they are on other data; False if it has none of that kind, and nothing is copied."""
+    path = folder / RESULTS_FILE
+    if not path.exists():
+        return False
+    earlier = read_results(path)
+    if earlier.data.manifest_sha256 in (None, manifest_sha256):
+        return False
+    write_results(earlier, path.with_stem(f"{path.stem}-{earlier.data.manifest_sha256[:8]}"))
+    return True
+
+
 def check_replaced(folder: Path, references: Sequence[str], manifest_sha256: str, *, lacosmic: bool, runtime: bool) -> None:
     """Raise `OutputError` if a folder holds results of other models or data, or with more: they would be replaced."""
     try:

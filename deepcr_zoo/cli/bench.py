@@ -36,6 +36,10 @@ def bench(
     all_models: Annotated[bool, Option("--all", help="every mask network of the zoo: a leaderboard")] = False,
     data: Annotated[str | None, Option(metavar="RECIPE|DIR", help="test data [default: that of the run]")] = None,
     rehearse: Annotated[bool, Option("--rehearse", help="the simulated visits of the recipe")] = False,
+    fresh: Annotated[
+        int | None,
+        Option(metavar="SEED", help="new test visits, twice as many as the recipe of the run simulates, from this seed on"),
+    ] = None,
     against: Annotated[str, Option(metavar="lacosmic,NAME,...", help="methods to compare with, or none")] = LACOSMIC,
     recipe: Annotated[
         str | None, Option(metavar="RECIPE", help="recipe of the data [default: search the shipped ones]")
@@ -57,7 +61,7 @@ def bench(
     from deepcr_zoo.bench.benchdata import find_data
     from deepcr_zoo.bench.judging import Extent
     from deepcr_zoo.bench.proof import prove_alone
-    from deepcr_zoo.bench.results import check_replaced
+    from deepcr_zoo.bench.results import check_replaced, keep_results
     from deepcr_zoo.bench.subjects import find_subject
 
     reporter = TerminalReporter()
@@ -67,11 +71,20 @@ def bench(
         subjects = _subjects(names or [], all_models)
         known = None if recipe is None else read_recipe(find_recipe(recipe), settings or [])
         dataset, found_recipe = find_data(
-            data, subjects, recipe=known, rehearse=rehearse, settings=settings or [], jobs=jobs, reporter=reporter
+            data,
+            subjects,
+            recipe=known,
+            rehearse=rehearse,
+            fresh=fresh,
+            settings=settings or [],
+            jobs=jobs,
+            reporter=reporter,
         )
         compared = [find_subject(name) for name in others if name not in (LACOSMIC, NOTHING)]
         folder = output_dir or _folder(subjects, data)
-        if output_dir is None:
+        # what a run found on its own test visits stays beside what it finds on fresh ones
+        is_kept = fresh is not None and keep_results(folder, dataset.manifest_sha256)
+        if output_dir is None and not is_kept:
             check_replaced(
                 folder,
                 [one.reference for one in subjects],

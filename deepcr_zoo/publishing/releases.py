@@ -7,13 +7,17 @@ import datetime
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from deepcr_zoo.bench import exclusions, gates, operatingpoints, output
+from deepcr_zoo.bench.freshtests import with_fresh_tests
 from deepcr_zoo.bench.results import MOST_RESULTS_BYTES, RESULTS_FILE, BenchmarkResults, ModelVerdict, read_results
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject
+from deepcr_zoo.dataset.plans import plan_build
+from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.documents import as_json, document_bytes, parse_document
 from deepcr_zoo.errors import DatasetError, GateError, NotMeasuredError, PublishError, UsageError, command
 from deepcr_zoo.files import read_below, read_file, refuse_links_below
@@ -145,20 +149,21 @@ def repository_of(release: Release, given: str | None) -> str:
 def release_of_run(run: Run) -> Release:
     """Return the release of a run; its gates are applied anew, to its files as they are now.
 
-    PublishError if it was not benchmarked, or not on its own training set, or a file is missing; IntegrityError for links,
-    which would publish whatever file they lead to.
+    PublishError if it was not benchmarked, or not on test visits of its recipe, or a file is missing; IntegrityError for
+    links, which would publish whatever file they lead to.
     """
     refuse_links_below(run.folder.resolve())
     run.card()  # says what to do where there is none
     if not run.is_evaluated:
         raise PublishError(f"{run.folder}: was not benchmarked: {_bench_advice(run)}")
     files = {name: _read(run, name) for name in _FILES_OF_RUN}
-    card, results = run.card(), _own_results(run)
+    card, results = run.card(), run.results()
     model = run.model("cpu", "torch")
     try:
         dataset = run.dataset()
         _check_card(run, card, exclusions.seen_in_training(run.recipe, dataset, default_registry()))
-        verdict = gates.verdict(gates.Evidence(Subject(run), model, run.recipe, results, dataset))
+        recipe, judged_on = _test_data(run, dataset, results)
+        verdict = gates.verdict(gates.Evidence(Subject(run), model, recipe, results, judged_on))
         measurement = operatingpoints.measurement(results, run.reference)
     except (DatasetError, NotMeasuredError) as error:
         raise PublishError(f"{run.folder}: its gates cannot be applied: {error}: {_bench_advice(run)}") from None
@@ -216,12 +221,18 @@ def _drawn_by_bench(run: Run, pictures: dict[str, bytes]) -> dict[str, bytes]:
     return pictures
 
 
-def _own_results(run: Run) -> BenchmarkResults:
-    """Return the results of a run on its own training set."""
-    results = run.results()
-    if results.data.manifest_sha256 != run.facts.manifest_sha256:
-        raise PublishError(f"{run.folder}: was benchmarked on another training set than its own: {_bench_advice(run)}")
-    return results
+def _test_data(run: Run, own: Dataset, results: BenchmarkResults) -> tuple[Recipe, Dataset]:
+    """Return what a run was judged on, with its recipe: the test visits of its own training set, or fresh ones."""
+    found = results.data.manifest_sha256
+    if found == own.manifest_sha256:
+        return run.recipe, own
+    with suppress(UsageError, DatasetError):
+        if results.data.seeds and not run.facts.rehearsal:
+            recipe = with_fresh_tests(run.recipe, min(results.data.seeds))
+            fresh = Dataset.open(plan_build(recipe, home=own.home).folder)
+            if found == fresh.manifest_sha256:
+                return recipe, fresh
+    raise PublishError(f"{run.folder}: was benchmarked on another training set than its own: {_bench_advice(run)}")
 
 
 def _check_card(run: Run, card: Card, visits: list[str] | None) -> None:

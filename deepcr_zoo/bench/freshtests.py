@@ -5,12 +5,9 @@ from __future__ import annotations
 from deepcr_zoo.errors import UsageError
 from deepcr_zoo.zoo.recipe import RESERVED_SEED, Recipe, SimulatedVisitCount
 
-TIMES_AS_MANY = 2
-"""As those of the recipe: a later judgement has to say more than the first."""
-
 
 def with_fresh_tests(recipe: Recipe, seed: int) -> Recipe:
-    """Return the recipe of other test visits, simulated from this seed on, and of none to train on.
+    """Return the recipe of other test visits, simulated from this seed on, as many, and of none to train on.
 
     `UsageError` if the recipe simulates no test visits, or if these are some of its own.
     """
@@ -18,7 +15,7 @@ def with_fresh_tests(recipe: Recipe, seed: int) -> Recipe:
     tested = {} if simulated is None else {kind: one.test for kind, one in simulated.visits.items() if one.test}
     if simulated is None or not tested:
         raise UsageError(f"{recipe.name}: expected a recipe that simulates its test visits (data.simulated)")
-    visits = {kind: SimulatedVisitCount(test=TIMES_AS_MANY * count) for kind, count in tested.items()}
+    visits = {kind: SimulatedVisitCount(test=count) for kind, count in tested.items()}
     fresh = simulated.model_copy(update={"visits": visits, "seed": seed})
     first, last = simulated.seed, simulated.seed + simulated.count - 1
     if seed <= last and seed + fresh.count > first:

@@ -38,7 +38,7 @@ def bench(
     rehearse: Annotated[bool, Option("--rehearse", help="the simulated visits of the recipe")] = False,
     fresh: Annotated[
         int | None,
-        Option(metavar="SEED", help="new test visits, twice as many as the recipe of the run simulates, from this seed on"),
+        Option(metavar="SEED", help="new test visits, simulated by the recipe of the run from this seed on"),
     ] = None,
     against: Annotated[str, Option(metavar="lacosmic,NAME,...", help="methods to compare with, or none")] = LACOSMIC,
     recipe: Annotated[

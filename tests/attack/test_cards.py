@@ -193,7 +193,7 @@ def test_any_text_that_is_written_is_read_back(texts):
 @pytest.mark.parametrize(
     ("settings", "seconds", "problem"),
     [
-        (["instrument.simulation.muons_per_cm2_min=1.0e+6"], 1e6, r"expected at most 5e\+06; lower the rate"),
+        (["instrument.simulation.muons_per_cm2_min=1.0e+6"], 1e6, r"expected at most 1e\+07; lower the rate"),
         (["instrument.simulation.compton_electrons_per_cm2_min=1.0e+6"], 1e6, "Compton electrons: expected at most"),
         (["instrument.simulation.alphas_per_cm2_day=1.0e+6"], 1e5, "deposits of alpha particles: expected at most"),
         (

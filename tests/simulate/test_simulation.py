@@ -9,6 +9,7 @@ from astropy.io import fits
 from deepcr_zoo.errors import InvalidFileError, UsageError
 from deepcr_zoo.exposures.reading import read_exposure
 from deepcr_zoo.simulate import VERSION
+from deepcr_zoo.simulate.scenes import CONTENTS, draw_scene
 from deepcr_zoo.simulate.simulation import write_visit
 from deepcr_zoo.simulate.truth import read_truth, truth_path
 from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES
@@ -30,6 +31,16 @@ def simulated(tmp_path_factory):
 
 def hashes(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+def test_a_whole_frame_of_each_field_type_has_no_more_sources_than_may_be_drawn():
+    acs = instrument("acs-wfc")
+    rows, columns = acs.chip_shape
+    # the distorted field and its margin, as the simulation draws it
+    half = (0.55 * columns * acs.pixel_scale_arcsec, 0.55 * 2 * rows * acs.pixel_scale_arcsec)
+    for content in CONTENTS.values():
+        scene = draw_scene(content, acs.zeropoint_ab, half, np.eye(2), np.random.default_rng(SEED))
+        assert len(scene.stars) > 0
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_gives_another_visit(tmp_path):

@@ -1,8 +1,8 @@
 """What mask networks do on stamps that judge none of them: TPRs, and star cores that are masked at several thresholds.
 
 Networks are compared, and the threshold of a card is chosen, here and not on the test stamps. A core is the 3x3 pixels
-around a star's brightest one, without the pixels of cosmic rays (`deepcr_zoo.bench.measures.stars`). The bound holds with
-95 % confidence, from resampled exposures: stars of one exposure are masked together.
+around a star's brightest one, without the pixels of cosmic rays (`deepcr_zoo.bench.measures.stars`). The bound holds in
+95 % of resampled exposures, whose stars are masked together; kinds of exposures that are not among them are not covered.
 
     python benchmarks/thresholds.py runs/CCD-ANY-3-16/TIMESTAMP-HASH --against CCD-ANY-3-16@1.0
 
@@ -70,10 +70,11 @@ def judge(models: Mapping[str, MaskModel], dataset: Dataset, use: StampSplit) ->
 
 
 def bound(masked: np.ndarray) -> np.ndarray:
-    """Return at each threshold what the share of masked pixels of cores is below in 95 % of the resampled exposures."""
+    """Return at each threshold what the share of masked pixels of cores is at most in 95 % of the resampled exposures."""
     drawn = np.random.default_rng(1).integers(len(masked), size=(RESAMPLINGS, len(masked)))
     counts = masked[drawn].sum(axis=1)  # shape (resamplings, thresholds, 4)
-    return np.asarray(np.quantile(counts[..., 0] / counts[..., 2], 0.95, axis=0))
+    shares = counts[..., 0] / np.maximum(counts[..., 2], 1)  # some resamplings may have no core at all
+    return np.asarray(np.quantile(shares, 0.95, axis=0))
 
 
 def main() -> None:
@@ -85,6 +86,8 @@ def main() -> None:
     run = Run.open(given.run)
     fprs = run.recipe.benchmark.fprs
     models = {name: mask_model(name) for name in (str(given.run), *given.against)}
+    if given.data is not None and Dataset.open(given.data).manifest_sha256 == run.facts.manifest_sha256:
+        raise SystemExit(f"{given.data}: is the training set of the run, whose test stamps judge it")
     use: StampSplit = "validation" if given.data is None else "test"
     judged = judge(models, run.dataset() if given.data is None else Dataset.open(given.data), use)
     print(f"{command()}, {processor_name()}, {datetime.date.today().isoformat()}\n")
@@ -102,7 +105,7 @@ def main() -> None:
         counts = np.sum(pixels.masked, axis=0)
         highest = bound(np.array(pixels.masked))
         cells = [
-            f"{100 * row[0] / row[2]:.2f} (below {100 * most:.2f}) / {100 * row[1] / row[3]:.4f}"
+            f"{100 * row[0] / row[2]:.2f} (at most {100 * most:.2f}) / {100 * row[1] / row[3]:.4f}"
             for row, most in zip(counts, highest, strict=True)
         ]
         name = f"{field_type.replace('_', ' ')} ({len(pixels.masked)} exposures, {counts[0, 2]} core pixels)"

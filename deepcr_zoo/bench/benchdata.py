@@ -11,6 +11,7 @@ from deepcr_zoo.bench.measures.detectionresults import structured_pixels
 from deepcr_zoo.bench.measures.judgedpixels import field_types_of, judged_stamps
 from deepcr_zoo.bench.measures.structures import Structures, find_structures
 from deepcr_zoo.bench.results import AddedMasks, Data, PixelCounts
+from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.dataset.descriptions import describe_ignored_pixels, describe_labels
 from deepcr_zoo.dataset.labelmethods import LABEL_METHODS
@@ -33,7 +34,7 @@ def find_data(
     *,
     recipe: Recipe | None = None,
     rehearse: bool = False,
-    fresh: int | None = None,
+    fresh: bool = False,
     settings: Sequence[str] = (),
     jobs: int = 1,
     reporter: Reporter,
@@ -41,8 +42,8 @@ def find_data(
     """Find or build the training set to judge on, and return it with its recipe (of a rehearsal, `Recipe.rehearsed`).
 
     `given` names a recipe, whose training set is built if there is none, or the folder of a training set; without it, the
-    one training set of the runs is used, or test visits of its recipe, simulated from the seed `fresh` on. The recipe of a
-    folder is `recipe`, or one of the runs or of the shipped recipes.
+    one training set of the runs is used; with `fresh` new test visits of a run (`freshtests`). The recipe of a folder is
+    `recipe`, or one of the runs or of the shipped recipes.
     """
     dataset = None if given is None or given in shipped_recipes() else find_built([given])
     _check_options(given, dataset is not None, recipe, rehearse, fresh, settings)
@@ -54,11 +55,8 @@ def find_data(
             raise UsageError(
                 "the runs were trained on different data: expected --data RECIPE, or the folder of a training set"
             )
-        if fresh is not None:
-            if runs[0].facts.rehearsal:
-                raise UsageError(f"--fresh: expected a run on the data of its recipe, got a rehearsal: {runs[0].folder}")
-            simulated = with_fresh_tests(runs[0].recipe, fresh)
-            return find_or_build(simulated, (), False, jobs, None, reporter), simulated
+        if fresh:
+            return _fresh_tests(runs, jobs, reporter)
         return runs[0].dataset(), runs[0].recipe
     if dataset is not None:
         rehearsal = dataset.manifest.rehearsal
@@ -72,16 +70,25 @@ def find_data(
     return find_or_build(read, (), rehearse, jobs, path.parent, reporter), read.rehearsed if rehearse else read
 
 
+def _fresh_tests(runs: Sequence[Run], jobs: int, reporter: Reporter) -> tuple[Dataset, Recipe]:
+    if len(runs) > 1 or runs[0].facts.rehearsal:
+        raise UsageError("--fresh: expected one run, trained on the data of its recipe and in no rehearsal")
+    (run,) = runs
+    own = run.dataset()  # which its gates need, too
+    recipe = with_fresh_tests(run.recipe, run.model("cpu", "torch").sha256)
+    return find_or_build(recipe, (), False, jobs, None, reporter, own.home), recipe
+
+
 def _check_options(
     given: str | None,
     is_folder: bool,
     recipe: Recipe | None,
     rehearse: bool,
-    fresh: int | None,
+    fresh: bool,
     settings: Sequence[str],
 ) -> None:
     """Raise `UsageError` for options that would change nothing."""
-    if fresh is not None and given is not None:
+    if fresh and given is not None:
         raise UsageError("--fresh: leave out --data, for it simulates test visits of the recipe of a run")
     if rehearse and (given is None or is_folder):
         raise UsageError("--rehearse: expected --data RECIPE beside it, whose visits are simulated")

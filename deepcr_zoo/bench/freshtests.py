@@ -1,4 +1,4 @@
-"""Fresh test visits of a recipe that simulates them: those that were looked at often judge less and less."""
+"""Fresh test visits of a run: simulated anew, in place of those of its recipe that people have looked at."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ from deepcr_zoo.errors import UsageError
 from deepcr_zoo.zoo.recipe import RESERVED_SEED, Recipe, SimulatedVisitCount
 
 
-def with_fresh_tests(recipe: Recipe, seed: int) -> Recipe:
-    """Return the recipe of other test visits, simulated from this seed on, as many, and of none to train on.
+def with_fresh_tests(recipe: Recipe, weights_sha256: str) -> Recipe:
+    """Return a recipe with new test visits alone: as many of each field type, and with seeds that follow from the weights.
 
-    `UsageError` if the recipe simulates no test visits, or if these are some of its own.
+    So nobody chooses them, and there is one such set for a network. `UsageError` if the recipe simulates no test visits.
     """
     simulated = recipe.data.simulated
     tested = {} if simulated is None else {kind: one.test for kind, one in simulated.visits.items() if one.test}
     if simulated is None or not tested:
         raise UsageError(f"{recipe.name}: expected a recipe that simulates its test visits (data.simulated)")
-    visits = {kind: SimulatedVisitCount(test=count) for kind, count in tested.items()}
-    fresh = simulated.model_copy(update={"visits": visits, "seed": seed})
-    first, last = simulated.seed, simulated.seed + simulated.count - 1
-    if seed <= last and seed + fresh.count > first:
-        raise UsageError(f"{recipe.name}: expected a seed of none of its own visits ({first} to {last}), got {seed}")
-    if seed + fresh.count > RESERVED_SEED:
-        raise UsageError(f"{recipe.name}: seeds below {RESERVED_SEED}, got up to {seed + fresh.count - 1}")
+    count = sum(tested.values())
+    own = range(simulated.seed - count + 1, simulated.seed + simulated.count)  # first seeds of visits of the recipe
+    free = [seed for seed in range(RESERVED_SEED - count + 1) if seed not in own]
+    visits = {kind: SimulatedVisitCount(test=number) for kind, number in tested.items()}
+    fresh = simulated.model_copy(update={"visits": visits, "seed": free[int(weights_sha256, 16) % len(free)]})
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"simulated": fresh})})

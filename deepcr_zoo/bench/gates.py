@@ -292,15 +292,16 @@ def _weights(candidate: Candidate) -> Measured:
 def _files(evidence: Evidence) -> Measured:
     if evidence.subject.run is None:
         return _weights(evidence)
-    run = Run.open(evidence.subject.run.folder)  # compares the recipe
-    trained_on = evidence.dataset if evidence.dataset.manifest_sha256 == run.facts.manifest_sha256 else run.dataset()
-    trained_on.verify()
+    Run.open(evidence.subject.run.folder)  # compares the recipe
+    datasets = _datasets(evidence)
+    for dataset in datasets:
+        dataset.verify()
     method, weights = evidence.method.method, f"weights {evidence.model.sha256[:12]}..."
     if not isinstance(method, ModelMethod) or method.sha256 != evidence.model.sha256:
         return Measured(f"{weights} are not those that were judged", holds=False)
     if method.contract_sha256 != contract_sha256(evidence.model.card):
         return Measured("input, output or tolerance of the card are not those that were judged", holds=False)
-    files = sum(len(visit.record.exposures) for visit in trained_on.manifest.visits)
+    files = sum(len(visit.record.exposures) for dataset in datasets for visit in dataset.manifest.visits)
     return Measured(f"recipe, manifest and {files} files of stamps are unchanged; {weights}", holds=True)
 
 
@@ -357,17 +358,17 @@ def _tiles(candidate: Candidate) -> Measured:
 
 def _separation(evidence: Evidence) -> Check:
     """Return the check that training and test share no sky, or no observation where the recipe declares such a split."""
-    manifests = _manifests(evidence)
+    manifests = [dataset.manifest for dataset in _datasets(evidence)]
     if any(manifest.split_by == "sky" for manifest in manifests):
         return Check(*_SKY, partial(_shared_sky, manifests))
     return Check(*_OBSERVATIONS, partial(_shared_observations, manifests))
 
 
-def _manifests(evidence: Evidence) -> list[Manifest]:
-    """Return the manifest of the data that a model was judged on, and of what a run was trained on."""
+def _datasets(evidence: Evidence) -> list[Dataset]:
+    """Return the training set that a model was judged on, and that of a run if it is another."""
     run, judged_on = evidence.subject.run, evidence.dataset
-    is_other = run is not None and run.facts.manifest_sha256 != judged_on.manifest_sha256
-    return [judged_on.manifest, *([run.dataset().manifest] if run is not None and is_other else [])]
+    is_same = run is None or run.facts.manifest_sha256 == judged_on.manifest_sha256
+    return [judged_on] if run is None or is_same else [judged_on, run.dataset()]
 
 
 def _shared_sky(manifests: list[Manifest]) -> Measured:
@@ -399,7 +400,7 @@ def _label_bounds(recipe: Recipe) -> str:
 def _labels(evidence: Evidence) -> Measured:
     """Check the most extreme exposures; those rejected by the build have no stamps and do not count."""
     block = evidence.recipe.build.quality
-    visits = [visit for manifest in _manifests(evidence) for visit in manifest.visits]
+    visits = [visit for dataset in _datasets(evidence) for visit in dataset.manifest.visits]
     pairs = (pair for visit in visits for pair in zip(visit.record.exposures, visit.stamps, strict=True))
     exposures = [exposure for exposure, stamps in pairs if stamps.keys() - {"guard"}]
 

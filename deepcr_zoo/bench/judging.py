@@ -152,7 +152,7 @@ def benchmark(
         photometry=found.photometry,
         runtime=speed,
         excluded=excluded,
-        cautions=[*found.cautions, *unsure, *slow, *_on_other_visits([one for one, _ in judged], dataset)],
+        cautions=[*found.cautions, *unsure, *slow, *_on_other_data([one for one, _ in judged], dataset)],
         truth=truth,
     )
     if not extent.gates:
@@ -161,9 +161,9 @@ def benchmark(
     return results.model_copy(update={"verdicts": verdicts})
 
 
-def _on_other_visits(subjects: Sequence[Subject], dataset: Dataset) -> list[str]:
+def _on_other_data(subjects: Sequence[Subject], dataset: Dataset) -> list[str]:
     on_others = [one for one in subjects if one.run and one.run.facts.manifest_sha256 != dataset.manifest_sha256]
-    return [f"{one.reference}: judged on other visits than the test visits of its run" for one in on_others]
+    return [f"{one.reference}: judged on other data than the test visits of its run" for one in on_others]
 
 
 def _entrants(

@@ -10,7 +10,7 @@ from deepcr_zoo.bench import output
 from deepcr_zoo.bench.judging import Extent, benchmark
 from deepcr_zoo.bench.report.htmlpage import write_report
 from deepcr_zoo.bench.report.worst import worst_stamps
-from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, ModelMethod, write_results
+from deepcr_zoo.bench.results import RESULTS_FILE, BenchmarkResults, ModelMethod, keep_results, write_results
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.exposures.pictures import require_matplotlib
@@ -52,6 +52,8 @@ def prove(
         subjects, dataset, recipe, command, extent=extent, device=device, engine=engine, jobs=jobs, reporter=reporter
     )
     output.remove_report(folder)
+    if alone is not None and folder.samefile(alone.folder):
+        keep_results(folder, dataset.manifest_sha256)
     write_results(results, folder / RESULTS_FILE)
     before = [previous for one in subjects if (previous := one.previous()) is not None]
     judged = [result.name for result in results.methods if isinstance(result.method, ModelMethod)]

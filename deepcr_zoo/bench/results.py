@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
@@ -479,26 +480,30 @@ def _is_whole_json(path: Path) -> bool:
         return False
 
 
-def keep_results(folder: Path, manifest_sha256: str) -> bool:
-    """Copy the results of a folder if they are on other data; False if it has none of that kind, and nothing is copied."""
+def keep_results(folder: Path, manifest_sha256: str) -> None:
+    """Copy the results of a folder to a name of their own if they are on other data, before new ones replace them."""
     path = folder / RESULTS_FILE
-    if not path.exists():
-        return False
-    earlier = read_results(path)
-    if earlier.data.manifest_sha256 in (None, manifest_sha256):
-        return False
-    write_results(earlier, path.with_stem(f"{path.stem}-{earlier.data.manifest_sha256[:8]}"))
-    return True
+    with suppress(DeepcrZooError):  # there are none, or they are cut off
+        earlier = read_results(path)
+        if earlier.data.manifest_sha256 not in (None, manifest_sha256):
+            write_results(earlier, path.with_stem(f"{path.stem}-{earlier.data.manifest_sha256[:8]}"))
 
 
-def check_replaced(folder: Path, references: Sequence[str], manifest_sha256: str, *, lacosmic: bool, runtime: bool) -> None:
-    """Raise `OutputError` if a folder holds results of other models or data, or with more: they would be replaced."""
+def check_replaced(
+    folder: Path, references: Sequence[str], manifest_sha256: str, *, lacosmic: bool, runtime: bool, is_of_run: bool
+) -> None:
+    """Raise `OutputError` if a folder holds results of other models or data, or with more: they would be replaced.
+
+    The folder of a run keeps those on other data (`keep_results`).
+    """
     try:
         earlier = read_results(folder / RESULTS_FILE)
     except DeepcrZooError as error:
         if _is_whole_json(folder / RESULTS_FILE):  # of a newer version, or edited
             raise OutputError(f"{folder}: holds results that cannot be read ({error}): {output.ELSEWHERE}") from None
         return  # there are none, or they are cut off
+    if is_of_run and earlier.data.manifest_sha256 != manifest_sha256:
+        return
     more = ["run times"] if earlier.runtime and not runtime else []
     baselines = {one.method.name for one in earlier.methods if isinstance(one.method, BaselineMethod)}
     if not lacosmic and "lacosmic" in baselines:

@@ -198,7 +198,7 @@ class Run:
         return load_files(weights, card, self.recipe.train.architecture, self.reference, device, engine=engine)
 
     def results(self) -> BenchmarkResults:
-        """Read its first evaluation.
+        """Read its last evaluation.
 
         Returns
         -------

@@ -36,10 +36,7 @@ def bench(
     all_models: Annotated[bool, Option("--all", help="every mask network of the zoo: a leaderboard")] = False,
     data: Annotated[str | None, Option(metavar="RECIPE|DIR", help="test data [default: that of the run]")] = None,
     rehearse: Annotated[bool, Option("--rehearse", help="the simulated visits of the recipe")] = False,
-    fresh: Annotated[
-        int | None,
-        Option(metavar="SEED", help="new test visits, simulated by the recipe of the run from this seed on"),
-    ] = None,
+    fresh: Annotated[bool, Option("--fresh", help="new test visits of the run, which nobody has looked at")] = False,
     against: Annotated[str, Option(metavar="lacosmic,NAME,...", help="methods to compare with, or none")] = LACOSMIC,
     recipe: Annotated[
         str | None, Option(metavar="RECIPE", help="recipe of the data [default: search the shipped ones]")
@@ -61,7 +58,7 @@ def bench(
     from deepcr_zoo.bench.benchdata import find_data
     from deepcr_zoo.bench.judging import Extent
     from deepcr_zoo.bench.proof import prove_alone
-    from deepcr_zoo.bench.results import check_replaced, keep_results
+    from deepcr_zoo.bench.results import check_replaced
     from deepcr_zoo.bench.subjects import find_subject
 
     reporter = TerminalReporter()
@@ -82,15 +79,14 @@ def bench(
         )
         compared = [find_subject(name) for name in others if name not in (LACOSMIC, NOTHING)]
         folder = output_dir or _folder(subjects, data)
-        # what a run found on its own test visits stays beside what it finds on fresh ones
-        is_kept = fresh is not None and keep_results(folder, dataset.manifest_sha256)
-        if output_dir is None and not is_kept:
+        if output_dir is None:
             check_replaced(
                 folder,
                 [one.reference for one in subjects],
                 dataset.manifest_sha256,
                 lacosmic=LACOSMIC in others,
                 runtime=runtime,
+                is_of_run=data is None and len(subjects) == 1,
             )
         results, report = prove_alone(
             subjects,

@@ -10,7 +10,7 @@ from deepcr_zoo.dataset.build import assemble_labelled, label_visits
 from deepcr_zoo.dataset.fetching import exposures_of
 from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.dataset.reading import Dataset
-from deepcr_zoo.dataset.store import MANIFEST_FILE, Manifest
+from deepcr_zoo.dataset.store import MANIFEST_FILE, Home, Manifest
 from deepcr_zoo.documents import is_of_others
 from deepcr_zoo.files import read_file
 from deepcr_zoo.progress import Reporter
@@ -18,17 +18,24 @@ from deepcr_zoo.zoo.recipe import Recipe
 
 
 def find_or_build(
-    recipe: Recipe, data: Sequence[str | Path], rehearse: bool, jobs: int, beside: Path | None, reporter: Reporter
+    recipe: Recipe,
+    data: Sequence[str | Path],
+    rehearse: bool,
+    jobs: int,
+    beside: Path | None,
+    reporter: Reporter,
+    home: Home | None = None,
 ) -> Dataset:
     """Return the training set of a recipe; build it unless `data` is the folder of one.
 
     Otherwise `data` are folders, wildcards and files with exposures, ``mast`` for the archive, or manifests of it.
-    `beside` is the folder of the recipe, where relative names in it start; `jobs` is how many visits are labelled at a time.
+    `beside` is the folder of the recipe, where relative names in it start; `jobs` is how many visits are labelled at a time;
+    `home` is where training sets lie, if not in the usual place.
     """
     if built := find_built(data):
         return built
     places = data if rehearse else exposures_of(recipe, data, beside, reporter)
-    plan = plan_build(recipe, places, rehearse, jobs, beside)
+    plan = plan_build(recipe, places, rehearse, jobs, beside, home)
     for caution in plan.cautions:
         reporter.message("caution", caution, "caution")
     return assemble_labelled(plan, reporter.track(label_visits(plan, jobs), "labelling", len(plan.visits)))

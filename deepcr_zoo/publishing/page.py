@@ -66,6 +66,12 @@ class PageFacts:
         return f"hf:{self.organisation}/{identity.task}-{identity.name}@v{identity.version}"
 
     @property
+    def has_fresh_tests(self) -> bool:
+        """True if a run was judged on other data than the test visits of its training set."""
+        own = self.card.provenance.manifest_sha256
+        return self.results is not None and own is not None and self.results.data.manifest_sha256 != own
+
+    @property
     def judged(self) -> MethodResult | None:
         """Figures of this model, if there was a benchmark."""
         found = self.results.methods if self.results is not None else []

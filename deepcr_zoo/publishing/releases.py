@@ -7,7 +7,6 @@ import datetime
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -162,7 +161,7 @@ def release_of_run(run: Run) -> Release:
     try:
         dataset = run.dataset()
         _check_card(run, card, exclusions.seen_in_training(run.recipe, dataset, default_registry()))
-        recipe, judged_on = _test_data(run, dataset, results)
+        recipe, judged_on = _test_data(run, model.sha256, dataset, results)
         verdict = gates.verdict(gates.Evidence(Subject(run), model, recipe, results, judged_on))
         measurement = operatingpoints.measurement(results, run.reference)
     except (DatasetError, NotMeasuredError) as error:
@@ -186,6 +185,8 @@ def release_of_run(run: Run) -> Release:
         example=EXAMPLE_FILE,
     )
     facts = with_recipe(facts, run.recipe)
+    seeds = results.data.seeds
+    on_fresh = f"judged on fresh test visits (seeds {min(seeds)} to {max(seeds)}), not on its own" if seeds else ""
     return Release(
         card=card,
         architecture=run.recipe.train.architecture,
@@ -207,7 +208,7 @@ def release_of_run(run: Run) -> Release:
             RESULTS_BESIDE_CARD: as_json(results.model_copy(update={"verdicts": [verdict]})),
         },
         measurement=measurement,
-        remarks=facts.remarks,
+        remarks=[*([on_fresh] if facts.has_fresh_tests else []), *facts.remarks],
         repository=run.recipe.publish.repository,
     )
 
@@ -221,17 +222,16 @@ def _drawn_by_bench(run: Run, pictures: dict[str, bytes]) -> dict[str, bytes]:
     return pictures
 
 
-def _test_data(run: Run, own: Dataset, results: BenchmarkResults) -> tuple[Recipe, Dataset]:
+def _test_data(run: Run, sha256: str, own: Dataset, results: BenchmarkResults) -> tuple[Recipe, Dataset]:
     """Return what a run was judged on, with its recipe: the test visits of its own training set, or fresh ones."""
-    found = results.data.manifest_sha256
-    if found == own.manifest_sha256:
+    if results.data.manifest_sha256 == own.manifest_sha256:
         return run.recipe, own
-    with suppress(UsageError, DatasetError):
-        if results.data.seeds and not run.facts.rehearsal:
-            recipe = with_fresh_tests(run.recipe, min(results.data.seeds))
-            fresh = Dataset.open(plan_build(recipe, home=own.home).folder)
-            if found == fresh.manifest_sha256:
-                return recipe, fresh
+    if run.recipe.data.simulated is not None and not run.facts.rehearsal:
+        recipe = with_fresh_tests(run.recipe, sha256)
+        fresh = Dataset.open(plan_build(recipe, home=own.home).folder)
+        if results.data.manifest_sha256 == fresh.manifest_sha256:
+            fresh.check_recipe(recipe, rehearsal=False)
+            return recipe, fresh
     raise PublishError(f"{run.folder}: was benchmarked on another training set than its own: {_bench_advice(run)}")
 
 
@@ -270,7 +270,8 @@ def _read(run: Run, name: str) -> bytes:
 
 
 def _bench_advice(run: Run) -> str:
-    return f"{command('bench', run.folder)} makes what is missing"
+    is_on_own = not run.is_evaluated or run.results().data.manifest_sha256 == run.facts.manifest_sha256
+    return f"{command('bench', run.folder, *([] if is_on_own else ['--fresh']))} makes what is missing"
 
 
 def release_of_model(model: ResolvedModel) -> Release:

@@ -7,7 +7,7 @@ import numpy as np
 from deepcr_zoo.errors import UsageError
 
 MOST_DRAWN = 10_000_000
-"""Particles of one kind, or sources: nearly twice the stars of a resolved galaxy on both chips of ACS/WFC."""
+"""Particles of one kind, or sources: a resolved galaxy on both chips of ACS/WFC has 6 million stars."""
 
 MOST_DEPOSITS = 30_000_000
 """Places where the particles of an exposure leave charge; each takes about 50 bytes."""

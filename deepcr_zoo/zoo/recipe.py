@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
 from deepcr_zoo.documents import EITHER_SPELLING, Document, ascending, optional
 from deepcr_zoo.zoo.cameraspace import CameraSpace
@@ -46,7 +54,19 @@ NotNegative = Annotated[float, Field(ge=0)]
 Level = Annotated[float, Field(ge=0, le=1e9)]
 Size = Annotated[float, Field(gt=0, le=1e4)]
 Seconds = Annotated[float, Field(gt=0, le=1e6)]
-TimeRange = Annotated[list[Seconds], Field(min_length=2, max_length=2), AfterValidator(ascending)]
+
+
+def _in_one_sentence(value: Any, validate: Callable[[Any], Any]) -> Any:
+    try:
+        return validate(value)
+    except ValidationError:  # one error for each of the two types
+        raise ValueError("a number of seconds above 0 and up to 1e6, or two of them, the smaller number first") from None
+
+
+ExposureTime = Annotated[
+    Seconds | Annotated[list[Seconds], Field(min_length=2, max_length=2), AfterValidator(ascending)],
+    WrapValidator(_in_one_sentence),
+]
 WavelengthUm = Annotated[float, Field(gt=0, le=5)]
 Magnitude = Annotated[float, Field(ge=10, le=40)]
 Seed = Annotated[int, Field(ge=0, lt=RESERVED_SEED)]
@@ -180,7 +200,7 @@ class SimulatedData(Document):
 
     visits: dict[FieldType, SimulatedVisitCount] = Field(min_length=1)
     exposures: int = Field(default=1, ge=1, le=6, description="of each visit")
-    exposure_time_s: dict[FieldType, Seconds | TimeRange] = Field(
+    exposure_time_s: dict[FieldType, ExposureTime] = Field(
         default_factory=dict,
         description="of each field type, or a range from which each visit draws, evenly in the logarithm; a space of "
         "cameras has its own",

@@ -14,6 +14,7 @@ from deepcr_zoo.bench.results import read_results
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import find_subject
 from deepcr_zoo.cli.main import app
+from deepcr_zoo.dataset.plans import plan_build
 from deepcr_zoo.errors import PublishError, UsageError
 from deepcr_zoo.progress import NullReporter
 from deepcr_zoo.publishing.releases import release_of_run
@@ -36,36 +37,45 @@ benchmark: {{lacosmic_sigclips: [5.0, 10.0], lacosmic_objlims: [5.0], bootstrap_
 """
 
 
+def page(release):
+    return release.files["README.md"].decode()
+
+
+def kept(folder):
+    return {path.stem.removeprefix("results-"): read_results(path) for path in folder.glob("results-*.json")}
+
+
 def typed(*words, status=0):
     done = CliRunner().invoke(app, [str(word) for word in words])
     assert done.exit_code == status, f"{words}\n{done.output}"
     return done
 
 
+def first_seed(weights_sha256, *settings):
+    recipe = with_fresh_tests(read_recipe(find_recipe("ccd-any"), settings), weights_sha256)
+    return recipe.data.simulated.seed
+
+
 def test_there_are_as_many_and_none_to_train_on():
     recipe = read_recipe(find_recipe("ccd-any"))
-    fresh = with_fresh_tests(recipe, 400_000)
-    simulated = fresh.data.simulated
-    assert simulated.seed == 400_000
-    assert {kind: vars(one) for kind, one in simulated.visits.items()} == {
+    fresh = with_fresh_tests(recipe, "ab" * 32)
+    assert {kind: vars(one) for kind, one in fresh.data.simulated.visits.items()} == {
         kind: {"train": 0, "validation": 0, "test": one.test} for kind, one in recipe.data.simulated.visits.items()
     }
     assert fresh.train == recipe.train
     assert fresh.gates == recipe.gates
 
 
-@pytest.mark.parametrize(
-    ("name", "seed", "problem"),
-    [
-        ("ccd-any", 20_000, r"a seed of none of its own visits \(20000 to 22274\), got 20000"),
-        ("ccd-any", 19_781, "got 19781"),
-        ("ccd-any", 899_900, "seeds below 900000, got up to"),
-        ("acs-wfc-f606w", 400_000, r"simulates its test visits \(data\.simulated\)"),
-    ],
-)
-def test_seeds_of_the_recipe_and_recipes_of_real_exposures_are_refused(name, seed, problem):
-    with pytest.raises(UsageError, match=problem):
-        with_fresh_tests(read_recipe(find_recipe(name)), seed)
+def test_seeds_follow_from_the_weights_and_are_none_of_the_recipe():
+    assert first_seed("ab" * 32) == first_seed("ab" * 32) != first_seed("ac" * 32)
+    # 900,000 seeds, of which 2,275 are of the recipe, and a block of 220 fits between
+    found = {first_seed(f"{number:064x}") for number in (*range(19_779, 19_783), 0, 897_286)}
+    assert found == {19_779, 19_780, 22_275, 22_276, 0, 899_780}
+
+
+def test_a_recipe_of_real_exposures_has_no_fresh_ones():
+    with pytest.raises(UsageError, match=r"simulates its test visits \(data\.simulated\)"):
+        with_fresh_tests(read_recipe(find_recipe("acs-wfc-f606w")), "ab" * 32)
 
 
 @pytest.mark.slow
@@ -77,27 +87,38 @@ def test_a_run_is_judged_on_fresh_visits_beside_its_own_and_published_with_them(
     run, quick = Run.open(folder), ["--no-runtime", "--against", "none"]
     typed("bench", folder, *quick, status=1)  # two epochs pass no gate
     own = run.results()
-    typed("bench", folder, "--fresh", 500_000, *quick, status=1)
+    assert "simulated for this benchmark" not in page(release_of_run(run))
+    typed("bench", folder, "--fresh", *quick, status=1)
     fresh = run.results()
-    assert fresh.data.seeds == [500_000, 500_001]
-    assert fresh.data.manifest_sha256 != own.data.manifest_sha256
-    assert fresh.cautions[-1] == f"{run.reference}: judged on other visits than the test visits of its run"
-    [kept] = folder.glob("results-*.json")
-    assert read_results(kept) == own
-    typed("bench", folder, "--fresh", 500_000, *quick, status=1)  # the same again replaces itself
-    assert [*folder.glob("results-*.json")] == [kept]
+    first = with_fresh_tests(run.recipe, run.model("cpu", "torch").sha256).data.simulated.seed
+    assert fresh.data.seeds == [first, first + 1]
+    assert fresh.cautions[-1] == f"{run.reference}: judged on other data than the test visits of its run"
+    assert kept(folder) == {own.data.manifest_sha256[:8]: own}
 
     release = release_of_run(run)
     gates = {one.gate: one for one in release.verdict.gates}
     assert gates["no sky is shared by training and test"].verdict == "passes"
-    assert gates["files are what they were"].measured.startswith("recipe, manifest and 5 files of stamps are unchanged")
+    assert gates["files are what they were"].measured.startswith("recipe, manifest and 7 files of stamps are unchanged")
     assert gates["labels are sound"].measured.startswith("7 exposures")
-    assert release.measurement is None or release.measurement.seeds == fresh.data.seeds
+    assert "with seeds that follow from the hash of the weights" in page(release)
+    assert release.remarks[0] == f"judged on fresh test visits (seeds {first} to {first + 1}), not on its own"
 
-    edited = json.loads((folder / "results.json").read_text())
+    # either benchmark can be repeated, and keeps the other
+    typed("bench", folder, "--fresh", *quick, status=1)
+    assert kept(folder).keys() == {own.data.manifest_sha256[:8]}
+    typed("bench", folder, *quick, status=1)
+    assert kept(folder).keys() == {own.data.manifest_sha256[:8], fresh.data.manifest_sha256[:8]}
+    typed("bench", folder, "--fresh", *quick, status=1)
+
+    written = (folder / "results.json").read_text()
+    edited = json.loads(written)
     edited["data"]["manifest_sha256"] = "a" * 64
     (folder / "results.json").write_text(json.dumps(edited))
     with pytest.raises(PublishError, match="was benchmarked on another training set than its own"):
+        release_of_run(run)
+    (folder / "results.json").write_text(written)
+    (plan_build(with_fresh_tests(run.recipe, run.model("cpu", "torch").sha256)).folder / "manifest.json").unlink()
+    with pytest.raises(PublishError, match=f"deepcr-zoo bench {folder} --fresh makes what is missing"):
         release_of_run(run)
 
 
@@ -107,4 +128,4 @@ def test_a_run_is_judged_on_fresh_visits_beside_its_own_and_published_with_them(
 )
 def test_fresh_visits_are_those_of_a_run(given, problem):
     with pytest.raises(UsageError, match=problem):
-        find_data(given, [find_subject("ACS-WFC-F606W-2-4")], fresh=500_000, reporter=NullReporter())
+        find_data(given, [find_subject("ACS-WFC-F606W-2-4")], fresh=True, reporter=NullReporter())

@@ -36,7 +36,7 @@ def hashes(folder):
 def test_a_whole_frame_of_each_field_type_has_no_more_sources_than_may_be_drawn():
     acs = instrument("acs-wfc")
     rows, columns = acs.chip_shape
-    # the distorted field and its margin, as the simulation draws it
+    # somewhat more than the simulation draws: a distorted field, the gap and a margin
     half = (0.55 * columns * acs.pixel_scale_arcsec, 0.55 * 2 * rows * acs.pixel_scale_arcsec)
     for content in CONTENTS.values():
         scene = draw_scene(content, acs.zeropoint_ab, half, np.eye(2), np.random.default_rng(SEED))

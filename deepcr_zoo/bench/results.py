@@ -490,7 +490,7 @@ def keep_results(folder: Path, manifest_sha256: str) -> None:
 
 
 def check_replaced(
-    folder: Path, references: Sequence[str], manifest_sha256: str, *, lacosmic: bool, runtime: bool, is_of_run: bool
+    folder: Path, references: Sequence[str], manifest_sha256: str, *, lacosmic: bool, runtime: bool, is_of_run: bool = False
 ) -> None:
     """Raise `OutputError` if a folder holds results of other models or data, or with more: they would be replaced.
 

@@ -19,6 +19,7 @@ from deepcr_zoo.bench.results import (
     ModelMethod,
     PixelCounts,
     check_replaced,
+    keep_results,
     read_results,
     write_results,
 )
@@ -219,6 +220,18 @@ def test_a_benchmark_without_gates_may_be_replaced_by_one_of_the_same_models(tmp
     check_replaced(tmp_path, [NETWORK], on, lacosmic=True, runtime=True)
     with pytest.raises(OutputError, match=f"holds a benchmark of {NETWORK}, which would be replaced"):
         check_replaced(tmp_path, [OTHER], on, lacosmic=True, runtime=True)
+
+
+def test_results_on_other_data_are_replaced_in_the_folder_of_a_run_alone_where_they_are_kept(tmp_path):
+    earlier = mask_results()
+    write_results(earlier, tmp_path / RESULTS_FILE)
+    with pytest.raises(OutputError, match="holds a benchmark on other data"):
+        check_replaced(tmp_path, [NETWORK, OTHER], "0" * 64, lacosmic=True, runtime=True)
+    check_replaced(tmp_path, [NETWORK], "0" * 64, lacosmic=False, runtime=False, is_of_run=True)
+    keep_results(tmp_path, earlier.data.manifest_sha256)
+    assert [*tmp_path.glob("results-*")] == []
+    keep_results(tmp_path, "0" * 64)
+    assert read_results(tmp_path / f"results-{earlier.data.manifest_sha256[:8]}.json") == earlier
 
 
 def test_results_of_a_newer_version_are_not_replaced_and_cut_off_ones_are(tmp_path):

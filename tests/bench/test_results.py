@@ -224,10 +224,11 @@ def test_a_benchmark_without_gates_may_be_replaced_by_one_of_the_same_models(tmp
 
 def test_results_on_other_data_are_replaced_in_the_folder_of_a_run_alone_where_they_are_kept(tmp_path):
     earlier = mask_results()
+    names = [NETWORK, *(one.reference for one in earlier.excluded)]
     write_results(earlier, tmp_path / RESULTS_FILE)
     with pytest.raises(OutputError, match="holds a benchmark on other data"):
-        check_replaced(tmp_path, [NETWORK, OTHER], "0" * 64, lacosmic=True, runtime=True)
-    check_replaced(tmp_path, [NETWORK], "0" * 64, lacosmic=False, runtime=False, is_of_run=True)
+        check_replaced(tmp_path, names, "0" * 64, lacosmic=True, runtime=True)
+    check_replaced(tmp_path, names, "0" * 64, lacosmic=False, runtime=False, is_of_run=True)
     keep_results(tmp_path, earlier.data.manifest_sha256)
     assert [*tmp_path.glob("results-*")] == []
     keep_results(tmp_path, "0" * 64)

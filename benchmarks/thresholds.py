@@ -86,10 +86,11 @@ def main() -> None:
     run = Run.open(given.run)
     fprs = run.recipe.benchmark.fprs
     models = {name: mask_model(name) for name in (str(given.run), *given.against)}
-    if given.data is not None and Dataset.open(given.data).manifest_sha256 == run.facts.manifest_sha256:
-        raise SystemExit(f"{given.data}: is the training set of the run, whose test stamps judge it")
     use: StampSplit = "validation" if given.data is None else "test"
-    judged = judge(models, run.dataset() if given.data is None else Dataset.open(given.data), use)
+    dataset = run.dataset() if given.data is None else Dataset.open(given.data)
+    if given.data is not None and dataset.manifest_sha256 == run.facts.manifest_sha256:
+        raise SystemExit(f"{given.data}: is the training set of the run, whose test stamps judge it")
+    judged = judge(models, dataset, use)
     print(f"{command()}, {processor_name()}, {datetime.date.today().isoformat()}\n")
     print("| field type | network | " + " | ".join(f"TPR at FPR {100 * fpr:g} %" for fpr in fprs) + " |")
     print("| --- | --- |" + " --- |" * len(fprs))

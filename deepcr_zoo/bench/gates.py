@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
@@ -227,8 +227,9 @@ def checks_of_imported(candidate: Candidate) -> Iterator[Check]:
 
 
 def checks_of_trained(evidence: Evidence) -> Iterator[Check]:
-    separation, labels = _separation(evidence), partial(_labels, evidence)
-    yield from _checks(evidence, files=partial(_files, evidence), separation=separation, labels=labels)
+    datasets = _datasets(evidence)
+    files, labels = partial(_files, evidence, datasets), partial(_labels, evidence.recipe, datasets)
+    yield from _checks(evidence, files=files, separation=_separation(datasets), labels=labels)
 
 
 def _checks(
@@ -289,11 +290,10 @@ def _weights(candidate: Candidate) -> Measured:
     return Measured(f"sha256 {found[:12]}..., locked {locked[:12]}...", found == locked)
 
 
-def _files(evidence: Evidence) -> Measured:
+def _files(evidence: Evidence, datasets: Sequence[Dataset]) -> Measured:
     if evidence.subject.run is None:
         return _weights(evidence)
     Run.open(evidence.subject.run.folder)  # compares the recipe
-    datasets = _datasets(evidence)
     for dataset in datasets:
         dataset.verify()
     method, weights = evidence.method.method, f"weights {evidence.model.sha256[:12]}..."
@@ -356,9 +356,9 @@ def _tiles(candidate: Candidate) -> Measured:
     return Measured(f"differ by {difference:.2g} at most", difference <= candidate.tolerance)
 
 
-def _separation(evidence: Evidence) -> Check:
+def _separation(datasets: Sequence[Dataset]) -> Check:
     """Return the check that training and test share no sky, or no observation where the recipe declares such a split."""
-    manifests = [dataset.manifest for dataset in _datasets(evidence)]
+    manifests = [dataset.manifest for dataset in datasets]
     if any(manifest.split_by == "sky" for manifest in manifests):
         return Check(*_SKY, partial(_shared_sky, manifests))
     return Check(*_OBSERVATIONS, partial(_shared_observations, manifests))
@@ -397,10 +397,10 @@ def _label_bounds(recipe: Recipe) -> str:
     )
 
 
-def _labels(evidence: Evidence) -> Measured:
+def _labels(recipe: Recipe, datasets: Sequence[Dataset]) -> Measured:
     """Check the most extreme exposures; those rejected by the build have no stamps and do not count."""
-    block = evidence.recipe.build.quality
-    visits = [visit for dataset in _datasets(evidence) for visit in dataset.manifest.visits]
+    block = recipe.build.quality
+    visits = [visit for dataset in datasets for visit in dataset.manifest.visits]
     pairs = (pair for visit in visits for pair in zip(visit.record.exposures, visit.stamps, strict=True))
     exposures = [exposure for exposure, stamps in pairs if stamps.keys() - {"guard"}]
 

@@ -78,7 +78,8 @@ def bench(
             reporter=reporter,
         )
         compared = [find_subject(name) for name in others if name not in (LACOSMIC, NOTHING)]
-        folder = output_dir or _folder(subjects, data)
+        of_run = _folder_of_run(subjects, data)
+        folder = output_dir or of_run or Path("bench", _named_after(subjects))
         if output_dir is None:
             check_replaced(
                 folder,
@@ -86,7 +87,7 @@ def bench(
                 dataset.manifest_sha256,
                 lacosmic=LACOSMIC in others,
                 runtime=runtime,
-                is_of_run=data is None and len(subjects) == 1,
+                is_of_run=of_run is not None,
             )
         results, report = prove_alone(
             subjects,
@@ -128,11 +129,14 @@ def _record(results: BenchmarkResults) -> list[Path]:
     return [operatingpoints.record(results, reference, locations.data_root()) for reference in ours]
 
 
-def _folder(subjects: list[Subject], data: str | None) -> Path:
-    """Return the folder of a run that is alone and on its own data, else one in the current folder."""
-    if len(subjects) == 1 and subjects[0].run is not None and data is None:
-        return subjects[0].run.folder
-    return Path("bench", subjects[0].reference.replace("/", "-") if len(subjects) == 1 else f"{len(subjects)}-models")
+def _folder_of_run(subjects: list[Subject], data: str | None) -> Path | None:
+    """Return the folder of a run that is alone and on test visits of its own recipe."""
+    run = subjects[0].run if len(subjects) == 1 and data is None else None
+    return None if run is None else run.folder
+
+
+def _named_after(subjects: list[Subject]) -> str:
+    return subjects[0].reference.replace("/", "-") if len(subjects) == 1 else f"{len(subjects)}-models"
 
 
 def print_results(results: BenchmarkResults) -> None:

@@ -185,8 +185,6 @@ def release_of_run(run: Run) -> Release:
         example=EXAMPLE_FILE,
     )
     facts = with_recipe(facts, run.recipe)
-    seeds = results.data.seeds
-    on_fresh = f"judged on fresh test visits (seeds {min(seeds)} to {max(seeds)}), not on its own" if seeds else ""
     return Release(
         card=card,
         architecture=run.recipe.train.architecture,
@@ -208,7 +206,7 @@ def release_of_run(run: Run) -> Release:
             RESULTS_BESIDE_CARD: as_json(results.model_copy(update={"verdicts": [verdict]})),
         },
         measurement=measurement,
-        remarks=[*([on_fresh] if facts.has_fresh_tests else []), *facts.remarks],
+        remarks=[*_on_fresh_tests(facts, results.data.seeds), *facts.remarks],
         repository=run.recipe.publish.repository,
     )
 
@@ -233,6 +231,12 @@ def _test_data(run: Run, sha256: str, own: Dataset, results: BenchmarkResults) -
             fresh.check_recipe(recipe, rehearsal=False)
             return recipe, fresh
     raise PublishError(f"{run.folder}: was benchmarked on another training set than its own: {_bench_advice(run)}")
+
+
+def _on_fresh_tests(facts: PageFacts, seeds: Sequence[int]) -> list[str]:
+    if not facts.has_fresh_tests:
+        return []
+    return [f"judged on fresh test visits (seeds {min(seeds)} to {max(seeds)}), not on its own"]
 
 
 def _check_card(run: Run, card: Card, visits: list[str] | None) -> None:

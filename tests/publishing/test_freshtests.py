@@ -51,9 +51,8 @@ def typed(*words, status=0):
     return done
 
 
-def first_seed(weights_sha256, *settings):
-    recipe = with_fresh_tests(read_recipe(find_recipe("ccd-any"), settings), weights_sha256)
-    return recipe.data.simulated.seed
+def first_seed(weights_sha256):
+    return with_fresh_tests(read_recipe(find_recipe("ccd-any")), weights_sha256).data.simulated.seed
 
 
 def test_there_are_as_many_and_none_to_train_on():

@@ -10,7 +10,7 @@ from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.simulate.truth import read_truth, truth_path
 from tests.newcomers import Newcomer
 
-SIDE, STAMP, GAIN, READ_NOISE = 160, 32, 1.8, 6.0
+SIDE, STAMP, GAIN, READ_NOISE = 192, 32, 1.8, 6.0
 SMALL = [
     f"build.stamps={{size: {STAMP}, border: 4}}",
     "train.schedule={max_epochs: 2, freeze_after_epochs: 1}",

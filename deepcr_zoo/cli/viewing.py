@@ -83,6 +83,10 @@ def view(
                 time.sleep(1)
 
 
+class _Interrupted(BaseException):
+    """Ctrl-C; after a KeyboardInterrupt in code that a library compiles, Python ends by the signal though it was caught."""
+
+
 @contextmanager
 def _noted_interrupts() -> Iterator[Callable[[], bool]]:
     """End a block at Ctrl-C in peace; the yielded function is True if one came while a library swallowed its exception."""
@@ -91,11 +95,11 @@ def _noted_interrupts() -> Iterator[Callable[[], bool]]:
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal noted
         noted = True
-        raise KeyboardInterrupt
+        raise _Interrupted
 
     before = signal.signal(signal.SIGINT, note)
     try:
-        with suppress(KeyboardInterrupt):
+        with suppress(_Interrupted):
             yield lambda: noted
     finally:
         signal.signal(signal.SIGINT, before)

@@ -22,6 +22,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from networks import mask_model
 from spreads import Spread, spread
 from synthetic_visits import (
     PACKAGES,
@@ -36,7 +37,6 @@ from synthetic_visits import (
     words,
 )
 
-import deepcr_zoo
 from deepcr_zoo.bench.measures import roc
 from deepcr_zoo.bench.measures.detectionresults import CURVE_POINTS, SWEEP_TPR, TPR_AT_FPR, field_result
 from deepcr_zoo.bench.measures.judgedpixels import as_method
@@ -96,8 +96,7 @@ def judge_network(
     name: str, visits: list[LabelledVisit]
 ) -> tuple[MethodResult, Spreads, dict[str, RocCounts], dict[str, RocCurve]]:
     """Return a network's figures and their spreads, the counts behind them, and the curves."""
-    model = deepcr_zoo.load(name, device="cpu")
-    assert isinstance(model, MaskModel)
+    model = mask_model(name)
     each = {visit.folder: counts_of(model, visit) for visit in visits}
     grouped = by_field_type(visits, each, roc.merge)
     curves = {field: pooled.curve() for field, (pooled, _) in grouped.items()}
@@ -147,7 +146,11 @@ def judge_lacosmic(visits: list[LabelledVisit], sigclips: tuple[float, ...], job
         name="L.A.Cosmic",
         method=BaselineMethod(
             name="lacosmic",
-            parameters={**parameters, "objlim": dict(objlims), "sigclip": list(sigclips)},
+            parameters={
+                **parameters,
+                "objlim": {str(kind): objlim for kind, objlim in objlims.items()},
+                "sigclip": list(sigclips),
+            },
             packages={"astroscrappy": version("astroscrappy")},
         ),
         score="sigclip",
@@ -202,8 +205,7 @@ def draw(visits: list[LabelledVisit], curves: dict[str, RocCurve], path: Path, s
     from astropy.visualization import AsinhStretch, ImageNormalize, PercentileInterval
     from matplotlib.figure import Figure
 
-    model = deepcr_zoo.load(TABLE_2[0], device="cpu")
-    assert isinstance(model, MaskModel)
+    model = mask_model(TABLE_2[0])
     figure = Figure(figsize=(11, 3.7 * len(SIMULATED_FIELD_TYPES)), layout="constrained")
     figure.suptitle(f"Simulated visits, AstroDrizzle, and {TABLE_2[0]} at FPR {100 * FPRS[-1]:g} %")
     for field_type, line in zip(SIMULATED_FIELD_TYPES, figure.subplots(len(SIMULATED_FIELD_TYPES), 3), strict=True):
@@ -251,7 +253,7 @@ def main() -> None:
     counts: dict[str, RocCounts] = {}
     for name in options.models:
         result, spreads, counts, curves = judge_network(name, visits)
-        print("\n".join(rows(result, spreads, deepcr_zoo.load(name, device="cpu").card, band)), flush=True)
+        print("\n".join(rows(result, spreads, mask_model(name).card, band)), flush=True)
         methods.append(result)
         if options.picture and name == TABLE_2[0]:
             draw(visits, curves, options.picture)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from deepcr_zoo.simulate.draws import log_uniform
 from deepcr_zoo.zoo.cameraspace import CameraSpace
 from deepcr_zoo.zoo.recipe import FIELD_TYPES, FieldType, InstrumentBlock
 from deepcr_zoo.zoo.simulation import SimulationBlock
@@ -37,8 +38,7 @@ def draw_camera(
     rng = np.random.default_rng([VERSION, FIELD_TYPES.index(field_type), seed])
 
     def draw(name: str) -> float:
-        low, high = getattr(space, name)
-        return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        return log_uniform(getattr(space, name), rng)
 
     binning = _BINNINGS[rng.integers(len(_BINNINGS))] if rng.random() < space.binned else (1, 1)
     seconds, scale, pixel_um, silicon_um = map(
@@ -100,19 +100,19 @@ def _rare(
 ) -> dict[str, Any]:
     """Return what only a share of cameras and frames has."""
 
-    def some(share: float, low: float, high: float) -> float:
-        value = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    def some(share: float, limits: tuple[float, float]) -> float:
+        value = log_uniform(limits, rng)
         return value if rng.random() < share else 0.0
 
     level = max(sky, read_noise**2) / seconds / float(np.prod(binning))
     return {
-        "trailing_pixels": some(space.trailed, *_TRAIL),
-        "defocus_pixels": some(space.defocused, *_DEFOCUS),
-        "nebula_electron_s": min(level * some(space.nebulous, *_NEBULA), 1e6),
+        "trailing_pixels": some(space.trailed, _TRAIL),
+        "defocus_pixels": some(space.defocused, _DEFOCUS),
+        "nebula_electron_s": min(level * some(space.nebulous, _NEBULA), 1e6),
         "satellites": _SATELLITES if rng.random() < space.with_satellites else 0.0,
-        "banding_electron": read_noise * some(space.banded, *_BANDING),
+        "banding_electron": read_noise * some(space.banded, _BANDING),
         "unlit_columns": int(rng.integers(*_UNLIT)) if rng.random() < space.overscanned else 0,
-        "noise_correlation": some(space.correlated, *_CORRELATION),
+        "noise_correlation": some(space.correlated, _CORRELATION),
         "spectra": "echelle" if rng.random() < space.echelle else "long_slit",
     }
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, special
 
 from deepcr_zoo.simulate.charge import Floats
+from deepcr_zoo.simulate.draws import log_uniform
 from deepcr_zoo.simulate.seeing import moffat
 
 _TRACES = (1, 3)  # fewest and most, also of the following
@@ -128,7 +129,7 @@ def _trace(shape: tuple[int, int], rng: np.random.Generator) -> Trace:
     for _ in range(rng.integers(*_EMISSION)):
         strength = 10 ** rng.uniform(-0.5, 1.3) * continuum.mean()
         light += strength * _line(columns, rng.uniform(0, columns), rng.uniform(*_LINE_SIGMA))
-    extent = float(np.exp(rng.uniform(*np.log(_EXTENT)))) if rng.random() < _EXTENDED else None
+    extent = log_uniform(_EXTENT, rng) if rng.random() < _EXTENDED else None
     return Trace(np.asarray(ridge), np.asarray(light), extent)
 
 

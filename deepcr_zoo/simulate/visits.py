@@ -12,6 +12,7 @@ from deepcr_zoo.errors import UsageError
 from deepcr_zoo.simulate import plainvisits, simulation
 from deepcr_zoo.simulate.cameras import is_of_hst, simulated
 from deepcr_zoo.simulate.cameraspace import draw_camera
+from deepcr_zoo.simulate.draws import log_uniform
 from deepcr_zoo.simulate.plainvisits import PlainVisit, write_plain_visit
 from deepcr_zoo.simulate.simulation import SimulatedVisit, write_visit
 from deepcr_zoo.zoo.recipe import FIELD_TYPES, FieldType, Recipe, SimulatedFieldType
@@ -51,7 +52,7 @@ def visit_of(
 
 def _drawn(limits: Sequence[float], field_type: FieldType, seed: int) -> float:
     rng = np.random.default_rng([FIELD_TYPES.index(field_type), seed])
-    return float(np.exp(rng.uniform(*np.log(limits))))
+    return log_uniform(limits, rng)
 
 
 def check(visit: Visit) -> None:

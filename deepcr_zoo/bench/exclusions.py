@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -28,6 +29,8 @@ FILE = Path("zoo", "training_visits.yaml")
 _NUMBERED = re.compile(r"(?P<stem>simulated-.*-)(?P<number>\d{1,9})")
 _ROW = re.compile(r"(?P<stem>simulated-.*-)(?P<first>\d{1,9})\.\.(?P<last>\d{1,9})")
 _FEWEST_SHORTENED = 10
+
+Comparison = Callable[[VisitRecord, VisitRecord], bool]
 
 
 class VisitList(Document):
@@ -140,8 +143,8 @@ def reason_to_exclude(trained_on: TrainedOn, dataset: Dataset) -> str | None:
     """Return why a model must not be judged on the test visits of a training set; None if it may be.
 
     Visits are the same if they have the same key, overlap on the sky, or are the same proposal and visit of the archive;
-    between training sets split by observation, if they share an observation. Unknown training counts against a model only
-    on real exposures of its own instrument.
+    simulated ones, if they have the same seed; between training sets split by observation, if they share an observation.
+    Unknown training counts against a model only on real exposures of its own instrument.
     """
     tested, manifest = visits_of(dataset.manifest, "test"), dataset.manifest
     for visit in tested:
@@ -179,17 +182,26 @@ def visits_of(manifest: Manifest, split: Split) -> list[VisitRecord]:
 
 def _shared(visit: VisitRecord, manifest: Manifest, other: Manifest) -> str | None:
     """Return the name of the first training visit of another training set that is the same as a test visit."""
-    same = same_observation if manifest.split_by == other.split_by == "observation" else same_sky
-    # simulated cameras have skies of their own
-    others = [one for one in visits_of(other, "train") if not manifest.is_synthetic or one.instrument == visit.instrument]
-    return next((one.name for one in others if same(visit, one)), None)
+    is_by_observation = manifest.split_by == other.split_by == "observation"
+    same = same_observation if is_by_observation else sky_comparison(manifest)
+    return next((one.name for one in visits_of(other, "train") if same(visit, one)), None)
 
 
 def same_observation(one: VisitRecord, other: VisitRecord) -> bool:
     return one.key == other.key or not one.observations.isdisjoint(other.observations)
 
 
-def same_sky(one: VisitRecord, other: VisitRecord) -> bool:
+def sky_comparison(manifest: Manifest) -> Comparison:
+    """Return what tells whether two visits show the same sky, of training sets that are simulated as this one, or not."""
+    return _same_seed if manifest.is_synthetic else _overlap
+
+
+def _same_seed(one: VisitRecord, other: VisitRecord) -> bool:
+    """True if two simulated visits show the same sky, which is that of their seed: the cells where it lies come again."""
+    return one.key == other.key or (one.name, one.instrument) == (other.name, other.instrument)
+
+
+def _overlap(one: VisitRecord, other: VisitRecord) -> bool:
     """True if two visits are the same or overlap on the sky."""
     if one.key == other.key or not one.outlines or not other.outlines:
         return one.key == other.key

@@ -31,7 +31,7 @@ from deepcr_zoo.bench.runtime import example_frame
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.dataset.quality import CHANCE, beyond_chance
 from deepcr_zoo.dataset.reading import Dataset
-from deepcr_zoo.dataset.store import ExposureRecord, Manifest, VisitRecord
+from deepcr_zoo.dataset.store import ExposureRecord, Manifest
 from deepcr_zoo.errors import DeepcrZooError, NotMeasuredError
 from deepcr_zoo.files import read_file
 from deepcr_zoo.models import testvectors, verification
@@ -372,19 +372,24 @@ def _datasets(evidence: Evidence) -> list[Dataset]:
 
 
 def _shared_sky(manifests: list[Manifest]) -> Measured:
-    shared = _pairs(manifests, exclusions.same_sky)
+    shared = _pairs(manifests, exclusions.sky_comparison(manifests[0]))
     return Measured(f"{len(shared)} pairs of visits{': ' if shared else ''}{', '.join(shared)}", not shared)
 
 
 def _shared_observations(manifests: list[Manifest]) -> Measured:
-    shared, on_sky = _pairs(manifests, exclusions.same_observation), _pairs(manifests, exclusions.same_sky)
+    shared = _pairs(manifests, exclusions.same_observation)
+    on_sky = _pairs(manifests, exclusions.sky_comparison(manifests[0]))
     text = f"{len(shared)} observations{': ' if shared else ''}{', '.join(shared)}"
     return Measured(f"{text}; {len(on_sky)} pairs of visits share their sky, as the recipe declares", not shared)
 
 
-def _pairs(manifests: list[Manifest], are_same: Callable[[VisitRecord, VisitRecord], bool]) -> list[str]:
-    """Return the pairs of training visits of any manifest and test visits of the first that are the same."""
-    trained = [visit for manifest in manifests for visit in exclusions.visits_of(manifest, "train")]
+def _pairs(manifests: list[Manifest], are_same: exclusions.Comparison) -> list[str]:
+    """Return the pairs of training visits of any manifest and test visits of the first that are the same.
+
+    A telescope has not seen what is simulated.
+    """
+    comparable = [one for one in manifests if one.is_synthetic == manifests[0].is_synthetic]
+    trained = [visit for manifest in comparable for visit in exclusions.visits_of(manifest, "train")]
     tested = exclusions.visits_of(manifests[0], "test")
     return sorted({f"{one.name} and {other.name}" for one in trained for other in tested if are_same(one, other)})
 

@@ -284,6 +284,19 @@ def test_sky_in_both_training_and_test_fails(evidence):
     assert trained.record.name in gate.measured
 
 
+def test_simulated_visits_share_their_sky_if_they_have_the_same_seed_wherever_it_lies(evidence):
+    dataset = evidence.dataset
+    trained = next(visit for visit in dataset.manifest.visits if visit.split == "train")
+    for name, verdict_of_gate in ((trained.record.name, "fails"), ("simulated-extragalactic-99999", "passes")):
+        record = trained.record.model_copy(update={"key": "another", "name": name})
+        tested = trained.model_copy(
+            update={"split": "test", "record": record, "stamps": [{"test": [0]}] * len(trained.stamps)}
+        )
+        manifest = dataset.manifest.model_copy(update={"visits": [trained, tested], "simulated": True})
+        found = only(evidence, Gate.SEPARATE_SKY, dataset=type(dataset)(dataset.folder, dataset.home, manifest))
+        assert found.verdict == verdict_of_gate
+
+
 def by_observation(dataset, name):
     """The same training set, split by observation, with a test visit of this name on the sky of a training visit."""
     manifest = dataset.manifest

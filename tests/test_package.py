@@ -220,7 +220,7 @@ def test_the_demo_takes_an_exposure_of_the_user_even_of_a_camera_without_a_netwo
     stis = {**STIS, "BLEVCORR": "COMPLETE"}
     for name, keywords, model in (
         ("x_flt", ACS, "first choice for HST ACS/WFC"),
-        ("y_flt", stis, "mask/CCD-ANY-3-16@1.0: first choice for HST STIS/CCD"),
+        ("y_flt", stis, "mask/CCD-ANY-3-16@2.0: first choice for HST STIS/CCD"),
     ):
         path = write(tmp_path / f"{name}.fits", science(scene()[0], "COUNTS"), **keywords)
         text, picture = run_demo(str(tmp_path / "out"), "--fits", str(path))

@@ -151,7 +151,7 @@ def test_a_network_that_was_trained_here_is_not_published_with_the_benchmark_of_
     root = copy_registry(tmp_path / "root", "mask/CCD-ANY-3-16")
     shutil.copy(CHECKOUT / "LICENSE", root / "LICENSE")
     path = root / "cards" / "mask" / "CCD-ANY-3-16" / "1.0.benchmark.json"
-    model = read_registry(root).resolve("mask/CCD-ANY-3-16")
+    model = read_registry(root).resolve("mask/CCD-ANY-3-16@1.0")
     path.write_text(path.read_text().replace(model.locked.weights.sha256, "0" * 64))
     with pytest.raises(PublishError, match="gates cannot be applied: the benchmark on record is not of these weights"):
         release_of_model(model)

@@ -66,7 +66,7 @@ def test_a_page_says_how_good_a_model_is_and_how_to_load_it_and_shows_an_example
 @pytest.mark.parametrize("width", [1280, 400])
 def test_no_page_is_wider_than_the_screen(site, browser, width):
     page = browser.new_page(viewport={"width": width, "height": 800})
-    for path in (site / "index.html", site / "mask" / "CCD-ANY-3-16" / "1.0" / "index.html"):
+    for path in (site / "index.html", site / "mask" / "CCD-ANY-3-16" / "2.0" / "index.html"):
         page.goto(path.as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")

@@ -93,10 +93,9 @@ def spreads_of(curves: Iterable[RocCurve | Sweep]) -> list[Spread | None]:
 
 
 def judge_network(
-    name: str, visits: list[LabelledVisit]
+    name: str, model: MaskModel, visits: list[LabelledVisit]
 ) -> tuple[MethodResult, Spreads, dict[str, RocCounts], dict[str, RocCurve]]:
     """Return a network's figures and their spreads, the counts behind them, and the curves."""
-    model = mask_model(name)
     each = {visit.folder: counts_of(model, visit) for visit in visits}
     grouped = by_field_type(visits, each, roc.merge)
     curves = {field: pooled.curve() for field, (pooled, _) in grouped.items()}
@@ -200,12 +199,11 @@ def table_head() -> str:
     return f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
 
 
-def draw(visits: list[LabelledVisit], curves: dict[str, RocCurve], path: Path, side: int = 200) -> None:
+def draw(model: MaskModel, visits: list[LabelledVisit], curves: dict[str, RocCurve], path: Path, side: int = 200) -> None:
     """A stamp of each field type: image, AstroDrizzle's mask, and where a network's, at the larger FPR, differs from it."""
     from astropy.visualization import AsinhStretch, ImageNormalize, PercentileInterval
     from matplotlib.figure import Figure
 
-    model = mask_model(TABLE_2[0])
     figure = Figure(figsize=(11, 3.7 * len(SIMULATED_FIELD_TYPES)), layout="constrained")
     figure.suptitle(f"Simulated visits, AstroDrizzle, and {TABLE_2[0]} at FPR {100 * FPRS[-1]:g} %")
     for field_type, line in zip(SIMULATED_FIELD_TYPES, figure.subplots(len(SIMULATED_FIELD_TYPES), 3), strict=True):
@@ -252,11 +250,12 @@ def main() -> None:
     methods: list[MethodResult] = []
     counts: dict[str, RocCounts] = {}
     for name in options.models:
-        result, spreads, counts, curves = judge_network(name, visits)
-        print("\n".join(rows(result, spreads, mask_model(name).card, band)), flush=True)
+        model = mask_model(name)
+        result, spreads, counts, curves = judge_network(name, model, visits)
+        print("\n".join(rows(result, spreads, model.card, band)), flush=True)
         methods.append(result)
         if options.picture and name == TABLE_2[0]:
-            draw(visits, curves, options.picture)
+            draw(model, visits, curves, options.picture)
     if options.sigclips:
         result, spreads = judge_lacosmic(visits, tuple(options.sigclips), options.jobs)
         methods.append(result)

@@ -184,7 +184,9 @@ def _shared(visit: VisitRecord, manifest: Manifest, other: Manifest) -> str | No
     """Return the name of the first training visit of another training set that is the same as a test visit."""
     is_by_observation = manifest.split_by == other.split_by == "observation"
     same = same_observation if is_by_observation else sky_comparison(manifest)
-    return next((one.name for one in visits_of(other, "train") if same(visit, one)), None)
+    # simulated cameras have skies and observations of their own
+    others = [one for one in visits_of(other, "train") if not manifest.is_synthetic or one.instrument == visit.instrument]
+    return next((one.name for one in others if same(visit, one)), None)
 
 
 def same_observation(one: VisitRecord, other: VisitRecord) -> bool:

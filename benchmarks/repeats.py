@@ -201,9 +201,9 @@ def network_counts(model: Network, frames: Sequence[Frame]) -> Counts:
     return np.concatenate(counts)
 
 
-def network_tpr(counts: Counts, weights: Counts, fpr: float) -> float:
-    """Return the TPR where the FPR is this, of blocks that count `weights` times."""
-    clean, hits = np.cumsum(np.tensordot(weights, counts, 1), axis=0).T
+def network_tpr(counts: Counts, fpr: float) -> float:
+    """Return the TPR where the FPR is this, from the pixels of each rank: shape (ranks, 2)."""
+    clean, hits = np.cumsum(counts, axis=0).T
     return float(np.interp(fpr, clean / clean[-1], hits / hits[-1]))
 
 
@@ -220,17 +220,17 @@ def lacosmic_counts(frames: Sequence[Frame]) -> Counts:
     return np.concatenate(counts)
 
 
-def lacosmic_tpr(counts: Counts, weights: Counts, fpr: float) -> float:
-    """Return the best TPR of the settings with at most this FPR; NaN if there is none."""
-    clean, hits = np.tensordot(weights, counts, 1).T
+def lacosmic_tpr(counts: Counts, fpr: float) -> float:
+    """Return the best TPR of the settings with at most this FPR, NaN if there is none: shape (settings + 1, 2)."""
+    clean, hits = counts.T
     allowed = clean[:-1] / clean[-1] <= fpr
     return float(np.max(hits[:-1][allowed]) / hits[-1]) if allowed.any() else float("nan")
 
 
-def tprs(tpr: Callable[[Counts, Counts, float], float], counts: Counts, drawn: Counts) -> Counts:
+def tprs(tpr: Callable[[Counts, float], float], counts: Counts, drawn: Counts) -> Counts:
     """Return the TPR in % at each FPR, of all blocks and then of each resampling: shape (FPRs, 1 + resamplings)."""
-    weights = [np.ones(len(counts)), *drawn]
-    return 100 * np.array([[tpr(counts, one, fpr) for one in weights] for fpr in FPRS])
+    summed = np.tensordot(np.vstack([np.ones(len(counts)), drawn]), counts, 1)
+    return 100 * np.array([[tpr(one, fpr) for one in summed] for fpr in FPRS])
 
 
 def row(name: str, values: Counts, sign: str = "") -> str:
@@ -268,7 +268,7 @@ def in_other_units(name: str, frames: Sequence[Frame], models: Mapping[str, Netw
         cells = []
         for change in UNITS.values():
             counts = network_counts(model, [replace(frame, image=change(frame.image)) for frame in frames])
-            cells.append(" / ".join(f"{100 * network_tpr(counts, np.ones(len(counts)), fpr):.1f}" for fpr in FPRS))
+            cells.append(" / ".join(f"{100 * network_tpr(counts.sum(axis=0), fpr):.1f}" for fpr in FPRS))
         yield f"| {label} | " + " | ".join(cells) + " |"
 
 

@@ -170,9 +170,9 @@ def _outside_sky_range(model: ResolvedModel, card: Card, exposure: Exposure) -> 
 
 
 def ranked_models(known: Instrument | None, registry: Registry, task: Task, filter_name: str = "") -> list[RankedModel]:
-    """Return the registry's models for an instrument and filter, best first; of masks else those for foreign cameras."""
+    """Return the registry's models for an instrument and filter, best first; else those for any camera."""
     own = [] if known is None else registry.ranking(task, known.telescope, known.instrument, known.detector, filter_name)
-    return own or (list(registry.foreign) if task == "mask" else [])
+    return own or registry.for_any_camera(task)
 
 
 def _threshold(mask: ResolvedModel, card: Card, options: CleanOptions) -> tuple[float, str]:

@@ -159,7 +159,7 @@ class ModelEntry(Document):
 
 
 class RankedModel(Document):
-    model: str = Field(description="task/name")
+    model: str = Field(pattern="^(mask|inpaint)/", description="task/name")
     reason: str = Field(description="why it has this rank")
 
 
@@ -187,7 +187,7 @@ class Preferences(Document):
 
     preferences: list[Preference]
     foreign: list[RankedModel] = Field(
-        default=[], description="mask models for cameras without a network of their own, best first"
+        default=[], description="models for cameras without a network of their own, best first for each task"
     )
 
 
@@ -318,7 +318,7 @@ class Registry:
     elsewhere : mapping of str to Origin
         Origins of versions added by an update, by ``task/name@version``.
     foreign : list of RankedModel
-        Mask models for cameras without a network of their own, best first.
+        Models for cameras without a network of their own, best first for each task.
     others : callable
         Return the registries of names with a prefix; called only for such names.
     """
@@ -393,6 +393,10 @@ class Registry:
             if preference.covers(task, telescope, instrument, detector, filter_name):
                 return preference.models
         return []
+
+    def for_any_camera(self, task: Task) -> list[RankedModel]:
+        """Return the models for cameras without a network of their own, best first."""
+        return [one for one in self.foreign if one.model.startswith(f"{task}/")]
 
     def _find(self, request: ModelRequest, notes: list[str]) -> tuple[ModelEntry, str | None]:
         tasks = (request.task,) if request.task else TASKS
@@ -509,7 +513,7 @@ def check_consistency(registry: Registry) -> None:
             raise InvalidDocumentError(f"zoo/{entry.reference}.yaml: {place}: expected an unused name, got {name!r}")
         taken.add(key)
     blocks = [(block.task, block.models) for block in registry.preferences]
-    for task, models in (*blocks, ("mask", registry.foreign)):
+    for task, models in [*blocks, *((task, registry.for_any_camera(task)) for task in TASKS)]:
         for ranked in models:
             if ranked.model not in registry.entries or not ranked.model.startswith(f"{task}/"):
                 raise InvalidDocumentError(

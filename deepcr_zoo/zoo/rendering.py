@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from deepcr_zoo import files, locations
 from deepcr_zoo.documents import document_bytes
 from deepcr_zoo.zoo.cards import Card, PublishedEvaluation, read_card
-from deepcr_zoo.zoo.instruments import InstrumentTable, read_instruments
+from deepcr_zoo.zoo.instruments import Instrument, InstrumentTable, read_instruments
+from deepcr_zoo.zoo.names import TASKS
 from deepcr_zoo.zoo.recipefiles import recipe_json_schema
 from deepcr_zoo.zoo.records import sky_range
 from deepcr_zoo.zoo.registry import RankedModel, Registry, ResolvedModel, read_registry
@@ -45,13 +46,13 @@ def models_table(registry: Registry) -> str:
     for entry in registry.entries.values():
         versions = [registry.resolve(f"{entry.reference}@{version}") for version in entry.versions]
         cards = [read_card(version) for version in versions]
-        default = read_card(registry.resolve(entry.reference))
+        thresholds = ["-" if card.output.threshold is None else f"{card.output.threshold:g}" for card in cards]
         aliases = "".join(f"<br>alias {alias}" for alias in entry.alias_texts)
         cells = [
             f"`{entry.reference}`{aliases}",
             "<br>".join(f"{v.version} (default)" if v.version == entry.default else v.version for v in versions),
             "<br>".join(dict.fromkeys(input_text(card) for card in cards)),
-            "-" if default.output.threshold is None else f"{default.output.threshold:g}",
+            "<br>".join(thresholds if len(set(thresholds)) > 1 else thresholds[:1]),
             entry.summary,
             "<br>".join(dict.fromkeys(f"[{c.citation[0].text}](https://doi.org/{c.citation[0].doi})" for c in cards)),
         ]
@@ -68,8 +69,7 @@ def preferences_table(registry: Registry) -> str:
         rest = "any other" if shares[block.task, block.instrument, block.detector] > 1 else "any"
         filters = ", ".join(rest if name == "*" else name for name in block.filters)
         rows.append([camera, filters, block.task, _ranked(block.models)])
-    if registry.foreign:
-        rows.append(["any other camera", "any", "mask", _ranked(registry.foreign)])
+    rows += [["any other camera", "any", task, _ranked(found)] for task in TASKS if (found := registry.for_any_camera(task))]
     return markdown_table(["instrument", "filter", "task", "models, best first"], rows)
 
 
@@ -88,12 +88,18 @@ def instruments_table(table: InstrumentTable, registry: Registry) -> str:
             ", else ".join(known.gain_keywords) + (" (a setting)" if known.gain_by_chip else ""),
             "none: DQ holds codes" if known.cosmic_ray_bit is None else str(known.cosmic_ray_bit),
             " and ".join(shapes) or "refused",
-            ", ".join(dict.fromkeys(block.task for block in registry.preferences if block.instrument == known.instrument))
-            or ("mask for any CCD" if registry.foreign else "none: name one"),
+            _networks(known, registry),
         ]
         rows.append(cells)
     header = ["detector", "recognised by", "gain", "cosmic-ray bit in DQ", "raw frames", "networks"]
     return markdown_table(header, rows)
+
+
+def _networks(known: Instrument, registry: Registry) -> str:
+    own = {block.task for block in registry.preferences if block.instrument == known.instrument}
+    others = {task for task in TASKS if registry.for_any_camera(task)}
+    found = [task if task in own else f"{task} for any CCD" for task in TASKS if task in own | others]
+    return ", ".join(found) or "none: name one"
 
 
 def card_fields_table() -> str:

@@ -21,6 +21,8 @@ SHIPPED = {
     "ccd-any": ("mask", "CCD-ANY-2-32"),
     "ccd-any-2-16": ("mask", "CCD-ANY-2-16"),
     "ccd-any-3-16": ("mask", "CCD-ANY-3-16"),
+    "ccd-any-3-8": ("mask", "CCD-ANY-3-8"),
+    "ccd-any-inpaint-3-16": ("inpaint", "CCD-ANY-3-16"),
     "practice-ccd": ("mask", "PRACTICE-CCD-R-2-8"),
     "stis-ccd": ("mask", "STIS-CCD-G430M-2-32"),
     "wfc3-uvis": ("mask", "WFC3-UVIS-2-32"),

@@ -203,6 +203,14 @@ def test_a_preference_must_name_a_model_of_its_task(tmp_path):
         read_registry(root)
 
 
+@pytest.mark.parametrize("name", ["CCD-ANY-3-16", "mask/no-such-model", "inpaint/no-such-model"])
+def test_a_network_for_any_camera_must_be_one_of_the_registry(name, tmp_path):
+    root = copy_registry(tmp_path)
+    (root / "zoo" / "preferences.yaml").write_text(f"preferences: []\nforeign: [{{model: {name}, reason: none}}]\n")
+    with pytest.raises(InvalidDocumentError, match=r"preferences.yaml: .*(expected a model of this registry|pattern)"):
+        read_registry(root)
+
+
 def test_a_key_that_stands_twice_is_refused(tmp_path):
     root = copy_registry(tmp_path)
     path = root / "zoo" / "mask" / "ACS-WFC-F606W-2-4.yaml"

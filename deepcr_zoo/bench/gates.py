@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from deepcr_zoo.bench import exclusions
-from deepcr_zoo.bench.inpaintbenchmark import BIHARMONIC, MEDIAN
 from deepcr_zoo.bench.maskbenchmark import BEST
 from deepcr_zoo.bench.results import (
+    BIHARMONIC,
+    MEDIAN,
     NOT_MEASURED,
     BenchmarkResults,
     Comparison,

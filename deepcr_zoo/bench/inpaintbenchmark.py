@@ -20,6 +20,8 @@ from deepcr_zoo.bench.measures.inpainting import (
 )
 from deepcr_zoo.bench.measures.judgedpixels import OnExposure, as_method, field_types_of
 from deepcr_zoo.bench.results import (
+    BIHARMONIC,
+    MEDIAN,
     AddedMasks,
     BaselineMethod,
     Comparison,
@@ -35,9 +37,6 @@ from deepcr_zoo.models.images import WINDOW
 from deepcr_zoo.models.model import InpaintModel
 from deepcr_zoo.zoo.recipe import Recipe
 from deepcr_zoo.zoo.records import POOLED
-
-MEDIAN, BIHARMONIC = "masked median", "biharmonic"
-"""Names of the baselines."""
 
 Methods = dict[str, tuple[ModelMethod | BaselineMethod, Fill]]
 

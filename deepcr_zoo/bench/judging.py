@@ -11,10 +11,19 @@ from importlib.metadata import version
 from deepcr_zoo._version import __version__
 from deepcr_zoo.bench import exclusions, gates, runtime
 from deepcr_zoo.bench.benchdata import check_data, describe
-from deepcr_zoo.bench.inpaintbenchmark import BIHARMONIC, MEDIAN, judge_inpainting
+from deepcr_zoo.bench.inpaintbenchmark import judge_inpainting
 from deepcr_zoo.bench.maskbenchmark import PAPER, prepare_and_judge
 from deepcr_zoo.bench.measures.judgedpixels import check_input
-from deepcr_zoo.bench.results import BenchmarkResults, Excluded, MethodResult, ModelMethod, Runtime, TruthResults
+from deepcr_zoo.bench.results import (
+    BIHARMONIC,
+    MEDIAN,
+    BenchmarkResults,
+    Excluded,
+    MethodResult,
+    ModelMethod,
+    Runtime,
+    TruthResults,
+)
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject
 from deepcr_zoo.bench.truth import judge_against_truth

@@ -283,6 +283,9 @@ class Comparison(Document):
     interval: Interval | None = None
 
 
+MEDIAN, BIHARMONIC = "masked median", "biharmonic"
+"""Baselines of inpainting."""
+
 BEFORE, UNTOUCHED = "before", "untouched"
 """Methods of photometry of simulated images with their cosmic rays, and without them, beside the noiseless scene."""
 

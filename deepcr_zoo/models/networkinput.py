@@ -15,12 +15,20 @@ from deepcr_zoo.models.images import Mask
 from deepcr_zoo.models.skynoise import FrameNoise, frame_noise, sky_and_noise
 from deepcr_zoo.zoo.cards import Card
 
+LAYERS = 16
+"""Of masked pixels that are interpolated, from the edge of a mask inwards."""
+
+_NEIGHBOURS = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0)]
+
+Place = slice | NDArray[np.intp]
+"""Rows or columns of a frame: a window, or those of single pixels."""
+
 
 class Scaling(Protocol):
     """The values that a network was trained on, for the pixels at some rows and columns of a frame, and the way back."""
 
-    def apply(self, pixels: Block, rows: slice, columns: slice) -> Block: ...
-    def undo(self, values: Block, rows: slice, columns: slice) -> Block: ...
+    def apply(self, pixels: Block, rows: Place, columns: Place) -> Block: ...
+    def undo(self, values: Block, rows: Place, columns: Place) -> Block: ...
 
 
 @dataclass(frozen=True)
@@ -31,11 +39,11 @@ class LinearScaling:
     mean: np.float32
     deviation: np.float32
 
-    def apply(self, pixels: Block, rows: slice, columns: slice) -> Block:
+    def apply(self, pixels: Block, rows: Place, columns: Place) -> Block:
         with np.errstate(all="ignore"):  # the caller may have set another state
             return (pixels / self.scale - self.mean) / self.deviation
 
-    def undo(self, values: Block, rows: slice, columns: slice) -> Block:
+    def undo(self, values: Block, rows: Place, columns: Place) -> Block:
         with np.errstate(all="ignore"):
             return (values * self.deviation + self.mean) * self.scale
 
@@ -47,11 +55,11 @@ class NoiseScaling:
     sky: Block  # shape (H, W)
     noise: Block
 
-    def apply(self, pixels: Block, rows: slice, columns: slice) -> Block:
+    def apply(self, pixels: Block, rows: Place, columns: Place) -> Block:
         with np.errstate(all="ignore"):
             return np.asarray(np.arcsinh((pixels - self.sky[rows, columns]) / self.noise[rows, columns]))
 
-    def undo(self, values: Block, rows: slice, columns: slice) -> Block:
+    def undo(self, values: Block, rows: Place, columns: Place) -> Block:
         with np.errstate(all="ignore"):
             return np.asarray(np.sinh(values) * self.noise[rows, columns] + self.sky[rows, columns])
 
@@ -72,13 +80,42 @@ def image_channel(pixels: Block, scaling: Scaling, rows: slice, columns: slice) 
     return scaling.apply(pixels[rows, columns], rows, columns)[None]
 
 
+def interpolate(pixels: Block, masked: Mask, scaling: NoiseScaling) -> Block:
+    """Return a frame with an estimate in its masked pixels: the mean of the known neighbours, of what a network sees.
+
+    They are filled from the edge inwards, layer by layer; what lies deeper than `LAYERS` gets the level of the sky.
+    """
+    filled, known = pixels.copy(), ~masked
+    places = np.stack(np.nonzero(masked))
+    for _ in range(LAYERS):
+        total, count = np.zeros((2, places.shape[1]), np.float32)
+        for step in _NEIGHBOURS:
+            near = places + np.reshape(step, (2, 1))
+            inside = ((near >= 0) & (near < np.reshape(pixels.shape, (2, 1)))).all(axis=0)
+            rows, columns = np.where(inside, near, places)  # a masked pixel is not known
+            is_known = known[rows, columns]
+            total += np.where(is_known, scaling.apply(filled[rows, columns], rows, columns), 0)
+            count += is_known
+        ready = count > 0
+        rows, columns = places[:, ready]
+        filled[rows, columns] = scaling.undo(total[ready] / count[ready], rows, columns)
+        known[rows, columns] = True
+        places = places[:, ~ready]
+    filled[tuple(places)] = scaling.sky[tuple(places)]
+    return filled
+
+
 def inpainting_channels(pixels: Block, masked: Mask, scaling: Scaling, rows: slice, columns: slice) -> Block | None:
-    """Return [image * (1 - mask), mask] (Zhang & Bloom 2020), or None where nothing is masked."""
+    """Return [image, mask], or None where nothing is masked; `pixels` of a `NoiseScaling` are those of `interpolate`.
+
+    Other networks see 0 in masked pixels: [image * (1 - mask), mask] (Zhang & Bloom 2020).
+    """
     hidden = masked[rows, columns]
     if not hidden.any():
         return None
     scaled = scaling.apply(pixels[rows, columns], rows, columns)
-    return np.stack([np.where(hidden, np.float32(0), scaled), hidden.astype(np.float32)])
+    shown = scaled if isinstance(scaling, NoiseScaling) else np.where(hidden, np.float32(0), scaled)
+    return np.stack([shown, hidden.astype(np.float32)])
 
 
 def scaling_of(card: Card, pixels: Block, valid: Mask | None, noise: FrameNoise | None = None) -> Scaling:
@@ -87,7 +124,7 @@ def scaling_of(card: Card, pixels: Block, valid: Mask | None, noise: FrameNoise 
     `noise` is the sky and noise of the exposure that the frame is a part of; by default those of the frame.
     """
     if card.input.by_noise:
-        return NoiseScaling(*sky_and_noise(noise or frame_noise(pixels, valid), pixels.shape))
+        return noise_scaling(pixels, valid, noise)
     scale = np.float32(card.input.scale)
     if card.input.normalisation == "scale":
         return LinearScaling(scale, np.float32(0), np.float32(1))
@@ -95,6 +132,11 @@ def scaling_of(card: Card, pixels: Block, valid: Mask | None, noise: FrameNoise 
         mean, deviation = _frame_statistics(pixels, valid)
         # a constant frame has no deviation: it becomes zero, not NaN
         return LinearScaling(scale, np.float32(mean / scale), np.float32(deviation / scale or 1))
+
+
+def noise_scaling(pixels: Block, valid: Mask | None = None, noise: FrameNoise | None = None) -> NoiseScaling:
+    """Return the scaling by sky and noise, as `scaling_of`."""
+    return NoiseScaling(*sky_and_noise(noise or frame_noise(pixels, valid), pixels.shape))
 
 
 def _frame_statistics(pixels: Block, valid: Mask | None) -> tuple[float, float]:

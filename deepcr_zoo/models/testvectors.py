@@ -21,6 +21,7 @@ from deepcr_zoo.errors import InvalidWeightsError
 from deepcr_zoo.models.architectures import LOG_SPREAD
 from deepcr_zoo.models.images import LIMIT, has_value
 from deepcr_zoo.models.nets import UNet
+from deepcr_zoo.models.networkinput import interpolate, noise_scaling
 from deepcr_zoo.models.skynoise import frame_noise
 from deepcr_zoo.models.weights import TensorFacts, check_tensors, read_header
 from deepcr_zoo.zoo.cards import Card
@@ -78,7 +79,9 @@ def make(network: UNet, card: Card, seed: int) -> VectorArrays:
 def make_with(network: Callable[[Tensor], Tensor], card: Card, seed: int) -> VectorArrays:
     """Make a test vector with a function that maps channels, (1, C, H, W) in float64, to the output, (1, O, H, W)."""
     image, mask = example_image(seed)
-    scaled = torch.from_numpy(image).double() / card.input.scale
+    starts_from_estimate = card.identity.task == "inpaint" and card.input.by_noise
+    seen = interpolate(image, mask, noise_scaling(image)) if starts_from_estimate else image
+    scaled = torch.from_numpy(seen).double() / card.input.scale
     mean, deviation = torch.zeros(()), torch.ones(())
     if card.input.normalisation == "frame-standardise":
         mean, deviation = scaled.mean(), scaled.std(correction=0)
@@ -89,13 +92,14 @@ def make_with(network: Callable[[Tensor], Tensor], card: Card, seed: int) -> Vec
     if card.input.by_noise:
         scaled = scaled.asinh()
     hidden = torch.from_numpy(mask).double()
-    inputs = [scaled] if card.identity.task == "mask" else [scaled * (1 - hidden), hidden]
+    shown = scaled if starts_from_estimate else scaled * (1 - hidden)
+    inputs = [scaled] if card.identity.task == "mask" else [shown, hidden]
     with torch.inference_mode():
         output, *logarithm = network(torch.stack(inputs)[None])[0]
     if card.identity.task == "mask":
         return VectorArrays(image, mask, output.sigmoid().float().numpy())
     if card.input.by_noise:
-        output = output.sinh()
+        output = (output + shown).sinh()
         if logarithm:  # the mean of what is normal before sinh (Johnson 1949)
             output = output * torch.exp(torch.exp(2 * logarithm[0].clamp(*LOG_SPREAD)) / 2)
     filled = (output * deviation + mean) * card.input.scale

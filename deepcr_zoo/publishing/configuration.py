@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 
 from deepcr_zoo.models.architectures import CHANNELS, LOG_SPREAD
+from deepcr_zoo.models.networkinput import LAYERS
 from deepcr_zoo.zoo.cards import Card
-from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.registry import CARD_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, Architecture, LockedFile
 
 BLOCKS = {"batch": "2 x (3x3 convolution, batch norm with eps 1e-5, ReLU)", "none": "2 x (3x3 convolution, ReLU)"}
@@ -17,14 +17,14 @@ SCALED = {
     "frame-standardise": "y = image / scale; x = (y - mean(y)) / std(y) over the whole frame",
     "noise": "x = arcsinh((image - sky) / noise), sky and noise of the whole exposure or amplifier, as in README.md",
 }
-INPUTS: dict[Task, str] = {"mask": "[x]", "inpaint": "[x * (1 - mask), mask]"}
-OUTPUTS: dict[Task, str] = {
-    "mask": "sigmoid(network([x]))",
-    "inpaint": "where mask is 1: network([x * (1 - mask), mask]), back to the unit of the image; elsewhere image",
-}
+ESTIMATED = (
+    "; e is x, and where mask is 1 the mean of the known neighbours (3x3), layer by layer from the edge inwards, "
+    "0 deeper than {} layers"
+)
+INPAINTED = "where mask is 1: {}, back to the unit of the image; elsewhere image"
 UNCERTAIN = (
-    "; of [v, log(s)], where log(s) is cut at {} and {}, the value is sky + noise * sinh(v) * exp(s**2 / 2), and its "
-    "uncertainty noise * sqrt((exp(s**2) - 1) * (exp(s**2) * cosh(2 * v) + 1) / 2)"
+    "; of [d, log(s)], where log(s) is cut at {} and {}, with v = e + d the value is sky + noise * sinh(v) * exp(s**2 / 2), "
+    "and its uncertainty noise * sqrt((exp(s**2) - 1) * (exp(s**2) * cosh(2 * v) + 1) / 2)"
 )
 
 
@@ -45,23 +45,37 @@ def configuration(card: Card, architecture: Architecture, files: Mapping[str, by
             "down": "2x2 max pooling, then a block of twice the channels",
             "up": "2x2 transposed convolution of stride 2 to half the channels, [skip, upsampled], then a block",
             "head": "1x1 convolution to "
-            + ("one channel" if architecture.outputs == 1 else "two channels, [v, log(s)]")
+            + ("one channel" if architecture.outputs == 1 else "two channels, [d, log(s)]")
             + (" for each pixel of a block" if architecture.stride > 1 else ""),
         },
         "input": {
             "unit": given.unit,
             "scale": given.scale,
             "normalisation": given.normalisation,
-            "formula": f"{SCALED[given.normalisation]}; {INPUTS[identity.task]}",
+            "formula": f"{SCALED[given.normalisation]}; {_input(card)}",
             "multiple": given.multiple,
             "halo": given.halo,
         },
         "output": {
             "quantity": output.quantity,
-            "formula": OUTPUTS[identity.task] + (UNCERTAIN.format(*LOG_SPREAD) if output.uncertainty else ""),
+            "formula": _output(card),
             "threshold": output.threshold,
         },
         "files": {kind: {"name": name, **LockedFile.of(files[name]).model_dump()} for kind, name in names.items()},
         "test_vector": {"tolerance": card.test_vector.tolerance},
     }
     return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _input(card: Card) -> str:
+    if card.identity.task == "mask":
+        return "[x]"
+    return f"[e, mask]{ESTIMATED.format(LAYERS)}" if card.input.by_noise else "[x * (1 - mask), mask]"
+
+
+def _output(card: Card) -> str:
+    if card.identity.task == "mask":
+        return "sigmoid(network([x]))"
+    if not card.input.by_noise:
+        return INPAINTED.format("network([x * (1 - mask), mask])")
+    return INPAINTED.format("e + network([e, mask])") + (UNCERTAIN.format(*LOG_SPREAD) if card.output.uncertainty else "")

@@ -13,6 +13,7 @@ from deepcr_zoo.bench.report.wording import field_name
 from deepcr_zoo.bench.results import BenchmarkResults, GateResult, MethodResult, ModelVerdict
 from deepcr_zoo.errors import printable
 from deepcr_zoo.models.architectures import CHANNELS, LOG_SPREAD
+from deepcr_zoo.models.networkinput import LAYERS
 from deepcr_zoo.zoo.cards import Card, Figure, FigureUnit
 from deepcr_zoo.zoo.hub.frontmatter import Evaluation, front_matter
 from deepcr_zoo.zoo.names import Task
@@ -93,6 +94,7 @@ def render(facts: PageFacts) -> bytes:
         channels=CHANNELS[card.identity.task],
         least_log=LOG_SPREAD[0],
         most_log=LOG_SPREAD[1],
+        layers=LAYERS,
         published=[_published_table(one.figures) for one in card.published_evaluation],
         measured=_measured_table(facts),
         operating=[_operating_points(one) for one in facts.measurements],

@@ -11,6 +11,7 @@ from torch import Tensor
 from deepcr_zoo.errors import TrainingError
 from deepcr_zoo.models.architectures import LOG_SPREAD
 from deepcr_zoo.models.nets import UNet
+from deepcr_zoo.models.networkinput import LAYERS
 from deepcr_zoo.training.augmentation import augment, inpainting_masks
 from deepcr_zoo.training.stamps import StampBatch, StampSource
 from deepcr_zoo.zoo.names import Task
@@ -77,13 +78,29 @@ def inpainting_examples(batch: StampBatch, added: Tensor, scale: float) -> Examp
     """Return examples for an inpainting network; `added` are the inpainting masks, bool, shape (N, S, S).
 
     The network sees neither the pixels of the added mask nor those of the stamp's own cosmic rays. The pixels that count are
-    those of the added mask whose value is known: no own cosmic ray, not ignored.
+    those of the added mask whose value is known: no own cosmic ray, not ignored. In units of the noise the network sees an
+    estimate in hidden pixels, and its target is the difference to it.
     """
     hidden = added | batch.cosmic_rays
-    target = batch.image / scale
-    shown = torch.where(hidden, torch.zeros_like(target), target)
+    image = batch.image / scale
     counted = added & ~batch.cosmic_rays & ~batch.ignore
+    if batch.noise is None:
+        shown, target = torch.where(hidden, torch.zeros_like(image), image), image
+    else:
+        shown = interpolated(image, hidden)
+        target = image - shown
     return Examples(torch.stack([shown, hidden.float()], dim=1), target[:, None], counted[:, None])
+
+
+def interpolated(image: Tensor, hidden: Tensor) -> Tensor:
+    """Return images (N, S, S) with the mean of the known neighbours in hidden pixels, as `networkinput.interpolate`."""
+    known, filled = ~hidden, torch.where(hidden, torch.zeros_like(image), image)
+    for _ in range(LAYERS):
+        share, total = F.avg_pool2d(torch.stack([known.float(), filled], dim=1), 3, stride=1, padding=1).unbind(1)
+        ready = ~known & (share > 0)
+        filled = torch.where(ready, total / share, filled)
+        known = known | ready
+    return filled
 
 
 def summed_loss(task: Task, output: Tensor, examples: Examples) -> Tensor:

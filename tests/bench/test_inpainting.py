@@ -245,6 +245,22 @@ def test_the_noiseless_scene_of_simulated_stamps_has_the_least_error(dataset, tm
     assert perfect.errors().mse == pytest.approx(9)
 
 
+def test_simulated_pixels_that_the_scene_does_not_explain_are_not_judged(tmp_path):
+    """Saturated ones, and hot ones."""
+
+    def truth(image):
+        off = np.where(np.arange(image.shape[-1]) < image.shape[-1] // 2, np.float32(31), np.float32(29))
+        return {"cosmic_rays": image * 0, "scene": image + off, "noise": image * 0 + 3}
+
+    plain = write_dataset(tmp_path / "plain", recipe_of())
+    simulated = with_truth(write_dataset(tmp_path / "simulated", recipe_of()), truth)
+    everything, found = (
+        judged({"median": baselines.medmask}, one)["median"].of_blocks([0]).errors() for one in (plain, simulated)
+    )
+    assert 0 < found.pixels < everything.pixels
+    assert found.scene_mse == pytest.approx(29**2)
+
+
 def test_a_method_is_given_sky_and_noise_of_the_chip_of_each_stamp(dataset):
     given = []
 

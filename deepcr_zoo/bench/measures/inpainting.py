@@ -33,6 +33,9 @@ MASKS_PER_STAMP = 1
 AT_ONCE = 64
 """Stamps that are filled at a time: memory does not grow with the draws."""
 
+MOST_OFF_SCENE = 10.0
+"""Sigma of the noise: simulated pixels further from the scene are saturated or hot, which no other pixel tells."""
+
 Numbers = NDArray[np.intp]
 Fill = Callable[[Images, Masks, Sequence[FrameNoise]], Repainted]
 """Fills images, shape (N, S, S), where the masks are set; sky and noise of the chip of each are known."""
@@ -226,11 +229,13 @@ def judge(
     sums = dict.fromkeys(fills, ErrorSums.none(blocks.count))
     for stamps in judged_stamps(dataset, field_type, on_exposure):
         of_stamps, noise = blocks.of_stamps[key(stamps.group)], stamps.group.noise()
-        scene = None if stamps.group.truth is None else stamps.group.read_truth()["scene"]
+        truth = None if stamps.group.truth is None else stamps.group.read_truth()
+        scene = None if truth is None else truth["scene"]
+        unknown = stamps.ignore if truth is None else stamps.ignore | _off_scene(stamps.image, truth)
         for drawn in draws.within(stamps.numbers).batches():
             here = drawn.stamps - stamps.numbers.start
             added = np.stack([sources[other].cosmic_rays for other in drawn.others.tolist()]).astype(bool)
-            cosmic_rays, ignore = stamps.cosmic_rays[here], stamps.ignore[here]
+            cosmic_rays, ignore = stamps.cosmic_rays[here], unknown[here]
             hidden = HiddenPixels.of(
                 stamps.image[here],
                 added,
@@ -242,3 +247,8 @@ def judge(
             for name, fill in fills.items():
                 sums[name] += hidden.errors(fill, of_stamps[here], blocks.count)
     return sums
+
+
+def _off_scene(image: Images, truth: Mapping[str, Images]) -> Masks:
+    difference = image - truth["cosmic_rays"] - truth["scene"]
+    return np.asarray(np.abs(difference) > MOST_OFF_SCENE * truth["noise"])

@@ -320,11 +320,10 @@ class InpaintModel(Model):
                 wanted, value = masked[rows, columns], output[0]
                 if isinstance(scaling, NoiseScaling):  # the network gives the difference to the estimate
                     value = value + scaling.apply(shown[rows, columns], rows, columns)
-                if unsure is not None and isinstance(scaling, NoiseScaling):  # as the card's schema requires
-                    values, deviation = scaling.expected(value, output[1], rows, columns)
-                    unsure[number, rows, columns][wanted] = self._finite(deviation[wanted])
-                else:
-                    values = scaling.undo(value, rows, columns)
+                    if unsure is not None:
+                        deviation = scaling.deviation(value, output[1], rows, columns)
+                        unsure[number, rows, columns][wanted] = self._finite(deviation[wanted])
+                values = scaling.undo(value, rows, columns)
                 filled[number, rows, columns][wanted] = self._finite(values[wanted])
         return Repainted(filled.reshape(stack.shape), None if unsure is None else unsure.reshape(stack.shape))
 

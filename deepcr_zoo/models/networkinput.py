@@ -63,16 +63,15 @@ class NoiseScaling:
         with np.errstate(all="ignore"):
             return np.asarray(np.sinh(values) * self.noise[rows, columns] + self.sky[rows, columns])
 
-    def expected(self, values: Block, logarithms: Block, rows: slice, columns: slice) -> tuple[Block, Block]:
-        """Return mean and standard deviation of pixels for the two outputs of a network, mean and log(sigma) of a normal z.
+    def deviation(self, values: Block, logarithms: Block, rows: slice, columns: slice) -> Block:
+        """Return the standard deviation of pixels for the two outputs of a network, mean and log(sigma) of a normal z.
 
-        They are those of ``sky + noise * sinh(z)`` (Johnson 1949, Biometrika 36, 149: the system S_U).
+        It is that of ``sky + noise * sinh(z)``, whose median is `undo` (Johnson 1949, Biometrika 36, 149: the system S_U).
         """
-        noise, growth = self.noise[rows, columns], np.exp(np.exp(2 * np.clip(logarithms, *LOG_SPREAD)))
+        growth = np.exp(np.exp(2 * np.clip(logarithms, *LOG_SPREAD)))
         with np.errstate(all="ignore"):
-            mean = np.sinh(values) * np.sqrt(growth) * noise + self.sky[rows, columns]
-            deviation = np.sqrt((growth - 1) * (growth * np.cosh(2 * values) + 1) / 2) * noise
-        return np.asarray(mean), np.asarray(deviation)
+            found = np.sqrt((growth - 1) * (growth * np.cosh(2 * values) + 1) / 2) * self.noise[rows, columns]
+        return np.asarray(found)
 
 
 def image_channel(pixels: Block, scaling: Scaling, rows: slice, columns: slice) -> Block:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepcr_zoo.errors import InvalidWeightsError
-from deepcr_zoo.models.architectures import LOG_SPREAD
 from deepcr_zoo.models.images import LIMIT, has_value
 from deepcr_zoo.models.nets import UNet
 from deepcr_zoo.models.networkinput import interpolate, noise_scaling
@@ -95,13 +94,11 @@ def make_with(network: Callable[[Tensor], Tensor], card: Card, seed: int) -> Vec
     shown = scaled if starts_from_estimate else scaled * (1 - hidden)
     inputs = [scaled] if card.identity.task == "mask" else [shown, hidden]
     with torch.inference_mode():
-        output, *logarithm = network(torch.stack(inputs)[None])[0]
+        output = network(torch.stack(inputs)[None])[0, 0]  # the second one of some is the uncertainty
     if card.identity.task == "mask":
         return VectorArrays(image, mask, output.sigmoid().float().numpy())
     if card.input.by_noise:
         output = (output + shown).sinh()
-        if logarithm:  # the mean of what is normal before sinh (Johnson 1949)
-            output = output * torch.exp(torch.exp(2 * logarithm[0].clamp(*LOG_SPREAD)) / 2)
     filled = (output * deviation + mean) * card.input.scale
     return VectorArrays(image, mask, np.where(mask, filled.float().numpy(), image))
 

@@ -23,8 +23,8 @@ ESTIMATED = (
 )
 INPAINTED = "where mask is 1: {}, back to the unit of the image; elsewhere image"
 UNCERTAIN = (
-    "; of [d, log(s)], where log(s) is cut at {} and {}, with v = e + d the value is sky + noise * sinh(v) * exp(s**2 / 2), "
-    "and its uncertainty noise * sqrt((exp(s**2) - 1) * (exp(s**2) * cosh(2 * v) + 1) / 2)"
+    "; of the two channels [d, log(s)] d is added to e, log(s) is cut at {} and {}, and with v = e + d the uncertainty is "
+    "noise * sqrt((exp(s**2) - 1) * (exp(s**2) * cosh(2 * v) + 1) / 2)"
 )
 
 

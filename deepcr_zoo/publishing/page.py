@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from deepcr_zoo.bench.report.wording import field_name
 from deepcr_zoo.bench.results import BenchmarkResults, GateResult, MethodResult, ModelVerdict
 from deepcr_zoo.errors import printable
-from deepcr_zoo.models.architectures import CHANNELS, LOG_SPREAD
+from deepcr_zoo.models.architectures import CHANNELS
 from deepcr_zoo.models.networkinput import LAYERS
 from deepcr_zoo.zoo.cards import Card, Figure, FigureUnit
 from deepcr_zoo.zoo.hub.frontmatter import Evaluation, front_matter
@@ -92,8 +92,6 @@ def render(facts: PageFacts) -> bytes:
         input_text=input_text(card),
         unit_text="any unit" if card.input.pixel_unit is None else card.input.pixel_unit,
         channels=CHANNELS[card.identity.task],
-        least_log=LOG_SPREAD[0],
-        most_log=LOG_SPREAD[1],
         layers=LAYERS,
         published=[_published_table(one.figures) for one in card.published_evaluation],
         measured=_measured_table(facts),

@@ -13,7 +13,7 @@ from deepcr_zoo.zoo.names import Task
 from deepcr_zoo.zoo.registry import Architecture
 
 CHANNELS: dict[Task, int] = {"mask": 1, "inpaint": 2}
-"""Input channels: the image, or [image * (1 - mask), mask]."""
+"""Input channels: the image, or the image without its masked pixels, and the mask."""
 
 LOG_SPREAD = (-5.0, 0.0)
 """Bounds of the logarithm of an uncertainty, in training and in use: of asinh of the pixel value / noise."""

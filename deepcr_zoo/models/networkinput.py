@@ -18,6 +18,7 @@ from deepcr_zoo.zoo.cards import Card
 LAYERS = 16
 """Of masked pixels that are interpolated, from the edge of a mask inwards."""
 
+_BAND = 256  # rows that are interpolated at a time, which bounds the memory
 _NEIGHBOURS = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0)]
 
 Place = slice | NDArray[np.intp]
@@ -84,6 +85,15 @@ def interpolate(pixels: Block, masked: Mask, scaling: NoiseScaling) -> Block:
 
     They are filled from the edge inwards, layer by layer; what lies deeper than `LAYERS` gets the level of the sky.
     """
+    filled = pixels.copy()
+    for first in range(0, len(pixels), _BAND):
+        rows = slice(max(0, first - LAYERS), first + _BAND + LAYERS)  # nothing further away counts
+        part = _interpolated(pixels[rows], masked[rows], NoiseScaling(scaling.sky[rows], scaling.noise[rows]))
+        filled[first : first + _BAND] = part[first - rows.start :][:_BAND]
+    return filled
+
+
+def _interpolated(pixels: Block, masked: Mask, scaling: NoiseScaling) -> Block:
     filled, known = pixels.copy(), ~masked
     places = np.stack(np.nonzero(masked))
     for _ in range(LAYERS):

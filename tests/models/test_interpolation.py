@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from deepcr_zoo.models import networkinput
 from deepcr_zoo.models.networkinput import LAYERS, NoiseScaling, interpolate
 from deepcr_zoo.training.objectives import interpolated
 
@@ -47,6 +48,17 @@ def test_what_lies_deep_in_a_mask_gets_the_level_of_the_sky():
 def test_a_frame_that_is_masked_as_a_whole_gets_the_level_of_the_sky():
     image = np.full((8, 8), 300, np.float32)
     assert (interpolate(image, np.ones(image.shape, bool), scaling_for(image)) == SKY).all()
+
+
+@pytest.mark.parametrize("band", [1, 7, 40])
+def test_bands_of_rows_give_what_the_whole_frame_gives(band, monkeypatch):
+    random = np.random.default_rng(3)
+    image = random.uniform(0, 5000, (90, 50)).astype(np.float32)
+    mask = random.random(image.shape) < 0.6
+    mask[20:70, 5:45] = True
+    whole = interpolate(image, mask, scaling_for(image))
+    monkeypatch.setattr(networkinput, "_BAND", band)
+    np.testing.assert_array_equal(interpolate(image, mask, scaling_for(image)), whole)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.98])

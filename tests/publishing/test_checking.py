@@ -1,6 +1,7 @@
 """`deepcr-zoo check`: what is wrong in a contribution is named, and one mistake does not hide another."""
 
 import os
+import re
 import shutil
 
 import pytest
@@ -34,7 +35,7 @@ def root(tmp_path):
     visits = {"lists": {}, "models": {}, "unknown": {f"{SMALL}@1.0": "it does not matter here"}}
     (tmp_path / "root" / "zoo" / "training_visits.yaml").write_text(yaml.safe_dump(visits))
     for recipe in (tmp_path / "root" / "recipes").glob("*.yaml"):
-        if "init_from" in recipe.read_text():  # starts from a model that is not among this one
+        if {"init_from", "teacher"} & set(re.findall(r"\w+", recipe.read_text())):  # of a model that is not among this one
             recipe.unlink()
     return tmp_path / "root"
 

@@ -69,7 +69,8 @@ def clean_by_ccdproc(path: Path) -> None:
             found = cosmicray_lacosmic(CCDData(hdus["SCI", chip].data, unit="electron"), readnoise=4.0, verbose=False)
             hdus["SCI", chip].data = found.data.astype(np.float32)
             hdus["DQ", chip].data[found.mask] |= 4096
-            masks.append(fits.CompImageHDU(found.mask.astype(np.uint8), compression_type="RICE_1", name="CRMASK", ver=chip))
+            masks.append(fits.CompImageHDU(found.mask.astype(np.uint8), compression_type="RICE_1", name="CRMASK"))
+            masks[-1].ver = chip
         hdus.writeto(path.with_name(f"{path.stem}_lacosmic.fits"), checksum=True, overwrite=True)
         fits.HDUList(masks).writeto(path.with_name(f"{path.stem}_lamask.fits"), checksum=True, overwrite=True)
 

@@ -97,6 +97,8 @@ def _interpolated(pixels: Block, masked: Mask, scaling: NoiseScaling) -> Block:
     filled, known = pixels.copy(), ~masked
     places = np.stack(np.nonzero(masked))
     for _ in range(LAYERS):
+        if not places.size:
+            break
         total, count = np.zeros((2, places.shape[1]), np.float32)
         for step in _NEIGHBOURS:
             near = places + np.reshape(step, (2, 1))

@@ -79,13 +79,14 @@ def make_with(network: Callable[[Tensor], Tensor], card: Card, seed: int) -> Vec
     """Make a test vector with a function that maps channels, (1, C, H, W) in float64, to the output, (1, O, H, W)."""
     image, mask = example_image(seed)
     starts_from_estimate = card.identity.task == "inpaint" and card.input.by_noise
-    seen = interpolate(image, mask, noise_scaling(image)) if starts_from_estimate else image
+    measured = frame_noise(image)
+    seen = interpolate(image, mask, noise_scaling(image, noise=measured)) if starts_from_estimate else image
     scaled = torch.from_numpy(seen).double() / card.input.scale
     mean, deviation = torch.zeros(()), torch.ones(())
     if card.input.normalisation == "frame-standardise":
         mean, deviation = scaled.mean(), scaled.std(correction=0)
     if card.input.by_noise:
-        (found,) = frame_noise(image)
+        (found,) = measured
         mean, deviation = torch.tensor(found.sky).double(), torch.tensor(found.noise).double()
     scaled = (scaled - mean) / deviation
     if card.input.by_noise:

@@ -96,6 +96,8 @@ def interpolated(image: Tensor, hidden: Tensor) -> Tensor:
     """Return images (N, S, S) with the mean of the known neighbours in hidden pixels, as `networkinput.interpolate`."""
     known, filled = ~hidden, torch.where(hidden, torch.zeros_like(image), image)
     for _ in range(LAYERS):
+        if bool(known.all()):
+            break
         share, total = F.avg_pool2d(torch.stack([known.float(), filled], dim=1), 3, stride=1, padding=1).unbind(1)
         ready = ~known & (share > 0)
         filled = torch.where(ready, total / share, filled)

@@ -25,15 +25,14 @@ NETWORKS = ("ACS-WFC-F606W-2-4", "CCD-ANY-3-16", "ACS-WFC-2-32")
 def measure(name: str, engine: str, size: int, threads: int, rounds: int) -> None:
     """Print seconds of loading, of the first call and of later ones as JSON; run in a process of its own."""
     import torch
-
-    import deepcr_zoo
+    from networks import mask_model
 
     torch.set_num_threads(threads)
     image = field(size, seed=1)
-    deepcr_zoo.load(NETWORKS[0], "cpu", engine="torch")  # what all models need is loaded once
+    mask_model(NETWORKS[0], "torch")  # what all models need is loaded once
     times = []
     started = time.perf_counter()
-    model = deepcr_zoo.load(name, "cpu", engine=engine)
+    model = mask_model(name, engine)
     times.append(time.perf_counter() - started)
     for _ in range(rounds + 1):
         started = time.perf_counter()

@@ -77,9 +77,9 @@ def clean_by_ccdproc(path: Path) -> None:
 
 def time_networks(path: Path) -> None:
     """Print the seconds of the first choice's networks on both chips, loaded and used before."""
-    import deepcr_zoo
+    from networks import inpainter, mask_model  # slow, and only some of the timed runs need it
 
-    finder, painter = (deepcr_zoo.load(name, "cpu") for name in ("mask/ACS-WFC-2-32", "inpaint/ACS-WFC-F606W-2-32"))
+    finder, painter = mask_model("mask/ACS-WFC-2-32"), inpainter("inpaint/ACS-WFC-F606W-2-32")
     chips = [fits.getdata(path, ("SCI", chip)).astype(np.float32) for chip in (1, 2)]
     painter.fill(chips[0], finder.mask(chips[0]))
     started = time.perf_counter()

@@ -57,8 +57,11 @@ def field(size: int, seed: int) -> np.ndarray:
 def operations(name: str) -> int:
     """Floating-point operations of a network of the zoo for each pixel of the image."""
     import deepcr_zoo
+    from deepcr_zoo.models.torchengine import TorchEngine
 
-    return count_operations(deepcr_zoo.load(name, "cpu", engine="torch")._engine.network)
+    engine = deepcr_zoo.load(name, "cpu", engine="torch")._engine
+    assert isinstance(engine, TorchEngine)
+    return count_operations(engine.network)
 
 
 def count_operations(network: UNet) -> int:
@@ -68,6 +71,7 @@ def count_operations(network: UNet) -> int:
     side, counted = 64, []
 
     def count(layer: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        assert isinstance(layer.weight, torch.Tensor)
         pixels = output if isinstance(layer, torch.nn.Conv2d) else inputs[0]
         counted.append(2 * layer.weight.numel() * pixels.shape[-1] * pixels.shape[-2])
 
@@ -102,17 +106,18 @@ def machine(packages: Sequence[str], peaks: Mapping[int, float]) -> str:
 
 def zoo(name: str, engine: str) -> Method:
     """A mask model of this zoo."""
-    import deepcr_zoo
+    from networks import mask_model
 
-    return deepcr_zoo.load(name, device="cpu", engine=engine).mask
+    return mask_model(name, engine).mask
 
 
 def zoo_clean(engine: str) -> Method:
     """A mask model and an inpainting model of this zoo, one after the other."""
+    from networks import inpainter, mask_model
+
     import deepcr_zoo
 
-    painter = deepcr_zoo.load("inpaint/ACS-WFC-F606W-2-32", device="cpu", engine=engine)
-    finder = deepcr_zoo.load("mask/ACS-WFC-F606W-2-32", device="cpu", engine=engine)
+    painter, finder = inpainter("inpaint/ACS-WFC-F606W-2-32", engine), mask_model("mask/ACS-WFC-F606W-2-32", engine)
     return lambda image: deepcr_zoo.clean(image, finder, painter)
 
 
@@ -120,7 +125,8 @@ def upstream_2_32() -> Method:
     """DeepCR as shipped, with its own default network and settings."""
     from deepCR import deepCR
 
-    return deepCR(mask="ACS-WFC", device="CPU").clean
+    method: Method = deepCR(mask="ACS-WFC", device="CPU").clean
+    return method
 
 
 def upstream_2_4() -> Method:
@@ -146,7 +152,8 @@ def upstream_2_4() -> Method:
         weights.write_bytes(read_upstream(upstream, Path(folder)))
         cleaner.maskNet.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     cleaner.maskNet.eval()
-    return cleaner.clean
+    method: Method = cleaner.clean
+    return method
 
 
 def astroscrappy_default() -> Method:

@@ -21,6 +21,7 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
+from networks import inpainter
 from spreads import spread
 from synthetic_visits import (
     PACKAGES,
@@ -60,7 +61,6 @@ from deepcr_zoo.dataset.cutting import cut_stamps, stamp_positions
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.models import baselines
 from deepcr_zoo.models.images import WINDOW
-from deepcr_zoo.models.model import InpaintModel
 from deepcr_zoo.models.skynoise import FrameNoise, frame_noise
 from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES
 from deepcr_zoo.zoo.records import POOLED
@@ -118,20 +118,19 @@ class LabelledStamps:
                 for layer, part in zip(layers, [*pixels, kind], strict=True):
                     layer.append(part)
                 noise += [frame_noise(chip.image, ~chip.ignore)] * len(where)
-        return cls(*map(np.concatenate, layers), noise)
+        image, scene, cosmic_rays, ignore, field_type = map(np.concatenate, layers)
+        return cls(image, scene, cosmic_rays, ignore, field_type, noise)
 
 
 def fill_of(name: str) -> Fill:
     """A method by its name in the tables."""
     classical: dict[str, Callable[..., np.ndarray]] = {MEDIAN: baselines.medmask, BIHARMONIC: baselines.biharmonic}
-    return by_values(classical[name]) if name in classical else by_network(network(name))
+    return by_values(classical[name]) if name in classical else by_network(inpainter(name))
 
 
-def network(name: str) -> InpaintModel:
-    """A network of the zoo."""
-    model = deepcr_zoo.load(name, device="cpu")
-    assert isinstance(model, InpaintModel)
-    return model
+def repainted_with(scene: np.ndarray, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return a scene, as methods return repainted images."""
+    return scene
 
 
 def judged(seed: int, visits: Sequence[LabelledVisit], count: int, draw_seed: int, threads: int) -> Sums:
@@ -148,7 +147,7 @@ def judged(seed: int, visits: Sequence[LabelledVisit], count: int, draw_seed: in
         noise = [stamps.noise[number] for number in here]
         hidden = HiddenPixels.of(stamps.image[here], added, stamps.cosmic_rays[here], stamps.ignore[here], noise)
         scene = stamps.scene[here]
-        for name, fill in {**fills, SCENE: by_values(lambda image, mask, scene=scene: scene)}.items():
+        for name, fill in {**fills, SCENE: by_values(partial(repainted_with, scene))}.items():
             sums[name] += hidden.errors(fill, stamps.field_type[here], BLOCKS)
         print(f"seed {seed}: batch {done}, {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     return sums
@@ -224,7 +223,7 @@ def method_of(name: str) -> ModelMethod | BaselineMethod:
         return BaselineMethod(name="medmask", parameters={"window": WINDOW}, packages={"deepcr-zoo": deepcr_zoo.__version__})
     if name == BIHARMONIC:
         return BaselineMethod(name="biharmonic", parameters={}, packages={"scikit-image": version("scikit-image")})
-    model = network(name)
+    model = inpainter(name)
     return as_method(model)
 
 

@@ -12,7 +12,9 @@ import datetime
 import json
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 
 import numpy as np
 from spreads import Spread, spread
@@ -25,7 +27,6 @@ from synthetic_visits import (
     exposures_of,
     heading,
     labelled_visits,
-    version,
     words,
 )
 
@@ -63,9 +64,14 @@ class MaskRates:
     fpr_spread: Spread | None
 
 
+def together(counts: Iterable[Confusion]) -> Confusion:
+    """Add counts up."""
+    return np.asarray(np.sum(list(counts), axis=0))
+
+
 def rates(visits: dict[int, Confusion]) -> MaskRates:
     """Return the rates of the visits of each seed."""
-    pooled = sum(visits.values())
+    pooled = together(visits.values())
     return MaskRates(
         tpr=pooled[0] / pooled[1],
         fpr=pooled[2] / pooled[3],
@@ -103,9 +109,12 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     visits = labelled_visits(options)
-    counts = {name: {one.seed: confusion(one) for one in visits if one.field_type == name} for name in SIMULATED_FIELD_TYPES}
-    pooled = {seed: sum(counts[name][seed] for name in SIMULATED_FIELD_TYPES) for seed in options.seeds}
-    results = {name: rates(by_seed) for name, by_seed in {**counts, POOLED: pooled}.items()}
+    counts: dict[str, dict[int, Confusion]] = {
+        name: {one.seed: confusion(one) for one in visits if one.field_type == name} for name in SIMULATED_FIELD_TYPES
+    }
+    pooled = {seed: together(counts[name][seed] for name in SIMULATED_FIELD_TYPES) for seed in options.seeds}
+    by_name = {**counts, POOLED: pooled}
+    results = {name: rates(by_seed) for name, by_seed in by_name.items()}
 
     print(heading(PACKAGES, options))
     print("| field type | TPR, mean ± standard error (each seed) | at least | FPR | at most | good enough |")
@@ -116,7 +125,7 @@ def main() -> None:
         print(line)
         verdicts.append(good)
     if options.results:
-        totals = {name: sum(by_seed.values()) for name, by_seed in {**counts, POOLED: pooled}.items()}
+        totals = {name: together(by_seed.values()) for name, by_seed in by_name.items()}
         pixels = {
             name: PixelCounts(
                 exposures=exposures_of(visits, name),

@@ -34,13 +34,14 @@ READ_NOISES = (2.0, 5.0, 15.0)
 GAINS = (0.5, 1.2, 2.0, 5.0)
 TIMES_S = (0.5, 10.0, 400.0, 2000.0)
 
-Frame = tuple[np.ndarray, ReadNoise] | tuple[np.ndarray, ReadNoise, bool]
+Exposure = tuple[np.ndarray, ReadNoise]
+Frame = Exposure | tuple[np.ndarray, ReadNoise, bool]
 """Electrons, read noise, and whether it was read out as whole numbers."""
 
 
 def blank(sky: float, read_noise: float, rng: np.random.Generator, shape: tuple[int, int] = SHAPE) -> np.ndarray:
     """An empty field, e-."""
-    return rng.poisson(sky, shape) + rng.normal(0, read_noise, shape)
+    return np.asarray(rng.poisson(sky, shape) + rng.normal(0, read_noise, shape))
 
 
 def crowded(sky: float, read_noise: float, rng: np.random.Generator) -> np.ndarray:
@@ -51,7 +52,7 @@ def crowded(sky: float, read_noise: float, rng: np.random.Generator) -> np.ndarr
         1 + rng.pareto(0.7, number).clip(0, 5e3)
     )
     scene = ndimage.gaussian_filter(light, 1.0) * 2 * np.pi + sky
-    return rng.poisson(scene) + rng.normal(0, read_noise, SHAPE)
+    return np.asarray(rng.poisson(scene) + rng.normal(0, read_noise, SHAPE))
 
 
 def spectrum(sky: float, read_noise: float, rng: np.random.Generator) -> np.ndarray:
@@ -60,7 +61,7 @@ def spectrum(sky: float, read_noise: float, rng: np.random.Generator) -> np.ndar
     scene = sky + 3000 * np.exp(-0.5 * ((rows - 250) / 3) ** 2) * np.ones(SHAPE)
     for centre, height in zip(rng.uniform(0, SHAPE[1], 60), 10 ** rng.uniform(1, 4.5, 60), strict=True):
         scene += height * np.exp(-0.5 * ((columns - centre) / 1.5) ** 2)
-    image = rng.poisson(scene) + rng.normal(0, read_noise, SHAPE)
+    image: np.ndarray = rng.poisson(scene) + rng.normal(0, read_noise, SHAPE)
     image[:, rng.integers(0, SHAPE[1], 5)] += 1e4
     return image
 
@@ -68,15 +69,15 @@ def spectrum(sky: float, read_noise: float, rng: np.random.Generator) -> np.ndar
 def binned(image: np.ndarray, side: int) -> np.ndarray:
     """Sums of side x side pixels."""
     rows, columns = (size // side for size in image.shape)
-    return image[: rows * side, : columns * side].reshape(rows, side, columns, side).sum(axis=(1, 3))
+    return np.asarray(image[: rows * side, : columns * side].reshape(rows, side, columns, side).sum(axis=(1, 3)))
 
 
 def resampled(image: np.ndarray) -> np.ndarray:
     """Turned by 7 degrees with linear interpolation, which correlates the noise of neighbours."""
-    return ndimage.rotate(image, 7, reshape=False, order=1, mode="mirror")
+    return np.asarray(ndimage.rotate(image, 7, reshape=False, order=1, mode="mirror"))
 
 
-def visits(options: argparse.Namespace) -> Iterator[tuple[str, Frame]]:
+def visits(options: argparse.Namespace) -> Iterator[tuple[str, Exposure]]:
     """Cut-outs of simulated HST exposures of all field types, e-; read noise as in their headers."""
     for recipe, field_type, seconds in product(("acs-wfc-f606w", "wfc3-uvis"), SIMULATED_FIELD_TYPES, TIMES_S):
         instrument = simulated(read_recipe(find_recipe(recipe)).instrument)

@@ -17,10 +17,10 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
+from networks import mask_model
 from scipy import ndimage
 from skyrange import CLEAN, FOUND, TRUE_SKY, Scene, scenes
 
-import deepcr_zoo
 from deepcr_zoo.errors import ImageWarning
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.models.images import near, replace_from_neighbours
@@ -93,7 +93,7 @@ def main() -> None:
     print(f"\n`python benchmarks/masked.py {' '.join(options.models)} --seeds {' '.join(map(str, options.seeds))}`")
     fields = scenes("acs-wfc-f606w", tuple(options.seeds))
     for name in options.models:
-        model = deepcr_zoo.load(name, device="cpu")
+        model = mask_model(name)
         print(f"\n| {model.reference}, masked | all unmasked: TPR / FPR, % | replaced | as found |\n|---|---|---|---|")
         for kind, (*counts, real, clean) in rates(model.mask, fields).items():
             pairs = zip(counts[::2], counts[1::2], strict=True)

@@ -115,7 +115,7 @@ def judge(model: MaskModel, dataset: Dataset, field_type: FieldType, alpha: floa
 
 def rates(model: MaskModel, dataset: Dataset, alpha: float) -> dict[str, tuple[float, ...]]:
     """TPR at each FPR, by field type."""
-    found = {}
+    found: dict[str, tuple[float, ...]] = {}
     for field_type in SIMULATED_FIELD_TYPES:
         curve = judge(model, dataset, field_type, alpha).curve()
         points = [curve.at_fpr(fpr) for fpr in FPRS]

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -30,11 +30,14 @@ from pathlib import Path
 
 import numpy as np
 from exposure import write_exposure
+from numpy.typing import NDArray
 from visit import resident, write_recipe
 
-from deepcr_zoo import batch, cluster
+from deepcr_zoo import batch
+from deepcr_zoo.cli import cluster
 from deepcr_zoo.dataset import splits, visits
 from deepcr_zoo.machine import processor_name
+from deepcr_zoo.zoo.recipe import Split
 
 FILES, VISITS = 100_000, 10_000
 WORKERS = (16, 64, 256, 1024)
@@ -78,7 +81,7 @@ def measure(*arguments: str, home: Path) -> Cost:
         time.sleep(0.05)
     wall = time.perf_counter() - start
     if process.returncode:
-        raise SystemExit(f"{' '.join(arguments)} failed: {process.stderr.read().decode()[-2000:]}")
+        raise SystemExit(f"{' '.join(arguments)} failed: {process.communicate()[1].decode()[-2000:]}")
     after, io_after = resource.getrusage(resource.RUSAGE_CHILDREN), _io()
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Cost(seconds, wall, peak, *(io_after[name] - io_before[name] for name in ("rchar", "wchar")))
@@ -145,21 +148,24 @@ def cost_of_a_visit(folder: Path, seed: int) -> tuple[Cost, int, int, int]:
     return cost, given, size_of(home), peak[0]
 
 
+def _quietly(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 @contextmanager
 def running(folder: Path, workers: int) -> Iterator[tuple[str, int]]:
     """Address and process of a scheduler that has workers."""
     found = folder / "scheduler.json"
     dask = [sys.executable, "-m"]
     local = ["--host", "127.0.0.1", "--no-dashboard"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     scheduler = [*dask, "distributed.cli.dask_scheduler", "--port", "0", "--scheduler-file", str(found), *local]
-    started = [subprocess.Popen(scheduler, **quiet)]
+    started = [_quietly(scheduler)]
     try:
         while not found.is_file() or not found.read_text().endswith("}"):
             time.sleep(0.05)
         address = json.loads(found.read_text())["address"]
         worker = [*dask, "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny", *local]
-        started += [subprocess.Popen([*worker, "--local-directory", str(folder)], **quiet) for _ in range(workers)]
+        started += [_quietly([*worker, "--local-directory", str(folder)]) for _ in range(workers)]
         yield address, started[0].pid
     finally:
         for process in reversed(started):
@@ -211,7 +217,7 @@ def cost_of_the_plan(count: int, seed: int) -> float:
     pointings = np.stack([random.uniform(0, 360, count), np.degrees(np.arcsin(random.uniform(-1, 1, count)))], axis=-1)
     chip = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * CHIP_DEG
     outlines = [[pointing + chip + (0, index * CHIP_DEG[1]) for index in range(2)] for pointing in pointings]
-    planned = [
+    planned: list[tuple[str, str, Split, list[NDArray[np.float64]]]] = [
         (str(index), str(index), "test" if index % 10 == 0 else "train", outline) for index, outline in enumerate(outlines)
     ]
     start = time.process_time()

@@ -95,11 +95,11 @@ def table(camera: str, results: BenchmarkResults) -> Iterator[str]:
                 yield f"| {one.name} | {kind.replace('_', ' ')} | " + " | ".join(cells) + " |"
     first = results.methods[0].name
     yield f"\n{first} less another method, points:\n"
-    for one in results.comparisons:
-        if (one.method, one.field_type) == (first, POOLED) and one.against != PAPER and one.value is not None:
-            shown = number_with_interval(100 * one.value, one.interval and one.interval.model_copy(
-                update={"low": 100 * one.interval.low, "high": 100 * one.interval.high}))  # fmt: skip
-            yield f"- {one.against} at {100 * (one.fpr or 0):g} %: {shown}"
+    for pair in results.comparisons:
+        if (pair.method, pair.field_type) == (first, POOLED) and pair.against != PAPER and pair.value is not None:
+            shown = number_with_interval(100 * pair.value, pair.interval and pair.interval.model_copy(
+                update={"low": 100 * pair.interval.low, "high": 100 * pair.interval.high}))  # fmt: skip
+            yield f"- {pair.against} at {100 * (pair.fpr or 0):g} %: {shown}"
 
 
 def main() -> None:

@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from astropy.io import fits
+from networks import inpainter, mask_model
 from scipy import ndimage
 
-import deepcr_zoo
 from deepcr_zoo.errors import ImageWarning
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.models.baselines import medmask
@@ -162,8 +162,8 @@ PLACES = (("own sky", OWN_SKIES), ("subtracted", SUBTRACTED))
 def judge_inpainting(recipe: str, names: Sequence[str], seeds: tuple[int, ...]) -> dict[str, tuple[int | None, int | None]]:
     """Print a table; return the limits of each network."""
     fields = scenes(recipe, seeds)
-    fills = {name: deepcr_zoo.load(name, device="cpu").fill for name in names}
-    methods = {**fills, "medmask": medmask}
+    fills = {name: inpainter(name).fill for name in names}
+    methods: dict[str, Callable[..., np.ndarray]] = {**fills, "medmask": medmask}
     print_head(f"{name}: bias, e- (in noise) / rms in noise" for name in methods)
     verdicts: dict[str, list[Series]] = {name: [] for name in names}
     for label, levels in PLACES:
@@ -184,7 +184,7 @@ def judge_inpainting(recipe: str, names: Sequence[str], seeds: tuple[int, ...]) 
 def judge_masks(recipe: str, names: Sequence[str], seeds: tuple[int, ...]) -> dict[str, tuple[int | None, int | None]]:
     """Print a table; return the limits of each network."""
     fields = scenes(recipe, seeds)
-    finds = {name: deepcr_zoo.load(name, device="cpu").mask for name in names}
+    finds = {name: mask_model(name).mask for name in names}
     print_head(f"{name}: TPR / FPR, %" for name in names)
     usual = {name: mask_rates(find, fields, TRUE_SKY, TRUE_SKY) for name, find in finds.items()}
     verdicts: dict[str, list[Series]] = {name: [] for name in names}

@@ -24,7 +24,7 @@ from synthetic_visits import command
 import deepcr_zoo
 from deepcr_zoo.bench.judging import Extent, benchmark
 from deepcr_zoo.bench.maskbenchmark import BEST
-from deepcr_zoo.bench.results import BenchmarkResults
+from deepcr_zoo.bench.results import BaselineMethod, BenchmarkResults, MethodResult
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import Subject, find_subject
 from deepcr_zoo.dataset.exposures import read_chips, read_facts
@@ -69,6 +69,14 @@ def row(name: str, by_observation: Sequence[dict[float, float | None]]) -> str:
     return f"| {name} | {' | '.join(cells)} |"
 
 
+def threshold_of(method: MethodResult) -> float:
+    """Threshold of a method at `POINT`."""
+    found = next(rate.threshold for rate in method.fields[FIELD].at_fpr if rate.fpr == POINT)
+    if found is None:
+        raise SystemExit(f"{method.name}: has no threshold at FPR {100 * POINT:g} %")
+    return found
+
+
 def draw(run: Run, results: BenchmarkResults, data: Path, path: Path, side: int = 160) -> None:
     """A cut-out at the spectrum: both exposures, the label, and what the network and L.A.Cosmic mask at `POINT`."""
     from astropy.visualization import AsinhStretch, ImageNormalize, PercentileInterval
@@ -83,11 +91,15 @@ def draw(run: Run, results: BenchmarkResults, data: Path, path: Path, side: int 
     )
     model = run.model()
     assert isinstance(model, MaskModel)
-    threshold = next(rate.threshold for rate in results.methods[0].fields[FIELD].at_fpr if rate.fpr == POINT)
+    threshold = threshold_of(results.methods[0])
     best = next(one for one in results.methods if one.name == BEST)
-    sigclip = next(rate.threshold for rate in best.fields[FIELD].at_fpr if rate.fpr == POINT)
-    objlim = best.method.parameters[f"objlim at FPR {100 * POINT:g} %"][FIELD]
+    sigclip = threshold_of(best)
+    assert isinstance(best.method, BaselineMethod)
+    objlims = best.method.parameters[f"objlim at FPR {100 * POINT:g} %"]
+    assert isinstance(objlims, dict)
+    objlim = objlims[FIELD]
     noise = group.exposure.read_noise_electron
+    assert noise is not None
     classical = Lacosmic(objlim, noise).mask(image, sigclip)
     cosmic_rays, ignored = on_the_chip(group, image.shape)
     part = (slice(480, 480 + side), slice(300, 300 + side))

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,16 +31,28 @@ from deepcr_zoo.exposures.usablepixels import has_bits
 from deepcr_zoo.files import sha256_of
 from deepcr_zoo.machine import processor_name
 from deepcr_zoo.simulate import VERSION
+from deepcr_zoo.simulate.cameras import simulated
 from deepcr_zoo.simulate.simulation import SimulatedVisit, write_visit
 from deepcr_zoo.simulate.truth import Truth, read_truth, truth_path
-from deepcr_zoo.zoo.recipe import RESERVED_SEED, SIMULATED_FIELD_TYPES, BuildBlock, FieldType, InstrumentBlock, Recipe
+from deepcr_zoo.zoo.recipe import (
+    RESERVED_SEED,
+    SIMULATED_FIELD_TYPES,
+    BuildBlock,
+    InstrumentBlock,
+    Recipe,
+    SimulatedFieldType,
+)
 from deepcr_zoo.zoo.recipefiles import find_recipe, read_recipe
 from deepcr_zoo.zoo.recipeinstruments import detector_of
 from deepcr_zoo.zoo.records import POOLED
 
 # as in test visits of Zhang & Bloom 2020, Table 1: 13671-44, 10775-09 (of two), 10190-28
-EXPOSURES: dict[FieldType, int] = {"extragalactic": 3, "globular_cluster": 5, "resolved_galaxy": 4}
-EXPOSURE_TIME_S: dict[FieldType, float] = {"extragalactic": 400.0, "globular_cluster": 350.0, "resolved_galaxy": 540.0}
+EXPOSURES: dict[SimulatedFieldType, int] = {"extragalactic": 3, "globular_cluster": 5, "resolved_galaxy": 4}
+EXPOSURE_TIME_S: dict[SimulatedFieldType, float] = {
+    "extragalactic": 400.0,
+    "globular_cluster": 350.0,
+    "resolved_galaxy": 540.0,
+}
 PACKAGES = ("deepcr-zoo", "drizzlepac", "numpy", "scipy", "astropy")
 CACHE = locations.PACKAGE.parent / ".benchmark-cache"
 LABELS = "labels.npz"
@@ -68,7 +81,7 @@ class JudgedChip:
 class LabelledVisit:
     """A simulated visit in the cache."""
 
-    field_type: FieldType
+    field_type: SimulatedFieldType
     seed: int
     folder: Path
     recipe: Recipe
@@ -122,7 +135,7 @@ def labelled_visits(options: argparse.Namespace) -> list[LabelledVisit]:
     planned = [
         _planned(recipe, name, seed, options.side or None) for name in SIMULATED_FIELD_TYPES for seed in options.seeds
     ]
-    make = partial(_made, build=recipe.build, cache=options.cache)
+    make = partial(_made, instrument=recipe.instrument, build=recipe.build, cache=options.cache)
     # processes of their own even for one job: what a simulation has in memory shall not stay
     with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         visits = []
@@ -181,11 +194,13 @@ def words(field_type: str) -> str:
     return field_type.replace("_", " ")
 
 
-def _planned(recipe: Recipe, field_type: FieldType, seed: int, side: int | None) -> SimulatedVisit:
-    return SimulatedVisit(recipe.instrument, field_type, seed, EXPOSURES[field_type], EXPOSURE_TIME_S[field_type], side)
+def _planned(recipe: Recipe, field_type: SimulatedFieldType, seed: int, side: int | None) -> SimulatedVisit:
+    return SimulatedVisit(
+        simulated(recipe.instrument), field_type, seed, EXPOSURES[field_type], EXPOSURE_TIME_S[field_type], side
+    )
 
 
-def _made(visit: SimulatedVisit, build: BuildBlock, cache: Path) -> Path:
+def _made(visit: SimulatedVisit, instrument: InstrumentBlock, build: BuildBlock, cache: Path) -> Path:
     """The visit's folder: exposures, truth and labels, or nothing at all if this is killed."""
     facts = {**asdict(visit), "instrument": visit.instrument.model_dump(), "drizzle": build.drizzle.model_dump()}
     facts |= {"simulator": VERSION, "drizzlepac": version("drizzlepac"), "sources": _sources_sha256()}
@@ -198,14 +213,14 @@ def _made(visit: SimulatedVisit, build: BuildBlock, cache: Path) -> Path:
     try:
         exposures = sorted(write_visit(visit, unfinished))
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
-            bits = quality_bits(build.ignore, detector_of(visit.instrument))
+            bits = quality_bits(build.ignore, detector_of(instrument))
             log = unfinished / "drizzle.log"
             files = [(path, sha256_of(path)) for path in exposures]
             drizzled = drizzle_visit(files, Path(scratch), build.drizzle, bits.kept, None, log)
-            masks = {
+            masks: dict[str, Any] = {
                 _key(index, chip.version): drizzled.label(index, chip.version)[0]
                 for index, path in enumerate(exposures)
-                for chip in _chips(path, visit.instrument)
+                for chip in _chips(path, instrument)
             }
         np.savez_compressed(unfinished / LABELS, **masks)
         unfinished.rename(done)

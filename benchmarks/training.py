@@ -20,13 +20,14 @@ import statistics
 import sys
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec, module_from_spec
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ from inference import count_operations, peak
 from numpy.typing import NDArray
 
 from deepcr_zoo.bench.runs import EpochRecord
+from deepcr_zoo.dataset.reading import ExposureStamps
 from deepcr_zoo.machine import keep_freed_memory, multiplies_bfloat16, processor_name
 from deepcr_zoo.training.loop import batch_loss, fit
 from deepcr_zoo.training.objectives import Feed
@@ -120,6 +122,11 @@ def noise(stamps: int, side: int, seed: int) -> Exposure:
     return Exposure(image.astype(np.float32), cosmic_rays.astype(np.uint8), ignore.astype(np.uint8), sky)
 
 
+def resident(exposures: Sequence[Exposure], device: torch.device) -> ResidentStamps:
+    """Their stamps on the device."""
+    return ResidentStamps(cast("Sequence[ExposureStamps]", exposures), device)
+
+
 def recipe_of(case: Case, batch: int, epochs: int, frozen_after: int, seed: int) -> Recipe:
     """The shipped recipe, with its learning rate and sky augmentation, for so few epochs."""
     schedule = {"batch_size": batch, "max_epochs": epochs, "freeze_after_epochs": frozen_after}
@@ -130,7 +137,9 @@ def recipe_of(case: Case, batch: int, epochs: int, frozen_after: int, seed: int)
 def upstream_module(name: str) -> types.ModuleType:
     """A module of deepCR without the package's own imports: its trainer needs tensorboard, the loop does not."""
     if "deepCR" not in sys.modules:
-        sys.modules["deepCR"] = module_from_spec(find_spec("deepCR"))
+        found = find_spec("deepCR")
+        assert found is not None, "pip install -r benchmarks/requirements.txt"
+        sys.modules["deepCR"] = module_from_spec(found)
     return import_module(f"deepCR.{name}")
 
 
@@ -165,7 +174,7 @@ def train_upstream(recipe: Recipe, stamps: Exposure, on_step: OnStep) -> None:
 def train_ours(recipe: Recipe, stamps: Exposure, on_step: OnStep) -> None:
     """The trainer of this project; validation, of one stamp, falls into the warm-up."""
     device = torch.device("cpu")
-    train, validation = (ResidentStamps([group], device) for group in (stamps, noise(1, stamps.image.shape[-1], seed=0)))
+    train, validation = (resident([group], device) for group in (stamps, noise(1, stamps.image.shape[-1], seed=0)))
     keep_freed_memory()  # as the pipeline does
     fit(
         initial_state(recipe, device), Feed(recipe, train), Feed(recipe, validation), on_step=lambda step: on_step(step.loss)
@@ -224,7 +233,7 @@ def compare(case: Case, options: argparse.Namespace, seed: int) -> Times:
 def parts_of_a_step(case: Case, options: argparse.Namespace, mixed: bool) -> NDArray[np.float64]:
     """Seconds of the parts of steps while BatchNorm trains: examples, forward, backward, new weights; shape (steps, 4)."""
     recipe, device = recipe_of(case, options.batch, epochs=2, frozen_after=1, seed=options.seed), torch.device("cpu")
-    feed = Feed(recipe, ResidentStamps([noise(options.batch, case.side, options.seed)], device))
+    feed = Feed(recipe, resident([noise(options.batch, case.side, options.seed)], device))
     state, seconds = initial_state(recipe, device), []
     for _ in range(options.repeats * options.steps + 1):
         ends = [time.perf_counter()]
@@ -233,7 +242,7 @@ def parts_of_a_step(case: Case, options: argparse.Namespace, mixed: bool) -> NDA
         loss = batch_loss(state, state.network, examples, mixed)
         ends.append(time.perf_counter())
         state.optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         ends.append(time.perf_counter())
         state.optimiser.step()
         ends.append(time.perf_counter())
@@ -263,9 +272,9 @@ def print_parts(options: argparse.Namespace) -> None:
 def epochs_of_the_paper(case: Case, device: torch.device, stamps: int, batch: int, seed: int) -> list[EpochRecord]:
     """Our epochs of so many stamps, without the first of each phase; the same thirteenth of them is repeated."""
     recipe = recipe_of(case, batch, epochs=8, frozen_after=4, seed=seed)
-    train = ResidentStamps([noise(stamps // 13, case.side, seed)] * 13, device)
+    train = resident([noise(stamps // 13, case.side, seed)] * 13, device)
     training = initial_state(recipe, device)
-    fit(training, Feed(recipe, train), Feed(recipe, ResidentStamps([noise(batch, case.side, seed)], device)))
+    fit(training, Feed(recipe, train), Feed(recipe, resident([noise(batch, case.side, seed)], device)))
     return [record for record in training.progress.history if record.epoch not in (1, 5)]
 
 

@@ -1,0 +1,20 @@
+"""The scripts in benchmarks/ are seldom run: nobody would notice that the package has moved on without them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def test_every_benchmark_script_finds_what_it_imports():
+    names = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {', '.join(names)}"],
+        cwd=BENCHMARKS,
+        env={"PYTHONPATH": str(BENCHMARKS.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from deepcr_zoo.bench.measures.blocks import SkyBlocks, key
 from deepcr_zoo.bench.measures.inpainting import (
@@ -16,7 +17,7 @@ from deepcr_zoo.errors import DataError, InvalidImageError
 from deepcr_zoo.models import baselines
 from deepcr_zoo.models.containers import Repainted
 from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES
-from tests.bench.stamps import EXPOSURES, FIELD, STAMPS, layers, recipe_of, with_truth, write_dataset
+from tests.bench.stamps import EXPOSURES, FIELD, SIDE, STAMPS, layers, recipe_of, with_truth, write_dataset
 
 SEED = 3
 COUNT = 40
@@ -246,7 +247,7 @@ def test_the_noiseless_scene_of_simulated_stamps_has_the_least_error(dataset, tm
 
 
 def test_simulated_pixels_that_the_scene_does_not_explain_are_not_judged(tmp_path):
-    """Saturated ones, and hot ones."""
+    """They are saturated."""
 
     def truth(image):
         off = np.where(np.arange(image.shape[-1]) < image.shape[-1] // 2, np.float32(31), np.float32(29))
@@ -259,6 +260,29 @@ def test_simulated_pixels_that_the_scene_does_not_explain_are_not_judged(tmp_pat
     )
     assert 0 < found.pixels < everything.pixels
     assert found.scene_mse == pytest.approx(29**2)
+
+
+def test_hot_pixels_are_not_judged_and_the_sharpest_stars_are(tmp_path):
+    """No other pixel tells how bright a hot one is; a star of FWHM 1.1 pixels has a fifth of its peak beside it."""
+
+    def with_each_4th_pixel(name, kernel):
+        light = np.zeros((SIDE, SIDE), np.float32)
+        light[1::4, 1::4] = 1000
+        light = ndimage.convolve(light, np.float32(kernel))
+
+        def flat(field_type, tensors):
+            tensors["image"] = 0 * tensors["image"] + light
+
+        dataset = write_dataset(tmp_path / name, recipe_of(), change=flat)
+        scene = with_truth(dataset, lambda image: {"cosmic_rays": image * 0, "scene": image, "noise": image * 0 + 3})
+        sums = judged({"median": baselines.medmask}, scene)["median"]
+        return int(sums.pixels.sum())
+
+    nothing = with_each_4th_pixel("nothing", np.zeros((3, 3)))
+    stars = with_each_4th_pixel("stars", [[0.04, 0.2, 0.04], [0.2, 1, 0.2], [0.04, 0.2, 0.04]])
+    hot = with_each_4th_pixel("hot", [[0, 0, 0], [0, 1, 0], [0, 0.05, 0]])  # trailed by the transfer of its charge
+    assert stars == nothing
+    assert hot == pytest.approx(nothing * 15 / 16, rel=0.05)
 
 
 def test_a_method_is_given_sky_and_noise_of_the_chip_of_each_stamp(dataset):

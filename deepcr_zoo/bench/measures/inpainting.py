@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter, minimum_filter
 
 from deepcr_zoo.bench.measures.blocks import SkyBlocks, key
 from deepcr_zoo.bench.measures.bootstrap import Values, interval
@@ -34,7 +35,12 @@ AT_ONCE = 64
 """Stamps that are filled at a time: memory does not grow with the draws."""
 
 MOST_OFF_SCENE = 10.0
-"""Sigma of the noise: simulated pixels further from the scene are saturated or hot, which no other pixel tells."""
+"""Sigma of the noise: simulated pixels further from their scene are saturated, which no other pixel tells."""
+
+LEAST_SHARED = 0.1
+"""Share of a pixel's excess in a neighbour: below it the pixel is hot, since a star of FWHM 1.1 pixels gives 0.2."""
+
+_NEIGHBOURS = np.array([[[1, 1, 1], [1, 0, 1], [1, 1, 1]]], dtype=bool)  # of each stamp
 
 Numbers = NDArray[np.intp]
 Fill = Callable[[Images, Masks, Sequence[FrameNoise]], Repainted]
@@ -231,7 +237,7 @@ def judge(
         of_stamps, noise = blocks.of_stamps[key(stamps.group)], stamps.group.noise()
         truth = None if stamps.group.truth is None else stamps.group.read_truth()
         scene = None if truth is None else truth["scene"]
-        unknown = stamps.ignore if truth is None else stamps.ignore | _off_scene(stamps.image, truth)
+        unknown = stamps.ignore if truth is None else stamps.ignore | _told_by_no_other(stamps.image, truth)
         for drawn in draws.within(stamps.numbers).batches():
             here = drawn.stamps - stamps.numbers.start
             added = np.stack([sources[other].cosmic_rays for other in drawn.others.tolist()]).astype(bool)
@@ -249,6 +255,10 @@ def judge(
     return sums
 
 
-def _off_scene(image: Images, truth: Mapping[str, Images]) -> Masks:
-    difference = image - truth["cosmic_rays"] - truth["scene"]
-    return np.asarray(np.abs(difference) > MOST_OFF_SCENE * truth["noise"])
+def _told_by_no_other(image: Images, truth: Mapping[str, Images]) -> Masks:
+    """Return the saturated and the hot pixels of simulated stamps, shape (N, S, S)."""
+    scene, most = truth["scene"], MOST_OFF_SCENE * truth["noise"]
+    around = minimum_filter(scene, footprint=_NEIGHBOURS)
+    excess, shared = scene - around, maximum_filter(scene, footprint=_NEIGHBOURS) - around
+    is_hot = (excess > most) & (shared < LEAST_SHARED * excess)
+    return np.asarray((np.abs(image - truth["cosmic_rays"] - scene) > most) | is_hot)

@@ -26,7 +26,7 @@ from deepcr_zoo.progress import logger
 from deepcr_zoo.zoo.cards import read_card
 from deepcr_zoo.zoo.instruments import Instrument
 from deepcr_zoo.zoo.registries import default_registry
-from deepcr_zoo.zoo.registry import Registry
+from deepcr_zoo.zoo.registry import Registry, ResolvedModel
 
 log = logger(__name__)
 
@@ -294,9 +294,13 @@ def read_as_asked(path: Path, options: CleanOptions) -> Exposure:
 def _takes_any_unit(options: CleanOptions, instrument: Instrument | None, registry: Registry) -> bool:
     """True if neither unit, gain nor bias is needed: the mask is given, or its model needs none of them."""
     if options.mask is not None:
-        return options.inpainter in (AUTO, NO_INPAINTING, *CLASSICAL)
+        needs_none = options.inpainter in (AUTO, NO_INPAINTING, *CLASSICAL)
+        return needs_none or _needs_no_unit(named_model(registry, "inpaint", options.inpainter)[0])
     ranked = ranked_models(instrument, registry, "mask") if options.model == AUTO else []
     if options.model == AUTO and not ranked:
         return False
-    chosen = registry.resolve(ranked[0].model) if ranked else named_model(registry, "mask", options.model)[0]
-    return read_card(chosen).input.pixel_unit is None
+    return _needs_no_unit(registry.resolve(ranked[0].model) if ranked else named_model(registry, "mask", options.model)[0])
+
+
+def _needs_no_unit(model: ResolvedModel) -> bool:
+    return read_card(model).input.pixel_unit is None

@@ -135,7 +135,7 @@ def _inpainter(
             )
         return resolved, f"{resolved.reference}, {why}"
     passed_over: list[str] = []
-    for ranked in ranked_models(exposure.instrument, registry, "inpaint", exposure.filter_name):
+    for place, ranked in enumerate(ranked_models(exposure.instrument, registry, "inpaint", exposure.filter_name)):
         resolved = registry.resolve(ranked.model)
         network = read_card(resolved)
         if not _takes(network, unit):
@@ -143,7 +143,7 @@ def _inpainter(
         if problem := _outside_sky_range(resolved, network, exposure):
             passed_over.append(problem)
             continue
-        choice = "next choice" if passed_over else "first choice"
+        choice = "next choice" if place else "first choice"
         why = f"{resolved.reference}, {choice} for {exposure.description}: {ranked.reason}"
         return resolved, "; ".join([why, *passed_over])
     if passed_over:
@@ -170,9 +170,9 @@ def _outside_sky_range(model: ResolvedModel, card: Card, exposure: Exposure) -> 
 
 
 def ranked_models(known: Instrument | None, registry: Registry, task: Task, filter_name: str = "") -> list[RankedModel]:
-    """Return the registry's models for an instrument and filter, best first; else those for any camera."""
+    """Return the registry's models for an instrument and filter, best first, and after them those for any camera."""
     own = [] if known is None else registry.ranking(task, known.telescope, known.instrument, known.detector, filter_name)
-    return own or registry.for_any_camera(task)
+    return [*own, *registry.for_any_camera(task)]
 
 
 def _threshold(mask: ResolvedModel, card: Card, options: CleanOptions) -> tuple[float, str]:

@@ -19,7 +19,14 @@ from deepcr_zoo.models.computations import computing
 from deepcr_zoo.models.containers import Repainted
 from deepcr_zoo.models.engines import Block, Engine, select_engine
 from deepcr_zoo.models.images import ImageStack, hidden_cores, read_image, read_mask
-from deepcr_zoo.models.networkinput import NoiseScaling, image_channel, inpainting_channels, interpolate, scaling_of
+from deepcr_zoo.models.networkinput import (
+    NoiseScaling,
+    estimated_channels,
+    hidden_channels,
+    image_channel,
+    interpolate,
+    scaling_of,
+)
 from deepcr_zoo.models.notebooks import html_table
 from deepcr_zoo.models.skynoise import FrameNoise
 from deepcr_zoo.models.tiling import Span, plan_windows
@@ -314,17 +321,19 @@ class InpaintModel(Model):
         measured = self._noise_of_each(noise, len(filled))
         for number, ((pixels, valid), masked, known) in enumerate(zip(stack.frames(masks), masks, measured, strict=True)):
             scaling = scaling_of(self.card, pixels, valid, known)
-            shown = interpolate(pixels, masked, scaling) if isinstance(scaling, NoiseScaling) else pixels
-            network_input = partial(inpainting_channels, shown, masked, scaling)
-            for rows, columns, output in self._windows(pixels.shape, network_input, tile):
-                wanted, value = masked[rows, columns], output[0]
-                if isinstance(scaling, NoiseScaling):  # the network gives the difference to the estimate
-                    value = value + scaling.apply(shown[rows, columns], rows, columns)
+            if isinstance(scaling, NoiseScaling):
+                seen = interpolate(pixels, masked, scaling)
+                for rows, columns, output in self._windows(pixels.shape, partial(estimated_channels, seen, masked), tile):
+                    wanted, value = masked[rows, columns], seen[rows, columns] + output[0]
+                    filled[number, rows, columns][wanted] = self._finite(scaling.undo(value, rows, columns)[wanted])
                     if unsure is not None:
                         deviation = scaling.deviation(value, output[1], rows, columns)
                         unsure[number, rows, columns][wanted] = self._finite(deviation[wanted])
-                values = scaling.undo(value, rows, columns)
-                filled[number, rows, columns][wanted] = self._finite(values[wanted])
+            else:
+                channels = partial(hidden_channels, pixels, masked, scaling)
+                for rows, columns, output in self._windows(pixels.shape, channels, tile):
+                    wanted = masked[rows, columns]
+                    filled[number, rows, columns][wanted] = self._finite(scaling.undo(output[0], rows, columns)[wanted])
         return Repainted(filled.reshape(stack.shape), None if unsure is None else unsure.reshape(stack.shape))
 
 

@@ -40,7 +40,8 @@ class UNet(nn.Module):
     With a stride of 2, each block of 2x2 pixels is one of four times as many channels, from the input to the output (Shi et
     al. 2016, arXiv:1609.05158, section 2.2).
 
-    The output is a logit (mask) or a scaled pixel value (inpaint); a second one is the logarithm of its uncertainty.
+    The output is a logit (mask) or a scaled pixel value, in units of the noise its difference to an estimate (inpaint); a
+    second one is the logarithm of its uncertainty.
     """
 
     def __init__(self, architecture: Architecture, task: Task) -> None:

@@ -11,25 +11,22 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.models.architectures import LOG_SPREAD
 from deepcr_zoo.models.engines import Block
-from deepcr_zoo.models.images import Mask
+from deepcr_zoo.models.images import Mask, near
 from deepcr_zoo.models.skynoise import FrameNoise, frame_noise, sky_and_noise
 from deepcr_zoo.zoo.cards import Card
 
 LAYERS = 16
 """Of masked pixels that are interpolated, from the edge of a mask inwards."""
 
-_BAND = 256  # rows that are interpolated at a time, which bounds the memory
+_BAND = 256  # rows that are scaled at a time, which bounds the memory
 _NEIGHBOURS = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0)]
-
-Place = slice | NDArray[np.intp]
-"""Rows or columns of a frame: a window, or those of single pixels."""
 
 
 class Scaling(Protocol):
-    """The values that a network was trained on, for the pixels at some rows and columns of a frame, and the way back."""
+    """The values that a network was trained on, for a window of a frame, and the way back."""
 
-    def apply(self, pixels: Block, rows: Place, columns: Place) -> Block: ...
-    def undo(self, values: Block, rows: Place, columns: Place) -> Block: ...
+    def apply(self, pixels: Block, rows: slice, columns: slice) -> Block: ...
+    def undo(self, values: Block, rows: slice, columns: slice) -> Block: ...
 
 
 @dataclass(frozen=True)
@@ -40,11 +37,11 @@ class LinearScaling:
     mean: np.float32
     deviation: np.float32
 
-    def apply(self, pixels: Block, rows: Place, columns: Place) -> Block:
+    def apply(self, pixels: Block, rows: slice, columns: slice) -> Block:
         with np.errstate(all="ignore"):  # the caller may have set another state
             return (pixels / self.scale - self.mean) / self.deviation
 
-    def undo(self, values: Block, rows: Place, columns: Place) -> Block:
+    def undo(self, values: Block, rows: slice, columns: slice) -> Block:
         with np.errstate(all="ignore"):
             return (values * self.deviation + self.mean) * self.scale
 
@@ -56,16 +53,16 @@ class NoiseScaling:
     sky: Block  # shape (H, W)
     noise: Block
 
-    def apply(self, pixels: Block, rows: Place, columns: Place) -> Block:
+    def apply(self, pixels: Block, rows: slice, columns: slice) -> Block:
         with np.errstate(all="ignore"):
             return np.asarray(np.arcsinh((pixels - self.sky[rows, columns]) / self.noise[rows, columns]))
 
-    def undo(self, values: Block, rows: Place, columns: Place) -> Block:
+    def undo(self, values: Block, rows: slice, columns: slice) -> Block:
         with np.errstate(all="ignore"):
             return np.asarray(np.sinh(values) * self.noise[rows, columns] + self.sky[rows, columns])
 
     def deviation(self, values: Block, logarithms: Block, rows: slice, columns: slice) -> Block:
-        """Return the standard deviation of pixels for the two outputs of a network, mean and log(sigma) of a normal z.
+        """Return the standard deviation of pixels whose z is normal: `values` are its mean, `logarithms` log(sigma).
 
         It is that of ``sky + noise * sinh(z)``, whose median is `undo` (Johnson 1949, Biometrika 36, 149: the system S_U).
         """
@@ -81,52 +78,49 @@ def image_channel(pixels: Block, scaling: Scaling, rows: slice, columns: slice) 
 
 
 def interpolate(pixels: Block, masked: Mask, scaling: NoiseScaling) -> Block:
-    """Return a frame with an estimate in its masked pixels: the mean of the known neighbours, of what a network sees.
+    """Return a frame as a network sees it, with an estimate in masked pixels: the mean of their known neighbours.
 
-    They are filled from the edge inwards, layer by layer; what lies deeper than `LAYERS` gets the level of the sky.
+    They are filled from the edge inwards, layer by layer; what lies deeper than `LAYERS` gets 0, the level of the sky.
     """
-    filled = pixels.copy()
+    seen, known = np.zeros(pixels.shape, np.float32), ~masked
     for first in range(0, len(pixels), _BAND):
-        rows = slice(max(0, first - LAYERS), first + _BAND + LAYERS)  # nothing further away counts
-        part = _interpolated(pixels[rows], masked[rows], NoiseScaling(scaling.sky[rows], scaling.noise[rows]))
-        filled[first : first + _BAND] = part[first - rows.start :][:_BAND]
-    return filled
-
-
-def _interpolated(pixels: Block, masked: Mask, scaling: NoiseScaling) -> Block:
-    filled, known = pixels.copy(), ~masked
-    places = np.stack(np.nonzero(masked))
+        rows = slice(first, first + _BAND)
+        seen[rows] = np.where(known[rows], scaling.apply(pixels[rows], rows, slice(None)), 0)
     for _ in range(LAYERS):
+        ready = near(known, side=3) & ~known
+        places = np.stack(np.nonzero(ready))
         if not places.size:
             break
-        total, count = np.zeros((2, places.shape[1]), np.float32)
-        for step in _NEIGHBOURS:
-            near = places + np.reshape(step, (2, 1))
-            inside = ((near >= 0) & (near < np.reshape(pixels.shape, (2, 1)))).all(axis=0)
-            rows, columns = np.where(inside, near, places)  # a masked pixel is not known
-            is_known = known[rows, columns]
-            total += np.where(is_known, scaling.apply(filled[rows, columns], rows, columns), 0)
-            count += is_known
-        ready = count > 0
-        rows, columns = places[:, ready]
-        filled[rows, columns] = scaling.undo(total[ready] / count[ready], rows, columns)
-        known[rows, columns] = True
-        places = places[:, ~ready]
-    filled[tuple(places)] = scaling.sky[tuple(places)]
-    return filled
+        seen[ready] = _mean_of_neighbours(seen, known, places)
+        known |= ready
+    return seen
 
 
-def inpainting_channels(pixels: Block, masked: Mask, scaling: Scaling, rows: slice, columns: slice) -> Block | None:
-    """Return [image, mask], or None where nothing is masked; `pixels` of a `NoiseScaling` are those of `interpolate`.
+def _mean_of_neighbours(seen: Block, known: Mask, places: NDArray[np.intp]) -> Block:
+    """Return the mean of the known pixels of the 3x3 around masked ones; `places` are their rows and columns, (2, K)."""
+    total, count = np.zeros((2, places.shape[1]), np.float32)
+    for step in _NEIGHBOURS:
+        near_by = places + np.reshape(step, (2, 1))
+        inside = ((near_by >= 0) & (near_by < np.reshape(seen.shape, (2, 1)))).all(axis=0)
+        at = tuple(np.where(inside, near_by, places))  # a masked pixel is not known
+        total += np.where(known[at], seen[at], 0)
+        count += known[at]
+    return np.asarray(total / count)
 
-    Other networks see 0 in masked pixels: [image * (1 - mask), mask] (Zhang & Bloom 2020).
-    """
+
+def estimated_channels(seen: Block, masked: Mask, rows: slice, columns: slice) -> Block | None:
+    """Return [estimate, mask] for part of a frame as from `interpolate`, or None where nothing is masked."""
+    hidden = masked[rows, columns]
+    return np.stack([seen[rows, columns], hidden.astype(np.float32)]) if hidden.any() else None
+
+
+def hidden_channels(pixels: Block, masked: Mask, scaling: Scaling, rows: slice, columns: slice) -> Block | None:
+    """Return [image * (1 - mask), mask] for part of a frame, or None where nothing is masked (Zhang & Bloom 2020)."""
     hidden = masked[rows, columns]
     if not hidden.any():
         return None
     scaled = scaling.apply(pixels[rows, columns], rows, columns)
-    shown = scaled if isinstance(scaling, NoiseScaling) else np.where(hidden, np.float32(0), scaled)
-    return np.stack([shown, hidden.astype(np.float32)])
+    return np.stack([np.where(hidden, np.float32(0), scaled), hidden.astype(np.float32)])
 
 
 def scaling_of(card: Card, pixels: Block, valid: Mask | None, noise: FrameNoise | None = None) -> Scaling:

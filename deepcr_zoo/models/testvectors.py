@@ -20,12 +20,13 @@ from torch import Tensor
 from deepcr_zoo.errors import InvalidWeightsError
 from deepcr_zoo.models.images import LIMIT, has_value
 from deepcr_zoo.models.nets import UNet
-from deepcr_zoo.models.networkinput import interpolate, noise_scaling
+from deepcr_zoo.models.networkinput import LAYERS, interpolate, noise_scaling
 from deepcr_zoo.models.skynoise import frame_noise
 from deepcr_zoo.models.weights import TensorFacts, check_tensors, read_header
 from deepcr_zoo.zoo.cards import Card
 
 SEED = 2020  # seed of the example image in stored test vectors
+_HOLE = slice(20, 24 + 2 * LAYERS)  # rows and columns that are masked where pixels start from an estimate: deeper than it
 SHAPE = (128, 96)  # height and width of the example image: multiples of 4, and not square, to reveal a transposed axis
 MOST_PIXELS = 4_000_000  # largest image accepted in a test vector, which may come from an untrusted file
 
@@ -78,21 +79,22 @@ def make(network: UNet, card: Card, seed: int) -> VectorArrays:
 def make_with(network: Callable[[Tensor], Tensor], card: Card, seed: int) -> VectorArrays:
     """Make a test vector with a function that maps channels, (1, C, H, W) in float64, to the output, (1, O, H, W)."""
     image, mask = example_image(seed)
-    starts_from_estimate = card.identity.task == "inpaint" and card.input.by_noise
-    measured = frame_noise(image)
-    seen = interpolate(image, mask, noise_scaling(image, noise=measured)) if starts_from_estimate else image
-    scaled = torch.from_numpy(seen).double() / card.input.scale
+    scaled = torch.from_numpy(image).double() / card.input.scale
     mean, deviation = torch.zeros(()), torch.ones(())
     if card.input.normalisation == "frame-standardise":
         mean, deviation = scaled.mean(), scaled.std(correction=0)
     if card.input.by_noise:
-        (found,) = measured
+        (found,) = frame_noise(image)
         mean, deviation = torch.tensor(found.sky).double(), torch.tensor(found.noise).double()
     scaled = (scaled - mean) / deviation
     if card.input.by_noise:
         scaled = scaled.asinh()
+    if starts_from_estimate := card.identity.task == "inpaint" and card.input.by_noise:
+        mask[_HOLE, _HOLE] = True
     hidden = torch.from_numpy(mask).double()
-    shown = scaled if starts_from_estimate else scaled * (1 - hidden)
+    shown = scaled * (1 - hidden)
+    if starts_from_estimate:
+        shown = torch.from_numpy(interpolate(image, mask, noise_scaling(image, noise=(found,)))).double()
     inputs = [scaled] if card.identity.task == "mask" else [shown, hidden]
     with torch.inference_mode():
         output = network(torch.stack(inputs)[None])[0, 0]  # the second one of some is the uncertainty

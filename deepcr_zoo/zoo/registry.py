@@ -187,7 +187,8 @@ class Preferences(Document):
 
     preferences: list[Preference]
     foreign: list[RankedModel] = Field(
-        default=[], description="models for cameras without a network of their own, best first for each task"
+        default=[],
+        description="models for any camera, best first for each task, after those for the camera itself",
     )
 
 
@@ -318,7 +319,7 @@ class Registry:
     elsewhere : mapping of str to Origin
         Origins of versions added by an update, by ``task/name@version``.
     foreign : list of RankedModel
-        Models for cameras without a network of their own, best first for each task.
+        Models for any camera, best first for each task; those for the camera itself come before them.
     others : callable
         Return the registries of names with a prefix; called only for such names.
     """
@@ -395,7 +396,7 @@ class Registry:
         return []
 
     def for_any_camera(self, task: Task) -> list[RankedModel]:
-        """Return the models for cameras without a network of their own, best first."""
+        """Return the models for any camera, best first."""
         return [one for one in self.foreign if one.model.startswith(f"{task}/")]
 
     def _find(self, request: ModelRequest, notes: list[str]) -> tuple[ModelEntry, str | None]:
@@ -512,11 +513,9 @@ def check_consistency(registry: Registry) -> None:
         if key in taken:
             raise InvalidDocumentError(f"zoo/{entry.reference}.yaml: {place}: expected an unused name, got {name!r}")
         taken.add(key)
-    blocks = [(block.task, block.models) for block in registry.preferences]
-    for task, models in [*blocks, *((task, registry.for_any_camera(task)) for task in TASKS)]:
+    blocks: list[tuple[Task | None, list[RankedModel]]] = [(block.task, block.models) for block in registry.preferences]
+    for task, models in [*blocks, (None, registry.foreign)]:
         for ranked in models:
-            if ranked.model not in registry.entries or not ranked.model.startswith(f"{task}/"):
-                raise InvalidDocumentError(
-                    f"zoo/preferences.yaml: models: expected a model of this registry for the task {task}, "
-                    f"got {ranked.model!r}"
-                )
+            if ranked.model not in registry.entries or not ranked.model.startswith(f"{task}/" if task else ""):
+                wanted = "a model of this registry" + (f" for the task {task}" if task else "")
+                raise InvalidDocumentError(f"zoo/preferences.yaml: models: expected {wanted}, got {ranked.model!r}")

@@ -69,7 +69,8 @@ def preferences_table(registry: Registry) -> str:
         rest = "any other" if shares[block.task, block.instrument, block.detector] > 1 else "any"
         filters = ", ".join(rest if name == "*" else name for name in block.filters)
         rows.append([camera, filters, block.task, _ranked(block.models)])
-    rows += [["any other camera", "any", task, _ranked(found)] for task in TASKS if (found := registry.for_any_camera(task))]
+    for_any = [(task, registry.for_any_camera(task)) for task in TASKS]
+    rows += [["any camera, after its own", "any", task, _ranked(found)] for task, found in for_any if found]
     return markdown_table(["instrument", "filter", "task", "models, best first"], rows)
 
 
@@ -110,7 +111,8 @@ def card_fields_table() -> str:
 def input_text(card: Card) -> str:
     """Return the input unit and its normalisation, as in ``electron (divided by 100 inside)``."""
     if card.input.by_noise:
-        return "any unit, gain and bias level (asinh((pixel - sky) / noise) of the whole exposure inside)"
+        masked = ", masked pixels interpolated" if card.identity.task == "inpaint" else ""
+        return f"any unit, gain and bias level (asinh((pixel - sky) / noise) of the whole exposure inside{masked})"
     steps = [f"divided by {card.input.scale:g}"] if card.input.scale != 1 else []
     steps += ["standardised over the whole frame"] if card.input.normalisation == "frame-standardise" else []
     return card.input.unit + (f" ({' and '.join(steps)} inside)" if steps else "")

@@ -223,6 +223,13 @@ def test_a_page_of_inpainting_has_errors_and_fluxes_and_no_rates():
         assert part not in text, part
 
 
+def test_what_a_method_avoids_is_of_the_error_between_biharmonic_interpolation_and_the_scene():
+    table = tables.headline(fill_results(scene_mse=10.0))
+    place = table.columns.index("avoided") - 1
+    shown = {name: cells(table, "extragalactic", name)[place].text for name in (FILLER, MEDIAN, BIHARMONIC)}
+    assert shown == {FILLER: "55.0 %", MEDIAN: "-32.5 %", BIHARMONIC: "0.0 %"}  # (410 - 190) / (410 - 10)
+
+
 def test_failed_gates_come_first():
     table = tables.gates(mask_results(fails=True).verdicts[0])
     assert [row[-1].text for row in table.blocks[0].rows] == ["fails", "fails", "passes", "passes", "not required"]

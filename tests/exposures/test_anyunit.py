@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from deepcr_zoo import clean_file
 from deepcr_zoo.cli.main import app
 from deepcr_zoo.errors import InvalidFileError, NoModelError
-from deepcr_zoo.exposures.reading import read_exposure
+from deepcr_zoo.exposures.reading import MissingFactsError, read_exposure
 from deepcr_zoo.exposures.selection import ranked_models
 from deepcr_zoo.zoo.instrumentfiles import default_instruments
 from deepcr_zoo.zoo.registries import default_registry, local_root
@@ -145,6 +145,15 @@ def test_a_painter_for_any_unit_repaints_in_the_unit_of_the_file(tmp_path):
     assert fits.getheader(tmp_path / "e_flc_crmask.fits", "CRMASK")["CRSKY1"] == pytest.approx(100, abs=2)
 
 
+def test_a_mask_that_is_given_is_repainted_in_the_unit_of_the_file_where_the_painter_needs_none(tmp_path):
+    imported(tmp_path, PAINTER)
+    path, mask = raw(tmp_path / "x.fits"), tmp_path / "mine.npz"
+    np.savez(mask, mask=STRUCK)
+    assert clean_file(path, mask=mask, inpaint=f"local:{PAINTER}").inpaint == f"local:inpaint/{PAINTER}@1.0"
+    with pytest.raises(MissingFactsError, match="gain"):
+        clean_file(path, mask=mask, inpaint="ACS-WFC-F606W-2-32", overwrite=True)
+
+
 def test_a_painter_for_electrons_is_refused_beside_a_network_for_any_unit(tmp_path):
     with pytest.raises(NoModelError, match="takes electron, the mask model any"):
         clean_file(raw(tmp_path / "x.fits"), LOCAL, inpaint="ACS-WFC-F606W-2-32")
@@ -162,8 +171,8 @@ def test_a_camera_without_a_network_gets_that_for_any_unit_and_others_keep_their
     zoo, any_camera = default_registry(), RankedModel(model=f"mask/{NAME}", reason="for any CCD")
     registry = replace(read_registry(local_root()), preferences=zoo.preferences, foreign=[any_camera])
     acs, unknown = default_instruments().named("HST", "ACS", "WFC"), default_instruments().named("HST", "STIS", "CCD")
-    assert ranked_models(acs, registry, "mask", "F606W") == ranked_models(acs, zoo, "mask", "F606W")
+    assert ranked_models(acs, registry, "mask", "F606W") == [*ranked_models(acs, zoo, "mask", "F606W")[:-1], any_camera]
     for camera in (unknown, None):
         assert ranked_models(camera, registry, "mask") == [any_camera]
-        assert ranked_models(camera, zoo, "mask") == zoo.foreign
+        assert ranked_models(camera, zoo, "mask") == zoo.for_any_camera("mask")
         assert ranked_models(camera, registry, "inpaint") == []

@@ -60,6 +60,19 @@ def test_page_and_config_state_unit_normalisation_and_formula(tmp_path):
     assert "| input | any unit, gain and bias level (asinh((pixel - sky) / noise) of the whole exposure inside) |" in page
 
 
+@pytest.mark.parametrize(("name", "more"), [(PAINTER, ""), (UNSURE, "noise * sqrt((exp(s**2) - 1)")])
+def test_config_states_where_inpainting_starts_and_what_its_uncertainty_is(name, more, tmp_path):
+    found = json.loads(published(imported(tmp_path, name))["config.json"])
+    assert found["input"]["formula"].endswith(
+        "; [e, mask]; e is x, and where mask is 1 the mean of the known neighbours (3x3), layer by layer from the edge "
+        "inwards, 0 deeper than 16 layers"
+    )
+    start = "where mask is 1: e + network([e, mask]), back to the unit of the image; elsewhere image"
+    assert found["output"]["formula"].startswith(start)
+    assert more in found["output"]["formula"]
+    assert bool(more) == ("uncertainty" in found["output"]["formula"])
+
+
 def test_the_command_line_imports_lists_and_shows_it(tmp_path):
     imported(tmp_path)
     path = str(tmp_path / f"{NAME}.safetensors")

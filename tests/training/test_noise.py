@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from deepcr_zoo.errors import InvalidDocumentError, TrainingError
-from deepcr_zoo.models.networkinput import image_channel, inpainting_channels, interpolate, scaling_of
+from deepcr_zoo.models.networkinput import estimated_channels, image_channel, interpolate, scaling_of
 from deepcr_zoo.models.skynoise import frame_noise
 from deepcr_zoo.training.augmentation import augment
 from deepcr_zoo.training.objectives import NATIVE, Feed
@@ -68,7 +68,7 @@ def test_a_network_is_trained_on_what_it_sees_in_use(task, source, dataset):
         channels = partial(image_channel, image, scaling)
         if task == "inpaint":
             hidden = examples.input[number, 1].numpy().astype(bool)
-            channels = partial(inpainting_channels, interpolate(image, hidden, scaling), hidden, scaling)
+            channels = partial(estimated_channels, interpolate(image, hidden, scaling), hidden)
             whole = examples.input[number, 0] + examples.target[number, 0]
             np.testing.assert_allclose(scaling.undo(whole.numpy(), EVERYTHING, EVERYTHING), image, 1e-4)
         np.testing.assert_allclose(channels(EVERYTHING, EVERYTHING), examples.input[number].numpy(), atol=1e-5)

@@ -34,8 +34,8 @@ MASKS_PER_STAMP = 1
 AT_ONCE = 64
 """Stamps that are filled at a time: memory does not grow with the draws."""
 
-MOST_OFF_SCENE = 10.0
-"""Sigma of the noise: simulated pixels further from their scene are saturated, which no other pixel tells."""
+MOST_SIGMA = 10.0
+"""Of the noise: a simulated pixel further from its scene is saturated, and one further from its neighbours may be hot."""
 
 LEAST_SHARED = 0.1
 """Share of a pixel's excess in a neighbour: below it the pixel is hot, since a star of FWHM 1.1 pixels gives 0.2."""
@@ -237,7 +237,7 @@ def judge(
         of_stamps, noise = blocks.of_stamps[key(stamps.group)], stamps.group.noise()
         truth = None if stamps.group.truth is None else stamps.group.read_truth()
         scene = None if truth is None else truth["scene"]
-        unknown = stamps.ignore if truth is None else stamps.ignore | _told_by_no_other(stamps.image, truth)
+        unknown = stamps.ignore if truth is None else stamps.ignore | _unpredictable(stamps.image, truth)
         for drawn in draws.within(stamps.numbers).batches():
             here = drawn.stamps - stamps.numbers.start
             added = np.stack([sources[other].cosmic_rays for other in drawn.others.tolist()]).astype(bool)
@@ -255,10 +255,10 @@ def judge(
     return sums
 
 
-def _told_by_no_other(image: Images, truth: Mapping[str, Images]) -> Masks:
-    """Return the saturated and the hot pixels of simulated stamps, shape (N, S, S)."""
-    scene, most = truth["scene"], MOST_OFF_SCENE * truth["noise"]
-    around = minimum_filter(scene, footprint=_NEIGHBOURS)
-    excess, shared = scene - around, maximum_filter(scene, footprint=_NEIGHBOURS) - around
+def _unpredictable(image: Images, truth: Mapping[str, Images]) -> Masks:
+    """Return the saturated pixels and the single hot ones of simulated stamps, shape (N, S, S)."""
+    scene, most = truth["scene"], MOST_SIGMA * truth["noise"]
+    around = minimum_filter(scene, footprint=_NEIGHBOURS, mode="mirror")  # no pixel is its own neighbour
+    excess, shared = scene - around, maximum_filter(scene, footprint=_NEIGHBOURS, mode="mirror") - around
     is_hot = (excess > most) & (shared < LEAST_SHARED * excess)
     return np.asarray((np.abs(image - truth["cosmic_rays"] - scene) > most) | is_hot)

@@ -268,7 +268,7 @@ def _main_figures(method: MethodResult, field: FieldResult, at: str | None) -> l
     return [percent(found), percent(precision), significant(field.area, 5), significant(field.average_precision)]
 
 
-def _way_to_scene(results: BenchmarkResults, errors: InpaintingErrors, field_type: str) -> str:
+def _avoided(results: BenchmarkResults, errors: InpaintingErrors, field_type: str) -> str:
     """Return how much of the avoidable squared error of biharmonic interpolation a method avoids."""
     start = next((one.fields[field_type].inpainting for one in results.methods if one.name == BIHARMONIC), None)
     if start is None or start.mse is None or errors.mse is None or errors.scene_mse is None or start.mse <= errors.scene_mse:
@@ -287,7 +287,7 @@ def _inpainting_errors(results: BenchmarkResults) -> Table:
         mse = Cell(significant(errors.mse), leads(results, method.name, field_type, None))
         ratios = [known.get((name, method.name, field_type), NONE) for name in networks]
         within = [percent(errors.within_1_sigma), percent(errors.within_2_sigma)] if predicted else []
-        limit = [significant(errors.scene_mse), _way_to_scene(results, errors, field_type)] if simulated else []
+        limit = [significant(errors.scene_mse), _avoided(results, errors, field_type)] if simulated else []
         figures = [significant(errors.mae), significant(errors.bias), *within, *limit, f"{errors.pixels:,}"]
         return [Cell(method.name), mse, *map(Cell, ratios), *map(Cell, figures)]
 
@@ -297,7 +297,7 @@ def _inpainting_errors(results: BenchmarkResults) -> Table:
     columns = ["method", "MSE ((e-)²)", *(f"MSE of {name} / this" for name in networks), "MAE (e-)", "bias (e-)"]
     columns += [
         *(["within 1 sigma", "within 2 sigma"] if predicted else []),
-        *(["MSE of the scene", "way to it"] if simulated else []),
+        *(["MSE of the scene", "avoided"] if simulated else []),
     ]
     columns.append("pixels")
     reading = (
@@ -310,8 +310,9 @@ def _inpainting_errors(results: BenchmarkResults) -> Table:
         )
     if simulated:
         reading += (
-            " The noiseless scene has the least MSE that is possible: the rest is the noise of the hidden pixels. The way "
-            "to it starts at biharmonic interpolation. Saturated and hot pixels, which no other pixel tells, are left out."
+            " The noiseless scene has the least MSE that is possible, that of the noise of the hidden pixels. Of the MSE "
+            "between biharmonic interpolation (0 %) and the scene (100 %), a method avoids the share that is shown. "
+            "Saturated pixels and single hot ones, whose neighbours do not show their values, are left out."
         )
     return Table("Errors of filled pixels", reading, columns, _per_field(results, row_of))
 

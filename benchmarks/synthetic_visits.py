@@ -37,7 +37,6 @@ from deepcr_zoo.simulate.truth import Truth, read_truth, truth_path
 from deepcr_zoo.zoo.recipe import (
     RESERVED_SEED,
     SIMULATED_FIELD_TYPES,
-    BuildBlock,
     InstrumentBlock,
     Recipe,
     SimulatedFieldType,
@@ -135,7 +134,7 @@ def labelled_visits(options: argparse.Namespace) -> list[LabelledVisit]:
     planned = [
         _planned(recipe, name, seed, options.side or None) for name in SIMULATED_FIELD_TYPES for seed in options.seeds
     ]
-    make = partial(_made, instrument=recipe.instrument, build=recipe.build, cache=options.cache)
+    make = partial(_made, recipe=recipe, cache=options.cache)
     # processes of their own even for one job: what a simulation has in memory shall not stay
     with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         visits = []
@@ -200,9 +199,9 @@ def _planned(recipe: Recipe, field_type: SimulatedFieldType, seed: int, side: in
     )
 
 
-def _made(visit: SimulatedVisit, instrument: InstrumentBlock, build: BuildBlock, cache: Path) -> Path:
+def _made(visit: SimulatedVisit, recipe: Recipe, cache: Path) -> Path:
     """The visit's folder: exposures, truth and labels, or nothing at all if this is killed."""
-    facts = {**asdict(visit), "instrument": visit.instrument.model_dump(), "drizzle": build.drizzle.model_dump()}
+    facts = {**asdict(visit), "instrument": visit.instrument.model_dump(), "drizzle": recipe.build.drizzle.model_dump()}
     facts |= {"simulator": VERSION, "drizzlepac": version("drizzlepac"), "sources": _sources_sha256()}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     done = cache / f"{visit.field_type}-{visit.seed}-{digest}"
@@ -213,14 +212,14 @@ def _made(visit: SimulatedVisit, instrument: InstrumentBlock, build: BuildBlock,
     try:
         exposures = sorted(write_visit(visit, unfinished))
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
-            bits = quality_bits(build.ignore, detector_of(instrument))
+            bits = quality_bits(recipe.build.ignore, detector_of(recipe.instrument))
             log = unfinished / "drizzle.log"
             files = [(path, sha256_of(path)) for path in exposures]
-            drizzled = drizzle_visit(files, Path(scratch), build.drizzle, bits.kept, None, log)
+            drizzled = drizzle_visit(files, Path(scratch), recipe.build.drizzle, bits.kept, None, log)
             masks: dict[str, Any] = {
                 _key(index, chip.version): drizzled.label(index, chip.version)[0]
                 for index, path in enumerate(exposures)
-                for chip in _chips(path, instrument)
+                for chip in _chips(path, recipe.instrument)
             }
         np.savez_compressed(unfinished / LABELS, **masks)
         unfinished.rename(done)

@@ -320,20 +320,22 @@ class InpaintModel(Model):
         unsure = np.full(filled.shape, np.nan, np.float32) if self.card.output.uncertainty else None
         measured = self._noise_of_each(noise, len(filled))
         for number, ((pixels, valid), masked, known) in enumerate(zip(stack.frames(masks), masks, measured, strict=True)):
+            if not masked.any():
+                continue  # neither noise nor estimate is needed
             scaling = scaling_of(self.card, pixels, valid, known)
-            if isinstance(scaling, NoiseScaling):
-                seen = interpolate(pixels, masked, scaling)
-                for rows, columns, output in self._windows(pixels.shape, partial(estimated_channels, seen, masked), tile):
-                    wanted, value = masked[rows, columns], seen[rows, columns] + output[0]
-                    filled[number, rows, columns][wanted] = self._finite(scaling.undo(value, rows, columns)[wanted])
-                    if unsure is not None:
-                        deviation = scaling.deviation(value, output[1], rows, columns)
-                        unsure[number, rows, columns][wanted] = self._finite(deviation[wanted])
-            else:
-                channels = partial(hidden_channels, pixels, masked, scaling)
-                for rows, columns, output in self._windows(pixels.shape, channels, tile):
-                    wanted = masked[rows, columns]
-                    filled[number, rows, columns][wanted] = self._finite(scaling.undo(output[0], rows, columns)[wanted])
+            seen = interpolate(pixels, masked, scaling) if isinstance(scaling, NoiseScaling) else None
+            channels = (
+                partial(hidden_channels, pixels, masked, scaling)
+                if seen is None
+                else partial(estimated_channels, seen, masked)
+            )
+            for rows, columns, output in self._windows(pixels.shape, channels, tile):
+                wanted = masked[rows, columns]
+                value = output[0] if seen is None else seen[rows, columns] + output[0]
+                filled[number, rows, columns][wanted] = self._finite(scaling.undo(value, rows, columns)[wanted])
+                if unsure is not None and isinstance(scaling, NoiseScaling):  # as the card's schema requires
+                    deviation = scaling.deviation(value, output[1], rows, columns)
+                    unsure[number, rows, columns][wanted] = self._finite(deviation[wanted])
         return Repainted(filled.reshape(stack.shape), None if unsure is None else unsure.reshape(stack.shape))
 
 

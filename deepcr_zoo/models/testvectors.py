@@ -89,13 +89,11 @@ def make_with(network: Callable[[Tensor], Tensor], card: Card, seed: int) -> Vec
     scaled = (scaled - mean) / deviation
     if card.input.by_noise:
         scaled = scaled.asinh()
-    if starts_from_estimate := card.identity.task == "inpaint" and card.input.by_noise:
+    shown = scaled * torch.from_numpy(~mask)
+    if card.identity.task == "inpaint" and card.input.by_noise:
         mask[_HOLE, _HOLE] = True
-    hidden = torch.from_numpy(mask).double()
-    shown = scaled * (1 - hidden)
-    if starts_from_estimate:
         shown = torch.from_numpy(interpolate(image, mask, noise_scaling(image, noise=(found,)))).double()
-    inputs = [scaled] if card.identity.task == "mask" else [shown, hidden]
+    inputs = [scaled] if card.identity.task == "mask" else [shown, torch.from_numpy(mask).double()]
     with torch.inference_mode():
         output = network(torch.stack(inputs)[None])[0, 0]  # the second one of some is the uncertainty
     if card.identity.task == "mask":

@@ -19,14 +19,8 @@ from deepcr_zoo.models.computations import computing
 from deepcr_zoo.models.containers import Repainted
 from deepcr_zoo.models.engines import Block, Engine, select_engine
 from deepcr_zoo.models.images import ImageStack, hidden_cores, read_image, read_mask
-from deepcr_zoo.models.networkinput import (
-    NoiseScaling,
-    estimated_channels,
-    hidden_channels,
-    image_channel,
-    interpolate,
-    scaling_of,
-)
+from deepcr_zoo.models.interpolation import interpolate
+from deepcr_zoo.models.networkinput import NoiseScaling, estimated_channels, hidden_channels, image_channel, scaling_of
 from deepcr_zoo.models.notebooks import html_table
 from deepcr_zoo.models.skynoise import FrameNoise
 from deepcr_zoo.models.tiling import Span, plan_windows

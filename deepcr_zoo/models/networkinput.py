@@ -11,15 +11,9 @@ from numpy.typing import NDArray
 
 from deepcr_zoo.models.architectures import LOG_SPREAD
 from deepcr_zoo.models.engines import Block
-from deepcr_zoo.models.images import Mask, near
+from deepcr_zoo.models.images import Mask
 from deepcr_zoo.models.skynoise import FrameNoise, frame_noise, sky_and_noise
 from deepcr_zoo.zoo.cards import Card
-
-LAYERS = 16
-"""Of masked pixels that are interpolated, from the edge of a mask inwards."""
-
-_BAND = 256  # rows that are scaled at a time, which bounds the memory
-_NEIGHBOURS = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0)]
 
 
 class Scaling(Protocol):
@@ -77,39 +71,8 @@ def image_channel(pixels: Block, scaling: Scaling, rows: slice, columns: slice) 
     return scaling.apply(pixels[rows, columns], rows, columns)[None]
 
 
-def interpolate(pixels: Block, masked: Mask, scaling: NoiseScaling) -> Block:
-    """Return a frame as a network sees it, with an estimate in masked pixels: the mean of their known neighbours.
-
-    They are filled from the edge inwards, layer by layer; what lies deeper than `LAYERS` gets 0, the level of the sky.
-    """
-    seen, known = np.zeros(pixels.shape, np.float32), ~masked
-    for first in range(0, len(pixels), _BAND):
-        rows = slice(first, first + _BAND)
-        seen[rows] = np.where(known[rows], scaling.apply(pixels[rows], rows, slice(None)), 0)
-    for _ in range(LAYERS):
-        ready = near(known, side=3) & ~known
-        places = np.stack(np.nonzero(ready))
-        if not places.size:
-            break
-        seen[ready] = _mean_of_neighbours(seen, known, places)
-        known |= ready
-    return seen
-
-
-def _mean_of_neighbours(seen: Block, known: Mask, places: NDArray[np.intp]) -> Block:
-    """Return the mean of the known pixels of the 3x3 around masked ones; `places` are their rows and columns, (2, K)."""
-    total, count = np.zeros((2, places.shape[1]), np.float32)
-    for step in _NEIGHBOURS:
-        near_by = places + np.reshape(step, (2, 1))
-        inside = ((near_by >= 0) & (near_by < np.reshape(seen.shape, (2, 1)))).all(axis=0)
-        at = tuple(np.where(inside, near_by, places))  # a masked pixel is not known
-        total += np.where(known[at], seen[at], 0)
-        count += known[at]
-    return np.asarray(total / count)
-
-
 def estimated_channels(seen: Block, masked: Mask, rows: slice, columns: slice) -> Block | None:
-    """Return [estimate, mask] for part of a frame as from `interpolate`, or None where nothing is masked."""
+    """Return [estimate, mask] for part of a frame as from `interpolation.interpolate`, or None where nothing is masked."""
     hidden = masked[rows, columns]
     return np.stack([seen[rows, columns], hidden.astype(np.float32)]) if hidden.any() else None
 

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from deepcr_zoo.errors import InvalidWeightsError
 from deepcr_zoo.models.images import LIMIT, has_value
+from deepcr_zoo.models.interpolation import LAYERS, interpolate
 from deepcr_zoo.models.nets import UNet
-from deepcr_zoo.models.networkinput import LAYERS, interpolate, noise_scaling
+from deepcr_zoo.models.networkinput import noise_scaling
 from deepcr_zoo.models.skynoise import frame_noise
 from deepcr_zoo.models.weights import TensorFacts, check_tensors, read_header
 from deepcr_zoo.zoo.cards import Card

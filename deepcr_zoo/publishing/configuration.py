@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 
 from deepcr_zoo.models.architectures import CHANNELS, LOG_SPREAD
-from deepcr_zoo.models.networkinput import LAYERS
+from deepcr_zoo.models.interpolation import LAYERS, STEPS
 from deepcr_zoo.zoo.cards import Card
 from deepcr_zoo.zoo.registry import CARD_FILE, TEST_VECTOR_FILE, WEIGHTS_FILE, Architecture, LockedFile
 
@@ -18,8 +18,8 @@ SCALED = {
     "noise": "x = arcsinh((image - sky) / noise), sky and noise of the whole exposure or amplifier, as in README.md",
 }
 ESTIMATED = (
-    "; e is x, and where mask is 1 the mean of the known neighbours (3x3), layer by layer from the edge inwards, "
-    "0 deeper than {} layers"
+    "; e is x, and where mask is 1 first the mean of the known neighbours (3x3), layer by layer from the edge inwards, "
+    "0 deeper than {} layers, then {} steps of heavy-ball descent towards least curvature, as in README.md"
 )
 INPAINTED = "where mask is 1: {}, back to the unit of the image; elsewhere image"
 UNCERTAIN = (
@@ -70,7 +70,7 @@ def configuration(card: Card, architecture: Architecture, files: Mapping[str, by
 def _input(card: Card) -> str:
     if card.identity.task == "mask":
         return "[x]"
-    return f"[e, mask]{ESTIMATED.format(LAYERS)}" if card.input.by_noise else "[x * (1 - mask), mask]"
+    return f"[e, mask]{ESTIMATED.format(LAYERS, STEPS)}" if card.input.by_noise else "[x * (1 - mask), mask]"
 
 
 def _output(card: Card) -> str:

@@ -13,7 +13,7 @@ from deepcr_zoo.bench.report.wording import field_name
 from deepcr_zoo.bench.results import BenchmarkResults, GateResult, MethodResult, ModelVerdict
 from deepcr_zoo.errors import printable
 from deepcr_zoo.models.architectures import CHANNELS
-from deepcr_zoo.models.networkinput import LAYERS
+from deepcr_zoo.models.interpolation import LAYERS, MOMENTUM, STEP_SIZE, STEPS
 from deepcr_zoo.zoo.cards import Card, Figure, FigureUnit
 from deepcr_zoo.zoo.hub.frontmatter import Evaluation, front_matter
 from deepcr_zoo.zoo.names import Task
@@ -93,6 +93,9 @@ def render(facts: PageFacts) -> bytes:
         unit_text="any unit" if card.input.pixel_unit is None else card.input.pixel_unit,
         channels=CHANNELS[card.identity.task],
         layers=LAYERS,
+        steps=STEPS,
+        step_size=STEP_SIZE,
+        momentum=MOMENTUM,
         published=[_published_table(one.figures) for one in card.published_evaluation],
         measured=_measured_table(facts),
         operating=[_operating_points(one) for one in facts.measurements],

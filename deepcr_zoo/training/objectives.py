@@ -10,8 +10,8 @@ from torch import Tensor
 
 from deepcr_zoo.errors import TrainingError
 from deepcr_zoo.models.architectures import LOG_SPREAD
+from deepcr_zoo.models.interpolation import LAYERS, MOMENTUM, STEP_SIZE, STEPS
 from deepcr_zoo.models.nets import UNet
-from deepcr_zoo.models.networkinput import LAYERS
 from deepcr_zoo.training.augmentation import augment, inpainting_masks
 from deepcr_zoo.training.stamps import StampBatch, StampSource
 from deepcr_zoo.zoo.names import Task
@@ -93,7 +93,7 @@ def inpainting_examples(batch: StampBatch, added: Tensor, scale: float) -> Examp
 
 
 def interpolated(image: Tensor, hidden: Tensor) -> Tensor:
-    """Return images (N, S, S) with the mean of the known neighbours in hidden pixels, as `networkinput.interpolate`."""
+    """Return images (N, S, S) with an estimate in hidden pixels, as `interpolation.interpolate`."""
     known, filled = ~hidden, torch.where(hidden, torch.zeros_like(image), image)
     for _ in range(LAYERS):
         if bool(known.all()):
@@ -102,7 +102,17 @@ def interpolated(image: Tensor, hidden: Tensor) -> Tensor:
         ready = ~known & (share > 0)
         filled = torch.where(ready, total / share, filled)
         known = known | ready
+    change = torch.zeros_like(filled)
+    for _ in range(STEPS):
+        change = torch.where(hidden, MOMENTUM * change - STEP_SIZE * _laplacian(_laplacian(filled)), 0)
+        filled = filled + change
     return filled
+
+
+def _laplacian(images: Tensor) -> Tensor:
+    wide = F.pad(images, (1, 1, 1, 1), mode="replicate")
+    beside = wide[:, :-2, 1:-1] + wide[:, 2:, 1:-1] + wide[:, 1:-1, :-2] + wide[:, 1:-1, 2:]
+    return beside - 4 * images
 
 
 def summed_loss(task: Task, output: Tensor, examples: Examples) -> Tensor:

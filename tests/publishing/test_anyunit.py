@@ -44,7 +44,7 @@ def published(model):
 
 @pytest.mark.parametrize("name", [NAME, *(pytest.param(one, marks=pytest.mark.slow) for one in (PAINTER, FAST, UNSURE))])
 def test_the_example_of_its_page_meets_the_test_vector_without_this_package(name, tmp_path):
-    assert lines_of_example_alone(published(imported(tmp_path, name)), tmp_path) <= 45
+    assert lines_of_example_alone(published(imported(tmp_path, name)), tmp_path) <= 50
 
 
 def test_page_and_config_state_unit_normalisation_and_formula(tmp_path):
@@ -64,8 +64,8 @@ def test_page_and_config_state_unit_normalisation_and_formula(tmp_path):
 def test_config_states_where_inpainting_starts_and_what_its_uncertainty_is(name, more, tmp_path):
     found = json.loads(published(imported(tmp_path, name))["config.json"])
     assert found["input"]["formula"].endswith(
-        "; [e, mask]; e is x, and where mask is 1 the mean of the known neighbours (3x3), layer by layer from the edge "
-        "inwards, 0 deeper than 16 layers"
+        "; [e, mask]; e is x, and where mask is 1 first the mean of the known neighbours (3x3), layer by layer from the "
+        "edge inwards, 0 deeper than 16 layers, then 16 steps of heavy-ball descent towards least curvature, as in README.md"
     )
     start = "where mask is 1: e + network([e, mask]), back to the unit of the image; elsewhere image"
     assert found["output"]["formula"].startswith(start)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from deepcr_zoo.errors import InvalidDocumentError, TrainingError
-from deepcr_zoo.models.networkinput import estimated_channels, image_channel, interpolate, scaling_of
+from deepcr_zoo.models.interpolation import interpolate
+from deepcr_zoo.models.networkinput import estimated_channels, image_channel, scaling_of
 from deepcr_zoo.models.skynoise import frame_noise
 from deepcr_zoo.training.augmentation import augment
 from deepcr_zoo.training.objectives import NATIVE, Feed

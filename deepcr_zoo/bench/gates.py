@@ -16,6 +16,7 @@ from deepcr_zoo.bench import exclusions
 from deepcr_zoo.bench.maskbenchmark import BEST
 from deepcr_zoo.bench.results import (
     BIHARMONIC,
+    IN_NOISE,
     MEDIAN,
     NOT_MEASURED,
     BenchmarkResults,
@@ -272,10 +273,16 @@ def _mask_quality(judged: Judged) -> Iterator[Check]:
 
 
 def _inpainting_quality(judged: Judged) -> Iterator[Check]:
+    bound = "below 1 with 95 % confidence" + (", in units of the noise" if _is_judged_in_noise(judged) else "")
     for method, baseline in ((MEDIAN, "the masked median"), (BIHARMONIC, "biharmonic interpolation")):
         for name in judged.field_types:
             measure = partial(_mse_ratio, judged, method, name)
-            yield Check(Gate.BELOW_BASELINE, "below 1 with 95 % confidence", measure, name, details={"baseline": baseline})
+            yield Check(Gate.BELOW_BASELINE, bound, measure, name, details={"baseline": baseline})
+
+
+def _is_judged_in_noise(judged: Judged) -> bool:
+    """True for inpainting in units of the noise: in e- the cameras with the brightest pixels would decide alone."""
+    return isinstance(judged.model, InpaintModel) and judged.model.card.input.by_noise
 
 
 def _card(candidate: Candidate) -> Measured:
@@ -516,6 +523,7 @@ def _no_regression(judged: Judged) -> Iterator[Check]:
         return
     is_mask, is_required = isinstance(judged.model, MaskModel), judged.recipe.gates.no_regression
     bound = "not below 0 points with 95 % confidence" if is_mask else "not above 1 with 95 % confidence"
+    bound += ", in units of the noise" if _is_judged_in_noise(judged) else ""
     for name in judged.field_types:
         measure = partial(_regression, judged, previous.reference, name)
         yield Check(Gate.NO_REGRESSION, bound, measure, name, is_required, {"previous": previous.reference})
@@ -548,9 +556,10 @@ def _is_worse(found: Comparison) -> bool:
 
 
 def _comparison(judged: Judged, against: str, field_type: str, fpr: float | None) -> Comparison:
-    wanted = (judged.name, against, field_type)
+    quantity = "TPR difference" if fpr is not None else IN_NOISE if _is_judged_in_noise(judged) else "MSE ratio"
+    wanted = (judged.name, against, field_type, quantity)
     for one in judged.results.comparisons:
-        if (one.method, one.against, one.field_type) == wanted and math.isclose(one.fpr or 0, fpr or 0):
+        if (one.method, one.against, one.field_type, one.quantity) == wanted and math.isclose(one.fpr or 0, fpr or 0):
             return one
     excluded = [one.reason for one in judged.results.excluded if one.reference == against]
     at = "" if fpr is None else f" at FPR {100 * fpr:g} %"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from itertools import product
 
 from deepcr_zoo._version import __version__
 from deepcr_zoo.bench.findings import Findings, pairs, resampled_sky
@@ -21,6 +22,7 @@ from deepcr_zoo.bench.measures.inpainting import (
 from deepcr_zoo.bench.measures.judgedpixels import OnExposure, as_method, field_types_of
 from deepcr_zoo.bench.results import (
     BIHARMONIC,
+    IN_NOISE,
     MEDIAN,
     AddedMasks,
     BaselineMethod,
@@ -29,6 +31,7 @@ from deepcr_zoo.bench.results import (
     MethodResult,
     ModelMethod,
     Photometry,
+    Quantity,
 )
 from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.errors import MissingExtraError
@@ -38,6 +41,7 @@ from deepcr_zoo.models.model import InpaintModel
 from deepcr_zoo.zoo.recipe import Recipe
 from deepcr_zoo.zoo.records import POOLED
 
+QUANTITIES: tuple[Quantity, ...] = ("MSE ratio", IN_NOISE)
 Methods = dict[str, tuple[ModelMethod | BaselineMethod, Fill]]
 
 
@@ -63,10 +67,11 @@ def judge_inpainting(
         results.append(MethodResult(name=name, method=method, score=None, fields=fields))
     comparisons = []
     for one, other in pairs(list(fills), compared):
-        for name, of_field in sums.items():
-            ratio, between = mse_ratio(of_field[one], of_field[other], weights[name])
+        for (name, of_field), quantity in product(sums.items(), QUANTITIES):
+            in_noise = quantity == IN_NOISE
+            ratio, between = mse_ratio(of_field[one], of_field[other], weights[name], in_noise=in_noise)
             comparisons.append(
-                Comparison(method=one, against=other, field_type=name, quantity="MSE ratio", value=ratio, interval=between)
+                Comparison(method=one, against=other, field_type=name, quantity=quantity, value=ratio, interval=between)
             )
     measured, missing = _photometry(fills, dataset, settings.seed, on_exposure)
     return Findings(results, comparisons, cautions + missing, added, measured)

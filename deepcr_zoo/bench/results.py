@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -205,6 +205,7 @@ class InpaintingErrors(Document):
     mse: float | None = Field(default=None, ge=0, description="mean squared error, e-^2")
     mae: float | None = Field(default=None, ge=0, description="mean absolute error, e-")
     bias: float | None = Field(default=None, description="mean error, e-")
+    mse_in_noise: float | None = optional(None, "mean squared error in units of the noise of each pixel; of the sky if real")
     within_1_sigma: Probability | None = optional(None, "errors below the predicted uncertainty")
     within_2_sigma: Probability | None = optional(None, "errors below twice that")
     scene_mse: float | None = optional(None, "MSE of the noiseless scene on these pixels, the least possible, e-^2")
@@ -271,13 +272,18 @@ class MethodResult(Document):
         return self
 
 
+IN_NOISE: Final = "MSE ratio in units of the noise"
+
+Quantity = Literal["TPR difference", "MSE ratio", "MSE ratio in units of the noise"]
+
+
 class Comparison(Document):
     """Two methods on the same pixels, resampled together."""
 
     method: str = Field(description="name of the first method")
     against: str = Field(description="name of the second method")
     field_type: str
-    quantity: Literal["TPR difference", "MSE ratio"] = Field(description="method minus against, or method / against")
+    quantity: Quantity = Field(description="method minus against, or method / against")
     fpr: Rate | None = Field(default=None, description="FPR of both TPRs")
     value: float | None
     interval: Interval | None = None
@@ -426,7 +432,8 @@ def _check_fields(results: TruthResults | BenchmarkResults) -> None:
 
 def leads(results: BenchmarkResults, method: str, field_type: str, fpr: float | None) -> bool:
     """True if a method is significantly better than each of the others: every interval excludes a tie."""
-    here = [one for one in results.comparisons if (one.field_type, one.fpr) == (field_type, fpr)]
+    known = [one for one in results.comparisons if one.quantity != IN_NOISE]
+    here = [one for one in known if (one.field_type, one.fpr) == (field_type, fpr)]
     beaten = {loser for winner, loser in map(_winner_and_loser, here) if winner == method}
 
     def has_rate(one: MethodResult) -> bool:

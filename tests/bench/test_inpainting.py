@@ -16,6 +16,7 @@ from deepcr_zoo.bench.measures.inpainting import (
 from deepcr_zoo.errors import DataError, InvalidImageError
 from deepcr_zoo.models import baselines
 from deepcr_zoo.models.containers import Repainted
+from deepcr_zoo.models.skynoise import frame_noise
 from deepcr_zoo.zoo.recipe import SIMULATED_FIELD_TYPES
 from tests.bench.stamps import EXPOSURES, FIELD, SIDE, STAMPS, layers, recipe_of, with_truth, write_dataset
 
@@ -174,10 +175,12 @@ def test_sums_add_up_and_those_over_nothing_change_nothing():
     rng = np.random.default_rng(1)
     filled, true = rng.normal(0, 100, (2, 50)).astype(np.float32)
     block = rng.integers(3, size=50)
-    parts = [ErrorSums.of(filled[part], true[part], block[part], 3) for part in (slice(20), slice(20, 50), slice(0))]
-    added, whole = sum(parts, ErrorSums.none(3)), ErrorSums.of(filled, true, block, 3)
+    noise = rng.uniform(1, 9, 50).astype(np.float32)
+    parts = (slice(20), slice(20, 50), slice(0))
+    of_parts = [ErrorSums.of(filled[part], true[part], noise[part], block[part], 3) for part in parts]
+    added, whole = sum(of_parts, ErrorSums.none(3)), ErrorSums.of(filled, true, noise, block, 3)
     assert added.pixels.tolist() == whole.pixels.tolist() == np.bincount(block).tolist()
-    for name in ("squared", "absolute", "signed"):
+    for name in ("squared", "absolute", "signed", "squared_in_noise"):
         assert getattr(added, name) == pytest.approx(getattr(whole, name))
     joined = ErrorSums.joined([whole, added])
     assert (len(joined.pixels), joined.pixels.sum()) == (6, 100)
@@ -188,7 +191,7 @@ def test_the_ratio_of_resampled_errors_is_that_of_the_blocks_drawn():
     true, good, bad = rng.normal(0, 1, (3, 3000)).astype(np.float32)
     good, bad = true + good, true + 2 * bad
     block = np.repeat(np.arange(10), 300)
-    one, other = (ErrorSums.of(filled, true, block, 10) for filled in (good, bad))
+    one, other = (ErrorSums.of(filled, true, np.full_like(true, 3), block, 10) for filled in (good, bad))
     weights = rng.multinomial(10, [0.1] * 10, size=500).astype(float)
     chosen = np.concatenate([np.flatnonzero(block == b) for b in range(10) for _ in range(int(weights[0, b]))])
     expected = np.mean((good - true)[chosen].astype(float) ** 2) / np.mean((bad - true)[chosen].astype(float) ** 2)
@@ -198,16 +201,17 @@ def test_the_ratio_of_resampled_errors_is_that_of_the_blocks_drawn():
     assert ratio == pytest.approx(np.sum(one.squared) / np.sum(other.squared))
     assert between.low < ratio < between.high
     assert (between.blocks, between.low > 0.2, between.high < 0.3) == (10, True, True)
+    assert mse_ratio(one, other, weights, in_noise=True)[0] == pytest.approx(ratio)  # all pixels have the same noise
     assert mse_ratio(one, one, weights)[1].low == 1  # resampled together: a method is never better than itself
 
 
 def test_of_few_blocks_with_pixels_or_none_there_is_no_interval():
     error = np.ones(7, np.float32)
-    few = ErrorSums.of(2 * error, 0 * error, np.arange(7), 10)
+    few = ErrorSums.of(2 * error, 0 * error, error, np.arange(7), 10)
     weights = np.ones((20, 10))
     assert mse_ratio(few, few, weights) == (1.0, None)
     assert mse_ratio(ErrorSums.none(10), ErrorSums.none(10), weights) == (None, None)
-    perfect = ErrorSums.of(error, error, np.arange(7), 10)
+    perfect = ErrorSums.of(error, error, error, np.arange(7), 10)
     assert mse_ratio(few, perfect, weights) == (None, None)
 
 
@@ -233,6 +237,26 @@ def test_the_true_values_within_a_predicted_uncertainty_are_counted(dataset):
     assert found["calibrated"] == pytest.approx((0.683, 0.954), abs=0.02)
     assert found["too sure"] == pytest.approx((0.383, 0.683), abs=0.02)
     assert found["says nothing"] == (None, None)
+
+
+def test_in_units_of_the_noise_each_pixel_counts_by_its_own_and_real_ones_by_that_of_the_sky(dataset, tmp_path):
+    def brighter(image, mask):
+        return image + np.float32(6)
+
+    (real,) = judged({"one": brighter}, dataset).values()
+    noise = frame_noise(next(iter(dataset.exposures("test", FIELD))).read("image")["image"])[0].noise
+    assert real.of_blocks([0]).errors().mse_in_noise == pytest.approx((6 / noise) ** 2, rel=0.3)
+
+    def truth(image):
+        half = np.where(np.arange(image.shape[-1]) < image.shape[-1] // 2, np.float32(2), np.float32(4))
+        return {"cosmic_rays": image * 0, "scene": image, "noise": image * 0 + half}
+
+    simulated = with_truth(write_dataset(tmp_path, recipe_of()), truth)
+    (found,) = judged({"one": brighter}, simulated).values()
+    pixels = found.pixels[:STAMPS]
+    left = (found.squared_in_noise[:STAMPS] - 36 / 16 * pixels) / (36 / 4 - 36 / 16)
+    np.testing.assert_allclose(left, np.round(left), atol=0.01)  # a whole number of pixels has the lesser noise
+    assert ((left > 0) & (left < pixels)).all()
 
 
 def test_the_noiseless_scene_of_simulated_stamps_has_the_least_error(dataset, tmp_path):

@@ -40,6 +40,9 @@ SKY_ELECTRON = (60.0, 110.0)
 Tensors = dict[str, np.ndarray]
 Source = type[ResidentStamps] | type[MappedStamps]
 
+BY_NOISE = ("train.input.unit=any", "train.input.scale=1", "train.input.normalization=noise")
+"""Settings of a network for any unit."""
+
 
 def recipe_of(task: str, *settings: str) -> Recipe:
     """A shipped recipe with a network of two channels and a schedule of a few epochs, judged against labels alone."""

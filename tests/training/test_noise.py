@@ -16,9 +16,8 @@ from deepcr_zoo.training.pipeline import train
 from deepcr_zoo.training.stamps import MappedStamps, ResidentStamps, StampBatch, open_stamps
 from deepcr_zoo.training.state import initial_state
 from deepcr_zoo.zoo.recipe import AugmentationBlock
-from tests.training.stamps import CPU, SIDE, recipe_of, write_dataset
+from tests.training.stamps import BY_NOISE, CPU, SIDE, recipe_of, write_dataset
 
-BY_NOISE = ("train.input.unit=any", "train.input.scale=1", "train.input.normalization=noise")
 EVERYTHING = slice(None)
 
 

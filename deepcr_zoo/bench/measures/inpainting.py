@@ -3,7 +3,7 @@
 As in Zhang & Bloom 2020, section 3.2 and Table 3, test stamps are drawn with replacement, and the hidden pixels are those of
 the cosmic rays of another stamp, so that they have the shapes of cosmic rays. The stamp's own cosmic rays are hidden too,
 but the true values under them are unknown. Where a network predicts how uncertain its values are, the true values within one
-and two of its standard deviations are counted, too.
+and two of its standard deviations are counted, too. Errors are in e-, and in units of the noise of each pixel.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from deepcr_zoo.dataset.reading import Dataset
 from deepcr_zoo.errors import DataError, InvalidImageError
 from deepcr_zoo.models.containers import Repainted
 from deepcr_zoo.models.model import InpaintModel
-from deepcr_zoo.models.skynoise import FrameNoise
+from deepcr_zoo.models.skynoise import FrameNoise, sky_and_noise
 from deepcr_zoo.zoo.recipe import FieldType
 
 MASKS_PER_STAMP = 1
@@ -65,34 +65,36 @@ def by_values(method: Callable[[Images, Masks], Images]) -> Fill:
 class ErrorSums:
     """Filled minus true value (e-) over the pixels of each block of sky: count and sums, each of shape (B,).
 
-    `within_1_sigma` and `within_2_sigma` are the pixels whose error is below the predicted uncertainty, and below twice as
-    much; NaN of a method that predicts none. `scene_squared` are the squared errors of the noiseless scene, the least that
-    is possible; NaN where it is unknown.
+    `squared_in_noise` are the squared errors in units of the noise of each pixel. `within_1_sigma` and `within_2_sigma` are
+    the pixels whose error is below the predicted uncertainty, and below twice as much; NaN of a method that predicts none.
+    `scene_squared` are the squared errors of the noiseless scene, the least that is possible; NaN where it is unknown.
     """
 
     pixels: NDArray[np.int64]
     squared: Values
     absolute: Values
     signed: Values
+    squared_in_noise: Values
     within_1_sigma: Values
     within_2_sigma: Values
     scene_squared: Values
 
     @classmethod
     def none(cls, blocks: int) -> ErrorSums:
-        return cls(np.zeros(blocks, np.int64), *np.zeros((6, blocks)))
+        return cls(np.zeros(blocks, np.int64), *np.zeros((7, blocks)))
 
     @classmethod
     def of(
         cls,
         filled: Images,
         true: Images,
+        noise: Images,
         block: Numbers,
         blocks: int,
         uncertainty: Images | None = None,
         scene: Images | None = None,
     ) -> ErrorSums:
-        """Sum over K pixels in float64; `block` is that of each pixel."""
+        """Sum over K pixels in float64; `block` is that of each pixel, `noise` its standard deviation (e-)."""
         error = filled.astype(np.float64) - true
         if not np.isfinite(error).all():
             raise InvalidImageError("a pixel was filled with NaN or infinity: expected a number")
@@ -104,7 +106,7 @@ class ErrorSums:
         size, unknown = np.abs(error), np.full(len(error), np.nan)
         within = [unknown, unknown] if uncertainty is None else [size < times * uncertainty for times in (1, 2)]
         limit = unknown if scene is None else (scene.astype(np.float64) - true) ** 2
-        return cls(pixels, *map(summed, (error**2, size, error, *within, limit)))
+        return cls(pixels, *map(summed, (error**2, size, error, (error / noise) ** 2, *within, limit)))
 
     @classmethod
     def joined(cls, parts: Iterable[ErrorSums]) -> ErrorSums:
@@ -118,45 +120,54 @@ class ErrorSums:
         """Return the sums of some blocks."""
         return ErrorSums(*(one[list(blocks)] for one in self._arrays))
 
-    def mse(self, weights: Values | None = None) -> Values:
-        """Return the mean squared error of each resampling, e-^2, shape (R,); NaN without pixels.
+    def mse(self, weights: Values | None = None, *, in_noise: bool = False) -> Values:
+        """Return the mean squared error of each resampling, e-^2 or in units of the noise, shape (R,); NaN without pixels.
 
         `weights` are those of `bootstrap.resample`; by default all blocks count once, and R is 1.
         """
         times = np.ones((1, len(self.pixels))) if weights is None else weights
-        squared, pixels = times @ self.squared, times @ self.pixels
+        squared, pixels = times @ (self.squared_in_noise if in_noise else self.squared), times @ self.pixels
         return np.divide(squared, pixels, out=np.full_like(squared, np.nan), where=pixels > 0)
 
     @property
     def _arrays(self) -> tuple[NDArray[Any], ...]:
-        sums = self.squared, self.absolute, self.signed
+        sums = self.squared, self.absolute, self.signed, self.squared_in_noise
         return self.pixels, *sums, self.within_1_sigma, self.within_2_sigma, self.scene_squared
 
     def errors(self) -> InpaintingErrors:
         pixels = int(self.pixels.sum())
         if pixels == 0:
             return InpaintingErrors(pixels=0)
-        mse, mae, bias, *others = (float(one.sum()) / pixels for one in self._arrays[1:])
+        mse, mae, bias, mse_in_noise, *others = (float(one.sum()) / pixels for one in self._arrays[1:])
         one, two, scene = (None if np.isnan(figure) else figure for figure in others)
         return InpaintingErrors(
-            pixels=pixels, mse=mse, mae=mae, bias=bias, within_1_sigma=one, within_2_sigma=two, scene_mse=scene
+            pixels=pixels,
+            mse=mse,
+            mae=mae,
+            bias=bias,
+            mse_in_noise=mse_in_noise,
+            within_1_sigma=one,
+            within_2_sigma=two,
+            scene_mse=scene,
         )
 
 
-def mse_ratio(sums: ErrorSums, against: ErrorSums, weights: Values) -> tuple[float | None, Interval | None]:
+def mse_ratio(
+    sums: ErrorSums, against: ErrorSums, weights: Values, *, in_noise: bool = False
+) -> tuple[float | None, Interval | None]:
     """Return MSE / MSE of another method on the same pixels, and its interval from the blocks that hold pixels.
 
     Both are None without pixels, or where the other method makes no error. Both methods share the weights, so that the ratio
     varies less than the errors do.
     """
-    (ratio,) = mse_ratios(sums, against)
-    between = interval(mse_ratios(sums, against, weights), int(np.count_nonzero(sums.pixels)))
+    (ratio,) = mse_ratios(sums, against, in_noise=in_noise)
+    between = interval(mse_ratios(sums, against, weights, in_noise=in_noise), int(np.count_nonzero(sums.pixels)))
     return (float(ratio), between) if np.isfinite(ratio) else (None, None)
 
 
-def mse_ratios(sums: ErrorSums, against: ErrorSums, weights: Values | None = None) -> Values:
+def mse_ratios(sums: ErrorSums, against: ErrorSums, weights: Values | None = None, *, in_noise: bool = False) -> Values:
     """Return the ratio of the MSEs of each resampling, shape (R,); NaN where there is none."""
-    one, other = sums.mse(weights), against.mse(weights)
+    one, other = (method.mse(weights, in_noise=in_noise) for method in (sums, against))
     return np.divide(one, other, out=np.full_like(one, np.nan), where=other > 0)
 
 
@@ -190,12 +201,17 @@ def draw(stamps: int, count: int, seed: int) -> Draws:
 
 @dataclass(frozen=True, eq=False)
 class HiddenPixels:
-    """Images (e-), the pixels that methods fill, and those of them that they are judged on; each of shape (N, S, S)."""
+    """Images (e-), the pixels that methods fill, and those of them that they are judged on; each of shape (N, S, S).
+
+    `noise` is that of each image's sky, as networks take it; `deviation` that of each pixel (e-), which errors are compared
+    with, by default that of the sky.
+    """
 
     image: Images
     hidden: Masks
     judged: Masks
     noise: Sequence[FrameNoise]
+    deviation: Images
     scene: Images | None = None
 
     @classmethod
@@ -207,16 +223,20 @@ class HiddenPixels:
         ignore: Masks,
         noise: Sequence[FrameNoise],
         scene: Images | None = None,
+        deviation: Images | None = None,
     ) -> HiddenPixels:
         """Hide an added mask, and the stamps' own cosmic rays, under which the truth is unknown."""
-        return cls(image, added | cosmic_rays, added & ~cosmic_rays & ~ignore, noise, scene)
+        if deviation is None:
+            deviation = np.stack([sky_and_noise(one, image.shape[1:])[1] for one in noise])
+        return cls(image, added | cosmic_rays, added & ~cosmic_rays & ~ignore, noise, deviation, scene)
 
     def errors(self, fill: Fill, block: Numbers, blocks: int) -> ErrorSums:
         """Fill them and sum the errors; `block` is that of each stamp, shape (N,)."""
         values, unsure = fill(self.image, self.hidden, self.noise)
         of_pixels = np.repeat(block, np.count_nonzero(self.judged, axis=(1, 2)))
         uncertainty, scene = (None if one is None else one[self.judged] for one in (unsure, self.scene))
-        return ErrorSums.of(values[self.judged], self.image[self.judged], of_pixels, blocks, uncertainty, scene)
+        found, true, deviation = (one[self.judged] for one in (values, self.image, self.deviation))
+        return ErrorSums.of(found, true, deviation, of_pixels, blocks, uncertainty, scene)
 
 
 def judge(
@@ -236,7 +256,6 @@ def judge(
     for stamps in judged_stamps(dataset, field_type, on_exposure):
         of_stamps, noise = blocks.of_stamps[key(stamps.group)], stamps.group.noise()
         truth = None if stamps.group.truth is None else stamps.group.read_truth()
-        scene = None if truth is None else truth["scene"]
         unknown = stamps.ignore if truth is None else stamps.ignore | _unpredictable(stamps.image, truth)
         for drawn in draws.within(stamps.numbers).batches():
             here = drawn.stamps - stamps.numbers.start
@@ -248,7 +267,7 @@ def judge(
                 cosmic_rays,
                 ignore,
                 [noise[number] for number in here],
-                None if scene is None else scene[here],
+                *(None if truth is None else truth[name][here] for name in ("scene", "noise")),
             )
             for name, fill in fills.items():
                 sums[name] += hidden.errors(fill, of_stamps[here], blocks.count)

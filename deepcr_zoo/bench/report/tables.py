@@ -19,6 +19,7 @@ from deepcr_zoo.bench.report.wording import (
 )
 from deepcr_zoo.bench.results import (
     BIHARMONIC,
+    IN_NOISE,
     BenchmarkResults,
     Diagnostics,
     FieldResult,
@@ -26,6 +27,7 @@ from deepcr_zoo.bench.results import (
     InpaintingErrors,
     MethodResult,
     ModelVerdict,
+    Quantity,
     RateAtFpr,
     StructuredPixels,
     leads,
@@ -278,24 +280,31 @@ def _avoided(results: BenchmarkResults, errors: InpaintingErrors, field_type: st
 
 def _inpainting_errors(results: BenchmarkResults) -> Table:
     networks = [one.name for one in results.methods if one.method.kind == "model"]
-    compared = [one for one in results.comparisons if one.quantity == "MSE ratio"]
-    known = {(one.method, one.against, one.field_type): number_with_interval(one.value, one.interval) for one in compared}
+    known = {
+        (one.quantity, one.method, one.against, one.field_type): number_with_interval(one.value, one.interval)
+        for one in results.comparisons
+    }
+
+    def ratios(quantity: Quantity, method: MethodResult, field_type: str) -> list[str]:
+        return [known.get((quantity, name, method.name, field_type), NONE) for name in networks]
 
     def row_of(method: MethodResult, field_type: str) -> Row:
         errors = method.fields[field_type].inpainting
         assert errors is not None  # the schema requires it
         mse = Cell(significant(errors.mse), leads(results, method.name, field_type, None))
-        ratios = [known.get((name, method.name, field_type), NONE) for name in networks]
         within = [percent(errors.within_1_sigma), percent(errors.within_2_sigma)] if predicted else []
         limit = [significant(errors.scene_mse), _avoided(results, errors, field_type)] if simulated else []
-        figures = [significant(errors.mae), significant(errors.bias), *within, *limit, f"{errors.pixels:,}"]
-        return [Cell(method.name), mse, *map(Cell, ratios), *map(Cell, figures)]
+        noise = [significant(errors.mse_in_noise), *ratios(IN_NOISE, method, field_type)] if in_noise else []
+        figures = [significant(errors.mae), significant(errors.bias), *noise, *within, *limit, f"{errors.pixels:,}"]
+        return [Cell(method.name), mse, *map(Cell, [*ratios("MSE ratio", method, field_type), *figures])]
 
     found = [field.inpainting for method in results.methods for field in method.fields.values() if field.inpainting]
+    in_noise = any(errors.mse_in_noise is not None for errors in found)
     predicted = any(errors.within_1_sigma is not None for errors in found)
     simulated = any(errors.scene_mse is not None for errors in found)
     columns = ["method", "MSE ((e-)²)", *(f"MSE of {name} / this" for name in networks), "MAE (e-)", "bias (e-)"]
     columns += [
+        *(["MSE in units of the noise", *(f"that of {name} / this" for name in networks)] if in_noise else []),
         *(["within 1 sigma", "within 2 sigma"] if predicted else []),
         *(["MSE of the scene", "avoided"] if simulated else []),
     ]
@@ -304,6 +313,8 @@ def _inpainting_errors(results: BenchmarkResults) -> Table:
         "Errors are filled minus true values; lower is better. A ratio below 1 means that the network is better than the "
         "method (95 % intervals in brackets); bold if the lead over every other method is significant."
     )
+    if in_noise:
+        reading += " In units of the noise of each pixel, bright and faint pixels count alike (real exposures: of the sky)."
     if predicted:
         reading += (
             " Sigma is the uncertainty that a network predicts: 68.3 and 95.4 % of Gaussian errors are within 1 and 2."

@@ -10,7 +10,9 @@ import torch
 
 from deepcr_zoo.models.model import InpaintModel, MaskModel, load_resolved
 from deepcr_zoo.models.nets import UNet
+from deepcr_zoo.models.networkinput import johnson_deviation
 from deepcr_zoo.publishing.importing import StatedFacts, import_file
+from deepcr_zoo.training.calibration import masked_pixels
 from deepcr_zoo.zoo.registry import Architecture, ResolvedModel
 
 NAME, PAINTER, FAST, UNSURE = "ANY-2-2", "ANY-2-6", "ANY-2-3-S", "ANY-2-6-U"
@@ -72,3 +74,13 @@ def sky_with_tracks(shape: tuple[int, int], seed: int, sky: float = 100.0) -> tu
     places = random.integers(0, [[shape[0]], [shape[1]]], (2, shape[0] * shape[1] // 500))
     struck[tuple(places)] = True
     return image + struck * 3000.0, struck
+
+
+def share_within(times, weights, recipe, dataset):
+    """Share of the pixels whose error is below a multiple of the predicted uncertainty."""
+    within = total = 0
+    for true, values, logarithms in masked_pixels(weights, recipe, dataset, torch.device("cpu")):
+        error = abs(torch.sinh(torch.from_numpy(true)) - torch.sinh(torch.from_numpy(values))).numpy()
+        within += (error < times * johnson_deviation(values, logarithms)).sum()
+        total += error.size
+    return within / total

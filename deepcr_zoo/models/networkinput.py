@@ -56,14 +56,18 @@ class NoiseScaling:
             return np.asarray(np.sinh(values) * self.noise[rows, columns] + self.sky[rows, columns])
 
     def deviation(self, values: Block, logarithms: Block, rows: slice, columns: slice) -> Block:
-        """Return the standard deviation of pixels whose z is normal: `values` are its mean, `logarithms` log(sigma).
-
-        It is that of ``sky + noise * sinh(z)``, whose median is `undo` (Johnson 1949, Biometrika 36, 149: the system S_U).
-        """
-        growth = np.exp(np.exp(2 * np.clip(logarithms, *LOG_SPREAD)))
+        """Return the standard deviation of pixels whose z is normal: `values` are its mean, `logarithms` log(sigma)."""
         with np.errstate(all="ignore"):
-            found = np.sqrt((growth - 1) * (growth * np.cosh(2 * values) + 1) / 2) * self.noise[rows, columns]
-        return np.asarray(found)
+            return np.asarray(johnson_deviation(values, logarithms) * self.noise[rows, columns])
+
+
+def johnson_deviation(values: Block, logarithms: Block) -> Block:
+    """Return the standard deviation of ``sinh(z)``, z normal: `values` are its mean, `logarithms` log(sigma), within bounds.
+
+    The median is ``sinh(values)`` (Johnson 1949, Biometrika 36, 149: the system S_U).
+    """
+    growth = np.exp(np.exp(2 * np.clip(logarithms, *LOG_SPREAD)))
+    return np.asarray(np.sqrt((growth - 1) * (growth * np.cosh(2 * values) + 1) / 2))
 
 
 def image_channel(pixels: Block, scaling: Scaling, rows: slice, columns: slice) -> Block:

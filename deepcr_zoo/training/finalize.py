@@ -19,6 +19,7 @@ from deepcr_zoo.models.baselines import require_astroscrappy
 from deepcr_zoo.models.model import InpaintModel, MaskModel
 from deepcr_zoo.models.weights import serialise
 from deepcr_zoo.progress import Reporter
+from deepcr_zoo.training.calibration import calibrated
 from deepcr_zoo.training.checkpoints import reporting_run_failures
 from deepcr_zoo.training.draftcard import DraftFacts, draft_card, draft_test_vector
 from deepcr_zoo.training.plots import plot_loss, plot_test_stamps
@@ -45,6 +46,8 @@ def finalize(run: Run, dataset: Dataset, state: TrainingState, reporter: Reporte
 def _write_model(run: Run, dataset: Dataset, state: TrainingState) -> None:
     """Write weights, test vector and, last, the card, unless it is there."""
     best = {name: tensor.cpu() for name, tensor in state.best.items()}
+    if run.recipe.train.architecture.outputs == 2:
+        best = calibrated(best, run.recipe, dataset, state.device)
     data, architecture = serialise(best), run.recipe.train.architecture
     facts = DraftFacts(
         recipe_sha256=run.facts.recipe_sha256,

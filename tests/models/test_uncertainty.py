@@ -4,6 +4,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from astropy import units as u
 from astropy.io import fits
@@ -22,6 +23,7 @@ from deepcr_zoo.training.objectives import Examples, summed_loss
 from deepcr_zoo.zoo.records import POOLED
 from deepcr_zoo.zoo.registry import TEST_VECTOR_FILE, WEIGHTS_FILE
 from tests.fitsfiles import acs_flc
+from tests.noisenetworks import share_within
 from tests.scenes import star_field
 from tests.training.stamps import recipe_of, write_dataset
 
@@ -62,6 +64,11 @@ def test_the_benchmark_says_how_often_the_truth_is_within_it(run):
     table = headline(results)
     place = list(table.columns).index("within 2 sigma")
     assert percent(errors.within_2_sigma) in {row[place].text for block in table.blocks for row in block.rows}
+
+
+def test_it_holds_what_a_standard_deviation_holds_of_the_validation_pixels(run):
+    weights = safetensors.torch.load_file(run.folder / WEIGHTS_FILE)
+    assert share_within(1, weights, run.recipe, run.dataset()) == pytest.approx(0.6827, abs=0.01)
 
 
 def test_masked_pixels_have_an_uncertainty_and_no_others(painter, field):

@@ -289,10 +289,12 @@ def test_simulated_pixels_that_the_scene_does_not_explain_are_not_judged(tmp_pat
 def test_hot_pixels_are_not_judged_and_the_sharpest_stars_are(tmp_path):
     """A star of FWHM 1.1 pixels has a fifth of its peak beside it, a hot pixel nothing."""
 
+    sky = np.float32(0.5)
+
     def errors_of_nothing(name, kernel):
-        light = np.zeros((SIDE, SIDE), np.float32)
-        light[::3, ::3] = 1000  # on the edge too
-        light = ndimage.convolve(light, np.float32(kernel))
+        light = np.full((SIDE, SIDE), sky, np.float32)
+        light[::3, ::3] += 1000  # on the edge too
+        light = ndimage.convolve(light - sky, np.float32(kernel)) + sky
 
         def flat(field_type, tensors):
             tensors["image"] = 0 * tensors["image"] + light
@@ -309,6 +311,22 @@ def test_hot_pixels_are_not_judged_and_the_sharpest_stars_are(tmp_path):
     assert stars.mse > 1000**2 / 9 * 0.7
     assert 0 < hot.pixels < empty.pixels
     assert hot.mse <= 50**2
+
+
+def test_overscan_is_not_judged(tmp_path):
+    def half_lit(image):
+        lit = np.arange(image.shape[-1]) < image.shape[-1] // 2
+        return {"cosmic_rays": image * 0, "scene": np.where(lit, image, np.float32(0)), "noise": image * 0 + 1e5}
+
+    plain = with_truth(
+        write_dataset(tmp_path / "plain", recipe_of()),
+        lambda image: {"cosmic_rays": image * 0, "scene": image, "noise": image * 0 + 1e5},
+    )
+    simulated = with_truth(write_dataset(tmp_path / "simulated", recipe_of()), half_lit)
+    everything, found = (
+        judged({"median": baselines.medmask}, one)["median"].of_blocks(range(BLOCKS)).errors() for one in (plain, simulated)
+    )
+    assert 0.3 * everything.pixels < found.pixels < 0.7 * everything.pixels
 
 
 def test_a_method_is_given_sky_and_noise_of_the_chip_of_each_stamp(dataset):

@@ -226,7 +226,8 @@ def test_a_painter_for_any_unit_fits_every_mask_model(finder, painter, field):
     image, struck = field
     filled = painter.fill(image, struck)
     errors = np.abs(filled - (image - 3000 * struck))[struck]
-    assert np.median(errors) < 2 * NOISE and errors.max() < 150  # random weights, on the slopes of stars too
+    assert np.median(errors) < 2 * NOISE
+    assert errors.max() < 150  # random weights, on the slopes of stars too
     np.testing.assert_allclose(painter.fill(image * 3 - 500, struck), filled * 3 - 500, atol=0.1)
     _, of_any = deepcr_zoo.clean(image, finder, painter)
     mask, of_electrons = deepcr_zoo.clean(image * u.electron, "ACS-WFC-F606W-2-4", painter)

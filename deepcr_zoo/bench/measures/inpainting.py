@@ -275,9 +275,10 @@ def judge(
 
 
 def _unpredictable(image: Images, truth: Mapping[str, Images]) -> Masks:
-    """Return the saturated pixels and the single hot ones of simulated stamps, shape (N, S, S)."""
+    """Return the pixels of simulated stamps that are saturated, hot alone, or overscan, shape (N, S, S)."""
     scene, most = truth["scene"], MOST_SIGMA * truth["noise"]
     around = minimum_filter(scene, footprint=_NEIGHBOURS, mode="mirror")  # no pixel is its own neighbour
     excess, shared = scene - around, maximum_filter(scene, footprint=_NEIGHBOURS, mode="mirror") - around
     is_hot = (excess > most) & (shared < LEAST_SHARED * excess)
-    return np.asarray((np.abs(image - truth["cosmic_rays"] - scene) > most) | is_hot)
+    is_unlit = scene == 0  # where no cosmic ray falls either
+    return np.asarray((np.abs(image - truth["cosmic_rays"] - scene) > most) | is_hot | is_unlit)

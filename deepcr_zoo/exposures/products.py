@@ -151,7 +151,7 @@ def cleaned_file(
             if filled is not None:
                 _repaint(science, found.mask, filled[index].values)
                 place, unsure = errors.get(found.chip.version), filled[index].uncertainty
-                if place is not None and unsure is not None and is_image(images[place]):
+                if place is not None and unsure is not None and is_image(images[place]) and images[place].shape:
                     if caution := _repaint_error(hdus, images, place, found, unsure):
                         left.append(caution)
                     else:

@@ -60,7 +60,7 @@ def test_list_shows_every_model_and_its_aliases():
 def test_list_takes_wildcards_and_prints_json():
     done = run("list", "inpaint/*", "--json")
     entries = json.loads(done.stdout)
-    assert [entry["name"] for entry in entries] == ["ACS-WFC-F606W-2-32", "ACS-WFC-F606W-3-32"]
+    assert [entry["name"] for entry in entries] == ["ACS-WFC-F606W-2-32", "ACS-WFC-F606W-3-32", "CCD-ANY-3-16"]
     assert entries[0]["hub_repository"] == "deepcr-zoo/inpaint-ACS-WFC-F606W-2-32"
     assert entries[0]["versions"]["1.0"]["weights"]["size"] == 413124
 

@@ -111,7 +111,7 @@ def test_an_image_or_an_array_of_another_program_is_a_mask(tmp_path):
     for name in ("mine.fits", "mine.npz"):
         done = clean_file(path, mask=tmp_path / name, output_dir=tmp_path / name.replace(".", "-"))
         assert done.pixels == (hits > 0).sum()
-        assert done.inpaint == "medmask"  # without gain, in the file's own unit
+        assert done.inpaint == "inpaint/CCD-ANY-3-16@1.0"  # without gain, in the file's own unit
         copies.append(fits.getdata(done.outputs[1], 1))
     np.testing.assert_array_equal(*copies)
     np.testing.assert_array_equal(copies[0] != image.astype(np.float32), (hits > 0) & (copies[0] != image))

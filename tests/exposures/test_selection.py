@@ -27,6 +27,9 @@ def exposure_of_image(image, tmp_path, unit):
     return read_exposure(write(tmp_path / "x.fits", science(image.astype("float32"), unit), **ACS))
 
 
+FOR_ANY = "inpaint/CCD-ANY-3-16@1.0"
+
+
 def selection_at(level, tmp_path, **options):
     """The selection for an ACS exposure whose sky has this level, e-."""
     path = write(tmp_path / "x.fits", science((ELECTRONS - 50 + level).astype("float32")), **ACS)
@@ -48,8 +51,8 @@ def chosen(keywords, tmp_path, **options):
         (ACS, "mask/ACS-WFC-2-32@1.0", "inpaint/ACS-WFC-F606W-2-32@1.0"),
         ({**ACS, "FILTER2": "F814W"}, "mask/ACS-WFC-2-32@1.0", "inpaint/ACS-WFC-F606W-2-32@1.0"),
         ({**ACS, "FILTER2": "F475W"}, "mask/ACS-WFC-2-32@1.0", "inpaint/ACS-WFC-F606W-2-32@1.0"),
-        (WFC3, "mask/WFC3-UVIS-2-32@1.0", "medmask"),
-        ({**DECAM, "ARAWGAIN": 4.0}, "mask/DECam-2-32@1.0", "medmask"),
+        (WFC3, "mask/WFC3-UVIS-2-32@1.0", FOR_ANY),
+        ({**DECAM, "ARAWGAIN": 4.0}, "mask/DECam-2-32@1.0", FOR_ANY),
     ],
 )
 def test_auto_takes_the_first_choice_of_the_registry_and_says_why(keywords, mask, inpaint, tmp_path):
@@ -65,7 +68,7 @@ def test_a_camera_without_a_network_of_its_own_gets_that_for_any_ccd(keywords, t
     selection = chosen(keywords, tmp_path)
     assert selection.mask.entry.name == default_registry().foreign[0].model.removeprefix("mask/")
     assert read_card(selection.mask).instrument.telescope == "any"
-    assert selection.inpaint_reference == "medmask"
+    assert selection.inpaint_reference == FOR_ANY
     assert f"first choice for {exposure_of(keywords, tmp_path).description}" in selection.reasons[0]
     assert not any("has not been measured" in caution for caution in selection.cautions)
 
@@ -89,16 +92,25 @@ def test_a_network_for_any_ccd_is_chosen_by_its_rate_on_simulated_cameras(tmp_pa
     [
         (40, "inpaint/ACS-WFC-F606W-2-32@1.0", "first choice for HST ACS/WFC"),
         (8, "inpaint/ACS-WFC-F606W-3-32@1.0", "next choice for HST ACS/WFC"),
-        (0, "medmask", "medmask, which no sky level biases; inpaint/ACS-WFC-F606W-2-32@1.0 does well at sky levels of"),
-        (-20, "medmask", "this image has -"),
-        (-100, "medmask", "does well at sky levels of"),
-        (10_000, "medmask", "this image has 10,000 e-"),
+        (0, FOR_ANY, "next choice for HST ACS/WFC"),
+        (-20, FOR_ANY, "this image has -"),
+        (-100, FOR_ANY, "inpaint/ACS-WFC-F606W-2-32@1.0 does well at sky levels of"),
+        (10_000, FOR_ANY, "this image has 10,000 e-"),
     ],
 )
 def test_auto_repaints_with_what_does_well_at_the_sky_level_and_says_why(level, inpaint, reason, tmp_path):
     selection = selection_at(level, tmp_path)
     assert selection.inpaint_reference == inpaint
     assert reason in selection.reasons[1]
+
+
+def test_a_registry_without_an_inpainter_for_any_camera_repaints_by_the_median(tmp_path):
+    registry = replace(default_registry(), foreign=default_registry().for_any_camera("mask"))
+    for keywords, level, reason in ((ACS, 0, "which no sky level biases; inpaint/ACS"), (STIS, 40, "which needs no unit")):
+        path = write(tmp_path / f"{level}.fits", science((ELECTRONS - 50 + level).astype("float32")), **keywords)
+        selection = select(read_exposure(path), registry, CleanOptions())
+        assert selection.inpaint_reference == "medmask"
+        assert reason in selection.reasons[1]
 
 
 def test_the_sky_level_comes_from_a_sample_of_the_chip(tmp_path):

@@ -132,6 +132,6 @@ def test_a_named_network_out_of_its_sky_range_leaves_a_caution_and_auto_takes_an
     named = clean_file(path, model=SMALL, inpaint="ACS-WFC-F606W-2-32", output_dir=tmp_path / "named")
     assert any("ACS-WFC-F606W-2-32@1.0 does well at sky levels of" in one for one in named.cautions)
     auto = clean_file(path, model=SMALL, output_dir=tmp_path / "auto")
-    assert auto.inpaint == "medmask"
+    assert auto.inpaint == "inpaint/CCD-ANY-3-16@1.0"
     assert not any("does well at" in one for one in auto.cautions)
-    assert "medmask, which no sky level biases" in auto.reasons[1]
+    assert "next choice for HST ACS/WFC" in auto.reasons[1]

@@ -201,6 +201,17 @@ def test_err_in_another_unit_or_shape_stays_with_a_caution(change, problem, run,
         assert problem[:20] in " ".join(" ".join(after[0].header["HISTORY"]).split())
 
 
+def test_an_empty_err_of_a_raw_file_stays_and_is_no_reason_for_a_caution(run, tmp_path):
+    path = acs_flc(tmp_path / "j1_flc.fits", 1)
+    with fits.open(path) as hdus:
+        others = [fits.ImageHDU(name="ERR", ver=1) if hdu.name == "ERR" else hdu for hdu in hdus]
+        fits.HDUList(others).writeto(tmp_path / "j2_flc.fits")
+    done = deepcr_zoo.clean_file(tmp_path / "j2_flc.fits", FINDER, inpaint=str(run.folder))
+    assert not [caution for caution in done.cautions if "ERR" in caution]
+    with fits.open(tmp_path / "j2_flc_crclean.fits") as after:
+        assert after["ERR", 1].data is None
+
+
 def test_err_of_a_cleaned_file_is_renewed_where_it_is_repainted(run, painter, tmp_path):
     path = acs_flc(tmp_path / "j1_flc.fits", 1)
     deepcr_zoo.clean_file(path, FINDER, inpaint=str(run.folder))

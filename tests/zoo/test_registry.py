@@ -109,7 +109,11 @@ def test_a_major_version_means_the_newest_of_it(tmp_path):
 
 
 def test_models_are_listed_by_wildcard_in_stable_order():
-    assert deepcr_zoo.list_models("inpaint/*") == ["inpaint/ACS-WFC-F606W-2-32", "inpaint/ACS-WFC-F606W-3-32"]
+    assert deepcr_zoo.list_models("inpaint/*") == [
+        "inpaint/ACS-WFC-F606W-2-32",
+        "inpaint/ACS-WFC-F606W-3-32",
+        "inpaint/CCD-ANY-3-16",
+    ]
     assert deepcr_zoo.list_models("WFC3*") == ["mask/WFC3-UVIS-2-32"]
     assert deepcr_zoo.list_models("nothing") == []
     assert deepcr_zoo.list_models("decam") == ["mask/DECam-2-32"]

@@ -76,11 +76,11 @@ def sky_with_tracks(shape: tuple[int, int], seed: int, sky: float = 100.0) -> tu
     return image + struck * 3000.0, struck
 
 
-def share_within(times, weights, recipe, dataset):
-    """Share of the pixels whose error is below a multiple of the predicted uncertainty."""
+def share_within(weights, recipe, dataset):
+    """Share of the masked validation pixels whose error is below the predicted uncertainty."""
     within = total = 0
     for true, values, logarithms in masked_pixels(weights, recipe, dataset, torch.device("cpu")):
         error = abs(torch.sinh(torch.from_numpy(true)) - torch.sinh(torch.from_numpy(values))).numpy()
-        within += (error < times * johnson_deviation(values, logarithms)).sum()
+        within += (error < johnson_deviation(values, logarithms)).sum()
         total += error.size
     return within / total

@@ -38,7 +38,7 @@ def interpolate(pixels: Block, masked: Mask, scaling: NoiseScaling) -> Block:
         if masked[first : first + _BAND].any():
             low = max(first - _REACH, 0)
             window = slice(low, first + _BAND + _REACH)
-            estimate[first : first + _BAND] = _flattened(seen[window], masked[window])[first - low :][:_BAND]
+            estimate[first : first + _BAND] = _smoothed(seen[window], masked[window])[first - low :][:_BAND]
     return estimate
 
 
@@ -70,8 +70,8 @@ def _mean_of_neighbours(seen: Block, known: Mask, places: NDArray[np.intp]) -> B
     return np.asarray(total / count)
 
 
-def _flattened(seen: Block, masked: Mask) -> Block:
-    """Return values whose masked ones have less curvature: the sum of the squared Laplacians falls, step by step."""
+def _smoothed(seen: Block, masked: Mask) -> Block:
+    """Return values whose masked ones went `STEPS` steps towards the least sum of squared Laplacians."""
     values, curvature = seen.flatten(), np.zeros(seen.size, np.float32)
     hidden, around = np.flatnonzero(masked), np.flatnonzero(near(masked, side=3))
     change = np.zeros(hidden.size, np.float32)

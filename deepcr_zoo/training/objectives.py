@@ -30,7 +30,7 @@ LEAST_NEIGHBOURS = 3
 class Examples:
     """Input and target of a network for a batch of stamps."""
 
-    input: Tensor  # the normalised image, for inpainting without its hidden pixels, and the mask; float32, (N, C, S, S)
+    input: Tensor  # the normalised image, whose hidden pixels are 0 or an estimate, and the mask; float32, (N, C, S, S)
     target: Tensor  # share of a cosmic ray, or what inpainting should give; float32, shape (N, 1, S, S)
     counted: Tensor  # pixels that are in the loss; bool, shape (N, 1, S, S)
     weight: Tensor | None = None  # of each pixel in the loss, 1 without; float32, shape (N, 1, S, S)

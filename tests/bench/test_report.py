@@ -9,7 +9,7 @@ from deepcr_zoo.bench.report import figures, tables
 from deepcr_zoo.bench.report.figures import Picture, Topic
 from deepcr_zoo.bench.report.htmlpage import render, write_report
 from deepcr_zoo.bench.report.wording import group_name, percent, significant
-from deepcr_zoo.bench.results import Comparison, GroupRate, Interval
+from deepcr_zoo.bench.results import IN_NOISE, Comparison, GroupRate, Interval
 from tests.bench.reports import (
     BEST,
     BIHARMONIC,
@@ -206,6 +206,19 @@ def test_an_mse_ratio_below_one_is_a_lead():
     table = tables.headline(results)
     assert not cells(table, "extragalactic", FILLER)[0].is_bold
     assert cells(table, "extragalactic", MEDIAN)[1].text == "1.4 (1.2 to 1.6)"
+
+
+def test_a_lead_in_units_of_the_noise_has_columns_and_makes_no_mse_in_electrons_bold():
+    results = fill_results()
+    results.comparisons[:] = [one.model_copy(update={"quantity": IN_NOISE}) for one in results.comparisons]
+    for method in results.methods:
+        for kind, field in method.fields.items():
+            errors = field.inpainting.model_copy(update={"mse_in_noise": 3.25})
+            method.fields[kind] = field.model_copy(update={"inpainting": errors})
+    table = tables.headline(results)
+    shown = {cell.text for cell in cells(table, "extragalactic", MEDIAN)}
+    assert {"3.25", "0.4 (0.31 to 0.52)"} <= shown
+    assert not cells(table, "extragalactic", FILLER)[0].is_bold
 
 
 def test_a_page_of_inpainting_has_errors_and_fluxes_and_no_rates():

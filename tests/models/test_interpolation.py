@@ -32,6 +32,7 @@ def test_the_estimate_is_that_of_biharmonic_interpolation_in_the_networks_values
     mask = np.zeros(image.shape, bool)
     for line, where in ((10, 12), (29, 28), (30, 30), (45, 20)):
         mask[line : line + 2, where : where + 2] = True
+    mask[20:23, 45:48] = True
     seen = interpolate(image, mask, scaling_for(image))
     np.testing.assert_array_equal(seen[~mask], z(image[~mask]))
     expected = biharmonic(z(image)[None], mask[None])[0]  # within the range of the known pixels
@@ -64,7 +65,7 @@ def test_more_steps_reach_the_surface_of_least_curvature(monkeypatch):
         monkeypatch.setattr(interpolation, "STEPS", steps)
         found[steps] = bending(interpolate(image, mask, scaling_for(image)))
     assert found[1000] < found[STEPS] < found[0]
-    assert found[STEPS] < 1.02 * found[1000]
+    assert found[STEPS] - found[1000] < 0.01 * (found[0] - found[1000])
 
 
 def test_masked_pixels_are_not_looked_at():
@@ -97,7 +98,7 @@ def test_bands_of_rows_give_what_the_whole_frame_gives(band, monkeypatch):
     image = random.uniform(0, 5000, (90, 50)).astype(np.float32)
     mask = random.random(image.shape) < 0.6
     mask[20:70, 5:45] = True
-    mask[:, 30:] = False
+    mask[:, 30:] = False  # known pixels on one side of all rows
     whole = interpolate(image, mask, scaling_for(image))
     monkeypatch.setattr(interpolation, "_BAND", band)
     np.testing.assert_array_equal(interpolate(image, mask, scaling_for(image)), whole)

@@ -68,7 +68,7 @@ def test_the_benchmark_says_how_often_the_truth_is_within_it(run):
 
 def test_it_holds_what_a_standard_deviation_holds_of_the_validation_pixels(run):
     weights = safetensors.torch.load_file(run.folder / WEIGHTS_FILE)
-    assert share_within(1, weights, run.recipe, run.dataset()) == pytest.approx(0.6827, abs=0.01)
+    assert share_within(weights, run.recipe, run.dataset()) == pytest.approx(0.6827, abs=0.01)
 
 
 def test_masked_pixels_have_an_uncertainty_and_no_others(painter, field):

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deepcr_zoo.bench.benchdata import find_data
-from deepcr_zoo.bench.freshtests import CHANGED, with_fresh_tests
+from deepcr_zoo.bench.freshtests import JUDGING_CHANGES, with_fresh_tests
 from deepcr_zoo.bench.results import read_results
 from deepcr_zoo.bench.runs import Run
 from deepcr_zoo.bench.subjects import find_subject
@@ -75,7 +75,7 @@ def test_seeds_follow_from_the_weights_and_are_none_of_the_recipe():
 def test_fresh_visits_that_led_to_another_way_of_judging_are_replaced_by_others(monkeypatch):
     count = sum(one.test for one in read_recipe(find_recipe("ccd-any")).data.simulated.visits.values())
     before = first_seed("ab" * 32)
-    monkeypatch.setitem(CHANGED, "mask", 1)
+    monkeypatch.setitem(JUDGING_CHANGES, "mask", 1)
     assert abs(first_seed("ab" * 32) - before) >= count
 
 

@@ -1,8 +1,11 @@
 """Uncertainties that a network predicts hold 68.3 % of the validation pixels, whatever it predicted before."""
 
+import numpy as np
 import pytest
 import torch
 
+from deepcr_zoo.errors import TrainingError
+from deepcr_zoo.training import calibration
 from deepcr_zoo.training.calibration import HEAD_BIAS, calibrated
 from deepcr_zoo.training.state import initial_state
 from tests.noisenetworks import share_within
@@ -31,9 +34,22 @@ def test_the_bias_of_the_uncertainty_alone_changes(network, wrong):
     changed = {name for name, tensor in found.items() if not torch.equal(tensor, given[name])}
     assert changed == {HEAD_BIAS}
     assert torch.equal(found[HEAD_BIAS][:half], bias[:half])
-    assert share_within(1, found, recipe, dataset) == pytest.approx(0.6827, abs=0.01)
-    assert share_within(1, given, recipe, dataset) != pytest.approx(0.6827, abs=0.01)
+    assert share_within(found, recipe, dataset) == pytest.approx(0.6827, abs=0.01)
+    assert share_within(given, recipe, dataset) != pytest.approx(0.6827, abs=0.01)
     assert torch.equal(bias, given[HEAD_BIAS])  # the state that training goes on from stays
+
+
+@pytest.mark.parametrize(
+    ("true", "problem"),
+    [([5, 5], "the 2 masked validation pixels, 0 to 0 % are"), ([0, 0], "100 to 100 % are"), ([], "the 0 masked")],
+    ids=["all values are far off", "all values are perfect", "no pixel is masked"],
+)
+def test_uncertainties_that_no_factor_of_twenty_mends_are_an_error(true, problem, network, monkeypatch):
+    weights, recipe, dataset = network
+    found = np.float32(true), np.zeros(len(true), np.float32), np.full(len(true), -1, np.float32)
+    monkeypatch.setattr(calibration, "masked_pixels", lambda *_: iter([found]))
+    with pytest.raises(TrainingError, match=problem):
+        calibrated(weights, recipe, dataset, CPU)
 
 
 def test_what_is_right_stays(network):

@@ -88,13 +88,13 @@ class ErrorSums:
         cls,
         filled: Images,
         true: Images,
-        noise: Images,
+        pixel_noise: Images,
         block: Numbers,
         blocks: int,
         uncertainty: Images | None = None,
         scene: Images | None = None,
     ) -> ErrorSums:
-        """Sum over K pixels in float64; `block` is that of each pixel, `noise` its standard deviation (e-)."""
+        """Sum over K pixels in float64; `block` is that of each pixel, `pixel_noise` is in e-."""
         error = filled.astype(np.float64) - true
         if not np.isfinite(error).all():
             raise InvalidImageError("a pixel was filled with NaN or infinity: expected a number")
@@ -106,7 +106,7 @@ class ErrorSums:
         size, unknown = np.abs(error), np.full(len(error), np.nan)
         within = [unknown, unknown] if uncertainty is None else [size < times * uncertainty for times in (1, 2)]
         limit = unknown if scene is None else (scene.astype(np.float64) - true) ** 2
-        return cls(pixels, *map(summed, (error**2, size, error, (error / noise) ** 2, *within, limit)))
+        return cls(pixels, *map(summed, (error**2, size, error, (error / pixel_noise) ** 2, *within, limit)))
 
     @classmethod
     def joined(cls, parts: Iterable[ErrorSums]) -> ErrorSums:
@@ -203,15 +203,15 @@ def draw(stamps: int, count: int, seed: int) -> Draws:
 class HiddenPixels:
     """Images (e-), the pixels that methods fill, and those of them that they are judged on; each of shape (N, S, S).
 
-    `noise` is that of each image's sky, as networks take it; `deviation` that of each pixel (e-), which errors are compared
-    with, by default that of the sky.
+    `noise` is that of each image's sky, as networks take it. Errors are compared with `pixel_noise` (e-), by default that of
+    the sky.
     """
 
     image: Images
     hidden: Masks
     judged: Masks
     noise: Sequence[FrameNoise]
-    deviation: Images
+    pixel_noise: Images
     scene: Images | None = None
 
     @classmethod
@@ -223,20 +223,20 @@ class HiddenPixels:
         ignore: Masks,
         noise: Sequence[FrameNoise],
         scene: Images | None = None,
-        deviation: Images | None = None,
+        pixel_noise: Images | None = None,
     ) -> HiddenPixels:
         """Hide an added mask, and the stamps' own cosmic rays, under which the truth is unknown."""
-        if deviation is None:
-            deviation = np.stack([sky_and_noise(one, image.shape[1:])[1] for one in noise])
-        return cls(image, added | cosmic_rays, added & ~cosmic_rays & ~ignore, noise, deviation, scene)
+        if pixel_noise is None:
+            pixel_noise = np.stack([sky_and_noise(one, image.shape[1:])[1] for one in noise])
+        return cls(image, added | cosmic_rays, added & ~cosmic_rays & ~ignore, noise, pixel_noise, scene)
 
     def errors(self, fill: Fill, block: Numbers, blocks: int) -> ErrorSums:
         """Fill them and sum the errors; `block` is that of each stamp, shape (N,)."""
         values, unsure = fill(self.image, self.hidden, self.noise)
         of_pixels = np.repeat(block, np.count_nonzero(self.judged, axis=(1, 2)))
         uncertainty, scene = (None if one is None else one[self.judged] for one in (unsure, self.scene))
-        found, true, deviation = (one[self.judged] for one in (values, self.image, self.deviation))
-        return ErrorSums.of(found, true, deviation, of_pixels, blocks, uncertainty, scene)
+        found, true, pixel_noise = (one[self.judged] for one in (values, self.image, self.pixel_noise))
+        return ErrorSums.of(found, true, pixel_noise, of_pixels, blocks, uncertainty, scene)
 
 
 def judge(
@@ -267,7 +267,8 @@ def judge(
                 cosmic_rays,
                 ignore,
                 [noise[number] for number in here],
-                *(None if truth is None else truth[name][here] for name in ("scene", "noise")),
+                scene=None if truth is None else truth["scene"][here],
+                pixel_noise=None if truth is None else truth["noise"][here],
             )
             for name, fill in fills.items():
                 sums[name] += hidden.errors(fill, of_stamps[here], blocks.count)

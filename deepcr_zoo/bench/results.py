@@ -205,9 +205,7 @@ class InpaintingErrors(Document):
     mse: float | None = Field(default=None, ge=0, description="mean squared error, e-^2")
     mae: float | None = Field(default=None, ge=0, description="mean absolute error, e-")
     bias: float | None = Field(default=None, description="mean error, e-")
-    mse_in_noise: float | None = Field(
-        default=None, ge=0, description="mean squared error in units of the noise of each pixel; of the sky if real"
-    )
+    mse_in_noise: float | None = optional(None, "mean squared error in units of the noise (of the sky, if real)", ge=0)
     within_1_sigma: Probability | None = optional(None, "errors below the predicted uncertainty")
     within_2_sigma: Probability | None = optional(None, "errors below twice that")
     scene_mse: float | None = optional(None, "MSE of the noiseless scene on these pixels, the least possible, e-^2")

@@ -3,7 +3,9 @@
 The frames are those of spectrographs on the ground (WHT/ISIS, Lick/Kast) and in orbit (HST/STIS); no network of the zoo was
 trained on them, none of their figures was used to choose anything. A pixel is labelled if it is connected to one that lies
 more than 6 sigma above the other exposure, through pixels above 3 sigma; its neighbours, pixels between 2.5 and 3 sigma, and
-those that cosmic rays of the other exposure hide are left out. Hot pixels are in both exposures and count as clean. The sky
+those that cosmic rays of the other exposure hide are left out, as are saturated pixels of the ground, their neighbours, and
+labels connected to them: the rim of a saturated region differs between exposures. Hot pixels are in both exposures and count
+as clean. The sky
 lines of spectra are not quite the same in both: along the slit their median difference is subtracted, and sigma is at least
 what the difference scatters there.
 
@@ -52,6 +54,7 @@ SURE, CONNECTED, DOUBTFUL = 6.0, 3.0, 2.5  # sigma of the difference
 BOX = (15, 15)  # sides of the box whose median difference is that of the backgrounds
 ROWS_ALONG_SLIT, COLUMNS_ALONG_SLIT = (51, 1), (1, 51)  # the same of spectra
 GAUSSIAN = 1.4826  # sigma of a Gaussian, by its median absolute deviation
+HIGHEST = 2**16 - 1  # counts of a saturated pixel
 BLOCK = 64  # side of a block of pixels that is resampled as a whole
 RESAMPLINGS = 500
 BINS = 4096  # of a network's logits
@@ -75,10 +78,11 @@ class Amplifier:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two exposures in electrons, shape (H, W), and their read noise in e-."""
+    """Two exposures in electrons, shape (H, W), the pixels that are saturated in one of them, and their read noise in e-."""
 
     name: str
     images: tuple[Image, Image]
+    saturated: Mask
     read_noise: float
     box: tuple[int, int] = BOX
 
@@ -134,12 +138,13 @@ STIS = ("o56502020", "o56502030", "o56502040", "o56502050")
 def ground_pair(name: str, folder: Path) -> Pair:
     """Return the frames of a pair without overscan and bias."""
     files, amplifiers, gain, read_noise, box = GROUND[name]
-    images = []
+    images, saturated = [], []
     for file in files:
         raw = next(hdu.data for hdu in fits.open(folder / file) if hdu.data is not None).astype(np.float32)
+        saturated.append(np.concatenate([raw[one.lit] >= HIGHEST for one in amplifiers], axis=1))
         parts = [raw[one.lit] - np.median(raw[one.overscan]) for one in amplifiers]
         images.append(np.concatenate(parts, axis=1) * np.float32(gain))
-    return Pair(name, (images[0], images[1]), read_noise, box)
+    return Pair(name, (images[0], images[1]), saturated[0] | saturated[1], read_noise, box)
 
 
 def stis_pair(root: str, folder: Path) -> Pair:
@@ -150,7 +155,7 @@ def stis_pair(root: str, folder: Path) -> Pair:
         assert chip.image_area is not None  # STIS has overscan
         rows, columns = ndimage.find_objects(chip.image_area.astype(np.int8))[0]
         images.append(np.ma.getdata(chip.in_unit("electron"))[rows, columns].astype(np.float32))
-    return Pair(root, (images[0], images[1]), 5.0)
+    return Pair(root, (images[0], images[1]), np.zeros(images[0].shape, bool), 5.0)  # no region is saturated
 
 
 def pairs(name: str, data: Path) -> list[Pair]:
@@ -175,7 +180,9 @@ def labelled(pair: Pair) -> tuple[Frame, Frame]:
         near = ndimage.binary_dilation(mine, np.ones((3, 3))) & ~mine
         hidden = ndimage.binary_dilation(theirs, np.ones((3, 3))) & ~mine
         doubtful = (signal > DOUBTFUL) & ~mine
-        frames.append(Frame(image, pair.read_noise, mine, ~(near | hidden | doubtful)))
+        saturated = ndimage.binary_dilation(pair.saturated, np.ones((3, 3)))
+        rim = ndimage.binary_propagation(saturated & mine, mask=mine, structure=np.ones((3, 3)))
+        frames.append(Frame(image, pair.read_noise, mine, ~(near | hidden | doubtful | saturated | rim)))
     return frames[0], frames[1]
 
 
@@ -244,7 +251,7 @@ def row(name: str, values: Counts, sign: str = "") -> str:
 
 
 def judge(name: str, frames: Sequence[Frame], models: Mapping[str, Network]) -> Iterator[str]:
-    struck = sum(int(one.struck.sum()) for one in frames)
+    struck = sum(int((one.struck & one.counted).sum()) for one in frames)
     counted = sum(int(one.counted.sum()) for one in frames)
     yield f"\n{name}: {len(frames)} exposures, {struck} pixels of cosmic rays, {counted} that count\n"
     yield "| method | " + " | ".join(f"TPR at FPR {100 * fpr:g} %" for fpr in FPRS) + " |"
